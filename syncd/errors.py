@@ -1,0 +1,193 @@
+"""The exception tree. A class exists only where somebody reacts to it differently.
+
+::
+
+    SyncdError
+    ├── ConfigError            print every problem, exit 78; the running configuration stays
+    ├── FileError              one file; everybody else goes on
+    │   ├── FileVanished       mark dirty: the next look will plan it as absent
+    │   ├── FileChanged        mark dirty: let it settle again
+    │   └── FileUnreadable     defer with backoff, report
+    ├── StoreError             one request
+    │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 5xx, 429)
+    │   ├── UploadGone         ask for the object, then restart the upload
+    │   ├── PartCorrupt        send the part again
+    │   ├── PartsRefused       what was sent cannot be completed: restart the upload, once
+    │   ├── PreconditionFailed the object is not the one that we meant: look again
+    │   └── StoreRefused       this object: defer long, report (403 for one key, key too long)
+    │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
+    ├── Stopped                somebody asked us to stop: unwind, keep every checkpoint
+    └── StateError             stop the daemon: without memory we do not act
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SyncdError(Exception):
+    """Base of everything that syncd raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file, in the words that its author needs."""
+
+    where: str
+    """``file:line``, or the file alone where no line is to blame."""
+    key: str
+    """Dotted path of the key, such as ``stores.nas.path``; empty for the file as a whole."""
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        key = f" {self.key}:" if self.key else ""
+        return f"{self.where}:{key} found {self.found}; expected {self.expected}"
+
+
+class ConfigError(SyncdError):
+    """The configuration cannot be used; carries every problem that was found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class FileError(SyncdError):
+    """One file could not be carried; the message says why, without the path."""
+
+
+class FileVanished(FileError):
+    """The path no longer leads to anything."""
+
+
+class FileChanged(FileError):
+    """The file is not what it was when we began to read it."""
+
+
+class FileUnreadable(FileError):
+    """The file is there, but the operating system will not let us read it."""
+
+
+class StoreError(SyncdError):
+    """A request to a store failed.
+
+    ``status`` is the HTTP status or None, ``code`` the store's own word for the error, ``request_id`` what
+    the store's support would ask for, ``hint`` what a person can do about it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.hint = hint
+
+    def __str__(self) -> str:
+        facts = [str(self.status) if self.status else "", self.code]
+        detail = " ".join(fact for fact in facts if fact)
+        text = super().__str__()
+        if detail:
+            text += f" ({detail})"
+        if self.request_id:
+            text += f" [request {self.request_id}]"
+        if self.hint:
+            text += f"; {self.hint}"
+        return text
+
+
+class StoreUnavailable(StoreError):
+    """The store did not do it, or we cannot know whether it did.
+
+    ``outcome_unknown`` is True when the request may have taken effect (the answer was lost); then the
+    store has to be asked before anything relies on either answer. ``retry_after_seconds`` is the store's
+    own wish, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+        hint: str = "",
+        outcome_unknown: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        self.outcome_unknown = outcome_unknown
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UploadGone(StoreError):
+    """The store knows no multipart upload by this id: completed, aborted or expired."""
+
+
+class PartCorrupt(StoreError):
+    """What arrived is not what was sent (digest refused, or another ETag than the bytes have)."""
+
+
+class PartsRefused(StoreError):
+    """The store will not complete the upload from these parts.
+
+    ``too_small`` is True when it says that parts are below its minimum size.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+        hint: str = "",
+        too_small: bool = False,
+    ) -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        self.too_small = too_small
+
+
+class PreconditionFailed(StoreError):
+    """A condition that we set (if-match, if-none-match) does not hold."""
+
+
+class StoreRefused(StoreError):
+    """The store understood and said no, for this object."""
+
+
+class AccessRefused(StoreRefused):
+    """The store said no to us as a whole: keys, clock, region or bucket are wrong.
+
+    ``credentials`` is True when keys or tokens are to blame (exit code 77).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+        hint: str = "",
+        credentials: bool = True,
+    ) -> None:
+        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        self.credentials = credentials
+
+
+class Stopped(SyncdError):
+    """The daemon is shutting down; nothing is wrong."""
+
+
+class StateError(SyncdError):
+    """The state database cannot be used, so nothing may be acted upon."""

@@ -1,0 +1,251 @@
+"""The nouns that everybody may mention: frozen values, no behaviour beyond arithmetic on themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+XXH128 = "xxh128"
+"""The only fingerprint algorithm: XXH3-128, the value that ``xxh128sum`` prints."""
+
+
+class OnDelete(Enum):
+    """What becomes of an object whose file is gone."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A watched directory and where its files go."""
+
+    name: str
+    root: str
+    """Absolute path, symbolic links resolved, surrogate-escaped."""
+    store: str
+    """Name of the store in the configuration."""
+    prefix: str = ""
+    """Put before every key; empty, or ends in ``/``."""
+    include: tuple[str, ...] = ()
+    """gitignore patterns; empty means everything."""
+    exclude: tuple[str, ...] = ()
+    settle_seconds: float = 2.0
+    rescan_seconds: float = 3600.0
+    on_delete: OnDelete = OnDelete.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPolicy:
+    """The bounds of all transfers to one store."""
+
+    concurrency: int = 8
+    """Requests in flight, files and parts together."""
+    part_size: int = 8 << 20
+    """Bytes; raised by itself where a file would need too many parts."""
+    bandwidth_limit: int = 0
+    """Bytes per second over all requests; 0 is no limit."""
+    max_attempts: int = 0
+    """Tries for one file before it is parked until it changes; 0 is for ever, with growing delay."""
+    memory_limit: int = 64 << 20
+    """Bytes of file content held in memory at once; one part always fits, whatever its size."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileRef:
+    """Which file: the key of queue, state and log."""
+
+    source: str
+    path: str
+    """Relative to the source's root, ``/`` between components, surrogate-escaped."""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """Cheap evidence of change. Two equal stats of a file that had been quiet mean the same content."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Proof of change: the XXH3-128 digest of the content (16 bytes, big-endian) and its size in bytes."""
+
+    digest: bytes
+    size: int
+
+    @property
+    def hex(self) -> str:
+        """The digest as ``xxh128sum`` prints it: 32 lower-case hex digits."""
+        return self.digest.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A file as the disk has it now."""
+
+    stat: FileStat
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A file as it was last committed: the store has acknowledged an object with this content."""
+
+    stat: FileStat
+    fingerprint: Fingerprint
+    store_id: str
+    """Identity of the destination (kind, endpoint, bucket), not its name in the configuration."""
+    key: str
+    etag: str
+    recorded_ns: int
+    """Wall clock of the look at ``stat``, nanoseconds."""
+    racy: bool = False
+    """The stat was too young to prove anything: fingerprint again at the next look."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What travels with an object, so that a lost state database can be rebuilt and others can check."""
+
+    fingerprint: Fingerprint
+    mtime_ns: int
+    token: str = ""
+    """Random text of one upload: tells our object from another's after a lost answer."""
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says about an object. Fields that the object does not carry are None."""
+
+    key: str
+    size: int
+    etag: str
+    digest: bytes | None = None
+    """The XXH3-128 digest from the object's metadata."""
+    mtime_ns: int | None = None
+    token: str | None = None
+    crc32: int | None = None
+    """CRC-32 of the whole object, where the store itself computes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The store's acknowledgement of an object."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part that a store has acknowledged.
+
+    ``digest`` is the XXH3-128 of the bytes that we sent, None where only the store's list is known;
+    ``crc32`` likewise, for stores that take a checksum of the whole at complete.
+    """
+
+    number: int
+    size: int
+    etag: str
+    digest: bytes | None = None
+    crc32: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """An unfinished multipart upload that a store lists."""
+
+    key: str
+    upload_id: str
+    initiated_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What lets an upload go on after a restart. Written before the store hears of the upload."""
+
+    id: int
+    ref: FileRef
+    store_id: str
+    key: str
+    fingerprint: Fingerprint
+    stat: FileStat
+    part_size: int
+    token: str
+    created_ns: int
+    upload_id: str | None = None
+    completing: bool = False
+    """Complete was asked for; its answer may have been lost."""
+    parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be carried, and when it is tried again."""
+
+    ref: FileRef
+    error: str
+    attempts: int
+    next_attempt_ns: int
+    """Wall clock, nanoseconds; 0: not before the file changes or the operator asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootIdentity:
+    """Which directory a source's root was when it was last seen whole."""
+
+    device: int
+    inode: int
+
+
+# ---- actions: what the plan says, inert, each with its reason -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Leave it as it is."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Same content, other stat: update the record, send nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Carry the content to the store."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The store already has this content under another key: let it copy, send nothing."""
+
+    twin: Recorded
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the object."""
+
+    reason: str
+
+
+Action = Nothing | Refresh | Upload | Copy | Delete

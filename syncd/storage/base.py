@@ -1,0 +1,182 @@
+"""What a store is: the protocol, its limits, and the values that dialects exchange with the transport.
+
+Pure: nothing here opens a socket or a file. Every store (``bos`` and ``s3`` over HTTP, ``dir`` on a
+directory, the fake of the tests) implements `ObjectStore` and passes one conformance suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+
+Body = bytes | bytearray | memoryview
+"""Content of a request: always in memory, always of known length."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Sizes in bytes. Data of the store, so that the planner holds no constants."""
+
+    min_part_size: int
+    """For every part but the last."""
+    max_part_size: int
+    max_parts: int
+    max_put_size: int
+    max_object_size: int
+    max_key_bytes: int = 1024
+    """Length of a key in UTF-8."""
+    part_size_multiple: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Keys of an account. Never shown: neither ``repr`` nor ``str`` holds a secret."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+CredentialsSource = Callable[[], Credentials]
+"""Asked for every request, so that rotated keys are used without a restart. Raises AccessRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, before it is signed.
+
+    ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
+    values in wire order; header names are as written. ``safe_to_repeat`` says that sending it twice does no
+    more than sending it once.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = b""
+    safe_to_repeat: bool = True
+    slow_answer: bool = False
+    """The server may take minutes to answer (complete, copy): a longer deadline applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP response, read whole. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class ObjectStore(Protocol):
+    """The verbs, in S3's words for all stores.
+
+    Keys are Unicode text without lone surrogates (`syncd.paths` makes them). Every verb may be called from
+    several threads at once. Errors are those of `syncd.errors`: StoreUnavailable when it may be tried again,
+    StoreRefused / AccessRefused when not; nothing foreign escapes.
+    """
+
+    @property
+    def store_id(self) -> str:
+        """Identity of the destination: kind, endpoint and bucket, or kind and path. Holds no secret."""
+        ...
+
+    @property
+    def limits(self) -> StoreLimits: ...
+
+    def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        """Store `body` (at most ``limits.max_put_size`` bytes) whole, replacing what was there."""
+        ...
+
+    def head_object(self, key: str) -> ObjectInfo | None:
+        """What the store has under `key`; None when there is nothing."""
+        ...
+
+    def get_object(self, key: str, first: int, last: int) -> bytes:
+        """Bytes `first` to `last`, both included. Raises StoreRefused when there is no such object."""
+        ...
+
+    def delete_object(self, key: str) -> None:
+        """Remove the object; done also when there was none."""
+        ...
+
+    def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
+        """Copy inside the store, with new metadata, only while the source's ETag is `if_match`.
+
+        Raises PreconditionFailed when it is not (a store that ignores conditions must check the outcome),
+        StoreRefused when the source is gone.
+        """
+        ...
+
+    def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
+        """Begin an upload; returns its id. When StoreUnavailable says ``outcome_unknown``, one may exist."""
+        ...
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        """Send part `number` (from 1); the same number again replaces it.
+
+        Returns the part with digest and crc32 of `body`. Raises UploadGone, PartCorrupt.
+        """
+        ...
+
+    def upload_part_copy(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Part:
+        """Part `number` from bytes `first` to `last` (both included) of an object in the same store."""
+        ...
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """All acknowledged parts in ascending order, however many pages it takes. Raises UploadGone."""
+        ...
+
+    def complete_multipart_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
+    ) -> Receipt:
+        """Make the object of `parts` (ascending). Raises UploadGone, PartsRefused."""
+        ...
+
+    def abort_multipart_upload(self, key: str, upload_id: str) -> None:
+        """Forget the upload; done also when there was none."""
+        ...
+
+    def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
+        """Unfinished uploads whose key starts with `prefix`, however many pages it takes."""
+        ...
+
+    def close(self) -> None:
+        """Release connections. The store may not be used afterwards."""
+        ...
+
+
+class Dialect(Protocol):
+    """How one provider phrases the verbs over HTTP. Pure: requests out, responses in.
+
+    A pair of methods for each verb: ``<verb>_request`` builds, ``<verb>_result`` reads or raises. What the
+    client needs beyond the pairs stands here.
+    """
+
+    def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
+        """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How to reach a store over HTTP."""
+
+    endpoint: str
+    """Scheme and host, port where it is not the scheme's own; no path."""
+    proxy: str = field(default="", repr=False)  # may hold a password
+    ca_bundle: str = ""
+    """File of certificates to trust; empty: those that come with requests."""
+    trust_environment: bool = False
+    """Take proxy and CA bundle from HTTP(S)_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE."""
+    connect_seconds: float = 30.0
+    read_seconds: float = 60.0
+    progress_seconds: float = 120.0
+    """A request that moves no byte for this long is given up."""
