@@ -77,6 +77,14 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
+class Irregular:
+    """Something that is not a regular file: never opened, never uploaded, counted."""
+
+    kind: str
+    """``symbolic link``, ``directory``, ``fifo``, ``socket``, ``device``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """Proof of change: the XXH3-128 digest of the content (16 bytes, big-endian) and its size in bytes."""
 

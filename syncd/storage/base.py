@@ -73,6 +73,76 @@ class Response:
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Where an account's keys come from: given, read from files, or the standard AWS chain.
+
+    All empty means the standard chain (``s3``) or no keys at all (refused by ``config`` for ``bos``).
+    """
+
+    access_key_id: str = field(default="", repr=False)
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    access_key_file: str = ""
+    secret_key_file: str = ""
+    session_token_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How to reach a store over HTTP."""
+
+    endpoint: str
+    """Scheme and host, port where it is not the scheme's own; no path."""
+    proxy: str = field(default="", repr=False)  # may hold a password
+    ca_bundle: str = ""
+    """File of certificates to trust; empty: those that come with requests."""
+    trust_environment: bool = False
+    """Take proxy and CA bundle from HTTP(S)_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE."""
+    connect_seconds: float = 30.0
+    read_seconds: float = 60.0
+    progress_seconds: float = 120.0
+    """A request that moves no byte for this long is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """A bucket behind an S3-compatible endpoint."""
+
+    http: HttpSettings
+    bucket: str
+    region: str = "us-east-1"
+    path_style: bool | None = None
+    """None: path style, except on amazonaws.com and other hosts known to want the virtual-host form."""
+    storage_class: str = ""
+    integrity: str = "auto"
+    """How the server checks a body: auto, sha256 (signed payload), md5, crc32, none (TLS only)."""
+    keys: KeySettings = field(default_factory=KeySettings)
+
+
+@dataclass(frozen=True, slots=True)
+class BosSettings:
+    """A Baidu BOS bucket, by the native API."""
+
+    http: HttpSettings
+    bucket: str
+    path_style: bool = False
+    storage_class: str = ""
+    traffic_limit: int = 0
+    """Bytes per second asked of the server by header; 0: none."""
+    keys: KeySettings = field(default_factory=KeySettings)
+
+
+@dataclass(frozen=True, slots=True)
+class DirSettings:
+    """A plain directory."""
+
+    path: str
+
+
+StoreSettings = S3Settings | BosSettings | DirSettings
+
+
 class ObjectStore(Protocol):
     """The verbs, in S3's words for all stores.
 
@@ -156,27 +226,86 @@ class ObjectStore(Protocol):
 class Dialect(Protocol):
     """How one provider phrases the verbs over HTTP. Pure: requests out, responses in.
 
-    A pair of methods for each verb: ``<verb>_request`` builds, ``<verb>_result`` reads or raises. What the
-    client needs beyond the pairs stands here.
+    A pair of methods for each verb: one builds the request, the other reads the response or raises. The
+    ``error`` method maps any response that is not a success to the one error of ours.
     """
+
+    @property
+    def store_id(self) -> str: ...
+
+    @property
+    def limits(self) -> StoreLimits: ...
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
         ...
 
+    def error(self, request: Request, response: Response) -> Exception:
+        """The error that this response (status >= 300, or a 200 whose body is an error) stands for."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """How to reach a store over HTTP."""
+    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request: ...
 
-    endpoint: str
-    """Scheme and host, port where it is not the scheme's own; no path."""
-    proxy: str = field(default="", repr=False)  # may hold a password
-    ca_bundle: str = ""
-    """File of certificates to trust; empty: those that come with requests."""
-    trust_environment: bool = False
-    """Take proxy and CA bundle from HTTP(S)_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE."""
-    connect_seconds: float = 30.0
-    read_seconds: float = 60.0
-    progress_seconds: float = 120.0
-    """A request that moves no byte for this long is given up."""
+    def put_result(self, key: str, request: Request, response: Response) -> Receipt: ...
+
+    def head_request(self, key: str) -> Request: ...
+
+    def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None: ...
+
+    def get_request(self, key: str, first: int, last: int) -> Request: ...
+
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes: ...
+
+    def delete_request(self, key: str) -> Request: ...
+
+    def delete_result(self, key: str, request: Request, response: Response) -> None: ...
+
+    def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request: ...
+
+    def copy_result(self, key: str, request: Request, response: Response) -> Receipt: ...
+
+    def create_request(self, key: str, meta: ObjectMeta) -> Request: ...
+
+    def create_result(self, key: str, request: Request, response: Response) -> str: ...
+
+    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request: ...
+
+    def part_result(
+        self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
+    ) -> Part: ...
+
+    def part_copy_request(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Request: ...
+
+    def part_copy_result(
+        self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
+    ) -> Part: ...
+
+    def parts_request(self, key: str, upload_id: str, after: int) -> Request: ...
+
+    def parts_result(
+        self, key: str, upload_id: str, request: Request, response: Response
+    ) -> tuple[list[Part], int | None]:
+        """A page of parts, and the number after which the next page starts; None when it is the last."""
+        ...
+
+    def complete_request(
+        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
+    ) -> Request: ...
+
+    def complete_result(
+        self, key: str, upload_id: str, request: Request, response: Response
+    ) -> Receipt: ...
+
+    def abort_request(self, key: str, upload_id: str) -> Request: ...
+
+    def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None: ...
+
+    def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
+
+    def uploads_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+        """A page of uploads, and the marker (key, upload id) of the next; None when it is the last."""
+        ...
