@@ -1,0 +1,107 @@
+"""What the transfers to one store share: a bound on requests and memory, and the keys that are in use."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from syncd.errors import Stopped
+
+
+class Bounds:
+    """A door that lets `slots` holders in at once, with at most `memory` bytes among them.
+
+    First come, first served: a large part is not starved by small files that would slip past it. One holder
+    is always let in, whatever its size, so that a part larger than the whole allowance still goes.
+    """
+
+    def __init__(self, slots: int, memory: int) -> None:
+        self._slots = slots
+        self._memory = memory
+        self._held = 0
+        self._bytes = 0
+        self._line: deque[object] = deque()
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
+        ticket = object()
+        with self._changed:
+            self._line.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._stopped or self._may_enter(ticket, size))
+                if self._stopped:
+                    raise Stopped
+                self._held += 1
+                self._bytes += size
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= 1
+                self._bytes -= size
+                self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Everybody who waits, now or later, gets Stopped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _may_enter(self, ticket: object, size: int) -> bool:
+        if self._line[0] is not ticket or self._held >= self._slots:
+            return False
+        return self._held == 0 or self._bytes + size <= self._memory
+
+
+class KeysInUse:
+    """Keeps a copy inside the store from being made of an object that we are just replacing.
+
+    Always `writing` before `copying`, which never waits: so two files that are each other's twin cannot wait
+    for one another.
+    """
+
+    def __init__(self) -> None:
+        self._written: Counter[str] = Counter()
+        self._copied: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[None]:
+        """Around every change of an object: waits for the copies that are made of it."""
+        with self._changed:
+            self._changed.wait_for(lambda: key not in self._copied)
+            self._written[key] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                _less(self._written, key)
+
+    @contextmanager
+    def copying(self, key: str) -> Iterator[bool]:
+        """Around a copy of an object; yields False, and claims nothing, while somebody writes it."""
+        with self._changed:
+            free = key not in self._written
+            if free:
+                self._copied[key] += 1
+        try:
+            yield free
+        finally:
+            if free:
+                with self._changed:
+                    _less(self._copied, key)
+                    self._changed.notify_all()
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -1,0 +1,374 @@
+"""One step for one file: observe, plan, carry out, commit. No loop, no thread, no clock of its own.
+
+``sync(ref)`` may be called by many threads for different files of one store, never twice at once for one
+file. Whatever it raises left the state such that calling it again does the right thing.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+from syncd import fingerprint, paths, plan
+from syncd.bounds import KeysInUse
+from syncd.errors import (
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    PreconditionFailed,
+    StoreRefused,
+)
+from syncd.fingerprint import Digests, OpenFile
+from syncd.model import (
+    Action,
+    Copy,
+    Delete,
+    FileRef,
+    FileStat,
+    Fingerprint,
+    Irregular,
+    Nothing,
+    ObjectMeta,
+    Observed,
+    OnDelete,
+    Receipt,
+    Recorded,
+    RootIdentity,
+    Source,
+    TransferPolicy,
+    Upload,
+)
+from syncd.parts import fits_one_request, part_size_for
+from syncd.transfer import Carried, Job, PartSizeRefused, Uploader
+
+log = logging.getLogger(__name__)
+
+RACY_WINDOW_NS = 2_000_000_000
+"""A stat younger than this proves nothing (clocks are coarse): such a file is looked at once more."""
+
+
+class RootDoubtful(FileUnreadable):
+    """The source's root is not the directory that it was: nothing may be concluded about any file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file."""
+
+    action: Action
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    look_again_seconds: float | None = None
+    """The record is too young to be trusted, or an absence wants a second look: mark it again after this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file read or fingerprinted; `body` is the content where it fits one request."""
+
+    stat: FileStat
+    digests: Digests
+    part_size: int
+    body: bytes | None
+
+
+class Engine:
+    """Steps for the files of the sources that share one store."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        uploader: Uploader,
+        policy: TransferPolicy,
+        *,
+        now_ns: Callable[[], int],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.sources = sources
+        self.store = uploader.store
+        self.roots: dict[str, RootIdentity] = {}
+        """Which directory each root is known to be; without an entry the root's identity is not checked."""
+        self.adopting: set[str] = set()
+        """Sources whose records may be lost: ask the store for an object before sending a new file."""
+        self._state = uploader.state
+        self._uploader = uploader
+        self._bounds = uploader.bounds
+        self._policy = policy
+        self._now_ns = now_ns
+        self._should_stop = should_stop
+        self._keys = KeysInUse()
+
+    # ---- the step ---------------------------------------------------------------------------------------
+
+    def sync(self, ref: FileRef, *, event: bool) -> Outcome:
+        """Look at one path and do what is to be done.
+
+        `event` says that something marked the path since it was recorded. Raises FileError, StoreError,
+        StateError, Stopped.
+        """
+        source = self.sources[ref.source]
+        recorded = self._state.recorded(ref)
+        with self._root(source) as root_fd:
+            seen = fingerprint.look(root_fd, ref.path)
+            if seen is None or isinstance(seen, Irregular):
+                return self._absent(source, ref, seen, recorded)
+            key = self.key(ref)
+            if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
+                return Outcome(Nothing("unchanged"))
+            problem = paths.key_problem(key, self.store.limits.max_key_bytes)
+            if problem is not None:
+                raise StoreRefused(problem, hint="rename the file, or exclude it")
+            with fingerprint.open_file(root_fd, ref.path) as file:
+                step = self._carry(ref, key, file, recorded)
+            if fingerprint.look(root_fd, ref.path) != step.stat:
+                raise FileChanged("the path leads to another file than the one that was read")
+            return step.outcome
+
+    def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
+        """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
+        source = self.sources[ref.source]
+        recorded = self._state.recorded(ref)
+        with self._root(source) as root_fd:
+            seen = fingerprint.look(root_fd, ref.path)
+            if seen is None or isinstance(seen, Irregular):
+                return self._decide(source, ref, seen, recorded), 0
+            key = self.key(ref)
+            if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
+                return Nothing("unchanged"), seen.size
+            with fingerprint.open_file(root_fd, ref.path) as file:
+                stat = file.stat()
+                digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
+            return self._decide(source, ref, Observed(stat, digests.fingerprint), recorded), stat.size
+
+    def delete(self, ref: FileRef) -> Outcome:
+        """Remove the object of a file that is gone, after a last look. Only what our records say we wrote."""
+        source = self.sources[ref.source]
+        recorded = self._state.recorded(ref)
+        with self._root(source) as root_fd:
+            seen = fingerprint.look(root_fd, ref.path)
+        if recorded is None or isinstance(seen, FileStat) or source.on_delete is not OnDelete.DELETE:
+            return Outcome(Nothing("not to be deleted"))
+        if recorded.store_id != self.store.store_id:
+            return Outcome(Nothing("the object is in another store"))
+        with self._keys.writing(recorded.key), self._bounds.hold(0):
+            self.store.delete_object(recorded.key)
+        self._state.forget(ref)
+        self._state.clear_failure(ref)
+        return Outcome(Delete("deleted locally"))
+
+    def key(self, ref: FileRef) -> str:
+        """The object key of a file."""
+        return paths.key_for(self.sources[ref.source].prefix, ref.path)
+
+    # ---- observing --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _root(self, source: Source) -> Iterator[int]:
+        """The root, opened anew for every step; raises RootDoubtful unless it is the one that we know."""
+        try:
+            root_fd = fingerprint.open_root(source.root)
+        except (FileVanished, FileUnreadable) as error:
+            raise RootDoubtful(f"the source's directory cannot be opened: {error}") from error
+        try:
+            known = self.roots.get(source.name)
+            found = os.fstat(root_fd)
+            if known is not None and (found.st_dev, found.st_ino) != (known.device, known.inode):
+                raise RootDoubtful("the source's directory is not the one that it was")
+            yield root_fd
+        finally:
+            os.close(root_fd)
+
+    def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
+        """The record, if it is about the object that this file should have; another one proves nothing."""
+        if recorded is None or recorded.key != key or recorded.store_id != self.store.store_id:
+            return None
+        return recorded
+
+    def _absent(
+        self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None
+    ) -> Outcome:
+        """Nothing to read here. An unfinished upload of it is given up; the object is left to `delete`."""
+        checkpoint = self._state.checkpoint_for(ref)
+        if checkpoint is not None and checkpoint.store_id == self.store.store_id:
+            log.info("%s: abort the upload: the file is gone", _name(ref))
+            self._uploader.abandon(checkpoint)
+        self._state.clear_failure(ref)
+        return Outcome(self._decide(source, ref, seen, recorded))
+
+    def _decide(
+        self,
+        source: Source,
+        ref: FileRef,
+        observed: Observed | Irregular | None,
+        recorded: Recorded | None,
+    ) -> Action:
+        twin = self._twin(ref, observed.fingerprint) if isinstance(observed, Observed) else None
+        return plan.decide(
+            observed,
+            recorded,
+            store_id=self.store.store_id,
+            key=self.key(ref),
+            on_delete=source.on_delete,
+            twin=twin,
+        )
+
+    def _twin(self, ref: FileRef, content: Fingerprint) -> Recorded | None:
+        if content.size == 0:  # an empty put is as cheap as a copy
+            return None
+        key = self.key(ref)
+        for _, row in self._state.find_content(self.store.store_id, content):
+            if row.key != key:
+                return row
+        return None
+
+    # ---- acting -----------------------------------------------------------------------------------------
+
+    def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> _Step:
+        """Read, decide, act, commit: with the file open."""
+        stat = file.stat()
+        if fits_one_request(stat.size, self._policy.part_size, self._uploader.limits()):
+            with self._bounds.hold(stat.size):  # the content is in memory until it is sent
+                body = file.read(0, stat.size)
+                digests = Digests(fingerprint.of_bytes(body), ())
+                seen = _Seen(stat, digests, 0, body)
+                return self._act(ref, key, file, seen, recorded)
+        for attempt in (1, 2):
+            part_size = self._part_size(stat.size)
+            digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
+            try:
+                return self._act(ref, key, file, _Seen(stat, digests, part_size, None), recorded)
+            except PartSizeRefused:
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _act(self, ref: FileRef, key: str, file: OpenFile, seen: _Seen, recorded: Recorded | None) -> _Step:
+        looked_ns = self._now_ns()
+        if file.stat() != seen.stat:
+            raise FileChanged("the file changed while it was read")
+        observed = Observed(seen.stat, seen.digests.fingerprint)
+        action = self._decide(self.sources[ref.source], ref, observed, recorded)
+        racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
+        carried = self._perform(action, ref, key, file, seen)
+        if carried is None and recorded is not None:  # Nothing or Refresh: the object stands as it is
+            carried = Carried(Receipt(recorded.key, recorded.etag), None, 0, 0)
+        if carried is None:
+            raise AssertionError(f"{action} without a record")
+        row = Recorded(
+            stat=seen.stat,
+            fingerprint=seen.digests.fingerprint,
+            store_id=self.store.store_id,
+            key=key,
+            etag=carried.receipt.etag,
+            recorded_ns=looked_ns,
+            racy=racy,
+        )
+        if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
+            self._commit(ref, row, carried)
+        again = RACY_WINDOW_NS / 1e9 + 0.1 if racy else None
+        return _Step(
+            Outcome(action, carried.bytes_sent, carried.bytes_saved, again),
+            seen.stat,
+        )
+
+    def _commit(self, ref: FileRef, row: Recorded, carried: Carried) -> None:
+        """A small file's row may join others in one transaction: lost, its object is found by asking."""
+        stale = self._state.checkpoint_for(ref) if carried.checkpoint_id is None else None
+        if stale is not None and stale.store_id == self.store.store_id:
+            self._uploader.abandon(stale)
+        self._state.commit(
+            ref, row, checkpoint_id=carried.checkpoint_id, durable=carried.checkpoint_id is not None
+        )
+        if carried.bytes_sent or carried.bytes_saved:
+            self._state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
+
+    def _perform(self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen) -> Carried | None:
+        if isinstance(action, Copy):
+            with self._request_slot(seen):
+                copied = self._copy(action.twin, ref, key, seen)
+            if copied is not None:
+                return copied
+        elif not isinstance(action, Upload):
+            return None
+        elif ref.source in self.adopting:
+            with self._request_slot(seen):
+                found = self._adopt(key, seen)
+            if found is not None:
+                return found
+        with self._keys.writing(key):
+            if seen.body is not None:
+                meta = self._meta(ref, seen)
+                receipt = self._uploader.put(ref, key, seen.body, meta)
+                return Carried(receipt, None, len(seen.body), 0)
+            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, _content_type(ref.path))
+            return self._uploader.upload(job)
+
+    def _request_slot(self, seen: _Seen) -> AbstractContextManager[None]:
+        """A small file holds its slot already, with its content; a large one takes one for the request."""
+        return nullcontext() if seen.body is not None else self._bounds.hold(0)
+
+    def _adopt(self, key: str, seen: _Seen) -> Carried | None:
+        """After a loss of the state: an object with this very content needs no sending, only recording."""
+        info = self.store.head_object(key)
+        content = seen.digests.fingerprint
+        if info is None or info.digest != content.digest or info.size != content.size:
+            return None
+        return Carried(Receipt(key, info.etag), None, 0, content.size)
+
+    def _copy(self, twin: Recorded, ref: FileRef, key: str, seen: _Seen) -> Carried | None:
+        """Let the store copy an object that it has; None when that cannot be relied upon.
+
+        The source is asked for before and the copy after, since some servers ignore the condition; and no
+        other worker of ours may be writing the source meanwhile.
+        """
+        size = seen.digests.fingerprint.size
+        if size > self.store.limits.max_put_size:
+            return None
+        with self._keys.writing(key), self._keys.copying(twin.key) as free:
+            if not free:
+                return None
+            info = self.store.head_object(twin.key)
+            if info is None or info.etag != twin.etag or info.size != size:
+                return None
+            if info.digest is not None and info.digest != seen.digests.fingerprint.digest:
+                return None
+            try:
+                self.store.copy_object(twin.key, key, self._meta(ref, seen), twin.etag)
+            except (PreconditionFailed, StoreRefused) as refused:
+                log.info("%s: sent, not copied: %s", _name(ref), refused)
+                return None
+            copy = self.store.head_object(key)
+            after = self.store.head_object(twin.key)
+        if copy is None or copy.size != size or after is None or after.etag != twin.etag:
+            return None
+        return Carried(Receipt(key, copy.etag), None, 0, size)
+
+    def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
+        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=_content_type(ref.path))
+
+    def _part_size(self, size: int) -> int:
+        return part_size_for(size, self._policy.part_size, self._uploader.limits())
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    outcome: Outcome
+    stat: FileStat
+    """The stat that the path must still have."""
+
+
+def _content_type(path: str) -> str:
+    """From the name alone: the content is not looked into."""
+    guessed, encoding = mimetypes.guess_type(path, strict=False)
+    return guessed if guessed and encoding is None else "application/octet-stream"
+
+
+def _name(ref: FileRef) -> str:
+    return f"{ref.source}:{paths.printable(ref.path)}"
+
+
+__all__ = ["Engine", "Outcome", "RootDoubtful"]

@@ -1,0 +1,388 @@
+"""Carry out an upload: one put, or a multipart upload, checkpoint by checkpoint.
+
+The order of effects of a multipart upload, each step durable before the next relies on it::
+
+    begin            the intent is in the state, without an upload id
+    create           the store makes an upload      (died before the id was kept: swept by key, begun anew)
+    set_upload_id    the id is in the state
+    part, add_part   for each part, in parallel     (died between: known by its MD5, or sent again)
+    look             the file is still what was fingerprinted, or nothing is completed
+    set_completing   from here on the object may exist
+    complete         (answer lost: the store is asked for the object, and its token tells whether it is ours)
+    commit           the engine records the object and drops the checkpoint in one transaction
+
+What the store lists decides which parts are done. Bytes of a part are read once; that buffer is compared with
+the digest of the fingerprint pass and that buffer is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncd import fingerprint, parts
+from syncd.bounds import Bounds
+from syncd.errors import (
+    FileChanged,
+    PartsRefused,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.fingerprint import Digests, OpenFile
+from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, Receipt
+from syncd.parts import Span
+from syncd.paths import printable
+from syncd.state import State
+from syncd.storage.base import Body, ObjectStore, StoreLimits
+
+log = logging.getLogger(__name__)
+
+MIN_PART_SIZE = "min_part_size"
+"""Name under which the state keeps what a store taught us about its smallest part."""
+
+_SWEEP_SLACK_NS = (
+    15 * 60 * 10**9
+)  # the store's clock may differ from ours by as much as it accepts in a signature
+_MAX_RESTARTS = 2
+
+
+class Meter(Protocol):
+    """Told about the bytes of one file as they go."""
+
+    def began(self, ref: FileRef, total: int, done: int) -> None:
+        """`done` of `total` bytes need not be sent (again)."""
+        ...
+
+    def carried(self, ref: FileRef, size: int) -> None:
+        """`size` more bytes are acknowledged."""
+        ...
+
+    def ended(self, ref: FileRef) -> None: ...
+
+
+class PartSizeRefused(StoreUnavailable):
+    """The store wants larger parts; what it taught is in the state, and the next plan heeds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to be carried: opened, fingerprinted, and where it goes."""
+
+    ref: FileRef
+    key: str
+    file: OpenFile
+    stat: FileStat
+    digests: Digests
+    part_size: int
+    content_type: str
+
+    def meta(self, token: str) -> ObjectMeta:
+        """What travels with the object."""
+        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """An acknowledged upload. `checkpoint_id` is None for a single put."""
+
+    receipt: Receipt
+    checkpoint_id: int | None
+    bytes_sent: int
+    bytes_saved: int
+
+
+class Uploader:
+    """Uploads to one store. Called by many threads; `senders` are other threads than those that call."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        state: State,
+        senders: Executor,
+        bounds: Bounds,
+        meter: Meter,
+        *,
+        now_ns: Callable[[], int],
+        new_token: Callable[[], str],
+    ) -> None:
+        self.store = store
+        self.state = state
+        self._senders = senders
+        self.bounds = bounds
+        self._meter = meter
+        self._now_ns = now_ns
+        self._new_token = new_token
+
+    def limits(self) -> StoreLimits:
+        """The store's limits, corrected by what it taught us."""
+        return learned_limits(self.store, self._state)
+
+    def put(self, ref: FileRef, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        """One request with the whole content. The caller holds the bounds while it holds `body`."""
+        self._meter.began(ref, len(body), 0)
+        try:
+            receipt = self.store.put_object(key, body, meta)
+            self._meter.carried(ref, len(body))
+            return receipt
+        finally:
+            self._meter.ended(ref)
+
+    def upload(self, job: Job) -> Carried:
+        """A multipart upload, resumed where an unfinished one fits.
+
+        Raises FileChanged, FileUnreadable, PartSizeRefused and whatever the store raises.
+        """
+        try:
+            for _ in range(_MAX_RESTARTS + 1):
+                checkpoint, fresh = self._checkpoint(job)
+                try:
+                    return self._carry(job, checkpoint, fresh)
+                except UploadGone as gone:
+                    receipt = self._own_object(job, checkpoint)
+                    if receipt is not None:
+                        return Carried(receipt, checkpoint.id, 0, job.stat.size)
+                    log.warning("%s: restart: the store has forgotten the upload: %s", _name(job.ref), gone)
+                    self.state.drop_checkpoint(checkpoint.id)
+                except PartsRefused as refused:
+                    self._learn(job, refused)
+                    log.warning("%s: restart: %s", _name(job.ref), refused)
+                    self.abandon(checkpoint)
+                    if refused.too_small:
+                        raise PartSizeRefused(str(refused)) from refused
+            raise StoreUnavailable("the upload had to be restarted too often", hint="it is tried again later")
+        finally:
+            self._meter.ended(job.ref)
+
+    def abandon(self, checkpoint: Checkpoint) -> None:
+        """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays."""
+        if checkpoint.upload_id is None:
+            self._sweep(checkpoint)
+        else:
+            self.store.abort_multipart_upload(checkpoint.key, checkpoint.upload_id)
+        self.state.drop_checkpoint(checkpoint.id)
+
+    # ---- steps ------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, job: Job) -> tuple[Checkpoint, bool]:
+        """The checkpoint to go on with, and whether it is new. One that does not fit is abandoned."""
+        found = self.state.checkpoint_for(job.ref)
+        if found is not None:
+            why = parts.misfit(
+                found,
+                store_id=self.store.store_id,
+                key=job.key,
+                fingerprint=job.digests.fingerprint,
+                limits=self.limits(),
+            )
+            if why is None and found.part_size != job.part_size:
+                why = "part size changed"  # the digests at hand are on another grid
+            if why is None:
+                return found, False
+            log.info("%s: restart: %s", _name(job.ref), why)
+            if found.store_id == self.store.store_id:
+                self.abandon(found)
+            else:
+                self.state.drop_checkpoint(found.id)
+        return self._begin(job), True
+
+    def _begin(self, job: Job) -> Checkpoint:
+        return self.state.begin(
+            Checkpoint(
+                id=0,
+                ref=job.ref,
+                store_id=self.store.store_id,
+                key=job.key,
+                fingerprint=job.digests.fingerprint,
+                stat=job.stat,
+                part_size=job.part_size,
+                token=self._new_token(),
+                created_ns=self._now_ns(),
+            )
+        )
+
+    def _carry(self, job: Job, checkpoint: Checkpoint, fresh: bool) -> Carried:
+        upload_id = checkpoint.upload_id
+        if upload_id is None:
+            if not fresh:
+                self._sweep(checkpoint)
+            with self.bounds.hold(0):
+                upload_id = self.store.create_multipart_upload(job.key, job.meta(checkpoint.token))
+            self.state.set_upload_id(checkpoint.id, upload_id)
+            fresh = True
+        done = {} if fresh else self._kept(job, checkpoint, upload_id)
+        saved = sum(part.size for part in done.values())
+        if saved:
+            log.info(
+                "%s: resume: %d parts, %d of %d bytes are there",
+                _name(job.ref),
+                len(done),
+                saved,
+                job.stat.size,
+            )
+        self._meter.began(job.ref, job.stat.size, saved)
+        missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
+        done.update(self._send_all(job, checkpoint, upload_id, missing))
+        self._still(job)
+        self.state.set_completing(checkpoint.id)
+        ordered = [done[number] for number in sorted(done)]
+        receipt = self._complete(job, checkpoint, upload_id, ordered)
+        return Carried(receipt, checkpoint.id, job.stat.size - saved, saved)
+
+    def _kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
+        """The parts that the store has and that are ours, by the matching rule."""
+        with self.bounds.hold(0):
+            listed = self.store.list_parts(job.key, upload_id)
+        plan = parts.resume(checkpoint, listed, job.digests.parts)
+        for note in plan.notes:
+            log.info("%s: %s", _name(job.ref), note)
+        kept = {part.number: part for part in plan.kept}
+        for part in plan.doubtful:
+            with self.bounds.hold(part.size):
+                adopted = self._adopt(job, part)
+            if adopted is not None:
+                self.state.add_part(checkpoint.id, adopted)
+                kept[part.number] = adopted
+        return kept
+
+    def _adopt(self, job: Job, listed: Part) -> Part | None:
+        """A part that we sent and died before recording: ours if its ETag is the MD5 of the local bytes."""
+        body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
+        if hashlib.md5(body, usedforsecurity=False).hexdigest() != listed.etag.strip('"').lower():
+            return None
+        return Part(listed.number, listed.size, listed.etag, fingerprint.digest(body), zlib.crc32(body))
+
+    def _read(self, job: Job, span: Span) -> bytes:
+        """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
+        body = job.file.read(span.offset, span.size)
+        if fingerprint.digest(body) != job.digests.parts[span.number - 1]:
+            raise FileChanged(f"part {span.number} is not what was fingerprinted")
+        return body
+
+    def _send_all(
+        self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]
+    ) -> dict[int, Part]:
+        """Send parts in parallel, a bounded number at once; the first failure ends it."""
+        sent: dict[int, Part] = {}
+        running: set[Future[Part]] = set()
+        queue = iter(spans)
+        failure: BaseException | None = None
+        while True:
+            while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
+                running.add(self._senders.submit(self._send, job, checkpoint.id, upload_id, span))
+            if not running:
+                break
+            ended, running = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
+            for future in ended:
+                error = None if future.cancelled() else future.exception()
+                if error is not None:
+                    failure = failure or error
+                elif not future.cancelled():
+                    part = future.result()
+                    sent[part.number] = part
+            if failure is not None:
+                for future in running:
+                    future.cancel()
+        if failure is not None:
+            raise failure
+        return sent
+
+    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> Part:
+        """Runs on a sender: read, compare, send, record."""
+        with self.bounds.hold(span.size):
+            body = self._read(job, span)
+            try:
+                part = self.store.upload_part(job.key, upload_id, span.number, body)
+            except StoreRefused as refused:
+                part = self._sent_before(job, upload_id, span, body, refused)
+        self.state.add_part(checkpoint_id, part)
+        self._meter.carried(job.ref, span.size)
+        return part
+
+    def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
+        """Some servers refuse a part that they already have (its first answer was lost): then list it."""
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        for part in self.store.list_parts(job.key, upload_id):
+            if part.number == span.number and part.size == span.size and part.etag.strip('"').lower() == md5:
+                return Part(part.number, part.size, part.etag, fingerprint.digest(body), zlib.crc32(body))
+        raise refused
+
+    def _still(self, job: Job) -> None:
+        """Raise FileChanged unless the file is what it was before its first byte was read."""
+        if job.file.stat() != job.stat:
+            raise FileChanged("the file changed while it was sent")
+
+    def _complete(self, job: Job, checkpoint: Checkpoint, upload_id: str, ordered: list[Part]) -> Receipt:
+        try:
+            with self.bounds.hold(0):
+                receipt = self.store.complete_multipart_upload(
+                    job.key, upload_id, ordered, job.meta(checkpoint.token)
+                )
+        except StoreUnavailable as unavailable:
+            if not unavailable.outcome_unknown:
+                raise
+            own = self._own_object(job, checkpoint)
+            if own is None:
+                raise
+            return own
+        return receipt
+
+    def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
+        """The object under our key, if it is the one that this upload was to make."""
+        info = self.store.head_object(job.key)
+        if info is None or info.size != job.stat.size:
+            return None
+        if info.token is not None:
+            ours = info.token == checkpoint.token
+        else:  # the store drops metadata that it does not like; the digest is the next best witness
+            ours = info.digest == job.digests.fingerprint.digest
+        return Receipt(info.key, info.etag) if ours else None
+
+    def _sweep(self, checkpoint: Checkpoint) -> None:
+        """Abort what an unanswered create may have left under this very key; others' uploads stay."""
+        ours = {known.upload_id for known in self.state.checkpoints()}
+        since_ns = checkpoint.created_ns - _SWEEP_SLACK_NS
+        for upload in self.store.list_multipart_uploads(checkpoint.key):
+            if upload.key != checkpoint.key or upload.upload_id in ours:
+                continue
+            if upload.initiated_ns is None or upload.initiated_ns >= since_ns:
+                log.info("%s: abort an upload whose id was lost", _name(checkpoint.ref))
+                self.store.abort_multipart_upload(upload.key, upload.upload_id)
+
+    def _learn(self, job: Job, refused: PartsRefused) -> None:
+        if not refused.too_small:
+            return
+        larger = parts.part_sizes_after_refusal(job.part_size, self.limits())
+        self.state.learn(self.store.store_id, MIN_PART_SIZE, str(larger))
+
+
+_WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
+
+
+def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
+    """The store's own limits, with the smallest part size that it taught us."""
+    learned = state.learned(store.store_id, MIN_PART_SIZE)
+    limits = store.limits
+    if learned is None or int(learned) <= limits.min_part_size:
+        return limits
+    return StoreLimits(
+        min_part_size=int(learned),
+        max_part_size=limits.max_part_size,
+        max_parts=limits.max_parts,
+        max_put_size=limits.max_put_size,
+        max_object_size=limits.max_object_size,
+        max_key_bytes=limits.max_key_bytes,
+        part_size_multiple=limits.part_size_multiple,
+    )
+
+
+def _name(ref: FileRef) -> str:
+    return f"{ref.source}:{printable(ref.path)}"
+
+
+__all__ = ["Carried", "Job", "Meter", "PartSizeRefused", "Uploader", "learned_limits"]
