@@ -1,0 +1,106 @@
+"""Sizes, durations and shares as people write them: ``8MiB``, ``1h30m``, ``25%``. Pure.
+
+Sizes count in powers of 1024 whatever the spelling (``16MB`` is ``16MiB``). A number without a unit is
+refused because nobody can know what it was meant to be; ``0`` alone needs no unit.
+"""
+
+from __future__ import annotations
+
+import re
+
+SIZE_EXAMPLE = "a size with its unit, such as `8MiB`, `512K` or `1G`"
+DURATION_EXAMPLE = "a duration with its unit, such as `500ms`, `2s` or `1h30m`"
+SHARE_EXAMPLE = "a share between `0%` and `100%`"
+
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+_DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+
+_NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
+_SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
+_DURATION_STEP = re.compile(_NUMBER + r"\s?(ms|d|h|m|s)\s?", re.IGNORECASE | re.ASCII)
+_SHARE = re.compile(_NUMBER + r"\s?%")
+
+
+def parse_size(text: str) -> int:
+    """Bytes. Raises ValueError, whose message says what was expected."""
+    text = text.strip()
+    if text == "0":
+        return 0
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(SIZE_EXAMPLE)
+    whole, fraction, unit = match.groups()
+    size = _times(whole, fraction, _SIZE_UNITS[(unit or "").upper()])
+    if size is None:
+        raise ValueError("a size in whole bytes")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, in whole milliseconds. Units go from large to small, each at most once.
+
+    Raises ValueError, whose message says what was expected.
+    """
+    text = text.strip()
+    if text == "0":
+        return 0.0
+    total_ms = 0
+    position = 0
+    last_unit_ms = 0
+    while position < len(text) or not text:
+        match = _DURATION_STEP.match(text, position)
+        if match is None:
+            raise ValueError(DURATION_EXAMPLE)
+        whole, fraction, unit = match.groups()
+        unit_ms = _DURATION_UNITS_MS[unit.lower()]
+        if last_unit_ms and unit_ms >= last_unit_ms:
+            raise ValueError(DURATION_EXAMPLE)
+        milliseconds = _times(whole, fraction, unit_ms)
+        if milliseconds is None:
+            raise ValueError("a duration in whole milliseconds")
+        total_ms += milliseconds
+        last_unit_ms = unit_ms
+        position = match.end()
+    return total_ms / 1000
+
+
+def parse_share(text: str) -> float:
+    """A share from 0.0 to 1.0, written in percent. Raises ValueError saying what was expected."""
+    match = _SHARE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(SHARE_EXAMPLE)
+    whole, fraction = match.groups()
+    share = float(f"{whole}.{fraction or '0'}") / 100
+    if share > 1.0:
+        raise ValueError(SHARE_EXAMPLE)
+    return share
+
+
+def format_size(size: int) -> str:
+    """The shortest exact spelling that `parse_size` reads back as `size` bytes."""
+    if size == 0:
+        return "0"
+    for unit in reversed(_SIZE_UNITS):
+        if size % _SIZE_UNITS[unit] == 0:
+            return f"{size // _SIZE_UNITS[unit]}{unit}{'iB' if unit else 'B'}"
+    raise AssertionError("every size is a multiple of one byte")
+
+
+def format_duration(seconds: float) -> str:
+    """The spelling that `parse_duration` reads back as `seconds`, rounded to whole milliseconds."""
+    rest_ms = round(seconds * 1000)
+    if rest_ms == 0:
+        return "0"
+    steps = []
+    for unit, unit_ms in _DURATION_UNITS_MS.items():
+        count, rest_ms = divmod(rest_ms, unit_ms)
+        if count:
+            steps.append(f"{count}{unit}")
+    return "".join(steps)
+
+
+def _times(whole: str, fraction: str | None, unit: int) -> int | None:
+    """``whole.fraction`` times `unit`, exactly; None when that is no whole number."""
+    fraction = fraction or ""
+    product, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    return None if rest else product
