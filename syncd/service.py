@@ -1,0 +1,176 @@
+"""What a service tells its manager: readiness, status, reload, stop, and the watchdog's pulse.
+
+The protocol is sd_notify(3): lines of ``NAME=value`` in one datagram to the socket that ``$NOTIFY_SOCKET``
+names. Nothing here ever raises: a daemon does not fail because nobody listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+_SEND_SECONDS = 1.0
+"""A manager that does not read its socket must not hold us up for longer."""
+
+
+class Notifier:
+    """Speaks sd_notify(3) to the service manager; silent when there is none."""
+
+    watchdog_seconds: float | None
+    """A ping is wanted at least this often; None when no watchdog waits for one."""
+
+    def __init__(
+        self, environ: Mapping[str, str], *, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._monotonic_ns = monotonic_ns
+        self._told: str | None = None
+        self.watchdog_seconds = _watchdog_seconds(environ) if self._address is not None else None
+
+    def ready(self, status: str) -> None:
+        """Started, or done with a reload; `status` is the line that ``systemctl status`` shows."""
+        self._told = status
+        self._send("READY=1", f"STATUS={_one_line(status)}")
+
+    def status(self, text: str) -> None:
+        """What is going on, in one line. The same text twice is said once."""
+        if text != self._told:
+            self._told = text
+            self._send(f"STATUS={_one_line(text)}")
+
+    def reloading(self) -> None:
+        """A reload begins; `ready` ends it, whether the new configuration was any good or not."""
+        # The time tells systemd >= 253 (Type=notify-reload) that this answers its signal, not an older one.
+        self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The shutdown begins."""
+        self._told = None
+        self._send("STOPPING=1")
+
+    def watchdog(self) -> None:
+        """The ping. Only for him who has just seen that every working part moves (see `Pulse`)."""
+        if self.watchdog_seconds is not None:
+            self._send("WATCHDOG=1")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Start or stop will take this much longer, from now on; to be said again before it has passed."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def _send(self, *lines: str) -> None:
+        if self._address is None:
+            return
+        message = "\n".join(lines).encode("utf-8", "replace")
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(_SEND_SECONDS)
+            channel.sendto(message, self._address)
+
+
+class Pulse:
+    """Which working part must show progress by when. Thread-safe; time is passed in, monotonic seconds.
+
+    A part that works has a deadline, and moves it with every step. A part that waits for work has none, so
+    that an idle daemon needs no timer to look alive. The watchdog is pinged only while nothing is late.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadlines: dict[str, float] = {}
+
+    def expect(self, part: str, by: float) -> None:
+        """`part` works, and makes its next step before `by`."""
+        with self._lock:
+            self._deadlines[part] = by
+
+    def rest(self, part: str) -> None:
+        """`part` has nothing to do."""
+        with self._lock:
+            self._deadlines.pop(part, None)
+
+    def late(self, now: float) -> tuple[str, ...]:
+        """The parts that should have moved before `now`, in the order of their deadlines."""
+        with self._lock:
+            late = [(by, part) for part, by in self._deadlines.items() if by < now]
+        return tuple(part for _, part in sorted(late))
+
+
+def name_thread(name: str) -> None:
+    """Name the calling thread for the tools that list threads; Linux keeps 15 bytes of it."""
+    with (
+        contextlib.suppress(OSError),
+        open(f"/proc/self/task/{threading.get_native_id()}/comm", "wb") as comm,
+    ):
+        comm.write(name.encode("utf-8", "replace")[:15])
+
+
+def hidden_by(path: str) -> str | None:
+    """The sandbox directive of the unit that covers `path`, such as ``PrivateTmp=``; None when there is none.
+
+    To be asked when a root is missing or empty: then the reason may be our own unit, not the disk.
+    """
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            return hiding_directive(path, mounts.read())
+    except OSError:
+        return None
+
+
+def hiding_directive(path: str, mountinfo: str) -> str | None:
+    """As `hidden_by`, from the text of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)). Pure."""
+    covering = ""
+    directive: str | None = None
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        mount_root, mount_point = (_unescaped(field) for field in fields.split(" ")[3:5])
+        inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
+        # Of two mounts on the same place the later one is on top.
+        if inside and len(mount_point) >= len(covering):
+            covering = mount_point
+            directive = _directive(mount_root, mount_point, rest.split(" ", 1)[0])
+    return directive
+
+
+def _directive(mount_root: str, mount_point: str, kind: str) -> str | None:
+    """What systemd puts over a directory for each directive, by the marks that its own mounts carry."""
+    home = mount_point in {"/home", "/root", "/run/user"}
+    if "/systemd-private-" in mount_root:
+        return "PrivateTmp="
+    if "/systemd/inaccessible/" in mount_root:
+        return "ProtectHome=" if home else "InaccessiblePaths="
+    if kind == "tmpfs" and home:
+        return "ProtectHome=tmpfs"
+    return None
+
+
+def _unescaped(field: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def _address(text: str) -> str | None:
+    """The socket's address for `socket.sendto`; None when it is not one that we can send to."""
+    if text.startswith("/"):
+        return text
+    if text.startswith("@") and len(text) > 1:
+        return "\0" + text[1:]  # the abstract name space
+    return None
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """``$WATCHDOG_USEC``, unless ``$WATCHDOG_PID`` says that it is meant for another process."""
+    wait_usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not wait_usec.isdecimal() or int(wait_usec) == 0:
+        return None
+    if pid and pid != str(os.getpid()):
+        return None
+    return int(wait_usec) / 1e6
+
+
+def _one_line(text: str) -> str:
+    """A line break would end the value; systemd refuses a status that is not UTF-8."""
+    return " ".join(text.split())
