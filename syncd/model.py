@@ -217,6 +217,21 @@ class RootIdentity:
     inode: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Sizes in bytes. Data of the store, so that the planner holds no constants."""
+
+    min_part_size: int
+    """For every part but the last."""
+    max_part_size: int
+    max_parts: int
+    max_put_size: int
+    max_object_size: int
+    max_key_bytes: int = 1024
+    """Length of a key in UTF-8."""
+    part_size_multiple: int = 1 << 20
+
+
 # ---- actions: what the plan says, inert, each with its reason -------------------------------------------
 
 

@@ -11,24 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.model import StoreLimits as StoreLimits  # part of what a store is; `parts`, below, plans with it
 
 Body = bytes | bytearray | memoryview
 """Content of a request: always in memory, always of known length."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """Sizes in bytes. Data of the store, so that the planner holds no constants."""
-
-    min_part_size: int
-    """For every part but the last."""
-    max_part_size: int
-    max_parts: int
-    max_put_size: int
-    max_object_size: int
-    max_key_bytes: int = 1024
-    """Length of a key in UTF-8."""
-    part_size_multiple: int = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,152 @@
+"""How long to wait: between tries, for a store that is down, and for bandwidth.
+
+Nothing here sleeps, reads a clock or rolls dice. Time (seconds of a monotonic clock) and chance (a number
+from 0 up to 1) are arguments; the answers are seconds. No lock inside: the owner holds one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BURST_SECONDS = 0.25
+"""How much unused bandwidth may be caught up: callers are never on time to the microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Exponential growth with a ceiling: ``base * factor ** (attempt - 1)`` seconds, at most ``cap``."""
+
+    base_seconds: float = 0.5
+    cap_seconds: float = 60.0
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.base_seconds < 0 or self.cap_seconds < 0 or self.factor < 1:
+            raise ValueError(f"not a schedule that grows: {self}")
+
+
+def ceiling(attempt: int, schedule: Schedule) -> float:
+    """The longest wait in seconds after failed attempt number `attempt`, which counts from 1."""
+    if attempt < 1:
+        raise ValueError(f"attempts count from 1: {attempt}")
+    try:
+        grown = schedule.base_seconds * schedule.factor ** (attempt - 1)
+    except OverflowError:
+        grown = schedule.cap_seconds
+    return min(schedule.cap_seconds, grown)
+
+
+def delay(attempt: int, chance: float, schedule: Schedule) -> float:
+    """Seconds to wait after failed attempt number `attempt`: full jitter, `chance` times the ceiling.
+
+    Full jitter spreads many clients that failed at the same moment evenly over the whole interval.
+    """
+    if not 0.0 <= chance <= 1.0:
+        raise ValueError(f"chance is between 0 and 1: {chance}")
+    return chance * ceiling(attempt, schedule)
+
+
+class Breaker:
+    """A store's circuit breaker: one broken store costs one request now and then, not one per file.
+
+    Closed: everything is allowed. After `threshold` consecutive failures, or at once after `trip`, it is open
+    and allows nothing until `until`. Then it is half open and allows one probe: success closes it, failure
+    opens it for longer. A probe whose outcome is never told (its worker was stopped, its file vanished) is
+    given up after `probe_seconds`, so that nothing can block a store for ever.
+    """
+
+    __slots__ = ("_failures", "_openings", "_probe_seconds", "_probing", "_schedule", "_threshold", "_until")
+
+    def __init__(
+        self, schedule: Schedule | None = None, *, threshold: int = 5, probe_seconds: float = 60.0
+    ) -> None:
+        self._schedule = schedule if schedule is not None else Schedule()
+        self._threshold = threshold
+        self._probe_seconds = probe_seconds
+        self._failures = 0
+        self._openings = 0
+        self._probing = False
+        self._until: float | None = None
+
+    @property
+    def until(self) -> float | None:
+        """When the next probe is allowed (seconds, monotonic); None while closed."""
+        return self._until
+
+    @property
+    def failures(self) -> int:
+        """Consecutive failures."""
+        return self._failures
+
+    def allows(self, now: float) -> bool:
+        """Whether a request may be sent now. True while open means: you are the probe, tell the outcome."""
+        if self._until is None:
+            return True
+        if now < self._until:
+            return False
+        self._probing = True
+        self._until = now + self._probe_seconds
+        return True
+
+    def success(self) -> bool:
+        """A request succeeded. True if that closed the breaker: the store has recovered."""
+        was_open = self._until is not None
+        self._failures = 0
+        self._openings = 0
+        self._probing = False
+        self._until = None
+        return was_open
+
+    def failure(self, now: float, chance: float) -> float:
+        """A request failed in a way that blames the store. Seconds until the next probe; 0 while closed.
+
+        Of the requests that were in flight together each reports its failure; the one that reaches the
+        threshold opens the breaker, the later ones belong to the same outage and do not lengthen it.
+        """
+        self._failures += 1
+        if self._until is None and self._failures < self._threshold:
+            return 0.0
+        if self._until is not None and not self._probing:
+            return max(0.0, self._until - now)
+        self._probing = False
+        self._openings += 1
+        longest = ceiling(self._openings, self._schedule)
+        # Half is certain: full jitter may give 0, and that would be no pause at all.
+        wait = longest / 2 + delay(self._openings, chance, self._schedule) / 2
+        self._until = now + wait
+        return wait
+
+    def trip(self, now: float, seconds: float) -> None:
+        """Open at once for at least `seconds`: the store refuses us as a whole (keys, bucket, region)."""
+        self._failures += 1
+        until = now + seconds
+        if self._until is not None and not self._probing:
+            until = max(until, self._until)
+        self._probing = False
+        self._until = until
+
+
+class RateLimit:
+    """A token bucket in bytes, as the time at which the bytes promised so far will have been paid for.
+
+    Up to `BURST_SECONDS` worth of unused bandwidth is kept for later, so that a caller who is a little late
+    does not lose what it was entitled to. A reservation larger than the bucket is admitted when the bucket is
+    not in debt, and puts it in debt: what starts in any span of time is at most the rate times the span, plus
+    the burst, plus one reservation.
+    """
+
+    __slots__ = ("_paid_at", "_rate")
+
+    def __init__(self, bytes_per_second: int) -> None:
+        if bytes_per_second < 0:
+            raise ValueError(f"bytes per second: {bytes_per_second}")
+        self._rate = bytes_per_second
+        self._paid_at: float | None = None
+
+    def reserve(self, size: int, now: float) -> float:
+        """Seconds to wait before sending `size` bytes, which are counted as sent; 0 when unlimited."""
+        if self._rate == 0:
+            return 0.0
+        start = now if self._paid_at is None else max(self._paid_at, now - BURST_SECONDS)
+        self._paid_at = start + size / self._rate
+        return max(0.0, start - now)
