@@ -34,7 +34,6 @@ from syncd.model import (
     Nothing,
     ObjectMeta,
     Observed,
-    OnDelete,
     Receipt,
     Recorded,
     RootIdentity,
@@ -63,7 +62,9 @@ class Outcome:
     bytes_sent: int = 0
     bytes_saved: int = 0
     look_again_seconds: float | None = None
-    """The record is too young to be trusted, or an absence wants a second look: mark it again after this."""
+    """The record is too young to be trusted: mark it again after this."""
+    wants_delete: bool = False
+    """The object should go, but nobody has allowed it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,14 @@ class Engine:
         self.store = uploader.store
         self.roots: dict[str, RootIdentity] = {}
         """Which directory each root is known to be; without an entry the root's identity is not checked."""
+        self.condemned: set[FileRef] = set()
+        """Files whose object may be removed, if the next look still finds them gone."""
         self.adopting: set[str] = set()
         """Sources whose records may be lost: ask the store for an object before sending a new file."""
-        self._state = uploader.state
+        self.state = uploader.state
         self._uploader = uploader
         self._bounds = uploader.bounds
-        self._policy = policy
+        self.policy = policy
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._keys = KeysInUse()
@@ -111,7 +114,7 @@ class Engine:
         StateError, Stopped.
         """
         source = self.sources[ref.source]
-        recorded = self._state.recorded(ref)
+        recorded = self.state.recorded(ref)
         with self._root(source) as root_fd:
             seen = fingerprint.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
@@ -131,7 +134,7 @@ class Engine:
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
         source = self.sources[ref.source]
-        recorded = self._state.recorded(ref)
+        recorded = self.state.recorded(ref)
         with self._root(source) as root_fd:
             seen = fingerprint.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
@@ -143,22 +146,6 @@ class Engine:
                 stat = file.stat()
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
             return self._decide(source, ref, Observed(stat, digests.fingerprint), recorded), stat.size
-
-    def delete(self, ref: FileRef) -> Outcome:
-        """Remove the object of a file that is gone, after a last look. Only what our records say we wrote."""
-        source = self.sources[ref.source]
-        recorded = self._state.recorded(ref)
-        with self._root(source) as root_fd:
-            seen = fingerprint.look(root_fd, ref.path)
-        if recorded is None or isinstance(seen, FileStat) or source.on_delete is not OnDelete.DELETE:
-            return Outcome(Nothing("not to be deleted"))
-        if recorded.store_id != self.store.store_id:
-            return Outcome(Nothing("the object is in another store"))
-        with self._keys.writing(recorded.key), self._bounds.hold(0):
-            self.store.delete_object(recorded.key)
-        self._state.forget(ref)
-        self._state.clear_failure(ref)
-        return Outcome(Delete("deleted locally"))
 
     def key(self, ref: FileRef) -> str:
         """The object key of a file."""
@@ -191,13 +178,24 @@ class Engine:
     def _absent(
         self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None
     ) -> Outcome:
-        """Nothing to read here. An unfinished upload of it is given up; the object is left to `delete`."""
-        checkpoint = self._state.checkpoint_for(ref)
+        """Nothing to read here. An unfinished upload of it is given up; the object goes if it was condemned."""
+        checkpoint = self.state.checkpoint_for(ref)
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
             log.info("%s: abort the upload: the file is gone", _name(ref))
             self._uploader.abandon(checkpoint)
-        self._state.clear_failure(ref)
-        return Outcome(self._decide(source, ref, seen, recorded))
+        self.state.clear_failure(ref)
+        action = self._decide(source, ref, seen, recorded)
+        if not isinstance(action, Delete) or recorded is None:
+            return Outcome(action)
+        if recorded.store_id != self.store.store_id:
+            return Outcome(Nothing("deleted locally, but its object is in another store"))
+        if ref not in self.condemned:
+            return Outcome(action, wants_delete=True)
+        self.condemned.discard(ref)
+        with self._keys.writing(recorded.key), self._bounds.hold(0):
+            self.store.delete_object(recorded.key)
+        self.state.forget(ref)
+        return Outcome(action)
 
     def _decide(
         self,
@@ -220,7 +218,7 @@ class Engine:
         if content.size == 0:  # an empty put is as cheap as a copy
             return None
         key = self.key(ref)
-        for _, row in self._state.find_content(self.store.store_id, content):
+        for _, row in self.state.find_content(self.store.store_id, content):
             if row.key != key:
                 return row
         return None
@@ -230,7 +228,7 @@ class Engine:
     def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> _Step:
         """Read, decide, act, commit: with the file open."""
         stat = file.stat()
-        if fits_one_request(stat.size, self._policy.part_size, self._uploader.limits()):
+        if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             with self._bounds.hold(stat.size):  # the content is in memory until it is sent
                 body = file.read(0, stat.size)
                 digests = Digests(fingerprint.of_bytes(body), ())
@@ -277,14 +275,14 @@ class Engine:
 
     def _commit(self, ref: FileRef, row: Recorded, carried: Carried) -> None:
         """A small file's row may join others in one transaction: lost, its object is found by asking."""
-        stale = self._state.checkpoint_for(ref) if carried.checkpoint_id is None else None
+        stale = self.state.checkpoint_for(ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
-        self._state.commit(
+        self.state.commit(
             ref, row, checkpoint_id=carried.checkpoint_id, durable=carried.checkpoint_id is not None
         )
         if carried.bytes_sent or carried.bytes_saved:
-            self._state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
+            self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
     def _perform(self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen) -> Carried | None:
         if isinstance(action, Copy):
@@ -351,7 +349,7 @@ class Engine:
         return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=_content_type(ref.path))
 
     def _part_size(self, size: int) -> int:
-        return part_size_for(size, self._policy.part_size, self._uploader.limits())
+        return part_size_for(size, self.policy.part_size, self._uploader.limits())
 
 
 @dataclass(frozen=True, slots=True)

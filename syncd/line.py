@@ -1,0 +1,113 @@
+"""Everything that carries files to one store: the store, its bounds, its engine and its workers.
+
+Stores share nothing but the state, so that one that hangs, fails or is reconfigured leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from syncd.backoff import Schedule
+from syncd.bounds import Bounds
+from syncd.engine import Engine
+from syncd.errors import Stopped
+from syncd.model import Source, TransferPolicy
+from syncd.progress import Progress
+from syncd.state import State
+from syncd.storage.base import ObjectStore, StoreSettings
+from syncd.storage.client import Wiring, open_store
+from syncd.transfer import Uploader
+from syncd.workers import Clock, Listener, StoreWorkers
+
+log = logging.getLogger(__name__)
+
+RETRY_IN_PLACE = Schedule(base_seconds=0.25, cap_seconds=8.0)
+"""Between tries of one request. Longer waits are the queue's: there other files may go first."""
+TRIES_IN_PLACE = 5
+
+
+class StoreLine:
+    """One store and all that works for it. `sources` may be replaced while it runs."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: StoreSettings,
+        policy: TransferPolicy,
+        state: State,
+        listener: Listener,
+        clock: Clock,
+        *,
+        once: bool = False,
+        opener: Callable[..., ObjectStore] = open_store,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.policy = policy
+        self._stopping = threading.Event()
+        self._clock = clock
+        self.progress = Progress(policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep)
+        self.store = opener(settings, wiring=self._wiring())
+        self._bounds = Bounds(policy.concurrency, policy.memory_limit)
+        self._senders = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"sender-{name}")
+        self.uploader = Uploader(
+            self.store,
+            state,
+            self._senders,
+            self._bounds,
+            self.progress,
+            now_ns=clock.now_ns,
+            new_token=lambda: secrets.token_hex(16),
+        )
+        self.engine = Engine(
+            {}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._stopping.is_set
+        )
+        self.workers = StoreWorkers(name, self.engine, policy.concurrency, listener, clock, once=once)
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that this store serves, by name."""
+        return self.engine.sources
+
+    @sources.setter
+    def sources(self, sources: Mapping[str, Source]) -> None:
+        self.engine.sources = sources
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not into a shutdown: raises Stopped."""
+        if self._stopping.wait(seconds):
+            raise Stopped
+
+    def start(self) -> None:
+        """Start the workers."""
+        self.workers.start()
+
+    def stop(self) -> None:
+        """Ask everything to end; requests in flight are given up within seconds. Does not wait."""
+        self._stopping.set()
+        self._bounds.stop()
+        self.workers.stop()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the workers at most so long, then release what is released; whether all ended."""
+        ended = self.workers.join(seconds)
+        self._senders.shutdown(wait=ended, cancel_futures=True)
+        if ended:
+            self.store.close()
+        return ended
+
+    def _wiring(self) -> Wiring:
+        return Wiring(
+            should_stop=self._stopping.is_set,
+            sleep=self.sleep,
+            chance=self._clock.chance,
+            now=lambda: self._clock.now_ns() / 1e9,
+            on_sent=self.progress.moved,
+            on_request=self.progress.requested,
+            max_tries=TRIES_IN_PLACE,
+            schedule=RETRY_IN_PLACE,
+        )

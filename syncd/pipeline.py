@@ -1,0 +1,249 @@
+"""Builds every object for a set of sources and stores, starts and stops them, and passes news between them.
+
+`syncd sync` runs it once; `syncd run` keeps it running and puts a watcher in front of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.engine import Outcome
+from syncd.errors import SyncdError
+from syncd.keeper import Blindness, SourceKeeper
+from syncd.line import StoreLine
+from syncd.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
+from syncd.paths import Rules, printable
+from syncd.state import State
+from syncd.storage.base import StoreSettings
+from syncd.workers import Clock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be carried where: the part of the configuration that the pipeline needs."""
+
+    sources: Sequence[Source]
+    stores: Mapping[str, StoreSettings]
+    policy: TransferPolicy
+
+
+@dataclass
+class Tally:
+    """What was done since the start: files by kind of action, and what failed."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+    failures: list[tuple[FileRef, str]] = field(default_factory=list)
+    """The first hundred."""
+
+
+class Pipeline:
+    """The running whole. Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        state: State,
+        clock: Clock,
+        *,
+        once: bool = False,
+        on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
+    ) -> None:
+        self.state = state
+        self.tally = Tally()
+        self.lines: dict[str, StoreLine] = {}
+        self.keepers: dict[str, SourceKeeper] = {}
+        self.blindness: Callable[[str], Blindness] = lambda source: Blindness()
+        self.rewatch: Callable[[str], None] = lambda source: None
+        self._clock = clock
+        self._once = once
+        self._on_outcome = on_outcome
+        self._lock = threading.Lock()
+        self._retired: list[StoreLine] = []
+
+    # ---- building ---------------------------------------------------------------------------------------
+
+    def apply(self, work: Work) -> None:
+        """Bring the running whole in line with `work`: only what is new or changed starts, the rest goes on.
+
+        Called once before `start`, and again for every reload.
+        """
+        wanted = {source.name: source for source in work.sources}
+        used = {source.store for source in work.sources}
+        with self._lock:
+            for name, line in list(self.lines.items()):
+                same = line.settings == work.stores.get(name) and line.policy == work.policy
+                if name not in used or not same:
+                    self._retire(name)
+            for name in sorted(used - self.lines.keys()):
+                self.lines[name] = StoreLine(
+                    name,
+                    work.stores[name],
+                    work.policy,
+                    self.state,
+                    self,
+                    self._clock,
+                    once=self._once,
+                )
+            self._place_sources(wanted)
+
+    def _retire(self, name: str) -> None:
+        """Stop a line and the keepers on it; unfinished uploads stay in the state."""
+        line = self.lines.pop(name)
+        for source in list(line.sources):
+            self._drop_keeper(source)
+        line.stop()
+        self._retired.append(line)
+
+    def _place_sources(self, wanted: Mapping[str, Source]) -> None:
+        for name, keeper in list(self.keepers.items()):
+            if wanted.get(name) != keeper.source:
+                keeper.workers.discard(name)
+                self._drop_keeper(name)
+        for line in self.lines.values():
+            line.sources = {name: source for name, source in wanted.items() if source.store == line.name}
+        for name, source in wanted.items():
+            if name not in self.keepers:
+                self.keepers[name] = self._keeper(source)
+
+    def _drop_keeper(self, name: str) -> None:
+        keeper = self.keepers.pop(name, None)
+        if keeper is not None:
+            keeper.stop()
+
+    def _keeper(self, source: Source) -> SourceKeeper:
+        return SourceKeeper(
+            source,
+            Rules(source.include, source.exclude),
+            self.lines[source.store].workers,
+            self._clock,
+            blindness=lambda: self.blindness(source.name),
+            rewatch=lambda: self.rewatch(source.name),
+            once=self._once,
+        )
+
+    # ---- running ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start what is not running yet: workers, then keepers with their first scans."""
+        with self._lock:
+            for line in self.lines.values():
+                line.start()
+            for keeper in self.keepers.values():
+                keeper.start()
+
+    def stop(self, seconds: float) -> bool:
+        """End everything, with unfinished uploads kept for the next start; whether all threads ended in time."""
+        deadline = self._clock.monotonic() + seconds
+        with self._lock:
+            keepers = list(self.keepers.values())
+            lines = [*self.lines.values(), *self._retired]
+        for keeper in keepers:
+            keeper.stop()
+        for line in lines:
+            line.stop()
+
+        def left() -> float:
+            return max(0.0, deadline - self._clock.monotonic())
+
+        ended = [line.join(left()) for line in lines]
+        ended += [keeper.join(left()) for keeper in keepers]
+        self.flush_totals()
+        return all(ended)
+
+    def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> None:
+        """For a single pass: until every first scan is over and nothing is dirty, or a store gave up."""
+        while not should_stop():
+            tick()
+            scanned = all(keeper.first_scan_done.is_set() for keeper in self.keepers.values())
+            if self.gave_up() or (scanned and self._deleted() and self._idle()):
+                return
+            for line in self.lines.values():
+                line.workers.wait_idle(0.1)
+            if not scanned:
+                for keeper in self.keepers.values():
+                    keeper.first_scan_done.wait(0.1)
+
+    def gave_up(self) -> BaseException | None:
+        """The error that made a store unusable for this pass."""
+        errors = (line.workers.gave_up for line in self.lines.values())
+        return next((error for error in errors if error is not None), None)
+
+    def flush_totals(self) -> None:
+        """Bring the requests that were counted into the state's totals."""
+        for line in [*self.lines.values(), *self._retired]:
+            self.state.add_totals(requests=line.progress.take_requests())
+
+    def _idle(self) -> bool:
+        return all(line.workers.idle() for line in self.lines.values())
+
+    def _deleted(self) -> bool:
+        """Whether no deletion is still to be decided."""
+        return all(keeper.deletions_decided() for keeper in self.keepers.values())
+
+    # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
+
+    def changed(self, source: str, path: str) -> None:
+        """Something happened to this path."""
+        keeper = self.keepers.get(source)
+        if keeper is None:
+            return
+        settle = keeper.source.settle_seconds
+        if not keeper.workers.mark(FileRef(source, path), quiet_seconds=settle, event=True):
+            keeper.ask("", "more events than could be kept")
+
+    def doubt(self, source: str, subtree: str, reason: str) -> None:
+        """Events about this subtree were lost, or cannot come."""
+        keeper = self.keepers.get(source)
+        if keeper is not None:
+            keeper.ask(subtree, reason)
+
+    # ---- news from the workers (syncd.workers.Listener) -------------------------------------------------
+
+    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+        """One file is done."""
+        if outcome.wants_delete:
+            keeper = self.keepers.get(ref.source)
+            if keeper is not None:
+                keeper.wants_delete(ref)
+            return
+        action = outcome.action
+        with self._lock:
+            self.tally.actions[type(action).__name__] += 1
+        if isinstance(action, Upload | Copy | Delete):
+            log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
+        elif isinstance(action, Refresh):
+            log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
+        self._on_outcome(ref, outcome)
+
+    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
+        """One file failed for now."""
+        with self._lock:
+            self.tally.failed += 1
+            if len(self.tally.failures) < _MOST_FAILURES:
+                words = str(error) if isinstance(error, SyncdError) else repr(error)
+                self.tally.failures.append((ref, words))
+
+    def root_doubtful(self, source: str, reason: str) -> None:
+        """A worker could not trust a source's root."""
+        self.doubt(source, "", reason)
+
+
+_MOST_FAILURES = 100
+
+
+def _done(outcome: Outcome) -> str:
+    action = outcome.action
+    if isinstance(action, Delete):
+        return f"deleted: {action.reason}"
+    if isinstance(action, Copy):
+        return f"copied inside the store: {action.reason}"
+    sent = f"{outcome.bytes_sent} bytes sent"
+    if outcome.bytes_saved:
+        sent += f", {outcome.bytes_saved} were there"
+    return f"uploaded: {action.reason}; {sent}"

@@ -1,0 +1,92 @@
+"""What is under way: bytes of each file and of all requests; read by `sync` and `status`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syncd.backoff import RateLimit
+from syncd.model import FileRef
+
+
+@dataclass(slots=True)
+class Carrying:
+    """One file that is being carried, in bytes."""
+
+    total: int
+    done: int
+
+
+class Progress:
+    """Counts bytes as they go, and holds them back where a bandwidth limit is set.
+
+    The transport calls `moved` in the thread that sends.
+    """
+
+    def __init__(
+        self,
+        bandwidth_limit: int,
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.bytes_moved = 0
+        self.bytes_saved = 0
+        self.requests = 0
+        self._taken = 0
+        self._limit = RateLimit(bandwidth_limit)
+        self._limited = bandwidth_limit > 0
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._carrying: dict[FileRef, Carrying] = {}
+        self._lock = threading.Lock()
+
+    # ---- the meter of syncd.transfer --------------------------------------------------------------------
+
+    def began(self, ref: FileRef, total: int, done: int) -> None:
+        """A file of `total` bytes is being carried; `done` of them are in the store already."""
+        with self._lock:
+            self._carrying[ref] = Carrying(total, done)
+            self.bytes_saved += done
+
+    def carried(self, ref: FileRef, size: int) -> None:
+        """`size` more bytes of it are acknowledged."""
+        with self._lock:
+            entry = self._carrying.get(ref)
+            if entry is not None:
+                entry.done += size
+
+    def ended(self, ref: FileRef) -> None:
+        """It is carried, or was given up for now."""
+        with self._lock:
+            self._carrying.pop(ref, None)
+
+    # ---- the hooks of the transport ---------------------------------------------------------------------
+
+    def moved(self, size: int) -> None:
+        """`size` bytes of a body went out; waits here when that was too fast. Raises Stopped from `sleep`."""
+        with self._lock:
+            self.bytes_moved += size
+            seconds = self._limit.reserve(size, self._monotonic()) if self._limited else 0.0
+        if seconds > 0:
+            self._sleep(seconds)
+
+    def requested(self) -> None:
+        """One request was sent."""
+        with self._lock:
+            self.requests += 1
+
+    def take_requests(self) -> int:
+        """How many requests were sent since this was last asked."""
+        with self._lock:
+            new = self.requests - self._taken
+            self._taken = self.requests
+            return new
+
+    # ---- readers ----------------------------------------------------------------------------------------
+
+    def in_flight(self) -> list[tuple[FileRef, int, int]]:
+        """Each file that is being carried, with bytes done and bytes in all."""
+        with self._lock:
+            return [(ref, entry.done, entry.total) for ref, entry in self._carrying.items()]
