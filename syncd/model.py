@@ -35,6 +35,10 @@ class Source:
     settle_seconds: float = 2.0
     rescan_seconds: float = 3600.0
     on_delete: OnDelete = OnDelete.KEEP
+    max_delete_files: int = 1000
+    """With ``OnDelete.DELETE``: more vanished files than this at once wait for a person's word."""
+    max_delete_fraction: float = 0.25
+    """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
 
 
 @dataclass(frozen=True, slots=True)
