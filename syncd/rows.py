@@ -1,0 +1,283 @@
+"""The SQL of the state: nouns to rows and back, one function a verb, on a connection that somebody else owns.
+
+Names are bytes here (BLOB); numbers that SQLite cannot hold are folded into 64 bits. No transaction, no
+lock, no error of ours: those are `syncd.state` and `syncd.statedb`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from sqlite3 import Connection
+from types import MappingProxyType
+from typing import Any
+
+from syncd.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded
+
+Row = tuple[Any, ...]
+"""As SQLite returns it: the columns decide the types, and a type checker cannot see them."""
+
+_FOLD = 1 << 64
+_SIGN = 1 << 63
+_OLDEST_NS = -(1 << 31) * 10**9  # December 1901: nothing that a file system for Linux stores is older
+_AFTER_ALL = b"\xff" * 256  # no component of a path is that long, so every path sorts before it
+
+
+def fold(number: int) -> int:
+    """An unsigned number or a time as a signed 64-bit number. Inodes of overlays use the highest bit."""
+    return (number + _SIGN) % _FOLD - _SIGN
+
+
+def unfold(number: int) -> int:
+    """The unsigned number that was folded."""
+    return number % _FOLD
+
+
+def unfold_time(time_ns: int) -> int:
+    """The time that was folded: ext4 and xfs go to the years 2446 and 2486, beyond 64 bits of nanoseconds."""
+    return time_ns if time_ns >= _OLDEST_NS else time_ns + _FOLD
+
+
+# ---- recorded files -------------------------------------------------------------------------------------
+
+
+def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
+    """Insert or replace. An update in place, so that the counters of the source follow by trigger."""
+    ensure_source(connection, ref.source)
+    connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
+    content = recorded.fingerprint
+    connection.execute(
+        "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
+        "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?) "
+        "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
+        "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
+        "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
+        "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy",
+        (
+            *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
+            *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
+        ),
+    )
+
+
+def drop_file(connection: Connection, ref: FileRef) -> None:
+    connection.execute(
+        "DELETE FROM files WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?", _named(ref)
+    )
+
+
+def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
+    row = connection.execute(
+        "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
+        "recorded_ns, racy FROM files JOIN stores ON stores.id = files.store "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    ).fetchone()
+    return _recorded(row) if row else None
+
+
+def file_page(
+    connection: Connection, source: str, start: bytes, below: bytes, limit: int
+) -> list[tuple[bytes, Recorded]]:
+    """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes."""
+    found = connection.execute(
+        "SELECT path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, "
+        "etag, recorded_ns, racy FROM files CROSS JOIN stores ON stores.id = files.store "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
+        "ORDER BY path LIMIT ?",
+        (source, *_range(start, below), limit),
+    )
+    return [(row[0], _recorded(row[1:])) for row in found]
+
+
+def outline_page(
+    connection: Connection, source: str, store_id: str, start: bytes, below: bytes, limit: int
+) -> list[Row]:
+    """Like `file_page`, as plain tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, key, firm)``.
+
+    Inode, device and times are folded; ``firm`` is 1 when the row is of `store_id` and not racy.
+    """
+    return connection.execute(
+        "SELECT path, size, mtime_ns, ctime_ns, inode, device, key, "
+        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?) FROM files "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
+        "ORDER BY path LIMIT ?",
+        (store_id, source, *_range(start, below), limit),
+    ).fetchall()
+
+
+def find_content(
+    connection: Connection, store_id: str, fingerprint: Fingerprint, limit: int
+) -> list[tuple[FileRef, Recorded]]:
+    found = connection.execute(
+        "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
+        "stores.store_id, key, etag, recorded_ns, racy FROM files "
+        "JOIN stores ON stores.id = files.store JOIN sources ON sources.id = files.source "
+        "WHERE digest = ? AND content_size = ? AND stores.store_id = ? LIMIT ?",
+        (fingerprint.digest, fingerprint.size, store_id, limit),
+    )
+    return [(FileRef(row[0], os.fsdecode(row[1])), _recorded(row[2:])) for row in found]
+
+
+# ---- checkpoints and parts ------------------------------------------------------------------------------
+
+
+def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
+    """Insert with its parts; returns the new id, which no other checkpoint ever had."""
+    ensure_source(connection, checkpoint.ref.source)
+    content = checkpoint.fingerprint
+    number = connection.execute(
+        "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing) VALUES "
+        "((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *_named(checkpoint.ref),
+            *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
+            *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
+            *(checkpoint.upload_id, checkpoint.completing),
+        ),
+    ).lastrowid
+    assert number is not None
+    for part in checkpoint.parts.values():
+        put_part(connection, number, part)
+    return number
+
+
+def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
+        (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
+    )
+
+
+def drop_checkpoint(connection: Connection, checkpoint_id: int) -> None:
+    """Its parts go with it."""
+    connection.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint_id,))
+
+
+def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
+    row = connection.execute(
+        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
+        _named(ref),
+    ).fetchone()
+    if row is None:
+        return None
+    parts = connection.execute(
+        "SELECT number, size, etag, digest, crc32 FROM parts WHERE checkpoint = ? ORDER BY number", row[:1]
+    )
+    return _checkpoint(row, {part[0]: Part(*part) for part in parts})
+
+
+def all_checkpoints(connection: Connection) -> list[Checkpoint]:
+    """Oldest first."""
+    parts: dict[int, dict[int, Part]] = {}
+    for row in connection.execute(
+        "SELECT checkpoint, number, size, etag, digest, crc32 FROM parts ORDER BY checkpoint, number"
+    ):
+        parts.setdefault(row[0], {})[row[1]] = Part(*row[1:])
+    found = connection.execute(
+        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
+    )
+    return [_checkpoint(row, parts.get(row[0], {})) for row in found]
+
+
+# ---- failures and totals --------------------------------------------------------------------------------
+
+
+def put_failure(connection: Connection, failure: Failure) -> None:
+    ensure_source(connection, failure.ref.source)
+    # Messages may quote names that are not UTF-8.
+    text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
+    connection.execute(
+        "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?)",
+        (*_named(failure.ref), text, failure.attempts, fold(failure.next_attempt_ns)),
+    )
+
+
+def drop_failure(connection: Connection, ref: FileRef) -> None:
+    connection.execute(
+        "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    )
+
+
+def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
+    found = connection.execute(
+        "SELECT name, path, error, attempts, next_attempt_ns FROM failures "
+        "JOIN sources ON sources.id = failures.source WHERE ?1 IS NULL OR name = ?1 "
+        "ORDER BY name, path LIMIT ?2",
+        (source, limit),
+    )
+    return [
+        Failure(FileRef(row[0], os.fsdecode(row[1])), row[2], row[3], unfold_time(row[4])) for row in found
+    ]
+
+
+def count_failures(connection: Connection) -> dict[str, int]:
+    return dict(
+        connection.execute(
+            "SELECT name, count(*) FROM failures JOIN sources ON sources.id = failures.source GROUP BY name"
+        ).fetchall()
+    )
+
+
+def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
+    connection.executemany(
+        "INSERT INTO totals VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        list(amounts.items()),
+    )
+
+
+def ensure_source(connection: Connection, source: str) -> None:
+    connection.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (source,))
+
+
+# ---- values ---------------------------------------------------------------------------------------------
+
+
+def _named(ref: FileRef) -> tuple[str, bytes]:
+    return ref.source, os.fsencode(ref.path)
+
+
+def _range(start: bytes, below: bytes) -> tuple[bytes, bytes]:
+    if not below:
+        return start, _AFTER_ALL
+    # "0" follows "/" in the order of bytes: all names under the directory, and nothing else.
+    return max(start, below + b"/"), below + b"0"
+
+
+def _stat_row(stat: FileStat) -> Row:
+    return (fold(stat.device), fold(stat.inode), stat.size, fold(stat.mtime_ns), fold(stat.ctime_ns))
+
+
+def _stat(row: Row) -> FileStat:
+    device, inode, size, mtime_ns, ctime_ns = row
+    return FileStat(unfold(device), unfold(inode), size, unfold_time(mtime_ns), unfold_time(ctime_ns))
+
+
+def _recorded(row: Row) -> Recorded:
+    digest, content_size, store_id, key, etag, recorded_ns, racy = row[5:]
+    content = Fingerprint(digest, content_size)
+    return Recorded(_stat(row[:5]), content, store_id, key, etag, unfold_time(recorded_ns), bool(racy))
+
+
+def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
+    store_id, key, part_size, token, created_ns, upload_id, completing = row[10:]
+    return Checkpoint(
+        id=row[0],
+        ref=FileRef(row[1], os.fsdecode(row[2])),
+        store_id=store_id,
+        key=key,
+        fingerprint=Fingerprint(row[8], row[9]),
+        stat=_stat(row[3:8]),
+        part_size=part_size,
+        token=token,
+        created_ns=unfold_time(created_ns),
+        upload_id=upload_id,
+        completing=bool(completing),
+        parts=MappingProxyType(dict(parts)),
+    )
