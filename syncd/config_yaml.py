@@ -82,18 +82,23 @@ class Document:
     def found(self, path: Path) -> str:
         """The value at `path` in words: as written, never expanded, and never a secret."""
         mark = self.marks.get(path)
-        if mark is None or mark.kind == "nothing":
-            return "nothing"
-        if mark.kind not in ("text", "number", "truth value", "date"):
-            return f"a {mark.kind}"
+        if mark is None or mark.kind not in ("text", "number", "truth value", "date"):
+            return self.kind(path)
         if self._is_secret(path, mark):
-            return f"a {mark.kind} that is not shown"
+            return f"{self.kind(path)} that is not shown"
         if mark.lines > 1:
-            return f"a {mark.kind} over {mark.lines} lines"
+            return f"{self.kind(path)} over {mark.lines} lines"
         shown = quoted(mark.written) if mark.written else "empty text"
         if mark.expanded:
             return f"{shown} (its value is not shown)"
         return shown if mark.kind == "text" else f"the {mark.kind} {shown}"
+
+    def kind(self, path: Path) -> str:
+        """What kind of value is at `path`, without showing it."""
+        mark = self.marks.get(path)
+        if mark is None or mark.kind in ("nothing", "text"):
+            return mark.kind if mark else "nothing"
+        return f"a {mark.kind}"
 
     def report(self, path: Path, *, expected: str, found: str = "") -> None:
         """Add a problem with the value at `path`; `found` is by default the value itself."""
