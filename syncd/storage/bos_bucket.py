@@ -56,12 +56,15 @@ class Bucket:
         return f"{self.path.rstrip('/')}/{bos_sign.encode(key, keep_slash=True)}"
 
     def copy_source(self, key: str, if_match: str) -> dict[str, str]:
-        """The headers that name an object of this bucket, as long as its ETag is `if_match`, as a source."""
+        """The headers that name an object of this bucket as a source, as long as its ETag is `if_match`.
+
+        Without an ETag there is no condition.
+        """
         self.object_path(key)  # refuses what cannot be a source either
-        return {
-            "x-bce-copy-source": bos_sign.encode(f"/{self.name}/{key}", keep_slash=True),
-            "x-bce-copy-source-if-match": bos_values.etag(if_match),
-        }
+        headers = {"x-bce-copy-source": bos_sign.encode(f"/{self.name}/{key}", keep_slash=True)}
+        if if_match:
+            headers["x-bce-copy-source-if-match"] = bos_values.etag(if_match)
+        return headers
 
 
 def key_problem(key: str) -> str | None:
