@@ -1,6 +1,6 @@
 """``syncd install-service``: the unit files of this installation, where the service manager looks for them.
 
-The files under ``systemd/`` (in the package: ``unit_files``) are the only originals. Written are copies that
+The files under ``systemd/`` (in the package: ``unit-files``) are the only originals. Written are copies that
 start this very installation, and a drop-in with what the configuration asks of the sandbox. Running it again
 changes nothing, or brings them up to date.
 """
@@ -112,7 +112,7 @@ def _files(place: Place, config_file: str | None, extra: str | None) -> dict[str
 
 
 def _original(name: str) -> str:
-    return resources.files("syncd").joinpath("unit_files", *name.split("/")).read_text("utf-8")
+    return resources.files("syncd").joinpath("unit-files", *name.split("/")).read_text("utf-8")
 
 
 def _program() -> tuple[str, ...]:

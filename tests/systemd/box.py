@@ -33,7 +33,10 @@ def reason_impossible() -> str | None:
     if _cgroup2() is None:
         return "no cgroup v2 hierarchy is mounted"
     probe = subprocess.run(
-        ["unshare", *NAMESPACES, "--fork", "--kill-child", "true"], capture_output=True, text=True, check=False
+        ["unshare", *NAMESPACES, "--fork", "--kill-child", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if probe.returncode != 0:
         return f"no namespaces for us here: {probe.stderr.strip()}"
@@ -59,16 +62,22 @@ class Box:
         self.pid1 = 0
 
     def start(self) -> None:
-        """Boot; returns when the manager says that it runs. Raises RuntimeError with what it said otherwise."""
+        """Boot; returns when the manager says that it runs. Raises RuntimeError when it does not come up."""
         mounted = _cgroup2()
         assert mounted is not None
         self._cgroup = mounted / f"syncd-box-{os.getpid()}"
         self._cgroup.mkdir()
         self.work.mkdir(parents=True, exist_ok=True)
+        enter = [
+            "bash",
+            "-c",
+            'echo $$ > "$1/cgroup.procs" && shift && exec "$@"',
+            "enter",
+            str(self._cgroup),
+        ]
+        apart = ["setsid", "unshare", *NAMESPACES, "--fork", "--kill-child", "--propagation", "private"]
         self._process = subprocess.Popen(
-            ["bash", "-c", 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"', "enter", str(self._cgroup)]
-            + ["setsid", "unshare", *NAMESPACES, "--fork", "--kill-child", "--propagation", "private"]
-            + ["bash", str(INNER), str(self.work), str(self.share)],
+            [*enter, *apart, "bash", str(INNER), str(self.work), str(self.share)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -111,7 +120,12 @@ class Box:
     ) -> subprocess.CompletedProcess[str]:
         """Run `command` inside, as root; `text` is its standard input."""
         done = subprocess.run(
-            [*self.entering(), *command], input=text, capture_output=True, text=True, timeout=seconds, check=False
+            [*self.entering(), *command],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -120,7 +134,12 @@ class Box:
     def entering(self) -> list[str]:
         """The command prefix that brings a program into the box."""
         assert self.pid1 > 1
-        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        clean = [
+            "env",
+            "-i",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG=C.UTF-8",
+        ]
         return ["nsenter", "-t", str(self.pid1), "-m", "-p", "-u", "-i", "-n", "-C", *clean]
 
     def path(self, inside: str) -> Path:
