@@ -173,11 +173,12 @@ class S3Server(ABC):
             raise ServerFailed(f"{self.name}: {' '.join(command)} failed: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def _wait_until(self, what: str, holds: Callable[[], bool]) -> None:
+    def _wait_until(self, what: str, holds: Callable[[], bool], *, may_end: bool = False) -> None:
+        """Wait until something holds; a process that ends meanwhile is a failure unless it `may_end`."""
         deadline = time.monotonic() + START_SECONDS
         while not holds():
             ended = [process.args for process in self._processes if process.poll() is not None]
-            if ended or time.monotonic() > deadline:
+            if (ended and not may_end) or time.monotonic() > deadline:
                 raise ServerFailed(
                     f"{self.name} is installed, but it never {what}; ended: {ended}\n{self._logs()}"
                 )
@@ -241,7 +242,7 @@ class CephServer(S3Server):
 
         command = ["ceph-osd", "-c", str(conf), "-i", "0", "-f"]
         self._spawn("osd", command)
-        self._wait_until("had its OSD up", is_up)
+        self._wait_until("had its OSD up", is_up, may_end=True)
 
     def _run_until_it_works(self, *command: str) -> None:
         """Run what may come too early for the monitor: several times."""
