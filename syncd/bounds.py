@@ -6,8 +6,17 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from syncd.errors import Stopped
+
+
+class Beats(Protocol):
+    """The calling thread's pulse (`syncd.progress.Beats`)."""
+
+    def step(self) -> None: ...
+
+    def rest(self) -> None: ...
 
 
 class Bounds:
@@ -17,7 +26,8 @@ class Bounds:
     is always let in, whatever its size, so that a part larger than the whole allowance still goes.
     """
 
-    def __init__(self, slots: int, memory: int) -> None:
+    def __init__(self, slots: int, memory: int, beats: Beats | None = None) -> None:
+        self._beats = beats
         self._slots = slots
         self._memory = memory
         self._held = 0
@@ -30,6 +40,8 @@ class Bounds:
     def hold(self, size: int) -> Iterator[None]:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
         ticket = object()
+        if self._beats is not None:
+            self._beats.rest()  # whoever holds the slots has a pulse of his own
         with self._changed:
             self._line.append(ticket)
             try:
@@ -41,6 +53,8 @@ class Bounds:
             finally:
                 self._line.remove(ticket)
                 self._changed.notify_all()
+        if self._beats is not None:
+            self._beats.step()
         try:
             yield
         finally:

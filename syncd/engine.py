@@ -63,6 +63,8 @@ class Outcome:
     bytes_saved: int = 0
     look_again_seconds: float | None = None
     """The record is too young to be trusted: mark it again after this."""
+    size: int = 0
+    """Of the file, in bytes."""
     wants_delete: bool = False
     """The object should go, but nobody has allowed it yet."""
 
@@ -121,7 +123,7 @@ class Engine:
                 return self._absent(source, ref, seen, recorded)
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
-                return Outcome(Nothing("unchanged"))
+                return Outcome(Nothing("unchanged"), size=seen.size)
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
@@ -178,7 +180,7 @@ class Engine:
     def _absent(
         self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None
     ) -> Outcome:
-        """Nothing to read here. An unfinished upload of it is given up; the object goes if it was condemned."""
+        """Nothing to read here. Its unfinished upload is given up; its object goes if it was condemned."""
         checkpoint = self.state.checkpoint_for(ref)
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
             log.info("%s: abort the upload: the file is gone", _name(ref))
@@ -269,7 +271,7 @@ class Engine:
             self._commit(ref, row, carried)
         again = RACY_WINDOW_NS / 1e9 + 0.1 if racy else None
         return _Step(
-            Outcome(action, carried.bytes_sent, carried.bytes_saved, again),
+            Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
             seen.stat,
         )
 

@@ -19,8 +19,9 @@ from syncd.deletes import Deletions
 from syncd.errors import StateError, Stopped
 from syncd.model import FileRef, FileStat, Irregular, OnDelete, Recorded, RootIdentity, Source
 from syncd.paths import Rules, printable
+from syncd.progress import Beats
 from syncd.scan import ScanReport
-from syncd.workers import Clock, StoreWorkers
+from syncd.workers import StoreWorkers, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,18 @@ class Blindness:
     subtrees: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The watcher, as far as one source is concerned."""
+
+    blindness: Callable[[], Blindness]
+    rewatch: Callable[[], None]
+    """Place the watches anew."""
+
+
+_ALL_SEEN = Sight(Blindness, lambda: None)
+
+
 @dataclass(slots=True)
 class SourceNews:
     """What `status` says about a source beyond what the state holds."""
@@ -55,6 +68,8 @@ class SourceNews:
     deletes_parked: int = 0
     deletes_reason: str = ""
     scans: int = 0
+    found_bytes: int = 0
+    """Sizes of all files that scans have marked, since the start."""
 
 
 class _Sink:
@@ -72,6 +87,7 @@ class _Sink:
         young = (self._now_ns() - max(stat.mtime_ns, stat.ctime_ns)) / 1e9
         settle = keeper.source.settle_seconds
         quiet = min(settle, max(0.0, settle - young))
+        keeper.news.found_bytes += stat.size
         if keeper.workers.mark_found(ref, quiet_seconds=quiet) and not (recorded and recorded.racy):
             self.drift += 1
 
@@ -102,28 +118,26 @@ class SourceKeeper:
         source: Source,
         rules: Rules,
         workers: StoreWorkers,
-        clock: Clock,
-        *,
-        blindness: Callable[[], Blindness] = Blindness,
-        rewatch: Callable[[], None] = lambda: None,
-        once: bool = False,
+        around: Surroundings,
+        beats: Beats,
+        sight: Sight = _ALL_SEEN,
     ) -> None:
+        self._beats = beats
         self.source = source
         self.rules = rules
         self.workers = workers
-        self.clock = clock
+        self.clock = around.clock
         self.news = SourceNews()
         self.deletions = Deletions(
             source.max_delete_files,
             source.max_delete_fraction,
-            grace_seconds=0.0 if once else max(source.settle_seconds, 2.0),
+            grace_seconds=0.0 if around.once else max(source.settle_seconds, 2.0),
             window_seconds=source.rescan_seconds,
         )
         self.first_scan_done = threading.Event()
-        self._state = workers.engine.state
-        self._blindness = blindness
-        self._rewatch = rewatch
-        self._once = once
+        self._state = around.state
+        self._sight = sight
+        self._once = around.once
         self._asked: dict[str, str] = {"": "start"}
         self._next_scan: float | None = None
         self._next_judgement: float | None = None
@@ -184,6 +198,7 @@ class SourceKeeper:
 
     def should_stop(self) -> bool:
         """Whether a scan that is under way should end."""
+        self._beats.step()
         return self._stopping
 
     # ---- the loop ---------------------------------------------------------------------------------------
@@ -193,6 +208,7 @@ class SourceKeeper:
             subtree, reason = self._next()
             if self._stopping:
                 return
+            self._beats.step()
             try:
                 if reason:
                     self.round(subtree, reason)
@@ -202,9 +218,11 @@ class SourceKeeper:
             except StateError as error:
                 log.error("%s: %s", self.source.name, error, extra={"cause": "state"})
                 self._look_again_later("", "the state could not be used")
-            except Exception as error:  # noqa: BLE001  a scan that fails is tried again, aloud
+            except Exception as error:
                 log.error("%s: the scan failed", self.source.name, exc_info=error)
                 self._look_again_later("", "the last scan failed")
+            finally:
+                self._beats.rest()
 
     def _next(self) -> tuple[str, str]:
         """What to scan and why; an empty reason: only deletions are due. Sleeps until then."""
@@ -295,13 +313,13 @@ class SourceKeeper:
         if self._away_looks:
             if self.news.waiting_for:
                 log.info("%s: the source is back", self.source.name)
-                self._rewatch()
+                self._sight.rewatch()
             self._away_looks = 0
             self.news.waiting_for = ""
         return True
 
     def _same_files(self, known: RootIdentity, identity: RootIdentity) -> bool:
-        """Whether a root with another identity holds the files that we recorded (a disk got another number)."""
+        """Whether another directory holds the files that we recorded: the disk got another number."""
         if identity == known:
             return False
         rows = self._state.recorded_page(self.source.name, None, SAMPLE)
@@ -349,7 +367,7 @@ class SourceKeeper:
         if subtree:
             return
         news.skipped = dict(Counter(report.skipped))
-        drift = sink.drift if reason == "interval" and not self._blindness().reason else 0
+        drift = sink.drift if reason == "interval" and not self._sight.blindness().reason else 0
         if report.complete:
             self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
         if drift:
@@ -368,7 +386,7 @@ class SourceKeeper:
     def _schedule(self, took_seconds: float) -> None:
         """The next scan: jittered by a tenth, sooner where there are no events."""
         interval = self.source.rescan_seconds
-        blind = self._blindness()
+        blind = self._sight.blindness()
         if blind.reason:
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         interval *= 0.9 + 0.2 * self.clock.chance()
@@ -377,6 +395,4 @@ class SourceKeeper:
 
 
 def _same(seen: FileStat | Irregular | None, row: Recorded) -> bool:
-    return (
-        isinstance(seen, FileStat) and seen.size == row.stat.size and seen.mtime_ns == row.stat.mtime_ns
-    )
+    return isinstance(seen, FileStat) and seen.size == row.stat.size and seen.mtime_ns == row.stat.mtime_ns

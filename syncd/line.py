@@ -16,12 +16,11 @@ from syncd.bounds import Bounds
 from syncd.engine import Engine
 from syncd.errors import Stopped
 from syncd.model import Source, TransferPolicy
-from syncd.progress import Progress
-from syncd.state import State
+from syncd.progress import Beats, Progress
 from syncd.storage.base import ObjectStore, StoreSettings
 from syncd.storage.client import Wiring, open_store
 from syncd.transfer import Uploader
-from syncd.workers import Clock, Listener, StoreWorkers
+from syncd.workers import StoreWorkers, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -38,35 +37,33 @@ class StoreLine:
         name: str,
         settings: StoreSettings,
         policy: TransferPolicy,
-        state: State,
-        listener: Listener,
-        clock: Clock,
+        around: Surroundings,
         *,
-        once: bool = False,
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
         self.name = name
         self.settings = settings
         self.policy = policy
         self._stopping = threading.Event()
-        self._clock = clock
-        self.progress = Progress(policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep)
+        self._clock = clock = around.clock
+        self.beats = Beats(around.pulse, around.limit_seconds, clock.monotonic)
+        self.progress = Progress(
+            policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
+        )
         self.store = opener(settings, wiring=self._wiring())
-        self._bounds = Bounds(policy.concurrency, policy.memory_limit)
+        self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
         self._senders = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"sender-{name}")
         self.uploader = Uploader(
             self.store,
-            state,
+            around.state,
             self._senders,
             self._bounds,
             self.progress,
             now_ns=clock.now_ns,
             new_token=lambda: secrets.token_hex(16),
         )
-        self.engine = Engine(
-            {}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._stopping.is_set
-        )
-        self.workers = StoreWorkers(name, self.engine, policy.concurrency, listener, clock, once=once)
+        self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
+        self.workers = StoreWorkers(name, self.engine, around, self.beats)
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -100,9 +97,14 @@ class StoreLine:
             self.store.close()
         return ended
 
+    def _should_stop(self) -> bool:
+        """Asked between blocks and while a peer is silent: so whoever asks is alive."""
+        self.beats.step()
+        return self._stopping.is_set()
+
     def _wiring(self) -> Wiring:
         return Wiring(
-            should_stop=self._stopping.is_set,
+            should_stop=self._should_stop,
             sleep=self.sleep,
             chance=self._clock.chance,
             now=lambda: self._clock.now_ns() / 1e9,

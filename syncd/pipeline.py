@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 from syncd.engine import Outcome
 from syncd.errors import SyncdError
-from syncd.keeper import Blindness, SourceKeeper
+from syncd.keeper import Blindness, Sight, SourceKeeper
 from syncd.line import StoreLine
 from syncd.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
 from syncd.paths import Rules, printable
+from syncd.progress import NoPulse, Pulse
 from syncd.state import State
 from syncd.storage.base import StoreSettings
-from syncd.workers import Clock
+from syncd.workers import Clock, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class Tally:
     """What was done since the start: files by kind of action, and what failed."""
 
     actions: Counter[str] = field(default_factory=Counter)
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    bytes_finished: int = 0
+    """Sizes of all files that are done with."""
     failed: int = 0
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""
@@ -53,7 +58,10 @@ class Pipeline:
         *,
         once: bool = False,
         on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
+        pulse: Pulse | None = None,
+        limit_seconds: float = 180.0,
     ) -> None:
+        self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds)
         self.state = state
         self.tally = Tally()
         self.lines: dict[str, StoreLine] = {}
@@ -61,7 +69,6 @@ class Pipeline:
         self.blindness: Callable[[str], Blindness] = lambda source: Blindness()
         self.rewatch: Callable[[str], None] = lambda source: None
         self._clock = clock
-        self._once = once
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreLine] = []
@@ -81,15 +88,7 @@ class Pipeline:
                 if name not in used or not same:
                     self._retire(name)
             for name in sorted(used - self.lines.keys()):
-                self.lines[name] = StoreLine(
-                    name,
-                    work.stores[name],
-                    work.policy,
-                    self.state,
-                    self,
-                    self._clock,
-                    once=self._once,
-                )
+                self.lines[name] = StoreLine(name, work.stores[name], work.policy, self._around)
             self._place_sources(wanted)
 
     def _retire(self, name: str) -> None:
@@ -117,15 +116,10 @@ class Pipeline:
             keeper.stop()
 
     def _keeper(self, source: Source) -> SourceKeeper:
-        return SourceKeeper(
-            source,
-            Rules(source.include, source.exclude),
-            self.lines[source.store].workers,
-            self._clock,
-            blindness=lambda: self.blindness(source.name),
-            rewatch=lambda: self.rewatch(source.name),
-            once=self._once,
-        )
+        line = self.lines[source.store]
+        sight = Sight(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
+        rules = Rules(source.include, source.exclude)
+        return SourceKeeper(source, rules, line.workers, self._around, line.beats, sight)
 
     # ---- running ----------------------------------------------------------------------------------------
 
@@ -138,7 +132,7 @@ class Pipeline:
                 keeper.start()
 
     def stop(self, seconds: float) -> bool:
-        """End everything, with unfinished uploads kept for the next start; whether all threads ended in time."""
+        """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
         deadline = self._clock.monotonic() + seconds
         with self._lock:
             keepers = list(self.keepers.values())
@@ -161,7 +155,7 @@ class Pipeline:
         while not should_stop():
             tick()
             scanned = all(keeper.first_scan_done.is_set() for keeper in self.keepers.values())
-            if self.gave_up() or (scanned and self._deleted() and self._idle()):
+            if self.gave_up() or (scanned and self._deleted() and self.idle()):
                 return
             for line in self.lines.values():
                 line.workers.wait_idle(0.1)
@@ -179,8 +173,9 @@ class Pipeline:
         for line in [*self.lines.values(), *self._retired]:
             self.state.add_totals(requests=line.progress.take_requests())
 
-    def _idle(self) -> bool:
-        return all(line.workers.idle() for line in self.lines.values())
+    def idle(self) -> bool:
+        """Nothing waits and nothing is being processed, at any store."""
+        return all(line.workers.idle() for line in list(self.lines.values()))
 
     def _deleted(self) -> bool:
         """Whether no deletion is still to be decided."""
@@ -215,6 +210,9 @@ class Pipeline:
         action = outcome.action
         with self._lock:
             self.tally.actions[type(action).__name__] += 1
+            self.tally.bytes_sent += outcome.bytes_sent
+            self.tally.bytes_saved += outcome.bytes_saved
+            self.tally.bytes_finished += outcome.size
         if isinstance(action, Upload | Copy | Delete):
             log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
         elif isinstance(action, Refresh):

@@ -5,9 +5,46 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from syncd.backoff import RateLimit
 from syncd.model import FileRef
+
+
+class Pulse(Protocol):
+    """Which working part must show progress by when (`syncd.service.Pulse`)."""
+
+    def expect(self, part: str, by: float) -> None: ...
+
+    def rest(self, part: str) -> None: ...
+
+
+class NoPulse:
+    """For when nobody watches."""
+
+    def expect(self, part: str, by: float) -> None:
+        """Nobody expects anything."""
+
+    def rest(self, part: str) -> None:
+        """Nobody minds."""
+
+
+class Beats:
+    """The calling thread's pulse: it works, and will move again within the limit; or it waits for work."""
+
+    def __init__(self, pulse: Pulse, limit_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._pulse = pulse
+        self._limit_seconds = limit_seconds
+        self._monotonic = monotonic
+
+    def step(self) -> None:
+        """The calling thread made progress."""
+        by = self._monotonic() + self._limit_seconds
+        self._pulse.expect(threading.current_thread().name, by)
+
+    def rest(self) -> None:
+        """The calling thread waits for somebody else, who has a pulse of his own, or has nothing to do."""
+        self._pulse.rest(threading.current_thread().name)
 
 
 @dataclass(slots=True)
@@ -30,7 +67,9 @@ class Progress:
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
+        beats: Beats | None = None,
     ) -> None:
+        self.beats = beats or Beats(NoPulse(), 0.0, monotonic)
         self.bytes_moved = 0
         self.bytes_saved = 0
         self.requests = 0
@@ -70,7 +109,9 @@ class Progress:
             self.bytes_moved += size
             seconds = self._limit.reserve(size, self._monotonic()) if self._limited else 0.0
         if seconds > 0:
+            self.beats.rest()
             self._sleep(seconds)
+        self.beats.step()
 
     def requested(self) -> None:
         """One request was sent."""

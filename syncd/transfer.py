@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syncd import fingerprint, parts
-from syncd.bounds import Bounds
+from syncd.bounds import Beats, Bounds
 from syncd.errors import (
     FileChanged,
     PartsRefused,
@@ -64,6 +64,11 @@ class Meter(Protocol):
         ...
 
     def ended(self, ref: FileRef) -> None: ...
+
+    @property
+    def beats(self) -> Beats:
+        """The pulse of the calling thread."""
+        ...
 
 
 class PartSizeRefused(StoreUnavailable):
@@ -277,6 +282,7 @@ class Uploader:
                 running.add(self._senders.submit(self._send, job, checkpoint.id, upload_id, span))
             if not running:
                 break
+            self._meter.beats.rest()  # the senders have pulses of their own
             ended, running = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
             for future in ended:
                 error = None if future.cancelled() else future.exception()
@@ -288,21 +294,25 @@ class Uploader:
             if failure is not None:
                 for future in running:
                     future.cancel()
+        self._meter.beats.step()
         if failure is not None:
             raise failure
         return sent
 
     def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> Part:
         """Runs on a sender: read, compare, send, record."""
-        with self.bounds.hold(span.size):
-            body = self._read(job, span)
-            try:
-                part = self.store.upload_part(job.key, upload_id, span.number, body)
-            except StoreRefused as refused:
-                part = self._sent_before(job, upload_id, span, body, refused)
-        self.state.add_part(checkpoint_id, part)
-        self._meter.carried(job.ref, span.size)
-        return part
+        try:
+            with self.bounds.hold(span.size):
+                body = self._read(job, span)
+                try:
+                    part = self.store.upload_part(job.key, upload_id, span.number, body)
+                except StoreRefused as refused:
+                    part = self._sent_before(job, upload_id, span, body, refused)
+            self.state.add_part(checkpoint_id, part)
+            self._meter.carried(job.ref, span.size)
+            return part
+        finally:
+            self._meter.beats.rest()
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
         """Some servers refuse a part that they already have (its first answer was lost): then list it."""

@@ -1,7 +1,7 @@
-"""The threads that carry files to one store. The step is the engine's; here are the queue, the lock and the loop.
+"""The threads that carry files to one store. The step is the engine's; here are queue, lock and loop.
 
-Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files. An idle
-worker sleeps without a timeout; at most one (the timekeeper) sleeps until the next file is due.
+Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files. An
+idle worker sleeps without a timeout; at most one (the timekeeper) sleeps until the next file is due.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from syncd.backoff import Breaker
@@ -17,8 +17,10 @@ from syncd.engine import Engine, Outcome, RootDoubtful
 from syncd.errors import StateError, Stopped, StoreError
 from syncd.model import Failure, FileRef
 from syncd.paths import printable
+from syncd.progress import Beats, NoPulse, Pulse
 from syncd.reactions import Reaction, react
 from syncd.settle import DirtyFiles, Taken
+from syncd.state import State
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +51,38 @@ class Clock:
     chance: Callable[[], float]
 
 
-class StoreWorkers:
-    """A queue of dirty files and `threads` workers on it.
+@dataclass(frozen=True)
+class Surroundings:
+    """What every part of the pipeline is given.
 
     `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
-    ends the pass (`gave_up` holds the error).
+    ends the pass. `pulse` hears of progress; a part that shows none for `limit_seconds` is stuck.
     """
 
-    def __init__(
-        self, name: str, engine: Engine, threads: int, listener: Listener, clock: Clock, *, once: bool = False
-    ) -> None:
+    state: State
+    clock: Clock
+    listener: Listener
+    once: bool = False
+    pulse: Pulse = field(default_factory=NoPulse)
+    limit_seconds: float = 180.0
+
+
+class StoreWorkers:
+    """A queue of dirty files and as many workers on it as requests may be in flight.
+
+    In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
+    """
+
+    def __init__(self, name: str, engine: Engine, around: Surroundings, beats: Beats) -> None:
+        self._beats = beats
         self.name = name
         self.engine = engine
         self.gave_up: BaseException | None = None
         self.paused_for: str = ""
         """Why nothing is sent to this store now; empty when something may be."""
-        self._listener = listener
-        self._clock = clock
-        self._once = once
+        self._listener = around.listener
+        self._clock = around.clock
+        self._once = around.once
         self._dirty = DirtyFiles()
         self._attempts: dict[FileRef, int] = {}
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
@@ -74,10 +90,9 @@ class StoreWorkers:
         self._timekeeper = False
         self._stopping = False
         self._started = False
-        self.last_progress = clock.monotonic()
         self._threads = [
-            threading.Thread(target=self._run, name=f"worker-{name}-{number}", daemon=True)
-            for number in range(threads)
+            threading.Thread(target=self._run, name=f"worker-{number}-{name}", daemon=True)
+            for number in range(engine.policy.concurrency)
         ]
 
     # ---- what others do to the queue --------------------------------------------------------------------
@@ -159,14 +174,17 @@ class StoreWorkers:
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
+            self._beats.step()
             try:
                 outcome = self.engine.sync(taken.ref, event=taken.event)
             except Stopped:
+                self._beats.rest()
                 return  # its checkpoint stays; the next start finds the file again
             except BaseException as error:  # noqa: BLE001  one bad file never stops the others
                 self._failed(taken, error)
             else:
                 self._finished(taken, outcome)
+            self._beats.rest()
 
     def _take(self) -> Taken | None:
         """The next file that is due; None when it is time to end. Sleeps without a timeout when it can."""
@@ -205,11 +223,13 @@ class StoreWorkers:
             recovered = self._breaker.success()
             if recovered:
                 self.paused_for = ""
-            self.last_progress = self._clock.monotonic()
             self._dirty.done(taken.ref)
-            self._changed.notify_all() if self._is_idle() or recovered else self._changed.notify()
+            idle = self._is_idle()
+            self._changed.notify_all() if idle or recovered else self._changed.notify()
         if recovered:
             log.info("store %s: works again", self.name)
+        if idle:  # nobody follows in whose transaction the last records could go along
+            self.engine.state.flush()
         self._listener.finished(taken.ref, outcome)
 
     def _failed(self, taken: Taken, error: BaseException) -> None:
@@ -226,7 +246,6 @@ class StoreWorkers:
         parked = self._record(taken.ref, error, attempts, reaction)
         with self._changed:
             self._answer(taken, error, attempts, reaction, parked)
-            self.last_progress = self._clock.monotonic()
             self._changed.notify_all()
         if not reaction.again:
             self._listener.failed(taken.ref, error, attempts)
@@ -297,4 +316,4 @@ def _name(ref: FileRef) -> str:
     return f"{ref.source}:{printable(ref.path)}"
 
 
-__all__ = ["MAX_WAITING", "Clock", "Listener", "StoreWorkers"]
+__all__ = ["MAX_WAITING", "Clock", "Listener", "StoreWorkers", "Surroundings"]

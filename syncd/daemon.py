@@ -1,0 +1,353 @@
+"""The daemon: builds every object once, then waits for signals. Threads, signals, systemd, shutdown.
+
+Order at start: configuration, lock, state, watches, READY, first scan. Order at the end: no new work,
+requests in flight given up within seconds (the next start resumes their uploads), state closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import resource
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from syncd import logs, status
+from syncd.config import LogSettings, Settings
+from syncd.control import ControlServer
+from syncd.errors import ConfigError, StateError
+from syncd.keeper import Blindness
+from syncd.model import FileRef, Source
+from syncd.paths import Rules, printable
+from syncd.pipeline import Pipeline, Work
+from syncd.service import Notifier, Pulse, hidden_by
+from syncd.state import State, StateLock
+from syncd.watch import Watcher
+from syncd.workers import Clock
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 20.0
+_IDLE_TICK_SECONDS = 60.0
+_BUSY_TICK_SECONDS = 5.0
+_CANARY_SECONDS = 5.0
+_SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
+RESTLESS_SECONDS = 900.0
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
+
+
+def real_clock() -> Clock:
+    """The machine's own time and chance."""
+    return Clock(time.monotonic, time.time_ns, random.random)
+
+
+def work_of(settings: Settings) -> Work:
+    """What the pipeline needs to know of a configuration."""
+    return Work(settings.sources, settings.stores, settings.transfer)
+
+
+class Daemon:
+    """One run of the daemon. `reload` reads the configuration again; raises ConfigError."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings],
+        set_up_logs: Callable[[LogSettings], None],
+        environ: Mapping[str, str],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._set_up_logs = set_up_logs
+        self._settings = settings
+        self._reload = reload
+        self._environ = environ
+        self._clock = clock or real_clock()
+        self._notifier = Notifier(environ)
+        self._pulse = Pulse()
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
+        self._started = self._clock.monotonic()
+        self._slept = _suspended_seconds()
+        self._health = ""
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit code. Raises StateError when there is no state to use."""
+        _raise_descriptor_limit()
+        lock = StateLock.acquire(self._settings.state_dir)
+        try:
+            self._notifier.extend_timeout(60)
+            state = State.open(self._settings.state_dir, now_ns=self._clock.now_ns)
+            try:
+                with self._signals():
+                    return self._serve(state)
+            finally:
+                state.close()
+        finally:
+            lock.release()
+
+    # ---- one life ---------------------------------------------------------------------------------------
+
+    def _serve(self, state: State) -> int:
+        if state.rebuilt:
+            log.warning(
+                "the state was begun anew: %s; objects are compared before anything is sent", state.rebuilt
+            )
+        limit = self._notifier.watchdog_seconds or 180.0
+        self._pipeline = Pipeline(state, self._clock, pulse=self._pulse, limit_seconds=limit)
+        self._pipeline.blindness = self._blindness
+        self._pipeline.rewatch = self._rewatch
+        self._pipeline.apply(work_of(self._settings))
+        self._canary_directory = _canary_directory(self._settings.state_dir, self._environ)
+        self._watcher = self._watch(self._settings.sources)
+        control = ControlServer(self._settings.state_dir, self._answer)
+        try:
+            control.start()
+            self._notifier.ready(self._line())
+            log.info("ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.lines))
+            self._pipeline.start()
+            self._loop()
+            return 0
+        finally:
+            self._shut_down(state)
+            control.stop()
+
+    def _watch(self, sources: tuple[Source, ...]) -> Watcher:
+        rules = {source.name: Rules(source.include, source.exclude) for source in sources}
+        watcher = Watcher(sources, rules, self._pipeline, canary_directory=self._canary_directory)
+        self._notifier.extend_timeout(300)
+        watcher.start()
+        return watcher
+
+    def _loop(self) -> None:
+        while True:
+            self._tick()
+            with suppress(queue.Empty):
+                asked = self._asked.get(timeout=self._tick_seconds())
+                if asked == "stop":
+                    return
+                if asked == "reload":
+                    self._apply_reload()
+
+    def _tick_seconds(self) -> float:
+        idle = self._pipeline.idle()
+        seconds = _IDLE_TICK_SECONDS if idle else _BUSY_TICK_SECONDS
+        watchdog = self._notifier.watchdog_seconds
+        return min(seconds, watchdog / 3) if watchdog else seconds
+
+    def _tick(self) -> None:
+        """A look at the working parts; the manager's watchdog is fed only if all of them move."""
+        now = self._clock.monotonic()
+        trouble = ", ".join(f"{part} is stuck" for part in self._pulse.late(now))
+        if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
+            log.error("the watcher does not see its own canary: it is built anew")
+            self._watcher.restart()
+            if not self._watcher.is_alive(_CANARY_SECONDS):
+                trouble = "the watcher is blind"
+        if not trouble:
+            try:
+                self._pipeline.flush_totals()
+                self._pipeline.state.flush()
+            except StateError as error:
+                trouble = str(error)
+        self._look_for_sleep()
+        logs.tell_held_back()
+        if trouble:
+            if trouble != self._health:
+                log.error("not healthy: %s", trouble)
+        else:
+            self._notifier.watchdog()
+        self._health = trouble
+        self._notifier.status(trouble or self._line())
+
+    def _look_for_sleep(self) -> None:
+        """After a suspend connections are dead and events may be lost: try again, and scan."""
+        slept = _suspended_seconds()
+        if slept - self._slept > _SLEPT_SECONDS:
+            log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
+            for line in self._pipeline.lines.values():
+                line.workers.resume()
+            for source in self._settings.sources:
+                self._pipeline.doubt(source.name, "", "the machine was asleep")
+        self._slept = slept
+
+    def _apply_reload(self) -> None:
+        """The new configuration is read whole first; an error leaves the old one running."""
+        self._notifier.reloading()
+        try:
+            settings = self._reload()
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("reload: %s", problem)
+            log.error("reload failed; the old configuration goes on")
+            self._notifier.ready(f"reload failed, the old configuration goes on: {error.problems[0]}")
+            return
+        if settings.state_dir != self._settings.state_dir:
+            log.error(
+                "reload failed: state_dir can only change with a restart; the old configuration goes on"
+            )
+            self._notifier.ready("reload failed: state_dir can only change with a restart")
+            return
+        self._set_up_logs(settings.log)
+        old = None
+        if settings.sources != self._settings.sources:
+            old, self._watcher = self._watcher, self._watch(settings.sources)
+        self._settings = settings
+        self._pipeline.apply(work_of(settings))
+        self._pipeline.start()
+        if old is not None:
+            old.stop()
+        log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.lines))
+        self._notifier.ready(self._line())
+
+    def _shut_down(self, state: State) -> None:
+        self._notifier.stopping()
+        self._notifier.extend_timeout(DRAIN_SECONDS + 10)
+        log.info("stopping; unfinished uploads are kept for the next start")
+        self._watcher.stop()
+        shutil.rmtree(self._canary_directory, ignore_errors=True)
+        if not self._pipeline.stop(DRAIN_SECONDS):
+            log.warning("some requests did not end in time; they are left behind")
+            with suppress(StateError):
+                state.close()
+            os._exit(0)  # a thread stuck in the kernel must not hold up the exit
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        asked = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+        before = {
+            number: signal.signal(number, lambda _, __, word=word: self._asked.put(word))  # type: ignore[misc]
+            for number, word in asked.items()
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _rewatch(self, source: str) -> None:
+        self._watcher.rewatch(source)  # not bound once: a reload may have put another in its place
+
+    # ---- what it tells ----------------------------------------------------------------------------------
+
+    def _blindness(self, source: str) -> Blindness:
+        seen = self._watcher.status().get(source)
+        if seen is None or not (seen.mode == "polling" or seen.unwatched):
+            return Blindness()
+        return Blindness(seen.reason or "no events from here", seen.unwatched)
+
+    def _line(self) -> str:
+        pending = sum(self.pending().values())
+        flying = len(self.in_flight())
+        state = self._pipeline.state
+        failed = sum(state.failure_count().values())
+        paused = [f"{line.name} paused: {line.workers.paused_for}" for line in self._paused()]
+        if not pending and not flying:
+            files = sum(state.recorded_totals(source.name)[0] for source in self._settings.sources)
+            counts = f"idle: {files} files recorded"
+        else:
+            counts = f"{flying} in flight, {pending} pending"
+        return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
+
+    def _paused(self) -> list[Any]:
+        return [line for line in self._pipeline.lines.values() if line.workers.paused_for]
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request of the command line."""
+        command = request.get("command")
+        if command == "status":
+            return status.report(self._settings.sources, self._pipeline.state, self)
+        if command == "allow-deletes":
+            keeper = self._pipeline.keepers.get(str(request.get("source")))
+            if keeper is None:
+                return {"error": "no such source"}
+            keeper.confirm_deletes()
+            return {"allowed": keeper.deletions.waiting()}
+        return {"error": f"unknown command {command!r}"}
+
+    def facts(self) -> dict[str, Any]:
+        """See `syncd.status.Live`."""
+        stores = {line.name: line.workers.paused_for for line in self._paused()}
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "uptime_seconds": round(self._clock.monotonic() - self._started, 3),
+            "health": self._health or "ok",
+            "stores_paused": stores,
+            "state_rebuilt": self._pipeline.state.rebuilt,
+        }
+
+    def pending(self) -> dict[str, int]:
+        """See `syncd.status.Live`."""
+        pending: dict[str, int] = {}
+        for line in self._pipeline.lines.values():
+            waiting, processing = line.workers.counts()
+            for source, count in waiting.items():
+                pending[source] = pending.get(source, 0) + count
+            for ref in processing:
+                pending[ref.source] = pending.get(ref.source, 0) + 1
+        return pending
+
+    def in_flight(self) -> list[tuple[FileRef, int, int]]:
+        """See `syncd.status.Live`."""
+        return [item for line in self._pipeline.lines.values() for item in line.progress.in_flight()]
+
+    def totals(self) -> dict[str, int]:
+        """See `syncd.status.Live`."""
+        self._pipeline.flush_totals()
+        return {}
+
+    def source_news(self, source: str) -> dict[str, Any]:
+        """See `syncd.status.Live`."""
+        keeper = self._pipeline.keepers.get(source)
+        seen = self._watcher.status().get(source)
+        if keeper is None or seen is None:
+            return {}
+        news = keeper.news
+        waiting_for = news.waiting_for
+        if waiting_for and (directive := hidden_by(keeper.source.root)):
+            waiting_for += f" (hidden by the unit's {directive})"
+        restless = keeper.workers.restless(max(RESTLESS_SECONDS, 10 * keeper.source.settle_seconds))
+        return {
+            "waiting_for": waiting_for or None,
+            "scanning": news.scanning,
+            "skipped": news.skipped,
+            "unreadable": news.unreadable,
+            "deletes_parked": news.deletes_parked,
+            "never_quiet": [printable(ref.path) for ref, _ in restless if ref.source == source],
+            "watch": {
+                "mode": seen.mode,
+                "watches": seen.watches,
+                "overflows": seen.overflows,
+                "reason": seen.reason or None,
+                "unwatched": [printable(path) for path in seen.unwatched],
+            },
+        }
+
+
+def _suspended_seconds() -> float:
+    """How long the machine has slept since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def _canary_directory(state_dir: str, environ: Mapping[str, str]) -> str:
+    """A directory in memory where there is one: an idle daemon writes to no disk."""
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    for place in (runtime, environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY):
+        if place and os.access(place, os.W_OK | os.X_OK):
+            with suppress(OSError):
+                return tempfile.mkdtemp(prefix="syncd-canary-", dir=place)
+    return tempfile.mkdtemp(prefix="canary-", dir=state_dir)
+
+
+def _raise_descriptor_limit() -> None:
+    """The soft limit is for programs that use select(2); nobody else needs it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

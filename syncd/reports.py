@@ -1,0 +1,156 @@
+"""The commands that only look: `status`, `check`, `verify`, `uploads`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from syncd import check as store_check
+from syncd import control, once, preflight, status
+from syncd import uploads as unfinished
+from syncd import verify as comparison
+from syncd.cli_codes import EXIT_FAILED, exit_code
+from syncd.config import Settings
+from syncd.daemon import real_clock
+from syncd.errors import StoreError
+from syncd.line import RETRY_IN_PLACE, TRIES_IN_PLACE
+from syncd.model import FileRef
+from syncd.paths import printable
+from syncd.state import State
+from syncd.storage.base import ObjectStore
+from syncd.storage.client import Wiring, open_store
+
+Report = preflight.Report
+
+
+def current(settings: Settings) -> dict[str, Any]:
+    """The status: from the running daemon, else from the state."""
+    try:
+        answer = control.ask(settings.state_dir, {"command": "status"})
+    except (OSError, ValueError) as error:
+        answer = {"error": str(error)}
+    if answer is not None and "error" not in answer:
+        return answer
+    with _state(settings) as state:
+        report = status.report(settings.sources, state, None)
+    if answer is not None:
+        report["daemon"]["error"] = answer["error"]
+    return report
+
+
+def of_path(settings: Settings, path: str) -> dict[str, Any] | None:
+    """What is known about one file, given by its path; None when it is in no source."""
+    absolute = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+    for source in settings.sources:
+        below = absolute.removeprefix(source.root.rstrip("/") + "/")
+        if below != absolute:
+            with _state(settings) as state:
+                return status.of_path(state, FileRef(source.name, below))
+    return None
+
+
+def check(settings: Settings, report: Report, *, thorough: bool) -> int:
+    """Run every check; returns the exit code, that of the worst store error where there is one."""
+    codes = [0]
+
+    def noted(name: str, passed: bool | None, detail: str) -> None:
+        if passed is False:
+            codes.append(EXIT_FAILED)
+        report(name, passed, detail)
+
+    preflight.directories(settings.sources, settings.state_dir, noted)
+    preflight.watch_limits(settings.sources, noted)
+    for name, store in _stores(settings).items():
+        prefix = next((source.prefix for source in settings.sources if source.store == name), "")
+        probe = store_check.thorough if thorough else store_check.basic
+        try:
+            probe(
+                store,
+                prefix,
+                lambda what, passed, detail, name=name: noted(f"{name}: {what}", passed, detail),
+            )
+        except StoreError as error:
+            codes.append(exit_code(error))
+            report(f"store {name}", False, str(error))
+        finally:
+            store.close()
+    return max(codes)
+
+
+def verify(settings: Settings, *, read: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Compare every source with its store; `tell` hears of each difference as it is found."""
+    files = 0
+    differences: list[dict[str, Any]] = []
+    stores = _stores(settings)
+    with _state(settings) as state:
+        for source in settings.sources:
+            threads = settings.transfer.concurrency
+            for found in comparison.verify(source, state, stores[source.store], read=read, threads=threads):
+                if found is None:
+                    files += 1
+                    continue
+                files += 1
+                row = {
+                    "source": found.ref.source,
+                    "path": printable(found.ref.path),
+                    "difference": found.what,
+                    "serious": found.serious,
+                }
+                differences.append(row)
+                tell(row)
+    for store in stores.values():
+        store.close()
+    return {"files": files, "differences": differences}
+
+
+def uploads(settings: Settings, *, abort: bool) -> dict[str, Any]:
+    """List unfinished uploads; with `abort` give up those that no checkpoint knows."""
+    orphans: list[dict[str, Any]] = []
+    with _state(settings) as state:
+        ours = [
+            {
+                "source": item.ref.source,
+                "path": printable(item.ref.path),
+                "key": item.key,
+                "upload_id": item.upload_id,
+                "bytes_done": sum(part.size for part in item.parts.values()),
+                "bytes_total": item.fingerprint.size,
+            }
+            for item in unfinished.ours(state)
+        ]
+        for name, store in _stores(settings).items():
+            sources = [source for source in settings.sources if source.store == name]
+            for orphan in unfinished.orphans(name, store, sources, state):
+                if abort:
+                    store.abort_multipart_upload(orphan.upload.key, orphan.upload.upload_id)
+                orphans.append({"store": name, **asdict(orphan.upload), "aborted": abort})
+            store.close()
+    return {"ours": ours, "orphans": orphans}
+
+
+@contextmanager
+def _state(settings: Settings) -> Iterator[State]:
+    with once.state_for_reading(settings.state_dir, real_clock().now_ns) as state:
+        yield state
+
+
+def _stores(settings: Settings) -> Mapping[str, ObjectStore]:
+    """The stores that sources use."""
+    import time
+
+    clock = real_clock()
+    wiring = Wiring(
+        should_stop=lambda: False,
+        sleep=time.sleep,
+        chance=clock.chance,
+        now=lambda: clock.now_ns() / 1e9,
+        on_sent=lambda size: None,
+        on_request=lambda: None,
+        max_tries=TRIES_IN_PLACE,
+        schedule=RETRY_IN_PLACE,
+    )
+    used = {source.store for source in settings.sources}
+    return {name: open_store(settings.stores[name], wiring=wiring) for name in sorted(used)}
