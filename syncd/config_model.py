@@ -20,6 +20,14 @@ from syncd.config_yaml import Document, Path, quoted
 SECRET_KEYS = frozenset({"access_key_id", "secret_access_key", "session_token", "proxy"})
 """Their values are never shown (a proxy's address may hold a password)."""
 
+CREDENTIAL_KEYS = frozenset(
+    {
+        "access_key_id", "secret_access_key", "session_token",
+        "access_key_file", "secret_key_file", "session_token_file",
+    }
+)  # fmt: skip
+"""What only those need who open a store."""
+
 
 class Entry(BaseModel):
     """A mapping in the file."""
@@ -236,7 +244,9 @@ def _entry(
         if key not in value:
             expected = model.model_fields[key].description or ""
             document.report((*path, key), found="nothing", expected=expected)
-    usable = {key: item for key, item in value.items() if not document.is_spoiled((*path, key))}
+    # What is inside the sections of the file is read one by one: a spoiled value there spoils no section.
+    spoiled = document.spoiled.__contains__ if model is TopEntry else document.is_spoiled
+    usable = {key: item for key, item in value.items() if not spoiled((*path, key))}
     try:
         return model.model_validate(usable, context=place)
     except ValidationError as error:

@@ -77,11 +77,16 @@ def _decode(data: bytes, file: str) -> str:
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> ConfigError:
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines()
-    tab = mark is not None and mark.line < len(lines) and "\t" in lines[mark.line]
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    expected = "valid YAML (text with special characters goes in quotes)"
+    if "\t" in line:
+        expected = "spaces instead of tabs"
+    elif "${" in line and "{" in line.replace("${", ""):
+        expected = "quotes around `${...}`, because it is inside `{...}`"
     return fatal(
         f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file,
         found=f"a YAML syntax error: {error.problem or error.context}",
-        expected="spaces instead of tabs" if tab else "valid YAML (text with special characters in quotes)",
+        expected=expected,
     )
 
 

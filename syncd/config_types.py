@@ -46,9 +46,10 @@ def nearest(wrong: str, known: Collection[str]) -> str:
 
 def choice(wrong: str, known: Collection[str]) -> str:
     """What was expected instead of `wrong`: the nearest, or all."""
-    near = nearest(wrong.strip().lower(), known) or nearest(wrong, known)
+    spelt = {word.lower(): word for word in known}
+    near = nearest(wrong.strip().lower(), spelt)
     listed = ", ".join(f"`{word}`" for word in known)
-    return f"`{near}` (known: {listed})" if near else f"one of {listed}"
+    return f"`{spelt[near]}` (known: {listed})" if near else f"one of {listed}"
 
 
 # ---- text -----------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ S3Bucket = Annotated[
     Text,
     _matching(
         r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]",
-        "a bucket's name: letters, digits, `.`, `_` and `-` (a folder inside it goes into `prefix`)",
+        "a bucket's name: 3 or more letters, digits, `.`, `_` or `-` (a folder inside it goes into `prefix`)",
     ),
 ]
 

@@ -106,6 +106,15 @@ class Document:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def label(self, path: Path) -> str:
+        """``file:line: key``, for a warning."""
+        return f"{self.where(path)}: {dotted(path)}"
+
+    def forgive(self, keys: Collection[str]) -> None:
+        """Take back what was said about variables that are not set, for values of these keys."""
+        forgiven = {dotted(path) for path in self.spoiled if path[-1] in keys}
+        self.problems = [problem for problem in self.problems if problem.key not in forgiven]
+
     def is_spoiled(self, path: Path) -> bool:
         """Whether the value at `path`, or anything inside it, could not be expanded."""
         return any(spoiled[: len(path)] == path for spoiled in self.spoiled)
