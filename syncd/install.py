@@ -163,7 +163,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
     if not place.user:
         inside["STATE_DIRECTORY"] = place.state
     try:
-        settings = config.load(config_file, inside)
+        settings = config.load(config_file, inside, with_secrets=False)
     except ConfigError as error:
         problems = [f"  {problem}" for problem in error.problems]
         return Wants(), ["The configuration cannot be used, so the unit does not follow it yet:", *problems]
