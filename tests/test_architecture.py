@@ -1,0 +1,213 @@
+"""The house rules that a machine can keep: small rooms, every room tested, nothing unsaid, nothing local.
+
+Which room may import which is the contract in ``pyproject.toml`` (import-linter).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = PROJECT / "syncd"
+TESTS = PROJECT / "tests"
+
+MODULE_LINES = 400
+"""The ceiling; about 300 is the aim. A module that outgrows it hides a second noun."""
+FUNCTION_LINES = 50
+"""Without the docstring."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    """``syncd/storage/base.py`` -> ``syncd.storage.base``; a package's ``__init__`` is the package."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+every_module = pytest.mark.parametrize("path", SOURCES, ids=_name)
+
+
+def test_there_is_a_house() -> None:
+    """The rules below are about something: the modules that the map names are found."""
+    assert {"syncd", "syncd.model", "syncd.errors", "syncd.storage.base"} <= set(map(_name, SOURCES))
+
+
+# ---- small rooms ------------------------------------------------------------------------------------------
+
+
+@every_module
+def test_module_is_small(path: Path) -> None:
+    """No module has more than 400 lines."""
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+
+    assert lines <= MODULE_LINES
+
+
+def _lines(function: Function) -> int:
+    """Lines of a function, decorators and docstring not counted."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function, clean=False) is not None:
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
+@every_module
+def test_functions_are_small(path: Path) -> None:
+    """No function has more than 50 lines beside its docstring."""
+    functions = [node for node in ast.walk(_tree(path)) if isinstance(node, Function)]
+
+    assert [f"{f.name}: {_lines(f)} lines" for f in functions if _lines(f) > FUNCTION_LINES] == []
+
+
+# ---- every room tested ------------------------------------------------------------------------------------
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Everything that a file imports by name, at whatever depth of its code."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_test() -> None:
+    """Each module of the package is imported by some test file, not only by other modules."""
+    tested = {name for path in TESTS.rglob("test_*.py") for name in _imported(path)}
+    modules = {_name(path) for path in SOURCES if path.stem not in ("__init__", "__main__")}
+
+    assert sorted(modules - tested) == []
+
+
+# ---- nothing unsaid ---------------------------------------------------------------------------------------
+
+
+@cache
+def _protocols() -> tuple[frozenset[str], ...]:
+    """What each protocol of the package declares, as names."""
+    return tuple(
+        frozenset(each.name for each in node.body if isinstance(each, Function))
+        for path in SOURCES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+    )
+
+
+def _is_said_elsewhere(method: str, owner: type) -> bool:
+    """A stub of a protocol, or the implementation of what a base class or a protocol declares."""
+    if getattr(owner, "_is_protocol", False) or any(method in vars(base) for base in owner.__mro__[1:]):
+        return True
+    return any(method in names and all(hasattr(owner, name) for name in names) for names in _protocols())
+
+
+def _is_accessor(node: ast.stmt) -> bool:
+    """A property's setter or deleter: its getter speaks for it."""
+    decorators = node.decorator_list if isinstance(node, Function) else []
+    return any(isinstance(each, ast.Attribute) and each.attr in ("setter", "deleter") for each in decorators)
+
+
+def _undocumented(body: list[ast.stmt], owner: ModuleType | type) -> Iterator[str]:
+    """Public classes and functions without a docstring, and the same inside public classes."""
+    for node in body:
+        if not isinstance(node, (ast.ClassDef, Function)) or node.name.startswith("_") or _is_accessor(node):
+            continue
+        is_method = isinstance(owner, type) and isinstance(node, Function)
+        if ast.get_docstring(node) is None and not (is_method and _is_said_elsewhere(node.name, owner)):
+            yield f"{owner.__name__}.{node.name}"
+        if isinstance(node, ast.ClassDef):
+            yield from _undocumented(node.body, getattr(owner, node.name))
+
+
+@every_module
+def test_everything_public_is_documented(path: Path) -> None:
+    """Every public module, class, function and method says what it is for; a method that implements what a
+    base class or a protocol declares is documented there."""
+    if path.stem == "__main__":
+        assert ast.get_docstring(_tree(path))
+        return
+    tree = _tree(path)
+    module = importlib.import_module(_name(path))
+
+    assert ast.get_docstring(tree)
+    assert list(_undocumented(tree.body, module)) == []
+
+
+# ---- nothing local ----------------------------------------------------------------------------------------
+
+
+def _local(directory: str) -> re.Pattern[bytes]:
+    """Finds an absolute path below this top directory, but not a longer path that only contains it."""
+    return re.compile(rb"(?<![A-Za-z0-9_.~/}-])/" + directory.encode() + b"/")
+
+
+WORKPLACE = _local("work")
+ROOTS_HOME = _local("root")
+
+
+def _is_local(line: bytes, content: bytes) -> bool:
+    # ProtectHome= hides root's home on every machine: what is about that setting has to name it.
+    return bool(WORKPLACE.search(line) or (ROOTS_HOME.search(line) and b"ProtectHome" not in content))
+
+
+def _tracked() -> list[Path]:
+    """The files that git tracks and that are there; in an unpacked archive all that came with it."""
+    if not (PROJECT / ".git").exists():
+        return [path for path in PROJECT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    listed = subprocess.run(
+        ["git", "-C", str(PROJECT), "ls-files", "-z"], capture_output=True, check=True, timeout=60
+    )
+    paths = [PROJECT / name.decode("utf-8", "surrogateescape") for name in listed.stdout.split(b"\0") if name]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def test_no_path_of_one_machine() -> None:
+    """No tracked file mentions a directory that only exists where somebody happened to work."""
+    contents = {path: path.read_bytes() for path in _tracked()}
+    assert Path(__file__).resolve() in contents
+
+    found = [
+        f"{path.relative_to(PROJECT)}:{number}: {line.decode(errors='replace').strip()}"
+        for path, content in contents.items()
+        for number, line in enumerate(content.splitlines(), start=1)
+        if _is_local(line, content)
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("open('/{}/x')", True),
+        ("see /{}/x", True),
+        ("/{}/x", True),
+        ("/home/me/{}/x", False),
+        ("/proc/{{pid}}/{}/x", False),
+        ("https://example.org/{}/x", False),
+        ("~/{}/x", False),
+        ("/{}s/x", False),
+    ],
+)
+@pytest.mark.parametrize("directory", ["work", "root"])
+def test_local_paths_are_recognised(line: str, directory: str, expected: bool) -> None:
+    """A path from the top counts, one that only contains the same name further down does not."""
+    assert expected == _is_local(line.format(directory).encode(), b"")
