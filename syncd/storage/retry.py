@@ -1,0 +1,144 @@
+"""The only place that repeats requests. Whether is decided here, when in `syncd.backoff`.
+
+What is repeated: StoreUnavailable, except a *create* whose answer was lost (it may have made an upload, and
+the caller has to look for it first), and PartCorrupt a few times. What the store asks for by ``Retry-After``
+is kept to; where it is longer than any pause of ours, the error goes up at once and the file is deferred: a
+worker does not sleep for minutes. Zero means at once: a connection had died of age, a clock or a region was
+corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from syncd.backoff import Schedule, delay
+from syncd.errors import PartCorrupt, StoreUnavailable
+from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.storage.base import Body, ObjectStore, StoreLimits
+
+MAX_CORRUPT = 3
+"""Tries of a body that arrives damaged: chance does not explain a third time."""
+
+_T = TypeVar("_T")
+
+
+class RetryingStore:
+    """An `ObjectStore` that tries again, at most `max_tries` times in all.
+
+    `sleep` takes seconds and raises Stopped at shutdown; `chance` gives numbers from 0 up to 1.
+    """
+
+    def __init__(
+        self,
+        inner: ObjectStore,
+        schedule: Schedule,
+        *,
+        max_tries: int,
+        sleep: Callable[[float], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self._inner = inner
+        self._schedule = schedule
+        self._max_tries = max_tries
+        self._sleep = sleep
+        self._chance = chance
+
+    def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
+        tries, corrupt = 0, 0
+        while True:
+            tries += 1
+            try:
+                return verb()
+            except StoreUnavailable as error:
+                pause = self._pause(tries, error.retry_after_seconds)
+                if (
+                    tries >= self._max_tries
+                    or pause is None
+                    or (error.outcome_unknown and not repeat_unknown)
+                ):
+                    raise
+            except PartCorrupt:
+                corrupt += 1
+                pause = self._pause(tries, None)
+                if corrupt >= MAX_CORRUPT or tries >= self._max_tries or pause is None:
+                    raise
+            if pause:
+                self._sleep(pause)
+
+    def _pause(self, tries: int, wish: float | None) -> float | None:
+        """Seconds until the next try; None when the store asks for more than a worker may sleep."""
+        if wish == 0.0:
+            return 0.0
+        own = delay(tries, self._chance(), self._schedule)
+        if wish is None:
+            return own
+        return max(own, wish) if wish <= self._schedule.cap_seconds else None
+
+    @property
+    def store_id(self) -> str:
+        """As the store itself."""
+        return self._inner.store_id
+
+    @property
+    def limits(self) -> StoreLimits:
+        """As the store itself."""
+        return self._inner.limits
+
+    def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        """Repeated: the second replaces the first."""
+        return self._repeat(lambda: self._inner.put_object(key, body, meta))
+
+    def head_object(self, key: str) -> ObjectInfo | None:
+        """Repeated."""
+        return self._repeat(lambda: self._inner.head_object(key))
+
+    def get_object(self, key: str, first: int, last: int) -> bytes:
+        """Repeated."""
+        return self._repeat(lambda: self._inner.get_object(key, first, last))
+
+    def delete_object(self, key: str) -> None:
+        """Repeated: absent is done."""
+        self._repeat(lambda: self._inner.delete_object(key))
+
+    def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
+        """Repeated: the second replaces the first."""
+        return self._repeat(lambda: self._inner.copy_object(source_key, key, meta, if_match))
+
+    def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
+        """Repeated only when there is certainly no upload yet."""
+        return self._repeat(lambda: self._inner.create_multipart_upload(key, meta), repeat_unknown=False)
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        """Repeated: the same number replaces the part."""
+        return self._repeat(lambda: self._inner.upload_part(key, upload_id, number, body))
+
+    def upload_part_copy(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Part:
+        """Repeated: the same number replaces the part."""
+        return self._repeat(
+            lambda: self._inner.upload_part_copy(key, upload_id, number, source_key, first, last, if_match)
+        )
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Repeated from the first page."""
+        return self._repeat(lambda: self._inner.list_parts(key, upload_id))
+
+    def complete_multipart_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
+    ) -> Receipt:
+        """Repeated: safe while the upload exists. UploadGone upon that may mean that the first try did it."""
+        return self._repeat(lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
+
+    def abort_multipart_upload(self, key: str, upload_id: str) -> None:
+        """Repeated: absent is done."""
+        self._repeat(lambda: self._inner.abort_multipart_upload(key, upload_id))
+
+    def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
+        """Repeated from the first page, so it is read whole first."""
+        return iter(self._repeat(lambda: list(self._inner.list_multipart_uploads(prefix))))
+
+    def close(self) -> None:
+        """Closes the store itself."""
+        self._inner.close()

@@ -1,0 +1,177 @@
+"""The XML of S3: read with suspicion, written by hand. Pure.
+
+What comes back may be an answer, an error, a proxy's HTML page, half of any of them, or nothing. `parse`
+says None to everything that is not one whole, plain XML document: no DOCTYPE, no entities of its own, no
+more than `MAX_BYTES`, not nested deeper than any answer of S3 is. Names are taken without their namespace,
+because servers disagree about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from urllib.parse import unquote_plus
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from syncd.model import Part, UploadInfo
+
+MAX_BYTES = 8 << 20
+MAX_DEPTH = 16
+
+
+class Element:
+    """One element: its name without namespace, its text, its children in order."""
+
+    __slots__ = ("children", "name", "text")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = ""
+        self.children: list[Element] = []
+
+    def all(self, name: str) -> Iterator[Element]:
+        """The children of this name."""
+        return (child for child in self.children if child.name == name)
+
+    def get(self, name: str) -> str:
+        """The text of the first child of this name; empty when there is none."""
+        for child in self.children:
+            if child.name == name:
+                return child.text
+        return ""
+
+
+class _RefusedError(Exception):
+    """The document is of a kind that no store sends."""
+
+
+class _Builder:
+    """Collects what the parser reports into a tree."""
+
+    def __init__(self) -> None:
+        self.root: Element | None = None
+        self._open: list[Element] = []
+        self._texts: list[list[str]] = []
+
+    def start(self, name: str, _attributes: dict[str, str]) -> None:
+        element = Element(name.rpartition("}")[2])
+        if self._open:
+            self._open[-1].children.append(element)
+        else:
+            self.root = element
+        if len(self._open) >= MAX_DEPTH:
+            raise _RefusedError
+        self._open.append(element)
+        self._texts.append([])
+
+    def end(self, _name: str) -> None:
+        self._open.pop().text = "".join(self._texts.pop())
+
+    def text(self, data: str) -> None:
+        if self._texts:
+            self._texts[-1].append(data)
+
+    def refuse(self, *_arguments: object) -> None:
+        raise _RefusedError
+
+
+def parse(body: bytes) -> Element | None:
+    """The root of the document; None when `body` is not one. White space before it is tolerated: servers
+    send some to keep a slow request alive.
+    """
+    if len(body) > MAX_BYTES:
+        return None
+    builder = _Builder()
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.StartDoctypeDeclHandler = builder.refuse
+    parser.EntityDeclHandler = builder.refuse
+    try:
+        parser.Parse(body.lstrip(), True)
+    except (expat.ExpatError, _RefusedError, ValueError, LookupError):
+        return None
+    return builder.root
+
+
+def document(body: bytes, root: str) -> Element | None:
+    """The parsed document when its root has this name, else None. Some leave ``Result`` out of the name."""
+    parsed = parse(body)
+    if parsed is None or parsed.name not in (root, root.removesuffix("Result")):
+        return None
+    return parsed
+
+
+def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
+    """The parts of a ListPartsResult and the number after which the next page starts, None when it is the
+    last; None for all of it when it makes no sense.
+
+    Where the server says that there is more but not from where, its last number is meant.
+    """
+    parts = []
+    for element in page.all("Part"):
+        number, size = _number(element.get("PartNumber")), _number(element.get("Size"))
+        if number is None or size is None:
+            return None
+        parts.append(Part(number, size, bare_etag(element.get("ETag"))))
+    if not _truncated(page):
+        return parts, None
+    marker = _number(page.get("NextPartNumberMarker"))
+    return parts, max((part.number for part in parts), default=None) if marker is None else marker
+
+
+def uploads_page(page: Element) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+    """The uploads of a ListMultipartUploadsResult and the marker (key, id) of the next page, None when it is
+    the last. Keys are decoded where the server says that it honoured ``encoding-type=url``.
+    """
+    encoded = page.get("EncodingType") == "url"
+
+    def decode(text: str) -> str:
+        return unquote_plus(text) if encoded else text  # a blank may be a plus, a plus is always %2B
+
+    uploads = [
+        UploadInfo(decode(found.get("Key")), found.get("UploadId").strip(), _moment(found.get("Initiated")))
+        for found in page.all("Upload")
+    ]
+    if not _truncated(page):
+        return uploads, None
+    marker = (decode(page.get("NextKeyMarker")), page.get("NextUploadIdMarker").strip())
+    if not marker[0] and uploads:
+        marker = (uploads[-1].key, uploads[-1].upload_id)
+    return uploads, marker if marker[0] else None
+
+
+def _truncated(page: Element) -> bool:
+    """Absent means no: one server leaves it out of its only page."""
+    return page.get("IsTruncated").strip().lower() == "true"
+
+
+def _number(text: str) -> int | None:
+    digits = text.strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+def _moment(text: str) -> int | None:
+    """ISO 8601 as nanoseconds since 1970; None when it is not that."""
+    try:
+        return int(datetime.fromisoformat(text.strip()).timestamp()) * 1_000_000_000
+    except (ValueError, OverflowError):
+        return None
+
+
+def bare_etag(text: str) -> str:
+    """An ETag without its quotes."""
+    return text.strip().removeprefix("W/").strip('"')
+
+
+def complete_body(parts: Sequence[Part]) -> bytes:
+    """The list of parts that CompleteMultipartUpload sends, ETags quoted."""
+    lines = ['<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">']
+    lines += [
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag)}&quot;</ETag></Part>"
+        for part in parts
+    ]
+    lines.append("</CompleteMultipartUpload>")
+    return "".join(lines).encode()
