@@ -281,9 +281,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._sent = Answer(0)
         self._received = 0
         self._code = ""
-        call = Call("", "", "", {}, {})
+        self._noted = False
+        self._asked = call = Call("", "", "", {}, {})
         try:
-            call = self._call(raw_path, raw_query)
+            self._asked = call = self._call(raw_path, raw_query)
             self._answer_to(call, bos.faults.take(call.op, call.key, call.part), raw_path, raw_query)
         except Refusal as refusal:
             self.close_connection = True
@@ -291,17 +292,16 @@ class _Handler(BaseHTTPRequestHandler):
         except (_Cut, OSError):
             self._cut()
         finally:
-            bos.note(
-                Seen(
-                    call.op,
-                    call.key,
-                    call.part,
-                    self._sent.status,
-                    self._code,
-                    self._received,
-                    dict(call.headers),
-                    dict(call.query),
-                )
+            self._note(call)
+
+    def _note(self, call: Call) -> None:
+        """Into the log, once: before an answer is sent, so that whoever has the answer finds it there."""
+        if not self._noted:
+            self._noted = True
+            status, received = self._sent.status, self._received
+            headers, query = dict(call.headers), dict(call.query)
+            self.server.bos.note(
+                Seen(call.op, call.key, call.part, status, self._code, received, headers, query)
             )
 
     # ---- reading -----------------------------------------------------------------------------------------
@@ -450,6 +450,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer, fault: Fault | None = None) -> None:
         kind = fault.kind if fault else ""
         self._sent = answer
+        self._note(self._asked)
         self.send_response_only(answer.status)
         headers = {
             "Server": "BceBos",
