@@ -30,6 +30,7 @@ class Missing:
         """Some could not be kept (no room for temporary files): they wait for the next scan."""
 
     def add(self, path: bytes) -> None:
+        """Keep `path` for later."""
         if self.lost:
             return
         try:
@@ -50,6 +51,7 @@ class Missing:
             self.lost = True
 
     def close(self) -> None:
+        """Give the file back."""
         self._spool.close()
 
 

@@ -86,6 +86,7 @@ def seen(found: os.stat_result) -> FileStat | Irregular:
 
 
 def file_stat(found: os.stat_result) -> FileStat:
+    """The part of the kernel's answer that shows changes."""
     return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

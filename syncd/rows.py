@@ -61,12 +61,22 @@ def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
 
 
 def drop_file(connection: Connection, ref: FileRef) -> None:
+    """Done also when there was none."""
     connection.execute(
         "DELETE FROM files WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?", _named(ref)
     )
 
 
+def renumber_device(connection: Connection, source: str, old: int, new: int) -> None:
+    """Files of `source` that were recorded on device `old` count as recorded on `new`."""
+    connection.execute(
+        "UPDATE files SET device = ? WHERE device = ? AND source = (SELECT id FROM sources WHERE name = ?)",
+        (fold(new), fold(old), source),
+    )
+
+
 def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
+    """What is recorded of `ref`."""
     row = connection.execute(
         "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
         "recorded_ns, racy FROM files JOIN stores ON stores.id = files.store "
@@ -109,6 +119,7 @@ def outline_page(
 def find_content(
     connection: Connection, store_id: str, fingerprint: Fingerprint, limit: int
 ) -> list[tuple[FileRef, Recorded]]:
+    """Files of any source that are recorded with this content in this store."""
     found = connection.execute(
         "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
         "stores.store_id, key, etag, recorded_ns, racy FROM files "
@@ -144,6 +155,7 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
 
 
 def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
+    """Insert or replace by number. Fails where there is no such checkpoint."""
     connection.execute(
         "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
         (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
@@ -156,6 +168,7 @@ def drop_checkpoint(connection: Connection, checkpoint_id: int) -> None:
 
 
 def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
+    """With its parts."""
     row = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
         "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
@@ -189,6 +202,7 @@ def all_checkpoints(connection: Connection) -> list[Checkpoint]:
 
 
 def put_failure(connection: Connection, failure: Failure) -> None:
+    """Insert or replace."""
     ensure_source(connection, failure.ref.source)
     # Messages may quote names that are not UTF-8.
     text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -199,6 +213,7 @@ def put_failure(connection: Connection, failure: Failure) -> None:
 
 
 def drop_failure(connection: Connection, ref: FileRef) -> None:
+    """Done also when there was none."""
     connection.execute(
         "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
         _named(ref),
@@ -206,6 +221,7 @@ def drop_failure(connection: Connection, ref: FileRef) -> None:
 
 
 def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
+    """Of one source, or of all where `source` is None; in the order of source and path."""
     found = connection.execute(
         "SELECT name, path, error, attempts, next_attempt_ns FROM failures "
         "JOIN sources ON sources.id = failures.source WHERE ?1 IS NULL OR name = ?1 "
@@ -218,6 +234,7 @@ def list_failures(connection: Connection, source: str | None, limit: int) -> lis
 
 
 def count_failures(connection: Connection) -> dict[str, int]:
+    """How many each source has; none where it has none."""
     return dict(
         connection.execute(
             "SELECT name, count(*) FROM failures JOIN sources ON sources.id = failures.source GROUP BY name"
@@ -226,6 +243,7 @@ def count_failures(connection: Connection) -> dict[str, int]:
 
 
 def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
+    """Add to counters, which begin at 0."""
     connection.executemany(
         "INSERT INTO totals VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
         list(amounts.items()),
@@ -233,6 +251,7 @@ def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
 
 
 def ensure_source(connection: Connection, source: str) -> None:
+    """Rows refer to sources by number: this gives `source` one."""
     connection.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (source,))
 
 

@@ -28,9 +28,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from syncd import rows, schema, statedb
+from syncd import rows, schema
 from syncd.errors import StateError
+from syncd.fresh import Fresh
+from syncd.groupcommit import GroupWriter, Operation, T
 from syncd.model import Checkpoint, Failure, FileRef, Fingerprint, Part, Recorded, RootIdentity
+from syncd.statedb import Reader
 from syncd.statelock import StateLock, holder
 
 __all__ = ["State", "StateLock", "holder"]
@@ -44,16 +47,14 @@ class State:
     Writes are on the disk when the method returns, unless its docstring says otherwise.
     """
 
-    def __init__(
-        self, path: str, instance_id: str, rebuilt: str | None, writer: statedb.GroupWriter | None
-    ) -> None:
+    def __init__(self, path: str, instance_id: str, rebuilt: str | None, writer: GroupWriter | None) -> None:
         self.instance_id = instance_id
         self.rebuilt = rebuilt
         """Why the database had to be built anew (nothing may be deleted until all is seen again), or None."""
         self._path = path
         self._writer = writer
-        self._reader = statedb.Reader(path)
-        self._fresh = _Fresh()
+        self._reader = Reader(path)
+        self._fresh = Fresh()
         self._totals_lock = threading.Lock()
         self._totals = dict.fromkeys(TOTALS, 0)
         self._totals_joined = False
@@ -77,7 +78,7 @@ class State:
         path, instance_id, rebuilt = schema.prepare(
             directory, instance_id=secrets.token_hex(16), now_ns=now_ns()
         )
-        return cls(path, instance_id, rebuilt, statedb.GroupWriter(path, monotonic))
+        return cls(path, instance_id, rebuilt, GroupWriter(path, monotonic))
 
     @classmethod
     def open_read_only(cls, directory: str) -> State:
@@ -271,6 +272,14 @@ class State:
         sql = "UPDATE sources SET root = ?, root_device = ?, root_inode = ? WHERE name = ?"
         self._change_source(source, sql, values)
 
+    def renumber_device(self, source: str, old: int, new: int) -> None:
+        """A file system of `source` got another device number (a disk plugged in again, a reboot).
+
+        What was recorded on device `old` counts as recorded on `new`: inodes and times stay as they were, so
+        nothing is believed that the file itself does not show again.
+        """
+        self._write(lambda c: rows.renumber_device(c, source, old, new))
+
     def note_scan(self, source: str, finished_ns: int, drift: int) -> None:
         """A scan of the whole source ended; it found `drift` more changes that no event had told."""
         sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ? WHERE name = ?"
@@ -283,7 +292,7 @@ class State:
 
     # ---- how --------------------------------------------------------------------------------------------
 
-    def _read(self, verb: Callable[..., statedb.T], *values: object) -> statedb.T:
+    def _read(self, verb: Callable[..., T], *values: object) -> T:
         return self._reader.run(lambda connection: verb(connection, *values))
 
     def _all(self, sql: str, *values: object) -> list[rows.Row]:
@@ -293,15 +302,15 @@ class State:
         found = self._all(sql, *values)
         return found[0] if found else None
 
-    def _write(self, operation: Callable[[sqlite3.Connection], statedb.T]) -> statedb.T:
+    def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         return self._writing().run(operation)
 
-    def _join(self, operation: statedb.Operation, settled: Callable[[], None] | None = None) -> None:
+    def _join(self, operation: Operation, settled: Callable[[], None] | None = None) -> None:
         writer = self._writing()
         writer.join(operation, settled)
         writer.flush_if_due()
 
-    def _writing(self) -> statedb.GroupWriter:
+    def _writing(self) -> GroupWriter:
         if self._writer is None:
             raise StateError(f"the state database {self._path} was opened for reading only")
         return self._writer
@@ -310,9 +319,7 @@ class State:
         if self._writer is not None:
             self._writer.flush_if_due()
 
-    def _put(
-        self, ref: FileRef, recorded: Recorded | None, operation: statedb.Operation, *, durable: bool
-    ) -> None:
+    def _put(self, ref: FileRef, recorded: Recorded | None, operation: Operation, *, durable: bool) -> None:
         if durable:
             self._write(operation)
             return
@@ -354,35 +361,3 @@ class State:
                 raise StateError(f"there is no checkpoint {checkpoint_id}")
 
         self._write(operation)
-
-
-class _Fresh:
-    """What was committed without waiting for the disk: read before the database is."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.files: dict[FileRef, Recorded | None] = {}
-        self._refs: dict[tuple[str, Fingerprint], FileRef] = {}
-
-    def add(self, ref: FileRef, recorded: Recorded | None) -> None:
-        with self.lock:
-            self.files[ref] = recorded
-            if recorded is not None:
-                self._refs[recorded.store_id, recorded.fingerprint] = ref
-
-    def twins(self, store_id: str, fingerprint: Fingerprint) -> list[tuple[FileRef, Recorded]]:
-        """One that has this content, if there is one; the caller holds the lock."""
-        ref = self._refs.get((store_id, fingerprint))
-        recorded = self.files.get(ref) if ref is not None else None
-        if ref is None or recorded is None:
-            return []
-        same = recorded.store_id == store_id and recorded.fingerprint == fingerprint
-        return [(ref, recorded)] if same else []
-
-    def settled(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """It is on the disk, or has failed for good: the database tells from now on."""
-        with self.lock:
-            if ref in self.files and self.files[ref] is recorded:
-                del self.files[ref]
-            if recorded is not None and self._refs.get((recorded.store_id, recorded.fingerprint)) == ref:
-                del self._refs[recorded.store_id, recorded.fingerprint]

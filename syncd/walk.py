@@ -46,6 +46,7 @@ class Walk:
         self._frames: list[Frame] = []
 
     def top(self) -> Frame | None:
+        """The directory that is being read."""
         return self._frames[-1] if self._frames else None
 
     def enter(self, path: bytes) -> Frame:
@@ -81,6 +82,7 @@ class Walk:
         _close(self._frames.pop())
 
     def close(self) -> None:
+        """Leave all."""
         while self._frames:
             self.leave()
 
