@@ -1,0 +1,149 @@
+"""inotify as the kernel offers it: one descriptor, its watches and its records. Nothing is decided here.
+
+Source: inotify(7); Linux 2.6.36 or later. Directories are named by descriptor, never by path: between a
+look at a path and a watch on it somebody may have put another directory there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from typing import NamedTuple
+
+ATTRIB = 0x00000004
+CREATE = 0x00000100
+MODIFY = 0x00000002
+CLOSE_WRITE = 0x00000008
+MOVED_FROM = 0x00000040
+MOVED_TO = 0x00000080
+DELETE = 0x00000200
+DELETE_SELF = 0x00000400
+MOVE_SELF = 0x00000800
+OPEN = 0x00000020
+UNMOUNT = 0x00002000
+Q_OVERFLOW = 0x00004000
+IGNORED = 0x00008000
+ONLYDIR = 0x01000000
+EXCL_UNLINK = 0x04000000
+MASK_ADD = 0x20000000
+ISDIR = 0x40000000
+
+CONTENT = CREATE | MODIFY | CLOSE_WRITE | MOVED_FROM | MOVED_TO | DELETE | DELETE_SELF | ONLYDIR | EXCL_UNLINK
+"""What a directory is watched for. Nothing that reading, listing or stat causes."""
+ROOT = CONTENT | MOVE_SELF
+"""For a directory whose parent is not watched."""
+WIDE = CONTENT | ATTRIB
+"""For a directory with another in it that cannot be watched until its rights change."""
+ABOUT_ITSELF = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.ENOMEM})
+"""The limit of watches is reached."""
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+"""Out of descriptors, or of inotify instances."""
+UNREADABLE = frozenset({errno.EACCES, errno.EPERM})
+
+_RECORD = struct.Struct("iIII")
+_READ_BYTES = 64 << 10
+_READS_AT_ONCE = 4
+_LIMITS = "/proc/sys"
+
+
+class Record(NamedTuple):
+    """One inotify record. `name` is empty where the record is about the watched directory itself."""
+
+    watch: int
+    mask: int
+    cookie: int
+    name: bytes
+
+
+class Inotify:
+    """One inotify instance. Not thread-safe: one thread adds, removes and reads."""
+
+    def __init__(self) -> None:
+        """Raises OSError: EMFILE (instances or descriptors exhausted), ENFILE, ENOMEM."""
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._checked(self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+
+    def fileno(self) -> int:
+        """The descriptor, to wait on; -1 once closed."""
+        return self._fd
+
+    def add(self, directory_fd: int, mask: int) -> int:
+        """Watch an open directory, or change its watch. The same directory has the same number, always.
+
+        Raises OSError: ENOSPC or ENOMEM (watches exhausted), EACCES (not readable).
+        """
+        path = b"/proc/self/fd/%d" % directory_fd
+        return self._checked(self._libc.inotify_add_watch(self._fd, path, mask))
+
+    def remove(self, watch: int) -> bool:
+        """End a watch; False if the kernel had ended it already."""
+        return bool(self._libc.inotify_rm_watch(self._fd, watch) == 0)
+
+    def read(self) -> list[Record]:
+        """What has happened so far, oldest first, some 256 KiB at most; empty if nothing has."""
+        records: list[Record] = []
+        for _ in range(_READS_AT_ONCE):
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            records += parse(data)
+            if len(data) < _READ_BYTES // 2:  # the rest can wait for its own turn
+                break
+        return records
+
+    def close(self) -> None:
+        """End every watch."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return result
+
+
+def parse(data: bytes) -> list[Record]:
+    """The records in what one read returned."""
+    records = []
+    offset = 0
+    while offset < len(data):
+        watch, mask, cookie, length = _RECORD.unpack_from(data, offset)
+        offset += _RECORD.size
+        name = data[offset : offset + length].rstrip(b"\0")
+        offset += length
+        records.append(Record(watch, mask, cookie, name))
+    return records
+
+
+def watches_remedy(missing: int) -> str:
+    """The ``sysctl`` line that makes room for so many more watches, with some to spare."""
+    limit, name = min(
+        (_limit("user/max_inotify_watches"), "user.max_inotify_watches"),
+        (_limit("fs/inotify/max_user_watches"), "fs.inotify.max_user_watches"),
+        # Both are the same number except in a user namespace with a limit of its own; name that one then.
+        key=lambda pair: (pair[0], pair[1] != "fs.inotify.max_user_watches"),
+    )
+    wanted = max(limit + limit // 4, limit + missing + missing // 4)
+    return f"sysctl {name}={-(-wanted // 8192) * 8192}"
+
+
+def instances_remedy() -> str:
+    """The ``sysctl`` line that allows this user more inotify instances."""
+    return (
+        f"sysctl fs.inotify.max_user_instances={max(256, 2 * _limit('fs/inotify/max_user_instances', 128))}"
+    )
+
+
+def _limit(name: str, unknown: int = 1 << 31) -> int:
+    try:
+        with open(f"{_LIMITS}/{name}", encoding="ascii") as limit:
+            return int(limit.read())
+    except (OSError, ValueError):
+        return unknown

@@ -1,0 +1,117 @@
+"""What is mounted where: which directories make no events for what others change, and when that changes.
+
+Source: proc_pid_mountinfo(5). The kernel's table is read, never the file systems: asking a network file
+system whose server is gone would hang.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+TABLE = "/proc/self/mountinfo"
+
+_REMOTE = {
+    *(
+        "9p",
+        "acfs",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cephfs",
+        "cifs",
+        "coda",
+        "fhgfs",
+        "fuse",
+        "gfs",
+        "gfs2",
+        "glusterfs",
+    ),
+    *(
+        "gpfs",
+        "kafs",
+        "lustre",
+        "mfs",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "prl_fs",
+        "pvfs2",
+        "shfs",
+    ),
+    *("smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"),
+}
+"""Types whose files others change without our kernel knowing. Any ``fuse.*`` is one too: what is behind it
+is not ours to know. ``fuseblk`` is not: that is a disk of this machine."""
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted file system."""
+
+    id: int
+    type: str
+
+
+class MountTable:
+    """The mount table of this process's namespace, and word of its changes."""
+
+    def __init__(self) -> None:
+        """Raises OSError where there is no ``/proc``."""
+        self._fd = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
+        self._mounts: dict[str, Mount] = {}
+        self.refresh()
+
+    def fileno(self) -> int:
+        """The descriptor: poll reports POLLPRI (and POLLERR) on it after every change of the table."""
+        return self._fd
+
+    def refresh(self) -> set[str]:
+        """Read the table. Returns the mount points where something else is mounted than at the last look."""
+        mounts = parse(self._read())
+        before, self._mounts = self._mounts, mounts
+        return {point for point in before.keys() | mounts.keys() if before.get(point) != mounts.get(point)}
+
+    def is_mount_point(self, path: str) -> bool:
+        """Whether something is mounted exactly at this absolute path."""
+        return path in self._mounts
+
+    def remote_type(self, path: str) -> str | None:
+        """Type of the file system that holds this path, if others can change it unseen; else None."""
+        while path not in self._mounts and path not in ("", "/"):
+            path = os.path.dirname(path)
+        mount = self._mounts.get(path)
+        return mount.type if mount is not None and is_remote(mount.type) else None
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+
+    def _read(self) -> bytes:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        chunks = []
+        while chunk := os.read(self._fd, 1 << 16):
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def is_remote(type_name: str) -> bool:
+    """Whether a file system of this type changes without events."""
+    return type_name in _REMOTE or type_name.startswith("fuse.")
+
+
+def parse(table: bytes) -> dict[str, Mount]:
+    """Mount point (absolute, surrogate-escaped) -> what one sees there: the mount that came last."""
+    mounts = {}
+    for line in table.splitlines():
+        fields, _, tail = line.partition(b" - ")
+        words = fields.split(b" ")
+        if len(words) > 4 and tail:
+            point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), words[4]))
+            mounts[point] = Mount(int(words[0]), os.fsdecode(tail.split(b" ")[0]))
+    return mounts
