@@ -96,9 +96,8 @@ def show_status(report: dict[str, Any], console: Console) -> None:
     daemon = report["daemon"]
     if daemon["running"]:
         uptime = int(daemon["uptime_seconds"])
-        console.print(
-            f"daemon: running, pid {daemon['pid']}, up {uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
-        )
+        up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
+        console.print(f"daemon: running, pid {daemon['pid']}, up {up}")
         if daemon.get("health", "ok") != "ok":
             console.print(f"not healthy: {escape(daemon['health'])}", style="red")
         for store, why in daemon.get("stores_paused", {}).items():

@@ -22,7 +22,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from syncd import fingerprint, parts
@@ -126,7 +126,7 @@ class Uploader:
 
     def limits(self) -> StoreLimits:
         """The store's limits, corrected by what it taught us."""
-        return learned_limits(self.store, self._state)
+        return learned_limits(self.store, self.state)
 
     def put(self, ref: FileRef, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         """One request with the whole content. The caller holds the bounds while it holds `body`."""
@@ -145,9 +145,9 @@ class Uploader:
         """
         try:
             for _ in range(_MAX_RESTARTS + 1):
-                checkpoint, fresh = self._checkpoint(job)
+                checkpoint, upload_id, fresh = self._begun(job)
                 try:
-                    return self._carry(job, checkpoint, fresh)
+                    return self._carry(job, checkpoint, upload_id, fresh)
                 except UploadGone as gone:
                     receipt = self._own_object(job, checkpoint)
                     if receipt is not None:
@@ -211,15 +211,19 @@ class Uploader:
             )
         )
 
-    def _carry(self, job: Job, checkpoint: Checkpoint, fresh: bool) -> Carried:
-        upload_id = checkpoint.upload_id
-        if upload_id is None:
-            if not fresh:
-                self._sweep(checkpoint)
-            with self.bounds.hold(0):
-                upload_id = self.store.create_multipart_upload(job.key, job.meta(checkpoint.token))
-            self.state.set_upload_id(checkpoint.id, upload_id)
-            fresh = True
+    def _begun(self, job: Job) -> tuple[Checkpoint, str, bool]:
+        """A checkpoint, the id of its upload, and whether the upload is new: then it has no parts."""
+        checkpoint, fresh = self._checkpoint(job)
+        if checkpoint.upload_id is not None:
+            return checkpoint, checkpoint.upload_id, False
+        if not fresh:
+            self._sweep(checkpoint)
+        with self.bounds.hold(0):
+            upload_id = self.store.create_multipart_upload(job.key, job.meta(checkpoint.token))
+        self.state.set_upload_id(checkpoint.id, upload_id)
+        return replace(checkpoint, upload_id=upload_id), upload_id, True
+
+    def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
         done = {} if fresh else self._kept(job, checkpoint, upload_id)
         saved = sum(part.size for part in done.values())
         if saved:
@@ -380,15 +384,7 @@ def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
     limits = store.limits
     if learned is None or int(learned) <= limits.min_part_size:
         return limits
-    return StoreLimits(
-        min_part_size=int(learned),
-        max_part_size=limits.max_part_size,
-        max_parts=limits.max_parts,
-        max_put_size=limits.max_put_size,
-        max_object_size=limits.max_object_size,
-        max_key_bytes=limits.max_key_bytes,
-        part_size_multiple=limits.part_size_multiple,
-    )
+    return replace(limits, min_part_size=int(learned))
 
 
 def _name(ref: FileRef) -> str:
