@@ -8,9 +8,10 @@ because servers disagree about it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -18,6 +19,7 @@ from syncd.model import Part, UploadInfo
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
+_ENCODED = re.compile(r"(?:[A-Za-z0-9\-_.~/!*'()]|%[0-9A-F]{2})*")
 
 
 class Element:
@@ -97,9 +99,12 @@ def parse(body: bytes) -> Element | None:
 
 
 def document(body: bytes, root: str) -> Element | None:
-    """The parsed document when its root has this name, else None. Some leave ``Result`` out of the name."""
+    """The parsed document when its root has this name, else None. Some leave ``Result`` out of the name, or
+    say ``Response``.
+    """
     parsed = parse(body)
-    if parsed is None or parsed.name not in (root, root.removesuffix("Result")):
+    stem = root.removesuffix("Result")
+    if parsed is None or parsed.name not in (root, stem, f"{stem}Response"):
         return None
     return parsed
 
@@ -122,25 +127,41 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
     return parts, max((part.number for part in parts), default=None) if marker is None else marker
 
 
-def uploads_page(page: Element) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-    """The uploads of a ListMultipartUploadsResult and the marker (key, id) of the next page, None when it is
-    the last. Keys are decoded where the server says that it honoured ``encoding-type=url``.
+def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+    """The uploads under `prefix` of a ListMultipartUploadsResult and the marker (key, id) of the next page,
+    None when it is the last. What is not under `prefix` is left out, should the server have ignored it.
     """
-    encoded = page.get("EncodingType") == "url"
-
-    def decode(text: str) -> str:
-        return unquote_plus(text) if encoded else text  # a blank may be a plus, a plus is always %2B
-
+    declared = page.get("EncodingType") == "url"
     uploads = [
-        UploadInfo(decode(found.get("Key")), found.get("UploadId").strip(), _moment(found.get("Initiated")))
+        UploadInfo(
+            _key(found.get("Key"), prefix, declared),
+            found.get("UploadId").strip(),
+            _moment(found.get("Initiated")),
+        )
         for found in page.all("Upload")
     ]
+    ours = [upload for upload in uploads if upload.upload_id and upload.key.startswith(prefix)]
     if not _truncated(page):
-        return uploads, None
-    marker = (decode(page.get("NextKeyMarker")), page.get("NextUploadIdMarker").strip())
-    if not marker[0] and uploads:
+        return ours, None
+    key = page.get("NextKeyMarker")
+    marker = (unquote_plus(key) if declared else key, page.get("NextUploadIdMarker").strip())
+    if not key and uploads:
         marker = (uploads[-1].key, uploads[-1].upload_id)
-    return uploads, marker if marker[0] else None
+    return ours, marker if marker[0] else None
+
+
+def _key(text: str, prefix: str, declared: bool) -> str:
+    """A key of a listing that was asked for percent-encoded, since XML cannot hold every character.
+
+    Servers that did it should say so; one does it and does not say. There, what reads as percent-encoded
+    throughout is taken for that, unless only the text as it stands fits `prefix`.
+    """
+    if declared:
+        return unquote_plus(text)  # a blank may be a plus, a plus is always %2B
+    if "%" not in text or not _ENCODED.fullmatch(text):
+        return text
+    decoded = unquote(text)
+    return text if text.startswith(prefix) and not decoded.startswith(prefix) else decoded
 
 
 def _truncated(page: Element) -> bool:
