@@ -7,7 +7,7 @@ mistake: a disk may be mounted later, and the daemon waits and says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from syncd import mounts
 from syncd.config_model import BosEntry, DirEntry, Draft, S3Entry, SourceEntry
@@ -79,7 +79,7 @@ def _led(path: Path, written: str, real: str, document: Document) -> str:
     mark = document.marks.get(path)
     if written == real or mark is None or mark.expanded:
         return found
-    return f"{found}, which leads to {quoted(real)}"
+    return f"{found}, which leads to {quoted(real, 4096)}"
 
 
 # ---- one source -----------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def _and_above(path: str) -> Iterator[str]:
         path = path.rpartition("/")[0]
 
 
-def _check_overlaps(roots: Mapping[int, str], document: Document) -> None:
+def _check_overlaps(roots: dict[int, str], document: Document) -> None:
     """No file belongs to two sources: each would be carried, recorded and perhaps deleted twice."""
     first_at: dict[str, int] = {}
     for index, root in roots.items():
@@ -187,9 +187,9 @@ def _check_overlaps(roots: Mapping[int, str], document: Document) -> None:
             )
 
 
-def _check_stores(roots: Mapping[int, str], draft: Draft, document: Document) -> None:
+def _check_stores(roots: dict[int, str], draft: Draft, document: Document) -> None:
     """What a store writes must not be in a source, nor a source in what a store writes."""
-    at = {root: index for index, root in roots.items()}
+    at = {root: index for index, root in reversed(roots.items())}  # of two in one place the first counts
     for name, entry in draft.stores.items():
         if not isinstance(entry, DirEntry) or not entry.path:
             continue
@@ -252,15 +252,15 @@ def _base(draft: Draft, store: str) -> str:
     return f"bucket:/{host}/{entry.bucket}"
 
 
-def _check_state_dir(state_dir: str, roots: Mapping[int, str], draft: Draft, document: Document) -> None:
+def _check_state_dir(state_dir: str, roots: dict[int, str], draft: Draft, document: Document) -> None:
     path: Path = ("state_dir",)
     real = os.path.realpath(state_dir)
     given = (
         _led(path, state_dir, real, document)
         if path in document.marks
-        else f"{quoted(state_dir)}, the default"
+        else f"{quoted(state_dir, 4096)}, the default"
     )
-    at = {root: _label(index, document) for index, root in roots.items()}
+    at = {root: _label(index, document) for index, root in reversed(roots.items())}
     for name, entry in draft.stores.items():
         if isinstance(entry, DirEntry) and entry.path:
             at.setdefault(os.path.realpath(entry.path), f"store {quoted(name)}")

@@ -82,8 +82,10 @@ class Document:
     def found(self, path: Path) -> str:
         """The value at `path` in words: as written, never expanded, and never a secret."""
         mark = self.marks.get(path)
-        if mark is None or mark.kind not in ("text", "number", "truth value", "date"):
+        if mark is None or mark.kind not in ("text", "number", "truth value", "date", "nothing"):
             return self.kind(path)
+        if mark.kind == "nothing":
+            return f"{quoted(mark.written)}, which YAML reads as nothing" if mark.written else "nothing"
         if self._is_secret(path, mark):
             return f"{self.kind(path)} that is not shown"
         if mark.lines > 1:
@@ -125,10 +127,10 @@ class Document:
         return "@" in mark.written or any(step in self.secret_keys for step in path)
 
 
-def quoted(text: str) -> str:
-    """`text` in backquotes on one line, cut when long."""
+def quoted(text: str, longest: int = 80) -> str:
+    """`text` in backquotes on one line, cut after `longest` characters."""
     text = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return f"`{text[:80]}…`" if len(text) > 80 else f"`{text}`"
+    return f"`{text[:longest]}…`" if len(text) > longest else f"`{text}`"
 
 
 def dotted(path: Path) -> str:
