@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import random
 import resource
 import shutil
 import signal
@@ -26,7 +25,7 @@ from syncd.errors import ConfigError, StateError
 from syncd.keeper import Blindness
 from syncd.model import FileRef, Source
 from syncd.paths import Rules, printable
-from syncd.pipeline import Pipeline, Work
+from syncd.pipeline import Pipeline, Work, real_clock
 from syncd.service import Notifier, Pulse, hidden_by
 from syncd.state import State, StateLock
 from syncd.watch import Watcher
@@ -41,16 +40,6 @@ _CANARY_SECONDS = 5.0
 _SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
 RESTLESS_SECONDS = 900.0
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
-
-
-def real_clock() -> Clock:
-    """The machine's own time and chance."""
-    return Clock(time.monotonic, time.time_ns, random.random)
-
-
-def work_of(settings: Settings) -> Work:
-    """What the pipeline needs to know of a configuration."""
-    return Work(settings.sources, settings.stores, settings.transfer)
 
 
 class Daemon:
@@ -103,7 +92,7 @@ class Daemon:
         self._pipeline = Pipeline(state, self._clock, pulse=self._pulse, limit_seconds=limit)
         self._pipeline.blindness = self._blindness
         self._pipeline.rewatch = self._rewatch
-        self._pipeline.apply(work_of(self._settings))
+        self._pipeline.apply(self._work(self._settings))
         self._canary_directory = _canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
         control = ControlServer(self._settings.state_dir, self._answer)
@@ -117,6 +106,9 @@ class Daemon:
         finally:
             self._shut_down(state)
             control.stop()
+
+    def _work(self, settings: Settings) -> Work:
+        return Work(settings.sources, settings.stores, settings.transfer)
 
     def _watch(self, sources: tuple[Source, ...]) -> Watcher:
         rules = {source.name: Rules(source.include, source.exclude) for source in sources}
@@ -199,7 +191,7 @@ class Daemon:
         if settings.sources != self._settings.sources:
             old, self._watcher = self._watcher, self._watch(settings.sources)
         self._settings = settings
-        self._pipeline.apply(work_of(settings))
+        self._pipeline.apply(self._work(settings))
         self._pipeline.start()
         if old is not None:
             old.stop()

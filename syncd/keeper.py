@@ -17,7 +17,7 @@ from syncd import fingerprint, scan
 from syncd.backoff import Schedule, ceiling
 from syncd.deletes import Deletions
 from syncd.errors import StateError, Stopped
-from syncd.model import FileRef, FileStat, Irregular, OnDelete, Recorded, RootIdentity, Source
+from syncd.model import FileRef, FileStat, Irregular, OnDelete, Recorded, Source
 from syncd.paths import Rules, printable
 from syncd.progress import Beats
 from syncd.scan import ScanReport
@@ -204,10 +204,8 @@ class SourceKeeper:
     # ---- the loop ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stopping:
-            subtree, reason = self._next()
-            if self._stopping:
-                return
+        while (due := self._next()) is not None:
+            subtree, reason = due
             self._beats.step()
             try:
                 if reason:
@@ -224,8 +222,8 @@ class SourceKeeper:
             finally:
                 self._beats.rest()
 
-    def _next(self) -> tuple[str, str]:
-        """What to scan and why; an empty reason: only deletions are due. Sleeps until then."""
+    def _next(self) -> tuple[str, str] | None:
+        """What to scan and why; an empty reason: only deletions are due. Sleeps until then; None: the end."""
         with self._changed:
             while not self._stopping:
                 now = self.clock.monotonic()
@@ -239,7 +237,7 @@ class SourceKeeper:
                     return "", ""
                 due = [at for at in (self._next_scan, self._next_judgement) if at is not None]
                 self._changed.wait(max(0.001, min(due) - now) if due else None)
-        return "", ""
+        return None
 
     # ---- steps ------------------------------------------------------------------------------------------
 
@@ -301,11 +299,11 @@ class SourceKeeper:
         known = self._state.root_identity(self.source.name)
         has_records = self._state.recorded_totals(self.source.name)[0] > 0
         identity, doubt = scan.check_root(self.source, known, has_records)
-        if doubt is not None and known is not None and self._same_files(known, identity):
+        if doubt is not None and identity is not None and identity != known and self._same_files():
             log.info("%s: the same files under another device or inode: accepted", self.source.name)
             doubt = None
-        if doubt is not None:
-            self._away(doubt)
+        if doubt is not None or identity is None:
+            self._away(doubt or "the root is missing")
             return False
         if identity != known:
             self._state.set_root_identity(self.source.name, identity, self.source.root)
@@ -318,10 +316,8 @@ class SourceKeeper:
             self.news.waiting_for = ""
         return True
 
-    def _same_files(self, known: RootIdentity, identity: RootIdentity) -> bool:
+    def _same_files(self) -> bool:
         """Whether another directory holds the files that we recorded: the disk got another number."""
-        if identity == known:
-            return False
         rows = self._state.recorded_page(self.source.name, None, SAMPLE)
         if not rows:
             return False

@@ -13,11 +13,10 @@ import click
 from syncd import control, once
 from syncd.cli_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
 from syncd.config import Settings
-from syncd.daemon import real_clock, work_of
-from syncd.errors import StateError
+from syncd.errors import StateError, StoreError
 from syncd.model import Action, FileRef, Nothing
 from syncd.paths import printable
-from syncd.pipeline import Pipeline
+from syncd.pipeline import Pipeline, Work, real_clock
 from syncd.state import State, StateLock
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def sync(
         try:
             with _bars(terminal) as tick:
                 done = once.run_once(
-                    work_of(settings),
+                    _work(settings),
                     state,
                     clock,
                     should_stop=stopping.is_set,
@@ -48,6 +47,10 @@ def sync(
             state.close()
     finally:
         lock.release()
+
+
+def _work(settings: Settings) -> Work:
+    return Work(settings.sources, settings.stores, settings.transfer)
 
 
 class _Quiet(nullcontext[Callable[[Pipeline], None]]):
@@ -104,6 +107,8 @@ def _summary(done: once.Pass) -> int:
         return exit_code(done.gave_up)
     if done.interrupted:
         return EXIT_INTERRUPTED
+    if tally.failed and not tally.actions.total() and isinstance(tally.last_error, StoreError):
+        return exit_code(tally.last_error)  # nothing got through: the store is to blame, not the files
     unread = any(keeper.news.errors for keeper in done.pipeline.keepers.values())
     return EXIT_PARTLY if tally.failed or waiting or unread else 0
 
@@ -131,7 +136,7 @@ def dry_run(settings: Settings) -> int:
         sys.stdout.flush()
 
     with once.state_for_reading(settings.state_dir, clock.now_ns) as state:
-        once.plan_all(work_of(settings), state, clock, tell)
+        once.plan_all(_work(settings), state, clock, tell)
     return EXIT_PARTLY if failed else 0
 
 

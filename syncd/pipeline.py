@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,11 @@ from syncd.storage.base import StoreSettings
 from syncd.workers import Clock, Surroundings
 
 log = logging.getLogger(__name__)
+
+
+def real_clock() -> Clock:
+    """The machine's own time and chance."""
+    return Clock(time.monotonic, time.time_ns, random.random)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Tally:
     bytes_finished: int = 0
     """Sizes of all files that are done with."""
     failed: int = 0
+    last_error: BaseException | None = None
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""
 
@@ -223,6 +231,7 @@ class Pipeline:
         """One file failed for now."""
         with self._lock:
             self.tally.failed += 1
+            self.tally.last_error = error
             if len(self.tally.failures) < _MOST_FAILURES:
                 words = str(error) if isinstance(error, SyncdError) else repr(error)
                 self.tally.failures.append((ref, words))

@@ -14,11 +14,11 @@ from syncd import uploads as unfinished
 from syncd import verify as comparison
 from syncd.cli_codes import EXIT_FAILED, exit_code
 from syncd.config import Settings
-from syncd.daemon import real_clock
 from syncd.errors import StoreError
 from syncd.line import RETRY_IN_PLACE, TRIES_IN_PLACE
 from syncd.model import FileRef
 from syncd.paths import printable
+from syncd.pipeline import real_clock
 from syncd.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.client import Wiring, open_store
