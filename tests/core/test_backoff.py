@@ -158,6 +158,27 @@ def test_failures_of_one_outage_do_not_add_up() -> None:
     assert breaker.failures == 4
 
 
+def test_failures_of_the_next_outage_do_not_add_up() -> None:
+    """That holds for every outage, also after one that a probe ended."""
+    breaker = _broken()
+    breaker.allows(200.0)
+    breaker.success()
+    for _ in range(8):
+        breaker.failure(300.0, 0.0)
+
+    assert breaker.until == 300.5
+
+
+def test_failures_after_a_refused_probe_do_not_add_up() -> None:
+    """A request from before the pause that fails after the probe was refused lengthens nothing."""
+    breaker = _broken()
+    breaker.allows(200.0)
+    breaker.trip(200.0, 60.0)
+    breaker.failure(201.0, 0.9)
+
+    assert breaker.until == 260.0
+
+
 def test_probe_without_an_outcome_is_given_up() -> None:
     """A probe whose worker never tells the outcome blocks the store for a while, not for ever."""
     breaker = _broken()

@@ -126,6 +126,18 @@ def test_empty_files_are_nobodys_twin() -> None:
     assert Upload("new") == decide(seen, None, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin)
 
 
+def test_one_byte_is_worth_a_copy() -> None:
+    """Any content that has a byte is not sent twice."""
+    content = replace(CONTENT, size=1)
+    twin = replace(TWIN, fingerprint=content)
+
+    actual = decide(
+        Observed(STAT, content), None, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin
+    )
+
+    assert Copy(twin, "new") == actual
+
+
 @pytest.mark.parametrize(
     ("stat", "reason"),
     [

@@ -286,6 +286,8 @@ def test_a_file_that_is_never_quiet_is_reported() -> None:
 
     assert dirty.restless(900.0, 900.0) == []
     assert dirty.restless(900.5, 900.0) == [(A, 0.0)]
+    assert dirty.restless(901.99, 900.0) == [(A, 0.0)]
+    assert dirty.restless(902.0, 900.0) == []
 
 
 def test_the_longest_restless_first() -> None:
@@ -429,6 +431,24 @@ def test_hastening_again_and_again_costs_no_memory() -> None:
         assert len(dirty._heap) < 100
 
     assert dirty.next_due() == now + 2.0
+
+
+def test_hastening_many_files_costs_no_more_than_as_many_again() -> None:
+    """With many files the queue is at most twice as long as there are files, and some."""
+    dirty = DirtyFiles()
+    refs = [FileRef("s", f"{number}") for number in range(1000)]
+    for ref in refs:
+        _mark(dirty, ref, 0.0)
+    for _ in refs:
+        taken = dirty.take(10.0)
+        assert taken is not None
+        dirty.defer(taken.ref, 1e9, hold=False)
+    for step in range(1, 10):
+        for ref in refs:
+            _mark(dirty, ref, 0.0, quiet=1e6 / step)
+            assert len(dirty._heap) <= 2 * len(refs) + 64
+
+    assert sorted(refs) == sorted(filter(None, (_taken(dirty, 1e6) for _ in refs)))
 
 
 # ---- any history ----------------------------------------------------------------------------------------
