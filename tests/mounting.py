@@ -1,0 +1,64 @@
+"""Real file systems for tests that need one of their own: small, full, gone, or without power."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+TIMEOUT_SECONDS = 60
+
+
+def run(*command: str) -> None:
+    """Run a program that must succeed."""
+    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+
+
+def need(*programs: str) -> None:
+    """Skip the test where file systems cannot be mounted at all, and say so."""
+    if os.geteuid() != 0:
+        pytest.skip("CANNOT BE TESTED HERE: mounting a file system needs root")
+    for program in ("mount", "umount", *programs):
+        if shutil.which(program) is None:
+            pytest.skip(f"CANNOT BE TESTED HERE: there is no {program}")
+
+
+def mount(*options: str, at: Path) -> None:
+    """Mount at a directory, or skip where the kernel does not let us (a container)."""
+    done = subprocess.run(
+        ["mount", *options, str(at)], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"CANNOT BE TESTED HERE: mount is refused: {done.stderr.strip()}")
+
+
+@contextmanager
+def mounted(*options: str, at: Path) -> Iterator[Path]:
+    """Mounted inside the block."""
+    need()
+    at.mkdir(exist_ok=True)
+    mount(*options, at=at)
+    try:
+        yield at
+    finally:
+        if os.path.ismount(at):
+            run("umount", str(at))
+
+
+def tmpfs(at: Path, size: str) -> object:
+    """A file system in memory of `size`, such as ``1m``, mounted inside the block."""
+    return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", at=at)
+
+
+def ext4_image(path: Path, megabytes: int, *more: str) -> Path:
+    """A file that holds an empty ext4 file system."""
+    need("mkfs.ext4", "losetup")
+    with path.open("wb") as file:
+        file.truncate(megabytes << 20)
+    run("mkfs.ext4", "-q", "-F", *more, str(path))
+    return path
