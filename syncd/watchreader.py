@@ -177,9 +177,10 @@ class InotifyEmitter(EventEmitter):
 
     def queue_events(self, timeout: float) -> None:
         """One turn; watchdog calls it again and again. `timeout` is the frame's, and not needed."""
-        patience = self._tree.work.patience()
-        if self.findings.is_counting:
-            patience = 0.0
+        self.turn(0.0 if self.findings.is_counting else self._tree.work.patience())
+
+    def turn(self, patience: float | None) -> bool:
+        """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left to do."""
         ready = {fd for fd, _ in self._poll.poll(None if patience is None else patience * 1000)}
         if self._wake in ready:
             os.eventfd_read(self._wake)
@@ -195,6 +196,7 @@ class InotifyEmitter(EventEmitter):
         if self._tree.moves != moves:
             self._report(files, paths)
         self._finish(bool(records))
+        return bool(records) or self.findings.is_counting or self._tree.work.patience() is not None
 
     def _sort(self, records: Iterable[Record]) -> dict[Node, dict[bytes, None]]:
         """Hints go to the tree; files, each once, are returned."""
