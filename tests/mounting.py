@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,7 @@ def mounted(*options: str, at: Path) -> Iterator[Path]:
             run("umount", str(at))
 
 
-def tmpfs(at: Path, size: str) -> object:
+def tmpfs(at: Path, size: str) -> AbstractContextManager[Path]:
     """A file system in memory of `size`, such as ``1m``, mounted inside the block."""
     return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", at=at)
 
@@ -62,3 +62,8 @@ def ext4_image(path: Path, megabytes: int, *more: str) -> Path:
         file.truncate(megabytes << 20)
     run("mkfs.ext4", "-q", "-F", *more, str(path))
     return path
+
+
+def image(path: Path, at: Path) -> AbstractContextManager[Path]:
+    """The file system in the file `path`, mounted inside the block."""
+    return mounted("-o", "loop", str(path), at=at)
