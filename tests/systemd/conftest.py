@@ -19,7 +19,9 @@ BUILD = PROJECT / "systemd" / "debian" / "build-deb.sh"
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package, built from the working tree."""
+    """The Debian package, built from the working tree; $SYNCD_TEST_PACKAGE names one that was built before."""
+    if ready := os.environ.get("SYNCD_TEST_PACKAGE"):
+        return Path(ready)
     for tool in ("dpkg-deb", "/usr/bin/python3"):
         if shutil.which(tool) is None:
             pytest.skip(f"NO PACKAGE, NO TEST OF THE SERVICE: {tool} is not on this machine")

@@ -1,0 +1,480 @@
+"""The installed service under a real systemd: from its package to its removal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.box import Box
+from tests.systemd.instance import Instance
+
+SLOW = "bandwidth_limit: 4MiB, part_size: 1MiB, concurrency: 2"
+"""Makes an upload of some megabytes last for seconds, in many parts."""
+MIB = 1 << 20
+
+
+@pytest.fixture
+def make(box: Box, request: pytest.FixtureRequest) -> Iterator[Callable[[], Instance]]:
+    """Makes an instance of the service, prepared and not started."""
+    made: list[Instance] = []
+
+    def one() -> Instance:
+        instance = Instance(box, f"t{os.urandom(3).hex()}")
+        made.append(instance)
+        instance.prepare()
+        return instance
+
+    yield one
+    for instance in made:
+        instance.remove()
+
+
+@pytest.fixture
+def instance(make: Callable[[], Instance]) -> Instance:
+    return make()
+
+
+def begin_slow_upload(instance: Instance, size: int = 24 * MIB) -> str:
+    """A large file whose upload is under way, some parts done, when this returns; its digest."""
+    instance.configure(transfer=SLOW)
+    instance.start()
+    digest = instance.put("photos/big.bin", os.urandom(size))
+
+    def under_way() -> bool:
+        flying = instance.flying()
+        return bool(flying) and flying[0]["bytes_done"] >= 4 * MIB
+
+    instance.box.until(under_way, seconds=30, what="an upload under way")
+    return digest
+
+
+# ---- install, start, upload -----------------------------------------------------------------------------
+
+
+def test_package_brings_account_units_and_command(box: Box) -> None:
+    """Installing makes the account without a shell, knows the units, starts nothing, and has the command."""
+    assert box.run("getent", "passwd", "syncd").stdout.strip().endswith(":/usr/sbin/nologin")
+    assert box.show("syncd.service", "LoadState") == "loaded"
+    assert box.show("syncd.service", "ActiveState") == "inactive"
+    assert box.show("syncd.service", "UnitFileState") == "disabled"
+    assert box.run("syncd", "--version").stdout.startswith("syncd")
+    shipped = box.run("dpkg", "--verify", "syncd").stdout
+    assert shipped == ""
+
+
+def test_from_nothing_to_a_running_service(box: Box) -> None:
+    """Configuration, install-service, enable: after these even another user's private file arrives."""
+    box.run("mkdir", "-p", "/srv/first/photos")
+    box.run("install", "-d", "-o", "syncd", "-g", "syncd", "/srv/first/the store")
+    box.write(
+        "/etc/syncd/config.yaml",
+        'stores: {nas: {type: dir, path: "/srv/first/the store"}}\n'
+        "sources: [{name: photos, path: /srv/first/photos, store: nas, settle: 200ms}]\n",
+    )
+    try:
+        said = box.run("syncd", "install-service").stdout
+        # The package's own units serve; only what the configuration asks for is new.
+        assert not box.path("/etc/systemd/system/syncd.service").exists()
+        assert "systemctl enable --now syncd" in said
+        assert box.show("syncd.service", "ReadWritePaths") == '"-/srv/first/the store"'
+        box.run("systemctl", "enable", "--now", "syncd")
+        assert box.show("syncd.service", "ActiveState") == "active"
+        assert box.path("/etc/systemd/system/multi-user.target.wants/syncd.service").is_symlink()
+        box.run("install", "-d", "-o", "nobody", "-m", "0700", "/srv/first/photos/private")
+        box.write("/srv/first/photos/private/a.jpg", "picture", mode=0o600)
+        box.run("chown", "nobody", "/srv/first/photos/private/a.jpg")
+        there = box.path("/srv/first/the store/private/a.jpg")
+        box.until(there.is_file, seconds=30, what="the file in the store")
+        assert there.read_text() == "picture"
+        box.until(
+            lambda: box.show("syncd.service", "StatusText") == "idle: 1 files recorded",
+            seconds=30,
+            what="the status line",
+        )
+    finally:
+        box.run("systemctl", "disable", "--now", "syncd", check=False)
+        box.run("rm", "-rf", "/etc/syncd/config.yaml", "/etc/systemd/system/syncd.service.d", "/srv/first")
+        box.run("systemctl", "daemon-reload")
+
+
+def test_install_service_from_another_installation(box: Box) -> None:
+    """Without a package's units the command writes its own, and systemd takes them without a word."""
+    vendor = "/usr/lib/systemd/system"
+    box.run("sh", "-c", f"mkdir /root/away && mv {vendor}/syncd*.service /root/away/")
+    try:
+        box.run("syncd", "install-service")
+        assert box.show("syncd.service", "FragmentPath") == "/etc/systemd/system/syncd.service"
+        verified = box.run("systemd-analyze", "verify", "--man=no", "syncd.service", "syncd@a.service")
+        assert verified.stdout + verified.stderr == ""
+        again = box.run("syncd", "install-service").stdout
+        assert "unchanged: /etc/systemd/system/syncd.service" in again
+    finally:
+        box.run("sh", "-c", f"mv /root/away/* {vendor}/ && rmdir /root/away")
+        box.run("sh", "-c", "rm -f /etc/systemd/system/syncd*.service /etc/sysusers.d/syncd.conf")
+        box.run("systemctl", "daemon-reload")
+
+
+def test_ready_comes_before_the_first_scan_ends(instance: Instance) -> None:
+    """`systemctl start` returns when the watches are set, not when every file has been looked at."""
+    instance.configure(transfer="bandwidth_limit: 64KiB")
+    folder = instance.box.path(f"{instance.home}/photos")
+    for number in range(2000):
+        (folder / f"{number:05}").write_bytes(b"%d" % number * 100)
+    instance.start()
+    assert instance.show("ActiveState") == "active"
+    assert instance.status()["sources"][0]["files"]["recorded"] < 2000
+
+
+# ---- reload ---------------------------------------------------------------------------------------------
+
+
+def test_reload_takes_a_new_source(instance: Instance) -> None:
+    """After `systemctl reload` with one more source, its files arrive; the process is the same."""
+    instance.start()
+    before = instance.pid
+    instance.box.run("mkdir", f"{instance.home}/music")
+    digest = instance.put("music/song", b"la la")
+    instance.configure(sources=instance.source("photos") + instance.source("music"))
+    instance.box.run("systemctl", "reload", instance.unit)
+    instance.await_object("music/song", digest)
+    assert instance.pid == before
+
+
+def test_reload_with_a_bad_configuration_fails_and_changes_nothing(instance: Instance) -> None:
+    """A mistake fails the reload, is told in the journal with its line, and the old configuration goes on."""
+    instance.start()
+    before = instance.pid
+    instance.box.write(instance.config, "stores: {}\nsauces: []\n")
+    assert instance.box.run("systemctl", "reload", instance.unit, check=False).returncode != 0
+    assert f"{instance.config}:2: sauces" in instance.journal()
+    assert (instance.pid, instance.show("ActiveState")) == (before, "active")
+    instance.await_object("photos/still", instance.put("photos/still", b"alive"))
+
+
+def test_hangup_with_a_bad_configuration_is_survived_and_told(instance: Instance) -> None:
+    """Sent past the unit's check, SIGHUP with a bad file is answered with a status, not with an end."""
+    instance.start()
+    before = instance.pid
+    instance.box.write(instance.config, "stores: {}\nsauces: []\n")
+    instance.box.run("systemctl", "kill", "--signal=HUP", instance.unit)
+    instance.box.until(
+        lambda: "reload failed" in instance.journal(), seconds=20, what="the failed reload in the journal"
+    )
+    instance.box.until(lambda: instance.show("ActiveState") == "active", seconds=20, what="READY=1")
+    assert instance.pid == before
+
+
+def test_reload_leaves_uploads_of_unchanged_sources_alone(instance: Instance) -> None:
+    """An upload in flight goes on over a reload that adds another source; no byte is sent twice."""
+    digest = begin_slow_upload(instance)
+    instance.box.run("mkdir", f"{instance.home}/music")
+    instance.configure(sources=instance.source("photos") + instance.source("music"), transfer=SLOW)
+    instance.box.run("systemctl", "reload", instance.unit)
+    instance.await_object("photos/big.bin", digest)
+    instance.box.until(
+        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
+    )
+    assert instance.status()["totals"]["bytes_sent"] == 24 * MIB
+
+
+# ---- death and restart ----------------------------------------------------------------------------------
+
+
+def test_killed_service_comes_back_and_resumes(instance: Instance) -> None:
+    """After kill -9 in mid-upload it is started again, and the parts that are there are not sent again."""
+    instance.override("RestartSec=0")
+    digest = begin_slow_upload(instance)
+    instance.box.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", instance.unit)
+    instance.await_restart()
+    instance.await_object("photos/big.bin", digest)
+    instance.box.until(
+        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
+    )
+    assert instance.status()["totals"]["bytes_saved"] >= 2 * MIB
+
+
+def test_service_killed_again_and_again_is_never_given_up(instance: Instance) -> None:
+    """More deaths in a row than systemd's usual limit (5 in 10 s) do not end in `failed`."""
+    instance.override("RestartSec=0")
+    instance.start()
+    for _ in range(8):
+        instance.box.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", instance.unit)
+        instance.await_restart()
+    instance.await_object("photos/a", instance.put("photos/a", b"at last"))
+
+
+def test_wrong_configuration_is_not_tried_again(instance: Instance) -> None:
+    """A start with a mistake ends with exit code 78, once; the journal says what is wrong and where."""
+    instance.override("RestartSec=0")
+    instance.box.write(instance.config, "stores: {}\nsauces: []\n")
+    assert instance.box.run("systemctl", "start", instance.unit, check=False).returncode != 0
+    assert (instance.show("ActiveState"), instance.show("ExecMainStatus")) == ("failed", "78")
+    assert instance.show("NRestarts") == "0"
+    assert f"{instance.config}:2: sauces" in instance.journal()
+
+
+def written_by_thread(box: Box, pid: int) -> dict[int, int]:
+    """Bytes that each thread has written so far."""
+    threads: dict[int, int] = {}
+    for task in box.path(f"/proc/{pid}/task").iterdir():
+        counters = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
+        threads[int(task.name)] = int(counters["wchar"])
+    return threads
+
+
+def test_hung_worker_is_noticed_by_the_watchdog(instance: Instance) -> None:
+    """A thread that carries a file and stands still stops the pings: the service is killed and resumes."""
+    instance.override("WatchdogSec=4", "RestartSec=0")
+    digest = begin_slow_upload(instance, 40 * MIB)
+    box, pid = instance.box, instance.pid
+    before = written_by_thread(box, pid)
+    carrying: list[int] = []
+
+    def seen() -> bool:
+        now = written_by_thread(box, pid)
+        carrying[:] = [thread for thread, size in now.items() if size - before.get(thread, 0) >= MIB]
+        return bool(carrying)
+
+    box.until(seen, seconds=20, what="a thread that writes parts")
+    assert pid not in carrying, "the main thread carries no files"
+    script = box.share / "freeze.py"
+    script.write_text(Path(__file__).with_name("freeze.py").read_text())
+    freezer = subprocess.Popen(
+        [*box.entering(), "/usr/bin/python3", "/mnt/box/freeze.py", *map(str, carrying)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert freezer.stdout is not None
+    try:
+        assert freezer.stdout.readline() == "frozen\n"
+        instance.await_restart(seconds=60)
+    finally:
+        freezer.kill()
+        freezer.wait()
+        freezer.stdout.close()
+    assert "Watchdog timeout" in instance.journal()
+    instance.await_object("photos/big.bin", digest)
+
+
+def test_busy_service_is_left_alone_by_the_watchdog(instance: Instance) -> None:
+    """An upload that lasts longer than the watchdog's limit is work, not a hang."""
+    instance.override("WatchdogSec=2")
+    digest = begin_slow_upload(instance, 32 * MIB)
+    instance.await_object("photos/big.bin", digest)
+    assert instance.show("NRestarts") == "0"
+
+
+def test_stop_in_mid_upload_is_clean_and_start_resumes(instance: Instance) -> None:
+    """`systemctl stop` ends within its limit with success; the next start sends only what is missing."""
+    digest = begin_slow_upload(instance)
+    instance.box.run("systemctl", "stop", instance.unit)
+    assert (instance.show("Result"), instance.show("ExecMainStatus")) == ("success", "0")
+    assert instance.digest("photos/big.bin") is None
+    instance.start()
+    instance.await_object("photos/big.bin", digest)
+    instance.box.until(
+        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
+    )
+    assert instance.status()["totals"]["bytes_saved"] >= 3 * MIB
+
+
+# ---- sandbox and secrets --------------------------------------------------------------------------------
+
+
+def test_sandbox_refuses_to_write_into_the_watched_folder(instance: Instance) -> None:
+    """In the service's view the source is read-only, even for root, and the store is not."""
+    instance.start()
+    inside = ["nsenter", "-t", str(instance.pid), "-m", "touch"]
+    refused = instance.box.run(*inside, f"{instance.home}/photos/forbidden", check=False)
+    assert refused.returncode != 0
+    assert "Read-only file system" in refused.stderr
+    instance.box.run(*inside, f"{instance.home}/store/allowed")
+
+
+def test_service_has_one_capability_and_no_more(instance: Instance) -> None:
+    """The process may read everybody's files; every other privilege is gone, for good."""
+    instance.start()
+    text = instance.box.path(f"/proc/{instance.pid}/status").read_text()
+    status = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
+    read_search = 1 << 2  # CAP_DAC_READ_SEARCH, capabilities(7)
+    sets = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")}
+    assert sets == dict.fromkeys(sets, read_search)
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_tree_hidden_by_the_sandbox_is_not_taken_for_deleted(instance: Instance) -> None:
+    """PrivateTmp over a source below /tmp: no object goes, and the journal names the directive."""
+    root = f"/tmp/{instance.name}"
+    instance.box.run("mkdir", root)
+    instance.configure(sources=instance.source("tmp", ", on_delete: delete", root))
+    instance.override("PrivateTmp=no")
+    instance.box.write(f"{root}/a", "kept")
+    instance.start()
+    box = instance.box
+    box.until(lambda: instance.digest("tmp/a") is not None, seconds=30, what="the object")
+    box.until(
+        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
+    )
+    instance.override("PrivateTmp=yes")
+    box.run("systemctl", "restart", instance.unit)
+    box.until(lambda: "PrivateTmp=" in instance.journal(), seconds=30, what="the directive in the journal")
+    assert instance.digest("tmp/a") is not None
+    assert instance.status()["sources"][0]["files"]["recorded"] == 1
+
+
+SECRET = "not-for-anybody-else-0123456789"
+LISTENER = '''
+import http.server, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers nothing useful, and writes down who asks."""
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with open("/srv/asked", "a") as seen:
+            print(self.headers.get("Authorization"), file=seen)
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD = do_PUT = do_POST = answer
+
+http.server.HTTPServer(("127.0.0.1", 9777), Handler).serve_forever()
+'''
+
+
+@pytest.fixture
+def keyed(instance: Instance) -> Iterator[Instance]:
+    """An instance with an S3 store whose keys the manager hands over, and somebody at its endpoint."""
+    box = instance.box
+    inside = "'${CREDENTIALS_DIRECTORY}"
+    keys = f"access_key_file: {inside}/key-id', secret_key_file: {inside}/key'"
+    instance.configure(store=f"{{type: s3, endpoint: 'http://127.0.0.1:9777', bucket: photos, {keys}}}")
+    box.write("/etc/syncd/credentials/key-id", "AKIDFIRST\n", mode=0o600)
+    box.write("/etc/syncd/credentials/key", f"{SECRET}\n", mode=0o600)
+    folder = "/etc/syncd/credentials"
+    instance.override(f"LoadCredential=key-id:{folder}/key-id", f"LoadCredential=key:{folder}/key")
+    (box.share / "listener.py").write_text(LISTENER)
+    box.run("systemd-run", "--unit=listener", "--collect", "/usr/bin/python3", "/mnt/box/listener.py")
+    yield instance
+    box.run("systemctl", "stop", "listener")
+    box.run("rm", "-rf", folder, "/srv/asked")
+
+
+def asked_with(box: Box, key_id: str) -> bool:
+    asked = box.path("/srv/asked")
+    return asked.exists() and key_id in asked.read_text()
+
+
+def test_keys_reach_the_service_and_nobody_else(keyed: Instance) -> None:
+    """The secret signs requests; no file that others can read, no environment, no journal line shows it."""
+    box = keyed.box
+    keyed.start()
+    keyed.put("photos/a", b"x")
+    box.until(lambda: asked_with(box, "AKIDFIRST"), seconds=30, what="a signed request")
+    handed = f"/run/credentials/{keyed.unit}/key"
+    assert box.run("stat", "-c", "%U %a", handed).stdout.split() == ["syncd", "400"]
+    assert box.run("runuser", "-u", "nobody", "--", "cat", handed, check=False).returncode != 0
+    told = box.run("systemctl", "show", keyed.unit).stdout + box.run("systemctl", "cat", keyed.unit).stdout
+    process = f"/proc/{keyed.pid}"
+    told += box.path(f"{process}/environ").read_text() + box.path(f"{process}/cmdline").read_text()
+    told += keyed.journal() + json.dumps(keyed.show("StatusText"))
+    assert SECRET not in told
+    state = box.path(f"/var/lib/syncd-{keyed.name}")
+    assert [
+        path for path in state.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+    ] == []
+
+
+def test_missing_key_stops_the_unit_with_243(keyed: Instance) -> None:
+    """A credential whose file is not there is systemd's own exit code, as the documentation says."""
+    keyed.override("Restart=no")
+    keyed.box.run("rm", "/etc/syncd/credentials/key")
+    assert keyed.box.run("systemctl", "start", keyed.unit, check=False).returncode != 0
+    assert keyed.show("ExecMainStatus") == "243"
+
+
+def test_rotated_key_is_used_after_a_restart(keyed: Instance) -> None:
+    """The copy is that of the start; a restart takes the new one."""
+    box = keyed.box
+    keyed.start()
+    keyed.put("photos/a", b"x")
+    box.until(lambda: asked_with(box, "AKIDFIRST"), seconds=30, what="a signed request")
+    box.write("/etc/syncd/credentials/key-id", "AKIDSECOND\n", mode=0o600)
+    box.run("systemctl", "restart", keyed.unit)
+    keyed.put("photos/b", b"y")
+    box.until(lambda: asked_with(box, "AKIDSECOND"), seconds=30, what="a request with the new key")
+
+
+def test_journal_has_one_line_an_event_with_its_priority(instance: Instance) -> None:
+    """Start and stop are informational lines, without a prefix left in their text."""
+    instance.start()
+    instance.box.run("systemctl", "stop", instance.unit)
+    instance.box.run("journalctl", "--sync")
+    arguments = ["-u", instance.unit, "-o", "json", "--no-pager", "_TRANSPORT=stdout"]
+    entries = [json.loads(line) for line in instance.box.run("journalctl", *arguments).stdout.splitlines()]
+    ours = [entry for entry in entries if entry["SYSLOG_IDENTIFIER"] == f"syncd@{instance.name}"]
+    assert any(entry["MESSAGE"].startswith("ready") and entry["PRIORITY"] == "6" for entry in ours)
+    assert any(entry["MESSAGE"].startswith("stopping") and entry["PRIORITY"] == "6" for entry in ours)
+    assert [entry["MESSAGE"] for entry in ours if entry["MESSAGE"].startswith("<")] == []
+
+
+# ---- a user's own, and the end --------------------------------------------------------------------------
+
+
+def test_user_runs_it_without_being_logged_in(box: Box) -> None:
+    """With lingering, a user's own unit starts, uploads what the user may read, and stops."""
+    box.run("useradd", "--create-home", "ada")
+    box.run("loginctl", "enable-linger", "ada")
+    uid = box.run("id", "-u", "ada").stdout.strip()
+    as_ada = ["runuser", "-u", "ada", "--", "env", "HOME=/home/ada", f"XDG_RUNTIME_DIR=/run/user/{uid}"]
+    manager = [*as_ada, "systemctl", "--user"]
+    box.until(
+        lambda: box.run(*manager, "is-system-running", check=False).stdout.strip() == "running",
+        seconds=30,
+        what="the user's manager",
+    )
+    for folder in (".config/syncd", "photos", "mirror"):
+        box.run(*as_ada, "mkdir", "-p", f"/home/ada/{folder}")
+    box.write(
+        "/home/ada/.config/syncd/config.yaml",
+        "stores: {disk: {type: dir, path: ~/mirror}}\n"
+        "sources: [{name: photos, path: ~/photos, store: disk, settle: 200ms}]\n",
+    )
+    box.run(*as_ada, "sh", "-c", "echo picture > /home/ada/photos/a.jpg")
+    box.run(*as_ada, "syncd", "install-service", "--user")
+    box.run(*manager, "enable", "--now", "syncd")
+    try:
+        there = box.path("/home/ada/mirror/a.jpg")
+        box.until(there.is_file, seconds=30, what="the file in the store")
+        assert there.read_text() == "picture\n"
+        report = json.loads(box.run(*as_ada, "syncd", "status", "--json").stdout)
+        assert report["daemon"]["running"] is True
+    finally:
+        box.run(*manager, "disable", "--now", "syncd")
+    assert box.show("syncd.service", "Result", manager=manager) == "success"
+    box.run("loginctl", "disable-linger", "ada")
+
+
+def test_removal_and_purge(box: Box, package: Path) -> None:
+    """Removing stops the service; purging takes the state; configuration and objects stay."""
+    instance = Instance(box, "leaving")
+    instance.prepare()
+    instance.start()
+    digest = instance.put("photos/a", b"stays")
+    instance.await_object("photos/a", digest)
+    box.run("dpkg", "--purge", "syncd")
+    try:
+        assert instance.show("ActiveState") != "active"
+        assert not box.path(f"/var/lib/syncd-{instance.name}").exists()
+        assert not box.path("/usr/lib/syncd").exists()
+        assert box.path(instance.config).exists()
+        assert instance.digest("photos/a") == digest
+    finally:
+        box.run("dpkg", "--install", f"/mnt/box/{package.name}")
+        instance.remove()
