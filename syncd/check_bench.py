@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from syncd.errors import AccessRefused, StoreError, StoreUnavailable
+from syncd.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable
 from syncd.fingerprint import of_bytes
 from syncd.model import ObjectMeta, Part, Receipt
 from syncd.storage.base import ObjectStore
@@ -66,7 +66,11 @@ class Bench:
     def put(self, name: str, body: bytes) -> tuple[str, Receipt]:
         """An object with this content: its key and the receipt."""
         key = self.key(name)
-        return key, self.store.put_object(key, body, self.meta(body))
+        try:
+            return key, self.store.put_object(key, body, self.meta(body))
+        except StoreRefused:
+            self._keys.remove(key)  # nothing was stored, and such a key may be refused to delete as well
+            raise
 
     def begin(self, name: str, body: bytes) -> Upload:
         """A multipart upload of an object that is to have this content; aborted in the end."""

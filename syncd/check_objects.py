@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from syncd.check_bench import MTIME_NS, Bench, Outcome, said
 from syncd.errors import PreconditionFailed, StoreRefused
 
@@ -36,7 +38,7 @@ def odd_names(bench: Bench) -> Outcome:
     longest = "x" * (bench.store.limits.max_key_bytes - len(bench.place.encode()))
     troubles = []
     for name in (_ODD_NAME, "double//slash", "trailing dot.", "line\nfeed", longest):
-        refused = bench.refusal(lambda name=name: bench.put(name, _HELLO), StoreRefused)  # type: ignore[misc]
+        refused = bench.refusal(partial(bench.put, name, _HELLO), StoreRefused)
         trouble = str(refused) if refused else bench.differs(bench.place + name, _HELLO)
         if trouble is not None:
             troubles.append(f"{name[:20]!r}: {trouble}")
