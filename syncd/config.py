@@ -132,9 +132,11 @@ def _read_file(path: str) -> tuple[bytes, int]:
     """Content and mode of the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # somebody may name a fifo
-        with open(descriptor, "rb") as file:
+        try:
             mode = os.fstat(descriptor).st_mode
-            data = file.read(MAX_FILE_SIZE + 1) if stat.S_ISREG(mode) else b""
+            data = _read_all(descriptor) if stat.S_ISREG(mode) else b""
+        finally:
+            os.close(descriptor)
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise _unreadable(path, f"a file that cannot be read ({reason})", "a YAML file") from None
@@ -146,6 +148,13 @@ def _read_file(path: str) -> tuple[bytes, int]:
     if len(data) > MAX_FILE_SIZE:
         raise _unreadable(path, "more than 1 MiB", "a configuration, which is smaller")
     return data, mode
+
+
+def _read_all(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= MAX_FILE_SIZE and (chunk := os.read(descriptor, MAX_FILE_SIZE + 1)):
+        data += chunk
+    return data
 
 
 def _unreadable(path: str, found: str, expected: str) -> ConfigError:
