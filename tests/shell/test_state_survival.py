@@ -435,7 +435,7 @@ def test_a_full_file_system_recovers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("checkpointed", [True, False])
 def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path, checkpointed: bool) -> None:
-    """A database of a newer syncd is neither changed nor set aside, also if only its log tells the version."""
+    """A newer database is neither changed nor set aside, also if only its log tells the version."""
     with opened(tmp_path) as state:
         fill(state, 5)
     path = tmp_path / "state.db"
