@@ -7,10 +7,9 @@ import random
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -62,6 +61,20 @@ def xxh128sum(*files: Path) -> list[bytes]:
 def computed(root_fd: int, path: str, part_size: int) -> Digests:
     with fingerprint.open_file(root_fd, path) as file:
         return fingerprint.compute(file, file.stat().size, part_size, never)
+
+
+@contextmanager
+def running(code: str, path: Path) -> Iterator[None]:
+    """A process that does `code` with `path`, for ever, from when it says so until the end of the block."""
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+        process.stdout.close()
 
 
 # ---- digests ----------------------------------------------------------------------------------------------
@@ -192,7 +205,7 @@ def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
 
 
 def has_fine_clock(directory: Path) -> bool:
-    """Whether two writes with a look in between never have the same stamps (Linux 6.13, most file systems)."""
+    """Whether two writes with a look in between never have the same stamps (since Linux 6.13)."""
     stamps = []
     for _ in range(200):
         (directory / "probe").write_bytes(b"x")
@@ -200,40 +213,42 @@ def has_fine_clock(directory: Path) -> bool:
     return len(set(stamps)) == 200
 
 
+REWRITE = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY)
+print("rewriting", flush=True)
+number = 0
+while True:
+    number = (number + 1) % 256
+    for block in range(16):
+        os.pwrite(file, bytes([number]) * 65536, block * 65536)
+"""
+
+
 def test_torn_reads_show_in_the_stat(root: Path, root_fd: int) -> None:
-    """While somebody rewrites a file in place, a fingerprint of a mixture has unequal stats around it; where
-    clocks are too coarse for that, the stat behind it is racy."""
+    """While somebody rewrites a file in place, a fingerprint of something that the file never was has unequal
+    stats around it; where clocks are too coarse for that, the stat behind it is racy."""
     fine = has_fine_clock(root)
     path = root / "file"
-    size = MIB
-    path.write_bytes(bytes([0]) * size)
-    versions = {fingerprint.digest(bytes([n]) * size) for n in range(256)}
-    stop = threading.Event()
-
-    def rewrite() -> None:
-        with path.open("r+b", buffering=0) as file:
-            number = 0
-            while not stop.is_set():
-                number = (number + 1) % 256
-                for offset in range(0, size, 65536):
-                    os.pwrite(file.fileno(), bytes([number]) * 65536, offset)
-
-    thread = threading.Thread(target=rewrite)
-    thread.start()
+    path.write_bytes(bytes(MIB))
+    states = {  # what the file really is between two writes
+        fingerprint.digest(
+            bytes([new]) * (65536 * blocks) + bytes([(new - 1) % 256]) * (65536 * (16 - blocks))
+        )
+        for new in range(256)
+        for blocks in range(16)
+    }
     torn = noticed = 0
     deadline = time.monotonic() + DEADLINE_SECONDS
-    try:
+    with running(REWRITE, path):
         while torn < 20 and time.monotonic() < deadline:
             with fingerprint.open_file(root_fd, "file") as file:
                 before = file.stat()
-                content = fingerprint.compute(file, size, 65536, never).fingerprint
+                content = fingerprint.compute(file, MIB, 4096, never).fingerprint
                 after = file.stat()
-            if content.digest not in versions:
+            if content.digest not in states:
                 torn += 1
                 noticed += before != after or (not fine and plan.is_racy(after, time.time_ns()))
-    finally:
-        stop.set()
-        thread.join()
 
     assert (torn, noticed) == (20, 20)
 
@@ -496,10 +511,7 @@ def test_a_swapped_link_never_leads_outside(root: Path, root_fd: int) -> None:
     secret.write_bytes(b"SECRET")
     secret_inode = secret.stat().st_ino
     told = {b"public": 0, b"": 0}
-    swapper = subprocess.Popen([sys.executable, "-c", SWAP, root], stdout=subprocess.PIPE)
-    try:
-        assert swapper.stdout is not None
-        assert swapper.stdout.readline() == b"swapping\n"
+    with running(SWAP, root):
         for _ in range(10_000):
             content = b""
             with suppress(FileVanished), fingerprint.open_file(root_fd, "folder/file") as file:
@@ -507,11 +519,6 @@ def test_a_swapped_link_never_leads_outside(root: Path, root_fd: int) -> None:
             told[content] += 1  # anything else is a KeyError
             seen = fingerprint.look(root_fd, "folder/file")
             assert seen is None or (isinstance(seen, FileStat) and seen.inode != secret_inode)
-    finally:
-        swapper.kill()
-        swapper.wait(DEADLINE_SECONDS)
-        assert swapper.stdout is not None
-        swapper.stdout.close()
 
     assert min(told.values()) > 0, "the race was not run: one of the two was never seen"
 
@@ -536,19 +543,11 @@ def test_what_takes_a_files_place_is_never_read(root: Path, root_fd: int) -> Non
     (root / "file").write_bytes(b"public")
     (root.parent / "secret").write_bytes(b"SECRET")
     told = {b"public": 0, b"": 0}
-    swapper = subprocess.Popen([sys.executable, "-c", SWAP_FILE, root], stdout=subprocess.PIPE)
-    try:
-        assert swapper.stdout is not None
-        assert swapper.stdout.readline() == b"swapping\n"
+    with running(SWAP_FILE, root):
         for _ in range(5_000):
             content = b""
             with suppress(FileVanished, FileChanged), fingerprint.open_file(root_fd, "file") as file:
                 content = file.read(0, 6)
             told[content] += 1
-    finally:
-        swapper.kill()
-        swapper.wait(DEADLINE_SECONDS)
-        assert swapper.stdout is not None
-        swapper.stdout.close()
 
     assert min(told.values()) > 0, "the race was not run: one of the two was never seen"
