@@ -301,6 +301,8 @@ class SourceKeeper:
         identity, doubt = scan.check_root(self.source, known, has_records)
         if doubt is not None and identity is not None and identity != known and self._same_files():
             log.info("%s: the same files under another device or inode: accepted", self.source.name)
+            if known is not None and known.device != identity.device:
+                self._state.renumber_device(self.source.name, known.device, identity.device)
             doubt = None
         if doubt is not None or identity is None:
             self._away(doubt or "the root is missing")

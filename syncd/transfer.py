@@ -260,11 +260,9 @@ class Uploader:
         return kept
 
     def _adopt(self, job: Job, listed: Part) -> Part | None:
-        """A part that we sent and died before recording: ours if its ETag is the MD5 of the local bytes."""
+        """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
         body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
-        if hashlib.md5(body, usedforsecurity=False).hexdigest() != listed.etag.strip('"').lower():
-            return None
-        return Part(listed.number, listed.size, listed.etag, fingerprint.digest(body), zlib.crc32(body))
+        return _recognised(listed, body)
 
     def _read(self, job: Job, span: Span) -> bytes:
         """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
@@ -320,10 +318,11 @@ class Uploader:
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
         """Some servers refuse a part that they already have (its first answer was lost): then list it."""
-        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        for part in self.store.list_parts(job.key, upload_id):
-            if part.number == span.number and part.size == span.size and part.etag.strip('"').lower() == md5:
-                return Part(part.number, part.size, part.etag, fingerprint.digest(body), zlib.crc32(body))
+        for listed in self.store.list_parts(job.key, upload_id):
+            if listed.number == span.number and listed.size == span.size:
+                part = _recognised(listed, body)
+                if part is not None:
+                    return part
         raise refused
 
     def _still(self, job: Job) -> None:
@@ -376,6 +375,15 @@ class Uploader:
 
 
 _WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
+
+
+def _recognised(listed: Part, body: bytes) -> Part | None:
+    """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
+    etag = listed.etag.strip('"').lower()
+    digest = fingerprint.digest(body)
+    if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
+        return None
+    return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
 
 
 def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
