@@ -98,7 +98,10 @@ class BosServer:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
             self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="bos-server")
+        # Daemons: a server may outlive the test that started it, when many tests share it.
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.05,), name="bos-server", daemon=True
+        )
 
     @property
     def port(self) -> int:
@@ -223,8 +226,7 @@ class Control:
 
 
 class _Http(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
+    daemon_threads = True
     request_queue_size = 128
     bos: BosServer
 
