@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -67,17 +68,17 @@ def check(settings: Settings, report: Report, *, thorough: bool) -> int:
         prefix = next((source.prefix for source in settings.sources if source.store == name), "")
         probe = store_check.thorough if thorough else store_check.basic
         try:
-            probe(
-                store,
-                prefix,
-                lambda what, passed, detail, name=name: noted(f"{name}: {what}", passed, detail),
-            )
+            probe(store, prefix, _named(name, noted))
         except StoreError as error:
             codes.append(exit_code(error))
             report(f"store {name}", False, str(error))
         finally:
             store.close()
     return max(codes)
+
+
+def _named(store: str, report: Report) -> Report:
+    return lambda what, passed, detail: report(f"{store}: {what}", passed, detail)
 
 
 def verify(settings: Settings, *, read: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -139,8 +140,6 @@ def _state(settings: Settings) -> Iterator[State]:
 
 def _stores(settings: Settings) -> Mapping[str, ObjectStore]:
     """The stores that sources use."""
-    import time
-
     clock = real_clock()
     wiring = Wiring(
         should_stop=lambda: False,

@@ -126,17 +126,16 @@ def show_status(report: dict[str, Any], console: Console) -> None:
 
 def _sources_table(sources: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("source", "store", "path"):
+    for heading in ("source", "store"):
         table.add_column(heading, overflow="fold")
-    for heading in ("recorded", "bytes", "pending", "in flight", "failed"):
+    for heading in ("files", "bytes", "pending", "moving", "failed"):
         table.add_column(heading, justify="right")
-    table.add_column("last scan")
+    table.add_column("last scan", no_wrap=True)
     for source in sources:
         files = source["files"]
         table.add_row(
             escape(source["name"]),
             escape(source["store"]),
-            escape(source["path"]),
             str(files["recorded"]),
             human(source["bytes"]["recorded"]),
             str(files["pending"]),
@@ -149,6 +148,7 @@ def _sources_table(sources: list[dict[str, Any]]) -> Table:
 
 def _show_news(source: dict[str, Any], console: Console) -> None:
     name = escape(source["name"])
+    console.print(f"{name}: {escape(source['path'])}", soft_wrap=True)
     if source.get("waiting_for"):
         console.print(f"{name}: waiting: {escape(source['waiting_for'])}", style="yellow")
     watch = source.get("watch") or {}
