@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from tests.fakes.bos_server import BosServer
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import SMALL_LIMITS, FakeStore
+from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
 
 LEAK_DEADLINE_SECONDS = 5.0
 """How long a thread that was asked to end may take before it counts as left behind."""
@@ -43,3 +46,53 @@ def clock() -> FakeClock:
 def fake_store() -> FakeStore:
     """A store in memory with limits so small that a few bytes make a multipart upload."""
     return FakeStore(SMALL_LIMITS)
+
+
+# ---- servers that live as long as the session, started when the first test asks for one -------------------
+
+
+@contextmanager
+def _running(server: S3Server, factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    reason = server.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    server.start(factory.mktemp(server.name))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A Ceph object gateway; skipped where Ceph is not installed."""
+    with _running(CephServer(), tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """OpenStack Swift with its s3api; skipped where Swift is not installed."""
+    with _running(SwiftServer(), tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """``rclone serve s3``; skipped where rclone is not installed."""
+    with _running(RcloneServer(), tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """moto in server mode; skipped where moto is not installed."""
+    with _running(MotoServer(), tmp_path_factory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bos_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BosServer]:
+    """Our own BOS server, without any bucket yet."""
+    with BosServer(tmp_path_factory.mktemp("bos"), buckets=[]) as server:
+        yield server

@@ -130,6 +130,10 @@ class S3Server(ABC):
     def make_bucket(self, name: str) -> None:
         self.client().create_bucket(Bucket=name)
 
+    def buckets(self) -> list[str]:
+        """The names of all buckets."""
+        return [bucket["Name"] for bucket in self.client().list_buckets()["Buckets"]]
+
     def fetch(self, bucket: str, key: str) -> bytes:
         """An object's bytes, as a client that is not ours gets them."""
         body: bytes = self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -421,7 +425,7 @@ class RcloneServer(S3Server):
                 find_program("rclone") or "rclone", "serve", "s3", str(self.directory / "buckets"),
                 "--config", os.devnull, "--addr", f"127.0.0.1:{self.port}",
                 "--auth-key", f"{self.access_key_id},{self.secret_access_key}",
-                "--vfs-cache-mode", "off", "--dir-cache-time", "0s",
+                "--vfs-cache-mode", "off",
             ],
         )  # fmt: skip
 
