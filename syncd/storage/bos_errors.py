@@ -132,13 +132,13 @@ _FOREIGN_NOW = Reaction(
     "something between here and BOS answers in its place",
     outcome_unknown=True,
 )
-_QUOTA = _place("a quota is used up", "raise the quota of account or bucket, or make room")
+QUOTA = _place("a quota is used up", "raise the quota of account or bucket, or make room")
 _DIGEST = Reaction(PartCorrupt, "what arrived is not what was sent")
 _DIGEST_OF_WHOLE = Reaction(PartsRefused, "the parts make another object than the one meant")
 _GONE = CODES["NoSuchUpload"]
 _RATE = CODES["RequestRateLimitExceeded"]
 _ODD = Reaction(StoreUnavailable, "BOS answered with an error inside a success", outcome_unknown=True)
-_PATH_STYLE = _place(
+PATH_STYLE = _place(
     "BOS refused the path-style request",
     "buckets made since June 2024 take only the virtual-host form: remove path_style",
 )
@@ -204,7 +204,7 @@ def retry_after(response: Response) -> float | None:
 
 def _reaction(request: Request, response: Response, code: str, said: str, path_style: bool) -> Reaction:
     if path_style and code in _PATH_STYLE_CODES:
-        return _PATH_STYLE
+        return PATH_STYLE
     if code:
         return _by_code(request, response.status, code, said)
     return _by_status(request, response)
@@ -217,7 +217,7 @@ def _by_code(request: Request, status: int, code: str, said: str) -> Reaction:
         # A digest refused at complete speaks of all the parts together: repeating the call mends nothing.
         return _DIGEST_OF_WHOLE if _completes(request) else _DIGEST
     if "Quota" in code:
-        return _QUOTA
+        return QUOTA
     known = CODES.get(code)
     if known is not None:
         return known

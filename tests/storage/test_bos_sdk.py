@@ -9,6 +9,7 @@ import gc
 import hashlib
 import http.client
 import io
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from baidubce.bce_client_configuration import BceClientConfiguration
 from baidubce.exception import BceHttpClientError
 from baidubce.services.bos.bos_client import BosClient
 
+from syncd import check
 from syncd.model import Fingerprint, ObjectInfo, ObjectMeta, Part
+from syncd.storage import bos_errors
 from syncd.storage.base import BosSettings, HttpSettings, Request, Response
 from syncd.storage.bos import BosDialect
 from tests.fakes.bos_auth import Account
@@ -276,3 +279,37 @@ def test_the_sdks_presigned_addresses_are_taken(server: BosServer, sdk: BosClien
         assert answer.status == expected
         answer.read()
         connection.close()
+
+
+# ---- what is written for people ---------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "bos.md"
+
+
+def test_the_probe_in_the_documents_runs(
+    server: BosServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines that ask about keys beginning with v1/ work as written, and remove what they made."""
+    code = DOCS.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    assert "https://bj.bcebos.com" in code
+    monkeypatch.setenv("BOS_ACCESS_KEY_ID", "ak")
+    monkeypatch.setenv("BOS_SECRET_ACCESS_KEY", "sk")
+    exec(compile(code.replace("https://bj.bcebos.com", server.url), "docs/bos.md", "exec"), {})
+    assert capsys.readouterr().out == "['v1/syncd-probe']\n"
+    assert server.contents(BUCKET)["objects"] == {}
+
+
+def test_the_documents_name_probes_and_messages_that_exist() -> None:
+    """What the page quotes from `syncd check --thorough` and from error messages is what they say."""
+    text = DOCS.read_text(encoding="utf-8")
+    probes = {name for name, _ in check.PROBES} | {"writable"}
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")]
+    quoted = {name for row in rows for name in re.findall(r'"([^"]+)"', row[-1])}
+    assert {"smallest part", "complete twice"} <= quoted <= probes
+    said = {
+        reaction.text for reaction in (*bos_errors.CODES.values(), bos_errors.QUOTA, bos_errors.PATH_STYLE)
+    }
+    table = text.partition("| it says")[2].partition("\n\n")[0].splitlines()[2:]
+    phrases = [phrase for row in table for phrase in row.strip("| ").split(" | ")[0].split(", ")]
+    assert len(phrases) == 8
+    assert [phrase for phrase in phrases if phrase not in said] == []

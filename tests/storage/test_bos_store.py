@@ -20,6 +20,7 @@ from syncd.storage.client import Wiring, open_store
 from tests.fakes.bos_auth import Account
 from tests.fakes.bos_faults import Fault
 from tests.fakes.bos_server import BosServer
+from tests.fakes.hostile import make_certificate
 from tests.rig import Rig
 
 MIB = 1 << 20
@@ -45,7 +46,8 @@ def open_bos(server: BosServer) -> Iterator[Callable[..., ObjectStore]]:
         proxy = settings.pop("proxy", "")
         bucket = settings.pop("bucket", "photos")
         keys = settings.pop("keys", KeySettings("ak", "sk"))
-        http = HttpSettings(endpoint, proxy=proxy, connect_seconds=10, read_seconds=10)
+        trusted = settings.pop("ca_bundle", "")
+        http = HttpSettings(endpoint, proxy, trusted, connect_seconds=10, read_seconds=10)
         wiring = Wiring(
             should_stop=lambda: False, sleep=lambda seconds: None, chance=lambda: 0.5, now=time.time
         )
@@ -232,6 +234,18 @@ def test_an_expired_signature_is_made_anew(server: BosServer, store: ObjectStore
     server.faults.add(Fault("error", status=400, code="RequestExpired"))
     store.put_object("k", b"hello", META)
     assert [seen.status for seen in server.log] == [400, 200]
+
+
+def test_https_is_verified(server: BosServer, open_bos: Callable[..., ObjectStore], tmp_path: Path) -> None:
+    """A certificate that is not trusted is refused before a key is shown; one that is given is trusted."""
+    pair = make_certificate(tmp_path)
+    with BosServer(tmp_path / "tls", certificate=(pair.cert, pair.key)) as secure:
+        error = refused(lambda: open_bos(endpoint=secure.url).put_object("k", b"x", META))
+        assert isinstance(error, AccessRefused)
+        assert not error.credentials
+        assert secure.log == []
+        open_bos(endpoint=secure.url, ca_bundle=pair.cert).put_object("k", b"hello", META)
+        assert secure.contents("photos")["objects"]["k"]["size"] == 5
 
 
 # ---- failures --------------------------------------------------------------------------------------------
