@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syncd import config, config_model, config_rules
+from syncd import config, config_model, config_rules, config_stores
 from syncd.errors import ConfigError
 from syncd.model import OnDelete, Source, TransferPolicy
 from syncd.storage.base import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
@@ -156,6 +156,7 @@ def test_an_s3_store_without_endpoint_is_at_amazon(region: str, endpoint: str, t
     """The region says where; without keys, the standard chain is asked."""
     s3 = load_store(tmp_path, f"type: s3, bucket: abc, region: {region}")
     assert S3Settings(HttpSettings(endpoint), "abc", region) == s3
+    assert endpoint == config_stores.address(config_model.S3Entry(bucket="abc", region=region))
 
 
 def test_numbers_and_flags_may_come_from_the_environment(tmp_path: Path) -> None:

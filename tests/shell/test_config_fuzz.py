@@ -85,6 +85,40 @@ def test_any_structure_is_settings_or_problems(document: Any, environ: dict[str,
     assert outcome(yaml.safe_dump(document, allow_unicode=True), place, {"HOME": str(place), **environ})
 
 
+SOUND = """
+state_dir: ./state
+stores:
+  nas: {type: dir, path: ./mirror}
+  s: {type: s3, bucket: abc, endpoint: "http://h:1", region: r, access_key_id: a, secret_access_key: b}
+  b: {type: bos, bucket: abc, region: bj, access_key_id: a, secret_access_key: b, traffic_limit: 1M}
+sources:
+  - {name: a, path: ./a/b, store: nas, prefix: a/, include: [x], exclude: [y], settle: 1s, max_delete: 5%}
+  - {name: b, path: ./c, store: s, on_delete: keep, rescan_interval: 1h}
+transfer: {concurrency: 2, part_size: 8MiB}
+log: {level: info}
+"""
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of everything inside a value."""
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else [])
+    )
+    return [inner for key, child in children for inner in [(*path, key), *places(child, (*path, key))]]
+
+
+@given(where=st.sampled_from(places(yaml.safe_load(SOUND))), value=VALUE | LIKELY)
+def test_one_odd_value_is_settings_or_a_problem(where: tuple[Any, ...], value: Any, place: Path) -> None:
+    """With a single value of a sound configuration replaced, the rest is still understood."""
+    document = yaml.safe_load(SOUND)
+    around = document
+    for step in where[:-1]:
+        around = around[step]
+    around[where[-1]] = value
+    said = outcome(yaml.safe_dump(document, allow_unicode=True), place, {"HOME": str(place), "A": "x"})
+    assert said.startswith((f"Settings(path='{place}", f"{place}/config.yaml:"))
+
+
 SECRET = "qZ7xVw93kHt"
 FORMS = ["{}", " {}", "{}\n", "http://me:{}@proxy", "http://me:{}@proxy:99999", "ftp://{}@proxy"]
 
