@@ -74,6 +74,8 @@ class Adapter(HTTPAdapter):
         )
         try:
             self.reused = False  # it answered
+            if self.socket is not None and self.socket.ended:  # http.client takes half a head for a whole one
+                raise StoreUnavailable("the head of the answer was cut short", outcome_unknown=True)
             body = _read(answer.raw, answer_limit(request))
         finally:
             answer.close()
@@ -201,15 +203,15 @@ _BAD_ADDRESS = (
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and everything that it wraps, in whichever of three ways."""
     seen: set[int] = set()
-    queue = [error]
+    queue = [error] if error is not None else []
     while queue:
         found = queue.pop()
-        if found is None or id(found) in seen:
+        if id(found) in seen:
             continue
         seen.add(id(found))
         yield found
-        queue += [found.__cause__, getattr(found, "reason", None)]
-        queue += [argument for argument in found.args if isinstance(argument, BaseException)]
+        wrapped = [found.__cause__, getattr(found, "reason", None), *found.args]
+        queue += [cause for cause in wrapped if isinstance(cause, BaseException)]
 
 
 def _first(causes: list[BaseException], *kinds: type[BaseException]) -> BaseException | None:

@@ -44,6 +44,8 @@ class GuardedSocket:
         """What counts as sent; everything else that goes out is overhead."""
         self.answered_early = False
         """A request was cut short: the connection is of no further use."""
+        self.ended = False
+        """The peer has said its last."""
         self._sock = sock
         self._on_sent = on_sent
         self._encrypted = isinstance(sock, ssl.SSLSocket)
@@ -129,6 +131,8 @@ class GuardedSocket:
             else:
                 if data:
                     self.patience.moved(len(data))
+                else:
+                    self.ended = True
                 return data
 
     def makefile(self, mode: str = "rb", _buffering: int | None = None) -> io.BufferedReader:
