@@ -12,20 +12,23 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from syncd.fingerprint import GONE, open_directory
 from syncd.model import Recorded
 from syncd.walk import open_listing
 
-_IN_MEMORY = 1 << 20
+IN_MEMORY = 1 << 20
+_CHUNK = 1 << 16
 
 
 class Missing:
     """Paths in the order in which they were added, in memory up to a megabyte, then in an unnamed file."""
 
     def __init__(self) -> None:
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed by `close`
-        self.count = 0
+        self._near = bytearray()
+        self._far: BinaryIO | None = None
+        self._far_size = 0
         self.lost = False
         """Some could not be kept (no room for temporary files): they wait for the next scan."""
 
@@ -33,26 +36,46 @@ class Missing:
         """Keep `path` for later."""
         if self.lost:
             return
-        try:
-            self._spool.write(path + b"\0")
-            self.count += 1
-        except OSError:
-            self.lost = True
+        self._near += path + b"\0"
+        if len(self._near) >= IN_MEMORY:
+            self._spill()
 
     def __iter__(self) -> Iterator[bytes]:
-        """All that could be kept, once."""
+        """All that could be kept."""
         rest = b""
-        try:
-            self._spool.seek(0)
-            while chunk := self._spool.read(1 << 16):
-                *paths, rest = (rest + chunk).split(b"\0")
-                yield from paths
-        except OSError:
-            self.lost = True
+        done = 0
+        while self._far is not None and done < self._far_size:
+            try:
+                chunk = os.pread(self._far.fileno(), min(_CHUNK, self._far_size - done), done)
+            except OSError:
+                chunk = b""
+            if not chunk:
+                self.lost = True
+                return
+            done += len(chunk)
+            *paths, rest = (rest + chunk).split(b"\0")
+            yield from paths
+        yield from bytes(self._near).split(b"\0")[:-1]
 
     def close(self) -> None:
         """Give the file back."""
-        self._spool.close()
+        if self._far is not None:
+            self._far.close()
+
+    def _spill(self) -> None:
+        try:
+            if self._far is None:
+                # Unbuffered: what could not be written must not be tried again when the file is closed.
+                self._far = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by `close`
+            while self._near:
+                size = self._far.write(self._near)
+                if not size:
+                    raise OSError(errno.ENOSPC, "no room")
+                del self._near[:size]
+                self._far_size += size
+        except OSError:
+            self.lost = True
+            self._near.clear()
 
 
 @dataclass(frozen=True, slots=True)
