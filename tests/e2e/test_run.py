@@ -1,0 +1,353 @@
+"""The daemon as a process, on a directory store: what people do in a folder arrives, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.process import SYNCD, Syncd, wait_until
+
+SETTLE = "200ms"
+
+
+def tree(root: Path) -> dict[bytes, bytes]:
+    """Every regular file below a directory: name as bytes, content."""
+    found: dict[bytes, bytes] = {}
+    top = os.fsencode(root)
+    for directory, folders, files in os.walk(top):
+        if b".syncd" in folders:
+            folders.remove(b".syncd")
+        for name in files:
+            path = os.path.join(directory, name)
+            if not os.path.islink(path) and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, top)] = file.read()
+    return found
+
+
+@pytest.fixture
+def syncd(tmp_path: Path) -> Iterator[Syncd]:
+    (tmp_path / "watched").mkdir()
+    (tmp_path / "mirror").mkdir()
+    source: dict[str, Any] = {"name": "docs", "path": "./watched", "store": "mirror", "settle": SETTLE}
+    instance = Syncd(
+        tmp_path,
+        {"mirror": {"type": "dir", "path": "./mirror"}},
+        [source],
+        transfer={"part_size": "1MiB", "concurrency": 4},
+    )
+    yield instance
+    instance.close()
+
+
+def arrives(syncd: Syncd, expected: dict[bytes, bytes] | None = None) -> None:
+    """Everything that is in the folder gets into the store (what is deleted is kept there)."""
+
+    def there() -> bool:
+        want = tree(syncd.root / "watched") if expected is None else expected
+        have = tree(syncd.root / "mirror")
+        return all(have.get(name) == content for name, content in want.items())
+
+    try:
+        wait_until("every file is in the store", there)
+    except AssertionError as error:
+        want, have = tree(syncd.root / "watched"), tree(syncd.root / "mirror")
+        wrong = [name for name, content in want.items() if have.get(name) != content]
+        raise AssertionError(f"{error}: {wrong[:20]}\n{syncd.status()}\n{syncd.log_text()}") from None
+
+
+def shell(folder: Path, command: str) -> None:
+    subprocess.run(["bash", "-euc", command], cwd=folder, check=True, timeout=120, capture_output=True)
+
+
+WORKLOADS = {
+    "tar x": 'tar -C "$OLDPWD" -cf - json | tar xf -',
+    "git clone": 'git init -q "$PWD/../origin" && cd ../origin && cp -r "$OLDPWD0/json" . && git add . '
+    "&& git -c user.name=a -c user.email=a@b commit -qm x && cd ../watched && git clone -q ../origin clone",
+    "cp -a": 'cp -a "$OLDPWD0/email" .',
+    "mv of a directory": 'cp -a "$OLDPWD0/json" one && sleep 0.4 && mv one two && echo more > two/more',
+    "mv into the folder": 'cp -a "$OLDPWD0/json" ../outside && mv ../outside inside '
+    "&& echo x >> inside/__init__.py",
+    "mv out and back": "mkdir d && echo a > d/a && sleep 0.5 && mv d ../d && echo b > ../d/b && mv ../d e",
+    "sed -i": "printf 'one\\ntwo\\n' > text && sleep 0.5 && sed -i s/two/three/ text",
+    "rsync": 'rsync -a "$OLDPWD0/json/" copy/ && rsync -a --inplace "$OLDPWD0/email/" copy/',
+    "an editor's save": "echo 1 > note && sleep 0.4 && echo 2 > .note.swp "
+    "&& cp note note~ && mv .note.swp note",
+    "hard link": "echo x > ../elsewhere && ln ../elsewhere linked",
+    "deep chain": "p=.; for i in $(seq 40); do p=$p/d$i; mkdir $p; echo $i > $p/f; done",
+    "created and renamed at once": "for i in $(seq 50); do "
+    "mkdir t$i; echo $i > t$i/f; mv t$i r$i; echo m > r$i/g; done",
+}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda name: name.replace(" ", "-"))
+def test_what_people_do_in_a_folder_arrives(syncd: Syncd, workload: str) -> None:
+    """After each of the things that people do, the store has what the folder has."""
+    library = os.path.dirname(json.__file__)
+    command = WORKLOADS[workload].replace("$OLDPWD0", os.path.dirname(library))
+    command = command.replace("$OLDPWD", os.path.dirname(library))
+    syncd.start()
+
+    shell(syncd.root / "watched", command)
+
+    assert tree(syncd.root / "watched")
+    arrives(syncd)
+    assert syncd.stop() == 0
+
+
+def test_pip_install_into_the_folder_arrives(syncd: Syncd) -> None:
+    """An installer that unpacks, compiles and renames in a hurry."""
+    project = syncd.root / "project"
+    (project / "pkg").mkdir(parents=True)
+    for number in range(30):
+        (project / "pkg" / f"m{number}.py").write_text(f"x = {number}\n")
+    (project / "pkg" / "__init__.py").write_text("")
+    setup = "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+    setup += "[project]\nname = 'pkg'\nversion = '1'\n[tool.setuptools]\npackages = ['pkg']\n"
+    (project / "pyproject.toml").write_text(setup)
+    syncd.start()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
+         str(syncd.root / "watched" / "site"), str(project)],
+        check=True, timeout=240, capture_output=True,
+    )  # fmt: skip
+    arrives(syncd)
+
+
+def test_a_slow_appender_arrives_whole_once_it_is_quiet(syncd: Syncd) -> None:
+    """While a file grows it is left alone or sent as it was at one moment; in the end it is there whole."""
+    syncd.start()
+    with (syncd.root / "watched" / "log").open("ab", buffering=0) as log:
+        for number in range(12):
+            log.write(b"line %d\n" % number)
+            time.sleep(0.1)  # this is the appender's pace, not a wait for something
+    arrives(syncd)
+
+
+def test_odd_names_arrive_under_their_own_names(syncd: Syncd) -> None:
+    """Spaces, plus, percent, hash, question mark, quotes, newline, not ASCII, not UTF-8."""
+    names = [b"a b", b"a+b", b"100%", b"#1", b"what?", b"a&b", b"it's", b'"q"', b"new\nline",
+             "ü漢字🙂".encode(),
+             b"\xff\xfe", b"tab\there", b"back\\slash", b"-rf", b"~", b"..a", b"a:b", b"*"]  # fmt: skip
+    syncd.start()
+    for number, name in enumerate(names):
+        with open(os.path.join(os.fsencode(syncd.root / "watched"), name), "wb") as file:
+            file.write(b"%d" % number)
+    syncd.wait_idle()
+    wait_until("all are recorded", lambda: syncd.status()["sources"][0]["files"]["recorded"] == len(names))
+    contents = sorted(tree(syncd.root / "mirror").values())
+    assert contents == sorted(b"%d" % number for number in range(len(names)))
+    utf8 = {name for name in names if name != b"\xff\xfe"}
+    assert {b"docs/" + name for name in utf8} <= tree(syncd.root / "mirror").keys() or utf8 <= tree(
+        syncd.root / "mirror"
+    ).keys()
+
+
+def test_links_and_special_files_are_skipped_and_counted(syncd: Syncd) -> None:
+    """A FIFO and a symbolic link do not hang anything, and status says that they were skipped."""
+    folder = syncd.root / "watched"
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/etc/hostname")
+    (folder / "file").write_text("x")
+    syncd.start()
+    arrives(syncd)
+    skipped = syncd.wait_idle()["sources"][0]["skipped"]
+    assert sum(skipped.values()) == 2
+
+
+def test_work_while_the_daemon_starts_and_stops_is_not_lost(syncd: Syncd) -> None:
+    """A writer that never pauses through several starts: in the end everything is there."""
+    script = "i=0; while [ ! -e ../enough ]; do i=$((i+1)); mkdir -p d$((i%7)); echo $i > d$((i%7))/f$i; done"
+    writer = subprocess.Popen(["bash", "-euc", script], cwd=syncd.root / "watched")
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+            syncd.start()
+            if number == signal.SIGKILL:
+                syncd.kill()
+            else:
+                assert syncd.stop(number) == 0
+    finally:
+        (syncd.root / "enough").touch()
+        writer.wait(60)
+    syncd.start()
+    arrives(syncd)
+
+
+def test_a_second_instance_is_refused_with_the_pid_of_the_first(syncd: Syncd) -> None:
+    """Two daemons on one state directory would fight; the second says who is there."""
+    syncd.start()
+    assert syncd.process is not None
+    second = syncd.command("run", check=False)
+    assert second.returncode == 1
+    assert str(syncd.process.pid) in second.stderr
+    third = syncd.command("sync", check=False)
+    assert third.returncode == 1
+    assert str(syncd.process.pid) in third.stderr
+
+
+def test_a_wrong_configuration_starts_nothing(syncd: Syncd) -> None:
+    """Exit code 78, every mistake at once, and no state directory is made."""
+    syncd.write({**syncd.content, "sources": [{"name": "docs", "pth": "x", "store": "miror"}]})
+    done = syncd.command("run", check=False)
+    assert done.returncode == 78
+    assert "pth" in done.stderr
+    assert "miror" in done.stderr
+    assert not (syncd.root / "state").exists()
+
+
+def test_reload_takes_a_new_source_and_survives_a_bad_file(syncd: Syncd) -> None:
+    """SIGHUP with a mistake leaves the old configuration running; with a good file the new source works."""
+    syncd.start()
+    assert syncd.process is not None
+    good = dict(syncd.content)
+    syncd.config.write_text("stores: [")
+    syncd.process.send_signal(signal.SIGHUP)
+    wait_until("the mistake is logged", lambda: "old configuration" in syncd.log_text())
+    (syncd.root / "watched" / "a").write_text("still here")
+    (syncd.root / "second").mkdir()
+    second = {"name": "second", "path": "./second", "store": "mirror", "prefix": "two/", "settle": SETTLE}
+    syncd.write({**good, "sources": [{**good["sources"][0], "prefix": "one/"}, second]})
+    syncd.process.send_signal(signal.SIGHUP)
+    wait_until("the second source is known", lambda: len(syncd.status()["sources"]) == 2)
+    (syncd.root / "second" / "b").write_text("new")
+    wait_until(
+        "both arrive",
+        lambda: (syncd.root / "mirror/two/b").exists() and (syncd.root / "mirror/one/a").exists(),
+    )
+
+
+def test_a_root_that_goes_away_deletes_nothing_and_is_waited_for(syncd: Syncd) -> None:
+    """Moved away, absent, replaced by an empty one, moved back: the store keeps everything throughout."""
+    good = dict(syncd.content)
+    syncd.write({**good, "sources": [{**good["sources"][0], "on_delete": "delete"}]})
+    folder = syncd.root / "watched"
+    for number in range(20):
+        (folder / f"f{number}").write_text(str(number))
+    syncd.start()
+    arrives(syncd)
+    before = tree(syncd.root / "mirror")
+    folder.rename(syncd.root / "away")
+    wait_until("it says what it waits for", lambda: bool(syncd.status()["sources"][0]["waiting_for"]))
+    folder.mkdir()
+    wait_until("an empty one is not believed", lambda: bool(syncd.status()["sources"][0]["waiting_for"]))
+    assert tree(syncd.root / "mirror") == before
+    folder.rmdir()
+    (syncd.root / "away").rename(folder)
+    wait_until("it is back", lambda: not syncd.status()["sources"][0]["waiting_for"])
+    (folder / "later").write_text("x")
+    arrives(syncd)
+    assert before.items() <= tree(syncd.root / "mirror").items()
+
+
+def test_deletes_are_propagated_when_asked_but_not_too_many(syncd: Syncd) -> None:
+    """A few deletions go through; most of the folder waits for the operator's word."""
+    good = dict(syncd.content)
+    syncd.write({**good, "sources": [{**good["sources"][0], "on_delete": "delete"}]})
+    folder = syncd.root / "watched"
+    for number in range(60):
+        (folder / f"f{number}").write_text(str(number))
+    syncd.start()
+    arrives(syncd)
+    syncd.wait_idle()
+    (folder / "f0").unlink()
+    (folder / "f1").unlink()
+    wait_until("two are gone", lambda: len(tree(syncd.root / "mirror")) == 58)
+    for number in range(2, 50):
+        (folder / f"f{number}").unlink()
+    wait_until("the rest waits", lambda: syncd.status()["sources"][0]["deletes_parked"] > 0)
+    assert len(tree(syncd.root / "mirror")) == 58
+    syncd.command("sync", "--allow-deletes", "docs")
+    wait_until("with the operator's word they go", lambda: len(tree(syncd.root / "mirror")) == 10)
+    assert tree(folder) == {name.split(b"/")[-1]: data for name, data in tree(syncd.root / "mirror").items()}
+
+
+def test_stop_in_the_middle_of_an_upload_is_quick_and_the_next_start_resumes(syncd: Syncd) -> None:
+    """SIGTERM mid-part: exit 0 within seconds, and parts that were there are not sent again."""
+    content = dict(syncd.content)
+    syncd.write({**content, "transfer": {"part_size": "1MiB", "concurrency": 2, "bandwidth_limit": "4MiB"}})
+    (syncd.root / "watched" / "big").write_bytes(os.urandom(1 << 20) * 24)
+    syncd.start()
+    wait_until("it moves", lambda: any(item["bytes_done"] > 0 for item in syncd.status()["in_flight"]))
+    assert syncd.stop() == 0
+    resumed_from = syncd.status()["in_flight"][0]["bytes_done"]
+    assert resumed_from > 0
+    syncd.write(content)
+    syncd.start()
+    arrives(syncd)
+    totals = syncd.wait_idle()["totals"]
+    assert totals["bytes_saved"] >= resumed_from
+
+
+def test_sync_prints_what_it_did_and_the_second_one_does_nothing(syncd: Syncd) -> None:
+    """One pass: a summary for a person, exit code 0, and nothing to do the second time."""
+    (syncd.root / "watched" / "a").write_text("x")
+    assert "upload" in syncd.command("sync", "--dry-run").stdout
+    assert tree(syncd.root / "mirror") == {}
+    assert "1 uploaded" in syncd.command("sync").stdout
+    assert "nothing to do" in syncd.command("sync").stdout
+    assert syncd.command("verify").returncode == 0
+
+
+def test_one_bad_file_does_not_stop_the_others(syncd: Syncd) -> None:
+    """A file that cannot be carried is reported, exit code 3, and the rest arrives."""
+    folder = syncd.root / "watched"
+    for number in range(20):
+        (folder / f"f{number}").write_text(str(number))
+    blocked = syncd.root / "mirror" / "f7"
+    blocked.symlink_to("/nowhere")
+    done = syncd.command("sync", check=False)
+    assert done.returncode == 3, done.stderr
+    assert "f7" in done.stderr
+    have = tree(syncd.root / "mirror")
+    assert len(have) == 19
+
+
+def test_status_answers_beside_and_without_a_daemon(syncd: Syncd) -> None:
+    """The keys of the interface are there either way."""
+    (syncd.root / "watched" / "a").write_text("x")
+    for running in (False, True):
+        if running:
+            syncd.start()
+            syncd.wait_idle()
+        report = syncd.status()
+        assert report["daemon"]["running"] is running
+        source = report["sources"][0]
+        assert {"name", "path", "store", "files", "bytes", "last_scan", "drift"} <= source.keys()
+        assert {"recorded", "pending", "in_flight", "failed"} == source["files"].keys()
+        assert {"bytes_sent", "bytes_saved", "requests"} <= report["totals"].keys()
+    shown = subprocess.run(
+        [*SYNCD, "status", "-c", str(syncd.config)], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert "running" in shown
+    assert "docs" in shown
+
+
+def test_the_store_directory_may_vanish_and_come_back(syncd: Syncd) -> None:
+    """A NAS that is not mounted pauses the store; nothing is written to the empty mount point."""
+    syncd.start()
+    (syncd.root / "watched" / "a").write_text("x")
+    arrives(syncd)
+    (syncd.root / "mirror").rename(syncd.root / "unplugged")
+    (syncd.root / "watched" / "b").write_text("y")
+    wait_until("the failure is told", lambda: bool(syncd.status()["failures"]))
+    assert not (syncd.root / "mirror").exists()
+    (syncd.root / "unplugged").rename(syncd.root / "mirror")
+    arrives(syncd)
+
+
+def test_cleaning_up(syncd: Syncd) -> None:
+    """After a clean stop neither socket nor canary is left."""
+    syncd.start()
+    assert syncd.stop() == 0
+    assert not (syncd.root / "state" / "control.sock").exists()
+    shutil.rmtree(syncd.root / "state")
