@@ -277,6 +277,12 @@ CHECKPOINT = Checkpoint(
             id="parts too small",
         ),
         pytest.param(
+            replace(CHECKPOINT, part_size=10),
+            replace(TINY, min_part_size=20, max_part_size=40),
+            "its parts of 10 bytes are below the store's limit of 20",
+            id="two parts, the first of them too small",
+        ),
+        pytest.param(
             replace(CHECKPOINT, part_size=11),
             replace(TINY, min_part_size=20, max_part_size=40),
             None,
