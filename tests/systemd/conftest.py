@@ -19,7 +19,7 @@ BUILD = PROJECT / "systemd" / "debian" / "build-deb.sh"
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package, built from the working tree; $SYNCD_TEST_PACKAGE names one that was built before."""
+    """The Debian package, built from the working tree, or the one that $SYNCD_TEST_PACKAGE names."""
     if ready := os.environ.get("SYNCD_TEST_PACKAGE"):
         return Path(ready)
     for tool in ("dpkg-deb", "/usr/bin/python3"):

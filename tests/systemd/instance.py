@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.systemd.box import Box
@@ -93,32 +95,119 @@ class Instance:
         report: dict[str, Any] = json.loads(self.syncd("status", "--json").stdout)
         return report
 
-    def flying(self) -> list[dict[str, Any]]:
-        return list(self.status()["in_flight"])
+    def await_recorded(self, files: int = 1) -> dict[str, Any]:
+        """Until so many files of the first source are committed; the status then."""
+        self.box.until(
+            lambda: self.status()["sources"][0]["files"]["recorded"] == files, seconds=40, what="the commit"
+        )
+        return self.status()
 
     def put(self, path: str, content: bytes, *, owner: str = "root", mode: int = 0o600) -> str:
-        """Write a file into ``/srv/NAME``; returns its digest."""
+        """Write a file into ``/srv/NAME``; returns its MD5 in hex."""
         inside = f"{self.home}/{path}"
         file = self.box.path(inside)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         self.box.run("chown", owner, inside)
         file.chmod(mode)
-        return hashlib.sha256(content).hexdigest()
+        return hashlib.md5(content).hexdigest()
 
     def digest(self, key: str) -> str | None:
         """Of an object in the store; None when there is none."""
         object_ = self.box.path(f"{self.home}/store/{key}")
-        return hashlib.sha256(object_.read_bytes()).hexdigest() if object_.is_file() else None
+        return hashlib.md5(object_.read_bytes()).hexdigest() if object_.is_file() else None
 
     def await_object(self, key: str, digest: str, *, seconds: float = 40) -> None:
         self.box.until(lambda: self.digest(key) == digest, seconds=seconds, what=f"{key} in the store")
 
-    def await_restart(self, *, seconds: float = 40) -> None:
-        """The manager has started it again, and it is ready."""
-        before = self.show("NRestarts")
+    def kill(self) -> None:
+        """kill -9 of the main process; returns when the manager has started another, and it is ready."""
+        starts = self.starts()
+        self.box.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", self.unit)
+        self.await_start(starts + 1)
 
-        def restarted() -> bool:
-            return self.show("NRestarts") != before and self.show("ActiveState") == "active"
+    def starts(self) -> int:
+        """How often the manager has started it by itself."""
+        return int(self.show("NRestarts"))
 
-        self.box.until(restarted, seconds=seconds, what="a restart")
+    def await_start(self, number: int, *, seconds: float = 40) -> None:
+        def started() -> bool:
+            return self.starts() >= number and self.show("ActiveState") == "active"
+
+        self.box.until(started, seconds=seconds, what=f"start number {number} by the manager")
+
+
+class Bos:
+    """The BOS server of the tests, inside the box, and an instance's configuration for it."""
+
+    URL = "http://127.0.0.1:9777"
+    UNIT = "bos.service"
+    FOLDER = "/etc/syncd/credentials"
+    SECRET = "not-for-anybody-else-0123456789"
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.box = instance.box
+
+    def start(self, key_id: str = "AKIDFIRST") -> None:
+        """Start the server, put the keys where the manager finds them, and write the configuration."""
+        fakes = Path(__file__).resolve().parents[1] / "fakes"
+        place = self.box.share / "fakes" / "tests" / "fakes"
+        if not place.exists():
+            shutil.copytree(fakes, place, ignore=shutil.ignore_patterns("__pycache__"))
+            place.with_name("__init__.py").touch()
+        server = [
+            "/usr/bin/python3",
+            "-m",
+            "tests.fakes.bos_server",
+            "--directory",
+            f"{self.instance.home}/bos",
+        ]
+        keys = ["--access-key", key_id, "--secret-key", self.SECRET]
+        where = [f"--unit={self.UNIT}", "--collect", "-E", "PYTHONPATH=/mnt/box/fakes"]
+        self.box.run("systemd-run", "--quiet", *where, *server, *keys, "--port", "9777", "--bucket", "photos")
+        self.box.until(
+            lambda: "listening" in self.box.journal(self.UNIT, "-n", "5"), seconds=20, what="the BOS server"
+        )
+        self.give_keys(key_id)
+        self.instance.override(*(f"LoadCredential={name}:{self.FOLDER}/{name}" for name in ("key-id", "key")))
+
+    def give_keys(self, key_id: str) -> None:
+        self.box.run("install", "-d", "-m", "0700", self.FOLDER)
+        self.box.write(f"{self.FOLDER}/key-id", f"{key_id}\n", mode=0o600)
+        self.box.write(f"{self.FOLDER}/key", f"{self.SECRET}\n", mode=0o600)
+
+    @property
+    def store(self) -> str:
+        """The store's entry in a configuration."""
+        inside = "'${CREDENTIALS_DIRECTORY}"
+        keys = f"access_key_file: {inside}/key-id', secret_key_file: {inside}/key'"
+        return f"{{type: bos, endpoint: '{self.URL}', bucket: photos, {keys}}}"
+
+    def stop(self) -> None:
+        self.box.run("systemctl", "stop", self.UNIT, check=False)
+        self.box.run("rm", "-rf", self.FOLDER)
+
+    def control(self, what: str, *arguments: str, **settings: Any) -> Any:
+        """See `tests.fakes.bos_server.Control`."""
+        program = (
+            "import json, sys; from tests.fakes.bos_server import Control;"
+            "print(json.dumps(getattr(Control(sys.argv[1]), sys.argv[2])"
+            "(*json.loads(sys.argv[3]), **json.loads(sys.argv[4]))))"
+        )
+        python = ["env", "PYTHONPATH=/mnt/box/fakes", "/usr/bin/python3", "-c", program]
+        done = self.box.run(*python, self.URL, what, json.dumps(arguments), json.dumps(settings))
+        return json.loads(done.stdout)
+
+    def digest(self, key: str) -> str | None:
+        """MD5 of an object's content, in hex; None when there is none."""
+        objects = self.control("contents", "photos")["objects"]
+        return str(objects[key]["md5"]) if key in objects else None
+
+    def parts(self) -> int:
+        """Of all unfinished uploads."""
+        uploads = self.control("contents", "photos")["uploads"]
+        return sum(len(upload["parts"]) for upload in uploads.values())
+
+    def await_object(self, key: str, digest: str) -> None:
+        self.box.until(lambda: self.digest(key) == digest, seconds=60, what=f"{key} in the store")

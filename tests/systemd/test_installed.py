@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.systemd.box import Box
-from tests.systemd.instance import Instance
+from tests.systemd.instance import Bos, Instance
 
-SLOW = "bandwidth_limit: 4MiB, part_size: 1MiB, concurrency: 2"
-"""Makes an upload of some megabytes last for seconds, in many parts."""
 MIB = 1 << 20
+PART = 5 * MIB
+SLOW = "bandwidth_limit: 5MiB, part_size: 5MiB, concurrency: 2"
+"""Makes the upload of some dozen megabytes last for seconds."""
 
 
 @pytest.fixture
@@ -39,17 +41,22 @@ def instance(make: Callable[[], Instance]) -> Instance:
     return make()
 
 
-def begin_slow_upload(instance: Instance, size: int = 24 * MIB) -> str:
-    """A large file whose upload is under way, some parts done, when this returns; its digest."""
-    instance.configure(transfer=SLOW)
-    instance.start()
-    digest = instance.put("photos/big.bin", os.urandom(size))
+@pytest.fixture
+def bos(instance: Instance) -> Iterator[Bos]:
+    """A BOS server in the box, and an instance that has it for its store, not started."""
+    server = Bos(instance)
+    server.start()
+    instance.configure(store=server.store)
+    yield server
+    server.stop()
 
-    def under_way() -> bool:
-        flying = instance.flying()
-        return bool(flying) and flying[0]["bytes_done"] >= 4 * MIB
 
-    instance.box.until(under_way, seconds=30, what="an upload under way")
+def begin_slow_upload(bos: Bos, size: int = 6 * PART) -> str:
+    """A large file whose upload is under way, a part or more in the store, when this returns; its digest."""
+    bos.instance.configure(store=bos.store, transfer=SLOW)
+    bos.instance.start()
+    digest = bos.instance.put("photos/big.bin", os.urandom(size))
+    bos.box.until(lambda: bos.parts() > 0, seconds=40, what="the first part")
     return digest
 
 
@@ -169,33 +176,28 @@ def test_hangup_with_a_bad_configuration_is_survived_and_told(instance: Instance
     assert instance.pid == before
 
 
-def test_reload_leaves_uploads_of_unchanged_sources_alone(instance: Instance) -> None:
+def test_reload_leaves_uploads_of_unchanged_sources_alone(bos: Bos) -> None:
     """An upload in flight goes on over a reload that adds another source; no byte is sent twice."""
-    digest = begin_slow_upload(instance)
-    instance.box.run("mkdir", f"{instance.home}/music")
-    instance.configure(sources=instance.source("photos") + instance.source("music"), transfer=SLOW)
-    instance.box.run("systemctl", "reload", instance.unit)
-    instance.await_object("photos/big.bin", digest)
-    instance.box.until(
-        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
-    )
-    assert instance.status()["totals"]["bytes_sent"] == 24 * MIB
+    instance = bos.instance
+    digest = begin_slow_upload(bos)
+    bos.box.run("mkdir", f"{instance.home}/music")
+    both = instance.source("photos") + instance.source("music")
+    instance.configure(store=bos.store, sources=both, transfer=SLOW)
+    bos.box.run("systemctl", "reload", instance.unit)
+    bos.await_object("photos/big.bin", digest)
+    assert instance.await_recorded()["totals"]["bytes_sent"] == 6 * PART
 
 
 # ---- death and restart ----------------------------------------------------------------------------------
 
 
-def test_killed_service_comes_back_and_resumes(instance: Instance) -> None:
+def test_killed_service_comes_back_and_resumes(bos: Bos) -> None:
     """After kill -9 in mid-upload it is started again, and the parts that are there are not sent again."""
-    instance.override("RestartSec=0")
-    digest = begin_slow_upload(instance)
-    instance.box.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", instance.unit)
-    instance.await_restart()
-    instance.await_object("photos/big.bin", digest)
-    instance.box.until(
-        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
-    )
-    assert instance.status()["totals"]["bytes_saved"] >= 2 * MIB
+    bos.instance.override("RestartSec=0")
+    digest = begin_slow_upload(bos)
+    bos.instance.kill()
+    bos.await_object("photos/big.bin", digest)
+    assert bos.instance.await_recorded()["totals"]["bytes_saved"] >= PART
 
 
 def test_service_killed_again_and_again_is_never_given_up(instance: Instance) -> None:
@@ -203,8 +205,7 @@ def test_service_killed_again_and_again_is_never_given_up(instance: Instance) ->
     instance.override("RestartSec=0")
     instance.start()
     for _ in range(8):
-        instance.box.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", instance.unit)
-        instance.await_restart()
+        instance.kill()
     instance.await_object("photos/a", instance.put("photos/a", b"at last"))
 
 
@@ -218,69 +219,93 @@ def test_wrong_configuration_is_not_tried_again(instance: Instance) -> None:
     assert f"{instance.config}:2: sauces" in instance.journal()
 
 
-def written_by_thread(box: Box, pid: int) -> dict[int, int]:
-    """Bytes that each thread has written so far."""
-    threads: dict[int, int] = {}
+def switches(box: Box, pid: int) -> dict[int, int]:
+    """How often each thread has gone to sleep so far: who moves, does it often."""
+    counts: dict[int, int] = {}
     for task in box.path(f"/proc/{pid}/task").iterdir():
-        counters = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
-        threads[int(task.name)] = int(counters["wchar"])
-    return threads
+        status = dict(
+            line.split(":\t") for line in (task / "status").read_text().splitlines() if ":\t" in line
+        )
+        counts[int(task.name)] = int(status["voluntary_ctxt_switches"])
+    return counts
 
 
-def test_hung_worker_is_noticed_by_the_watchdog(instance: Instance) -> None:
-    """A thread that carries a file and stands still stops the pings: the service is killed and resumes."""
-    instance.override("WatchdogSec=4", "RestartSec=0")
-    digest = begin_slow_upload(instance, 40 * MIB)
-    box, pid = instance.box, instance.pid
-    before = written_by_thread(box, pid)
-    carrying: list[int] = []
-
-    def seen() -> bool:
-        now = written_by_thread(box, pid)
-        carrying[:] = [thread for thread, size in now.items() if size - before.get(thread, 0) >= MIB]
-        return bool(carrying)
-
-    box.until(seen, seconds=20, what="a thread that writes parts")
-    assert pid not in carrying, "the main thread carries no files"
-    script = box.share / "freeze.py"
-    script.write_text(Path(__file__).with_name("freeze.py").read_text())
+@contextmanager
+def frozen(box: Box, threads: Iterable[int]) -> Iterator[None]:
+    """Hold these threads still, whatever they do, until they die."""
+    (box.share / "freeze.py").write_text(Path(__file__).with_name("freeze.py").read_text())
     freezer = subprocess.Popen(
-        [*box.entering(), "/usr/bin/python3", "/mnt/box/freeze.py", *map(str, carrying)],
+        [*box.entering(), "/usr/bin/python3", "/mnt/box/freeze.py", *map(str, threads)],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert freezer.stdout is not None
     try:
         assert freezer.stdout.readline() == "frozen\n"
-        instance.await_restart(seconds=60)
+        yield
     finally:
         freezer.kill()
         freezer.wait()
         freezer.stdout.close()
-    assert "Watchdog timeout" in instance.journal()
-    instance.await_object("photos/big.bin", digest)
 
 
-def test_busy_service_is_left_alone_by_the_watchdog(instance: Instance) -> None:
-    """An upload that lasts longer than the watchdog's limit is work, not a hang."""
-    instance.override("WatchdogSec=2")
-    digest = begin_slow_upload(instance, 32 * MIB)
-    instance.await_object("photos/big.bin", digest)
-    assert instance.show("NRestarts") == "0"
-
-
-def test_stop_in_mid_upload_is_clean_and_start_resumes(instance: Instance) -> None:
-    """`systemctl stop` ends within its limit with success; the next start sends only what is missing."""
-    digest = begin_slow_upload(instance)
-    instance.box.run("systemctl", "stop", instance.unit)
-    assert (instance.show("Result"), instance.show("ExecMainStatus")) == ("success", "0")
-    assert instance.digest("photos/big.bin") is None
+def test_hung_worker_is_noticed_by_the_watchdog(bos: Bos) -> None:
+    """Threads that carry a file and stand still stop the pings: the service is killed, and resumes."""
+    instance, box = bos.instance, bos.box
+    instance.override("WatchdogSec=4", "RestartSec=0")
+    instance.configure(store=bos.store, transfer="part_size: 5MiB, concurrency: 2")
+    bos.control("fault", kind="hold", op="UploadPart", times=-1)
     instance.start()
-    instance.await_object("photos/big.bin", digest)
-    instance.box.until(
-        lambda: instance.status()["sources"][0]["files"]["recorded"] == 1, seconds=20, what="the commit"
+    digest = instance.put("photos/big.bin", os.urandom(4 * PART))
+    box.until(lambda: bos.control("stats")["held"] == 2, seconds=30, what="two parts that are not answered")
+    pid = instance.pid
+    before = switches(box, pid)
+    carrying: set[int] = set()
+
+    def two_move() -> bool:
+        now = switches(box, pid)
+        carrying.update(thread for thread, count in now.items() if count - before.get(thread, count) >= 5)
+        return len(carrying - {pid}) >= 2
+
+    box.until(two_move, seconds=20, what="the threads that wait for the store")
+    with frozen(box, carrying - {pid}):
+        instance.await_start(1, seconds=60)
+    assert "Watchdog timeout" in instance.journal()
+    bos.control("clear")
+    bos.await_object("photos/big.bin", digest)
+
+
+def test_slow_store_is_not_a_hang(bos: Bos) -> None:
+    """A store that takes longer to answer than the watchdog's limit does not get the service killed."""
+    instance = bos.instance
+    instance.override("WatchdogSec=2")
+    bos.control("fault", kind="hold_after", op="PutObject")
+    instance.start()
+    digest = instance.put("photos/a", b"slow")
+    bos.box.until(
+        lambda: bos.control("stats")["held"] == 1, seconds=30, what="a request that is not answered"
     )
-    assert instance.status()["totals"]["bytes_saved"] >= 3 * MIB
+    pings = int(instance.show("WatchdogTimestampMonotonic"))
+    bos.box.until(
+        lambda: int(instance.show("WatchdogTimestampMonotonic")) > pings + 5_000_000,
+        seconds=30,
+        what="pings for longer than twice the limit",
+    )
+    bos.control("release")
+    instance.await_recorded()
+    assert (bos.digest("photos/a"), instance.starts()) == (digest, 0)
+
+
+def test_stop_in_mid_upload_is_clean_and_start_resumes(bos: Bos) -> None:
+    """`systemctl stop` ends within its limit with success; the next start sends only what is missing."""
+    instance = bos.instance
+    digest = begin_slow_upload(bos)
+    bos.box.run("systemctl", "stop", instance.unit)
+    assert (instance.show("Result"), instance.show("ExecMainStatus")) == ("success", "0")
+    assert bos.digest("photos/big.bin") is None
+    instance.start()
+    bos.await_object("photos/big.bin", digest)
+    assert instance.await_recorded()["totals"]["bytes_saved"] >= PART
 
 
 # ---- sandbox and secrets --------------------------------------------------------------------------------
@@ -308,7 +333,7 @@ def test_service_has_one_capability_and_no_more(instance: Instance) -> None:
 
 
 def test_tree_hidden_by_the_sandbox_is_not_taken_for_deleted(instance: Instance) -> None:
-    """PrivateTmp over a source below /tmp: no object goes, and the journal names the directive."""
+    """PrivateTmp over a source below /tmp: no object goes, and the status names the directive."""
     root = f"/tmp/{instance.name}"
     instance.box.run("mkdir", root)
     instance.configure(sources=instance.source("tmp", ", on_delete: delete", root))
@@ -322,93 +347,54 @@ def test_tree_hidden_by_the_sandbox_is_not_taken_for_deleted(instance: Instance)
     )
     instance.override("PrivateTmp=yes")
     box.run("systemctl", "restart", instance.unit)
-    box.until(lambda: "PrivateTmp=" in instance.journal(), seconds=30, what="the directive in the journal")
+    box.until(
+        lambda: "PrivateTmp=" in str(instance.status()["sources"][0]["waiting_for"]),
+        seconds=30,
+        what="the directive in the status",
+    )
     assert instance.digest("tmp/a") is not None
     assert instance.status()["sources"][0]["files"]["recorded"] == 1
 
 
-SECRET = "not-for-anybody-else-0123456789"
-LISTENER = '''
-import http.server, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers nothing useful, and writes down who asks."""
-
-    def answer(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        with open("/srv/asked", "a") as seen:
-            print(self.headers.get("Authorization"), file=seen)
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_HEAD = do_PUT = do_POST = answer
-
-http.server.HTTPServer(("127.0.0.1", 9777), Handler).serve_forever()
-'''
-
-
-@pytest.fixture
-def keyed(instance: Instance) -> Iterator[Instance]:
-    """An instance with an S3 store whose keys the manager hands over, and somebody at its endpoint."""
-    box = instance.box
-    inside = "'${CREDENTIALS_DIRECTORY}"
-    keys = f"access_key_file: {inside}/key-id', secret_key_file: {inside}/key'"
-    instance.configure(store=f"{{type: s3, endpoint: 'http://127.0.0.1:9777', bucket: photos, {keys}}}")
-    box.write("/etc/syncd/credentials/key-id", "AKIDFIRST\n", mode=0o600)
-    box.write("/etc/syncd/credentials/key", f"{SECRET}\n", mode=0o600)
-    folder = "/etc/syncd/credentials"
-    instance.override(f"LoadCredential=key-id:{folder}/key-id", f"LoadCredential=key:{folder}/key")
-    (box.share / "listener.py").write_text(LISTENER)
-    box.run("systemd-run", "--unit=listener", "--collect", "/usr/bin/python3", "/mnt/box/listener.py")
-    yield instance
-    box.run("systemctl", "stop", "listener")
-    box.run("rm", "-rf", folder, "/srv/asked")
-
-
-def asked_with(box: Box, key_id: str) -> bool:
-    asked = box.path("/srv/asked")
-    return asked.exists() and key_id in asked.read_text()
-
-
-def test_keys_reach_the_service_and_nobody_else(keyed: Instance) -> None:
+def test_keys_reach_the_service_and_nobody_else(bos: Bos) -> None:
     """The secret signs requests; no file that others can read, no environment, no journal line shows it."""
-    box = keyed.box
-    keyed.start()
-    keyed.put("photos/a", b"x")
-    box.until(lambda: asked_with(box, "AKIDFIRST"), seconds=30, what="a signed request")
-    handed = f"/run/credentials/{keyed.unit}/key"
+    box, instance = bos.box, bos.instance
+    instance.start()
+    bos.await_object("photos/a", instance.put("photos/a", b"x"))
+    handed = f"/run/credentials/{instance.unit}/key"
     assert box.run("stat", "-c", "%U %a", handed).stdout.split() == ["syncd", "400"]
     assert box.run("runuser", "-u", "nobody", "--", "cat", handed, check=False).returncode != 0
-    told = box.run("systemctl", "show", keyed.unit).stdout + box.run("systemctl", "cat", keyed.unit).stdout
-    process = f"/proc/{keyed.pid}"
-    told += box.path(f"{process}/environ").read_text() + box.path(f"{process}/cmdline").read_text()
-    told += keyed.journal() + json.dumps(keyed.show("StatusText"))
-    assert SECRET not in told
-    state = box.path(f"/var/lib/syncd-{keyed.name}")
-    assert [
-        path for path in state.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
-    ] == []
+    told = box.run("systemctl", "show", instance.unit).stdout
+    told += box.run("systemctl", "cat", instance.unit).stdout
+    for name in ("environ", "cmdline"):
+        told += box.path(f"/proc/{instance.pid}/{name}").read_text()
+    told += instance.journal()
+    assert Bos.SECRET not in told
+    state = box.path(f"/var/lib/syncd-{instance.name}")
+    secret = Bos.SECRET.encode()
+    assert [path for path in state.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
-def test_missing_key_stops_the_unit_with_243(keyed: Instance) -> None:
+def test_missing_key_stops_the_unit_with_243(bos: Bos) -> None:
     """A credential whose file is not there is systemd's own exit code, as the documentation says."""
-    keyed.override("Restart=no")
-    keyed.box.run("rm", "/etc/syncd/credentials/key")
-    assert keyed.box.run("systemctl", "start", keyed.unit, check=False).returncode != 0
-    assert keyed.show("ExecMainStatus") == "243"
+    bos.instance.override("Restart=no")
+    bos.box.run("rm", f"{Bos.FOLDER}/key")
+    assert bos.box.run("systemctl", "start", bos.instance.unit, check=False).returncode != 0
+    assert bos.instance.show("ExecMainStatus") == "243"
 
 
-def test_rotated_key_is_used_after_a_restart(keyed: Instance) -> None:
-    """The copy is that of the start; a restart takes the new one."""
-    box = keyed.box
-    keyed.start()
-    keyed.put("photos/a", b"x")
-    box.until(lambda: asked_with(box, "AKIDFIRST"), seconds=30, what="a signed request")
-    box.write("/etc/syncd/credentials/key-id", "AKIDSECOND\n", mode=0o600)
-    box.run("systemctl", "restart", keyed.unit)
-    keyed.put("photos/b", b"y")
-    box.until(lambda: asked_with(box, "AKIDSECOND"), seconds=30, what="a request with the new key")
+def test_rotated_key_is_used_after_a_restart(bos: Bos) -> None:
+    """The copy is that of the start; a restart takes the new one, and what was refused is sent."""
+    instance = bos.instance
+    bos.give_keys("AKIDOLD")
+    instance.start()
+    digest = instance.put("photos/a", b"x")
+    bos.box.until(
+        lambda: instance.status()["daemon"].get("stores_paused"), seconds=30, what="a store that refuses"
+    )
+    bos.give_keys("AKIDFIRST")
+    bos.box.run("systemctl", "restart", instance.unit)
+    bos.await_object("photos/a", digest)
 
 
 def test_journal_has_one_line_an_event_with_its_priority(instance: Instance) -> None:
