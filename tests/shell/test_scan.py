@@ -948,34 +948,29 @@ class _Counting(Sink):
 
 def peak_of_a_scan(tree: Tree, files: int) -> int:
     """Bytes that Python holds at most during a scan of `files` recorded files, 100 in a directory; every
-    tenth is missing."""
-    top = str(files)
-    tree.write(f"{top}/x")
-    tree.record(f"{top}/x")
-    (tree.root / top / "x").unlink()
-    recorded = tree.state.recorded(FileRef("s", f"{top}/x"))
-    assert recorded is not None
-    tree.state.forget(FileRef("s", f"{top}/x"))
+    tenth is missing. The files are links to a few, which are quicker to make."""
+    top = tree.root / str(files)
+    top.mkdir()
     for number in range(files // 100):
-        directory = tree.root / top / f"{number:05}"
-        directory.mkdir()
+        (top / f"{number:05}").mkdir()
+        one = top / f"{number - number % 300:05}" / "10"
         for name in range(10, 100):
-            os.close(os.open(directory / f"{name:02}", os.O_CREAT | os.O_WRONLY))
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                found = entry.stat()
-                stat = FileStat(found.st_dev, found.st_ino, 0, found.st_mtime_ns, found.st_ctime_ns)
-                path = f"{top}/{number:05}/{entry.name}"
-                row = replace(recorded, stat=stat, key=PREFIX + path)
-                tree.state.commit(FileRef("s", path), row, durable=False)
-        for name in range(10):
-            path = f"{top}/{number:05}/{name:02}"
+            if number % 300 or name > 10:
+                os.link(one, top / f"{number:05}" / f"{name:02}")
+            else:
+                one.touch()
+    for number in range(files // 100):
+        tree.record(f"{files}/{number - number % 300:05}/10")
+        recorded = tree.state.recorded(FileRef("s", f"{files}/{number - number % 300:05}/10"))
+        assert recorded is not None
+        for name in range(100):
+            path = f"{files}/{number:05}/{name:02}"
             tree.state.commit(FileRef("s", path), replace(recorded, key=PREFIX + path), durable=False)
     tree.state.flush()
     sink = _Counting()
     tracemalloc.start()
     try:
-        told = tree.scan(subtree=top, sink=sink)
+        told = tree.scan(subtree=top.name, sink=sink)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
