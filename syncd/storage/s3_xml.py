@@ -19,7 +19,10 @@ from syncd.model import Part, UploadInfo
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
-_ENCODED = re.compile(r"(?:[A-Za-z0-9\-_.~/!*'()]|%[0-9A-F]{2})*")
+_FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);")
+_STAND_IN = 0x10FF00  # private use: no key of anybody's
+_TAKEN_BACK = {_STAND_IN + code: code for code in range(0x20)}
+_ENCODED = re.compile(r"(?:[!-$&-*,-~]|%[0-9A-F]{2})*")
 
 
 class Element:
@@ -72,7 +75,7 @@ class _Builder:
 
     def text(self, data: str) -> None:
         if self._texts:
-            self._texts[-1].append(data)
+            self._texts[-1].append(data.translate(_TAKEN_BACK))
 
     def refuse(self, *_arguments: object) -> None:
         raise _RefusedError
@@ -80,10 +83,26 @@ class _Builder:
 
 def parse(body: bytes) -> Element | None:
     """The root of the document; None when `body` is not one. White space before it is tolerated: servers
-    send some to keep a slow request alive.
+    send some to keep a slow request alive. So are references to characters that XML forbids: a key may hold
+    them, and servers write it down all the same.
     """
     if len(body) > MAX_BYTES:
         return None
+    text = body.lstrip()
+    root = _parse_strictly(text)
+    if root is None and _FORBIDDEN.search(text):
+        root = _parse_strictly(_FORBIDDEN.sub(_stand_in, text))
+    return root
+
+
+def _stand_in(reference: re.Match[bytes]) -> bytes:
+    """A control character's stand-in while it passes through the parser; `_Builder` takes it back."""
+    digits = reference[1].decode()
+    code = int(digits[1:], 16) if digits[:1] in "xX" else int(digits)
+    return chr(_STAND_IN + code).encode() if 0 < code < 0x20 else reference[0]
+
+
+def _parse_strictly(text: bytes) -> Element | None:
     builder = _Builder()
     parser = expat.ParserCreate(namespace_separator="}")
     parser.StartElementHandler = builder.start
@@ -92,7 +111,7 @@ def parse(body: bytes) -> Element | None:
     parser.StartDoctypeDeclHandler = builder.refuse
     parser.EntityDeclHandler = builder.refuse
     try:
-        parser.Parse(body.lstrip(), True)
+        parser.Parse(text, True)
     except (expat.ExpatError, _RefusedError, ValueError, LookupError):
         return None
     return builder.root
@@ -130,38 +149,36 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
 def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[str, str] | None]:
     """The uploads under `prefix` of a ListMultipartUploadsResult and the marker (key, id) of the next page,
     None when it is the last. What is not under `prefix` is left out, should the server have ignored it.
+
+    Keys were asked for percent-encoded, since XML cannot hold every character.
     """
     declared = page.get("EncodingType") == "url"
+    listed = list(page.all("Upload"))
+    keys = [found.get("Key") for found in listed]
+    if declared:
+        keys = [unquote_plus(key) for key in keys]  # a blank may be a plus, a plus is always %2B
+    elif _silently_encoded(keys, page.get("NextKeyMarker")):
+        keys = [unquote(key) for key in keys]
     uploads = [
-        UploadInfo(
-            _key(found.get("Key"), prefix, declared),
-            found.get("UploadId").strip(),
-            _moment(found.get("Initiated")),
-        )
-        for found in page.all("Upload")
+        UploadInfo(key, found.get("UploadId").strip(), _moment(found.get("Initiated")))
+        for key, found in zip(keys, listed, strict=True)
     ]
     ours = [upload for upload in uploads if upload.upload_id and upload.key.startswith(prefix)]
     if not _truncated(page):
         return ours, None
-    key = page.get("NextKeyMarker")
-    marker = (unquote_plus(key) if declared else key, page.get("NextUploadIdMarker").strip())
-    if not key and uploads:
-        marker = (uploads[-1].key, uploads[-1].upload_id)
-    return ours, marker if marker[0] else None
+    marker = page.get("NextKeyMarker")
+    if marker:
+        return ours, (unquote_plus(marker) if declared else marker, page.get("NextUploadIdMarker").strip())
+    return ours, (uploads[-1].key, uploads[-1].upload_id) if uploads else None
 
 
-def _key(text: str, prefix: str, declared: bool) -> str:
-    """A key of a listing that was asked for percent-encoded, since XML cannot hold every character.
-
-    Servers that did it should say so; one does it and does not say. There, what reads as percent-encoded
-    throughout is taken for that, unless only the text as it stands fits `prefix`.
+def _silently_encoded(keys: list[str], marker: str) -> bool:
+    """Whether keys are percent-encoded although the answer does not say so: one server does that to keys, but
+    not to the marker, which it always gives and which is the last key. Others encode nothing and say nothing.
     """
-    if declared:
-        return unquote_plus(text)  # a blank may be a plus, a plus is always %2B
-    if "%" not in text or not _ENCODED.fullmatch(text):
-        return text
-    decoded = unquote(text)
-    return text if text.startswith(prefix) and not decoded.startswith(prefix) else decoded
+    if not keys or not marker or not all(_ENCODED.fullmatch(key) for key in keys):
+        return False
+    return unquote(keys[-1]) == marker
 
 
 def _truncated(page: Element) -> bool:
