@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fakes.bos_server import BosServer
+from tests.fakes.bos_verbs import Rules
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import SMALL_LIMITS, FakeStore
 from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
@@ -93,6 +94,6 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def bos_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BosServer]:
-    """Our own BOS server, without any bucket yet."""
-    with BosServer(tmp_path_factory.mktemp("bos"), buckets=[]) as server:
+    """Our own BOS server, with small pages and without any bucket yet."""
+    with BosServer(tmp_path_factory.mktemp("bos"), buckets=[], rules=Rules(page_size=20)) as server:
         yield server

@@ -33,6 +33,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from syncd.storage.base import HttpSettings, KeySettings, S3Settings
 
@@ -337,6 +338,8 @@ class SwiftServer(S3Server):
         "swift-ring-builder", "memcached",
     )  # fmt: skip
     comes_from = "apt-get install swift-proxy swift-account swift-container swift-object memcached"
+    page_size = 20
+    """Parts in a page of their list."""
     access_key_id = "test:tester"
     secret_access_key = "testing"
 
@@ -361,7 +364,17 @@ class SwiftServer(S3Server):
         self._spawn("proxy", ["swift-proxy-server", str(here / "proxy.conf")], environment)
 
     def _answers(self) -> bool:
-        return answers(f"{self.endpoint}/healthcheck")
+        return answers(f"{self.endpoint}/healthcheck") and self._takes_an_object()
+
+    def _takes_an_object(self) -> bool:
+        """The proxy answers before the servers behind it do."""
+        try:
+            if "warm-up" not in self.buckets():
+                self.make_bucket("warm-up")
+            self.client().put_object(Bucket="warm-up", Key="object", Body=b"x")
+        except ClientError:
+            return False
+        return True
 
     def _make_rings(self, ports: Mapping[str, int]) -> None:
         """One device in each ring, by Swift's own library, which its own interpreter has."""
@@ -391,6 +404,7 @@ class SwiftServer(S3Server):
             "s3api": (
                 "s3_acl = false\ndns_compliant_bucket_names = false\ncheck_bucket_owner = false\n"
                 "min_segment_size = 5242880\nmax_upload_part_num = 10000\n"
+                f"max_parts_listing = {self.page_size}\n"
             ),
             "tempauth": "user_test_tester = testing .admin",
             "copy": "", "slo": "", "dlo": "",

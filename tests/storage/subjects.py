@@ -33,7 +33,7 @@ from syncd.storage.s3 import S3Dialect
 from syncd.storage.transport import RequestsTransport
 from tests.fakes.bos_server import BosServer
 from tests.fakes.store import SMALL_LIMITS, FakeStore
-from tests.storage.servers import S3Server
+from tests.storage.servers import S3Server, SwiftServer
 
 BUCKET = "conformance"
 MISSING_BUCKET = "no-such-bucket-here"
@@ -51,11 +51,52 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
     "fake": {},
     "dir": _NO_FILE_NAME,
     "dir-sidecars": _NO_FILE_NAME,
-    "ceph": {},
-    "swift": {},
-    "rclone": {},
-    "moto": {},
-    "bos": {},
+    "ceph": {
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "cannot say gone at complete": "it answers 500 because it cannot lock what is not there",
+        "ignores conditions of copies": "x-amz-copy-source-if-match has no effect in this release",
+        "ignores conditions of part copies": "x-amz-copy-source-if-match has no effect in this release",
+    },
+    "swift": {
+        "no uploads of escape": "it answers 500, perhaps for the same XML",
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "knows joined objects by another ETag": "a condition is compared with the ETag of the manifest",
+    },
+    "rclone": {
+        "refuses two slashes": "an empty component is not a file name",
+        "refuses dot segment": "the component . is not a file name",
+        "refuses dot dot segment": "the component .. is not a file name here",
+        "hides uploads of escape": "its list of uploads is XML, which cannot hold that character",
+        "hides uploads of trailing slash": "its list of uploads drops the slash",
+        "does not copy from trailing slash": "an empty component is not a file name",
+        "no object beside a directory": "objects are files of a file system",
+        "begins uploads of longer keys": "it looks at the key's length at complete only",
+        "takes small parts": "a file needs no smallest part",
+        "refuses a part that is sent again": "parts are streamed to the backend as they come",
+        "refuses gaps": "parts are streamed to the backend in the order of their numbers",
+        "forgets an upload whose complete it refused": "the stream to the backend has been given up",
+        "changes the ETag of joined objects": "the ETag of a file is the MD5 of its bytes, known only later",
+        "ignores conditions of copies": "conditions are not implemented",
+        "does not copy parts": "UploadPartCopy is not implemented, and not refused either",
+        "does not check bodies": "the signed SHA-256 of the payload is not compared",
+    },
+    "moto": {
+        "does not check bodies": "it checks no signatures, and so no payload hashes",
+        "accepts any secret": "it checks no signatures",
+        "refuses newline": "its router knows no path with a line break",
+        "refuses carriage return": "its router knows no path with a line break",
+        "no uploads of escape": "it echoes the key in XML, which cannot hold that character",
+        "takes longer keys": "it has no limit",
+        "cannot say gone to a part": "it answers 500",
+        "cannot say gone at complete": "it answers 500",
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "ignores conditions of copies": "conditions are not implemented",
+        "ignores conditions of part copies": "conditions are not implemented",
+    },
+    "bos": {
+        "refuses dot segment": "BOS takes no . between slashes",
+        "refuses dot dot segment": "BOS takes no .. between slashes",
+    },
 }
 
 _names = itertools.count(1)
@@ -69,7 +110,7 @@ class Subject(ABC):
     """Keys and buckets exist, and may be wrong."""
     over_http = False
     many_parts = 1001
-    """How many tiny parts make more than one page of a listing."""
+    """How many tiny parts make more than one page of a listing; servers' pages are 1,000 unless told."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -125,6 +166,8 @@ class FakeSubject(Subject):
 
 class DirSubject(Subject):
     """The store in a directory."""
+
+    many_parts = 120
 
     def __init__(self, name: str, root: Path) -> None:
         super().__init__(name)
@@ -193,6 +236,8 @@ class S3Subject(HttpSubject):
     def __init__(self, server: S3Server) -> None:
         super().__init__(server.name)
         self.server = server
+        if isinstance(server, SwiftServer):
+            self.many_parts = 2 * server.page_size + 1
 
     def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> S3Settings:
         return self.server.settings(bucket, secret_access_key=secret)
@@ -210,6 +255,7 @@ class BosSubject(HttpSubject):
     def __init__(self, server: BosServer) -> None:
         super().__init__("bos")
         self.server = server
+        self.many_parts = 2 * server.rules.page_size + 1
 
     def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> BosSettings:
         account = next(iter(self.server.accounts.values()))
