@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,23 +13,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.process import SYNCD, Syncd, wait_until
+from tests.e2e.workloads import WORKLOADS, do, pip_install, tree
 
 SETTLE = "200ms"
-
-
-def tree(root: Path) -> dict[bytes, bytes]:
-    """Every regular file below a directory: name as bytes, content."""
-    found: dict[bytes, bytes] = {}
-    top = os.fsencode(root)
-    for directory, folders, files in os.walk(top):
-        if b".syncd" in folders:
-            folders.remove(b".syncd")
-        for name in files:
-            path = os.path.join(directory, name)
-            if not os.path.islink(path) and os.path.isfile(path):
-                with open(path, "rb") as file:
-                    found[os.path.relpath(path, top)] = file.read()
-    return found
 
 
 @pytest.fixture
@@ -66,39 +49,13 @@ def arrives(syncd: Syncd, expected: dict[bytes, bytes] | None = None) -> None:
         raise AssertionError(f"{error}: {wrong[:20]}\n{syncd.status()}\n{syncd.log_text()}") from None
 
 
-def shell(folder: Path, command: str) -> None:
-    subprocess.run(["bash", "-euc", command], cwd=folder, check=True, timeout=120, capture_output=True)
-
-
-WORKLOADS = {
-    "tar x": 'tar -C "$OLDPWD" -cf - json | tar xf -',
-    "git clone": 'git init -q "$PWD/../origin" && cd ../origin && cp -r "$OLDPWD0/json" . && git add . '
-    "&& git -c user.name=a -c user.email=a@b commit -qm x && cd ../watched && git clone -q ../origin clone",
-    "cp -a": 'cp -a "$OLDPWD0/email" .',
-    "mv of a directory": 'cp -a "$OLDPWD0/json" one && sleep 0.4 && mv one two && echo more > two/more',
-    "mv into the folder": 'cp -a "$OLDPWD0/json" ../outside && mv ../outside inside '
-    "&& echo x >> inside/__init__.py",
-    "mv out and back": "mkdir d && echo a > d/a && sleep 0.5 && mv d ../d && echo b > ../d/b && mv ../d e",
-    "sed -i": "printf 'one\\ntwo\\n' > text && sleep 0.5 && sed -i s/two/three/ text",
-    "rsync": 'rsync -a "$OLDPWD0/json/" copy/ && rsync -a --inplace "$OLDPWD0/email/" copy/',
-    "an editor's save": "echo 1 > note && sleep 0.4 && echo 2 > .note.swp "
-    "&& cp note note~ && mv .note.swp note",
-    "hard link": "echo x > ../elsewhere && ln ../elsewhere linked",
-    "deep chain": "p=.; for i in $(seq 40); do p=$p/d$i; mkdir $p; echo $i > $p/f; done",
-    "created and renamed at once": "for i in $(seq 50); do "
-    "mkdir t$i; echo $i > t$i/f; mv t$i r$i; echo m > r$i/g; done",
-}
-
-
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda name: name.replace(" ", "-"))
 def test_what_people_do_in_a_folder_arrives(syncd: Syncd, workload: str) -> None:
     """After each of the things that people do, the store has what the folder has."""
-    library = os.path.dirname(json.__file__)
-    command = WORKLOADS[workload].replace("$OLDPWD0", os.path.dirname(library))
-    command = command.replace("$OLDPWD", os.path.dirname(library))
+    (syncd.root / "outside").mkdir()
     syncd.start()
 
-    shell(syncd.root / "watched", command)
+    do(syncd.root / "watched", syncd.root / "outside", WORKLOADS[workload])
 
     assert tree(syncd.root / "watched")
     arrives(syncd)
@@ -107,30 +64,8 @@ def test_what_people_do_in_a_folder_arrives(syncd: Syncd, workload: str) -> None
 
 def test_pip_install_into_the_folder_arrives(syncd: Syncd) -> None:
     """An installer that unpacks, compiles and renames in a hurry."""
-    project = syncd.root / "project"
-    (project / "pkg").mkdir(parents=True)
-    for number in range(30):
-        (project / "pkg" / f"m{number}.py").write_text(f"x = {number}\n")
-    (project / "pkg" / "__init__.py").write_text("")
-    setup = "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
-    setup += "[project]\nname = 'pkg'\nversion = '1'\n[tool.setuptools]\npackages = ['pkg']\n"
-    (project / "pyproject.toml").write_text(setup)
     syncd.start()
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
-         str(syncd.root / "watched" / "site"), str(project)],
-        check=True, timeout=240, capture_output=True,
-    )  # fmt: skip
-    arrives(syncd)
-
-
-def test_a_slow_appender_arrives_whole_once_it_is_quiet(syncd: Syncd) -> None:
-    """While a file grows it is left alone or sent as it was at one moment; in the end it is there whole."""
-    syncd.start()
-    with (syncd.root / "watched" / "log").open("ab", buffering=0) as log:
-        for number in range(12):
-            log.write(b"line %d\n" % number)
-            time.sleep(0.1)  # this is the appender's pace, not a wait for something
+    pip_install(syncd.root / "watched" / "site", syncd.root)
     arrives(syncd)
 
 

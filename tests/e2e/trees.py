@@ -1,0 +1,101 @@
+"""Large trees of real files, made from what the machine has, and odd names."""
+
+from __future__ import annotations
+
+import os
+import random
+import sysconfig
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+MIB = 1 << 20
+
+ODD_NAMES = (
+    b"a space", b" leading and trailing ", b"a+b", b"100%", b"%41", b"#1", b"what?", b"a&b=c;d", b"it's", b'"q"',
+    b"new\nline", b"carriage\rreturn", b"tab\there", b"back\\slash", b"-rf", b"~", b"..a", b"a:b", b"*", b"[x]",
+    b"a,b@c$d", b"<x>", b"{y}|`z`^", b"\x01\x7f", "ü漢字🙂".encode(), "e\u0301".encode(), "\u201bFF".encode(),
+    b"\xff\xfe", b"caf\xe9 au lait", b"l" * 200, "\u6f22".encode() * 66,
+)  # fmt: skip
+"""Legal names on Linux, each of which has broken some program."""
+
+
+def numbered_block(size: int, number: int) -> bytes:
+    """Bytes that no other number has, cheaply made."""
+    return number.to_bytes(8, "little") + _noise(size - 8)
+
+
+def write_big(path: Path, size: int) -> None:
+    """A file of `size` bytes (whole MiB) without two equal blocks."""
+    with path.open("wb") as file:
+        for number in range(size // MIB):
+            file.write(numbered_block(MIB, number))
+
+
+def write_odd(folder: Path) -> int:
+    """A file and a directory with a file for every odd name; returns how many files."""
+    top = os.fsencode(folder)
+    for number, name in enumerate(ODD_NAMES):
+        _write(os.path.join(top, name), b"file %d" % number)
+        below = os.path.join(top, b"in", name)
+        os.makedirs(below)
+        _write(os.path.join(below, name), b"deeper %d" % number)
+    return 2 * len(ODD_NAMES)
+
+
+def write_many(folder: Path, count: int) -> int:
+    """`count` files of the machine's own, under several roofs; returns their bytes in all.
+
+    Of each three: one as it is, so that later roofs hold its twins, and two with a line of their own in front.
+    """
+    written = 0
+    for number, original in enumerate(islice(_with_roof(_originals()), count)):
+        path = folder / original[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = Path(original[1]).read_bytes()
+        if number % 3:
+            content = b"# copy %d\n" % number + content
+        path.write_bytes(content)
+        written += len(content)
+    return written
+
+
+def _originals() -> list[tuple[str, str]]:
+    """Name and path of regular files, in a fixed order that mixes small and large ones."""
+    paths = sysconfig.get_paths()
+    tops = {
+        "stdlib": paths["stdlib"],
+        "packages": paths["purelib"],
+        "doc": "/usr/share/doc",
+        "etc": "/usr/lib",
+    }
+    found: dict[str, str] = {}
+    for name, top in tops.items():
+        for directory, folders, files in os.walk(top):
+            folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
+            for file in sorted(files):
+                path = os.path.join(directory, file)
+                if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) <= 4 * MIB:
+                    found[f"{name}/{os.path.relpath(path, top)}"] = path
+        if len(found) >= 8000:  # enough variety
+            break
+    return random.Random(1).sample(sorted(found.items()), min(len(found), 8000))
+
+
+def _with_roof(originals: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for number, (name, path) in enumerate(cycle(originals)):
+        yield f"roof {number // len(originals)}/{name}", path
+
+
+def _noise(size: int) -> bytes:
+    if len(_NOISE) < size:
+        _NOISE.extend(random.Random(size).randbytes(size))
+    return bytes(memoryview(_NOISE)[:size])
+
+
+_NOISE = bytearray()
+
+
+def _write(path: bytes, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
