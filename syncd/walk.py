@@ -19,14 +19,11 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Frame:
     """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
 
-    __slots__ = ("descriptor", "entries", "identity", "index", "prefix")
+    __slots__ = ("descriptor", "entries", "index", "prefix")
 
-    def __init__(
-        self, descriptor: int, prefix: bytes, identity: tuple[int, int], entries: list[bytes]
-    ) -> None:
+    def __init__(self, descriptor: int, prefix: bytes, entries: list[bytes]) -> None:
         self.descriptor = descriptor
         self.prefix = prefix
-        self.identity = identity
         self.entries = entries
         self.index = 0
 
@@ -57,9 +54,7 @@ class Walk:
         else:
             descriptor = os.open(path[len(parent.prefix) :], _LIST, dir_fd=parent.descriptor)
         try:
-            found = os.fstat(descriptor)
-            prefix = path + b"/" if path else b""
-            frame = Frame(descriptor, prefix, (found.st_dev, found.st_ino), entries_of(descriptor))
+            frame = Frame(descriptor, path + b"/" if path else b"", entries_of(descriptor))
         except BaseException:
             os.close(descriptor)
             raise
@@ -69,13 +64,12 @@ class Walk:
         return frame
 
     def resume(self, frame: Frame) -> None:
-        """See to it that the descriptor of the top directory is open. Raises OSError, also when it moved."""
-        if frame.descriptor >= 0 or frame.index >= len(frame.entries):
-            return
-        frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
-        found = os.fstat(frame.descriptor)
-        if (found.st_dev, found.st_ino) != frame.identity:
-            raise FileNotFoundError(2, "another directory took its place")
+        """See to it that the descriptor of the top directory is open. Raises OSError.
+
+        Another directory may have taken its place: what is still to come are names to look at, no more.
+        """
+        if frame.descriptor < 0 and frame.index < len(frame.entries):
+            frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
 
     def leave(self) -> None:
         """Go up again."""

@@ -917,7 +917,7 @@ def test_a_tree_deeper_than_descriptors_and_paths_go(tree: Tree) -> None:
 
 
 def test_a_deep_directory_that_moves_away_meanwhile(tree: Tree) -> None:
-    """When the way back up leads to another directory, the rest of it is left for the second look."""
+    """When the way back up leads to another directory, the rest of it is looked at by name."""
     levels = walk.MOST_OPEN + 5
     deep = "/".join(["m"] * levels)
     tree.write("m/z", "m/y", f"{deep}/bottom")

@@ -611,6 +611,28 @@ def test_commits_of_another_program_in_between_do_no_harm(tmp_path: Path, state:
     assert state.recorded_totals("s") == (100, 500)
 
 
+def test_an_operation_that_reads_first_has_the_lock_already(tmp_path: Path, state: State) -> None:
+    """Nobody can commit between what an operation reads and what it then writes."""
+    writer = state._writer
+    assert writer is not None
+    other = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None, timeout=0)
+    refused: list[str] = []
+
+    def read_then_write(connection: sqlite3.Connection) -> None:
+        read = connection.execute("SELECT count(*) FROM learned").fetchone()[0]
+        try:
+            other.execute("INSERT INTO learned VALUES ('outside', 'n', 'v')")
+        except sqlite3.OperationalError as error:
+            refused.append(str(error))
+        connection.execute("INSERT INTO learned VALUES ('ours', 'n', ?)", (str(read),))
+
+    writer.run(read_then_write)
+    other.close()
+
+    assert refused == ["database is locked"]
+    assert state.learned("ours", "n") == "0"
+
+
 def test_a_lock_that_stays_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
