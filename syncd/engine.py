@@ -42,7 +42,8 @@ from syncd.model import (
     Upload,
 )
 from syncd.parts import fits_one_request, part_size_for
-from syncd.transfer import Carried, Job, PartSizeRefused, Uploader
+from syncd.partsender import Job
+from syncd.transfer import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class Engine:
         self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None
     ) -> Outcome:
         """Nothing to read here. Its unfinished upload is given up; its object goes if it was condemned."""
-        checkpoint = self.state.checkpoint_for(ref)
+        checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
             log.info("%s: abort the upload: the file is gone", _name(ref))
             self._uploader.abandon(checkpoint)
@@ -277,7 +278,7 @@ class Engine:
 
     def _commit(self, ref: FileRef, row: Recorded, carried: Carried) -> None:
         """A small file's row may join others in one transaction: lost, its object is found by asking."""
-        stale = self.state.checkpoint_for(ref) if carried.checkpoint_id is None else None
+        stale = self._uploader.unfinished(ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
         self.state.commit(

@@ -11,33 +11,26 @@ The order of effects of a multipart upload, each step durable before the next re
     complete         (answer lost: the store is asked for the object, and its token tells whether it is ours)
     commit           the engine records the object and drops the checkpoint in one transaction
 
-What the store lists decides which parts are done. Bytes of a part are read once; that buffer is compared with
-the digest of the fingerprint pass and that buffer is sent.
+The parts themselves are `syncd.partsender`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from syncd import fingerprint, parts
-from syncd.bounds import Beats, Bounds
+from syncd import parts
+from syncd.bounds import Bounds
 from syncd.errors import (
     FileChanged,
     PartsRefused,
-    StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
-from syncd.fingerprint import Digests, OpenFile
-from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, Receipt
-from syncd.parts import Span
-from syncd.paths import printable
+from syncd.model import Checkpoint, FileRef, Part, Receipt
+from syncd.partsender import Job, Meter, PartSender, name_of
 from syncd.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 
@@ -46,50 +39,13 @@ log = logging.getLogger(__name__)
 MIN_PART_SIZE = "min_part_size"
 """Name under which the state keeps what a store taught us about its smallest part."""
 
-_SWEEP_SLACK_NS = (
-    15 * 60 * 10**9
-)  # the store's clock may differ from ours by as much as it accepts in a signature
+# The store's clock may differ from ours by as much as it accepts in a signature.
+_SWEEP_SLACK_NS = 15 * 60 * 10**9
 _MAX_RESTARTS = 2
-
-
-class Meter(Protocol):
-    """Told about the bytes of one file as they go."""
-
-    def began(self, ref: FileRef, total: int, done: int) -> None:
-        """`done` of `total` bytes need not be sent (again)."""
-        ...
-
-    def carried(self, ref: FileRef, size: int) -> None:
-        """`size` more bytes are acknowledged."""
-        ...
-
-    def ended(self, ref: FileRef) -> None: ...
-
-    @property
-    def beats(self) -> Beats:
-        """The pulse of the calling thread."""
-        ...
 
 
 class PartSizeRefused(StoreUnavailable):
     """The store wants larger parts; what it taught is in the state, and the next plan heeds it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One file to be carried: opened, fingerprinted, and where it goes."""
-
-    ref: FileRef
-    key: str
-    file: OpenFile
-    stat: FileStat
-    digests: Digests
-    part_size: int
-    content_type: str
-
-    def meta(self, token: str) -> ObjectMeta:
-        """What travels with the object."""
-        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +74,23 @@ class Uploader:
     ) -> None:
         self.store = store
         self.state = state
-        self._senders = senders
+        self._parts = PartSender(store, state, senders, bounds, meter)
         self.bounds = bounds
         self._meter = meter
         self._now_ns = now_ns
         self._new_token = new_token
+        self._limits: StoreLimits | None = None
+        self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
 
     def limits(self) -> StoreLimits:
         """The store's limits, corrected by what it taught us."""
-        return learned_limits(self.store, self.state)
+        if self._limits is None:
+            self._limits = learned_limits(self.store, self.state)
+        return self._limits
+
+    def unfinished(self, ref: FileRef) -> Checkpoint | None:
+        """The unfinished upload of a file. The state is asked only where there may be one."""
+        return self.state.checkpoint_for(ref) if ref in self._maybe_unfinished else None
 
     def put(self, ref: FileRef, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         """One request with the whole content. The caller holds the bounds while it holds `body`."""
@@ -152,11 +116,11 @@ class Uploader:
                     receipt = self._own_object(job, checkpoint)
                     if receipt is not None:
                         return Carried(receipt, checkpoint.id, 0, job.stat.size)
-                    log.warning("%s: restart: the store has forgotten the upload: %s", _name(job.ref), gone)
+                    log.warning("%s: restart: the store has forgotten the upload: %s", name_of(job.ref), gone)
                     self.state.drop_checkpoint(checkpoint.id)
                 except PartsRefused as refused:
                     self._learn(job, refused)
-                    log.warning("%s: restart: %s", _name(job.ref), refused)
+                    log.warning("%s: restart: %s", name_of(job.ref), refused)
                     self.abandon(checkpoint)
                     if refused.too_small:
                         raise PartSizeRefused(str(refused)) from refused
@@ -176,7 +140,7 @@ class Uploader:
 
     def _checkpoint(self, job: Job) -> tuple[Checkpoint, bool]:
         """The checkpoint to go on with, and whether it is new. One that does not fit is abandoned."""
-        found = self.state.checkpoint_for(job.ref)
+        found = self.unfinished(job.ref)
         if found is not None:
             why = parts.misfit(
                 found,
@@ -189,7 +153,7 @@ class Uploader:
                 why = "part size changed"  # the digests at hand are on another grid
             if why is None:
                 return found, False
-            log.info("%s: restart: %s", _name(job.ref), why)
+            log.info("%s: restart: %s", name_of(job.ref), why)
             if found.store_id == self.store.store_id:
                 self.abandon(found)
             else:
@@ -197,6 +161,7 @@ class Uploader:
         return self._begin(job), True
 
     def _begin(self, job: Job) -> Checkpoint:
+        self._maybe_unfinished.add(job.ref)
         return self.state.begin(
             Checkpoint(
                 id=0,
@@ -224,106 +189,24 @@ class Uploader:
         return replace(checkpoint, upload_id=upload_id), upload_id, True
 
     def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
-        done = {} if fresh else self._kept(job, checkpoint, upload_id)
+        done = {} if fresh else self._parts.kept(job, checkpoint, upload_id)
         saved = sum(part.size for part in done.values())
         if saved:
             log.info(
                 "%s: resume: %d parts, %d of %d bytes are there",
-                _name(job.ref),
+                name_of(job.ref),
                 len(done),
                 saved,
                 job.stat.size,
             )
         self._meter.began(job.ref, job.stat.size, saved)
         missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
-        done.update(self._send_all(job, checkpoint, upload_id, missing))
+        done.update(self._parts.send(job, checkpoint, upload_id, missing))
         self._still(job)
         self.state.set_completing(checkpoint.id)
         ordered = [done[number] for number in sorted(done)]
         receipt = self._complete(job, checkpoint, upload_id, ordered)
         return Carried(receipt, checkpoint.id, job.stat.size - saved, saved)
-
-    def _kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
-        """The parts that the store has and that are ours, by the matching rule."""
-        with self.bounds.hold(0):
-            listed = self.store.list_parts(job.key, upload_id)
-        plan = parts.resume(checkpoint, listed, job.digests.parts)
-        for note in plan.notes:
-            log.info("%s: %s", _name(job.ref), note)
-        kept = {part.number: part for part in plan.kept}
-        for part in plan.doubtful:
-            with self.bounds.hold(part.size):
-                adopted = self._adopt(job, part)
-            if adopted is not None:
-                self.state.add_part(checkpoint.id, adopted)
-                kept[part.number] = adopted
-        return kept
-
-    def _adopt(self, job: Job, listed: Part) -> Part | None:
-        """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
-        body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
-        return _recognised(listed, body)
-
-    def _read(self, job: Job, span: Span) -> bytes:
-        """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
-        body = job.file.read(span.offset, span.size)
-        if fingerprint.digest(body) != job.digests.parts[span.number - 1]:
-            raise FileChanged(f"part {span.number} is not what was fingerprinted")
-        return body
-
-    def _send_all(
-        self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]
-    ) -> dict[int, Part]:
-        """Send parts in parallel, a bounded number at once; the first failure ends it."""
-        sent: dict[int, Part] = {}
-        running: set[Future[Part]] = set()
-        queue = iter(spans)
-        failure: BaseException | None = None
-        while True:
-            while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
-                running.add(self._senders.submit(self._send, job, checkpoint.id, upload_id, span))
-            if not running:
-                break
-            self._meter.beats.rest()  # the senders have pulses of their own
-            ended, running = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
-            for future in ended:
-                error = None if future.cancelled() else future.exception()
-                if error is not None:
-                    failure = failure or error
-                elif not future.cancelled():
-                    part = future.result()
-                    sent[part.number] = part
-            if failure is not None:
-                for future in running:
-                    future.cancel()
-        self._meter.beats.step()
-        if failure is not None:
-            raise failure
-        return sent
-
-    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> Part:
-        """Runs on a sender: read, compare, send, record."""
-        try:
-            with self.bounds.hold(span.size):
-                body = self._read(job, span)
-                try:
-                    part = self.store.upload_part(job.key, upload_id, span.number, body)
-                except StoreRefused as refused:
-                    part = self._sent_before(job, upload_id, span, body, refused)
-            self.state.add_part(checkpoint_id, part)
-            self._meter.carried(job.ref, span.size)
-            return part
-        finally:
-            self._meter.beats.rest()
-
-    def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
-        """Some servers refuse a part that they already have (its first answer was lost): then list it."""
-        for listed in self.store.list_parts(job.key, upload_id):
-            if listed.number == span.number and listed.size == span.size:
-                part = _recognised(listed, body)
-                if part is not None:
-                    return part
-        raise refused
 
     def _still(self, job: Job) -> None:
         """Raise FileChanged unless the file is what it was before its first byte was read."""
@@ -364,7 +247,7 @@ class Uploader:
             if upload.key != checkpoint.key or upload.upload_id in ours:
                 continue
             if upload.initiated_ns is None or upload.initiated_ns >= since_ns:
-                log.info("%s: abort an upload whose id was lost", _name(checkpoint.ref))
+                log.info("%s: abort an upload whose id was lost", name_of(checkpoint.ref))
                 self.store.abort_multipart_upload(upload.key, upload.upload_id)
 
     def _learn(self, job: Job, refused: PartsRefused) -> None:
@@ -372,18 +255,7 @@ class Uploader:
             return
         larger = parts.part_sizes_after_refusal(job.part_size, self.limits())
         self.state.learn(self.store.store_id, MIN_PART_SIZE, str(larger))
-
-
-_WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
-
-
-def _recognised(listed: Part, body: bytes) -> Part | None:
-    """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
-    etag = listed.etag.strip('"').lower()
-    digest = fingerprint.digest(body)
-    if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
-        return None
-    return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
+        self._limits = None
 
 
 def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
@@ -395,8 +267,4 @@ def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
     return replace(limits, min_part_size=int(learned))
 
 
-def _name(ref: FileRef) -> str:
-    return f"{ref.source}:{printable(ref.path)}"
-
-
-__all__ = ["Carried", "Job", "Meter", "PartSizeRefused", "Uploader", "learned_limits"]
+__all__ = ["Carried", "PartSizeRefused", "Uploader", "learned_limits"]

@@ -1,0 +1,174 @@
+"""The parts of one upload: which of them are there, and how the others get there.
+
+Bytes of a part are read once; that buffer is compared with the digest of the fingerprint pass and that buffer
+is sent. What the store lists decides which parts are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncd import fingerprint, parts
+from syncd.bounds import Beats, Bounds
+from syncd.errors import FileChanged, StoreRefused
+from syncd.fingerprint import Digests, OpenFile
+from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
+from syncd.parts import Span
+from syncd.paths import printable
+from syncd.state import State
+from syncd.storage.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
+
+
+class Meter(Protocol):
+    """Told about the bytes of one file as they go."""
+
+    def began(self, ref: FileRef, total: int, done: int) -> None:
+        """`done` of `total` bytes need not be sent (again)."""
+        ...
+
+    def carried(self, ref: FileRef, size: int) -> None:
+        """`size` more bytes are acknowledged."""
+        ...
+
+    def ended(self, ref: FileRef) -> None: ...
+
+    @property
+    def beats(self) -> Beats:
+        """The pulse of the calling thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to be carried: opened, fingerprinted, and where it goes."""
+
+    ref: FileRef
+    key: str
+    file: OpenFile
+    stat: FileStat
+    digests: Digests
+    part_size: int
+    content_type: str
+
+    def meta(self, token: str) -> ObjectMeta:
+        """What travels with the object."""
+        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
+
+
+class PartSender:
+    """Sends and recognises parts. `senders` are other threads than those that call."""
+
+    def __init__(
+        self, store: ObjectStore, state: State, senders: Executor, bounds: Bounds, meter: Meter
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._senders = senders
+        self._bounds = bounds
+        self._meter = meter
+
+    def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
+        """The parts that the store has and that are ours, by the matching rule."""
+        with self._bounds.hold(0):
+            listed = self._store.list_parts(job.key, upload_id)
+        plan = parts.resume(checkpoint, listed, job.digests.parts)
+        for note in plan.notes:
+            log.info("%s: %s", name_of(job.ref), note)
+        kept = {part.number: part for part in plan.kept}
+        for part in plan.doubtful:
+            with self._bounds.hold(part.size):
+                adopted = self._adopt(job, part)
+            if adopted is not None:
+                self._state.add_part(checkpoint.id, adopted)
+                kept[part.number] = adopted
+        return kept
+
+    def _adopt(self, job: Job, listed: Part) -> Part | None:
+        """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
+        body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
+        return _recognised(listed, body)
+
+    def _read(self, job: Job, span: Span) -> bytes:
+        """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
+        body = job.file.read(span.offset, span.size)
+        if fingerprint.digest(body) != job.digests.parts[span.number - 1]:
+            raise FileChanged(f"part {span.number} is not what was fingerprinted")
+        return body
+
+    def send(
+        self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]
+    ) -> dict[int, Part]:
+        """Send parts in parallel, a bounded number at once; the first failure ends it."""
+        sent: dict[int, Part] = {}
+        running: set[Future[Part]] = set()
+        queue = iter(spans)
+        failure: BaseException | None = None
+        while True:
+            while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
+                running.add(self._senders.submit(self._send, job, checkpoint.id, upload_id, span))
+            if not running:
+                break
+            self._meter.beats.rest()  # the senders have pulses of their own
+            ended, running = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
+            for future in ended:
+                error = None if future.cancelled() else future.exception()
+                if error is not None:
+                    failure = failure or error
+                elif not future.cancelled():
+                    part = future.result()
+                    sent[part.number] = part
+            if failure is not None:
+                for future in running:
+                    future.cancel()
+        self._meter.beats.step()
+        if failure is not None:
+            raise failure
+        return sent
+
+    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> Part:
+        """Runs on a sender: read, compare, send, record."""
+        try:
+            with self._bounds.hold(span.size):
+                body = self._read(job, span)
+                try:
+                    part = self._store.upload_part(job.key, upload_id, span.number, body)
+                except StoreRefused as refused:
+                    part = self._sent_before(job, upload_id, span, body, refused)
+            self._state.add_part(checkpoint_id, part)
+            self._meter.carried(job.ref, span.size)
+            return part
+        finally:
+            self._meter.beats.rest()
+
+    def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
+        """Some servers refuse a part that they already have (its first answer was lost): then list it."""
+        for listed in self._store.list_parts(job.key, upload_id):
+            if listed.number == span.number and listed.size == span.size:
+                part = _recognised(listed, body)
+                if part is not None:
+                    return part
+        raise refused
+
+
+def _recognised(listed: Part, body: bytes) -> Part | None:
+    """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
+    etag = listed.etag.strip('"').lower()
+    digest = fingerprint.digest(body)
+    if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
+        return None
+    return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
+
+
+def name_of(ref: FileRef) -> str:
+    """A file, as logs name it."""
+    return f"{ref.source}:{printable(ref.path)}"
