@@ -29,7 +29,7 @@ from syncd.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.model import Checkpoint, FileRef, Part, Receipt
+from syncd.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt
 from syncd.partsender import Job, Meter, PartSender, name_of
 from syncd.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
