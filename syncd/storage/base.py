@@ -43,8 +43,8 @@ class Request:
     host: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body = b""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # holds tokens once it is signed
+    body: Body = field(default=b"", repr=False)
     safe_to_repeat: bool = True
     slow_answer: bool = False
     """The server may take minutes to answer (complete, copy): a longer deadline applies."""
@@ -124,6 +124,8 @@ class DirSettings:
     """A plain directory."""
 
     path: str
+    create: bool = False
+    """Make the directory when it is missing; else that is an error, for a disk may not be mounted."""
 
 
 StoreSettings = S3Settings | BosSettings | DirSettings
@@ -202,6 +204,14 @@ class ObjectStore(Protocol):
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         """Unfinished uploads whose key starts with `prefix`, however many pages it takes."""
+        ...
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose key starts with `prefix`: key, size and ETag, however many pages it takes.
+
+        The ETag is empty where the store would have to read the object to tell it. An iterator that raised
+        is where it was: asked again, it goes on.
+        """
         ...
 
     def close(self) -> None:
@@ -292,4 +302,12 @@ class Dialect(Protocol):
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
         """A page of uploads, and the marker (key, upload id) of the next; None when it is the last."""
+        ...
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page of objects, and the marker (parameter, value) of the next; None when it is the last."""
         ...
