@@ -209,5 +209,13 @@ class Bos:
         uploads = self.control("contents", "photos")["uploads"]
         return sum(len(upload["parts"]) for upload in uploads.values())
 
+    def held(self) -> int:
+        """Requests that wait for their answer, by order of a fault."""
+        return int(self.control("stats")["held"])
+
+    def clear(self) -> None:
+        """No faults any more."""
+        self.control("clear")
+
     def await_object(self, key: str, digest: str) -> None:
         self.box.until(lambda: self.digest(key) == digest, seconds=60, what=f"{key} in the store")

@@ -14,10 +14,9 @@ import pytest
 from tests.systemd.box import Box
 from tests.systemd.instance import Bos, Instance
 
-MIB = 1 << 20
-PART = 5 * MIB
-SLOW = "bandwidth_limit: 5MiB, part_size: 5MiB, concurrency: 2"
-"""Makes the upload of some dozen megabytes last for seconds."""
+PART = 5 << 20
+"""Bytes; BOS takes no smaller ones."""
+PARTS = "part_size: 5MiB, concurrency: 2"
 
 
 @pytest.fixture
@@ -51,12 +50,13 @@ def bos(instance: Instance) -> Iterator[Bos]:
     server.stop()
 
 
-def begin_slow_upload(bos: Bos, size: int = 6 * PART) -> str:
-    """A large file whose upload is under way, a part or more in the store, when this returns; its digest."""
-    bos.instance.configure(store=bos.store, transfer=SLOW)
+def begin_upload(bos: Bos, parts: int = 3) -> str:
+    """An upload of which one part is in the store, the others not answered until `bos.clear`; its digest."""
+    bos.control("fault", kind="hold", op="UploadPart", times=-1, skip=1)
+    bos.instance.configure(store=bos.store, transfer=PARTS)
     bos.instance.start()
-    digest = bos.instance.put("photos/big.bin", os.urandom(size))
-    bos.box.until(lambda: bos.parts() > 0, seconds=40, what="the first part")
+    digest = bos.instance.put("photos/big.bin", os.urandom(parts * PART))
+    bos.box.until(lambda: bos.parts() == 1 and bos.held() > 0, seconds=40, what="the first part")
     return digest
 
 
@@ -179,13 +179,15 @@ def test_hangup_with_a_bad_configuration_is_survived_and_told(instance: Instance
 def test_reload_leaves_uploads_of_unchanged_sources_alone(bos: Bos) -> None:
     """An upload in flight goes on over a reload that adds another source; no byte is sent twice."""
     instance = bos.instance
-    digest = begin_slow_upload(bos)
+    digest = begin_upload(bos)
     bos.box.run("mkdir", f"{instance.home}/music")
     both = instance.source("photos") + instance.source("music")
-    instance.configure(store=bos.store, sources=both, transfer=SLOW)
+    instance.configure(store=bos.store, sources=both, transfer=PARTS)
     bos.box.run("systemctl", "reload", instance.unit)
+    bos.box.until(lambda: "reloaded" in instance.journal(), seconds=20, what="the new configuration")
+    bos.clear()
     bos.await_object("photos/big.bin", digest)
-    assert instance.await_recorded()["totals"]["bytes_sent"] == 6 * PART
+    assert instance.await_recorded()["totals"]["bytes_sent"] == 3 * PART
 
 
 # ---- death and restart ----------------------------------------------------------------------------------
@@ -194,8 +196,9 @@ def test_reload_leaves_uploads_of_unchanged_sources_alone(bos: Bos) -> None:
 def test_killed_service_comes_back_and_resumes(bos: Bos) -> None:
     """After kill -9 in mid-upload it is started again, and the parts that are there are not sent again."""
     bos.instance.override("RestartSec=0")
-    digest = begin_slow_upload(bos)
+    digest = begin_upload(bos)
     bos.instance.kill()
+    bos.clear()
     bos.await_object("photos/big.bin", digest)
     assert bos.instance.await_recorded()["totals"]["bytes_saved"] >= PART
 
@@ -253,11 +256,8 @@ def test_hung_worker_is_noticed_by_the_watchdog(bos: Bos) -> None:
     """Threads that carry a file and stand still stop the pings: the service is killed, and resumes."""
     instance, box = bos.instance, bos.box
     instance.override("WatchdogSec=4", "RestartSec=0")
-    instance.configure(store=bos.store, transfer="part_size: 5MiB, concurrency: 2")
-    bos.control("fault", kind="hold", op="UploadPart", times=-1)
-    instance.start()
-    digest = instance.put("photos/big.bin", os.urandom(4 * PART))
-    box.until(lambda: bos.control("stats")["held"] == 2, seconds=30, what="two parts that are not answered")
+    digest = begin_upload(bos)
+    box.until(lambda: bos.held() == 2, seconds=30, what="two parts that are not answered")
     pid = instance.pid
     before = switches(box, pid)
     carrying: set[int] = set()
@@ -271,7 +271,7 @@ def test_hung_worker_is_noticed_by_the_watchdog(bos: Bos) -> None:
     with frozen(box, carrying - {pid}):
         instance.await_start(1, seconds=60)
     assert "Watchdog timeout" in instance.journal()
-    bos.control("clear")
+    bos.clear()
     bos.await_object("photos/big.bin", digest)
 
 
@@ -282,16 +282,14 @@ def test_slow_store_is_not_a_hang(bos: Bos) -> None:
     bos.control("fault", kind="hold_after", op="PutObject")
     instance.start()
     digest = instance.put("photos/a", b"slow")
-    bos.box.until(
-        lambda: bos.control("stats")["held"] == 1, seconds=30, what="a request that is not answered"
-    )
+    bos.box.until(lambda: bos.held() == 1, seconds=30, what="a request that is not answered")
     pings = int(instance.show("WatchdogTimestampMonotonic"))
     bos.box.until(
         lambda: int(instance.show("WatchdogTimestampMonotonic")) > pings + 5_000_000,
         seconds=30,
         what="pings for longer than twice the limit",
     )
-    bos.control("release")
+    bos.clear()
     instance.await_recorded()
     assert (bos.digest("photos/a"), instance.starts()) == (digest, 0)
 
@@ -299,10 +297,11 @@ def test_slow_store_is_not_a_hang(bos: Bos) -> None:
 def test_stop_in_mid_upload_is_clean_and_start_resumes(bos: Bos) -> None:
     """`systemctl stop` ends within its limit with success; the next start sends only what is missing."""
     instance = bos.instance
-    digest = begin_slow_upload(bos)
+    digest = begin_upload(bos)
     bos.box.run("systemctl", "stop", instance.unit)
     assert (instance.show("Result"), instance.show("ExecMainStatus")) == ("success", "0")
     assert bos.digest("photos/big.bin") is None
+    bos.clear()
     instance.start()
     bos.await_object("photos/big.bin", digest)
     assert instance.await_recorded()["totals"]["bytes_saved"] >= PART
