@@ -56,6 +56,10 @@ class Adapter(HTTPAdapter):
         self.patience = Patience(http, should_stop)
         self.socket: GuardedSocket | None = None
         self.reused = False
+        """The connection had carried another request before."""
+        self.connected = False
+        """Something of the request may have been sent."""
+        self._carried = False
         super().__init__(pool_connections=2, pool_maxsize=1, max_retries=0)
 
     def exchange(
@@ -63,23 +67,25 @@ class Adapter(HTTPAdapter):
     ) -> Response:
         """Send, and read the answer whole."""
         self.patience.start(slow_answer=request.slow_answer)
-        before, self.reused = self.socket, False
+        before = self.socket
+        self.reused = self.connected = self._carried
         self._body = request.body
         if before is not None:
             before.body = request.body
             before.answered_early = False
-            self.reused = True
         answer = self.send(
             prepared, stream=True, timeout=self._http.connect_seconds, verify=True, proxies=proxies
         )
         try:
-            self.reused = False  # it answered
+            self._carried, self.reused = True, False  # it answered
             if self.socket is not None and self.socket.ended:  # http.client takes half a head for a whole one
                 raise StoreUnavailable("the head of the answer was cut short", outcome_unknown=True)
             body = _read(answer.raw, answer_limit(request))
         finally:
             answer.close()
-        if self.socket is not None and self.socket.answered_early:
+        if self.socket is None:
+            self._on_sent(memoryview(request.body).nbytes)  # TLS inside TLS is not guarded
+        elif self.socket.answered_early:
             self.poolmanager.clear()  # half a request is still in this connection
             for manager in self.proxy_manager.values():
                 manager.clear()
@@ -88,7 +94,7 @@ class Adapter(HTTPAdapter):
 
     def guard(self, sock: object) -> object:
         """The socket of a new connection, guarded; anything else (TLS inside TLS) as it is."""
-        self.reused = False
+        self.connected = True
         if not isinstance(sock, socket.socket):
             self.socket = None
             return sock
@@ -136,6 +142,7 @@ class Adapter(HTTPAdapter):
 
 def _dial(connection: HTTPConnection, adapter: Adapter, seconds: float) -> socket.socket:
     """A connected socket, or one of urllib3's reasons why not."""
+    adapter.connected = adapter.reused = False
     try:
         sock = dial.connect(connection._dns_host, connection.port, seconds, adapter.patience)
     except socket.gaierror as error:
@@ -144,7 +151,7 @@ def _dial(connection: HTTPConnection, adapter: Adapter, seconds: float) -> socke
         raise ConnectTimeoutError(connection, "no connection in time") from error
     except OSError as error:
         raise NewConnectionError(connection, f"no connection: {error.strerror or error}") from error
-    sock.settimeout(seconds)  # for the handshake
+    sock.settimeout(seconds)  # for a proxy's word about the tunnel
     return sock
 
 
@@ -214,12 +221,25 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         queue += [cause for cause in wrapped if isinstance(cause, BaseException)]
 
 
+def _root(causes: list[BaseException]) -> BaseException:
+    """The operating system's own words, if there are any."""
+    words = [
+        cause
+        for cause in causes
+        if isinstance(cause, OSError) and not isinstance(cause, requests.exceptions.RequestException)
+    ]
+    return words[0] if words else causes[-1]
+
+
 def _first(causes: list[BaseException], *kinds: type[BaseException]) -> BaseException | None:
     return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
 
-def translate(host: str, error: BaseException, *, reused: bool) -> StoreError | None:
-    """Ours for theirs; None for what passes as it is (ours already, or a bug)."""
+def translate(host: str, error: BaseException, *, connected: bool, reused: bool) -> StoreError | None:
+    """Ours for theirs; None for what passes as it is (ours already, or a bug).
+
+    Before there was a connection nothing was sent, and the outcome is certain.
+    """
     foreign = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
     if not isinstance(error, foreign):
         return None
@@ -233,15 +253,14 @@ def translate(host: str, error: BaseException, *, reused: bool) -> StoreError | 
         return AccessRefused(
             "the address of the store cannot be used", hint="check endpoint", credentials=False
         )
-    unreached = _first(causes, NewConnectionError, ConnectTimeoutError)
-    if unreached is not None:
-        return failures.not_connected(host, unreached.__cause__ or unreached)
+    if not connected:
+        return failures.not_connected(host, _root(causes))
     stalled = _first(causes, StalledError)
     if stalled is not None:
         return failures.lost(host, stalled, reused=False)
     if isinstance(error, requests.exceptions.ReadTimeout):
         return StoreUnavailable(f"gave up on {host}: no answer in time", outcome_unknown=True)
-    return failures.lost(host, causes[-1], reused=reused)
+    return failures.lost(host, _root(causes), reused=reused)
 
 
 def _proxy_trouble(error: BaseException, causes: list[BaseException]) -> StoreError:

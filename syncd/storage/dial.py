@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from syncd.errors import AccessRefused
 from syncd.storage.base import HttpSettings
@@ -79,20 +80,41 @@ def handshake(
     sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, patience: Patience
 ) -> ssl.SSLSocket:
     """The socket, encrypted. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
-    deadline = time.monotonic() + seconds
     encrypted = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    _shake_hands(encrypted, encrypted.do_handshake, seconds, patience)
+    return encrypted
+
+
+def shake_hands_in_slices(
+    context: ssl.SSLContext, http: HttpSettings, should_stop: Callable[[], bool]
+) -> None:
+    """Makes every socket that others wrap with `context` keep to patience in its handshake."""
+
+    class Sliced(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            self.setblocking(False)
+            _shake_hands(self, super().do_handshake, http.connect_seconds, Patience(http, should_stop))
+
+    context.sslsocket_class = Sliced
+
+
+def _shake_hands(
+    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, patience: Patience
+) -> None:
+    """Closes the socket when it fails."""
+    deadline = time.monotonic() + seconds
     try:
         while True:
             try:
-                encrypted.do_handshake()
+                handshake_step()
             except ssl.SSLWantReadError:
-                _wait_until(encrypted, select.POLLIN, deadline, patience)
+                _wait_until(sock, select.POLLIN, deadline, patience)
             except ssl.SSLWantWriteError:
-                _wait_until(encrypted, select.POLLOUT, deadline, patience)
+                _wait_until(sock, select.POLLOUT, deadline, patience)
             else:
-                return encrypted
+                return
     except BaseException:
-        encrypted.close()
+        sock.close()
         raise
 
 

@@ -116,7 +116,7 @@ class RequestsTransport:
             adapter.close()
             if adapter.reused:
                 self._drop_idle()
-            told = translate(request.host, error, reused=adapter.reused)
+            told = translate(request.host, error, connected=adapter.connected, reused=adapter.reused)
             if told is None:
                 raise
             raise told from error
@@ -157,4 +157,5 @@ class RequestsTransport:
         with self._lock:
             if self._context is None and (self._scheme == "https" or self._http.proxy.startswith("https")):
                 self._context = dial.tls_context(self._http)
+                dial.shake_hands_in_slices(self._context, self._http, self._should_stop)
             return self._context

@@ -779,7 +779,35 @@ def test_a_server_without_tls_is_no_tls_server(kind: Kind) -> None:
 
     with HostileServer([script]) as plain:
         client = Client(kind, None, endpoint=plain.endpoint.replace("http:", "https:"))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable) as caught:
+            client.put()
+    assert not caught.value.outcome_unknown
+
+
+def _mute(peer: Peer) -> None:
+    peer.server.seen.set()
+    peer.hang_deaf()
+
+
+def test_a_handshake_that_never_comes_is_given_up(kind: Kind) -> None:
+    """Nothing of the request was sent, so nothing was done."""
+    with HostileServer([_mute]) as plain:
+        endpoint = plain.endpoint.replace("http:", "https:")
+        client = Client(kind, None, endpoint=endpoint, connect_seconds=0.3)
+        with pytest.raises(StoreUnavailable) as caught:
+            client.put()
+    assert not caught.value.outcome_unknown
+
+
+def test_a_handshake_that_never_comes_ends_when_we_are_to_stop(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before any timeout."""
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.1)
+    with HostileServer([_mute]) as plain:
+        client = Client(kind, None, endpoint=plain.endpoint.replace("http:", "https:"))
+        threading.Thread(target=lambda: plain.seen.wait(30) and client.stop.set()).start()
+        with pytest.raises(Stopped):
             client.put()
 
 
