@@ -103,6 +103,11 @@ def test_no_part_size_is_enough(size: int, limits: StoreLimits, named: str) -> N
         part_size_for(size, 2, limits)
 
 
+def test_the_most_that_a_store_takes() -> None:
+    """A file that fills every part that the store allows is still cut."""
+    assert part_size_for(5 * 8, 2, TINY) == 8
+
+
 def test_multiple_above_the_largest_part() -> None:
     """A store whose largest part is below the usual multiple gets parts of that size."""
     limits = replace(TINY, part_size_multiple=MIB)
@@ -287,6 +292,12 @@ CHECKPOINT = Checkpoint(
             replace(TINY, min_part_size=20, max_part_size=40),
             None,
             id="a single part may be small: it is the last",
+        ),
+        pytest.param(
+            CHECKPOINT,
+            replace(TINY, min_part_size=4, max_part_size=4, max_parts=3),
+            None,
+            id="exactly at every limit",
         ),
         pytest.param(
             CHECKPOINT, replace(TINY, max_parts=2), "it has 3 parts, the store takes 2", id="too many parts"
