@@ -7,12 +7,16 @@ meets one asserts what the store does instead, so that a quirk that goes away is
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from syncd.backoff import Schedule
 from syncd.storage.base import (
@@ -267,6 +271,16 @@ class BosSubject(HttpSubject):
 
     def dialect(self) -> Dialect:
         return BosDialect(self.settings())
+
+
+def without_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system calls say what they say on a file system that has no extended attributes."""
+
+    def refuse(*args: object, **more: object) -> bytes:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    monkeypatch.setattr(os, "getxattr", refuse)
 
 
 def wiring(sleep: Callable[[float], None] = time.sleep) -> Wiring:

@@ -5,8 +5,6 @@ The stores and their declared deviations (``subject.quirk``) are in `tests.stora
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +35,7 @@ from tests.storage.subjects import (
     HttpSubject,
     S3Subject,
     Subject,
+    without_extended_attributes,
 )
 
 MTIME_NS = 1_234_567_890_123_456_789
@@ -114,16 +113,6 @@ def make_subject(name: str, request: pytest.FixtureRequest) -> Subject:
     if BUCKET not in server.buckets():
         server.make_bucket(BUCKET)
     return S3Subject(server)
-
-
-def without_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the system calls say what they say on a file system that has no extended attributes."""
-
-    def refuse(*args: object, **more: object) -> bytes:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    monkeypatch.setattr(os, "setxattr", refuse)
-    monkeypatch.setattr(os, "getxattr", refuse)
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -592,6 +581,64 @@ def test_uploads_are_listed_by_prefix(store: ObjectStore, subject: Subject) -> N
     for key, upload_id in made:
         store.abort_multipart_upload(key, upload_id)
     assert listed(subject.key("")) == []
+
+
+# ---- the list of objects ---------------------------------------------------------------------------------
+
+
+def listed_objects(store: ObjectStore, prefix: str) -> list[ObjectInfo]:
+    return sorted(store.list_objects(prefix), key=lambda info: info.key)
+
+
+def test_objects_are_listed_by_prefix(store: ObjectStore, subject: Subject) -> None:
+    """Key, size and ETag of what begins with the prefix, and of nothing else."""
+    sizes = {"in/a": 0, "in/b/c": 10, "in/b/d+e f": 3, "inner": 4, "other": 5}
+    etags = {name: put(store, subject.key(name), content(size, 1)) for name, size in sizes.items()}
+
+    def expected(*names: str) -> list[ObjectInfo]:
+        return [ObjectInfo(subject.key(name), sizes[name], etags[name]) for name in names]
+
+    assert listed_objects(store, subject.key("in/")) == expected("in/a", "in/b/c", "in/b/d+e f")
+    assert listed_objects(store, subject.key("in/b/d")) == expected("in/b/d+e f")
+    assert listed_objects(store, subject.key("in")) == expected("in/a", "in/b/c", "in/b/d+e f", "inner")
+    assert listed_objects(store, subject.key("nothing/")) == []
+
+
+def test_more_objects_than_a_page_are_all_listed(store: ObjectStore, subject: Subject) -> None:
+    """Every page is asked for; an unfinished upload is no object, a deleted object neither."""
+    names = [f"many/{number:04}" for number in range(subject.many_parts)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: put(store, subject.key(name), b"x"), names))
+    begin(store, subject.key("many/unfinished"), [b"x"])
+    store.delete_object(subject.key(names.pop(1)))
+    assert [info.key for info in listed_objects(store, subject.key("many/"))] == [
+        subject.key(name) for name in names
+    ]
+
+
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_an_object_of_an_odd_name_is_listed(store: ObjectStore, subject: Subject, kind: str) -> None:
+    """What can be stored is listed under its own key."""
+    key = subject.key(f"odd-{ODD_NAMES[kind]}")
+    if subject.quirk(f"refuses {kind}"):
+        with pytest.raises(StoreRefused):
+            put(store, key, b"x")
+        return
+    put(store, key, b"x")
+    expected = [] if subject.quirk(f"hides objects of {kind}") else [key]
+    assert [info.key for info in listed_objects(store, subject.key("odd-"))] == expected
+
+
+def test_a_listing_goes_on_where_it_was(subject: Subject) -> None:
+    """Two listings of one store do not disturb each other, and one may be left before its end."""
+    store = subject.open()
+    for number in range(5):
+        put(store, subject.key(f"two/{number}"), b"x")
+    first, second = store.list_objects(subject.key("two/")), store.list_objects(subject.key("two/"))
+    begun = next(first).key
+    assert len(list(second)) == 5
+    assert {begun, *(info.key for info in first)} == {subject.key(f"two/{number}") for number in range(5)}
+    assert next(first, None) is None
 
 
 def test_the_old_object_stays_until_the_new_one_is_complete(store: ObjectStore, subject: Subject) -> None:
