@@ -27,12 +27,11 @@ from typing import Any
 from syncd.errors import PartCorrupt, PartsRefused, StoreUnavailable
 from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.parts import combine_crc32
-from syncd.storage import bos_sign, bos_values
+from syncd.storage import bos_listing, bos_sign, bos_values
 from syncd.storage.base import Body, BosSettings, Credentials, Request, Response, StoreLimits
 from syncd.storage.bos_bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos_errors import body_object, carries_error, error_for
-
-_PAGE = "1000"
+from syncd.storage.bos_listing import PAGE, items, stuck
 
 
 class BosDialect:
@@ -224,7 +223,7 @@ class BosDialect:
     def parts_request(self, key: str, upload_id: str, after: int) -> Request:
         """ListParts, from the part number behind `after`."""
         marker = (("partNumberMarker", str(after)),) if after else ()
-        query = (("uploadId", upload_id), ("maxParts", _PAGE), *marker)
+        query = (("uploadId", upload_id), ("maxParts", PAGE), *marker)
         return Request("GET", self._bucket.host, self._bucket.object_path(key), query=query)
 
     def parts_result(
@@ -232,7 +231,7 @@ class BosDialect:
     ) -> tuple[list[Part], int | None]:
         """The page ends by ``isTruncated``: BOS gives a next marker on the last page too."""
         members = self._members(request, response)
-        parts = [self._part(item, request, response) for item in _items(members, "parts")]
+        parts = [self._part(item, request, response) for item in items(members, "parts")]
         if not bos_values.truth(members.get("isTruncated")):
             return parts, None
         after = int(dict(request.query).get("partNumberMarker", "0"))
@@ -240,7 +239,7 @@ class BosDialect:
             (part.number for part in parts), default=0
         )
         if behind <= after:
-            raise _stuck("ListParts", response)
+            raise stuck("ListParts", response)
         return parts, behind
 
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
@@ -288,36 +287,24 @@ class BosDialect:
             self._succeeded(request, response)
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
-        """ListMultipartUploads below `prefix`, from behind the marker (key, upload id)."""
-        query = [("uploads", ""), ("maxUploads", _PAGE)]
-        if prefix:
-            query.append(("prefix", prefix))
-        if after is not None:
-            query += [("keyMarker", after[0]), ("uploadIdMarker", after[1])]
-        return Request("GET", self._bucket.host, self._bucket.path, query=tuple(query))
+        """ListMultipartUploads, one page."""
+        return bos_listing.uploads_request(self._bucket, prefix, after)
 
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """The next marker is the last upload listed where BOS names none."""
-        members = self._members(request, response)
-        listed = [
-            UploadInfo(item["key"], item["uploadId"], bos_values.time_ns(item.get("initiated")))
-            for item in _items(members, "uploads")
-            if isinstance(item.get("key"), str) and isinstance(item.get("uploadId"), str)
-        ]
-        uploads = [upload for upload in listed if upload.key.startswith(prefix)]
-        if not bos_values.truth(members.get("isTruncated")):
-            return uploads, None
-        last = listed[-1] if listed else UploadInfo("", "")
-        behind = (
-            str(members.get("nextKeyMarker") or last.key),
-            str(members.get("nextUploadIdMarker") or last.upload_id),
-        )
-        asked = dict(request.query)
-        if not behind[0] or behind == (asked.get("keyMarker"), asked.get("uploadIdMarker")):
-            raise _stuck("ListMultipartUploads", response)
-        return uploads, behind
+        """A page; see `bos_listing.uploads_page`."""
+        return bos_listing.uploads_page(self._members(request, response), prefix, request, response)
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListObjects, one page."""
+        return bos_listing.objects_request(self._bucket, prefix, after)
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page; see `bos_listing.objects_page`."""
+        return bos_listing.objects_page(self._members(request, response), prefix, request, response)
 
     # ---- what they have in common ------------------------------------------------------------------------
 
@@ -368,16 +355,3 @@ def _was_not_there(response: Response, *codes: str) -> bool:
     if response.status != 404:
         return False
     return not response.body.strip() or (body_object(response) or {}).get("code") in codes
-
-
-def _items(members: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = members.get(name)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-
-
-def _stuck(what: str, response: Response) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"{what}: BOS says that more follows, but not from where",
-        status=response.status,
-        request_id=response.headers.get("x-bce-request-id", ""),
-    )

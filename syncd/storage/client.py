@@ -34,6 +34,8 @@ from syncd.storage.bos import BosDialect
 from syncd.storage.credentials import credentials_source
 from syncd.storage.dir import DirStore
 from syncd.storage.failures import ConnectionLost
+from syncd.storage.metered import MeteredStore
+from syncd.storage.pages import Pages
 from syncd.storage.retry import RetryingStore
 from syncd.storage.s3 import S3Dialect
 from syncd.storage.skew import ClockSkew
@@ -255,6 +257,15 @@ class HttpStore:
                 return
             after = following
 
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As many requests as there are pages, each when it is needed."""
+
+        def page(after: tuple[str, str] | None) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+            request = self._dialect.objects_request(prefix, after)
+            return self._send(request, lambda *pair: self._dialect.objects_result(prefix, *pair))
+
+        return Pages(page)
+
     def close(self) -> None:
         """Closes the transport."""
         self._transport.close()
@@ -275,6 +286,8 @@ class Wiring:
     """Bytes of body that went out, from any thread, also those of a request that fails later."""
     on_request: Callable[[], None] = lambda: None
     """A request goes out, from any thread."""
+    on_silence: Callable[[], None] = lambda: None
+    """The calling thread may give no sign of life for long, until it asks `should_stop` again."""
     max_tries: int = 5
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -295,7 +308,13 @@ def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
 
 def _open(settings: StoreSettings, wiring: Wiring) -> ObjectStore:
     if isinstance(settings, DirSettings):
-        return DirStore(settings)
+        return MeteredStore(
+            DirStore(settings),
+            on_request=wiring.on_request,
+            on_sent=wiring.on_sent,
+            on_silence=wiring.on_silence,
+            alive=wiring.should_stop,
+        )
     dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
     transport = open_transport(settings.http, should_stop=wiring.should_stop, on_sent=wiring.on_sent)
     keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))

@@ -38,9 +38,11 @@ from syncd.storage.dir_files import (
     read_range,
     write_whole,
 )
+from syncd.storage.dir_listing import ObjectWalk
 from syncd.storage.dir_record import Record, Sidecars, read_attached, seal
 from syncd.storage.dir_root import STAGING, Opened, Root, discard
 from syncd.storage.dir_tree import Tree, names_of
+from syncd.storage.pages import Pages
 
 LIMITS = StoreLimits(
     min_part_size=1,
@@ -57,7 +59,7 @@ class DirStore(ObjectStore):
     """`ObjectStore` on a directory.
 
     ``instance`` is the identity that the directory's marker must have, where somebody remembers it from an
-    earlier process; empty takes what is there. The root itself is never created.
+    earlier process; empty takes what is there. The root itself is created only where the settings say so.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class DirStore(ObjectStore):
     ) -> None:
         path = os.path.abspath(settings.path)
         self._store_id = "dir:" + os.fsencode(path).decode(errors="backslashreplace")
-        self._root = Root(path, instance, now_ns())
+        self._root = Root(path, instance, now_ns(), create=settings.create)
         self._tree = Tree()
         self._sidecars = Sidecars()
         self._now_ns = now_ns
@@ -188,6 +190,25 @@ class DirStore(ObjectStore):
         with self._opened("list uploads") as store:
             found = dir_uploads.all_of(store.private, prefix)
         yield from found
+
+    # ---- listing -----------------------------------------------------------------------------------------
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """In the order of the walk. A file without a record that fits it has no ETag until it is read."""
+        walk = ObjectWalk(prefix, self._listed)
+
+        def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
+            with self._opened("list objects") as store:
+                found = walk.page(store)
+            return found, (number or 0) + 1 if found else None
+
+        return Pages(page)
+
+    def _listed(self, store: Opened, key: str, fd: int) -> ObjectInfo:
+        stat = os.fstat(fd)
+        record = read_attached(fd) or self._sidecars.read(store.private, key)
+        known = record is not None and record.fits(stat)
+        return ObjectInfo(key, stat.st_size, record.etag if record is not None and known else "")
 
     def close(self) -> None:
         """Nothing is held open between two verbs."""

@@ -2,7 +2,7 @@
 
 The marker ``.syncd/store.json`` holds a random identity. It is made at the first use of a directory. One that
 has been seen and is gone, or has become another, means that something is not mounted: then nothing is
-touched. The root itself is never created.
+touched. The root itself is only created where the settings say so, and never again.
 
 What lies in ``.syncd`` is ours alone: the marker, ``tmp/`` (files that are not finished), ``uploads/`` and,
 where objects cannot carry their records, ``meta/``.
@@ -24,6 +24,7 @@ from syncd.storage.dir_files import (
     OPEN_DIRECTORY,
     OPEN_NEW,
     closing,
+    make_directory,
     open_subdirectory,
     read_file,
     remove_file,
@@ -52,11 +53,13 @@ class Root:
     """The directory at `path`.
 
     ``instance`` is the identity that the marker must have, empty when none is known yet. ``now_ns`` is the
-    wall clock at the start, by which left-over staged files are judged.
+    wall clock at the start, by which left-over staged files are judged. With ``create`` the directory is
+    made when it is missing, but not its parent, and not if it has been seen.
     """
 
-    def __init__(self, path: str, instance: str, now_ns: int) -> None:
+    def __init__(self, path: str, instance: str, now_ns: int, *, create: bool = False) -> None:
         self._path = os.fsencode(path)
+        self._create = create
         self._instance = instance
         self._started_ns = now_ns
         self._swept = False
@@ -72,7 +75,7 @@ class Root:
     def opened(self) -> Iterator[Opened]:
         """Open the store and make sure that it is ours. Raises StoreUnavailable, AccessRefused."""
         try:
-            root_fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            root_fd = self._open_root()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreUnavailable(
                 "the store's directory is not there", hint="make it, or mount what should be there"
@@ -80,6 +83,19 @@ class Root:
         with closing(root_fd) as root, closing(self._open_private(root)) as private:
             self._check_marker(private)
             yield Opened(root, private)
+
+    def _open_root(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            if not self._create or self._instance:
+                raise
+            self._refuse_if_listed()
+        above, name = os.path.split(self._path)
+        with closing(os.open(above, flags)) as parent:
+            make_directory(parent, name)
+        return os.open(self._path, flags)
 
     def _open_private(self, root: int) -> int:
         try:

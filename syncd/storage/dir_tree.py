@@ -37,7 +37,7 @@ ESCAPED = b".~syncd-name~"
 
 _TRIES = 10
 """How often a path is walked anew because somebody made, moved or removed a directory of it meanwhile."""
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
 """No object can be where one of these is the answer: absent, link or file instead of a directory, socket."""
 
 
@@ -73,7 +73,7 @@ class Tree:
             with closing(parent):
                 # Natural place, the other, and the first once more: it may move between two looks.
                 for name in (names[-1], names[-1] + DISPLACED, names[-1]):
-                    found = _open_regular(parent, name)
+                    found = open_regular(parent, name)
                     if found is not None:
                         return found
             return None
@@ -178,16 +178,17 @@ def _open_directory(fd: int, name: bytes) -> int | None:
     try:
         return os.open(name, OPEN_DIRECTORY, dir_fd=fd)
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in NOTHING_THERE:
             return None
         raise
 
 
-def _open_regular(fd: int, name: bytes) -> int | None:
+def open_regular(fd: int, name: bytes) -> int | None:
+    """Descriptor of the regular file `name` below `fd`, to read from; None when there is none."""
     try:
         found = os.open(name, OPEN_TO_READ, dir_fd=fd)
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in NOTHING_THERE:
             return None
         raise
     if stat_module.S_ISREG(os.fstat(found).st_mode):
@@ -200,7 +201,7 @@ def _remove_regular(fd: int, name: bytes) -> bool:
     try:
         mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in NOTHING_THERE:
             return False
         raise
     return stat_module.S_ISREG(mode) and remove_file(fd, name)

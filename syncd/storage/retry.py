@@ -16,6 +16,7 @@ from syncd.backoff import Schedule, delay
 from syncd.errors import PartCorrupt, StoreUnavailable
 from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, StoreLimits
+from syncd.storage.pages import Pages
 
 MAX_CORRUPT = 3
 """Tries of a body that arrives damaged: chance does not explain a third time."""
@@ -138,6 +139,16 @@ class RetryingStore:
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         """Repeated from the first page, so it is read whole first."""
         return iter(self._repeat(lambda: list(self._inner.list_multipart_uploads(prefix))))
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Each page is repeated, not the list: it may be long, and its reader may want only the beginning."""
+        listed = self._repeat(lambda: self._inner.list_objects(prefix))
+
+        def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
+            found = self._repeat(lambda: next(listed, None))
+            return ([], None) if found is None else ([found], (number or 0) + 1)
+
+        return Pages(page)
 
     def close(self) -> None:
         """Closes the store itself."""

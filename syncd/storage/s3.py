@@ -28,6 +28,7 @@ from syncd.errors import StoreError, StoreRefused, StoreUnavailable
 from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.parts import combine_crc32
 from syncd.storage import s3_bucket as values
+from syncd.storage import s3_listing as listing
 from syncd.storage.base import Body, Credentials, Request, Response, S3Settings, StoreLimits
 from syncd.storage.s3_errors import Facts, error_for, facts
 from syncd.storage.s3_sign import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
@@ -211,7 +212,6 @@ class S3Dialect:
 
     def create_result(self, key: str, request: Request, response: Response) -> str:
         """The upload id."""
-        self._require(request, response)
         page = self._document("InitiateMultipartUploadResult", request, response)
         upload_id = page.get("UploadId").strip()
         if not upload_id:
@@ -261,7 +261,6 @@ class S3Dialect:
         self, key: str, upload_id: str, request: Request, response: Response
     ) -> tuple[list[Part], int | None]:
         """A page of parts, ETags without quotes."""
-        self._require(request, response)
         listed = parts_page(self._document("ListPartsResult", request, response))
         if listed is None:
             raise _unclear(response, "the list of parts cannot be read")
@@ -291,20 +290,27 @@ class S3Dialect:
         self._done_or_absent(request, response, "NoSuchUpload", "NoSuchKey")
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
-        """ListMultipartUploads, one page; keys come back percent-encoded, for XML cannot hold them all."""
-        query = [("encoding-type", "url")]
-        if after is not None:
-            query += [("key-marker", after[0])]
-        query += [("prefix", prefix)] if prefix else []
-        query += [("upload-id-marker", after[1])] if after is not None and after[1] else []
-        return Request("GET", self._bucket.host, self._bucket.path(), (*query, ("uploads", "")))
+        """ListMultipartUploads, one page."""
+        return listing.uploads_request(self._bucket, prefix, after)
 
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
         """A page; uploads outside of `prefix` are left out, should the server ignore it."""
-        self._require(request, response)
         return uploads_page(self._document("ListMultipartUploadsResult", request, response), prefix)
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListObjectsV2, one page."""
+        return listing.objects_request(self._bucket, prefix, after)
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page; objects outside of `prefix` are left out, should the server ignore it."""
+        page = listing.objects_page(self._document("ListBucketResult", request, response), prefix)
+        if page is None:
+            raise _unclear(response, "the list of objects makes no sense")
+        return page
 
     # ---- what the verbs share ----------------------------------------------------------------------------
 
@@ -360,7 +366,8 @@ class S3Dialect:
         raise self.error(request, response)
 
     def _document(self, root: str, request: Request, response: Response) -> Element:
-        """The body when it is what it should be; the error inside it; or nobody knows."""
+        """The body when it is what it should be; the error that it is, or holds; or nobody knows."""
+        self._require(request, response)
         page = document(response.body, root)
         if page is not None:
             return page
@@ -375,7 +382,6 @@ class S3Dialect:
         return etag
 
     def _etag_inside(self, root: str, request: Request, response: Response) -> str:
-        self._require(request, response)
         etag = bare_etag(self._document(root, request, response).get("ETag"))
         if not etag:
             raise _unclear(response, "the answer has no ETag")

@@ -136,13 +136,13 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
     """
     parts = []
     for element in page.all("Part"):
-        number, size = _number(element.get("PartNumber")), _number(element.get("Size"))
+        number, size = whole_number(element.get("PartNumber")), whole_number(element.get("Size"))
         if number is None or size is None:
             return None
         parts.append(Part(number, size, bare_etag(element.get("ETag"))))
-    if not _truncated(page):
+    if not truncated(page):
         return parts, None
-    marker = _number(page.get("NextPartNumberMarker"))
+    marker = whole_number(page.get("NextPartNumberMarker"))
     return parts, max((part.number for part in parts), default=None) if marker is None else marker
 
 
@@ -157,14 +157,14 @@ def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[st
     keys = [found.get("Key") for found in listed]
     if declared:
         keys = [unquote_plus(key) for key in keys]  # a blank may be a plus, a plus is always %2B
-    elif _silently_encoded(keys, page.get("NextKeyMarker")):
+    elif silently_encoded(keys, page.get("NextKeyMarker")):
         keys = [unquote(key) for key in keys]
     uploads = [
         UploadInfo(key, found.get("UploadId").strip(), _moment(found.get("Initiated")))
         for key, found in zip(keys, listed, strict=True)
     ]
     ours = [upload for upload in uploads if upload.upload_id and upload.key.startswith(prefix)]
-    if not _truncated(page):
+    if not truncated(page):
         return ours, None
     marker = page.get("NextKeyMarker")
     if marker:
@@ -172,7 +172,7 @@ def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[st
     return ours, (uploads[-1].key, uploads[-1].upload_id) if uploads else None
 
 
-def _silently_encoded(keys: list[str], marker: str) -> bool:
+def silently_encoded(keys: list[str], marker: str) -> bool:
     """Whether keys are percent-encoded although the answer does not say so: one server does that to keys, but
     not to the marker, which it always gives and which is the last key. Others encode nothing and say nothing.
     """
@@ -181,12 +181,13 @@ def _silently_encoded(keys: list[str], marker: str) -> bool:
     return unquote(keys[-1]) == marker
 
 
-def _truncated(page: Element) -> bool:
+def truncated(page: Element) -> bool:
     """Absent means no: one server leaves it out of its only page."""
     return page.get("IsTruncated").strip().lower() == "true"
 
 
-def _number(text: str) -> int | None:
+def whole_number(text: str) -> int | None:
+    """A number without sign; None for anything else."""
     digits = text.strip()
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 

@@ -30,6 +30,7 @@ import xxhash
 from syncd.errors import PartsRefused, PreconditionFailed, StoreRefused, StoreUnavailable, UploadGone
 from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, StoreLimits
+from syncd.storage.pages import Pages
 
 S3_LIMITS = StoreLimits(
     min_part_size=5 << 20,
@@ -64,6 +65,7 @@ VERBS = (
     "complete_multipart_upload",
     "abort_multipart_upload",
     "list_multipart_uploads",
+    "list_objects",
 )
 
 
@@ -399,6 +401,19 @@ class FakeStore(ObjectStore):
             if len(found) <= self.page_size:
                 return
             after = found[self.page_size - 1]
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        numbers = itertools.count(1)
+
+        def page(after: str | None) -> tuple[list[ObjectInfo], str | None]:
+            with self._call("list_objects", prefix, number=next(numbers)):
+                keys = sorted(key for key in self.objects if key.startswith(prefix) and key > (after or ""))
+                chosen = keys[: self.page_size]
+                found = [(key, self.objects[key]) for key in chosen]
+                infos = [ObjectInfo(key, len(each.data), each.etag) for key, each in found]
+                return infos, chosen[-1] if len(keys) > self.page_size else None
+
+        return Pages(page)
 
     def close(self) -> None:
         self.closed = True

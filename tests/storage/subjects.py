@@ -73,6 +73,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "hides uploads of escape": "its list of uploads is XML, which cannot hold that character",
         "hides uploads of trailing slash": "its list of uploads drops the slash",
         "does not copy from trailing slash": "an empty component is not a file name",
+        "lists objects without their trailing slash": "objects are files of a file system",
         "no object beside a directory": "objects are files of a file system",
         "begins uploads of longer keys": "it looks at the key's length at complete only",
         "takes small parts": "a file needs no smallest part",

@@ -625,8 +625,8 @@ def test_an_object_of_an_odd_name_is_listed(store: ObjectStore, subject: Subject
             put(store, key, b"x")
         return
     put(store, key, b"x")
-    expected = [] if subject.quirk(f"hides objects of {kind}") else [key]
-    assert [info.key for info in listed_objects(store, subject.key("odd-"))] == expected
+    shown = key.rstrip("/") if subject.quirk("lists objects without their trailing slash") else key
+    assert [info.key for info in listed_objects(store, subject.key("odd-"))] == [shown]
 
 
 def test_a_listing_goes_on_where_it_was(subject: Subject) -> None:
