@@ -18,6 +18,25 @@ from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server
 LEAK_DEADLINE_SECONDS = 5.0
 """How long a thread that was asked to end may take before it counts as left behind."""
 
+FIGURE = "figure: "
+"""Begins the name of a test's property that the summary shows."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests have measured."""
+    reports = terminalreporter.stats.get("passed", [])
+    figures = [
+        (name.removeprefix(FIGURE), value)
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name.startswith(FIGURE)
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for name, value in figures:
+            terminalreporter.line(f"{value!s:>12}  {name}")
+
 
 @pytest.fixture(autouse=True)
 def no_thread_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:

@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,17 @@ def wait_until(what: str, holds: Callable[[], bool], seconds: float = DEADLINE_S
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one command printed, and what it cost."""
+
+    stdout: str
+    stderr: str
+    wall_seconds: float
+    cpu_seconds: float
+    peak_rss_mib: float
 
 
 class Syncd:
@@ -62,6 +76,29 @@ class Syncd:
         if check and done.returncode != 0:
             raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
+
+    def measured(self, *arguments: str) -> Measured:
+        """Run one command to its end, which must be a good one, and measure it."""
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [*SYNCD, *arguments, "-c", str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environ,
+        )
+        meter = _Meter(process.pid)
+        try:
+            stdout, stderr = process.communicate(timeout=900)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            meter.stop()
+        wall_seconds = time.monotonic() - began
+        if process.returncode != 0:
+            raise AssertionError(f"{arguments} ended with {process.returncode}:\n{stdout}\n{stderr}")
+        return Measured(stdout, stderr, wall_seconds, meter.cpu_seconds, meter.peak_rss_mib)
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
@@ -119,6 +156,34 @@ class Syncd:
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
+
+
+class _Meter:
+    """Looks at a process many times a second: what is known after its end counts its parent's memory too."""
+
+    def __init__(self, pid: int) -> None:
+        self.cpu_seconds = 0.0
+        self.peak_rss_mib = 0.0
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="meter")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError):  # it has ended
+            while not self._done.wait(0.02):
+                self._look()
+
+    def _look(self) -> None:
+        for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                self.peak_rss_mib = int(line.split()[1]) / 1024
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        self.cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def s3_store(settings: S3Settings, port: int | None = None) -> dict[str, Any]:

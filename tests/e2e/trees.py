@@ -10,12 +10,13 @@ from itertools import cycle, islice
 from pathlib import Path
 
 MIB = 1 << 20
+LARGEST = 20 * MIB  # of the machine's own files
 
 ODD_NAMES = (
-    b"a space", b" leading and trailing ", b"a+b", b"100%", b"%41", b"#1", b"what?", b"a&b=c;d", b"it's", b'"q"',
-    b"new\nline", b"carriage\rreturn", b"tab\there", b"back\\slash", b"-rf", b"~", b"..a", b"a:b", b"*", b"[x]",
-    b"a,b@c$d", b"<x>", b"{y}|`z`^", b"\x01\x7f", "ü漢字🙂".encode(), "e\u0301".encode(), "\u201bFF".encode(),
-    b"\xff\xfe", b"caf\xe9 au lait", b"l" * 200, "\u6f22".encode() * 66,
+    b"a space", b" leading and trailing ", b"a+b", b"100%", b"%41", b"#1", b"what?", b"a&b=c;d", b"it's",
+    b'"q"', b"new\nline", b"carriage\rreturn", b"tab\there", b"back\\slash", b"-rf", b"~", b"..a", b"a:b",
+    b"*", b"[x]", b"a,b@c$d", b"<x>", b"{y}|`z`^", b"\x01\x7f", "ü漢字🙂".encode(), "e\u0301".encode(),
+    "\u201bFF".encode(), b"\xff\xfe", b"caf\xe9 au lait", b"l" * 200, "\u6f22".encode() * 66,
 )  # fmt: skip
 """Legal names on Linux, each of which has broken some program."""
 
@@ -46,7 +47,7 @@ def write_odd(folder: Path) -> int:
 def write_many(folder: Path, count: int) -> int:
     """`count` files of the machine's own, under several roofs; returns their bytes in all.
 
-    Of each three: one as it is, so that later roofs hold its twins, and two with a line of their own in front.
+    Of each three one is as it is, so that later roofs hold its twins; two begin with a line of their own.
     """
     written = 0
     for number, original in enumerate(islice(_with_roof(_originals()), count)):
@@ -75,11 +76,11 @@ def _originals() -> list[tuple[str, str]]:
             folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
             for file in sorted(files):
                 path = os.path.join(directory, file)
-                if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) <= 4 * MIB:
+                if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) <= LARGEST:
                     found[f"{name}/{os.path.relpath(path, top)}"] = path
-        if len(found) >= 8000:  # enough variety
+        if len(found) >= _VARIETY:
             break
-    return random.Random(1).sample(sorted(found.items()), min(len(found), 8000))
+    return random.Random(1).sample(sorted(found.items()), min(len(found), _VARIETY))
 
 
 def _with_roof(originals: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -94,6 +95,7 @@ def _noise(size: int) -> bytes:
 
 
 _NOISE = bytearray()
+_VARIETY = 12_000  # a multiple of three, so that the unchanged ones of one roof are so under the next
 
 
 def _write(path: bytes, content: bytes) -> None:
