@@ -143,8 +143,9 @@ class DirtyFiles:
     def defer(self, ref: FileRef, until: float, *, hold: bool) -> None:
         """Processing failed: the file stays dirty and is due at `until`.
 
-        An event hastens it, also one that came during processing, unless `hold`. After `discard` of its
-        source this is the same as `done`.
+        An event hastens it, also one that came during processing, unless `hold`. Such an event also says that
+        the file is still restless: one that changed while it was read is marked and then deferred, not done.
+        After `discard` of its source this is the same as `done`.
         """
         running = self._end(ref)
         again = running.again
