@@ -99,15 +99,6 @@ class Pulse:
         return tuple(part for _, part in sorted(late))
 
 
-def name_thread(name: str) -> None:
-    """Name the calling thread for the tools that list threads; Linux keeps 15 bytes of it."""
-    with (
-        contextlib.suppress(OSError),
-        open(f"/proc/self/task/{threading.get_native_id()}/comm", "wb") as comm,
-    ):
-        comm.write(name.encode("utf-8", "replace")[:15])
-
-
 def hidden_by(path: str) -> str | None:
     """The sandbox directive of the unit that covers `path`, such as ``PrivateTmp=``; None when there is none.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from syncd.service import Notifier, Pulse, hidden_by, hiding_directive, name_thread
+from syncd.service import Notifier, Pulse, hidden_by, hiding_directive
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -123,22 +122,6 @@ def test_resting_part_is_never_late() -> None:
     pulse.rest("worker-1")
     pulse.rest("never seen")
     assert pulse.late(now=1e9) == ()
-
-
-def test_thread_name_is_visible_to_the_system() -> None:
-    """The kernel shows the name that a thread gave itself, cut to 15 bytes, and other threads keep theirs."""
-    seen: list[str] = []
-
-    def work() -> None:
-        name_thread("worker-1 with a long name")
-        seen.append(Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_text())
-
-    before = Path("/proc/self/comm").read_text()
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == ["worker-1 with a\n"]
-    assert Path("/proc/self/comm").read_text() == before
 
 
 MOUNTS = """\

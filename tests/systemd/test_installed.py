@@ -106,6 +106,27 @@ def test_from_nothing_to_a_running_service(box: Box) -> None:
     finally:
         box.run("systemctl", "disable", "--now", "syncd", check=False)
         box.run("rm", "-rf", "/etc/syncd/config.yaml", "/etc/systemd/system/syncd.service.d", "/srv/first")
+        box.run("rm", "-rf", "/var/lib/syncd")
+        box.run("systemctl", "daemon-reload")
+
+
+def test_documented_way_works(box: Box, package: Path) -> None:
+    """The first commands of docs/systemd.md, as they stand there, end in a service that carries a file."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "systemd.md").read_text()
+    commands = text.split("```sh\n", 1)[1].split("```", 1)[0]
+    (box.share / "dist").mkdir()
+    (box.share / "dist" / "syncd_0_any.deb").symlink_to(f"../{package.name}")
+    box.write("/srv/photos/a.jpg", "picture")
+    try:
+        # Root already, and maybe without sudo.
+        box.run("bash", "-c", f'cd /mnt/box; set -e; sudo() {{ "$@"; }}; {commands}', seconds=120)
+        there = box.path("/srv/mirror/a.jpg")
+        box.until(there.is_file, seconds=30, what="the file in the store")
+        assert there.read_text() == "picture"
+    finally:
+        box.run("systemctl", "disable", "--now", "syncd", check=False)
+        box.run("rm", "-rf", "/etc/syncd/config.yaml", "/etc/systemd/system/syncd.service.d")
+        box.run("rm", "-rf", "/srv/photos", "/srv/mirror", "/var/lib/syncd")
         box.run("systemctl", "daemon-reload")
 
 
@@ -380,6 +401,18 @@ def test_missing_key_stops_the_unit_with_243(bos: Bos) -> None:
     bos.box.run("rm", f"{Bos.FOLDER}/key")
     assert bos.box.run("systemctl", "start", bos.instance.unit, check=False).returncode != 0
     assert bos.instance.show("ExecMainStatus") == "243"
+
+
+def test_key_may_be_encrypted_on_disk(bos: Bos) -> None:
+    """LoadCredentialEncrypted= hands over what systemd-creds encrypted; no plain key is on disk."""
+    box, instance = bos.box, bos.instance
+    encrypted = f"{Bos.FOLDER}/key.cred"
+    box.run("systemd-creds", "encrypt", "--name=key", f"{Bos.FOLDER}/key", encrypted)
+    box.run("rm", f"{Bos.FOLDER}/key")
+    plain = f"LoadCredential=key-id:{Bos.FOLDER}/key-id"
+    instance.override("LoadCredential=", plain, f"LoadCredentialEncrypted=key:{encrypted}")
+    instance.start()
+    bos.await_object("photos/a", instance.put("photos/a", b"x"))
 
 
 def test_rotated_key_is_used_after_a_restart(bos: Bos) -> None:
