@@ -1,0 +1,370 @@
+"""Any history of a folder, a store that fails and a process that dies, against a model too plain to be wrong.
+
+One thread, and a seed that replays: hypothesis prints a failing history as a script. The model knows two things: every content that a path ever had, and what is in the folder now. At every moment
+an object is one of the contents that its path ever had; once all is quiet, it is the one that the path has.
+
+A longer campaign: ``SYNCD_MODEL_EXAMPLES=5000 python -m pytest tests/test_model.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from syncd import scan
+from syncd.errors import StoreUnavailable, SyncdError
+from syncd.model import FileRef, FileStat, OnDelete, Recorded
+from syncd.paths import Rules
+from tests.fakes.store import SMALL_LIMITS, Call, FakeStore
+from tests.rig import PART, Rig
+from tests.test_crash import STATE_EFFECTS, STORE_EFFECTS, Death, Fate, Point
+
+EXAMPLES = int(os.environ.get("SYNCD_MODEL_EXAMPLES", "60"))
+STEPS = int(os.environ.get("SYNCD_MODEL_STEPS", "40"))
+
+NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
+SIZES = (0, 1, PART - 1, PART, PART + 1, 3 * PART, 4 * PART + 5)
+FAULTY_VERBS = sorted(STORE_EFFECTS | {"head_object", "list_parts", "list_multipart_uploads"})
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+class AtOnce(Executor):
+    """A pool without threads: what is submitted is done at once, in order."""
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(task(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class Sink:
+    """What a scan finds is dirty."""
+
+    def __init__(self, dirty: dict[str, bool]) -> None:
+        self._dirty = dirty
+
+    def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
+        self._dirty.setdefault(ref.path, False)
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        self._dirty.setdefault(ref.path, False)
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        """Nothing to do."""
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        raise AssertionError(f"{path}: {error}")
+
+
+class ModelRig(Rig):
+    """A rig without threads."""
+
+    def open(self) -> None:
+        super().open()
+        self.senders.shutdown()
+        self.senders = AtOnce()  # type: ignore[assignment]
+        self.uploader._parts._senders = self.senders
+
+
+class Folder(RuleBasedStateMachine):
+    """The folder, the store and the process, as hypothesis plays with them."""
+
+    @initialize(seed=st.integers(0, 2**32), pages=st.sampled_from((1, 2, 1000)), odd=st.booleans())
+    def begin(self, seed: int, pages: int, odd: bool) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="syncd-model-", dir=MEMORY))
+        store = FakeStore(SMALL_LIMITS, page_size=pages, random_etags=odd, seed=seed, now_ns=time.time_ns)
+        self.rig = ModelRig(self.root, store=store, on_delete=OnDelete.KEEP)
+        self.chance = random.Random(seed)
+        self.versions: dict[str, set[bytes]] = {}
+        self.dirty: dict[str, bool] = {}
+        self.counter = 0
+
+    # ---- what people do ---------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), size=st.sampled_from(SIZES))
+    def write(self, name: str, size: int) -> None:
+        """Truncate and write, as most programs save."""
+        path = self._place(name)
+        if path is not None:
+            path.write_bytes(self._content(size))
+            self._event(name)
+
+    @rule(name=st.sampled_from(NAMES), size=st.sampled_from(SIZES))
+    def save_by_rename(self, name: str, size: int) -> None:
+        """Write beside, then rename over: as editors save."""
+        path = self._place(name)
+        if path is not None:
+            other = path.with_name(".tmp")
+            other.write_bytes(self._content(size))
+            other.rename(path)
+            self._event(name)
+
+    @rule(name=st.sampled_from(NAMES), size=st.sampled_from(SIZES))
+    def append(self, name: str, size: int) -> None:
+        path = self.rig.folder / name
+        if path.is_file():
+            with path.open("ab") as file:
+                file.write(self._content(size))
+            self._event(name)
+
+    @rule(name=st.sampled_from(NAMES), size=st.sampled_from(SIZES))
+    def truncate(self, name: str, size: int) -> None:
+        path = self.rig.folder / name
+        if path.is_file():
+            os.truncate(path, min(size, path.stat().st_size))
+            self._event(name)
+
+    @rule(name=st.sampled_from(NAMES), told=st.booleans())
+    def overwrite_in_place_and_restore_mtime(self, name: str, told: bool) -> None:
+        """Same inode, same size, same mtime, other content; perhaps no event either."""
+        path = self.rig.folder / name
+        if path.is_file():
+            before = path.stat()
+            with path.open("r+b") as file:
+                file.write(self._content(before.st_size))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            self._event(name, told=told)
+
+    @rule(name=st.sampled_from(NAMES))
+    def touch(self, name: str) -> None:
+        if (self.rig.folder / name).is_file():
+            os.utime(self.rig.folder / name)
+            self._event(name)
+
+    @rule(name=st.sampled_from(NAMES), told=st.booleans())
+    def delete(self, name: str, told: bool) -> None:
+        path = self.rig.folder / name
+        if path.is_file():
+            path.unlink()
+            self._event(name, told=told)
+
+    @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def rename(self, old: str, new: str) -> None:
+        path = self.rig.folder / old
+        target = self._place(new)
+        if path.is_file() and target is not None:
+            path.rename(target)
+            self._event(old)
+            self._event(new)
+
+    @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def swap(self, old: str, new: str) -> None:
+        one, two = self.rig.folder / old, self.rig.folder / new
+        if one.is_file() and two.is_file() and one != two:
+            other = one.with_name(".tmp")
+            one.rename(other)
+            two.rename(one)
+            other.rename(two)
+            self._event(old)
+            self._event(new)
+
+    @rule(old=st.sampled_from(("d", "d/e")), new=st.sampled_from(("d", "g", "d/e")))
+    def rename_directory(self, old: str, new: str) -> None:
+        """Nobody is told of the files inside: that is the scan's."""
+        path, target = self.rig.folder / old, self.rig.folder / new
+        if (
+            path.is_dir()
+            and not target.exists()
+            and target.parent.is_dir()
+            and not f"{new}/".startswith(f"{old}/")
+        ):
+            path.rename(target)
+            self._publish()
+
+    @rule(name=st.sampled_from(("d", "d/e", "a")))
+    def exchange_file_and_directory(self, name: str) -> None:
+        path = self.rig.folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+            path.write_bytes(self._content(3))
+        elif path.is_file():
+            path.unlink()
+            path.mkdir()
+        self._event(name)
+
+    # ---- what befalls the store and the process ---------------------------------------------------------
+
+    @rule(verb=st.sampled_from(FAULTY_VERBS), times=st.integers(1, 3), late=st.booleans())
+    def store_fails(self, verb: str, times: int, late: bool) -> None:
+        """The answer is lost, before or after the effect."""
+        fault = StoreUnavailable("as ordered", outcome_unknown=True)
+        self.rig.fake.fail(verb, fault, times=times, after_effect=late)
+
+    @rule(
+        verb=st.sampled_from(("put_object", "upload_part", "create_multipart_upload")),
+        name=st.sampled_from(NAMES),
+    )
+    def write_during_the_next_upload(self, verb: str, name: str) -> None:
+        """Somebody saves the file, or another one, in the middle of it."""
+        armed = [True]
+
+        def save(call: Call) -> None:
+            if armed:
+                armed.clear()
+                self.overwrite_in_place_and_restore_mtime(name, told=True)
+
+        self.rig.fake.before(verb, save)
+
+    @rule()
+    def uploads_expire(self) -> None:
+        self.rig.fake.uploads.clear()
+
+    @rule()
+    def events_are_lost(self) -> None:
+        self.dirty.clear()
+
+    @rule()
+    def restart(self) -> None:
+        self.dirty.clear()
+        self.rig.restart()
+
+    @rule(
+        method=st.sampled_from(sorted(STATE_EFFECTS | STORE_EFFECTS)),
+        nth=st.integers(1, 6),
+        after=st.booleans(),
+    )
+    def die_while_working(self, method: str, nth: int, after: bool) -> None:
+        """The process works until it dies at this effect, if it gets there."""
+        fate = Fate(Point(method, nth, after))
+        self.rig.restart(
+            wrap_state=lambda state: fate.wrap(state, STATE_EFFECTS),
+            wrap_store=lambda store: fate.wrap(store, STORE_EFFECTS),
+        )
+        self._scan()
+        with suppress(Death):
+            self._work(20)
+        self.dirty.clear()
+        self.rig.restart()
+
+    # ---- what the process does --------------------------------------------------------------------------
+
+    @rule(steps=st.integers(1, 6))
+    def work(self, steps: int) -> None:
+        self._work(steps)
+
+    @rule()
+    def look(self) -> None:
+        self._scan()
+
+    @rule()
+    @precondition(lambda self: hasattr(self, "rig"))
+    def all_is_quiet(self) -> None:
+        """Faults are over, a scan is made, everything dirty is done: the store has what the folder has."""
+        self.rig.fake.heal()
+        self._mark_unfinished()
+        for _ in range(3):
+            self._scan()
+            self._work(200)
+        have = {key.removeprefix("p/"): thing.data for key, thing in self.rig.fake.objects.items()}
+        for name, content in self._files().items():
+            assert have.get(name) == content, f"{name} is not in the store as it is in the folder"
+            row = self.rig.state.recorded(FileRef("docs", name))
+            assert row is not None
+            assert row.fingerprint.size == len(content)
+        assert self.rig.state.checkpoints() == []
+        ours = [upload for upload in self.rig.fake.uploads.values() if upload.initiated_ns]
+        assert ours == [], "an upload was left behind"
+
+    @invariant()
+    def every_object_is_something_that_its_file_was(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        for key, thing in self.rig.fake.objects.items():
+            name = key.removeprefix("p/")
+            assert thing.data in self.versions.get(name, set()), (
+                f"{name}: the object is nothing that it ever was"
+            )
+
+    def teardown(self) -> None:
+        if hasattr(self, "rig"):
+            try:
+                self.all_is_quiet()
+            finally:
+                self.rig.close()
+                shutil.rmtree(self.root)
+
+    # ---- helpers ----------------------------------------------------------------------------------------
+
+    def _content(self, size: int) -> bytes:
+        """Never the same twice, except when empty."""
+        self.counter += 1
+        return (b"%06d" % self.counter + self.chance.randbytes(size))[:size] if size else b""
+
+    def _place(self, name: str) -> Path | None:
+        """Where to write, with its directories; None where a file stands in the way."""
+        path = self.rig.folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            return None
+        return None if path.is_dir() else path
+
+    def _files(self) -> dict[str, bytes]:
+        found = {}
+        for directory, _, files in os.walk(self.rig.folder):
+            for name in files:
+                path = Path(directory) / name
+                found[str(path.relative_to(self.rig.folder))] = path.read_bytes()
+        return found
+
+    def _publish(self) -> None:
+        """Whatever is in the folder now is something that its path was."""
+        for name, content in self._files().items():
+            self.versions.setdefault(name, set()).add(content)
+
+    def _event(self, name: str, *, told: bool = True) -> None:
+        self._publish()
+        if told:
+            self.dirty[name] = True
+
+    def _mark_unfinished(self) -> None:
+        for checkpoint in self.rig.state.checkpoints():
+            self.dirty[checkpoint.ref.path] = True
+
+    def _scan(self) -> None:
+        scan.scan(
+            self.rig.source,
+            Rules((), ()),
+            self.rig.state,
+            Sink(self.dirty),
+            should_stop=lambda: False,
+            key_of=lambda path: self.rig.engine.key(FileRef("docs", path)),
+            store_id=self.rig.store.store_id,
+        )
+
+    def _work(self, steps: int) -> None:
+        """Take dirty paths one by one; a failure leaves the path dirty, as the daemon's queue would."""
+        for _ in range(steps):
+            if not self.dirty:
+                return
+            name = self.chance.choice(sorted(self.dirty))
+            event = self.dirty.pop(name)
+            try:
+                self.rig.sync(name, event=event)
+            except SyncdError:
+                self.dirty[name] = True
+
+
+TestFolder = Folder.TestCase
+TestFolder.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    print_blob=True,
+)
