@@ -51,6 +51,7 @@ class DirEntry(Entry):
     required = ("path",)
     type: str = "dir"
     path: FilePath = Field(default="", description="the directory that the objects go to")
+    create: Flag = False
 
 
 class HttpEntry(Entry):

@@ -61,7 +61,7 @@ def check(draft: Draft, document: Document, *, with_secrets: bool) -> list[str]:
 def settings(entry: StoreEntry) -> StoreSettings:
     """The settings of a store that has no problems."""
     if isinstance(entry, DirEntry):
-        return DirSettings(entry.path)
+        return DirSettings(entry.path, entry.create)
     if isinstance(entry, BosEntry):
         return BosSettings(
             http=_http_settings(entry),

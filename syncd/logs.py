@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MASK = "[secret]"
 _SHORTEST_SECRET = 6
 """Shorter values are not hidden: they would blacken ordinary text, and are no secrets to speak of."""
+_BURST = 20
+"""Lines at level INFO that a cause may have in one go: each upload is worth a line, fifty thousand are not."""
 _MOST_CAUSES = 1000
 """Causes that the throttle remembers at once."""
 _TALKATIVE = ("urllib3", "watchdog", "botocore")
@@ -118,12 +120,14 @@ def hide_keys(keys: KeySettings) -> None:
 @dataclass(slots=True)
 class _Cause:
     until: float
+    passed: int = 1
     held: int = 0
     last: logging.LogRecord | None = None
 
 
 class Throttle(logging.Filter):
-    """Lets one line of a cause through, holds the others of the next `seconds`, then tells their number.
+    """Lets one line of a cause through, holds the others of the next `seconds`, then tells their number. Of
+    what is merely told (INFO) the first twenty go through.
 
     The cause is the record's ``cause`` attribute where it has one, else the template of the message; with it
     count the logger and the level. Debugging is never throttled: who asks for everything gets everything.
@@ -153,10 +157,13 @@ class Throttle(logging.Filter):
             known = self._causes.get(cause)
             if known is None:
                 self._causes[cause] = _Cause(until=self._now() + self._seconds)
-            else:
-                known.held += 1
-                known.last = record
-        return known is None
+                return True
+            if record.levelno <= logging.INFO and known.passed < _BURST:
+                known.passed += 1
+                return True
+            known.held += 1
+            known.last = record
+            return False
 
     def tell_held_back(self) -> None:
         """Say one line for each cause whose time is over and that had more than its one line."""

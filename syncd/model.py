@@ -234,6 +234,8 @@ class StoreLimits:
     max_key_bytes: int = 1024
     """Length of a key in UTF-8."""
     part_size_multiple: int = 1 << 20
+    computes_crc32: bool = False
+    """`head_object` tells the CRC-32 of every object, also of one made of parts."""
 
 
 # ---- actions: what the plan says, inert, each with its reason -------------------------------------------

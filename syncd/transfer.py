@@ -225,8 +225,20 @@ class Uploader:
             own = self._own_object(job, checkpoint)
             if own is None:
                 raise
-            return own
+            receipt = own
+        self._check_whole(job.key, ordered)
         return receipt
+
+    def _check_whole(self, key: str, ordered: list[Part]) -> None:
+        """Where the store tells the CRC-32 of the whole, it is that of the parts; raises PartsRefused."""
+        crcs = [(part.crc32, part.size) for part in ordered if part.crc32 is not None]
+        if not self.store.limits.computes_crc32 or len(crcs) < len(ordered):
+            return
+        with self.bounds.hold(0):
+            info = self.store.head_object(key)
+        meant = parts.combine_crc32(crcs)
+        if info is not None and info.crc32 is not None and info.crc32 != meant:
+            raise PartsRefused(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
 
     def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
         """The object under our key, if it is the one that this upload was to make."""

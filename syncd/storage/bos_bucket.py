@@ -25,6 +25,7 @@ LIMITS = StoreLimits(
     max_object_size=488 * 10**11,
     max_parts=10_000,
     max_key_bytes=1024,
+    computes_crc32=True,
 )
 
 _OFFICIAL = ".bcebos.com"

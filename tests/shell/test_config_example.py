@@ -57,7 +57,7 @@ def test_it_works_as_it_stands(tmp_path: Path) -> None:
     settings = config.load(str(file), {})
     assert str(tmp_path / "state") == settings.state_dir
     assert [str(tmp_path / "watched")] == [source.root for source in settings.sources]
-    assert f"{{'mirror': DirSettings(path='{tmp_path}/mirror')}}" == repr(settings.stores)
+    assert f"{{'mirror': DirSettings(path='{tmp_path}/mirror', create=True)}}" == repr(settings.stores)
     assert settings.warnings == ()
 
 

@@ -250,14 +250,32 @@ def test_held_lines_are_told_although_the_cause_is_over() -> None:
     logger.error("a")
     logger.error("a")
     clock.seconds = 61.0
-    logger.info("something else")
+    logger.warning("something else")
     assert written(stream)[1] == "ERROR 1 more like this held back in 60 s, the last: a"
-    logger.info("something else")
+    logger.warning("something else")
     clock.seconds = 122.0
     for one in logger.handlers[0].filters:
         assert isinstance(one, Throttle)
         one.tell_held_back()
-    assert written(stream)[-1] == "INFO 1 more like this held back in 60 s, the last: something else"
+    assert written(stream)[-1] == "WARNING 1 more like this held back in 60 s, the last: something else"
+
+
+def test_each_of_a_few_uploads_has_its_line_and_each_of_many_has_not() -> None:
+    """What is merely told may be told twenty times a minute; then it is counted, and said how often."""
+    stream, clock = io.StringIO(), Clock()
+    logger = throttled(stream, clock)
+    for number in range(20):
+        logger.info("%s: uploaded", number)
+    assert written(stream) == [f"INFO {number}: uploaded" for number in range(20)]
+    for number in range(20, 50_000):
+        logger.info("%s: uploaded", number)
+    assert len(written(stream)) == 20
+    clock.seconds = 61.0
+    logger.info("%s: uploaded", "another")
+    assert written(stream)[20:] == [
+        "INFO 49980 more like this held back in 60 s, the last: 49999: uploaded",
+        "INFO another: uploaded",
+    ]
 
 
 def test_cause_that_happened_once_is_not_told_again() -> None:

@@ -500,3 +500,36 @@ def test_a_corrupt_part_reaches_the_caller_and_the_next_try_succeeds(rig: Rig) -
     rig.sync("big")
 
     assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_an_object_that_is_not_its_parts_is_made_again(tmp_path: Path) -> None:
+    """A store that tells the CRC-32 of the whole, and another one than the parts have: the upload restarts."""
+    limits = replace(SMALL_LIMITS, computes_crc32=True)
+    rig = Rig(tmp_path, store=FakeStore(limits, computes_crc32=True))
+    store = rig.fake
+    broken: list[Call] = []
+
+    def break_once(call: Call) -> None:
+        if not broken:
+            broken.append(call)
+            store.tamper("p/big", CONTENT[::-1])
+
+    store.after("complete_multipart_upload", break_once)
+    rig.write("big", CONTENT)
+
+    rig.sync("big")
+
+    assert broken
+    assert store.objects["p/big"].data == CONTENT
+    assert store.calls["complete_multipart_upload"] == 2
+    assert store.uploads == {}
+    rig.close()
+
+
+def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) -> None:
+    """An upload in parts costs no request more than its parts, a beginning and an end."""
+    rig.write("big", CONTENT)
+
+    rig.sync("big")
+
+    assert rig.fake.calls["head_object"] == 0
