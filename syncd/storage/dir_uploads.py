@@ -180,7 +180,10 @@ def _open(uploads: int, upload_id: str) -> Upload:
     """The upload, its descriptor still to be closed. Raises FileNotFoundError."""
     if not _UPLOAD_ID.fullmatch(upload_id):
         raise FileNotFoundError(upload_id)
-    fd = os.open(upload_id.encode(), OPEN_DIRECTORY, dir_fd=uploads)
+    try:
+        fd = os.open(upload_id.encode(), OPEN_DIRECTORY, dir_fd=uploads)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(upload_id) from error
     try:
         text = read_file(fd, _MANIFEST, _LONGEST_MANIFEST)
         if text is None:
