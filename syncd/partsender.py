@@ -110,23 +110,24 @@ class PartSender:
     ) -> dict[int, Part]:
         """Send parts in parallel, a bounded number at once; the first failure ends it."""
         sent: dict[int, Part] = {}
-        running: set[Future[Part]] = set()
+        running: dict[Future[Part], int] = {}
         queue = iter(spans)
         failure: BaseException | None = None
         while True:
             while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
-                running.add(self._senders.submit(self._send, job, checkpoint.id, upload_id, span))
+                future = self._senders.submit(self._send, job, checkpoint.id, upload_id, span)
+                running[future] = span.number
             if not running:
                 break
             self._meter.beats.rest()  # the senders have pulses of their own
-            ended, running = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
-            for future in ended:
+            ended, _ = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
+            for future in sorted(ended, key=running.__getitem__):
+                number = running.pop(future)
                 error = None if future.cancelled() else future.exception()
                 if error is not None:
                     failure = failure or error
                 elif not future.cancelled():
-                    part = future.result()
-                    sent[part.number] = part
+                    sent[number] = future.result()
             if failure is not None:
                 for future in running:
                     future.cancel()

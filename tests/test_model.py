@@ -1,9 +1,13 @@
 """Any history of a folder, a store that fails and a process that dies, against a model too plain to be wrong.
 
-One thread, and a seed that replays: hypothesis prints a failing history as a script. The model knows two things: every content that a path ever had, and what is in the folder now. At every moment
-an object is one of the contents that its path ever had; once all is quiet, it is the one that the path has.
+One thread and a seed that replays. The model knows two things: every content that a path ever had, and
+what is in the folder now. At every moment an object is one of the contents that its path ever had; once all
+is quiet, it is the one that the path has.
 
-A longer campaign: ``SYNCD_MODEL_EXAMPLES=5000 python -m pytest tests/test_model.py``.
+Two players: hypothesis, which prints a failing history as a script, and a plain seeded one that knows where
+it hurts; each of its seeds is played twice and must leave the same trace. Longer campaigns::
+
+    SYNCD_MODEL_EXAMPLES=5000 SYNCD_MODEL_SEEDS=5000 python -m pytest tests/test_model.py
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -33,6 +38,7 @@ from tests.test_crash import STATE_EFFECTS, STORE_EFFECTS, Death, Fate, Point
 
 EXAMPLES = int(os.environ.get("SYNCD_MODEL_EXAMPLES", "60"))
 STEPS = int(os.environ.get("SYNCD_MODEL_STEPS", "40"))
+SEEDS = int(os.environ.get("SYNCD_MODEL_SEEDS", "150"))
 
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
 SIZES = (0, 1, PART - 1, PART, PART + 1, 3 * PART, 4 * PART + 5)
@@ -93,6 +99,7 @@ class Folder(RuleBasedStateMachine):
         self.versions: dict[str, set[bytes]] = {}
         self.dirty: dict[str, bool] = {}
         self.counter = 0
+        self.trace: list[str] = []
 
     # ---- what people do ---------------------------------------------------------------------------------
 
@@ -355,9 +362,11 @@ class Folder(RuleBasedStateMachine):
             name = self.chance.choice(sorted(self.dirty))
             event = self.dirty.pop(name)
             try:
-                self.rig.sync(name, event=event)
-            except SyncdError:
+                outcome = self.rig.sync(name, event=event)
+                self.trace.append(f"{name}: {type(outcome.action).__name__}, {outcome.action.reason}")
+            except SyncdError as error:
                 self.dirty[name] = True
+                self.trace.append(f"{name}: {error!r}")
 
 
 TestFolder = Folder.TestCase
@@ -368,3 +377,106 @@ TestFolder.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     print_blob=True,
 )
+
+
+# ---- the seeded player -----------------------------------------------------------------------------------
+
+LARGE = (PART + 1, 3 * PART, 4 * PART + 5)
+MULTIPART_POINTS = (
+    "begin", "create_multipart_upload", "set_upload_id", "upload_part", "add_part", "set_completing",
+    "complete_multipart_upload", "commit", "drop_checkpoint", "abort_multipart_upload",
+)  # fmt: skip
+
+
+def _save(play: Folder, chance: random.Random) -> None:
+    play.write(name=chance.choice(NAMES), size=chance.choice(SIZES + LARGE))
+
+
+def _meddle(play: Folder, chance: random.Random) -> None:
+    """Any of the things that people do."""
+    one, two = chance.choice(NAMES), chance.choice(NAMES)
+    size = chance.choice(SIZES)
+    chance.choice(
+        (
+            lambda: play.save_by_rename(name=one, size=size),
+            lambda: play.append(name=one, size=size),
+            lambda: play.truncate(name=one, size=size),
+            lambda: play.overwrite_in_place_and_restore_mtime(name=one, told=chance.random() < 0.5),
+            lambda: play.touch(name=one),
+            lambda: play.delete(name=one, told=chance.random() < 0.5),
+            lambda: play.rename(old=one, new=two),
+            lambda: play.swap(old=one, new=two),
+            lambda: play.rename_directory(old=chance.choice(("d", "d/e")), new=chance.choice(("g", "d"))),
+            lambda: play.exchange_file_and_directory(name=chance.choice(("d", "d/e", "a"))),
+        )
+    )()
+
+
+def _trouble(play: Folder, chance: random.Random) -> None:
+    """A large file, and something goes wrong with the very next request or two."""
+    play.write(name=chance.choice(NAMES), size=chance.choice(LARGE))
+    play.store_fails(verb=chance.choice(FAULTY_VERBS), times=chance.randint(1, 2), late=chance.random() < 0.6)
+    play.work(steps=3)
+
+
+def _death(play: Folder, chance: random.Random) -> None:
+    """A large file, and the end in the middle of it."""
+    play.write(name=chance.choice(NAMES), size=chance.choice(LARGE))
+    method = chance.choice(MULTIPART_POINTS)
+    play.die_while_working(method=method, nth=chance.randint(1, 4), after=chance.random() < 0.5)
+
+
+def _race(play: Folder, chance: random.Random) -> None:
+    """Somebody writes into the file while it is sent."""
+    name = chance.choice(NAMES)
+    play.write(name=name, size=chance.choice(SIZES + LARGE))
+    verb = chance.choice(("put_object", "upload_part", "create_multipart_upload"))
+    play.write_during_the_next_upload(verb=verb, name=name)
+    play.work(steps=3)
+
+
+MOVES: tuple[tuple[int, Callable[[Folder, random.Random], None]], ...] = (
+    (6, _save),
+    (8, _meddle),
+    (6, _trouble),
+    (6, _death),
+    (4, _race),
+    (6, lambda play, chance: play.work(steps=chance.randint(1, 6))),
+    (3, lambda play, chance: play.look()),
+    (1, lambda play, chance: play.restart()),
+    (1, lambda play, chance: play.uploads_expire()),
+    (1, lambda play, chance: play.events_are_lost()),
+    (1, lambda play, chance: play.all_is_quiet()),
+)
+
+
+def played(seed: int, steps: int) -> list[str]:
+    """Play one seed to its quiet end; returns the trace."""
+    chance = random.Random(seed)
+    play = Folder()
+    play.begin(seed=seed, pages=chance.choice((1, 2, 1000)), odd=chance.random() < 0.3)
+    try:
+        for _ in range(steps):
+            (move,) = chance.choices([move for _, move in MOVES], [weight for weight, _ in MOVES])
+            move(play, chance)
+            play.every_object_is_something_that_its_file_was()
+        play.all_is_quiet()
+        play.every_object_is_something_that_its_file_was()
+        return [*play.trace, *map(str, play.rig.fake.log)]
+    finally:
+        play.rig.fake.heal()
+        play.rig.close()
+        shutil.rmtree(play.root)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_seeded_histories(block: int) -> None:
+    """Every seed keeps the promises, and played twice it leaves the same trace."""
+    for seed in range(block, SEEDS, 10):
+        try:
+            first = played(seed, STEPS)
+        except Exception as error:
+            raise AssertionError(
+                f"seed {seed}: replay with tests.test_model.played({seed}, {STEPS})"
+            ) from error
+        assert first == played(seed, STEPS), f"seed {seed} is not deterministic"
