@@ -184,9 +184,20 @@ class Uploader:
         if not fresh:
             self._sweep(checkpoint)
         with self.bounds.hold(0):
-            upload_id = self.store.create_multipart_upload(job.key, job.meta(checkpoint.token))
+            upload_id = self._create(job, checkpoint)
         self.state.set_upload_id(checkpoint.id, upload_id)
         return replace(checkpoint, upload_id=upload_id), upload_id, True
+
+    def _create(self, job: Job, checkpoint: Checkpoint) -> str:
+        """Ask for an upload; when the answer is lost, abort what it may have left and ask once more."""
+        meta = job.meta(checkpoint.token)
+        try:
+            return self.store.create_multipart_upload(job.key, meta)
+        except StoreUnavailable as unavailable:
+            if not unavailable.outcome_unknown:
+                raise
+        self._sweep(checkpoint)
+        return self.store.create_multipart_upload(job.key, meta)
 
     def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
         done = {} if fresh else self._parts.kept(job, checkpoint, upload_id)

@@ -18,18 +18,21 @@ from typing import Any
 import yaml
 
 from syncd.storage.base import S3Settings
+from tests.fakes.bos_server import BosServer
 
 SYNCD = (sys.executable, "-m", "syncd")
 DEADLINE_SECONDS = 120.0
 
 
-def wait_until(what: str, holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait for a condition, with a deadline that a slow machine does not reach."""
+def wait_until(
+    what: str, holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS, *, pause: float = 0.05
+) -> None:
+    """Wait for a condition, with a deadline that a slow machine does not reach; look every `pause` seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,14 @@ class Syncd:
             raise AssertionError(f"{arguments} ended with {process.returncode}:\n{stdout}\n{stderr}")
         return Measured(stdout, stderr, wall_seconds, meter.cpu_seconds, meter.peak_rss_mib)
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start the daemon and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*SYNCD, "run", "-c", str(self.config)], stdout=log, stderr=log, env=self.environ
             )
-        wait_until("the daemon answers", lambda: self.status()["daemon"]["running"])
+        if wait:
+            wait_until("the daemon answers", lambda: self.status()["daemon"]["running"])
 
     def status(self) -> dict[str, Any]:
         """What `syncd status --json` says."""
@@ -197,4 +201,16 @@ def s3_store(settings: S3Settings, port: int | None = None) -> dict[str, Any]:
         "path_style": True,
         "access_key_id": settings.keys.access_key_id,
         "secret_access_key": settings.keys.secret_access_key,
+    }
+
+
+def bos_store(server: BosServer, bucket: str, port: int | None = None) -> dict[str, Any]:
+    """The same for the BOS server of the tests."""
+    account = next(iter(server.accounts.values()))
+    return {
+        "type": "bos",
+        "endpoint": f"http://127.0.0.1:{port or server.port}",
+        "bucket": bucket,
+        "access_key_id": account.access_key_id,
+        "secret_access_key": account.secret_access_key,
     }

@@ -34,6 +34,7 @@ class CountingProxy:
         self._frozen = 0
         self._age = 0  # connections older than the last thaw are dead
         self._lose: Callable[[str], bool] = lambda request: False
+        self._hold: Callable[[str], bool] = lambda request: False
         self._lost: list[str] = []
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
@@ -80,7 +81,7 @@ class CountingProxy:
     # ---- interfering ------------------------------------------------------------------------------------
 
     def freeze_after(self, size: int) -> None:
-        """Once clients have sent `size` more bytes, nothing passes any more, until `thaw`."""
+        """Once clients have sent `size` more bytes, nothing of theirs passes any more, until `thaw`."""
         with self._changed:
             self._freeze_at = self._sent + size
 
@@ -89,10 +90,16 @@ class CountingProxy:
         with self._changed:
             return self._changed.wait_for(lambda: self._frozen > 0, seconds)
 
+    def hold_answers(self, which: Callable[[str], bool]) -> None:
+        """The answer to such a request does not pass until `thaw`, which cuts its connection."""
+        with self._changed:
+            self._hold = which
+
     def thaw(self) -> None:
         """Cut every connection that there is, and let new ones pass."""
         with self._changed:
             self._freeze_at = None
+            self._hold = lambda request: False
             self._age += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._frozen == 0)
@@ -150,7 +157,7 @@ class CountingProxy:
                         if not self._passes(len(piece), age):
                             return
                         server.sendall(piece)
-                    elif self._is_lost(request, first=not answered):
+                    elif not answered and self._is_lost(request, age):
                         return
                     else:
                         answered = answered or not piece.startswith(_CONTINUE)
@@ -170,16 +177,21 @@ class CountingProxy:
         with self._changed:
             self._sent += size
             if self._freeze_at is not None and self._sent >= self._freeze_at:
-                self._frozen += 1
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._age != age)
-                self._frozen -= 1
-                self._changed.notify_all()
+                self._wait_for_thaw(age)
             return self._age == age
 
-    def _is_lost(self, request: str, *, first: bool) -> bool:
+    def _is_lost(self, request: str, age: int) -> bool:
         with self._changed:
-            if not first or not self._lose(request):
+            if self._hold(request):
+                self._wait_for_thaw(age)
+            elif not self._lose(request):
                 return False
             self._lost.append(request)
             return True
+
+    def _wait_for_thaw(self, age: int) -> None:
+        self._frozen += 1
+        self._changed.notify_all()
+        self._changed.wait_for(lambda: self._age != age)
+        self._frozen -= 1
+        self._changed.notify_all()

@@ -275,10 +275,22 @@ def test_an_upload_that_vanishes_in_the_middle_is_begun_anew(rig: Rig) -> None:
     assert rig.fake.objects["p/big"].data == CONTENT
 
 
-def test_a_lost_answer_to_create_leaves_no_orphan(rig: Rig) -> None:
-    """The upload that we never heard of is found under its key at the next try and aborted."""
+def test_a_lost_answer_to_create_is_made_up_for_at_once(rig: Rig) -> None:
+    """The upload that we never heard of is aborted, and another one is asked for: no orphan, no failure."""
     rig.write("big", CONTENT)
     rig.fake.lose_answer("create_multipart_upload")
+
+    rig.sync("big")
+
+    assert rig.fake.objects["p/big"].data == CONTENT
+    assert rig.fake.calls["abort_multipart_upload"] == 1
+    assert rig.fake.uploads == {}
+
+
+def test_lost_answers_to_create_leave_no_orphan(rig: Rig) -> None:
+    """Two in a row are a failure; what the second may have left is aborted at the next try."""
+    rig.write("big", CONTENT)
+    rig.fake.lose_answer("create_multipart_upload", times=2)
     with pytest.raises(StoreUnavailable):
         rig.sync("big")
     assert len(rig.fake.uploads) == 1
@@ -295,7 +307,7 @@ def test_anothers_upload_of_the_same_key_is_not_swept(rig: Rig) -> None:
     foreign = rig.fake.create_multipart_upload("p/big", meta)
     rig.fake.uploads[foreign].initiated_ns = 1  # long ago
     rig.write("big", CONTENT)
-    rig.fake.fail("create_multipart_upload", StoreUnavailable("lost", outcome_unknown=True))
+    rig.fake.fail("create_multipart_upload", StoreUnavailable("lost", outcome_unknown=True), times=2)
     with pytest.raises(StoreUnavailable):
         rig.sync("big")
 
