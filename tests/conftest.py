@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.store import SMALL_LIMITS, FakeStore
 from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
 
+REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
+"""Set in the environment where all servers are installed: then one that is missing is a failure, not a skip."""
 LEAK_DEADLINE_SECONDS = 5.0
 """How long a thread that was asked to end may take before it counts as left behind."""
 
@@ -74,6 +77,8 @@ def fake_store() -> FakeStore:
 @contextmanager
 def _running(server: S3Server, factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     reason = server.missing()
+    if reason is not None and os.environ.get(REQUIRE_SERVERS):
+        pytest.fail(reason)
     if reason is not None:
         pytest.skip(reason)
     server.start(factory.mktemp(server.name))

@@ -63,6 +63,7 @@ class S3Server(ABC):
         self.directory = Path()
         self.port = 0
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._client: Any = None
 
     def missing(self) -> str | None:
         """Why this server cannot run on this machine, or None."""
@@ -85,6 +86,9 @@ class S3Server(ABC):
 
     def stop(self) -> None:
         """End its processes, the last started first."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         for process in reversed(self._processes):
             process.terminate() if self.ends_by_itself else process.kill()
         deadline = time.monotonic() + STOP_SECONDS
@@ -112,21 +116,23 @@ class S3Server(ABC):
         )
 
     def client(self) -> Any:
-        """A client that is not ours (boto3)."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=self.region,
-            aws_access_key_id=self.access_key_id,
-            aws_secret_access_key=self.secret_access_key,
-            config=Config(
-                s3={"addressing_style": "path"},
-                proxies={},
-                retries={"max_attempts": 3},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        """A client that is not ours (boto3); one for all threads."""
+        if self._client is None:
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=self.endpoint,
+                region_name=self.region,
+                aws_access_key_id=self.access_key_id,
+                aws_secret_access_key=self.secret_access_key,
+                config=Config(
+                    s3={"addressing_style": "path"},
+                    proxies={},
+                    retries={"max_attempts": 3},
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        return self._client
 
     def make_bucket(self, name: str) -> None:
         self.client().create_bucket(Bucket=name)

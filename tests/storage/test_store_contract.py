@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import xxhash
@@ -29,6 +30,7 @@ from tests.fakes.bos_server import BosServer
 from tests.storage.servers import S3Server
 from tests.storage.subjects import (
     BUCKET,
+    QUIRKS,
     BosSubject,
     DirSubject,
     FakeSubject,
@@ -168,6 +170,18 @@ def complete(
     receipt = store.complete_multipart_upload(key, upload_id, parts, meta_of(b"".join(bodies), token))
     assert receipt.key == key
     return receipt.etag
+
+
+def test_every_declared_quirk_is_one_that_is_asked_for() -> None:
+    """A quirk that no test knows would excuse nothing, and hide a mistake in its name."""
+    source = Path(__file__).read_text()
+    by_name = {
+        f"{verb} {kind}"
+        for verb in ("refuses", "no uploads of", "hides uploads of", "does not copy from")
+        for kind in ODD_NAMES
+    }
+    declared = {name for quirks in QUIRKS.values() for name in quirks}
+    assert {name for name in declared - by_name if f'quirk("{name}")' not in source} == set()
 
 
 # ---- whole objects ---------------------------------------------------------------------------------------
