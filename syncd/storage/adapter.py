@@ -1,8 +1,8 @@
 """An adapter of `requests` that sends a request exactly as it was signed, once, over guarded sockets.
 
-What is overridden, and why: the target, because some releases collapse slashes in it; the certificates, because
-our TLS context holds them already; the connections, so that dialling, sending and receiving all keep to
-`Patience`. `translate` says what each of the library's exceptions means to a store.
+What is overridden, and why: the target, because some releases collapse slashes in it; the certificates,
+because our TLS context holds them already; the connections, so that dialling, sending and receiving all keep
+to `Patience`. `translate` says what each of the library's exceptions means to a store.
 """
 
 from __future__ import annotations
