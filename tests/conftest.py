@@ -17,7 +17,7 @@ from tests.fakes.store import SMALL_LIMITS, FakeStore
 from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
 
 REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
-"""Set in the environment where all servers are installed: then one that is missing is a failure, not a skip."""
+"""Set where all servers are installed: then one that is missing is a failure, not a skip."""
 LEAK_DEADLINE_SECONDS = 5.0
 """How long a thread that was asked to end may take before it counts as left behind."""
 
