@@ -48,15 +48,19 @@ def open_directory(root_fd: int, path: str) -> int:
 
     Raises OSError as the kernel gave it, ENOTDIR or ELOOP where a component is not a directory.
     """
-    descriptor = os.dup(root_fd)
+    if not path:
+        return os.dup(root_fd)
+    descriptor = root_fd
     try:
-        for name in path.split("/") if path else ():
+        for name in path.split("/"):
             _check_component(name)
             below = os.open(name, _DIRECTORY, dir_fd=descriptor)
-            os.close(descriptor)
+            if descriptor != root_fd:
+                os.close(descriptor)
             descriptor = below
     except BaseException:
-        os.close(descriptor)
+        if descriptor != root_fd:
+            os.close(descriptor)
         raise
     return descriptor
 
@@ -66,11 +70,14 @@ def look(root_fd: int, path: str) -> FileStat | Irregular | None:
     directory, _, name = path.rpartition("/")
     try:
         _check_component(name)
-        parent = open_directory(root_fd, directory)
-        try:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        finally:
-            os.close(parent)
+        if not directory:
+            found = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
+        else:
+            parent = open_directory(root_fd, directory)
+            try:
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(parent)
     except OSError as error:
         if error.errno in GONE:
             return None
@@ -93,8 +100,10 @@ def file_stat(found: os.stat_result) -> FileStat:
 class OpenFile:
     """One regular file, open for reading. A context manager; reads from several threads at once are fine."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, opened: FileStat) -> None:
         self._descriptor = descriptor
+        self.opened = opened
+        """What the file was when it was opened: before its first byte was read."""
 
     def __enter__(self) -> OpenFile:
         return self
@@ -179,7 +188,7 @@ def open_file(root_fd: int, path: str) -> OpenFile:
         if isinstance(error, OSError):
             raise FileUnreadable(_reason(error)) from error
         raise
-    return OpenFile(descriptor)
+    return OpenFile(descriptor, file_stat(after))
 
 
 @dataclass(frozen=True, slots=True)
