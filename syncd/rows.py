@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from sqlite3 import Connection
+from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
 
@@ -41,23 +41,29 @@ def unfold_time(time_ns: int) -> int:
 # ---- recorded files -------------------------------------------------------------------------------------
 
 
+_PUT_FILE = (
+    "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
+    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?) "
+    "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
+    "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
+    "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
+    "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy"
+)
+
+
 def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
     """Insert or replace. An update in place, so that the counters of the source follow by trigger."""
-    ensure_source(connection, ref.source)
-    connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
     content = recorded.fingerprint
-    connection.execute(
-        "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
-        "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?) "
-        "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
-        "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
-        "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
-        "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy",
-        (
-            *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
-            *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
-        ),
+    values = (
+        *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
+        *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
     )
+    try:
+        connection.execute(_PUT_FILE, values)
+    except IntegrityError:  # the first row of its source or store, which have no numbers yet
+        ensure_source(connection, ref.source)
+        connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
+        connection.execute(_PUT_FILE, values)
 
 
 def drop_file(connection: Connection, ref: FileRef) -> None:

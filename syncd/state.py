@@ -116,7 +116,7 @@ class State:
         with self._fresh.lock:
             if ref in self._fresh.files:
                 return self._fresh.files[ref]
-        return self._read(rows.find_file, ref)
+        return self._reader.run_one(lambda connection: rows.find_file(connection, ref))
 
     def recorded_page(
         self, source: str, after: bytes | None, limit: int, below: bytes = b""
@@ -141,6 +141,10 @@ class State:
     ) -> list[tuple[FileRef, Recorded]]:
         """Recorded files of this very content in this store, at most `limit`."""
         self._flush_if_due()
+        with self._fresh.lock:
+            twins = self._fresh.twins(store_id, fingerprint)
+        if not self._reader.run_one(lambda c: rows.find_content(c, store_id, fingerprint, 1)):
+            return twins[:limit]  # new content, as nearly always
         with self._fresh.lock:
             overtaken = set(self._fresh.files)
             twins = self._fresh.twins(store_id, fingerprint)
