@@ -49,17 +49,20 @@ def canonical_query(query: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def canonical_headers(headers: Mapping[str, str]) -> tuple[str, str]:
-    """The block of signed headers, each line ended, and the list of their names joined by ``;``.
+def signed_names(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The headers that are signed, in the order in which they are: lower-case name, and as it is written."""
+    return tuple(sorted((lower, name) for name in names if (lower := name.lower()) not in _NOT_SIGNED))
 
-    Runs of blanks inside a value count as one.
-    """
-    lines = sorted(
-        (lower, " ".join(value.split()))
-        for name, value in headers.items()
-        if (lower := name.lower()) not in _NOT_SIGNED
-    )
-    return "".join([f"{name}:{value}\n" for name, value in lines]), ";".join([name for name, _ in lines])
+
+def canonical_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str]]) -> str:
+    """The block of signed headers, each line ended. Runs of blanks inside a value count as one."""
+    return "".join([f"{lower}:{_trimmed(headers[name])}\n" for lower, name in names])
+
+
+def _trimmed(value: str) -> str:
+    if value.isprintable() and "  " not in value and value[:1] != " " and value[-1:] != " ":
+        return value  # as nearly all are; only blanks of ASCII are printable
+    return " ".join(value.split())
 
 
 class Signer:
@@ -71,8 +74,9 @@ class Signer:
     def __init__(self, region: str, service: str = "s3") -> None:
         self.region = region
         self._service = service
-        self._key: tuple[str, str, bytes] = ("", "", b"")
+        self._key: tuple[str, str, hmac.HMAC | None] = ("", "", None)
         self._date: tuple[int, str] = (-1, "")
+        self._shape: tuple[tuple[str, ...], tuple[tuple[str, str], ...], str] = ((), (), "")
 
     def date(self, now: float) -> str:
         """`amz_date`, remembered for the second that it is."""
@@ -83,14 +87,26 @@ class Signer:
             self._date = (second, text)
         return text
 
-    def _signing_key(self, secret: str, day: str) -> bytes:
-        known_secret, known_day, key = self._key
-        if known_day != day or known_secret != secret:
+    def _signing_key(self, secret: str, day: str) -> hmac.HMAC:
+        """A started HMAC with the key of the day, to be copied."""
+        known_secret, known_day, started = self._key
+        if started is None or known_day != day or known_secret != secret:
             key = ("AWS4" + secret).encode()
             for step in (day, self.region, self._service, "aws4_request"):
                 key = hmac.digest(key, step.encode(), "sha256")
-            self._key = (secret, day, key)
-        return key
+            started = hmac.new(key, digestmod="sha256")
+            self._key = (secret, day, started)
+        return started.copy()
+
+    def _signed(self, headers: Mapping[str, str]) -> tuple[tuple[tuple[str, str], ...], str]:
+        """`signed_names`, and their list joined by ``;``: most requests have the headers of the last one."""
+        given = tuple(headers)
+        known, names, joined = self._shape
+        if known != given:
+            names = signed_names(given)
+            joined = ";".join([lower for lower, _ in names])
+            self._shape = (given, names, joined)
+        return names, joined
 
     def authorization(
         self,
@@ -106,7 +122,8 @@ class Signer:
         `path` as on the wire, `query` raw, `headers` all that go out, ``host`` and ``x-amz-date`` among them;
         `payload_hash` the lower-case hex SHA-256 of the body or `UNSIGNED_PAYLOAD`.
         """
-        block, names = canonical_headers(headers)
+        signed, names = self._signed(headers)
+        block = canonical_headers(headers, signed)
         moment = headers["x-amz-date"]
         day = moment[:8]
         scope = f"{day}/{self.region}/{self._service}/aws4_request"
@@ -115,8 +132,9 @@ class Signer:
         )
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        key = self._signing_key(credentials.secret_access_key, day)
-        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        started = self._signing_key(credentials.secret_access_key, day)
+        started.update(text.encode())
+        signature = started.hexdigest()
         return (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key_id}/{scope}, "
             f"SignedHeaders={names}, Signature={signature}"
