@@ -74,7 +74,7 @@ def _load(config_path: str | None, verbose: int = 0, quiet: int = 0) -> config.S
         if keys is not None:
             logs.hide_keys(keys)
     for warning in settings.warnings:
-        logging.getLogger("syncd.config").warning("%s", warning)
+        logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
     return settings
 
 

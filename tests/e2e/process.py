@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 120.0
 def wait_until(
     what: str, holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS, *, pause: float = 0.05
 ) -> None:
-    """Wait for a condition, with a deadline that a slow machine does not reach; look every `pause` seconds."""
+    """Wait for a condition, with a deadline that a slow machine does not reach; look again after `pause`."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
