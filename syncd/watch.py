@@ -30,7 +30,7 @@ __all__ = ["WatchSink", "WatchStatus", "Watcher"]
 log = logging.getLogger(__name__)
 
 _SING_AGAIN_SECONDS = 0.5
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0
 
 
 class Watcher:

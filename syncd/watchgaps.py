@@ -11,7 +11,7 @@ from syncd.paths import printable
 MAX_GAPS = 1000
 """Gaps remembered one by one; with more of them the whole source is polled."""
 
-MAX_DOUBTS = 200
+MAX_DOUBTS = 1000
 """Subtrees of one source in doubt at once; more of them become one: what they have in common."""
 
 

@@ -31,7 +31,7 @@ from syncd.watchtree import WatchTree
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0
 _COUNTS_A_TURN = 64
 
 
@@ -102,6 +102,7 @@ class InotifyEmitter(EventEmitter):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._requests: deque[tuple[Callable[[], None], threading.Event, bool]] = deque()
         self._waiting: list[threading.Event] = []
+        self._obeyed: list[threading.Event] = []
         self._poll = select.poll()
         self._poll.register(kernel.fileno(), select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -147,7 +148,7 @@ class InotifyEmitter(EventEmitter):
             self._is_closed = True
             for _, done, _ in self._requests:
                 done.set()
-            for done in self._waiting:
+            for done in [*self._waiting, *self._obeyed]:
                 done.set()
             os.close(self._wake)
         self._kernel.close()
@@ -180,7 +181,7 @@ class InotifyEmitter(EventEmitter):
         self.turn(0.0 if self.findings.is_counting else self._tree.work.patience())
 
     def turn(self, patience: float | None) -> bool:
-        """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left to do."""
+        """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left."""
         ready = {fd for fd, _ in self._poll.poll(None if patience is None else patience * 1000)}
         if self._wake in ready:
             os.eventfd_read(self._wake)
@@ -235,7 +236,7 @@ class InotifyEmitter(EventEmitter):
         if mask & inotify.IGNORED:
             self.canary.watch = None
         elif mask & inotify.OPEN:
-            self.canary.seen.set()
+            self._obeyed.append(self.canary.seen)
 
     def _finish(self, has_news: bool) -> None:
         self._roots.settle()
@@ -249,18 +250,17 @@ class InotifyEmitter(EventEmitter):
         if has_news:
             self.handled += 1
         if is_placed:
-            waiting, self._waiting = self._waiting, []
-            for done in waiting:
-                done.set()
+            self._obeyed += self._waiting
+            self._waiting.clear()
+        for done in self._obeyed:
+            done.set()
+        self._obeyed.clear()
 
     def _obey(self) -> None:
         while self._requests:
             action, done, settled = self._requests.popleft()
             action()
-            if settled:
-                self._waiting.append(done)
-            else:
-                done.set()
+            (self._waiting if settled else self._obeyed).append(done)
 
     def _tick(self) -> None:
         self._roots.tick()

@@ -71,7 +71,7 @@ class WatchTree:
         """A record about a directory called `name` in `node`."""
         # Changed attributes only matter while it could not be watched.
         if not (mask & inotify.ATTRIB and name in node.children):
-            self.work.suspect(node, name)
+            self.work.suspect(node, name, mask)
 
     def lost(self, node: Node, mask: int) -> None:
         """A record about a watched directory itself: deleted, moved (a root), unmounted, not watched now."""
@@ -106,25 +106,38 @@ class WatchTree:
     def turn(self, *, quiet: bool) -> None:
         """Do what is waiting, a bounded amount. `quiet`: no records have come since the last turn."""
         self._turn += 1
-        for node, names in self.work.take_suspects().items():
+        suspects = self.work.take_suspects()
+        self._say_departures(suspects)
+        for node, names in suspects.items():
             self._examine(node, names)
         for node in self.work.uncertain():
-            self._visit(node, Mode.AGAIN)
-            if self.work.is_hopeless(node, quiet=quiet):
-                self.work.trust(node)
-                self._findings.doubt(node.source, "", "lost track of a directory")
-                self.work.look_at_all(node.source)
+            self._try_again(node, quiet)
         for node, mode in self.work.take_visits(_VISITS_A_TURN):
             self._visit(node, mode)
         for source in self.work.take_stale():
             if (root := self.map.root(source)) is not None:
                 self.work.visit(root, Mode.DEEP)
-        for node, path in self.work.take_expired(self._turn):
-            if node.watch is not None:  # else it was deleted, and each of its files was reported
-                self._findings.doubt(node.source, path, "directory moved out")
+        for node in self.work.take_expired(self._turn):
             self._forget(node)
         for watch in self.work.take_removals(_REMOVALS_A_TURN):
             self._kernel.remove(watch)
+
+    def _say_departures(self, suspects: Mapping[Node, Mapping[str, int]]) -> None:
+        """Doubt each place that a directory has left, whatever has come there since: a scan may have seen it.
+
+        Said under the paths from before we look. If a path is not right any more, then because a directory
+        above moved, and the place that this one left is among the suspects or will be. Only for a directory
+        that was deleted before our eyes (its watch has ended) nothing is said: each file in it was reported.
+        """
+        for parent, names in suspects.items():
+            directory = self.map.path(parent)
+            for name, said in names.items():
+                child = parent.children.get(name)
+                is_deleted = child is not None and child.watch is None
+                if directory is not None and (
+                    said & inotify.MOVED_FROM or (said & inotify.DELETE and not is_deleted)
+                ):
+                    self._moved_away(parent.source, f"{directory}/{name}" if directory else name)
 
     # ---- going there -------------------------------------------------------------------------------------
 
@@ -175,6 +188,13 @@ class WatchTree:
             self._look_at(node, fd, directories | node.children.keys(), mode)
         finally:
             os.close(fd)
+
+    def _try_again(self, node: Node, quiet: bool) -> None:
+        self._visit(node, Mode.AGAIN)
+        if self.work.is_hopeless(node, quiet=quiet):
+            self.work.trust(node)
+            self._findings.doubt(node.source, "", "lost track of a directory")
+            self.work.look_at_all(node.source)
 
     def _examine(self, node: Node, names: Iterable[str]) -> None:
         fd = self._enter(node)
@@ -255,12 +275,11 @@ class WatchTree:
         return os.path.samestat(there, os.fstat(fd))
 
     def _move(self, node: Node, parent: Node, name: str, watch: int) -> None:
-        path = self.map.path(node)
-        was_at = self.work.unpark(node) if path is None else path
+        was_at = self.map.path(node)
+        self.work.unpark(node)
         self.moves += 1
         if was_at is not None:
-            self._findings.gaps[node.source].drop(was_at)
-            self._findings.doubt(node.source, was_at, "directory moved away")
+            self._left(node, was_at)
         if node.source == parent.source:
             self.map.move(node, parent, name)
             # Rules may read otherwise here, and something in it may have escaped us on the way.
@@ -276,10 +295,18 @@ class WatchTree:
         """What the map has at this place is not there any more."""
         node = parent.children.get(name)
         if node is not None:
-            path = self.map.path(node) or ""
-            self._findings.gaps[node.source].drop(path)
+            self._left(node, self.map.path(node) or "")
             self.map.detach(node)
-            self.work.park(node, self._turn, path)
+            self.work.park(node, self._turn)
+
+    def _left(self, node: Node, path: str) -> None:
+        self._findings.gaps[node.source].drop(path)
+        if node.watch is not None:
+            self._moved_away(node.source, path)
+
+    def _moved_away(self, source: str, path: str) -> None:
+        if self._rules[source].wants_directory(path):
+            self._findings.doubt(source, path, "directory moved away")
 
     def _not_found(self, parent: Node, path: str, error: OSError) -> None:
         if error.errno not in _NOT_A_DIRECTORY:

@@ -28,12 +28,12 @@ class WatchWork:
     """Everything that waits. Each kind is a set that remembers its order, so nothing waits twice."""
 
     def __init__(self) -> None:
-        self._suspects: dict[Node, dict[str, None]] = {}
+        self._suspects: dict[Node, dict[str, int]] = {}
         self._roots: dict[str, None] = {}
         self._visits: deque[tuple[Node, Mode]] = deque()
         self._stale: dict[str, None] = {}
         self._uncertain: dict[Node, int] = {}
-        self._parked: dict[Node, tuple[int, str]] = {}
+        self._parked: dict[Node, int] = {}
         self._removals: dict[int, None] = {}
 
     @property
@@ -49,12 +49,13 @@ class WatchWork:
 
     # ---- places that may hold something else than the map says
 
-    def suspect(self, parent: Node, name: str) -> None:
-        """Look at the place `name` in `parent`."""
-        self._suspects.setdefault(parent, {})[name] = None
+    def suspect(self, parent: Node, name: str, mask: int = 0) -> None:
+        """Look at the place `name` in `parent`. `mask`: what a record said about it."""
+        names = self._suspects.setdefault(parent, {})
+        names[name] = names.get(name, 0) | mask
 
-    def take_suspects(self) -> dict[Node, dict[str, None]]:
-        """Parent -> names."""
+    def take_suspects(self) -> dict[Node, dict[str, int]]:
+        """Parent -> name -> all that records said about it."""
         suspects, self._suspects = self._suspects, {}
         return suspects
 
@@ -116,20 +117,19 @@ class WatchWork:
 
     # ---- directories that have left their place
 
-    def park(self, node: Node, turn: int, path: str) -> None:
-        """It was at `path` until this turn, and may come to light elsewhere."""
-        self._parked[node] = (turn, path)
+    def park(self, node: Node, turn: int) -> None:
+        """It was in its place until this turn, and may come to light elsewhere."""
+        self._parked[node] = turn
 
-    def unpark(self, node: Node) -> str | None:
-        """It came to light. Returns the path that it had, None if it was not parked."""
-        _, path = self._parked.pop(node, (0, None))
-        return path
+    def unpark(self, node: Node) -> None:
+        """It came to light, or is forgotten."""
+        self._parked.pop(node, None)
 
-    def take_expired(self, turn: int) -> list[tuple[Node, str]]:
-        """Those parked before this turn, with the paths that they had."""
-        expired = [(node, path) for node, (since, path) in self._parked.items() if since < turn]
-        for node, _ in expired:
-            del self._parked[node]
+    def take_expired(self, turn: int) -> list[Node]:
+        """Those parked before this turn."""
+        expired = [node for node, since in self._parked.items() if since < turn]
+        for node in expired:
+            self.unpark(node)
         return expired
 
     # ---- watches to be ended

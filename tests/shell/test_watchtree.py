@@ -432,7 +432,7 @@ def surgery(chance: random.Random, root: Path, outside: Path) -> None:
             case 7 if where != root:
                 shutil.rmtree(where)
             case _:
-                (where / f"file-{name}").write_text(name)
+                (where / f"file-{name}").write_text(str(chance.random()))
     except OSError:
         pass
 
