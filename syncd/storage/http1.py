@@ -17,7 +17,8 @@ from syncd.storage.base import Request, Response
 MAX_ANSWER_BYTES = 8 << 20
 """Of any answer but the content that was asked for."""
 MAX_HEAD_BYTES = 64 << 10
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?", re.ASCII)
+_OURS = frozenset({"host", "content-length"})
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -39,34 +40,20 @@ def target(request: Request) -> str:
 def answer_limit(request: Request) -> int:
     """How many bytes of answer to take: a listing or an error at most, or the range that was asked for."""
     asked = 0
-    for name, value in request.headers.items():
-        if name.lower() == "range":
-            first, _, last = value.partition("=")[2].partition("-")
-            asked = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else 0
-    return max(MAX_ANSWER_BYTES, asked)
-
-
-def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
-    """The headers of a signed request and those that the transport adds.
-
-    Raises StoreRefused when one of them cannot go on the wire: it would be another request.
-    """
-    headers = {"Host": request.host, "User-Agent": user_agent, "Accept-Encoding": "identity"}
-    own = ("host", "content-length")
-    headers.update({name: value for name, value in request.headers.items() if name.lower() not in own})
+    headers.update({name: value for name, value in request.headers.items() if name.lower() not in _OURS})
     size = memoryview(request.body).nbytes
     if size or request.method in ("PUT", "POST"):
         headers["Content-Length"] = str(size)
     text = "".join(headers) + "".join(headers.values())
-    if _CONTROL.search(text) or not text.isascii():
+    if not text.isascii() or (not text.isprintable() and _CONTROL.search(text)):
         raise StoreRefused("a header holds characters that HTTP cannot carry")
     return headers
 
 
 def request_head(request: Request, user_agent: str) -> bytes:
     """Everything before the body."""
-    lines = [f"{name}: {value}\r\n" for name, value in wire_headers(request, user_agent).items()]
-    return f"{request.method} {target(request)} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("ascii")
+    lines = "\r\n".join([f"{name}: {value}" for name, value in wire_headers(request, user_agent).items()])
+    return f"{request.method} {target(request)} HTTP/1.1\r\n{lines}\r\n\r\n".encode("ascii")
 
 
 class ResponseReader:
@@ -126,7 +113,7 @@ class ResponseReader:
             raise BadAnswerError("the head of the answer has no end")
         if end < 0:
             return False
-        lines = bytes(self._buffer[:end]).split(b"\r\n")
+        lines = self._buffer[:end].decode("latin-1").split("\r\n")
         del self._buffer[: end + 4]
         found = _STATUS_LINE.fullmatch(lines[0])
         if found is None:
@@ -134,9 +121,8 @@ class ResponseReader:
         status = int(found[2])
         if status < 200:
             return bool(self._buffer)
-        headers = _parse_headers(lines[1:])
-        tokens = {token.strip() for token in headers.get("connection", "").lower().split(",")}
-        self.reusable = found[1] == b"1" and "close" not in tokens
+        headers = _parse_headers(lines)
+        self.reusable = found[1] == "1" and not _closes(headers.get("connection", ""))
         self._head = (status, headers)
         self._frame(status, headers)
         return True
@@ -216,16 +202,20 @@ class ResponseReader:
         self.response = Response(status, headers, bytes(self._body))
 
 
-def _parse_headers(lines: list[bytes]) -> dict[str, str]:
-    """Names in lower case; what comes more than once is joined by commas."""
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    """From all lines of a head. Names in lower case; what comes more than once is joined by commas."""
     headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
+    for number in range(1, len(lines)):
+        name, colon, value = lines[number].partition(":")
         if not colon or not name or name != name.strip():
             raise BadAnswerError("a header of the answer cannot be read")
         lower, text = name.lower(), value.strip()
         headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
     return headers
+
+
+def _closes(connection: str) -> bool:
+    return bool(connection) and "close" in {token.strip() for token in connection.lower().split(",")}
 
 
 def _length(values: set[str]) -> int:
