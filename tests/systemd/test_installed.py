@@ -32,6 +32,7 @@ def make(box: Box, request: pytest.FixtureRequest) -> Iterator[Callable[[], Inst
 
     yield one
     for instance in made:
+        print(instance.journal("-o", "short-monotonic"))  # shown with a test that failed
         instance.remove()
 
 
@@ -216,10 +217,11 @@ def test_reload_leaves_uploads_of_unchanged_sources_alone(bos: Bos) -> None:
 
 def test_killed_service_comes_back_and_resumes(bos: Bos) -> None:
     """After kill -9 in mid-upload it is started again, and the parts that are there are not sent again."""
-    bos.instance.override("RestartSec=0")
+    bos.instance.override("RestartSec=3")
     digest = begin_upload(bos)
     bos.instance.kill()
     bos.clear()
+    bos.instance.await_start(1)
     bos.await_object("photos/big.bin", digest)
     assert bos.instance.await_recorded()["totals"]["bytes_saved"] >= PART
 
@@ -228,8 +230,9 @@ def test_service_killed_again_and_again_is_never_given_up(instance: Instance) ->
     """More deaths in a row than systemd's usual limit (5 in 10 s) do not end in `failed`."""
     instance.override("RestartSec=0")
     instance.start()
-    for _ in range(8):
+    for number in range(8):
         instance.kill()
+        instance.await_start(number + 1)
     instance.await_object("photos/a", instance.put("photos/a", b"at last"))
 
 
@@ -290,9 +293,9 @@ def test_hung_worker_is_noticed_by_the_watchdog(bos: Bos) -> None:
 
     box.until(two_move, seconds=20, what="the threads that wait for the store")
     with frozen(box, carrying - {pid}):
+        bos.clear()  # they have their answers now, and do not take them
         instance.await_start(1, seconds=60)
     assert "Watchdog timeout" in instance.journal()
-    bos.clear()
     bos.await_object("photos/big.bin", digest)
 
 
