@@ -40,6 +40,19 @@ def target(request: Request) -> str:
 def answer_limit(request: Request) -> int:
     """How many bytes of answer to take: a listing or an error at most, or the range that was asked for."""
     asked = 0
+    for name, value in request.headers.items():
+        if name.lower() == "range":
+            first, _, last = value.partition("=")[2].partition("-")
+            asked = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else 0
+    return max(MAX_ANSWER_BYTES, asked)
+
+
+def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
+    """The headers of a signed request and those that the transport adds.
+
+    Raises StoreRefused when one of them cannot go on the wire: it would be another request.
+    """
+    headers = {"Host": request.host, "User-Agent": user_agent, "Accept-Encoding": "identity"}
     headers.update({name: value for name, value in request.headers.items() if name.lower() not in _OURS})
     size = memoryview(request.body).nbytes
     if size or request.method in ("PUT", "POST"):
