@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import random
 import shutil
-import subprocess
 import tarfile
 import threading
 from collections.abc import Callable
@@ -25,11 +23,8 @@ from tests.shell.watch_rig import (
     NAME,
     Follower,
     Listener,
-    apart,
     eventually,
-    exchange,
     following,
-    look,
     walk,
     watching,
 )
@@ -68,7 +63,7 @@ def test_watches_are_in_place_when_start_returns(root: Path, canary: Path) -> No
 
 
 def test_several_sources_share_one_descriptor(tmp_path: Path, canary: Path) -> None:
-    """Every source is reported under its own name, and all of them take one inotify instance and two threads."""
+    """Every source is reported under its own name; all of them take one inotify instance."""
     roots = {name: str(tmp_path / name) for name in ("one", "two", "three")}
     for each in roots.values():
         os.mkdir(each)
@@ -153,7 +148,7 @@ class PoisonedRules(Rules):
 def test_exception_in_the_reader_is_noticed_and_healed(
     root: Path, canary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """W2: a reader that died says so at once, in `is_alive`, in `status` and in the log; `restart` heals it."""
+    """W2: a reader that died says so, in `is_alive`, in `status` and in the log; `restart` heals it."""
     rules = PoisonedRules((), ())
     with watching(root, canary, rules=rules) as watch:
         rules.poisoned = True
@@ -186,7 +181,7 @@ def test_rewatch_of_a_dead_reader_returns(root: Path, canary: Path) -> None:
 
 
 def test_hanging_sink_is_noticed_and_left_behind(root: Path, canary: Path) -> None:
-    """A reader that hangs in the sink is not alive within the deadline; what it says after a restart is not heard."""
+    """A reader that hangs in the sink is not alive; what it says after a restart is not heard."""
 
     class Hanging(Listener):
         hangs = True
@@ -314,9 +309,7 @@ def test_idle_costs_no_wakeups(root: Path, canary: Path) -> None:
 
 
 def _states(tasks: set[int | None]) -> list[str]:
-    return [
-        Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[0] for task in tasks
-    ]
+    return [Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
 
 def test_frame_is_watchdogs(root: Path, canary: Path) -> None:
@@ -332,7 +325,7 @@ def test_frame_is_watchdogs(root: Path, canary: Path) -> None:
 
 
 def test_overflow_is_counted_said_and_made_good(root: Path, canary: Path) -> None:
-    """W1: three times the queue while the reader stands still; then everything is in doubt, and nothing is blind."""
+    """W1: three times the queue while the reader stands still; then all is in doubt, and nothing is blind."""
 
     class Slow(Follower):
         def changed(self, source: str, path: str) -> None:
@@ -376,7 +369,7 @@ def test_overflow_is_counted_said_and_made_good(root: Path, canary: Path) -> Non
 
 @pytest.mark.parametrize("seed", range(6))
 def test_surgery_at_full_speed(root: Path, outside: Path, canary: Path, seed: int) -> None:
-    """W3: random changes of the tree as fast as they go; then all is known and each directory's probe is heard."""
+    """W3: random changes, as fast as they go; then all is known and each directory's probe is heard."""
     for name in "abcd":
         (root / name / name).mkdir(parents=True)
     with following(root, canary) as (watch, follower):
@@ -465,13 +458,14 @@ def _move_in_and_append(root: Path) -> None:
 
 
 PATTERNS = [
-    _each_level, _nested_chain, _create_rename_write, _nested_renames, _copy_tree, _untar, _move_in_and_append,
+    _each_level, _nested_chain, _create_rename_write, _nested_renames, _copy_tree, _untar,
+    _move_in_and_append,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.__name__.strip("_"))
 def test_trees_created_quickly(root: Path, canary: Path, pattern: Callable[[Path], None]) -> None:
-    """W12: of a tree that appears quickly every file is known as it is in the end, and no directory is blind."""
+    """W12: of a tree that appears quickly every file is known as it is in the end, no directory is blind."""
     with following(root, canary) as (watch, follower):
         pattern(root)
 
@@ -507,224 +501,6 @@ def test_nothing_is_lost_while_watches_are_placed(root: Path, canary: Path) -> N
             writer.join()
         shutil.rmtree(root)
         root.mkdir()
-
-
-# ---- W4, W5: what cannot be watched -----------------------------------------------------------------------
-
-
-def test_watch_limit_keeps_what_it_has_and_names_the_rest(tmp_path: Path) -> None:
-    """W4: at the limit the rest is polled, the status names the sysctl, and the watcher heals when it is raised."""
-    told = apart("watch_limit", tmp_path)
-
-    assert told["watches"] == 100
-    assert told["directories"] == 301
-    assert told["all_covered"] is True
-    assert told["remedy_is_enough"] is True
-    assert told["heard_in_watched"] is True
-    assert told["alive"] is True
-    assert told["lines_about_the_limit"] == 1
-    assert told["after_raising"] == [301, [], ""]
-    assert told["heard_after_raising"] is True
-
-
-def test_too_many_gaps_become_one(tmp_path: Path) -> None:
-    """W4: far beyond the limit the list stays bounded: the whole source is polled, and the advice still counts."""
-    told = apart("far_beyond_the_watch_limit", tmp_path)
-
-    assert told["mode"] == "polling"
-    assert told["unwatched"] == [""]
-    assert told["directories"] == 1501
-    assert told["remedy_is_enough"] is True
-    assert told["after_raising"] == ["events", 1501, [], ""]
-
-
-def test_instance_limit_means_polling_until_there_is_one(tmp_path: Path) -> None:
-    """Without an inotify instance everything is polled, with the sysctl in the status; is_alive asks again."""
-    told = apart("instance_limit", tmp_path)
-
-    assert told["refused"] == ["polling", [""], True]
-    assert told["alive_although_refused"] is True
-    assert told["later"] == "events"
-    assert told["doubts"] == [""]
-    assert told["heard"] is True
-
-
-def test_unreadable_directories(tmp_path: Path) -> None:
-    """W5: a directory that cannot be read is a named gap, and is watched as soon as it can be read."""
-    told = apart("unreadable_directories", tmp_path)
-
-    assert told["at_start"] == ["events", ["closed"]]
-    assert told["lines_about_it"] == 1
-    assert told["heard_on_opening"] is True
-    assert told["gaps_after_opening"] == []
-    assert told["heard_after_opening"] is True
-    assert told["heard_in_moved_in"] is True
-    assert told["closed_later"] == []
-    assert told["heard_after_closed_later"] is True
-
-
-def test_unreadable_root_is_watched_once_it_can_be(tmp_path: Path) -> None:
-    """W5: a root that cannot be read is said to be, and the canary's tick finds that it can be now."""
-    told = apart("unreadable_root", tmp_path)
-
-    assert told["at_start"] == ["polling", "the root cannot be read"]
-    assert told["later"] == ["events", ""]
-    assert told["doubts"] == [""]
-    assert told["heard"] is True
-
-
-# ---- W6, W7: the root -------------------------------------------------------------------------------------
-
-
-def test_root_that_is_missing_at_the_start(root: Path, canary: Path) -> None:
-    """A missing root is not an error: the status says so, and the source is watched once it is there."""
-    root.rmdir()
-    with watching(root, canary) as watch:
-        assert (watch.status().mode, watch.status().reason) == ("polling", "the root is missing")
-        assert watch.listener.doubts == []
-        root.mkdir()
-        (root / "file").touch()
-
-        assert watch.has_heard_everything()
-        assert watch.listener.doubts_of("")
-        assert watch.status().mode == "events"
-        (root / "later").touch()
-        assert watch.listener.hears("later")
-
-
-def test_root_deleted_and_made_again(root: Path, canary: Path) -> None:
-    """W6: a root that is gone is in doubt at once; the new one is watched at the next tick, and in doubt."""
-    (root / "a").mkdir()
-    with watching(root, canary) as watch:
-        shutil.rmtree(root)
-        assert watch.listener.doubts_of("")
-        assert eventually(lambda: watch.status().reason == "the root is missing")
-        watch.listener.forget()
-
-        (root / "b").mkdir(parents=True)
-        assert watch.has_heard_everything()
-        assert watch.listener.doubts_of("")
-        (root / "b/file").touch()
-        assert watch.listener.hears("b/file")
-        assert (watch.status().mode, watch.status().watches) == ("events", 2)
-
-
-def test_root_renamed_away_and_another_in_its_place(root: Path, outside: Path, canary: Path) -> None:
-    """W6: events of the tree that moved away are not reported; those of the new root are."""
-    (root / "a").mkdir()
-    with watching(root, canary) as watch:
-        root.rename(outside / "moved")
-        (root / "a").mkdir(parents=True)
-
-        assert watch.has_heard_everything()
-        assert watch.listener.doubts_of("")
-        assert watch.watches_exactly(str(root))
-        watch.listener.forget()
-        (outside / "moved/a/phantom").touch()
-        (root / "a/file").touch()
-        assert watch.listener.hears("a/file")
-        assert watch.has_heard_everything()
-        assert set(watch.listener.paths()) == {"a/file"}
-
-
-def test_root_exchanged_for_another(root: Path, outside: Path, canary: Path) -> None:
-    """W6: a root that is swapped without ever being missing is noticed by what it is, not by its name."""
-    with watching(root, canary) as watch:
-        exchange(root, outside)
-
-        assert watch.listener.doubts_of("")
-        assert watch.has_heard_everything()
-        (root / "file").touch()
-        assert watch.listener.hears("file")
-
-
-def test_parent_of_the_root_renamed_and_back(tmp_path: Path, canary: Path) -> None:
-    """W6: a root that is gone because a directory above it moved is noticed at the next tick, and so is its return."""
-    root = tmp_path / "above/root"
-    root.mkdir(parents=True)
-    with watching(root, canary) as watch:
-        (tmp_path / "above").rename(tmp_path / "elsewhere")
-        assert watch.has_heard_everything()
-        assert watch.status().reason == "the root is missing"
-
-        (tmp_path / "elsewhere").rename(tmp_path / "above")
-        assert watch.has_heard_everything()
-        (root / "file").touch()
-        assert watch.listener.hears("file")
-
-
-def test_root_replaced_by_a_symbolic_link(root: Path, outside: Path, canary: Path) -> None:
-    """W6, W7: a root that became a symbolic link is not followed; the status says so."""
-    with watching(root, canary) as watch:
-        root.rmdir()
-        root.symlink_to(outside)
-
-        assert watch.listener.doubts_of("")
-        assert watch.has_heard_everything()
-        assert (watch.status().mode, watch.status().reason) == ("polling", "the root is a symbolic link")
-        (outside / "file").touch()
-        assert watch.has_heard_everything()
-        assert watch.listener.paths() == []
-
-
-def test_root_given_by_its_real_path_behind_a_symbolic_link(root: Path, tmp_path: Path, canary: Path) -> None:
-    """W7: with the link resolved, as the configuration does, the top level and what is below it are heard."""
-    (root / "sub").mkdir()
-    (tmp_path / "link").symlink_to(root)
-    with watching(os.path.realpath(tmp_path / "link"), canary) as watch:
-        (tmp_path / "link/top").touch()
-        (tmp_path / "link/sub/below").touch()
-
-        assert watch.listener.hears("top", "sub/below")
-
-
-def test_rewatch_places_the_watches_before_it_returns(root: Path, canary: Path) -> None:
-    """`rewatch` drops and places anew; what happens after it has returned is heard, and nothing is in doubt."""
-    (root / "a/b").mkdir(parents=True)
-    with watching(root, canary) as watch:
-        watch.watcher.rewatch(NAME)
-        (root / "a/b/file").touch()
-
-        assert watch.listener.hears("a/b/file")
-        assert (watch.status().watches, watch.listener.doubts) == (3, [])
-
-
-# ---- W8: mounts -------------------------------------------------------------------------------------------
-
-
-def test_unmounted_and_remounted_root(tmp_path: Path) -> None:
-    """W8: a root that is unmounted is in doubt at once, and what is mounted there later is watched, without a tick."""
-    told = apart("mounted_root", tmp_path)
-
-    assert told == {"doubt_after_unmount": True, "doubt_after_mount": True, "heard": True, "phantom": False}
-
-
-def test_mounts_inside_a_source(tmp_path: Path) -> None:
-    """W8: a directory that is mounted over, or unmounted, while we watch is in doubt, and what one sees is watched."""
-    told = apart("mounted_below", tmp_path)
-
-    assert told == {
-        "doubt_after_mount": True, "heard_in_mount": True, "hidden_is_silent": True,
-        "doubt_after_unmount": True, "heard_below": True, "watches": 3,
-    }  # fmt: skip
-
-
-def test_bind_mount_of_a_directory_of_the_same_source(tmp_path: Path) -> None:
-    """W8: the second place of one directory is a named gap; the first one goes on being watched."""
-    told = apart("bind_mount", tmp_path)
-
-    assert told == {"unwatched": ["second"], "heard": True, "unwatched_after_unmount": [], "watches": 3}
-
-
-def test_network_file_systems_are_polled_and_never_touched(tmp_path: Path) -> None:
-    """A root, or a directory, on a file system that others change is polled; a server that is gone blocks nobody."""
-    told = apart("dead_network_mounts", tmp_path)
-
-    assert told["root"] == ["polling", [""]]
-    assert told["below"] == ["events", ["share"]]
-    assert told["reasons_name_the_type"] == [True, True]
-    assert told["alive"] is True
-    assert told["heard_beside"] is True
 
 
 # ---- W9, W13, W16, W17 ------------------------------------------------------------------------------------
@@ -800,183 +576,3 @@ def test_no_false_alarm_during_a_storm_of_moves(root: Path, outside: Path, canar
         assert set(alive) == {True}
         assert watch.watches_exactly(str(root))
         assert watch.status().overflows == 0
-
-
-# ---- W14: which action is heard ---------------------------------------------------------------------------
-
-
-def heard_after(root: Path, canary: Path, action: Callable[[], object]) -> list[str]:
-    """The paths that are reported, each once and sorted, because of `action`."""
-    with watching(root, canary) as watch:
-        action()
-        assert watch.has_heard_everything()
-        return sorted(set(watch.listener.paths()))
-
-
-def test_new_file(root: Path, canary: Path) -> None:
-    """W14: a new file is reported."""
-    assert heard_after(root, canary, lambda: (root / "file").write_text("x")) == ["file"]
-
-
-def test_saved_by_temporary_file_and_rename(root: Path, canary: Path) -> None:
-    """W14: an editor's save by rename reports both names."""
-    (root / "file").write_text("old")
-
-    def save() -> None:
-        (root / "file.tmp").write_text("new")
-        (root / "file.tmp").rename(root / "file")
-
-    assert heard_after(root, canary, save) == ["file", "file.tmp"]
-
-
-def test_saved_by_rename_from_outside(root: Path, outside: Path, canary: Path) -> None:
-    """W14: a file that is renamed into the tree is reported."""
-    (outside / "file").write_text("x")
-
-    assert heard_after(root, canary, lambda: (outside / "file").rename(root / "file")) == ["file"]
-
-
-def test_moved_out_file(root: Path, outside: Path, canary: Path) -> None:
-    """W14: a file that is renamed out of the tree is reported: it is absent now."""
-    (root / "file").write_text("x")
-
-    assert heard_after(root, canary, lambda: (root / "file").rename(outside / "file")) == ["file"]
-
-
-def test_hard_link_into_the_tree(root: Path, outside: Path, canary: Path) -> None:
-    """W14: a hard link that is made in the tree is reported."""
-    (outside / "file").write_text("x")
-
-    assert heard_after(root, canary, lambda: os.link(outside / "file", root / "linked")) == ["linked"]
-
-
-def test_symbolic_link_into_the_tree(root: Path, outside: Path, canary: Path) -> None:
-    """W14: a symbolic link is reported itself, for whoever counts what is skipped."""
-    assert heard_after(root, canary, lambda: (root / "link").symlink_to(outside)) == ["link"]
-
-
-def test_edit_through_a_hard_link_outside(root: Path, outside: Path, canary: Path) -> None:
-    """W14: makes no event (the kernel knows names, not files); the bound is the next scan, whose stat tells."""
-    (outside / "file").write_text("x")
-    os.link(outside / "file", root / "linked")
-    before = look(str(root), "linked")
-
-    assert heard_after(root, canary, lambda: (outside / "file").write_text("changed")) == []
-    assert look(str(root), "linked") != before
-
-
-def test_edit_through_a_bind_mount_outside(tmp_path: Path) -> None:
-    """W14: an edit through another mount of the same directory is reported."""
-    assert apart("edit_through_a_bind_mount", tmp_path) == {"heard": True}
-
-
-def test_memory_mapped_write(root: Path, canary: Path) -> None:
-    """W14: a store through a mapping makes no event; closing the writable descriptor does."""
-    (root / "file").write_bytes(b"x" * 4096)
-
-    def store() -> None:
-        with open(root / "file", "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-            mapped[:3] = b"new"
-            mapped.flush()
-
-    assert heard_after(root, canary, store) == ["file"]
-
-
-def test_truncated_by_path(root: Path, canary: Path) -> None:
-    """W14: truncation by path, which closes nothing, is reported."""
-    (root / "file").write_text("content")
-
-    assert heard_after(root, canary, lambda: os.truncate(root / "file", 2)) == ["file"]
-
-
-def test_writer_that_never_closes(root: Path, canary: Path) -> None:
-    """W14: each flush of a file that stays open is reported."""
-    with watching(root, canary) as watch, open(root / "log", "w") as log:
-        assert watch.listener.hears("log")
-        for number in range(3):
-            assert watch.has_heard_everything()
-            watch.listener.forget()
-            log.write(f"{number}\n")
-            log.flush()
-            assert watch.listener.hears("log")
-
-
-def test_unnamed_file_that_is_linked_in(root: Path, canary: Path) -> None:
-    """W14: is reported when it gets its name; later writes are not (they have no name): the bound is the next scan."""
-    with watching(root, canary) as watch:
-        fd = os.open(root, os.O_TMPFILE | os.O_WRONLY)
-        os.write(fd, b"content")
-        assert watch.has_heard_everything()
-        assert watch.listener.paths() == []
-        os.link(f"/proc/self/fd/{fd}", root / "named", src_dir_fd=fd, follow_symlinks=True)
-        assert watch.listener.hears("named")
-
-        before = look(str(root), "named")
-        os.write(fd, b"more")
-        os.close(fd)
-        assert watch.has_heard_everything()
-        assert set(watch.listener.paths()) == {"named"}
-        assert look(str(root), "named") != before
-
-
-@pytest.mark.parametrize(
-    "action",
-    [
-        lambda path: os.chmod(path, 0o600),
-        lambda path: os.utime(path, (1, 1)),
-        lambda path: os.setxattr(path, "user.syncd-test", b"x"),
-    ],
-    ids=["chmod", "utime", "xattr"],
-)
-def test_attributes_make_no_event(root: Path, canary: Path, action: Callable[[Path], None]) -> None:
-    """W14: attributes are not content: no event is asked for, so none is paid for; a scan sees the new ctime."""
-    (root / "file").write_text("x")
-    before = os.stat(root / "file")
-
-    assert heard_after(root, canary, lambda: action(root / "file")) == []
-    assert eventually(lambda: action(root / "file") or os.stat(root / "file").st_ctime_ns != before.st_ctime_ns)
-
-
-def test_exchange_of_two_files(root: Path, canary: Path) -> None:
-    """W14: an atomic exchange reports both names."""
-    (root / "one").write_text("1")
-    (root / "two").write_text("2")
-
-    assert heard_after(root, canary, lambda: exchange(root / "one", root / "two")) == ["one", "two"]
-
-
-def test_write_inside_a_symlinked_directory(root: Path, outside: Path, canary: Path) -> None:
-    """W14: symbolic links are not followed: what is written behind one is not ours."""
-    (root / "link").symlink_to(outside)
-
-    assert heard_after(root, canary, lambda: (root / "link/file").write_text("x")) == []
-
-
-def test_deleted_file(root: Path, canary: Path) -> None:
-    """W14: a deleted file is reported: it is absent now."""
-    (root / "file").write_text("x")
-
-    assert heard_after(root, canary, (root / "file").unlink) == ["file"]
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        "echo one > file; sed -i s/one/two/ file",
-        "mkdir -p a/b; cp -a a c; echo x > c/b/file; mv c/b a/moved",
-        "mkdir src; echo x > src/file; rsync -a src/ copy/; echo more >> src/file; rsync -a src/ copy/",
-        "git init -q repo && cd repo && git config user.email a@b && git config user.name n && echo x > f && git add f "
-        "&& git commit -qm m && cd .. && git clone -q repo clone",
-    ],
-    ids=["sed", "cp-mv", "rsync", "git"],
-)
-def test_tools_that_people_use(root: Path, canary: Path, script: str) -> None:
-    """What everyday tools leave behind is known as it is in the end."""
-    tool = next(word for word in ("rsync", "git", "sed", "cp") if word in script)
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool.upper()} IS NOT INSTALLED ON THIS MACHINE")
-    with following(root, canary) as (watch, follower):
-        subprocess.run(["sh", "-ec", script], cwd=root, check=True, timeout=30)
-
-        assert follower.is_right(), follower.errors()
-        assert watch.watches_exactly(str(root))

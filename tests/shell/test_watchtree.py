@@ -1,6 +1,7 @@
-"""The map stays right while directories are moved about: every test moves first, and only then lets the reader read.
+"""The map stays right while directories are moved about.
 
-So each record is about something that has long become something else, which is the hardest case, every time.
+Every test moves first, and only then lets the reader read. So each record is about something that has long
+become something else: the hardest case, every time.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def test_chain_of_renames_of_one_name(root: Path, stepped: Begin) -> None:
 
 
 def test_created_renamed_and_filled_at_once(root: Path, stepped: Begin) -> None:
-    """A directory that was renamed before its creation was read is watched under its new name; its file is known."""
+    """A directory renamed before its creation was read is watched under its new name; its file is known."""
     stepper = stepped()
     (root / "a").mkdir()
     (root / "a").rename(root / "b")
@@ -288,7 +289,7 @@ def test_directory_becomes_a_symbolic_link(root: Path, outside: Path, stepped: B
 
 
 def test_trash_recreate_delete_empty_trash(root: Path, outside: Path, stepped: Begin) -> None:
-    """The first script that ends watchdog's own reader: trash, make anew with a folder in it, delete, empty the trash."""
+    """The first script that ends watchdog's own reader: trash, make anew, delete, empty the trash."""
     (root / "a").mkdir()
     stepper = stepped()
     (root / "a").rename(outside / "a")
@@ -442,7 +443,7 @@ def surgery(chance: random.Random, root: Path, outside: Path) -> None:
 def test_random_surgery_leaves_no_directory_blind(
     root: Path, outside: Path, stepped: Begin, seed: int, at_once: int
 ) -> None:
-    """Whatever happened between two readings, afterwards each directory is watched under the path that it has."""
+    """Whatever happened between two readings, afterwards each directory is watched under its path."""
     chance = random.Random(seed)
     for name in "abcd":
         (root / name / name).mkdir(parents=True)

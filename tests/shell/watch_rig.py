@@ -1,7 +1,7 @@
-"""What the tests of watching stand on: ears for what is reported, and a follower that does what a daemon would.
+"""What the tests of watching stand on: ears for what is reported, and a follower that does as a daemon would.
 
-A `Follower` looks only where it is told to: at a path that changed, through a subtree in doubt. So if what it has seen
-becomes what is on the disk, nothing was missed; if it does not, something was.
+A `Follower` looks only where it is told to: at a path that changed, through a subtree in doubt. So if what it
+has seen becomes what is on the disk, nothing was missed; if it does not, something was.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Watch:
         return eventually(lambda: self.status().watches == sum(1 for _ in os.walk(root)), seconds)
 
     def has_heard_everything(self) -> bool:
-        """Wait until what has happened before this call is dealt with: events come in order, and so the canary's."""
+        """Wait until what happened before is dealt with: events come in order, and so does the canary's."""
         return self.watcher.is_alive(DEADLINE_SECONDS)
 
 
@@ -236,7 +236,7 @@ def following(root: Path | str, canary: Path | str) -> Iterator[tuple[Watch, Fol
 
 
 class Stepper:
-    """The reader without its thread: the test says when it reads, so records are as old as the test wants them."""
+    """The reader without its thread: the test says when it reads, so records are as old as it wants."""
 
     def __init__(self, root: Path, canary: Path, *, exclude: Sequence[str] = ()) -> None:
         self.listener = Listener()
@@ -294,10 +294,10 @@ def exchange(one: Path | str, other: Path | str) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def apart(scenario: str, directory: Path, *arguments: str) -> dict[str, object]:
+def apart(scenario: str, directory: Path) -> dict[str, object]:
     """Run a scenario of `watch_scenarios` in a process of its own, with rights and namespaces of its own."""
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.shell.watch_scenarios", scenario, str(directory), *arguments],
+        [sys.executable, "-W", "error", "-m", "tests.shell.watch_scenarios", scenario, str(directory)],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

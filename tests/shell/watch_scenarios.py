@@ -1,7 +1,7 @@
 """Scenarios that need rights or namespaces of their own; each runs in its own process and answers in JSON.
 
-Started by `watch_rig.apart` as ``python -m tests.shell.watch_scenarios SCENARIO DIRECTORY``. Everything that a
-scenario does to limits and mounts is private to its process: the machine stays as it is.
+Started by `watch_rig.apart` as ``python -m tests.shell.watch_scenarios SCENARIO DIRECTORY``. Everything that
+a scenario does to limits and mounts is private to its process: the machine stays as it is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import logging
 import os
 import re
 import resource
+import select
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from syncd.mounts import MountTable
 from tests.shell.watch_rig import DEADLINE_SECONDS, NAME, eventually, watching
 
 NEW_MOUNTS = 0x00020000
@@ -239,6 +241,33 @@ def _unreadable_root(directory: Path) -> Answer:
 # ---- mounts -----------------------------------------------------------------------------------------------
 
 
+def mount_table(directory: Path) -> Answer:
+    """The table alone: what wakes, and what has changed."""
+    namespace(NEW_MOUNTS)
+    there = directory / "there"
+    there.mkdir()
+    table = MountTable()
+    poll = select.poll()
+    poll.register(table.fileno(), select.POLLPRI)
+
+    def changed() -> list[str]:
+        assert poll.poll(int(DEADLINE_SECONDS * 1000))
+        return [os.path.relpath(point, directory) for point in table.refresh()]
+
+    answer: Answer = {"quiet_at_first": not poll.poll(0)}
+    for step, action in (
+        ("after_mount", lambda: mount("none", there)),
+        ("after_mount_over", lambda: mount("none", there)),
+        ("after_unmount", lambda: unmount(there)),
+        ("after_rest", lambda: unmount(there)),
+    ):
+        action()
+        answer[step] = changed()
+    answer["quiet_at_last"] = not poll.poll(0)
+    table.close()
+    return answer
+
+
 def mounted_root(directory: Path) -> Answer:
     """A root that is a mount: unmounted, and mounted again."""
     namespace(NEW_MOUNTS)
@@ -352,7 +381,7 @@ SCENARIOS: dict[str, Callable[[Path], Answer]] = {
     scenario.__name__: scenario
     for scenario in (
         watch_limit, far_beyond_the_watch_limit, instance_limit, unreadable_directories, unreadable_root,
-        mounted_root, mounted_below, bind_mount, edit_through_a_bind_mount, dead_network_mounts,
+        mount_table, mounted_root, mounted_below, bind_mount, edit_through_a_bind_mount, dead_network_mounts,
     )
 }  # fmt: skip
 
