@@ -34,6 +34,7 @@ from syncd.model import (
     Nothing,
     ObjectMeta,
     Observed,
+    PartDigests,
     Receipt,
     Recorded,
     RootIdentity,
@@ -42,7 +43,7 @@ from syncd.model import (
     Upload,
 )
 from syncd.parts import fits_one_request, part_size_for
-from syncd.partsender import Job
+from syncd.partsender import Donor, Job
 from syncd.transfer import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Engine:
         self.policy = policy
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._keys = KeysInUse()
+        self._keys = KeysInUse(self._bounds.beats)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class Engine:
         observed = Observed(seen.stat, seen.digests.fingerprint)
         action = self._decide(self.sources[ref.source], ref, observed, recorded)
         racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
-        carried = self._perform(action, ref, key, file, seen)
+        carried = self._perform(action, ref, key, file, seen, self._donor(action, ref, recorded, seen))
         if carried is None and recorded is not None:  # Nothing or Refresh: the object stands as it is
             carried = Carried(Receipt(recorded.key, recorded.etag), None, 0, 0)
         if carried is None:
@@ -269,25 +270,46 @@ class Engine:
             racy=racy,
         )
         if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
-            self._commit(ref, row, carried)
+            self._commit(ref, row, carried, seen)
         again = RACY_WINDOW_NS / 1e9 + 0.1 if racy else None
         return _Step(
             Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
             seen.stat,
         )
 
-    def _commit(self, ref: FileRef, row: Recorded, carried: Carried) -> None:
+    def _commit(self, ref: FileRef, row: Recorded, carried: Carried, seen: _Seen) -> None:
         """A small file's row may join others in one transaction: lost, its object is found by asking."""
         stale = self._uploader.unfinished(ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
+        grid = PartDigests(seen.part_size, seen.digests.parts) if seen.body is None else None
         self.state.commit(
-            ref, row, checkpoint_id=carried.checkpoint_id, durable=carried.checkpoint_id is not None
+            ref,
+            row,
+            checkpoint_id=carried.checkpoint_id,
+            part_digests=grid,
+            durable=carried.checkpoint_id is not None,
         )
         if carried.bytes_sent or carried.bytes_saved:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
-    def _perform(self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen) -> Carried | None:
+    def _donor(self, action: Action, ref: FileRef, recorded: Recorded | None, seen: _Seen) -> Donor | None:
+        """An object that has parts of a large file: a twin too large to copy whole, or its own last state."""
+        if seen.body is not None:
+            return None
+        if isinstance(action, Copy):
+            twin = action.twin
+            return Donor(twin.key, twin.etag, twin.fingerprint.size, seen.digests.parts)
+        if not isinstance(action, Upload) or recorded is None or recorded.store_id != self.store.store_id:
+            return None
+        grid = self.state.part_digests(ref)
+        if grid is None or grid.part_size != seen.part_size:
+            return None
+        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, grid.digests)
+
+    def _perform(
+        self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen, donor: Donor | None
+    ) -> Carried | None:
         if isinstance(action, Copy):
             with self._request_slot(seen):
                 copied = self._copy(action.twin, ref, key, seen)
@@ -305,7 +327,8 @@ class Engine:
                 meta = self._meta(ref, seen)
                 receipt = self._uploader.put(ref, key, seen.body, meta)
                 return Carried(receipt, None, len(seen.body), 0)
-            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, _content_type(ref.path))
+            content_type = _content_type(ref.path)
+            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, content_type, donor)
             return self._uploader.upload(job)
 
     def _request_slot(self, seen: _Seen) -> AbstractContextManager[None]:

@@ -126,6 +126,14 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class PartDigests:
+    """The XXH3-128 of each part of a recorded file, on the grid of its part size in bytes."""
+
+    part_size: int
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectMeta:
     """What travels with an object, so that a lost state database can be rebuilt and others can check."""
 

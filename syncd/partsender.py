@@ -16,7 +16,7 @@ from typing import Protocol
 
 from syncd import fingerprint, parts
 from syncd.bounds import Beats, Bounds
-from syncd.errors import FileChanged, StoreRefused
+from syncd.errors import FileChanged, PreconditionFailed, StoreRefused
 from syncd.fingerprint import Digests, OpenFile
 from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
 from syncd.parts import Span
@@ -49,6 +49,25 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Donor:
+    """An object in the same store that has parts of the new one already, on the same grid."""
+
+    key: str
+    etag: str
+    size: int
+    digests: tuple[bytes, ...]
+
+    def has(self, span: Span, digest: bytes) -> bool:
+        """Whether its bytes at this place are the ones that are wanted there."""
+        index = span.number - 1
+        return (
+            index < len(self.digests)
+            and self.digests[index] == digest
+            and span.offset + span.size <= self.size
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One file to be carried: opened, fingerprinted, and where it goes."""
 
@@ -59,10 +78,20 @@ class Job:
     digests: Digests
     part_size: int
     content_type: str
+    donor: Donor | None = None
+    """An object that has some of the parts already."""
 
     def meta(self, token: str) -> ObjectMeta:
         """What travels with the object."""
         return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Acknowledged parts by number, and how many of their bytes the store copied by itself."""
+
+    parts: dict[int, Part]
+    bytes_copied: int
 
 
 class PartSender:
@@ -76,6 +105,8 @@ class PartSender:
         self._senders = senders
         self._bounds = bounds
         self._meter = meter
+        self._unfit: set[Donor] = set()
+        """Donors that could not be copied from: a few, since each goes when its object is replaced."""
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """The parts that the store has and that are ours, by the matching rule."""
@@ -105,12 +136,11 @@ class PartSender:
             raise FileChanged(f"part {span.number} is not what was fingerprinted")
         return body
 
-    def send(
-        self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]
-    ) -> dict[int, Part]:
+    def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
         """Send parts in parallel, a bounded number at once; the first failure ends it."""
         sent: dict[int, Part] = {}
-        running: dict[Future[Part], int] = {}
+        copied = 0
+        running: dict[Future[tuple[Part, bool]], int] = {}
         queue = iter(spans)
         failure: BaseException | None = None
         while True:
@@ -127,29 +157,58 @@ class PartSender:
                 if error is not None:
                     failure = failure or error
                 elif not future.cancelled():
-                    sent[number] = future.result()
+                    sent[number], without_sending = future.result()
+                    copied += sent[number].size if without_sending else 0
             if failure is not None:
                 for future in running:
                     future.cancel()
         self._meter.beats.step()
         if failure is not None:
             raise failure
-        return sent
+        return Sent(sent, copied)
 
-    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> Part:
-        """Runs on a sender: read, compare, send, record."""
+    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
+        """Runs on a sender: read, compare, copy or send, record. Tells whether the store copied it."""
         try:
             with self._bounds.hold(span.size):
                 body = self._read(job, span)
-                try:
-                    part = self._store.upload_part(job.key, upload_id, span.number, body)
-                except StoreRefused as refused:
-                    part = self._sent_before(job, upload_id, span, body, refused)
+                copy = self._copied(job, upload_id, span, body)
+                part = copy or self._sent(job, upload_id, span, body)
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
-            return part
+            return part, copy is not None
         finally:
             self._meter.beats.rest()
+
+    def _copied(self, job: Job, upload_id: str, span: Span, body: bytes) -> Part | None:
+        """The part from the donor, if it has it and the store's ETag proves that these bytes were copied.
+
+        The proof matters: some servers ignore the condition, and the donor may have been replaced meanwhile.
+        """
+        donor = job.donor
+        if donor is None or donor in self._unfit or not donor.has(span, job.digests.parts[span.number - 1]):
+            return None
+        last = span.offset + span.size - 1
+        try:
+            part = self._store.upload_part_copy(
+                job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
+            )
+        except (PreconditionFailed, StoreRefused) as refused:
+            log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), refused)
+            self._unfit.add(donor)
+            return None
+        proven = _recognised(part, body) if part.size == span.size else None
+        if proven is None:
+            self._unfit.add(donor)
+        return proven
+
+    def _sent(self, job: Job, upload_id: str, span: Span, body: bytes) -> Part:
+        try:
+            return self._store.upload_part(job.key, upload_id, span.number, body)
+        except StoreRefused as refused:
+            if refused.code != "NotImplemented":
+                raise
+            return self._sent_before(job, upload_id, span, body, refused)
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
         """Some servers refuse a part that they already have (its first answer was lost): then list it."""

@@ -12,7 +12,7 @@ from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
 
-from syncd.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded
+from syncd.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, PartDigests, Recorded
 
 Row = tuple[Any, ...]
 """As SQLite returns it: the columns decide the types, and a type checker cannot see them."""
@@ -64,6 +64,27 @@ def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
         ensure_source(connection, ref.source)
         connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
         connection.execute(_PUT_FILE, values)
+
+
+def put_part_digests(connection: Connection, ref: FileRef, grid: PartDigests) -> None:
+    """Insert or replace; the file's own row is there already. They go by trigger when its content does."""
+    connection.execute(
+        "INSERT OR REPLACE INTO part_digests SELECT id, ?, ?, ? FROM sources WHERE name = ?",
+        (os.fsencode(ref.path), grid.part_size, b"".join(grid.digests), ref.source),
+    )
+
+
+def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | None:
+    """Those of the recorded content of `ref`."""
+    row = connection.execute(
+        "SELECT part_size, digests FROM part_digests "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    ).fetchone()
+    if row is None:
+        return None
+    joined = bytes(row[1])
+    return PartDigests(row[0], tuple(joined[at : at + 16] for at in range(0, len(joined), 16)))
 
 
 def drop_file(connection: Connection, ref: FileRef) -> None:

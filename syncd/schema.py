@@ -62,6 +62,17 @@ STEPS: tuple[tuple[str, ...], ...] = (
             UPDATE sources SET bytes = bytes + new.size - old.size WHERE id = new.source; END""",
         """CREATE TRIGGER files_out AFTER DELETE ON files BEGIN
             UPDATE sources SET files = files - 1, bytes = bytes - old.size WHERE id = old.source; END""",
+        # Of large files only: what tells their unchanged parts after a change. Goes with the content.
+        """CREATE TABLE part_digests (
+            source INTEGER NOT NULL,
+            path BLOB NOT NULL,
+            part_size INTEGER NOT NULL,
+            digests BLOB NOT NULL,
+            PRIMARY KEY (source, path)) WITHOUT ROWID""",
+        """CREATE TRIGGER files_content AFTER UPDATE ON files WHEN new.digest <> old.digest BEGIN
+            DELETE FROM part_digests WHERE source = old.source AND path = old.path; END""",
+        """CREATE TRIGGER files_content_out AFTER DELETE ON files BEGIN
+            DELETE FROM part_digests WHERE source = old.source AND path = old.path; END""",
         # AUTOINCREMENT: the id of a dropped checkpoint is never given to another.
         """CREATE TABLE checkpoints (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

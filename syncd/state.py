@@ -32,7 +32,16 @@ from syncd import rows, schema
 from syncd.errors import StateError
 from syncd.fresh import Fresh
 from syncd.groupcommit import GroupWriter, Operation, T
-from syncd.model import Checkpoint, Failure, FileRef, Fingerprint, Part, Recorded, RootIdentity
+from syncd.model import (
+    Checkpoint,
+    Failure,
+    FileRef,
+    Fingerprint,
+    Part,
+    PartDigests,
+    Recorded,
+    RootIdentity,
+)
 from syncd.statedb import Reader
 from syncd.statelock import StateLock, holder
 
@@ -159,22 +168,34 @@ class State:
         return (row[0], row[1]) if row else (0, 0)
 
     def commit(
-        self, ref: FileRef, recorded: Recorded, *, checkpoint_id: int | None = None, durable: bool = True
+        self,
+        ref: FileRef,
+        recorded: Recorded,
+        *,
+        checkpoint_id: int | None = None,
+        part_digests: PartDigests | None = None,
+        durable: bool = True,
     ) -> None:
         """The object is there: recorded row in, checkpoint with its parts and failure row out.
 
-        With ``durable=False`` (and no checkpoint) it may wait for later ones: the next call after about
-        100 ms, `flush` or `close` puts it on the disk, and never more than 256 wait. `recorded` and
-        `find_content` see it at once.
+        `part_digests` of a large file are kept until its content changes. With ``durable=False`` (and no
+        checkpoint) it may wait for later ones: the next call after about 100 ms, `flush` or `close` puts it
+        on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
         """
 
         def operation(connection: sqlite3.Connection) -> None:
             rows.put_file(connection, ref, recorded)
             rows.drop_failure(connection, ref)
+            if part_digests is not None:
+                rows.put_part_digests(connection, ref, part_digests)
             if checkpoint_id is not None:
                 rows.drop_checkpoint(connection, checkpoint_id)
 
         self._put(ref, recorded, operation, durable=durable or checkpoint_id is not None)
+
+    def part_digests(self, ref: FileRef) -> PartDigests | None:
+        """Those of the recorded content of `ref`, where it went in parts."""
+        return self._read(rows.find_part_digests, ref)
 
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
         """The object is gone or no longer ours: recorded and failure row out. `durable` as in `commit`."""

@@ -212,7 +212,9 @@ class Uploader:
             )
         self._meter.began(job.ref, job.stat.size, saved)
         missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
-        done.update(self._parts.send(job, checkpoint, upload_id, missing))
+        sent = self._parts.send(job, checkpoint, upload_id, missing)
+        done.update(sent.parts)
+        saved += sent.bytes_copied
         self._still(job)
         self.state.set_completing(checkpoint.id)
         ordered = [done[number] for number in sorted(done)]

@@ -515,7 +515,7 @@ def test_a_corrupt_part_reaches_the_caller_and_the_next_try_succeeds(rig: Rig) -
 
 
 def test_an_object_that_is_not_its_parts_is_made_again(tmp_path: Path) -> None:
-    """A store that tells the CRC-32 of the whole, and another one than the parts have: the upload restarts."""
+    """A store that tells another CRC-32 of the whole than the parts have: the upload restarts."""
     limits = replace(SMALL_LIMITS, computes_crc32=True)
     rig = Rig(tmp_path, store=FakeStore(limits, computes_crc32=True))
     store = rig.fake
@@ -545,3 +545,90 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
     rig.sync("big")
 
     assert rig.fake.calls["head_object"] == 0
+
+
+# ---- the unchanged parts of a changed file --------------------------------------------------------------
+
+
+def changed(rig: Rig, content: bytes) -> FakeStore:
+    """`big` is in the store; then its content becomes `content`."""
+    rig.write("big", CONTENT)
+    rig.sync("big")
+    rig.write("big", content)
+    rig.fake.reset_counters()
+    return rig.fake
+
+
+def test_only_the_changed_part_of_a_file_is_sent(rig: Rig) -> None:
+    """A change in the middle: the store copies the other parts from the object that it has."""
+    other = bytearray(CONTENT)
+    other[2 * PART] ^= 1
+    store = changed(rig, bytes(other))
+
+    outcome = rig.sync("big")
+
+    assert sent_parts(store) == [3]
+    assert store.objects["p/big"].data == bytes(other)
+    assert outcome.bytes_sent == PART
+
+
+def test_only_the_tail_of_an_appended_file_is_sent(rig: Rig) -> None:
+    """A log that grew: everything but its last parts is copied."""
+    longer = CONTENT + b"and more of it"
+    store = changed(rig, longer)
+
+    rig.sync("big")
+
+    assert min(sent_parts(store)) == PARTS
+    assert store.objects["p/big"].data == longer
+
+
+def test_a_copy_of_a_part_that_cannot_be_proven_is_sent(tmp_path: Path) -> None:
+    """ETags that are the MD5 of nothing prove nothing: then every part is sent."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=True))
+    store = changed(rig, CONTENT + b"more")
+
+    rig.sync("big")
+
+    assert sent_parts(store) == list(range(1, PARTS + 2))
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    rig.close()
+
+
+def test_a_store_that_cannot_copy_parts_gets_them_sent(rig: Rig) -> None:
+    """NotImplemented is asked for once or twice, not a failure."""
+    store = changed(rig, CONTENT + b"more")
+    store.fail("upload_part_copy", StoreRefused("no", status=501, code="NotImplemented"), times=None)
+
+    rig.sync("big")
+
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    assert store.calls["upload_part_copy"] <= 3
+
+
+def test_an_object_replaced_behind_our_back_lends_no_part(tmp_path: Path) -> None:
+    """Somebody else's object under our key, on a server that ignores conditions: nothing of it is taken."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, ignores_conditions=True))
+    store = changed(rig, CONTENT + b"more")
+    other = CONTENT[::-1]
+    store.put_object("p/big", other, ObjectMeta(of_bytes(other), 0))
+
+    rig.sync("big")
+
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    rig.close()
+
+
+def test_a_twin_too_large_to_copy_whole_is_copied_in_parts(tmp_path: Path) -> None:
+    """Beyond the largest single copy the parts are copied, and no byte is sent."""
+    rig = Rig(tmp_path, store=FakeStore(replace(SMALL_LIMITS, max_put_size=PART)))
+    rig.write("big", CONTENT)
+    rig.sync("big")
+    (rig.folder / "big").rename(rig.folder / "renamed")
+    rig.fake.reset_counters()
+
+    rig.sync("renamed")
+
+    assert sent_parts(rig.fake) == []
+    assert rig.fake.objects["p/renamed"].data == CONTENT
+    rig.close()
