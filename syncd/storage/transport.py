@@ -17,16 +17,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-
-from requests.utils import get_environ_proxies
 
 from syncd.errors import Stopped
 from syncd.storage import dial
-from syncd.storage.adapter import Adapter, prepare, translate
 from syncd.storage.base import HttpSettings, Request, Response
 from syncd.storage.lane import MAX_IDLE_SECONDS, LaneTransport
+
+if TYPE_CHECKING:  # importing requests takes longer, and more memory, than many a pass: only when it is used
+    from syncd.storage.adapter import Adapter
 
 
 class Transport(Protocol):
@@ -98,6 +98,8 @@ class RequestsTransport:
             return {}
         known = self._proxies.get(request.host)
         if known is None:
+            from requests.utils import get_environ_proxies
+
             found = get_environ_proxies(f"{self._scheme}://{request.host}/")
             chosen = found.get(self._scheme) or found.get("all")
             known = self._proxies[request.host] = {self._scheme: chosen} if chosen else {}
@@ -107,6 +109,8 @@ class RequestsTransport:
         """The answer, read whole; errors as in `Transport.send`."""
         if self._should_stop():
             raise Stopped("stopped before a request")
+        from syncd.storage.adapter import prepare, translate
+
         prepared = prepare(self._scheme, request)
         proxies = self.proxies_for(request)
         adapter = self._take()
@@ -138,6 +142,8 @@ class RequestsTransport:
             if time.monotonic() - since < MAX_IDLE_SECONDS:
                 return adapter
             adapter.close()
+        from syncd.storage.adapter import Adapter
+
         return Adapter(self._http, self._tls(), self._should_stop, self._on_sent)
 
     def _give_back(self, adapter: Adapter) -> None:
