@@ -27,7 +27,7 @@ class Bounds:
     """
 
     def __init__(self, slots: int, memory: int, beats: Beats | None = None) -> None:
-        self._beats = beats
+        self.beats = beats
         self._slots = slots
         self._memory = memory
         self._held = 0
@@ -40,8 +40,8 @@ class Bounds:
     def hold(self, size: int) -> Iterator[None]:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
         ticket = object()
-        if self._beats is not None:
-            self._beats.rest()  # whoever holds the slots has a pulse of his own
+        if self.beats is not None:
+            self.beats.rest()  # whoever holds the slots has a pulse of his own
         with self._changed:
             self._line.append(ticket)
             try:
@@ -53,8 +53,8 @@ class Bounds:
             finally:
                 self._line.remove(ticket)
                 self._changed.notify_all()
-        if self._beats is not None:
-            self._beats.step()
+        if self.beats is not None:
+            self.beats.step()
         try:
             yield
         finally:
@@ -82,7 +82,8 @@ class KeysInUse:
     for one another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beats: Beats | None = None) -> None:
+        self._beats = beats
         self._written: Counter[str] = Counter()
         self._copied: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -91,8 +92,12 @@ class KeysInUse:
     def writing(self, key: str) -> Iterator[None]:
         """Around every change of an object: waits for the copies that are made of it."""
         with self._changed:
+            if key in self._copied and self._beats is not None:
+                self._beats.rest()  # a copy may take the store long; whoever makes it has a pulse of his own
             self._changed.wait_for(lambda: key not in self._copied)
             self._written[key] += 1
+        if self._beats is not None:
+            self._beats.step()
         try:
             yield
         finally:

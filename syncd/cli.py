@@ -64,10 +64,13 @@ def _common(command: Callable[P, None]) -> Callable[P, None]:
     return _guarded(command)
 
 
-def _load(config_path: str | None, verbose: int = 0, quiet: int = 0) -> config.Settings:
+def _load(
+    config_path: str | None, verbose: int = 0, quiet: int = 0, *, with_secrets: bool = True
+) -> config.Settings:
+    """The settings, with logging set up. Without secrets for who asks no store, and may not read them."""
     from syncd import logs
 
-    settings = config.load(config.find(config_path, os.environ), os.environ)
+    settings = config.load(config.find(config_path, os.environ), os.environ, with_secrets=with_secrets)
     logs.set_up(settings.log, verbosity=verbose - quiet, stream=sys.stderr)
     for store in settings.stores.values():
         keys = getattr(store, "keys", None)
@@ -108,22 +111,35 @@ def run(config_path: str | None, verbose: int, quiet: int) -> None:
     metavar="SOURCE",
     help="Allow the deletions of this source that wait for confirmation.",
 )
+@click.option(
+    "--accept-root",
+    "accept_roots",
+    multiple=True,
+    metavar="SOURCE",
+    help="The directory of this source is another one on purpose; its deletions wait for confirmation.",
+)
 @_common
 def sync(
-    dry_run: bool, allow_deletes: tuple[str, ...], config_path: str | None, verbose: int, quiet: int
+    dry_run: bool,
+    allow_deletes: tuple[str, ...],
+    accept_roots: tuple[str, ...],
+    config_path: str | None,
+    verbose: int,
+    quiet: int,
 ) -> None:
-    """One pass over everything, then exit."""
+    """One pass over everything, then exit. What is said about a source goes to the daemon if one runs."""
     from syncd import passes
 
     terminal = sys.stderr.isatty() and not quiet and not dry_run
     settings = _load(config_path, verbose, quiet + (1 if terminal else 0))
-    unknown = set(allow_deletes) - {source.name for source in settings.sources}
+    words = passes.Words(frozenset(allow_deletes), frozenset(accept_roots))
+    unknown = (words.allow_deletes | words.accept_roots) - {source.name for source in settings.sources}
     if unknown:
         raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")
     if dry_run:
         sys.exit(passes.dry_run(settings))
     with _interrupt() as stopping:
-        code = passes.sync(settings, frozenset(allow_deletes), stopping, terminal=terminal)
+        code = passes.sync(settings, words, stopping, terminal=terminal)
     sys.exit(code)
 
 
@@ -152,7 +168,7 @@ def status(path: str | None, as_json: bool, config_path: str | None, verbose: in
     """What is recorded, pending, in flight and failed; for PATH, what is known about that file."""
     from syncd import reports
 
-    settings = _load(config_path, verbose, quiet)
+    settings = _load(config_path, verbose, quiet, with_secrets=False)
     if path is not None:
         found = reports.of_path(settings, path)
         if found is None:
@@ -167,7 +183,7 @@ def status(path: str | None, as_json: bool, config_path: str | None, verbose: in
 
     from syncd.screen import show_status
 
-    show_status(report, Console())
+    show_status(report, Console(highlight=False))
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -185,7 +201,7 @@ def check(
     """Is the configuration right, are the stores reachable and writable, are the kernel's limits enough."""
     from syncd import reports
 
-    settings = _load(config_path, verbose, quiet)
+    settings = _load(config_path, verbose, quiet, with_secrets=not config_only)
     if config_only:
         if not quiet:
             click.echo(f"{settings.path}: the configuration is right")
@@ -214,17 +230,22 @@ def verify(read: bool, as_json: bool, config_path: str | None, verbose: int, qui
 
     settings = _load(config_path, verbose, quiet)
 
+    rows: list[dict[str, Any]] = []
+
     def tell(row: dict[str, Any]) -> None:
-        if not as_json:
+        if as_json:
+            rows.append(row)
+        else:
             mark = "FAIL" if row["serious"] else "note"
             click.echo(f"{mark} {row['source']}:{row['path']}: {row['difference']}")
 
-    outcome = reports.verify(settings, read=read, tell=tell)
+    counts = reports.verify(settings, read=read, tell=tell)
     if as_json:
-        _print_json(outcome)
+        _print_json({**counts, "differences": rows})
     else:
-        click.echo(f"{outcome['files']} files compared, {len(outcome['differences'])} differences")
-    sys.exit(EXIT_PARTLY if any(row["serious"] for row in outcome["differences"]) else 0)
+        found = f"{counts['serious']} serious differences, {counts['notes']} notes"
+        click.echo(f"{counts['files']} files compared, {found}")
+    sys.exit(EXIT_PARTLY if counts["serious"] else 0)
 
 
 @cli.command()

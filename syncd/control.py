@@ -15,26 +15,39 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from syncd.errors import StateError
+
 log = logging.getLogger(__name__)
 
 NAME = "control.sock"
 _MOST_BYTES = 64 << 20
 _SECONDS = 10.0
+_BREATH_SECONDS = 1.0
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlServer:
-    """Answers requests with `handler` in one thread; a request that fails is answered with its error."""
+    """Answers requests with `handler` in one thread; a request that fails is answered with its error.
+
+    Raises OSError where a socket cannot be made.
+    """
 
     def __init__(self, directory: str, handler: Handler) -> None:
         self._handler = handler
+        self._stopping = threading.Event()
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with suppress(FileNotFoundError):
-            os.unlink(NAME, dir_fd=self._directory_fd)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
-        self._socket.listen(8)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(NAME, dir_fd=self._directory_fd)
+            self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
+            os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # whatever umask and directory say
+            self._socket.listen(8)
+        except OSError:
+            self._socket.close()
+            os.close(self._directory_fd)
+            raise
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -43,6 +56,7 @@ class ControlServer:
 
     def stop(self) -> None:
         """Stop answering and remove the socket."""
+        self._stopping.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_SECONDS)
@@ -52,11 +66,13 @@ class ControlServer:
         os.close(self._directory_fd)
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 peer, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not self._stopping.wait(_BREATH_SECONDS):  # out of descriptors, for example
+                    log.warning("control: %s", error)
+                continue
             with peer:
                 peer.settimeout(_SECONDS)
                 try:
@@ -68,7 +84,8 @@ class ControlServer:
         try:
             return self._handler(request)
         except Exception as error:
-            log.exception("control: a request failed")
+            if not isinstance(error, ValueError | StateError):
+                log.exception("control: a request failed")
             return {"error": str(error) or type(error).__name__}
 
 

@@ -21,12 +21,13 @@ from typing import Any
 from syncd import logs, status
 from syncd.config import LogSettings, Settings
 from syncd.control import ControlServer
-from syncd.errors import ConfigError, StateError
-from syncd.keeper import Blindness
+from syncd.errors import ConfigError, StateError, SyncdError
+from syncd.keeper import SourceKeeper
 from syncd.model import FileRef, Source
 from syncd.paths import Rules, printable
 from syncd.pipeline import Pipeline, Work, real_clock
 from syncd.service import Notifier, Pulse, hidden_by
+from syncd.sourcenews import Blindness
 from syncd.state import State, StateLock
 from syncd.watch import Watcher
 from syncd.workers import Clock
@@ -95,17 +96,29 @@ class Daemon:
         self._pipeline.apply(self._work(self._settings))
         self._canary_directory = _canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
-        control = ControlServer(self._settings.state_dir, self._answer)
+        control = self._control()
         try:
-            control.start()
             self._notifier.ready(self._line())
             log.info("ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.lines))
             self._pipeline.start()
             self._loop()
             return 0
         finally:
-            self._shut_down(state)
-            control.stop()
+            try:
+                self._shut_down(state)
+            finally:
+                if control is not None:
+                    control.stop()
+
+    def _control(self) -> ControlServer | None:
+        """The ear for the command line. A file system that knows no sockets costs it, and nothing else."""
+        try:
+            control = ControlServer(self._settings.state_dir, self._answer)
+            control.start()
+            return control
+        except OSError as error:
+            log.error("no control socket in %s: %s", self._settings.state_dir, error)
+            return None
 
     def _work(self, settings: Settings) -> Work:
         return Work(settings.sources, settings.stores, settings.transfer)
@@ -128,13 +141,16 @@ class Daemon:
                     self._apply_reload()
 
     def _tick_seconds(self) -> float:
-        idle = self._pipeline.idle()
-        seconds = _IDLE_TICK_SECONDS if idle else _BUSY_TICK_SECONDS
+        busy = any(line.workers.queue.counts()[1] for line in self._pipeline.lines.values())
+        seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
         watchdog = self._notifier.watchdog_seconds
         return min(seconds, watchdog / 3) if watchdog else seconds
 
     def _tick(self) -> None:
-        """A look at the working parts; the manager's watchdog is fed only if all of them move."""
+        """A look at the working parts; the manager's watchdog is fed only if all of them move.
+
+        A state that cannot be written stops the transfers, is said, and is not cured by another start.
+        """
         now = self._clock.monotonic()
         trouble = ", ".join(f"{part} is stuck" for part in self._pulse.late(now))
         if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
@@ -143,20 +159,22 @@ class Daemon:
             if not self._watcher.is_alive(_CANARY_SECONDS):
                 trouble = "the watcher is blind"
         if not trouble:
-            try:
-                self._pipeline.flush_totals()
-                self._pipeline.state.flush()
-            except StateError as error:
-                trouble = str(error)
+            self._notifier.watchdog()
+            trouble = self._look_at_state()
         self._look_for_sleep()
         logs.tell_held_back()
-        if trouble:
-            if trouble != self._health:
-                log.error("not healthy: %s", trouble)
-        else:
-            self._notifier.watchdog()
+        if trouble and trouble != self._health:
+            log.error("not healthy: %s", trouble)
         self._health = trouble
         self._notifier.status(trouble or self._line())
+
+    def _look_at_state(self) -> str:
+        try:
+            self._pipeline.flush_totals()
+            self._pipeline.state.flush()
+        except StateError as error:
+            return str(error)
+        return ""
 
     def _look_for_sleep(self) -> None:
         """After a suspend connections are dead and events may be lost: try again, and scan."""
@@ -164,7 +182,7 @@ class Daemon:
         if slept - self._slept > _SLEPT_SECONDS:
             log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
             for line in self._pipeline.lines.values():
-                line.workers.resume()
+                line.workers.queue.probe()
             for source in self._settings.sources:
                 self._pipeline.doubt(source.name, "", "the machine was asleep")
         self._slept = slept
@@ -181,30 +199,37 @@ class Daemon:
             self._notifier.ready(f"reload failed, the old configuration goes on: {error.problems[0]}")
             return
         if settings.state_dir != self._settings.state_dir:
-            log.error(
-                "reload failed: state_dir can only change with a restart; the old configuration goes on"
-            )
-            self._notifier.ready("reload failed: state_dir can only change with a restart")
+            self._refuse_reload("state_dir can only change with a restart")
+            return
+        try:
+            self._pipeline.apply(self._work(settings), self._notifier.watchdog)
+        except SyncdError as error:
+            self._refuse_reload(str(error))
             return
         self._set_up_logs(settings.log)
-        old = None
         if settings.sources != self._settings.sources:
+            # Watches first, scans after: what happens in between is told by the one or the other.
             old, self._watcher = self._watcher, self._watch(settings.sources)
-        self._settings = settings
-        self._pipeline.apply(self._work(settings))
-        self._pipeline.start()
-        if old is not None:
             old.stop()
+        self._settings = settings
+        self._pipeline.start()
         log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.lines))
         self._notifier.ready(self._line())
+
+    def _refuse_reload(self, why: str) -> None:
+        log.error("reload failed: %s; the old configuration goes on", why)
+        self._notifier.ready(f"reload failed, the old configuration goes on: {why}")
 
     def _shut_down(self, state: State) -> None:
         self._notifier.stopping()
         self._notifier.extend_timeout(DRAIN_SECONDS + 10)
         log.info("stopping; unfinished uploads are kept for the next start")
-        self._watcher.stop()
-        shutil.rmtree(self._canary_directory, ignore_errors=True)
-        if not self._pipeline.stop(DRAIN_SECONDS):
+        try:
+            self._watcher.stop()
+            shutil.rmtree(self._canary_directory, ignore_errors=True)
+        finally:
+            ended = self._pipeline.stop(DRAIN_SECONDS)
+        if not ended:
             log.warning("some requests did not end in time; they are left behind")
             with suppress(StateError):
                 state.close()
@@ -235,6 +260,12 @@ class Daemon:
         return Blindness(seen.reason or "no events from here", seen.unwatched)
 
     def _line(self) -> str:
+        try:
+            return self._counts()
+        except StateError as error:
+            return str(error)
+
+    def _counts(self) -> str:
         pending = sum(self.pending().values())
         flying = len(self.in_flight())
         state = self._pipeline.state
@@ -256,12 +287,17 @@ class Daemon:
         if command == "status":
             return status.report(self._settings.sources, self._pipeline.state, self)
         if command == "allow-deletes":
-            keeper = self._pipeline.keepers.get(str(request.get("source")))
-            if keeper is None:
-                return {"error": "no such source"}
-            keeper.confirm_deletes()
-            return {"allowed": keeper.deletions.waiting()}
-        return {"error": f"unknown command {command!r}"}
+            return {"allowed": self._keeper_of(request).confirm_deletes()}
+        if command == "accept-root":
+            self._keeper_of(request).accept_root()
+            return {"accepted": True}
+        raise ValueError(f"unknown command {command!r}")
+
+    def _keeper_of(self, request: dict[str, Any]) -> SourceKeeper:
+        keeper = self._pipeline.keepers.get(str(request.get("source")))
+        if keeper is None:
+            raise ValueError("the daemon has no such source; does it have to reload its configuration?")
+        return keeper
 
     def facts(self) -> dict[str, Any]:
         """See `syncd.status.Live`."""
@@ -279,7 +315,7 @@ class Daemon:
         """See `syncd.status.Live`."""
         pending: dict[str, int] = {}
         for line in self._pipeline.lines.values():
-            waiting, processing = line.workers.counts()
+            waiting, processing = line.workers.queue.counts()
             for source, count in waiting.items():
                 pending[source] = pending.get(source, 0) + count
             for ref in processing:
@@ -305,13 +341,14 @@ class Daemon:
         waiting_for = news.waiting_for
         if waiting_for and (directive := hidden_by(keeper.source.root)):
             waiting_for += f" (hidden by the unit's {directive})"
-        restless = keeper.workers.restless(max(RESTLESS_SECONDS, 10 * keeper.source.settle_seconds))
+        restless = keeper.workers.queue.restless(max(RESTLESS_SECONDS, 10 * keeper.source.settle_seconds))
         return {
             "waiting_for": waiting_for or None,
             "scanning": news.scanning,
             "skipped": news.skipped,
             "unreadable": news.unreadable,
             "deletes_parked": news.deletes_parked,
+            "deletes_reason": news.deletes_reason or None,
             "never_quiet": [printable(ref.path) for ref, _ in restless if ref.source == source],
             "watch": {
                 "mode": seen.mode,

@@ -90,7 +90,7 @@ class StoreLine:
         self.workers.stop()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the workers at most so long, then release what is released; whether all ended."""
+        """Wait for the workers at most so long, then release what they used; whether all ended."""
         ended = self.workers.join(seconds)
         self._senders.shutdown(wait=ended, cancel_futures=True)
         if ended:
@@ -110,6 +110,7 @@ class StoreLine:
             now=lambda: self._clock.now_ns() / 1e9,
             on_sent=self.progress.moved,
             on_request=self.progress.requested,
+            on_silence=self.beats.rest,
             max_tries=TRIES_IN_PLACE,
             schedule=RETRY_IN_PLACE,
         )

@@ -26,7 +26,7 @@ MASK = "[secret]"
 _SHORTEST_SECRET = 6
 """Shorter values are not hidden: they would blacken ordinary text, and are no secrets to speak of."""
 _BURST = 20
-"""Lines at level INFO that a cause may have in one go: each upload is worth a line, fifty thousand are not."""
+"""Lines at level INFO that a cause may have in one go: an upload is worth a line, fifty thousand are not."""
 _MOST_CAUSES = 1000
 """Causes that the throttle remembers at once."""
 _TALKATIVE = ("urllib3", "watchdog", "botocore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from syncd.errors import FileError, StateError
 from syncd.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.paths import Rules
 from syncd.pipeline import Pipeline, Work
+from syncd.schema import DATABASE_NAME
 from syncd.state import State
 from syncd.workers import Clock
 
@@ -26,6 +28,8 @@ class Pass:
     pipeline: Pipeline
     interrupted: bool
     gave_up: BaseException | None
+    ended: bool
+    """All threads have; otherwise one is stuck in the kernel, and must not hold up the exit."""
 
 
 def run_once(
@@ -36,18 +40,26 @@ def run_once(
     should_stop: Callable[[], bool],
     tick: Callable[[Pipeline], None],
     allow_deletes: frozenset[str] = frozenset(),
+    accept_roots: frozenset[str] = frozenset(),
 ) -> Pass:
-    """Scan every source and carry what differs; `tick` is called several times a second meanwhile."""
+    """Scan every source and carry what differs; `tick` is called several times a second meanwhile.
+
+    The two sets name the sources for which the operator has spoken: what is gone may be deleted; the root is
+    another directory on purpose. Raises SyncdError when a store cannot be opened or the state not used.
+    """
     pipeline = Pipeline(state, clock, once=True)
-    pipeline.apply(work)
-    for name in allow_deletes:
-        pipeline.keepers[name].confirm_deletes()
-    pipeline.start()
+    over = False
     try:
-        pipeline.wait_done(should_stop, lambda: tick(pipeline))
+        pipeline.apply(work)
+        for name in accept_roots:
+            pipeline.keepers[name].accept_root()
+        for name in allow_deletes:
+            pipeline.keepers[name].confirm_deletes()
+        pipeline.start()
+        over = pipeline.wait_done(should_stop, lambda: tick(pipeline))
     finally:
-        pipeline.stop(STOP_SECONDS)
-    return Pass(pipeline, should_stop(), pipeline.gave_up())
+        ended = pipeline.stop(STOP_SECONDS)
+    return Pass(pipeline, not over, pipeline.gave_up(), ended)
 
 
 Tell = Callable[[FileRef, Action | str, int], None]
@@ -116,10 +128,11 @@ def _plan_source(source: Source, engine: Engine, state: State, tell: Tell) -> No
 
 @contextmanager
 def state_for_reading(directory: str, now_ns: Callable[[], int]) -> Iterator[State]:
-    """The state as it is, also beside a running daemon; an empty one where there is none yet."""
-    try:
-        state = State.open_read_only(directory)
-    except StateError:
+    """The state as it is, also beside a running daemon; an empty one where there is none yet.
+
+    Raises StateError when there is one that cannot be read.
+    """
+    if _has_no_state(directory):
         with tempfile.TemporaryDirectory(prefix="syncd-plan-") as empty:
             state = State.open(empty, now_ns=now_ns)
             try:
@@ -127,7 +140,19 @@ def state_for_reading(directory: str, now_ns: Callable[[], int]) -> Iterator[Sta
             finally:
                 state.close()
         return
+    state = State.open_read_only(directory)
     try:
         yield state
     finally:
         state.close()
+
+
+def _has_no_state(directory: str) -> bool:
+    """Whether nothing was ever remembered there. What may not be looked at is not nothing."""
+    try:
+        os.stat(os.path.join(directory, DATABASE_NAME))
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise StateError(f"the state directory {directory} cannot be read: {error.strerror}") from error
+    return False

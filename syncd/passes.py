@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import click
 
 from syncd import control, once
-from syncd.cli_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
+from syncd.cli_codes import EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
 from syncd.config import Settings
-from syncd.errors import StateError, StoreError
+from syncd.errors import StateError
 from syncd.model import Action, FileRef, Nothing
 from syncd.paths import printable
 from syncd.pipeline import Pipeline, Work, real_clock
@@ -21,28 +23,42 @@ from syncd.state import State, StateLock
 
 log = logging.getLogger(__name__)
 
+_DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
 
-def sync(
-    settings: Settings, allow_deletes: frozenset[str], stopping: threading.Event, *, terminal: bool
-) -> int:
-    """One pass; returns the exit code. Raises StateError."""
-    if allow_deletes and _tell_daemon(settings, allow_deletes):
+
+@dataclass(frozen=True)
+class Words:
+    """What the operator says about sources, by their names."""
+
+    allow_deletes: frozenset[str] = frozenset()
+    """What is gone may be deleted."""
+    accept_roots: frozenset[str] = frozenset()
+    """The root is another directory on purpose."""
+
+
+def sync(settings: Settings, words: Words, stopping: threading.Event, *, terminal: bool) -> int:
+    """One pass; returns the exit code. Raises StateError. Words are for the daemon where one runs."""
+    if _tell_daemon(settings, words):
         return 0
     lock = StateLock.acquire(settings.state_dir)
     try:
         clock = real_clock()
         state = State.open(settings.state_dir, now_ns=clock.now_ns)
         try:
-            with _bars(terminal) as tick:
+            with _bars() if terminal else _no_bars() as tick:
                 done = once.run_once(
                     _work(settings),
                     state,
                     clock,
                     should_stop=stopping.is_set,
                     tick=tick,
-                    allow_deletes=allow_deletes,
+                    allow_deletes=words.allow_deletes,
+                    accept_roots=words.accept_roots,
                 )
-            return _summary(done)
+            _summary(done)
+            if not done.ended:
+                _leave(_code(done), state)
+            return _code(done)
         finally:
             state.close()
     finally:
@@ -53,71 +69,88 @@ def _work(settings: Settings) -> Work:
     return Work(settings.sources, settings.stores, settings.transfer)
 
 
-class _Quiet(nullcontext[Callable[[Pipeline], None]]):
-    """No bars: the log lines tell."""
+@contextmanager
+def _no_bars() -> Iterator[Callable[[Pipeline], None]]:
+    """The log lines tell."""
+    yield lambda pipeline: None
 
 
-def _bars(terminal: bool) -> _Quiet | _Drawn:
-    return _Drawn() if terminal else _Quiet(lambda pipeline: None)
-
-
-class _Drawn:
+@contextmanager
+def _bars() -> Iterator[Callable[[Pipeline], None]]:
     """Bars on standard error."""
+    from rich.console import Console
 
-    def __enter__(self) -> Callable[[Pipeline], None]:
-        from rich.console import Console
+    from syncd.screen import Bars
 
-        from syncd.screen import Bars
-
-        self._bars = Bars(Console(stderr=True))
-        self._bars.__enter__()
-        return self._bars.update
-
-    def __exit__(self, *details: object) -> None:
-        self._bars.__exit__(*details)
+    with Bars(Console(stderr=True)) as bars:
+        yield bars.update
 
 
-def _tell_daemon(settings: Settings, names: frozenset[str]) -> bool:
-    """Pass the operator's word on to the running daemon; False when there is none."""
-    for name in sorted(names):
-        answer = control.ask(settings.state_dir, {"command": "allow-deletes", "source": name})
+def _leave(code: int, state: State) -> None:
+    """A thread is stuck in the kernel, or in a request that does not end: the exit must not wait for it."""
+    with suppress(StateError):
+        state.flush()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def _tell_daemon(settings: Settings, words: Words) -> bool:
+    """Pass the operator's words on to the running daemon; False when there are none, or no daemon."""
+    told = [("allow-deletes", name) for name in sorted(words.allow_deletes)]
+    told += [("accept-root", name) for name in sorted(words.accept_roots)]
+    for command, name in told:
+        try:
+            answer = control.ask(settings.state_dir, {"command": command, "source": name})
+        except (OSError, ValueError) as error:
+            raise StateError(f"the daemon does not answer: {error}") from error
         if answer is None:
             return False
         if "error" in answer:
             raise StateError(f"the daemon says: {answer['error']}")
-        click.echo(f"{name}: the daemon may delete what waits now ({answer['allowed']} objects)")
-    return True
+        if command == "allow-deletes":
+            click.echo(f"{name}: the daemon may delete what waits now ({answer['allowed']} objects)")
+        else:
+            click.echo(f"{name}: the daemon takes the directory that is there now")
+    return bool(told)
 
 
-def _summary(done: once.Pass) -> int:
+def _summary(done: once.Pass) -> None:
     tally = done.pipeline.tally
-    words = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
-    parts = [f"{tally.actions[name]} {word}" for name, word in words.items() if tally.actions[name]]
+    parts = [f"{tally.actions[name]} {word}" for name, word in _DONE.items() if tally.actions[name]]
     sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
     click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
     for ref, error in tally.failures:
         click.echo(f"failed: {ref.source}:{printable(ref.path)}: {error}", err=True)
-    waiting = [keeper for keeper in done.pipeline.keepers.values() if keeper.news.waiting_for]
-    for keeper in waiting:
-        click.echo(f"not scanned: {keeper.source.name}: {keeper.news.waiting_for}", err=True)
     for keeper in done.pipeline.keepers.values():
-        _tell_trouble(keeper.source.name, keeper.news.unreadable, keeper.news.deletes_reason)
+        name, news = keeper.source.name, keeper.news
+        if news.waiting_for:
+            click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
+        for line in news.unreadable:
+            click.echo(f"cannot be read: {name}:{line}", err=True)
+        if news.deletes_reason:
+            allow = f"to allow them: syncd sync --allow-deletes {name}"
+            click.echo(
+                f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True
+            )
     if done.gave_up is not None:
         click.echo(f"syncd: {done.gave_up}", err=True)
+    elif done.interrupted:
+        click.echo("interrupted; the next pass goes on where this one was", err=True)
+
+
+def _code(done: once.Pass) -> int:
+    if done.gave_up is not None:
         return exit_code(done.gave_up)
     if done.interrupted:
         return EXIT_INTERRUPTED
-    if tally.failed and not tally.actions.total() and isinstance(tally.last_error, StoreError):
-        return exit_code(tally.last_error)  # nothing got through: the store is to blame, not the files
-    unread = any(keeper.news.errors for keeper in done.pipeline.keepers.values())
-    return EXIT_PARTLY if tally.failed or waiting or unread else 0
-
-
-def _tell_trouble(source: str, unreadable: list[str], deletes: str) -> None:
-    for line in unreadable:
-        click.echo(f"cannot be read: {source}:{line}", err=True)
-    if deletes:
-        click.echo(f"{source}: {deletes}; to allow them: syncd sync --allow-deletes {source}", err=True)
+    tally = done.pipeline.tally
+    if tally.store_error is not None and not any(tally.actions[name] for name in _DONE):
+        return exit_code(tally.store_error)  # nothing got through: the store is to blame, not the files
+    news = [keeper.news for keeper in done.pipeline.keepers.values()]
+    return EXIT_PARTLY if tally.failed or any(each.waiting_for or each.errors for each in news) else 0
 
 
 def dry_run(settings: Settings) -> int:
@@ -133,11 +166,10 @@ def dry_run(settings: Settings) -> int:
             click.echo(f"fail     {name}: {action}")
         elif not isinstance(action, Nothing):
             click.echo(f"{type(action).__name__.lower():<8} {name} ({size} bytes): {action.reason}")
-        sys.stdout.flush()
 
     with once.state_for_reading(settings.state_dir, clock.now_ns) as state:
         once.plan_all(_work(settings), state, clock, tell)
     return EXIT_PARTLY if failed else 0
 
 
-__all__ = ["EXIT_FAILED", "dry_run", "sync"]
+__all__ = ["Words", "dry_run", "sync"]

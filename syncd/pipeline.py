@@ -14,17 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncd.engine import Outcome
-from syncd.errors import SyncdError
-from syncd.keeper import Blindness, Sight, SourceKeeper
+from syncd.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
+from syncd.keeper import SourceKeeper
 from syncd.line import StoreLine
 from syncd.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
 from syncd.paths import Rules, printable
 from syncd.progress import NoPulse, Pulse
+from syncd.sourcenews import Blindness, Sight
 from syncd.state import State
 from syncd.storage.base import StoreSettings
 from syncd.workers import Clock, Surroundings
 
 log = logging.getLogger(__name__)
+
+RETIRE_SECONDS = 20.0
+"""How long a reload waits for the requests of a line that is replaced."""
+_STEP_SECONDS = 0.1
+_PAUSE_SECONDS = 0.01
+_MOST_FAILURES = 100
 
 
 def real_clock() -> Clock:
@@ -51,7 +58,8 @@ class Tally:
     bytes_finished: int = 0
     """Sizes of all files that are done with."""
     failed: int = 0
-    last_error: BaseException | None = None
+    store_error: StoreError | None = None
+    """The last that blames a whole store."""
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""
 
@@ -83,44 +91,68 @@ class Pipeline:
 
     # ---- building ---------------------------------------------------------------------------------------
 
-    def apply(self, work: Work) -> None:
+    def apply(self, work: Work, waiting: Callable[[], None] = lambda: None) -> None:
         """Bring the running whole in line with `work`: only what is new or changed starts, the rest goes on.
 
-        Called once before `start`, and again for every reload.
+        Called once before `start`, and again for every reload; never by two threads at once. A line that is
+        replaced ends first, so that no file is carried twice at once; `waiting` is called meanwhile. Raises
+        SyncdError when a store cannot be opened; then everything is as it was.
         """
         wanted = {source.name: source for source in work.sources}
         used = {source.store for source in work.sources}
-        with self._lock:
-            for name, line in list(self.lines.items()):
-                same = line.settings == work.stores.get(name) and line.policy == work.policy
-                if name not in used or not same:
-                    self._retire(name)
-            for name in sorted(used - self.lines.keys()):
-                self.lines[name] = StoreLine(name, work.stores[name], work.policy, self._around)
-            self._place_sources(wanted)
+        kept = {name for name, line in self.lines.items() if name in used and _fits(line, work, wanted)}
+        fresh = self._open_lines(sorted(used - kept), work)
+        for name in self.lines.keys() - kept:
+            self._retire(name)
+        self._await_retired(waiting)
+        self.lines = {**self.lines, **fresh}
+        self._place_sources(wanted)
+
+    def _open_lines(self, names: Sequence[str], work: Work) -> dict[str, StoreLine]:
+        fresh: dict[str, StoreLine] = {}
+        try:
+            for name in names:
+                fresh[name] = StoreLine(name, work.stores[name], work.policy, self._around)
+        except BaseException:
+            for line in fresh.values():
+                line.stop()
+                line.join(0.0)
+            raise
+        return fresh
 
     def _retire(self, name: str) -> None:
         """Stop a line and the keepers on it; unfinished uploads stay in the state."""
-        line = self.lines.pop(name)
+        line = self.lines[name]
+        self.lines = {other: each for other, each in self.lines.items() if other != name}
         for source in list(line.sources):
             self._drop_keeper(source)
         line.stop()
         self._retired.append(line)
 
+    def _await_retired(self, waiting: Callable[[], None]) -> None:
+        deadline = self._clock.monotonic() + RETIRE_SECONDS
+        while self._retired and self._clock.monotonic() < deadline:
+            self._retired = [line for line in self._retired if not line.join(_STEP_SECONDS)]
+            waiting()
+        for line in self._retired:
+            log.warning(
+                "store %s: requests of before the reload do not end; going on without them", line.name
+            )
+
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
-        for name, keeper in list(self.keepers.items()):
+        for name, keeper in self.keepers.items():
             if wanted.get(name) != keeper.source:
+                self._drop_keeper(name)  # first: what it still marks is discarded, too
                 keeper.workers.discard(name)
-                self._drop_keeper(name)
         for line in self.lines.values():
             line.sources = {name: source for name, source in wanted.items() if source.store == line.name}
-        for name, source in wanted.items():
-            if name not in self.keepers:
-                self.keepers[name] = self._keeper(source)
+        fresh = {name: self._keeper(source) for name, source in wanted.items() if name not in self.keepers}
+        self.keepers = {**self.keepers, **fresh}
 
     def _drop_keeper(self, name: str) -> None:
-        keeper = self.keepers.pop(name, None)
+        keeper = self.keepers.get(name)
         if keeper is not None:
+            self.keepers = {other: each for other, each in self.keepers.items() if other != name}
             keeper.stop()
 
     def _keeper(self, source: Source) -> SourceKeeper:
@@ -132,19 +164,16 @@ class Pipeline:
     # ---- running ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start what is not running yet: workers, then keepers with their first scans."""
-        with self._lock:
-            for line in self.lines.values():
-                line.start()
-            for keeper in self.keepers.values():
-                keeper.start()
+        """Start what is not running yet: keepers with their first scans, and workers. Raises StateError."""
+        for keeper in self.keepers.values():
+            keeper.start()
+        for line in self.lines.values():
+            line.start()
 
     def stop(self, seconds: float) -> bool:
         """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
         deadline = self._clock.monotonic() + seconds
-        with self._lock:
-            keepers = list(self.keepers.values())
-            lines = [*self.lines.values(), *self._retired]
+        keepers, lines = list(self.keepers.values()), [*self.lines.values(), *self._retired]
         for keeper in keepers:
             keeper.stop()
         for line in lines:
@@ -158,18 +187,31 @@ class Pipeline:
         self.flush_totals()
         return all(ended)
 
-    def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> None:
-        """For a single pass: until every first scan is over and nothing is dirty, or a store gave up."""
+    def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
+        """For a single pass: until every first scan is over and nothing is dirty, or a store gave up.
+
+        False: not over, but `should_stop` said so.
+        """
         while not should_stop():
             tick()
-            scanned = all(keeper.first_scan_done.is_set() for keeper in self.keepers.values())
-            if self.gave_up() or (scanned and self._deleted() and self.idle()):
-                return
-            for line in self.lines.values():
-                line.workers.wait_idle(0.1)
-            if not scanned:
-                for keeper in self.keepers.values():
-                    keeper.first_scan_done.wait(0.1)
+            if self.gave_up() or self._is_over():
+                return True
+            for keeper in self.keepers.values():
+                keeper.first_scan_done.wait(_STEP_SECONDS / len(self.keepers))
+            if all(line.workers.queue.wait_idle(_STEP_SECONDS) for line in self.lines.values()):
+                time.sleep(_PAUSE_SECONDS)  # only a keeper is busy, for a moment
+        return False
+
+    def _is_over(self) -> bool:
+        """Nothing is dirty and no keeper will make anything so. Exact: had anything been marked between the
+        two looks, the number of marks would be another one.
+        """
+        marks = self._marks()
+        over = self.idle() and all(keeper.settled() for keeper in self.keepers.values())
+        return over and marks == self._marks()
+
+    def _marks(self) -> int:
+        return sum(line.workers.queue.marks for line in self.lines.values())
 
     def gave_up(self) -> BaseException | None:
         """The error that made a store unusable for this pass."""
@@ -178,26 +220,23 @@ class Pipeline:
 
     def flush_totals(self) -> None:
         """Bring the requests that were counted into the state's totals."""
-        for line in [*self.lines.values(), *self._retired]:
-            self.state.add_totals(requests=line.progress.take_requests())
+        requests = sum(line.progress.take_requests() for line in [*self.lines.values(), *self._retired])
+        if requests:
+            self.state.add_totals(requests=requests)
 
     def idle(self) -> bool:
         """Nothing waits and nothing is being processed, at any store."""
-        return all(line.workers.idle() for line in list(self.lines.values()))
-
-    def _deleted(self) -> bool:
-        """Whether no deletion is still to be decided."""
-        return all(keeper.deletions_decided() for keeper in self.keepers.values())
+        return all(line.workers.queue.idle() for line in self.lines.values())
 
     # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
 
     def changed(self, source: str, path: str) -> None:
         """Something happened to this path."""
         keeper = self.keepers.get(source)
-        if keeper is None:
+        if keeper is None or not keeper.rules.wants_file(path):  # of before a reload
             return
         settle = keeper.source.settle_seconds
-        if not keeper.workers.mark(FileRef(source, path), quiet_seconds=settle, event=True):
+        if not keeper.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
             keeper.ask("", "more events than could be kept")
 
     def doubt(self, source: str, subtree: str, reason: str) -> None:
@@ -210,10 +249,10 @@ class Pipeline:
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None:
         """One file is done."""
+        keeper = self.keepers.get(ref.source)
+        if keeper is not None:
+            keeper.gone(ref) if outcome.wants_delete else keeper.file_done(ref)
         if outcome.wants_delete:
-            keeper = self.keepers.get(ref.source)
-            if keeper is not None:
-                keeper.wants_delete(ref)
             return
         action = outcome.action
         with self._lock:
@@ -231,7 +270,8 @@ class Pipeline:
         """One file failed for now."""
         with self._lock:
             self.tally.failed += 1
-            self.tally.last_error = error
+            if isinstance(error, StoreUnavailable | AccessRefused):
+                self.tally.store_error = error
             if len(self.tally.failures) < _MOST_FAILURES:
                 words = str(error) if isinstance(error, SyncdError) else repr(error)
                 self.tally.failures.append((ref, words))
@@ -241,7 +281,10 @@ class Pipeline:
         self.doubt(source, "", reason)
 
 
-_MOST_FAILURES = 100
+def _fits(line: StoreLine, work: Work, wanted: Mapping[str, Source]) -> bool:
+    """Whether a line may go on as it is: the same store and bounds, and no source leaves it."""
+    same = line.settings == work.stores.get(line.name) and line.policy == work.policy
+    return same and all(name in wanted and wanted[name].store == line.name for name in line.sources)
 
 
 def _done(outcome: Outcome) -> str:

@@ -28,6 +28,9 @@ REFUSED_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 PAUSE_SECONDS = 60.0
 """One probe a minute of a store that will not let us in at all."""
 
+LONGEST_WISH_SECONDS = 3600.0
+"""A store that asks to be left alone for longer than that is asked again nevertheless."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
@@ -61,8 +64,9 @@ def react(error: BaseException, attempts: int, chance: float) -> Reaction:
     if isinstance(error, StoreRefused):
         return Reaction(defer_seconds=_late(attempts, chance, REFUSED_SCHEDULE), hold=True, record=True)
     if isinstance(error, StoreUnavailable):
-        seconds = _late(attempts, chance, STORE_SCHEDULE)
-        return Reaction(defer_seconds=seconds, hold=True, record=True, store_failed=True)
+        wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
+        seconds = max(wish, _late(attempts, chance, STORE_SCHEDULE))
+        return Reaction(defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=wish)
     if isinstance(error, StateError):
         return Reaction(defer_seconds=1.0, hold=True, stop=True)
     return Reaction(

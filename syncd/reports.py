@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -64,16 +64,15 @@ def check(settings: Settings, report: Report, *, thorough: bool) -> int:
 
     preflight.directories(settings.sources, settings.state_dir, noted)
     preflight.watch_limits(settings.sources, noted)
-    for name, store in _stores(settings).items():
-        prefix = next((source.prefix for source in settings.sources if source.store == name), "")
+    for name in sorted({source.store for source in settings.sources}):
+        prefix = next(source.prefix for source in settings.sources if source.store == name)
         probe = store_check.thorough if thorough else store_check.basic
         try:
-            probe(store, prefix, _named(name, noted))
+            with _store(settings, name) as store:
+                probe(store, prefix, _named(name, noted))
         except StoreError as error:
             codes.append(exit_code(error))
             report(f"store {name}", False, str(error))
-        finally:
-            store.close()
     return max(codes)
 
 
@@ -81,30 +80,36 @@ def _named(store: str, report: Report) -> Report:
     return lambda what, passed, detail: report(f"{store}: {what}", passed, detail)
 
 
-def verify(settings: Settings, *, read: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Compare every source with its store; `tell` hears of each difference as it is found."""
-    files = 0
-    differences: list[dict[str, Any]] = []
-    stores = _stores(settings)
+def verify(settings: Settings, *, read: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, int]:
+    """Compare every source with its store; `tell` hears of each difference as it is found.
+
+    Returns how many ``files`` were compared, and of the differences how many are ``serious`` and ``notes``.
+    """
+    counts = {"files": 0, "serious": 0, "notes": 0}
+
+    def heard(found: comparison.Difference) -> None:
+        counts["serious" if found.serious else "notes"] += 1
+        tell(
+            {
+                "source": found.ref.source,
+                "path": printable(found.ref.path),
+                "difference": found.what,
+                "serious": found.serious,
+            }
+        )
+
     with _state(settings) as state:
         for source in settings.sources:
-            threads = settings.transfer.concurrency
-            for found in comparison.verify(source, state, stores[source.store], read=read, threads=threads):
-                if found is None:
-                    files += 1
-                    continue
-                files += 1
-                row = {
-                    "source": found.ref.source,
-                    "path": printable(found.ref.path),
-                    "difference": found.what,
-                    "serious": found.serious,
-                }
-                differences.append(row)
-                tell(row)
-    for store in stores.values():
-        store.close()
-    return {"files": files, "differences": differences}
+            others = [other for other in settings.sources if other.store == source.store]
+            with _store(settings, source.store) as store:
+                threads = settings.transfer.concurrency
+                for differences in comparison.verify(source, state, store, read=read, threads=threads):
+                    counts["files"] += 1
+                    for found in differences:
+                        heard(found)
+                for found in comparison.unknown(source, state, store, others):
+                    heard(found)
+    return counts
 
 
 def uploads(settings: Settings, *, abort: bool) -> dict[str, Any]:
@@ -122,13 +127,13 @@ def uploads(settings: Settings, *, abort: bool) -> dict[str, Any]:
             }
             for item in unfinished.ours(state)
         ]
-        for name, store in _stores(settings).items():
+        for name in sorted({source.store for source in settings.sources}):
             sources = [source for source in settings.sources if source.store == name]
-            for orphan in unfinished.orphans(name, store, sources, state):
-                if abort:
-                    store.abort_multipart_upload(orphan.upload.key, orphan.upload.upload_id)
-                orphans.append({"store": name, **asdict(orphan.upload), "aborted": abort})
-            store.close()
+            with _store(settings, name) as store:
+                for orphan in unfinished.orphans(name, store, sources, state):
+                    if abort:
+                        store.abort_multipart_upload(orphan.upload.key, orphan.upload.upload_id)
+                    orphans.append({"store": name, **asdict(orphan.upload), "aborted": abort})
     return {"ours": ours, "orphans": orphans}
 
 
@@ -138,18 +143,17 @@ def _state(settings: Settings) -> Iterator[State]:
         yield state
 
 
-def _stores(settings: Settings) -> Mapping[str, ObjectStore]:
-    """The stores that sources use."""
+@contextmanager
+def _store(settings: Settings, name: str) -> Iterator[ObjectStore]:
+    """One store, closed at the end."""
     clock = real_clock()
     wiring = Wiring(
         should_stop=lambda: False,
         sleep=time.sleep,
         chance=clock.chance,
         now=lambda: clock.now_ns() / 1e9,
-        on_sent=lambda size: None,
-        on_request=lambda: None,
         max_tries=TRIES_IN_PLACE,
         schedule=RETRY_IN_PLACE,
     )
-    used = {source.store for source in settings.sources}
-    return {name: open_store(settings.stores[name], wiring=wiring) for name in sorted(used)}
+    with closing(open_store(settings.stores[name], wiring=wiring)) as store:
+        yield store

@@ -24,6 +24,7 @@ from syncd.pipeline import Pipeline
 LARGE = 16 << 20
 """Files of this size and more get a line of their own, in bytes."""
 _MOST_LINES = 8
+_MOST_FAILURES = 20
 
 
 def human(size: float) -> str:
@@ -92,31 +93,23 @@ def _short(name: str, width: int = 36) -> str:
 
 
 def show_status(report: dict[str, Any], console: Console) -> None:
-    """The table of `syncd status`."""
-    daemon = report["daemon"]
-    if daemon["running"]:
-        uptime = int(daemon["uptime_seconds"])
-        up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
-        console.print(f"daemon: running, pid {daemon['pid']}, up {up}")
-        if daemon.get("health", "ok") != "ok":
-            console.print(f"not healthy: {escape(daemon['health'])}", style="red")
-        for store, why in daemon.get("stores_paused", {}).items():
-            console.print(f"store {escape(store)} is paused: {escape(why)}", style="red")
-    else:
-        console.print("daemon: not running")
+    """What `syncd status` tells a person, in the width of the console; 80 columns are enough."""
+    _show_daemon(report["daemon"], console)
     console.print(_sources_table(report["sources"]))
     for source in report["sources"]:
         _show_news(source, console)
     for item in report["in_flight"]:
         share = f"{human(item['bytes_done'])} of {human(item['bytes_total'])}"
         console.print(f"in flight: {escape(item['source'])}:{escape(item['path'])}: {share}")
-    for failure in report["failures"][:20]:
+    for failure in report["failures"][:_MOST_FAILURES]:
         again = failure["next_attempt"] or "when it changes"
         console.print(
             f"failed: {escape(failure['source'])}:{escape(failure['path'])}: {escape(failure['error'])} "
             f"({failure['attempts']} attempts, next: {again})",
             style="red",
         )
+    if len(report["failures"]) > _MOST_FAILURES:
+        console.print("... and more that failed: syncd status --json", style="red")
     totals = report["totals"]
     console.print(
         f"since the beginning: {human(totals['bytes_sent'])} sent, "
@@ -124,45 +117,59 @@ def show_status(report: dict[str, Any], console: Console) -> None:
     )
 
 
+def _show_daemon(daemon: dict[str, Any], console: Console) -> None:
+    if not daemon["running"]:
+        console.print("daemon: not running")
+        if daemon.get("error"):
+            console.print(f"daemon: does not answer: {escape(daemon['error'])}", style="red")
+        return
+    uptime = int(daemon["uptime_seconds"])
+    up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
+    console.print(f"daemon: running, pid {daemon['pid']}, up {up}")
+    if daemon.get("health", "ok") != "ok":
+        console.print(f"not healthy: {escape(daemon['health'])}", style="red")
+    for store, why in daemon.get("stores_paused", {}).items():
+        console.print(f"store {escape(store)} is paused: {escape(why)}", style="red")
+
+
 def _sources_table(sources: list[dict[str, Any]]) -> Table:
+    """Only the names may be folded: numbers have to be read whole."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("source", "store"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("source", overflow="fold", min_width=6)
     for heading in ("files", "bytes", "pending", "moving", "failed"):
-        table.add_column(heading, justify="right")
-    table.add_column("last scan", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("last scan (UTC)", no_wrap=True)
     for source in sources:
         files = source["files"]
+        last_scan = source["last_scan"]
         table.add_row(
             escape(source["name"]),
-            escape(source["store"]),
             str(files["recorded"]),
             human(source["bytes"]["recorded"]),
             str(files["pending"]),
             str(files["in_flight"]),
             str(files["failed"]),
-            source["last_scan"] or "never",
+            last_scan[:16].replace("T", " ") if last_scan else "never",
         )
     return table
 
 
 def _show_news(source: dict[str, Any], console: Console) -> None:
     name = escape(source["name"])
-    console.print(f"{name}: {escape(source['path'])}", soft_wrap=True)
+    console.print(f"{name}: {escape(source['path'])} to store {escape(source['store'])}")
     if source.get("waiting_for"):
         console.print(f"{name}: waiting: {escape(source['waiting_for'])}", style="yellow")
     watch = source.get("watch") or {}
     if watch.get("reason"):
         console.print(f"{name}: {watch['mode']}: {escape(watch['reason'])}", style="yellow")
     if source.get("deletes_parked"):
-        console.print(
-            f"{name}: {source['deletes_parked']} deletions wait for: syncd sync --allow-deletes {name}",
-            style="yellow",
-        )
+        why = f"{source['deletes_parked']} deletions wait: {escape(source.get('deletes_reason') or '')}"
+        allow = f"to allow them: syncd sync --allow-deletes {name}"
+        console.print(f"{name}: {why}; {allow}", style="yellow")
     skipped = ", ".join(f"{count} {kind}" for kind, count in (source.get("skipped") or {}).items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
     for line in source.get("unreadable") or []:
         console.print(f"{name}: cannot be read: {escape(line)}", style="yellow")
-    for path in source.get("never_quiet") or []:
+    for path in (source.get("never_quiet") or [])[:_MOST_LINES]:
         console.print(f"{name}: never quiet: {escape(path)}", style="yellow")

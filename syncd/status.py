@@ -11,6 +11,7 @@ from syncd.paths import printable
 from syncd.state import State
 
 MAX_FAILURES = 1000
+_ALL_FAILURES = 1 << 20
 
 
 class Live(Protocol):
@@ -138,7 +139,7 @@ def _totals(state: State, live: Live | None) -> dict[str, int]:
 def of_path(state: State, ref: FileRef) -> dict[str, Any]:
     """What is known about one file."""
     recorded = state.recorded(ref)
-    failure = next((row for row in state.failures(ref.source) if row.ref == ref), None)
+    failure = next((row for row in state.failures(ref.source, _ALL_FAILURES) if row.ref == ref), None)
     checkpoint = state.checkpoint_for(ref)
     entry: dict[str, Any] = {"source": ref.source, "path": printable(ref.path), "recorded": None}
     if recorded is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from syncd import fingerprint
-from syncd.errors import FileError, StoreError
+from syncd import fingerprint, paths
+from syncd.errors import AccessRefused, FileError, StoreRefused
 from syncd.model import FileRef, FileStat, Recorded, Source
 from syncd.state import State
 from syncd.storage.base import ObjectStore
@@ -30,22 +30,53 @@ class Difference:
 
 def verify(
     source: Source, state: State, store: ObjectStore, *, read: bool, threads: int
-) -> Iterator[Difference | None]:
-    """Every difference of one source, and None for each file that is as recorded.
+) -> Iterator[list[Difference]]:
+    """The differences of each recorded file of one source, in turn; none where it is as recorded.
 
     Asks the store for each recorded object. With `read` every file is read and fingerprinted again; without,
-    a file whose stat is as recorded is believed. Raises StoreError when the store cannot be used.
+    a file whose stat is as recorded is believed. Where the root cannot be opened only the store is compared.
+    Raises StoreError when the store cannot be used.
     """
-    root_fd = fingerprint.open_root(source.root)
+    root_fd: int | None = None
     try:
-        with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
-            rows = _rows(source, state)
-            while batch := list(islice(rows, _PAGE)):
-                work = [pool.submit(_verify_one, root_fd, ref, row, store, read) for ref, row in batch]
-                for future in work:
-                    yield from future.result()
+        root_fd = fingerprint.open_root(source.root)
+    except FileError as error:
+        what = f"the source's directory cannot be opened: {error}"
+        yield [Difference(FileRef(source.name, ""), what, serious=False)]
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+    try:
+        rows = _rows(source, state)
+        while batch := list(islice(rows, _PAGE)):
+            work = [pool.submit(_verify_one, root_fd, ref, row, store, read) for ref, row in batch]
+            for future in work:
+                yield future.result()
     finally:
-        os.close(root_fd)
+        pool.shutdown(cancel_futures=True)  # a store that is down is not asked for the others, too
+        if root_fd is not None:
+            os.close(root_fd)
+
+
+def unknown(
+    source: Source, state: State, store: ObjectStore, others: Sequence[Source]
+) -> Iterator[Difference]:
+    """Objects under the source's prefix that no record knows: of files of before, or of somebody else.
+
+    `others` are the other sources of the same store; what lies under their own prefixes is theirs. Raises
+    StoreError.
+    """
+    theirs = tuple(
+        other.prefix
+        for other in others
+        if other.prefix != source.prefix and other.prefix.startswith(source.prefix)
+    )
+    for info in store.list_objects(source.prefix):
+        if theirs and info.key.startswith(theirs):
+            continue
+        path = paths.path_for(source.prefix, info.key)
+        row = state.recorded(FileRef(source.name, path)) if path is not None else None
+        if row is None or (row.store_id, row.key) != (store.store_id, info.key):
+            shown = FileRef(source.name, path if path is not None else info.key)
+            yield Difference(shown, "the store has an object that nothing is recorded of", serious=False)
 
 
 def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
@@ -57,19 +88,22 @@ def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
 
 
 def _verify_one(
-    root_fd: int, ref: FileRef, row: Recorded, store: ObjectStore, read: bool
-) -> list[Difference | None]:
-    found: list[Difference | None] = []
+    root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, read: bool
+) -> list[Difference]:
     if row.store_id != store.store_id:
-        found.append(Difference(ref, f"its object is in another store: {row.store_id}", serious=False))
+        found = [Difference(ref, f"its object is in another store: {row.store_id}", serious=False)]
     else:
-        found += _of_store(ref, row, store)
-    found += _of_disk(root_fd, ref, row, read)
-    return found or [None]
+        found = _of_store(ref, row, store)
+    return found + _of_disk(root_fd, ref, row, read) if root_fd is not None else found
 
 
 def _of_store(ref: FileRef, row: Recorded, store: ObjectStore) -> list[Difference]:
-    info = store.head_object(row.key)
+    try:
+        info = store.head_object(row.key)
+    except AccessRefused:
+        raise
+    except StoreRefused as refused:
+        return [Difference(ref, f"the store does not tell: {refused}", serious=True)]
     if info is None:
         return [Difference(ref, "the object is missing", serious=True)]
     if info.size != row.fingerprint.size:
@@ -77,9 +111,11 @@ def _of_store(ref: FileRef, row: Recorded, store: ObjectStore) -> list[Differenc
         return [Difference(ref, what, serious=True)]
     if info.digest is not None and info.digest != row.fingerprint.digest:
         return [Difference(ref, "the object has another fingerprint", serious=True)]
-    if info.etag != row.etag:
+    if info.etag == row.etag:
+        return []
+    if info.digest is None:
         return [Difference(ref, "the object was written by somebody else", serious=True)]
-    return []
+    return [Difference(ref, "the object was written anew, with the same fingerprint", serious=False)]
 
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Difference]:
@@ -104,4 +140,4 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Diff
     return [Difference(ref, "the file has changed since", serious=False)]
 
 
-__all__ = ["Difference", "StoreError", "verify"]
+__all__ = ["Difference", "unknown", "verify"]

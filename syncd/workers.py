@@ -1,7 +1,6 @@
-"""The threads that carry files to one store. The step is the engine's; here are queue, lock and loop.
+"""The threads that carry files to one store. The step is the engine's; here are the loop and what follows.
 
-Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files. An
-idle worker sleeps without a timeout; at most one (the timekeeper) sleeps until the next file is due.
+Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files.
 """
 
 from __future__ import annotations
@@ -12,28 +11,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncd.backoff import Breaker
 from syncd.engine import Engine, Outcome, RootDoubtful
 from syncd.errors import StateError, Stopped, StoreError
-from syncd.model import Failure, FileRef
+from syncd.model import Copy, Delete, Failure, FileRef, Upload
 from syncd.paths import printable
 from syncd.progress import Beats, NoPulse, Pulse
 from syncd.reactions import Reaction, react
-from syncd.settle import DirtyFiles, Taken
+from syncd.settle import Taken
 from syncd.state import State
+from syncd.workqueue import MAX_DEFERRED, WorkQueue
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 20_000
-"""Dirty files held in memory; scans wait, and events beyond become one scan."""
-BREAKER_THRESHOLD = 4
-"""Failures in a row after which a store is left alone for a while."""
 _STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
+_BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
 _ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
 
 
 class Listener(Protocol):
-    """Hears what became of files; called by workers, outside the lock."""
+    """Hears what became of files: called by workers, outside every lock, while the file still counts as being
+    processed. What it raises is logged, and harms nobody.
+    """
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None: ...
 
@@ -68,7 +66,7 @@ class Surroundings:
 
 
 class StoreWorkers:
-    """A queue of dirty files and as many workers on it as requests may be in flight.
+    """As many workers on one `queue` as requests may be in flight.
 
     In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
     """
@@ -77,79 +75,41 @@ class StoreWorkers:
         self._beats = beats
         self.name = name
         self.engine = engine
+        self.queue = WorkQueue(around.clock.monotonic)
         self.gave_up: BaseException | None = None
-        self.paused_for: str = ""
-        """Why nothing is sent to this store now; empty when something may be."""
+        self._trouble = ""
         self._listener = around.listener
         self._clock = around.clock
         self._once = around.once
-        self._dirty = DirtyFiles()
         self._attempts: dict[FileRef, int] = {}
-        self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
-        self._changed = threading.Condition()
-        self._timekeeper = False
-        self._stopping = False
+        self._lock = threading.Lock()
         self._started = False
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{number}-{name}", daemon=True)
             for number in range(engine.policy.concurrency)
         ]
 
-    # ---- what others do to the queue --------------------------------------------------------------------
+    # ---- what others ask --------------------------------------------------------------------------------
 
-    def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool) -> bool:
-        """Mark a path dirty; False when too many wait already (then the source needs a scan)."""
-        now = self._clock.monotonic()
-        with self._changed:
-            if event and self._dirty.waiting() >= 2 * MAX_WAITING:
-                return False
-            self._dirty.mark(ref, now, quiet_seconds=quiet_seconds, event=event)
-            self._changed.notify()
-        return True
+    @property
+    def paused_for(self) -> str:
+        """Why nothing is sent to this store now; empty when something may be."""
+        return self._trouble if self.queue.is_shut else ""
 
-    def mark_found(self, ref: FileRef, *, quiet_seconds: float) -> bool:
-        """For scans: waits while the queue is full. Returns whether the file was not known to be dirty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._dirty.waiting() < MAX_WAITING)
-            before = self._dirty.waiting()
-            self._dirty.mark(ref, self._clock.monotonic(), quiet_seconds=quiet_seconds, event=False)
-            self._changed.notify()
-            return self._dirty.waiting() > before
+    def remember_failure(self, failure: Failure) -> None:
+        """A file that had failed before this process began: it goes on counting, and is looked at."""
+        with self._lock:
+            self._attempts[failure.ref] = 0 if self._once else failure.attempts
+        self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def discard(self, source: str) -> None:
-        """Forget what waits of a source whose root cannot be trusted."""
-        with self._changed:
-            self._dirty.discard(source)
-            self._changed.notify_all()
-
-    def resume(self) -> None:
-        """Try a paused store now: its configuration or the network changed."""
-        with self._changed:
-            self._breaker.trip(self._clock.monotonic(), 0.0)
-            self._changed.notify_all()
-
-    def idle(self) -> bool:
-        """Nothing waits and nothing is being processed."""
-        with self._changed:
-            return self.gave_up is not None or not (self._dirty.waiting() or self._dirty.processing())
-
-    def wait_idle(self, seconds: float) -> bool:
-        """Wait until `idle`, at most so long."""
-        with self._changed:
-            return self._changed.wait_for(self._is_idle, seconds)
-
-    def counts(self) -> tuple[dict[str, int], tuple[FileRef, ...]]:
-        """Dirty files per source, and those being processed."""
-        with self._changed:
-            return self._dirty.counts(), self._dirty.processing()
-
-    def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
-        """Files that have been marked again and again for so many seconds, and for how long."""
-        now = self._clock.monotonic()
-        with self._changed:
-            return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]
-
-    # ---- the loop ---------------------------------------------------------------------------------------
+        """Forget what waits of a source whose root cannot be trusted, or that is no more."""
+        with self._lock:
+            self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
+        for ref in list(self.engine.condemned):
+            if ref.source == source:
+                self.engine.condemned.discard(ref)
+        self.queue.discard(source)
 
     def start(self) -> None:
         """Start the threads, once."""
@@ -160,9 +120,7 @@ class StoreWorkers:
 
     def stop(self) -> None:
         """Ask the workers to end; does not wait."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self.queue.close()
 
     def join(self, seconds: float) -> bool:
         """Wait for the workers at most so long altogether; whether all ended."""
@@ -172,148 +130,158 @@ class StoreWorkers:
                 thread.join(max(0.0, deadline - self._clock.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    # ---- the loop ---------------------------------------------------------------------------------------
+
     def _run(self) -> None:
-        while (taken := self._take()) is not None:
+        while (taken := self.queue.take()) is not None:
             self._beats.step()
             try:
-                outcome = self.engine.sync(taken.ref, event=taken.event)
+                self._process(taken)
             except Stopped:
-                self._beats.rest()
                 return  # its checkpoint stays; the next start finds the file again
-            except BaseException as error:  # noqa: BLE001  one bad file never stops the others
-                self._failed(taken, error)
-            else:
-                self._finished(taken, outcome)
-            self._beats.rest()
+            except BaseException as error:  # noqa: BLE001  a worker must not die of anything
+                self._rescue(taken.ref, error)
+            finally:
+                self._beats.rest()
 
-    def _take(self) -> Taken | None:
-        """The next file that is due; None when it is time to end. Sleeps without a timeout when it can."""
-        with self._changed:
-            while not self._stopping and self.gave_up is None:
-                now = self._clock.monotonic()
-                due = self._dirty.next_due()
-                if due is not None and due <= now and self._breaker.allows(now):
-                    taken = self._dirty.take(now)
-                    if taken is not None:
-                        self._changed.notify()  # somebody else looks what is next
-                        return taken
-                self._sleep(due, now)
-            self._changed.notify_all()
-            return None
-
-    def _sleep(self, due: float | None, now: float) -> None:
-        if due is None or self._timekeeper:
-            self._changed.wait()
-            return
-        until = max(due, self._breaker.until or due)
-        self._timekeeper = True
+    def _process(self, taken: Taken) -> None:
+        condemned = taken.ref in self.engine.condemned
         try:
-            self._changed.wait(max(0.001, until - now))
-        finally:
-            self._timekeeper = False
+            outcome = self.engine.sync(taken.ref, event=taken.event)
+        except Stopped:
+            raise
+        except BaseException as error:  # noqa: BLE001  one bad file never stops the others
+            self._failed(taken.ref, error, condemned=condemned)
+        else:
+            self._finished(taken.ref, outcome)
+
+    def _rescue(self, ref: FileRef, error: BaseException) -> None:
+        log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)
+        if self.queue.is_processing(ref):
+            self.queue.defer(ref, _BUG_SECONDS, hold=True)
 
     # ---- afterwards -------------------------------------------------------------------------------------
 
-    def _finished(self, taken: Taken, outcome: Outcome) -> None:
-        with self._changed:
-            self._attempts.pop(taken.ref, None)
-            if outcome.look_again_seconds is not None and not self._once:
-                quiet = outcome.look_again_seconds
-                self._dirty.mark(taken.ref, self._clock.monotonic(), quiet_seconds=quiet, event=False)
-            recovered = self._breaker.success()
-            if recovered:
-                self.paused_for = ""
-            self._dirty.done(taken.ref)
-            idle = self._is_idle()
-            self._changed.notify_all() if idle or recovered else self._changed.notify()
-        if recovered:
-            log.info("store %s: works again", self.name)
-        if idle:  # nobody follows in whose transaction the last records could go along
-            self.engine.state.flush()
-        self._listener.finished(taken.ref, outcome)
-
-    def _failed(self, taken: Taken, error: BaseException) -> None:
-        if isinstance(error, RootDoubtful):
-            with self._changed:
-                self._dirty.done(taken.ref)
-                self._changed.notify_all()
-            self._listener.root_doubtful(taken.ref.source, str(error))
-            return
-        with self._changed:
-            attempts = self._attempts.get(taken.ref, 0) + 1
-            self._attempts[taken.ref] = attempts
-        reaction = react(error, attempts, self._clock.chance())
-        parked = self._record(taken.ref, error, attempts, reaction)
-        with self._changed:
-            self._answer(taken, error, attempts, reaction, parked)
-            self._changed.notify_all()
-        if not reaction.again:
-            self._listener.failed(taken.ref, error, attempts)
-
-    def _answer(
-        self, taken: Taken, error: BaseException, attempts: int, reaction: Reaction, parked: bool
-    ) -> None:
-        """Put the file where the reaction says, and the store with it. Under the lock."""
-        now = self._clock.monotonic()
-        self._judge_store(error, reaction, now)
-        settle = self.engine.sources[taken.ref.source].settle_seconds
-        if reaction.again and not (self._once and attempts >= _ONCE_ATTEMPTS):
-            self._dirty.mark(taken.ref, now, quiet_seconds=settle, event=True)
-            self._dirty.done(taken.ref)
-        elif self._once or parked:
-            self._dirty.done(taken.ref)
+    def _finished(self, ref: FileRef, outcome: Outcome) -> None:
+        self.engine.condemned.discard(ref)  # the word was for this look
+        with self._lock:
+            failed_before = self._attempts.pop(ref, None) is not None
+        if failed_before:  # an outcome without a commit leaves the failure in the state
+            self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
+        self._tell(lambda: self._listener.finished(ref, outcome))
+        if isinstance(outcome.action, Upload | Copy | Delete) and not outcome.wants_delete:
+            self._answered()
         else:
-            self._dirty.defer(taken.ref, now + reaction.defer_seconds, hold=reaction.hold)
+            self.queue.probe()
+        if outcome.look_again_seconds is not None and not self._once:
+            self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
+        if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
+            self._keep_in_state(self.engine.state.flush)
 
-    def _judge_store(self, error: BaseException, reaction: Reaction, now: float) -> None:
-        """Open, close or leave the breaker: a store that answered, if only to refuse one key, is there."""
+    def _failed(self, ref: FileRef, error: BaseException, *, condemned: bool) -> None:
+        if isinstance(error, RootDoubtful):
+            self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
+            self.queue.probe()
+            self.queue.done(ref)
+            return
+        with self._lock:
+            attempts = self._attempts.get(ref, 0) + 1
+        reaction = react(error, attempts, self._clock.chance())
+        given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
+        if reaction.record or self._once:
+            with self._lock:
+                self._attempts[ref] = attempts
+        if condemned and not reaction.again:
+            self.engine.condemned.add(ref)  # the word stands until the object is gone
+        parked = self._record(ref, error, attempts, reaction)
+        if given_up or not reaction.again:
+            self._tell(lambda: self._listener.failed(ref, error, attempts))
+        self._judge_store(error, reaction)
+        if given_up or parked:
+            self.queue.done(ref)
+        else:
+            self._put_off(ref, reaction)
+
+    def _put_off(self, ref: FileRef, reaction: Reaction) -> None:
+        source = self.engine.sources.get(ref.source)
+        if source is None:  # taken out of the configuration meanwhile
+            self.queue.done(ref)
+        elif reaction.again:
+            self.queue.again(ref, source.settle_seconds)
+        elif not self.queue.defer(ref, reaction.defer_seconds, hold=reaction.hold):
+            with self._lock:
+                self._attempts.pop(ref, None)
+
+    def _answered(self) -> None:
+        if self.queue.answered():
+            log.info("store %s: works again", self.name)
+
+    def _judge_store(self, error: BaseException, reaction: Reaction) -> None:
+        """Shut or open the store's door: one that answered, if only to refuse one key, is there."""
+        before = self.queue.is_shut
         if reaction.pause_seconds:
-            self._breaker.trip(now, reaction.pause_seconds)
+            self.queue.pause(reaction.pause_seconds)
         elif reaction.stop:
-            self._breaker.trip(now, _STATE_PAUSE_SECONDS)
+            self.queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed:
-            self._breaker.failure(now, self._clock.chance())
+            self.queue.stumbled(self._clock.chance())
         elif isinstance(error, StoreError):
-            self._breaker.success()
-        elif self._breaker.until is not None:
-            self._breaker.trip(now, 0.0)  # the probe told nothing about the store: send another
+            self._answered()
             return
-        if self._breaker.until is None:
-            self.paused_for = ""
+        else:
+            self.queue.probe()
             return
-        if not self.paused_for:
-            log.error("store %s: paused: %s", self.name, error)
-        self.paused_for = str(error)
+        if not self.queue.is_shut:
+            return
+        self._trouble = str(error)
+        if not before:
+            log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
         if self._once:
             self.gave_up = error
+            self.queue.close()
 
     def _record(self, ref: FileRef, error: BaseException, attempts: int, reaction: Reaction) -> bool:
         """Keep the failure for `status`; True when the file has used up its attempts."""
         if reaction.bug:
-            log.error("%s: unexpected error", _name(ref), exc_info=error)
+            log.error("%s: unexpected error", _name(ref), exc_info=error, extra={"cause": repr(type(error))})
         if not reaction.record:
             return False
         limit = self.engine.policy.max_attempts
         parked = bool(limit) and attempts >= limit
         next_ns = 0 if parked else self._clock.now_ns() + int(reaction.defer_seconds * 1e9)
-        try:
-            self.engine.state.record_failure(Failure(ref, _words(error), attempts, next_ns))
-        except StateError as lost:
-            log.error("%s: the failure could not be recorded: %s", _name(ref), lost)
+        failure = Failure(ref, _words(error), attempts, next_ns)
+        self._keep_in_state(lambda: self.engine.state.record_failure(failure))
         if attempts == 1 or parked:
-            log.warning("%s: %s", _name(ref), error, extra={"cause": f"file failed: {_words(error)}"})
+            log.warning("%s: %s", _name(ref), error, extra={"cause": f"file failed: {_cause(error)}"})
         return parked
 
-    def _is_idle(self) -> bool:
-        return self.gave_up is not None or not (self._dirty.waiting() or self._dirty.processing())
+    def _keep_in_state(self, write: Callable[[], None]) -> None:
+        """Without memory nothing is sent: the files stay dirty, and the state is tried again soon."""
+        try:
+            write()
+        except StateError as error:
+            self._judge_store(error, react(error, 1, 0.0))
+
+    def _tell(self, listener: Callable[[], None]) -> None:
+        try:
+            listener()
+        except Exception as error:
+            log.error("what became of a file could not be told", exc_info=error)
 
 
 def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _cause(error: BaseException) -> str:
+    """What is the same for many files: without request ids and the like."""
+    if isinstance(error, StoreError):
+        return f"{type(error).__name__} {error.status} {error.code}"
+    return _words(error)
+
+
 def _name(ref: FileRef) -> str:
     return f"{ref.source}:{printable(ref.path)}"
 
 
-__all__ = ["MAX_WAITING", "Clock", "Listener", "StoreWorkers", "Surroundings"]
+__all__ = ["MAX_DEFERRED", "Clock", "Listener", "StoreWorkers", "Surroundings"]

@@ -238,13 +238,13 @@ def test_one_bad_file_does_not_stop_the_others(syncd: Syncd) -> None:
     folder = syncd.root / "watched"
     for number in range(20):
         (folder / f"f{number}").write_text(str(number))
-    blocked = syncd.root / "mirror" / "f7"
-    blocked.symlink_to("/nowhere")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "bad").write_text("cannot go there")
+    (syncd.root / "mirror" / "sub").symlink_to("/nowhere")
     done = syncd.command("sync", check=False)
     assert done.returncode == 3, done.stderr
-    assert "f7" in done.stderr
-    have = tree(syncd.root / "mirror")
-    assert len(have) == 19
+    assert "sub/bad" in done.stderr
+    assert len(tree(syncd.root / "mirror")) == 20
 
 
 def test_status_answers_beside_and_without_a_daemon(syncd: Syncd) -> None:
