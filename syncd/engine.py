@@ -7,7 +7,6 @@ file. Whatever it raises left the state such that calling it again does the righ
 from __future__ import annotations
 
 import logging
-import mimetypes
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -196,10 +195,23 @@ class Engine:
         if ref not in self.condemned:
             return Outcome(action, wants_delete=True)
         self.condemned.discard(ref)
-        with self._keys.writing(recorded.key), self._bounds.hold(0):
-            self.store.delete_object(recorded.key)
+        if self._is_anothers(recorded.key, ref):
+            action = Nothing("deleted locally, but its key belongs to another file by now")
+        else:
+            with self._keys.writing(recorded.key), self._bounds.hold(0):
+                self.store.delete_object(recorded.key)
         self.state.forget(ref)
         return Outcome(action)
+
+    def _is_anothers(self, key: str, ref: FileRef) -> bool:
+        """Whether another file's object is recorded under this key, as may be after prefixes were changed."""
+        for source in list(self.sources.values()):
+            path = paths.path_for(source.prefix, key)
+            other = FileRef(source.name, path) if path is not None else ref
+            row = self.state.recorded(other) if other != ref else None
+            if row is not None and (row.store_id, row.key) == (self.store.store_id, key):
+                return True
+        return False
 
     def _decide(
         self,
@@ -231,7 +243,7 @@ class Engine:
 
     def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> _Step:
         """Read, decide, act, commit: with the file open."""
-        stat = file.stat()
+        stat = file.opened
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             with self._bounds.hold(stat.size):  # the content is in memory until it is sent
                 body = file.read(0, stat.size)
@@ -271,7 +283,8 @@ class Engine:
         )
         if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
             self._commit(ref, row, carried, seen)
-        again = RACY_WINDOW_NS / 1e9 + 0.1 if racy else None
+        soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
+        again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         return _Step(
             Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
             seen.stat,
@@ -290,6 +303,7 @@ class Engine:
             part_digests=grid,
             durable=carried.checkpoint_id is not None,
         )
+        self._uploader.finished(ref)
         if carried.bytes_sent or carried.bytes_saved:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
@@ -327,7 +341,7 @@ class Engine:
                 meta = self._meta(ref, seen)
                 receipt = self._uploader.put(ref, key, seen.body, meta)
                 return Carried(receipt, None, len(seen.body), 0)
-            content_type = _content_type(ref.path)
+            content_type = content_type(ref.path)
             job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, content_type, donor)
             return self._uploader.upload(job)
 
@@ -355,12 +369,12 @@ class Engine:
         with self._keys.writing(key), self._keys.copying(twin.key) as free:
             if not free:
                 return None
-            info = self.store.head_object(twin.key)
-            if info is None or info.etag != twin.etag or info.size != size:
-                return None
-            if info.digest is not None and info.digest != seen.digests.fingerprint.digest:
-                return None
             try:
+                info = self.store.head_object(twin.key)
+                if info is None or info.etag != twin.etag or info.size != size:
+                    return None
+                if info.digest is not None and info.digest != seen.digests.fingerprint.digest:
+                    return None
                 self.store.copy_object(twin.key, key, self._meta(ref, seen), twin.etag)
             except (PreconditionFailed, StoreRefused) as refused:
                 log.info("%s: sent, not copied: %s", _name(ref), refused)
@@ -372,7 +386,7 @@ class Engine:
         return Carried(Receipt(key, copy.etag), None, 0, size)
 
     def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
-        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=_content_type(ref.path))
+        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type(ref.path))
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
@@ -383,12 +397,6 @@ class _Step:
     outcome: Outcome
     stat: FileStat
     """The stat that the path must still have."""
-
-
-def _content_type(path: str) -> str:
-    """From the name alone: the content is not looked into."""
-    guessed, encoding = mimetypes.guess_type(path, strict=False)
-    return guessed if guessed and encoding is None else "application/octet-stream"
 
 
 def _name(ref: FileRef) -> str:

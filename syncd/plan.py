@@ -136,8 +136,10 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
 def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
     """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
 
-    True when the modification or the change time is less than `window_ns` before `now_ns`, or after it. All
-    in nanoseconds of the wall clock, `now_ns` taken when `stat` was, from the file system's own clock where
-    the caller can.
+    True when the modification or the change time is less than `window_ns` away from `now_ns`, or the change
+    time is after it: the clock was put back since. A modification time far in the future proves as much as
+    any other, since people set it and no write will hit it by chance. All in nanoseconds of the wall clock,
+    `now_ns` taken when `stat` was, from the file system's own clock where the caller can.
     """
-    return max(stat.mtime_ns, stat.ctime_ns) > now_ns - window_ns
+    fresh = now_ns - window_ns
+    return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns

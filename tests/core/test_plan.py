@@ -184,10 +184,13 @@ SECOND = 1_000_000_000
         (100 * SECOND, 100 * SECOND, True),
         (101 * SECOND, 50 * SECOND, True),
         (50 * SECOND, 10**6 * SECOND, True),
+        (102 * SECOND, 50 * SECOND, True),
+        (102 * SECOND + 1, 50 * SECOND, False),
+        (10**6 * SECOND, 50 * SECOND, False),
     ],
 )
 def test_racy(mtime_ns: int, ctime_ns: int, expected: bool) -> None:
-    """A stat is racy while either time is less than the window old, and when it is in the future."""
+    """A stat is racy while a time is less than the window away, and when it changed in the future."""
     stat = replace(STAT, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
     assert expected == is_racy(stat, 100 * SECOND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -296,6 +297,21 @@ def test_a_young_file_is_looked_at_once_more(rig: Rig) -> None:
     recorded = rig.state.recorded(rig.ref("a.txt"))
     assert recorded is not None
     assert recorded.racy
+
+
+def test_a_file_from_the_future_is_not_looked_at_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera with a wrong date, or a clock that was put back, does not keep the disk busy."""
+    rig.write("a.txt", b"hello")
+    os.utime(rig.folder / "a.txt", ns=(4 * 10**18, 4 * 10**18))
+    rig.engine._now_ns = lambda: time.time_ns() + 10 * 10**9  # the ctime is old by now
+    assert rig.sync("a.txt").look_again_seconds is None
+    recorded = rig.state.recorded(rig.ref("a.txt"))
+    assert recorded is not None
+    assert not recorded.racy
+
+    rig.engine._now_ns = lambda: time.time_ns() - 3600 * 10**9  # the clock was put back by an hour
+    rig.write("b.txt", b"hello too")
+    assert rig.sync("b.txt").look_again_seconds is None
 
 
 def test_a_failed_put_leaves_no_record(rig: Rig) -> None:
