@@ -536,7 +536,8 @@ def test_our_own_reading_makes_no_events(root: Path, canary: Path) -> None:
 
 
 ODD_NAMES = [
-    b"latin-\xe9", b"\xff\xfe", b"new\nline", b"tab\t", b" leading", b"trailing ", b"quote'\"", b"back\\slash",
+    b"latin-\xe9", b"\xff\xfe", b"new\nline", b"tab\t", b" leading", b"trailing ",
+    b"quote'\"", b"back\\slash",
     "snow \u2603".encode(), b"percent%20", b"#123", b"\x01\x7f", b"x" * 255,
 ]  # fmt: skip
 

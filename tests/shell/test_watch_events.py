@@ -195,8 +195,7 @@ def test_deleted_file(root: Path, canary: Path) -> None:
         "echo one > file; sed -i s/one/two/ file",
         "mkdir -p a/b; cp -a a c; echo x > c/b/file; mv c/b a/moved",
         "mkdir src; echo x > src/file; rsync -a src/ copy/; echo more >> src/file; rsync -a src/ copy/",
-        "git init -q repo; cd repo; echo x > f; git add f;"
-        + "git -c user.email=a@b -c user.name=n commit -qm m; cd ..; git clone -q repo clone",
+        "git init -q r; cd r; echo x > f; git add f; git $ME commit -qm m; git clone -q . ../c",
     ],
     ids=["sed", "cp-mv", "rsync", "git"],
 )
@@ -206,7 +205,8 @@ def test_tools_that_people_use(root: Path, canary: Path, script: str) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"{tool.upper()} IS NOT INSTALLED ON THIS MACHINE")
     with following(root, canary) as (watch, follower):
-        subprocess.run(["sh", "-ec", script], cwd=root, check=True, timeout=30)
+        environment = os.environ | {"ME": "-c user.name=n -c user.email=e"}
+        subprocess.run(["sh", "-ec", script], cwd=root, env=environment, check=True, timeout=30)
 
         assert follower.is_right(), follower.errors()
         assert watch.watches_exactly(str(root))
