@@ -42,7 +42,7 @@ from syncd.model import (
     Upload,
 )
 from syncd.parts import fits_one_request, part_size_for
-from syncd.partsender import Donor, Job
+from syncd.partsender import Donor, Job, content_type_of
 from syncd.transfer import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger(__name__)
@@ -341,7 +341,7 @@ class Engine:
                 meta = self._meta(ref, seen)
                 receipt = self._uploader.put(ref, key, seen.body, meta)
                 return Carried(receipt, None, len(seen.body), 0)
-            content_type = content_type(ref.path)
+            content_type = content_type_of(ref.path)
             job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, content_type, donor)
             return self._uploader.upload(job)
 
@@ -386,7 +386,7 @@ class Engine:
         return Carried(Receipt(key, copy.etag), None, 0, size)
 
     def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
-        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type(ref.path))
+        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type_of(ref.path))
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mimetypes
+import os
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from syncd import fingerprint, parts
@@ -110,8 +113,12 @@ class PartSender:
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """The parts that the store has and that are ours, by the matching rule."""
-        with self._bounds.hold(0):
-            listed = self._store.list_parts(job.key, upload_id)
+        try:
+            with self._bounds.hold(0):
+                listed = self._store.list_parts(job.key, upload_id)
+        except StoreRefused as refused:  # who may not list can still send every part again
+            log.warning("%s: all parts are sent again: %s", name_of(job.ref), refused)
+            return {}
         plan = parts.resume(checkpoint, listed, job.digests.parts)
         for note in plan.notes:
             log.info("%s: %s", name_of(job.ref), note)
@@ -232,3 +239,14 @@ def _recognised(listed: Part, body: bytes) -> Part | None:
 def name_of(ref: FileRef) -> str:
     """A file, as logs name it."""
     return f"{ref.source}:{printable(ref.path)}"
+
+
+def content_type_of(path: str) -> str:
+    """From the name alone: the content is not looked into."""
+    return _type_of(os.path.splitext(path)[1])
+
+
+@lru_cache(1024)
+def _type_of(extension: str) -> str:
+    guessed, encoding = mimetypes.guess_type("file" + extension, strict=False)
+    return guessed if guessed and encoding is None else "application/octet-stream"
