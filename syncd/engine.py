@@ -195,23 +195,10 @@ class Engine:
         if ref not in self.condemned:
             return Outcome(action, wants_delete=True)
         self.condemned.discard(ref)
-        if self._is_anothers(recorded.key, ref):
-            action = Nothing("deleted locally, but its key belongs to another file by now")
-        else:
-            with self._keys.writing(recorded.key), self._bounds.hold(0):
-                self.store.delete_object(recorded.key)
+        with self._keys.writing(recorded.key), self._bounds.hold(0):
+            self.store.delete_object(recorded.key)
         self.state.forget(ref)
         return Outcome(action)
-
-    def _is_anothers(self, key: str, ref: FileRef) -> bool:
-        """Whether another file's object is recorded under this key, as may be after prefixes were changed."""
-        for source in list(self.sources.values()):
-            path = paths.path_for(source.prefix, key)
-            other = FileRef(source.name, path) if path is not None else ref
-            row = self.state.recorded(other) if other != ref else None
-            if row is not None and (row.store_id, row.key) == (self.store.store_id, key):
-                return True
-        return False
 
     def _decide(
         self,
@@ -386,7 +373,8 @@ class Engine:
         return Carried(Receipt(key, copy.etag), None, 0, size)
 
     def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
-        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type_of(ref.path))
+        content_type = content_type_of(ref.path)
+        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type)
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
