@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for name, value in figures:
             terminalreporter.line(f"{value!s:>12}  {name}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Where tests run in several processes, a report must be text, also one about a name that is not."""
+    return _text_only((yield))
+
+
+def _text_only(value: Any) -> Any:
+    """The same value, with escapes for what has no place in UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_text_only(key): _text_only(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_text_only(item) for item in value)
+    return value
 
 
 @pytest.fixture(autouse=True)
