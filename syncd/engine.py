@@ -18,7 +18,6 @@ from syncd.errors import (
     FileChanged,
     FileUnreadable,
     FileVanished,
-    PreconditionFailed,
     StoreRefused,
 )
 from syncd.fingerprint import Digests, OpenFile
@@ -28,7 +27,6 @@ from syncd.model import (
     Delete,
     FileRef,
     FileStat,
-    Fingerprint,
     Irregular,
     Nothing,
     ObjectMeta,
@@ -42,7 +40,8 @@ from syncd.model import (
     Upload,
 )
 from syncd.parts import fits_one_request, part_size_for
-from syncd.partsender import Donor, Job, content_type_of
+from syncd.partsender import Job, content_type_of
+from syncd.reuse import Reuse
 from syncd.transfer import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger(__name__)
@@ -79,6 +78,11 @@ class _Seen:
     part_size: int
     body: bytes | None
 
+    @property
+    def grid(self) -> PartDigests:
+        """The digests of the parts; without any where the file fits one request."""
+        return PartDigests(self.part_size, self.digests.parts)
+
 
 class Engine:
     """Steps for the files of the sources that share one store."""
@@ -107,6 +111,7 @@ class Engine:
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._keys = KeysInUse(self._bounds.beats)
+        self._reuse = Reuse(self.store, self.state, self._keys)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -207,24 +212,16 @@ class Engine:
         observed: Observed | Irregular | None,
         recorded: Recorded | None,
     ) -> Action:
-        twin = self._twin(ref, observed.fingerprint) if isinstance(observed, Observed) else None
+        key = self.key(ref)
+        twin = self._reuse.twin(key, observed.fingerprint) if isinstance(observed, Observed) else None
         return plan.decide(
             observed,
             recorded,
             store_id=self.store.store_id,
-            key=self.key(ref),
+            key=key,
             on_delete=source.on_delete,
             twin=twin,
         )
-
-    def _twin(self, ref: FileRef, content: Fingerprint) -> Recorded | None:
-        if content.size == 0:  # an empty put is as cheap as a copy
-            return None
-        key = self.key(ref)
-        for _, row in self.state.find_content(self.store.store_id, content):
-            if row.key != key:
-                return row
-        return None
 
     # ---- acting -----------------------------------------------------------------------------------------
 
@@ -254,7 +251,7 @@ class Engine:
         observed = Observed(seen.stat, seen.digests.fingerprint)
         action = self._decide(self.sources[ref.source], ref, observed, recorded)
         racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
-        carried = self._perform(action, ref, key, file, seen, self._donor(action, ref, recorded, seen))
+        carried = self._perform(action, ref, key, file, seen, recorded)
         if carried is None and recorded is not None:  # Nothing or Refresh: the object stands as it is
             carried = Carried(Receipt(recorded.key, recorded.etag), None, 0, 0)
         if carried is None:
@@ -282,7 +279,7 @@ class Engine:
         stale = self._uploader.unfinished(ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
-        grid = PartDigests(seen.part_size, seen.digests.parts) if seen.body is None else None
+        grid = seen.grid if seen.body is None else None
         self.state.commit(
             ref,
             row,
@@ -294,83 +291,34 @@ class Engine:
         if carried.bytes_sent or carried.bytes_saved:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
-    def _donor(self, action: Action, ref: FileRef, recorded: Recorded | None, seen: _Seen) -> Donor | None:
-        """An object that has parts of a large file: a twin too large to copy whole, or its own last state."""
-        if seen.body is not None:
-            return None
-        if isinstance(action, Copy):
-            twin = action.twin
-            return Donor(twin.key, twin.etag, twin.fingerprint.size, seen.digests.parts)
-        if not isinstance(action, Upload) or recorded is None or recorded.store_id != self.store.store_id:
-            return None
-        grid = self.state.part_digests(ref)
-        if grid is None or grid.part_size != seen.part_size:
-            return None
-        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, grid.digests)
-
     def _perform(
-        self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen, donor: Donor | None
+        self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen, recorded: Recorded | None
     ) -> Carried | None:
-        if isinstance(action, Copy):
-            with self._request_slot(seen):
-                copied = self._copy(action.twin, ref, key, seen)
-            if copied is not None:
-                return copied
-        elif not isinstance(action, Upload):
+        """Carry the action out; None where the object stands as it is."""
+        if not isinstance(action, Upload | Copy):
             return None
-        elif ref.source in self.adopting:
-            with self._request_slot(seen):
-                found = self._adopt(key, seen)
-            if found is not None:
-                return found
+        meta = self._meta(ref, seen)
+        with self._request_slot(seen):
+            there = self._there(action, ref, key, meta)
+        if there is not None:
+            return Carried(there, None, 0, seen.stat.size)
         with self._keys.writing(key):
             if seen.body is not None:
-                meta = self._meta(ref, seen)
                 receipt = self._uploader.put(ref, key, seen.body, meta)
                 return Carried(receipt, None, len(seen.body), 0)
-            content_type = content_type_of(ref.path)
-            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, content_type, donor)
+            donor = self._reuse.donor(action, ref, recorded, seen.grid)
+            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, meta.content_type, donor)
             return self._uploader.upload(job)
+
+    def _there(self, action: Upload | Copy, ref: FileRef, key: str, meta: ObjectMeta) -> Receipt | None:
+        """The object, if it can be had without sending the content."""
+        if isinstance(action, Copy):
+            return self._reuse.copy(action.twin, key, meta)
+        return self._reuse.adopt(key, meta.fingerprint) if ref.source in self.adopting else None
 
     def _request_slot(self, seen: _Seen) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""
         return nullcontext() if seen.body is not None else self._bounds.hold(0)
-
-    def _adopt(self, key: str, seen: _Seen) -> Carried | None:
-        """After a loss of the state: an object with this very content needs no sending, only recording."""
-        info = self.store.head_object(key)
-        content = seen.digests.fingerprint
-        if info is None or info.digest != content.digest or info.size != content.size:
-            return None
-        return Carried(Receipt(key, info.etag), None, 0, content.size)
-
-    def _copy(self, twin: Recorded, ref: FileRef, key: str, seen: _Seen) -> Carried | None:
-        """Let the store copy an object that it has; None when that cannot be relied upon.
-
-        The source is asked for before and the copy after, since some servers ignore the condition; and no
-        other worker of ours may be writing the source meanwhile.
-        """
-        size = seen.digests.fingerprint.size
-        if size > self.store.limits.max_put_size:
-            return None
-        with self._keys.writing(key), self._keys.copying(twin.key) as free:
-            if not free:
-                return None
-            try:
-                info = self.store.head_object(twin.key)
-                if info is None or info.etag != twin.etag or info.size != size:
-                    return None
-                if info.digest is not None and info.digest != seen.digests.fingerprint.digest:
-                    return None
-                self.store.copy_object(twin.key, key, self._meta(ref, seen), twin.etag)
-            except (PreconditionFailed, StoreRefused) as refused:
-                log.info("%s: sent, not copied: %s", _name(ref), refused)
-                return None
-            copy = self.store.head_object(key)
-            after = self.store.head_object(twin.key)
-        if copy is None or copy.size != size or after is None or after.etag != twin.etag:
-            return None
-        return Carried(Receipt(key, copy.etag), None, 0, size)
 
     def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
         content_type = content_type_of(ref.path)
