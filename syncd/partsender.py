@@ -19,7 +19,7 @@ from typing import Protocol
 
 from syncd import fingerprint, parts
 from syncd.bounds import Beats, Bounds
-from syncd.errors import FileChanged, PreconditionFailed, StoreRefused
+from syncd.errors import AccessRefused, FileChanged, PreconditionFailed, StoreError, StoreRefused
 from syncd.fingerprint import Digests, OpenFile
 from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
 from syncd.parts import Span
@@ -116,7 +116,9 @@ class PartSender:
         try:
             with self._bounds.hold(0):
                 listed = self._store.list_parts(job.key, upload_id)
-        except StoreRefused as refused:  # who may not list can still send every part again
+        except StoreRefused as refused:
+            if not is_denied(refused):
+                raise
             log.warning("%s: all parts are sent again: %s", name_of(job.ref), refused)
             return {}
         plan = parts.resume(checkpoint, listed, job.digests.parts)
@@ -234,6 +236,16 @@ def _recognised(listed: Part, body: bytes) -> Part | None:
     if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
         return None
     return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
+
+
+def is_denied(error: StoreError) -> bool:
+    """Whether these keys may not do this one thing, as opposed to nothing at all.
+
+    A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
+    """
+    if isinstance(error, AccessRefused):
+        return error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
+    return isinstance(error, StoreRefused)
 
 
 def name_of(ref: FileRef) -> str:

@@ -26,11 +26,13 @@ from syncd.bounds import Bounds
 from syncd.errors import (
     FileChanged,
     PartsRefused,
+    StoreError,
+    StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
-from syncd.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt
-from syncd.partsender import Job, Meter, PartSender, name_of
+from syncd.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.partsender import Job, Meter, PartSender, is_denied, name_of
 from syncd.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 
@@ -129,12 +131,24 @@ class Uploader:
             self._meter.ended(job.ref)
 
     def abandon(self, checkpoint: Checkpoint) -> None:
-        """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays."""
+        """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays.
+
+        Unless we may not abort it: then it does stay, and the file goes on all the same.
+        """
         if checkpoint.upload_id is None:
             self._sweep(checkpoint)
         else:
-            self.store.abort_multipart_upload(checkpoint.key, checkpoint.upload_id)
+            try:
+                self.store.abort_multipart_upload(checkpoint.key, checkpoint.upload_id)
+            except StoreError as error:
+                if not is_denied(error):
+                    raise
+                log.warning("%s: an unfinished upload stays in the store: %s", name_of(checkpoint.ref), error)
         self.state.drop_checkpoint(checkpoint.id)
+
+    def finished(self, ref: FileRef) -> None:
+        """The file has no unfinished upload any more."""
+        self._maybe_unfinished.discard(ref)
 
     # ---- steps ------------------------------------------------------------------------------------------
 
@@ -254,8 +268,16 @@ class Uploader:
             raise PartsRefused(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
 
     def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
-        """The object under our key, if it is the one that this upload was to make."""
-        info = self.store.head_object(job.key)
+        """The object under our key, if it is the one that this upload was to make.
+
+        Who may not list is told "forbidden" about an object that is not there: that is no proof of ours.
+        """
+        try:
+            info = self.store.head_object(job.key)
+        except StoreRefused as refused:
+            if not is_denied(refused):
+                raise
+            return None
         if info is None or info.size != job.stat.size:
             return None
         if info.token is not None:
@@ -268,12 +290,22 @@ class Uploader:
         """Abort what an unanswered create may have left under this very key; others' uploads stay."""
         ours = {known.upload_id for known in self.state.checkpoints()}
         since_ns = checkpoint.created_ns - _SWEEP_SLACK_NS
-        for upload in self.store.list_multipart_uploads(checkpoint.key):
+        for upload in self._uploads_of(checkpoint):
             if upload.key != checkpoint.key or upload.upload_id in ours:
                 continue
             if upload.initiated_ns is None or upload.initiated_ns >= since_ns:
                 log.info("%s: abort an upload whose id was lost", name_of(checkpoint.ref))
                 self.store.abort_multipart_upload(upload.key, upload.upload_id)
+
+    def _uploads_of(self, checkpoint: Checkpoint) -> list[UploadInfo]:
+        """What the store lists under the key; nothing where we may not ask, which must not stop the file."""
+        try:
+            return list(self.store.list_multipart_uploads(checkpoint.key))
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            log.warning("%s: an unfinished upload may stay in the store: %s", name_of(checkpoint.ref), error)
+            return []
 
     def _learn(self, job: Job, refused: PartsRefused) -> None:
         if not refused.too_small:

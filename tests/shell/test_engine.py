@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from syncd.engine import RootDoubtful
-from syncd.errors import FileChanged, FileUnreadable, StoreRefused, StoreUnavailable
-from syncd.fingerprint import OpenFile, of_bytes
-from syncd.model import Copy, Delete, Nothing, ObjectMeta, OnDelete, Refresh, RootIdentity, Upload
+from syncd.errors import AccessRefused, FileChanged, FileUnreadable, StoreRefused, StoreUnavailable
+from syncd.fingerprint import OpenFile, file_stat, of_bytes
+from syncd.model import Checkpoint, Copy, Delete, Nothing, ObjectMeta, OnDelete, Refresh, RootIdentity, Upload
 from tests.fakes.store import SMALL_LIMITS, FakeStore
 from tests.rig import Rig
 
@@ -346,3 +346,134 @@ def test_the_plan_says_what_a_step_would_do_and_does_nothing(rig: Rig) -> None:
     assert rig.engine.plan(rig.ref("a.txt")) == (Upload("new"), 5)
     assert rig.fake.calls.total() == 0
     assert rig.state.recorded(rig.ref("a.txt")) is None
+
+
+def _interrupted(rig: Rig, name: str) -> None:
+    """Leave an unfinished upload of the file behind: its complete fails."""
+    orders = [StoreUnavailable("not now")]
+
+    def fail(_: object) -> None:
+        if orders:
+            raise orders.pop()
+
+    rig.fake.before("complete_multipart_upload", fail)
+    with pytest.raises(StoreUnavailable):
+        rig.sync(name)
+
+
+def _deny(store: FakeStore, verb: str, error: StoreRefused) -> None:
+    def deny(_: object) -> None:
+        raise error
+
+    store.before(verb, deny)
+
+
+DENIED = StoreRefused("access to this object is denied", status=403, code="AccessDenied")
+BUCKET_DENIED = AccessRefused("access to the bucket is denied", status=403, code="AccessDenied")
+
+
+@pytest.mark.parametrize("error", [DENIED, BUCKET_DENIED])
+def test_keys_that_may_not_list_uploads_hold_up_no_file(rig: Rig, error: StoreRefused) -> None:
+    """Died between create and the record of its id, under a policy without listing: the file goes on."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    ref = rig.ref("a.bin")
+    rig.state.begin(
+        Checkpoint(
+            id=0,
+            ref=ref,
+            store_id=rig.fake.store_id,
+            key="p/a.bin",
+            fingerprint=of_bytes(body),
+            stat=file_stat((rig.folder / "a.bin").stat()),
+            part_size=8,
+            token="t",
+            created_ns=1,
+        )
+    )
+    rig.restart()
+    _deny(rig.fake, "list_multipart_uploads", error)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+
+
+def test_keys_that_are_wrong_are_not_mistaken_for_a_narrow_policy(rig: Rig) -> None:
+    """A refusal of the keys as such goes up, and the unfinished upload stays known."""
+    rig.write("a.bin", bytes(range(30)))
+    _interrupted(rig, "a.bin")
+    wrong = AccessRefused("the store does not know the access key", status=403, code="InvalidAccessKeyId")
+    _deny(rig.fake, "list_parts", wrong)
+
+    with pytest.raises(AccessRefused):
+        rig.sync("a.bin")
+
+    assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
+
+
+def test_keys_that_may_not_list_parts_send_them_again(rig: Rig) -> None:
+    """What cannot be asked about is sent again, under the same numbers of the same upload."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    _interrupted(rig, "a.bin")
+    _deny(rig.fake, "list_parts", DENIED)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+    assert list(rig.fake.list_multipart_uploads("")) == []
+
+
+def test_keys_that_may_not_abort_still_send_what_changed(rig: Rig) -> None:
+    """An unfinished upload that must not be aborted stays in the store; the new content arrives."""
+    rig.write("a.bin", bytes(range(30)))
+    _interrupted(rig, "a.bin")
+    rig.write("a.bin", bytes(range(1, 31)))
+    _deny(rig.fake, "abort_multipart_upload", DENIED)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == bytes(range(1, 31))
+    assert rig.state.checkpoints() == []
+
+
+def test_a_forgotten_upload_is_begun_anew_where_absence_looks_like_a_refusal(rig: Rig) -> None:
+    """Who may not list gets 403 for an object that is not there: the upload begins anew all the same."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    _interrupted(rig, "a.bin")
+    for upload in list(rig.fake.list_multipart_uploads("")):
+        rig.fake.abort_multipart_upload(upload.key, upload.upload_id)
+
+    def deny(_: object) -> None:
+        if "p/a.bin" not in rig.fake.objects:
+            raise StoreRefused("access is denied", status=403)
+
+    rig.fake.before("head_object", deny)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+
+
+def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
+    """The object that was to be copied was removed by somebody, and its HEAD is 403: the file is sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    del rig.fake.objects["p/a.txt"]
+    _deny(rig.fake, "head_object", StoreRefused("access is denied", status=403))
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+def test_memory_does_not_grow_with_the_files_that_are_done(rig: Rig) -> None:
+    """A finished multipart upload leaves nothing behind in the uploader."""
+    rig.write("a.bin", bytes(range(30)))
+    rig.sync("a.bin")
+
+    assert rig.uploader.unfinished(rig.ref("a.bin")) is None
+    assert rig.ref("a.bin") not in rig.uploader._maybe_unfinished
