@@ -200,10 +200,23 @@ class Engine:
         if ref not in self.condemned:
             return Outcome(action, wants_delete=True)
         self.condemned.discard(ref)
-        with self._keys.writing(recorded.key), self._bounds.hold(0):
-            self.store.delete_object(recorded.key)
+        if self._is_anothers(recorded.key, ref):
+            action = Nothing("deleted locally, but its key belongs to another file by now")
+        else:
+            with self._keys.writing(recorded.key), self._bounds.hold(0):
+                self.store.delete_object(recorded.key)
         self.state.forget(ref)
         return Outcome(action)
+
+    def _is_anothers(self, key: str, ref: FileRef) -> bool:
+        """Whether the object under this key is another file's, as it may be after prefixes were changed."""
+        for source in list(self.sources.values()):
+            path = paths.path_for(source.prefix, key)
+            other = FileRef(source.name, path) if path is not None else ref
+            row = self.state.recorded(other) if other != ref else None
+            if row is not None and (row.store_id, row.key) == (self.store.store_id, key):
+                return True
+        return False
 
     def _decide(
         self,

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
 
+_MOST_UNFIT = 256
+
 
 class Meter(Protocol):
     """Told about the bytes of one file as they go."""
@@ -59,6 +61,11 @@ class Donor:
     etag: str
     size: int
     digests: tuple[bytes, ...]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells this state of the object from every other."""
+        return self.key, self.etag
 
     def has(self, span: Span, digest: bytes) -> bool:
         """Whether its bytes at this place are the ones that are wanted there."""
@@ -108,8 +115,8 @@ class PartSender:
         self._senders = senders
         self._bounds = bounds
         self._meter = meter
-        self._unfit: set[Donor] = set()
-        """Donors that could not be copied from: a few, since each goes when its object is replaced."""
+        self._unfit: set[tuple[str, str]] = set()
+        """Key and ETag of donors that could not be copied from; at most `_MOST_UNFIT`, then anew."""
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """The parts that the store has and that are ours, by the matching rule."""
@@ -195,7 +202,11 @@ class PartSender:
         The proof matters: some servers ignore the condition, and the donor may have been replaced meanwhile.
         """
         donor = job.donor
-        if donor is None or donor in self._unfit or not donor.has(span, job.digests.parts[span.number - 1]):
+        if (
+            donor is None
+            or donor.name in self._unfit
+            or not donor.has(span, job.digests.parts[span.number - 1])
+        ):
             return None
         last = span.offset + span.size - 1
         try:
@@ -204,12 +215,17 @@ class PartSender:
             )
         except (PreconditionFailed, StoreRefused) as refused:
             log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), refused)
-            self._unfit.add(donor)
+            self._avoid(donor)
             return None
         proven = _recognised(part, body) if part.size == span.size else None
         if proven is None:
-            self._unfit.add(donor)
+            self._avoid(donor)
         return proven
+
+    def _avoid(self, donor: Donor) -> None:
+        if len(self._unfit) >= _MOST_UNFIT:
+            self._unfit.clear()
+        self._unfit.add(donor.name)
 
     def _sent(self, job: Job, upload_id: str, span: Span, body: bytes) -> Part:
         try:

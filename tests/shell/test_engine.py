@@ -477,3 +477,22 @@ def test_memory_does_not_grow_with_the_files_that_are_done(rig: Rig) -> None:
 
     assert rig.uploader.unfinished(rig.ref("a.bin")) is None
     assert rig.ref("a.bin") not in rig.uploader._maybe_unfinished
+
+
+def test_an_object_that_belongs_to_another_file_by_now_is_not_deleted(tmp_path: Path) -> None:
+    """After a change of prefix two files may meet at one key: the one that goes must not take the other's."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    rig.engine.sources = {"docs": replace(rig.source, prefix="")}
+    gone = rig.write("a/x", b"old")
+    rig.sync("a/x")
+    rig.engine.sources = {"docs": replace(rig.source, prefix="a/")}
+    rig.write("x", b"new")
+    rig.sync("x")
+    (rig.folder / "a" / "x").unlink()
+    rig.engine.condemned.add(gone)
+
+    rig.sync("a/x")
+
+    assert rig.fake.objects["a/x"].data == b"new"
+    assert rig.state.recorded(gone) is None
+    rig.close()
