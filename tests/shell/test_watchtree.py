@@ -11,11 +11,12 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syncd.watchtree import OPEN_DIRECTORY
-from tests.shell.watch_rig import Stepper, exchange
+from tests.shell.watch_rig import Meddler, Stepper, exchange
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def outside(tmp_path: Path) -> Path:
 def stepped(root: Path, tmp_path: Path) -> Iterator[Callable[..., Stepper]]:
     steppers = []
 
-    def begin(**options: list[str]) -> Stepper:
+    def begin(**options: Any) -> Stepper:
         stepper = Stepper(root, tmp_path / "canary", **options)
         steppers.append(stepper)
         return stepper
@@ -408,6 +409,130 @@ def test_change_before_a_move_is_reported_where_the_file_is(root: Path, stepped:
 
     assert "b/file" in stepper.listener.paths()
 
+
+# ---- while the reader looks -------------------------------------------------------------------------------
+
+
+def test_directory_that_is_away_for_a_moment_while_it_is_looked_at(root: Path, stepped: Begin) -> None:
+    """What was made in a directory that could not be entered just then is found when it can be."""
+    for name in "amn":
+        (root / name).mkdir()
+    stepper = stepped(
+        rules=Meddler(
+            {
+                "m/first": lambda: (root / "a").rename(root / "b"),
+                "n/last": lambda: (root / "b").rename(root / "a"),
+            }
+        )
+    )
+    (root / "m/first").mkdir()
+    (root / "a/new").mkdir()
+    (root / "n/last").mkdir()
+    check(stepper, root)
+
+
+def test_another_directory_is_in_its_place_for_a_moment(root: Path, stepped: Begin) -> None:
+    """What has a directory's path but is not that directory is not taken for it."""
+    for name in "amn":
+        (root / name).mkdir()
+
+    def swap() -> None:
+        (root / "a").rename(root / "b")
+        (root / "a").mkdir()
+
+    def back() -> None:
+        (root / "a").rmdir()
+        (root / "b").rename(root / "a")
+
+    stepper = stepped(rules=Meddler({"m/first": swap, "n/last": back}))
+    (root / "m/first").mkdir()
+    (root / "a/new").mkdir()
+    (root / "n/last").mkdir()
+    check(stepper, root)
+
+
+def test_parent_moves_into_its_child_while_the_child_is_looked_at(root: Path, stepped: Begin) -> None:
+    """A directory is never put below itself, even if it seems to be there."""
+    (root / "a/b").mkdir(parents=True)
+
+    def turn_over() -> None:
+        (root / "a/b").rename(root / "b")
+        (root / "b/x").rmdir()
+        (root / "a").rename(root / "b/x")
+
+    stepper = stepped(rules=Meddler({"a/b/x": turn_over}))
+    (root / "a/b/x").mkdir()
+    check(stepper, root)
+
+
+def test_directory_vanishes_between_two_looks_at_it(root: Path, outside: Path, stepped: Begin) -> None:
+    """A directory that leaves after its parent was opened and before itself is, is simply not there."""
+    (root / "a").mkdir()
+    stepper = stepped(rules=Meddler({"a/x": lambda: (root / "a/x").rename(outside / "x")}))
+    (root / "a/x/y").mkdir(parents=True)
+    check(stepper, root)
+
+
+# ---- what a scan may have seen ----------------------------------------------------------------------------
+
+
+def in_doubt(stepper: Stepper, path: str) -> bool:
+    return any(
+        path == each or path.startswith(f"{each}/") or not each for each in stepper.listener.subtrees()
+    )
+
+
+def test_place_that_a_directory_only_passed_is_in_doubt(root: Path, stepped: Begin) -> None:
+    """A scan may have seen the directory there, in between; so that place has to be scanned again."""
+    (root / "a").mkdir()
+    stepper = stepped()
+    (root / "a").rename(root / "between")
+    (root / "between").rename(root / "b")
+    stepper.catch_up()
+
+    assert [in_doubt(stepper, path) for path in ("a", "between", "b")] == [True] * 3
+
+
+def test_place_in_a_directory_that_was_deleted_afterwards_is_in_doubt(root: Path, stepped: Begin) -> None:
+    """That the directory above is deleted does not make the departure forgotten."""
+    (root / "a/y").mkdir(parents=True)
+    (root / "a/y/file").touch()
+    (root / "b").mkdir()
+    stepper = stepped()
+    (root / "a/y").rename(root / "b/g")
+    shutil.rmtree(root / "a")
+    stepper.catch_up()
+
+    assert in_doubt(stepper, "a/y/file")
+
+
+def test_place_that_changed_hands_is_in_doubt(root: Path, outside: Path, stepped: Begin) -> None:
+    """A directory that is back in its place says nothing about the one that was there meanwhile."""
+    (root / "a").mkdir()
+    (root / "b").mkdir()
+    stepper = stepped()
+    (root / "a").rename(outside / "a")
+    (root / "b").rename(root / "a")
+    (root / "a").rename(root / "b")
+    (outside / "a").rename(root / "a")
+    stepper.catch_up()
+
+    assert in_doubt(stepper, "a/of-b")
+    check(stepper, root)
+
+
+def test_plain_deletion_is_no_doubt(root: Path, stepped: Begin) -> None:
+    """A tree that was deleted before our eyes was reported file by file, and needs no scan."""
+    (root / "a/b/c").mkdir(parents=True)
+    (root / "a/b/c/file").touch()
+    stepper = stepped()
+    shutil.rmtree(root / "a")
+    stepper.catch_up()
+
+    assert (stepper.listener.subtrees(), stepper.listener.paths()) == ([], ["a/b/c/file"])
+
+
+# ---- everything at random ---------------------------------------------------------------------------------
 
 OPERATIONS = 60
 

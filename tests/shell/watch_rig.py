@@ -235,18 +235,34 @@ def following(root: Path | str, canary: Path | str) -> Iterator[tuple[Watch, Fol
         follower.close()
 
 
+class Meddler(Rules):
+    """Rules that do something, once, when they are asked about a directory: just before it is looked at."""
+
+    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+        super().__init__((), ())
+        self._actions = dict(actions)
+
+    def wants_directory(self, path: str) -> bool:
+        action = self._actions.pop(path, None)
+        if action is not None:
+            action()
+        return super().wants_directory(path)
+
+
 class Stepper:
     """The reader without its thread: the test says when it reads, so records are as old as it wants."""
 
-    def __init__(self, root: Path, canary: Path, *, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, canary: Path, *, exclude: Sequence[str] = (), rules: Rules | None = None
+    ) -> None:
         self.listener = Listener()
         self.root = str(root)
         source = Source(name=NAME, root=self.root, store="store")
-        rules = {NAME: Rules((), exclude)}
-        findings = Findings([source], rules, self.listener)
+        each = {NAME: rules or Rules((), exclude)}
+        findings = Findings([source], each, self.listener)
         self._emitter = InotifyEmitter(
             EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=Inotify(), sources=[source],
-            rules=rules, findings=findings, canary=Canary(str(canary)),
+            rules=each, findings=findings, canary=Canary(str(canary)),
         )  # fmt: skip
         self._emitter.place_all()
         self.catch_up()
