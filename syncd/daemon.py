@@ -182,7 +182,7 @@ class Daemon:
         if slept - self._slept > _SLEPT_SECONDS:
             log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
             for line in self._pipeline.lines.values():
-                line.workers.queue.probe()
+                line.workers.queue.reopen()
             for source in self._settings.sources:
                 self._pipeline.doubt(source.name, "", "the machine was asleep")
         self._slept = slept

@@ -16,9 +16,21 @@ from syncd.paths import Rules
 from syncd.pipeline import Pipeline, Work
 from syncd.schema import DATABASE_NAME
 from syncd.state import State
+from syncd.storage.base import ObjectStore
+from syncd.storage.client import open_store
 from syncd.workers import Clock
 
 STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the operator says about sources, by their names."""
+
+    allow_deletes: frozenset[str] = frozenset()
+    """What is gone may be deleted."""
+    accept_roots: frozenset[str] = frozenset()
+    """The root is another directory on purpose."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +51,21 @@ def run_once(
     *,
     should_stop: Callable[[], bool],
     tick: Callable[[Pipeline], None],
-    allow_deletes: frozenset[str] = frozenset(),
-    accept_roots: frozenset[str] = frozenset(),
+    words: Words | None = None,
+    opener: Callable[..., ObjectStore] = open_store,
 ) -> Pass:
     """Scan every source and carry what differs; `tick` is called several times a second meanwhile.
 
-    The two sets name the sources for which the operator has spoken: what is gone may be deleted; the root is
-    another directory on purpose. Raises SyncdError when a store cannot be opened or the state not used.
+    Raises SyncdError when a store cannot be opened or the state not used.
     """
-    pipeline = Pipeline(state, clock, once=True)
+    pipeline = Pipeline(state, clock, once=True, opener=opener)
+    words = words or Words()
     over = False
     try:
         pipeline.apply(work)
-        for name in accept_roots:
+        for name in words.accept_roots:
             pipeline.keepers[name].accept_root()
-        for name in allow_deletes:
+        for name in words.allow_deletes:
             pipeline.keepers[name].confirm_deletes()
         pipeline.start()
         over = pipeline.wait_done(should_stop, lambda: tick(pipeline))

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import click
 
@@ -17,6 +16,7 @@ from syncd.cli_codes import EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
 from syncd.config import Settings
 from syncd.errors import StateError
 from syncd.model import Action, FileRef, Nothing
+from syncd.once import Words
 from syncd.paths import printable
 from syncd.pipeline import Pipeline, Work, real_clock
 from syncd.state import State, StateLock
@@ -24,16 +24,6 @@ from syncd.state import State, StateLock
 log = logging.getLogger(__name__)
 
 _DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
-
-
-@dataclass(frozen=True)
-class Words:
-    """What the operator says about sources, by their names."""
-
-    allow_deletes: frozenset[str] = frozenset()
-    """What is gone may be deleted."""
-    accept_roots: frozenset[str] = frozenset()
-    """The root is another directory on purpose."""
 
 
 def sync(settings: Settings, words: Words, stopping: threading.Event, *, terminal: bool) -> int:
@@ -52,8 +42,7 @@ def sync(settings: Settings, words: Words, stopping: threading.Event, *, termina
                     clock,
                     should_stop=stopping.is_set,
                     tick=tick,
-                    allow_deletes=words.allow_deletes,
-                    accept_roots=words.accept_roots,
+                    words=words,
                 )
             _summary(done)
             if not done.ended:

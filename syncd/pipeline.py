@@ -22,7 +22,8 @@ from syncd.paths import Rules, printable
 from syncd.progress import NoPulse, Pulse
 from syncd.sourcenews import Blindness, Sight
 from syncd.state import State
-from syncd.storage.base import StoreSettings
+from syncd.storage.base import ObjectStore, StoreSettings
+from syncd.storage.client import open_store
 from syncd.workers import Clock, Surroundings
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ class Pipeline:
         on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
         pulse: Pulse | None = None,
         limit_seconds: float = 180.0,
+        opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
+        self._opener = opener
         self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds)
         self.state = state
         self.tally = Tally()
@@ -112,7 +115,9 @@ class Pipeline:
         fresh: dict[str, StoreLine] = {}
         try:
             for name in names:
-                fresh[name] = StoreLine(name, work.stores[name], work.policy, self._around)
+                fresh[name] = StoreLine(
+                    name, work.stores[name], work.policy, self._around, opener=self._opener
+                )
         except BaseException:
             for line in fresh.values():
                 line.stop()

@@ -196,11 +196,17 @@ class WorkQueue:
             self._work.notify_all()
 
     def probe(self) -> None:
-        """If the store is left alone, try it with the next file: the last one told nothing about it."""
+        """If the last file was to try a store that is left alone, but told nothing about it: try the next."""
         with self._work:
             if self._breaker.until is not None:
                 self._breaker.trip(self._monotonic(), 0.0)
                 self._work.notify_all()
+
+    def reopen(self) -> None:
+        """Whatever kept the store from being used may be over: the machine slept."""
+        with self._work:
+            self._breaker.success()
+            self._work.notify_all()
 
     # ---- looking ----------------------------------------------------------------------------------------
 
