@@ -17,6 +17,7 @@ from syncd.engine import Engine
 from syncd.errors import Stopped
 from syncd.model import Source, TransferPolicy
 from syncd.progress import Beats, Progress
+from syncd.state import State
 from syncd.storage.base import ObjectStore, StoreSettings
 from syncd.storage.client import Wiring, open_store
 from syncd.transfer import Uploader
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 RETRY_IN_PLACE = Schedule(base_seconds=0.25, cap_seconds=8.0)
 """Between tries of one request. Longer waits are the queue's: there other files may go first."""
 TRIES_IN_PLACE = 5
+INSTANCE = "instance"
+"""Name under which the state keeps which directory a directory store was."""
 
 
 class StoreLine:
@@ -50,7 +53,7 @@ class StoreLine:
         self.progress = Progress(
             policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
         )
-        self.store = opener(settings, wiring=self._wiring())
+        self.store = opener(settings, wiring=self._wiring(around.state))
         self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
         self._senders = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"sender-{name}")
         self.uploader = Uploader(
@@ -102,7 +105,7 @@ class StoreLine:
         self.beats.step()
         return self._stopping.is_set()
 
-    def _wiring(self) -> Wiring:
+    def _wiring(self, state: State) -> Wiring:
         return Wiring(
             should_stop=self._should_stop,
             sleep=self.sleep,
@@ -111,6 +114,8 @@ class StoreLine:
             on_sent=self.progress.moved,
             on_request=self.progress.requested,
             on_silence=self.beats.rest,
+            recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
+            remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
             max_tries=TRIES_IN_PLACE,
             schedule=RETRY_IN_PLACE,
         )

@@ -32,7 +32,7 @@ from syncd.storage.base import (
 )
 from syncd.storage.bos import BosDialect
 from syncd.storage.credentials import credentials_source
-from syncd.storage.dir import DirStore
+from syncd.storage.dir import DirStore, store_id_of
 from syncd.storage.failures import ConnectionLost
 from syncd.storage.metered import MeteredStore
 from syncd.storage.pages import Pages
@@ -288,6 +288,9 @@ class Wiring:
     """A request goes out, from any thread."""
     on_silence: Callable[[], None] = lambda: None
     """The calling thread may give no sign of life for long, until it asks `should_stop` again."""
+    recall: Callable[[str], str] = lambda store_id: ""
+    """The identity of a directory store when it was last used; empty when it never was."""
+    remember: Callable[[str, str], None] = lambda store_id, instance: None
     max_tries: int = 5
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -306,10 +309,20 @@ def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
     )
 
 
+def _remembered(settings: DirSettings, wiring: Wiring) -> DirStore:
+    """An unmounted disk leaves an empty directory: the right one is known by its marker."""
+    store_id = store_id_of(settings)
+    return DirStore(
+        settings,
+        instance=wiring.recall(store_id),
+        on_instance=lambda instance: wiring.remember(store_id, instance),
+    )
+
+
 def _open(settings: StoreSettings, wiring: Wiring) -> ObjectStore:
     if isinstance(settings, DirSettings):
         return MeteredStore(
-            DirStore(settings),
+            _remembered(settings, wiring),
             on_request=wiring.on_request,
             on_sent=wiring.on_sent,
             on_silence=wiring.on_silence,

@@ -55,19 +55,30 @@ LIMITS = StoreLimits(
 _KEY_LOCKS = 64
 
 
+def store_id_of(settings: DirSettings) -> str:
+    """The ``store_id`` that a store with these settings has."""
+    return "dir:" + os.fsencode(os.path.abspath(settings.path)).decode(errors="backslashreplace")
+
+
 class DirStore(ObjectStore):
     """`ObjectStore` on a directory.
 
     ``instance`` is the identity that the directory's marker must have, where somebody remembers it from an
-    earlier process; empty takes what is there. The root itself is created only where the settings say so.
+    earlier process; empty takes what is there, and tells ``on_instance``. The root itself is created only
+    where the settings say so.
     """
 
     def __init__(
-        self, settings: DirSettings, *, instance: str = "", now_ns: Callable[[], int] = time.time_ns
+        self,
+        settings: DirSettings,
+        *,
+        instance: str = "",
+        on_instance: Callable[[str], None] = lambda instance: None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         path = os.path.abspath(settings.path)
-        self._store_id = "dir:" + os.fsencode(path).decode(errors="backslashreplace")
-        self._root = Root(path, instance, now_ns(), create=settings.create)
+        self._store_id = store_id_of(settings)
+        self._root = Root(path, instance, now_ns(), create=settings.create, on_instance=on_instance)
         self._tree = Tree()
         self._sidecars = Sidecars()
         self._now_ns = now_ns

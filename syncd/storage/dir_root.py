@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from syncd.errors import AccessRefused, StoreUnavailable
@@ -54,11 +54,21 @@ class Root:
 
     ``instance`` is the identity that the marker must have, empty when none is known yet. ``now_ns`` is the
     wall clock at the start, by which left-over staged files are judged. With ``create`` the directory is
-    made when it is missing, but not its parent, and not if it has been seen.
+    made when it is missing, but not its parent, and not if it has been seen. ``on_instance`` is told the
+    identity when it is first known.
     """
 
-    def __init__(self, path: str, instance: str, now_ns: int, *, create: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        instance: str,
+        now_ns: int,
+        *,
+        create: bool = False,
+        on_instance: Callable[[str], None] = lambda instance: None,
+    ) -> None:
         self._path = os.fsencode(path)
+        self._on_instance = on_instance
         self._create = create
         self._instance = instance
         self._started_ns = now_ns
@@ -128,8 +138,10 @@ class Root:
             if self._instance and instance != self._instance:
                 raise StoreUnavailable(
                     "another store lies in this directory than before",
-                    hint="mount the right one, or start syncd anew if this one is meant",
+                    hint="mount the right one; if this one is meant, move the state directory aside",
                 )
+            if not self._instance:
+                self._on_instance(instance)
             self._instance = instance
             self._marker = look
             if not self._swept:

@@ -280,6 +280,23 @@ def test_the_store_directory_may_vanish_and_come_back(syncd: Syncd) -> None:
     arrives(syncd)
 
 
+def test_an_empty_mount_point_is_not_taken_for_the_store(syncd: Syncd) -> None:
+    """The disk is not mounted at the next start: nothing is written, and all is well when it is back."""
+    (syncd.root / "watched" / "a").write_text("x")
+    syncd.command("sync")
+    (syncd.root / "mirror").rename(syncd.root / "unplugged")
+    (syncd.root / "mirror").mkdir()
+    (syncd.root / "watched" / "b").write_text("y")
+    refused = syncd.command("sync", check=False)
+    assert refused.returncode in (3, 69)  # the other file may have been looked at once more, and was right
+    assert "not mounted" in refused.stderr
+    assert list((syncd.root / "mirror").iterdir()) == []
+    (syncd.root / "mirror").rmdir()
+    (syncd.root / "unplugged").rename(syncd.root / "mirror")
+    syncd.command("sync")
+    assert tree(syncd.root / "mirror") == {b"a": b"x", b"b": b"y"}
+
+
 def test_cleaning_up(syncd: Syncd) -> None:
     """After a clean stop neither socket nor canary is left."""
     syncd.start()
