@@ -1,8 +1,9 @@
 """Does the store already hold what a source is about to send?
 
 A source that was never brought in line with its store (it is new, or the state was lost) may find its objects
-there already. Until it has been gone through once, the store is asked for an object before a new file is
-sent; where nothing lies under the source's prefix, there is nothing to ask for.
+there already; so may the last small files of a process that died before their records were written. Until the
+source has been gone through once, the store is asked for an object before a new file is sent; where nothing
+lies under the source's prefix, there is nothing to ask for.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Adoption:
 
     def begin(self) -> None:
         """Before the first file is sent: ask, unless it is known that nobody has to."""
-        if self._state.learned(self._store.store_id, self._name) is None:
+        if self._state.interrupted or self._state.learned(self._store.store_id, self._name) is None:
             self._adopting.add(self._source.name)
 
     @property

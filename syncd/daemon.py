@@ -74,6 +74,7 @@ class Daemon:
         try:
             self._notifier.extend_timeout(60)
             state = State.open(self._settings.state_dir, now_ns=self._clock.now_ns)
+            state.interrupted = lock.interrupted
             try:
                 with self._signals():
                     return self._serve(state)

@@ -34,6 +34,7 @@ def sync(settings: Settings, words: Words, stopping: threading.Event, *, termina
     try:
         clock = real_clock()
         state = State.open(settings.state_dir, now_ns=clock.now_ns)
+        state.interrupted = lock.interrupted
         try:
             with _bars() if terminal else _no_bars() as tick:
                 done = once.run_once(

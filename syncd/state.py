@@ -67,6 +67,8 @@ class State:
         self._totals_lock = threading.Lock()
         self._totals = dict.fromkeys(TOTALS, 0)
         self._totals_joined = False
+        self.interrupted = False
+        """The last process died: the records of the last small files may be missing. Set by who knows it."""
 
     # ---- opening and closing ----------------------------------------------------------------------------
 

@@ -16,8 +16,10 @@ _PAUSE_SECONDS = 0.05
 class StateLock:
     """Held from `acquire` to `release`. A file left behind by a dead process is no obstacle."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, interrupted: bool = False) -> None:
         self._descriptor: int | None = descriptor
+        self.interrupted = interrupted
+        """The last holder died with it: what it had joined but not yet written is lost."""
 
     @classmethod
     def acquire(cls, directory: str) -> StateLock:
@@ -35,9 +37,11 @@ class StateLock:
             if attempt:
                 time.sleep(_PAUSE_SECONDS)
             if _try_lock(descriptor, fcntl.LOCK_EX):
+                interrupted = _pid_in(descriptor) != 0
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-                return cls(descriptor)
+                os.fsync(descriptor)
+                return cls(descriptor, interrupted=interrupted)
         pid = _pid_in(descriptor)
         os.close(descriptor)
         who = f"process {pid}" if pid else "another process"

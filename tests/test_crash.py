@@ -168,12 +168,14 @@ def _big(rig: Rig) -> None:
 
 
 def _half_sent(rig: Rig) -> None:
-    """An upload with one part there, as a cut connection leaves it."""
+    """An upload with two parts there, as a cut connection leaves it."""
     _big(rig)
-    fate = Fate(Point("upload_part", 2, after=False))
+    fate = Fate(Point("upload_part", 3, after=False))
+    rig.plain(concurrency=1)  # so that it is always the same two parts
     rig.restart(wrap_store=lambda store: fate.wrap(store, STORE_EFFECTS))
     with pytest.raises(Death):
         rig.sync("file")
+    rig.plain(concurrency=CONCURRENCY)
     rig.restart()
 
 
