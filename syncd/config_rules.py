@@ -63,6 +63,7 @@ def source(entry: SourceEntry) -> Source:
         on_delete=OnDelete(entry.on_delete),
         max_delete_files=entry.max_delete[0],
         max_delete_fraction=entry.max_delete[1],
+        given="" if os.path.realpath(entry.path) == entry.path else entry.path,
     )
 
 

@@ -39,6 +39,8 @@ class Source:
     """With ``OnDelete.DELETE``: more vanished files than this at once wait for a person's word."""
     max_delete_fraction: float = 0.25
     """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
+    given: str = ""
+    """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class RootGuard:
         What may be believed is recorded as known. Raises StateError.
         """
         name, self.replaced = self._source.name, False
+        if self._source.given and os.path.realpath(self._source.given) != self._source.root:
+            return None, "the link to the root leads elsewhere now; reload the configuration if that is meant"
         accepted, self._accepted = self._accepted, False  # the word is about what is there now
         known = self._state.root_identity(name)
         has_records = self._state.recorded_totals(name)[0] > 0
