@@ -324,7 +324,7 @@ def test_frame_is_watchdogs(root: Path, canary: Path) -> None:
 # ---- W1: overflow -----------------------------------------------------------------------------------------
 
 
-def test_overflow_is_counted_said_and_made_good(root: Path, canary: Path) -> None:
+def test_overflow_is_counted_said_and_made_good(root: Path, outside: Path, canary: Path) -> None:
     """W1: three times the queue while the reader stands still; then all is in doubt, and nothing is blind."""
 
     class Slow(Follower):
@@ -336,7 +336,8 @@ def test_overflow_is_counted_said_and_made_good(root: Path, canary: Path) -> Non
 
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     reached, released = threading.Event(), threading.Event()
-    (root / "old").mkdir()
+    for name in ("old", "gone/sub", "dead/sub"):
+        (root / name).mkdir(parents=True)
     follower = Slow(str(root))
     try:
         with watching(root, canary, listener=follower) as watch:
@@ -347,6 +348,8 @@ def test_overflow_is_counted_said_and_made_good(root: Path, canary: Path) -> Non
             for number in range(100):
                 (root / f"new/{number}/x").mkdir(parents=True)
             (root / "old").rename(root / "renamed")
+            (root / "gone").rename(outside / "gone")
+            shutil.rmtree(root / "dead")
             released.set()
 
             assert follower.doubts_of("")

@@ -260,8 +260,9 @@ class Stepper:
         source = Source(name=NAME, root=self.root, store="store")
         each = {NAME: rules or Rules((), exclude)}
         findings = Findings([source], each, self.listener)
+        self._kernel = Inotify()
         self._emitter = InotifyEmitter(
-            EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=Inotify(), sources=[source],
+            EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=self._kernel, sources=[source],
             rules=each, findings=findings, canary=Canary(str(canary)),
         )  # fmt: skip
         self._emitter.place_all()
@@ -284,6 +285,12 @@ class Stepper:
     @property
     def watches(self) -> int:
         return self.status.watches
+
+    @property
+    def kernel_watches(self) -> int:
+        """How many watches the kernel holds for us."""
+        with open(f"/proc/self/fdinfo/{self._kernel.fileno()}") as info:
+            return sum(line.startswith("inotify ") for line in info)
 
     def blind(self) -> list[str]:
         """Directories in which a file can be made without its path being reported."""
