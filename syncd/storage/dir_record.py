@@ -59,6 +59,7 @@ class Record:
         return stat.st_size == self.size and stat.st_mtime_ns in rounded
 
     def encode(self) -> bytes:
+        """As it is kept beside or on the object: JSON."""
         fields = meta_to_json(self.meta)
         fields |= {"etag": self.etag, "stored-size": self.size, "file-mtime-ns": self.file_mtime_ns}
         return json.dumps(fields).encode()
@@ -136,6 +137,7 @@ class Sidecars:
     """
 
     def read(self, private: int, key: str) -> Record | None:
+        """The record of `key`, or None where there is none or it cannot be read."""
         try:
             directory = os.open(_SIDECARS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=private)
         except FileNotFoundError:

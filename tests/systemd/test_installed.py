@@ -134,7 +134,7 @@ def test_documented_way_works(box: Box, package: Path) -> None:
 def test_install_service_from_another_installation(box: Box) -> None:
     """Without a package's units the command writes its own, and systemd takes them without a word."""
     vendor = "/usr/lib/systemd/system"
-    box.run("sh", "-c", f"mkdir /root/away && mv {vendor}/syncd*.service /root/away/")
+    box.run("sh", "-c", f"mkdir /var/away && mv {vendor}/syncd*.service /var/away/")
     try:
         box.run("syncd", "install-service")
         assert box.show("syncd.service", "FragmentPath") == "/etc/systemd/system/syncd.service"
@@ -143,7 +143,7 @@ def test_install_service_from_another_installation(box: Box) -> None:
         again = box.run("syncd", "install-service").stdout
         assert "unchanged: /etc/systemd/system/syncd.service" in again
     finally:
-        box.run("sh", "-c", f"mv /root/away/* {vendor}/ && rmdir /root/away")
+        box.run("sh", "-c", f"mv /var/away/* {vendor}/ && rmdir /var/away")
         box.run("sh", "-c", "rm -f /etc/systemd/system/syncd*.service /etc/sysusers.d/syncd.conf")
         box.run("systemctl", "daemon-reload")
 
