@@ -139,11 +139,26 @@ class Watcher:
             remedy = (
                 f"; raise it with: {inotify.instances_remedy()}" if error.errno in inotify.EXHAUSTED else ""
             )
-            refusal = f"no inotify instance: {error.strerror}{remedy}"
-            if refusal != self._refusal:
-                log.error("nothing is watched, everything is scanned instead: %s", refusal)
-            self._refusal = refusal
-            return False
+            return self._refused(f"no inotify instance: {error.strerror}{remedy}")
+        try:
+            observer, reader = self._frame(kernel)
+        except OSError as error:
+            kernel.close()
+            return self._refused(f"no descriptors for watching: {error.strerror}")
+        placed = reader.place_all()
+        observer.start()
+        self._observer, self._reader = observer, reader
+        placed.wait()
+        return True
+
+    def _refused(self, refusal: str) -> bool:
+        if refusal != self._refusal:
+            log.error("nothing is watched, everything is scanned instead: %s", refusal)
+        self._refusal = refusal
+        return False
+
+    def _frame(self, kernel: Inotify) -> tuple[BaseObserver, InotifyEmitter]:
+        """watchdog's observer and the emitter that it will run. Raises OSError."""
         findings = Findings(self._sources, self._rules, self._sink)
         findings.overflows = self._overflows
         emitter = partial(
@@ -159,22 +174,18 @@ class Watcher:
         observer.schedule(FileSystemEventHandler(), self._canary_directory)
         (reader,) = observer.emitters
         assert isinstance(reader, InotifyEmitter)
-        placed = reader.place_all()
-        observer.start()
-        self._observer, self._reader = observer, reader
-        placed.wait()
-        return True
+        return observer, reader
 
     def _end(self) -> None:
         reader, observer = self._reader, self._observer
         self._reader = self._observer = None
         if reader is None or observer is None:
             return
+        reader.findings.is_muted = True
         observer.stop()
         observer.join(_STOP_SECONDS)
         if reader.is_alive():
             log.error("the thread that reads events hangs; it is left behind")
-        reader.findings.is_muted = True
         self._overflows = reader.findings.overflows
 
     def _ask_again(self) -> bool:

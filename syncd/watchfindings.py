@@ -41,6 +41,7 @@ class Findings:
         self._rules = rules
         self._sink = sink
         self._doubts: dict[str, dict[str, str]] = {}
+        self._alarms: set[tuple[str, str]] = set()
         self._to_count: list[tuple[str, str, Gap]] = []
 
     # ---- files and subtrees
@@ -60,13 +61,22 @@ class Findings:
         """This subtree has to be scanned. It is passed on with the others of this turn."""
         self._doubts.setdefault(source, {}).setdefault(subtree, reason)
 
+    def alarm(self, source: str, subtree: str, reason: str) -> None:
+        """A doubt that is nobody's everyday work: it is logged too, unless it is part of a larger one."""
+        self._alarms.add((source, subtree))
+        self.doubt(source, subtree, reason)
+
     def flush(self) -> None:
         """Pass the doubts on; what the sink refuses is kept for the next time."""
         doubts, self._doubts = self._doubts, {}
+        alarms, self._alarms = self._alarms, set()
         if self.is_muted:
             return
         for source, reasons in doubts.items():
             for subtree, reason in merge_doubts(reasons):
+                if (source, subtree) in alarms:
+                    where = printable(subtree) or "the root"
+                    log.warning("source %s: %s: %s, scanning it", source, where, reason)
                 try:
                     self._sink.doubt(source, subtree, reason)
                 except Exception:  # as above

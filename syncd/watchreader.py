@@ -90,16 +90,20 @@ class InotifyEmitter(EventEmitter):
         """Turns that brought records: proof that events arrive, like the canary."""
         self.findings = findings
         self.canary = canary
-        self.statuses: Mapping[str, WatchStatus] = {}
+        self.statuses: Mapping[str, WatchStatus] = findings.status({source.name: 0 for source in sources})
         """As of the end of the last turn; replaced, never changed."""
         self._kernel = kernel
         self._sources = sources
-        self._mounts = MountTable()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._mounts = MountTable()
+        except OSError:
+            os.close(self._wake)
+            raise
         self._tree = WatchTree(kernel, self._mounts, sources, rules, findings)
         self._roots = WatchedRoots(kernel, self._mounts, sources, self._tree, findings)
         self._lock = threading.Lock()
         self._is_closed = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._requests: deque[tuple[Callable[[], None], threading.Event, bool]] = deque()
         self._waiting: list[threading.Event] = []
         self._obeyed: list[threading.Event] = []

@@ -104,7 +104,7 @@ class WatchedRoots:
         parent = self._tree.map.find(source.name, directory)
         if parent is not None:
             self._tree.work.suspect(parent, name)
-            self._findings.doubt(source.name, path, "something was mounted or unmounted here")
+            self._findings.alarm(source.name, path, "something was mounted or unmounted here")
 
     def _check(self, name: str, *, first: bool) -> None:
         root = self._sources[name].root

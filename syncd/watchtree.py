@@ -77,12 +77,12 @@ class WatchTree:
         """A record about a watched directory itself: deleted, moved (a root), unmounted, not watched now."""
         path = self.map.path(node)
         if mask & inotify.UNMOUNT and path is not None:
-            self._findings.doubt(node.source, path, "unmounted")
+            self._findings.alarm(node.source, path, "unmounted")
         if mask & (inotify.UNMOUNT | inotify.DELETE_SELF):
             self._dying.add(node)
         if mask & inotify.IGNORED:
             if node not in self._dying and path is not None:
-                self._findings.doubt(node.source, path, "the kernel dropped its watch")
+                self._findings.alarm(node.source, path, "the kernel dropped its watch")
             self._dying.discard(node)
             self.map.release(node)
             if node.parent is not None:
@@ -193,7 +193,7 @@ class WatchTree:
         self._visit(node, Mode.AGAIN)
         if self.work.is_hopeless(node, quiet=quiet):
             self.work.trust(node)
-            self._findings.doubt(node.source, "", "lost track of a directory")
+            self._findings.alarm(node.source, "", "lost track of a directory")
             self.work.look_at_all(node.source)
 
     def _examine(self, node: Node, names: Iterable[str]) -> None:

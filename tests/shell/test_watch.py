@@ -157,6 +157,7 @@ def test_exception_in_the_reader_is_noticed_and_healed(
         assert eventually(lambda: not watch.watcher.is_alive(DEADLINE_SECONDS))
         assert (watch.status().mode, watch.status().unwatched) == ("polling", ("",))
         assert "poisoned" in watch.status().reason
+        assert eventually(lambda: any(record.exc_info for record in caplog.records))
         assert [record.levelno for record in caplog.records if record.exc_info] == [logging.CRITICAL]
 
         rules.poisoned = False

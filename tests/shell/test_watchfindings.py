@@ -77,6 +77,22 @@ def test_refused_change_becomes_a_doubt_that_is_kept_until_taken(
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
+def test_alarm_is_logged_unless_part_of_a_larger_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unmounted file system with a thousand directories is one line, under its topmost directory."""
+    sink = Listener()
+    found = findings(tmp_path, sink)
+    for path in ("mnt/a/b", "mnt", "mnt/a"):
+        found.alarm(NAME, path, "unmounted")
+    found.doubt(NAME, "other", "directory moved away")
+    found.flush()
+    found.flush()
+
+    assert sink.subtrees() == ["mnt", "other"]
+    assert [record.getMessage() for record in caplog.records] == ["source docs: mnt: unmounted, scanning it"]
+
+
 def test_muted_findings_say_nothing(tmp_path: Path) -> None:
     """A reader that was given up is not heard any more."""
     sink = Listener()

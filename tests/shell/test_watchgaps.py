@@ -51,6 +51,13 @@ def test_instance_limit_means_polling_until_there_is_one(tmp_path: Path) -> None
     assert told["heard"] is True
 
 
+def test_without_descriptors_everything_is_polled_and_nothing_leaks(tmp_path: Path) -> None:
+    """A process without free descriptors polls, says so once a try, and watches when there are some again."""
+    told = apart("descriptor_limit", tmp_path)
+
+    assert told == {"modes": ["polling"] * 3, "leaked": [], "alive": True, "later": "events", "doubts": 4}
+
+
 def test_unreadable_directories(tmp_path: Path) -> None:
     """W5: a directory that cannot be read is a named gap, and is watched as soon as it can be read."""
     told = apart("unreadable_directories", tmp_path)

@@ -18,9 +18,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+from syncd.model import Source
 from syncd.mounts import MountTable
-from tests.shell.watch_rig import DEADLINE_SECONDS, NAME, eventually, watching
+from syncd.paths import Rules
+from syncd.watch import Watcher
+from tests.shell.watch_rig import CANNOT, DEADLINE_SECONDS, NAME, Listener, eventually, watching
 
 NEW_MOUNTS = 0x00020000
 NEW_USERS = 0x10000000
@@ -37,10 +41,19 @@ def _call(name: str, *arguments: object) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
+def impossible(reason: str) -> NoReturn:
+    """This machine cannot show it, whatever we do: the test is skipped, with the reason."""
+    print(reason)
+    sys.exit(CANNOT)
+
+
 def namespace(flags: int) -> None:
     """A user namespace in which we are root, with whatever else; so that ordinary users can run this too."""
     user, group = os.getuid(), os.getgid()
-    _call("unshare", NEW_USERS | flags)
+    try:
+        _call("unshare", NEW_USERS | flags)
+    except OSError as error:
+        impossible(f"no user namespaces here: {error.strerror}")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1")
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
@@ -172,6 +185,31 @@ def instance_limit(directory: Path) -> Answer:
         answer["doubts"] = watch.listener.subtrees()
         (root / "file").touch()
         answer["heard"] = watch.listener.hears("file")
+    return answer
+
+
+def descriptor_limit(directory: Path) -> Answer:
+    """Room for fewer and fewer descriptors, then for enough."""
+    root = directory / "root"
+    root.mkdir()
+    sources = [Source(name=NAME, root=str(root), store="s")]
+    listener = Listener()
+    watcher = Watcher(sources, {NAME: Rules((), ())}, listener, canary_directory=str(directory / "canary"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = sorted(map(int, os.listdir("/proc/self/fd")))
+    first_free = next(number for number in range(1000) if number not in used[:-1])
+    modes = []
+    for spare in range(3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + spare, before[1]))
+        watcher.restart()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        modes.append(watcher.status()[NAME].mode)
+    answer: Answer = {"modes": modes}
+    answer["leaked"] = sorted(set(map(int, os.listdir("/proc/self/fd"))) - set(used))
+    answer["alive"] = watcher.is_alive(DEADLINE_SECONDS)
+    answer["later"] = watcher.status()[NAME].mode
+    answer["doubts"] = len(listener.subtrees())
+    watcher.stop()
     return answer
 
 
@@ -351,16 +389,16 @@ def edit_through_a_bind_mount(directory: Path) -> Answer:
 def dead_network_mounts(directory: Path) -> Answer:
     """FUSE mounts that nobody serves: whoever touches them waits for ever."""
     namespace(NEW_MOUNTS)
-    device = directory / "fuse"
-    device.touch()
-    mount("/dev/fuse", device, flags=BIND)
     roots = {"remote": directory / "remote", NAME: directory / "root"}
     share = roots[NAME] / "share"
     roots["remote"].mkdir()
     share.mkdir(parents=True)
     servers = []
     for where in (roots["remote"], share):
-        servers.append(os.open(device, os.O_RDWR))
+        try:
+            servers.append(os.open("/dev/fuse", os.O_RDWR))
+        except OSError as error:
+            impossible(f"/dev/fuse cannot be opened: {error.strerror}")
         mount("sshfs", where, "fuse.sshfs", options=f"fd={servers[-1]},rootmode=40000,user_id=0,group_id=0")
     with watching({name: str(root) for name, root in roots.items()}, directory / "canary") as watch:
         remote, below = watch.status("remote"), watch.status()
@@ -380,7 +418,8 @@ def dead_network_mounts(directory: Path) -> Answer:
 SCENARIOS: dict[str, Callable[[Path], Answer]] = {
     scenario.__name__: scenario
     for scenario in (
-        watch_limit, far_beyond_the_watch_limit, instance_limit, unreadable_directories, unreadable_root,
+        descriptor_limit, watch_limit, far_beyond_the_watch_limit, instance_limit, unreadable_directories,
+        unreadable_root,
         mount_table, mounted_root, mounted_below, bind_mount, edit_through_a_bind_mount, dead_network_mounts,
     )
 }  # fmt: skip
