@@ -1,0 +1,183 @@
+"""How each program is asked to carry a folder or a file to a bucket, at its best.
+
+A contestant is found on the PATH or beside the interpreter; what is not installed is left out and named.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from servers import BUCKET, Server
+
+REGION = "us-east-1"
+NAMES = ("rclone", "s5cmd", "aws", "s3cmd")
+_CRT = "[default]\ns3 =\n  preferred_transfer_client = crt\n  addressing_style = path\n"
+_CLASSIC = "[default]\ns3 =\n  addressing_style = path\n"
+
+
+def find(name: str) -> str | None:
+    """A program on the PATH, or beside the interpreter, where pip puts them."""
+    return shutil.which(name) or shutil.which(name, path=sysconfig.get_path("scripts"))
+
+
+def aws_programs() -> dict[str, str]:
+    """Every aws cli that there is, by its major version: 1 is the classic one, 2 can use the CRT."""
+    found: dict[str, str] = {}
+    for path in (find("aws"), "/usr/bin/aws", "/usr/local/bin/aws"):
+        if path is None or not os.access(path, os.X_OK):
+            continue
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        major = told.partition("aws-cli/")[2].partition(".")[0]
+        if major:
+            found.setdefault(major, path)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What each program says about itself."""
+    asked = {
+        "rclone": ("version",), "s5cmd": ("version",), "s3cmd": ("--version",), "lsyncd": ("--version",),
+    }  # fmt: skip
+    told = {}
+    for name, arguments in asked.items():
+        path = find(name)
+        if path is not None:
+            done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+            told[name] = (done.stdout or done.stderr).strip().splitlines()[0]
+    for major, path in aws_programs().items():
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        told[f"aws {major}"] = done.stdout.split()[0]
+    return told
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be carried: a folder with its files, or one file."""
+
+    path: Path
+    server: Server
+    prefix: str
+    scratch: Path
+    """For configurations and state; empty at the start of every run."""
+
+    @property
+    def is_file(self) -> bool:
+        return self.path.is_file()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def environ(self) -> dict[str, str]:
+        """Ours without proxies, with the keys where the SDKs look for them."""
+        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        kept.update(
+            AWS_ACCESS_KEY_ID=self.server.access_key,
+            AWS_SECRET_ACCESS_KEY=self.server.secret_key,
+            AWS_REGION=REGION,
+            AWS_DEFAULT_REGION=REGION,
+            AWS_EC2_METADATA_DISABLED="true",
+        )
+        return kept
+
+
+Command = tuple[list[str], Mapping[str, str]]
+
+
+def commands(task: Task) -> Iterator[tuple[str, Command]]:
+    """Name, command and environment of every contestant that is installed, syncd first."""
+    yield "syncd", syncd(task)
+    yield from _s5cmd(task)
+    yield from _aws(task)
+    if task.server.remembers:  # these ask for what they sent, or compare what came back
+        yield from _rclone(task)
+        yield from _s3cmd(task)
+
+
+def syncd(task: Task, command: str = "sync", port: int | None = None) -> Command:
+    """As installed, with its defaults; over plain HTTP it signs the SHA-256 of every body."""
+    config = task.scratch / "config.yaml"
+    folder = task.path.parent if task.is_file else task.path
+    config.write_text(
+        f"""\
+state_dir: {task.scratch}/state
+stores:
+  bench: {{type: s3, endpoint: "http://127.0.0.1:{port or task.server.port}", region: {REGION},
+          bucket: {BUCKET}, path_style: true,
+          access_key_id: "{task.server.access_key}", secret_access_key: "{task.server.secret_key}"}}
+sources:
+  - {{name: bench, path: "{folder}", store: bench, prefix: "{task.prefix}", settle: 0}}
+"""
+    )
+    config.chmod(0o600)
+    return [sys.executable, "-m", "syncd", command, "-q", "-c", str(config)], task.environ()
+
+
+def _rclone(task: Task) -> Iterator[tuple[str, Command]]:
+    program = find("rclone")
+    if program is None:
+        return
+    common = [
+        program, "--config", os.devnull, "copy", str(task.path), f":s3:{BUCKET}/{task.prefix}",
+        "--s3-provider", "Ceph", "--s3-endpoint", task.endpoint, "--s3-env-auth",
+        "--s3-no-check-bucket", "--s3-region", REGION,
+    ]  # fmt: skip
+    if task.is_file:
+        parts = ["--s3-chunk-size", "16M", "--s3-upload-concurrency", "4"]
+        yield "rclone 16 MiB x4", ([*common, *parts], task.environ())
+        bare = ["--s3-disable-checksum", "--s3-no-head"]
+        yield "rclone, no checksum, no head", ([*common, *parts, *bare], task.environ())
+        return
+    yield "rclone", (common, task.environ())
+    many = ["--transfers", "32", "--checkers", "32", "--s3-no-head"]
+    yield "rclone --transfers 32, no head", ([*common, *many], task.environ())
+
+
+def _s5cmd(task: Task) -> Iterator[tuple[str, Command]]:
+    program = find("s5cmd")
+    if program is None:
+        return
+    source = str(task.path) if task.is_file else f"{task.path}/"
+    command = [program, "--endpoint-url", task.endpoint, "--log", "error", "cp", source, _target(task)]
+    yield "s5cmd", (command, task.environ())
+
+
+def _aws(task: Task) -> Iterator[tuple[str, Command]]:
+    for major, program in sorted(aws_programs().items()):
+        for kind, text in (("CRT", _CRT), ("classic", _CLASSIC)):
+            if kind == "CRT" and (major == "1" or task.server.port != 80):
+                continue  # the CRT of aws cli 2.9 goes to port 80, whatever the endpoint says
+            config = task.scratch / f"aws-{kind}"
+            config.write_text(text)
+            command = [
+                program, "--endpoint-url", task.endpoint, "s3", "cp", "--quiet",
+                str(task.path), _target(task),
+            ]  # fmt: skip
+            if not task.is_file:
+                command.append("--recursive")
+            yield f"aws {major} {kind}", (command, {**task.environ(), "AWS_CONFIG_FILE": str(config)})
+
+
+def _s3cmd(task: Task) -> Iterator[tuple[str, Command]]:
+    program = find("s3cmd")
+    if program is None:
+        return
+    host = f"127.0.0.1:{task.server.port}"
+    command = [
+        program, "--config", os.devnull, "--no-ssl", "--host", host, "--host-bucket", host, "--quiet",
+        "--access_key", task.server.access_key, "--secret_key", task.server.secret_key,
+        "put", *([] if task.is_file else ["--recursive"]),
+        str(task.path) if task.is_file else f"{task.path}/", _target(task),
+    ]  # fmt: skip
+    yield "s3cmd", (command, task.environ())
+
+
+def _target(task: Task) -> str:
+    return f"s3://{BUCKET}/{task.prefix}"
