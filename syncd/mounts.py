@@ -14,8 +14,8 @@ TABLE = "/proc/self/mountinfo"
 
 _REMOTE = frozenset({
     "9p", "acfs", "afs", "beegfs", "ceph", "cephfs", "cifs", "coda", "fhgfs", "fuse", "gfs", "gfs2",
-    "glusterfs", "gpfs", "kafs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2",
-    "shfs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+    "glusterfs", "gpfs", "kafs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs",
+    "pvfs2", "shfs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 })  # fmt: skip
 """Types whose files others change without our kernel knowing. Any ``fuse.*`` is one too: what is behind it
 is not ours to know. ``fuseblk`` is not: that is a disk of this machine."""

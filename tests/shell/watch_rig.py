@@ -30,7 +30,7 @@ from syncd.watchfindings import Findings
 from syncd.watchgaps import WatchStatus
 from syncd.watchreader import Canary, InotifyEmitter
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 NAME = "docs"
 CANNOT = 77
 """Exit code of a scenario that the machine, not the product, makes impossible."""
