@@ -225,7 +225,7 @@ class StoreWorkers:
             self.queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed:
             self.queue.stumbled(self._clock.chance())
-        elif isinstance(error, StoreError):
+        elif isinstance(error, StoreError) and error.status is not None:  # else we refused it ourselves
             self._answered()
             return
         else:

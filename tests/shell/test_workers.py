@@ -326,6 +326,18 @@ def test_an_unchanged_file_does_not_open_the_door_of_a_store_that_is_down(rig: R
     assert crew.queue.is_shut
 
 
+def test_a_name_that_we_refuse_ourselves_does_not_open_the_door_either(rig: Rig, crew: Crew) -> None:
+    """A key that is too long never went to the store: it tells nothing about it."""
+    name = "d" * 100 + "/" + "x" * 150
+    rig.write(name, b"x")
+    crew.queue.pause(10.0)
+    crew.mark(name)
+    crew.later(10.0)
+    wait_until("it is refused", lambda: len(crew.ear.failed_files) == 1)
+    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    assert crew.queue.is_shut
+
+
 def test_a_store_that_is_down_ends_a_single_pass(rig: Rig, once: Crew) -> None:
     """The pass is over, although files wait, and says why."""
     rig.fake.fail("put_object", StoreUnavailable("connection refused"), times=None)
