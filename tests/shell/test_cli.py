@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ class Home:
     def __init__(self, root: Path, **environ: str) -> None:
         self.root = root
         self.environ = environ
+        self.processes: list[subprocess.Popen[str]] = []
         self.watched, self.mirror = root / "watched", root / "mirror"
         for path in (self.watched, self.mirror):
             path.mkdir()
@@ -67,12 +69,19 @@ class Home:
         return CliRunner().invoke(cli, [*arguments, "-c", self.write()], env=environ)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "syncd", *arguments, "-c", self.write()],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +96,10 @@ def no_handler_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path)
+    yield home
+    home.close()
 
 
 # ---- the frame --------------------------------------------------------------------------------------------
@@ -376,7 +387,9 @@ def test_an_interrupted_sync_is_130_within_seconds_and_goes_on_later(home: Home,
     done = home.run("sync")
     assert done.exit_code == 0
     assert (home.mirror / "big").read_bytes() == content
-    assert f"{len(content) - kept} bytes sent" in done.stdout
+    sent = re.search(r"(\d+) bytes sent", done.stdout)
+    assert sent is not None
+    assert int(sent[1]) <= len(content) - kept
 
 
 def test_a_thread_that_is_stuck_does_not_hold_up_the_exit(
