@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -170,6 +171,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Start what is not running yet: keepers with their first scans, and workers. Raises StateError."""
+        gc.freeze()  # what is there by now stays: the collector need not look through it again and again
         for keeper in self.keepers.values():
             keeper.start()
         for line in self.lines.values():

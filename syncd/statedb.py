@@ -87,6 +87,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
+        connection.execute("PRAGMA wal_autocheckpoint=4000")  # pages that change again and again go over once
     except sqlite3.Error as error:
         raise state_error(error, path) from error
     if mode != "wal":
