@@ -33,7 +33,7 @@ from syncd.errors import (
 from syncd.fingerprint import of_bytes
 from syncd.logs import _Lines
 from syncd.model import ObjectMeta
-from syncd.state import StateLock
+from syncd.state import State, StateLock
 from syncd.storage.base import DirSettings
 from syncd.storage.dir import DirStore
 from tests.fakes.bos_server import BosServer
@@ -271,6 +271,20 @@ def test_sync_and_check_are_77_when_the_keys_are_refused(home: Home, bos_server:
         done = home.run(command)
         assert done.exit_code == 77
         assert secret not in done.output
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_success(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last records are written when the state is closed: exit code 1, and why."""
+    (home.watched / "a").write_text("x")
+    real = State.close
+
+    def full(state: State) -> None:
+        real(state)
+        raise StateError("no room on the disk")
+
+    monkeypatch.setattr(State, "close", full)
+    done = home.run("sync")
+    assert (done.exit_code, "no room on the disk" in done.stderr) == (1, True)
 
 
 def test_a_daemon_holds_the_state(home: Home) -> None:
