@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -579,7 +580,9 @@ def test_a_directory_without_rights_is_told(tree: Tree, mode: int) -> None:
     tree.record_all()
     (tree.root / "c" / "1").unlink()
     (tree.root / "a" / "1").unlink()
-    for above in (tree.root, *list(tree.root.parents)[:3]):
+    for above in (tree.root, *tree.root.parents):  # the way to the tree is open to everybody
+        if above == Path(tempfile.gettempdir()):
+            break
         above.chmod(0o755)
     (tree.root / "a").chmod(mode)
     os.seteuid(65534)
@@ -700,7 +703,9 @@ def test_no_false_absence_while_others_rename(tree: Tree, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(scan, "second_look", counting)
     with running(RENAME, tree.root):
-        for _ in range(4):
+        for number in range(400):
+            if number >= 4 and any(isinstance(verdict, absence.Present) for verdict in verdicts):
+                break  # a listing has missed files that are there, which is the point
             told = tree.scan()
             assert "moving/gone" in told.absent
             assert not set(told.absent) & {*steady, "other/1"}
