@@ -134,7 +134,7 @@ class TransferEntry(Entry):
     ] = 0
     max_attempts: Annotated[int, types.whole_number(0, 1_000_000, "0 is for ever")] = 0
     memory_limit: Annotated[int, types.size(MIB, 1 << 40, "the parts in flight are held in memory")] = (
-        64 * MIB
+        48 * MIB
     )
 
 

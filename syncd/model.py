@@ -55,7 +55,7 @@ class TransferPolicy:
     """Bytes per second over all requests; 0 is no limit."""
     max_attempts: int = 0
     """Tries for one file before it is parked until it changes; 0 is for ever, with growing delay."""
-    memory_limit: int = 64 << 20
+    memory_limit: int = 48 << 20
     """Bytes of file content held in memory at once; one part always fits, whatever its size."""
 
 
