@@ -20,7 +20,7 @@ from syncd.errors import (
     FileVanished,
     StoreRefused,
 )
-from syncd.fingerprint import Digests, OpenFile
+from syncd.fingerprint import Body, Digests, OpenFile
 from syncd.model import (
     Action,
     Copy,
@@ -76,7 +76,7 @@ class _Seen:
     stat: FileStat
     digests: Digests
     part_size: int
-    body: bytes | None
+    body: Body | None
 
     @property
     def grid(self) -> PartDigests:

@@ -9,9 +9,11 @@ would block, a device might do things.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat as modes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -21,6 +23,10 @@ from syncd.errors import FileChanged, FileUnreadable, FileVanished, Stopped
 from syncd.model import FileStat, Fingerprint, Irregular
 
 Body = bytes | bytearray | memoryview
+
+_LARGE_READ = 1 << 20
+"""Memory for this much and more comes from the kernel and goes back to it as soon as it is not used. That of
+the allocator would stay: it keeps a heap for each thread, and what each of them once needed."""
 
 READ_SIZE = 1 << 20
 """Bytes of one read while hashing: stays in the processor's cache between the two digests."""
@@ -120,19 +126,20 @@ class OpenFile:
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> Body:
         """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""
-        try:
-            first = os.pread(self._descriptor, size, offset)
+        if size >= _LARGE_READ:
+            body = _memory(size)
+        else:
+            try:
+                first = os.pread(self._descriptor, size, offset)
+            except OSError as error:
+                raise FileUnreadable(_reason(error)) from error
             if len(first) == size:
                 return first
-            body = bytearray(size)  # the kernel gives at most 2 GiB at a time
-            body[: len(first)] = first
-            rest = memoryview(body)[len(first) :]
-            self.read_into(offset + len(first), rest)
-            return bytes(body)
-        except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            body = memoryview(bytearray(size))
+        self.read_into(offset, body)
+        return body
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` from `offset` on. Raises FileChanged when the file ends before, FileUnreadable."""
@@ -243,6 +250,14 @@ _KINDS = {
     modes.S_IFIFO: "fifo",
     modes.S_IFSOCK: "socket",
 }
+
+
+def _memory(size: int) -> memoryview:
+    """Memory of our own, that nobody else can see or cut short."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError, AttributeError):  # fewer pages to set up, where the kernel has large ones
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 def _check_component(name: str) -> None:

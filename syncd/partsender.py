@@ -25,7 +25,7 @@ from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
 from syncd.parts import Span
 from syncd.paths import printable
 from syncd.state import State
-from syncd.storage.base import ObjectStore
+from syncd.storage.base import Body, ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class PartSender:
         body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
         return _recognised(listed, body)
 
-    def _read(self, job: Job, span: Span) -> bytes:
+    def _read(self, job: Job, span: Span) -> Body:
         """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
         body = job.file.read(span.offset, span.size)
         if fingerprint.digest(body) != job.digests.parts[span.number - 1]:
@@ -190,13 +190,14 @@ class PartSender:
                 body = self._read(job, span)
                 copy = self._copied(job, upload_id, span, body)
                 part = copy or self._sent(job, upload_id, span, body)
+                del body  # before somebody else may hold as much
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
             return part, copy is not None
         finally:
             self._meter.beats.rest()
 
-    def _copied(self, job: Job, upload_id: str, span: Span, body: bytes) -> Part | None:
+    def _copied(self, job: Job, upload_id: str, span: Span, body: Body) -> Part | None:
         """The part from the donor, if it has it and the store's ETag proves that these bytes were copied.
 
         The proof matters: some servers ignore the condition, and the donor may have been replaced meanwhile.
@@ -227,7 +228,7 @@ class PartSender:
             self._unfit.clear()
         self._unfit.add(donor.name)
 
-    def _sent(self, job: Job, upload_id: str, span: Span, body: bytes) -> Part:
+    def _sent(self, job: Job, upload_id: str, span: Span, body: Body) -> Part:
         try:
             return self._store.upload_part(job.key, upload_id, span.number, body)
         except StoreRefused as refused:
@@ -235,7 +236,7 @@ class PartSender:
                 raise
             return self._sent_before(job, upload_id, span, body, refused)
 
-    def _sent_before(self, job: Job, upload_id: str, span: Span, body: bytes, refused: StoreRefused) -> Part:
+    def _sent_before(self, job: Job, upload_id: str, span: Span, body: Body, refused: StoreRefused) -> Part:
         """Some servers refuse a part that they already have (its first answer was lost): then list it."""
         for listed in self._store.list_parts(job.key, upload_id):
             if listed.number == span.number and listed.size == span.size:
@@ -245,7 +246,7 @@ class PartSender:
         raise refused
 
 
-def _recognised(listed: Part, body: bytes) -> Part | None:
+def _recognised(listed: Part, body: Body) -> Part | None:
     """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
     etag = listed.etag.strip('"').lower()
     digest = fingerprint.digest(body)
