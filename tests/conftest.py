@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.bos_server import BosServer
 from tests.fakes.bos_verbs import Rules
@@ -19,6 +20,10 @@ from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server
 
 REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
 """Set where all servers are installed: then one that is missing is a failure, not a skip."""
+
+settings.register_profile("untimed", deadline=None)  # a busy machine refutes nothing
+settings.load_profile("untimed")
+
 LEAK_DEADLINE_SECONDS = 5.0
 """How long a thread that was asked to end may take before it counts as left behind."""
 
