@@ -277,6 +277,13 @@ def watched_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     made = home.start()
     wait_until("it pings", lambda: home.manager.count("WATCHDOG=1") >= 1)
     wait_until("it rests", lambda: made._pipeline.idle() and made._pulse.late(1e18) == ())
+    between = threading.Event()
+    look = made._tick
+    monkeypatch.setattr(made, "_tick", between.set)
+    home.say("something that nobody knows")
+    assert between.wait(30)  # the last look of its own is over, and there will be no other
+    monkeypatch.setattr(made, "_tick", lambda: None)
+    monkeypatch.setattr(made, "look", look, raising=False)
     return made
 
 
@@ -284,7 +291,7 @@ def test_the_watchdog_is_fed_while_everything_moves(home: Home, monkeypatch: pyt
     """One look, one ping; three of them in the time that the manager allows."""
     made = watched_home(home, monkeypatch)
     pings = home.manager.count("WATCHDOG=1")
-    made._tick()
+    made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 1
     assert made._tick_seconds() <= 20.0
     assert made.facts()["health"] == "ok"
@@ -295,11 +302,11 @@ def test_the_watchdog_is_not_fed_while_a_part_is_stuck(home: Home, monkeypatch: 
     made = watched_home(home, monkeypatch)
     pings = home.manager.count("WATCHDOG=1")
     made._pulse.expect("worker-7-mirror", time.monotonic() - 1)
-    made._tick()
+    made.look()
     assert home.manager.count("WATCHDOG=1") == pings
     assert home.ask(command="status")["daemon"]["health"] == "worker-7-mirror is stuck"
     made._pulse.rest("worker-7-mirror")
-    made._tick()
+    made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 1
     assert home.ask(command="status")["daemon"]["health"] == "ok"
 
@@ -314,9 +321,9 @@ def test_a_blind_watcher_is_built_anew_and_if_that_does_not_help_the_process_is(
     restarts: list[int] = []
     monkeypatch.setattr(made._watcher, "is_alive", lambda seconds: answers.pop(0) if answers else False)
     monkeypatch.setattr(made._watcher, "restart", lambda: restarts.append(1))
-    made._tick()
+    made.look()
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (1, pings + 1)
-    made._tick()
+    made.look()
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (2, pings + 1)
     assert made.facts()["health"] == "the watcher is blind"
 
@@ -332,8 +339,8 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
         raise StateError("no room on the disk")
 
     monkeypatch.setattr(made._pipeline.state, "flush", full)
-    made._tick()
-    made._tick()
+    made.look()
+    made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 2
     assert made.facts()["health"] == "no room on the disk"
     assert home.manager.count("STATUS=no room on the disk") == 1
