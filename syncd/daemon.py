@@ -9,16 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import resource
 import shutil
 import signal
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from syncd import logs, status
+from syncd import logs, machine, status
 from syncd.config import LogSettings, Settings
 from syncd.control import ControlServer
 from syncd.errors import ConfigError, StateError, SyncdError
@@ -36,11 +33,11 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
 _IDLE_TICK_SECONDS = 60.0
+_TURN_SECONDS = 1.0  # the status line follows the work by so much, and is not told more often
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
 _SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
 RESTLESS_SECONDS = 900.0
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
 
 
 class Daemon:
@@ -64,12 +61,13 @@ class Daemon:
         self._pulse = Pulse()
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
         self._started = self._clock.monotonic()
-        self._slept = _suspended_seconds()
+        self._slept = machine.suspended_seconds()
         self._health = ""
+        self._turn_waits = False
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; returns the exit code. Raises StateError when there is no state to use."""
-        _raise_descriptor_limit()
+        machine.raise_descriptor_limit()
         lock = StateLock.acquire(self._settings.state_dir)
         try:
             self._notifier.extend_timeout(60)
@@ -91,11 +89,13 @@ class Daemon:
                 "the state was begun anew: %s; objects are compared before anything is sent", state.rebuilt
             )
         limit = self._notifier.watchdog_seconds or 180.0
-        self._pipeline = Pipeline(state, self._clock, pulse=self._pulse, limit_seconds=limit)
+        self._pipeline = Pipeline(
+            state, self._clock, pulse=self._pulse, limit_seconds=limit, on_turn=self._turned
+        )
         self._pipeline.blindness = self._blindness
         self._pipeline.rewatch = self._rewatch
         self._pipeline.apply(self._work(self._settings))
-        self._canary_directory = _canary_directory(self._settings.state_dir, self._environ)
+        self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
         control = self._control()
         try:
@@ -133,13 +133,32 @@ class Daemon:
 
     def _loop(self) -> None:
         while True:
+            self._turn_waits = False
             self._tick()
-            with suppress(queue.Empty):
-                asked = self._asked.get(timeout=self._tick_seconds())
-                if asked == "stop":
-                    return
-                if asked == "reload":
-                    self._apply_reload()
+            if not self._wait(self._tick_seconds()):
+                return
+
+    def _wait(self, seconds: float) -> bool:
+        """Until it is time for another look, or soon after work began or ended; False: stop."""
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            try:
+                asked = self._asked.get(timeout=left)
+            except queue.Empty:
+                break
+            if asked == "stop":
+                return False
+            if asked == "reload":
+                self._apply_reload()
+                break
+            until = min(until, self._clock.monotonic() + _TURN_SECONDS)
+        return True
+
+    def _turned(self) -> None:
+        """Work began or ended: the status line is to follow. Costs nothing where nobody reads one."""
+        if self._notifier.listens and not self._turn_waits:
+            self._turn_waits = True
+            self._asked.put("turn")
 
     def _tick_seconds(self) -> float:
         busy = any(line.workers.queue.counts()[1] for line in self._pipeline.lines.values())
@@ -179,7 +198,7 @@ class Daemon:
 
     def _look_for_sleep(self) -> None:
         """After a suspend connections are dead and events may be lost: try again, and scan."""
-        slept = _suspended_seconds()
+        slept = machine.suspended_seconds()
         if slept - self._slept > _SLEPT_SECONDS:
             log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
             for line in self._pipeline.lines.values():
@@ -359,25 +378,3 @@ class Daemon:
                 "unwatched": [printable(path) for path in seen.unwatched],
             },
         }
-
-
-def _suspended_seconds() -> float:
-    """How long the machine has slept since it was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-
-
-def _canary_directory(state_dir: str, environ: Mapping[str, str]) -> str:
-    """A directory in memory where there is one: an idle daemon writes to no disk."""
-    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    for place in (runtime, environ.get("XDG_RUNTIME_DIR", ""), _SHARED_MEMORY):
-        if place and os.access(place, os.W_OK | os.X_OK):
-            with suppress(OSError):
-                return tempfile.mkdtemp(prefix="syncd-canary-", dir=place)
-    return tempfile.mkdtemp(prefix="canary-", dir=state_dir)
-
-
-def _raise_descriptor_limit() -> None:
-    """The soft limit is for programs that use select(2); nobody else needs it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -69,7 +69,7 @@ class Tally:
 class Pipeline:
     """The running whole. Its methods may be called from any thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the wiring of everything, each named
         self,
         state: State,
         clock: Clock,
@@ -78,10 +78,11 @@ class Pipeline:
         on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
         pulse: Pulse | None = None,
         limit_seconds: float = 180.0,
+        on_turn: Callable[[], None] = lambda: None,
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
         self._opener = opener
-        self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds)
+        self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds, on_turn)
         self.state = state
         self.tally = Tally()
         self.lines: dict[str, StoreLine] = {}

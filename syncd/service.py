@@ -32,6 +32,11 @@ class Notifier:
         self._told: str | None = None
         self.watchdog_seconds = _watchdog_seconds(environ) if self._address is not None else None
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is a manager to tell anything."""
+        return self._address is not None
+
     def ready(self, status: str) -> None:
         """Started, or done with a reload; `status` is the line that ``systemctl status`` shows."""
         self._told = status

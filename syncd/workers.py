@@ -63,6 +63,8 @@ class Surroundings:
     once: bool = False
     pulse: Pulse = field(default_factory=NoPulse)
     limit_seconds: float = 180.0
+    on_turn: Callable[[], None] = lambda: None
+    """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
 
 
 class StoreWorkers:
@@ -73,6 +75,7 @@ class StoreWorkers:
 
     def __init__(self, name: str, engine: Engine, around: Surroundings, beats: Beats) -> None:
         self._beats = beats
+        self._on_turn = around.on_turn
         self.name = name
         self.engine = engine
         self.queue = WorkQueue(around.clock.monotonic)
@@ -135,6 +138,7 @@ class StoreWorkers:
     def _run(self) -> None:
         while (taken := self.queue.take()) is not None:
             self._beats.step()
+            self._on_turn()
             try:
                 self._process(taken)
             except Stopped:
@@ -143,6 +147,7 @@ class StoreWorkers:
                 self._rescue(taken.ref, error)
             finally:
                 self._beats.rest()
+                self._on_turn()
 
     def _process(self, taken: Taken) -> None:
         condemned = taken.ref in self.engine.condemned

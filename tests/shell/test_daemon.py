@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from syncd import config, control, daemon, pipeline
+from syncd import config, control, daemon, machine, pipeline
 from syncd.daemon import Daemon
 from syncd.errors import AccessRefused, StateError
 from syncd.model import FileRef
@@ -251,7 +251,7 @@ def test_the_limit_on_descriptors_is_raised(home: Home) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
     try:
-        daemon._raise_descriptor_limit()
+        machine.raise_descriptor_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -262,10 +262,10 @@ def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: py
     runtime, state = tmp_path / "run", tmp_path / "state"
     runtime.mkdir()
     state.mkdir()
-    made = daemon._canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
+    made = machine.canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
     assert os.path.dirname(made) == str(runtime)
-    monkeypatch.setattr(daemon, "_SHARED_MEMORY", str(tmp_path / "nowhere"))
-    assert os.path.dirname(daemon._canary_directory(str(state), {})) == str(state)
+    monkeypatch.setattr(machine, "SHARED_MEMORY", str(tmp_path / "nowhere"))
+    assert os.path.dirname(machine.canary_directory(str(state), {})) == str(state)
 
 
 # ---- health -----------------------------------------------------------------------------------------------
@@ -369,10 +369,10 @@ def test_after_a_sleep_everything_is_tried_and_looked_at_again(
     wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
     (line,) = made._pipeline.lines.values()
     line.workers.queue.pause(3600.0)
-    monkeypatch.setattr(daemon, "_suspended_seconds", lambda: made._slept + 5.0)
+    monkeypatch.setattr(machine, "suspended_seconds", lambda: made._slept + 5.0)
     made._look_for_sleep()
     assert line.workers.queue.is_shut
-    monkeypatch.setattr(daemon, "_suspended_seconds", lambda: 1e6)
+    monkeypatch.setattr(machine, "suspended_seconds", lambda: 1e6)
     scans = made._pipeline.keepers["docs"].news.scans
     made._look_for_sleep()
     assert not line.workers.queue.is_shut
