@@ -1,0 +1,9 @@
+"""Remedies: reading."""
+
+from __future__ import annotations
+
+from tests.remedies.kinds import Edit, Remedy
+
+__all__ = ["Edit"]
+
+REMEDIES: tuple[Remedy, ...] = ()
