@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from syncd.errors import Stopped
@@ -36,16 +36,35 @@ class Bounds:
         self._stopped = False
         self._changed = threading.Condition()
 
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
+    def hold(self, size: int) -> AbstractContextManager[None]:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
-        ticket = object()
+        return _Held(self, size)
+
+    def enter(self, size: int) -> None:
+        """The first half of `hold`."""
+        if not self._enter_at_once(size):
+            if self.beats is not None:
+                self.beats.rest()  # whoever holds the slots has a pulse of his own
+            self._wait(size)
         if self.beats is not None:
-            self.beats.rest()  # whoever holds the slots has a pulse of his own
+            self.beats.step()
+
+    def _enter_at_once(self, size: int) -> bool:
+        with self._changed:
+            if self._line or self._stopped or not self._has_room(size):
+                return False
+            self._held += 1
+            self._bytes += size
+            return True
+
+    def _wait(self, size: int) -> None:
+        ticket = object()
         with self._changed:
             self._line.append(ticket)
             try:
-                self._changed.wait_for(lambda: self._stopped or self._may_enter(ticket, size))
+                self._changed.wait_for(
+                    lambda: self._stopped or (self._line[0] is ticket and self._has_room(size))
+                )
                 if self._stopped:
                     raise Stopped
                 self._held += 1
@@ -53,14 +72,13 @@ class Bounds:
             finally:
                 self._line.remove(ticket)
                 self._changed.notify_all()
-        if self.beats is not None:
-            self.beats.step()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= 1
-                self._bytes -= size
+
+    def leave(self, size: int) -> None:
+        """The second half of `hold`."""
+        with self._changed:
+            self._held -= 1
+            self._bytes -= size
+            if self._line:
                 self._changed.notify_all()
 
     def stop(self) -> None:
@@ -69,10 +87,26 @@ class Bounds:
             self._stopped = True
             self._changed.notify_all()
 
-    def _may_enter(self, ticket: object, size: int) -> bool:
-        if self._line[0] is not ticket or self._held >= self._slots:
+    def _has_room(self, size: int) -> bool:
+        if self._held >= self._slots:
             return False
         return self._held == 0 or self._bytes + size <= self._memory
+
+
+class _Held:
+    """What `Bounds.hold` returns: without a generator, for it is used with every request."""
+
+    __slots__ = ("_bounds", "_size")
+
+    def __init__(self, bounds: Bounds, size: int) -> None:
+        self._bounds = bounds
+        self._size = size
+
+    def __enter__(self) -> None:
+        self._bounds.enter(self._size)
+
+    def __exit__(self, *_: object) -> None:
+        self._bounds.leave(self._size)
 
 
 class KeysInUse:

@@ -5,6 +5,7 @@ The exit codes are those of `syncd.cli_codes`.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -71,6 +72,7 @@ def _load(
     from syncd import logs
 
     settings = config.load(config.find(config_path, os.environ), os.environ, with_secrets=with_secrets)
+    gc.enable()  # see `main`: all that is needed is imported by now
     logs.set_up(settings.log, verbosity=verbose - quiet, stream=sys.stderr)
     for store in settings.stores.values():
         keys = getattr(store, "keys", None)
@@ -286,4 +288,7 @@ def install_service(user: bool, print_only: bool, config_path: str | None) -> No
 
 def main() -> None:
     """The console script."""
+    gc.disable()  # there is no garbage in a program that is being imported
+    # Other packages' plugins have no business here, and looking for them costs more than the validation.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     cli()

@@ -10,7 +10,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from syncd import fingerprint, paths, plan
 from syncd.bounds import KeysInUse
@@ -54,8 +55,7 @@ class RootDoubtful(FileUnreadable):
     """The source's root is not the directory that it was: nothing may be concluded about any file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one file."""
 
     action: Action
@@ -69,8 +69,7 @@ class Outcome:
     """The object should go, but nobody has allowed it yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A file read or fingerprinted; `body` is the content where it fits one request."""
 
     stat: FileStat
@@ -341,8 +340,7 @@ class Engine:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     outcome: Outcome
     stat: FileStat
     """The stat that the path must still have."""

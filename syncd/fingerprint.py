@@ -9,24 +9,22 @@ would block, a device might do things.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat as modes
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import xxhash
 
+from syncd.buffers import fresh
 from syncd.errors import FileChanged, FileUnreadable, FileVanished, Stopped
 from syncd.model import FileStat, Fingerprint, Irregular
 
 Body = bytes | bytearray | memoryview
 
 _LARGE_READ = 1 << 20
-"""Memory for this much and more comes from the kernel and goes back to it as soon as it is not used. That of
-the allocator would stay: it keeps a heap for each thread, and what each of them once needed."""
+"""Memory for this much and more comes from the kernel and goes back to it as soon as it is not used."""
 
 READ_SIZE = 1 << 20
 """Bytes of one read while hashing: stays in the processor's cache between the two digests."""
@@ -129,7 +127,7 @@ class OpenFile:
     def read(self, offset: int, size: int) -> Body:
         """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""
         if size >= _LARGE_READ:
-            body = _memory(size)
+            body = memoryview(fresh(size))
         else:
             try:
                 first = os.pread(self._descriptor, size, offset)
@@ -198,8 +196,7 @@ def open_file(root_fd: int, path: str) -> OpenFile:
     return OpenFile(descriptor, file_stat(after))
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
+class Digests(NamedTuple):
     """The fingerprint of a file, and of each of its blocks."""
 
     fingerprint: Fingerprint
@@ -250,14 +247,6 @@ _KINDS = {
     modes.S_IFIFO: "fifo",
     modes.S_IFSOCK: "socket",
 }
-
-
-def _memory(size: int) -> memoryview:
-    """Memory of our own, that nobody else can see or cut short."""
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError, AttributeError):  # fewer pages to set up, where the kernel has large ones
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
 
 
 def _check_component(name: str) -> None:

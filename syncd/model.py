@@ -1,4 +1,8 @@
-"""The nouns that everybody may mention: frozen values, no behaviour beyond arithmetic on themselves."""
+"""The nouns that everybody may mention: frozen values, no behaviour beyond arithmetic on themselves.
+
+Those that are made, compared and looked up many times for each file are named tuples: hashing and comparing
+them costs a tenth of what it costs for a dataclass.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 XXH128 = "xxh128"
 """The only fingerprint algorithm: XXH3-128, the value that ``xxh128sum`` prints."""
@@ -59,8 +64,7 @@ class TransferPolicy:
     """Bytes of file content held in memory at once; one part always fits, whatever its size."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class FileRef:
+class FileRef(NamedTuple):
     """Which file: the key of queue, state and log."""
 
     source: str
@@ -71,8 +75,7 @@ class FileRef:
         return f"{self.source}:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
+class FileStat(NamedTuple):
     """Cheap evidence of change. Two equal stats of a file that had been quiet mean the same content."""
 
     device: int
@@ -90,8 +93,7 @@ class Irregular:
     """``symbolic link``, ``directory``, ``fifo``, ``socket``, ``device``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """Proof of change: the XXH3-128 digest of the content (16 bytes, big-endian) and its size in bytes."""
 
     digest: bytes
@@ -103,8 +105,7 @@ class Fingerprint:
         return self.digest.hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """A file as the disk has it now."""
 
     stat: FileStat
@@ -161,8 +162,7 @@ class ObjectInfo:
     """CRC-32 of the whole object, where the store itself computes one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The store's acknowledgement of an object."""
 
     key: str

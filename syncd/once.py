@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +144,8 @@ def state_for_reading(directory: str, now_ns: Callable[[], int]) -> Iterator[Sta
     Raises StateError when there is one that cannot be read.
     """
     if _has_no_state(directory):
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="syncd-plan-") as empty:
             state = State.open(empty, now_ns=now_ns)
             try:

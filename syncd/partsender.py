@@ -19,6 +19,7 @@ from typing import Protocol
 
 from syncd import fingerprint, parts
 from syncd.bounds import Beats, Bounds
+from syncd.buffers import Buffers
 from syncd.errors import AccessRefused, FileChanged, PreconditionFailed, StoreError, StoreRefused
 from syncd.fingerprint import Digests, OpenFile
 from syncd.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
@@ -115,6 +116,7 @@ class PartSender:
         self._senders = senders
         self._bounds = bounds
         self._meter = meter
+        self._buffers = Buffers()
         self._unfit: set[tuple[str, str]] = set()
         """Key and ETag of donors that could not be copied from; at most `_MOST_UNFIT`, then anew."""
 
@@ -133,27 +135,30 @@ class PartSender:
             log.info("%s: %s", name_of(job.ref), note)
         kept = {part.number: part for part in plan.kept}
         for part in plan.doubtful:
-            with self._bounds.hold(part.size):
-                adopted = self._adopt(job, part)
+            with self._bounds.hold(part.size), self._buffers.lend(part.size) as buffer:
+                adopted = self._adopt(job, part, buffer)
             if adopted is not None:
                 self._state.add_part(checkpoint.id, adopted)
                 kept[part.number] = adopted
         return kept
 
-    def _adopt(self, job: Job, listed: Part) -> Part | None:
+    def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
         """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
-        body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size))
-        return _recognised(listed, body)
+        self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
+        return _recognised(listed, buffer)
 
-    def _read(self, job: Job, span: Span) -> Body:
-        """The bytes of a part, equal to what was fingerprinted; raises FileChanged."""
-        body = job.file.read(span.offset, span.size)
-        if fingerprint.digest(body) != job.digests.parts[span.number - 1]:
+    def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of a part, equal to what was fingerprinted; raises FileChanged."""
+        job.file.read_into(span.offset, buffer)
+        if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:
             raise FileChanged(f"part {span.number} is not what was fingerprinted")
-        return body
 
     def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
         """Send parts in parallel, a bounded number at once; the first failure ends it."""
+        with self._buffers.in_use():
+            return self._send_all(job, checkpoint, upload_id, spans)
+
+    def _send_all(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
         sent: dict[int, Part] = {}
         copied = 0
         running: dict[Future[tuple[Part, bool]], int] = {}
@@ -186,11 +191,10 @@ class PartSender:
     def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
         """Runs on a sender: read, compare, copy or send, record. Tells whether the store copied it."""
         try:
-            with self._bounds.hold(span.size):
-                body = self._read(job, span)
+            with self._bounds.hold(span.size), self._buffers.lend(span.size) as body:
+                self._read(job, span, body)
                 copy = self._copied(job, upload_id, span, body)
                 part = copy or self._sent(job, upload_id, span, body)
-                del body  # before somebody else may hold as much
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
             return part, copy is not None

@@ -29,6 +29,16 @@ class NoPulse:
         """Nobody minds."""
 
 
+class _Named(threading.local):
+    """The calling thread's name, looked up once a thread."""
+
+    def __init__(self) -> None:
+        self.name = threading.current_thread().name
+
+
+_thread = _Named()
+
+
 class Beats:
     """The calling thread's pulse: it works, and will move again within the limit; or it waits for work."""
 
@@ -39,12 +49,11 @@ class Beats:
 
     def step(self) -> None:
         """The calling thread made progress."""
-        by = self._monotonic() + self._limit_seconds
-        self._pulse.expect(threading.current_thread().name, by)
+        self._pulse.expect(_thread.name, self._monotonic() + self._limit_seconds)
 
     def rest(self) -> None:
         """The calling thread waits for somebody else, who has a pulse of his own, or has nothing to do."""
-        self._pulse.rest(threading.current_thread().name)
+        self._pulse.rest(_thread.name)
 
 
 @dataclass(slots=True)

@@ -20,8 +20,8 @@ Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
 
 from syncd.model import FileRef
 
@@ -29,8 +29,7 @@ _SPARE_ITEMS = 64
 """Dead items that are not worth a rebuild."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A file to be processed now. End it with `DirtyFiles.done` or `DirtyFiles.defer`."""
 
     ref: FileRef

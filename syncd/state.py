@@ -64,6 +64,8 @@ class State:
         self._writer = writer
         self._reader = Reader(path)
         self._fresh = Fresh()
+        self._has_failures = bool(self._read(rows.count_failures))
+        """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals_lock = threading.Lock()
         self._totals = dict.fromkeys(TOTALS, 0)
         self._totals_joined = False
@@ -187,7 +189,8 @@ class State:
 
         def operation(connection: sqlite3.Connection) -> None:
             rows.put_file(connection, ref, recorded)
-            rows.drop_failure(connection, ref)
+            if self._has_failures:
+                rows.drop_failure(connection, ref)
             if part_digests is not None:
                 rows.put_part_digests(connection, ref, part_digests)
             if checkpoint_id is not None:
@@ -242,6 +245,7 @@ class State:
 
     def record_failure(self, failure: Failure) -> None:
         """Remember or replace why a file could not be carried. Joined with later writes."""
+        self._has_failures = True  # before it is there: a commit that comes later must not miss it
         self._join(lambda c: rows.put_failure(c, failure))
 
     def clear_failure(self, ref: FileRef) -> None:

@@ -19,7 +19,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from syncd import parts
 from syncd.bounds import Bounds
@@ -50,8 +51,7 @@ class PartSizeRefused(StoreUnavailable):
     """The store wants larger parts; what it taught is in the state, and the next plan heeds it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """An acknowledged upload. `checkpoint_id` is None for a single put."""
 
     receipt: Receipt

@@ -54,6 +54,7 @@ class _Value:
 
     def __init__(self, text: str, path: str, setting: str) -> None:
         self.given = bool(text or path)
+        self.may_change = bool(path) and not text
         self._text = text
         self._path = path
         self._setting = setting
@@ -89,8 +90,13 @@ class _Given:
 
     def __init__(self, identifier: _Value, secret: _Value, token: _Value) -> None:
         self._values = identifier, secret, token
+        fixed = identifier.given and secret.given and not any(value.may_change for value in self._values)
+        self._fixed = self._read() if fixed else None
 
     def __call__(self) -> Credentials:
+        return self._fixed or self._read()
+
+    def _read(self) -> Credentials:
         identifier, secret, token = (value.read() for value in self._values)
         if not identifier or not secret:
             missing = "access_key_id" if not identifier else "secret_access_key"

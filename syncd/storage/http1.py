@@ -39,11 +39,11 @@ def target(request: Request) -> str:
 
 def answer_limit(request: Request) -> int:
     """How many bytes of answer to take: a listing or an error at most, or the range that was asked for."""
-    asked = 0
-    for name, value in request.headers.items():
-        if name.lower() == "range":
-            first, _, last = value.partition("=")[2].partition("-")
-            asked = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else 0
+    value = request.headers.get("range") or request.headers.get("Range")
+    if value is None:
+        return MAX_ANSWER_BYTES
+    first, _, last = value.partition("=")[2].partition("-")
+    asked = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else 0
     return max(MAX_ANSWER_BYTES, asked)
 
 
@@ -218,8 +218,8 @@ class ResponseReader:
 def _parse_headers(lines: list[str]) -> dict[str, str]:
     """From all lines of a head. Names in lower case; what comes more than once is joined by commas."""
     headers: dict[str, str] = {}
-    for number in range(1, len(lines)):
-        name, colon, value = lines[number].partition(":")
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise BadAnswerError("a header of the answer cannot be read")
         lower, text = name.lower(), value.strip()

@@ -47,6 +47,9 @@ class Bucket:
         self._port = f":{port}" if port is not None else ""
         self._virtual = self._wants_virtual_host(settings.path_style)
         self.store_id = f"s3:{self.scheme}://{self._endpoint_host}{self._port}/{self.name}"
+        self._root = "/" if self._virtual else f"/{encode_path(self.name)}/"
+        self.host = self._host()
+        """The host that requests go to, with the port where it is not the scheme's own."""
 
     def _wants_virtual_host(self, path_style: bool | None) -> bool:
         if path_style is not None:
@@ -60,9 +63,7 @@ class Bucket:
         """Amazon's own service, whose checks and addresses are known."""
         return _under(self._endpoint_host, ("amazonaws.com", "amazonaws.com.cn"))
 
-    @property
-    def host(self) -> str:
-        """The host that requests go to, with the port where it is not the scheme's own."""
+    def _host(self) -> str:
         host = self._regional_host() + self._port
         if not self._virtual or host.startswith(f"{self.name}."):
             return host
@@ -82,14 +83,14 @@ class Bucket:
             return False
         self.region = region
         self._learned = True
+        self.host = self._host()
         return True
 
     def path(self, key: str | None = None) -> str:
         """The path on the wire: of the object, or of the bucket itself."""
-        root = "/" if self._virtual else f"/{encode_path(self.name)}/"
         if key is not None:
-            return root + encode_path(key)
-        return "/" if self._virtual else root[:-1]
+            return self._root + encode_path(key)
+        return "/" if self._virtual else self._root[:-1]
 
     def source(self, key: str) -> str:
         """The value of ``x-amz-copy-source``."""

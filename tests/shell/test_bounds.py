@@ -138,7 +138,11 @@ def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
     diary = Diary()
     bounds = Bounds(1, 10, diary)
     with bounds.hold(1):
-        assert diary.told == ["rest", "step"]
+        assert diary.told == ["step"]
+        waiting = Running(lambda: bounds.enter(1))
+        wait_until("the other one waits", lambda: diary.told == ["step", "rest"])
+    waiting.result()
+    assert diary.told == ["step", "rest", "step"]
 
 
 @settings(deadline=None, max_examples=50)  # threads take the time that they take

@@ -151,7 +151,7 @@ def test_content_that_changed_without_a_trace_is_found_by_reading(rig: Rig) -> N
     row = rig.state.recorded(rig.ref("a"))
     assert row is not None
     now = path.stat()
-    rig.state.commit(rig.ref("a"), replace(row, stat=replace(row.stat, ctime_ns=now.st_ctime_ns)))
+    rig.state.commit(rig.ref("a"), replace(row, stat=row.stat._replace(ctime_ns=now.st_ctime_ns)))
     assert differences(rig) == {}
     assert differences(rig, read=True) == {"a": ("the file's content changed, but not its stat", True)}
 

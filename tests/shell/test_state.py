@@ -182,7 +182,7 @@ def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[
             state.forget(ref, durable=False)
             sizes.pop(name, None)
         else:
-            state.commit(ref, replace(RECORDED, stat=replace(STAT, size=size)), durable=False)
+            state.commit(ref, replace(RECORDED, stat=STAT._replace(size=size)), durable=False)
             sizes[name] = size
 
     assert state.recorded_totals("counted") == (len(sizes), sum(sizes.values()))
@@ -192,14 +192,14 @@ def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[
 def test_a_new_device_number_changes_nothing_else(state: State) -> None:
     """Records of the old device number count for the new one; other sources and devices stay."""
     state.commit(FileRef("s", "a"), RECORDED)
-    state.commit(FileRef("s", "nested"), replace(RECORDED, stat=replace(STAT, device=9)))
+    state.commit(FileRef("s", "nested"), replace(RECORDED, stat=STAT._replace(device=9)))
     state.commit(FileRef("t", "a"), RECORDED)
 
     state.renumber_device("s", STAT.device, 2**63 + 5)
 
-    moved = replace(RECORDED, stat=replace(STAT, device=2**63 + 5))
+    moved = replace(RECORDED, stat=STAT._replace(device=2**63 + 5))
     assert state.recorded(FileRef("s", "a")) == moved
-    assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=replace(STAT, device=9))
+    assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=STAT._replace(device=9))
     assert state.recorded(FileRef("t", "a")) == RECORDED
 
 

@@ -1,0 +1,68 @@
+"""Memory for the parts of large files, used again from part to part.
+
+Fresh memory has to be cleared by the kernel, which for a part costs as much as reading it from the page
+cache. So while anybody sends parts, what one part is done with serves the next. When nobody does, all of it
+goes back to the kernel: an idle daemon holds none. That is also why it is not the allocator's, which keeps a
+heap for each thread and what each of them once needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Buffers:
+    """Lends memory to several threads at once. How much is lent at a time is for its users to bound."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._free: list[mmap.mmap] = []
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around a series of loans: what comes back meanwhile is kept for the next."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._free.clear()
+
+    @contextmanager
+    def lend(self, size: int) -> Iterator[memoryview]:
+        """`size` writable bytes, with whatever the last borrower left in them. At least 1."""
+        memory = self._take(size)
+        try:
+            yield memoryview(memory)[:size]
+        finally:
+            with self._lock:
+                if self._users:
+                    self._free.append(memory)
+
+    def kept_bytes(self) -> int:
+        """How much lies here for the next borrower."""
+        with self._lock:
+            return sum(map(len, self._free))
+
+    def _take(self, size: int) -> mmap.mmap:
+        with self._lock:
+            for index in reversed(range(len(self._free))):  # the last one used is still in the cache
+                if len(self._free[index]) >= size:
+                    return self._free.pop(index)
+            self._free.clear()  # too small, and to be kept beside larger ones it would have to be counted
+        return fresh(size)
+
+
+def fresh(size: int) -> mmap.mmap:
+    """Memory of our own, that nobody else can see or cut short; the kernel's again once it is not used."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError, AttributeError):  # fewer pages to set up, where the kernel has large ones
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
