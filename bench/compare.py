@@ -96,7 +96,7 @@ def table(results: list[Result]) -> str:
 
 def _ratios(results: list[Result]) -> str:
     ours = next((one for one in results if one.name == "syncd" and one.runs), None)
-    others = [one for one in results if one.runs and one is not ours and not one.name.startswith("limit")]
+    others = [one for one in results if one.runs and not one.name.startswith(("limit", "syncd"))]
     if ours is None or not others:
         return ""
     cells = []
@@ -113,6 +113,8 @@ def main() -> None:
     sizes = QUICK if arguments.quick else FULL
     if arguments.idle_seconds:
         sizes = Sizes(**{**vars(sizes), "idle_seconds": arguments.idle_seconds})
+    peers.BEFORE.extend([arguments.before.resolve()] if arguments.before else [])
+    peers.compile_syncd()
     report = Report(machine(), peers.versions())
     with ExitStack() as stack:
         if arguments.directory is None:
@@ -200,6 +202,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--server", nargs="+", default=["ceph", "sink"], choices=["ceph", "sink"])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant; the median counts")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="syncd and these others only")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="measure this checkout of syncd, too")
     parser.add_argument("--idle-seconds", type=float, default=0.0, help="how long scenario g looks")
     parser.add_argument("--directory", type=Path, help="keep files for the next time (else temporary)")
     parser.add_argument("--json", type=Path, help="raw figures go here")

@@ -189,6 +189,7 @@ def main() -> None:
     found: dict[str, dict[int, Run]] = {"first": {}, "second": {}, "size": {}}
     with tempfile.TemporaryDirectory(prefix="syncd-growth-") as directory:
         root = Path(directory)
+        peers.compile_syncd()
         sink = Sink(root)
         try:
             for mib in arguments.sizes:

@@ -90,10 +90,15 @@ class Task:
 
 Command = tuple[list[str], Mapping[str, str]]
 
+BEFORE: list[Path] = []
+"""At most one other checkout of syncd, to be measured beside this one."""
+
 
 def commands(task: Task) -> Iterator[tuple[str, Command]]:
     """Name, command and environment of every contestant that is installed, syncd first."""
     yield "syncd", syncd(task)
+    if BEFORE:
+        yield "syncd before", before(task, BEFORE[0])
     yield from _s5cmd(task)
     yield from _aws(task)
     if task.server.remembers:  # these ask for what they sent, or compare what came back
@@ -118,6 +123,22 @@ sources:
     )
     config.chmod(0o600)
     return [sys.executable, "-m", "syncd", command, "-q", "-c", str(config)], task.environ()
+
+
+def before(task: Task, checkout: Path) -> Command:
+    """The same with the code of another checkout."""
+    command, environ = syncd(task)
+    code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from syncd.cli import main; main()"
+    return [command[0], "-c", code, *command[3:]], environ
+
+
+def compile_syncd() -> None:
+    """What an installation does: nobody compiles the program at every start."""
+    roots = [Path(__file__).resolve().parent.parent, *BEFORE]
+    for root in roots:
+        command = [sys.executable, "-m", "compileall", "-q", str(root / "syncd")]
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        subprocess.run(command, env=environ, check=True)
 
 
 def _rclone(task: Task) -> Iterator[tuple[str, Command]]:

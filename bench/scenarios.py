@@ -48,7 +48,7 @@ class Bench:
         return path
 
     def wants(self, name: str) -> bool:
-        return not self.only or name == "syncd" or any(one in name for one in self.only)
+        return not self.only or name.startswith("syncd") or any(one in name for one in self.only)
 
 
 # ---- what is carried --------------------------------------------------------------------------------------
@@ -102,6 +102,9 @@ def carry(bench: Bench, server: Server, path: Path) -> list[Result]:
             "raw/",
         ]
         contestants["limit: raw sockets"] = lambda: _counted(bench, server, (raw, dict(os.environ)))
+        digests = [*raw, "sha256"]
+        name = "limit: raw sockets, XXH3 and SHA-256"
+        contestants[name] = lambda: _counted(bench, server, (digests, dict(os.environ)))
         contestants["limit: cp"] = lambda: _copied(bench, path)
     return interleaved(contestants, bench.rounds, bench.tell)
 
