@@ -167,15 +167,15 @@ class _Place:
         except OSError as error:
             if error.errno not in GONE or self._descriptor >= 0:
                 raise
-            self._device = _device_above(root_fd, self.path)
+            self._device = device_above(root_fd, self.path)
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
 
-def _device_above(root_fd: int, path: bytes) -> int:
-    """The device of the nearest directory above `path` that is there."""
+def device_above(root_fd: int, path: bytes) -> int:
+    """The device of the nearest directory above `path` that is there. Raises OSError."""
     while path:
         path = path.rpartition(b"/")[0]
         try:

@@ -68,6 +68,8 @@ class Deletions:
         self._all_granted = False
         self.held = ""
         """Why a person has to be asked whatever the number; empty: not so."""
+        self.unseen = ""
+        """What the last scan could not see: until one sees everything, a person has to be asked, too."""
 
     # ---- candidates -------------------------------------------------------------------------------------
 
@@ -95,9 +97,12 @@ class Deletions:
         self._scan += 1
         self._uncounted = 0
 
-    def scan_ended(self) -> None:
-        """It told everything: what it did not tell again is back."""
-        self._candidates = {ref: each for ref, each in self._candidates.items() if each.scan == self._scan}
+    def scan_ended(self, unseen: str = "") -> None:
+        """It told everything: what it did not tell again is back. Or it did not: `unseen` says why."""
+        self.unseen = unseen
+        if not unseen:
+            told = {ref: each for ref, each in self._candidates.items() if each.scan == self._scan}
+            self._candidates = told
 
     def waiting(self) -> int:
         """Candidates, allowed or not."""
@@ -145,6 +150,8 @@ class Deletions:
         """Why a person has to be asked; empty when not."""
         if self.held:
             return self.held
+        if self.unseen and asked > self._granted:
+            return self.unseen
         while self._spent and self._spent[0][0] <= now - self._window_seconds:
             self._spent.popleft()
         asked += sum(number for _, number in self._spent) - self._granted

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd import fingerprint, paths, plan
+from syncd import absence, fingerprint, paths, plan
 from syncd.bounds import KeysInUse
 from syncd.errors import (
     FileChanged,
@@ -125,7 +125,7 @@ class Engine:
         with self._root(source) as root_fd:
             seen = fingerprint.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                return self._absent(source, ref, seen, recorded)
+                return self._absent(source, ref, seen, recorded, root_fd)
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
@@ -183,7 +183,7 @@ class Engine:
         return recorded
 
     def _absent(
-        self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None
+        self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
     ) -> Outcome:
         """Nothing to read here. Its unfinished upload is given up; its object goes if it was condemned."""
         checkpoint = self._uploader.unfinished(ref)
@@ -196,6 +196,8 @@ class Engine:
             return Outcome(action)
         if recorded.store_id != self.store.store_id:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
+        if _is_elsewhere(root_fd, ref, recorded):
+            return Outcome(Nothing("gone with the device that it was on, which may be unmounted"))
         if ref not in self.condemned:
             return Outcome(action, wants_delete=True)
         self.condemned.discard(ref)
@@ -351,3 +353,11 @@ def _name(ref: FileRef) -> str:
 
 
 __all__ = ["Engine", "Outcome", "RootDoubtful"]
+
+
+def _is_elsewhere(root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
+    """Whether the file's place is on another device than the file was: it may be out of sight, not gone."""
+    try:
+        return absence.device_above(root_fd, os.fsencode(ref.path)) != recorded.stat.device
+    except OSError as error:
+        raise FileUnreadable(error.strerror or str(error)) from error

@@ -324,6 +324,7 @@ class SourceKeeper:
         self.news.waiting_for = reason
         with self._changed:
             self._setbacks += 1
+            self.deletions.scan_ended(reason)
             self._asked.setdefault("", "the last round came to nothing")
             self._next_scan = self.clock.monotonic() + ceiling(self._setbacks, _AWAY)
         if self._once:
@@ -350,8 +351,8 @@ class SourceKeeper:
         news.scans += 1
         with self._changed:
             self._setbacks = 0
-            if report.complete and not subtree:
-                self.deletions.scan_ended()
+            if report.unseen or not subtree:
+                self.deletions.scan_ended(report.unseen)
         if subtree or self._stopping:
             return
         news.errors = report.errors
@@ -384,9 +385,10 @@ class SourceKeeper:
                 self._adoption.drained()
 
     def _schedule(self, subtree: str, took_seconds: float) -> None:
-        """The next scan of everything: jittered by a tenth, sooner where there are no events."""
+        """The next one of everything: jittered, sooner without events or where deletions wait for it."""
         interval = self.source.rescan_seconds
-        if self._sight.blindness().reason:
+        waits_for_sight = self.deletions.unseen and self.deletions.waiting()
+        if self._sight.blindness().reason or waits_for_sight:
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         interval *= 0.9 + 0.2 * self.clock.chance()
         at = self.clock.monotonic() + interval

@@ -65,6 +65,15 @@ class ScanReport:
     doubt: str | None
     """Why nothing may be concluded about the source as a whole; then `absent` was not called."""
 
+    @property
+    def unseen(self) -> str:
+        """Why there may be more than was seen, in words; empty when all was seen."""
+        if self.complete:
+            return ""
+        if self.errors:
+            return f"the last scan met {self.errors} errors, so that it did not see everything"
+        return self.doubt or "the last scan did not see everything"
+
 
 def check_root(
     source: Source, known: RootIdentity | None, has_records: bool

@@ -301,3 +301,31 @@ def test_a_word_covers_what_is_only_counted() -> None:
     some.scan_ended()
 
     assert len(some.judge(200.0, 1_000_000).allowed) == 500
+
+
+# ---- what was not seen ----------------------------------------------------------------------------------
+
+
+def test_after_a_scan_that_did_not_see_everything_even_one_waits() -> None:
+    """What is gone may be a part of much more; the next scan that sees everything ends that."""
+    some = deletions(grace=0.0)
+    gone(some, 1)
+    some.scan_ended("the last scan met 2 errors")
+    assert some.judge(0.0, 1000) == Verdict((), 1, "the last scan met 2 errors", None)
+
+    some.scan_begins()
+    gone(some, 1)
+    some.scan_ended()
+    assert some.judge(0.0, 1000).allowed == (ref(0),)
+
+
+def test_a_word_goes_before_what_was_not_seen_for_as_many_as_waited() -> None:
+    """Who has read the reason may let go what waits, and no more."""
+    some = deletions(grace=0.0)
+    some.scan_ended("the last scan met 2 errors")
+    gone(some, 3)
+    assert some.confirm() == 3
+    assert len(some.judge(0.0, 1000).allowed) == 3
+
+    gone(some, 1, first=3)
+    assert some.judge(0.0, 1000).reason == "the last scan met 2 errors"

@@ -1,0 +1,175 @@
+"""No object goes because something could not be seen: what was unmounted, unreadable, or counted in part."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd import keeper, walk
+from syncd.model import Nothing, OnDelete
+from tests import mounting
+from tests.rig import Rig
+from tests.shell.test_keeper import House, remove
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def deleting(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path, on_delete=OnDelete.DELETE)
+    yield house
+    house.close()
+
+
+# ---- one file ---------------------------------------------------------------------------------------------
+
+
+def test_an_event_about_a_file_whose_disk_was_unmounted_deletes_nothing(tmp_path: Path) -> None:
+    """A disk inside the source goes while one of its files is dirty: the step finds nothing at the path, and
+    concludes nothing, even for a file that was condemned."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    disk = rig.folder / "disk"
+    with mounting.tmpfs(disk, "1m"):
+        ref = rig.write("disk/deep/file", b"hello")
+        rig.sync("disk/deep/file")
+    rig.engine.condemned.add(ref)
+
+    outcome = rig.sync("disk/deep/file")
+
+    assert isinstance(outcome.action, Nothing)
+    assert not outcome.wants_delete
+    assert "p/disk/deep/file" in rig.fake.objects
+    assert rig.state.recorded(ref) is not None
+    rig.close()
+
+
+def test_an_event_about_a_file_that_a_mount_hides_deletes_nothing(tmp_path: Path) -> None:
+    """Something is mounted over a folder: what is below is out of sight, not gone."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    ref = rig.write("folder/file", b"hello")
+    rig.sync("folder/file")
+    with mounting.tmpfs(rig.folder / "folder", "1m"):
+        rig.engine.condemned.add(ref)
+        outcome = rig.sync("folder/file")
+
+    assert isinstance(outcome.action, Nothing)
+    assert "p/folder/file" in rig.fake.objects
+    rig.close()
+
+
+# ---- the whole source -------------------------------------------------------------------------------------
+
+
+def unreadable(house: House, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
+    """The directory cannot be listed until the patch is undone."""
+    place = os.fspath(house.rig.folder / directory)
+    really = walk.entries_of
+
+    def fail(descriptor: int) -> list[bytes]:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == place:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(descriptor)
+
+    monkeypatch.setattr(walk, "entries_of", fail)
+
+
+def scan(house: House) -> None:
+    """One scan of everything, to its end."""
+    scans = house.keeper.news.scans
+    house.keeper.ask("", "look")
+    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    house.settle()
+
+
+def test_after_a_scan_with_errors_nothing_is_deleted(
+    deleting: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One directory could not be read: also what is gone elsewhere waits, and status says why. A scan without
+    an error ends that."""
+    house = deleting
+    house.write("a", "b", "sick/c")
+    house.start()
+    house.settle()
+    with monkeypatch.context() as patch:
+        unreadable(house, patch, "sick")
+        (house.rig.folder / "a").unlink()
+        scan(house)
+        house.later(10.0)
+        wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
+        assert "1 errors" in house.keeper.news.deletes_reason
+        house.later(1.2 * keeper.POLL_SECONDS)
+        house.settle()
+        assert house.objects == {"a", "b", "sick/c"}
+
+    house.later(1.2 * keeper.POLL_SECONDS)  # it is looked at again soon, since something waits for it
+    wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
+
+
+def test_an_event_after_a_scan_with_errors_deletes_nothing_either(
+    deleting: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever told of the file, the source as a whole is in doubt, also if only a part of it was scanned."""
+    house = deleting
+    house.write("a", "b", "sick/c")
+    house.start()
+    house.settle()
+    unreadable(house, monkeypatch, "sick")
+    scans = house.keeper.news.scans
+    house.keeper.ask("sick", "look")
+    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    remove(house, "b")
+    house.later(10.0)
+    wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
+    assert house.objects == {"a", "b", "sick/c"}
+
+
+def test_the_operators_word_goes_before_errors(deleting: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is never readable does not hold deletions up for ever: a person may let go what waits,
+    but not what the error hides."""
+    house = deleting
+    house.write("a", "b", "sick/c")
+    house.start()
+    house.settle()
+    unreadable(house, monkeypatch, "sick")
+    for name in ("a", "sick/c"):
+        (house.rig.folder / name).unlink()
+    scan(house)
+    house.later(10.0)
+    wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
+
+    assert house.keeper.confirm_deletes() == 1
+
+    wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
+    (house.rig.folder / "b").unlink()
+    scan(house)
+    house.later(10.0)
+    wait_until("the next one waits again", lambda: house.keeper.news.deletes_parked == 1)
+    assert house.objects == {"b", "sick/c"}
+
+
+def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
+    deleting: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the middle of a scan: what it told before may be a part of much more."""
+    house = deleting
+    house.write("a", "b")
+    house.start()
+    house.settle()
+
+    def broken(descriptor: int) -> list[bytes]:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "entries_of", broken)
+        house.keeper.ask("", "look")
+        wait_until("it failed", lambda: "last scan failed" in house.keeper.news.waiting_for)
+        remove(house, "a")
+        wait_until("one is a candidate", lambda: house.keeper.deletions.waiting() == 1)
+        house.keeper._next_scan = house.clock.monotonic() + 3600.0
+        house.later(10.0)
+        wait_until("it waits", lambda: house.keeper.news.deletes_parked == 1)
+        assert "ZeroDivisionError" in house.keeper.news.deletes_reason
+        assert house.objects == {"a", "b"}
