@@ -173,3 +173,24 @@ def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
         wait_until("it waits", lambda: house.keeper.news.deletes_parked == 1)
         assert "ZeroDivisionError" in house.keeper.news.deletes_reason
         assert house.objects == {"a", "b"}
+
+
+def test_deletions_do_not_go_when_the_root_went_meanwhile(deleting: House) -> None:
+    """A file is gone, and in its grace period another directory comes to the root's place: nobody has scanned
+    since, and nothing goes."""
+    house = deleting
+    house.write("a", "b")
+    house.start()
+    house.settle()
+    remove(house, "a")
+    wait_until("one is a candidate", lambda: house.keeper.deletions.waiting() == 1)
+    house.rig.folder.rename(house.rig.folder.with_name("away"))
+    house.rig.folder.mkdir()
+    house.write("b", "c")
+
+    house.later(10.0)
+
+    wait_until("it waits", lambda: "--accept-root" in house.keeper.news.waiting_for)
+    house.settle()
+    assert house.keeper.deletions.waiting() == 0
+    assert house.objects == {"a", "b"}

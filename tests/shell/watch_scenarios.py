@@ -20,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from syncd import keeper
 from syncd.model import Source
 from syncd.mounts import MountTable
 from syncd.paths import Rules
 from syncd.watch import Watcher
+from tests.shell.test_daemon import Home
 from tests.shell.watch_rig import CANNOT, DEADLINE_SECONDS, NAME, Listener, eventually, watching
 
 NEW_MOUNTS = 0x00020000
@@ -165,6 +167,53 @@ def far_beyond_the_watch_limit(directory: Path) -> Answer:
         status = watch.status()
         answer["after_raising"] = [status.mode, status.watches, list(status.unwatched), status.reason]
     return answer
+
+
+def log_at_the_limit(directory: Path) -> Answer:
+    """Directories side by side, and others nested in one another, some of them new; room for 100."""
+    namespace(0)
+    WATCH_LIMIT.write_text("100")
+    root = directory / "root"
+    for number in range(700):
+        (root / f"wide{number}").mkdir(parents=True)
+    log = Lines()
+    with watching(root, directory / "canary") as watch:
+        path = root / "wide699"
+        for number in range(700):
+            (root / f"new{number}").mkdir()
+            path = path / "d"
+            path.mkdir()
+        alive = watch.watcher.is_alive(DEADLINE_SECONDS)
+        again = watch.watcher.is_alive(DEADLINE_SECONDS)
+    return {"alive": alive and again, "lines": len(log.lines), "bytes": sum(map(len, log.lines))}
+
+
+def daemon_beyond_the_watch_limit(directory: Path) -> Answer:
+    """The daemon over 60 directories, room for 20 watches, polling every second instead of every minute."""
+    namespace(0)
+    WATCH_LIMIT.write_text("20")
+    keeper.POLL_SECONDS = 1.0
+    home = Home(directory)
+    for number in range(60):
+        (directory / f"watched/{number}").mkdir()
+    try:
+        made = home.start()
+        scanned = eventually(lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+        for number in range(60):
+            (directory / f"watched/{number}/file").write_text(str(number))
+        found = eventually(
+            lambda: all((directory / f"mirror/{number}/file").exists() for number in range(60))
+        )
+        watch = home.ask(command="status")["sources"][0]["watch"]
+    finally:
+        home.close()
+    return {
+        "scanned": scanned,
+        "found": found,
+        "watches": watch["watches"],
+        "has_gaps": bool(watch["unwatched"]),
+        "names_the_line": bool(_advised(watch["reason"])),
+    }
 
 
 def instance_limit(directory: Path) -> Answer:
@@ -419,7 +468,7 @@ SCENARIOS: dict[str, Callable[[Path], Answer]] = {
     scenario.__name__: scenario
     for scenario in (
         descriptor_limit, watch_limit, far_beyond_the_watch_limit, instance_limit, unreadable_directories,
-        unreadable_root,
+        unreadable_root, log_at_the_limit, daemon_beyond_the_watch_limit,
         mount_table, mounted_root, mounted_below, bind_mount, edit_through_a_bind_mount, dead_network_mounts,
     )
 }  # fmt: skip
