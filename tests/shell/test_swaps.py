@@ -54,7 +54,7 @@ def witness(tmp_path: Path) -> Iterator[tuple[Rig, Witness]]:
     rig.close()
 
 
-def swapping(name: str, action: Callable[[], None]) -> Callable[..., int]:
+def swapping(name: str, action: Callable[[], object]) -> Callable[..., int]:
     """`os.open` that does something, once, before `name` is opened."""
     really = os.open
     waiting = [action]

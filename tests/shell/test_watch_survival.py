@@ -61,7 +61,7 @@ def test_the_broken_release_of_watchdog_is_excluded() -> None:
 
 
 def test_a_full_queue_is_counted_and_puts_everything_in_doubt(tmp_path: Path) -> None:
-    """W1: more records than the kernel keeps: the source is scanned, the status counts, nothing stays blind."""
+    """W1: more records than the kernel keeps: all is scanned, the status counts, nothing stays blind."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     root = tmp_path / "root"
     root.mkdir()

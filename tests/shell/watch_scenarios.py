@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from syncd import keeper
 from syncd.model import Source
@@ -325,6 +325,57 @@ def _unreadable_root(directory: Path) -> Answer:
     return answer
 
 
+def daemon_loses_its_rights(directory: Path) -> Answer:
+    """The daemon on a root, and then a folder, that is closed and opened again."""
+    warm = Home(directory)  # all is imported by then: without our rights it may not be readable
+    warm.start()
+    warm.close()
+    with unprivileged() as directory:
+        return _daemon_loses_its_rights(directory)
+
+
+def _daemon_loses_its_rights(directory: Path) -> Answer:
+    home = Home(directory)
+    home.content["sources"][0] |= {"on_delete": "delete", "rescan_interval": "1s"}
+    root = directory / "watched"
+    (root / "folder").mkdir()
+    names = [f"{place}{number}" for place in ("", "folder/") for number in range(5)]
+    for name in names:
+        (root / name).write_text(name)
+
+    def kept() -> bool:
+        return all((directory / "mirror" / name).exists() for name in names)
+
+    def docs() -> dict[str, Any]:
+        source: dict[str, Any] = home.ask(command="status")["sources"][0]
+        return source
+
+    answer: Answer = {}
+    try:
+        made = home.start()
+        eventually(kept)
+        keeper_of = made._pipeline.keepers["docs"]
+        root.chmod(0)
+        answer["root_waits"] = eventually(lambda: "cannot be read" in (docs()["waiting_for"] or ""))
+        answer["kept_without_root"] = kept()
+        root.chmod(0o755)
+        (root / "later").write_text("x")
+        answer["root_is_back"] = eventually(
+            lambda: (directory / "mirror/later").exists() and not docs()["waiting_for"]
+        )
+        (root / "folder").chmod(0)
+        answer["folder_is_told"] = eventually(lambda: docs()["unreadable"])
+        scans = keeper_of.news.scans
+        eventually(lambda: keeper_of.news.scans > scans + 2)
+        answer["kept_without_folder"] = kept()
+        (root / "folder").chmod(0o755)
+        (root / "folder/0").unlink()
+        answer["folder_is_back"] = eventually(lambda: not (directory / "mirror/folder/0").exists())
+    finally:
+        home.close()
+    return answer
+
+
 # ---- mounts -----------------------------------------------------------------------------------------------
 
 
@@ -468,7 +519,7 @@ SCENARIOS: dict[str, Callable[[Path], Answer]] = {
     scenario.__name__: scenario
     for scenario in (
         descriptor_limit, watch_limit, far_beyond_the_watch_limit, instance_limit, unreadable_directories,
-        unreadable_root, log_at_the_limit, daemon_beyond_the_watch_limit,
+        unreadable_root, daemon_loses_its_rights, log_at_the_limit, daemon_beyond_the_watch_limit,
         mount_table, mounted_root, mounted_below, bind_mount, edit_through_a_bind_mount, dead_network_mounts,
     )
 }  # fmt: skip
