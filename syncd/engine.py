@@ -187,7 +187,12 @@ class Engine:
     ) -> Outcome:
         """Nothing to read here. Its unfinished upload is given up; its object goes if it was condemned."""
         checkpoint = self._uploader.unfinished(ref)
-        if checkpoint is not None and checkpoint.store_id == self.store.store_id:
+        if checkpoint is not None and checkpoint.store_id != self.store.store_id:
+            checkpoint = None
+        known = checkpoint or recorded
+        if known is not None and _is_elsewhere(root_fd, ref, known.stat):
+            return Outcome(Nothing("gone with the device that it was on, which may be unmounted"))
+        if checkpoint is not None:
             log.info("%s: abort the upload: the file is gone", _name(ref))
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
@@ -196,8 +201,6 @@ class Engine:
             return Outcome(action)
         if recorded.store_id != self.store.store_id:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
-        if _is_elsewhere(root_fd, ref, recorded):
-            return Outcome(Nothing("gone with the device that it was on, which may be unmounted"))
         if ref not in self.condemned:
             return Outcome(action, wants_delete=True)
         self.condemned.discard(ref)
@@ -355,9 +358,9 @@ def _name(ref: FileRef) -> str:
 __all__ = ["Engine", "Outcome", "RootDoubtful"]
 
 
-def _is_elsewhere(root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
+def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:
     """Whether the file's place is on another device than the file was: it may be out of sight, not gone."""
     try:
-        return absence.device_above(root_fd, os.fsencode(ref.path)) != recorded.stat.device
+        return absence.device_above(root_fd, os.fsencode(ref.path)) != stat.device
     except OSError as error:
         raise FileUnreadable(error.strerror or str(error)) from error

@@ -255,7 +255,7 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 "syncd/engine.py",
-                "        if _is_elsewhere(root_fd, ref, recorded):\n",
+                "        if known is not None and _is_elsewhere(root_fd, ref, known.stat):\n",
                 "        if not recorded.key:\n",
             ),
         ),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd import keeper, walk
+from syncd import absence, keeper, walk
+from syncd.errors import FileUnreadable, StoreUnavailable
 from syncd.model import Nothing, OnDelete
 from tests import mounting
 from tests.rig import Rig
@@ -57,6 +58,26 @@ def test_an_event_about_a_file_that_a_mount_hides_deletes_nothing(tmp_path: Path
 
     assert isinstance(outcome.action, Nothing)
     assert "p/folder/file" in rig.fake.objects
+    rig.close()
+
+
+def test_an_upload_of_a_file_that_a_mount_hides_is_kept(tmp_path: Path) -> None:
+    """Its parts are not thrown away: when the file is in sight again the upload goes on."""
+    rig = Rig(tmp_path)
+    ref = rig.write("folder/big", bytes(range(60)))
+    rig.fake.fail("upload_part", StoreUnavailable("down"), times=1)
+    with pytest.raises(StoreUnavailable):
+        rig.sync("folder/big")
+    (upload,) = rig.fake.uploads
+    with mounting.tmpfs(rig.folder / "folder", "1m"):
+        assert isinstance(rig.sync("folder/big").action, Nothing)
+        assert list(rig.fake.uploads) == [upload]
+
+    outcome = rig.sync("folder/big")
+
+    assert "p/folder/big" in rig.fake.objects
+    assert outcome.bytes_saved > 0
+    assert rig.state.recorded(ref) is not None
     rig.close()
 
 
@@ -194,3 +215,24 @@ def test_deletions_do_not_go_when_the_root_went_meanwhile(deleting: House) -> No
     house.settle()
     assert house.keeper.deletions.waiting() == 0
     assert house.objects == {"a", "b"}
+
+
+def test_a_disk_that_fails_is_no_answer_about_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where even the directory above a missing file cannot be asked for its device, the step fails."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    ref = rig.write("folder/file", b"hello")
+    rig.sync("folder/file")
+    (rig.folder / "folder/file").unlink()
+    rig.engine.condemned.add(ref)
+
+    def fail(root_fd: int, path: bytes) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(absence, "device_above", fail)
+    with pytest.raises(FileUnreadable, match="Input/output error"):
+        rig.sync("folder/file")
+
+    assert "p/folder/file" in rig.fake.objects
+    rig.close()

@@ -121,7 +121,7 @@ def test_what_took_the_place_of_a_file_is_not_taken_for_it(
     rig, seen = witness
     for name, make in (("file", lambda path: path.write_bytes(b"another")), ("pipe", os.mkfifo)):
         rig.write(name, b"public")
-        make(rig.folder / "other")  # type: ignore[operator]
+        make(rig.folder / "other")
         swap = lambda name=name: (rig.folder / "other").rename(rig.folder / name)  # noqa: E731
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", swapping(name, swap))
