@@ -24,6 +24,8 @@ from syncd.paths import Rules
 from syncd.state import State
 from syncd.walk import Frame, Walk
 
+EMPTY = "the root is empty, although files of it are recorded; if that is meant, put any file into it"
+"""A mount point without its disk looks like that; a root with a single file in it is believed."""
 _SLASH = ord("/")
 _BREATH = 511  # asked whether to stop every 512 entries
 
@@ -91,7 +93,7 @@ def check_root(
             return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
         with os.scandir(descriptor) as entries:
             if has_records and next(entries, None) is None:
-                return identity, "the root is empty, although files of it are recorded"
+                return identity, EMPTY
         return identity, None
     except OSError as error:
         return None, f"the root cannot be read: {error.strerror}"

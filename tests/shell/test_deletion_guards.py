@@ -236,3 +236,26 @@ def test_a_disk_that_fails_is_no_answer_about_its_files(
 
     assert "p/folder/file" in rig.fake.objects
     rig.close()
+
+
+def test_a_root_that_was_emptied_on_purpose_is_believed_when_anything_is_in_it(tmp_path: Path) -> None:
+    """The words that tell of an empty root name the way out, and it is one."""
+    house = House(tmp_path, on_delete=OnDelete.DELETE, exclude=(".keep",))
+    house.write("a", "b")
+    house.start()
+    house.settle()
+    for name in ("a", "b"):
+        (house.rig.folder / name).unlink()
+    house.keeper.ask("", "look")
+    wait_until("it waits", lambda: "put any file into it" in house.keeper.news.waiting_for)
+    house.later(120.0)
+    house.settle()
+    assert house.objects == {"a", "b"}
+
+    (house.rig.folder / ".keep").touch()
+    house.later(120.0)
+    wait_until("it is believed", lambda: not house.keeper.news.waiting_for)
+    wait_until("both are candidates", lambda: house.keeper.deletions.waiting() == 2)
+    house.later(10.0)
+    wait_until("they go", lambda: house.objects == set())
+    house.close()
