@@ -237,12 +237,17 @@ REMEDIES: tuple[Remedy, ...] = (
     ),
     Remedy(
         "S5",
-        "the root is not looked at again before deletions go",
+        "the root is not looked at again before deletions go (neither then nor by the step itself)",
         (
             Edit(
                 KEEPER,
                 "        if not self._root_is_right():\n            return\n        files, _",
                 "        files, _",
+            ),
+            Edit(
+                "syncd/engine.py",
+                "if known is not None and (found.st_dev",
+                "if known is None and (found.st_dev",
             ),
         ),
         (f"{GUARDS}::test_deletions_do_not_go_when_the_root_went_meanwhile",),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from syncd import absence, keeper, walk
+from syncd import absence, fingerprint, keeper, walk
 from syncd.errors import FileUnreadable, StoreUnavailable
-from syncd.model import Nothing, OnDelete
+from syncd.model import Nothing, ObjectMeta, OnDelete
 from tests import mounting
 from tests.rig import Rig
 from tests.shell.test_keeper import House, remove
@@ -259,3 +261,50 @@ def test_a_root_that_was_emptied_on_purpose_is_believed_when_anything_is_in_it(t
     house.later(10.0)
     wait_until("they go", lambda: house.objects == set())
     house.close()
+
+
+# ---- whose objects ----------------------------------------------------------------------------------------
+
+
+def test_only_objects_that_the_state_knows_are_deleted(deleting: House) -> None:
+    """What others have put below our prefix, and what we wrote before the state was lost, has no file here
+    and stays, whatever scans and the operator's word say."""
+    house = deleting
+    house.write("a", "b", "c")
+    house.start()
+    house.settle()
+    house.stop()
+    house.rig.state.close()
+    shutil.rmtree(house.rig.state_dir)
+    meta = ObjectMeta(fingerprint.of_bytes(b"x"), mtime_ns=0)
+    house.rig.fake.put_object("p/of somebody else", b"x", meta)
+    (house.rig.folder / "a").unlink()
+    house.restart()
+    house.settle()
+    (house.rig.folder / "b").unlink()
+    scan(house)
+    house.keeper.confirm_deletes()
+    house.later(10.0)
+    wait_until("the known one goes", lambda: "b" not in house.objects)
+    house.settle()
+
+    assert house.objects == {"a", "c", "of somebody else"}
+
+
+def test_a_path_that_was_mistyped_deletes_nothing(deleting: House) -> None:
+    """The configuration names another directory for a source that is known: it is another root."""
+    house = deleting
+    house.write("a", "b")
+    house.start()
+    house.settle()
+    other = house.rig.folder.with_name("other")
+    other.mkdir()
+    (other / "c").write_text("somebody else's")
+    house.source = replace(house.source, root=str(other))
+
+    house.restart()
+    wait_until("it waits", lambda: "--accept-root" in house.keeper.news.waiting_for)
+    house.later(120.0)
+    house.settle()
+
+    assert house.objects == {"a", "b"}
