@@ -462,7 +462,7 @@ REMEDIES: tuple[Remedy, ...] = (
         "W20",
         "`start` returns before the watches are in place",
         (Edit(WATCH, "        placed.wait()\n        return True\n", "        return True\n"),),
-        (f"{WATCHING}::test_watches_are_in_place_when_start_returns",),
+        (f"{SURVIVAL}::test_start_returns_when_the_watches_are_in_place",),
     ),
     Remedy(
         "W20",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from syncd.inotify import Inotify, Record
+from syncd.paths import Rules
 from syncd.pipeline import Pipeline
 from syncd.watch import Watcher
 from syncd.watchtree import _list
@@ -165,6 +167,19 @@ def test_watches_are_placed_before_the_first_scan(tmp_path: Path, monkeypatch: p
         home.close()
 
     assert began == [[False]]
+
+
+def test_start_returns_when_the_watches_are_in_place(tmp_path: Path) -> None:
+    """W20: however long that takes; who scans next would otherwise run ahead of them."""
+
+    class Slow(Rules):
+        def wants_directory(self, path: str) -> bool:
+            time.sleep(0.05)
+            return super().wants_directory(path)
+
+    (tmp_path / "root/a/b/c/d").mkdir(parents=True)
+    with watching(tmp_path / "root", tmp_path / "canary", rules=Slow((), ())) as watch:
+        assert watch.status().watches == 5
 
 
 def test_a_root_that_came_back_is_told_of_when_it_is_watched(tmp_path: Path) -> None:
