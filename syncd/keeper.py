@@ -269,6 +269,9 @@ class SourceKeeper:
         with self._changed:
             verdict = self.deletions.judge(self.clock.monotonic(), files)
             self._next_judgement = verdict.next_look
+            if self.deletions.unseen and verdict.parked > self.news.deletes_parked == 0:
+                soon = self.clock.monotonic() + POLL_SECONDS
+                self._next_scan = min(self._next_scan or soon, soon)
             if verdict.rescan:
                 self._ask("", "more files are gone than could be remembered")
         if verdict.parked and not self.news.deletes_parked:
@@ -387,8 +390,7 @@ class SourceKeeper:
     def _schedule(self, subtree: str, took_seconds: float) -> None:
         """The next one of everything: jittered, sooner without events or where deletions wait for it."""
         interval = self.source.rescan_seconds
-        waits_for_sight = self.deletions.unseen and self.deletions.waiting()
-        if self._sight.blindness().reason or waits_for_sight:
+        if self._sight.blindness().reason or (self.deletions.unseen and self.deletions.waiting()):
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         interval *= 0.9 + 0.2 * self.clock.chance()
         at = self.clock.monotonic() + interval

@@ -131,7 +131,7 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "W4",
         "a source with gaps is scanned no more often than others",
-        (Edit("syncd/keeper.py", "        if self._sight.blindness().reason or waits", "        if waits"),),
+        (Edit("syncd/keeper.py", "        if self._sight.blindness().reason or (", "        if ("),),
         (f"{KEEPER}::test_a_source_without_events_is_polled",),
     ),
     Remedy(
