@@ -36,7 +36,9 @@ class Adoption:
 
     def begin(self) -> None:
         """Before the first file is sent: ask, unless it is known that nobody has to."""
-        if self._state.interrupted or self._state.learned(self._store.store_id, self._name) is None:
+        if self._state.interrupted:  # however often we are started until all has been compared
+            self._state.learn(self._store.store_id, self._name, "")
+        if not self._state.learned(self._store.store_id, self._name):
             self._adopting.add(self._source.name)
 
     @property

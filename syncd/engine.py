@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from syncd import absence, fingerprint, paths, plan
 from syncd.bounds import KeysInUse
+from syncd.doubts import Doubts
 from syncd.errors import (
     FileChanged,
     FileUnreadable,
@@ -111,6 +112,7 @@ class Engine:
         self._should_stop = should_stop
         self._keys = KeysInUse(self._bounds.beats)
         self._reuse = Reuse(self.store, self.state, self._keys)
+        self._doubts = Doubts(self.store, self.state, self.adopting, now_ns)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -207,9 +209,11 @@ class Engine:
         if self._is_anothers(recorded.key, ref):
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:
+            self._doubts.keep(ref, recorded)
             with self._keys.writing(recorded.key), self._bounds.hold(0):
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
+        self._doubts.settled(ref)
         return Outcome(action)
 
     def _is_anothers(self, key: str, ref: FileRef) -> bool:
@@ -267,10 +271,11 @@ class Engine:
             raise FileChanged("the file changed while it was read")
         observed = Observed(seen.stat, seen.digests.fingerprint)
         action = self._decide(self.sources[ref.source], ref, observed, recorded)
+        action, standing = self._confirmed(action, ref, key, seen, recorded)
         racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
         carried = self._perform(action, ref, key, file, seen, recorded)
-        if carried is None and recorded is not None:  # Nothing or Refresh: the object stands as it is
-            carried = Carried(Receipt(recorded.key, recorded.etag), None, 0, 0)
+        if carried is None and standing is not None:  # Nothing or Refresh: the object stands as it is
+            carried = Carried(standing, None, 0, 0)
         if carried is None:
             raise AssertionError(f"{action} without a record")
         row = Recorded(
@@ -284,12 +289,34 @@ class Engine:
         )
         if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
             self._commit(ref, row, carried, seen)
+        self._doubts.settled(ref)
         soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
         again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         return _Step(
             Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
             seen.stat,
         )
+
+    def _confirmed(
+        self, action: Action, ref: FileRef, key: str, seen: _Seen, recorded: Recorded | None
+    ) -> tuple[Action, Receipt | None]:
+        """The action, and the object where it stays as it is. If its row is in doubt, the store is asked."""
+        recorded = self._aimed(recorded, key)
+        if recorded is None:
+            return action, None
+        unfinished = self._uploader.unfinished(ref)
+        doubtful = self._doubts.about(ref, recorded, unfinished)
+        if unfinished is not None and unfinished.completing:
+            self._doubts.keep(ref, recorded)  # what says so until now may be dropped before there is a row
+        if isinstance(action, Upload | Copy):
+            return action, None
+        if not doubtful:
+            return action, Receipt(recorded.key, recorded.etag)
+        if unfinished is not None and unfinished.store_id == self.store.store_id:
+            self._uploader.abandon(unfinished)  # before the question, or it could be completed after that
+        with self._request_slot(seen):
+            there = self._doubts.ask(recorded)
+        return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
     def _commit(self, ref: FileRef, row: Recorded, carried: Carried, seen: _Seen) -> None:
         """A small file's row may join others in one transaction: lost, its object is found by asking."""
@@ -315,13 +342,15 @@ class Engine:
         if not isinstance(action, Upload | Copy):
             return None
         meta = self._meta(ref, seen)
-        with self._request_slot(seen):
+        aimed = self._aimed(recorded, key)
+        with self._request_slot(seen), self._doubts.changing(ref, aimed):
             there = self._there(action, ref, key, meta)
         if there is not None:
             return Carried(there, None, 0, seen.stat.size)
         with self._keys.writing(key):
             if seen.body is not None:
-                receipt = self._uploader.put(ref, key, seen.body, meta)
+                with self._doubts.changing(ref, aimed):
+                    receipt = self._uploader.put(ref, key, seen.body, meta)
                 return Carried(receipt, None, len(seen.body), 0)
             donor = self._reuse.donor(action, ref, recorded, seen.grid)
             job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, meta.content_type, donor)
@@ -329,9 +358,11 @@ class Engine:
 
     def _there(self, action: Upload | Copy, ref: FileRef, key: str, meta: ObjectMeta) -> Receipt | None:
         """The object, if it can be had without sending the content."""
-        if isinstance(action, Copy):
-            return self._reuse.copy(action.twin, key, meta)
-        return self._reuse.adopt(key, meta.fingerprint) if ref.source in self.adopting else None
+        if ref.source in self.adopting:
+            there = self._reuse.adopt(key, meta.fingerprint)
+            if there is not None:
+                return there
+        return self._reuse.copy(action.twin, key, meta) if isinstance(action, Copy) else None
 
     def _request_slot(self, seen: _Seen) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

@@ -198,6 +198,10 @@ class State:
 
         self._put(ref, recorded, operation, durable=durable or checkpoint_id is not None)
 
+    def doubt(self, ref: FileRef, recorded: Recorded) -> None:
+        """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""
+        self.commit(ref, replace(recorded, etag="", racy=True))
+
     def part_digests(self, ref: FileRef) -> PartDigests | None:
         """Those of the recorded content of `ref`, where it went in parts."""
         return self._read(rows.find_part_digests, ref)
