@@ -38,6 +38,7 @@ class Rig:
         part_size: int = PART,
         concurrency: int = 3,
         on_delete: OnDelete = OnDelete.KEEP,
+        prefix: str = "p/",
         wrap_state: Callable[[State], Any] = lambda state: state,
         wrap_store: Callable[[ObjectStore], Any] = lambda store: store,
     ) -> None:
@@ -46,7 +47,7 @@ class Rig:
         self.folder.mkdir(exist_ok=True)
         self.store = store if store is not None else FakeStore(SMALL_LIMITS, now_ns=time.time_ns)
         self.policy = TransferPolicy(concurrency=concurrency, part_size=part_size)
-        self.source = Source("docs", str(self.folder), "store", prefix="p/", on_delete=on_delete)
+        self.source = Source("docs", str(self.folder), "store", prefix=prefix, on_delete=on_delete)
         self._wrap_state = wrap_state
         self._wrap_store = wrap_store
         self._tokens = 0
