@@ -151,19 +151,23 @@ def moments(places: Places, scenario: Scenario) -> list[Point]:
     with life(places, scenario) as made:
         made.begin(fate)
         scenario.step(made)
-        found = [point for point in points(fate.calls) if ALL or _is_chosen(point, places.kind, fate.calls)]
+        found = [
+            point
+            for point in points(fate.calls)
+            if ALL or _is_chosen(point, places.kind, scenario, fate.calls)
+        ]
     assert found
     return found
 
 
-def _is_chosen(point: Point, kind: str, calls: Mapping[str, int]) -> bool:
+def _is_chosen(point: Point, kind: str, scenario: Scenario, calls: Mapping[str, int]) -> bool:
     """On the fake nearly every moment is met; on a real store those whose outcome lies with it.
 
     What goes on in the state is the same on every store, and so is the middle one of many parts.
     """
     outermost = point.nth in (1, calls[point.method])
     if kind == "fake":
-        return outermost or not point.repeated
+        return outermost or (scenario.every_part and not point.repeated)
     if kind == "dir":
         return outermost and point.method in EFFECTS and not point.repeated
     if kind == "bos":

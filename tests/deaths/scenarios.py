@@ -40,6 +40,8 @@ class Scenario:
     """What somebody does to the folder between the death and the next start."""
     others: tuple[tuple[str, bytes], ...] = ()
     """Keys behind the prefix, with what must be there in the end."""
+    every_part: bool = False
+    """Each of many equal calls is met, not only the first and the last."""
     wasted: int = 0
     """Bytes for which there is no use any more when they have been sent."""
 
@@ -195,17 +197,17 @@ def _parts_too_small(rig: Rig) -> None:
 SCENARIOS = (
     Scenario("put", _file(SMALL), _sync, (SMALL,), (None,), len(SMALL)),
     Scenario("empty", _file(b""), _sync, (b"",), (None,), 0),
-    Scenario("multipart", _file(BIG), _sync, (BIG,), (None,), len(BIG)),
-    Scenario("resume", _half_sent, _sync, (BIG,), (None,), len(BIG) - 2 * PART),
+    Scenario("multipart", _file(BIG), _sync, (BIG,), (None,), len(BIG), every_part=True),
+    Scenario("resume", _half_sent, _sync, (BIG,), (None,), len(BIG) - 2 * PART, every_part=True),
     Scenario("swept", _id_lost, _sync, (BIG,), (None,), len(BIG)),
-    Scenario("restart", _half_sent_then(_file(OTHER)), _sync, (OTHER,), (None,), len(OTHER)),
+    Scenario("restart", _half_sent_then(_file(OTHER)), _sync, (OTHER,), (None,), len(OTHER), every_part=True),
     Scenario("restart-small", _half_sent_then(_file(SMALL)), _sync, (SMALL,), (None,), len(SMALL)),
     Scenario("restart-moved", _half_sent_then(_moved), _sync, (BIG,), (None,), len(BIG)),
     Scenario("replace", _recorded(BIG, OTHER), _sync, (OTHER,), (BIG,), len(OTHER)),
     Scenario("replace-small", _recorded(SMALL, TINY), _sync, (TINY,), (SMALL,), len(TINY)),
     Scenario("grow", _recorded(SMALL, BIG), _sync, (BIG,), (SMALL,), len(BIG)),
     Scenario("shrink", _recorded(BIG, SMALL), _sync, (SMALL,), (BIG,), len(SMALL)),
-    Scenario("delta", _recorded(BIG, LONGER), _sync, (LONGER,), (BIG,), len(LONGER) % PART),
+    Scenario("delta", _recorded(BIG, LONGER), _sync, (LONGER,), (BIG,), len(LONGER) % PART, every_part=True),
     Scenario("copy", _twin(SMALL), _sync, (SMALL,), (None,), 0),
     Scenario("copy-big", _twin(BIG), _sync, (BIG,), (None,), 0),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
