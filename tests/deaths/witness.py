@@ -1,8 +1,9 @@
 """Stands between the engine and the real store and state, and looks on: is the order of effects kept?
 
 Whatever dies above it, these hold at every call that gets through: the intent is in the state before the
-store hears of an upload, its id before a part goes, "completing" before it is completed; an object is there,
-as it is said to be, before its row is. What was under a key at any time is kept for those who check it.
+store hears of an upload, its id before a part goes, each part and "completing" before it is completed; an
+object is there, as it is said to be, before its row is. What was under a key at any time is kept for those
+who check it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from syncd.fingerprint import of_bytes
-from syncd.model import FileRef, ObjectInfo, Recorded, StoreLimits
+from syncd.model import Checkpoint, FileRef, ObjectInfo, Recorded, StoreLimits
 from syncd.state import State
 from syncd.storage.base import ObjectStore
 from tests.deaths.places import BELIEVED
@@ -60,7 +61,11 @@ class Witness:
         if name == "create_multipart_upload":
             self._begun(args[0])
         if name in _PARTS:
-            self._known(args[1], completing=name == "complete_multipart_upload")
+            checkpoint = self._known(args[1])
+            if name == "complete_multipart_upload":
+                assert checkpoint.completing, "completed without a word of it in the state"
+                recorded = {number: part.etag for number, part in checkpoint.parts.items()}
+                assert recorded == {part.number: part.etag for part in args[2]}, "a part without its record"
         if name in ("put_object", "upload_part"):
             with self._lock:
                 self.bytes_sent += len(args[1] if name == "put_object" else args[3])
@@ -74,10 +79,10 @@ class Witness:
         begun = [each.key for each in self._state().checkpoints() if each.upload_id is None]
         assert key in begun, "an upload was asked for, and the state does not know of it"
 
-    def _known(self, upload_id: str, *, completing: bool) -> None:
-        known = {each.upload_id: each.completing for each in self._state().checkpoints()}
+    def _known(self, upload_id: str) -> Checkpoint:
+        known = {each.upload_id: each for each in self._state().checkpoints()}
         assert upload_id in known, "a part was sent of an upload whose id is not in the state"
-        assert known[upload_id] or not completing, "completed without a word of it in the state"
+        return known[upload_id]
 
 
 class Clerk:
