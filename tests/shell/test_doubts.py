@@ -12,7 +12,7 @@ import pytest
 from syncd.adoption import Adoption
 from syncd.doubts import Doubts
 from syncd.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
-from syncd.fingerprint import of_bytes
+from syncd.fingerprint import file_stat, of_bytes
 from syncd.model import OnDelete, Recorded, Refresh, Upload
 from tests.fakes.store import Call
 from tests.rig import PART, Rig
@@ -68,11 +68,10 @@ def test_a_file_that_comes_back_with_its_old_stat_is_looked_at(rig: Rig) -> None
     """A disk that was away gives back the very inode: a row in doubt is not firm, whatever the stat says."""
     _sent(rig)
     elsewhere = rig.folder.parent / "a"
-    row = replace(_row(rig), racy=False)
     (rig.folder / "a").rename(elsewhere)
     _lose_a_delete(rig)
     elsewhere.rename(rig.folder / "a")
-    doubted = replace(_row(rig), stat=replace(row.stat, ctime_ns=(rig.folder / "a").stat().st_ctime_ns))
+    doubted = replace(_row(rig), stat=file_stat((rig.folder / "a").stat()))
     rig.state.commit(rig.ref("a"), doubted)
 
     rig.sync("a", event=False)
