@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableSet
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from syncd.errors import StateError, Stopped, StoreRefused, StoreUnavailable
 from syncd.model import Checkpoint, FileRef, Receipt, Recorded
@@ -37,22 +38,25 @@ class Doubts:
         self._store = store
         self._state = state
         self._adopting = adopting
+        self._now_ns = now_ns
         self._born_ns = now_ns()
         self._changing: set[FileRef] = set()
 
     def about(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
         """Whether the object may be another one than `recorded` says."""
         return (
-            not recorded.etag
+            recorded.in_doubt
             or ref in self._changing
             or (unfinished is not None and unfinished.completing)
             or (ref.source in self._adopting and recorded.recorded_ns < self._born_ns)
         )
 
     def keep(self, ref: FileRef, recorded: Recorded) -> None:
-        """Write the doubt down, to outlive this process. Raises StateError."""
-        if recorded.etag:
-            self._state.doubt(ref, recorded)
+        """Write the doubt down, to outlive this process, with the moment since which there is one.
+
+        Raises StateError.
+        """
+        self._state.doubt(ref, replace(recorded, recorded_ns=self._now_ns()))
 
     def ask(self, recorded: Recorded) -> Receipt | None:
         """The object, if it has the recorded content. Raises StoreError."""

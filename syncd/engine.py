@@ -41,6 +41,7 @@ from syncd.model import (
     TransferPolicy,
     Upload,
 )
+from syncd.outcome import Outcome, RootDoubtful
 from syncd.parts import fits_one_request, part_size_for
 from syncd.partsender import Job, content_type_of
 from syncd.reuse import Reuse
@@ -50,24 +51,6 @@ log = logging.getLogger(__name__)
 
 RACY_WINDOW_NS = 2_000_000_000
 """A stat younger than this proves nothing (clocks are coarse): such a file is looked at once more."""
-
-
-class RootDoubtful(FileUnreadable):
-    """The source's root is not the directory that it was: nothing may be concluded about any file."""
-
-
-class Outcome(NamedTuple):
-    """What became of one file."""
-
-    action: Action
-    bytes_sent: int = 0
-    bytes_saved: int = 0
-    look_again_seconds: float | None = None
-    """The record is too young to be trusted: mark it again after this."""
-    size: int = 0
-    """Of the file, in bytes."""
-    wants_delete: bool = False
-    """The object should go, but nobody has allowed it yet."""
 
 
 class _Seen(NamedTuple):
@@ -209,8 +192,8 @@ class Engine:
         if self._is_anothers(recorded.key, ref):
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:
-            self._doubts.keep(ref, recorded)
             with self._keys.writing(recorded.key), self._bounds.hold(0):
+                self._doubts.keep(ref, recorded)  # whatever becomes of the answer, or of us
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
         self._doubts.settled(ref)
@@ -287,11 +270,15 @@ class Engine:
             recorded_ns=looked_ns,
             racy=racy,
         )
+        soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
+        again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
+        doubt_ns = plan.doubt_left_ns(self._aimed(recorded, key), looked_ns)
+        if recorded is not None and doubt_ns:  # what was just seen or made may be removed yet
+            row = replace(row, etag="", recorded_ns=recorded.recorded_ns, racy=True)
+            again = doubt_ns / 1e9 + 1.0
         if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
             self._commit(ref, row, carried, seen)
         self._doubts.settled(ref)
-        soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
-        again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         return _Step(
             Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
             seen.stat,

@@ -122,10 +122,16 @@ class Recorded:
     """Identity of the destination (kind, endpoint, bucket), not its name in the configuration."""
     key: str
     etag: str
+    """Empty while the row is in doubt: a removal was asked for, or a put ended without an answer."""
     recorded_ns: int
-    """Wall clock of the look at ``stat``, nanoseconds."""
+    """Wall clock of the look at ``stat``, or since when the row is in doubt, nanoseconds."""
     racy: bool = False
     """The stat was too young to prove anything: fingerprint again at the next look."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """The object may be another one, or none: the store has to be asked before the row is believed."""
+        return not self.etag
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ from syncd.model import (
     Upload,
 )
 
+LATE_EFFECT_NS = 15 * 60 * 10**9
+"""As long as a store may take for the slowest of answers: after that a lost request is dead."""
+
 
 def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool) -> str | None:
     """Why the content has to be read, or None: the stat alone proves that nothing changed.
@@ -128,9 +131,21 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
         twin.fingerprint == observed.fingerprint
         and twin.store_id == store_id
         and twin.key != key
+        and not twin.in_doubt
         # Every empty file is every other one's twin: a copy would save no byte and could fail.
         and observed.fingerprint.size > 0
     )
+
+
+def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:
+    """For how long yet what was asked for at ``recorded.recorded_ns`` may still be carried out.
+
+    A request whose answer was lost may wait in a queue of the store's, and remove or replace what was put
+    there since. 0 when the row is not in doubt, when it is long ago, and when the clock was put back since.
+    """
+    if recorded is None or not recorded.in_doubt or now_ns < recorded.recorded_ns:
+        return 0
+    return max(0, recorded.recorded_ns + window_ns - now_ns)
 
 
 def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:

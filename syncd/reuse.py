@@ -79,6 +79,8 @@ class Reuse:
             return Donor(twin.key, twin.etag, twin.fingerprint.size, grid.digests)
         if not isinstance(action, Upload) or recorded is None or recorded.store_id != self._store.store_id:
             return None
+        if recorded.in_doubt:
+            return None
         last = self._state.part_digests(ref)
         if last is None or last.part_size != grid.part_size:
             return None

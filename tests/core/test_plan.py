@@ -21,7 +21,7 @@ from syncd.model import (
     Refresh,
     Upload,
 )
-from syncd.plan import decide, is_racy, needs_fingerprint
+from syncd.plan import decide, doubt_left_ns, is_racy, needs_fingerprint
 
 STORE = "s3 https://here photos"
 OTHER_STORE = "dir /mnt/nas"
@@ -315,3 +315,14 @@ def test_skipping_needs_every_condition(stat: FileStat, recorded: Recorded, even
     skipped = needs_fingerprint(stat, recorded, event=event) is None
 
     assert (stat == recorded.stat and not recorded.racy and not event) == skipped
+
+
+@pytest.mark.parametrize(
+    ("etag", "after_ns", "left_ns"),
+    [("etag", 0, 0), ("", 0, 100), ("", 60, 40), ("", 100, 0), ("", 1000, 0), ("", -1, 0)],
+)
+def test_doubt_ends_when_a_late_effect_cannot_come_any_more(etag: str, after_ns: int, left_ns: int) -> None:
+    """It counts from the request; a clock that was put back does not prolong it for ever."""
+    recorded = Recorded(STAT, CONTENT, STORE, KEY, etag, recorded_ns=10_000)
+    assert doubt_left_ns(recorded, 10_000 + after_ns, window_ns=100) == left_ns
+    assert doubt_left_ns(None, 10_000, window_ns=100) == 0
