@@ -69,8 +69,10 @@ def _load(
     config_path: str | None, verbose: int = 0, quiet: int = 0, *, with_secrets: bool = True
 ) -> config.Settings:
     """The settings, with logging set up. Without secrets for who asks no store, and may not read them."""
-    from syncd import logs
+    from syncd import logs, machine
 
+    if with_secrets:
+        machine.keep_memory_private()
     settings = config.load(config.find(config_path, os.environ), os.environ, with_secrets=with_secrets)
     gc.enable()  # see `main`: all that is needed is imported by now
     logs.set_up(settings.log, verbosity=verbose - quiet, stream=sys.stderr)

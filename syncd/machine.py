@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import tempfile
@@ -10,6 +11,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
+
+
+def keep_memory_private() -> None:
+    """No core file of this process, whatever ends it: keys would be in it. Best effort.
+
+    The limit alone does not bind a handler that the kernel pipes cores to, so the process says it itself.
+    That also closes it to debuggers of its own user; root may attach to it as ever. A signal still kills and
+    is still told to the service manager.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *(ctypes.c_ulong(0),) * 4)
 
 
 def suspended_seconds() -> float:
