@@ -114,6 +114,7 @@ class StoreLine:
             on_sent=self.progress.moved,
             on_request=self.progress.requested,
             on_silence=self.beats.rest,
+            is_shut=lambda: self.workers.queue.is_shut,
             recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
             remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
             max_tries=TRIES_IN_PLACE,

@@ -291,6 +291,8 @@ class Wiring:
     recall: Callable[[str], str] = lambda store_id: ""
     """The identity of a directory store when it was last used; empty when it never was."""
     remember: Callable[[str, str], None] = lambda store_id, instance: None
+    is_shut: Callable[[], bool] = lambda: False
+    """The store is left alone now: a request is a probe."""
     max_tries: int = 5
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -306,6 +308,7 @@ def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
         max_tries=wiring.max_tries,
         sleep=wiring.sleep,
         chance=wiring.chance,
+        is_shut=wiring.is_shut,
     )
 
 

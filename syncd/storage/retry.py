@@ -5,6 +5,9 @@ the caller has to look for it first), and PartCorrupt a few times. What the stor
 is kept to; where it is longer than any pause of ours, the error goes up at once and the file is deferred: a
 worker does not sleep for minutes. Zero means at once: a connection had died of age, a clock or a region was
 corrected.
+
+A store that is left alone for a while is asked by one request now and then: that one is not repeated, except
+at once. Whether it is answered is all that it is for.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _T = TypeVar("_T")
 class RetryingStore:
     """An `ObjectStore` that tries again, at most `max_tries` times in all.
 
-    `sleep` takes seconds and raises Stopped at shutdown; `chance` gives numbers from 0 up to 1.
+    `sleep` takes seconds and raises Stopped at shutdown; `chance` gives numbers from 0 up to 1; `is_shut`
+    says whether the store is left alone now, so that the present request is a probe.
     """
 
     def __init__(
@@ -38,12 +42,14 @@ class RetryingStore:
         max_tries: int,
         sleep: Callable[[float], None],
         chance: Callable[[], float],
+        is_shut: Callable[[], bool] = lambda: False,
     ) -> None:
         self._inner = inner
         self._schedule = schedule
         self._max_tries = max_tries
         self._sleep = sleep
         self._chance = chance
+        self._is_shut = is_shut
 
     def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
         tries, corrupt = 0, 0
@@ -68,9 +74,13 @@ class RetryingStore:
                 self._sleep(pause)
 
     def _pause(self, tries: int, wish: float | None) -> float | None:
-        """Seconds until the next try; None when the store asks for more than a worker may sleep."""
+        """Seconds until the next try; None for a probe, and when the store asks for more than a worker may
+        sleep.
+        """
         if wish == 0.0:
             return 0.0
+        if self._is_shut():
+            return None
         own = delay(tries, self._chance(), self._schedule)
         if wish is None:
             return own

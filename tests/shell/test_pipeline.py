@@ -491,6 +491,10 @@ def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     some = StoreLine("nas", DirSettings(str(tmp_path / "mirror")), POLICY, around)
     some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
     assert (some.progress.bytes_moved, some.progress.requests) == (5, 1)
+    wiring = some._wiring(state)
+    assert not wiring.is_shut()
+    some.workers.queue.pause(60.0)
+    assert wiring.is_shut()
     some.stop()
     with pytest.raises(Stopped):
         some.sleep(60.0)

@@ -215,6 +215,24 @@ def test_zero_means_at_once() -> None:
     assert pauses == [2.0]
 
 
+def test_a_probe_is_one_request() -> None:
+    """Of a store that is left alone: whether it answers is all that is asked. What goes at once does go."""
+    inner = Failing(unavailable(), unavailable(retry_after_seconds=0.0), unavailable())
+    shut = True
+    pauses: list[float] = []
+    store = RetryingStore(
+        inner, Schedule(1.0), max_tries=5, sleep=pauses.append, chance=lambda: 1.0, is_shut=lambda: shut
+    )
+    for requests in (1, 3):
+        with pytest.raises(StoreUnavailable):
+            store.head_object("k")
+        assert len(inner.calls) == requests
+    inner.errors = [unavailable()]
+    shut = False
+    store.head_object("k")
+    assert pauses == [1.0]
+
+
 def test_a_stop_ends_a_pause() -> None:
     """The store is not asked again."""
 
