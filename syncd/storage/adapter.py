@@ -24,7 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from syncd.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.storage import dial, failures
 from syncd.storage.base import HttpSettings, Request, Response
-from syncd.storage.http1 import answer_limit, target, wire_headers
+from syncd.storage.http1 import answer_limit, most_bytes, target, wire_headers
 from syncd.storage.lane import USER_AGENT
 from syncd.storage.patience import Patience, StalledError
 from syncd.storage.wire import GuardedSocket
@@ -70,8 +70,10 @@ class Adapter(HTTPAdapter):
         before = self.socket
         self.reused = self.connected = self._carried
         self._body = request.body
+        self._allowance = most_bytes(request)
         if before is not None:
             before.body = request.body
+            before.allowance = self._allowance
             before.answered_early = False
         answer = self.send(
             prepared, stream=True, timeout=self._http.connect_seconds, verify=True, proxies=proxies
@@ -100,6 +102,7 @@ class Adapter(HTTPAdapter):
             return sock
         self.socket = GuardedSocket(sock, self.patience, self._on_sent)
         self.socket.body = self._body
+        self.socket.allowance = self._allowance
         return self.socket
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:

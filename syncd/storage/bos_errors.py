@@ -146,16 +146,43 @@ _PATH_STYLE_CODES = frozenset(
     {"AccessDenied", "InvalidURI", "InvalidHTTPRequest", "MethodNotAllowed", "NoSuchBucket"}
 )
 
+MAX_VALUES = 200_000
+"""Of one answer: ten thousand parts have a quarter of that. A value of three bytes takes sixty of memory."""
+_MARKS = (b",", b"[", b"{")
 _RATE_TEXT = re.compile(r"\brate\b|too (?:many|frequent)|frequen|throttl|slow down", re.IGNORECASE)
 
 
 def body_object(response: Response) -> dict[str, Any] | None:
     """The body as a JSON object, None when it is empty, cut short, or something else."""
+    if _values_in(response.body) > MAX_VALUES:
+        return None
     try:
         found = json.loads(response.body)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _values_in(body: bytes) -> int:
+    """Not fewer than the values that the JSON text holds, as far as that matters.
+
+    Keys may hold commas and brackets: only a body that looks like too many is looked at closely.
+    """
+    rough = sum(map(body.count, _MARKS))
+    return rough if rough <= MAX_VALUES else _values_outside_texts(body)
+
+
+def _values_outside_texts(body: bytes) -> int:
+    """Ends as soon as there are too many. Builds nothing: the body may be made to be taken apart."""
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote is a quote
+    count = end = 0
+    while count <= MAX_VALUES and end >= 0:
+        begin = text.find(b'"', end)
+        count += 1 + sum(text.count(mark, end, begin if begin >= 0 else len(text)) for mark in _MARKS)
+        end = text.find(b'"', begin + 1) + 1 if begin >= 0 else -1
+        if not end:  # a text without end
+            break
+    return count
 
 
 def carries_error(response: Response) -> bool:

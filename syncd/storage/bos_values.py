@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from syncd.model import ObjectMeta
 
 _META = "x-bce-meta-"
+_LONGEST_NUMBER = 40
 _MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,18}))?")
 
 
@@ -22,7 +23,7 @@ def number(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.strip().isdecimal():
-        return int(value)
+        return int(value) if len(value) <= _LONGEST_NUMBER else None
     return value if isinstance(value, int) and value >= 0 else None
 
 

@@ -43,6 +43,9 @@ from syncd.storage.transport import Transport, open_transport
 
 __all__ = ["HttpStore", "RetryingStore", "Wiring", "open_store"]
 
+MAX_UPLOADS_BYTES = 64 << 20
+"""Of memory that a list of uploads may take: some two hundred thousand of them."""
+_UPLOAD_BYTES = 200
 PROBE_BYTES = 128 << 10
 """A body larger than this is worth a question before it is sent again."""
 
@@ -211,16 +214,17 @@ class HttpStore:
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
         """As many requests as there are pages. A marker that does not move ends the list: what is missing
-        from it is sent again, which costs bytes but never truth.
+        from it is sent again, which costs bytes but never truth. So does one behind the last number there is.
         """
+        most = self.limits.max_parts
         found: dict[int, Part] = {}
         after = 0
         while True:
             page, following = self._parts_page(key, upload_id, after)
-            found.update((part.number, part) for part in page)
+            found.update((part.number, part) for part in page if part.number <= most)
             if following is None:
                 break
-            if following <= after:
+            if following <= after or following > most:
                 _log.warning("%s repeats a page of its list of parts", self.store_id)
                 break
             after = following
@@ -240,8 +244,9 @@ class HttpStore:
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         """As many requests as there are pages, each when it is needed; none of them told twice. A page
-        without anything new ends the list.
+        without anything new ends the list, and so does a list that has no end.
         """
+        size = 0
         seen: set[tuple[str, str]] = set()
         after: tuple[str, str] | None = None
         while True:
@@ -251,6 +256,10 @@ class HttpStore:
             seen.update((upload.key, upload.upload_id) for upload in fresh)
             yield from fresh
             if following is None:
+                return
+            size += sum(len(upload.key) + len(upload.upload_id) + _UPLOAD_BYTES for upload in fresh)
+            if size > MAX_UPLOADS_BYTES:
+                _log.warning("%s lists uploads without end; the first %d are taken", self.store_id, len(seen))
                 return
             if following == after or not fresh:
                 _log.warning("%s repeats a page of its list of uploads", self.store_id)

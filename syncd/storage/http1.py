@@ -47,6 +47,11 @@ def answer_limit(request: Request) -> int:
     return max(MAX_ANSWER_BYTES, asked)
 
 
+def most_bytes(request: Request) -> int:
+    """How much may come in for one request in all: the answer, what frames it, and interim answers."""
+    return 2 * answer_limit(request) + (1 << 20)
+
+
 def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
     """The headers of a signed request and those that the transport adds.
 

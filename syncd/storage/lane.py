@@ -21,7 +21,7 @@ import syncd
 from syncd.errors import Stopped
 from syncd.storage import dial, failures
 from syncd.storage.base import HttpSettings, Request, Response
-from syncd.storage.http1 import BadAnswerError, ResponseReader, answer_limit, request_head
+from syncd.storage.http1 import BadAnswerError, ResponseReader, answer_limit, most_bytes, request_head
 from syncd.storage.patience import Patience
 from syncd.storage.wire import EarlyAnswerError, GuardedSocket
 
@@ -95,6 +95,7 @@ class LaneTransport:
     ) -> bool:
         """Whether the whole request went out; the answer is in `reader` either way."""
         connection.patience.start(slow_answer=request.slow_answer)
+        connection.allowance = most_bytes(request)
         whole = True
         try:
             self._send(connection, request, head)

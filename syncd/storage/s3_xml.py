@@ -2,8 +2,8 @@
 
 What comes back may be an answer, an error, a proxy's HTML page, half of any of them, or nothing. `parse`
 says None to everything that is not one whole, plain XML document: no DOCTYPE, no entities of its own, no
-more than `MAX_BYTES`, not nested deeper than any answer of S3 is. Names are taken without their namespace,
-because servers disagree about it.
+more than `MAX_BYTES`, neither deeper nor of more elements than any answer of S3 is. Names are taken without
+their namespace, because servers disagree about it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from syncd.model import Part, UploadInfo
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
+MAX_ELEMENTS = 200_000
+"""Ten thousand parts have a third of that. An element of four bytes takes two hundred of memory."""
 _FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);")
 _STAND_IN = 0x10FF00  # private use: no key of anybody's
 _TAKEN_BACK = {_STAND_IN + code: code for code in range(0x20)}
@@ -57,6 +59,7 @@ class _Builder:
     def __init__(self) -> None:
         self.root: Element | None = None
         self._open: list[Element] = []
+        self._count = 0
         self._texts: list[list[str]] = []
 
     def start(self, name: str, _attributes: dict[str, str]) -> None:
@@ -65,7 +68,8 @@ class _Builder:
             self._open[-1].children.append(element)
         else:
             self.root = element
-        if len(self._open) >= MAX_DEPTH:
+        self._count += 1
+        if len(self._open) >= MAX_DEPTH or self._count > MAX_ELEMENTS:
             raise _RefusedError
         self._open.append(element)
         self._texts.append([])

@@ -31,6 +31,10 @@ class EarlyAnswerError(BrokenPipeError):
     """The answer came before the body was out; what is left of the body is of no use to anybody."""
 
 
+class EndlessAnswerError(OSError):
+    """More came in than any answer to this request can have."""
+
+
 class GuardedSocket:
     """A connected socket, plain or TLS, that never outstays its patience.
 
@@ -44,6 +48,8 @@ class GuardedSocket:
         """What counts as sent; everything else that goes out is overhead."""
         self.answered_early = False
         """A request was cut short: the connection is of no further use."""
+        self.allowance = 0
+        """Bytes that may still come in for the present request: an answer without end is none."""
         self.ended = False
         """The peer has said its last."""
         self._sock = sock
@@ -95,6 +101,7 @@ class GuardedSocket:
             return  # TLS had something to say to itself
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed before the request was out")
+        self._count(data)
         self._early += data
         if not _may_be_interim(self._early):
             self.answered_early = True
@@ -130,10 +137,16 @@ class GuardedSocket:
                 self._wait(select.POLLOUT)
             else:
                 if data:
+                    self._count(data)
                     self.patience.moved(len(data))
                 else:
                     self.ended = True
                 return data
+
+    def _count(self, data: bytes) -> None:
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise EndlessAnswerError(errno.EMSGSIZE, "the answer has no end")
 
     def makefile(self, mode: str = "rb", _buffering: int | None = None) -> io.BufferedReader:
         """A buffered reader, which keeps the socket open until it is closed itself."""
