@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,20 @@ def test_a_secret_is_told_to_nobody(syncd: Syncd, server: BosServer, tmp_path: P
     assert not [done.args for done in said if _tells((done.stdout + done.stderr).encode())]
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "keys"]
     assert not [str(path) for path in kept if _tells(path.read_bytes())]
+
+
+def test_what_the_daemon_keeps_is_for_itself_alone(syncd: Syncd, tmp_path: Path) -> None:
+    """State, lock and socket, and all that SQLite puts beside them, whatever the umask of who starts it."""
+    with syncd.log.open("ab") as log:
+        command = [*SYNCD, "run", "-c", str(syncd.config)]
+        syncd.process = subprocess.Popen(command, stdout=log, stderr=log, env=syncd.environ, umask=0)
+    wait_until("one is recorded", lambda: syncd.status()["sources"][0]["files"]["recorded"] == 1)
+    state = tmp_path / "state"
+    kept = {path: stat.S_IMODE(path.lstat().st_mode) for path in (state, *state.rglob("*"))}
+    assert len(kept) >= 5, sorted(kept)
+    directories = {path for path in kept if path.is_dir()}
+    assert {kept[path] for path in directories} == {0o700}
+    assert {path: oct(mode) for path, mode in kept.items() if path not in directories and mode & 0o077} == {}
 
 
 def test_a_process_that_holds_keys_is_closed() -> None:
