@@ -24,11 +24,17 @@ class Bounds:
 
     First come, first served: a large part is not starved by small files that would slip past it. One holder
     is always let in, whatever its size, so that a part larger than the whole allowance still goes.
+
+    A store that wants fewer requests (`throttled`) gets half as many in flight, and one more for each round
+    of answers (`answered`), up to `slots` again: as much as it takes, without asking it what that is.
     """
 
     def __init__(self, slots: int, memory: int, beats: Beats | None = None) -> None:
         self.beats = beats
         self._slots = slots
+        self._open = float(slots)
+        self._echoes = 0
+        """Complaints that may still come about what was in flight when the door was last narrowed."""
         self._memory = memory
         self._held = 0
         self._bytes = 0
@@ -81,6 +87,24 @@ class Bounds:
             if self._line:
                 self._changed.notify_all()
 
+    def throttled(self) -> None:
+        """The store wants fewer requests. Of those in flight together each may say so; the first counts."""
+        with self._changed:
+            if self._echoes > 0:
+                self._echoes -= 1
+                return
+            self._open = max(1.0, self._open / 2)
+            self._echoes = self._held - 1
+
+    def answered(self) -> None:
+        """The store did what it was asked for."""
+        if self._open >= self._slots:  # as nearly always
+            return
+        with self._changed:
+            self._echoes = max(0, self._echoes - 1)
+            self._open = min(float(self._slots), self._open + 1.0 / self._open)
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Everybody who waits, now or later, gets Stopped."""
         with self._changed:
@@ -88,7 +112,7 @@ class Bounds:
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
-        if self._held >= self._slots:
+        if self._held >= int(self._open):
             return False
         return self._held == 0 or self._bytes + size <= self._memory
 

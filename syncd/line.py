@@ -53,8 +53,8 @@ class StoreLine:
         self.progress = Progress(
             policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
         )
-        self.store = opener(settings, wiring=self._wiring(around.state))
         self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
+        self.store = opener(settings, wiring=self._wiring(around.state))
         self._senders = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"sender-{name}")
         self.uploader = Uploader(
             self.store,
@@ -115,6 +115,8 @@ class StoreLine:
             on_request=self.progress.requested,
             on_silence=self.beats.rest,
             is_shut=lambda: self.workers.queue.is_shut,
+            on_busy=self._bounds.throttled,
+            on_answer=self._bounds.answered,
             recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
             remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
             max_tries=TRIES_IN_PLACE,

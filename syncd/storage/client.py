@@ -302,6 +302,10 @@ class Wiring:
     remember: Callable[[str, str], None] = lambda store_id, instance: None
     is_shut: Callable[[], bool] = lambda: False
     """The store is left alone now: a request is a probe."""
+    on_busy: Callable[[], None] = lambda: None
+    """The store wants fewer requests, from any thread."""
+    on_answer: Callable[[], None] = lambda: None
+    """The store did what it was asked for, from any thread."""
     max_tries: int = 5
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -318,6 +322,8 @@ def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
         sleep=wiring.sleep,
         chance=wiring.chance,
         is_shut=wiring.is_shut,
+        on_busy=wiring.on_busy,
+        on_answer=wiring.on_answer,
     )
 
 

@@ -24,6 +24,8 @@ from syncd.storage.pages import Pages
 MAX_CORRUPT = 3
 """Tries of a body that arrives damaged: chance does not explain a third time."""
 
+_BUSY = frozenset({429, 503})
+
 _T = TypeVar("_T")
 
 
@@ -31,10 +33,11 @@ class RetryingStore:
     """An `ObjectStore` that tries again, at most `max_tries` times in all.
 
     `sleep` takes seconds and raises Stopped at shutdown; `chance` gives numbers from 0 up to 1; `is_shut`
-    says whether the store is left alone now, so that the present request is a probe.
+    says whether the store is left alone now, so that the present request is a probe. `on_busy` hears of each
+    answer that asks for fewer requests, `on_answer` of each success.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it takes from its surroundings, each named
         self,
         inner: ObjectStore,
         schedule: Schedule,
@@ -43,6 +46,8 @@ class RetryingStore:
         sleep: Callable[[float], None],
         chance: Callable[[], float],
         is_shut: Callable[[], bool] = lambda: False,
+        on_busy: Callable[[], None] = lambda: None,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._inner = inner
         self._schedule = schedule
@@ -50,14 +55,18 @@ class RetryingStore:
         self._sleep = sleep
         self._chance = chance
         self._is_shut = is_shut
+        self._on_busy = on_busy
+        self._on_answer = on_answer
 
     def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
         tries, corrupt = 0, 0
         while True:
             tries += 1
             try:
-                return verb()
+                answer = verb()
             except StoreUnavailable as error:
+                if error.status in _BUSY:
+                    self._on_busy()
                 pause = self._pause(tries, error.retry_after_seconds)
                 if (
                     tries >= self._max_tries
@@ -70,6 +79,9 @@ class RetryingStore:
                 pause = self._pause(tries, None)
                 if corrupt >= MAX_CORRUPT or tries >= self._max_tries or pause is None:
                     raise
+            else:
+                self._on_answer()
+                return answer
             if pause:
                 self._sleep(pause)
 

@@ -219,3 +219,61 @@ def test_no_key_is_remembered_after_use() -> None:
         with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
             pass
     assert (len(keys._written), len(keys._copied)) == (0, 0)
+
+
+# ---- a store that wants fewer requests --------------------------------------------------------------------
+
+
+def most_at_once(bounds: Bounds, at_most: int) -> int:
+    """How many are let in at the same time."""
+    holders = [Holder(lambda: bounds.hold(0)) for _ in range(at_most)]
+    wait_until("all are in or in line", lambda: bounds._held + in_line(bounds) == at_most)
+    inside = bounds._held
+    for holder in holders:
+        holder.leave()
+    return inside
+
+
+def test_a_store_that_is_busy_gets_half_as_many_requests() -> None:
+    """Down to one, never to none; each answer lets a little more in, up to where it was."""
+    bounds = Bounds(8, 100)
+    for expected in (4, 2, 1, 1):
+        bounds.throttled()
+        bounds._echoes = 0
+        assert most_at_once(bounds, 8) == expected
+    seen = []
+    for _ in range(60):
+        bounds.answered()
+        seen.append(int(bounds._open))
+    assert seen == sorted(seen)
+    assert seen[0] == 2
+    assert 7 * 8 // 2 <= seen.index(8) + 1 <= 40  # one more for each round of answers
+    assert most_at_once(bounds, 9) == 8
+
+
+def test_one_moment_of_business_narrows_the_door_once() -> None:
+    """All that were in flight together complain; what comes after that counts again."""
+    bounds = Bounds(8, 100)
+    holders = [Holder(lambda: bounds.hold(0)) for _ in range(8)]
+    assert all(holder.inside.wait(30) for holder in holders)
+    for _ in holders:
+        bounds.throttled()
+    assert int(bounds._open) == 4
+    bounds.throttled()
+    assert int(bounds._open) == 2
+    for holder in holders:
+        holder.leave()
+
+
+def test_who_waits_is_let_in_when_the_door_widens() -> None:
+    """Not only when somebody leaves."""
+    bounds = Bounds(2, 100)
+    bounds.throttled()
+    first = Holder(lambda: bounds.hold(0))
+    assert first.inside.wait(30)
+    second = Holder(lambda: bounds.hold(0))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    bounds.answered()
+    assert second.inside.wait(30)
+    first.leave()
+    second.leave()

@@ -495,6 +495,8 @@ def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     assert not wiring.is_shut()
     some.workers.queue.pause(60.0)
     assert wiring.is_shut()
+    wiring.on_busy()
+    assert int(some._bounds._open) < POLICY.concurrency
     some.stop()
     with pytest.raises(Stopped):
         some.sleep(60.0)

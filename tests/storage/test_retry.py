@@ -233,6 +233,19 @@ def test_a_probe_is_one_request() -> None:
     assert pauses == [1.0]
 
 
+@pytest.mark.parametrize(("status", "busy"), [(503, 2), (429, 2), (500, 0), (None, 0)])
+def test_what_the_store_says_about_its_load_is_passed_on(status: int | None, busy: int) -> None:
+    """Each answer that asks for fewer requests, and each success; a lost connection is neither."""
+    told: list[str] = []
+    store = RetryingStore(
+        Failing(unavailable(status=status), unavailable(status=status)),  # type: ignore[arg-type]
+        Schedule(1.0), max_tries=5, sleep=lambda seconds: None, chance=lambda: 1.0,
+        on_busy=lambda: told.append("busy"), on_answer=lambda: told.append("answer"),
+    )  # fmt: skip
+    store.head_object("k")
+    assert told == ["busy"] * busy + ["answer"]
+
+
 def test_a_stop_ends_a_pause() -> None:
     """The store is not asked again."""
 
