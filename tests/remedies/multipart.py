@@ -229,7 +229,7 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "U7",
         "a store that loses every upload is sent the same bytes without end",
-        (Edit(_TRANSFER, "_MAX_RESTARTS = 2\n", "_MAX_RESTARTS = 2000\n"),),
+        (Edit(_TRANSFER, "_MAX_RESTARTS = 2\n", "_MAX_RESTARTS = 20\n"),),
         (f"{_TESTS}::test_restarts_are_bounded",),
     ),
     Remedy(
@@ -367,6 +367,21 @@ REMEDIES: tuple[Remedy, ...] = (
             "tests/storage/test_retry.py::test_a_probe_is_one_request",
             "tests/shell/test_outage.py::test_a_long_outage_costs_few_requests_and_ends_in_order",
         ),
+    ),
+    Remedy(
+        "U11",
+        "a store that wants fewer requests gets as many as before",
+        (Edit("syncd/bounds.py", "            self._open = max(1.0, self._open / 2)\n", ""),),
+        (
+            "tests/shell/test_bounds.py::test_a_store_that_is_busy_gets_half_as_many_requests",
+            "tests/shell/test_bounds.py::test_one_moment_of_business_narrows_the_door_once",
+        ),
+    ),
+    Remedy(
+        "U11",
+        "nobody hears that a store wants fewer requests",
+        (Edit("syncd/line.py", "            on_busy=self._bounds.throttled,\n", ""),),
+        ("tests/shell/test_pipeline.py::test_a_line_wires_its_store_to_its_meter",),
     ),
     Remedy(
         "U12",

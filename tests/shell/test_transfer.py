@@ -425,6 +425,7 @@ def test_restarts_are_bounded(rig: Rig) -> None:
     rig.fake.fail("complete_multipart_upload", UploadGone("gone"), times=None)
     with pytest.raises(StoreUnavailable, match="too often"):
         rig.sync("big")
+    assert rig.fake.calls["create_multipart_upload"] == 3
 
 
 @pytest.mark.parametrize("stage", ["create_multipart_upload", "upload_part", "list_parts"])
