@@ -35,7 +35,7 @@ REMEDIES: tuple[Remedy, ...] = (
                 "        if response.status >= 400:\n",
             ),
         ),
-        ("tests/storage/test_s3.py::test_a_redirect_without_a_region_is_a_matter_of_configuration",),
+        ("tests/storage/test_hostile_answers.py::test_a_redirect_is_no_success",),
     ),
     Remedy(
         "H1",
