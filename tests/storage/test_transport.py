@@ -717,6 +717,20 @@ def test_two_requests_at_once_never_share_a_connection(run: Run) -> None:
     assert server.connections <= 6
 
 
+def test_what_one_thread_has_is_not_lent_to_another() -> None:
+    """An adapter is for one request at a time, also one that has been used before."""
+    with HostileServer([answers(OK)]) as server:
+        client = Client(RequestsTransport, server)
+        client.put()
+        transport = client.transport
+        assert isinstance(transport, RequestsTransport)
+        lent = [transport._take(), transport._take()]
+        assert lent[0] is not lent[1]
+        for adapter in lent:
+            transport._give_back(adapter)
+        transport.close()
+
+
 def test_closing_ends_idle_connections(run: Run) -> None:
     """The server sees the end."""
     ended = threading.Event()
