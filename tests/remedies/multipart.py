@@ -413,7 +413,7 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 "syncd/engine.py",
-                'self.state.commit(ref, replace(recorded, etag="", recorded_ns=self._now_ns(), racy=True))',
+                "self._doubts.keep(ref, recorded)  # whatever becomes of the answer, or of us",
                 "pass",
             ),
         ),
@@ -425,7 +425,13 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "U16",
         "the store is not asked before content that it still has is sent again",
-        (Edit("syncd/engine.py", "        if doubtful or (ref.source", "        if (ref.source"),),
+        (
+            Edit(
+                "syncd/engine.py",
+                "            there = self._doubts.ask(recorded)",
+                "            there = None",
+            ),
+        ),
         ("tests/shell/test_late_removal.py::test_the_store_is_asked_before_anything_is_sent_again",),
     ),
     Remedy(
