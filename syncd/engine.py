@@ -252,6 +252,9 @@ class Engine:
         looked_ns = self._now_ns()
         if file.stat() != seen.stat:
             raise FileChanged("the file changed while it was read")
+        if plan.may_hide_a_change(seen.stat, looked_ns, RACY_WINDOW_NS):
+            quiet_seconds = RACY_WINDOW_NS / 1e9
+            raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
         observed = Observed(seen.stat, seen.digests.fingerprint)
         action = self._decide(self.sources[ref.source], ref, observed, recorded)
         action, standing = self._confirmed(action, ref, key, seen, recorded)

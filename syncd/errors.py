@@ -63,7 +63,14 @@ class FileVanished(FileError):
 
 
 class FileChanged(FileError):
-    """The file is not what it was when we began to read it."""
+    """The file is not what it was when we began to read it, or nobody can tell whether it is.
+
+    ``quiet_seconds`` is for how long it has to be quiet at least before another look can tell more.
+    """
+
+    def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.quiet_seconds = quiet_seconds
 
 
 class FileUnreadable(FileError):

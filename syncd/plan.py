@@ -158,3 +158,13 @@ def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool
     """
     fresh = now_ns - window_ns
     return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns
+
+
+def may_hide_a_change(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
+    """Whether a file with this stat may have changed between two looks that show the same.
+
+    That is so where the file system counts in whole seconds (its change times have no fraction) and the last
+    change is less than `window_ns` away. All in nanoseconds, as in `is_racy`.
+    """
+    counts_seconds = stat.ctime_ns % 1_000_000_000 == 0
+    return counts_seconds and now_ns - window_ns < stat.ctime_ns <= now_ns + window_ns

@@ -37,7 +37,7 @@ class Reaction:
     """What to do after a file failed."""
 
     again: bool = False
-    """Nothing is wrong: mark it dirty and let it settle."""
+    """Nothing is wrong: mark it dirty and let it settle, for ``defer_seconds`` at least."""
     defer_seconds: float = 0.0
     hold: bool = False
     """Marks do not hasten it: the cause is not in the file."""
@@ -55,7 +55,9 @@ class Reaction:
 
 def react(error: BaseException, attempts: int, chance: float) -> Reaction:
     """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row."""
-    if isinstance(error, (FileVanished, FileChanged)):
+    if isinstance(error, FileChanged):
+        return Reaction(again=True, defer_seconds=error.quiet_seconds)
+    if isinstance(error, FileVanished):
         return Reaction(again=True)
     if isinstance(error, FileError):
         return Reaction(defer_seconds=_late(attempts, chance, FILE_SCHEDULE), record=True)

@@ -186,6 +186,10 @@ class DirtyFiles:
         """Whether a worker has the file."""
         return ref in self._processing
 
+    def is_dirty(self, ref: FileRef) -> bool:
+        """Whether the file waits or is being processed."""
+        return ref in self._waiting or ref in self._processing
+
     def waiting(self) -> int:
         """How many files wait, those that are processing not counted."""
         return len(self._waiting)

@@ -23,6 +23,9 @@ from syncd.workqueue import MAX_DEFERRED, WorkQueue
 
 log = logging.getLogger(__name__)
 
+SECOND_LOOK_SECONDS = 60.0
+"""After a change that events told of, its file is read once more. A store through a memory map tells nothing
+and moves no stamp until its page was written back, which takes the kernel half a minute."""
 _STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
 _BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
 _ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
@@ -158,7 +161,7 @@ class StoreWorkers:
         except BaseException as error:  # noqa: BLE001  one bad file never stops the others
             self._failed(taken.ref, error, condemned=condemned)
         else:
-            self._finished(taken.ref, outcome)
+            self._finished(taken.ref, outcome, event=taken.event)
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
         log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)
@@ -167,7 +170,7 @@ class StoreWorkers:
 
     # ---- afterwards -------------------------------------------------------------------------------------
 
-    def _finished(self, ref: FileRef, outcome: Outcome) -> None:
+    def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
         self.engine.condemned.discard(ref)  # the word was for this look
         with self._lock:
             failed_before = self._attempts.pop(ref, None) is not None
@@ -180,6 +183,8 @@ class StoreWorkers:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
             self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
+        if event and isinstance(outcome.action, Upload | Copy) and not self._once:
+            self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
             self._keep_in_state(self.engine.state.flush)
 
@@ -212,7 +217,7 @@ class StoreWorkers:
         if source is None:  # taken out of the configuration meanwhile
             self.queue.done(ref)
         elif reaction.again:
-            self.queue.again(ref, source.settle_seconds)
+            self.queue.again(ref, max(source.settle_seconds, reaction.defer_seconds))
         elif not self.queue.defer(ref, reaction.defer_seconds, hold=reaction.hold):
             with self._lock:
                 self._attempts.pop(ref, None)

@@ -18,6 +18,8 @@ MAX_WAITING = 20_000
 """Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
 MAX_DEFERRED = 20_000
 """Failed files held in memory beside those; more of them are left to the next scan."""
+MAX_SECOND_LOOKS = 20_000
+"""Files that wait for a second look; more of them are left to ``verify --read``."""
 BREAKER_THRESHOLD = 4
 """Failures in a row after which a store is left alone for a while."""
 
@@ -33,6 +35,7 @@ class WorkQueue:
         self._monotonic = monotonic
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
+        self._second_looks: dict[FileRef, float] = {}  # when each is due; all wait equally long: in order
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
         self._work = threading.Condition(lock)
@@ -81,6 +84,8 @@ class WorkQueue:
         with self._work:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
+            looks = self._second_looks.items()
+            self._second_looks = {ref: due for ref, due in looks if ref.source != source}
             self._room.notify_all()
             self._end.notify_all()
 
@@ -100,7 +105,7 @@ class WorkQueue:
         with self._work:
             while not self._closed:
                 now = self._monotonic()
-                due = self._dirty.next_due()
+                due = self._next_due(now)
                 if due is not None and due <= now and self._breaker.allows(now):
                     taken = self._dirty.take(now)
                     if taken is not None:
@@ -110,6 +115,18 @@ class WorkQueue:
                         return taken
                 self._sleep(due, now)
             return None
+
+    def _next_due(self, now: float) -> float | None:
+        """When there is something to take; second looks that are due become dirty here."""
+        while self._second_looks:
+            ref, due = next(iter(self._second_looks.items()))
+            if due > now:
+                first = self._dirty.next_due()
+                return due if first is None else min(due, first)
+            del self._second_looks[ref]
+            if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
+                self._mark(ref, 0.0, event=True)
+        return self._dirty.next_due()
 
     def _sleep(self, due: float | None, now: float) -> None:
         """Until something changes; one worker only until the next file is due."""
@@ -135,6 +152,17 @@ class WorkQueue:
         with self._work:
             self._mark(ref, quiet_seconds, event=True)
             self._done(ref)
+
+    def look_again(self, ref: FileRef, seconds: float) -> None:
+        """Mark the file after so long, whatever its stat says then; until then it counts as clean.
+
+        `seconds` are the same for all. Nothing waits for a second look: neither `idle` nor `counts` knows it.
+        """
+        with self._work:
+            self._second_looks.pop(ref, None)
+            if len(self._second_looks) < MAX_SECOND_LOOKS:
+                self._second_looks[ref] = self._monotonic() + seconds
+                self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:
         """The file failed and is due again later; False: too many are, it is left to the next scan."""
