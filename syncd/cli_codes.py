@@ -1,12 +1,12 @@
 """Exit codes, a promise to scripts and service managers.
 
 0 done; 1 failed unexpectedly; 2 usage (click's own); 3 done, but some files failed; 69 store unreachable; 77
-credentials refused; 78 configuration wrong; 130 interrupted.
+credentials refused; 78 configuration wrong, or the state is of a newer version; 130 interrupted.
 """
 
 from __future__ import annotations
 
-from syncd.errors import AccessRefused, ConfigError, StoreError
+from syncd.errors import AccessRefused, ConfigError, StateTooNew, StoreError
 
 EXIT_FAILED = 1
 EXIT_PARTLY = 3
@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 def exit_code(error: BaseException) -> int:
     """The exit code that an error stands for."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | StateTooNew):
         return EXIT_CONFIG
     if isinstance(error, AccessRefused):
         return EXIT_CREDENTIALS if error.credentials else EXIT_UNAVAILABLE

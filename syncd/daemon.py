@@ -169,7 +169,8 @@ class Daemon:
     def _tick(self) -> None:
         """A look at the working parts; the manager's watchdog is fed only if all of them move.
 
-        A state that cannot be written stops the transfers, is said, and is not cured by another start.
+        A state that cannot be written stops the transfers, is said, and is not cured by another start. One
+        that is lost is: then this raises StateError, and the manager starts us again.
         """
         now = self._clock.monotonic()
         trouble = ", ".join(f"{part} is stuck" for part in self._pulse.late(now))
@@ -193,8 +194,13 @@ class Daemon:
             self._pipeline.flush_totals()
             self._pipeline.state.flush()
         except StateError as error:
-            return str(error)
-        return ""
+            trouble = str(error)
+        else:
+            trouble = ""
+        lost = self._pipeline.state.lost()
+        if lost is not None:
+            raise StateError(lost)
+        return trouble
 
     def _look_for_sleep(self) -> None:
         """After a suspend connections are dead and events may be lost: try again, and scan."""

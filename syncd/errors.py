@@ -18,6 +18,7 @@
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
     ├── Stopped                somebody asked us to stop: unwind, keep every checkpoint
     └── StateError             stop the daemon: without memory we do not act
+        └── StateTooNew        exit 78: no other start will help, a person has to
 """
 
 from __future__ import annotations
@@ -198,3 +199,7 @@ class Stopped(SyncdError):
 
 class StateError(SyncdError):
     """The state database cannot be used, so nothing may be acted upon."""
+
+
+class StateTooNew(StateError):
+    """The state database was written by a newer syncd; it is left as it is."""

@@ -11,10 +11,20 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from syncd.errors import StateError
-from syncd.statedb import DatabaseFailed, connect_writer, is_fatal, state_error
+from syncd.statedb import (
+    LOG_PAGES,
+    DatabaseFailed,
+    connect_writer,
+    is_damage,
+    is_fatal,
+    primary_code,
+    room_bytes,
+    state_error,
+)
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], object]
@@ -22,6 +32,8 @@ Operation = Callable[[sqlite3.Connection], object]
 
 JOIN_SECONDS = 0.1
 JOIN_MOST = 256
+_TIGHT_BYTES = 2 * LOG_PAGES * 4096
+"""With less room than this the log is written back at every commit, so that it stays short."""
 
 
 class _Ticket:
@@ -56,6 +68,8 @@ class GroupWriter:
         self._queue: list[_Ticket] = []
         self._joined_since: float | None = None
         self._broken: str | None = None
+        self.is_damaged = False
+        """The file was found to hold what no database holds."""
         self.commits = 0
         """Transactions committed since the start."""
 
@@ -148,6 +162,8 @@ class GroupWriter:
         except Exception as raised:  # noqa: BLE001  # whatever an operation raises is its caller's to hear
             error = self._translated(raised)
             self._roll_back()
+            if isinstance(raised, sqlite3.Error) and primary_code(raised) == sqlite3.SQLITE_FULL:
+                self._write_log_back("TRUNCATE")
             # Joined operations wait for better times; but what fails by itself would fail for ever.
             for ticket in tickets:
                 ticket.error = error
@@ -158,6 +174,9 @@ class GroupWriter:
             self._roll_back()
             raise
         self.commits += 1
+        room = room_bytes(self._path)
+        if room is not None and room < _TIGHT_BYTES:
+            self._write_log_back("PASSIVE")
         for ticket in tickets:
             ticket.error = None
             ticket.end()
@@ -171,8 +190,9 @@ class GroupWriter:
             error.__cause__ = raised
             return error
         error = state_error(raised, self._path)
+        self.is_damaged = self.is_damaged or is_damage(raised)
         if is_fatal(raised):
-            self._broken = "failed before; restart syncd"
+            self._broken = f"failed before ({raised}); restart syncd"
         error.__cause__ = raised
         return error
 
@@ -183,12 +203,26 @@ class GroupWriter:
         except sqlite3.Error as error:
             self._broken = f"could not take a transaction back ({error}); restart syncd"
 
-    def _check_file(self) -> None:
+    def lost(self) -> str | None:
+        """Why nothing will ever be written any more, whatever happens; None: it may be."""
+        with self._write_lock:
+            return self._lost()
+
+    def _write_log_back(self, mode: str) -> None:
+        """The log must not be what fills the disk: then there would be no room to write it back either."""
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+
+    def _lost(self) -> str | None:
         """An unlinked or replaced database goes on accepting rows that nobody will ever read again."""
         if self._broken is None and _identity(self._path) != self._file:
             self._broken = "was removed or replaced while in use; restart syncd"
-        if self._broken is not None:
-            raise DatabaseFailed(f"the state database {self._path} {self._broken}")
+        return self._broken and f"the state database {self._path} {self._broken}"
+
+    def _check_file(self) -> None:
+        lost = self._lost()
+        if lost is not None:
+            raise DatabaseFailed(lost)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

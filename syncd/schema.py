@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 
 from syncd import statedb
-from syncd.errors import StateError
+from syncd.errors import StateError, StateTooNew
 
 DATABASE_NAME = "state.db"
 INSTANCE_NAME = "instance"
@@ -128,7 +128,7 @@ def prepare(directory: str, *, instance_id: str, now_ns: int) -> tuple[str, str,
         os.makedirs(directory, mode=0o700, exist_ok=True)
         reason = _fault(path, _read_instance(directory))
         if reason is not None or not os.path.lexists(path):
-            _set_aside(path, now_ns)
+            set_aside(path, now_ns)
             _create(directory, instance_id, now_ns)
         upgrade(path, STEPS)
         found = identity_of(path)
@@ -222,7 +222,7 @@ def _fault_inside(connection: sqlite3.Connection, path: str, instance_id: str | 
 
 def _refuse_newer(path: str, version: int) -> None:
     if version > len(STEPS):
-        raise StateError(
+        raise StateTooNew(
             f"the state database {path} was written by a newer syncd (version {version} of its schema, "
             f"this one knows {len(STEPS)}); install that one again, or move the file away to start afresh"
         )
@@ -259,8 +259,8 @@ def _create(directory: str, instance_id: str, now_ns: int) -> None:
     _sync_directory(directory)
 
 
-def _set_aside(path: str, now_ns: int) -> None:
-    """Keep the files of a database that is not believed, under names that say since when."""
+def set_aside(path: str, now_ns: int) -> None:
+    """Keep the files of a database that is not believed, under names that say since when. Raises OSError."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
             os.rename(path + suffix, f"{path}.set-aside-{now_ns}{suffix}")

@@ -26,6 +26,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 from syncd import rows, schema
@@ -112,14 +113,21 @@ class State:
             self._join_totals()
             self._writer.flush()
 
+    def lost(self) -> str | None:
+        """Why this database can be used no more (removed, replaced, damaged), but the next `open` helps."""
+        return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
+
     def close(self) -> None:
-        """Flush and close. Closed also when it raises."""
-        try:
-            self.flush()
-        finally:
-            self._reader.close()
+        """Flush and close; closed also when it raises. What was found damaged is set aside: a quick check at
+        the next start need not find what a query has found.
+        """
+        with ExitStack() as last:
             if self._writer is not None:
-                self._writer.close()
+                if self._reader.damage or self._writer.is_damaged:
+                    last.callback(schema.set_aside, self._path, time.time_ns())
+                last.callback(self._writer.close)
+            last.callback(self._reader.close)
+            self.flush()
 
     # ---- recorded files ---------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from syncd.errors import StateError
 
 T = TypeVar("T")
 BUSY_SECONDS = 5.0
+LOG_PAGES = 4000
+"""The log goes over into the database when it has so many pages of 4 KiB: some 16 MB."""
 
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _CAUSES = {
@@ -38,9 +40,18 @@ _CAUSES = {
 _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
+_LEAST_ROOM = 64 << 10  # bytes; the index of the log grows by half of it
+# The index of the log, a file that is shared memory, could not grow; the log itself was not touched.
+_INDEX_FAILED = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
+
+
 def primary_code(error: sqlite3.Error) -> int:
     """SQLite's primary result code; 0 where the error did not come from SQLite itself."""
-    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    return _extended_code(error) & 0xFF
+
+
+def _extended_code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0) or 0)
 
 
 class DatabaseFailed(StateError):
@@ -49,15 +60,33 @@ class DatabaseFailed(StateError):
 
 def is_fatal(error: sqlite3.Error) -> bool:
     """Whether nobody knows any more what is on the disk."""
-    return primary_code(error) in _FATAL
+    return primary_code(error) in _FATAL and _extended_code(error) not in _INDEX_FAILED
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file holds what no database holds."""
+    return primary_code(error) in DAMAGED
 
 
 def state_error(error: sqlite3.Error, path: str) -> StateError:
     """The error of ours for an error of SQLite, with what a person can do about it."""
-    cause = _CAUSES.get(primary_code(error))
+    code = primary_code(error)
+    room = room_bytes(path) if code == sqlite3.SQLITE_IOERR else None
+    if room is not None and room < _LEAST_ROOM:
+        code = sqlite3.SQLITE_FULL  # not everything that SQLite writes comes with that code
+    cause = _CAUSES.get(code)
     if cause is None:
         return StateError(f"the state database {path} refused: {error}")
     return DatabaseFailed(f"the state database {path} {cause} ({error})")
+
+
+def room_bytes(path: str) -> int | None:
+    """Free space of the disk that holds the file; None where that cannot be told."""
+    try:
+        disk = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
 
 
 def connect(path: str, *, read_only: bool, immutable: bool = False) -> sqlite3.Connection:
@@ -87,7 +116,9 @@ def connect_writer(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
-        connection.execute("PRAGMA wal_autocheckpoint=4000")  # pages that change again and again go over once
+        connection.execute(
+            f"PRAGMA wal_autocheckpoint={LOG_PAGES}"
+        )  # pages that change again and again go over once
     except sqlite3.Error as error:
         raise state_error(error, path) from error
     if mode != "wal":
@@ -103,6 +134,8 @@ class Reader:
         self._path = path
         self._lock = threading.Lock()
         self._connection = _connect_reader(path)
+        self.damage: str | None = None
+        """What was found wrong with the file while it was read."""
 
     def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """All that `query` reads is of one moment. Raises StateError."""
@@ -114,7 +147,7 @@ class Reader:
                 finally:
                     self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise state_error(error, self._path) from error
+            raise self._translated(error) from error
 
     def run_one(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """As `run`, for a `query` of one statement whose rows it takes all: that is of one moment by itself.
@@ -125,7 +158,13 @@ class Reader:
             with self._lock:
                 return query(self._connection)
         except sqlite3.Error as error:
-            raise state_error(error, self._path) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> StateError:
+        told = state_error(error, self._path)
+        if is_damage(error):
+            self.damage = str(told)
+        return told
 
     def close(self) -> None:
         """To be called once nobody reads any more."""

@@ -11,6 +11,8 @@ from syncd.errors import StateError
 LOCK_NAME = "lock"
 _TRIES = 5
 _PAUSE_SECONDS = 0.05
+_LINE = "%-15d\n"
+"""The process id, 0 for nobody. Always as long, and written over the last: a full disk has room for it."""
 
 
 class StateLock:
@@ -37,11 +39,7 @@ class StateLock:
             if attempt:
                 time.sleep(_PAUSE_SECONDS)
             if _try_lock(descriptor, fcntl.LOCK_EX):
-                interrupted = _pid_in(descriptor) != 0
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-                os.fsync(descriptor)
-                return cls(descriptor, interrupted=interrupted)
+                return cls(descriptor, interrupted=_taken_over(descriptor, directory))
         pid = _pid_in(descriptor)
         os.close(descriptor)
         who = f"process {pid}" if pid else "another process"
@@ -51,8 +49,10 @@ class StateLock:
         """Let go; done also when already let go. The file stays, so that nobody locks an unlinked one."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.ftruncate(descriptor, 0)
-            os.close(descriptor)
+            try:
+                _write(descriptor, 0)
+            finally:
+                os.close(descriptor)
 
 
 def holder(directory: str) -> int | None:
@@ -80,6 +80,22 @@ def _try_lock(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _taken_over(descriptor: int, directory: str) -> bool:
+    """Put our process id into the locked file; whether it held that of a dead process."""
+    try:
+        interrupted = _pid_in(descriptor) != 0
+        _write(descriptor, os.getpid())
+        os.fsync(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
+    return interrupted
+
+
+def _write(descriptor: int, pid: int) -> None:
+    os.pwrite(descriptor, (_LINE % pid).encode(), 0)
 
 
 def _pid_in(descriptor: int) -> int:
