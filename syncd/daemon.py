@@ -38,6 +38,10 @@ _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
 _SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
 RESTLESS_SECONDS = 900.0
+"""A file that events have kept from being quiet for so long, and for `_RESTLESS_SETTLES` settle periods, is
+named in the status: no half of it is sent, and somebody has to know.
+"""
+_RESTLESS_SETTLES = 10
 
 
 class Daemon:
@@ -367,7 +371,8 @@ class Daemon:
         waiting_for = news.waiting_for
         if waiting_for and (directive := hidden_by(keeper.source.root)):
             waiting_for += f" (hidden by the unit's {directive})"
-        restless = keeper.workers.queue.restless(max(RESTLESS_SECONDS, 10 * keeper.source.settle_seconds))
+        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * keeper.source.settle_seconds)
+        restless = keeper.workers.queue.restless(longer_than)
         return {
             "waiting_for": waiting_for or None,
             "scanning": news.scanning,
