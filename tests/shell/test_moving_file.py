@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from syncd import fingerprint
-from syncd.errors import FileError, StoreUnavailable
+from syncd.errors import FileChanged, FileError, StoreUnavailable
 from syncd.fingerprint import OpenFile, of_bytes
 from syncd.model import Nothing
 from syncd.storage.base import DirSettings, ObjectStore, StoreLimits
@@ -441,3 +441,12 @@ def test_a_small_file_that_moves_on_its_way_to_a_directory(
     """The same in one request."""
     dir_scene.rig.write(NAME, SMALL)
     survives(dir_scene, MOMENTS_OF_A_SMALL_FILE[moment], change)
+
+
+def test_what_changed_before_complete_is_not_completed(scene: Scene) -> None:
+    """A state of before, whole as it may be, is not worth an object: the parts are given up."""
+    scene.rig.write(NAME, LARGE)
+    _request("after", "upload_part", PARTS)(scene, scene.once(rewritten_in_secret))
+    with pytest.raises(FileChanged):
+        scene.rig.sync(NAME)
+    assert scene.object() is None

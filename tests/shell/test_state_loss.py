@@ -157,6 +157,36 @@ def test_what_a_query_found_damaged_is_not_opened_again(tmp_path: Path) -> None:
     assert list(tmp_path.glob("state.db.set-aside-*"))
 
 
+# ---- files beside the database ----------------------------------------------------------------------------
+
+
+def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves the whole file or none: flushed, renamed, and then the name is flushed."""
+    said: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def flushed(descriptor: int) -> None:
+        said.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def renamed(source: str, target: str) -> None:
+        said.append(("rename", os.path.basename(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "rename", renamed)
+    with opened(tmp_path / "state"):
+        pass
+
+    steps = [("fsync", "instance.new"), ("rename", "instance"), ("fsync", "state")]
+    at = said.index(steps[0])
+    assert said[at : at + 3] == steps
+    at = said.index(("rename", "state.db"))  # SQLite itself has flushed what is in it
+    assert said[at + 1] == ("fsync", "state")
+
+
 # ---- no room ----------------------------------------------------------------------------------------------
 
 
