@@ -89,7 +89,7 @@ REMEDIES: tuple[Remedy, ...] = (
             ),
             Edit(FINGERPRINT, " or (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):", ":"),
         ),
-        ("tests/shell/test_fingerprint.py::test_what_takes_a_files_place_is_never_read",),
+        (f"{MOVING}::test_a_small_file_that_moves",),
     ),
     Remedy(
         "T5",

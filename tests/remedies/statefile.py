@@ -77,7 +77,10 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "D3",
         "a second connection may write or checkpoint beside the writer",
-        (Edit(STATEDB, '        connection.execute("PRAGMA query_only=ON")\n', "        pass\n"),),
+        (
+            Edit(STATEDB, '        connection.execute("PRAGMA query_only=ON")\n', "        pass\n"),
+            Edit(STATEDB, 'mode = "ro" if read_only else "rw"', 'mode = "rw"'),
+        ),
         (f"{TESTS_OF_STATE}::test_only_one_connection_writes",),
     ),
     Remedy(

@@ -218,6 +218,21 @@ def _before_open(scene: Scene, act: Act) -> None:
     scene.patch.setattr(fingerprint, "open_file", open_file)
 
 
+def _between_look_and_open(scene: Scene, act: Act) -> None:
+    """The second look at the name is the one just before it is opened."""
+    real, looks = os.stat, []
+
+    def stat(path: Any, **how: Any) -> os.stat_result:
+        found = real(path, **how)
+        if path == os.path.basename(NAME):
+            looks.append(path)
+            if len(looks) == 2:
+                act()
+        return found
+
+    scene.patch.setattr(os, "stat", stat)
+
+
 def _after_open(scene: Scene, act: Act) -> None:
     real = fingerprint.open_file
 
@@ -286,6 +301,7 @@ def _after_reading(scene: Scene, act: Act) -> None:
 
 MOMENTS_OF_A_SMALL_FILE: dict[str, Arm] = {
     "looked at": _before_open,
+    "about to be opened": _between_look_and_open,
     "opened": _after_open,
     "half read": _half_read(0),
     "read": _after_reading,
@@ -294,6 +310,7 @@ MOMENTS_OF_A_SMALL_FILE: dict[str, Arm] = {
 }
 MOMENTS_OF_A_LARGE_FILE: dict[str, Arm] = {
     "looked at": _before_open,
+    "about to be opened": _between_look_and_open,
     "opened": _after_open,
     "hashed to block 1": _hashed_to(1),
     "hashed to block 5": _hashed_to(5),

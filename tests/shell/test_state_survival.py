@@ -488,6 +488,10 @@ def test_a_migration_killed_half_way_has_not_happened(tmp_path: Path, statement:
     with child(KILLED_IN_A_MIGRATION, str(path), str(statement)) as process:
         assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
 
+    with closing(sqlite3.connect(path)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(files)")]
+    assert "path" in columns
+    assert "mood" not in columns
     with opened(tmp_path) as state:
         assert state.rebuilt is None
         assert state.recorded_totals("s") == (50, 250)
