@@ -118,9 +118,7 @@ class State:
         return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
 
     def close(self) -> None:
-        """Flush and close; closed also when it raises. What was found damaged is set aside: a quick check at
-        the next start need not find what a query has found.
-        """
+        """Flush, and close also when it raises. What was found damaged is set aside: a quick check may miss it."""
         with ExitStack() as last:
             if self._writer is not None:
                 if self._reader.damage or self._writer.is_damaged:
