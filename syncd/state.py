@@ -118,7 +118,7 @@ class State:
         return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
 
     def close(self) -> None:
-        """Flush and close, also when it raises. Found damaged, it is set aside: a quick check may miss that."""
+        """Flush and close, also when it raises. Found damaged, it is set aside: a check may miss that."""
         with ExitStack() as last:
             if self._writer is not None:
                 if self._reader.damage or self._writer.is_damaged:

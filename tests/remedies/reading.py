@@ -33,7 +33,7 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 SENDER,
-                "if fingerprint.digest(body) != job.digests.parts[span.number - 1]:\n",
+                "if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:\n",
                 "if False:\n",
             ),
         ),

@@ -259,20 +259,34 @@ def _hashed_to(block: int) -> Arm:
     return arm
 
 
-def _half_read(offset: int) -> Arm:
-    """The kernel gives the first half of a read before the change, and the second behind it."""
+def _half_read(offset: int, *, nth: int = 1) -> Arm:
+    """The kernel gives the first half of a read before the change, and the second behind it: of the read at
+    `offset` that is number `nth` there.
+    """
 
     def arm(scene: Scene, act: Act) -> None:
-        real = os.pread
+        pread, preadv, reads = os.pread, os.preadv, []
 
-        def pread(descriptor: int, size: int, at: int) -> bytes:
-            if at != offset or size < 2:
-                return real(descriptor, size, at)
-            first = real(descriptor, size // 2, at)
+        def is_it(size: int, at: int) -> bool:
+            reads.extend([at] if at == offset and size > 1 else [])
+            return at == offset and size > 1 and len(reads) == nth
+
+        def read(descriptor: int, size: int, at: int) -> bytes:
+            if not is_it(size, at):
+                return pread(descriptor, size, at)
+            first = pread(descriptor, size // 2, at)
             act()
-            return first + real(descriptor, size - len(first), at + len(first))
+            return first + pread(descriptor, size - len(first), at + len(first))
 
-        scene.patch.setattr(os, "pread", pread)
+        def read_into(descriptor: int, views: list[memoryview], at: int) -> int:
+            if not is_it(len(views[0]), at):
+                return preadv(descriptor, views, at)
+            count = preadv(descriptor, [views[0][: len(views[0]) // 2]], at)
+            act()
+            return count
+
+        scene.patch.setattr(os, "pread", read)
+        scene.patch.setattr(os, "preadv", read_into)
 
     return arm
 
@@ -318,7 +332,8 @@ MOMENTS_OF_A_LARGE_FILE: dict[str, Arm] = {
     "before create": _request("before", "create_multipart_upload"),
     "after create": _request("after", "create_multipart_upload"),
     "before part 1": _request("before", "upload_part", 1),
-    "half of part 4 read": _half_read(3 * PART),
+    "half of block 4 hashed": _half_read(3 * PART),
+    "half of part 4 read": _half_read(3 * PART, nth=2),
     "before part 4": _request("before", "upload_part", 4),
     "after part 4": _request("after", "upload_part", 4),
     "after the last part": _request("after", "upload_part", PARTS),
