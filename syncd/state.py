@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -45,10 +44,9 @@ from syncd.model import (
 )
 from syncd.statedb import Reader
 from syncd.statelock import StateLock, holder
+from syncd.totals import NAMES, Totals
 
 __all__ = ["State", "StateLock", "holder"]
-
-TOTALS = ("bytes_sent", "bytes_saved", "requests")
 
 
 class State:
@@ -67,9 +65,7 @@ class State:
         self._fresh = Fresh()
         self._has_failures = bool(self._read(rows.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
-        self._totals_lock = threading.Lock()
-        self._totals = dict.fromkeys(TOTALS, 0)
-        self._totals_joined = False
+        self._totals = Totals()
         self.interrupted = False
         """The last process died: the records of the last small files may be missing. Set by who knows it."""
 
@@ -274,16 +270,14 @@ class State:
 
     def add_totals(self, *, bytes_sent: int = 0, bytes_saved: int = 0, requests: int = 0) -> None:
         """Add to the counters of a lifetime. Joined with later writes."""
-        with self._totals_lock:
-            for name, amount in zip(TOTALS, (bytes_sent, bytes_saved, requests), strict=True):
-                self._totals[name] += amount
+        self._totals.add({"bytes_sent": bytes_sent, "bytes_saved": bytes_saved, "requests": requests})
         self._join_totals()
 
     def totals(self) -> dict[str, int]:
         """The counters of a lifetime: ``bytes_sent``, ``bytes_saved``, ``requests``."""
         self.flush()
         stored: dict[str, int] = dict(self._all("SELECT name, value FROM totals"))
-        return {name: stored.get(name, 0) for name in TOTALS}
+        return {name: stored.get(name, 0) for name in NAMES}
 
     def learned(self, store_id: str, name: str) -> str | None:
         """What a store has taught us, such as its smallest part; None: nothing yet."""
@@ -369,25 +363,7 @@ class State:
         self._join(operation, lambda: self._fresh.settled(ref, recorded))
 
     def _join_totals(self) -> None:
-        """Queue one operation for all that was counted, however often; what is counted later is its too."""
-        with self._totals_lock:
-            if self._totals_joined or not any(self._totals.values()):
-                return
-            self._totals_joined = True
-        written: dict[str, int] = {}
-
-        def operation(connection: sqlite3.Connection) -> None:
-            with self._totals_lock:
-                written.update(self._totals)
-            rows.add_totals(connection, written)
-
-        def settled() -> None:
-            with self._totals_lock:
-                for name, amount in written.items():
-                    self._totals[name] -= amount
-                self._totals_joined = False
-
-        self._join(operation, settled)
+        self._totals.join(self._join)
 
     def _change_source(self, source: str, sql: str, values: tuple[object, ...]) -> None:
         def operation(connection: sqlite3.Connection) -> None:

@@ -52,8 +52,8 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 _DAEMON,
-                '        except StateError as error:\n            return str(error)\n        return ""\n',
-                '        except StateError:\n            return ""\n        return ""\n',
+                "            trouble = str(error)\n",
+                '            trouble = ""\n',
             ),
         ),
         (f"{_TESTS}::test_a_state_that_cannot_be_written_is_said_and_kills_nothing",),
