@@ -21,7 +21,7 @@ from syncd.progress import Beats
 from syncd.roots import RootGuard
 from syncd.scan import ScanReport
 from syncd.sourcenews import Sight, SourceNews
-from syncd.workers import MAX_DEFERRED, StoreWorkers, Surroundings
+from syncd.workers import StoreWorkers, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +72,9 @@ class SourceKeeper:
         self._next_judgement: float | None = None
         self._setbacks = 0
         """Rounds in a row that came to nothing: the root was away, the scan failed."""
-        self._was_away = False
-        self._taken_up = False
+        self._was_away = self._taken_up = False
         self._changed = threading.Condition()
-        self._busy = False
-        self._stopping = False
-        self._started = False
+        self._busy = self._stopping = self._started = False
         self._thread = threading.Thread(target=self._run, name=f"keeper-{source.name}", daemon=True)
 
     # ---- what others ask --------------------------------------------------------------------------------
@@ -126,10 +123,14 @@ class SourceKeeper:
     def start(self) -> None:
         """Start the thread, once. Raises StateError."""
         if not self._started:
-            self._adoption.begin()
-            self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
+            self.begin()
             self._started = True
             self._thread.start()
+
+    def begin(self) -> None:
+        """What comes before the first step. Raises StateError."""
+        self._adoption.begin()
+        self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
 
     def stop(self) -> None:
         """Ask the thread to end; does not wait."""
@@ -170,22 +171,32 @@ class SourceKeeper:
 
     def _run(self) -> None:
         while (due := self._next()) is not None:
-            subtree, reason = due
-            self._beats.step()
-            try:
-                if reason:
-                    self.round(subtree, reason)
-                self.judge_deletions()
-            except Stopped:
+            if not self._turn(*due):
                 return
-            except StateError as error:
-                log.error("%s: %s", self.source.name, error, extra={"cause": "state"})
-                self._set_back(f"the last scan failed: {error}")
-            except Exception as error:
-                log.error("%s: the scan failed", self.source.name, exc_info=error)
-                self._set_back(f"the last scan failed: {error!r}")
-            finally:
-                self._beats.rest()
+
+    def step(self) -> bool:
+        """Do what is due, in the calling thread; whether anything was."""
+        due = self._due(self.clock.monotonic())
+        return due is not None and self._turn(*due)
+
+    def _turn(self, subtree: str, reason: str) -> bool:
+        """False: somebody asked to stop."""
+        self._beats.step()
+        try:
+            if reason:
+                self.round(subtree, reason)
+            self.judge_deletions()
+        except Stopped:
+            return False
+        except StateError as error:
+            log.error("%s: %s", self.source.name, error, extra={"cause": "state"})
+            self._set_back(f"the last scan failed: {error}")
+        except Exception as error:
+            log.error("%s: the scan failed", self.source.name, exc_info=error)
+            self._set_back(f"the last scan failed: {error!r}")
+        finally:
+            self._beats.rest()
+        return True
 
     def _next(self) -> tuple[str, str] | None:
         """What to scan and why; an empty reason: only deletions are due. Sleeps until then; None: the end."""
@@ -197,9 +208,15 @@ class SourceKeeper:
                 if due is not None:
                     self._busy = True
                     return due
-                times = [at for at in (self._next_scan, self._next_judgement) if at is not None]
-                self._changed.wait(max(0.001, min(times) - now) if times else None)
+                until = self.due()
+                self._changed.wait(None if until is None else max(0.001, until - now))
         return None
+
+    def due(self) -> float | None:
+        """When there will be something to do, if nothing is asked before; None: only then."""
+        if self._asked and not self._setbacks:
+            return self.clock.monotonic()
+        return min((at for at in (self._next_scan, self._next_judgement) if at is not None), default=None)
 
     def _due(self, now: float) -> tuple[str, str] | None:
         scan_is_due = self._next_scan is not None and now >= self._next_scan
@@ -219,7 +236,9 @@ class SourceKeeper:
         if not self._root_is_right():
             return None
         self._adoption.probe()
-        self._take_up()
+        if not self._taken_up:
+            self._taken_up = True
+            self.workers.take_up(self.source.name, self.rules.wants_file)
         started = self.clock.monotonic()
         sink = Findings(
             self.source, self.news, mark=self._mark_found, gone=self.gone, now_ns=self.clock.now_ns
@@ -245,6 +264,7 @@ class SourceKeeper:
             self._away(report.doubt)
             return None
         self._note(subtree, reason, report, sink)
+        self._setbacks = 0  # not before: what cannot be noted came to nothing, too
         self._schedule(subtree, self.clock.monotonic() - started)
         return report
 
@@ -317,9 +337,9 @@ class SourceKeeper:
             self.deletions.clear()
             self.news.deletes_parked, self.news.deletes_reason = 0, ""
         self.workers.discard(self.source.name)
+        self._was_away, self._taken_up = True, False  # what was taken up went with the rest
         if self.news.waiting_for != doubt:
             log.warning("%s: waiting: %s", self.source.name, doubt)
-        self._was_away = True
         self._set_back(doubt)
 
     def _set_back(self, reason: str) -> None:
@@ -334,27 +354,11 @@ class SourceKeeper:
             self.first_scan_done.set()
             self.stop()
 
-    def _take_up(self) -> None:
-        """Once: files with an unfinished upload or a failure, to be gone on with, or to be forgotten."""
-        if self._taken_up:
-            return
-        self._taken_up = True
-        for checkpoint in self._state.checkpoints():
-            ref = checkpoint.ref
-            if ref.source == self.source.name and self.rules.wants_file(ref.path):
-                self.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
-        for failure in self._state.failures(self.source.name, MAX_DEFERRED):
-            if self.rules.wants_file(failure.ref.path):
-                self.workers.remember_failure(failure)
-            else:
-                self._state.clear_failure(failure.ref)
-
     def _note(self, subtree: str, reason: str, report: ScanReport, sink: Findings) -> None:
         news = self.news
         news.scans += 1
-        with self._changed:
-            self._setbacks = 0
-            if report.unseen or not subtree:
+        if report.unseen or not subtree:
+            with self._changed:
                 self.deletions.scan_ended(report.unseen)
         if subtree or self._stopping:
             return
@@ -368,15 +372,9 @@ class SourceKeeper:
             self._end_adoption(None)
         if drift:
             log.info("%s: the scan found %d files that no event had told of", self.source.name, drift)
-        log.info(
-            "%s: scanned (%s): %d files, %d to look at, %d gone, %d unreadable directories",
-            self.source.name,
-            reason,
-            report.files,
-            report.found,
-            report.absent,
-            report.errors,
-        )
+        seen = report.files, report.found, report.absent, report.errors
+        words = "%s: scanned (%s): %d files, %d to look at, %d gone, %d unreadable directories"
+        log.info(words, self.source.name, reason, *seen)
         self.first_scan_done.set()
 
     def _end_adoption(self, done: FileRef | None) -> None:

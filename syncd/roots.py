@@ -59,14 +59,14 @@ class RootGuard:
         name = self._source.name
         if self._holds_our_files():
             log.info("%s: the same files under another device or inode: accepted", name)
-            if known.device != identity.device:
-                self._state.renumber_device(name, known.device, identity.device)
-            return ""
-        if accepted:
+        elif accepted:
             log.warning("%s: the root is another directory, as the operator says", name)
             self.replaced = True
-            return ""
-        return f"{doubt} If this is meant: syncd sync --accept-root {name}"
+        else:
+            return f"{doubt} If this is meant: syncd sync --accept-root {name}"
+        if known.device != identity.device:  # else what is gone would for ever count as not mounted
+            self._state.renumber_device(name, known.device, identity.device)
+        return ""
 
     def _holds_our_files(self) -> bool:
         """Whether the directory holds the files that we recorded: the disk got another number."""

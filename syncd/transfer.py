@@ -289,7 +289,8 @@ class Uploader:
     def _sweep(self, checkpoint: Checkpoint) -> None:
         """Abort what an unanswered create may have left under this very key; others' uploads stay."""
         ours = {known.upload_id for known in self.state.checkpoints()}
-        since_ns = checkpoint.created_ns - _SWEEP_SLACK_NS
+        # Our own clock may have been set back since.
+        since_ns = min(checkpoint.created_ns, self._now_ns()) - _SWEEP_SLACK_NS
         for upload in self._uploads_of(checkpoint):
             if upload.key != checkpoint.key or upload.upload_id in ours:
                 continue

@@ -27,6 +27,7 @@ SECOND_LOOK_SECONDS = 60.0
 """After a change that events told of, its file is read once more. A store through a memory map tells nothing
 and moves no stamp until its page was written back, which takes the kernel half a minute."""
 _STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
+_DOUBT_SECONDS = 5.0  # until a file is looked at again whose root could not be trusted for a moment
 _BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
 _ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
 
@@ -108,6 +109,21 @@ class StoreWorkers:
             self._attempts[failure.ref] = 0 if self._once else failure.attempts
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
+    def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
+        """What the state says of an earlier process: unfinished uploads and failures go on, or are forgotten.
+
+        `wanted` tells whether a path is to be carried at all. Raises StateError.
+        """
+        state = self.engine.state
+        for checkpoint in state.checkpoints():
+            if checkpoint.ref.source == source and wanted(checkpoint.ref.path):
+                self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
+        for failure in state.failures(source, MAX_DEFERRED):
+            if wanted(failure.ref.path):
+                self.remember_failure(failure)
+            else:
+                state.clear_failure(failure.ref)
+
     def discard(self, source: str) -> None:
         """Forget what waits of a source whose root cannot be trusted, or that is no more."""
         with self._lock:
@@ -140,17 +156,28 @@ class StoreWorkers:
 
     def _run(self) -> None:
         while (taken := self.queue.take()) is not None:
-            self._beats.step()
+            if not self._turn(taken):
+                return
+
+    def step(self) -> bool:
+        """Process one file that is due, in the calling thread; whether there was one."""
+        taken = self.queue.take_due()
+        return taken is not None and self._turn(taken)
+
+    def _turn(self, taken: Taken) -> bool:
+        """False: somebody asked to stop."""
+        self._beats.step()
+        self._on_turn()
+        try:
+            self._process(taken)
+        except Stopped:
+            return False  # its checkpoint stays; the next start finds the file again
+        except BaseException as error:  # noqa: BLE001  a worker must not die of anything
+            self._rescue(taken.ref, error)
+        finally:
+            self._beats.rest()
             self._on_turn()
-            try:
-                self._process(taken)
-            except Stopped:
-                return  # its checkpoint stays; the next start finds the file again
-            except BaseException as error:  # noqa: BLE001  a worker must not die of anything
-                self._rescue(taken.ref, error)
-            finally:
-                self._beats.rest()
-                self._on_turn()
+        return True
 
     def _process(self, taken: Taken) -> None:
         condemned = taken.ref in self.engine.condemned
@@ -192,7 +219,7 @@ class StoreWorkers:
         if isinstance(error, RootDoubtful):
             self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
             self.queue.probe()
-            self.queue.done(ref)
+            self.queue.defer(ref, _DOUBT_SECONDS, hold=True)  # if the root is away, its keeper discards it
             return
         with self._lock:
             attempts = self._attempts.get(ref, 0) + 1

@@ -105,16 +105,36 @@ class WorkQueue:
         with self._work:
             while not self._closed:
                 now = self._monotonic()
-                due = self._next_due(now)
-                if due is not None and due <= now and self._breaker.allows(now):
-                    taken = self._dirty.take(now)
-                    if taken is not None:
-                        self._deferred.discard(taken.ref)
-                        self._work.notify()  # somebody else looks what is next
-                        self._room.notify()
-                        return taken
-                self._sleep(due, now)
+                taken = self._take(now)
+                if taken is not None:
+                    return taken
+                self._sleep(now)
             return None
+
+    def take_due(self) -> Taken | None:
+        """As `take`, but without waiting: None also when nothing is due now."""
+        with self._work:
+            return None if self._closed else self._take(self._monotonic())
+
+    def due(self) -> float | None:
+        """When something will be handed out, if nothing changes before; None: nothing waits."""
+        with self._work:
+            return self._due(self._monotonic())
+
+    def _take(self, now: float) -> Taken | None:
+        due = self._next_due(now)
+        if due is None or due > now or not self._breaker.allows(now):
+            return None
+        taken = self._dirty.take(now)
+        if taken is not None:
+            self._deferred.discard(taken.ref)
+            self._work.notify()  # somebody else looks what is next
+            self._room.notify()
+        return taken
+
+    def _due(self, now: float) -> float | None:
+        due = self._next_due(now)
+        return None if due is None else max(due, self._breaker.until or due)
 
     def _next_due(self, now: float) -> float | None:
         """When there is something to take; second looks that are due become dirty here."""
@@ -128,12 +148,12 @@ class WorkQueue:
                 self._mark(ref, 0.0, event=True)
         return self._dirty.next_due()
 
-    def _sleep(self, due: float | None, now: float) -> None:
+    def _sleep(self, now: float) -> None:
         """Until something changes; one worker only until the next file is due."""
-        if due is None:
+        until = self._due(now)
+        if until is None:
             self._work.wait()
             return
-        until = max(due, self._breaker.until or due)
         if self._alarm is not None and self._alarm <= until:
             self._work.wait()
             return
