@@ -320,7 +320,7 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "U11",
         "a store that is down is asked by every file",
-        (Edit("syncd/workqueue.py", " and self._breaker.allows(now):", ":"),),
+        (Edit("syncd/workqueue.py", " or not self._breaker.allows(now):", ":"),),
         (
             "tests/shell/test_workqueue.py::test_a_store_that_stumbles_again_and_again_is_left_alone",
             "tests/shell/test_outage.py::test_a_long_outage_costs_few_requests_and_ends_in_order",

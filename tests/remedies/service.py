@@ -28,8 +28,8 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 "syncd/workers.py",
-                "            self._beats.step()\n            self._on_turn()\n            try:\n",
-                "            self._on_turn()\n            try:\n",
+                "        self._beats.step()\n        self._on_turn()\n        try:\n",
+                "        self._on_turn()\n        try:\n",
             ),
         ),
         ("tests/shell/test_workers.py::test_a_worker_that_hangs_is_late",),
