@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,6 +80,16 @@ def no_thread_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     ]
     if leaked:
         pytest.fail(f"{request.node.nodeid} left threads behind: {', '.join(sorted(leaked))}")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Keeps a measured value under a name, for people to read; nothing is decided by it."""
+
+    def keep(name: str, value: object) -> None:
+        request.node.user_properties.append((FIGURE + name, value))
+
+    return keep
 
 
 @pytest.fixture
