@@ -1,6 +1,6 @@
 """The real daemon is killed some hundred times behind a network that fails; nothing is lost, nothing is torn.
 
-Three people's programs work in the watched folder all the while, each with a seed. Who writes a file notes every
+Three people's programs work in the folder all the while, each with a seed. Whoever writes a file notes every
 state before it can be seen; a judge reads the store by another way and looks each object up.
 
     SYNCD_CAMPAIGN_KILLS=600 SYNCD_CAMPAIGN_SEED=7 python -m pytest -n 0 tests/campaign/test_campaign.py
