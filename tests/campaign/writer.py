@@ -31,12 +31,22 @@ _STEPS = 4
 class Writer:
     """One seed at work. Each method named in `OPERATIONS` is one thing that a person or a program does."""
 
-    def __init__(self, folder: Path, name: str, seed: int, log: StateLog, *, large: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        seed: int,
+        log: StateLog,
+        *,
+        large: bool = True,
+        pause_seconds: float = LONGEST_PAUSE_SECONDS,
+    ) -> None:
         self._folder = folder
         self._name = name
         self._log = log
         self._chance = random.Random(f"{name} {seed}")
         self._sizes = LARGE_SIZES if large else (MIB,)
+        self._pause_seconds = pause_seconds
         self._numbers = 0
         self.files: dict[str, State] = {}
         """The files that there are, relative to the watched folder, and the state of each."""
@@ -92,7 +102,7 @@ class Writer:
                 more = self._chance.randbytes(self._chance.choice((10, 3_000, 70_000)))
                 content += more
                 self._write(file.write, name, content, more)
-                self._pause()
+                self.pause()
         return True
 
     def save_slowly(self) -> bool:
@@ -204,7 +214,7 @@ class Writer:
                 end = min(len(content), start + piece)
                 self._write(file.write, name, memoryview(content)[:end], content[start:end])
                 if pause:
-                    self._pause()
+                    self.pause()
 
     def _write(
         self,
@@ -228,8 +238,9 @@ class Writer:
         self.files[new] = self.files.pop(old)
         self.watch()
 
-    def _pause(self) -> None:
-        time.sleep(self._chance.random() * LONGEST_PAUSE_SECONDS)
+    def pause(self) -> None:
+        """People think, programs wait."""
+        time.sleep(self._chance.random() * self._pause_seconds)
 
     # ---- choosing ---------------------------------------------------------------------------------------
 
@@ -275,7 +286,7 @@ def main(arguments: list[str]) -> None:
         writer = Writer(Path(folder), name, int(seed), log)
         while not os.path.exists(stop) and not (most and writer.done >= int(most[0])):
             writer.step()
-            writer._pause()
+            writer.pause()
     print(writer.done)
 
 

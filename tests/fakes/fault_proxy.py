@@ -115,7 +115,7 @@ class FaultProxy:
                 self._listener = _listen(self.port)
             try:
                 client, _ = self._listener.accept()
-            except TimeoutError:
+            except OSError:  # nobody came, or we went down
                 continue
             thread = threading.Thread(target=self._serve, args=(client, self._age), name="fault-proxied")
             self._threads = [known for known in self._threads if known.is_alive()]
@@ -144,7 +144,9 @@ class FaultProxy:
         """Nobody listens for a while; every connection ends."""
         with self._lock:
             self._age += 1
-        self._down.set()
+            self._down.set()
+            with contextlib.suppress(OSError):  # it is down already
+                self._listener.shutdown(socket.SHUT_RDWR)
 
     def check(self, age: int) -> None:
         """Raise `_Gone` when a connection of that age is to end."""
