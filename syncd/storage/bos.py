@@ -140,8 +140,7 @@ class BosDialect:
 
     def delete_result(self, key: str, request: Request, response: Response) -> None:
         """Done also when there was no such object."""
-        if not _was_not_there(response, "NoSuchKey"):
-            self._succeeded(request, response)
+        self._removed(request, response, "NoSuchKey")
 
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject with new metadata, while the source still is the one meant."""
@@ -283,8 +282,7 @@ class BosDialect:
 
     def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
         """Done also when there was no such upload."""
-        if not _was_not_there(response, "NoSuchUpload", "NoSuchKey"):
-            self._succeeded(request, response)
+        self._removed(request, response, "NoSuchUpload", "NoSuchKey")
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
@@ -310,6 +308,14 @@ class BosDialect:
 
     def _succeeded(self, request: Request, response: Response) -> None:
         if not 200 <= response.status < 300 or carries_error(response):
+            raise self.error(request, response)
+
+    def _removed(self, request: Request, response: Response, *codes: str) -> None:
+        """A page that somebody else answers with removes nothing, whatever its status."""
+        if _was_not_there(response, *codes):
+            return
+        self._succeeded(request, response)
+        if response.body.strip() and body_object(response) is None:
             raise self.error(request, response)
 
     def _members(self, request: Request, response: Response) -> dict[str, Any]:

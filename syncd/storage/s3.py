@@ -30,7 +30,7 @@ from syncd.parts import combine_crc32
 from syncd.storage import s3_bucket as values
 from syncd.storage import s3_listing as listing
 from syncd.storage.base import Body, Credentials, Request, Response, S3Settings, StoreLimits
-from syncd.storage.s3_errors import Facts, error_for, facts
+from syncd.storage.s3_errors import Facts, error_for, facts, is_foreign, unclear
 from syncd.storage.s3_sign import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
 from syncd.storage.s3_xml import Element, bare_etag, complete_body, document, parts_page, uploads_page
 
@@ -99,6 +99,8 @@ class S3Dialect:
 
     def error(self, request: Request, response: Response) -> StoreError:
         """The error that `response` stands for. A region that it names is used from now on."""
+        if response.status == 404 and is_foreign(response):  # what it does not know may well be there
+            return unclear(response, "the answer is not from the store")
         told = facts(response)
         if self._learn_region(request, told, response.status):
             return StoreUnavailable(
@@ -149,7 +151,7 @@ class S3Dialect:
         headers = response.headers
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
-            raise _unclear(response, "the answer has no length")
+            raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
         return ObjectInfo(
             key=key,
@@ -173,9 +175,9 @@ class S3Dialect:
             return response.body[first : last + 1]
         given = _RANGE.match(content_range)
         if given is None or int(given[1]) != first or len(response.body) != int(given[2]) - first + 1:
-            raise _unclear(response, "the answer has another range than the one asked for")
+            raise unclear(response, "the answer has another range than the one asked for")
         if int(given[2]) > last:
-            raise _unclear(response, "the answer has more than was asked for")
+            raise unclear(response, "the answer has more than was asked for")
         return response.body
 
     def delete_request(self, key: str) -> Request:
@@ -215,7 +217,7 @@ class S3Dialect:
         page = self._document("InitiateMultipartUploadResult", request, response)
         upload_id = page.get("UploadId").strip()
         if not upload_id:
-            raise _unclear(response, "the answer names no upload")
+            raise unclear(response, "the answer names no upload")
         return upload_id
 
     def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
@@ -263,7 +265,7 @@ class S3Dialect:
         """A page of parts, ETags without quotes."""
         listed = parts_page(self._document("ListPartsResult", request, response))
         if listed is None:
-            raise _unclear(response, "the list of parts cannot be read")
+            raise unclear(response, "the list of parts cannot be read")
         return listed
 
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
@@ -309,7 +311,7 @@ class S3Dialect:
         """A page; objects outside of `prefix` are left out, should the server ignore it."""
         page = listing.objects_page(self._document("ListBucketResult", request, response), prefix)
         if page is None:
-            raise _unclear(response, "the list of objects makes no sense")
+            raise unclear(response, "the list of objects makes no sense")
         return page
 
     # ---- what the verbs share ----------------------------------------------------------------------------
@@ -359,6 +361,8 @@ class S3Dialect:
 
     def _done_or_absent(self, request: Request, response: Response, *codes: str) -> None:
         """Success of a removal: done, or nothing there to remove (which a bare 404 says as well)."""
+        if is_foreign(response):
+            raise unclear(response, "the answer is not from the store")
         if response.status in (200, 202, 204):
             return
         if response.status == 404 and facts(response).code in ("", *codes):
@@ -373,27 +377,16 @@ class S3Dialect:
             return page
         if document(response.body, "Error") is not None:
             raise self.error(request, response)
-        raise _unclear(response, "the answer is not the one expected")
+        raise unclear(response, "the answer is not the one expected")
 
     def _etag(self, request: Request, response: Response) -> str:
         etag = bare_etag(response.headers.get("etag", ""))
         if not etag:
-            raise _unclear(response, "the answer has no ETag")
+            raise unclear(response, "the answer has no ETag")
         return etag
 
     def _etag_inside(self, root: str, request: Request, response: Response) -> str:
         etag = bare_etag(self._document(root, request, response).get("ETag"))
         if not etag:
-            raise _unclear(response, "the answer has no ETag")
+            raise unclear(response, "the answer has no ETag")
         return etag
-
-
-def _unclear(response: Response, text: str) -> StoreUnavailable:
-    """A success that does not look like one."""
-    return StoreUnavailable(
-        text,
-        status=response.status,
-        request_id=response.headers.get("x-amz-request-id", ""),
-        hint="something between here and the store may answer in its place",
-        outcome_unknown=True,
-    )

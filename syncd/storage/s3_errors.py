@@ -198,6 +198,25 @@ def facts(response: Response) -> Facts:
     )
 
 
+def is_foreign(response: Response) -> bool:
+    """Whether the answer has a body that no store sends: a page of HTML, or no XML at all."""
+    if not response.body.strip():
+        return False
+    root = parse(response.body)
+    return root is None or root.name.lower() == "html"
+
+
+def unclear(response: Response, text: str) -> StoreUnavailable:
+    """An answer that the store would not give."""
+    return StoreUnavailable(
+        text,
+        status=response.status,
+        request_id=response.headers.get("x-amz-request-id", ""),
+        hint="something between here and the store may answer in its place",
+        outcome_unknown=True,
+    )
+
+
 def verdict(request: Request, status: int, code: str, *, whole_bucket: bool) -> Verdict:
     """What the code means, or else the status. `whole_bucket`: the request was not about one key."""
     if code in ("NoSuchKey", "NoSuchUpload") or (status == 404 and not code):

@@ -454,6 +454,18 @@ def test_any_success_of_abort_is_done(status: int) -> None:
     bos().abort_result("k", UPLOAD, request, answer(status))
 
 
+@pytest.mark.parametrize("status", [200, 202, 404])
+def test_a_page_of_html_removes_nothing(status: int) -> None:
+    """An upload that was believed to be aborted would stay in the store for ever."""
+    page = answer(status, b"<html><h1>Please log in</h1></html>", content_type="text/html")
+    for found in (
+        raised(bos().abort_result, "k", UPLOAD, bos().abort_request("k", UPLOAD), page),
+        raised(bos().delete_result, "k", bos().delete_request("k"), page),
+    ):
+        assert isinstance(found, StoreUnavailable)
+        assert found.outcome_unknown
+
+
 def test_aborting_what_is_gone_is_done() -> None:
     """404 says that the upload is not there, which is what was wanted."""
     request = bos().abort_request("k", UPLOAD)

@@ -641,6 +641,19 @@ def test_what_is_not_there_is_removed(answer: Response, done: bool) -> None:
                 read(request, answer)
 
 
+@pytest.mark.parametrize("status", [200, 202, 404])
+@pytest.mark.parametrize("what", ["a page", "a page that is no XML", "text", "JSON"])
+def test_a_word_of_somebody_else_removes_nothing(status: int, what: str) -> None:
+    """An upload that was believed to be aborted would stay in the store for ever."""
+    for request, read in (
+        (STORE.delete_request("k"), lambda *pair: STORE.delete_result("k", *pair)),
+        (STORE.abort_request("k", "u"), lambda *pair: STORE.abort_result("k", "u", *pair)),
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            read(request, Response(status, {}, NO_SUCCESS[what]))
+        assert caught.value.outcome_unknown
+
+
 # ---- lists -----------------------------------------------------------------------------------------------
 
 
@@ -881,6 +894,19 @@ def test_an_error_tells_what_support_would_ask_for() -> None:
 def test_an_error_page_of_somebody_else_is_judged_by_its_status(body: bytes) -> None:
     """A proxy's words are not the store's."""
     assert type(STORE.error(PUT, Response(503, {}, body))) is StoreUnavailable
+
+
+def test_a_404_of_somebody_else_does_not_make_an_upload_gone() -> None:
+    """Its parts would be sent again, and the old ones stay in the store."""
+    request = STORE.part_request("k", "u", 1, BODY)
+    for body in (
+        b"<html><h1>Not Found</h1></html>",
+        b"<!doctype html><p>Nothing here<br>",
+        b"404 page not found",
+    ):
+        assert type(STORE.error(request, Response(404, {}, body))) is StoreUnavailable
+    assert type(STORE.error(request, Response(404, {}))) is UploadGone
+    assert type(STORE.error(request, refusal(404, "NoSuchUpload"))) is UploadGone
 
 
 # ---- XML -------------------------------------------------------------------------------------------------
