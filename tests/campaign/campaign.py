@@ -29,6 +29,8 @@ PART_SIZE = 5 << 20
 CONCURRENCY = 4
 FAULT_SHARE = 0.12
 """Of requests."""
+UPLOAD_FAULT_SHARE = 0.3
+"""Of those that begin, list, complete and abort uploads: few, and much depends on them."""
 STALL_SECONDS = 1.5
 TIMEOUTS = {"connect_timeout": "1s", "read_timeout": "1s", "progress_timeout": "1s"}
 """Of the daemon that is killed: shorter than a stall. The last one has those that people have."""
@@ -177,15 +179,16 @@ class Campaign:
 class Chooser:
     """Which fault happens to which request: decided by the seed and the request's number, until `rest`."""
 
-    def __init__(self, seed: int, share: float = FAULT_SHARE) -> None:
+    def __init__(self, seed: int) -> None:
         self._is_calm = False
         self._seed = seed
-        self._share = share
         self._weights = [_RARE.get(kind, 1.0) for kind in KINDS]
 
     def __call__(self, number: int, head: Head) -> str | None:
         chance = random.Random(f"faults {self._seed} {number}")
-        if self._is_calm or chance.random() >= self._share:
+        about_upload = "upload" in head.target and "partNumber" not in head.query
+        share = UPLOAD_FAULT_SHARE if about_upload else FAULT_SHARE
+        if self._is_calm or chance.random() >= share:
             return None
         return chance.choices(list(KINDS), self._weights)[0]
 

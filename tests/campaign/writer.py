@@ -19,6 +19,8 @@ from tests.campaign.states import State, StateLog, state_of
 
 MIB = 1 << 20
 SMALL_SIZES = (0, 1, 100, 5_000, 60_000, 400_000)
+MEDIUM_SIZE = 3 << 20
+"""The largest that still goes in one request, more or less."""
 LARGE_SIZES = (12 * MIB, 16 * MIB, 20 * MIB - 1)
 MOST_FILES = 60
 MOST_LARGE = 2
@@ -74,7 +76,7 @@ class Writer:
 
     def create_large(self) -> bool:
         """A new file that is larger than a part, copied in as cp does it: piece by piece, without a pause."""
-        large = [name for name, state in self.files.items() if state[0] >= MIB]
+        large = [name for name, state in self.files.items() if state[0] >= self._sizes[0]]
         name = self._chance.choice(large) if len(large) >= MOST_LARGE else self._new_name()
         self._write_pieces(name, self._chance.randbytes(self._chance.choice(self._sizes)), MIB, pause=False)
         return True
@@ -127,6 +129,22 @@ class Writer:
             self._write(file.write, name, content, other)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         self.watch()
+        return True
+
+    def rewrite_in_place(self) -> bool:
+        """As a database or a disk image is written: all of it, the same size, again and again."""
+        medium = [name for name, state in self.files.items() if state[0] == MEDIUM_SIZE]
+        if medium:
+            name = self._chance.choice(medium)
+        else:
+            name = self._new_name()
+            self._truncate_and_write(name, self._chance.randbytes(MEDIUM_SIZE))
+        with self._path(name).open("r+b", buffering=0) as file:
+            for _ in range(self._chance.randrange(1, 2 * _STEPS)):
+                self.pause(2)
+                content = self._chance.randbytes(MEDIUM_SIZE)
+                file.seek(0)
+                self._write(file.write, name, content, content)
         return True
 
     def rename(self) -> bool:
@@ -238,9 +256,9 @@ class Writer:
         self.files[new] = self.files.pop(old)
         self.watch()
 
-    def pause(self) -> None:
+    def pause(self, times: float = 1.0) -> None:
         """People think, programs wait."""
-        time.sleep(self._chance.random() * self._pause_seconds)
+        time.sleep(times * self._chance.random() * self._pause_seconds)
 
     # ---- choosing ---------------------------------------------------------------------------------------
 
@@ -274,7 +292,7 @@ class Writer:
 OPERATIONS = {
     "create": 20, "create_large": 3, "save_by_rename": 12, "save_in_place": 10, "append": 8, "save_slowly": 5,
     "overwrite_unnoticed": 8, "rename": 8, "rename_directory": 2, "delete": 6, "recreate": 5, "copy": 8,
-    "touch": 5,
+    "touch": 5, "rewrite_in_place": 4,
 }  # fmt: skip
 """What is done, and how often beside the rest."""
 
