@@ -99,11 +99,11 @@ class Engine:
 
     # ---- the step ---------------------------------------------------------------------------------------
 
-    def sync(self, ref: FileRef, *, event: bool) -> Outcome:
+    def sync(self, ref: FileRef, *, event: bool, rest_seconds: float = 0.0) -> Outcome:
         """Look at one path and do what is to be done.
 
-        `event` says that something marked the path since it was recorded. Raises FileError, StoreError,
-        StateError, Stopped.
+        `event` says that something marked the path since it was recorded. A file whose own stat is younger
+        than `rest_seconds` is not read: FileChanged. Raises FileError, StoreError, StateError, Stopped.
         """
         source = self.sources[ref.source]
         recorded = self.state.recorded(ref)
@@ -118,6 +118,8 @@ class Engine:
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
             with fingerprint.open_file(root_fd, ref.path) as file:
+                if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
+                    raise FileChanged("the file was changed a moment ago")
                 step = self._carry(ref, key, file, recorded)
             if fingerprint.look(root_fd, ref.path) != step.stat:
                 raise FileChanged("the path leads to another file than the one that was read")

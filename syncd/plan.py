@@ -148,6 +148,16 @@ def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_
     return max(0, recorded.recorded_ns + window_ns - now_ns)
 
 
+def is_restless(stat: FileStat, now_ns: int, rest_ns: int) -> bool:
+    """Whether the file was changed less than `rest_ns` ago: a write may be going on.
+
+    Such a write shows in no later stat: the kernel sets the times before it copies the bytes, and tells of it
+    afterwards. So bytes that are read meanwhile are a mixture, and an equal stat before and after proves
+    nothing. A change time after `now_ns` is another machine's clock, and tells nothing either.
+    """
+    return 0 <= now_ns - stat.ctime_ns < rest_ns
+
+
 def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
     """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
 

@@ -29,6 +29,8 @@ and moves no stamp until its page was written back, which takes the kernel half 
 _STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
 _DOUBT_SECONDS = 5.0  # until a file is looked at again whose root could not be trusted for a moment
 _BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
+_REST_SHARE = 0.5  # of the settle period; see `plan.is_restless`
+_MOST_REST_SECONDS = 1.0
 _ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
 
 
@@ -182,13 +184,20 @@ class StoreWorkers:
     def _process(self, taken: Taken) -> None:
         condemned = taken.ref in self.engine.condemned
         try:
-            outcome = self.engine.sync(taken.ref, event=taken.event)
+            outcome = self.engine.sync(
+                taken.ref, event=taken.event, rest_seconds=self._rest_seconds(taken.ref)
+            )
         except Stopped:
             raise
         except BaseException as error:  # noqa: BLE001  one bad file never stops the others
             self._failed(taken.ref, error, condemned=condemned)
         else:
             self._finished(taken.ref, outcome, event=taken.event)
+
+    def _rest_seconds(self, ref: FileRef) -> float:
+        """How long a file must have rested by its own stat. Less than it settles: clocks are coarse."""
+        source = self.engine.sources.get(ref.source)
+        return 0.0 if source is None else min(source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
         log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)

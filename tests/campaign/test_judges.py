@@ -48,7 +48,7 @@ def test_the_seed_decides_what_a_writer_does(tmp_path: Path) -> None:
         folder = tmp_path / run
         folder.mkdir()
         with StateLog(tmp_path / f"{run}.states") as log:
-            writer = Writer(folder, "ada", 7, log, large=False, pause_seconds=0)
+            writer = Writer(folder, "ada", 8, log, large=False, pause_seconds=0)
             for name in OPERATIONS:
                 operation = getattr(writer, name)
 

@@ -21,7 +21,7 @@ from syncd.model import (
     Refresh,
     Upload,
 )
-from syncd.plan import decide, doubt_left_ns, is_racy, needs_fingerprint
+from syncd.plan import decide, doubt_left_ns, is_racy, is_restless, needs_fingerprint
 
 STORE = "s3 https://here photos"
 OTHER_STORE = "dir /mnt/nas"
@@ -194,6 +194,18 @@ def test_racy(mtime_ns: int, ctime_ns: int, expected: bool) -> None:
     stat = STAT._replace(mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
     assert expected == is_racy(stat, 100 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("ctime_ns", "expected"),
+    [(100 * SECOND, True), (99 * SECOND + 1, True), (99 * SECOND, False), (0, False), (101 * SECOND, False)],
+)
+def test_restless(ctime_ns: int, expected: bool) -> None:
+    """A change less than the rest ago may be a write that goes on; the modification time may be anybody's."""
+    stat = replace(STAT, mtime_ns=0, ctime_ns=ctime_ns)
+
+    assert expected == is_restless(stat, 100 * SECOND, SECOND)
+    assert not is_restless(stat, 100 * SECOND, 0)
 
 
 def test_racy_window_is_an_argument() -> None:
