@@ -23,7 +23,8 @@ from tests.e2e.process import Syncd, wait_until
 from tests.fakes.fault_proxy import KINDS, FaultProxy
 from tests.fakes.http_pieces import Head
 
-WRITERS = ("ada", "bob", "eve")
+WRITERS = {"ada": "people", "bob": "people", "eve": "people", "log": "database"}
+"""Names and habits."""
 PREFIX = "p/"
 PART_SIZE = 5 << 20
 CONCURRENCY = 4
@@ -205,10 +206,10 @@ class Writers:
         self._stop = folder.parent / "stop"
         self._commands = [
             [
-                *(sys.executable, "-m", "tests.campaign.writer"),
+                *(sys.executable, "-m", "tests.campaign.writer", habit),
                 *(str(folder), name, str(seed), str(states), str(self._stop)),
             ]
-            for name in WRITERS
+            for name, habit in WRITERS.items()
         ]
 
     def __enter__(self) -> Writers:

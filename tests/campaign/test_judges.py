@@ -10,7 +10,7 @@ import pytest
 from tests.campaign.judge import Judge, differences
 from tests.campaign.shelves import DirectoryShelf
 from tests.campaign.states import KnownStates, StateLog, state_of
-from tests.campaign.writer import OPERATIONS, Writer
+from tests.campaign.writer import PEOPLE, Writer
 from tests.e2e.workloads import tree
 from tests.fakes.fault_ledger import Ledger
 from tests.fakes.http_pieces import Head
@@ -49,7 +49,7 @@ def test_the_seed_decides_what_a_writer_does(tmp_path: Path) -> None:
         folder.mkdir()
         with StateLog(tmp_path / f"{run}.states") as log:
             writer = Writer(folder, "ada", 8, log, large=False, pause_seconds=0)
-            for name in OPERATIONS:
+            for name in PEOPLE:
                 operation = getattr(writer, name)
 
                 def noted(name: str = name, operation: object = operation) -> object:
@@ -62,7 +62,7 @@ def test_the_seed_decides_what_a_writer_does(tmp_path: Path) -> None:
         outcomes.append((writer.files, (tmp_path / f"{run}.states").read_bytes()))
 
     assert outcomes[0] == outcomes[1]
-    assert chosen == set(OPERATIONS)
+    assert chosen == set(PEOPLE)
 
 
 def _judge(tmp_path: Path) -> tuple[Judge, StateLog, Path]:

@@ -1,6 +1,6 @@
 """A program that works in a folder as people and their programs do, from a seed, until it is told to stop.
 
-    python -m tests.campaign.writer FOLDER NAME SEED STATES STOP [MOST]
+    python -m tests.campaign.writer HABIT FOLDER NAME SEED STATES STOP [MOST]
 
 It works below FOLDER/NAME only, so that what it knows of its files stays true, and notes every state of every
 name in STATES before anybody can see it. It ends when STOP exists, or after MOST operations.
@@ -20,7 +20,8 @@ from tests.campaign.states import State, StateLog, state_of
 MIB = 1 << 20
 SMALL_SIZES = (0, 1, 100, 5_000, 60_000, 400_000)
 MEDIUM_SIZE = 3 << 20
-"""The largest that still goes in one request, more or less."""
+"""The largest that still goes in one request, more or less: it takes some time to write."""
+MOST_MEDIUM = 2
 LARGE_SIZES = (12 * MIB, 16 * MIB, 20 * MIB - 1)
 MOST_FILES = 60
 MOST_LARGE = 2
@@ -31,7 +32,7 @@ _STEPS = 4
 
 
 class Writer:
-    """One seed at work. Each method named in `OPERATIONS` is one thing that a person or a program does."""
+    """One seed at work. Each method named in `PEOPLE` is one thing that a person or a program does."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Writer:
         seed: int,
         log: StateLog,
         *,
+        habit: str = "people",
         large: bool = True,
         pause_seconds: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
@@ -49,6 +51,7 @@ class Writer:
         self._chance = random.Random(f"{name} {seed}")
         self._sizes = LARGE_SIZES if large else (MIB,)
         self._pause_seconds = pause_seconds
+        self._habit = HABITS[habit]
         self._numbers = 0
         self.files: dict[str, State] = {}
         """The files that there are, relative to the watched folder, and the state of each."""
@@ -60,7 +63,7 @@ class Writer:
 
     def step(self) -> None:
         """One operation, chosen by chance."""
-        names, weights = zip(*OPERATIONS.items(), strict=True)
+        names, weights = zip(*self._habit.items(), strict=True)
         operation = self._chance.choices(names, weights)[0]
         if getattr(self, operation)() is not False:
             self.done += 1
@@ -134,7 +137,7 @@ class Writer:
     def rewrite_in_place(self) -> bool:
         """As a database or a disk image is written: all of it, the same size, again and again."""
         medium = [name for name, state in self.files.items() if state[0] == MEDIUM_SIZE]
-        if medium:
+        if len(medium) >= MOST_MEDIUM:
             name = self._chance.choice(medium)
         else:
             name = self._new_name()
@@ -289,19 +292,20 @@ class Writer:
         return f"{stem}{self._numbers}"
 
 
-OPERATIONS = {
+PEOPLE = {
     "create": 20, "create_large": 3, "save_by_rename": 12, "save_in_place": 10, "append": 8, "save_slowly": 5,
     "overwrite_unnoticed": 8, "rename": 8, "rename_directory": 2, "delete": 6, "recreate": 5, "copy": 8,
-    "touch": 5, "rewrite_in_place": 4,
+    "touch": 5, "rewrite_in_place": 1,
 }  # fmt: skip
+HABITS = {"people": PEOPLE, "database": {"rewrite_in_place": 1}}
 """What is done, and how often beside the rest."""
 
 
 def main(arguments: list[str]) -> None:
     """Work until told to stop; prints how many operations there were."""
-    folder, name, seed, states, stop, *most = arguments
+    habit, folder, name, seed, states, stop, *most = arguments
     with StateLog(Path(states)) as log:
-        writer = Writer(Path(folder), name, int(seed), log)
+        writer = Writer(Path(folder), name, int(seed), log, habit=habit)
         while not os.path.exists(stop) and not (most and writer.done >= int(most[0])):
             writer.step()
             writer.pause()
