@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ TIMEOUTS = {"connect_timeout": "1s", "read_timeout": "1s", "progress_timeout": "
 IDLE_SECONDS = 240.0
 
 _RARE = {"refused": 0.2, "redirect": 0.3}
-_STAGES = {"start": (0.25, 0.0), "work": (0.6, 1.0), "long": (0.15, 3.5)}
+_STAGES = {"start": (0.3, 0.0), "work": (0.6, 1.0), "long": (0.1, 3.5)}
 """In which a process is killed: how often, and how many seconds of work it has at most. Those who
 live long run into stalls and what follows them."""
-_READY = b": scanned (start)"
+_READY = b" syncd.daemon: ready: "
 
 
 @dataclass
@@ -89,19 +89,25 @@ class Campaign:
         self._calm = calm
         self._seed = seed
         self._chance = random.Random(f"kills {seed}")
+        self._start_seconds = 0.0
         self._lives: list[dict[str, object]] = []
 
     def run(self, kills: int) -> Report:
         """Kill so many times, then let it finish, and compare."""
+        try:
+            return self._run(kills)
+        finally:
+            self._keep()
+
+    def _run(self, kills: int) -> Report:
         began = time.monotonic()
         torn = self.syncd.root / "torn"
         with Judge(self.shelf, self.known, lambda key: key.removeprefix(PREFIX), torn) as judge:
             with ExitStack() as work:
                 witness = work.enter_context(Witness(self.syncd))
                 writers = work.enter_context(Writers(self.folder, self.states, self._seed))
-                start_seconds = self._first_life()
-                for number in range(1, kills):
-                    self._live_and_die(number, start_seconds)
+                for number in range(kills):
+                    self._live_and_die(number)
             self.report.operations = writers.operations
             self._finish(witness)
         judge.look()
@@ -110,34 +116,36 @@ class Campaign:
         self.report.compared = verdict.compared
         self.report.states = self.known.count
         self.report.minutes = (time.monotonic() - began) / 60
-        self._keep()
         return self.report
 
-    def _first_life(self) -> float:
-        """One process until it works: how long that takes on this machine."""
-        log, began = self.syncd.log, time.monotonic()
-        self.syncd.start(wait=False)
-        wait_until("the daemon works", lambda: _READY in log.read_bytes(), pause=0.01)
-        seconds = time.monotonic() - began
-        self._kill()
-        return seconds
+    def _live_and_die(self, number: int) -> None:
+        """One process, from its start to a moment that nobody chose.
 
-    def _live_and_die(self, number: int, start_seconds: float) -> None:
-        """One process, from its start to a moment that nobody chose."""
+        How long a start takes is up to the machine, and never the same: it is measured each time, and
+        those that are to work are given their time from then on.
+        """
         stages, shares = zip(*((stage, share) for stage, (share, _) in _STAGES.items()), strict=True)
-        stage = self._chance.choices(stages, shares)[0]
+        stage = "work" if number == 0 else self._chance.choices(stages, shares)[0]
         fraction = self._chance.random()
-        seconds = (
-            fraction * start_seconds if stage == "start" else start_seconds + fraction * _STAGES[stage][1]
-        )
-        began = time.monotonic()
+        began, offset = time.monotonic(), self._log_size()
         self.syncd.start(wait=False)
-        process = self.syncd.process
-        assert process is not None
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, began + seconds - time.monotonic()))
+        if stage == "start":
+            time.sleep(fraction * self._start_seconds)
+        else:
+            wait_until("the daemon works", lambda: self._is_ready(offset), pause=0.01)
+            self._start_seconds = time.monotonic() - began
+            time.sleep(fraction * _STAGES[stage][1])
+        self._lives.append({"life": number, "stage": stage, "seconds": round(time.monotonic() - began, 3)})
         self._kill()
-        self._lives.append({"life": number, "stage": stage, "fraction": fraction, "seconds": seconds})
+
+    def _log_size(self) -> int:
+        return self.syncd.log.stat().st_size if self.syncd.log.exists() else 0
+
+    def _is_ready(self, offset: int) -> bool:
+        assert self.syncd.process is not None
+        with self.syncd.log.open("rb") as log:
+            log.seek(offset)
+            return _READY in log.read() or self.syncd.process.poll() is not None
 
     def _kill(self) -> None:
         assert self.syncd.process is not None
