@@ -27,6 +27,9 @@ MOST_FILES = 60
 MOST_LARGE = 2
 """Large files at a time, of one writer."""
 LONGEST_PAUSE_SECONDS = 0.12
+"""Between two writes of one save: about as long as the daemon waits for a file to be quiet."""
+_REST = 3.0
+"""Pauses between two operations are so much longer."""
 _STEPS = 4
 """A slow save has so many writes."""
 
@@ -308,7 +311,7 @@ def main(arguments: list[str]) -> None:
         writer = Writer(Path(folder), name, int(seed), log, habit=habit)
         while not os.path.exists(stop) and not (most and writer.done >= int(most[0])):
             writer.step()
-            writer.pause()
+            writer.pause(_REST)
     print(writer.done)
 
 
