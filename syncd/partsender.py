@@ -265,7 +265,8 @@ def is_denied(error: StoreError) -> bool:
     A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
     """
     if isinstance(error, AccessRefused):
-        return error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
+        denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
+        return denies and error.credentials  # else somebody on the way forbids it
     return isinstance(error, StoreRefused)
 
 

@@ -99,7 +99,7 @@ class S3Dialect:
 
     def error(self, request: Request, response: Response) -> StoreError:
         """The error that `response` stands for. A region that it names is used from now on."""
-        if response.status == 404 and is_foreign(response):  # what it does not know may well be there
+        if response.status in (400, 403, 404) and is_foreign(response):  # it does not know what is there
             return unclear(response, "the answer is not from the store")
         told = facts(response)
         if self._learn_region(request, told, response.status):

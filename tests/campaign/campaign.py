@@ -37,7 +37,7 @@ TIMEOUTS = {"connect_timeout": "1s", "read_timeout": "1s", "progress_timeout": "
 """Of the daemon that is killed: shorter than a stall. The last one has those that people have."""
 IDLE_SECONDS = 240.0
 
-_RARE = {"refused": 0.2, "redirect": 0.1}
+_RARE = {"refused": 0.2, "redirect": 0.1, "403 page": 0.2}
 """Kinds after which a process sends nothing for a while: less often than the others."""
 _STAGES = {"start": (0.3, 0.0), "work": (0.6, 1.0), "long": (0.1, 3.5)}
 """In which a process is killed: how often, and how many seconds of work it has at most. Those who

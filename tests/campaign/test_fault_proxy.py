@@ -114,7 +114,7 @@ def test_the_server_does_it_and_the_client_does_not_know(rig: Rig, kind: str) ->
     ("kind", "status", "body"),
     [
         ("500", 500, b""), ("502", 502, HTML), ("503", 503, b""), ("429", 429, b""), ("html", 200, HTML),
-        ("404 page", 404, HTML), ("redirect", 302, b""),
+        ("403 page", 403, HTML), ("404 page", 404, HTML), ("redirect", 302, b""),
     ],
 )  # fmt: skip
 def test_somebody_else_answers(rig: Rig, kind: str, status: int, body: bytes) -> None:

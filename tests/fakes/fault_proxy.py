@@ -34,6 +34,7 @@ KINDS = {
     "429": "answered in place of the server, with Retry-After",
     "early 503": "answered before the body is read, and the connection is closed",
     "html": "answered in place of the server: 200 and a page of HTML",
+    "403 page": "answered in place of the server, by a page of HTML",
     "404 page": "answered in place of the server, by a page of HTML",
     "redirect": "answered in place of the server: 302 to a page where people log in",
     "cut": "the server does it; half of the answer's body comes, and its length agrees",
@@ -52,6 +53,7 @@ _REPLACED = {
     "429": (b"429 Too Many Requests", b"Retry-After: 1\r\n", b""),
     "early 503": (b"503 Slow Down", b"Connection: close\r\n", b""),
     "html": (b"200 OK", b"Content-Type: text/html\r\n", HTML),
+    "403 page": (b"403 Forbidden", b"Content-Type: text/html\r\n", HTML),
     "404 page": (b"404 Not Found", b"Content-Type: text/html\r\n", HTML),
     "redirect": (b"302 Found", b"Location: http://127.0.0.1:1/login\r\n", b""),
 }

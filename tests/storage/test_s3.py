@@ -896,6 +896,15 @@ def test_an_error_page_of_somebody_else_is_judged_by_its_status(body: bytes) -> 
     assert type(STORE.error(PUT, Response(503, {}, body))) is StoreUnavailable
 
 
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_page_of_somebody_else_is_no_word_of_the_store(status: int) -> None:
+    """A firewall on the way does not know what these keys may do, nor what is there."""
+    for request in (PUT, STORE.abort_request("k", "u"), STORE.uploads_request("k", None)):
+        found = STORE.error(request, Response(status, {}, b"<html><h1>Blocked</h1></html>"))
+        assert type(found) is StoreUnavailable
+        assert "not from the store" in str(found)
+
+
 def test_a_404_of_somebody_else_does_not_make_an_upload_gone() -> None:
     """Its parts would be sent again, and the old ones stay in the store."""
     request = STORE.part_request("k", "u", 1, BODY)
