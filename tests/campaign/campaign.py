@@ -23,7 +23,7 @@ from tests.e2e.process import Syncd, wait_until
 from tests.fakes.fault_proxy import KINDS, FaultProxy
 from tests.fakes.http_pieces import Head
 
-WRITERS = {"ada": "people", "bob": "people", "eve": "people", "log": "database"}
+WRITERS = {"ada": "people", "bob": "people", "eve": "people", "sql": "database", "dbm": "database"}
 """Names and habits."""
 PREFIX = "p/"
 PART_SIZE = 5 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.campaign.shelves import Shelf
 from tests.campaign.states import KnownStates, state_of
 
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass

@@ -19,8 +19,8 @@ from tests.campaign.states import State, StateLog, state_of
 
 MIB = 1 << 20
 SMALL_SIZES = (0, 1, 100, 5_000, 60_000, 400_000)
-MEDIUM_SIZE = 3 << 20
-"""The largest that still goes in one request, more or less: it takes some time to write."""
+MEDIUM_SIZE = 4 * MIB
+"""About the largest that still goes in one request: it takes some time to write and to read."""
 MOST_MEDIUM = 2
 LARGE_SIZES = (12 * MIB, 16 * MIB, 20 * MIB - 1)
 MOST_FILES = 60
@@ -144,11 +144,11 @@ class Writer:
             name = self._chance.choice(medium)
         else:
             name = self._new_name()
-            self._truncate_and_write(name, self._chance.randbytes(MEDIUM_SIZE))
+            self._truncate_and_write(name, self._pattern())
         with self._path(name).open("r+b", buffering=0) as file:
             for _ in range(self._chance.randrange(1, 2 * _STEPS)):
                 self.pause(2)
-                content = self._chance.randbytes(MEDIUM_SIZE)
+                content = self._pattern()
                 file.seek(0)
                 self._write(file.write, name, content, content)
         return True
@@ -278,6 +278,10 @@ class Writer:
         found = sorted(name for name, state in self.files.items() if state[0] > larger_than)
         return self._chance.choice(found) if found else None
 
+    def _pattern(self) -> bytes:
+        """Content in which a mixture of two would show, cheaply made."""
+        return self._chance.randbytes(64) * (MEDIUM_SIZE // 64)
+
     def _some_name(self) -> str:
         """Of a file that there is, or a new one."""
         name = self._some_file() if self._chance.random() < 0.8 else None
@@ -311,7 +315,7 @@ def main(arguments: list[str]) -> None:
         writer = Writer(Path(folder), name, int(seed), log, habit=habit)
         while not os.path.exists(stop) and not (most and writer.done >= int(most[0])):
             writer.step()
-            writer.pause(_REST)
+            writer.pause(_REST if habit == "people" else 1.0)
     print(writer.done)
 
 
