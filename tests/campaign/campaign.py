@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.e2e.process import Syncd, wait_until
 from tests.fakes.fault_proxy import KINDS, FaultProxy
 from tests.fakes.http_pieces import Head
 
-WRITERS = {"ada": "people", "bob": "people", "eve": "people", "sql": "database", "dbm": "database"}
+WRITERS = {"ada": "people", "bob": "people", "eve": "people", "sql": "database"}
 """Names and habits."""
 PREFIX = "p/"
 PART_SIZE = 5 << 20
@@ -210,7 +210,7 @@ class Chooser:
 class Writers:
     """Several programs at work in one folder, each with a seed of its own, as long as it is entered."""
 
-    def __init__(self, folder: Path, states: Path, seed: int) -> None:
+    def __init__(self, folder: Path, states: Path, seed: int, habits: Mapping[str, str] = WRITERS) -> None:
         self.operations = 0
         self._stop = folder.parent / "stop"
         self._commands = [
@@ -218,7 +218,7 @@ class Writers:
                 *(sys.executable, "-m", "tests.campaign.writer", habit),
                 *(str(folder), name, str(seed), str(states), str(self._stop)),
             ]
-            for name, habit in WRITERS.items()
+            for name, habit in habits.items()
         ]
 
     def __enter__(self) -> Writers:

@@ -27,10 +27,13 @@ from tests.campaign.campaign import (
     Campaign,
     Chooser,
     Report,
+    Writers,
 )
+from tests.campaign.judge import Judge
 from tests.campaign.shelves import BosShelf, BucketShelf, DirectoryShelf
+from tests.campaign.states import KnownStates
 from tests.e2e.compare import differences_by_rclone
-from tests.e2e.process import Syncd, bos_store, s3_store
+from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
 from tests.fakes.bos_server import BosServer
 from tests.fakes.fault_ledger import Ledger
 from tests.fakes.fault_proxy import FaultProxy
@@ -161,3 +164,20 @@ def test_campaign_against_a_directory(tmp_path: Path, figure: Figure) -> None:
     finally:
         syncd.close()
     _judge(campaign, report, "dir", figure)
+
+
+def test_files_that_are_rewritten_all_the_time(tmp_path: Path) -> None:
+    """Nobody is killed here, but writes and reads meet as often as can be: no object is a mixture."""
+    (tmp_path / "mirror").mkdir()
+    syncd = _syncd(tmp_path, {"type": "dir", "path": "./mirror"})
+    states = tmp_path / "states.log"
+    states.touch()
+    shelf, known = DirectoryShelf(tmp_path / "mirror"), KnownStates(states)
+    writers = Writers(tmp_path / "watched", states, SEED, {f"sql{number}": "database" for number in range(5)})
+    with Judge(shelf, known, lambda key: key.removeprefix(PREFIX), tmp_path / "torn") as judge, writers:
+        try:
+            syncd.start()
+            wait_until("enough are compared", lambda: judge.verdict.compared + len(judge.verdict.torn) >= 150)
+        finally:
+            syncd.close()
+    assert judge.verdict.torn == [], f"SYNCD_CAMPAIGN_SEED={SEED}; see {tmp_path}"
