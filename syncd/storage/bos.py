@@ -30,7 +30,7 @@ from syncd.parts import combine_crc32
 from syncd.storage import bos_listing, bos_sign, bos_values
 from syncd.storage.base import Body, BosSettings, Credentials, Request, Response, StoreLimits
 from syncd.storage.bos_bucket import LIMITS, Bucket, traffic_headers
-from syncd.storage.bos_errors import body_object, carries_error, error_for
+from syncd.storage.bos_errors import body_object, carries_error, error_for, is_foreign
 from syncd.storage.bos_listing import PAGE, items, stuck
 
 
@@ -98,16 +98,17 @@ class BosDialect:
 
     def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
         """None when there is no such object; BOS says the same when there is no such bucket."""
-        if response.status == 404:
+        if response.status == 404 and not is_foreign(response):
             return None
         self._succeeded(request, response)
         size = bos_values.number(response.headers.get("content-length"))
-        if size is None:
+        etag = bos_values.etag(response.headers.get("etag"))
+        if size is None or not etag:
             raise self.error(request, response)
         return ObjectInfo(
             key=key,
             size=size,
-            etag=bos_values.etag(response.headers.get("etag")),
+            etag=etag,
             digest=bos_values.digest(response.headers),
             mtime_ns=bos_values.mtime_ns(response.headers),
             token=bos_values.token(response.headers),
@@ -315,7 +316,7 @@ class BosDialect:
         if _was_not_there(response, *codes):
             return
         self._succeeded(request, response)
-        if response.body.strip() and body_object(response) is None:
+        if is_foreign(response):
             raise self.error(request, response)
 
     def _members(self, request: Request, response: Response) -> dict[str, Any]:

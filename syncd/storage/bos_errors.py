@@ -191,6 +191,16 @@ def carries_error(response: Response) -> bool:
     return found is not None and bool(found.get("code"))
 
 
+def is_foreign(response: Response) -> bool:
+    """Whether somebody else answered: with a body that is not JSON, or where there is none (HEAD), with the
+    headers of a page.
+    """
+    if response.body.strip():
+        return body_object(response) is None
+    headers = response.headers
+    return headers.get("content-type", "").startswith("text/html") and "x-bce-request-id" not in headers
+
+
 def error_for(request: Request, response: Response, *, path_style: bool = False) -> StoreError:
     """The one error of ours that `response` stands for. `path_style`: asked so of a host that may mind."""
     found = body_object(response) or {}
@@ -255,7 +265,7 @@ def _by_code(request: Request, status: int, code: str, said: str) -> Reaction:
 
 def _by_status(request: Request, response: Response) -> Reaction:
     status = response.status
-    if response.body.strip() and body_object(response) is None and status not in (407, 408, 429):
+    if is_foreign(response) and status not in (407, 408, 429):
         if status < 300 or status == 404 or status >= 500:
             return _FOREIGN_NOW
         if status >= 400:

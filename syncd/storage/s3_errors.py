@@ -199,7 +199,10 @@ def facts(response: Response) -> Facts:
 
 
 def is_foreign(response: Response) -> bool:
-    """Whether the answer has a body that no store sends: a page of HTML, or no XML at all."""
+    """Whether the answer has a body that no store sends: a page of HTML, or no XML at all.
+
+    Headers alone prove nothing: some servers label even their empty answers as HTML.
+    """
     if not response.body.strip():
         return False
     root = parse(response.body)

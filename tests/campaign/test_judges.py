@@ -144,17 +144,21 @@ def test_what_is_sent_again_is_a_repeat() -> None:
 
 
 def test_parts_that_are_sent_again_are_repeats() -> None:
-    """Under another upload of the same content, too; not once it is complete, nor for other content."""
+    """Under another upload of the same content, too, and once it is complete; not after other content."""
     client = _Client()
-    for upload, digest in (("1", "aa"), ("2", "aa"), ("3", "bb")):
-        client.send("POST", "k?uploads", digest=digest)
-        client.send("PUT", f"k?partNumber=1&uploadId={upload}", b"part")
-    assert client.ledger.bytes.repeated == 4
 
-    client.send("POST", "k?uploadId=3")
-    client.send("POST", "k?uploads", digest="bb")
-    client.send("PUT", "k?partNumber=1&uploadId=4", b"part")
-    assert client.ledger.bytes.repeated == 4
+    def upload(upload_id: str, digest: str, *, complete: bool) -> int:
+        client.send("POST", "k?uploads", digest=digest)
+        client.send("PUT", f"k?partNumber=1&uploadId={upload_id}", b"part")
+        if complete:
+            client.send("POST", f"k?uploadId={upload_id}")
+        return client.ledger.bytes.repeated
+
+    assert upload("1", "aa", complete=False) == 0
+    assert upload("2", "aa", complete=True) == 4
+    assert upload("3", "aa", complete=False) == 8
+    assert upload("4", "bb", complete=True) == 8
+    assert upload("5", "aa", complete=False) == 8
 
 
 def test_a_kill_puts_the_last_bodies_at_risk() -> None:

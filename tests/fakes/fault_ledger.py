@@ -6,7 +6,7 @@ Bytes of content (bodies of puts and parts) are divided without a rest::
 
 *Useful* is content that the client was told to be there, the first time. *Repeated* is what it then sends to
 the same place again though nothing else came there meanwhile: for a part, the same number of an upload of the
-same file content, whether or not under the same upload id.
+same file content, whether or not under the same upload id, also once the upload is complete.
 """
 
 from __future__ import annotations
@@ -194,13 +194,17 @@ class Ledger:
         if head.method == "POST" and "uploads" in head.query:
             told = [value for name, value in head.headers.items() if name.endswith(_DIGEST_HEADER)]
             self._uploading[head.key] = told[0] if told else ""
-        elif (head.method == "POST" and "uploadId" in head.query) or (
-            head.method == "PUT" and "partNumber" not in head.query
-        ):
+        elif head.method == "POST" and "uploadId" in head.query:
+            self._objects.pop(head.key, None)
+            self._forget_parts(head.key, but=self._uploading.get(head.key))  # those are in the object now
+        elif head.method == "PUT" and "partNumber" not in head.query:
             self._objects.pop(head.key, None)
             self._forget_parts(head.key)
         elif head.method == "DELETE" and "uploadId" not in head.query:
             self._objects.pop(head.key, None)
 
-    def _forget_parts(self, key: str) -> None:
-        self._parts = {place: digest for place, digest in self._parts.items() if place[0] != key}
+    def _forget_parts(self, key: str, but: str | None = None) -> None:
+        """What was sent for other contents of this key than `but` is of no use any more."""
+        self._parts = {
+            place: digest for place, digest in self._parts.items() if place[0] != key or place[1] == but
+        }

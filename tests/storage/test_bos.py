@@ -310,6 +310,15 @@ def test_head_reads_size_etag_checksum_and_our_metadata() -> None:
     assert expected == bos().head_result("k", bos().head_request("k"), response)
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_head_that_somebody_else_answers_tells_nothing(status: int) -> None:
+    """A captive portal's 200 has a length and no ETag, its 404 is HTML: the upload that was asked about may
+    well be complete, and would be sent again."""
+    headers = {"content-type": "text/html", "content-length": "95"}
+    found = raised(bos().head_result, "k", bos().head_request("k"), Response(status, headers, b""))
+    assert isinstance(found, StoreUnavailable)
+
+
 def test_head_of_a_foreign_object_has_none_of_our_metadata() -> None:
     """What an object does not carry, or carries in another form, is None."""
     response = answer(

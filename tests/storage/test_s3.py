@@ -896,6 +896,13 @@ def test_an_error_page_of_somebody_else_is_judged_by_its_status(body: bytes) -> 
     assert type(STORE.error(PUT, Response(503, {}, body))) is StoreUnavailable
 
 
+def test_a_head_that_somebody_else_answers_tells_nothing() -> None:
+    """A captive portal's 200 has a length and no ETag."""
+    headers = {"content-type": "text/html; charset=utf-8", "content-length": "95"}
+    with pytest.raises(StoreUnavailable):
+        STORE.head_result("k", STORE.head_request("k"), Response(200, headers, b""))
+
+
 @pytest.mark.parametrize("status", [400, 403, 404])
 def test_a_page_of_somebody_else_is_no_word_of_the_store(status: int) -> None:
     """A firewall on the way does not know what these keys may do, nor what is there."""
