@@ -159,6 +159,9 @@ def test_parts_that_are_sent_again_are_repeats() -> None:
     assert upload("3", "aa", complete=False) == 8
     assert upload("4", "bb", complete=True) == 8
     assert upload("5", "aa", complete=False) == 8
+    assert upload("6", "", complete=False) == 8
+    client.send("PUT", "k?partNumber=1&uploadId=6", b"part")
+    assert upload("7", "", complete=False) == 12
 
 
 def test_a_kill_puts_the_last_bodies_at_risk() -> None:

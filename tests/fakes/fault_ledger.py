@@ -6,7 +6,8 @@ Bytes of content (bodies of puts and parts) are divided without a rest::
 
 *Useful* is content that the client was told to be there, the first time. *Repeated* is what it then sends to
 the same place again though nothing else came there meanwhile: for a part, the same number of an upload of the
-same file content, whether or not under the same upload id, also once the upload is complete.
+same file content, whether or not under the same upload id, also once the upload is complete. (BOS is told the
+content at the end of an upload only: there, the same upload.)
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Ledger:
             if passage.is_content:
                 self._count(passage)
             elif passage.is_acknowledged or 200 <= passage.status < 300:
-                self._learn(passage.head)
+                self._learn(passage.head, passage.number)
 
     def killed(self, in_flight: int) -> None:
         """The client was killed: of its last `in_flight` acknowledged bodies it may have recorded nothing."""
@@ -189,11 +190,11 @@ class Ledger:
             self._parts[place] = passage.digest
         return known == passage.digest and passage.size > 0
 
-    def _learn(self, head: Head) -> None:
+    def _learn(self, head: Head, number: int) -> None:
         """What else changes what is at a place: a copy, a new upload, one that is complete, a deletion."""
         if head.method == "POST" and "uploads" in head.query:
             told = [value for name, value in head.headers.items() if name.endswith(_DIGEST_HEADER)]
-            self._uploading[head.key] = told[0] if told else ""
+            self._uploading[head.key] = told[0] if told else f"unknown {number}"
         elif head.method == "POST" and "uploadId" in head.query:
             self._objects.pop(head.key, None)
             self._forget_parts(head.key, but=self._uploading.get(head.key))  # those are in the object now

@@ -207,7 +207,7 @@ def test_a_stuck_thread_does_not_hold_up_the_end(home: Home, monkeypatch: pytest
     made = home.start()
     wait_until("it runs", lambda: made._pipeline.lines)
     (line,) = made._pipeline.lines.values()
-    monkeypatch.setattr(line.engine, "sync", lambda ref, event: release.wait(30))
+    monkeypatch.setattr(line.engine, "sync", lambda ref, event, rest_seconds: release.wait(30))
     (home.root / "watched" / "a").write_text("x")
     wait_until("a worker is stuck", lambda: line.workers.queue.counts()[1])
     home.stop()
