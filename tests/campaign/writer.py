@@ -3,7 +3,8 @@
     python -m tests.campaign.writer HABIT FOLDER NAME SEED STATES STOP [MOST]
 
 It works below FOLDER/NAME only, so that what it knows of its files stays true, and notes every state of every
-name in STATES before anybody can see it. It ends when STOP exists, or after MOST operations.
+name in STATES before anybody can see it. It ends when STOP exists, after MOST operations, or when whoever started it
+has gone.
 """
 
 from __future__ import annotations
@@ -313,7 +314,10 @@ def main(arguments: list[str]) -> None:
     habit, folder, name, seed, states, stop, *most = arguments
     with StateLog(Path(states)) as log:
         writer = Writer(Path(folder), name, int(seed), log, habit=habit)
-        while not os.path.exists(stop) and not (most and writer.done >= int(most[0])):
+        parent = os.getppid()
+        while os.getppid() == parent and not os.path.exists(stop):
+            if most and writer.done >= int(most[0]):
+                break
             writer.step()
             writer.pause(_REST if habit == "people" else 1.0)
     print(writer.done)
