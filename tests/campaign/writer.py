@@ -3,8 +3,8 @@
     python -m tests.campaign.writer HABIT FOLDER NAME SEED STATES STOP [MOST]
 
 It works below FOLDER/NAME only, so that what it knows of its files stays true, and notes every state of every
-name in STATES before anybody can see it. It ends when STOP exists, after MOST operations, or when whoever started it
-has gone.
+name in STATES before anybody can see it. It ends when STOP exists, after MOST operations, or
+when whoever started it has gone.
 """
 
 from __future__ import annotations
