@@ -202,7 +202,7 @@ def test_racy(mtime_ns: int, ctime_ns: int, expected: bool) -> None:
 )
 def test_restless(ctime_ns: int, expected: bool) -> None:
     """A change less than the rest ago may be a write that goes on; the modification time may be anybody's."""
-    stat = replace(STAT, mtime_ns=0, ctime_ns=ctime_ns)
+    stat = STAT._replace(mtime_ns=0, ctime_ns=ctime_ns)
 
     assert expected == is_restless(stat, 100 * SECOND, SECOND)
     assert not is_restless(stat, 100 * SECOND, 0)
