@@ -19,7 +19,7 @@ from syncd.storage.base import ObjectStore
 STATE_QUESTIONS = frozenset(
     {
         "checkpoint_for", "checkpoints", "commits", "failure_count", "failures", "find_content",
-        "last_scan", "learned", "outline_page",
+        "last_scan", "learned", "lost", "outline_page",
         "part_digests", "recorded", "recorded_page", "recorded_totals",
         "root_identity", "root_path", "totals",
     }
