@@ -155,13 +155,19 @@ class Engine:
         except (FileVanished, FileUnreadable) as error:
             raise RootDoubtful(f"the source's directory cannot be opened: {error}") from error
         try:
-            known = self.roots.get(source.name)
-            found = os.fstat(root_fd)
-            if known is not None and (found.st_dev, found.st_ino) != (known.device, known.inode):
-                raise RootDoubtful("the source's directory is not the one that it was")
+            self._check_root(source, root_fd)
             yield root_fd
         finally:
             os.close(root_fd)
+
+    def _check_root(self, source: Source, root_fd: int) -> None:
+        known = self.roots.get(source.name)
+        try:
+            found = fingerprint.identity_of(root_fd)
+        except (FileVanished, FileUnreadable) as error:
+            raise RootDoubtful(f"the source's directory cannot be looked at: {error}") from error
+        if known is not None and found != known:
+            raise RootDoubtful("the source's directory is not the one that it was")
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
         """The record, if it is about the object that this file should have; another one proves nothing."""

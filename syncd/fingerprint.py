@@ -19,7 +19,7 @@ import xxhash
 
 from syncd.buffers import fresh
 from syncd.errors import FileChanged, FileUnreadable, FileVanished, Stopped
-from syncd.model import FileStat, Fingerprint, Irregular
+from syncd.model import FileStat, Fingerprint, Irregular, RootIdentity
 
 Body = bytes | bytearray | memoryview
 
@@ -45,6 +45,15 @@ def open_root(path: str) -> int:
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _translated(error) from error
+
+
+def identity_of(root_fd: int) -> RootIdentity:
+    """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
+    try:
+        found = os.fstat(root_fd)
+    except OSError as error:
+        raise _translated(error) from error
+    return RootIdentity(found.st_dev, found.st_ino)
 
 
 def open_directory(root_fd: int, path: str) -> int:

@@ -57,7 +57,7 @@ class RootGuard:
 
     def _judge_other(self, known: RootIdentity, identity: RootIdentity, doubt: str, *, accepted: bool) -> str:
         name = self._source.name
-        if self._holds_our_files():
+        if self._holds_our_files(identity):
             log.info("%s: the same files under another device or inode: accepted", name)
         elif accepted:
             log.warning("%s: the root is another directory, as the operator says", name)
@@ -68,8 +68,11 @@ class RootGuard:
             self._state.renumber_device(name, known.device, identity.device)
         return ""
 
-    def _holds_our_files(self) -> bool:
-        """Whether the directory holds the files that we recorded: the disk got another number."""
+    def _holds_our_files(self, identity: RootIdentity) -> bool:
+        """Whether that directory holds the files that we recorded: the disk got another number.
+
+        By now another one may be mounted at its path, which would answer for it.
+        """
         rows = self._state.recorded_page(self._source.name, None, SAMPLE)
         if not rows:
             return False
@@ -78,7 +81,11 @@ class RootGuard:
         except FileError:
             return False
         try:
+            if fingerprint.identity_of(root_fd) != identity:
+                return False
             there = sum(_is_there(root_fd, os.fsdecode(path), row) for path, row in rows)
+        except FileError:
+            return False
         finally:
             os.close(root_fd)
         return there > len(rows) / 2

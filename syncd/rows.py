@@ -95,11 +95,13 @@ def drop_file(connection: Connection, ref: FileRef) -> None:
 
 
 def renumber_device(connection: Connection, source: str, old: int, new: int) -> None:
-    """Files of `source` that were recorded on device `old` count as recorded on `new`."""
-    connection.execute(
-        "UPDATE files SET device = ? WHERE device = ? AND source = (SELECT id FROM sources WHERE name = ?)",
-        (fold(new), fold(old), source),
-    )
+    """Files of `source` that were recorded, or begun, on device `old` count as of `new`."""
+    for table in ("files", "checkpoints"):
+        connection.execute(
+            f"UPDATE {table} SET device = ? "  # noqa: S608  one of two names of ours
+            "WHERE device = ? AND source = (SELECT id FROM sources WHERE name = ?)",
+            (fold(new), fold(old), source),
+        )
 
 
 def find_file(connection: Connection, ref: FileRef) -> Recorded | None:

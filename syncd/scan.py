@@ -17,7 +17,7 @@ from typing import Protocol
 
 from syncd import fingerprint
 from syncd.absence import Absent, Missing, Present, second_look
-from syncd.errors import FileError
+from syncd.errors import FileChanged, FileError
 from syncd.model import FileRef, FileStat, Irregular, Recorded, RootIdentity, Source
 from syncd.outline import PAGE, Outline
 from syncd.paths import Rules
@@ -87,7 +87,7 @@ def check_root(
         gone = error.errno in fingerprint.GONE
         return None, "the root is missing" if gone else f"the root cannot be read: {error.strerror}"
     try:
-        identity = _identity(descriptor)
+        identity = fingerprint.identity_of(descriptor)
         if known is not None and identity != known:
             what = "another directory" if identity.device == known.device else "on another device"
             return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
@@ -95,6 +95,8 @@ def check_root(
             if has_records and next(entries, None) is None:
                 return identity, EMPTY
         return identity, None
+    except FileError as error:
+        return None, f"the root cannot be read: {error}"
     except OSError as error:
         return None, f"the root cannot be read: {error.strerror}"
     finally:
@@ -122,24 +124,33 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     if doubt is not None:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=doubt)
     try:
-        root_fd = fingerprint.open_root(source.root)
+        root_fd = _open_root(source.root, identity)
     except FileError as error:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=f"the root: {error}")
     work = _Scan(source, rules, state, sink, should_stop, key_of, store_id)
     try:
         with suppress(_Halted):
-            if _identity(root_fd) == identity:
-                work.compare(root_fd, os.fsencode(subtree))
-                doubt = check_root(source, identity, has_records)[1]
-                if doubt is None:
-                    work.judge_missing(root_fd)
-            else:
-                doubt = "the root was replaced during the scan"
+            work.compare(root_fd, os.fsencode(subtree))
+            doubt = check_root(source, identity, has_records)[1]
+            if doubt is None:
+                work.judge_missing(root_fd)
             return work.report(doubt, finished=doubt is None)
         return work.report(None, finished=False)
     finally:
         work.missing.close()
         os.close(root_fd)
+
+
+def _open_root(path: str, identity: RootIdentity | None) -> int:
+    """The root, if it is still that directory. Raises FileError."""
+    root_fd = fingerprint.open_root(path)
+    try:
+        if fingerprint.identity_of(root_fd) != identity:
+            raise FileChanged("it was replaced during the scan")
+    except FileError:
+        os.close(root_fd)
+        raise
+    return root_fd
 
 
 class _Halted(Exception):
@@ -352,8 +363,3 @@ class _Scan:
     def _breathe(self) -> None:
         if self._should_stop():
             raise _Halted
-
-
-def _identity(descriptor: int) -> RootIdentity:
-    found = os.fstat(descriptor)
-    return RootIdentity(found.st_dev, found.st_ino)

@@ -310,7 +310,7 @@ class State:
     def renumber_device(self, source: str, old: int, new: int) -> None:
         """A file system of `source` got another device number (a disk plugged in again, a reboot).
 
-        What was recorded on device `old` counts as recorded on `new`: inodes and times stay as they were, so
+        What was recorded or begun on device `old` counts as of `new`: inodes and times stay as they were, so
         nothing is believed that the file itself does not show again.
         """
         self._write(lambda c: rows.renumber_device(c, source, old, new))

@@ -15,6 +15,7 @@ PATHS = "syncd/paths.py"
 SCANNING = "tests/shell/test_scan.py"
 READING = "tests/shell/test_fingerprint.py"
 KEEPING = "tests/shell/test_keeper.py"
+ROOTS = "tests/shell/test_roots.py"
 GUARDS = "tests/shell/test_deletion_guards.py"
 DELETING = "tests/core/test_deletes.py"
 NAMING = "tests/core/test_paths.py"
@@ -232,7 +233,7 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         "S5",
         "the root is not looked at again once it is known what is missing",
-        (Edit(SCAN, "                doubt = check_root(source, identity, has_records)[1]\n", ""),),
+        (Edit(SCAN, "            doubt = check_root(source, identity, has_records)[1]\n", ""),),
         (f"{SCANNING}::test_a_root_that_goes_away_during_the_scan",),
     ),
     Remedy(
@@ -246,11 +247,23 @@ REMEDIES: tuple[Remedy, ...] = (
             ),
             Edit(
                 "syncd/engine.py",
-                "if known is not None and (found.st_dev",
-                "if known is None and (found.st_dev",
+                "if known is not None and found != known",
+                "if known is None and found != known",
             ),
         ),
         (f"{GUARDS}::test_deletions_do_not_go_when_the_root_went_meanwhile",),
+    ),
+    Remedy(
+        "S5",
+        "a directory is taken for the root since another one, mounted there meanwhile, holds our files",
+        (
+            Edit(
+                "syncd/roots.py",
+                "            if fingerprint.identity_of(root_fd) != identity:\n",
+                "            if fingerprint.identity_of(root_fd) is None:\n",
+            ),
+        ),
+        (f"{ROOTS}::test_a_directory_is_not_believed_for_the_files_of_another",),
     ),
     Remedy(
         "S5",

@@ -184,8 +184,8 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 "syncd/engine.py",
-                "if known is not None and (found.st_dev",
-                "if known is None and (found.st_dev",
+                "if known is not None and found != known",
+                "if known is None and found != known",
             ),
         ),
         ("tests/shell/test_engine.py::test_a_file_below_a_root_that_was_replaced_is_not_judged",),

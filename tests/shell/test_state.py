@@ -190,7 +190,10 @@ def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[
 
 
 def test_a_new_device_number_changes_nothing_else(state: State) -> None:
-    """Records of the old device number count for the new one; other sources and devices stay."""
+    """Records and uploads of the old device number count for the new one; other sources and devices stay."""
+    nested = replace(checkpoint(FileRef("s", "nested")), stat=STAT._replace(device=9))
+    begun = [state.begin(checkpoint(FileRef("s", "a"))), state.begin(checkpoint(FileRef("t", "a")))]
+    begun.append(state.begin(nested))
     state.commit(FileRef("s", "a"), RECORDED)
     state.commit(FileRef("s", "nested"), replace(RECORDED, stat=STAT._replace(device=9)))
     state.commit(FileRef("t", "a"), RECORDED)
@@ -201,6 +204,7 @@ def test_a_new_device_number_changes_nothing_else(state: State) -> None:
     assert state.recorded(FileRef("s", "a")) == moved
     assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=STAT._replace(device=9))
     assert state.recorded(FileRef("t", "a")) == RECORDED
+    assert state.checkpoints() == [replace(begun[0], stat=moved.stat), *begun[1:]]
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------

@@ -85,4 +85,31 @@ HISTORIES = (
             Move("disk_error", ("open", 116, 1), 400.0),
         ),
     ),
+    History(
+        "What was begun on a disk whose device got another number counts as begun on that one: else an"
+        " unfinished upload hides for ever that its file is gone, and its former object stays.",
+        Terms(seed=2062, on_delete=OnDelete.DELETE, page_size=2, random_etags=True),
+        (
+            Move("save", ("d/a", 24, 72778273, "soon"), 40.0),
+            Move("store_goes", ("hanging",), 0.6),
+            Move("save", ("d/a", 24, 2, "twice"), 400.0),
+            Move("mount_again", (True, True), 2.5),
+            Move("exchange_file_and_directory", ("d", 23932346, "soon"), 0.0),
+        ),
+    ),
+    History(
+        "The directory below a disk that is away is not taken for the root because the disk, mounted again a"
+        " moment later, holds our files: else the disk itself is in doubt from then on.",
+        Terms(seed=2154, page_size=1),
+        (
+            Move("save_by_rename", ("d/a", 9, 2410171, "soon"), 2.5),
+            Move("lie_in_wait", ("list", 12, Move("unmount")), 40.0),
+            Move("mount_again", (False, True), 2.5),
+            Move("overflow", (), 400.0),
+            Move("lie_in_wait", ("fstat", 2, Move("mount_again", (False, True))), 40.0),
+            Move("touch", ("f", "soon"), 7.0),
+            Move("rewrite_while_it_is_read", ("d/a", 7, 30336328, "put_object", 1, "twice", True), 40.0),
+            Move("rewrite_while_it_is_read", ("d/a", 7, 3150631, "stat", 1, "soon", False), 2.5),
+        ),
+    ),
 )
