@@ -111,6 +111,8 @@ def main() -> None:
     """Parse, measure, print."""
     arguments = _arguments()
     sizes = QUICK if arguments.quick else FULL
+    if arguments.large:
+        sizes = Sizes(**{**vars(sizes), "large": tuple(size * GIB for size in arguments.large)})
     if arguments.idle_seconds:
         sizes = Sizes(**{**vars(sizes), "idle_seconds": arguments.idle_seconds})
     peers.BEFORE.extend([arguments.before.resolve()] if arguments.before else [])
@@ -203,6 +205,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant; the median counts")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="syncd and these others only")
     parser.add_argument("--before", type=Path, metavar="DIR", help="measure this checkout of syncd, too")
+    parser.add_argument("--large", type=int, nargs="+", metavar="GIB", help="file sizes of scenario a")
     parser.add_argument("--idle-seconds", type=float, default=0.0, help="how long scenario g looks")
     parser.add_argument("--directory", type=Path, help="keep files for the next time (else temporary)")
     parser.add_argument("--json", type=Path, help="raw figures go here")

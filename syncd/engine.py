@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd import absence, fingerprint, paths, plan
+from syncd import absence, fingerprint, paths, plan, processors
 from syncd.bounds import KeysInUse
 from syncd.doubts import Doubts
 from syncd.errors import (
@@ -117,7 +117,7 @@ class Engine:
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
-            with fingerprint.open_file(root_fd, ref.path) as file:
+            with fingerprint.open_file(root_fd, ref.path) as file, processors.room_for(file.opened.size):
                 if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
                     raise FileChanged("the file was changed a moment ago")
                 step = self._carry(ref, key, file, recorded)

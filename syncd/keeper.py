@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from syncd import scan
+from syncd import processors, scan
 from syncd.adoption import Adoption
 from syncd.backoff import Schedule, ceiling
 from syncd.deletes import Deletions
@@ -170,6 +170,7 @@ class SourceKeeper:
         self._changed.notify()
 
     def _run(self) -> None:
+        processors.narrow()
         while (due := self._next()) is not None:
             if not self._turn(*due):
                 return

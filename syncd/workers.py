@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from syncd import processors
 from syncd.engine import Engine, Outcome, RootDoubtful
 from syncd.errors import StateError, Stopped, StoreError
 from syncd.model import Copy, Delete, Failure, FileRef, Upload
@@ -157,6 +158,7 @@ class StoreWorkers:
     # ---- the loop ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        processors.narrow()
         while (taken := self.queue.take()) is not None:
             if not self._turn(taken):
                 return

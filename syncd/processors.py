@@ -1,0 +1,56 @@
+"""On which processors the calling thread may run.
+
+Threads that spend their time in the interpreter take turns anyway: only one of them runs at a time. Spread
+over several processors, they wake each other across them with every system call, which may cost as much as
+the work itself; on one processor the kernel just goes on with the next. So whoever handles small files or
+compares listings keeps to one. What computes outside of the interpreter (digests of large files) keeps all.
+
+Where a sandbox forbids it, nothing happens: it is cheaper, never necessary.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+LARGE_BYTES = 256 << 10
+"""From here on the digests of a file are more work than all the rest."""
+
+
+class _Here(threading.local):
+    """What the calling thread gave up; empty where it gave up nothing."""
+
+    allowed: frozenset[int] = frozenset()
+
+
+_here = _Here()
+
+
+def narrow() -> None:
+    """Keep the calling thread to one processor, the same for all threads that ask."""
+    allowed = frozenset(os.sched_getaffinity(0))
+    if len(allowed) > 1 and _keep_to({max(allowed)}):
+        _here.allowed = allowed
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """All processors while the calling thread, and those that it starts, handle a file of `size` bytes."""
+    allowed = _here.allowed
+    if not allowed or size < LARGE_BYTES:
+        yield
+        return
+    _keep_to(allowed)
+    try:
+        yield
+    finally:
+        _keep_to({max(allowed)})
+
+
+def _keep_to(processors: frozenset[int] | set[int]) -> bool:
+    with suppress(OSError):  # forbidden, or the machine has fewer of them by now
+        os.sched_setaffinity(0, processors)
+        return True
+    return False
