@@ -28,9 +28,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from syncd import scan
+from syncd import fingerprint, scan
 from syncd.engine import RACY_WINDOW_NS
-from syncd.errors import StoreUnavailable, SyncdError
+from syncd.errors import FileUnreadable, StoreUnavailable, SyncdError
 from syncd.model import FileRef, FileStat, OnDelete, Recorded
 from syncd.paths import Rules
 from tests.fakes.store import SMALL_LIMITS, Call, FakeStore
@@ -44,6 +44,7 @@ SEEDS = int(os.environ.get("SYNCD_MODEL_SEEDS", "150"))
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
 SIZES = (0, 1, PART - 1, PART, PART + 1, 3 * PART, 4 * PART + 5)
 FAULTY_VERBS = sorted(STORE_EFFECTS | {"head_object", "list_parts", "list_multipart_uploads"})
+_open_file = fingerprint.open_file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -85,13 +86,16 @@ class ModelRig(Rig):
     """
 
     everything_is_young = True
+    jumped_ns = 0
+    """By how much somebody has set the clock."""
 
     def _now_ns(self) -> int:
-        return 0 if self.everything_is_young else time.time_ns() + 10 * RACY_WINDOW_NS
+        start_ns = 0 if self.everything_is_young else time.time_ns() + 10 * RACY_WINDOW_NS
+        return start_ns + self.jumped_ns
 
     def open(self) -> None:
         super().open()
-        self.engine._now_ns = self._now_ns
+        self.engine._now_ns = self.engine._doubts._now_ns = self._now_ns
         self.senders.shutdown()
         self.senders = AtOnce()  # type: ignore[assignment]
         self.uploader._parts._senders = self.senders
@@ -107,6 +111,9 @@ class Folder(RuleBasedStateMachine):
         self.rig = ModelRig(self.root, store=store, on_delete=OnDelete.KEEP)
         self.chance = random.Random(seed)
         self.rig.everything_is_young = seed % 2 == 0
+        self.forbidden: set[str] = set()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(fingerprint, "open_file", self._open_file)
         self.versions: dict[str, set[bytes]] = {}
         self.dirty: dict[str, bool] = {}
         self.counter = 0
@@ -215,6 +222,22 @@ class Folder(RuleBasedStateMachine):
             path.mkdir()
         self._event(name)
 
+    @rule(name=st.sampled_from(NAMES))
+    def take_rights_away(self, name: str) -> None:
+        """chmod 000, as it is for everybody but root."""
+        self.forbidden.add(name)
+        self._event(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def give_rights_back(self, name: str) -> None:
+        self.forbidden.discard(name)
+        self._event(name)
+
+    def _open_file(self, root_fd: int, path: str) -> fingerprint.OpenFile:
+        if path in self.forbidden:
+            raise FileUnreadable("Permission denied")
+        return _open_file(root_fd, path)
+
     # ---- what befalls the store and the process ---------------------------------------------------------
 
     @rule(verb=st.sampled_from(FAULTY_VERBS), times=st.integers(1, 3), late=st.booleans())
@@ -245,6 +268,16 @@ class Folder(RuleBasedStateMachine):
     @rule()
     def events_are_lost(self) -> None:
         self.dirty.clear()
+
+    @rule()
+    def the_queue_overflows(self) -> None:
+        """Events are lost, and the kernel says so."""
+        self.dirty.clear()
+        self._scan()
+
+    @rule(hours=st.integers(-30, 30))
+    def the_clock_jumps(self, hours: int) -> None:
+        self.rig.jumped_ns += hours * 3_600 * 10**9
 
     @rule()
     def restart(self) -> None:
@@ -284,6 +317,7 @@ class Folder(RuleBasedStateMachine):
     def all_is_quiet(self) -> None:
         """Faults are over, a scan is made, everything dirty is done: the store has what the folder has."""
         self.rig.fake.heal()
+        self.forbidden.clear()
         self._mark_unfinished()
         for _ in range(3):
             self._scan()
@@ -313,6 +347,7 @@ class Folder(RuleBasedStateMachine):
             try:
                 self.all_is_quiet()
             finally:
+                self.patch.undo()
                 self.rig.close()
                 shutil.rmtree(self.root)
 
@@ -419,6 +454,8 @@ def _meddle(play: Folder, chance: random.Random) -> None:
             lambda: play.swap(old=one, new=two),
             lambda: play.rename_directory(old=chance.choice(("d", "d/e")), new=chance.choice(("g", "d"))),
             lambda: play.exchange_file_and_directory(name=chance.choice(("d", "d/e", "a"))),
+            lambda: play.take_rights_away(name=one),
+            lambda: play.give_rights_back(name=one),
         )
     )()
 
@@ -457,6 +494,8 @@ MOVES: tuple[tuple[int, Callable[[Folder, random.Random], None]], ...] = (
     (1, lambda play, chance: play.restart()),
     (1, lambda play, chance: play.uploads_expire()),
     (1, lambda play, chance: play.events_are_lost()),
+    (1, lambda play, chance: play.the_queue_overflows()),
+    (1, lambda play, chance: play.the_clock_jumps(hours=chance.randint(-30, 30))),
     (1, lambda play, chance: play.all_is_quiet()),
 )
 
@@ -476,6 +515,7 @@ def played(seed: int, steps: int) -> list[str]:
         return [*play.trace, *map(str, play.rig.fake.log)]
     finally:
         play.rig.fake.heal()
+        play.patch.undo()
         play.rig.close()
         shutil.rmtree(play.root)
 
