@@ -176,7 +176,7 @@ REMEDIES: tuple[Remedy, ...] = (
         "W6",
         "whatever is at the root's path is taken for the root that is watched",
         (Edit(ROOTS, "root is not None and root.watch == watch", "root is not None"),),
-        (f"{OF_ROOTS}::test_root_renamed_away_and_another_in_its_place",),
+        (f"{OF_ROOTS}::test_root_exchanged_for_another",),
     ),
     Remedy(
         "W6",
