@@ -31,7 +31,7 @@ _here = _Here()
 def narrow() -> None:
     """Keep the calling thread to one processor, the same for all threads that ask."""
     allowed = frozenset(os.sched_getaffinity(0))
-    if len(allowed) > 1 and _keep_to({max(allowed)}):
+    if len(allowed) > 1 and _keep_to({_chosen(allowed)}):
         _here.allowed = allowed
 
 
@@ -46,7 +46,12 @@ def room_for(size: int) -> Iterator[None]:
     try:
         yield
     finally:
-        _keep_to({max(allowed)})
+        _keep_to({_chosen(allowed)})
+
+
+def _chosen(allowed: frozenset[int]) -> int:
+    """The same for all threads of this process, and most likely another one for the next process."""
+    return sorted(allowed)[os.getpid() % len(allowed)]
 
 
 def _keep_to(processors: frozenset[int] | set[int]) -> bool:
