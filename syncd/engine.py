@@ -284,14 +284,14 @@ class Engine:
         soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
         again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         doubt_ns = plan.doubt_left_ns(self._aimed(recorded, key), looked_ns)
+        doubt_seconds = doubt_ns / 1e9 + 1.0 if doubt_ns else None
         if recorded is not None and doubt_ns:  # what was just seen or made may be removed yet
             row = replace(row, etag="", recorded_ns=recorded.recorded_ns, racy=True)
-            again = doubt_ns / 1e9 + 1.0
         if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
             self._commit(ref, row, carried, seen)
         self._doubts.settled(ref)
         return _Step(
-            Outcome(action, carried.bytes_sent, carried.bytes_saved, again, seen.stat.size),
+            Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, seen.stat.size),
             seen.stat,
         )
 

@@ -20,6 +20,9 @@ class Outcome(NamedTuple):
     bytes_saved: int = 0
     look_again_seconds: float | None = None
     """The record is too young to be trusted: mark it again after this."""
+    doubt_seconds: float | None = None
+    """For so long a request whose answer was lost may yet be carried out: then the object is to be compared
+    once more. Until then the file counts as carried."""
     size: int = 0
     """Of the file, in bytes."""
     wants_delete: bool = False

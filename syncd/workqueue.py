@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from syncd.backoff import Breaker
 from syncd.model import FileRef
+from syncd.secondlooks import SecondLooks
 from syncd.settle import DirtyFiles, Taken
 
 MAX_WAITING = 20_000
@@ -35,7 +36,7 @@ class WorkQueue:
         self._monotonic = monotonic
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
-        self._second_looks: dict[FileRef, float] = {}  # when each is due; all wait equally long: in order
+        self._second_looks = SecondLooks(MAX_SECOND_LOOKS)
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
         self._work = threading.Condition(lock)
@@ -84,8 +85,7 @@ class WorkQueue:
         with self._work:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
-            looks = self._second_looks.items()
-            self._second_looks = {ref: due for ref, due in looks if ref.source != source}
+            self._second_looks.discard(source)
             self._room.notify_all()
             self._end.notify_all()
 
@@ -138,15 +138,11 @@ class WorkQueue:
 
     def _next_due(self, now: float) -> float | None:
         """When there is something to take; second looks that are due become dirty here."""
-        while self._second_looks:
-            ref, due = next(iter(self._second_looks.items()))
-            if due > now:
-                first = self._dirty.next_due()
-                return due if first is None else min(due, first)
-            del self._second_looks[ref]
+        while (ref := self._second_looks.pop(now)) is not None:
             if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
                 self._mark(ref, 0.0, event=True)
-        return self._dirty.next_due()
+        looks = (self._dirty.next_due(), self._second_looks.next_due())
+        return min((due for due in looks if due is not None), default=None)
 
     def _sleep(self, now: float) -> None:
         """Until something changes; one worker only until the next file is due."""
@@ -176,13 +172,17 @@ class WorkQueue:
     def look_again(self, ref: FileRef, seconds: float) -> None:
         """Mark the file after so long, whatever its stat says then; until then it counts as clean.
 
-        `seconds` are the same for all. Nothing waits for a second look: neither `idle` nor `counts` knows it.
+        Nothing waits for a second look: neither `idle` nor `counts` knows it.
         """
         with self._work:
-            self._second_looks.pop(ref, None)
-            if len(self._second_looks) < MAX_SECOND_LOOKS:
-                self._second_looks[ref] = self._monotonic() + seconds
-                self._work.notify()
+            self._second_looks.set(ref, self._monotonic() + seconds)
+            self._work.notify()
+
+    def look_by(self, ref: FileRef, seconds: float) -> None:
+        """As `look_again`, unless the file has a look that comes sooner."""
+        with self._work:
+            self._second_looks.set_latest(ref, self._monotonic() + seconds)
+            self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:
         """The file failed and is due again later; False: too many are, it is left to the next scan."""

@@ -448,6 +448,12 @@ REMEDIES: tuple[Remedy, ...] = (
     ),
     Remedy(
         "U16",
+        "a request whose answer was lost may be carried out late, and its file is looked at by the next scan",
+        (Edit("syncd/workers.py", "if outcome.doubt_seconds is not None and not self._once:", "if False:"),),
+        ("tests/shell/test_late_removal.py::test_a_doubt_holds_up_nobody_and_is_looked_into_when_it_can_be",),
+    ),
+    Remedy(
+        "U16",
         "the object of another file is deleted, which has the key by now",
         (Edit("syncd/engine.py", "if self._is_anothers(recorded.key, ref):", "if not recorded.key:"),),
         ("tests/shell/test_engine.py::test_an_object_that_belongs_to_another_file_by_now_is_not_deleted",),

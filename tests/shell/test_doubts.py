@@ -61,7 +61,7 @@ def test_a_file_that_comes_back_after_a_delete_without_answer_is_sent(rig: Rig, 
 
     assert outcome.action == Upload("its object is not what was recorded")
     assert rig.fake.objects["p/a"].data == b"hello"
-    assert outcome.look_again_seconds is not None  # the delete may be carried out yet
+    assert outcome.doubt_seconds is not None  # the delete may be carried out yet
 
 
 def test_a_file_that_comes_back_with_its_old_stat_is_looked_at(rig: Rig) -> None:
@@ -95,7 +95,7 @@ def test_an_object_that_is_still_there_is_not_sent_again(rig: Rig) -> None:
 
     assert isinstance(outcome.action, Refresh)
     assert rig.fake.bytes_received == received
-    assert outcome.look_again_seconds is not None
+    assert outcome.doubt_seconds is not None
 
 
 @pytest.mark.parametrize("restarted", [False, True])

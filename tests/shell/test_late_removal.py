@@ -18,6 +18,8 @@ from syncd import plan
 from syncd.errors import StoreUnavailable
 from syncd.model import Delete, OnDelete, Upload
 from tests.rig import Rig
+from tests.shell.test_workers import Crew
+from tests.waiting import wait_until
 
 BIG = bytes(range(30))
 LATE_NS = plan.LATE_EFFECT_NS
@@ -114,13 +116,13 @@ def test_a_delete_that_comes_late_is_made_up_for(rig: Rig, times: Times) -> None
     rig.sync("a")
     away = _remove_unheard(rig, "a", carried_out=False)
     away.rename(rig.folder / "a")
-    again = rig.sync("a").look_again_seconds
+    again = rig.sync("a").doubt_seconds
     assert again is not None
     assert again * 1e9 > LATE_NS / 2
 
     rig.fake.delete_object("p/a")  # now
     times.ahead_ns += round(again * 1e9)
-    assert rig.sync("a", event=False).look_again_seconds is None
+    assert rig.sync("a", event=False).doubt_seconds is None
 
     assert rig.fake.objects["p/a"].data == b"small"
     settled = rig.state.recorded(rig.ref("a"))
@@ -165,3 +167,43 @@ def test_an_object_that_may_be_gone_lends_nothing(rig: Rig) -> None:
 
     assert rig.fake.calls["copy_object"] == 0
     assert rig.fake.objects["p/b"].data == b"small"
+
+
+def test_a_doubt_holds_up_nobody_and_is_looked_into_when_it_can_be(rig: Rig, times: Times) -> None:
+    """A file that is in the store counts as done, though for minutes a lost request may undo it."""
+    times.ahead_ns = 10**10  # the files are old
+    rig.write("a", b"small")
+    rig.sync("a")
+    away = _remove_unheard(rig, "a", carried_out=False)
+    away.rename(rig.folder / "a")
+    crew = Crew(rig)
+    try:
+        crew.mark("a")
+        crew.wait_idle()
+        assert crew.queue.counts() == ({}, ())
+        assert rig.fake.objects["p/a"].data == b"small"
+
+        rig.fake.delete_object("p/a")  # now
+        times.ahead_ns += LATE_NS + 10**9
+        crew.later(LATE_NS / 1e9 + 2.0)
+        wait_until("it is sent again", lambda: "p/a" in rig.fake.objects)
+    finally:
+        crew.stop()
+
+
+def test_a_single_pass_does_not_wait_for_a_doubt(rig: Rig, times: Times) -> None:
+    """The row says that there is one: the next pass asks."""
+    times.ahead_ns = 10**10
+    rig.write("a", b"small")
+    rig.sync("a")
+    away = _remove_unheard(rig, "a", carried_out=False)
+    away.rename(rig.folder / "a")
+    crew = Crew(rig, once=True)
+    try:
+        crew.mark("a")
+        crew.wait_idle()
+        crew.later(LATE_NS / 1e9 + 2.0)
+        crew.wait_idle()
+        assert len(crew.ear.outcomes()) == 1
+    finally:
+        crew.stop()

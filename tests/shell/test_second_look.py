@@ -58,7 +58,7 @@ def settle(crew: Crew) -> None:
     """The second look, if there is one."""
     crew.later(SECOND_LOOK_SECONDS + 1.0)
     now = crew.clock.monotonic()
-    wait_until("it is taken up", lambda: all(due > now for due in list(crew.queue._second_looks.values())))
+    wait_until("it is taken up", lambda: (crew.queue._second_looks.next_due() or now + 1.0) > now)
     crew.wait_idle()
 
 
@@ -207,11 +207,28 @@ def test_a_discarded_source_is_not_looked_at_again(queue: WorkQueue, clock: Fake
     assert taken(queue, clock) == [(B, True)]
 
 
-def test_second_looks_are_bounded(
-    queue: WorkQueue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+def test_a_look_for_a_doubt_does_not_put_off_one_that_comes_sooner(
+    queue: WorkQueue, clock: FakeClock
 ) -> None:
+    """Nor is there a second one: whoever looks says whether there is a doubt left."""
+    queue.look_again(A, 60.0)
+    queue.look_by(A, 900.0)
+    queue.look_by(B, 900.0)
+    queue.look_by(B, 30.0)
+
+    assert queue.idle()
+    clock.advance(30.0)
+    assert taken(queue, clock) == [(B, True)]
+    clock.advance(30.0)
+    assert taken(queue, clock) == [(A, True)]
+    clock.advance(900.0)
+    assert taken(queue, clock) == []
+
+
+def test_second_looks_are_bounded(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for them does not grow with the number of changes."""
     monkeypatch.setattr(workqueue, "MAX_SECOND_LOOKS", 1)
+    queue = WorkQueue(clock.monotonic)
     queue.look_again(A, 60.0)
     queue.look_again(B, 60.0)
     clock.advance(60.0)
