@@ -74,7 +74,8 @@ def _load(
     if with_secrets:
         machine.keep_memory_private()
     settings = config.load(config.find(config_path, os.environ), os.environ, with_secrets=with_secrets)
-    gc.enable()  # see `main`: all that is needed is imported by now
+    gc.freeze()  # see `main`: all that is needed is imported by now, and need not be looked through
+    gc.enable()
     logs.set_up(settings.log, verbosity=verbose - quiet, stream=sys.stderr)
     for store in settings.stores.values():
         keys = getattr(store, "keys", None)

@@ -108,8 +108,8 @@ class SourceEntry(Entry):
     path: FilePath = Field(default="", description="the directory to watch")
     store: Text = Field(default="", description="the name of a store")
     prefix: str = ""
-    include: list[str] = Field(default_factory=list)
-    exclude: list[str] = Field(default_factory=list)
+    include: list[str] = []  # copied for each entry; a factory's signature would be looked into
+    exclude: list[str] = []
     settle: Annotated[
         float, types.duration(0, 86_400, "a file that has to rest longer is not carried in useful time")
     ] = 2.0
@@ -150,8 +150,8 @@ class TopEntry(Entry):
 
     required = ("stores", "sources")
     state_dir: FilePath = ""
-    stores: dict[str, Any] = Field(default_factory=dict, description="a mapping with at least one store")
-    sources: list[Any] = Field(default_factory=list, description="a list with at least one source")
+    stores: dict[str, Any] = Field(default={}, description="a mapping with at least one store")
+    sources: list[Any] = Field(default=[], description="a list with at least one source")
     transfer: Any = None
     log: Any = None
 

@@ -23,13 +23,19 @@ class Outline:
     def advance(self) -> Row | None:
         """Go to the next one, and return it."""
         self._index += 1
-        if self._index < len(self._rows):
-            self.row = self._rows[self._index]
-        elif len(self._rows) == PAGE:
+        try:  # called for every recorded file: the end of a page is the exception
+            self.row = row = self._rows[self._index]
+            return row
+        except IndexError:
+            self._turn()
+        return self.row
+
+    def _turn(self) -> None:
+        """To the next page, if there is one."""
+        if len(self._rows) == PAGE:
             self._fetch(self._rows[-1][0] + b"\0")
         else:
             self.row = None
-        return self.row
 
     def skip_below(self, prefix: bytes) -> None:
         """Pass over all that begin with `prefix`, which ends with a slash (or is empty: all)."""

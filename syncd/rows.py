@@ -130,18 +130,20 @@ def file_page(
 
 
 def outline_page(
-    connection: Connection, source: str, store_id: str, start: bytes, below: bytes, limit: int
+    connection: Connection, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
 ) -> list[Row]:
-    """Like `file_page`, as plain tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, key, firm)``.
+    """Like `file_page`, as plain tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, firm)``.
 
-    Inode, device and times are folded; ``firm`` is 1 when the row is of `store_id` and not racy.
+    Inode, device and times are folded; ``firm`` is 1 when the row is not racy and its object is where `aim`
+    says: a store id, and what comes before the path in its key. Compared here, for a scan reads every row.
     """
+    store_id, key_prefix = aim
     return connection.execute(
-        "SELECT path, size, mtime_ns, ctime_ns, inode, device, key, "
-        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?) FROM files "
+        "SELECT path, size, mtime_ns, ctime_ns, inode, device, "
+        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?) AND key = ? || path FROM files "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
         "ORDER BY path LIMIT ?",
-        (store_id, source, *_range(start, below), limit),
+        (store_id, key_prefix, source, *_range(start, below), limit),
     ).fetchall()
 
 

@@ -172,8 +172,8 @@ class _Scan:
     ) -> None:
         self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
         self._should_stop, self._key_of, self._store_id = should_stop, key_of, store_id
-        # Keys leave legal names as they are, so most need only be compared with prefix + path.
-        self._key_prefix = key_of("a")[:-1].encode()
+        # Keys leave legal names as they are, so most are this and the path.
+        self._aim = store_id, key_of("a")[:-1].encode()
         self.missing = Missing()
         self._skipped: Counter[str] = Counter()
         self._files = self._directories = self._found = self._absent = self._errors = 0
@@ -195,12 +195,12 @@ class _Scan:
 
     def compare(self, root_fd: int, subtree: bytes) -> None:
         """Walk the tree beside its records; what is recorded and was not met is `missing` afterwards."""
-        source, store_id, state = self._source, self._store_id, self._state
+        source, aim, state = self._source, self._aim, self._state
         if subtree and not self._rules.wants_directory(os.fsdecode(subtree)):
             return
         if subtree:
             self._single(root_fd, subtree)
-        records = Outline(lambda start: state.outline_page(source, store_id, start, subtree, PAGE))
+        records = Outline(lambda start: state.outline_page(source, aim, start, subtree, PAGE))
         walk = Walk(root_fd)
         try:
             self._descend(walk, records, subtree)
@@ -269,7 +269,6 @@ class _Scan:
     def _compare_files(self, frame: Frame, records: Outline) -> bytes:
         """Compare entries up to the next directory, whose path is returned; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
-        key_prefix = self._key_prefix + prefix
         row = records.row
         while frame.index < len(entries):
             name = entries[frame.index]
@@ -295,9 +294,8 @@ class _Scan:
                 continue
             if (
                 row[1:6] == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev)
-                and row[7]
+                and row[6]
                 and now.st_mode & 0o170000 == 0o100000
-                and row[6].encode() == key_prefix + name
             ):
                 self._files += 1
             else:

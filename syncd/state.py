@@ -145,11 +145,11 @@ class State:
         return self._read(rows.file_page, source, start, below, limit)
 
     def outline_page(
-        self, source: str, store_id: str, start: bytes, below: bytes, limit: int
+        self, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
     ) -> list[rows.Row]:
         """What a scan compares, as plain tuples: see `rows.outline_page`. From path `start` on, inclusive."""
         self.flush()
-        return self._read(rows.outline_page, source, store_id, start, below, limit)
+        return self._read(rows.outline_page, source, aim, start, below, limit)
 
     def find_content(
         self, store_id: str, fingerprint: Fingerprint, limit: int = 4

@@ -100,9 +100,11 @@ def entries_of(descriptor: int) -> list[bytes]:
     before = os.fstat(descriptor).st_mtime_ns
     for _ in range(_LISTINGS):
         with os.scandir(descriptor) as found:
-            for entry in found:
-                name = os.fsencode(entry.name)
-                names.add(name + b"/" if entry.is_dir(follow_symlinks=False) else name)
+            listed = [
+                entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in found
+            ]
+        if listed:  # encoded all at once: no name holds a NUL
+            names.update(os.fsencode("\0".join(listed)).split(b"\0"))
         after = os.fstat(descriptor).st_mtime_ns
         if after == before:
             break

@@ -145,15 +145,20 @@ def test_a_page_below_a_directory_holds_nothing_else(state: State, after: bytes 
 
 
 def test_an_outline_says_whether_a_stat_proves_something(state: State) -> None:
-    """Only a record in this very store, of a stat that was old enough, is firm."""
-    state.commit(FileRef("s", "a"), RECORDED)
-    state.commit(FileRef("s", "b"), replace(RECORDED, racy=True))
-    state.commit(FileRef("s", "c"), replace(RECORDED, store_id="elsewhere"))
+    """Only a record in this very store, under this key, of a stat that was old enough, is firm."""
+    aimed = {name: replace(RECORDED, key=f"pre/{name}") for name in ("a", "b", "c", "\xe9", "\udcff")}
+    state.commit(FileRef("s", "a"), aimed["a"])
+    state.commit(FileRef("s", "b"), replace(aimed["b"], racy=True))
+    state.commit(FileRef("s", "c"), replace(aimed["c"], store_id="elsewhere"))
+    state.commit(FileRef("s", "d"), aimed["a"])
+    state.commit(FileRef("s", "\xe9"), aimed["\xe9"])
+    state.commit(FileRef("s", "\udcff"), replace(RECORDED, key="pre/%FF"))
 
-    page = state.outline_page("s", "s3:host/bucket", b"", b"", 10)
+    page = state.outline_page("s", ("s3:host/bucket", b"pre/"), b"", b"", 10)
 
-    assert [(row[0], row[7]) for row in page] == [(b"a", 1), (b"b", 0), (b"c", 0)]
-    assert page[0][1:7] == (5, STAT.mtime_ns, STAT.ctime_ns, STAT.inode, STAT.device, "pre/a.txt")
+    firm = [(b"a", 1), (b"b", 0), (b"c", 0), (b"d", 0), ("\xe9".encode(), 1), (b"\xff", 0)]
+    assert [(row[0], row[6]) for row in page] == firm
+    assert page[0][1:6] == (5, STAT.mtime_ns, STAT.ctime_ns, STAT.inode, STAT.device)
 
 
 def test_content_is_found_under_all_its_names(state: State) -> None:
