@@ -146,21 +146,25 @@ class KeysInUse:
         self._copied: Counter[str] = Counter()
         self._changed = threading.Condition()
 
-    @contextmanager
-    def writing(self, key: str) -> Iterator[None]:
+    def writing(self, key: str) -> AbstractContextManager[None]:
         """Around every change of an object: waits for the copies that are made of it."""
+        return _Writing(self, key)
+
+    def begin_writing(self, key: str) -> None:
+        """The first half of `writing`."""
         with self._changed:
-            if key in self._copied and self._beats is not None:
-                self._beats.rest()  # a copy may take the store long; whoever makes it has a pulse of his own
-            self._changed.wait_for(lambda: key not in self._copied)
+            if key in self._copied:
+                if self._beats is not None:
+                    self._beats.rest()  # a copy may take long; whoever makes it has a pulse of his own
+                self._changed.wait_for(lambda: key not in self._copied)
             self._written[key] += 1
         if self._beats is not None:
             self._beats.step()
-        try:
-            yield
-        finally:
-            with self._changed:
-                _less(self._written, key)
+
+    def end_writing(self, key: str) -> None:
+        """The second half of `writing`."""
+        with self._changed:
+            _less(self._written, key)
 
     @contextmanager
     def copying(self, key: str) -> Iterator[bool]:
@@ -176,6 +180,22 @@ class KeysInUse:
                 with self._changed:
                     _less(self._copied, key)
                     self._changed.notify_all()
+
+
+class _Writing:
+    """What `KeysInUse.writing` returns: without a generator, for it is used with every file."""
+
+    __slots__ = ("_key", "_keys")
+
+    def __init__(self, keys: KeysInUse, key: str) -> None:
+        self._keys = keys
+        self._key = key
+
+    def __enter__(self) -> None:
+        self._keys.begin_writing(self._key)
+
+    def __exit__(self, *_: object) -> None:
+        self._keys.end_writing(self._key)
 
 
 def _less(counter: Counter[str], key: str) -> None:

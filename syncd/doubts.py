@@ -16,7 +16,7 @@ a row in doubt is compared with its object:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableSet
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from syncd.errors import StateError, Stopped, StoreRefused, StoreUnavailable
@@ -24,6 +24,8 @@ from syncd.model import Checkpoint, FileRef, Receipt, Recorded
 from syncd.partsender import is_denied
 from syncd.state import State
 from syncd.storage.base import ObjectStore
+
+_NO_ROW = nullcontext()
 
 
 class Doubts:
@@ -71,12 +73,12 @@ class Doubts:
         same = info.digest == recorded.fingerprint.digest or (bool(info.etag) and info.etag == recorded.etag)
         return Receipt(info.key, info.etag) if same else None
 
-    @contextmanager
-    def changing(self, ref: FileRef, recorded: Recorded | None) -> Iterator[None]:
+    def changing(self, ref: FileRef, recorded: Recorded | None) -> AbstractContextManager[None]:
         """Around a change of the object whose row this is; ends for good with `settled`."""
-        if recorded is None:
-            yield
-            return
+        return _NO_ROW if recorded is None else self._being_changed(ref, recorded)
+
+    @contextmanager
+    def _being_changed(self, ref: FileRef, recorded: Recorded) -> Iterator[None]:
         self._changing.add(ref)
         try:
             yield

@@ -269,7 +269,8 @@ class Pipeline:
             self.tally.bytes_saved += outcome.bytes_saved
             self.tally.bytes_finished += outcome.size
         if isinstance(action, Upload | Copy | Delete):
-            log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
+            if log.isEnabledFor(logging.INFO):
+                log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
         elif isinstance(action, Refresh):
             log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
         self._on_outcome(ref, outcome)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 LARGE_BYTES = 256 << 10
 """From here on the digests of a file are more work than all the rest."""
@@ -35,13 +35,18 @@ def narrow() -> None:
         _here.allowed = allowed
 
 
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
+def room_for(size: int) -> AbstractContextManager[None]:
     """All processors while the calling thread, and those that it starts, handle a file of `size` bytes."""
-    allowed = _here.allowed
-    if not allowed or size < LARGE_BYTES:
-        yield
-        return
+    if size < LARGE_BYTES or not _here.allowed:
+        return _AS_IT_IS
+    return _widened(_here.allowed)
+
+
+_AS_IT_IS = nullcontext()
+
+
+@contextmanager
+def _widened(allowed: frozenset[int]) -> Iterator[None]:
     _keep_to(allowed)
     try:
         yield

@@ -42,6 +42,7 @@ from syncd.model import (
     Recorded,
     RootIdentity,
 )
+from syncd.newcomers import Newcomers
 from syncd.statedb import Reader
 from syncd.statelock import StateLock, holder
 from syncd.totals import NAMES, Totals
@@ -63,6 +64,8 @@ class State:
         self._writer = writer
         self._reader = Reader(path)
         self._fresh = Fresh()
+        empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
+        self._newcomers = Newcomers(empty=empty and writer is not None)  # a reader's may be filled by others
         self._has_failures = bool(self._read(rows.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
@@ -115,6 +118,7 @@ class State:
 
     def close(self) -> None:
         """Flush and close, also when it raises. Found damaged, it is set aside: a check may miss that."""
+        self._newcomers = Newcomers(empty=False)  # whoever asks now is to be told that it is closed
         with ExitStack() as last:
             if self._writer is not None:
                 if self._reader.damage or self._writer.is_damaged:
@@ -128,6 +132,8 @@ class State:
     def recorded(self, ref: FileRef) -> Recorded | None:
         """What was last committed for `ref`, on the disk or not yet; None: never."""
         self._flush_if_due()
+        if self._newcomers.is_new_file(ref):
+            return None
         with self._fresh.lock:
             if ref in self._fresh.files:
                 return self._fresh.files[ref]
@@ -156,6 +162,8 @@ class State:
     ) -> list[tuple[FileRef, Recorded]]:
         """Recorded files of this very content in this store, at most `limit`."""
         self._flush_if_due()
+        if self._newcomers.is_new_content(fingerprint):
+            return []
         with self._fresh.lock:
             twins = self._fresh.twins(store_id, fingerprint)
         if not self._reader.run_one(lambda c: rows.find_content(c, store_id, fingerprint, 1)):
@@ -355,6 +363,8 @@ class State:
             self._writer.flush_if_due()
 
     def _put(self, ref: FileRef, recorded: Recorded | None, operation: Operation, *, durable: bool) -> None:
+        if recorded is not None:
+            self._newcomers.committed(ref, recorded.fingerprint)
         if durable:
             self._write(operation)
             return

@@ -141,8 +141,10 @@ class WorkQueue:
         while (ref := self._second_looks.pop(now)) is not None:
             if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
                 self._mark(ref, 0.0, event=True)
-        looks = (self._dirty.next_due(), self._second_looks.next_due())
-        return min((due for due in looks if due is not None), default=None)
+        first, look = self._dirty.next_due(), self._second_looks.next_due()
+        if first is None or look is None:
+            return look if first is None else first
+        return min(first, look)
 
     def _sleep(self, now: float) -> None:
         """Until something changes; one worker only until the next file is due."""

@@ -75,6 +75,45 @@ def test_the_stat_of_an_opened_file_is_the_one_before_its_first_byte(tmp_path: P
 # ---- the state --------------------------------------------------------------------------------------------
 
 
+def test_what_came_in_since_the_database_was_empty_is_found_at_once(state: State) -> None:
+    """Files and contents that nobody committed need no question; all that were committed are still found."""
+    refs = [FileRef("s", f"f{number}") for number in range(300)]
+    contents = [Fingerprint(number.to_bytes(16, "big"), 5) for number in range(300)]
+    for number, (ref, content) in enumerate(zip(refs, contents, strict=True)):
+        assert state.recorded(ref) is None
+        assert state.find_content("s3:host/bucket", content) == []
+        state.commit(ref, replace(RECORDED, fingerprint=content), durable=number % 3 == 0)
+        assert state.find_content("s3:host/bucket", content) != []
+        assert state.recorded(ref) is not None
+    state.forget(refs[0])
+    assert state.recorded(refs[0]) is None
+    state.commit(refs[0], RECORDED)
+    assert state.recorded(refs[0]) == RECORDED
+
+
+def test_a_database_with_rows_is_always_asked(tmp_path: Path) -> None:
+    """What another process committed is not known here, and found all the same."""
+    for name in ("first", "second", "third"):
+        state = State.open(str(tmp_path), now_ns=time.time_ns)
+        state.commit(FileRef("s", name), RECORDED)
+        state.close()
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+    found = state.find_content(RECORDED.store_id, RECORDED.fingerprint)
+    assert {ref.path for ref, _ in found} == {"first", "second", "third"}
+    assert state.recorded(FileRef("s", "second")) == RECORDED
+    state.close()
+
+
+def test_a_reader_beside_a_daemon_with_an_empty_database_is_told_what_comes_in(tmp_path: Path) -> None:
+    """`status` opens the database before the first file is there."""
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+    beside = State.open_read_only(str(tmp_path))
+    state.commit(FileRef("s", "a"), RECORDED)
+    assert beside.recorded(FileRef("s", "a")) == RECORDED
+    beside.close()
+    state.close()
+
+
 def test_the_first_row_of_a_source_and_of_a_store_goes_in_like_any_other(state: State) -> None:
     """Sources and stores get their numbers with their first file, joined or not, and the counters follow."""
     refs = [FileRef(source, name) for source in ("one", "two") for name in ("a", "b")]
