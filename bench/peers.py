@@ -98,7 +98,7 @@ def commands(task: Task) -> Iterator[tuple[str, Command]]:
     """Name, command and environment of every contestant that is installed, syncd first."""
     yield "syncd", syncd(task)
     if not task.is_file:
-        yield "syncd, concurrency 32", syncd(task, concurrency=32)
+        yield "syncd, concurrency 8", syncd(task, transfer="{concurrency: 8}")
     if BEFORE:
         yield "syncd before", before(task, BEFORE[0])
     yield from _s5cmd(task)
@@ -108,14 +108,14 @@ def commands(task: Task) -> Iterator[tuple[str, Command]]:
         yield from _s3cmd(task)
 
 
-def syncd(task: Task, command: str = "sync", port: int | None = None, concurrency: int = 8) -> Command:
+def syncd(task: Task, command: str = "sync", port: int | None = None, transfer: str = "{}") -> Command:
     """As installed, with its defaults; over plain HTTP it signs the SHA-256 of every body."""
     config = task.scratch / "config.yaml"
     folder = task.path.parent if task.is_file else task.path
     config.write_text(
         f"""\
 state_dir: {task.scratch}/state
-transfer: {{concurrency: {concurrency}}}
+transfer: {transfer}
 stores:
   bench: {{type: s3, endpoint: "http://127.0.0.1:{port or task.server.port}", region: {REGION},
           bucket: {BUCKET}, path_style: true,

@@ -125,7 +125,7 @@ class TransferEntry(Entry):
 
     concurrency: Annotated[
         int, types.whole_number(1, 256, "each request in flight has a thread and a connection")
-    ] = 8
+    ] = 32
     part_size: Annotated[
         int, types.size(MIB, 5 << 30, "smaller parts cost too many requests, no store takes larger ones")
     ] = 8 * MIB

@@ -14,14 +14,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from syncd import absence, fingerprint, paths, plan, processors
-from syncd.bounds import KeysInUse
+from syncd.bounds import Bounds, KeysInUse
 from syncd.doubts import Doubts
-from syncd.errors import (
-    FileChanged,
-    FileUnreadable,
-    FileVanished,
-    StoreRefused,
-)
+from syncd.errors import FileChanged, FileUnreadable, FileVanished, StoreRefused
 from syncd.fingerprint import Body, Digests, OpenFile
 from syncd.model import (
     Action,
@@ -51,6 +46,10 @@ log = logging.getLogger(__name__)
 
 RACY_WINDOW_NS = 2_000_000_000
 """A stat younger than this proves nothing (clocks are coarse): such a file is looked at once more."""
+
+
+MOST_READERS = 8
+"""Large files that are read at once: a disk that has to move its head between more of them gets slow."""
 
 
 class _Seen(NamedTuple):
@@ -91,6 +90,8 @@ class Engine:
         self._uploader = uploader
         self._bounds = uploader.bounds
         self.policy = policy
+        self.readers = Bounds(min(policy.concurrency, MOST_READERS), 0, self._bounds.beats)
+        """Who reads a large file for its fingerprint."""
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._keys = KeysInUse(self._bounds.beats)
@@ -248,7 +249,8 @@ class Engine:
                 return self._act(ref, key, file, seen, recorded)
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
-            digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
+            with self.readers.hold(0):
+                digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
             try:
                 return self._act(ref, key, file, _Seen(stat, digests, part_size, None), recorded)
             except PartSizeRefused:

@@ -191,7 +191,9 @@ class GroupWriter:
             return error
         error = state_error(raised, self._path)
         self.is_damaged = self.is_damaged or is_damage(raised)
-        if is_fatal(raised):
+        if is_damage(raised):
+            self._broken = f"is damaged ({raised}); a restart sets it aside and builds a new one"
+        elif is_fatal(raised):
             self._broken = f"failed before ({raised}); restart syncd"
         error.__cause__ = raised
         return error

@@ -55,7 +55,10 @@ class StoreLine:
         )
         self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
         self.store = opener(settings, wiring=self._wiring(around.state))
-        self._senders = ThreadPoolExecutor(policy.concurrency, thread_name_prefix=f"sender-{name}")
+        parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
+        self._senders = ThreadPoolExecutor(
+            min(policy.concurrency, parts), thread_name_prefix=f"sender-{name}"
+        )
         self.uploader = Uploader(
             self.store,
             around.state,
@@ -90,6 +93,7 @@ class StoreLine:
         """Ask everything to end; requests in flight are given up within seconds. Does not wait."""
         self._stopping.set()
         self._bounds.stop()
+        self.engine.readers.stop()
         self.workers.stop()
 
     def join(self, seconds: float) -> bool:

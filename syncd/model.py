@@ -52,7 +52,7 @@ class Source:
 class TransferPolicy:
     """The bounds of all transfers to one store."""
 
-    concurrency: int = 8
+    concurrency: int = 32
     """Requests in flight, files and parts together."""
     part_size: int = 8 << 20
     """Bytes; raised by itself where a file would need too many parts."""
