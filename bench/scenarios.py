@@ -153,10 +153,15 @@ def scan(bench: Bench, server: Sink, files: int) -> list[Result]:
     first = run(command[0], environ=command[1], log=bench.directory / "output.log")
     bench.tell(f"  the first pass: {first.wall_seconds:.1f} s, {first.peak_mib:.0f} MiB")
     run(command[0], environ=command[1], log=bench.directory / "output.log")
+    nothing = bench.scratch("nothing")
+    (nothing / "file").touch()
+    other = peers.syncd(_task(bench, server, nothing, "start"))
+    run(other[0], environ=other[1], log=bench.directory / "output.log")
     printed = ["find", str(path), "-printf", "%p %s %T@ %C@ %i\\n"]
     return interleaved(
         {
             "syncd": lambda: _counted(bench, server, command),
+            "syncd, a folder with one file": lambda: _counted(bench, server, other),
             "find -printf": lambda: run(printed, environ=os.environ, log=Path(os.devnull)),
         },
         bench.rounds,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from syncd.engine import RootDoubtful
-from syncd.errors import AccessRefused, FileChanged, FileUnreadable, StoreRefused, StoreUnavailable
+from syncd import fingerprint
+from syncd.engine import MOST_READERS, RootDoubtful
+from syncd.errors import AccessRefused, FileChanged, FileUnreadable, Stopped, StoreRefused, StoreUnavailable
 from syncd.fingerprint import OpenFile, file_stat, of_bytes
 from syncd.model import Checkpoint, Copy, Delete, Nothing, ObjectMeta, OnDelete, Refresh, RootIdentity, Upload
 from tests.fakes.store import SMALL_LIMITS, FakeStore
 from tests.rig import Rig
+from tests.waiting import wait_until
 
 
 def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
@@ -513,3 +517,47 @@ def test_an_object_that_belongs_to_another_file_by_now_is_not_deleted(tmp_path: 
     assert rig.fake.objects["a/x"].data == b"new"
     assert rig.state.recorded(gone) is None
     rig.close()
+
+
+def test_large_files_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many workers there are: more readers would only make a disk move its head."""
+    rig = Rig(tmp_path, concurrency=2 * MOST_READERS, part_size=8)
+    original, lock, go = fingerprint.compute, threading.Lock(), threading.Event()
+    reading: list[int] = []  # how many read, each time that one begins
+    ended = 0
+
+    def counted(*arguments: Any) -> fingerprint.Digests:
+        nonlocal ended
+        with lock:
+            reading.append(len(reading) + 1 - ended)
+        go.wait(30.0)
+        digests = original(*arguments)
+        with lock:
+            ended += 1
+        return digests
+
+    monkeypatch.setattr(fingerprint, "compute", counted)
+    names = [f"large{number}" for number in range(2 * MOST_READERS)]
+    for name in names:
+        rig.write(name, name.encode() * 5)
+    with ThreadPoolExecutor(len(names)) as workers:
+        synced = [workers.submit(rig.sync, name) for name in names]
+        wait_until("all who may read do", lambda: len(reading) == MOST_READERS)
+        wait_until("the others wait", lambda: len(rig.engine.readers._line) == len(names) - MOST_READERS)
+        assert len(reading) == MOST_READERS
+        go.set()
+        for each in synced:
+            each.result(30.0)
+
+    assert max(reading) == MOST_READERS
+    assert len(rig.fake.objects) == len(names)
+    rig.close()
+
+
+def test_whoever_waits_to_read_a_large_file_is_told_to_stop(rig: Rig) -> None:
+    """A stop does not wait until it is their turn."""
+    rig.write("large", bytes(range(100)))
+    rig.engine.readers.stop()
+    with pytest.raises(Stopped):
+        rig.sync("large")
+    assert rig.fake.objects == {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import random
+import select
 import shutil
 import tarfile
 import threading
