@@ -15,6 +15,7 @@ from syncd import uploads as unfinished
 from syncd import verify as comparison
 from syncd.cli_codes import EXIT_FAILED, exit_code
 from syncd.config import Settings
+from syncd.engine import MOST_READERS
 from syncd.errors import StoreError
 from syncd.line import RETRY_IN_PLACE, TRIES_IN_PLACE
 from syncd.model import FileRef
@@ -103,6 +104,7 @@ def verify(settings: Settings, *, read: bool, tell: Callable[[dict[str, Any]], N
             others = [other for other in settings.sources if other.store == source.store]
             with _store(settings, source.store) as store:
                 threads = settings.transfer.concurrency
+                threads = min(threads, MOST_READERS) if read else threads
                 for differences in comparison.verify(source, state, store, read=read, threads=threads):
                     counts["files"] += 1
                     for found in differences:

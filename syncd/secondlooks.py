@@ -36,11 +36,6 @@ class SecondLooks:
         if len(self._heap) > 2 * len(self._due) + _SPARE_ITEMS:
             self._rebuild()
 
-    def set_latest(self, ref: FileRef, due: float) -> None:
-        """Look at `due` unless a look comes sooner. Ignored when there are too many."""
-        if self._due.get(ref, due) >= due:
-            self.set(ref, due)
-
     def discard(self, source: str) -> None:
         """Forget the files of `source`."""
         self._due = {ref: due for ref, due in self._due.items() if ref.source != source}

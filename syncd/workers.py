@@ -224,7 +224,7 @@ class StoreWorkers:
         if event and isinstance(outcome.action, Upload | Copy) and not self._once:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
-            self.queue.look_by(ref, outcome.doubt_seconds)
+            self.queue.look_into_doubt(ref, outcome.doubt_seconds)
         if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
             self._keep_in_state(self.engine.state.flush)
 

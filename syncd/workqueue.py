@@ -37,6 +37,7 @@ class WorkQueue:
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
         self._second_looks = SecondLooks(MAX_SECOND_LOOKS)
+        self._doubts = SecondLooks(MAX_SECOND_LOOKS)  # apart: neither puts off or crowds out the other
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
         self._work = threading.Condition(lock)
@@ -85,7 +86,8 @@ class WorkQueue:
         with self._work:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
-            self._second_looks.discard(source)
+            for looks in (self._second_looks, self._doubts):
+                looks.discard(source)
             self._room.notify_all()
             self._end.notify_all()
 
@@ -138,13 +140,14 @@ class WorkQueue:
 
     def _next_due(self, now: float) -> float | None:
         """When there is something to take; second looks that are due become dirty here."""
-        while (ref := self._second_looks.pop(now)) is not None:
-            if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
-                self._mark(ref, 0.0, event=True)
-        first, look = self._dirty.next_due(), self._second_looks.next_due()
-        if first is None or look is None:
-            return look if first is None else first
-        return min(first, look)
+        dues = [self._dirty.next_due()]
+        for looks in (self._second_looks, self._doubts):
+            while (ref := looks.pop(now)) is not None:
+                if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
+                    self._mark(ref, 0.0, event=True)
+                    dues.append(now)
+            dues.append(looks.next_due())
+        return min((due for due in dues if due is not None), default=None)
 
     def _sleep(self, now: float) -> None:
         """Until something changes; one worker only until the next file is due."""
@@ -180,10 +183,10 @@ class WorkQueue:
             self._second_looks.set(ref, self._monotonic() + seconds)
             self._work.notify()
 
-    def look_by(self, ref: FileRef, seconds: float) -> None:
-        """As `look_again`, unless the file has a look that comes sooner."""
+    def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
+        """As `look_again`, and beside it. What is too many is left to the next scan: the row says so."""
         with self._work:
-            self._second_looks.set_latest(ref, self._monotonic() + seconds)
+            self._doubts.set(ref, self._monotonic() + seconds)
             self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:

@@ -44,14 +44,6 @@ def test_what_is_set_last_counts(looks: SecondLooks, due: float) -> None:
     assert popped(looks, 99.0) == [A]
 
 
-@pytest.mark.parametrize(("due", "then"), [(1.0, 1.0), (9.0, 5.0)])
-def test_the_latest_time_puts_nothing_off(looks: SecondLooks, due: float, then: float) -> None:
-    looks.set(A, 5.0)
-    looks.set_latest(A, due)
-
-    assert looks.next_due() == then
-
-
 def test_a_discarded_source_has_none(looks: SecondLooks) -> None:
     for ref in (A, B, C):
         looks.set(ref, 1.0)
@@ -77,20 +69,13 @@ def test_a_file_that_is_set_without_end_takes_no_memory(looks: SecondLooks) -> N
     assert len(looks._heap) < 200
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["set", "latest", "pop"]), st.sampled_from([A, B, C]), st.integers(0, 9))
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(["set", "pop"]), st.sampled_from([A, B, C]), st.integers(0, 9))))
 def test_it_is_a_table_of_times(steps: list[tuple[str, FileRef, int]]) -> None:
     looks, table = SecondLooks(10), dict[FileRef, float]()
     for kind, ref, at in steps:
         if kind == "set":
             looks.set(ref, at)
             table[ref] = at
-        elif kind == "latest":
-            looks.set_latest(ref, at)
-            table[ref] = min(at, table.get(ref, at))
         else:
             due = {known for known, time in table.items() if time <= at}
             assert set(popped(looks, at)) == due

@@ -58,7 +58,13 @@ def settle(crew: Crew) -> None:
     """The second look, if there is one."""
     crew.later(SECOND_LOOK_SECONDS + 1.0)
     now = crew.clock.monotonic()
-    wait_until("it is taken up", lambda: (crew.queue._second_looks.next_due() or now + 1.0) > now)
+
+    def is_taken_up() -> bool:
+        with crew.queue._work:
+            due = crew.queue._second_looks.next_due()
+        return due is None or due > now
+
+    wait_until("it is taken up", is_taken_up)
     crew.wait_idle()
 
 
@@ -202,27 +208,43 @@ def test_a_discarded_source_is_not_looked_at_again(queue: WorkQueue, clock: Fake
     """Its root may be away by then."""
     queue.look_again(A, 60.0)
     queue.look_again(B, 60.0)
+    queue.look_into_doubt(A, 30.0)
     queue.discard("a")
     clock.advance(60.0)
     assert taken(queue, clock) == [(B, True)]
 
 
-def test_a_look_for_a_doubt_does_not_put_off_one_that_comes_sooner(
-    queue: WorkQueue, clock: FakeClock
+@pytest.mark.parametrize("doubt_first", [False, True])
+def test_a_look_into_a_doubt_and_a_second_look_do_not_replace_each_other(
+    queue: WorkQueue, clock: FakeClock, *, doubt_first: bool
 ) -> None:
-    """Nor is there a second one: whoever looks says whether there is a doubt left."""
+    """Each has its own reason, and neither waits for nor crowds out the other."""
+    if doubt_first:
+        queue.look_into_doubt(A, 30.0)
     queue.look_again(A, 60.0)
-    queue.look_by(A, 900.0)
-    queue.look_by(B, 900.0)
-    queue.look_by(B, 30.0)
+    if not doubt_first:
+        queue.look_into_doubt(A, 30.0)
 
     assert queue.idle()
-    clock.advance(30.0)
-    assert taken(queue, clock) == [(B, True)]
+    assert queue.due() == clock.monotonic() + 30.0
     clock.advance(30.0)
     assert taken(queue, clock) == [(A, True)]
-    clock.advance(900.0)
-    assert taken(queue, clock) == []
+    assert queue.due() == clock.monotonic() + 30.0
+    clock.advance(30.0)
+    assert taken(queue, clock) == [(A, True)]
+    assert queue.due() is None
+
+
+def test_many_second_looks_do_not_crowd_out_a_doubt(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst of new files does not put off the look at an object that may be gone."""
+    monkeypatch.setattr(workqueue, "MAX_SECOND_LOOKS", 1)
+    queue = WorkQueue(clock.monotonic)
+    queue.look_again(B, 60.0)
+    queue.look_into_doubt(A, 10.0)
+    clock.advance(10.0)
+    assert taken(queue, clock) == [(A, True)]
 
 
 def test_second_looks_are_bounded(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

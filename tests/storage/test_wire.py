@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from syncd.storage.base import HttpSettings
 from syncd.storage.patience import Patience
 from syncd.storage.wire import GuardedSocket
+from tests.waiting import wait_until
 
 
 class RecordingSocket(socket.socket):
@@ -57,9 +59,15 @@ def test_the_first_piece_of_an_answer_is_acknowledged_before_the_second_is_waite
     theirs.sendall(b"head")
     assert ours.recv(100) == b"head"
     assert below.options == []
-    theirs.sendall(b"body")
-    assert ours.recv(100) == b"body"
-    assert below.options == [AT_ONCE]
+
+    def send_when_acknowledged() -> None:
+        wait_until("the head is acknowledged", lambda: below.options == [AT_ONCE])
+        theirs.sendall(b"body")
+
+    with ThreadPoolExecutor(1) as server:
+        sent = server.submit(send_when_acknowledged)
+        assert ours.recv(100) == b"body"
+        sent.result()
 
 
 def test_answers_that_come_whole_are_not(
