@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from syncd.backoff import Breaker
 from syncd.model import FileRef
-from syncd.secondlooks import SecondLooks
 from syncd.settle import DirtyFiles, Taken
 
 MAX_WAITING = 20_000
@@ -36,8 +35,8 @@ class WorkQueue:
         self._monotonic = monotonic
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
-        self._second_looks = SecondLooks(MAX_SECOND_LOOKS)
-        self._doubts = SecondLooks(MAX_SECOND_LOOKS)  # apart: neither puts off or crowds out the other
+        # Clean files that become dirty at their time. Apart: neither puts off or crowds out the other.
+        self._second_looks, self._doubts = DirtyFiles(), DirtyFiles()
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
         self._work = threading.Condition(lock)
@@ -140,13 +139,12 @@ class WorkQueue:
 
     def _next_due(self, now: float) -> float | None:
         """When there is something to take; second looks that are due become dirty here."""
-        dues = [self._dirty.next_due()]
         for looks in (self._second_looks, self._doubts):
-            while (ref := looks.pop(now)) is not None:
-                if not self._dirty.is_dirty(ref):  # else it is looked at anyway, and not before it is quiet
-                    self._mark(ref, 0.0, event=True)
-                    dues.append(now)
-            dues.append(looks.next_due())
+            while (look := looks.take(now)) is not None:
+                looks.done(look.ref)
+                if not self._dirty.is_dirty(look.ref):  # else it is looked at anyway, when it is quiet
+                    self._mark(look.ref, 0.0, event=True)
+        dues = (self._dirty.next_due(), self._second_looks.next_due(), self._doubts.next_due())
         return min((due for due in dues if due is not None), default=None)
 
     def _sleep(self, now: float) -> None:
@@ -180,13 +178,16 @@ class WorkQueue:
         Nothing waits for a second look: neither `idle` nor `counts` knows it.
         """
         with self._work:
-            self._second_looks.set(ref, self._monotonic() + seconds)
-            self._work.notify()
+            self._look(self._second_looks, ref, seconds)
 
     def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
         """As `look_again`, and beside it. What is too many is left to the next scan: the row says so."""
         with self._work:
-            self._doubts.set(ref, self._monotonic() + seconds)
+            self._look(self._doubts, ref, seconds)
+
+    def _look(self, looks: DirtyFiles, ref: FileRef, seconds: float) -> None:
+        if looks.is_dirty(ref) or looks.waiting() < MAX_SECOND_LOOKS:
+            looks.mark(ref, self._monotonic(), quiet_seconds=seconds, event=True)
             self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:

@@ -236,21 +236,21 @@ def test_a_look_into_a_doubt_and_a_second_look_do_not_replace_each_other(
 
 
 def test_many_second_looks_do_not_crowd_out_a_doubt(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    queue: WorkQueue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A burst of new files does not put off the look at an object that may be gone."""
     monkeypatch.setattr(workqueue, "MAX_SECOND_LOOKS", 1)
-    queue = WorkQueue(clock.monotonic)
     queue.look_again(B, 60.0)
     queue.look_into_doubt(A, 10.0)
     clock.advance(10.0)
     assert taken(queue, clock) == [(A, True)]
 
 
-def test_second_looks_are_bounded(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_looks_are_bounded(
+    queue: WorkQueue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory for them does not grow with the number of changes."""
     monkeypatch.setattr(workqueue, "MAX_SECOND_LOOKS", 1)
-    queue = WorkQueue(clock.monotonic)
     queue.look_again(A, 60.0)
     queue.look_again(B, 60.0)
     clock.advance(60.0)
