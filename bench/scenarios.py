@@ -26,7 +26,7 @@ from measure import Result, Run, interleaved, run
 from peers import Command, Task
 from servers import BUCKET, Ceph, Server, Sink
 
-from tests.fakes.proxy import CountingProxy  # `servers` has made the tests importable
+from tests.support.proxy import CountingProxy  # `servers` has made the tests importable
 
 Tell = Callable[[str], None]
 

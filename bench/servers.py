@@ -14,7 +14,7 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.storage.servers import CephServer, free_port  # noqa: E402  # the tests' own servers
+from tests.support.servers import CephServer, free_port  # noqa: E402  # the tests' own servers
 
 BUCKET = "bench"
 

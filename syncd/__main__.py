@@ -1,6 +1,6 @@
 """``python -m syncd``."""
 
-from syncd.cli import main
+from syncd.cli.app import main
 
 if __name__ == "__main__":
     main()

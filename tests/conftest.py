@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.fakes.bos_server import BosServer
-from tests.fakes.bos_verbs import Rules
-from tests.fakes.clock import FakeClock
-from tests.fakes.store import SMALL_LIMITS, FakeStore
-from tests.storage.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
+from tests.support.bos_server import BosServer
+from tests.support.bos_verbs import Rules
+from tests.support.clock import FakeClock
+from tests.support.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
+from tests.support.store import SMALL_LIMITS, FakeStore
 
 REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
 """Set where all servers are installed: then one that is missing is a failure, not a skip."""

@@ -45,7 +45,9 @@ every_module = pytest.mark.parametrize("path", SOURCES, ids=_name)
 
 def test_there_is_a_house() -> None:
     """The rules below are about something: the modules that the map names are found."""
-    assert {"syncd", "syncd.model", "syncd.errors", "syncd.storage.base"} <= set(map(_name, SOURCES))
+    assert {"syncd", "syncd.core.model", "syncd.core.errors", "syncd.storage.base"} <= set(
+        map(_name, SOURCES)
+    )
 
 
 # ---- small rooms ------------------------------------------------------------------------------------------

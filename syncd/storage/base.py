@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.model import StoreLimits as StoreLimits  # part of what a store is; `parts`, below, plans with it
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import (
+    StoreLimits as StoreLimits,
+)  # part of what a store is; `parts`, below, plans with it
 
 Body = bytes | bytearray | memoryview
 """Content of a request: always in memory, always of known length."""
@@ -134,9 +136,9 @@ StoreSettings = S3Settings | BosSettings | DirSettings
 class ObjectStore(Protocol):
     """The verbs, in S3's words for all stores.
 
-    Keys are Unicode text without lone surrogates (`syncd.paths` makes them). Every verb may be called from
-    several threads at once. Errors are those of `syncd.errors`: StoreUnavailable when it may be tried again,
-    StoreRefused / AccessRefused when not; nothing foreign escapes.
+    Keys are Unicode text without lone surrogates (`syncd.core.paths` makes them). Every verb may be called
+    from several threads at once. Errors are those of `syncd.core.errors`: StoreUnavailable when it may be
+    tried again, StoreRefused / AccessRefused when not; nothing foreign escapes.
     """
 
     @property

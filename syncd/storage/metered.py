@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 
 

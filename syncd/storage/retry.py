@@ -1,4 +1,4 @@
-"""The only place that repeats requests. Whether is decided here, when in `syncd.backoff`.
+"""The only place that repeats requests. Whether is decided here, when in `syncd.core.backoff`.
 
 What is repeated: StoreUnavailable, except a *create* whose answer was lost (it may have made an upload, and
 the caller has to look for it first), and PartCorrupt a few times. What the store asks for by ``Retry-After``
@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from syncd.backoff import Schedule, delay
-from syncd.errors import PartCorrupt, StoreUnavailable
-from syncd.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.backoff import Schedule, delay
+from syncd.core.errors import PartCorrupt, StoreUnavailable
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.storage.pages import Pages
 

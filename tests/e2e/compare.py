@@ -7,8 +7,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from syncd.paths import key_for
-from tests.storage.servers import S3Server, find_program
+from syncd.core.paths import key_for
+from tests.support.servers import S3Server, find_program
 
 
 def keys_of(folder: Path, prefix: str) -> dict[str, bytes]:

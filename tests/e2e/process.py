@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from syncd.storage.base import S3Settings
-from tests.fakes.bos_server import BosServer
+from tests.support.bos_server import BosServer
 
 SYNCD = (sys.executable, "-m", "syncd")
 DEADLINE_SECONDS = 120.0

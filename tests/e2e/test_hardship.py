@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests import mounting
 from tests.e2e.process import Syncd, wait_until
 from tests.e2e.test_run import SETTLE, arrives
 from tests.e2e.workloads import tree
-from tests.shell.watch_rig import apart
+from tests.support import mounting
+from tests.unit.sources.watch.watch_rig import apart
 
 
 @pytest.fixture

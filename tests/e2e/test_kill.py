@@ -16,9 +16,9 @@ import xxhash
 
 from tests.e2e import trees
 from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
-from tests.fakes.bos_server import BosServer
-from tests.fakes.proxy import CountingProxy
-from tests.storage.servers import S3Server
+from tests.support.bos_server import BosServer
+from tests.support.proxy import CountingProxy
+from tests.support.servers import S3Server
 
 MIB = trees.MIB
 PART = 8 * MIB

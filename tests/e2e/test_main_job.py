@@ -12,8 +12,8 @@ import pytest
 from tests.e2e import trees
 from tests.e2e.compare import differences_by_rclone, differences_in_bytes, differences_in_keys
 from tests.e2e.process import Syncd, s3_store
-from tests.fakes.proxy import CountingProxy
-from tests.storage.servers import S3Server
+from tests.support.proxy import CountingProxy
+from tests.support.servers import S3Server
 
 FILES = int(os.environ.get("SYNCD_E2E_FILES", "20000"))
 BIG = 1 << 30

@@ -12,8 +12,8 @@ import pytest
 from tests.e2e.compare import differences_by_rclone, differences_in_bytes
 from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
 from tests.e2e.workloads import WORKLOADS, do, pip_install, tree
-from tests.fakes.bos_server import BosServer
-from tests.storage.servers import S3Server
+from tests.support.bos_server import BosServer
+from tests.support.servers import S3Server
 
 SETTLE = "200ms"
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.e2e.process import SYNCD, Syncd, bos_store, wait_until
-from tests.fakes.bos_auth import Account
-from tests.fakes.bos_server import BosServer
+from tests.support.bos_auth import Account
+from tests.support.bos_server import BosServer
 
 RIGHT, WRONG = "hush/this+is=the right secret", "hush/this+is=another secret"
 

@@ -149,15 +149,15 @@ class Bos:
 
     def start(self, key_id: str = "AKIDFIRST") -> None:
         """Start the server, put the keys where the manager finds them, and write the configuration."""
-        fakes = Path(__file__).resolve().parents[1] / "fakes"
-        place = self.box.share / "fakes" / "tests" / "fakes"
+        fakes = Path(__file__).resolve().parents[1] / "support"
+        place = self.box.share / "fakes" / "tests" / "support"
         if not place.exists():
             shutil.copytree(fakes, place, ignore=shutil.ignore_patterns("__pycache__"))
             place.with_name("__init__.py").touch()
         server = [
             "/usr/bin/python3",
             "-m",
-            "tests.fakes.bos_server",
+            "tests.support.bos_server",
             "--directory",
             f"{self.instance.home}/bos",
         ]
@@ -187,9 +187,9 @@ class Bos:
         self.box.run("rm", "-rf", self.FOLDER)
 
     def control(self, what: str, *arguments: str, **settings: Any) -> Any:
-        """See `tests.fakes.bos_server.Control`."""
+        """See `tests.support.bos_server.Control`."""
         program = (
-            "import json, sys; from tests.fakes.bos_server import Control;"
+            "import json, sys; from tests.support.bos_server import Control;"
             "print(json.dumps(getattr(Control(sys.argv[1]), sys.argv[2])"
             "(*json.loads(sys.argv[3]), **json.loads(sys.argv[4]))))"
         )

@@ -1,0 +1,80 @@
+"""What `syncd check` asks of the machine: directories, and the kernel's limits on watches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from syncd.core.model import Source
+from syncd.core.paths import Rules
+
+Report = Callable[[str, bool | None, str], None]
+"""Name of the check; passed, failed, or None for a remark; what was found and what to do."""
+
+_LIMITS = "/proc/sys/fs/inotify"
+_ENOUGH = 1.2  # share of headroom: folders grow
+
+
+def directories(sources: Sequence[Source], state_dir: str, report: Report) -> None:
+    """Are the roots there and readable, is the state directory writable."""
+    for source in sources:
+        name = f"source {source.name}"
+        if not os.path.isdir(source.root):
+            report(name, None, f"{source.root} is not there (yet); the daemon will wait for it")
+        elif not os.access(source.root, os.R_OK | os.X_OK):
+            report(name, False, f"{source.root} cannot be read by this user; change its mode or the user")
+        else:
+            report(name, True, source.root)
+    place = state_dir
+    while not os.path.exists(place) and place != "/":
+        place = os.path.dirname(place)
+    writable = os.access(place, os.W_OK | os.X_OK)
+    advice = "" if writable else " cannot be written by this user; change its owner"
+    report("state directory", writable, f"{state_dir}{advice}")
+
+
+def watch_limits(sources: Sequence[Source], report: Report) -> None:
+    """Does the kernel allow as many watches as there are directories, and a queue long enough for bursts."""
+    needed = sum(_count_directories(source) for source in sources)
+    limit = _limit("max_user_watches")
+    if limit is None:
+        report(
+            "inotify watches", None, f"the kernel's limit is unknown; {needed} directories are to be watched"
+        )
+    elif needed * _ENOUGH > limit:
+        wanted = max(int(needed * 2), 65536)
+        text = f"{needed} directories, but {limit} watches: sysctl fs.inotify.max_user_watches={wanted}"
+        report("inotify watches", False, text)
+    else:
+        report("inotify watches", True, f"{needed} of {limit} would be used")
+    queue = _limit("max_queued_events")
+    if queue is not None and queue < 16384:
+        text = f"{queue}: bursts will overflow it and cost scans: sysctl fs.inotify.max_queued_events=65536"
+        report("inotify queue", None, text)
+
+
+def _limit(name: str) -> int | None:
+    try:
+        with open(f"{_LIMITS}/{name}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _count_directories(source: Source) -> int:
+    rules = Rules(source.include, source.exclude)
+    return sum(1 for _ in _walk(source.root, "", rules)) if os.path.isdir(source.root) else 0
+
+
+def _walk(root: str, below: str, rules: Rules) -> Iterator[str]:
+    pending = [below]
+    while pending:
+        path = pending.pop()
+        yield path
+        try:
+            with os.scandir(os.path.join(root, path)) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        children = [f"{path}/{name}" if path else name for name in names]
+        pending.extend(child for child in children if rules.wants_directory(child))

@@ -1,0 +1,295 @@
+"""``syncd install-service``: the unit files of this installation, where the service manager looks for them.
+
+The files under ``systemd/`` (in the package: ``unit-files``) are the only originals. Written are copies that
+start this very installation, and a drop-in with what the configuration asks of the sandbox. Running it again
+changes nothing, or brings them up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from syncd.cli.install.unit_file import CREDENTIAL, Wants, drop_in, quoted, unit_text
+from syncd.config import load as config
+from syncd.core.errors import ConfigError
+from syncd.storage.base import DirSettings
+
+Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+"""Runs a program to its end; exit code 127 when there is none by that name. Never raises."""
+
+MARK = (
+    "# Written by `syncd install-service`, and again by the next one: your own settings go into a drop-in.\n"
+)
+_DROP_IN = "10-install.conf"
+_PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108  (named, not used: what PrivateTmp= hides)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one kind of manager keeps things, every path absolute."""
+
+    user: bool
+    units: str
+    vendor_units: str
+    config: str
+    state: str
+    credentials: str
+    """What ``$CREDENTIALS_DIRECTORY`` will be for the service."""
+    sysusers: str | None
+
+
+def install_service(
+    *,
+    user: bool = False,
+    config_path: str | None = None,
+    print_only: bool = False,
+    root: str = "/",
+    environ: Mapping[str, str] = os.environ,
+    runner: Runner | None = None,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Write the units for the system, or for the calling `user`; returns the exit code of the command.
+
+    `config_path` is written into the unit; None keeps the usual place. `print_only` says the files instead of
+    writing them. `root` goes before every path that is written (for images); the running manager is told only
+    when it is ``/``. Files that somebody else wrote are never replaced.
+    """
+    run = runner or _run
+    place = _place(user, environ)
+    config_file = os.path.abspath(config_path) if config_path else place.config
+    wants, notes = _wants(place, config_file, environ)
+    files = _files(place, config_path and config_file, drop_in(wants, _version(run)))
+    if print_only:
+        for path, text in files.items():
+            if text is not None:
+                say(f"# ==> {path} <==\n{text}")
+        return 0
+    try:
+        for path, text in files.items():
+            say(f"{_write(root.rstrip('/') + path, text)}: {path}")
+    except FileExistsError as error:
+        say(f"{error.filename} was not written by install-service; move it away first")
+        return 1
+    except OSError as error:
+        say(f"cannot write {error.filename}: {error.strerror}; be root, or use --user or --print")
+        return 1
+    notes += [] if user else _reach_notes(_program()[0])
+    code = _tell_manager(place, run, say) if root == "/" else 0
+    for note in (*notes, *_next_steps(place, config_file)):
+        say(note)
+    return code
+
+
+def _credential_file(config_file: str, name: str) -> str:
+    """Where the administrator keeps a key: beside the configuration, encrypted (``.cred``) or not."""
+    plain = os.path.join(os.path.dirname(config_file), "credentials", name)
+    return f"{plain}.cred" if os.path.exists(f"{plain}.cred") else plain
+
+
+def _files(place: Place, config_file: str | None, extra: str | None) -> dict[str, str | None]:
+    """Every file that the installation consists of, path to text; None for one that should not be there."""
+    names = ["user/syncd.service"] if place.user else ["syncd.service", "syncd@.service"]
+    files: dict[str, str | None] = {}
+    for name in names:
+        template = _original(name)
+        text = unit_text(template, _program(), config_file)
+        base = os.path.basename(name)
+        # A package of the distribution may have brought this very unit: then it is the better owner.
+        shipped = _read(os.path.join(place.vendor_units, base)) == text
+        files[os.path.join(place.units, base)] = None if shipped else MARK + text
+    files[os.path.join(place.units, "syncd.service.d", _DROP_IN)] = extra and MARK + extra
+    if place.sysusers and not os.path.exists("/usr/lib/sysusers.d/syncd.conf"):
+        files[place.sysusers] = MARK + _original("sysusers.conf")
+    return files
+
+
+def _original(name: str) -> str:
+    return resources.files("syncd").joinpath("unit-files", *name.split("/")).read_text("utf-8")
+
+
+def _program() -> tuple[str, ...]:
+    """How to start this installation: its script, by the name that the search path has for it, if any."""
+    script = os.path.join(os.path.dirname(sys.executable), "syncd")
+    if not os.access(script, os.X_OK):
+        return (sys.executable, "-m", "syncd")
+    found = shutil.which("syncd")
+    if found and os.path.realpath(found) == os.path.realpath(script):
+        return (os.path.abspath(found),)
+    return (script,)
+
+
+# ---- what the configuration wants -------------------------------------------------------------------------
+
+
+def _place(user: bool, environ: Mapping[str, str]) -> Place:
+    if not user:
+        return Place(
+            user=False,
+            units="/etc/systemd/system",
+            vendor_units="/usr/lib/systemd/system",
+            config="/etc/syncd/config.yaml",
+            state="/var/lib/syncd",
+            credentials="/run/credentials/syncd.service",
+            sysusers="/etc/sysusers.d/syncd.conf",
+        )
+    home = environ.get("HOME") or os.path.expanduser("~")
+    configs = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    states = environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    return Place(
+        user=True,
+        units=os.path.join(configs, "systemd", "user"),
+        vendor_units="/usr/lib/systemd/user",
+        config=os.path.join(configs, "syncd", "config.yaml"),
+        state=os.path.join(states, "syncd"),
+        credentials=f"/run/user/{os.getuid()}/credentials/syncd.service",
+        sysusers=None,
+    )
+
+
+def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[Wants, list[str]]:
+    """What the configuration asks of the unit, and what its administrator should know."""
+    text = _read(config_file)
+    if text is None:
+        return Wants(), [f"There is no {config_file} yet: write it, then run install-service once more."]
+    inside = {**environ, "CREDENTIALS_DIRECTORY": place.credentials}
+    if not place.user:
+        inside["STATE_DIRECTORY"] = place.state
+    try:
+        settings = config.load(config_file, inside, with_secrets=False)
+    except ConfigError as error:
+        problems = [f"  {problem}" for problem in error.problems]
+        return Wants(), ["The configuration cannot be used, so the unit does not follow it yet:", *problems]
+    stores = [store.path for store in settings.stores.values() if isinstance(store, DirSettings)]
+    names = dict.fromkeys(CREDENTIAL.findall(text))
+    credentials = tuple((name, _credential_file(config_file, name)) for name in names)
+    notes = [
+        f"Put {name} into {file} (mode 0600); without it the unit stops with 243/CREDENTIALS."
+        for name, file in credentials
+        if not os.path.exists(file)
+    ]
+    if place.user:  # no sandbox that would need a hole
+        return Wants(credentials=credentials), notes
+    writable = [*stores, *([settings.state_dir] if settings.state_dir != place.state else [])]
+    notes += _writable_notes(writable)
+    roots = [source.root for source in settings.sources]
+    return Wants(
+        writable=tuple(dict.fromkeys(path for path in writable if _is_expressible(path))),
+        private_tmp=not any(_is_below(path, _PRIVATE) for path in (*roots, *writable)),
+        credentials=credentials,
+    ), notes
+
+
+def _writable_notes(paths: Iterable[str]) -> list[str]:
+    notes = []
+    for path in paths:
+        if not _is_expressible(path):
+            notes.append(
+                f"{path!r} cannot be named in a unit file: the service will not be able to write there."
+            )
+        elif not os.path.isdir(path):
+            notes.append(
+                f"Make {path} and give it to the service: install -d -o syncd -g syncd -m 0750 {path!r}"
+            )
+    return notes
+
+
+def _reach_notes(program: str) -> list[str]:
+    """The account of the service has to get to the program through every directory."""
+    path = os.path.realpath(program)
+    while (path := os.path.dirname(path)) != "/":
+        if not os.stat(path).st_mode & 0o001:
+            return [
+                f"The account syncd may not enter {path}, where this program lives: install it elsewhere."
+            ]
+    return []
+
+
+def _is_expressible(path: str) -> bool:
+    try:
+        quoted(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_below(path: str, roots: Iterable[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+# ---- effects ----------------------------------------------------------------------------------------------
+
+
+def _write(path: str, text: str | None) -> str:
+    """Bring `path` to `text` (None: away), and say what that took. FileExistsError: the file is not ours."""
+    present = _read(path)
+    if present == text:
+        return "unchanged" if text is not None else "not needed"
+    if present is not None and not present.startswith(MARK):
+        if text is None:
+            return "left alone"
+        raise FileExistsError(0, "", path)
+    if text is None:
+        os.unlink(path)
+        return "removed"
+    directory = os.path.dirname(path)
+    os.makedirs(directory, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=directory, prefix=".syncd-", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+        os.fchmod(file.fileno(), 0o644)
+    os.replace(file.name, path)
+    return "updated" if present is not None else "written"
+
+
+def _tell_manager(place: Place, run: Runner, say: Callable[[str], None]) -> int:
+    """Make the account, and let the manager read its files anew; 0, or 1 when the service could not start."""
+    if place.sysusers and (made := run(["systemd-sysusers"])).returncode != 0:
+        say(f"systemd-sysusers did not make the account syncd: {made.stderr.strip() or made.returncode}")
+        return 1
+    told = run(["systemctl", *(["--user"] if place.user else []), "daemon-reload"])
+    if told.returncode != 0:
+        say(f"No service manager was told (is systemd running?): {told.stderr.strip() or told.returncode}")
+    return 0
+
+
+def _next_steps(place: Place, config_file: str) -> list[str]:
+    control = "systemctl --user" if place.user else "systemctl"
+    journal = "journalctl --user" if place.user else "journalctl"
+    steps = [
+        f"Configuration: {config_file} (after changing stores or paths run install-service again)",
+        f"Start now and at every boot: {control} enable --now syncd",
+        f"Look at it: {control} status syncd; {journal} -u syncd -f",
+    ]
+    if place.user:
+        steps.append("Run it also while you are not logged in: loginctl enable-linger")
+    return steps
+
+
+def _version(run: Runner) -> int:
+    """The systemd version of this machine; 0 when there is none."""
+    match = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
+    return int(match[1]) if match else 0
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))

@@ -1,0 +1,175 @@
+"""What a person sees: the progress of `sync`, the table of `status`. Imported only by commands that draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from syncd.core.model import FileRef
+from syncd.core.paths import printable
+from syncd.pipeline.pipeline import Pipeline
+
+LARGE = 16 << 20
+"""Files of this size and more get a line of their own, in bytes."""
+_MOST_LINES = 8
+_MOST_FAILURES = 20
+
+
+def human(size: float) -> str:
+    """A size in bytes, as a person writes it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+class Bars:
+    """The progress of a pass on a terminal: one bar for everything, one for each large file."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(bar_width=30),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            transient=True,
+            refresh_per_second=5,
+        )
+        self._all = self._progress.add_task("scanning", total=None)
+        self._files: dict[FileRef, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, pipeline: Pipeline) -> None:
+        """Draw what is under way now."""
+        keepers = list(pipeline.keepers.values())
+        scanning = not all(keeper.first_scan_done.is_set() for keeper in keepers)
+        found = sum(keeper.news.found_bytes for keeper in keepers)
+        flying = [item for line in pipeline.lines.values() for item in line.progress.in_flight()]
+        done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
+        files = pipeline.tally.actions.total()
+        what = "scanning" if scanning else "carrying"
+        self._progress.update(
+            self._all,
+            description=f"{what}, {files} files done",
+            total=max(found, done) or None,
+            completed=done,
+        )
+        self._update_files([item for item in flying if item[2] >= LARGE][:_MOST_LINES])
+
+    def _update_files(self, large: list[tuple[FileRef, int, int]]) -> None:
+        current = {ref for ref, _, _ in large}
+        for ref in [ref for ref in self._files if ref not in current]:
+            self._progress.remove_task(self._files.pop(ref))
+        for ref, done, total in large:
+            if ref not in self._files:
+                name = escape(_short(printable(ref.path)))
+                self._files[ref] = self._progress.add_task(f"  {name}", total=total)
+            self._progress.update(self._files[ref], completed=done, total=total)
+
+
+def _short(name: str, width: int = 36) -> str:
+    return name if len(name) <= width else "…" + name[-(width - 1) :]
+
+
+def show_status(report: dict[str, Any], console: Console) -> None:
+    """What `syncd status` tells a person, in the width of the console; 80 columns are enough."""
+    _show_daemon(report["daemon"], console)
+    console.print(_sources_table(report["sources"]))
+    for source in report["sources"]:
+        _show_news(source, console)
+    for item in report["in_flight"]:
+        share = f"{human(item['bytes_done'])} of {human(item['bytes_total'])}"
+        console.print(f"in flight: {escape(item['source'])}:{escape(item['path'])}: {share}")
+    for failure in report["failures"][:_MOST_FAILURES]:
+        again = failure["next_attempt"] or "when it changes"
+        console.print(
+            f"failed: {escape(failure['source'])}:{escape(failure['path'])}: {escape(failure['error'])} "
+            f"({failure['attempts']} attempts, next: {again})",
+            style="red",
+        )
+    if len(report["failures"]) > _MOST_FAILURES:
+        console.print("... and more that failed: syncd status --json", style="red")
+    totals = report["totals"]
+    console.print(
+        f"since the beginning: {human(totals['bytes_sent'])} sent, "
+        f"{human(totals['bytes_saved'])} not sent again, {totals['requests']} requests"
+    )
+
+
+def _show_daemon(daemon: dict[str, Any], console: Console) -> None:
+    if not daemon["running"]:
+        console.print("daemon: not running")
+        if daemon.get("error"):
+            console.print(f"daemon: does not answer: {escape(daemon['error'])}", style="red")
+        return
+    uptime = int(daemon["uptime_seconds"])
+    up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
+    console.print(f"daemon: running, pid {daemon['pid']}, up {up}")
+    if daemon.get("health", "ok") != "ok":
+        console.print(f"not healthy: {escape(daemon['health'])}", style="red")
+    for store, why in daemon.get("stores_paused", {}).items():
+        console.print(f"store {escape(store)} is paused: {escape(why)}", style="red")
+
+
+def _sources_table(sources: list[dict[str, Any]]) -> Table:
+    """Only the names may be folded: numbers have to be read whole."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("source", overflow="fold", min_width=6)
+    for heading in ("files", "bytes", "pending", "moving", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("last scan (UTC)", no_wrap=True)
+    for source in sources:
+        files = source["files"]
+        last_scan = source["last_scan"]
+        table.add_row(
+            escape(source["name"]),
+            str(files["recorded"]),
+            human(source["bytes"]["recorded"]),
+            str(files["pending"]),
+            str(files["in_flight"]),
+            str(files["failed"]),
+            last_scan[:16].replace("T", " ") if last_scan else "never",
+        )
+    return table
+
+
+def _show_news(source: dict[str, Any], console: Console) -> None:
+    name = escape(source["name"])
+    console.print(f"{name}: {escape(source['path'])} to store {escape(source['store'])}")
+    if source.get("waiting_for"):
+        console.print(f"{name}: waiting: {escape(source['waiting_for'])}", style="yellow")
+    watch = source.get("watch") or {}
+    if watch.get("reason"):
+        console.print(f"{name}: {watch['mode']}: {escape(watch['reason'])}", style="yellow")
+    if source.get("deletes_parked"):
+        why = f"{source['deletes_parked']} deletions wait: {escape(source.get('deletes_reason') or '')}"
+        allow = f"to allow them: syncd sync --allow-deletes {name}"
+        console.print(f"{name}: {why}; {allow}", style="yellow")
+    skipped = ", ".join(f"{count} {kind}" for kind, count in (source.get("skipped") or {}).items())
+    if skipped:
+        console.print(f"{name}: skipped: {escape(skipped)}")
+    for line in source.get("unreadable") or []:
+        console.print(f"{name}: cannot be read: {escape(line)}", style="yellow")
+    for path in (source.get("never_quiet") or [])[:_MOST_LINES]:
+        console.print(f"{name}: never quiet: {escape(path)}", style="yellow")

@@ -1,0 +1,254 @@
+"""How a file is cut into parts, and whether and where an upload can resume.
+
+A part is known by its number alone. Its offset is ``(number - 1) * part_size`` and never a running sum, so a
+hole in what the store lists cannot shift what is sent. Resuming is matching: `misfit` compares a checkpoint
+with what the file and the store are now, `resume` compares its parts with those that the store lists, and
+every mismatch has a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from syncd.core.errors import StoreRefused
+from syncd.core.model import Checkpoint, Fingerprint, Part, StoreLimits
+
+SMALLEST_COMMON_PART_SIZE = 5 << 20
+"""What every S3-compatible store accepts as a part (AWS, S3 API reference, "multipart upload limits")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes of one part: its number (from 1), where it begins and how long it is, in bytes."""
+
+    number: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How an upload goes on. Every part of the file is in exactly one of the three, each ascending.
+
+    ``kept`` needs nothing more: the store lists it as we recorded it, and the local bytes still have the
+    recorded digest. It carries the record's digest and crc32. ``doubtful`` the store lists in the right size,
+    but no record proves its content: good only if its ETag is the MD5 of the local bytes. ``missing`` is to
+    be sent. ``notes`` say why a part that somebody claimed was not kept.
+    """
+
+    kept: tuple[Part, ...]
+    doubtful: tuple[Part, ...]
+    missing: tuple[Span, ...]
+    notes: tuple[str, ...]
+
+
+# ---- cutting --------------------------------------------------------------------------------------------
+
+
+def fits_one_request(size: int, wanted_part_size: int, limits: StoreLimits) -> bool:
+    """Whether a file of `size` bytes is put whole: not larger than a part, and the store takes it."""
+    return size <= wanted_part_size and size <= limits.max_put_size
+
+
+def part_size_for(size: int, wanted_part_size: int, limits: StoreLimits) -> int:
+    """Part size in bytes: the wanted one, moved into the store's limits, raised until `max_parts` suffice.
+
+    A multiple of ``limits.part_size_multiple``. Raises StoreRefused, naming the limit, if no part size does.
+    """
+    if size > limits.max_object_size:
+        raise StoreRefused(
+            f"the file has {size} bytes, the store takes objects of {limits.max_object_size} at most"
+        )
+    multiple = min(limits.part_size_multiple, limits.max_part_size)
+    largest = limits.max_part_size // multiple * multiple
+    if size > largest * limits.max_parts:
+        raise StoreRefused(
+            f"the file has {size} bytes, the store takes {limits.max_parts} parts of {largest} at most"
+        )
+    enough = max(wanted_part_size, limits.min_part_size, _ceil_div(size, limits.max_parts))
+    return min(_ceil_div(enough, multiple) * multiple, largest)
+
+
+def part_sizes_after_refusal(part_size: int, limits: StoreLimits) -> int:
+    """Part size in bytes to try after the store called parts of `part_size` too small.
+
+    At least 5 MiB and at least twice as large. Raises StoreRefused when the store allows no larger one.
+    """
+    larger = max(SMALLEST_COMMON_PART_SIZE, 2 * part_size)
+    result = part_size_for(0, larger, limits)
+    if result <= part_size:
+        raise StoreRefused(
+            f"parts of {part_size} bytes are too small for the store, and {limits.max_part_size} is the most"
+        )
+    return result
+
+
+def count(size: int, part_size: int) -> int:
+    """How many parts a file of `size` bytes has; 0 for an empty file."""
+    return _ceil_div(size, part_size)
+
+
+def span(number: int, size: int, part_size: int) -> Span:
+    """The bytes of part `number` of a file of `size` bytes. Raises ValueError when it has no such part."""
+    if not 1 <= number <= count(size, part_size):
+        raise ValueError(f"a file of {size} bytes in parts of {part_size} has no part {number}")
+    offset = (number - 1) * part_size
+    return Span(number, offset, min(part_size, size - offset))
+
+
+def cut(size: int, part_size: int) -> Iterator[Span]:
+    """All parts in ascending order: together every byte exactly once."""
+    return (span(number, size, part_size) for number in range(1, count(size, part_size) + 1))
+
+
+def _ceil_div(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
+
+
+# ---- resuming -------------------------------------------------------------------------------------------
+
+
+def misfit(
+    checkpoint: Checkpoint, *, store_id: str, key: str, fingerprint: Fingerprint, limits: StoreLimits
+) -> str | None:
+    """Why the upload has to be restarted, or None: it can go on.
+
+    `fingerprint` is the file's now. Whether the store still knows the upload, or ever told its id, is not
+    asked here: that takes a request.
+    """
+    size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
+    if checkpoint.store_id != store_id:
+        return "it was begun in another store"
+    if checkpoint.key != key:
+        return "it was begun under another key"
+    if size != fingerprint.size:
+        return "the size changed"
+    if checkpoint.fingerprint != fingerprint:
+        return "the content changed"
+    if part_size > limits.max_part_size:
+        return f"its parts of {part_size} bytes are above the store's limit of {limits.max_part_size}"
+    number_of_parts = count(size, part_size)
+    if number_of_parts > 1 and part_size < limits.min_part_size:
+        return f"its parts of {part_size} bytes are below the store's limit of {limits.min_part_size}"
+    if number_of_parts > limits.max_parts:
+        return f"it has {number_of_parts} parts, the store takes {limits.max_parts}"
+    return None
+
+
+def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[bytes]) -> Resume:
+    """Sort the parts of an upload into kept, doubtful and missing.
+
+    `listed` is what the store lists now, in any order; `digests` are those of the local bytes, one for each
+    part (``digests[number - 1]``). Raises ValueError when there are not as many digests as parts.
+    """
+    size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
+    total = count(size, part_size)
+    if len(digests) != total:
+        raise ValueError(f"{len(digests)} digests for {total} parts")
+    listing, notes = _by_number(listed, total)
+    kept: list[Part] = []
+    doubtful: list[Part] = []
+    missing: list[Span] = []
+    for wanted in cut(size, part_size):
+        part = listing.get(wanted.number)
+        record = checkpoint.parts.get(wanted.number)
+        reason = _why_not(wanted, part, record, digests[wanted.number - 1])
+        if reason is not None:
+            notes.setdefault(reason, []).append(wanted.number)
+        if part is None or reason is not None:
+            missing.append(wanted)
+        elif record is None or record.digest is None:
+            doubtful.append(part)
+        else:
+            kept.append(Part(part.number, part.size, part.etag, digest=record.digest, crc32=record.crc32))
+    lines = tuple(f"{reason}: {_numbers(numbers)}" for reason, numbers in notes.items())
+    return Resume(tuple(kept), tuple(doubtful), tuple(missing), lines)
+
+
+def _by_number(listed: Sequence[Part], total: int) -> tuple[dict[int, Part], dict[str, list[int]]]:
+    """The listed parts by number, without those that the file does not have; and the notes so far."""
+    listing: dict[int, Part] = {}
+    notes: dict[str, list[int]] = {}
+    contradictory: set[int] = set()
+    for part in listed:
+        if not 1 <= part.number <= total:
+            notes.setdefault("listed, but no part of this file", []).append(part.number)
+        elif listing.setdefault(part.number, part) != part:
+            contradictory.add(part.number)
+    for number in sorted(contradictory):
+        del listing[number]
+        notes.setdefault("listed twice, and not the same", []).append(number)
+    return listing, notes
+
+
+def _why_not(wanted: Span, part: Part | None, record: Part | None, digest: bytes) -> str | None:
+    """Why a part that the store lists or that we recorded cannot be kept, or None."""
+    if part is None:
+        return "acknowledged, but no longer listed" if record is not None else None
+    if part.size != wanted.size:
+        return "listed in another size"
+    if record is None:
+        return None
+    if record.etag != part.etag:
+        return "listed with another ETag than the one acknowledged"
+    if record.digest is not None and record.digest != digest:
+        return "the local bytes are not those that were sent"
+    return None
+
+
+def _numbers(numbers: Sequence[int], most: int = 8) -> str:
+    """Part numbers for a person: runs joined, cut off after `most` runs."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
+    rest = sum(b - a + 1 for a, b in runs[most:])
+    return f"part {shown}" + (f" and {rest} more" if rest else "")
+
+
+# ---- CRC-32 of the whole from those of the parts ----------------------------------------------------------
+#
+# A CRC is a remainder modulo a polynomial P over GF(2). Appending n bytes to a message multiplies its
+# polynomial by x^(8n), so crc(a + b) = crc(a) * x^(8 * len(b)) mod P, plus crc(b); addition is XOR, and the
+# ones with which zlib begins and ends cancel out. Polynomials are held as zlib holds them: bit 31 is x^0.
+
+_CRC32_POLYNOMIAL = 0xEDB88320
+"""P of IEEE 802.3 without its x^32 term, lowest power in the highest bit."""
+_ONE = 1 << 31
+_X = 1 << 30
+
+
+def combine_crc32(crcs: Iterable[tuple[int, int]]) -> int:
+    """CRC-32 (zlib's) of the whole from ``(crc32, size)`` of consecutive pieces, without reading a byte."""
+    whole = 0
+    for crc, size in crcs:
+        whole = _multiply(_shift(size), whole) ^ crc
+    return whole
+
+
+def _multiply(a: int, b: int) -> int:
+    """a * b mod P."""
+    product = 0
+    while a:
+        if a & _ONE:
+            product ^= b
+        a = (a << 1) & 0xFFFFFFFF
+        b = (b >> 1) ^ (_CRC32_POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+@lru_cache(maxsize=64)  # all parts of a file but the last have one size
+def _shift(size: int) -> int:
+    """x^(8 * size) mod P, by repeated squaring."""
+    result, power, exponent = _ONE, _X, 8 * size
+    while exponent:
+        if exponent & 1:
+            result = _multiply(result, power)
+        power = _multiply(power, power)
+        exponent >>= 1
+    return result

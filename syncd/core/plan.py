@@ -1,0 +1,180 @@
+"""What to do about one file: the difference between what is observed and what is recorded, as an action.
+
+Two questions, each one small switch. `needs_fingerprint` is asked with the cheap evidence, a stat, and says
+whether the content has to be read at all. `decide` is asked with the proof, a fingerprint, and returns an
+inert action that somebody else performs. Every answer carries its reason, for the log and for the tests.
+
+=====================================  ==================  ==============================================
+observed                               recorded            action, reason
+=====================================  ==================  ==============================================
+absent                                 never               Nothing, gone before it was uploaded
+absent                                 yes                 Delete, deleted locally; or Nothing, by policy
+present                                never               Upload, new
+same stat, same fingerprint            yes                 Nothing, unchanged
+same stat, same fingerprint            yes, racy           Refresh, confirmed, same content
+other stat, same fingerprint           yes                 Refresh, touched, same content
+other fingerprint                      yes                 Upload, content changed
+any content                            yes, elsewhere      Upload, destination changed
+not a regular file                     any                 Nothing, not a regular file
+=====================================  ==================  ==============================================
+
+Wherever the table says Upload and the store is known to hold the same content under another key, the action
+is a Copy with the same reason: no byte that the store already has is sent again.
+"""
+
+from __future__ import annotations
+
+from syncd.core.model import (
+    Action,
+    Copy,
+    Delete,
+    FileStat,
+    Irregular,
+    Nothing,
+    Observed,
+    OnDelete,
+    Recorded,
+    Refresh,
+    Upload,
+)
+
+LATE_EFFECT_NS = 15 * 60 * 10**9
+"""As long as a store may take for the slowest of answers: after that a lost request is dead."""
+
+
+def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool) -> str | None:
+    """Why the content has to be read, or None: the stat alone proves that nothing changed.
+
+    `event` is True when an event marked the path since it was recorded. Such a mark outweighs an equal stat:
+    file systems with coarse timestamps, and stores through a memory map, change content and leave no trace.
+    """
+    if recorded is None:
+        return "new"
+    if stat != recorded.stat:
+        return _difference(stat, recorded.stat)
+    if recorded.racy:
+        return "recorded too soon after a change to be sure"
+    if event:
+        return "marked since it was recorded"
+    return None
+
+
+def _difference(stat: FileStat, known: FileStat) -> str:
+    """Name the strongest evidence of change between two unequal stats."""
+    if stat.size != known.size:
+        return "size changed"
+    if stat.mtime_ns != known.mtime_ns:
+        return "modification time changed"
+    if (stat.device, stat.inode) != (known.device, known.inode):
+        return "another file is in its place"
+    return "change time moved"
+
+
+def decide(
+    observed: Observed | Irregular | None,
+    recorded: Recorded | None,
+    *,
+    store_id: str,
+    key: str,
+    on_delete: OnDelete,
+    twin: Recorded | None = None,
+) -> Action:
+    """The action that the truth table of this module gives.
+
+    `observed` is None when the path is absent; `recorded` is None when it was never committed. `store_id` and
+    `key` are where the file belongs now. `twin` is any recorded row with the same content: it is used only if
+    its object is in the same store, has the same fingerprint and is under another key, so the caller may pass
+    what it found without checking. Delete means the object under ``recorded.key``.
+    """
+    if isinstance(observed, Irregular):
+        return Nothing("not a regular file")
+    if observed is None:
+        return _decide_absent(recorded, store_id=store_id, on_delete=on_delete)
+    if recorded is None:
+        return _carry(observed, "new", store_id, key, (twin,))
+    if (recorded.store_id, recorded.key) != (store_id, key):
+        return _carry(observed, "destination changed", store_id, key, (recorded, twin))
+    if observed.fingerprint != recorded.fingerprint:
+        return _carry(observed, "content changed", store_id, key, (twin,))
+    if observed.stat != recorded.stat:
+        return Refresh("touched, same content")
+    if recorded.racy:
+        # Otherwise the row would stay racy, and the file would be read again at every scan.
+        return Refresh("confirmed, same content")
+    return Nothing("unchanged")
+
+
+def _decide_absent(recorded: Recorded | None, *, store_id: str, on_delete: OnDelete) -> Action:
+    """The first two rows: nothing at the path."""
+    if recorded is None:
+        return Nothing("gone before it was uploaded")
+    if on_delete is OnDelete.KEEP:
+        return Nothing("deletes are kept")
+    if recorded.store_id != store_id:
+        # The policy was given for this store, and only this store can be asked.
+        return Nothing("deleted locally, but recorded in another store")
+    return Delete("deleted locally")
+
+
+def _carry(
+    observed: Observed, reason: str, store_id: str, key: str, twins: tuple[Recorded | None, ...]
+) -> Upload | Copy:
+    """Copy from the first usable twin, else upload."""
+    for twin in twins:
+        if twin is not None and _is_usable(twin, observed, store_id, key):
+            return Copy(twin, reason)
+    return Upload(reason)
+
+
+def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> bool:
+    return (
+        twin.fingerprint == observed.fingerprint
+        and twin.store_id == store_id
+        and twin.key != key
+        and not twin.in_doubt
+        # Every empty file is every other one's twin: a copy would save no byte and could fail.
+        and observed.fingerprint.size > 0
+    )
+
+
+def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:
+    """For how long yet what was asked for at ``recorded.recorded_ns`` may still be carried out.
+
+    A request whose answer was lost may wait in a queue of the store's, and remove or replace what was put
+    there since. 0 when the row is not in doubt, when it is long ago, and when the clock was put back since.
+    """
+    if recorded is None or not recorded.in_doubt or now_ns < recorded.recorded_ns:
+        return 0
+    return max(0, recorded.recorded_ns + window_ns - now_ns)
+
+
+def is_restless(stat: FileStat, now_ns: int, rest_ns: int) -> bool:
+    """Whether the file was changed less than `rest_ns` ago: a write may be going on.
+
+    Such a write shows in no later stat: the kernel sets the times before it copies the bytes, and tells of it
+    afterwards. So bytes that are read meanwhile are a mixture, and an equal stat before and after proves
+    nothing. A change time after `now_ns` is another machine's clock, and tells nothing either.
+    """
+    return 0 <= now_ns - stat.ctime_ns < rest_ns
+
+
+def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
+    """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
+
+    True when the modification or the change time is less than `window_ns` away from `now_ns`, or the change
+    time is after it: the clock was put back since. A modification time far in the future proves as much as
+    any other, since people set it and no write will hit it by chance. All in nanoseconds of the wall clock,
+    `now_ns` taken when `stat` was, from the file system's own clock where the caller can.
+    """
+    fresh = now_ns - window_ns
+    return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns
+
+
+def may_hide_a_change(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
+    """Whether a file with this stat may have changed between two looks that show the same.
+
+    That is so where the file system counts in whole seconds (its change times have no fraction) and the last
+    change is less than `window_ns` away. All in nanoseconds, as in `is_racy`.
+    """
+    counts_seconds = stat.ctime_ns % 1_000_000_000 == 0
+    return counts_seconds and now_ns - window_ns < stat.ctime_ns <= now_ns + window_ns

@@ -1,0 +1,250 @@
+"""Which dirty files have been quiet long enough to be read, and never the same file twice at once.
+
+Two sets, as in a work queue of Kubernetes: *waiting* (dirty, due at some time) and *processing* (a worker has
+it). A file that is marked while it is processing waits behind its own processing and runs again afterwards.
+
+The rules of being due:
+
+- An event puts the file off: it is due when it has been quiet for its settle period.
+- A mark of a scan only makes a clean file dirty; on a dirty one it changes nothing.
+- A deferred file is due when its time comes; an event hastens it, unless it was deferred to be held.
+
+Theory of the queue: a heap of ``(due, ticket, ref)`` beside a table of what is true. Being put off does not
+touch the heap: the item stays, too early, and is put right when it comes to the top. So marking a file a
+million times costs a million dictionary look-ups and no memory. Only being hastened leaves a dead item behind
+(its ticket is no longer the entry's); when the dead outnumber the living, the heap is built anew. Every
+operation on one file is O(log n), amortised.
+
+Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds one.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
+
+from syncd.core.model import FileRef
+
+_SPARE_ITEMS = 64
+"""Dead items that are not worth a rebuild."""
+
+
+class Taken(NamedTuple):
+    """A file to be processed now. End it with `DirtyFiles.done` or `DirtyFiles.defer`."""
+
+    ref: FileRef
+    event: bool
+    """An event marked it since it was last done: an equal stat proves nothing."""
+    first_marked: float
+    """When it became dirty, deferrals included."""
+
+
+class _Dirty:
+    """What is true of one dirty file."""
+
+    __slots__ = ("due", "event", "first_marked", "held", "remarked", "restless_since", "ticket")
+
+    def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
+        self.due = due
+        self.first_marked = first_marked
+        self.event = event
+        self.held = held
+        self.ticket = -1
+        # The run of events that keeps putting it off: when it began, and whether there was a second one.
+        self.restless_since: float | None = first_marked if event else None
+        self.remarked = False
+
+    def mark(self, now: float, due: float, *, event: bool) -> None:
+        """Apply a further mark."""
+        if not event:
+            return
+        self.event = True
+        self.due = max(self.due, due) if self.held else due
+        if self.restless_since is None:
+            self.restless_since = now
+        else:
+            self.remarked = True
+
+
+class _Processing:
+    """What is true of one file that a worker has."""
+
+    __slots__ = ("again", "discarded", "event", "first_marked", "restless_since")
+
+    def __init__(self, entry: _Dirty) -> None:
+        self.event = entry.event
+        self.first_marked = entry.first_marked
+        self.restless_since = entry.restless_since
+        self.again: _Dirty | None = None
+        self.discarded = False
+
+
+class DirtyFiles:
+    """The files that may differ from what is recorded."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[FileRef, _Dirty] = {}
+        self._processing: dict[FileRef, _Processing] = {}
+        self._heap: list[tuple[float, int, FileRef]] = []
+        self._tickets = 0
+        self._counts: dict[str, int] = {}
+
+    # ---- marking ----------------------------------------------------------------------------------------
+
+    def mark(self, ref: FileRef, now: float, *, quiet_seconds: float, event: bool) -> None:
+        """Note that the file may differ from what is recorded; `event` is False for a scan's finding."""
+        due = now + quiet_seconds
+        running = self._processing.get(ref)
+        if running is not None:
+            if running.again is None:
+                running.again = _Dirty(due, now, event=event)
+            else:
+                running.again.mark(now, due, event=event)
+            return
+        entry = self._waiting.get(ref)
+        if entry is None:
+            self._wait(ref, _Dirty(due, now, event=event))
+            return
+        before = entry.due
+        entry.mark(now, due, event=event)
+        if entry.due < before:
+            self._push(ref, entry)
+
+    def discard(self, source: str) -> None:
+        """Forget the files of `source`; those that are processing end as if nothing had marked them."""
+        self._waiting = {ref: entry for ref, entry in self._waiting.items() if ref.source != source}
+        self._counts.pop(source, None)
+        self._rebuild()
+        for ref, running in self._processing.items():
+            if ref.source == source:
+                running.again = None
+                running.discarded = True
+
+    # ---- working off ------------------------------------------------------------------------------------
+
+    def take(self, now: float) -> Taken | None:
+        """The file that has been due the longest, or None. It is processing until `done` or `defer`."""
+        self._settle_top()
+        if not self._heap or self._heap[0][0] > now:
+            return None
+        _, _, ref = heappop(self._heap)
+        entry = self._waiting.pop(ref)
+        self._count(ref.source, -1)
+        self._processing[ref] = _Processing(entry)
+        return Taken(ref, entry.event, entry.first_marked)
+
+    def done(self, ref: FileRef) -> None:
+        """Processing ended. The file is clean, unless it was marked meanwhile."""
+        running = self._end(ref)
+        if running.again is not None:
+            self._wait(ref, running.again)
+
+    def defer(self, ref: FileRef, until: float, *, hold: bool) -> None:
+        """Processing failed: the file stays dirty and is due at `until`.
+
+        An event hastens it, also one that came during processing, unless `hold`. Such an event also says that
+        the file is still restless: one that changed while it was read is marked and then deferred, not done.
+        After `discard` of its source this is the same as `done`.
+        """
+        running = self._end(ref)
+        again = running.again
+        if running.discarded:
+            if again is not None:
+                self._wait(ref, again)
+            return
+        entry = _Dirty(until, running.first_marked, event=running.event, held=hold)
+        # A file that was left alone and failed is not restless; one that moved while it was read still is.
+        entry.restless_since = running.restless_since if again is not None and again.event else None
+        if again is not None:
+            entry.mark(again.first_marked, again.due, event=again.event)
+        self._wait(ref, entry)
+
+    # ---- looking ----------------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """When `take` will have something, if nothing is marked before; None when nothing waits."""
+        self._settle_top()
+        return self._heap[0][0] if self._heap else None
+
+    def restless(self, now: float, longer_than: float) -> list[tuple[FileRef, float]]:
+        """Files that events have kept from becoming quiet for more than `longer_than` seconds.
+
+        Each with the time of the first of those events; the longest first. A file that merely waits, for a
+        worker or for its deferral, is not among them. O(number waiting).
+        """
+        found = [
+            (ref, entry.restless_since)
+            for ref, entry in self._waiting.items()
+            if entry.remarked
+            and entry.due > now
+            and entry.restless_since is not None
+            and now - entry.restless_since > longer_than
+        ]
+        return sorted(found, key=lambda item: (item[1], item[0]))
+
+    def is_processing(self, ref: FileRef) -> bool:
+        """Whether a worker has the file."""
+        return ref in self._processing
+
+    def is_dirty(self, ref: FileRef) -> bool:
+        """Whether the file waits or is being processed."""
+        return ref in self._waiting or ref in self._processing
+
+    def waiting(self) -> int:
+        """How many files wait, those that are processing not counted."""
+        return len(self._waiting)
+
+    def processing(self) -> tuple[FileRef, ...]:
+        """The files that workers have, in the order in which they were taken."""
+        return tuple(self._processing)
+
+    def counts(self) -> dict[str, int]:
+        """How many files of each source wait; sources without any are left out."""
+        return dict(self._counts)
+
+    # ---- the queue --------------------------------------------------------------------------------------
+
+    def _wait(self, ref: FileRef, entry: _Dirty) -> None:
+        self._waiting[ref] = entry
+        self._count(ref.source, 1)
+        self._push(ref, entry)
+
+    def _end(self, ref: FileRef) -> _Processing:
+        if ref not in self._processing:
+            raise ValueError(f"not being processed: {ref}")
+        return self._processing.pop(ref)
+
+    def _count(self, source: str, change: int) -> None:
+        number = self._counts.get(source, 0) + change
+        if number:
+            self._counts[source] = number
+        else:
+            del self._counts[source]
+
+    def _push(self, ref: FileRef, entry: _Dirty) -> None:
+        """A new item for the entry; an older one, if any, is dead from now on."""
+        heappush(self._heap, self._item(ref, entry))
+        if len(self._heap) > 2 * len(self._waiting) + _SPARE_ITEMS:
+            self._rebuild()
+
+    def _item(self, ref: FileRef, entry: _Dirty) -> tuple[float, int, FileRef]:
+        entry.ticket = self._tickets
+        self._tickets += 1
+        return (entry.due, entry.ticket, ref)
+
+    def _settle_top(self) -> None:
+        """Bring a living item with its true due time to the top, or empty the heap."""
+        heap = self._heap
+        while heap:
+            due, ticket, ref = heap[0]
+            entry = self._waiting.get(ref)
+            if entry is None or entry.ticket != ticket:
+                heappop(heap)
+            elif entry.due != due:
+                heapreplace(heap, self._item(ref, entry))
+            else:
+                return
+
+    def _rebuild(self) -> None:
+        self._heap = [self._item(ref, entry) for ref, entry in self._waiting.items()]
+        heapify(self._heap)

@@ -1,0 +1,128 @@
+"""The daemon's ear for the command line: a Unix socket in the state directory, one JSON line each way.
+
+Only the owner of the state directory (mode 0700) can reach it. The socket is bound and reached through a
+descriptor of its directory, since a socket's path may be no longer than 107 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from syncd.core.errors import StateError
+
+log = logging.getLogger(__name__)
+
+NAME = "control.sock"
+_MOST_BYTES = 64 << 20
+_SECONDS = 10.0
+_BREATH_SECONDS = 1.0
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class ControlServer:
+    """Answers requests with `handler` in one thread; a request that fails is answered with its error.
+
+    Raises OSError where a socket cannot be made.
+    """
+
+    def __init__(self, directory: str, handler: Handler) -> None:
+        self._handler = handler
+        self._stopping = threading.Event()
+        self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(NAME, dir_fd=self._directory_fd)
+            self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
+            os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # whatever umask and directory say
+            self._socket.listen(8)
+        except OSError:
+            self._socket.close()
+            os.close(self._directory_fd)
+            raise
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Start answering."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering and remove the socket."""
+        self._stopping.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_SECONDS)
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(NAME, dir_fd=self._directory_fd)
+        os.close(self._directory_fd)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                peer, _ = self._socket.accept()
+            except OSError as error:
+                if not self._stopping.wait(_BREATH_SECONDS):  # out of descriptors, for example
+                    log.warning("control: %s", error)
+                continue
+            with peer:
+                peer.settimeout(_SECONDS)
+                try:
+                    _send(peer, self._answer(_receive(peer)))
+                except (OSError, ValueError) as error:
+                    log.debug("control: %s", error)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._handler(request)
+        except Exception as error:
+            if not isinstance(error, ValueError | StateError):
+                log.exception("control: a request failed")
+            return {"error": str(error) or type(error).__name__}
+
+
+def ask(directory: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The running daemon's answer, or None when no daemon listens there. Raises OSError, ValueError."""
+    try:
+        directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(_SECONDS)
+            try:
+                client.connect(f"/proc/self/fd/{directory_fd}/{NAME}")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            _send(client, request)
+            client.shutdown(socket.SHUT_WR)
+            return _receive(client)
+    finally:
+        os.close(directory_fd)
+
+
+def _send(peer: socket.socket, message: dict[str, Any]) -> None:
+    peer.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _receive(peer: socket.socket) -> dict[str, Any]:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        piece = peer.recv(1 << 16)
+        if not piece:
+            break
+        data += piece
+        if len(data) > _MOST_BYTES:
+            raise ValueError("the message is too long")
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("the message is not an object")  # noqa: TRY004  a bad message, not a bad call
+    return message

@@ -1,0 +1,392 @@
+"""The daemon: builds every object once, then waits for signals. Threads, signals, systemd, shutdown.
+
+Order at start: configuration, lock, state, watches, READY, first scan. Order at the end: no new work,
+requests in flight given up within seconds (the next start resumes their uploads), state closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from syncd.config.load import LogSettings, Settings
+from syncd.core.errors import ConfigError, StateError, SyncdError
+from syncd.core.model import FileRef, Source
+from syncd.core.paths import Rules, printable
+from syncd.daemon import logs, status
+from syncd.daemon import process as machine
+from syncd.daemon.control import ControlServer
+from syncd.daemon.systemd import Notifier, Pulse, hidden_by
+from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.source_runner import SourceKeeper
+from syncd.pipeline.source_status import Blindness
+from syncd.pipeline.workers import Clock
+from syncd.sources.watch.watcher import Watcher
+from syncd.state.state import State, StateLock
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 20.0
+_IDLE_TICK_SECONDS = 60.0
+_TURN_SECONDS = 1.0  # the status line follows the work by so much, and is not told more often
+_BUSY_TICK_SECONDS = 5.0
+_CANARY_SECONDS = 5.0
+_SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
+RESTLESS_SECONDS = 900.0
+"""A file that events have kept from being quiet for so long, and for `_RESTLESS_SETTLES` settle periods, is
+named in the status: no half of it is sent, and somebody has to know.
+"""
+_RESTLESS_SETTLES = 10
+
+
+class Daemon:
+    """One run of the daemon. `reload` reads the configuration again; raises ConfigError."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings],
+        set_up_logs: Callable[[LogSettings], None],
+        environ: Mapping[str, str],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._set_up_logs = set_up_logs
+        self._settings = settings
+        self._reload = reload
+        self._environ = environ
+        self._clock = clock or real_clock()
+        self._notifier = Notifier(environ)
+        self._pulse = Pulse()
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
+        self._started = self._clock.monotonic()
+        self._slept = machine.suspended_seconds()
+        self._health = ""
+        self._turn_waits = False
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit code. Raises StateError when there is no state to use."""
+        machine.raise_descriptor_limit()
+        lock = StateLock.acquire(self._settings.state_dir)
+        try:
+            self._notifier.extend_timeout(60)
+            state = State.open(self._settings.state_dir, now_ns=self._clock.now_ns)
+            state.interrupted = lock.interrupted
+            try:
+                with self._signals():
+                    return self._serve(state)
+            finally:
+                state.close()
+        finally:
+            lock.release()
+
+    # ---- one life ---------------------------------------------------------------------------------------
+
+    def _serve(self, state: State) -> int:
+        if state.rebuilt:
+            log.warning(
+                "the state was begun anew: %s; objects are compared before anything is sent", state.rebuilt
+            )
+        limit = self._notifier.watchdog_seconds or 180.0
+        self._pipeline = Pipeline(
+            state, self._clock, pulse=self._pulse, limit_seconds=limit, on_turn=self._turned
+        )
+        self._pipeline.blindness = self._blindness
+        self._pipeline.rewatch = self._rewatch
+        self._pipeline.apply(self._work(self._settings))
+        self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)
+        self._watcher = self._watch(self._settings.sources)
+        control = self._control()
+        try:
+            self._notifier.ready(self._line())
+            log.info("ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.lines))
+            self._pipeline.start()
+            self._loop()
+            return 0
+        finally:
+            try:
+                self._shut_down(state)
+            finally:
+                if control is not None:
+                    control.stop()
+
+    def _control(self) -> ControlServer | None:
+        """The ear for the command line. A file system that knows no sockets costs it, and nothing else."""
+        try:
+            control = ControlServer(self._settings.state_dir, self._answer)
+            control.start()
+            return control
+        except OSError as error:
+            log.error("no control socket in %s: %s", self._settings.state_dir, error)
+            return None
+
+    def _work(self, settings: Settings) -> Work:
+        return Work(settings.sources, settings.stores, settings.transfer)
+
+    def _watch(self, sources: tuple[Source, ...]) -> Watcher:
+        rules = {source.name: Rules(source.include, source.exclude) for source in sources}
+        watcher = Watcher(sources, rules, self._pipeline, canary_directory=self._canary_directory)
+        self._notifier.extend_timeout(300)
+        watcher.start()
+        return watcher
+
+    def _loop(self) -> None:
+        while True:
+            self._turn_waits = False
+            self._tick()
+            if not self._wait(self._tick_seconds()):
+                return
+
+    def _wait(self, seconds: float) -> bool:
+        """Until it is time for another look, or soon after work began or ended; False: stop."""
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            try:
+                asked = self._asked.get(timeout=left)
+            except queue.Empty:
+                break
+            if asked == "stop":
+                return False
+            if asked == "reload":
+                self._apply_reload()
+                break
+            until = min(until, self._clock.monotonic() + _TURN_SECONDS)
+        return True
+
+    def _turned(self) -> None:
+        """Work began or ended: the status line is to follow. Costs nothing where nobody reads one."""
+        if self._notifier.listens and not self._turn_waits:
+            self._turn_waits = True
+            self._asked.put("turn")
+
+    def _tick_seconds(self) -> float:
+        busy = any(line.workers.queue.counts()[1] for line in self._pipeline.lines.values())
+        seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
+        watchdog = self._notifier.watchdog_seconds
+        return min(seconds, watchdog / 3) if watchdog else seconds
+
+    def _tick(self) -> None:
+        """A look at the working parts; the manager's watchdog is fed only if all of them move.
+
+        A state that cannot be written stops the transfers, is said, and is not cured by another start. One
+        that is lost is: then this raises StateError, and the manager starts us again.
+        """
+        now = self._clock.monotonic()
+        trouble = ", ".join(f"{part} is stuck" for part in self._pulse.late(now))
+        if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
+            log.error("the watcher does not see its own canary: it is built anew")
+            self._watcher.restart()
+            if not self._watcher.is_alive(_CANARY_SECONDS):
+                trouble = "the watcher is blind"
+        if not trouble:
+            self._notifier.watchdog()
+            trouble = self._look_at_state()
+        self._look_for_sleep()
+        logs.tell_held_back()
+        if trouble and trouble != self._health:
+            log.error("not healthy: %s", trouble)
+        self._health = trouble
+        self._notifier.status(trouble or self._line())
+
+    def _look_at_state(self) -> str:
+        try:
+            self._pipeline.flush_totals()
+            self._pipeline.state.flush()
+        except StateError as error:
+            trouble = str(error)
+        else:
+            trouble = ""
+        lost = self._pipeline.state.lost()
+        if lost is not None:
+            raise StateError(lost)
+        return trouble
+
+    def _look_for_sleep(self) -> None:
+        """After a suspend connections are dead and events may be lost: try again, and scan."""
+        slept = machine.suspended_seconds()
+        if slept - self._slept > _SLEPT_SECONDS:
+            log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
+            for line in self._pipeline.lines.values():
+                line.workers.queue.reopen()
+            for source in self._settings.sources:
+                self._pipeline.doubt(source.name, "", "the machine was asleep")
+        self._slept = slept
+
+    def _apply_reload(self) -> None:
+        """The new configuration is read whole first; an error leaves the old one running."""
+        self._notifier.reloading()
+        try:
+            settings = self._reload()
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("reload: %s", problem)
+            log.error("reload failed; the old configuration goes on")
+            self._notifier.ready(f"reload failed, the old configuration goes on: {error.problems[0]}")
+            return
+        if settings.state_dir != self._settings.state_dir:
+            self._refuse_reload("state_dir can only change with a restart")
+            return
+        try:
+            self._pipeline.apply(self._work(settings), self._notifier.watchdog)
+        except SyncdError as error:
+            self._refuse_reload(str(error))
+            return
+        self._set_up_logs(settings.log)
+        if settings.sources != self._settings.sources:
+            # Watches first, scans after: what happens in between is told by the one or the other.
+            old, self._watcher = self._watcher, self._watch(settings.sources)
+            old.stop()
+        self._settings = settings
+        self._pipeline.start()
+        log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.lines))
+        self._notifier.ready(self._line())
+
+    def _refuse_reload(self, why: str) -> None:
+        log.error("reload failed: %s; the old configuration goes on", why)
+        self._notifier.ready(f"reload failed, the old configuration goes on: {why}")
+
+    def _shut_down(self, state: State) -> None:
+        self._notifier.stopping()
+        self._notifier.extend_timeout(DRAIN_SECONDS + 10)
+        log.info("stopping; unfinished uploads are kept for the next start")
+        try:
+            self._watcher.stop()
+            shutil.rmtree(self._canary_directory, ignore_errors=True)
+        finally:
+            ended = self._pipeline.stop(DRAIN_SECONDS)
+        if not ended:
+            log.warning("some requests did not end in time; they are left behind")
+            with suppress(StateError):
+                state.close()
+            os._exit(0)  # a thread stuck in the kernel must not hold up the exit
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        asked = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+        before = {
+            number: signal.signal(number, lambda _, __, word=word: self._asked.put(word))  # type: ignore[misc]
+            for number, word in asked.items()
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _rewatch(self, source: str) -> None:
+        self._watcher.rewatch(source)  # not bound once: a reload may have put another in its place
+
+    # ---- what it tells ----------------------------------------------------------------------------------
+
+    def _blindness(self, source: str) -> Blindness:
+        seen = self._watcher.status().get(source)
+        if seen is None or not (seen.mode == "polling" or seen.unwatched):
+            return Blindness()
+        return Blindness(seen.reason or "no events from here", seen.unwatched)
+
+    def _line(self) -> str:
+        try:
+            return self._counts()
+        except StateError as error:
+            return str(error)
+
+    def _counts(self) -> str:
+        pending = sum(self.pending().values())
+        flying = len(self.in_flight())
+        state = self._pipeline.state
+        failed = sum(state.failure_count().values())
+        paused = [f"{line.name} paused: {line.workers.paused_for}" for line in self._paused()]
+        if not pending and not flying:
+            files = sum(state.recorded_totals(source.name)[0] for source in self._settings.sources)
+            counts = f"idle: {files} files recorded"
+        else:
+            counts = f"{flying} in flight, {pending} pending"
+        return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
+
+    def _paused(self) -> list[Any]:
+        return [line for line in self._pipeline.lines.values() if line.workers.paused_for]
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request of the command line."""
+        command = request.get("command")
+        if command == "status":
+            return status.report(self._settings.sources, self._pipeline.state, self)
+        if command == "allow-deletes":
+            return {"allowed": self._keeper_of(request).confirm_deletes()}
+        if command == "accept-root":
+            self._keeper_of(request).accept_root()
+            return {"accepted": True}
+        raise ValueError(f"unknown command {command!r}")
+
+    def _keeper_of(self, request: dict[str, Any]) -> SourceKeeper:
+        keeper = self._pipeline.keepers.get(str(request.get("source")))
+        if keeper is None:
+            raise ValueError("the daemon has no such source; does it have to reload its configuration?")
+        return keeper
+
+    def facts(self) -> dict[str, Any]:
+        """See `syncd.daemon.status.Live`."""
+        stores = {line.name: line.workers.paused_for for line in self._paused()}
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "uptime_seconds": round(self._clock.monotonic() - self._started, 3),
+            "health": self._health or "ok",
+            "stores_paused": stores,
+            "state_rebuilt": self._pipeline.state.rebuilt,
+        }
+
+    def pending(self) -> dict[str, int]:
+        """See `syncd.daemon.status.Live`."""
+        pending: dict[str, int] = {}
+        for line in self._pipeline.lines.values():
+            waiting, processing = line.workers.queue.counts()
+            for source, count in waiting.items():
+                pending[source] = pending.get(source, 0) + count
+            for ref in processing:
+                pending[ref.source] = pending.get(ref.source, 0) + 1
+        return pending
+
+    def in_flight(self) -> list[tuple[FileRef, int, int]]:
+        """See `syncd.daemon.status.Live`."""
+        return [item for line in self._pipeline.lines.values() for item in line.progress.in_flight()]
+
+    def totals(self) -> dict[str, int]:
+        """See `syncd.daemon.status.Live`."""
+        self._pipeline.flush_totals()
+        return {}
+
+    def source_news(self, source: str) -> dict[str, Any]:
+        """See `syncd.daemon.status.Live`."""
+        keeper = self._pipeline.keepers.get(source)
+        seen = self._watcher.status().get(source)
+        if keeper is None or seen is None:
+            return {}
+        news = keeper.news
+        waiting_for = news.waiting_for
+        if waiting_for and (directive := hidden_by(keeper.source.root)):
+            waiting_for += f" (hidden by the unit's {directive})"
+        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * keeper.source.settle_seconds)
+        restless = keeper.workers.queue.restless(longer_than)
+        return {
+            "waiting_for": waiting_for or None,
+            "scanning": news.scanning,
+            "skipped": news.skipped,
+            "unreadable": news.unreadable,
+            "deletes_parked": news.deletes_parked,
+            "deletes_reason": news.deletes_reason or None,
+            "never_quiet": [printable(ref.path) for ref, _ in restless if ref.source == source],
+            "watch": {
+                "mode": seen.mode,
+                "watches": seen.watches,
+                "overflows": seen.overflows,
+                "reason": seen.reason or None,
+                "unwatched": [printable(path) for path in seen.unwatched],
+            },
+        }

@@ -1,0 +1,308 @@
+"""Builds every object for a set of sources and stores, starts and stops them, and passes news between them.
+
+`syncd sync` runs it once; `syncd run` keeps it running and puts a watcher in front of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
+from syncd.core.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
+from syncd.core.paths import Rules, printable
+from syncd.pipeline.source_runner import SourceKeeper
+from syncd.pipeline.source_status import Blindness, Sight
+from syncd.pipeline.store_runner import StoreLine
+from syncd.pipeline.workers import Clock, Surroundings
+from syncd.state.state import State
+from syncd.storage.base import ObjectStore, StoreSettings
+from syncd.storage.http.store import open_store
+from syncd.transfer.engine import Outcome
+from syncd.transfer.progress import NoPulse, Pulse
+
+log = logging.getLogger(__name__)
+
+RETIRE_SECONDS = 20.0
+"""How long a reload waits for the requests of a line that is replaced."""
+_STEP_SECONDS = 0.1
+_PAUSE_SECONDS = 0.01
+_MOST_FAILURES = 100
+
+
+def real_clock() -> Clock:
+    """The machine's own time and chance."""
+    return Clock(time.monotonic, time.time_ns, random.random)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be carried where: the part of the configuration that the pipeline needs."""
+
+    sources: Sequence[Source]
+    stores: Mapping[str, StoreSettings]
+    policy: TransferPolicy
+
+
+@dataclass
+class Tally:
+    """What was done since the start: files by kind of action, and what failed."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    bytes_finished: int = 0
+    """Sizes of all files that are done with."""
+    failed: int = 0
+    store_error: StoreError | None = None
+    """The last that blames a whole store."""
+    failures: list[tuple[FileRef, str]] = field(default_factory=list)
+    """The first hundred."""
+
+
+class Pipeline:
+    """The running whole. Its methods may be called from any thread."""
+
+    def __init__(  # noqa: PLR0913  # the wiring of everything, each named
+        self,
+        state: State,
+        clock: Clock,
+        *,
+        once: bool = False,
+        on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
+        pulse: Pulse | None = None,
+        limit_seconds: float = 180.0,
+        on_turn: Callable[[], None] = lambda: None,
+        opener: Callable[..., ObjectStore] = open_store,
+    ) -> None:
+        self._opener = opener
+        self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds, on_turn)
+        self.state = state
+        self.tally = Tally()
+        self.lines: dict[str, StoreLine] = {}
+        self.keepers: dict[str, SourceKeeper] = {}
+        self.blindness: Callable[[str], Blindness] = lambda source: Blindness()
+        self.rewatch: Callable[[str], None] = lambda source: None
+        self._clock = clock
+        self._on_outcome = on_outcome
+        self._lock = threading.Lock()
+        self._retired: list[StoreLine] = []
+
+    # ---- building ---------------------------------------------------------------------------------------
+
+    def apply(self, work: Work, waiting: Callable[[], None] = lambda: None) -> None:
+        """Bring the running whole in line with `work`: only what is new or changed starts, the rest goes on.
+
+        Called once before `start`, and again for every reload; never by two threads at once. A line that is
+        replaced ends first, so that no file is carried twice at once; `waiting` is called meanwhile. Raises
+        SyncdError when a store cannot be opened; then everything is as it was.
+        """
+        wanted = {source.name: source for source in work.sources}
+        used = {source.store for source in work.sources}
+        kept = {name for name, line in self.lines.items() if name in used and _fits(line, work, wanted)}
+        fresh = self._open_lines(sorted(used - kept), work)
+        for name in self.lines.keys() - kept:
+            self._retire(name)
+        self._await_retired(waiting)
+        self.lines = {**self.lines, **fresh}
+        self._place_sources(wanted)
+
+    def _open_lines(self, names: Sequence[str], work: Work) -> dict[str, StoreLine]:
+        fresh: dict[str, StoreLine] = {}
+        try:
+            for name in names:
+                fresh[name] = StoreLine(
+                    name, work.stores[name], work.policy, self._around, opener=self._opener
+                )
+        except BaseException:
+            for line in fresh.values():
+                line.stop()
+                line.join(0.0)
+            raise
+        return fresh
+
+    def _retire(self, name: str) -> None:
+        """Stop a line and the keepers on it; unfinished uploads stay in the state."""
+        line = self.lines[name]
+        self.lines = {other: each for other, each in self.lines.items() if other != name}
+        for source in list(line.sources):
+            self._drop_keeper(source)
+        line.stop()
+        self._retired.append(line)
+
+    def _await_retired(self, waiting: Callable[[], None]) -> None:
+        deadline = self._clock.monotonic() + RETIRE_SECONDS
+        while self._retired and self._clock.monotonic() < deadline:
+            self._retired = [line for line in self._retired if not line.join(_STEP_SECONDS)]
+            waiting()
+        for line in self._retired:
+            log.warning(
+                "store %s: requests of before the reload do not end; going on without them", line.name
+            )
+
+    def _place_sources(self, wanted: Mapping[str, Source]) -> None:
+        for name, keeper in self.keepers.items():
+            if wanted.get(name) != keeper.source:
+                self._drop_keeper(name)  # first: what it still marks is discarded, too
+                keeper.workers.discard(name)
+        for line in self.lines.values():
+            line.sources = {name: source for name, source in wanted.items() if source.store == line.name}
+        fresh = {name: self._keeper(source) for name, source in wanted.items() if name not in self.keepers}
+        self.keepers = {**self.keepers, **fresh}
+
+    def _drop_keeper(self, name: str) -> None:
+        keeper = self.keepers.get(name)
+        if keeper is not None:
+            self.keepers = {other: each for other, each in self.keepers.items() if other != name}
+            keeper.stop()
+
+    def _keeper(self, source: Source) -> SourceKeeper:
+        line = self.lines[source.store]
+        sight = Sight(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
+        rules = Rules(source.include, source.exclude)
+        return SourceKeeper(source, rules, line.workers, self._around, line.beats, sight)
+
+    # ---- running ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start what is not running yet: keepers with their first scans, and workers. Raises StateError."""
+        gc.freeze()  # what is there by now stays: the collector need not look through it again and again
+        for keeper in self.keepers.values():
+            keeper.start()
+        for line in self.lines.values():
+            line.start()
+
+    def stop(self, seconds: float) -> bool:
+        """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
+        deadline = self._clock.monotonic() + seconds
+        keepers, lines = list(self.keepers.values()), [*self.lines.values(), *self._retired]
+        for keeper in keepers:
+            keeper.stop()
+        for line in lines:
+            line.stop()
+
+        def left() -> float:
+            return max(0.0, deadline - self._clock.monotonic())
+
+        ended = [line.join(left()) for line in lines]
+        ended += [keeper.join(left()) for keeper in keepers]
+        self.flush_totals()
+        return all(ended)
+
+    def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
+        """For a single pass: until every first scan is over and nothing is dirty, or a store gave up.
+
+        False: not over, but `should_stop` said so.
+        """
+        while not should_stop():
+            tick()
+            if self.gave_up() or self._is_over():
+                return True
+            for keeper in self.keepers.values():
+                keeper.first_scan_done.wait(_STEP_SECONDS / len(self.keepers))
+            if all(line.workers.queue.wait_idle(_STEP_SECONDS) for line in self.lines.values()):
+                time.sleep(_PAUSE_SECONDS)  # only a keeper is busy, for a moment
+        return False
+
+    def _is_over(self) -> bool:
+        """Nothing is dirty and no keeper will make anything so. Exact: had anything been marked between the
+        two looks, the number of marks would be another one.
+        """
+        marks = self._marks()
+        over = self.idle() and all(keeper.settled() for keeper in self.keepers.values())
+        return over and marks == self._marks()
+
+    def _marks(self) -> int:
+        return sum(line.workers.queue.marks for line in self.lines.values())
+
+    def gave_up(self) -> BaseException | None:
+        """The error that made a store unusable for this pass."""
+        errors = (line.workers.gave_up for line in self.lines.values())
+        return next((error for error in errors if error is not None), None)
+
+    def flush_totals(self) -> None:
+        """Bring the requests that were counted into the state's totals."""
+        requests = sum(line.progress.take_requests() for line in [*self.lines.values(), *self._retired])
+        if requests:
+            self.state.add_totals(requests=requests)
+
+    def idle(self) -> bool:
+        """Nothing waits and nothing is being processed, at any store."""
+        return all(line.workers.queue.idle() for line in self.lines.values())
+
+    # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
+
+    def changed(self, source: str, path: str) -> None:
+        """Something happened to this path."""
+        keeper = self.keepers.get(source)
+        if keeper is None or not keeper.rules.wants_file(path):  # of before a reload
+            return
+        settle = keeper.source.settle_seconds
+        if not keeper.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
+            keeper.ask("", "more events than could be kept")
+
+    def doubt(self, source: str, subtree: str, reason: str) -> None:
+        """Events about this subtree were lost, or cannot come."""
+        keeper = self.keepers.get(source)
+        if keeper is not None:
+            keeper.ask(subtree, reason)
+
+    # ---- news from the workers (syncd.workers.Listener) -------------------------------------------------
+
+    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+        """One file is done."""
+        keeper = self.keepers.get(ref.source)
+        if keeper is not None:
+            keeper.gone(ref) if outcome.wants_delete else keeper.file_done(ref)
+        if outcome.wants_delete:
+            return
+        action = outcome.action
+        with self._lock:
+            self.tally.actions[type(action).__name__] += 1
+            self.tally.bytes_sent += outcome.bytes_sent
+            self.tally.bytes_saved += outcome.bytes_saved
+            self.tally.bytes_finished += outcome.size
+        if isinstance(action, Upload | Copy | Delete):
+            if log.isEnabledFor(logging.INFO):
+                log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
+        elif isinstance(action, Refresh):
+            log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
+        self._on_outcome(ref, outcome)
+
+    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
+        """One file failed for now."""
+        with self._lock:
+            self.tally.failed += 1
+            if isinstance(error, StoreUnavailable | AccessRefused):
+                self.tally.store_error = error
+            if len(self.tally.failures) < _MOST_FAILURES:
+                words = str(error) if isinstance(error, SyncdError) else repr(error)
+                self.tally.failures.append((ref, words))
+
+    def root_doubtful(self, source: str, reason: str) -> None:
+        """A worker could not trust a source's root."""
+        self.doubt(source, "", reason)
+
+
+def _fits(line: StoreLine, work: Work, wanted: Mapping[str, Source]) -> bool:
+    """Whether a line may go on as it is: the same store and bounds, and no source leaves it."""
+    same = line.settings == work.stores.get(line.name) and line.policy == work.policy
+    return same and all(name in wanted and wanted[name].store == line.name for name in line.sources)
+
+
+def _done(outcome: Outcome) -> str:
+    action = outcome.action
+    if isinstance(action, Delete):
+        return f"deleted: {action.reason}"
+    if isinstance(action, Copy):
+        return f"copied inside the store: {action.reason}"
+    sent = f"{outcome.bytes_sent} bytes sent"
+    if outcome.bytes_saved:
+        sent += f", {outcome.bytes_saved} were there"
+    return f"uploaded: {action.reason}; {sent}"

@@ -1,0 +1,290 @@
+"""The dirty files of one store, shared by threads: `syncd.core.settle` behind a lock, and a door for its
+store.
+
+Three kinds of threads wait here, each on a condition of its own, so that nobody takes a wake-up that was
+meant for somebody else: workers for work, scans for room, a single pass for the end. A worker that waits has
+no timeout; one of them at a time sleeps only until the next file is due.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from syncd.core.backoff import Breaker
+from syncd.core.model import FileRef
+from syncd.core.settle import DirtyFiles, Taken
+
+MAX_WAITING = 20_000
+"""Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
+MAX_DEFERRED = 20_000
+"""Failed files held in memory beside those; more of them are left to the next scan."""
+MAX_SECOND_LOOKS = 20_000
+"""Files that wait for a second look; more of them are left to ``verify --read``."""
+BREAKER_THRESHOLD = 4
+"""Failures in a row after which a store is left alone for a while."""
+
+
+class WorkQueue:
+    """Files that wait for a worker, and those that a worker has. Nothing is handed out while the store is
+    left alone.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.marks = 0
+        """How many marks there were: while the number stands still, nothing became dirty."""
+        self._monotonic = monotonic
+        self._dirty = DirtyFiles()
+        self._deferred: set[FileRef] = set()
+        # Clean files that become dirty at their time. Apart: neither puts off or crowds out the other.
+        self._second_looks, self._doubts = DirtyFiles(), DirtyFiles()
+        self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
+        lock = threading.Lock()
+        self._work = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+        self._end = threading.Condition(lock)
+        self._alarm: float | None = None
+        self._closed = False
+
+    # ---- what becomes dirty -----------------------------------------------------------------------------
+
+    def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool) -> None:
+        """Mark a path dirty, whatever waits already."""
+        with self._work:
+            self._mark(ref, quiet_seconds, event=event)
+
+    def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
+        """An event: False when too many files wait already (then the source needs a scan)."""
+        with self._work:
+            if self._crowd() >= 2 * MAX_WAITING:
+                return False
+            self._mark(ref, quiet_seconds, event=True)
+        return True
+
+    def mark_found(
+        self, ref: FileRef, *, quiet_seconds: float, cancelled: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """For scans: waits while the queue is full. Returns whether the file was not known to be dirty.
+
+        Does nothing once `cancelled` says so; after that became true, call `wake_scans`.
+        """
+        with self._room:
+            self._room.wait_for(lambda: self._closed or cancelled() or self._crowd() < MAX_WAITING)
+            if self._closed or cancelled():
+                return False
+            before = self._dirty.waiting()
+            self._mark(ref, quiet_seconds, event=False)
+            return self._dirty.waiting() > before
+
+    def wake_scans(self) -> None:
+        """Let scans that wait for room ask again whether they are cancelled."""
+        with self._room:
+            self._room.notify_all()
+
+    def discard(self, source: str) -> None:
+        """Forget what waits of a source."""
+        with self._work:
+            self._dirty.discard(source)
+            self._deferred = {ref for ref in self._deferred if ref.source != source}
+            for looks in (self._second_looks, self._doubts):
+                looks.discard(source)
+            self._room.notify_all()
+            self._end.notify_all()
+
+    def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool) -> None:
+        self._dirty.mark(ref, self._monotonic(), quiet_seconds=quiet_seconds, event=event)
+        self.marks += 1
+        self._work.notify()
+
+    def _crowd(self) -> int:
+        """Files that wait for a worker. Those that failed wait for a time, and hold up nobody."""
+        return self._dirty.waiting() - len(self._deferred)
+
+    # ---- for workers ------------------------------------------------------------------------------------
+
+    def take(self) -> Taken | None:
+        """The next file that is due, when it is; None: the end. To be ended by `done`, `again` or `defer`."""
+        with self._work:
+            while not self._closed:
+                now = self._monotonic()
+                taken = self._take(now)
+                if taken is not None:
+                    return taken
+                self._sleep(now)
+            return None
+
+    def take_due(self) -> Taken | None:
+        """As `take`, but without waiting: None also when nothing is due now."""
+        with self._work:
+            return None if self._closed else self._take(self._monotonic())
+
+    def due(self) -> float | None:
+        """When something will be handed out, if nothing changes before; None: nothing waits."""
+        with self._work:
+            return self._due(self._monotonic())
+
+    def _take(self, now: float) -> Taken | None:
+        due = self._next_due(now)
+        if due is None or due > now or not self._breaker.allows(now):
+            return None
+        taken = self._dirty.take(now)
+        if taken is not None:
+            self._deferred.discard(taken.ref)
+            self._work.notify()  # somebody else looks what is next
+            self._room.notify()
+        return taken
+
+    def _due(self, now: float) -> float | None:
+        due = self._next_due(now)
+        return None if due is None else max(due, self._breaker.until or due)
+
+    def _next_due(self, now: float) -> float | None:
+        """When there is something to take; second looks that are due become dirty here."""
+        for looks in (self._second_looks, self._doubts):
+            while (look := looks.take(now)) is not None:
+                looks.done(look.ref)
+                if not self._dirty.is_dirty(look.ref):  # else it is looked at anyway, when it is quiet
+                    self._mark(look.ref, 0.0, event=True)
+        dues = (self._dirty.next_due(), self._second_looks.next_due(), self._doubts.next_due())
+        return min((due for due in dues if due is not None), default=None)
+
+    def _sleep(self, now: float) -> None:
+        """Until something changes; one worker only until the next file is due."""
+        until = self._due(now)
+        if until is None:
+            self._work.wait()
+            return
+        if self._alarm is not None and self._alarm <= until:
+            self._work.wait()
+            return
+        self._alarm = until
+        self._work.wait(max(0.001, until - now))
+        if self._alarm == until:
+            self._alarm = None
+
+    def done(self, ref: FileRef) -> bool:
+        """The file is clean, unless it was marked meanwhile; whether all workers have nothing to do now."""
+        with self._work:
+            return self._done(ref)
+
+    def again(self, ref: FileRef, quiet_seconds: float) -> None:
+        """The file moved while it was read: it has to settle once more."""
+        with self._work:
+            self._mark(ref, quiet_seconds, event=True)
+            self._done(ref)
+
+    def look_again(self, ref: FileRef, seconds: float) -> None:
+        """Mark the file after so long, whatever its stat says then; until then it counts as clean.
+
+        Nothing waits for a second look: neither `idle` nor `counts` knows it.
+        """
+        with self._work:
+            self._look(self._second_looks, ref, seconds)
+
+    def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
+        """As `look_again`, and beside it. What is too many is left to the next scan: the row says so."""
+        with self._work:
+            self._look(self._doubts, ref, seconds)
+
+    def _look(self, looks: DirtyFiles, ref: FileRef, seconds: float) -> None:
+        if looks.is_dirty(ref) or looks.waiting() < MAX_SECOND_LOOKS:
+            looks.mark(ref, self._monotonic(), quiet_seconds=seconds, event=True)
+            self._work.notify()
+
+    def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:
+        """The file failed and is due again later; False: too many are, it is left to the next scan."""
+        with self._work:
+            if len(self._deferred) >= MAX_DEFERRED:
+                self._done(ref)
+                return False
+            self._dirty.defer(ref, self._monotonic() + seconds, hold=hold)
+            self._deferred.add(ref)
+            self._work.notify()
+            return True
+
+    def is_processing(self, ref: FileRef) -> bool:
+        """Whether a worker has the file."""
+        with self._work:
+            return self._dirty.is_processing(ref)
+
+    def _done(self, ref: FileRef) -> bool:
+        self._dirty.done(ref)
+        if self._is_idle():
+            self._end.notify_all()
+        self._work.notify()
+        due = self._dirty.next_due()
+        return not self._dirty.processing() and (due is None or due > self._monotonic())
+
+    def close(self) -> None:
+        """Nothing is handed out or taken in any more."""
+        with self._work:
+            self._closed = True
+            for condition in (self._work, self._room, self._end):
+                condition.notify_all()
+
+    # ---- the store's door -------------------------------------------------------------------------------
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the store is left alone now, or only probed."""
+        with self._work:
+            return self._breaker.until is not None
+
+    def answered(self) -> bool:
+        """The store did something; whether it had been left alone before."""
+        with self._work:
+            recovered = self._breaker.success()
+            if recovered:
+                self._work.notify_all()
+            return recovered
+
+    def stumbled(self, chance: float) -> None:
+        """The store failed; after several times in a row it is left alone."""
+        with self._work:
+            self._breaker.failure(self._monotonic(), chance)
+            self._work.notify_all()
+
+    def pause(self, seconds: float) -> None:
+        """Leave the store alone at once."""
+        with self._work:
+            self._breaker.trip(self._monotonic(), seconds)
+            self._work.notify_all()
+
+    def probe(self) -> None:
+        """If the last file was to try a store that is left alone, but told nothing about it: try the next."""
+        with self._work:
+            if self._breaker.until is not None:
+                self._breaker.trip(self._monotonic(), 0.0)
+                self._work.notify_all()
+
+    def reopen(self) -> None:
+        """Whatever kept the store from being used may be over: the machine slept."""
+        with self._work:
+            self._breaker.success()
+            self._work.notify_all()
+
+    # ---- looking ----------------------------------------------------------------------------------------
+
+    def idle(self) -> bool:
+        """Nothing waits and nothing is being processed; or it is closed."""
+        with self._work:
+            return self._is_idle()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until `idle`, at most so long."""
+        with self._end:
+            return self._end.wait_for(self._is_idle, seconds)
+
+    def counts(self) -> tuple[dict[str, int], tuple[FileRef, ...]]:
+        """Dirty files per source, and those being processed."""
+        with self._work:
+            return self._dirty.counts(), self._dirty.processing()
+
+    def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
+        """Files that have been marked again and again for so many seconds, and for how long."""
+        now = self._monotonic()
+        with self._work:
+            return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]
+
+    def _is_idle(self) -> bool:
+        return self._closed or not (self._dirty.waiting() or self._dirty.processing())

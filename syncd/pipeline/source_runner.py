@@ -1,0 +1,400 @@
+"""One thread per source: is its root there, when is it scanned, and which deletions are due.
+
+The thread sleeps until something is asked of it (a doubt from the watcher, a reload, a person's word) or due
+(the periodic scan, another look at a root that is away, the grace period of a deletion).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from syncd.core.backoff import Schedule, ceiling
+from syncd.core.deletions import Deletions
+from syncd.core.errors import StateError, Stopped
+from syncd.core.model import FileRef, Source
+from syncd.core.paths import Rules
+from syncd.pipeline.reconcile import Adoption
+from syncd.pipeline.scan_results import Findings
+from syncd.pipeline.source_status import Sight, SourceNews
+from syncd.pipeline.workers import StoreWorkers, Surroundings
+from syncd.sources.root import RootGuard
+from syncd.sources.scan import compare as scan
+from syncd.sources.scan.compare import ScanReport
+from syncd.transfer import affinity as processors
+from syncd.transfer.progress import Beats
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 60.0
+"""How often a source without events, or with subtrees that have no watch, is scanned."""
+_POLL_SHARE = 20  # but a scan takes at most a twentieth of the time
+_AWAY = Schedule(base_seconds=2.0, cap_seconds=60.0)  # how often a root that is away is looked for
+_MAX_SUBTREES = 64  # doubts kept apart; more of them are one doubt about the whole source
+_LEAST_GRACE_SECONDS = 2.0
+_HELD = "deletes-held:"  # what the state keeps until a person has spoken
+
+
+class SourceKeeper:
+    """Scans one source when it is due, and guards its root and its deletions."""
+
+    def __init__(
+        self,
+        source: Source,
+        rules: Rules,
+        workers: StoreWorkers,
+        around: Surroundings,
+        beats: Beats,
+        sight: Sight | None = None,
+    ) -> None:
+        self.source = source
+        self.rules = rules
+        self.workers = workers
+        self.clock = around.clock
+        self.news = SourceNews()
+        self.first_scan_done = threading.Event()
+        self._grace_seconds = 0.0 if around.once else max(source.settle_seconds, _LEAST_GRACE_SECONDS)
+        self.deletions = Deletions(
+            source.max_delete_files,
+            source.max_delete_fraction,
+            grace_seconds=self._grace_seconds,
+            window_seconds=source.rescan_seconds,
+        )
+        engine = workers.engine
+        self._adoption = Adoption(source, engine.store, around.state, engine.adopting)
+        self._guard = RootGuard(source, around.state)
+        self._beats = beats
+        self._state = around.state
+        self._store_id = engine.store.store_id
+        self._sight = sight or Sight()
+        self._once = around.once
+        self._asked: dict[str, str] = {"": "start"}
+        self._next_scan: float | None = None
+        self._next_judgement: float | None = None
+        self._setbacks = 0
+        """Rounds in a row that came to nothing: the root was away, the scan failed."""
+        self._was_away = self._taken_up = False
+        self._changed = threading.Condition()
+        self._busy = self._stopping = self._started = False
+        self._thread = threading.Thread(target=self._run, name=f"keeper-{source.name}", daemon=True)
+
+    # ---- what others ask --------------------------------------------------------------------------------
+
+    def ask(self, subtree: str, reason: str) -> None:
+        """Scan `subtree` (empty: everything) soon."""
+        with self._changed:
+            self._ask(subtree, reason)
+
+    def gone(self, ref: FileRef) -> None:
+        """A recorded file is gone, somebody found."""
+        with self._changed:
+            if ref in self.workers.engine.condemned:
+                return  # its deletion is on its way
+            now = self.clock.monotonic()
+            self.deletions.add(ref, now)
+            if self._next_judgement is None:
+                self._next_judgement = now + self._grace_seconds
+                self._changed.notify()
+
+    def file_done(self, ref: FileRef) -> None:
+        """A worker is done with a file, and did not find that its object should go."""
+        with self._changed:
+            self.deletions.withdraw(ref)
+        self._end_adoption(ref)
+
+    def confirm_deletes(self) -> int:
+        """The operator allows the deletions that wait (in a single pass: that it will find); how many."""
+        self._state.learn(self._store_id, _HELD + self.source.name, "")
+        with self._changed:
+            if self._once:
+                self.deletions.confirm_all()
+            number = self.deletions.confirm()
+            self._next_judgement = self.clock.monotonic()
+            self._changed.notify()
+        return number
+
+    def accept_root(self) -> None:
+        """The operator says that the root is another directory on purpose."""
+        with self._changed:
+            self._guard.accept()
+            self._ask("", "the root was accepted")
+            self._next_scan = self.clock.monotonic()
+            self._changed.notify()
+
+    def start(self) -> None:
+        """Start the thread, once. Raises StateError."""
+        if not self._started:
+            self.begin()
+            self._started = True
+            self._thread.start()
+
+    def begin(self) -> None:
+        """What comes before the first step. Raises StateError."""
+        self._adoption.begin()
+        self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
+
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self.workers.queue.wake_scans()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread at most so long; whether it ended."""
+        if self._started:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def should_stop(self) -> bool:
+        """Whether a scan that is under way should end."""
+        self._beats.step()
+        return self._stopping
+
+    def settled(self) -> bool:
+        """For a single pass: the scan is over and every deletion is on its way, or waits for a person."""
+        with self._changed:
+            if self._stopping:
+                return True
+            undecided = self.deletions.waiting() > 0 and self.news.deletes_parked == 0
+            return self.first_scan_done.is_set() and not (self._busy or self._asked or undecided)
+
+    # ---- the loop ---------------------------------------------------------------------------------------
+
+    def _ask(self, subtree: str, reason: str) -> None:
+        if "" in self._asked:
+            return
+        if subtree == "" or len(self._asked) >= _MAX_SUBTREES:
+            self._asked = {"": reason}
+        else:
+            self._asked[subtree] = reason
+        self._changed.notify()
+
+    def _run(self) -> None:
+        processors.narrow()
+        while (due := self._next()) is not None:
+            if not self._turn(*due):
+                return
+
+    def step(self) -> bool:
+        """Do what is due, in the calling thread; whether anything was."""
+        due = self._due(self.clock.monotonic())
+        return due is not None and self._turn(*due)
+
+    def _turn(self, subtree: str, reason: str) -> bool:
+        """False: somebody asked to stop."""
+        self._beats.step()
+        try:
+            if reason:
+                self.round(subtree, reason)
+            self.judge_deletions()
+        except Stopped:
+            return False
+        except StateError as error:
+            log.error("%s: %s", self.source.name, error, extra={"cause": "state"})
+            self._set_back(f"the last scan failed: {error}")
+        except Exception as error:
+            log.error("%s: the scan failed", self.source.name, exc_info=error)
+            self._set_back(f"the last scan failed: {error!r}")
+        finally:
+            self._beats.rest()
+        return True
+
+    def _next(self) -> tuple[str, str] | None:
+        """What to scan and why; an empty reason: only deletions are due. Sleeps until then; None: the end."""
+        with self._changed:
+            self._busy = False
+            while not self._stopping:
+                now = self.clock.monotonic()
+                due = self._due(now)
+                if due is not None:
+                    self._busy = True
+                    return due
+                until = self.due()
+                self._changed.wait(None if until is None else max(0.001, until - now))
+        return None
+
+    def due(self) -> float | None:
+        """When there will be something to do, if nothing is asked before; None: only then."""
+        if self._asked and not self._setbacks:
+            return self.clock.monotonic()
+        return min((at for at in (self._next_scan, self._next_judgement) if at is not None), default=None)
+
+    def _due(self, now: float) -> tuple[str, str] | None:
+        scan_is_due = self._next_scan is not None and now >= self._next_scan
+        if self._asked and (scan_is_due or not self._setbacks):
+            subtree = next(iter(self._asked))
+            return subtree, self._asked.pop(subtree)
+        if scan_is_due:
+            return "", "interval"
+        if self._next_judgement is not None and now >= self._next_judgement:
+            return "", ""
+        return None
+
+    # ---- steps ------------------------------------------------------------------------------------------
+
+    def round(self, subtree: str, reason: str) -> ScanReport | None:
+        """One look at the root and, if it is the one that we know, one scan. None: the root is in doubt."""
+        if not self._root_is_right():
+            return None
+        self._adoption.probe()
+        if not self._taken_up:
+            self._taken_up = True
+            self.workers.take_up(self.source.name, self.rules.wants_file)
+        started = self.clock.monotonic()
+        sink = Findings(
+            self.source, self.news, mark=self._mark_found, gone=self.gone, now_ns=self.clock.now_ns
+        )
+        if not subtree:
+            with self._changed:
+                self.deletions.scan_begins()
+        self.news.scanning = True
+        try:
+            report = scan.scan(
+                self.source,
+                self.rules,
+                self._state,
+                sink,
+                subtree=subtree,
+                should_stop=self.should_stop,
+                key_of=lambda path: self.workers.engine.key(FileRef(self.source.name, path)),
+                store_id=self._store_id,
+            )
+        finally:
+            self.news.scanning = False
+        if report.doubt:
+            self._away(report.doubt)
+            return None
+        self._note(subtree, reason, report, sink)
+        self._setbacks = 0  # not before: what cannot be noted came to nothing, too
+        self._schedule(subtree, self.clock.monotonic() - started)
+        return report
+
+    def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
+        self._beats.rest()  # while the queue is full the workers are to move, and they have pulses
+        try:
+            queue = self.workers.queue
+            return queue.mark_found(ref, quiet_seconds=quiet_seconds, cancelled=lambda: self._stopping)
+        finally:
+            self._beats.step()
+
+    def judge_deletions(self) -> None:
+        """Let the deletions go that are due and allowed, if the root is still the one that we know."""
+        with self._changed:
+            self._next_judgement = None
+            if not self.deletions.waiting():
+                self.news.deletes_parked, self.news.deletes_reason = 0, ""
+                return
+        if not self._root_is_right():
+            return
+        files, _ = self._state.recorded_totals(self.source.name)
+        with self._changed:
+            verdict = self.deletions.judge(self.clock.monotonic(), files)
+            self._next_judgement = verdict.next_look
+            if self.deletions.unseen and verdict.parked > self.news.deletes_parked == 0:
+                soon = self.clock.monotonic() + POLL_SECONDS
+                self._next_scan = min(self._next_scan or soon, soon)
+            if verdict.rescan:
+                self._ask("", "more files are gone than could be remembered")
+        if verdict.parked and not self.news.deletes_parked:
+            allow = f"to allow them: syncd sync --allow-deletes {self.source.name}"
+            log.warning(
+                "%s: %d deletions wait: %s; %s", self.source.name, verdict.parked, verdict.reason, allow
+            )
+        self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
+        with self._changed:
+            if self._stopping:
+                return  # what another configuration allows is for another keeper to say
+            for ref in verdict.allowed:
+                self.workers.engine.condemned.add(ref)
+                self.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
+
+    def _root_is_right(self) -> bool:
+        identity, doubt = self._guard.look()
+        if doubt or identity is None:
+            self._away(doubt)
+            return False
+        if self._guard.replaced:
+            self._hold_deletions()
+        self.workers.engine.roots[self.source.name] = identity
+        if self._was_away or self._guard.replaced:
+            log.info("%s: the source is back", self.source.name)
+            self._sight.rewatch()
+            self._was_away = False
+        self.news.waiting_for = ""
+        return True
+
+    def _hold_deletions(self) -> None:
+        """The files of another directory are gone for a reason: no object goes without a word about that."""
+        reason = "the root was replaced: its files are gone from there, but perhaps not for good"
+        self._state.learn(self._store_id, _HELD + self.source.name, reason)
+        with self._changed:
+            self.deletions.held = reason
+
+    def _away(self, doubt: str) -> None:
+        known = self._state.root_identity(self.source.name)
+        if known is not None:  # every step of a worker will find the root to be another, and do nothing
+            self.workers.engine.roots[self.source.name] = known
+        with self._changed:
+            self.deletions.clear()
+            self.news.deletes_parked, self.news.deletes_reason = 0, ""
+        self.workers.discard(self.source.name)
+        self._was_away, self._taken_up = True, False  # what was taken up went with the rest
+        if self.news.waiting_for != doubt:
+            log.warning("%s: waiting: %s", self.source.name, doubt)
+        self._set_back(doubt)
+
+    def _set_back(self, reason: str) -> None:
+        """Nothing came of this round: another one soon, and ever later."""
+        self.news.waiting_for = reason
+        with self._changed:
+            self._setbacks += 1
+            self.deletions.scan_ended(reason)
+            self._asked.setdefault("", "the last round came to nothing")
+            self._next_scan = self.clock.monotonic() + ceiling(self._setbacks, _AWAY)
+        if self._once:
+            self.first_scan_done.set()
+            self.stop()
+
+    def _note(self, subtree: str, reason: str, report: ScanReport, sink: Findings) -> None:
+        news = self.news
+        news.scans += 1
+        if report.unseen or not subtree:
+            with self._changed:
+                self.deletions.scan_ended(report.unseen)
+        if subtree or self._stopping:
+            return
+        news.errors = report.errors
+        news.unreadable = sink.unreadable_paths
+        news.skipped = dict(report.skipped)
+        drift = sink.drift if reason == "interval" and not self._sight.blindness().reason else 0
+        if report.complete:
+            self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
+            self._adoption.seen_whole()
+            self._end_adoption(None)
+        if drift:
+            log.info("%s: the scan found %d files that no event had told of", self.source.name, drift)
+        seen = report.files, report.found, report.absent, report.errors
+        words = "%s: scanned (%s): %d files, %d to look at, %d gone, %d unreadable directories"
+        log.info(words, self.source.name, reason, *seen)
+        self.first_scan_done.set()
+
+    def _end_adoption(self, done: FileRef | None) -> None:
+        """Tell when nothing of the source waits any more; `done` is as good as done."""
+        if self._adoption.is_on:
+            waiting, processing = self.workers.queue.counts()
+            name = self.source.name
+            if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):
+                self._adoption.drained()
+
+    def _schedule(self, subtree: str, took_seconds: float) -> None:
+        """The next one of everything: jittered, sooner without events or where deletions wait for it."""
+        interval = self.source.rescan_seconds
+        if self._sight.blindness().reason or (self.deletions.unseen and self.deletions.waiting()):
+            interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
+        interval *= 0.9 + 0.2 * self.clock.chance()
+        at = self.clock.monotonic() + interval
+        with self._changed:
+            # A scan of a part must not put off the one of everything, but may bring it forward.
+            keep = bool(subtree) and self._next_scan is not None
+            self._next_scan = min(at, self._next_scan or at) if keep else at

@@ -1,0 +1,128 @@
+"""Everything that carries files to one store: the store, its bounds, its engine and its workers.
+
+Stores share nothing but the state, so that one that hangs, fails or is reconfigured leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from syncd.core.backoff import Schedule
+from syncd.core.errors import Stopped
+from syncd.core.model import Source, TransferPolicy
+from syncd.pipeline.workers import StoreWorkers, Surroundings
+from syncd.state.state import State
+from syncd.storage.base import ObjectStore, StoreSettings
+from syncd.storage.http.store import Wiring, open_store
+from syncd.transfer.engine import Engine
+from syncd.transfer.progress import Beats, Progress
+from syncd.transfer.slots import Bounds
+from syncd.transfer.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+RETRY_IN_PLACE = Schedule(base_seconds=0.25, cap_seconds=8.0)
+"""Between tries of one request. Longer waits are the queue's: there other files may go first."""
+TRIES_IN_PLACE = 5
+INSTANCE = "instance"
+"""Name under which the state keeps which directory a directory store was."""
+
+
+class StoreLine:
+    """One store and all that works for it. `sources` may be replaced while it runs."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: StoreSettings,
+        policy: TransferPolicy,
+        around: Surroundings,
+        *,
+        opener: Callable[..., ObjectStore] = open_store,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.policy = policy
+        self._stopping = threading.Event()
+        self._clock = clock = around.clock
+        self.beats = Beats(around.pulse, around.limit_seconds, clock.monotonic)
+        self.progress = Progress(
+            policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
+        )
+        self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
+        self.store = opener(settings, wiring=self._wiring(around.state))
+        parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
+        self._senders = ThreadPoolExecutor(
+            min(policy.concurrency, parts), thread_name_prefix=f"sender-{name}"
+        )
+        self.uploader = Uploader(
+            self.store,
+            around.state,
+            self._senders,
+            self._bounds,
+            self.progress,
+            now_ns=clock.now_ns,
+            new_token=lambda: secrets.token_hex(16),
+        )
+        self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
+        self.workers = StoreWorkers(name, self.engine, around, self.beats)
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that this store serves, by name."""
+        return self.engine.sources
+
+    @sources.setter
+    def sources(self, sources: Mapping[str, Source]) -> None:
+        self.engine.sources = sources
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not into a shutdown: raises Stopped."""
+        if self._stopping.wait(seconds):
+            raise Stopped
+
+    def start(self) -> None:
+        """Start the workers."""
+        self.workers.start()
+
+    def stop(self) -> None:
+        """Ask everything to end; requests in flight are given up within seconds. Does not wait."""
+        self._stopping.set()
+        self._bounds.stop()
+        self.engine.readers.stop()
+        self.workers.stop()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the workers at most so long, then release what they used; whether all ended."""
+        ended = self.workers.join(seconds)
+        self._senders.shutdown(wait=ended, cancel_futures=True)
+        if ended:
+            self.store.close()
+        return ended
+
+    def _should_stop(self) -> bool:
+        """Asked between blocks and while a peer is silent: so whoever asks is alive."""
+        self.beats.step()
+        return self._stopping.is_set()
+
+    def _wiring(self, state: State) -> Wiring:
+        return Wiring(
+            should_stop=self._should_stop,
+            sleep=self.sleep,
+            chance=self._clock.chance,
+            now=lambda: self._clock.now_ns() / 1e9,
+            on_sent=self.progress.moved,
+            on_request=self.progress.requested,
+            on_silence=self.beats.rest,
+            is_shut=lambda: self.workers.queue.is_shut,
+            on_busy=self._bounds.throttled,
+            on_answer=self._bounds.answered,
+            recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
+            remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
+            max_tries=TRIES_IN_PLACE,
+            schedule=RETRY_IN_PLACE,
+        )

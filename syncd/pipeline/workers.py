@@ -1,0 +1,337 @@
+"""The threads that carry files to one store. The step is the engine's; here are the loop and what follows.
+
+Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncd.core.errors import StateError, Stopped, StoreError
+from syncd.core.model import Copy, Delete, Failure, FileRef, Upload
+from syncd.core.paths import printable
+from syncd.core.reactions import Reaction, react
+from syncd.core.settle import Taken
+from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
+from syncd.state.state import State
+from syncd.transfer import affinity as processors
+from syncd.transfer.engine import Engine, Outcome, RootDoubtful
+from syncd.transfer.progress import Beats, NoPulse, Pulse
+
+log = logging.getLogger(__name__)
+
+SECOND_LOOK_SECONDS = 60.0
+"""After a change that events told of, its file is read once more. A store through a memory map tells nothing
+and moves no stamp until its page was written back, which takes the kernel half a minute."""
+_STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
+_DOUBT_SECONDS = 5.0  # until a file is looked at again whose root could not be trusted for a moment
+_BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
+_REST_SHARE = 0.5  # of the settle period; see `plan.is_restless`
+_MOST_REST_SECONDS = 1.0
+_ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
+
+
+class Listener(Protocol):
+    """Hears what became of files: called by workers, outside every lock, while the file still counts as being
+    processed. What it raises is logged, and harms nobody.
+    """
+
+    def finished(self, ref: FileRef, outcome: Outcome) -> None: ...
+
+    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None: ...
+
+    def root_doubtful(self, source: str, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, passed in. ``monotonic`` in seconds, ``now_ns`` wall clock in nanoseconds."""
+
+    monotonic: Callable[[], float]
+    now_ns: Callable[[], int]
+    chance: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every part of the pipeline is given.
+
+    `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
+    ends the pass. `pulse` hears of progress; a part that shows none for `limit_seconds` is stuck.
+    """
+
+    state: State
+    clock: Clock
+    listener: Listener
+    once: bool = False
+    pulse: Pulse = field(default_factory=NoPulse)
+    limit_seconds: float = 180.0
+    on_turn: Callable[[], None] = lambda: None
+    """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
+
+
+class StoreWorkers:
+    """As many workers on one `queue` as requests may be in flight.
+
+    In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
+    """
+
+    def __init__(self, name: str, engine: Engine, around: Surroundings, beats: Beats) -> None:
+        self._beats = beats
+        self._on_turn = around.on_turn
+        self.name = name
+        self.engine = engine
+        self.queue = WorkQueue(around.clock.monotonic)
+        self.gave_up: BaseException | None = None
+        self._trouble = ""
+        self._listener = around.listener
+        self._clock = around.clock
+        self._once = around.once
+        self._attempts: dict[FileRef, int] = {}
+        self._lock = threading.Lock()
+        self._started = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"worker-{number}-{name}", daemon=True)
+            for number in range(engine.policy.concurrency)
+        ]
+
+    # ---- what others ask --------------------------------------------------------------------------------
+
+    @property
+    def paused_for(self) -> str:
+        """Why nothing is sent to this store now; empty when something may be."""
+        return self._trouble if self.queue.is_shut else ""
+
+    def remember_failure(self, failure: Failure) -> None:
+        """A file that had failed before this process began: it goes on counting, and is looked at."""
+        with self._lock:
+            self._attempts[failure.ref] = 0 if self._once else failure.attempts
+        self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
+
+    def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
+        """What the state says of an earlier process: unfinished uploads and failures go on, or are forgotten.
+
+        `wanted` tells whether a path is to be carried at all. Raises StateError.
+        """
+        state = self.engine.state
+        for checkpoint in state.checkpoints():
+            if checkpoint.ref.source == source and wanted(checkpoint.ref.path):
+                self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
+        for failure in state.failures(source, MAX_DEFERRED):
+            if wanted(failure.ref.path):
+                self.remember_failure(failure)
+            else:
+                state.clear_failure(failure.ref)
+
+    def discard(self, source: str) -> None:
+        """Forget what waits of a source whose root cannot be trusted, or that is no more."""
+        with self._lock:
+            self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
+        for ref in list(self.engine.condemned):
+            if ref.source == source:
+                self.engine.condemned.discard(ref)
+        self.queue.discard(source)
+
+    def start(self) -> None:
+        """Start the threads, once."""
+        if not self._started:
+            self._started = True
+            for thread in self._threads:
+                thread.start()
+
+    def stop(self) -> None:
+        """Ask the workers to end; does not wait."""
+        self.queue.close()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the workers at most so long altogether; whether all ended."""
+        deadline = self._clock.monotonic() + seconds
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - self._clock.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # ---- the loop ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        processors.narrow()
+        while (taken := self.queue.take()) is not None:
+            if not self._turn(taken):
+                return
+
+    def step(self) -> bool:
+        """Process one file that is due, in the calling thread; whether there was one."""
+        taken = self.queue.take_due()
+        return taken is not None and self._turn(taken)
+
+    def _turn(self, taken: Taken) -> bool:
+        """False: somebody asked to stop."""
+        self._beats.step()
+        self._on_turn()
+        try:
+            self._process(taken)
+        except Stopped:
+            return False  # its checkpoint stays; the next start finds the file again
+        except BaseException as error:  # noqa: BLE001  a worker must not die of anything
+            self._rescue(taken.ref, error)
+        finally:
+            self._beats.rest()
+            self._on_turn()
+        return True
+
+    def _process(self, taken: Taken) -> None:
+        condemned = taken.ref in self.engine.condemned
+        try:
+            outcome = self.engine.sync(
+                taken.ref, event=taken.event, rest_seconds=self._rest_seconds(taken.ref)
+            )
+        except Stopped:
+            raise
+        except BaseException as error:  # noqa: BLE001  one bad file never stops the others
+            self._failed(taken.ref, error, condemned=condemned)
+        else:
+            self._finished(taken.ref, outcome, event=taken.event)
+
+    def _rest_seconds(self, ref: FileRef) -> float:
+        """How long a file must have rested by its own stat. Less than it settles: clocks are coarse."""
+        source = self.engine.sources.get(ref.source)
+        return 0.0 if source is None else min(source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
+
+    def _rescue(self, ref: FileRef, error: BaseException) -> None:
+        log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)
+        if self.queue.is_processing(ref):
+            self.queue.defer(ref, _BUG_SECONDS, hold=True)
+
+    # ---- afterwards -------------------------------------------------------------------------------------
+
+    def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
+        self.engine.condemned.discard(ref)  # the word was for this look
+        with self._lock:
+            failed_before = self._attempts.pop(ref, None) is not None
+        if failed_before:  # an outcome without a commit leaves the failure in the state
+            self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
+        self._tell(lambda: self._listener.finished(ref, outcome))
+        if isinstance(outcome.action, Upload | Copy | Delete) and not outcome.wants_delete:
+            self._answered()
+        else:
+            self.queue.probe()
+        if outcome.look_again_seconds is not None and not self._once:
+            self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
+        if event and isinstance(outcome.action, Upload | Copy) and not self._once:
+            self.queue.look_again(ref, SECOND_LOOK_SECONDS)
+        if outcome.doubt_seconds is not None and not self._once:
+            self.queue.look_into_doubt(ref, outcome.doubt_seconds)
+        if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
+            self._keep_in_state(self.engine.state.flush)
+
+    def _failed(self, ref: FileRef, error: BaseException, *, condemned: bool) -> None:
+        if isinstance(error, RootDoubtful):
+            self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
+            self.queue.probe()
+            self.queue.defer(ref, _DOUBT_SECONDS, hold=True)  # if the root is away, its keeper discards it
+            return
+        with self._lock:
+            attempts = self._attempts.get(ref, 0) + 1
+        reaction = react(error, attempts, self._clock.chance())
+        given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
+        if reaction.record or self._once:
+            with self._lock:
+                self._attempts[ref] = attempts
+        if condemned and not reaction.again:
+            self.engine.condemned.add(ref)  # the word stands until the object is gone
+        parked = self._record(ref, error, attempts, reaction)
+        if given_up or not reaction.again:
+            self._tell(lambda: self._listener.failed(ref, error, attempts))
+        self._judge_store(error, reaction)
+        if given_up or parked:
+            self.queue.done(ref)
+        else:
+            self._put_off(ref, reaction)
+
+    def _put_off(self, ref: FileRef, reaction: Reaction) -> None:
+        source = self.engine.sources.get(ref.source)
+        if source is None:  # taken out of the configuration meanwhile
+            self.queue.done(ref)
+        elif reaction.again:
+            self.queue.again(ref, max(source.settle_seconds, reaction.defer_seconds))
+        elif not self.queue.defer(ref, reaction.defer_seconds, hold=reaction.hold):
+            with self._lock:
+                self._attempts.pop(ref, None)
+
+    def _answered(self) -> None:
+        if self.queue.answered():
+            log.info("store %s: works again", self.name)
+
+    def _judge_store(self, error: BaseException, reaction: Reaction) -> None:
+        """Shut or open the store's door: one that answered, if only to refuse one key, is there."""
+        before = self.queue.is_shut
+        if reaction.pause_seconds:
+            self.queue.pause(reaction.pause_seconds)
+        elif reaction.stop:
+            self.queue.pause(_STATE_PAUSE_SECONDS)
+        elif reaction.store_failed:
+            self.queue.stumbled(self._clock.chance())
+        elif isinstance(error, StoreError) and error.status is not None:  # else we refused it ourselves
+            self._answered()
+            return
+        else:
+            self.queue.probe()
+            return
+        if not self.queue.is_shut:
+            return
+        self._trouble = str(error)
+        if not before:
+            log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
+        if self._once:
+            self.gave_up = error
+            self.queue.close()
+
+    def _record(self, ref: FileRef, error: BaseException, attempts: int, reaction: Reaction) -> bool:
+        """Keep the failure for `status`; True when the file has used up its attempts."""
+        if reaction.bug:
+            log.error("%s: unexpected error", _name(ref), exc_info=error, extra={"cause": repr(type(error))})
+        if not reaction.record:
+            return False
+        limit = self.engine.policy.max_attempts
+        parked = bool(limit) and attempts >= limit
+        next_ns = 0 if parked else self._clock.now_ns() + int(reaction.defer_seconds * 1e9)
+        failure = Failure(ref, _words(error), attempts, next_ns)
+        self._keep_in_state(lambda: self.engine.state.record_failure(failure))
+        if attempts == 1 or parked:
+            log.warning("%s: %s", _name(ref), error, extra={"cause": f"file failed: {_cause(error)}"})
+        return parked
+
+    def _keep_in_state(self, write: Callable[[], None]) -> None:
+        """Without memory nothing is sent: the files stay dirty, and the state is tried again soon."""
+        try:
+            write()
+        except StateError as error:
+            self._judge_store(error, react(error, 1, 0.0))
+
+    def _tell(self, listener: Callable[[], None]) -> None:
+        try:
+            listener()
+        except Exception as error:
+            log.error("what became of a file could not be told", exc_info=error)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _cause(error: BaseException) -> str:
+    """What is the same for many files: without request ids and the like."""
+    if isinstance(error, StoreError):
+        return f"{type(error).__name__} {error.status} {error.code}"
+    return _words(error)
+
+
+def _name(ref: FileRef) -> str:
+    return f"{ref.source}:{printable(ref.path)}"
+
+
+__all__ = ["MAX_DEFERRED", "Clock", "Listener", "StoreWorkers", "Surroundings"]

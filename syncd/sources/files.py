@@ -1,0 +1,274 @@
+"""Stat and content of one file, found relative to its source's root and read through one descriptor.
+
+No symbolic link is followed in any component of a path: each directory on the way is opened relative to
+the one before, and only as a directory. So nobody who may write in a source can make syncd read a file
+outside of it, however fast links are swapped. What is opened is a regular file or not read at all: a fifo
+would block, a device might do things.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as modes
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+import xxhash
+
+from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, Stopped
+from syncd.core.model import FileStat, Fingerprint, Irregular, RootIdentity
+from syncd.sources.buffers import fresh
+
+Body = bytes | bytearray | memoryview
+
+_LARGE_READ = 1 << 20
+"""Memory for this much and more comes from the kernel and goes back to it as soon as it is not used."""
+
+READ_SIZE = 1 << 20
+"""Bytes of one read while hashing: stays in the processor's cache between the two digests."""
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+def open_root(path: str) -> int:
+    """An O_PATH descriptor of the directory `path`, which may be reached through links (the operator's).
+
+    Raises FileVanished, FileUnreadable.
+    """
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _translated(error) from error
+
+
+def identity_of(root_fd: int) -> RootIdentity:
+    """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
+    try:
+        found = os.fstat(root_fd)
+    except OSError as error:
+        raise _translated(error) from error
+    return RootIdentity(found.st_dev, found.st_ino)
+
+
+def open_directory(root_fd: int, path: str) -> int:
+    """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
+
+    Raises OSError as the kernel gave it, ENOTDIR or ELOOP where a component is not a directory.
+    """
+    if not path:
+        return os.dup(root_fd)
+    descriptor = root_fd
+    try:
+        for name in path.split("/"):
+            _check_component(name)
+            below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            if descriptor != root_fd:
+                os.close(descriptor)
+            descriptor = below
+    except BaseException:
+        if descriptor != root_fd:
+            os.close(descriptor)
+        raise
+    return descriptor
+
+
+def look(root_fd: int, path: str) -> FileStat | Irregular | None:
+    """What is at `path` below the root, without opening it. None: nothing. Raises FileUnreadable."""
+    directory, _, name = path.rpartition("/")
+    try:
+        _check_component(name)
+        if not directory:
+            found = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
+        else:
+            parent = open_directory(root_fd, directory)
+            try:
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(parent)
+    except OSError as error:
+        if error.errno in GONE:
+            return None
+        raise _translated(error) from error
+    return seen(found)
+
+
+def seen(found: os.stat_result) -> FileStat | Irregular:
+    """The noun for the kernel's answer."""
+    if modes.S_ISREG(found.st_mode):
+        return file_stat(found)
+    return Irregular(_KINDS.get(modes.S_IFMT(found.st_mode), "device"))
+
+
+def file_stat(found: os.stat_result) -> FileStat:
+    """The part of the kernel's answer that shows changes."""
+    return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class OpenFile:
+    """One regular file, open for reading. A context manager; reads from several threads at once are fine."""
+
+    def __init__(self, descriptor: int, opened: FileStat) -> None:
+        self._descriptor = descriptor
+        self.opened = opened
+        """What the file was when it was opened: before its first byte was read."""
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def stat(self) -> FileStat:
+        """What the file is now, also when it has another name by now, or none. Raises FileUnreadable."""
+        try:
+            return file_stat(os.fstat(self._descriptor))
+        except OSError as error:
+            raise FileUnreadable(_reason(error)) from error
+
+    def read(self, offset: int, size: int) -> Body:
+        """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""
+        if size >= _LARGE_READ:
+            body = memoryview(fresh(size))
+        else:
+            try:
+                first = os.pread(self._descriptor, size, offset)
+            except OSError as error:
+                raise FileUnreadable(_reason(error)) from error
+            if len(first) == size:
+                return first
+            body = memoryview(bytearray(size))
+        self.read_into(offset, body)
+        return body
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` from `offset` on. Raises FileChanged when the file ends before, FileUnreadable."""
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self._descriptor, [view[done:]], offset + done)
+            except OSError as error:
+                raise FileUnreadable(_reason(error)) from error
+            if count == 0:
+                raise FileChanged(f"the file ends after {offset + done} bytes: it was shortened meanwhile")
+            done += count
+
+    def ends_at(self, size: int) -> bool:
+        """Whether there is nothing behind the first `size` bytes. Raises FileUnreadable."""
+        try:
+            return not os.pread(self._descriptor, 1, size)
+        except OSError as error:
+            raise FileUnreadable(_reason(error)) from error
+
+    def close(self) -> None:
+        """Done also when it was closed before."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def open_file(root_fd: int, path: str) -> OpenFile:
+    """Open the regular file at `path` below the root.
+
+    Raises FileVanished, FileUnreadable, and FileChanged when something else is or appears at the path.
+    """
+    directory, _, name = path.rpartition("/")
+    try:
+        _check_component(name)
+        parent = open_directory(root_fd, directory)
+        try:
+            # Looked at before it is opened: a fifo with a writer, or a tape, would notice the open.
+            before = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not modes.S_ISREG(before.st_mode):
+                raise FileChanged("it is not a regular file any more")
+            descriptor = os.open(name, _FILE, dir_fd=parent)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        raise _translated(error) from error
+    try:
+        after = os.fstat(descriptor)
+        if not modes.S_ISREG(after.st_mode) or (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
+            raise FileChanged("another file took its place while it was opened")
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, OSError):
+            raise FileUnreadable(_reason(error)) from error
+        raise
+    return OpenFile(descriptor, file_stat(after))
+
+
+class Digests(NamedTuple):
+    """The fingerprint of a file, and of each of its blocks."""
+
+    fingerprint: Fingerprint
+    parts: tuple[bytes, ...]
+    """XXH3-128 of each block of the part size, the last one shorter; empty for an empty file."""
+
+
+def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool]) -> Digests:
+    """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
+
+    Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. Bytes
+    that change while they are read are the caller's to notice: `file.stat()` before and after.
+    """
+    whole = xxhash.xxh3_128()
+    parts: list[bytes] = []
+    buffer = memoryview(bytearray(min(READ_SIZE, size)))
+    for start in range(0, size, part_size):
+        end = min(start + part_size, size)
+        part = xxhash.xxh3_128()
+        for offset in range(start, end, READ_SIZE):
+            if should_stop():
+                raise Stopped("stopped while a file was fingerprinted")
+            view = buffer[: min(READ_SIZE, end - offset)]
+            file.read_into(offset, view)
+            part.update(view)
+            if part_size < size:
+                whole.update(view)
+        parts.append(part.digest())
+    if not file.ends_at(size):
+        raise FileChanged(f"the file goes on after {size} bytes: it has grown meanwhile")
+    digest_of_all = parts[0] if len(parts) == 1 else whole.digest()
+    return Digests(Fingerprint(digest_of_all, size), tuple(parts))
+
+
+def of_bytes(body: Body) -> Fingerprint:
+    """The fingerprint of content in memory."""
+    return Fingerprint(digest(body), memoryview(body).nbytes)
+
+
+def digest(body: Body) -> bytes:
+    """XXH3-128: 16 bytes, big-endian, what ``xxh128sum`` prints."""
+    return xxhash.xxh3_128_digest(body)
+
+
+_KINDS = {
+    modes.S_IFLNK: "symbolic link",
+    modes.S_IFDIR: "directory",
+    modes.S_IFIFO: "fifo",
+    modes.S_IFSOCK: "socket",
+}
+
+
+def _check_component(name: str) -> None:
+    """Paths come from listings and from our own records; one that would lead elsewhere is nobody's file."""
+    if name in ("", ".", "..") or "\0" in name:
+        raise OSError(errno.EINVAL, "not the name of a file below the root")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _translated(error: OSError) -> FileVanished | FileUnreadable:
+    if error.errno in GONE:
+        return FileVanished("it is gone")
+    return FileUnreadable(_reason(error))

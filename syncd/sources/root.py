@@ -1,0 +1,100 @@
+"""Is the root of a source the directory that we know, and what if it is not.
+
+A root that is missing, empty or another directory than it was says nothing about its files. One that holds
+the files that we recorded is believed nevertheless: its disk got another number. And a person may say that
+it was replaced on purpose; then deletions wait for a word of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from syncd.core.errors import FileError
+from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
+from syncd.sources import files as fingerprint
+from syncd.sources.scan import compare as scan
+from syncd.state.state import State
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 200
+"""Recorded files that are looked for when a root has another identity than it had."""
+
+
+class RootGuard:
+    """Judges the root of one source. For one thread, except `accept`."""
+
+    def __init__(self, source: Source, state: State) -> None:
+        self._source = source
+        self._state = state
+        self._accepted = False
+        self.replaced = False
+        """The last `look` took another directory for the root, because a person said so."""
+
+    def accept(self) -> None:
+        """A person says that the root is another directory on purpose: the next `look` takes it."""
+        self._accepted = True
+
+    def look(self) -> tuple[RootIdentity | None, str]:
+        """Which directory the root is, and why it must not be believed; empty when it may be.
+
+        What may be believed is recorded as known. Raises StateError.
+        """
+        name, self.replaced = self._source.name, False
+        if self._source.given and os.path.realpath(self._source.given) != self._source.root:
+            return None, "the link to the root leads elsewhere now; reload the configuration if that is meant"
+        accepted, self._accepted = self._accepted, False  # the word is about what is there now
+        known = self._state.root_identity(name)
+        has_records = self._state.recorded_totals(name)[0] > 0
+        identity, doubt = scan.check_root(self._source, known, has_records)
+        if identity is None or identity == known:
+            return identity, doubt or ("" if identity else "the root is missing")
+        if known is not None:
+            doubt = self._judge_other(known, identity, doubt or "", accepted=accepted)
+        if not doubt:
+            self._state.set_root_identity(name, identity, self._source.root)
+        return identity, doubt or ""
+
+    def _judge_other(self, known: RootIdentity, identity: RootIdentity, doubt: str, *, accepted: bool) -> str:
+        name = self._source.name
+        if self._holds_our_files(identity):
+            log.info("%s: the same files under another device or inode: accepted", name)
+        elif accepted:
+            log.warning("%s: the root is another directory, as the operator says", name)
+            self.replaced = True
+        else:
+            return f"{doubt} If this is meant: syncd sync --accept-root {name}"
+        if known.device != identity.device:  # else what is gone would for ever count as not mounted
+            self._state.renumber_device(name, known.device, identity.device)
+        return ""
+
+    def _holds_our_files(self, identity: RootIdentity) -> bool:
+        """Whether that directory holds the files that we recorded: the disk got another number.
+
+        By now another one may be mounted at its path, which would answer for it.
+        """
+        rows = self._state.recorded_page(self._source.name, None, SAMPLE)
+        if not rows:
+            return False
+        try:
+            root_fd = fingerprint.open_root(self._source.root)
+        except FileError:
+            return False
+        try:
+            if fingerprint.identity_of(root_fd) != identity:
+                return False
+            there = sum(_is_there(root_fd, os.fsdecode(path), row) for path, row in rows)
+        except FileError:
+            return False
+        finally:
+            os.close(root_fd)
+        return there > len(rows) / 2
+
+
+def _is_there(root_fd: int, path: str, row: Recorded) -> bool:
+    try:
+        seen: FileStat | Irregular | None = fingerprint.look(root_fd, path)
+    except FileError:
+        return False
+    return isinstance(seen, FileStat) and seen.size == row.stat.size and seen.mtime_ns == row.stat.mtime_ns

@@ -1,0 +1,364 @@
+"""Compare a source with what is recorded of it, in one pass through both, and tell what differs.
+
+Disk and records are read in the same order (bytes of full paths), so memory does not grow with the tree.
+Nothing that could not be seen counts as gone: a directory that cannot be read says nothing about what is
+below it, and a file is absent only after a second look (`syncd.sources.scan.missing`), at a root that is
+still the same.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncd.core.errors import FileChanged, FileError
+from syncd.core.model import FileRef, FileStat, Irregular, Recorded, RootIdentity, Source
+from syncd.core.paths import Rules
+from syncd.sources import files as fingerprint
+from syncd.sources.scan.missing import Absent, Missing, Present, second_look
+from syncd.sources.scan.outline import PAGE, Outline
+from syncd.sources.scan.walk import Frame, Walk
+from syncd.state.state import State
+
+EMPTY = "the root is empty, although files of it are recorded; if that is meant, put any file into it"
+"""A mount point without its disk looks like that; a root with a single file in it is believed."""
+_SLASH = ord("/")
+_BREATH = 511  # asked whether to stop every 512 entries
+
+
+class ScanSink(Protocol):
+    """Takes what a scan finds."""
+
+    def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
+        """A wanted file that is not as recorded, or whose record proves nothing. May block."""
+        ...
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        """A recorded, wanted file that is gone."""
+        ...
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        """Something that is not a regular file; `reason` says what it is."""
+        ...
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        """A directory of which something could not be seen; nothing of that is judged absent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """What a scan saw."""
+
+    files: int
+    """Regular files that are wanted or recorded."""
+    directories: int
+    found: int
+    absent: int
+    skipped: Mapping[str, int]
+    """How many of each kind of `Irregular`."""
+    errors: int
+    complete: bool
+    """All that is there was seen, without an error."""
+    doubt: str | None
+    """Why nothing may be concluded about the source as a whole; then `absent` was not called."""
+
+    @property
+    def unseen(self) -> str:
+        """Why there may be more than was seen, in words; empty when all was seen."""
+        if self.complete:
+            return ""
+        if self.errors:
+            return f"the last scan met {self.errors} errors, so that it did not see everything"
+        return self.doubt or "the last scan did not see everything"
+
+
+def check_root(
+    source: Source, known: RootIdentity | None, has_records: bool
+) -> tuple[RootIdentity | None, str | None]:
+    """Which directory the root is now (None: none), and why it must not be believed, or None."""
+    try:
+        descriptor = os.open(source.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        gone = error.errno in fingerprint.GONE
+        return None, "the root is missing" if gone else f"the root cannot be read: {error.strerror}"
+    try:
+        identity = fingerprint.identity_of(descriptor)
+        if known is not None and identity != known:
+            what = "another directory" if identity.device == known.device else "on another device"
+            return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
+        with os.scandir(descriptor) as entries:
+            if has_records and next(entries, None) is None:
+                return identity, EMPTY
+        return identity, None
+    except FileError as error:
+        return None, f"the root cannot be read: {error}"
+    except OSError as error:
+        return None, f"the root cannot be read: {error.strerror}"
+    finally:
+        os.close(descriptor)
+
+
+def scan(  # noqa: PLR0913  # the caller's wiring, each named
+    source: Source,
+    rules: Rules,
+    state: State,
+    sink: ScanSink,
+    *,
+    subtree: str = "",
+    should_stop: Callable[[], bool],
+    key_of: Callable[[str], str],
+    store_id: str,
+) -> ScanReport:
+    """Tell `sink` what differs in `source`, or in the directory or file `subtree` of it.
+
+    `key_of` is `syncd.core.paths.key_for` with the source's prefix. When `should_stop` says so the scan ends
+    early: not complete, nothing absent. Raises StateError, and what `sink` raises.
+    """
+    has_records = state.recorded_totals(source.name)[0] > 0
+    identity, doubt = check_root(source, state.root_identity(source.name), has_records)
+    if doubt is not None:
+        return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=doubt)
+    try:
+        root_fd = _open_root(source.root, identity)
+    except FileError as error:
+        return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=f"the root: {error}")
+    work = _Scan(source, rules, state, sink, should_stop, key_of, store_id)
+    try:
+        with suppress(_Halted):
+            work.compare(root_fd, os.fsencode(subtree))
+            doubt = check_root(source, identity, has_records)[1]
+            if doubt is None:
+                work.judge_missing(root_fd)
+            return work.report(doubt, finished=doubt is None)
+        return work.report(None, finished=False)
+    finally:
+        work.missing.close()
+        os.close(root_fd)
+
+
+def _open_root(path: str, identity: RootIdentity | None) -> int:
+    """The root, if it is still that directory. Raises FileError."""
+    root_fd = fingerprint.open_root(path)
+    try:
+        if fingerprint.identity_of(root_fd) != identity:
+            raise FileChanged("it was replaced during the scan")
+    except FileError:
+        os.close(root_fd)
+        raise
+    return root_fd
+
+
+class _Halted(Exception):
+    """Somebody asked the scan to stop."""
+
+
+class _Scan:
+    """One pass; holds what has been counted so far."""
+
+    def __init__(
+        self,
+        source: Source,
+        rules: Rules,
+        state: State,
+        sink: ScanSink,
+        should_stop: Callable[[], bool],
+        key_of: Callable[[str], str],
+        store_id: str,
+    ) -> None:
+        self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
+        self._should_stop, self._key_of, self._store_id = should_stop, key_of, store_id
+        # Keys leave legal names as they are, so most are this and the path.
+        self._aim = store_id, key_of("a")[:-1].encode()
+        self.missing = Missing()
+        self._skipped: Counter[str] = Counter()
+        self._files = self._directories = self._found = self._absent = self._errors = 0
+
+    def report(self, doubt: str | None, *, finished: bool) -> ScanReport:
+        complete = finished and self._errors == 0 and not self.missing.lost
+        return ScanReport(
+            files=self._files,
+            directories=self._directories,
+            found=self._found,
+            absent=self._absent,
+            skipped=dict(self._skipped),
+            errors=self._errors,
+            complete=complete,
+            doubt=doubt,
+        )
+
+    # ---- first look ---------------------------------------------------------------------------------------
+
+    def compare(self, root_fd: int, subtree: bytes) -> None:
+        """Walk the tree beside its records; what is recorded and was not met is `missing` afterwards."""
+        source, aim, state = self._source, self._aim, self._state
+        if subtree and not self._rules.wants_directory(os.fsdecode(subtree)):
+            return
+        if subtree:
+            self._single(root_fd, subtree)
+        records = Outline(lambda start: state.outline_page(source, aim, start, subtree, PAGE))
+        walk = Walk(root_fd)
+        try:
+            self._descend(walk, records, subtree)
+            while (frame := walk.top()) is not None:
+                self._breathe()
+                try:
+                    walk.resume(frame)
+                except OSError as error:
+                    self._not_seen(records, frame.prefix[:-1], error)
+                    walk.leave()
+                    continue
+                directory = self._compare_files(frame, records)
+                if directory:
+                    self._descend(walk, records, directory)
+                else:
+                    walk.leave()
+        finally:
+            walk.close()
+        while records.row is not None:
+            self.missing.add(records.row[0])
+            records.advance()
+
+    def _single(self, root_fd: int, path: bytes) -> None:
+        """A subtree that is, or was, a file."""
+        try:
+            now = fingerprint.look(root_fd, os.fsdecode(path))
+        except FileError:
+            return  # the walk will meet the same error and tell
+        if isinstance(now, FileStat):
+            self._meet(path, now, known=True)
+        elif now is None:
+            self.missing.add(path)
+
+    def _descend(self, walk: Walk, records: Outline, path: bytes) -> None:
+        """Enter a directory; if that cannot be, pass over what is recorded below it."""
+        if path and not self._rules.wants_directory(os.fsdecode(path)):
+            records.skip_below(path + b"/")
+            return
+        self._directories += 1
+        try:
+            walk.enter(path)
+        except OSError as error:
+            self._directories -= 1
+            self._not_seen(records, path, error)
+            if error.errno in fingerprint.GONE and path:
+                self._turned_into_file(walk, path)
+
+    def _not_seen(self, records: Outline, path: bytes, error: OSError) -> None:
+        """A directory could not be read; if it is just gone, what is recorded below gets a second look."""
+        if error.errno not in fingerprint.GONE:
+            self._unreadable(path, error)
+            records.skip_below(path + b"/" if path else b"")
+
+    def _turned_into_file(self, walk: Walk, path: bytes) -> None:
+        """What was listed as a directory is none by now. A record of its name gets a second look anyway."""
+        frame = walk.top()
+        if frame is None or self._state.recorded(FileRef(self._source, os.fsdecode(path))) is not None:
+            return
+        try:
+            now = os.stat(path[len(frame.prefix) :], dir_fd=frame.descriptor, follow_symlinks=False)
+        except OSError:
+            return
+        if not modes.S_ISDIR(now.st_mode):
+            self._meet(path, fingerprint.seen(now), known=False)
+
+    def _compare_files(self, frame: Frame, records: Outline) -> bytes:
+        """Compare entries up to the next directory, whose path is returned; empty: that was all."""
+        descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
+        row = records.row
+        while frame.index < len(entries):
+            name = entries[frame.index]
+            frame.index += 1
+            if not frame.index & _BREATH:
+                self._breathe()
+            path = prefix + name
+            while row is not None and row[0] < path:
+                self.missing.add(row[0])
+                row = records.advance()
+            if name[-1] == _SLASH:
+                return path[:-1]
+            recorded = row is not None and row[0] == path
+            try:
+                now = stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in fingerprint.GONE:
+                    self._unreadable(prefix[:-1], error)
+                    row = records.advance() if recorded else row
+                continue
+            if row is None or not recorded:
+                self._meet_any(frame, name, now, known=False)
+                continue
+            if (
+                row[1:6] == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev)
+                and row[6]
+                and now.st_mode & 0o170000 == 0o100000
+            ):
+                self._files += 1
+            else:
+                self._meet_any(frame, name, now, known=True)
+            row = records.advance()
+        return b""
+
+    def _meet_any(self, frame: Frame, name: bytes, now: os.stat_result, *, known: bool) -> None:
+        if modes.S_ISDIR(now.st_mode):
+            frame.turned_into_directory(name)
+        else:
+            self._meet(frame.prefix + name, fingerprint.seen(now), known=known)
+
+    def _meet(self, path: bytes, now: FileStat | Irregular, *, known: bool) -> None:
+        """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
+        text = os.fsdecode(path)
+        if not self._rules.wants_file(text):
+            return
+        ref = FileRef(self._source, text)
+        if isinstance(now, Irregular):
+            self._skipped[now.kind] += 1
+            self._sink.skipped(ref, now.kind)
+            return
+        self._files += 1
+        recorded = self._state.recorded(ref) if known else None
+        if recorded is None or not self._is_as_recorded(ref, now, recorded):
+            self._found += 1
+            self._sink.found(ref, now, recorded)
+
+    def _is_as_recorded(self, ref: FileRef, now: FileStat, recorded: Recorded) -> bool:
+        return (
+            recorded.stat == now
+            and not recorded.racy
+            and recorded.store_id == self._store_id
+            and recorded.key == self._key_of(ref.path)
+        )
+
+    # ---- second look --------------------------------------------------------------------------------------
+
+    def judge_missing(self, root_fd: int) -> None:
+        """Look again for what was not met, and tell what is really gone."""
+        for verdict in second_look(root_fd, self.missing, self._recorded_and_wanted):
+            self._breathe()
+            if isinstance(verdict, Absent):
+                self._absent += 1
+                self._sink.absent(FileRef(self._source, os.fsdecode(verdict.path)), verdict.recorded)
+            elif isinstance(verdict, Present):
+                if not modes.S_ISDIR(verdict.found.st_mode):
+                    self._meet(verdict.path, fingerprint.seen(verdict.found), known=True)
+            else:
+                self._unreadable(verdict.directory, verdict.error)
+
+    def _recorded_and_wanted(self, path: bytes) -> Recorded | None:
+        text = os.fsdecode(path)
+        return self._state.recorded(FileRef(self._source, text)) if self._rules.wants_file(text) else None
+
+    # ---- both ---------------------------------------------------------------------------------------------
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
+        self._errors += 1
+        self._sink.unreadable(self._source, os.fsdecode(path), error)
+
+    def _breathe(self) -> None:
+        if self._should_stop():
+            raise _Halted

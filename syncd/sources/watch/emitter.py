@@ -1,0 +1,275 @@
+"""The thread that reads events: a watchdog emitter for all sources on one inotify descriptor.
+
+watchdog runs it (start, stop, join); the events take a shorter way than watchdog's queue. That queue has no
+bound, and its thread ends with the first exception of a handler; so the emitter reports to `Findings` itself.
+The observer's own thread then waits on an empty queue, and this one in poll(): neither wakes up while nothing
+happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
+
+from syncd.core.model import Source
+from syncd.core.paths import Rules
+from syncd.sources.mounts import MountTable
+from syncd.sources.watch import inotify
+from syncd.sources.watch.gaps import WatchStatus
+from syncd.sources.watch.inotify import Inotify, Record
+from syncd.sources.watch.map import Node
+from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.roots import WatchedRoots
+from syncd.sources.watch.tree import WatchTree
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 2.0
+_COUNTS_A_TURN = 64
+
+
+class Canary:
+    """Opening this file makes an event on the descriptor, and writes nothing."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.seen = threading.Event()
+        self.watch: int | None = None
+        self._file = os.path.join(directory, "canary")
+        self._problem: str | None = None
+
+    def place(self, kernel: Inotify) -> None:
+        """Watch the file, made if it is not there. Without it, `watch` is None; that is said once."""
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            fd = self._open()
+            try:
+                self.watch, problem = kernel.add(fd, inotify.OPEN | inotify.DELETE_SELF), None
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.watch, problem = None, str(error)
+        if problem is not None and problem != self._problem:
+            log.warning("there is no canary, watching is only known to run: %s", problem)
+        self._problem = problem
+
+    def sing(self) -> None:
+        """Make an event. Raises OSError."""
+        os.close(self._open())
+
+    def _open(self) -> int:
+        return os.open(self._file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+class InotifyEmitter(EventEmitter):
+    """Reads, looks, reports. Any exception ends it, and is `failure` then."""
+
+    def __init__(
+        self,
+        event_queue: EventQueue,
+        watch: ObservedWatch,
+        *,
+        kernel: Inotify,
+        sources: Sequence[Source],
+        rules: Mapping[str, Rules],
+        findings: Findings,
+        canary: Canary,
+        **frame: Any,
+    ) -> None:
+        super().__init__(event_queue, watch, **frame)
+        self.name = "syncd-watch"
+        self.failure: BaseException | None = None
+        self.handled = 0
+        """Turns that brought records: proof that events arrive, like the canary."""
+        self.findings = findings
+        self.canary = canary
+        self.statuses: Mapping[str, WatchStatus] = findings.status({source.name: 0 for source in sources})
+        """As of the end of the last turn; replaced, never changed."""
+        self._kernel = kernel
+        self._sources = sources
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._mounts = MountTable()
+        except OSError:
+            os.close(self._wake)
+            raise
+        self._tree = WatchTree(kernel, self._mounts, sources, rules, findings)
+        self._roots = WatchedRoots(kernel, self._mounts, sources, self._tree, findings)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._requests: deque[tuple[Callable[[], None], threading.Event, bool]] = deque()
+        self._waiting: list[threading.Event] = []
+        self._obeyed: list[threading.Event] = []
+        self._poll = select.poll()
+        self._poll.register(kernel.fileno(), select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._mounts.fileno(), select.POLLPRI)
+
+    # ---- for other threads -------------------------------------------------------------------------------
+
+    def place_all(self) -> threading.Event:
+        """Watch every source; the event is set when all watches are in place, or the thread has ended."""
+        return self._ask(self._roots.place_all, settled=True)
+
+    def place_anew(self, source: str) -> threading.Event:
+        """Watch one source from the beginning; the event as for `place_all`."""
+        return self._ask(lambda: self._roots.place_anew(source), settled=True)
+
+    def tick(self) -> threading.Event:
+        """Look after roots, gaps and canary; the event is set when that was done, or the thread has ended."""
+        return self._ask(self._tick, settled=False)
+
+    def doubt_all(self, reason: str) -> threading.Event:
+        """Have every source scanned; the event is set when it was said."""
+        return self._ask(lambda: self._doubt_all(reason), settled=False)
+
+    def on_thread_stop(self) -> None:
+        """watchdog's hook of `stop`: interrupt the wait."""
+        with self._lock:
+            if not self._is_closed:
+                os.eventfd_write(self._wake, 1)
+
+    def join(self, timeout: float | None = None) -> None:
+        """As `threading.Thread.join`, but not for ever: watchdog sets no limit, and a sink may hang."""
+        super().join(_STOP_SECONDS if timeout is None else timeout)
+
+    def is_working(self) -> bool:
+        """Whether the thread runs and has not failed."""
+        return self.is_alive() and self.failure is None
+
+    def close(self) -> None:
+        """Release the descriptors of a thread that never ran, or let the waiting ones go when it ends."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            for _, done, _ in self._requests:
+                done.set()
+            for done in [*self._waiting, *self._obeyed]:
+                done.set()
+            os.close(self._wake)
+        self._kernel.close()
+        self._mounts.close()
+
+    def _ask(self, action: Callable[[], None], *, settled: bool) -> threading.Event:
+        done = threading.Event()
+        with self._lock:
+            if self._is_closed:
+                done.set()
+            else:
+                self._requests.append((action, done, settled))
+                os.eventfd_write(self._wake, 1)
+        return done
+
+    # ---- the thread --------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """watchdog's loop, with an end that is noticed."""
+        try:
+            super().run()
+        except BaseException as error:  # whatever it was, the thread has ended, and says so
+            self.failure = error
+            log.critical("watching has failed, it will be started anew", exc_info=error)
+        finally:
+            self.close()
+
+    def queue_events(self, timeout: float) -> None:
+        """One turn; watchdog calls it again and again. `timeout` is the frame's, and not needed."""
+        self.turn(0.0 if self.findings.is_counting else self._tree.work.patience())
+
+    def turn(self, patience: float | None) -> bool:
+        """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left."""
+        ready = {fd for fd, _ in self._poll.poll(None if patience is None else patience * 1000)}
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        if self._mounts.fileno() in ready:
+            self._roots.mounts_changed()
+        self._obey()
+        records = self._kernel.read()
+        files = self._sort(records)
+        paths = self._report(files, {})
+        moves = self._tree.moves
+        self._roots.look()
+        self._tree.turn(quiet=not records)
+        if self._tree.moves != moves:
+            self._report(files, paths)
+        self._finish(bool(records))
+        return bool(records) or self.findings.is_counting or self._tree.work.patience() is not None
+
+    def _sort(self, records: Iterable[Record]) -> dict[Node, dict[bytes, None]]:
+        """Hints go to the tree; files, each once, are returned."""
+        files: dict[Node, dict[bytes, None]] = {}
+        for watch, mask, _, name in records:
+            if mask & inotify.Q_OVERFLOW:
+                self._roots.overflowed()
+                continue
+            node = self._tree.map.by_watch(watch)
+            if node is None:
+                if watch == self.canary.watch:
+                    self._heard(mask)
+            elif mask & inotify.ABOUT_ITSELF:
+                self._tree.lost(node, mask)
+            elif not name:
+                continue
+            elif mask & inotify.ISDIR:
+                self._tree.hint(node, os.fsdecode(name), mask)
+            elif not mask & inotify.ATTRIB:
+                files.setdefault(node, {})[name] = None
+        return files
+
+    def _report(self, files: Mapping[Node, Iterable[bytes]], before: Mapping[Node, str]) -> dict[Node, str]:
+        """Report the files of all directories that have another path than `before`; returns the paths now."""
+        paths = {}
+        for node, names in files.items():
+            path = self._tree.map.path(node)
+            if path is None or path == before.get(node):
+                continue
+            paths[node] = path
+            for name in names:
+                self.findings.changed(node.source, path, os.fsdecode(name))
+        return paths
+
+    def _heard(self, mask: int) -> None:
+        if mask & inotify.IGNORED:
+            self.canary.watch = None
+        elif mask & inotify.OPEN:
+            self._obeyed.append(self.canary.seen)
+
+    def _finish(self, has_news: bool) -> None:
+        self._roots.settle()
+        self.findings.count(_COUNTS_A_TURN)
+        watches = {source.name: self._tree.map.count(source.name) for source in self._sources}
+        is_placed = not self._tree.work.is_placing and not self.findings.is_counting
+        if is_placed:
+            self.findings.say_limits(watches)
+        self.statuses = self.findings.status(watches)
+        self.findings.flush()
+        if has_news:
+            self.handled += 1
+        if is_placed:
+            self._obeyed += self._waiting
+            self._waiting.clear()
+        for done in self._obeyed:
+            done.set()
+        self._obeyed.clear()
+
+    def _obey(self) -> None:
+        while self._requests:
+            action, done, settled = self._requests.popleft()
+            action()
+            (self._waiting if settled else self._obeyed).append(done)
+
+    def _tick(self) -> None:
+        self._roots.tick()
+        self.canary.place(self._kernel)
+
+    def _doubt_all(self, reason: str) -> None:
+        for source in self._sources:
+            self.findings.doubt(source.name, "", reason)

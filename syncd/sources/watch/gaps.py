@@ -1,0 +1,174 @@
+"""How much of a source is watched: the gaps, why they are there, and what would close them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from syncd.core.paths import printable
+
+MAX_GAPS = 1000
+"""Gaps remembered one by one; with more of them the whole source is polled."""
+
+MAX_DOUBTS = 1000
+"""Subtrees of one source in doubt at once; more of them become one: what they have in common."""
+
+
+class GapKind(Enum):
+    """Why a directory is not watched."""
+
+    LIMIT = "watch limit"
+    UNREADABLE = "cannot be read"
+    OTHER = "not watched"
+
+
+@dataclass(slots=True)
+class Gap:
+    """A directory that is not watched, nor what is below it."""
+
+    kind: GapKind
+    reason: str
+    directories: int = 1
+    """Itself and, where they have been counted, those below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """How one source is watched."""
+
+    mode: str
+    """``events`` or ``polling``: the whole source has to be scanned at a shorter interval."""
+    watches: int
+    directories: int
+    """Known ones, watched or not."""
+    overflows: int
+    """How often the kernel's queue was full and events were lost, since the start."""
+    reason: str
+    """Why it is not ``events`` for every directory; empty if it is."""
+    unwatched: tuple[str, ...]
+    """Subtrees that have to be polled; ``("",)`` for the whole source."""
+
+
+class Gaps:
+    """The gaps of one source."""
+
+    def __init__(self) -> None:
+        self.polled = ""
+        """Why there are no events at all from this source; empty if there are."""
+        self._gaps: dict[str, Gap] = {}
+        self._whole: Gap | None = None
+        self._limit_said = False
+
+    def add(self, path: str, gap: Gap) -> tuple[str, Gap] | None:
+        """A directory cannot be watched. Returns what is news: this gap, or that there are too many."""
+        known = self._gaps.get(path)
+        if known is None and len(self._gaps) >= MAX_GAPS:
+            if self._whole is not None:
+                return None
+            self._whole = Gap(gap.kind, f"more than {MAX_GAPS} directories: {gap.reason}")
+            return "", self._whole
+        if known is not None and known.kind is gap.kind:
+            return None
+        self._gaps[path] = gap
+        return path, gap
+
+    def close(self, path: str) -> None:
+        """The directory is watched now."""
+        self._gaps.pop(path, None)
+
+    def drop(self, path: str) -> None:
+        """The directory is not at this place any more, and so nothing below it is."""
+        self._gaps.pop(path, None)
+        if self._gaps:
+            below = path + "/" if path else ""
+            for gap in [gap for gap in self._gaps if gap.startswith(below)]:
+                del self._gaps[gap]
+
+    def clear(self) -> None:
+        """Begin anew: nothing is known to be missing."""
+        self.polled = ""
+        self._gaps.clear()
+        self._whole = None
+        self._limit_said = False
+
+    def at(self, path: str) -> Gap | None:
+        """The gap at exactly this path."""
+        return self._gaps.get(path)
+
+    def paths(self) -> list[str]:
+        """The directories at the top of what is not watched; some of them where there are too many."""
+        return list(self._gaps)
+
+    @property
+    def is_whole(self) -> bool:
+        """There are more gaps than are remembered one by one."""
+        return self._whole is not None
+
+    def has(self, directory: str, kind: GapKind) -> bool:
+        """Whether one of the gaps directly in this directory is of this kind."""
+        return any(
+            gap.kind is kind and path.rpartition("/")[0] == directory for path, gap in self._gaps.items()
+        )
+
+    def beyond_limit(self, watches: int) -> int:
+        """Directories that the watch limit leaves out, as far as they have been counted."""
+        if self._whole is not None and self._whole.kind is GapKind.LIMIT:
+            return max(0, self._whole.directories - watches)
+        return sum(gap.directories for gap in self._gaps.values() if gap.kind is GapKind.LIMIT)
+
+    def is_limit_news(self) -> bool:
+        """The limit has been reached, and this has not been asked since."""
+        reached = self.beyond_limit(0) > 0
+        news, self._limit_said = reached and not self._limit_said, reached
+        return news
+
+    def status(self, watches: int, overflows: int, remedy: str) -> WatchStatus:
+        """For people and for whoever polls. `remedy` is the line that would lift the watch limit."""
+        limited = self.beyond_limit(watches)
+        others = [(path, gap) for path, gap in sorted(self._gaps.items()) if gap.kind is not GapKind.LIMIT]
+        directories = watches + limited + len(others)
+        if self.polled:
+            return WatchStatus("polling", watches, directories, overflows, self.polled, ("",))
+        is_whole = self._whole is not None or "" in self._gaps
+        reasons = []
+        if limited:
+            reasons.append(
+                f"watch limit reached: {watches} of {directories} directories are watched; "
+                f"raise it with: {remedy}"
+            )
+        if self._whole is not None and not limited:
+            reasons.append(self._whole.reason)
+        elif others:
+            path, gap = others[0]
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            reasons.append(f"not watched: {printable(path) or 'the root'} ({gap.reason}){more}")
+        unwatched = ("",) if is_whole else tuple(sorted(self._gaps))
+        mode = "polling" if is_whole else "events"
+        return WatchStatus(mode, watches, directories, overflows, "; ".join(reasons), unwatched)
+
+
+def merge_doubts(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Subtree -> reason, of one source: the doubts that are not inside others, at most `MAX_DOUBTS`."""
+    kept = [subtree for subtree in reasons if not _inside_another(subtree, reasons)]
+    if len(kept) > MAX_DOUBTS:
+        common = _common_directory(kept)
+        return [(common, f"{len(kept)} subtrees in doubt, the first: {reasons[kept[0]]}")]
+    return [(subtree, reasons[subtree]) for subtree in kept]
+
+
+def _inside_another(subtree: str, others: Mapping[str, str]) -> bool:
+    while subtree:
+        subtree = subtree.rpartition("/")[0]
+        if subtree in others:
+            return True
+    return False
+
+
+def _common_directory(paths: list[str]) -> str:
+    common = paths[0].split("/")
+    for path in paths:
+        names = path.split("/")
+        size = next((i for i, (a, b) in enumerate(zip(common, names, strict=False)) if a != b), None)
+        common = common[: min(len(common), len(names)) if size is None else size]
+    return "/".join(common)

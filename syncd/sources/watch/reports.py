@@ -1,0 +1,162 @@
+"""What the watch tree has to say, on its way to the daemon: changed files, subtrees in doubt, gaps.
+
+Whatever the daemon does with it, the thread that reads events goes on: an exception of the sink is logged,
+and what it did not take is owed as a doubt about the whole source.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from syncd.core.model import Source
+from syncd.core.paths import Rules, printable
+from syncd.sources.watch import inotify
+from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_doubts
+
+log = logging.getLogger(__name__)
+
+
+class WatchSink(Protocol):
+    """The daemon's ear. Called by the thread that reads events: cheap, and never waits for a `Watcher`."""
+
+    def changed(self, source: str, path: str) -> None:
+        """Look at this path: a file, or absent."""
+
+    def doubt(self, source: str, subtree: str, reason: str) -> None:
+        """Scan this subtree, '' for the whole source; it may be absent."""
+
+
+class Findings:
+    """Everything that is reported, for all sources."""
+
+    def __init__(self, sources: Sequence[Source], rules: Mapping[str, Rules], sink: WatchSink) -> None:
+        self.gaps = {source.name: Gaps() for source in sources}
+        self.overflows = 0
+        self.is_muted = False
+        """Nobody listens any more: a successor has taken over."""
+        self._roots = {source.name: source.root for source in sources}
+        self._rules = rules
+        self._sink = sink
+        self._doubts: dict[str, dict[str, str]] = {}
+        self._alarms: set[tuple[str, str]] = set()
+        self._to_count: list[tuple[str, str, Gap]] = []
+
+    # ---- files and subtrees
+
+    def changed(self, source: str, directory: str, name: str) -> None:
+        """This file may have changed. It is passed on at once, if the rules want it."""
+        path = f"{directory}/{name}" if directory else name
+        if not self._rules[source].wants_file(path) or self.is_muted:
+            return
+        try:
+            self._sink.changed(source, path)
+        except Exception:  # the reader lives on, whatever its listener raises
+            log.exception("source %s: a change could not be passed on", source)
+            self.doubt(source, "", "a change could not be passed on")
+
+    def doubt(self, source: str, subtree: str, reason: str) -> None:
+        """This subtree has to be scanned. It is passed on with the others of this turn."""
+        self._doubts.setdefault(source, {}).setdefault(subtree, reason)
+
+    def alarm(self, source: str, subtree: str, reason: str) -> None:
+        """A doubt that is nobody's everyday work: it is logged too, unless it is part of a larger one."""
+        self._alarms.add((source, subtree))
+        self.doubt(source, subtree, reason)
+
+    def flush(self) -> None:
+        """Pass the doubts on; what the sink refuses is kept for the next time."""
+        doubts, self._doubts = self._doubts, {}
+        alarms, self._alarms = self._alarms, set()
+        if self.is_muted:
+            return
+        for source, reasons in doubts.items():
+            for subtree, reason in merge_doubts(reasons):
+                if (source, subtree) in alarms:
+                    where = printable(subtree) or "the root"
+                    log.warning("source %s: %s: %s, scanning it", source, where, reason)
+                try:
+                    self._sink.doubt(source, subtree, reason)
+                except Exception:  # as above
+                    log.exception("source %s: a doubt could not be passed on", source)
+                    self.doubt(source, subtree, reason)
+
+    # ---- what is not watched
+
+    def polled(self, source: str, reason: str, *, first: bool) -> None:
+        """No events come from this source. `first`: a scan follows anyway."""
+        gaps = self.gaps[source]
+        news = gaps.polled != reason
+        gaps.clear()
+        gaps.polled = reason
+        if news:
+            log.warning("source %s: not watched, scanned instead: %s", source, reason)
+            if not first:
+                self.doubt(source, "", reason)
+
+    def unwatched(self, source: str, path: str, error: OSError) -> None:
+        """This directory cannot be watched. Said once for each, the watch limit once for each source."""
+        if error.errno in inotify.NO_ROOM:
+            gap = Gap(GapKind.LIMIT, "watch limit reached")
+        elif error.errno in inotify.UNREADABLE:
+            gap = Gap(GapKind.UNREADABLE, "cannot be read")
+        else:
+            gap = Gap(GapKind.OTHER, error.strerror or str(error))
+        self.gap(source, path, gap)
+
+    def gap(self, source: str, path: str, gap: Gap) -> None:
+        """This directory is not watched."""
+        news = self.gaps[source].add(path, gap)
+        if news is None:
+            return
+        path, gap = news
+        self.doubt(source, path, gap.reason)
+        if gap.kind is GapKind.LIMIT:
+            self._to_count.append((source, path, gap))
+        else:
+            log.warning("source %s: %s is not watched: %s", source, printable(path) or "the root", gap.reason)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether directories beyond the watch limit are still to be counted."""
+        return bool(self._to_count)
+
+    def count(self, limit: int) -> None:
+        """Count directories beyond the watch limit, so many listings at most, so that the advice is right."""
+        for _ in range(min(limit, len(self._to_count))):
+            source, path, gap = self._to_count.pop()
+            for name in _directories(f"{self._roots[source]}/{path}"):
+                below = f"{path}/{name}" if path else name
+                if self._rules[source].wants_directory(below):
+                    gap.directories += 1
+                    self._to_count.append((source, below, gap))
+
+    def say_limits(self, watches: Mapping[str, int]) -> None:
+        """Say, once for each source, how far the watch limit reached; `watches` of each are in place."""
+        for source, gaps in self.gaps.items():
+            if gaps.is_limit_news():
+                missing = gaps.beyond_limit(watches[source])
+                remedy = inotify.watches_remedy(missing)
+                log.warning(
+                    "source %s: watch limit reached, %d directories are scanned instead; raise it with: %s",
+                    source, missing, remedy,
+                )  # fmt: skip
+
+    def status(self, watches: Mapping[str, int]) -> dict[str, WatchStatus]:
+        """Of every source, `watches` of which are in place."""
+        statuses = {}
+        for source, gaps in self.gaps.items():
+            missing = gaps.beyond_limit(watches[source])
+            remedy = inotify.watches_remedy(missing) if missing else ""
+            statuses[source] = gaps.status(watches[source], self.overflows, remedy)
+        return statuses
+
+
+def _directories(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []  # it is only a count

@@ -1,0 +1,162 @@
+"""The roots of the sources: is what is at their paths what is watched, and is it to be watched at all?
+
+A root has no watched parent that would tell. So it is looked at when its own watch says something, when the
+mount table changes, and at every tick (the canary's); each look is one open and one call, and repeats
+harmlessly.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Sequence
+
+from syncd.core.model import Source
+from syncd.sources.mounts import MountTable
+from syncd.sources.watch import inotify
+from syncd.sources.watch.inotify import Inotify
+from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.tree import OPEN_DIRECTORY, WatchTree
+
+log = logging.getLogger(__name__)
+
+
+class WatchedRoots:
+    """Puts the sources' roots into the tree and takes them out. Used by the thread that uses the tree."""
+
+    def __init__(
+        self,
+        kernel: Inotify,
+        mounts: MountTable,
+        sources: Sequence[Source],
+        tree: WatchTree,
+        findings: Findings,
+    ) -> None:
+        self._kernel = kernel
+        self._mounts = mounts
+        self._sources = {source.name: source for source in sources}
+        self._tree = tree
+        self._findings = findings
+        self._owed: dict[str, str] = {}
+
+    def place_all(self) -> None:
+        """Watch every root that is there. Nothing is reported: a scan follows."""
+        for source in self._sources:
+            self._check(source, first=True)
+
+    def place_anew(self, source: str) -> None:
+        """Forget what is watched of this source and begin again. Nothing is reported: a scan follows."""
+        self._tree.fell(source)
+        self._findings.gaps[source].clear()
+        self._owed.pop(source, None)
+        self._check(source, first=True)
+
+    def look(self) -> None:
+        """Look at the roots that are suspect."""
+        for source in self._tree.work.take_roots():
+            self._check(source, first=False)
+
+    def settle(self) -> None:
+        """Say what is owed about new roots, once all in them is watched.
+
+        Not before: a scan that runs ahead of the watches would miss what changes behind it.
+        """
+        if not self._tree.work.is_placing:
+            for source, reason in self._owed.items():
+                self._findings.doubt(source, "", reason)
+            self._owed.clear()
+
+    def tick(self) -> None:
+        """Look at every root, and try again what could not be watched."""
+        for source in self._sources:
+            self._check(source, first=False)
+            gaps = self._findings.gaps[source]
+            if gaps.is_whole and not gaps.paths():
+                gaps.clear()
+                self._tree.work.look_at_all(source)
+            for path in gaps.paths():
+                directory, _, name = path.rpartition("/")
+                parent = self._tree.map.find(source, directory)
+                if parent is not None and name:
+                    self._tree.work.suspect(parent, name)
+
+    def mounts_changed(self) -> None:
+        """The mount table is not what it was: look at what is mounted on, over or under a root."""
+        for point in self._mounts.refresh():
+            for source in self._sources.values():
+                if source.root == point or source.root.startswith(point.rstrip("/") + "/"):
+                    self._tree.work.suspect_root(source.name)
+                elif point.startswith(source.root + "/"):
+                    self._mounted_in(source, point[len(source.root) + 1 :])
+
+    def overflowed(self) -> None:
+        """The kernel's queue was full: any change at all may have been lost."""
+        self._findings.overflows += 1
+        log.warning("the kernel's event queue was full, events were lost; everything is scanned again")
+        for source in self._sources:
+            if self._tree.map.root(source) is not None:
+                self._findings.doubt(source, "", "the kernel's event queue was full")
+                self._tree.work.look_at_all(source)
+
+    def _mounted_in(self, source: Source, path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        parent = self._tree.map.find(source.name, directory)
+        if parent is not None:
+            self._tree.work.suspect(parent, name)
+            self._findings.alarm(source.name, path, "something was mounted or unmounted here")
+
+    def _check(self, name: str, *, first: bool) -> None:
+        root = self._sources[name].root
+        if remote := self._mounts.remote_type(root):
+            # The table says so: such a root is never touched by this thread, its server may be gone.
+            self._withdraw(name, f"{remote}: what others change there makes no events", first)
+            return
+        try:
+            fd = os.open(root, OPEN_DIRECTORY)
+        except OSError as error:
+            if error.errno in inotify.EXHAUSTED:
+                raise
+            self._withdraw(name, _problem(root, error), first)
+            return
+        try:
+            watch = self._kernel.add(fd, inotify.ROOT | inotify.MASK_ADD)
+        except OSError as error:
+            self._withdraw(name, _problem(root, error), first)
+        else:
+            self._found(name, watch, first)
+        finally:
+            os.close(fd)
+
+    def _found(self, name: str, watch: int, first: bool) -> None:
+        root = self._tree.map.root(name)
+        if root is not None and root.watch == watch:
+            return
+        other = self._tree.map.by_watch(watch)
+        if other is not None:
+            self._withdraw(name, f"the same directory is watched for source {other.source}", first)
+            return
+        gaps = self._findings.gaps[name]
+        was_watched = self._tree.fell(name)
+        gaps.clear()
+        self._tree.plant(name, watch)
+        if not first:
+            self._owed[name] = "another directory is at the root" if was_watched else "the root is back"
+            log.warning("source %s: %s, watching it from now on", name, self._owed[name])
+
+    def _withdraw(self, name: str, reason: str, first: bool) -> None:
+        self._tree.fell(name)
+        self._owed.pop(name, None)
+        self._findings.polled(name, reason, first=first)
+
+
+def _problem(root: str, error: OSError) -> str:
+    if error.errno in inotify.NO_ROOM:
+        return f"watch limit reached; raise it with: {inotify.watches_remedy(1)}"
+    if error.errno == errno.ENOENT:
+        return "the root is missing"
+    if error.errno in (errno.ENOTDIR, errno.ELOOP):
+        return "the root is a symbolic link" if os.path.islink(root) else "the root is not a directory"
+    if error.errno in inotify.UNREADABLE:
+        return "the root cannot be read"
+    return f"the root cannot be opened: {error.strerror}"

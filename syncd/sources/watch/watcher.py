@@ -1,0 +1,207 @@
+"""Watching: inotify -> paths to look at and subtrees to scan. Events are rumours; the scan is the truth.
+
+`Watcher` puts the parts together and keeps watch over them: watchdog's observer runs our emitter
+(`watchreader`), which keeps the map right (`watchtree`, `watchroots`) and reports (`watchfindings`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, EventEmitter
+
+from syncd.core.model import Source
+from syncd.core.paths import Rules
+from syncd.sources.watch import inotify
+from syncd.sources.watch.emitter import Canary, InotifyEmitter
+from syncd.sources.watch.gaps import WatchStatus
+from syncd.sources.watch.inotify import Inotify
+from syncd.sources.watch.reports import Findings, WatchSink
+
+__all__ = ["WatchSink", "WatchStatus", "Watcher"]
+
+log = logging.getLogger(__name__)
+
+_SING_AGAIN_SECONDS = 0.5
+_STOP_SECONDS = 2.0
+
+
+class Watcher:
+    """Watches all sources on one inotify descriptor.
+
+    Two threads, both asleep while nothing happens. The sink is called by the one that reads. Methods that
+    wait for it (`start`, `rewatch`, `restart`, `is_alive`) must not be called while holding a lock that the
+    sink takes; from within the sink, only `rewatch` and `status` may be called.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        rules: Mapping[str, Rules],
+        sink: WatchSink,
+        *,
+        canary_directory: str,
+    ) -> None:
+        """`rules` has an entry for every source. `canary_directory` is made if need be; best in memory."""
+        self._sources = tuple(sources)
+        self._rules = rules
+        self._sink = sink
+        self._canary_directory = canary_directory
+        self._lock = threading.Lock()
+        self._observer: BaseObserver | None = None
+        self._reader: InotifyEmitter | None = None
+        self._refusal = "not started"
+        self._overflows = 0
+
+    def start(self) -> None:
+        """Watch. When this returns, all watches that can be placed are placed; `status` says what cannot."""
+        with self._lock:
+            self._begin()
+
+    def rewatch(self, source: str) -> None:
+        """Drop the watches of one source and place them anew; a scan should follow."""
+        reader = self._reader
+        if reader is not None:
+            placed = reader.place_anew(source)
+            if threading.current_thread() is not reader:
+                placed.wait()
+
+    def is_alive(self, timeout_seconds: float) -> bool:
+        """Whether events arrive: opens the canary and waits for word of it; looks after the roots as well.
+
+        False means `restart`. True also where the kernel has refused us an instance: then nothing is wrong
+        that a restart would heal, everything is polled, and each call asks for an instance again.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        reader = self._reader
+        if reader is None:
+            return self._ask_again()
+        if not reader.is_working() or not reader.tick().wait(timeout_seconds) or not reader.is_working():
+            return False
+        if reader.canary.watch is None:
+            return True  # the thread has answered; there is nothing else to hear from
+        handled = reader.handled
+        reader.canary.seen.clear()
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                reader.canary.sing()
+            except OSError:
+                break
+            # A full queue swallows the canary's event like any other: sing again.
+            if reader.canary.seen.wait(min(left, _SING_AGAIN_SECONDS)):
+                return reader.is_working()
+        return reader.is_working() and reader.handled > handled
+
+    def restart(self) -> None:
+        """Give up descriptor and thread, whatever their state, and begin anew; everything is in doubt."""
+        with self._lock:
+            self._end()
+            if not self._begin():
+                self._doubt_all()
+            reader = self._reader
+        if reader is not None:
+            reader.doubt_all("watching began anew").wait()
+
+    def status(self) -> dict[str, WatchStatus]:
+        """How each source is watched, by name."""
+        reader = self._reader
+        if reader is None:
+            nothing = WatchStatus("polling", 0, 0, self._overflows, self._refusal, ("",))
+            return {source.name: nothing for source in self._sources}
+        statuses = dict(reader.statuses)
+        if not reader.is_working():
+            reason = f"watching has failed: {reader.failure!r}"
+            for name, status in statuses.items():
+                statuses[name] = dataclasses.replace(
+                    status, mode="polling", watches=0, reason=reason, unwatched=("",)
+                )
+        return statuses
+
+    def stop(self) -> None:
+        """End both threads. A thread that hangs in the sink is left behind, and not listened to any more."""
+        with self._lock:
+            self._end()
+            self._refusal = "stopped"
+
+    def _begin(self) -> bool:
+        """Raises nothing for what the kernel refuses: then `_reader` stays None and `_refusal` says why."""
+        assert self._reader is None
+        try:
+            kernel = Inotify()
+        except OSError as error:
+            remedy = (
+                f"; raise it with: {inotify.instances_remedy()}" if error.errno in inotify.EXHAUSTED else ""
+            )
+            return self._refused(f"no inotify instance: {error.strerror}{remedy}")
+        try:
+            observer, reader = self._frame(kernel)
+        except OSError as error:
+            kernel.close()
+            return self._refused(f"no descriptors for watching: {error.strerror}")
+        placed = reader.place_all()
+        observer.start()
+        self._observer, self._reader = observer, reader
+        placed.wait()
+        return True
+
+    def _refused(self, refusal: str) -> bool:
+        if refusal != self._refusal:
+            log.error("nothing is watched, everything is scanned instead: %s", refusal)
+        self._refusal = refusal
+        return False
+
+    def _frame(self, kernel: Inotify) -> tuple[BaseObserver, InotifyEmitter]:
+        """watchdog's observer and the emitter that it will run. Raises OSError."""
+        findings = Findings(self._sources, self._rules, self._sink)
+        findings.overflows = self._overflows
+        emitter = partial(
+            InotifyEmitter,
+            kernel=kernel,
+            sources=self._sources,
+            rules=self._rules,
+            findings=findings,
+            canary=Canary(self._canary_directory),
+        )
+        observer = BaseObserver(cast("type[EventEmitter]", emitter))
+        observer.name = "syncd-watch-frame"
+        observer.schedule(FileSystemEventHandler(), self._canary_directory)
+        (reader,) = observer.emitters
+        assert isinstance(reader, InotifyEmitter)
+        return observer, reader
+
+    def _end(self) -> None:
+        reader, observer = self._reader, self._observer
+        self._reader = self._observer = None
+        if reader is None or observer is None:
+            return
+        reader.findings.is_muted = True
+        observer.stop()
+        observer.join(_STOP_SECONDS)
+        if reader.is_alive():
+            log.error("the thread that reads events hangs; it is left behind")
+        self._overflows = reader.findings.overflows
+
+    def _ask_again(self) -> bool:
+        with self._lock:
+            if self._refusal in ("not started", "stopped"):
+                return False
+            if self._reader is None and not self._begin():
+                return True
+            reader = self._reader
+        if reader is not None:
+            reader.doubt_all("watching has begun").wait()
+        return True
+
+    def _doubt_all(self) -> None:
+        """Without a reader this thread has to say it."""
+        findings = Findings(self._sources, self._rules, self._sink)
+        for source in self._sources:
+            findings.doubt(source.name, "", self._refusal)
+        findings.flush()

@@ -1,0 +1,333 @@
+"""The SQL of the state: nouns to rows and back, one function a verb, on a connection that somebody else owns.
+
+Names are bytes here (BLOB); numbers that SQLite cannot hold are folded into 64 bits. No transaction, no
+lock, no error of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from sqlite3 import Connection, IntegrityError
+from types import MappingProxyType
+from typing import Any
+
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, PartDigests, Recorded
+
+Row = tuple[Any, ...]
+"""As SQLite returns it: the columns decide the types, and a type checker cannot see them."""
+
+_FOLD = 1 << 64
+_SIGN = 1 << 63
+_OLDEST_NS = -(1 << 31) * 10**9  # December 1901: nothing that a file system for Linux stores is older
+_AFTER_ALL = b"\xff" * 256  # no component of a path is that long, so every path sorts before it
+
+
+def fold(number: int) -> int:
+    """An unsigned number or a time as a signed 64-bit number. Inodes of overlays use the highest bit."""
+    return (number + _SIGN) % _FOLD - _SIGN
+
+
+def unfold(number: int) -> int:
+    """The unsigned number that was folded."""
+    return number % _FOLD
+
+
+def unfold_time(time_ns: int) -> int:
+    """The time that was folded: ext4 and xfs go to the years 2446 and 2486, beyond 64 bits of nanoseconds."""
+    return time_ns if time_ns >= _OLDEST_NS else time_ns + _FOLD
+
+
+# ---- recorded files -------------------------------------------------------------------------------------
+
+
+_PUT_FILE = (
+    "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
+    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?) "
+    "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
+    "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
+    "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
+    "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy"
+)
+
+
+def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
+    """Insert or replace. An update in place, so that the counters of the source follow by trigger."""
+    content = recorded.fingerprint
+    values = (
+        *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
+        *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
+    )
+    try:
+        connection.execute(_PUT_FILE, values)
+    except IntegrityError:  # the first row of its source or store, which have no numbers yet
+        ensure_source(connection, ref.source)
+        connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
+        connection.execute(_PUT_FILE, values)
+
+
+def put_part_digests(connection: Connection, ref: FileRef, grid: PartDigests) -> None:
+    """Insert or replace; the file's own row is there already. They go by trigger when its content does."""
+    connection.execute(
+        "INSERT OR REPLACE INTO part_digests SELECT id, ?, ?, ? FROM sources WHERE name = ?",
+        (os.fsencode(ref.path), grid.part_size, b"".join(grid.digests), ref.source),
+    )
+
+
+def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | None:
+    """Those of the recorded content of `ref`."""
+    row = connection.execute(
+        "SELECT part_size, digests FROM part_digests "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    ).fetchone()
+    if row is None:
+        return None
+    joined = bytes(row[1])
+    return PartDigests(row[0], tuple(joined[at : at + 16] for at in range(0, len(joined), 16)))
+
+
+def drop_file(connection: Connection, ref: FileRef) -> None:
+    """Done also when there was none."""
+    connection.execute(
+        "DELETE FROM files WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?", _named(ref)
+    )
+
+
+def renumber_device(connection: Connection, source: str, old: int, new: int) -> None:
+    """Files of `source` that were recorded, or begun, on device `old` count as of `new`."""
+    for table in ("files", "checkpoints"):
+        connection.execute(
+            f"UPDATE {table} SET device = ? "  # noqa: S608  one of two names of ours
+            "WHERE device = ? AND source = (SELECT id FROM sources WHERE name = ?)",
+            (fold(new), fold(old), source),
+        )
+
+
+def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
+    """What is recorded of `ref`."""
+    row = connection.execute(
+        "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
+        "recorded_ns, racy FROM files JOIN stores ON stores.id = files.store "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    ).fetchone()
+    return _recorded(row) if row else None
+
+
+def file_page(
+    connection: Connection, source: str, start: bytes, below: bytes, limit: int
+) -> list[tuple[bytes, Recorded]]:
+    """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes."""
+    found = connection.execute(
+        "SELECT path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, "
+        "etag, recorded_ns, racy FROM files CROSS JOIN stores ON stores.id = files.store "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
+        "ORDER BY path LIMIT ?",
+        (source, *_range(start, below), limit),
+    )
+    return [(row[0], _recorded(row[1:])) for row in found]
+
+
+def outline_page(
+    connection: Connection, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
+) -> list[Row]:
+    """Like `file_page`, as plain tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, firm)``.
+
+    Inode, device and times are folded; ``firm`` is 1 when the row is not racy and its object is where `aim`
+    says: a store id, and what comes before the path in its key. Compared here, for a scan reads every row.
+    """
+    store_id, key_prefix = aim
+    return connection.execute(
+        "SELECT path, size, mtime_ns, ctime_ns, inode, device, "
+        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?) AND key = ? || path FROM files "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
+        "ORDER BY path LIMIT ?",
+        (store_id, key_prefix, source, *_range(start, below), limit),
+    ).fetchall()
+
+
+def find_content(
+    connection: Connection, store_id: str, fingerprint: Fingerprint, limit: int
+) -> list[tuple[FileRef, Recorded]]:
+    """Files of any source that are recorded with this content in this store."""
+    found = connection.execute(
+        "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
+        "stores.store_id, key, etag, recorded_ns, racy FROM files "
+        "JOIN stores ON stores.id = files.store JOIN sources ON sources.id = files.source "
+        "WHERE digest = ? AND content_size = ? AND stores.store_id = ? LIMIT ?",
+        (fingerprint.digest, fingerprint.size, store_id, limit),
+    )
+    return [(FileRef(row[0], os.fsdecode(row[1])), _recorded(row[2:])) for row in found]
+
+
+# ---- checkpoints and parts ------------------------------------------------------------------------------
+
+
+def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
+    """Insert with its parts; returns the new id, which no other checkpoint ever had."""
+    ensure_source(connection, checkpoint.ref.source)
+    content = checkpoint.fingerprint
+    number = connection.execute(
+        "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing) VALUES "
+        "((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *_named(checkpoint.ref),
+            *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
+            *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
+            *(checkpoint.upload_id, checkpoint.completing),
+        ),
+    ).lastrowid
+    assert number is not None
+    for part in checkpoint.parts.values():
+        put_part(connection, number, part)
+    return number
+
+
+def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
+    """Insert or replace by number. Fails where there is no such checkpoint."""
+    connection.execute(
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
+        (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
+    )
+
+
+def drop_checkpoint(connection: Connection, checkpoint_id: int) -> None:
+    """Its parts go with it."""
+    connection.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint_id,))
+
+
+def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
+    """With its parts."""
+    row = connection.execute(
+        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
+        _named(ref),
+    ).fetchone()
+    if row is None:
+        return None
+    parts = connection.execute(
+        "SELECT number, size, etag, digest, crc32 FROM parts WHERE checkpoint = ? ORDER BY number", row[:1]
+    )
+    return _checkpoint(row, {part[0]: Part(*part) for part in parts})
+
+
+def all_checkpoints(connection: Connection) -> list[Checkpoint]:
+    """Oldest first."""
+    parts: dict[int, dict[int, Part]] = {}
+    for row in connection.execute(
+        "SELECT checkpoint, number, size, etag, digest, crc32 FROM parts ORDER BY checkpoint, number"
+    ):
+        parts.setdefault(row[0], {})[row[1]] = Part(*row[1:])
+    found = connection.execute(
+        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
+    )
+    return [_checkpoint(row, parts.get(row[0], {})) for row in found]
+
+
+# ---- failures and totals --------------------------------------------------------------------------------
+
+
+def put_failure(connection: Connection, failure: Failure) -> None:
+    """Insert or replace."""
+    ensure_source(connection, failure.ref.source)
+    # Messages may quote names that are not UTF-8.
+    text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
+    connection.execute(
+        "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?)",
+        (*_named(failure.ref), text, failure.attempts, fold(failure.next_attempt_ns)),
+    )
+
+
+def drop_failure(connection: Connection, ref: FileRef) -> None:
+    """Done also when there was none."""
+    connection.execute(
+        "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    )
+
+
+def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
+    """Of one source, or of all where `source` is None; in the order of source and path."""
+    found = connection.execute(
+        "SELECT name, path, error, attempts, next_attempt_ns FROM failures "
+        "JOIN sources ON sources.id = failures.source WHERE ?1 IS NULL OR name = ?1 "
+        "ORDER BY name, path LIMIT ?2",
+        (source, limit),
+    )
+    return [
+        Failure(FileRef(row[0], os.fsdecode(row[1])), row[2], row[3], unfold_time(row[4])) for row in found
+    ]
+
+
+def count_failures(connection: Connection) -> dict[str, int]:
+    """How many each source has; none where it has none."""
+    return dict(
+        connection.execute(
+            "SELECT name, count(*) FROM failures JOIN sources ON sources.id = failures.source GROUP BY name"
+        ).fetchall()
+    )
+
+
+def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
+    """Add to counters, which begin at 0."""
+    connection.executemany(
+        "INSERT INTO totals VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        list(amounts.items()),
+    )
+
+
+def ensure_source(connection: Connection, source: str) -> None:
+    """Rows refer to sources by number: this gives `source` one."""
+    connection.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (source,))
+
+
+# ---- values ---------------------------------------------------------------------------------------------
+
+
+def _named(ref: FileRef) -> tuple[str, bytes]:
+    return ref.source, os.fsencode(ref.path)
+
+
+def _range(start: bytes, below: bytes) -> tuple[bytes, bytes]:
+    if not below:
+        return start, _AFTER_ALL
+    # "0" follows "/" in the order of bytes: all names under the directory, and nothing else.
+    return max(start, below + b"/"), below + b"0"
+
+
+def _stat_row(stat: FileStat) -> Row:
+    return (fold(stat.device), fold(stat.inode), stat.size, fold(stat.mtime_ns), fold(stat.ctime_ns))
+
+
+def _stat(row: Row) -> FileStat:
+    device, inode, size, mtime_ns, ctime_ns = row
+    return FileStat(unfold(device), unfold(inode), size, unfold_time(mtime_ns), unfold_time(ctime_ns))
+
+
+def _recorded(row: Row) -> Recorded:
+    digest, content_size, store_id, key, etag, recorded_ns, racy = row[5:]
+    content = Fingerprint(digest, content_size)
+    return Recorded(_stat(row[:5]), content, store_id, key, etag, unfold_time(recorded_ns), bool(racy))
+
+
+def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
+    store_id, key, part_size, token, created_ns, upload_id, completing = row[10:]
+    return Checkpoint(
+        id=row[0],
+        ref=FileRef(row[1], os.fsdecode(row[2])),
+        store_id=store_id,
+        key=key,
+        fingerprint=Fingerprint(row[8], row[9]),
+        stat=_stat(row[3:8]),
+        part_size=part_size,
+        token=token,
+        created_ns=unfold_time(created_ns),
+        upload_id=upload_id,
+        completing=bool(completing),
+        parts=MappingProxyType(dict(parts)),
+    )

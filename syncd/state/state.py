@@ -1,0 +1,391 @@
+"""What syncd remembers: recorded files, checkpoints with their parts, failures.
+
+Invariants, kept at every moment:
+
+1. A recorded row *must* describe an object the store has acknowledged.
+2. A part row *must* hold an ETag the store returned.
+3. A checkpoint *must* exist before its multipart upload does.
+4. The bytes of a completed object *must* be those of one fingerprint.
+5. syncd *must never* write, rename or delete in a source.
+6. Every multipart upload on the server *should* have a checkpoint (else: orphan, swept at start).
+
+The order of effects follows from them. Intent is recorded before the server hears of it (`begin`, then
+create; `set_completing`, then complete). An acknowledgement is recorded before anything relies on it
+(`set_upload_id` before the first part, `add_part` before a part counts as done). The recorded row goes in
+and the checkpoint out in one transaction (`commit`). So for every pair of lines between which the process
+can die, the next start ends in the same place.
+
+What is not here: the queue. After a restart the scan finds again what was dirty.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from syncd.core.errors import StateError
+from syncd.core.model import (
+    Checkpoint,
+    Failure,
+    FileRef,
+    Fingerprint,
+    Part,
+    PartDigests,
+    Recorded,
+    RootIdentity,
+)
+from syncd.state import queries as rows
+from syncd.state import schema
+from syncd.state.lock import StateLock, holder
+from syncd.state.novelty import Newcomers
+from syncd.state.sqlite import Reader
+from syncd.state.totals import NAMES, Totals
+from syncd.state.unwritten import Fresh
+from syncd.state.writer import GroupWriter, Operation, T
+
+__all__ = ["State", "StateLock", "holder"]
+
+
+class State:
+    """The state database. Every method may be called from any thread; all raise StateError.
+
+    Writes are on the disk when the method returns, unless its docstring says otherwise.
+    """
+
+    def __init__(self, path: str, instance_id: str, rebuilt: str | None, writer: GroupWriter | None) -> None:
+        self.instance_id = instance_id
+        self.rebuilt = rebuilt
+        """Why the database had to be built anew (nothing may be deleted until all is seen again), or None."""
+        self._path = path
+        self._writer = writer
+        self._reader = Reader(path)
+        self._fresh = Fresh()
+        empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
+        self._newcomers = Newcomers(empty=empty and writer is not None)  # a reader's may be filled by others
+        self._has_failures = bool(self._read(rows.count_failures))
+        """Whether there may be a failure to forget: a commit looks for one only then."""
+        self._totals = Totals()
+        self.interrupted = False
+        """The last process died: the records of the last small files may be missing. Set by who knows it."""
+
+    # ---- opening and closing ----------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        directory: str,
+        *,
+        now_ns: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> State:
+        """Open, check and where necessary build the database in `directory` (made with mode 0700).
+
+        The caller holds the `StateLock`. A damaged or foreign database is moved aside and `rebuilt` says
+        why. `now_ns` is the wall clock, `monotonic` the clock of joined writes. Raises StateError, also
+        when the database was written by a newer syncd: then it stays untouched.
+        """
+        path, instance_id, rebuilt = schema.prepare(
+            directory, instance_id=secrets.token_hex(16), now_ns=now_ns()
+        )
+        return cls(path, instance_id, rebuilt, GroupWriter(path, monotonic))
+
+    @classmethod
+    def open_read_only(cls, directory: str) -> State:
+        """Open for `status`, beside a running daemon or without one. Raises StateError if there is none."""
+        path = os.path.join(directory, schema.DATABASE_NAME)
+        if not os.path.exists(path):
+            raise StateError(f"there is no state database in {directory}; syncd has not run with it yet")
+        return cls(path, schema.identity_of(path), None, None)
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since the start."""
+        return self._writer.commits if self._writer else 0
+
+    def flush(self) -> None:
+        """Put on the disk what was joined with later writes. To be called when work runs out."""
+        if self._writer is not None:
+            self._join_totals()
+            self._writer.flush()
+
+    def lost(self) -> str | None:
+        """Why this database can be used no more (removed, replaced, damaged), but the next `open` helps."""
+        return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
+
+    def close(self) -> None:
+        """Flush and close, also when it raises. Found damaged, it is set aside: a check may miss that."""
+        self._newcomers = Newcomers(empty=False)  # whoever asks now is to be told that it is closed
+        with ExitStack() as last:
+            if self._writer is not None:
+                if self._reader.damage or self._writer.is_damaged:
+                    last.callback(schema.set_aside, self._path, time.time_ns())
+                last.callback(self._writer.close)
+            last.callback(self._reader.close)
+            self.flush()
+
+    # ---- recorded files ---------------------------------------------------------------------------------
+
+    def recorded(self, ref: FileRef) -> Recorded | None:
+        """What was last committed for `ref`, on the disk or not yet; None: never."""
+        self._flush_if_due()
+        if self._newcomers.is_new_file(ref):
+            return None
+        with self._fresh.lock:
+            if ref in self._fresh.files:
+                return self._fresh.files[ref]
+        return self._reader.run_one(lambda connection: rows.find_file(connection, ref))
+
+    def recorded_page(
+        self, source: str, after: bytes | None, limit: int, below: bytes = b""
+    ) -> list[tuple[bytes, Recorded]]:
+        """At most `limit` recorded files in the order of their path bytes, those behind `after`.
+
+        `below` is a directory without trailing slash: only paths under it.
+        """
+        self.flush()
+        start = b"" if after is None else after + b"\0"
+        return self._read(rows.file_page, source, start, below, limit)
+
+    def outline_page(
+        self, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
+    ) -> list[rows.Row]:
+        """What a scan compares, as plain tuples: see `rows.outline_page`. From path `start` on, inclusive."""
+        self.flush()
+        return self._read(rows.outline_page, source, aim, start, below, limit)
+
+    def find_content(
+        self, store_id: str, fingerprint: Fingerprint, limit: int = 4
+    ) -> list[tuple[FileRef, Recorded]]:
+        """Recorded files of this very content in this store, at most `limit`."""
+        self._flush_if_due()
+        if self._newcomers.is_new_content(fingerprint):
+            return []
+        with self._fresh.lock:
+            twins = self._fresh.twins(store_id, fingerprint)
+        if not self._reader.run_one(lambda c: rows.find_content(c, store_id, fingerprint, 1)):
+            return twins[:limit]  # new content, as nearly always
+        with self._fresh.lock:
+            overtaken = set(self._fresh.files)
+            twins = self._fresh.twins(store_id, fingerprint)
+        found = self._read(rows.find_content, store_id, fingerprint, limit + len(overtaken))
+        twins += [twin for twin in found if twin[0] not in overtaken]
+        return twins[:limit]
+
+    def recorded_totals(self, source: str) -> tuple[int, int]:
+        """Recorded files of `source` and the sum of their sizes in bytes."""
+        self.flush()
+        row = self._row("SELECT files, bytes FROM sources WHERE name = ?", source)
+        return (row[0], row[1]) if row else (0, 0)
+
+    def commit(
+        self,
+        ref: FileRef,
+        recorded: Recorded,
+        *,
+        checkpoint_id: int | None = None,
+        part_digests: PartDigests | None = None,
+        durable: bool = True,
+    ) -> None:
+        """The object is there: recorded row in, checkpoint with its parts and failure row out.
+
+        `part_digests` of a large file are kept until its content changes. With ``durable=False`` (and no
+        checkpoint) it may wait for later ones: the next call after about 100 ms, `flush` or `close` puts it
+        on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
+        """
+
+        def operation(connection: sqlite3.Connection) -> None:
+            rows.put_file(connection, ref, recorded)
+            if self._has_failures:
+                rows.drop_failure(connection, ref)
+            if part_digests is not None:
+                rows.put_part_digests(connection, ref, part_digests)
+            if checkpoint_id is not None:
+                rows.drop_checkpoint(connection, checkpoint_id)
+
+        self._put(ref, recorded, operation, durable=durable or checkpoint_id is not None)
+
+    def doubt(self, ref: FileRef, recorded: Recorded) -> None:
+        """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""
+        self.commit(ref, replace(recorded, etag="", racy=True))
+
+    def part_digests(self, ref: FileRef) -> PartDigests | None:
+        """Those of the recorded content of `ref`, where it went in parts."""
+        return self._read(rows.find_part_digests, ref)
+
+    def forget(self, ref: FileRef, *, durable: bool = True) -> None:
+        """The object is gone or no longer ours: recorded and failure row out. `durable` as in `commit`."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            rows.drop_file(connection, ref)
+            rows.drop_failure(connection, ref)
+
+        self._put(ref, None, operation, durable=durable)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------
+
+    def begin(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Record the intent to upload; returns it with its id. A former one of the same file was dropped."""
+        return replace(checkpoint, id=self._write(lambda c: rows.put_checkpoint(c, checkpoint)))
+
+    def set_upload_id(self, checkpoint_id: int, upload_id: str) -> None:
+        """The store has given the upload this id."""
+        self._change_checkpoint("UPDATE checkpoints SET upload_id = ? WHERE id = ?", upload_id, checkpoint_id)
+
+    def add_part(self, checkpoint_id: int, part: Part) -> None:
+        """The store has acknowledged `part`; it replaces one of the same number."""
+        self._write(lambda c: rows.put_part(c, checkpoint_id, part))
+
+    def set_completing(self, checkpoint_id: int) -> None:
+        """Complete is about to be asked for."""
+        self._change_checkpoint("UPDATE checkpoints SET completing = ? WHERE id = ?", 1, checkpoint_id)
+
+    def drop_checkpoint(self, checkpoint_id: int) -> None:
+        """The upload is no more: aborted, gone, or never begun. Done also when there was none."""
+        self._write(lambda c: rows.drop_checkpoint(c, checkpoint_id))
+
+    def checkpoint_for(self, ref: FileRef) -> Checkpoint | None:
+        """The unfinished upload of `ref`, with its parts."""
+        return self._read(rows.find_checkpoint, ref)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All unfinished uploads, with their parts, oldest first."""
+        return self._read(rows.all_checkpoints)
+
+    # ---- failures, totals, what was learned -------------------------------------------------------------
+
+    def record_failure(self, failure: Failure) -> None:
+        """Remember or replace why a file could not be carried. Joined with later writes."""
+        self._has_failures = True  # before it is there: a commit that comes later must not miss it
+        self._join(lambda c: rows.put_failure(c, failure))
+
+    def clear_failure(self, ref: FileRef) -> None:
+        """Forget why; done also when there was none. Joined with later writes."""
+        self._join(lambda c: rows.drop_failure(c, ref))
+
+    def failures(self, source: str | None = None, limit: int = 1000) -> list[Failure]:
+        """At most `limit` failures, of one source or of all, in the order of source and path."""
+        self.flush()
+        return self._read(rows.list_failures, source, limit)
+
+    def failure_count(self) -> dict[str, int]:
+        """Failures per source; sources without any are left out."""
+        self.flush()
+        return self._read(rows.count_failures)
+
+    def add_totals(self, *, bytes_sent: int = 0, bytes_saved: int = 0, requests: int = 0) -> None:
+        """Add to the counters of a lifetime. Joined with later writes."""
+        self._totals.add({"bytes_sent": bytes_sent, "bytes_saved": bytes_saved, "requests": requests})
+        self._join_totals()
+
+    def totals(self) -> dict[str, int]:
+        """The counters of a lifetime: ``bytes_sent``, ``bytes_saved``, ``requests``."""
+        self.flush()
+        stored: dict[str, int] = dict(self._all("SELECT name, value FROM totals"))
+        return {name: stored.get(name, 0) for name in NAMES}
+
+    def learned(self, store_id: str, name: str) -> str | None:
+        """What a store has taught us, such as its smallest part; None: nothing yet."""
+        row = self._row("SELECT value FROM learned WHERE store_id = ? AND name = ?", store_id, name)
+        return str(row[0]) if row else None
+
+    def learn(self, store_id: str, name: str, value: str) -> None:
+        """Remember or replace what a store has taught us."""
+        values = (store_id, name, value)
+        self._write(lambda c: c.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", values))
+
+    # ---- sources ----------------------------------------------------------------------------------------
+
+    def root_identity(self, source: str) -> RootIdentity | None:
+        """Which directory the root of `source` was when it was last seen whole."""
+        row = self._row("SELECT root_device, root_inode FROM sources WHERE name = ?", source)
+        return RootIdentity(rows.unfold(row[0]), rows.unfold(row[1])) if row and row[0] is not None else None
+
+    def root_path(self, source: str) -> str | None:
+        """The path under which the root of `source` was when it was last seen whole."""
+        row = self._row("SELECT root FROM sources WHERE name = ?", source)
+        return os.fsdecode(row[0]) if row and row[0] is not None else None
+
+    def set_root_identity(self, source: str, identity: RootIdentity, path: str) -> None:
+        """The root of `source` was seen whole: this directory, under this absolute path."""
+        values = (os.fsencode(path), rows.fold(identity.device), rows.fold(identity.inode), source)
+        sql = "UPDATE sources SET root = ?, root_device = ?, root_inode = ? WHERE name = ?"
+        self._change_source(source, sql, values)
+
+    def renumber_device(self, source: str, old: int, new: int) -> None:
+        """A file system of `source` got another device number (a disk plugged in again, a reboot).
+
+        What was recorded or begun on device `old` counts as of `new`: inodes and times stay as they were, so
+        nothing is believed that the file itself does not show again.
+        """
+        self._write(lambda c: rows.renumber_device(c, source, old, new))
+
+    def note_scan(self, source: str, finished_ns: int, drift: int) -> None:
+        """A scan of the whole source ended; it found `drift` more changes that no event had told."""
+        sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ? WHERE name = ?"
+        self._change_source(source, sql, (rows.fold(finished_ns), drift, source))
+
+    def last_scan(self, source: str) -> tuple[int | None, int]:
+        """Wall clock at the end of the last whole scan in nanoseconds (None: none yet), and all drift."""
+        row = self._row("SELECT last_scan_ns, drift FROM sources WHERE name = ?", source)
+        return (row[0], row[1]) if row else (None, 0)
+
+    # ---- how --------------------------------------------------------------------------------------------
+
+    def _read(self, verb: Callable[..., T], *values: object) -> T:
+        return self._reader.run(lambda connection: verb(connection, *values))
+
+    def _all(self, sql: str, *values: object) -> list[rows.Row]:
+        return self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
+
+    def _row(self, sql: str, *values: object) -> rows.Row | None:
+        found = self._all(sql, *values)
+        return found[0] if found else None
+
+    def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        return self._writing().run(operation)
+
+    def _join(self, operation: Operation, settled: Callable[[], None] | None = None) -> None:
+        writer = self._writing()
+        writer.join(operation, settled)
+        writer.flush_if_due()
+
+    def _writing(self) -> GroupWriter:
+        if self._writer is None:
+            raise StateError(f"the state database {self._path} was opened for reading only")
+        return self._writer
+
+    def _flush_if_due(self) -> None:
+        if self._writer is not None:
+            self._writer.flush_if_due()
+
+    def _put(self, ref: FileRef, recorded: Recorded | None, operation: Operation, *, durable: bool) -> None:
+        if recorded is not None:
+            self._newcomers.committed(ref, recorded.fingerprint)
+        if durable:
+            self._write(operation)
+            return
+        self._writing()
+        self._fresh.add(ref, recorded)
+        self._join(operation, lambda: self._fresh.settled(ref, recorded))
+
+    def _join_totals(self) -> None:
+        self._totals.join(self._join)
+
+    def _change_source(self, source: str, sql: str, values: tuple[object, ...]) -> None:
+        def operation(connection: sqlite3.Connection) -> None:
+            rows.ensure_source(connection, source)
+            connection.execute(sql, values)
+
+        self._write(operation)
+
+    def _change_checkpoint(self, sql: str, value: object, checkpoint_id: int) -> None:
+        def operation(connection: sqlite3.Connection) -> None:
+            if connection.execute(sql, (value, checkpoint_id)).rowcount != 1:
+                raise StateError(f"there is no checkpoint {checkpoint_id}")
+
+        self._write(operation)

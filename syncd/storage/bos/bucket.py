@@ -1,0 +1,122 @@
+"""Where a BOS bucket is: host, paths, limits, and the keys that it can hold. Pure.
+
+Source: https://cloud.baidu.com/doc/BOS/s/Ck1rk80hn (hosts and styles).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from syncd.core.errors import AccessRefused, StoreRefused
+from syncd.storage.base import BosSettings, StoreLimits
+from syncd.storage.bos import signing as bos_sign
+from syncd.storage.bos import values as bos_values
+
+_MIB = 1 << 20
+_FIVE_GB = 5 * 10**9 // _MIB * _MIB
+
+LIMITS = StoreLimits(
+    # The documents say 100 KB in one place and 5 MB, in multiples of 1 MB, in another: this satisfies both.
+    min_part_size=5 * _MIB,
+    part_size_multiple=_MIB,
+    # "5 GB" and "48.8 TB" do not say whether they count in powers of ten: the smaller reading is safe.
+    max_part_size=_FIVE_GB,
+    max_put_size=_FIVE_GB,
+    max_object_size=488 * 10**11,
+    max_parts=10_000,
+    max_key_bytes=1024,
+    computes_crc32=True,
+)
+
+_OFFICIAL = ".bcebos.com"
+_MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
+
+
+class Bucket:
+    """The address of one bucket.
+
+    ``host`` is where its requests go, ``path`` the path of the bucket itself (``/`` in virtual-host style),
+    ``store_id`` its identity: the same whatever style or scheme is used. Raises AccessRefused when the
+    endpoint belongs to another bucket.
+    """
+
+    def __init__(self, settings: BosSettings) -> None:
+        service = _service_host(urlsplit(settings.http.endpoint).netloc.rpartition("@")[2], settings.bucket)
+        path_style = settings.path_style or _is_address(service)
+        self.name = settings.bucket
+        self.host = service if path_style else f"{settings.bucket}.{service}"
+        self.path = f"/{settings.bucket}" if path_style else "/"
+        self.store_id = f"bos://{service}/{settings.bucket}"
+        self.may_refuse_path_style = path_style and service.endswith(_OFFICIAL)
+
+    def object_path(self, key: str) -> str:
+        """The percent-encoded path of an object; StoreRefused when BOS cannot hold the key faithfully."""
+        problem = key_problem(key)
+        if problem is not None:
+            raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName")
+        return f"{self.path.rstrip('/')}/{bos_sign.encode(key, keep_slash=True)}"
+
+    def copy_source(self, key: str, if_match: str) -> dict[str, str]:
+        """The headers that name an object of this bucket as a source, as long as its ETag is `if_match`.
+
+        Without an ETag there is no condition.
+        """
+        self.object_path(key)  # refuses what cannot be a source either
+        headers = {"x-bce-copy-source": bos_sign.encode(f"/{self.name}/{key}", keep_slash=True)}
+        if if_match:
+            headers["x-bce-copy-source-if-match"] = bos_values.etag(if_match)
+        return headers
+
+
+def key_problem(key: str) -> str | None:
+    """Why BOS cannot hold `key` faithfully, None when it can.
+
+    Dot segments are refused by the server. A first segment ``v1`` is the version prefix of its old API, which
+    its front ends may still drop: two keys would then be one object.
+    """
+    segments = key.split("/")
+    if not key:
+        return "it is empty"
+    if len(key.encode()) > LIMITS.max_key_bytes:
+        return f"it has more than {LIMITS.max_key_bytes} bytes"
+    if "." in segments or ".." in segments:
+        return "BOS takes no . or .. between slashes"
+    if segments[0].lower() == "v1":
+        return "BOS may drop a leading v1/; give the source a prefix"
+    return None
+
+
+def traffic_headers(bytes_per_second: int) -> dict[str, str]:
+    """The header that asks BOS to slow a request down; none for 0.
+
+    BOS takes 819200 to 838860800 bit/s; what is asked for beyond that is brought to the nearer end.
+    """
+    if bytes_per_second <= 0:
+        return {}
+    bits = min(max(bytes_per_second * 8, _MIN_TRAFFIC_BITS), _MAX_TRAFFIC_BITS)
+    return {"x-bce-traffic-limit": str(bits)}
+
+
+def _service_host(host: str, bucket: str) -> str:
+    """The host without a bucket in front, whichever way the endpoint was written."""
+    host = host.lower()
+    first, _, rest = host.partition(".")
+    if not host.endswith(_OFFICIAL) or host.count(".") != 3 or first == "s3":
+        return host
+    if first != bucket:
+        raise AccessRefused(
+            f"the endpoint {host} belongs to the bucket {first}, not to {bucket}",
+            hint="leave the bucket's name out of the endpoint",
+            credentials=False,
+        )
+    return rest
+
+
+def _is_address(host: str) -> bool:
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,366 @@
+"""The Baidu BOS dialect: how its native API phrases the verbs. Pure: requests out, answers in.
+
+What differs from S3 and is easily got wrong:
+
+- bodies are JSON; ETags are quoted in headers and bare in JSON;
+- an object's metadata belongs to *complete*, its content type and storage class to *initiate*;
+- deleting what is not there is 404; an error answer to HEAD has no body at all;
+- a success can carry an error in its body, and an empty body where there should be one means that nobody
+  knows what happened;
+- part sizes are checked only at complete; the ETag of a multipart object is no digest. The CRC-32 of the
+  whole object is: it is combined from the parts' own at complete, and BOS gives it back with every HEAD.
+
+Source: https://cloud.baidu.com/doc/BOS/s/Ck1rk80hn and the pages of each call.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from syncd.core.errors import PartCorrupt, PartsRefused, StoreUnavailable
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.parts import combine_crc32
+from syncd.storage.base import Body, BosSettings, Credentials, Request, Response, StoreLimits
+from syncd.storage.bos import listing as bos_listing
+from syncd.storage.bos import signing as bos_sign
+from syncd.storage.bos import values as bos_values
+from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
+from syncd.storage.bos.errors import body_object, carries_error, error_for, is_foreign
+from syncd.storage.bos.listing import PAGE, items, stuck
+
+
+class BosDialect:
+    """Requests and answers of one bucket.
+
+    Virtual-host style (the bucket in the host name), except for hosts that are IP addresses and where the
+    settings ask for path style. Raises AccessRefused when the endpoint is that of another bucket, and, from
+    every method that takes a key, StoreRefused for keys that BOS would refuse or mix up.
+    """
+
+    def __init__(self, settings: BosSettings) -> None:
+        self._bucket = Bucket(settings)
+        storage_class = settings.storage_class
+        self._storage_class = {"x-bce-storage-class": storage_class} if storage_class else {}
+        self._traffic_limit = traffic_headers(settings.traffic_limit)
+
+    @property
+    def store_id(self) -> str:
+        """``bos://`` endpoint and bucket: the same whatever style or scheme is used."""
+        return self._bucket.store_id
+
+    @property
+    def limits(self) -> StoreLimits:
+        """What BOS documents, read on the safe side."""
+        return LIMITS
+
+    def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
+        """The request with date, session token and Authorization for `now` (Unix seconds)."""
+        headers = dict(request.headers)
+        headers["x-bce-date"] = bos_sign.timestamp(now)
+        if credentials.session_token:
+            headers["x-bce-security-token"] = credentials.session_token
+        signed = {"host": request.host, **headers}
+        names = bos_sign.names_to_sign(signed)
+        canonical = bos_sign.canonical_request(request.method, request.path, request.query, signed, names)
+        headers["Authorization"] = bos_sign.authorization(canonical, names, credentials, now)
+        return replace(request, headers=headers)
+
+    def error(self, request: Request, response: Response) -> Exception:
+        """The error that `response` stands for, with BOS's request id."""
+        return error_for(request, response, path_style=self._bucket.may_refuse_path_style)
+
+    # ---- whole objects -----------------------------------------------------------------------------------
+
+    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
+        """PutObject, with Content-MD5: BOS refuses a body that arrives changed."""
+        headers = {
+            "Content-Type": meta.content_type,
+            "Content-MD5": _md5_base64(body),
+            **self._storage_class,
+            **self._traffic_limit,
+            **bos_values.metadata_headers(meta),
+        }
+        return Request("PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, body=body)
+
+    def put_result(self, key: str, request: Request, response: Response) -> Receipt:
+        """Raises PartCorrupt when the ETag is not the MD5 of what was sent."""
+        self._succeeded(request, response)
+        return Receipt(key, self._checked_etag(request, response))
+
+    def head_request(self, key: str) -> Request:
+        """HeadObject."""
+        return Request("HEAD", self._bucket.host, self._bucket.object_path(key))
+
+    def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
+        """None when there is no such object; BOS says the same when there is no such bucket."""
+        if response.status == 404 and not is_foreign(response):
+            return None
+        self._succeeded(request, response)
+        size = bos_values.number(response.headers.get("content-length"))
+        etag = bos_values.etag(response.headers.get("etag"))
+        if size is None or not etag:
+            raise self.error(request, response)
+        return ObjectInfo(
+            key=key,
+            size=size,
+            etag=etag,
+            digest=bos_values.digest(response.headers),
+            mtime_ns=bos_values.mtime_ns(response.headers),
+            token=bos_values.token(response.headers),
+            crc32=bos_values.number(response.headers.get("x-bce-content-crc32")),
+        )
+
+    def get_request(self, key: str, first: int, last: int) -> Request:
+        """GetObject of a range, both ends included."""
+        return Request(
+            "GET",
+            self._bucket.host,
+            self._bucket.object_path(key),
+            headers={"Range": f"bytes={first}-{last}"},
+        )
+
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
+        """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
+        if response.status not in (200, 206):
+            raise self.error(request, response)
+        if response.status == 200:
+            return response.body[first : last + 1]
+        range_given = re.match(r"bytes (\d+)-(\d+)/", response.headers.get("content-range", ""))
+        if range_given is None or int(range_given[1]) != first or len(response.body) > last - first + 1:
+            raise StoreUnavailable("BOS answered with another range than the one asked for", status=206)
+        return response.body
+
+    def delete_request(self, key: str) -> Request:
+        """DeleteObject."""
+        return Request("DELETE", self._bucket.host, self._bucket.object_path(key))
+
+    def delete_result(self, key: str, request: Request, response: Response) -> None:
+        """Done also when there was no such object."""
+        self._removed(request, response, "NoSuchKey")
+
+    def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
+        """CopyObject with new metadata, while the source still is the one meant."""
+        headers = {
+            "Content-Type": meta.content_type,
+            "x-bce-metadata-directive": "replace",
+            **self._bucket.copy_source(source_key, if_match),
+            **self._storage_class,
+            **bos_values.metadata_headers(meta),
+        }
+        return Request(
+            "PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, slow_answer=True
+        )
+
+    def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
+        """Raises what an error inside a 200 stands for; an answer without ETag leaves the outcome unknown."""
+        return Receipt(key, self._member_etag(request, response))
+
+    # ---- multipart uploads -------------------------------------------------------------------------------
+
+    def create_request(self, key: str, meta: ObjectMeta) -> Request:
+        """InitiateMultipartUpload: type and storage class go here, metadata does not."""
+        return Request(
+            "POST",
+            self._bucket.host,
+            self._bucket.object_path(key),
+            query=(("uploads", ""),),
+            headers={"Content-Type": meta.content_type, **self._storage_class},
+            safe_to_repeat=False,
+        )
+
+    def create_result(self, key: str, request: Request, response: Response) -> str:
+        """The upload's id."""
+        upload_id = self._members(request, response).get("uploadId")
+        if not isinstance(upload_id, str) or not upload_id:
+            raise self.error(request, response)
+        return upload_id
+
+    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
+        """UploadPart, with Content-MD5."""
+        return Request(
+            "PUT",
+            self._bucket.host,
+            self._bucket.object_path(key),
+            query=(("partNumber", str(number)), ("uploadId", upload_id)),
+            headers={"Content-MD5": _md5_base64(body), **self._traffic_limit},
+            body=body,
+        )
+
+    def part_result(
+        self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
+    ) -> Part:
+        """Raises PartCorrupt when the ETag is not the MD5 of what was sent. The part carries its CRC-32."""
+        self._succeeded(request, response)
+        return Part(number, len(body), self._checked_etag(request, response), crc32=zlib.crc32(body))
+
+    def part_copy_request(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Request:
+        """UploadPartCopy. Conditional, or a source replaced midway would make a mixed object."""
+        return Request(
+            "PUT",
+            self._bucket.host,
+            self._bucket.object_path(key),
+            query=(("partNumber", str(number)), ("uploadId", upload_id)),
+            headers={
+                **self._bucket.copy_source(source_key, if_match),
+                "x-bce-copy-source-range": f"bytes={first}-{last}",
+            },
+            slow_answer=True,
+        )
+
+    def part_copy_result(
+        self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
+    ) -> Part:
+        """The part, without CRC-32: its bytes were not seen here."""
+        return Part(number, size, self._member_etag(request, response))
+
+    def parts_request(self, key: str, upload_id: str, after: int) -> Request:
+        """ListParts, from the part number behind `after`."""
+        marker = (("partNumberMarker", str(after)),) if after else ()
+        query = (("uploadId", upload_id), ("maxParts", PAGE), *marker)
+        return Request("GET", self._bucket.host, self._bucket.object_path(key), query=query)
+
+    def parts_result(
+        self, key: str, upload_id: str, request: Request, response: Response
+    ) -> tuple[list[Part], int | None]:
+        """The page ends by ``isTruncated``: BOS gives a next marker on the last page too."""
+        members = self._members(request, response)
+        parts = [self._part(item, request, response) for item in items(members, "parts")]
+        if not bos_values.truth(members.get("isTruncated")):
+            return parts, None
+        after = int(dict(request.query).get("partNumberMarker", "0"))
+        behind = bos_values.number(members.get("nextPartNumberMarker")) or max(
+            (part.number for part in parts), default=0
+        )
+        if behind <= after:
+            raise stuck("ListParts", response)
+        return parts, behind
+
+    def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
+        """CompleteMultipartUpload, with the metadata and the CRC-32 of the whole where every part has one."""
+        listed = [{"partNumber": part.number, "eTag": bos_values.etag(part.etag)} for part in parts]
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            **bos_values.metadata_headers(meta),
+        }
+        crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
+        if crcs and len(crcs) == len(parts):
+            headers["x-bce-content-crc32"] = str(combine_crc32(crcs))
+        return Request(
+            "POST",
+            self._bucket.host,
+            self._bucket.object_path(key),
+            query=(("uploadId", upload_id),),
+            headers=headers,
+            body=json.dumps({"parts": listed}, separators=(",", ":")).encode(),
+            slow_answer=True,
+        )
+
+    def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
+        """Raises PartsRefused when BOS reports another CRC-32 than ours: that is not the object meant."""
+        etag = self._member_etag(request, response)
+        meant = bos_values.number(request.headers.get("x-bce-content-crc32"))
+        made = bos_values.number(response.headers.get("x-bce-content-crc32"))
+        if meant is not None and made is not None and meant != made:
+            raise PartsRefused(
+                f"BOS made an object with CRC-32 {made}, not {meant}",
+                status=response.status,
+                request_id=response.headers.get("x-bce-request-id", ""),
+            )
+        return Receipt(key, etag)
+
+    def abort_request(self, key: str, upload_id: str) -> Request:
+        """AbortMultipartUpload."""
+        return Request(
+            "DELETE", self._bucket.host, self._bucket.object_path(key), query=(("uploadId", upload_id),)
+        )
+
+    def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
+        """Done also when there was no such upload."""
+        self._removed(request, response, "NoSuchUpload", "NoSuchKey")
+
+    def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListMultipartUploads, one page."""
+        return bos_listing.uploads_request(self._bucket, prefix, after)
+
+    def uploads_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+        """A page; see `bos_listing.uploads_page`."""
+        return bos_listing.uploads_page(self._members(request, response), prefix, request, response)
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListObjects, one page."""
+        return bos_listing.objects_request(self._bucket, prefix, after)
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page; see `bos_listing.objects_page`."""
+        return bos_listing.objects_page(self._members(request, response), prefix, request, response)
+
+    # ---- what they have in common ------------------------------------------------------------------------
+
+    def _succeeded(self, request: Request, response: Response) -> None:
+        if not 200 <= response.status < 300 or carries_error(response):
+            raise self.error(request, response)
+
+    def _removed(self, request: Request, response: Response, *codes: str) -> None:
+        """A page that somebody else answers with removes nothing, whatever its status."""
+        if _was_not_there(response, *codes):
+            return
+        self._succeeded(request, response)
+        if is_foreign(response):
+            raise self.error(request, response)
+
+    def _members(self, request: Request, response: Response) -> dict[str, Any]:
+        self._succeeded(request, response)
+        found = body_object(response)
+        if found is None:
+            raise self.error(request, response)
+        return found
+
+    def _member_etag(self, request: Request, response: Response) -> str:
+        etag = bos_values.etag(self._members(request, response).get("eTag"))
+        if not etag:
+            raise self.error(request, response)
+        return etag
+
+    def _checked_etag(self, request: Request, response: Response) -> str:
+        """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores."""
+        etag = bos_values.etag(response.headers.get("etag"))
+        if not etag:
+            raise self.error(request, response)
+        sent = base64.b64decode(request.headers["Content-MD5"]).hex()
+        if etag.lower() != sent and "x-bce-server-side-encryption" not in response.headers:
+            raise PartCorrupt(
+                f"BOS acknowledged other bytes (ETag {etag}) than were sent (MD5 {sent})",
+                status=response.status,
+                request_id=response.headers.get("x-bce-request-id", ""),
+            )
+        return etag
+
+    def _part(self, item: dict[str, Any], request: Request, response: Response) -> Part:
+        number, size = bos_values.number(item.get("partNumber")), bos_values.number(item.get("size"))
+        if not number or size is None:
+            raise self.error(request, response)
+        return Part(number, size, bos_values.etag(item.get("eTag")))
+
+
+def _md5_base64(body: Body) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+def _was_not_there(response: Response, *codes: str) -> bool:
+    """404 for the thing itself: with one of its codes, or with no body to say otherwise."""
+    if response.status != 404:
+        return False
+    return not response.body.strip() or (body_object(response) or {}).get("code") in codes

@@ -1,0 +1,202 @@
+"""System calls of the `dir` store: whole writes, copies inside the kernel, and what their errors mean.
+
+Everything works on descriptors, so that nothing a path leads through can change between two calls. Names are
+bytes: the locale has no say in what a file is called.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import xxhash
+
+from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable
+from syncd.storage.base import Body
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_COPY_BYTES = 64 << 20
+_READ_BYTES = 1 << 20
+
+_SHUT = {
+    errno.EROFS: "mount it so that it can be written to",
+    errno.EACCES: "give the user that syncd runs as permission to read, write and search there",
+    errno.EPERM: "give the user that syncd runs as permission to read, write and search there",
+}
+"""Nothing can be stored here until a person acts."""
+
+_NOT_THIS_ONE = {
+    errno.ENAMETOOLONG: "a part of its name is longer than the file system takes",
+    errno.EINVAL: "the file system does not take this name",
+    errno.EILSEQ: "the file system does not take this name",
+    errno.EFBIG: "the file system does not take files of this size",
+    errno.EXDEV: "another file system is mounted inside the store's directory; make it a store of its own",
+    errno.ELOOP: "a symbolic link is in the way; syncd follows none inside a store",
+    errno.ENOTDIR: "something that is not a directory is in the way",
+    errno.EISDIR: "a directory is in the way",
+}
+"""One object cannot be stored; others can."""
+
+_HINTS = {
+    errno.ENOSPC: "free some space in the store's file system",
+    errno.EDQUOT: "free some space, or raise the quota of the user that syncd runs as",
+    errno.ESTALE: "the network file system forgot the directory; mount it again if this stays",
+    errno.EIO: "the disk or the network file system failed; see the kernel's log",
+    errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
+}
+_OUTCOME_UNKNOWN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN}
+_NO_KERNEL_COPY = {
+    errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF,
+}  # fmt: skip
+
+
+def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreError:
+    """The error of ours that `error` stands for, met while `doing` (a verb and its object).
+
+    ``whole_store`` says that a missing permission concerns every object, not only the one at hand.
+    """
+    number = error.errno or 0
+    code = errno.errorcode.get(number, "")
+    message = f"cannot {doing}: {os.strerror(number)}"
+    if number in _SHUT and (whole_store or number == errno.EROFS):
+        return AccessRefused(message, code=code, hint=_SHUT[number], credentials=False)
+    if number in _SHUT:
+        return StoreRefused(message, code=code, hint=_SHUT[number])
+    if number in _NOT_THIS_ONE:
+        return StoreRefused(message, code=code, hint=_NOT_THIS_ONE[number])
+    return StoreUnavailable(
+        message, code=code, hint=_HINTS.get(number, ""), outcome_unknown=number in _OUTCOME_UNKNOWN
+    )
+
+
+@contextmanager
+def errors_of_ours(doing: str, *, whole_store: bool = True) -> Iterator[None]:
+    """Let no OSError out: it leaves as what `translate` makes of it."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, doing, whole_store=whole_store) from error
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """The descriptor, closed at the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_subdirectory(fd: int, name: bytes) -> int:
+    """Descriptor of a private directory below `fd`, made (0700, durably) where it is missing."""
+    try:
+        return os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+    except FileNotFoundError:
+        make_directory(fd, name, 0o700)
+        return os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+
+
+def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
+    """Make directory `name` below `fd`, durably; done also when somebody else has made it meanwhile."""
+    try:
+        os.mkdir(name, mode, dir_fd=fd)
+    except FileExistsError:
+        return
+    sync_directory(fd)
+
+
+def sync_directory(fd: int) -> None:
+    """Make the names in a directory durable, on every file system that knows how to be asked for that."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+
+
+def remove_file(fd: int, name: bytes) -> bool:
+    """Remove `name` below `fd`; False when there was no such file."""
+    try:
+        os.unlink(name, dir_fd=fd)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return True
+
+
+def write_whole(fd: int, body: Body) -> None:
+    """Write all of `body` at the descriptor's position."""
+    rest = memoryview(body)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def write_file(fd: int, name: bytes, temporary: bytes, content: bytes) -> None:
+    """Make `name` below `fd` hold `content`, durably and at once: by way of `temporary` in the same place."""
+    with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=fd)) as file:
+        write_whole(file, content)
+        os.fsync(file)
+    os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+    sync_directory(fd)
+
+
+def read_file(fd: int, name: bytes, most: int) -> bytes | None:
+    """Content of a small file below `fd`; None when there is none. More than `most` bytes are cut off."""
+    try:
+        opened = os.open(name, OPEN_TO_READ, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+    with closing(opened) as file:
+        return read_range(file, 0, most)
+
+
+def read_range(fd: int, offset: int, size: int) -> bytes:
+    """Up to `size` bytes from `offset`; fewer only where the file ends."""
+    blocks = []
+    while size > 0 and (block := os.pread(fd, min(size, _READ_BYTES), offset)):
+        blocks.append(block)
+        offset += len(block)
+        size -= len(block)
+    return b"".join(blocks)
+
+
+def copy_range(source: int, offset: int, target: int, size: int) -> None:
+    """Append `size` bytes of `source` from `offset` to `target`, inside the kernel where that can be.
+
+    File systems that can share blocks do so. Raises StoreUnavailable when `source` ends too soon.
+    """
+    end = offset + size
+    while offset < end:
+        try:
+            copied = os.copy_file_range(source, target, min(end - offset, _COPY_BYTES), offset_src=offset)
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+            copied = 0
+        if not copied:
+            break
+        offset += copied
+    while offset < end:
+        block = os.pread(source, min(end - offset, _READ_BYTES), offset)
+        if not block:
+            raise StoreUnavailable("a file in the store's directory became shorter while it was read")
+        write_whole(target, block)
+        offset += len(block)
+
+
+def digest_of_range(fd: int, offset: int, size: int) -> bytes:
+    """XXH3-128 of `size` bytes from `offset`. Raises StoreUnavailable when the file ends too soon."""
+    hasher = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(min(size, _READ_BYTES) or 1))
+    while size > 0:
+        count = os.preadv(fd, [buffer[: min(size, len(buffer))]], offset)
+        if not count:
+            raise StoreUnavailable("a file in the store's directory became shorter while it was read")
+        hasher.update(buffer[:count])
+        offset += count
+        size -= count
+    return hasher.digest()

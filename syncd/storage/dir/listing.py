@@ -1,0 +1,128 @@
+"""The objects of a `dir` store, found by walking its tree: the reverse of `dir_tree.names_of`.
+
+Files that nobody could have asked for by a key (links, sockets, names that are not UTF-8, names that the
+mapping never makes, ``.syncd``) are no objects. Memory is bounded by the names of one directory and the
+directories that are still to be read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from collections.abc import Callable
+
+from syncd.core.model import ObjectInfo
+from syncd.storage.dir.files import OPEN_DIRECTORY, closing
+from syncd.storage.dir.root import PRIVATE, Opened
+from syncd.storage.dir.tree import DISPLACED, ESCAPED, NOTHING_THERE, open_regular
+
+PAGE = 1000
+
+Describe = Callable[[Opened, str, int], ObjectInfo]
+"""What is to be said about an object: the open store, its key, a descriptor of its file."""
+
+
+class ObjectWalk:
+    """Where a listing of the keys under `prefix` is. What `page` raises leaves nothing out: call it again."""
+
+    def __init__(self, prefix: str, describe: Describe) -> None:
+        self._prefix = prefix
+        self._describe = describe
+        self._directories: list[tuple[bytes, ...]] = [()]
+        self._here: tuple[bytes, ...] = ()
+        self._names: list[bytes] = []
+        self._ready: list[ObjectInfo] = []
+
+    def page(self, store: Opened) -> list[ObjectInfo]:
+        """The next objects, none of them when it is over. Raises OSError."""
+        while len(self._ready) < PAGE and (self._names or self._directories):
+            if self._names:
+                self._look_here(store)
+            else:
+                self._open_next(store)
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _open_next(self, store: Opened) -> None:
+        names: list[bytes] = []
+        fd = _descend(store.root, self._directories[-1])
+        if fd is not None:
+            with closing(fd):
+                names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+        self._here, self._names = self._directories.pop(), names
+
+    def _look_here(self, store: Opened) -> None:
+        """Look at some names of the directory that was read."""
+        fd = _descend(store.root, self._here)
+        if fd is None:  # removed meanwhile
+            self._names.clear()
+            return
+        with closing(fd):
+            while self._names and len(self._ready) < PAGE:
+                self._look_at(store, fd, self._names[-1])
+                self._names.pop()
+
+    def _look_at(self, store: Opened, fd: int, name: bytes) -> None:
+        try:
+            mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        except OSError as error:
+            if error.errno in NOTHING_THERE:
+                return
+            raise
+        if stat_module.S_ISDIR(mode):
+            key = key_of((*self._here, name))
+            if key is not None and _on_the_way(f"{key}/", self._prefix):
+                self._directories.append((*self._here, name))
+            return
+        displaced = name.endswith(DISPLACED)
+        key = key_of((*self._here, name.removesuffix(DISPLACED)))
+        if key is None or not key.startswith(self._prefix):
+            return
+        if displaced and _is_regular(fd, name.removesuffix(DISPLACED)):
+            return  # an older version that is about to be removed
+        found = open_regular(fd, name)
+        if found is not None:
+            with closing(found):
+                self._ready.append(self._describe(store, key, found))
+
+
+def key_of(names: tuple[bytes, ...]) -> str | None:
+    """The key whose path has these components; None when there is none."""
+    parts = []
+    for index, name in enumerate(names):
+        special = name.endswith((DISPLACED, ESCAPED)) or (index == 0 and name == PRIVATE)
+        base = name.removesuffix(ESCAPED)
+        if special and (
+            base == name or not (base.endswith((DISPLACED, ESCAPED)) or (index == 0 and base == PRIVATE))
+        ):
+            return None
+        parts.append(base if special else name)
+    try:
+        return b"/".join(parts).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _on_the_way(directory: str, prefix: str) -> bool:
+    return directory.startswith(prefix) or prefix.startswith(directory)
+
+
+def _is_regular(fd: int, name: bytes) -> bool:
+    try:
+        return stat_module.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _descend(root: int, names: tuple[bytes, ...]) -> int | None:
+    """Descriptor of a directory below the root; None when it is not there any more."""
+    fd = os.dup(root)
+    for name in names:
+        with closing(fd):
+            try:
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+            except OSError as error:
+                if error.errno in NOTHING_THERE:
+                    return None
+                raise
+    return fd

@@ -1,0 +1,167 @@
+"""What the `dir` store knows about an object beside its bytes, and where that is kept.
+
+A record is one JSON text. It lives in the extended attribute ``user.syncd`` of the object itself, set before
+the object gets its name; on a file system without such attributes it lives in ``.syncd/meta/``, under the
+hash of the key. There the order of effects is: old record away, object in place, new record written. Whoever
+dies in between leaves an object without a record, which is read and hashed when somebody asks.
+
+A record is believed only while size and mtime of the file are those that it names. Anything else was changed
+by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from dataclasses import dataclass
+
+import xxhash
+
+from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.storage.dir.files import (
+    closing,
+    open_subdirectory,
+    read_file,
+    remove_file,
+    sync_directory,
+    write_file,
+)
+
+ATTRIBUTE = "user.syncd"
+_SIDECARS = b"meta"
+_LONGEST_RECORD = 64 << 10
+_NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.E2BIG)
+_COARSE_CLOCKS_NS = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
+"""Resolutions of mtime among file systems: ext4 1 ns, NTFS and SMB 100 ns, FAT 2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Metadata of one object."""
+
+    meta: ObjectMeta
+    etag: str
+    size: int
+    """Bytes of content that were stored."""
+    file_mtime_ns: int
+    """What the file system showed as mtime once the object was written."""
+
+    def fits(self, stat: os.stat_result) -> bool:
+        """Whether the file is still the one that was written, as far as a stat can tell.
+
+        A network or FAT file system may show the time exactly at first and rounded down later.
+        """
+        wanted = self.file_mtime_ns
+        rounded = {wanted - wanted % resolution for resolution in _COARSE_CLOCKS_NS}
+        return stat.st_size == self.size and stat.st_mtime_ns in rounded
+
+    def encode(self) -> bytes:
+        """As it is kept beside or on the object: JSON."""
+        fields = meta_to_json(self.meta)
+        fields |= {"etag": self.etag, "stored-size": self.size, "file-mtime-ns": self.file_mtime_ns}
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def decode(cls, text: bytes) -> Record | None:
+        """The record that `text` holds; None when it holds none (others may write there too)."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                meta=meta_from_json(fields),
+                etag=str(fields["etag"]),
+                size=int(fields["stored-size"]),
+                file_mtime_ns=int(fields["file-mtime-ns"]),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+
+def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
+    """`ObjectMeta` as JSON values."""
+    return {
+        "syncd-xxh128": meta.fingerprint.hex,
+        "size": meta.fingerprint.size,
+        "mtime-ns": meta.mtime_ns,
+        "token": meta.token,
+        "content-type": meta.content_type,
+    }
+
+
+def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
+    """The inverse of `meta_to_json`. Raises KeyError, ValueError or TypeError."""
+    return ObjectMeta(
+        fingerprint=Fingerprint(bytes.fromhex(str(fields["syncd-xxh128"])), int(str(fields["size"]))),
+        mtime_ns=int(str(fields["mtime-ns"])),
+        token=str(fields["token"]),
+        content_type=str(fields["content-type"]),
+    )
+
+
+def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
+    """Give a finished file its mtime and, where the file system can, its record; make it durable.
+
+    Returns the record, and whether the file carries it.
+    """
+    with contextlib.suppress(PermissionError, NotImplementedError):  # not every network file system lets us
+        os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
+    stat = os.fstat(fd)
+    record = Record(meta, etag, stat.st_size, stat.st_mtime_ns)
+    attached = True
+    try:
+        os.setxattr(fd, ATTRIBUTE, record.encode())
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTES:
+            raise
+        attached = False
+    os.fsync(fd)
+    return record, attached
+
+
+def read_attached(fd: int) -> Record | None:
+    """The record that a file carries, or None."""
+    try:
+        return Record.decode(os.getxattr(fd, ATTRIBUTE))
+    except OSError as error:
+        if error.errno in (errno.ENODATA, *_NO_ATTRIBUTES):
+            return None
+        raise
+
+
+class Sidecars:
+    """Records beside the objects, for file systems without extended attributes.
+
+    ``private`` is always a descriptor of the store's ``.syncd`` directory.
+    """
+
+    def read(self, private: int, key: str) -> Record | None:
+        """The record of `key`, or None where there is none or it cannot be read."""
+        try:
+            directory = os.open(_SIDECARS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=private)
+        except FileNotFoundError:
+            return None
+        with closing(directory):
+            text = read_file(directory, _sidecar_name(key), _LONGEST_RECORD)
+        return None if text is None else Record.decode(text)
+
+    def drop(self, private: int, key: str) -> None:
+        """Remove the record, durably, before the object that it describes is replaced."""
+        try:
+            directory = os.open(_SIDECARS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=private)
+        except FileNotFoundError:
+            return
+        with closing(directory):
+            if remove_file(directory, _sidecar_name(key)):
+                sync_directory(directory)
+
+    def write(self, private: int, key: str, record: Record) -> None:
+        """Record what has just been put in place."""
+        with closing(open_subdirectory(private, _SIDECARS)) as directory:
+            temporary = secrets.token_hex(8).encode() + b".tmp"
+            write_file(directory, _sidecar_name(key), temporary, record.encode())
+
+
+def _sidecar_name(key: str) -> bytes:
+    return xxhash.xxh3_128_hexdigest(key.encode()).encode() + b".json"

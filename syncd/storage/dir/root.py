@@ -1,0 +1,225 @@
+"""The root of a `dir` store: is it there, and is it the one that we know?
+
+The marker ``.syncd/store.json`` holds a random identity. It is made at the first use of a directory. One that
+has been seen and is gone, or has become another, means that something is not mounted: then nothing is
+touched. The root itself is only created where the settings say so, and never again.
+
+What lies in ``.syncd`` is ours alone: the marker, ``tmp/`` (files that are not finished), ``uploads/`` and,
+where objects cannot carry their records, ``meta/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.storage.dir.files import (
+    OPEN_DIRECTORY,
+    OPEN_NEW,
+    closing,
+    make_directory,
+    open_subdirectory,
+    read_file,
+    remove_file,
+    sync_directory,
+    write_whole,
+)
+
+PRIVATE = b".syncd"
+STAGING = b"tmp"
+MOUNT_TABLE = "/etc/fstab"
+
+_MARKER = b"store.json"
+_STALE_NS = 24 * 3600 * 1_000_000_000
+"""A staged file that was not touched for so long belongs to a process that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store while a verb works on it: descriptors of the root and of ``.syncd``."""
+
+    root: int
+    private: int
+
+
+class Root:
+    """The directory at `path`.
+
+    ``instance`` is the identity that the marker must have, empty when none is known yet. ``now_ns`` is the
+    wall clock at the start, by which left-over staged files are judged. With ``create`` the directory is
+    made when it is missing, but not its parent, and not if it has been seen. ``on_instance`` is told the
+    identity when it is first known.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        instance: str,
+        now_ns: int,
+        *,
+        create: bool = False,
+        on_instance: Callable[[str], None] = lambda instance: None,
+    ) -> None:
+        self._path = os.fsencode(path)
+        self._on_instance = on_instance
+        self._create = create
+        self._instance = instance
+        self._started_ns = now_ns
+        self._swept = False
+        self._marker: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def instance(self) -> str:
+        """Identity of the directory, from its marker; empty as long as it was not looked at."""
+        return self._instance
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Opened]:
+        """Open the store and make sure that it is ours. Raises StoreUnavailable, AccessRefused."""
+        try:
+            root_fd = self._open_root()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreUnavailable(
+                "the store's directory is not there", hint="make it, or mount what should be there"
+            ) from error
+        with closing(root_fd) as root, closing(self._open_private(root)) as private:
+            self._check_marker(private)
+            yield Opened(root, private)
+
+    def _open_root(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            if not self._create or self._instance:
+                raise
+            self._refuse_if_listed()
+        above, name = os.path.split(self._path)
+        with closing(os.open(above, flags)) as parent:
+            make_directory(parent, name)
+        return os.open(self._path, flags)
+
+    def _open_private(self, root: int) -> int:
+        try:
+            return os.open(PRIVATE, OPEN_DIRECTORY, dir_fd=root)
+        except FileNotFoundError:
+            self._refuse_if_known()
+            self._refuse_if_listed()
+            return open_subdirectory(root, PRIVATE)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise AccessRefused(
+                ".syncd in the store's directory is not a directory",
+                hint="remove it; syncd follows no symbolic link there",
+                credentials=False,
+            ) from error
+
+    def _check_marker(self, private: int) -> None:
+        with self._lock:
+            try:
+                stat = os.stat(_MARKER, dir_fd=private, follow_symlinks=False)
+            except FileNotFoundError:
+                self._refuse_if_known()
+                _make_marker(private)
+                stat = os.stat(_MARKER, dir_fd=private, follow_symlinks=False)
+            look = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
+            if look == self._marker:
+                return
+            instance = _read_marker(private)
+            if self._instance and instance != self._instance:
+                raise StoreUnavailable(
+                    "another store lies in this directory than before",
+                    hint="mount the right one; if this one is meant, move the state directory aside",
+                )
+            if not self._instance:
+                self._on_instance(instance)
+            self._instance = instance
+            self._marker = look
+            if not self._swept:
+                self._swept = True
+                self._sweep(private)
+
+    def _refuse_if_known(self) -> None:
+        if self._instance:
+            raise StoreUnavailable(
+                "the store's directory is not mounted: its marker .syncd/store.json is gone",
+                hint="mount it again",
+            )
+
+    def _refuse_if_listed(self) -> None:
+        """What the mount table lists, and on which nothing is mounted, is not a new store."""
+        above = os.path.realpath(self._path)
+        listed = _mount_points()
+        while above != os.path.dirname(above):
+            if above in listed and not os.path.ismount(above):
+                where = above.decode(errors="backslashreplace")
+                raise StoreUnavailable(
+                    f"the store's directory is not mounted: {MOUNT_TABLE} lists {where}", hint="mount it"
+                )
+            above = os.path.dirname(above)
+
+    def _sweep(self, private: int) -> None:
+        """Remove what processes that died had staged long ago."""
+        with contextlib.suppress(OSError), closing(open_subdirectory(private, STAGING)) as staging:
+            for name in map(os.fsencode, os.listdir(staging)):
+                # ctime: the mtime of a staged file is that of the user's file.
+                stat = os.stat(name, dir_fd=staging, follow_symlinks=False)
+                if stat.st_ctime_ns < self._started_ns - _STALE_NS:
+                    discard(staging, name)
+
+
+def discard(fd: int, name: bytes) -> None:
+    """Remove a staged file, or a directory of files, below `fd`. What stays is swept later."""
+    with contextlib.suppress(OSError):
+        if not remove_file(fd, name):
+            with closing(os.open(name, OPEN_DIRECTORY, dir_fd=fd)) as directory:
+                for below in os.listdir(directory):
+                    remove_file(directory, os.fsencode(below))
+            os.rmdir(name, dir_fd=fd)
+
+
+def _make_marker(private: int) -> None:
+    """Write a marker, unless another process is quicker."""
+    instance = secrets.token_hex(16)
+    content = json.dumps({"syncd-store": 1, "instance": instance}).encode() + b"\n"
+    temporary = _MARKER + b"." + instance.encode()
+    with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=private)) as fd:
+        write_whole(fd, content)
+        os.fsync(fd)
+    try:
+        os.link(temporary, _MARKER, src_dir_fd=private, dst_dir_fd=private, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.rename(temporary, _MARKER, src_dir_fd=private, dst_dir_fd=private)
+    remove_file(private, temporary)
+    sync_directory(private)
+
+
+def _read_marker(private: int) -> str:
+    text = read_file(private, _MARKER, 4096) or b""
+    try:
+        return str(json.loads(text)["instance"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreUnavailable(
+            "the store's marker .syncd/store.json is damaged",
+            hint="restore it, or remove it and start syncd anew to begin a new store",
+        ) from error
+
+
+def _mount_points() -> set[bytes]:
+    try:
+        with open(MOUNT_TABLE, "rb") as table:
+            lines = [line.split() for line in table if not line.lstrip().startswith(b"#")]
+    except OSError:
+        return set()
+    return {fields[1].replace(b"\\040", b" ") for fields in lines if len(fields) > 1}

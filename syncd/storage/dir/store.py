@@ -1,0 +1,314 @@
+"""A store in a plain directory: a NAS mount, a second disk, and the default that needs no account.
+
+Objects are files at their natural paths (`dir_tree`), with their metadata in an extended attribute or
+beside them (`dir_record`); unfinished uploads (`dir_uploads`) and unfinished files lie in ``.syncd`` below
+the root (`dir_root`), on the same file system.
+
+An object gets its name in one rename, after its bytes, its mtime and its record are durable, and the name is
+durable before anybody hears that it is there. Whoever dies in between leaves the old object or the new one,
+never a half.
+
+ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `dir_uploads.join`
+says. An object that was changed by hand since it was stored is never taken for ours: its content is read
+and hashed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import xxhash
+
+from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.storage.base import Body, DirSettings, ObjectStore, StoreLimits
+from syncd.storage.dir import uploads as dir_uploads
+from syncd.storage.dir.files import (
+    OPEN_NEW,
+    closing,
+    copy_range,
+    digest_of_range,
+    errors_of_ours,
+    open_subdirectory,
+    read_range,
+    write_whole,
+)
+from syncd.storage.dir.listing import ObjectWalk
+from syncd.storage.dir.record import Record, Sidecars, read_attached, seal
+from syncd.storage.dir.root import STAGING, Opened, Root, discard
+from syncd.storage.dir.tree import Tree, names_of
+from syncd.storage.pages import Pages
+
+LIMITS = StoreLimits(
+    min_part_size=1,
+    max_part_size=5 << 30,
+    max_parts=dir_uploads.MAX_PARTS,
+    max_put_size=5 << 30,
+    max_object_size=1 << 62,
+    max_key_bytes=3072,  # with the root before it, well below the kernel's 4096 for a path
+)
+_KEY_LOCKS = 64
+
+
+def store_id_of(settings: DirSettings) -> str:
+    """The ``store_id`` that a store with these settings has."""
+    return "dir:" + os.fsencode(os.path.abspath(settings.path)).decode(errors="backslashreplace")
+
+
+class DirStore(ObjectStore):
+    """`ObjectStore` on a directory.
+
+    ``instance`` is the identity that the directory's marker must have, where somebody remembers it from an
+    earlier process; empty takes what is there, and tells ``on_instance``. The root itself is created only
+    where the settings say so.
+    """
+
+    def __init__(
+        self,
+        settings: DirSettings,
+        *,
+        instance: str = "",
+        on_instance: Callable[[str], None] = lambda instance: None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        path = os.path.abspath(settings.path)
+        self._store_id = store_id_of(settings)
+        self._root = Root(path, instance, now_ns(), create=settings.create, on_instance=on_instance)
+        self._tree = Tree()
+        self._sidecars = Sidecars()
+        self._now_ns = now_ns
+        self._key_locks = [threading.Lock() for _ in range(_KEY_LOCKS)]
+
+    @property
+    def store_id(self) -> str:
+        return self._store_id
+
+    @property
+    def limits(self) -> StoreLimits:
+        return LIMITS
+
+    @property
+    def instance(self) -> str:
+        """Identity of the directory, from its marker; empty as long as no verb was called."""
+        return self._root.instance
+
+    # ---- whole objects -----------------------------------------------------------------------------------
+
+    def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        names = _checked(key)
+        if len(body) > LIMITS.max_put_size:
+            raise StoreRefused("the body is too large for one request")
+        etag = _etag(xxhash.xxh3_128_digest(body), len(body))
+        with self._opened("store the object") as store, _staged(store) as (staging, name, fd):
+            write_whole(fd, body)
+            self._finish(store, key, names, (staging, name, fd), (meta, etag))
+        return Receipt(key, etag)
+
+    def head_object(self, key: str) -> ObjectInfo | None:
+        names = _checked(key)
+        with self._opened("look for the object") as store:
+            fd = self._tree.find(store.root, names)
+            if fd is None:
+                return None
+            with closing(fd):
+                return self._info(store, key, fd)
+
+    def get_object(self, key: str, first: int, last: int) -> bytes:
+        with self._opened("read the object") as store, self._existing(store, key) as fd:
+            if not 0 <= first <= last or first >= os.fstat(fd).st_size:
+                raise StoreRefused("the object has no such range")
+            return read_range(fd, first, last - first + 1)
+
+    def delete_object(self, key: str) -> None:
+        names = _checked(key)
+        with self._opened("delete the object") as store, self._lock_for(key):
+            self._sidecars.drop(store.private, key)
+            self._tree.remove(store.root, names)
+
+    def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
+        names = _checked(key)
+        with self._opened("copy the object") as store, self._existing(store, source_key) as source:
+            info = self._matching(store, source_key, source, if_match)
+            with _staged(store) as (staging, name, fd):
+                copy_range(source, 0, fd, info.size)
+                self._matching(store, source_key, source, info.etag)
+                self._finish(store, key, names, (staging, name, fd), (meta, info.etag))
+        return Receipt(key, info.etag)
+
+    # ---- multipart uploads -------------------------------------------------------------------------------
+
+    def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
+        _checked(key)
+        with self._opened("begin an upload") as store:
+            return dir_uploads.begin(store.private, key, meta, self._now_ns())
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
+        if len(body) > LIMITS.max_part_size:
+            raise StoreRefused("the part is too large")
+        with (
+            self._opened("store a part") as store,
+            dir_uploads.opened(store.private, key, upload_id) as upload,
+        ):
+            return dir_uploads.put_part(upload, number, body)
+
+    def upload_part_copy(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Part:
+        with (
+            self._opened("copy a part") as store,
+            dir_uploads.opened(store.private, key, upload_id) as upload,
+            self._existing(store, source_key) as source,
+        ):
+            info = self._matching(store, source_key, source, if_match)
+            if not 0 <= first <= last < info.size:
+                raise StoreRefused("the object has no such range")
+            part = dir_uploads.copy_part(upload, number, source, first, last - first + 1)
+            self._matching(store, source_key, source, info.etag)
+            return part
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """All parts; their digests are those of the stored bytes, also where we hold no record of them."""
+        with (
+            self._opened("list parts") as store,
+            dir_uploads.opened(store.private, key, upload_id) as upload,
+        ):
+            return dir_uploads.parts_of(upload)
+
+    def complete_multipart_upload(
+        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
+    ) -> Receipt:
+        names = _checked(key)
+        with self._opened("complete the upload") as store:
+            with (
+                dir_uploads.opened(store.private, key, upload_id) as upload,
+                _staged(store) as (staging, name, fd),
+            ):
+                etag = dir_uploads.join(upload, parts, fd)
+                self._finish(store, key, names, (staging, name, fd), (upload.meta, etag))
+            dir_uploads.remove(store.private, key, upload_id)
+        return Receipt(key, etag)
+
+    def abort_multipart_upload(self, key: str, upload_id: str) -> None:
+        with self._opened("abort the upload") as store:
+            dir_uploads.remove(store.private, key, upload_id)
+
+    def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
+        with self._opened("list uploads") as store:
+            found = dir_uploads.all_of(store.private, prefix)
+        yield from found
+
+    # ---- listing -----------------------------------------------------------------------------------------
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """In the order of the walk. A file without a record that fits it has no ETag until it is read."""
+        walk = ObjectWalk(prefix, self._listed)
+
+        def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
+            with self._opened("list objects") as store:
+                found = walk.page(store)
+            return found, (number or 0) + 1 if found else None
+
+        return Pages(page)
+
+    def _listed(self, store: Opened, key: str, fd: int) -> ObjectInfo:
+        stat = os.fstat(fd)
+        record = read_attached(fd) or self._sidecars.read(store.private, key)
+        known = record is not None and record.fits(stat)
+        return ObjectInfo(key, stat.st_size, record.etag if record is not None and known else "")
+
+    def close(self) -> None:
+        """Nothing is held open between two verbs."""
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _opened(self, doing: str) -> Iterator[Opened]:
+        with errors_of_ours(doing), self._root.opened() as store:
+            yield store
+
+    @contextlib.contextmanager
+    def _existing(self, store: Opened, key: str) -> Iterator[int]:
+        fd = self._tree.find(store.root, _checked(key))
+        if fd is None:
+            raise StoreRefused("there is no such object in the store's directory")
+        with closing(fd):
+            yield fd
+
+    def _matching(self, store: Opened, key: str, fd: int, if_match: str) -> ObjectInfo:
+        info = self._info(store, key, fd)
+        if if_match and info.etag != if_match:
+            raise PreconditionFailed("the object in the store's directory is another one by now")
+        return info
+
+    def _finish(
+        self,
+        store: Opened,
+        key: str,
+        names: tuple[bytes, ...],
+        staged: tuple[int, bytes, int],
+        described: tuple[ObjectMeta, str],
+    ) -> None:
+        """Seal the staged file with its metadata and ETag, and put it in place."""
+        staging, name, fd = staged
+        record, attached = seal(fd, *described)
+        with self._lock_for(key):
+            self._sidecars.drop(store.private, key)
+            self._tree.place(store.root, names, staging, name)
+            if not attached:
+                self._sidecars.write(store.private, key, record)
+
+    def _info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
+        """What the file is: by its record if that fits, else by its content."""
+        stat = os.fstat(fd)
+        record = read_attached(fd) or self._sidecars.read(store.private, key)
+        if record is not None and record.fits(stat):
+            return _info_from(record, key)
+        digest = digest_of_range(fd, 0, stat.st_size)
+        again = os.fstat(fd)
+        if (again.st_size, again.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            raise StoreUnavailable("the object in the store's directory is being changed by somebody else")
+        if record is not None and (record.size, record.meta.fingerprint.digest) == (stat.st_size, digest):
+            return _info_from(record, key)  # only touched
+        return ObjectInfo(key, stat.st_size, _etag(digest, stat.st_size), digest, stat.st_mtime_ns)
+
+    def _lock_for(self, key: str) -> threading.Lock:
+        """Two versions of one object are put in place one after the other, each with its record."""
+        return self._key_locks[hash(key) % _KEY_LOCKS]
+
+
+def _checked(key: str) -> tuple[bytes, ...]:
+    names = names_of(key)
+    if len(key.encode()) > LIMITS.max_key_bytes:
+        raise StoreRefused(f"the key is longer than {LIMITS.max_key_bytes} bytes")
+    return names
+
+
+def _etag(digest: bytes, size: int) -> str:
+    return f"{digest.hex()}-{size}"
+
+
+def _info_from(record: Record, key: str) -> ObjectInfo:
+    meta = record.meta
+    return ObjectInfo(
+        key, record.size, record.etag, meta.fingerprint.digest, meta.mtime_ns, meta.token or None
+    )
+
+
+@contextlib.contextmanager
+def _staged(store: Opened) -> Iterator[tuple[int, bytes, int]]:
+    """A new file in the staging area (directory, name, descriptor), removed when the work on it fails."""
+    name = secrets.token_hex(16).encode()
+    with (
+        closing(open_subdirectory(store.private, STAGING)) as staging,
+        closing(os.open(name, OPEN_NEW, 0o666, dir_fd=staging)) as fd,
+    ):
+        try:
+            yield staging, name, fd
+        except BaseException:
+            discard(staging, name)
+            raise

@@ -1,0 +1,234 @@
+"""Unfinished multipart uploads of the `dir` store.
+
+An upload is a directory ``.syncd/uploads/<id>/``: ``manifest.json`` (key, metadata, when it began) and one
+file for each part, named by its number in five digits: the bytes of the part, then the 16 bytes of their
+XXH3-128. The digest is the part's ETag; having it in the file makes replacing a part one rename. An upload
+appears and disappears as a whole, by renaming its directory from and to the staging area.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from syncd.core.errors import PartsRefused, StoreRefused, StoreUnavailable, UploadGone
+from syncd.core.model import ObjectMeta, Part, UploadInfo
+from syncd.storage.base import Body
+from syncd.storage.dir.files import (
+    OPEN_DIRECTORY,
+    OPEN_NEW,
+    OPEN_TO_READ,
+    closing,
+    copy_range,
+    digest_of_range,
+    make_directory,
+    open_subdirectory,
+    read_file,
+    read_range,
+    remove_file,
+    sync_directory,
+    write_file,
+    write_whole,
+)
+from syncd.storage.dir.record import meta_from_json, meta_to_json
+from syncd.storage.dir.root import STAGING, discard
+
+MAX_PARTS = 99_999
+_UPLOADS = b"uploads"
+_MANIFEST = b"manifest.json"
+_LONGEST_MANIFEST = 64 << 10
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+_PART_NAME = re.compile(r"[0-9]{5}")
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that is there: a descriptor of its directory, and what its manifest says."""
+
+    fd: int
+    key: str
+    upload_id: str
+    meta: ObjectMeta
+    initiated_ns: int
+
+
+def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
+    """Make an upload; returns its id. ``private`` is a descriptor of ``.syncd`` here and below."""
+    upload_id = secrets.token_hex(16)
+    name = upload_id.encode()
+    fields = {"key": key, "initiated-ns": now_ns, "meta": meta_to_json(meta)}
+    with closing(open_subdirectory(private, STAGING)) as staging, _uploads(private) as uploads:
+        try:
+            make_directory(staging, name, 0o700)
+            with closing(os.open(name, OPEN_DIRECTORY, dir_fd=staging)) as directory:
+                write_file(directory, _MANIFEST, _MANIFEST + b".tmp", json.dumps(fields).encode())
+            os.rename(name, name, src_dir_fd=staging, dst_dir_fd=uploads)
+        except BaseException:
+            discard(staging, name)
+            raise
+        sync_directory(uploads)
+    return upload_id
+
+
+@contextlib.contextmanager
+def opened(private: int, key: str, upload_id: str) -> Iterator[Upload]:
+    """The upload. Raises UploadGone when there is none of this id for this key, or it goes meanwhile."""
+    try:
+        with _uploads(private) as uploads:
+            upload = _open(uploads, upload_id)
+        with closing(upload.fd):
+            if upload.key != key:
+                raise FileNotFoundError(upload_id)
+            yield upload
+    except FileNotFoundError as error:
+        raise UploadGone("the store's directory holds no such upload") from error
+
+
+def remove(private: int, key: str, upload_id: str) -> None:
+    """Forget the upload; done also when there was none."""
+    with contextlib.suppress(UploadGone), opened(private, key, upload_id):
+        name = upload_id.encode()
+        with closing(open_subdirectory(private, STAGING)) as staging, _uploads(private) as uploads:
+            os.rename(name, name, src_dir_fd=uploads, dst_dir_fd=staging)
+            sync_directory(uploads)
+            discard(staging, name)
+
+
+def all_of(private: int, prefix: str) -> list[UploadInfo]:
+    """Unfinished uploads whose key starts with `prefix`, by key and id."""
+    found = []
+    with _uploads(private) as uploads:
+        for name in os.listdir(uploads):
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile, or nothing of ours
+                upload = _open(uploads, name)
+                os.close(upload.fd)
+                if upload.key.startswith(prefix):
+                    found.append(UploadInfo(upload.key, upload.upload_id, upload.initiated_ns))
+    return sorted(found, key=lambda info: (info.key, info.upload_id))
+
+
+def put_part(upload: Upload, number: int, body: Body) -> Part:
+    """Store a part, durably and at once, replacing an older one of its number."""
+    digest = xxhash.xxh3_128_digest(body)
+    with _new_part(upload, number) as fd:
+        write_whole(fd, body)
+        write_whole(fd, digest)
+    return Part(number, len(body), digest.hex(), digest=digest, crc32=zlib.crc32(body))
+
+
+def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) -> Part:
+    """Store a part that is `size` bytes of the file `source` from `offset`."""
+    with _new_part(upload, number) as fd:
+        copy_range(source, offset, fd, size)
+        digest = digest_of_range(fd, 0, size)
+        os.lseek(fd, size, os.SEEK_SET)
+        write_whole(fd, digest)
+    return Part(number, size, digest.hex(), digest=digest)
+
+
+def parts_of(upload: Upload) -> list[Part]:
+    """All parts, in ascending order, each with the digest of its bytes."""
+    parts = []
+    for name in sorted(filter(_PART_NAME.fullmatch, os.listdir(upload.fd))):
+        with closing(_open_part(upload, int(name))) as fd:
+            parts.append(_read_part(fd, int(name)))
+    return parts
+
+
+def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
+    """Append the bytes of `parts` to `target`; returns the ETag of the whole. Raises PartsRefused.
+
+    The ETag is the XXH3-128 of the parts' digests, then size and number of parts: the bytes themselves are
+    not read again, and need not even be copied where the file system can share them.
+    """
+    numbers = [part.number for part in parts]
+    if not numbers or numbers != sorted(set(numbers)):
+        raise PartsRefused("the parts are not in ascending order")
+    digests = []
+    size = 0
+    for part in parts:
+        try:
+            fd = _open_part(upload, part.number)
+        except FileNotFoundError as error:
+            raise PartsRefused(f"part {part.number} is not there") from error
+        with closing(fd):
+            stored = _read_part(fd, part.number)
+            if stored.etag != part.etag:
+                raise PartsRefused(f"part {part.number} is another than the one that was named")
+            copy_range(fd, 0, target, stored.size)
+        digests.append(bytes.fromhex(stored.etag))
+        size += stored.size
+    return f"{xxhash.xxh3_128_hexdigest(b''.join(digests))}-{size}-{len(parts)}"
+
+
+@contextlib.contextmanager
+def _uploads(private: int) -> Iterator[int]:
+    with closing(open_subdirectory(private, _UPLOADS)) as fd:
+        yield fd
+
+
+def _open(uploads: int, upload_id: str) -> Upload:
+    """The upload, its descriptor still to be closed. Raises FileNotFoundError."""
+    if not _UPLOAD_ID.fullmatch(upload_id):
+        raise FileNotFoundError(upload_id)
+    try:
+        fd = os.open(upload_id.encode(), OPEN_DIRECTORY, dir_fd=uploads)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(upload_id) from error
+    try:
+        text = read_file(fd, _MANIFEST, _LONGEST_MANIFEST)
+        if text is None:
+            raise FileNotFoundError(upload_id)
+        fields = json.loads(text)
+        meta = meta_from_json(fields["meta"])
+        return Upload(fd, str(fields["key"]), upload_id, meta, int(fields["initiated-ns"]))
+    except (ValueError, KeyError, TypeError) as error:
+        os.close(fd)
+        raise FileNotFoundError(upload_id) from error
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+@contextlib.contextmanager
+def _new_part(upload: Upload, number: int) -> Iterator[int]:
+    """A new file to write a part into; it becomes the part at the end, if nothing was raised."""
+    if not 1 <= number <= MAX_PARTS:
+        raise StoreRefused(f"{number} is not a part number: 1 to {MAX_PARTS} are")
+    name = _part_name(number)
+    temporary = name + b"." + secrets.token_hex(8).encode()
+    with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=upload.fd)) as fd:
+        try:
+            yield fd
+            os.fsync(fd)
+            os.rename(temporary, name, src_dir_fd=upload.fd, dst_dir_fd=upload.fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                remove_file(upload.fd, temporary)
+            raise
+    sync_directory(upload.fd)
+
+
+def _open_part(upload: Upload, number: int) -> int:
+    return os.open(_part_name(number), OPEN_TO_READ, dir_fd=upload.fd)
+
+
+def _read_part(fd: int, number: int) -> Part:
+    size = os.fstat(fd).st_size - _DIGEST_BYTES
+    if size < 0:
+        raise StoreUnavailable(f"the file of part {number} in the store's directory is cut off")
+    digest = read_range(fd, size, _DIGEST_BYTES)
+    return Part(number, size, digest.hex(), digest=digest)
+
+
+def _part_name(number: int) -> bytes:
+    return b"%05d" % number

@@ -1,0 +1,142 @@
+"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Patience`.
+
+The one exception is the resolver: the C library's cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from syncd.core.errors import AccessRefused
+from syncd.storage.base import HttpSettings
+from syncd.storage.http.deadlines import Patience
+
+
+def split_host(host: str, scheme: str) -> tuple[str, int]:
+    """Name and port of a Host header."""
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit() and not name.endswith(":") and (":" not in name or name.endswith("]")):
+        return name.strip("[]"), int(port)
+    return host.strip("[]"), 443 if scheme == "https" else 80
+
+
+def connect(host: str, port: int, seconds: float, patience: Patience) -> socket.socket:
+    """A connected, non-blocking socket.
+
+    Raises OSError (TimeoutError and socket.gaierror among them), Stopped.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"not a host name: {error}") from error
+    share = max(seconds / len(addresses), min(seconds, 5.0))
+    failure: OSError = OSError(errno.EHOSTUNREACH, "no address")
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            _connect_one(sock, address, share, patience)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+def _connect_one(sock: socket.socket, address: object, seconds: float, patience: Patience) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds a dead peer while an answer is slow
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+    sock.setblocking(False)
+    status = sock.connect_ex(address)  # type: ignore[arg-type]  # what getaddrinfo gave
+    if status == errno.EINPROGRESS:
+        _wait_until(sock, select.POLLOUT, time.monotonic() + seconds, patience)
+        status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if status:
+        raise OSError(status, os.strerror(status))
+
+
+def _wait_until(sock: socket.socket, events: int, deadline: float, patience: Patience) -> None:
+    poll = select.poll()
+    poll.register(sock, events)
+    while not poll.poll(patience.slice_seconds() * 1000):
+        patience.ask()
+        if time.monotonic() >= deadline:
+            raise TimeoutError("no connection in time")
+
+
+def handshake(
+    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, patience: Patience
+) -> ssl.SSLSocket:
+    """The socket, encrypted. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
+    encrypted = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    _shake_hands(encrypted, encrypted.do_handshake, seconds, patience)
+    return encrypted
+
+
+def shake_hands_in_slices(
+    context: ssl.SSLContext, http: HttpSettings, should_stop: Callable[[], bool]
+) -> None:
+    """Makes every socket that others wrap with `context` keep to patience in its handshake."""
+
+    class Sliced(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            self.setblocking(False)
+            _shake_hands(self, super().do_handshake, http.connect_seconds, Patience(http, should_stop))
+
+    context.sslsocket_class = Sliced
+
+
+def _shake_hands(
+    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, patience: Patience
+) -> None:
+    """Closes the socket when it fails."""
+    deadline = time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                handshake_step()
+            except ssl.SSLWantReadError:
+                _wait_until(sock, select.POLLIN, deadline, patience)
+            except ssl.SSLWantWriteError:
+                _wait_until(sock, select.POLLOUT, deadline, patience)
+            else:
+                return
+    except BaseException:
+        sock.close()
+        raise
+
+
+def tls_context(http: HttpSettings) -> ssl.SSLContext:
+    """What to trust: the bundle of the settings, or of the environment if allowed, or requests' own.
+
+    Raises AccessRefused when there is no such bundle, or nothing in it.
+    """
+    bundle = http.ca_bundle
+    if not bundle and http.trust_environment:
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+    if not bundle:
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+        bundle = DEFAULT_CA_BUNDLE_PATH
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:  # ssl.SSLError too
+        raise AccessRefused(
+            f"the CA bundle {bundle} cannot be used: {error.strerror or error}",
+            hint="ca_bundle is a file of certificates in PEM form",
+            credentials=False,
+        ) from error

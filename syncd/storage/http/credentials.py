@@ -1,0 +1,169 @@
+"""Where an account's keys come from. Asked for every request, so that rotated keys need no restart.
+
+Three sources: keys from the configuration; files (systemd credentials, a mounted secret), read again when
+they change; the standard AWS chain (environment, shared files, web identity, container, instance) by way of
+botocore, which is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.core.errors import AccessRefused
+from syncd.storage.base import Credentials, CredentialsSource, KeySettings
+
+RELOAD_SECONDS = 300.0
+"""Keys that botocore found but does not renew itself (shared files) are looked up again after this long."""
+_MAX_FILE_BYTES = 64 << 10
+
+
+def credentials_source(keys: KeySettings, *, chain: bool) -> CredentialsSource:
+    """The source that the settings ask for. With `chain`, no settings at all mean the standard AWS chain.
+
+    The source raises AccessRefused, naming the file or the missing setting; never the key.
+    """
+    identifier = _Value(keys.access_key_id, keys.access_key_file, "access_key_file")
+    secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file")
+    token = _Value(keys.session_token, keys.session_token_file, "session_token_file")
+    if not identifier.given and not secret.given:
+        return _Chain() if chain else _nothing_given
+    return _Given(identifier, secret, token)
+
+
+def _nothing_given() -> Credentials:
+    raise AccessRefused(
+        "there are no keys for this store", hint="set access_key_id and secret_access_key, or the key files"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as it was read: what tells a new version, and the text."""
+
+    mark: tuple[int, int, int, int]
+    text: str
+
+
+class _Value:
+    """One setting: given as it is, or the content of a file, without the white space around it."""
+
+    def __init__(self, text: str, path: str, setting: str) -> None:
+        self.given = bool(text or path)
+        self.may_change = bool(path) and not text
+        self._text = text
+        self._path = path
+        self._setting = setting
+        self._seen: _Seen | None = None
+
+    def read(self) -> str:
+        """The value now. Raises AccessRefused when its file is missing, unreadable or empty."""
+        if self._text or not self._path:
+            return self._text
+        try:
+            stat = os.stat(self._path)
+            mark = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if self._seen is None or self._seen.mark != mark:
+                with open(self._path, encoding="utf-8") as file:
+                    self._seen = _Seen(mark, file.read(_MAX_FILE_BYTES).strip())
+            seen = self._seen
+        except OSError as error:
+            raise self._refused(f"cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise self._refused("is not text") from None
+        if not seen.text:
+            raise self._refused("is empty")
+        if not seen.text.isprintable():
+            raise self._refused("has more than one line")
+        return seen.text
+
+    def _refused(self, why: str) -> AccessRefused:
+        return AccessRefused(f"the key file {self._path} {why}", hint=f"check {self._setting}")
+
+
+class _Given:
+    """Keys from the settings or from files, in any mixture."""
+
+    def __init__(self, identifier: _Value, secret: _Value, token: _Value) -> None:
+        self._values = identifier, secret, token
+        fixed = identifier.given and secret.given and not any(value.may_change for value in self._values)
+        self._fixed = self._read() if fixed else None
+
+    def __call__(self) -> Credentials:
+        return self._fixed or self._read()
+
+    def _read(self) -> Credentials:
+        identifier, secret, token = (value.read() for value in self._values)
+        if not identifier or not secret:
+            missing = "access_key_id" if not identifier else "secret_access_key"
+            raise AccessRefused(f"there is no {missing} for this store", hint="keys come in pairs")
+        return Credentials(identifier, secret, token)
+
+
+class _Chain:
+    """The standard AWS chain. botocore renews what expires; what it only read once is read again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: Any = None
+        self._found_at = 0.0
+
+    def __call__(self) -> Credentials:
+        with self._lock:
+            if self._found is None or self._is_old():
+                self._found = _look_up()
+                self._found_at = self._clock()
+            found = self._found
+        return _frozen(found)
+
+    def _is_old(self) -> bool:
+        renews_itself = hasattr(self._found, "refresh_needed")
+        return not renews_itself and self._clock() - self._found_at > RELOAD_SECONDS
+
+
+def _look_up() -> Any:
+    """botocore's credentials object. Raises AccessRefused."""
+    try:
+        import botocore.exceptions  # type: ignore[import-untyped]
+        import botocore.session  # type: ignore[import-untyped]
+    except ImportError:
+        raise AccessRefused(
+            "the standard AWS credential chain needs a package that is not installed",
+            hint="pip install 'syncd[aws]', or set access_key_id and secret_access_key",
+        ) from None
+    try:
+        found = botocore.session.Session().get_credentials()
+    except botocore.exceptions.BotoCoreError as error:
+        raise _chain_refused(error) from error
+    if found is None:
+        raise AccessRefused(
+            "the standard AWS credential chain has no keys",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or keys for this store",
+        )
+    return found
+
+
+def _frozen(found: Any) -> Credentials:
+    """The keys of this moment; renewing them may need the network. Raises AccessRefused."""
+    import botocore.exceptions
+
+    try:
+        now = found.get_frozen_credentials()
+    except botocore.exceptions.BotoCoreError as error:
+        raise _chain_refused(error) from error
+    if not now.access_key or not now.secret_key:
+        raise AccessRefused(
+            "the standard AWS credential chain has half a pair of keys", hint="check its source"
+        )
+    return Credentials(now.access_key, now.secret_key, now.token or "")
+
+
+def _chain_refused(error: Exception) -> AccessRefused:
+    return AccessRefused(
+        f"the standard AWS credential chain failed: {error}", hint="check AWS_PROFILE and its files"
+    )

@@ -1,0 +1,101 @@
+"""How long one request may take: judged by bytes that move, not by the clock of a single call.
+
+A timeout of the socket cannot do it. Each byte resets it, so a peer that sends one byte a second holds a
+request for ever; and a whole request's deadline cannot do it either, because a slow line is not a dead one.
+So: at least `LEAST_BYTES` have to move in every window of ``progress_seconds``, and while we wait for an
+answer some byte has to within ``read_seconds``. A request whose answer is known to be slow (complete, copy)
+may take `SLOW_ANSWER_SECONDS` for it, whatever does or does not drip meanwhile.
+
+Whoever blocks on the network does so in slices and asks here in between, also whether we are to stop. A
+request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer in hand is worth having.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from syncd.core.errors import Stopped
+from syncd.storage.base import HttpSettings
+
+LEAST_BYTES = 1024
+"""That have to move in one window: less than this is not a slow line but a peer that plays for time."""
+SLICE_SECONDS = 0.5
+"""The longest that anything blocks without asking."""
+GRACE_SECONDS = 1.0
+SLOW_ANSWER_SECONDS = 900.0
+
+
+class StalledError(TimeoutError):
+    """The peer was given up: nothing, or next to nothing, moved."""
+
+
+class Patience:
+    """With one request at a time. Not for several threads at once."""
+
+    def __init__(
+        self,
+        http: HttpSettings,
+        should_stop: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._should_stop = should_stop
+        self._clock = clock
+        self._stop_seen: float | None = None
+        self.start(slow_answer=False)
+
+    def start(self, *, slow_answer: bool) -> None:
+        """A request begins."""
+        self._slow_answer = slow_answer
+        self._answering = False
+        self._deadline: float | None = None
+        self._silence_seconds = self._http.progress_seconds
+        self._last_byte = self._window_began = self._clock()
+        self._in_window = 0
+
+    def answer(self) -> None:
+        """The request is out, its answer is waited for. Asked any number of times, counts once."""
+        if self._answering:
+            return
+        self._answering = True
+        self._last_byte = self._window_began = now = self._clock()
+        self._in_window = 0
+        self._silence_seconds = self._http.read_seconds
+        if self._slow_answer:
+            self._deadline = now + SLOW_ANSWER_SECONDS
+
+    def moved(self, size: int) -> None:
+        """So many bytes went out or came in. Raises StalledError when they are too few."""
+        self._last_byte = now = self._clock()
+        self._in_window += size
+        if self._in_window >= LEAST_BYTES:
+            self._window_began = now
+            self._in_window = 0
+        else:
+            self._judge(now)
+
+    def ask(self) -> None:
+        """Between two slices of waiting. Raises StalledError, and Stopped when we are to stop."""
+        now = self._clock()
+        if self._should_stop():
+            if self._stop_seen is None:
+                self._stop_seen = now
+            elif now - self._stop_seen >= GRACE_SECONDS:
+                raise Stopped("stopped in the middle of a request")
+        self._judge(now)
+
+    def slice_seconds(self) -> float:
+        """How long to block at most until the next question."""
+        shortest = min(self._silence_seconds, self._http.progress_seconds, 4 * SLICE_SECONDS)
+        return max(0.01, shortest / 4)
+
+    def _judge(self, now: float) -> None:
+        if self._deadline is not None:
+            if now >= self._deadline:
+                raise StalledError(f"no whole answer in {SLOW_ANSWER_SECONDS:.0f} s")
+            return
+        if now - self._last_byte >= self._silence_seconds:
+            raise StalledError(f"no byte moved for {self._silence_seconds:g} s")
+        if now - self._window_began >= self._http.progress_seconds:
+            raise StalledError(f"only {self._in_window} bytes moved in {self._http.progress_seconds:g} s")

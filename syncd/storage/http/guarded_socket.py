@@ -1,0 +1,262 @@
+"""A connected socket that keeps to `Patience`.
+
+It never blocks for longer than a slice. What moves is counted in both directions, the kernel's send
+queue included: a body that it has taken from us is not on the wire yet, and a slow line may need minutes for
+it. While a body goes out, an answer may already come in (a refusal, after which the server closes); it is
+looked for between chunks, because after the close nothing of it may be left to read, over TLS least of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import select
+import socket
+import ssl
+import struct
+import termios
+from collections.abc import Callable
+
+from syncd.storage.base import Body
+from syncd.storage.http.deadlines import Patience
+
+_CHUNK = 256 << 10
+_TLS_CHUNK = 64 << 10
+"""A write over TLS tells nothing until it is done, so it has to be small for progress to be seen."""
+_LOST = (BlockingIOError, ssl.SSLWantReadError)
+
+
+class EarlyAnswerError(BrokenPipeError):
+    """The answer came before the body was out; what is left of the body is of no use to anybody."""
+
+
+class EndlessAnswerError(OSError):
+    """More came in than any answer to this request can have."""
+
+
+class GuardedSocket:
+    """A connected socket, plain or TLS, that never outstays its patience.
+
+    Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
+    """
+
+    def __init__(self, sock: socket.socket, patience: Patience, on_sent: Callable[[int], None]) -> None:
+        sock.setblocking(False)
+        self.patience = patience
+        self.body: Body | None = None
+        """What counts as sent; everything else that goes out is overhead."""
+        self.answered_early = False
+        """A request was cut short: the connection is of no further use."""
+        self.allowance = 0
+        """Bytes that may still come in for the present request: an answer without end is none."""
+        self.ended = False
+        """The peer has said its last."""
+        self._sock = sock
+        self._on_sent = on_sent
+        self._encrypted = isinstance(sock, ssl.SSLSocket)
+        self._poll = select.poll()
+        self._early = b""
+        self._answering = False  # some of an answer came, and nothing was sent since
+        self._queued = 0
+        self._files = 0
+        self._closed = False
+
+    # ---- sending -----------------------------------------------------------------------------------------
+
+    def sendall(self, data: Body) -> None:
+        """Raises EarlyAnswerError as soon as an answer is there before the end of `data`."""
+        counted = data is self.body
+        self._answering = False
+        view = memoryview(data).cast("B")
+        step = _TLS_CHUNK if self._encrypted else _CHUNK
+        offset, size = 0, len(view)
+        while offset < size:
+            sent = self._send_some(view[offset : offset + step])
+            offset += sent
+            self.patience.moved(sent)
+            if counted:
+                self._on_sent(sent)
+            if offset < size:
+                self.patience.ask()
+                self._look_for_answer()
+
+    def _send_some(self, chunk: memoryview) -> int:
+        while True:
+            try:
+                return self._sock.send(chunk)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                if self._wait(select.POLLOUT | select.POLLIN) & select.POLLIN:
+                    self._look_for_answer()
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except OSError:
+                self._rescue_answer()
+                raise
+
+    def _look_for_answer(self) -> None:
+        if not self._ready(select.POLLIN, 0) and not self._pending():
+            return
+        try:
+            data = self._sock.recv(1 << 16)
+        except (*_LOST, ssl.SSLWantWriteError):
+            return  # TLS had something to say to itself
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed before the request was out")
+        self._count(data)
+        self._early += data
+        if not _may_be_interim(self._early):
+            self.answered_early = True
+            raise EarlyAnswerError(errno.EPIPE, "answered before the request was out")
+
+    def _rescue_answer(self) -> None:
+        """The connection broke while we sent: an answer may have arrived before that."""
+        try:
+            data = self._sock.recv(1 << 16)
+        except OSError:
+            return
+        if data:
+            self._early += data
+            self.answered_early = True
+            raise EarlyAnswerError(errno.EPIPE, "answered before the request was out")
+
+    # ---- receiving ---------------------------------------------------------------------------------------
+
+    def recv(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        self.patience.answer()
+        if self._early:
+            data, self._early = self._early[:size], self._early[size:]
+            return data
+        if self._answering:
+            self._acknowledge()
+        if not self._encrypted:
+            self._wait(select.POLLIN)
+        while True:
+            try:
+                data = self._sock.recv(size)
+            except _LOST:
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+            else:
+                if data:
+                    self._answering = True
+                    self._count(data)
+                    self.patience.moved(len(data))
+                else:
+                    self.ended = True
+                return data
+
+    def _acknowledge(self) -> None:
+        """Tell the peer at once that we have what came. Some send the rest of a small answer only then
+        (Nagle), and the kernel would put it off for 40 ms (delayed acknowledgement).
+        """
+        with contextlib.suppress(OSError):  # not TCP, or over: a matter of speed alone
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _count(self, data: bytes) -> None:
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise EndlessAnswerError(errno.EMSGSIZE, "the answer has no end")
+
+    def makefile(self, mode: str = "rb", _buffering: int | None = None) -> io.BufferedReader:
+        """A buffered reader, which keeps the socket open until it is closed itself."""
+        if mode not in ("r", "rb"):
+            raise ValueError(f"only for reading, not {mode!r}")
+        self._files += 1
+        return io.BufferedReader(_File(self), 16 << 10)
+
+    # ---- waiting -----------------------------------------------------------------------------------------
+
+    def is_stale(self) -> bool:
+        """Idle, yet something came: the end, or words that nobody asked for."""
+        return bool(self._ready(select.POLLIN, 0)) or self._pending()
+
+    def _pending(self) -> bool:
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def _ready(self, events: int, milliseconds: float) -> int:
+        self._poll.register(self._sock, events)
+        ready = self._poll.poll(milliseconds)
+        if not ready:
+            return 0
+        found = ready[0][1]
+        return found | events if found & (select.POLLERR | select.POLLHUP) else found
+
+    def _wait(self, events: int) -> int:
+        """Until one of the events is there. Raises StalledError, Stopped."""
+        while True:
+            self.patience.ask()
+            ready = self._ready(events, self.patience.slice_seconds() * 1000)
+            if ready:
+                return ready
+            queued = self._queue_bytes()
+            if queued != self._queued:
+                moved, self._queued = abs(queued - self._queued), queued
+                self.patience.moved(moved)
+
+    def _queue_bytes(self) -> int:
+        """What the kernel still holds of what we sent."""
+        answer = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        return int(struct.unpack("i", answer)[0])
+
+    # ---- what http.client and urllib3 ask of a socket ------------------------------------------------------
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._sock.fileno()
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Patience decides, nobody else."""
+
+    def gettimeout(self) -> float | None:
+        """As for any socket."""
+        return None
+
+    def shutdown(self, how: int) -> None:
+        """As for any socket."""
+        self._sock.shutdown(how)
+
+    def getpeercert(self, binary_form: bool = False) -> object:
+        """As for a TLS socket; None for a plain one."""
+        return self._sock.getpeercert(binary_form) if isinstance(self._sock, ssl.SSLSocket) else None
+
+    def close(self) -> None:
+        """At once, or when the last reader is closed."""
+        self._closed = True
+        if self._files <= 0:
+            self._sock.close()
+
+    def file_closed(self) -> None:
+        """A reader is done."""
+        self._files -= 1
+        if self._closed:
+            self.close()
+
+
+class _File(io.RawIOBase):
+    """The reading end that `http.client` wants."""
+
+    def __init__(self, guarded: GuardedSocket) -> None:
+        self._guarded = guarded
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._guarded.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._guarded.file_closed()
+
+
+def _may_be_interim(head: bytes) -> bool:
+    """Whether this can be (the beginning of) a 1xx answer, which ends nothing."""
+    start = head[:10]
+    return b"HTTP/1.1 1".startswith(start) or b"HTTP/1.0 1".startswith(start)

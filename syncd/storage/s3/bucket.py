@@ -1,0 +1,177 @@
+"""Where an S3 bucket is and what its objects carry: addresses, region, metadata headers. Pure.
+
+Path style puts the bucket into the path, virtual-host style into the host name. Servers of one's own speak
+path style; AWS and the large clouds want the other, except for bucket names with dots over TLS, for which
+no wildcard certificate is valid.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from syncd.core.errors import AccessRefused
+from syncd.core.model import ObjectMeta
+from syncd.storage.base import S3Settings, StoreLimits
+from syncd.storage.s3.signing import encode_path
+
+LIMITS = StoreLimits(
+    min_part_size=5 << 20,
+    max_part_size=5 << 30,
+    max_parts=10_000,
+    max_put_size=5 << 30,
+    max_object_size=5 << 40,
+)
+"""Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+_VIRTUAL_HOST_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "aliyuncs.com", "myqcloud.com", "bcebos.com")
+_SECONDS = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Bucket:
+    """One bucket behind one endpoint. The region is the only thing that changes: the server may correct it.
+
+    Raises AccessRefused when the endpoint cannot be understood.
+    """
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.name = settings.bucket
+        self.region = settings.region
+        self._learned = False
+        self.scheme, self._endpoint_host, port = _parse_endpoint(settings.http.endpoint)
+        self._port = f":{port}" if port is not None else ""
+        self._virtual = self._wants_virtual_host(settings.path_style)
+        self.store_id = f"s3:{self.scheme}://{self._endpoint_host}{self._port}/{self.name}"
+        self._root = "/" if self._virtual else f"/{encode_path(self.name)}/"
+        self.host = self._host()
+        """The host that requests go to, with the port where it is not the scheme's own."""
+
+    def _wants_virtual_host(self, path_style: bool | None) -> bool:
+        if path_style is not None:
+            return not path_style
+        if _is_address(self._endpoint_host) or ("." in self.name and self.scheme == "https"):
+            return False
+        return _under(self._endpoint_host, _VIRTUAL_HOST_DOMAINS)
+
+    @property
+    def is_aws(self) -> bool:
+        """Amazon's own service, whose checks and addresses are known."""
+        return _under(self._endpoint_host, ("amazonaws.com", "amazonaws.com.cn"))
+
+    def _host(self) -> str:
+        host = self._regional_host() + self._port
+        if not self._virtual or host.startswith(f"{self.name}."):
+            return host
+        return f"{self.name}.{host}"
+
+    def _regional_host(self) -> str:
+        """On AWS the address follows the region, so that a body goes where the bucket is."""
+        labels = self._endpoint_host.split(".")
+        if self.is_aws and labels[0] == "s3" and self._learned:
+            tail = ".".join(labels[labels.index("amazonaws") :])
+            return f"s3.{self.region}.{tail}"
+        return self._endpoint_host
+
+    def learn(self, region: str) -> bool:
+        """Remember the region that the server named; False when that is what was used already."""
+        if not region or region == self.region:
+            return False
+        self.region = region
+        self._learned = True
+        self.host = self._host()
+        return True
+
+    def path(self, key: str | None = None) -> str:
+        """The path on the wire: of the object, or of the bucket itself."""
+        if key is not None:
+            return self._root + encode_path(key)
+        return "/" if self._virtual else self._root[:-1]
+
+    def source(self, key: str) -> str:
+        """The value of ``x-amz-copy-source``."""
+        return f"/{encode_path(self.name)}/{encode_path(key)}"
+
+
+def _parse_endpoint(endpoint: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port; the port is None when it is the scheme's own."""
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    if parts.scheme not in _DEFAULT_PORTS or not host:
+        raise AccessRefused(
+            "the endpoint is not an address",
+            hint="endpoint is http:// or https://, a host, and a port where needed",
+            credentials=False,
+        )
+    if ":" in host:
+        host = f"[{host}]"
+    return parts.scheme, host, None if port == _DEFAULT_PORTS[parts.scheme] else port
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _under(host: str, domains: tuple[str, ...]) -> bool:
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
+
+
+# ---- what travels with an object ---------------------------------------------------------------------
+
+
+def metadata_headers(meta: ObjectMeta) -> dict[str, str]:
+    """Content type, ``mtime`` as rclone writes it (decimal seconds), our digest, the token of the upload."""
+    headers = {
+        "content-type": meta.content_type,
+        "x-amz-meta-mtime": seconds(meta.mtime_ns),
+        "x-amz-meta-syncd-xxh128": meta.fingerprint.hex,
+    }
+    if meta.token:
+        headers["x-amz-meta-syncd-upload"] = meta.token
+    return headers
+
+
+def seconds(nanoseconds: int) -> str:
+    """Decimal seconds with nine digits after the point."""
+    whole, rest = divmod(abs(nanoseconds), 1_000_000_000)
+    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:09d}"
+
+
+def mtime_ns(headers: Mapping[str, str]) -> int | None:
+    """The mtime that an object carries, in nanoseconds; None when it carries none that makes sense."""
+    text = headers.get("x-amz-meta-mtime", "")
+    return int(Decimal(text).scaleb(9)) if _SECONDS.fullmatch(text) else None
+
+
+def digest(headers: Mapping[str, str]) -> bytes | None:
+    """The XXH3-128 digest that an object carries: 16 bytes."""
+    try:
+        found = bytes.fromhex(headers.get("x-amz-meta-syncd-xxh128", ""))
+    except ValueError:
+        return None
+    return found if len(found) == 16 else None
+
+
+def crc32_text(crc32: int) -> str:
+    """A CRC-32 as S3 writes it: base64 of four big-endian bytes."""
+    return base64.b64encode(crc32.to_bytes(4, "big")).decode()
+
+
+def crc32_number(text: str) -> int | None:
+    """The reverse of `crc32_text`; None for anything else, such as the checksum of checksums of parts."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return int.from_bytes(raw, "big") if len(raw) == 4 else None

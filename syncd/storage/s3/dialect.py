@@ -1,0 +1,392 @@
+"""The S3 dialect: how S3-compatible servers phrase the verbs. Pure: requests out, answers in.
+
+What a client must not take for granted, because one server or another does otherwise:
+
+- a success is one only when the fields that it should have are there: 200 with an error inside, with a
+  proxy's page, with half a document or with nothing means that nobody knows what happened;
+- an absent ``IsTruncated`` means the last page; a prefix or a marker may be ignored;
+- an ETag is opaque: echoed at complete and compared with itself, never computed;
+- conditions may be ignored, so the result of a copy carries the ETag for the caller to check;
+- a part copy may be ignored as a whole, which leaves an empty part.
+
+How the server checks a body (`integrity`): over plain HTTP, and on servers that we do not know, the signed
+SHA-256 of the payload, which every server verifies; on AWS over TLS, CRC-32, which is cheaper and which AWS
+verifies as well. MD5 only where it is asked for: it is the dearest of all.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+from syncd.core.errors import StoreError, StoreRefused, StoreUnavailable
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.parts import combine_crc32
+from syncd.storage.base import Body, Credentials, Request, Response, S3Settings, StoreLimits
+from syncd.storage.s3 import bucket as values
+from syncd.storage.s3 import listing
+from syncd.storage.s3.errors import Facts, error_for, facts, is_foreign, unclear
+from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
+from syncd.storage.s3.xml import Element, bare_etag, complete_body, document, parts_page, uploads_page
+
+_HASH = "x-amz-content-sha256"
+_CRC32 = "x-amz-checksum-crc32"
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/", re.ASCII)
+_SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
+_REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+
+
+class S3Dialect:
+    """Requests and answers of one bucket.
+
+    Remembers one thing that a server may tell: the bucket's region. May be used by several threads at once.
+    Raises AccessRefused when the endpoint is not an address.
+    """
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._bucket = values.Bucket(settings)
+        self._signer = Signer(settings.region)
+        self._storage_class = (
+            {"x-amz-storage-class": settings.storage_class} if settings.storage_class else {}
+        )
+        self._integrity = self._choose(settings.integrity)
+
+    def _choose(self, integrity: str) -> str:
+        encrypted = self._bucket.scheme == "https"
+        if integrity == "auto":
+            return "crc32" if encrypted and self._bucket.is_aws else "sha256"
+        if integrity == "none" and not encrypted:
+            return "sha256"  # without TLS nothing else would notice a changed byte
+        return integrity
+
+    @property
+    def store_id(self) -> str:
+        """``s3:``, the endpoint as configured, and the bucket."""
+        return self._bucket.store_id
+
+    @property
+    def limits(self) -> StoreLimits:
+        """What AWS documents and others follow."""
+        return values.LIMITS
+
+    def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
+        """The request with date, session token and Authorization for `now` (Unix seconds)."""
+        signer = self._signer
+        headers = dict(request.headers)
+        headers["host"] = request.host
+        headers["x-amz-date"] = signer.date(now)
+        if credentials.session_token:
+            headers["x-amz-security-token"] = credentials.session_token
+        payload_hash = headers.setdefault(_HASH, EMPTY_SHA256)
+        headers["Authorization"] = signer.authorization(
+            request.method, request.path, request.query, headers, payload_hash, credentials
+        )
+        return Request(
+            request.method,
+            request.host,
+            request.path,
+            request.query,
+            headers,
+            request.body,
+            request.safe_to_repeat,
+            request.slow_answer,
+        )
+
+    def error(self, request: Request, response: Response) -> StoreError:
+        """The error that `response` stands for. A region that it names is used from now on."""
+        if response.status in (400, 403, 404) and is_foreign(response):  # it does not know what is there
+            return unclear(response, "the answer is not from the store")
+        told = facts(response)
+        if self._learn_region(request, told, response.status):
+            return StoreUnavailable(
+                f"the bucket is in the region {told.region}",
+                status=response.status,
+                code=told.code,
+                request_id=told.request_id,
+                retry_after_seconds=0.0,
+            )
+        whole_bucket = request.path == self._bucket.path()
+        return error_for(request, response, told, whole_bucket=whole_bucket)
+
+    def _learn_region(self, request: Request, told: Facts, status: int) -> bool:
+        """Whether the server wants another region than the one that `request` was signed for."""
+        if status not in (301, 307, 308, 400, 403) or not _REGION.fullmatch(told.region):
+            return False
+        used = _SCOPE.search(request.headers.get("Authorization", ""))
+        if told.region == (used[1] if used else self._bucket.region):
+            return False
+        if self._bucket.learn(told.region):
+            self._signer = Signer(told.region)
+        return True
+
+    # ---- whole objects -----------------------------------------------------------------------------------
+
+    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
+        """PutObject."""
+        headers = values.metadata_headers(meta)
+        headers.update(self._storage_class)
+        headers.update(self._body_headers(body))
+        return self._on_object("PUT", key, headers=headers, body=body)
+
+    def put_result(self, key: str, request: Request, response: Response) -> Receipt:
+        """Success has an ETag."""
+        self._require(request, response)
+        return Receipt(key, self._etag(request, response))
+
+    def head_request(self, key: str) -> Request:
+        """HeadObject; asks for the checksum of the whole where the server keeps one."""
+        checksum = {"x-amz-checksum-mode": "ENABLED"} if self._integrity == "crc32" else {}
+        return self._on_object("HEAD", key, headers=checksum)
+
+    def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
+        """None when there is no such object; a HEAD cannot tell that from no such bucket."""
+        if response.status == 404:
+            return None
+        self._require(request, response)
+        headers = response.headers
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise unclear(response, "the answer has no length")
+        whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
+        return ObjectInfo(
+            key=key,
+            size=int(length),
+            etag=self._etag(request, response),
+            digest=values.digest(headers),
+            mtime_ns=values.mtime_ns(headers),
+            token=headers.get("x-amz-meta-syncd-upload"),
+            crc32=values.crc32_number(headers.get(_CRC32, "")) if whole else None,
+        )
+
+    def get_request(self, key: str, first: int, last: int) -> Request:
+        """GetObject of a range, both ends included."""
+        return self._on_object("GET", key, headers={"range": f"bytes={first}-{last}"})
+
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
+        """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
+        self._require(request, response, 200, 206)
+        content_range = response.headers.get("content-range", "")
+        if response.status == 200 and not content_range:  # one server honours the range and says 200
+            return response.body[first : last + 1]
+        given = _RANGE.match(content_range)
+        if given is None or int(given[1]) != first or len(response.body) != int(given[2]) - first + 1:
+            raise unclear(response, "the answer has another range than the one asked for")
+        if int(given[2]) > last:
+            raise unclear(response, "the answer has more than was asked for")
+        return response.body
+
+    def delete_request(self, key: str) -> Request:
+        """DeleteObject."""
+        return self._on_object("DELETE", key)
+
+    def delete_result(self, key: str, request: Request, response: Response) -> None:
+        """Done also when there was none."""
+        self._done_or_absent(request, response, "NoSuchKey")
+
+    def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
+        """CopyObject, with new metadata."""
+        headers = {
+            **values.metadata_headers(meta),
+            **self._storage_class,
+            **self._source_headers(source_key, if_match),
+            "x-amz-metadata-directive": "REPLACE",
+        }
+        return self._on_object("PUT", key, headers=headers, slow_answer=True)
+
+    def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
+        """Success has an ETag in the body; whether it is the one that was meant, the caller has to check."""
+        return Receipt(key, self._etag_inside("CopyObjectResult", request, response))
+
+    # ---- multipart ---------------------------------------------------------------------------------------
+
+    def create_request(self, key: str, meta: ObjectMeta) -> Request:
+        """CreateMultipartUpload; the metadata of the object to be is given here."""
+        headers = {**values.metadata_headers(meta), **self._storage_class}
+        if self._integrity == "crc32":
+            headers["x-amz-checksum-algorithm"] = "CRC32"
+            headers["x-amz-checksum-type"] = "FULL_OBJECT"
+        return self._on_object("POST", key, query=(("uploads", ""),), headers=headers, safe_to_repeat=False)
+
+    def create_result(self, key: str, request: Request, response: Response) -> str:
+        """The upload id."""
+        page = self._document("InitiateMultipartUploadResult", request, response)
+        upload_id = page.get("UploadId").strip()
+        if not upload_id:
+            raise unclear(response, "the answer names no upload")
+        return upload_id
+
+    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
+        """UploadPart."""
+        query = (("partNumber", str(number)), ("uploadId", upload_id))
+        return self._on_object("PUT", key, query=query, headers=self._body_headers(body), body=body)
+
+    def part_result(
+        self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
+    ) -> Part:
+        """The part, with the CRC-32 that was sent along where one was."""
+        self._require(request, response)
+        crc32 = values.crc32_number(request.headers.get(_CRC32, ""))
+        return Part(number, memoryview(body).nbytes, self._etag(request, response), crc32=crc32)
+
+    def part_copy_request(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Request:
+        """UploadPartCopy of a range, both ends included."""
+        headers = self._source_headers(source_key, if_match)
+        headers["x-amz-copy-source-range"] = f"bytes={first}-{last}"
+        query = (("partNumber", str(number)), ("uploadId", upload_id))
+        return self._on_object("PUT", key, query=query, headers=headers, slow_answer=True)
+
+    def part_copy_result(
+        self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
+    ) -> Part:
+        """Raises StoreRefused (code NotImplemented) where the server ignored the source and made an empty
+        part: the same number has to be sent, or the upload must not be completed.
+        """
+        if response.status == 200 and not response.body.strip() and response.headers.get("etag"):
+            raise StoreRefused("the store does not copy parts", status=200, code="NotImplemented")
+        return Part(number, size, self._etag_inside("CopyPartResult", request, response))
+
+    def parts_request(self, key: str, upload_id: str, after: int) -> Request:
+        """ListParts, one page."""
+        query = [("uploadId", upload_id)]
+        if after:
+            query.insert(0, ("part-number-marker", str(after)))
+        return self._on_object("GET", key, query=tuple(query))
+
+    def parts_result(
+        self, key: str, upload_id: str, request: Request, response: Response
+    ) -> tuple[list[Part], int | None]:
+        """A page of parts, ETags without quotes."""
+        listed = parts_page(self._document("ListPartsResult", request, response))
+        if listed is None:
+            raise unclear(response, "the list of parts cannot be read")
+        return listed
+
+    def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
+        """CompleteMultipartUpload; with the CRC-32 of the whole where every part's is known."""
+        body = complete_body(parts)
+        headers = {"content-type": "application/xml", _HASH: hashlib.sha256(body).hexdigest()}
+        crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
+        if self._integrity == "crc32" and len(crcs) == len(parts):
+            headers[_CRC32] = values.crc32_text(combine_crc32(crcs))
+            headers["x-amz-checksum-type"] = "FULL_OBJECT"
+        query = (("uploadId", upload_id),)
+        return self._on_object("POST", key, query=query, headers=headers, body=body, slow_answer=True)
+
+    def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
+        """Success has an ETag in the body."""
+        return Receipt(key, self._etag_inside("CompleteMultipartUploadResult", request, response))
+
+    def abort_request(self, key: str, upload_id: str) -> Request:
+        """AbortMultipartUpload."""
+        return self._on_object("DELETE", key, query=(("uploadId", upload_id),))
+
+    def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
+        """Done also when there was none."""
+        self._done_or_absent(request, response, "NoSuchUpload", "NoSuchKey")
+
+    def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListMultipartUploads, one page."""
+        return listing.uploads_request(self._bucket, prefix, after)
+
+    def uploads_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+        """A page; uploads outside of `prefix` are left out, should the server ignore it."""
+        return uploads_page(self._document("ListMultipartUploadsResult", request, response), prefix)
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
+        """ListObjectsV2, one page."""
+        return listing.objects_request(self._bucket, prefix, after)
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page; objects outside of `prefix` are left out, should the server ignore it."""
+        page = listing.objects_page(self._document("ListBucketResult", request, response), prefix)
+        if page is None:
+            raise unclear(response, "the list of objects makes no sense")
+        return page
+
+    # ---- what the verbs share ----------------------------------------------------------------------------
+
+    def _on_object(
+        self,
+        method: str,
+        key: str,
+        *,
+        query: tuple[tuple[str, str], ...] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        safe_to_repeat: bool = True,
+        slow_answer: bool = False,
+    ) -> Request:
+        return Request(
+            method,
+            self._bucket.host,
+            self._bucket.path(key),
+            query,
+            headers if headers is not None else {},
+            body,
+            safe_to_repeat,
+            slow_answer,
+        )
+
+    def _body_headers(self, body: Body) -> dict[str, str]:
+        """What lets the server notice a body that arrives changed."""
+        if self._integrity == "sha256":
+            return {_HASH: hashlib.sha256(body).hexdigest()}
+        if self._integrity == "md5":
+            digest = hashlib.md5(body, usedforsecurity=False).digest()
+            return {_HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
+        if self._integrity == "crc32":
+            return {_HASH: UNSIGNED_PAYLOAD, _CRC32: values.crc32_text(zlib.crc32(body))}
+        return {_HASH: UNSIGNED_PAYLOAD}
+
+    def _source_headers(self, source_key: str, if_match: str) -> dict[str, str]:
+        headers = {"x-amz-copy-source": self._bucket.source(source_key)}
+        if if_match:
+            headers["x-amz-copy-source-if-match"] = f'"{if_match}"'
+        return headers
+
+    def _require(self, request: Request, response: Response, *statuses: int) -> None:
+        if response.status not in (statuses or (200,)):
+            raise self.error(request, response)
+
+    def _done_or_absent(self, request: Request, response: Response, *codes: str) -> None:
+        """Success of a removal: done, or nothing there to remove (which a bare 404 says as well)."""
+        if is_foreign(response):
+            raise unclear(response, "the answer is not from the store")
+        if response.status in (200, 202, 204):
+            return
+        if response.status == 404 and facts(response).code in ("", *codes):
+            return
+        raise self.error(request, response)
+
+    def _document(self, root: str, request: Request, response: Response) -> Element:
+        """The body when it is what it should be; the error that it is, or holds; or nobody knows."""
+        self._require(request, response)
+        page = document(response.body, root)
+        if page is not None:
+            return page
+        if document(response.body, "Error") is not None:
+            raise self.error(request, response)
+        raise unclear(response, "the answer is not the one expected")
+
+    def _etag(self, request: Request, response: Response) -> str:
+        etag = bare_etag(response.headers.get("etag", ""))
+        if not etag:
+            raise unclear(response, "the answer has no ETag")
+        return etag
+
+    def _etag_inside(self, root: str, request: Request, response: Response) -> str:
+        etag = bare_etag(self._document(root, request, response).get("ETag"))
+        if not etag:
+            raise unclear(response, "the answer has no ETag")
+        return etag

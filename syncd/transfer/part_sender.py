@@ -1,0 +1,287 @@
+"""The parts of one upload: which of them are there, and how the others get there.
+
+Bytes of a part are read once; that buffer is compared with the digest of the fingerprint pass and that buffer
+is sent. What the store lists decides which parts are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+import os
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from syncd.core import parts
+from syncd.core.errors import AccessRefused, FileChanged, PreconditionFailed, StoreError, StoreRefused
+from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
+from syncd.core.parts import Span
+from syncd.core.paths import printable
+from syncd.sources import files as fingerprint
+from syncd.sources.buffers import Buffers
+from syncd.sources.files import Digests, OpenFile
+from syncd.state.state import State
+from syncd.storage.base import Body, ObjectStore
+from syncd.transfer.slots import Beats, Bounds
+
+log = logging.getLogger(__name__)
+
+_WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
+
+_MOST_UNFIT = 256
+
+
+class Meter(Protocol):
+    """Told about the bytes of one file as they go."""
+
+    def began(self, ref: FileRef, total: int, done: int) -> None:
+        """`done` of `total` bytes need not be sent (again)."""
+        ...
+
+    def carried(self, ref: FileRef, size: int) -> None:
+        """`size` more bytes are acknowledged."""
+        ...
+
+    def ended(self, ref: FileRef) -> None: ...
+
+    @property
+    def beats(self) -> Beats:
+        """The pulse of the calling thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """An object in the same store that has parts of the new one already, on the same grid."""
+
+    key: str
+    etag: str
+    size: int
+    digests: tuple[bytes, ...]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells this state of the object from every other."""
+        return self.key, self.etag
+
+    def has(self, span: Span, digest: bytes) -> bool:
+        """Whether its bytes at this place are the ones that are wanted there."""
+        index = span.number - 1
+        return (
+            index < len(self.digests)
+            and self.digests[index] == digest
+            and span.offset + span.size <= self.size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to be carried: opened, fingerprinted, and where it goes."""
+
+    ref: FileRef
+    key: str
+    file: OpenFile
+    stat: FileStat
+    digests: Digests
+    part_size: int
+    content_type: str
+    donor: Donor | None = None
+    """An object that has some of the parts already."""
+
+    def meta(self, token: str) -> ObjectMeta:
+        """What travels with the object."""
+        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Acknowledged parts by number, and how many of their bytes the store copied by itself."""
+
+    parts: dict[int, Part]
+    bytes_copied: int
+
+
+class PartSender:
+    """Sends and recognises parts. `senders` are other threads than those that call."""
+
+    def __init__(
+        self, store: ObjectStore, state: State, senders: Executor, bounds: Bounds, meter: Meter
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._senders = senders
+        self._bounds = bounds
+        self._meter = meter
+        self._buffers = Buffers()
+        self._unfit: set[tuple[str, str]] = set()
+        """Key and ETag of donors that could not be copied from; at most `_MOST_UNFIT`, then anew."""
+
+    def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
+        """The parts that the store has and that are ours, by the matching rule."""
+        try:
+            with self._bounds.hold(0):
+                listed = self._store.list_parts(job.key, upload_id)
+        except StoreRefused as refused:
+            if not is_denied(refused):
+                raise
+            log.warning("%s: all parts are sent again: %s", name_of(job.ref), refused)
+            return {}
+        plan = parts.resume(checkpoint, listed, job.digests.parts)
+        for note in plan.notes:
+            log.info("%s: %s", name_of(job.ref), note)
+        kept = {part.number: part for part in plan.kept}
+        for part in plan.doubtful:
+            with self._bounds.hold(part.size), self._buffers.lend(part.size) as buffer:
+                adopted = self._adopt(job, part, buffer)
+            if adopted is not None:
+                self._state.add_part(checkpoint.id, adopted)
+                kept[part.number] = adopted
+        return kept
+
+    def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
+        """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
+        self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
+        return _recognised(listed, buffer)
+
+    def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of a part, equal to what was fingerprinted; raises FileChanged."""
+        job.file.read_into(span.offset, buffer)
+        if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:
+            raise FileChanged(f"part {span.number} is not what was fingerprinted")
+
+    def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
+        """Send parts in parallel, a bounded number at once; the first failure ends it."""
+        with self._buffers.in_use():
+            return self._send_all(job, checkpoint, upload_id, spans)
+
+    def _send_all(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
+        sent: dict[int, Part] = {}
+        copied = 0
+        running: dict[Future[tuple[Part, bool]], int] = {}
+        queue = iter(spans)
+        failure: BaseException | None = None
+        while True:
+            while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
+                future = self._senders.submit(self._send, job, checkpoint.id, upload_id, span)
+                running[future] = span.number
+            if not running:
+                break
+            self._meter.beats.rest()  # the senders have pulses of their own
+            ended, _ = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
+            for future in sorted(ended, key=running.__getitem__):
+                number = running.pop(future)
+                error = None if future.cancelled() else future.exception()
+                if error is not None:
+                    failure = failure or error
+                elif not future.cancelled():
+                    sent[number], without_sending = future.result()
+                    copied += sent[number].size if without_sending else 0
+            if failure is not None:
+                for future in running:
+                    future.cancel()
+        self._meter.beats.step()
+        if failure is not None:
+            raise failure
+        return Sent(sent, copied)
+
+    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
+        """Runs on a sender: read, compare, copy or send, record. Tells whether the store copied it."""
+        try:
+            with self._bounds.hold(span.size), self._buffers.lend(span.size) as body:
+                self._read(job, span, body)
+                copy = self._copied(job, upload_id, span, body)
+                part = copy or self._sent(job, upload_id, span, body)
+            self._state.add_part(checkpoint_id, part)
+            self._meter.carried(job.ref, span.size)
+            return part, copy is not None
+        finally:
+            self._meter.beats.rest()
+
+    def _copied(self, job: Job, upload_id: str, span: Span, body: Body) -> Part | None:
+        """The part from the donor, if it has it and the store's ETag proves that these bytes were copied.
+
+        The proof matters: some servers ignore the condition, and the donor may have been replaced meanwhile.
+        """
+        donor = job.donor
+        if (
+            donor is None
+            or donor.name in self._unfit
+            or not donor.has(span, job.digests.parts[span.number - 1])
+        ):
+            return None
+        last = span.offset + span.size - 1
+        try:
+            part = self._store.upload_part_copy(
+                job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
+            )
+        except (PreconditionFailed, StoreRefused) as refused:
+            log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), refused)
+            self._avoid(donor)
+            return None
+        proven = _recognised(part, body) if part.size == span.size else None
+        if proven is None:
+            self._avoid(donor)
+        return proven
+
+    def _avoid(self, donor: Donor) -> None:
+        if len(self._unfit) >= _MOST_UNFIT:
+            self._unfit.clear()
+        self._unfit.add(donor.name)
+
+    def _sent(self, job: Job, upload_id: str, span: Span, body: Body) -> Part:
+        try:
+            return self._store.upload_part(job.key, upload_id, span.number, body)
+        except StoreRefused as refused:
+            if refused.code != "NotImplemented":
+                raise
+            return self._sent_before(job, upload_id, span, body, refused)
+
+    def _sent_before(self, job: Job, upload_id: str, span: Span, body: Body, refused: StoreRefused) -> Part:
+        """Some servers refuse a part that they already have (its first answer was lost): then list it."""
+        for listed in self._store.list_parts(job.key, upload_id):
+            if listed.number == span.number and listed.size == span.size:
+                part = _recognised(listed, body)
+                if part is not None:
+                    return part
+        raise refused
+
+
+def _recognised(listed: Part, body: Body) -> Part | None:
+    """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
+    etag = listed.etag.strip('"').lower()
+    digest = fingerprint.digest(body)
+    if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
+        return None
+    return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
+
+
+def is_denied(error: StoreError) -> bool:
+    """Whether these keys may not do this one thing, as opposed to nothing at all.
+
+    A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
+    """
+    if isinstance(error, AccessRefused):
+        denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
+        return denies and error.credentials  # else somebody on the way forbids it
+    return isinstance(error, StoreRefused)
+
+
+def name_of(ref: FileRef) -> str:
+    """A file, as logs name it."""
+    return f"{ref.source}:{printable(ref.path)}"
+
+
+def content_type_of(path: str) -> str:
+    """From the name alone: the content is not looked into."""
+    return _type_of(os.path.splitext(path)[1])
+
+
+@lru_cache(1024)
+def _type_of(extension: str) -> str:
+    guessed, encoding = mimetypes.guess_type("file" + extension, strict=False)
+    return guessed if guessed and encoding is None else "application/octet-stream"

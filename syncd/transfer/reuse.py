@@ -1,0 +1,97 @@
+"""What the store has already: content that need not be sent, or not all of it.
+
+Nothing here is believed on our word alone. A copy inside the store is looked at before and after, since some
+servers ignore the condition that goes with it; parts of a donor are proven by their ETags as they are copied.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from syncd.core.errors import PreconditionFailed, StoreRefused
+from syncd.core.model import (
+    Action,
+    Copy,
+    FileRef,
+    Fingerprint,
+    ObjectMeta,
+    PartDigests,
+    Receipt,
+    Recorded,
+    Upload,
+)
+from syncd.core.paths import printable
+from syncd.state.state import State
+from syncd.storage.base import ObjectStore
+from syncd.transfer.part_sender import Donor
+from syncd.transfer.slots import KeysInUse
+
+log = logging.getLogger(__name__)
+
+
+class Reuse:
+    """Looks for content in one store, in the records and in the store itself."""
+
+    def __init__(self, store: ObjectStore, state: State, keys: KeysInUse) -> None:
+        self._store = store
+        self._state = state
+        self._keys = keys
+
+    def twin(self, key: str, content: Fingerprint) -> Recorded | None:
+        """A record of the same content under another key."""
+        if content.size == 0:  # an empty put is as cheap as a copy
+            return None
+        for _, row in self._state.find_content(self._store.store_id, content):
+            if row.key != key:
+                return row
+        return None
+
+    def adopt(self, key: str, content: Fingerprint) -> Receipt | None:
+        """After a loss of the state: an object with this very content needs no sending, only recording."""
+        info = self._store.head_object(key)
+        if info is None or info.digest != content.digest or info.size != content.size:
+            return None
+        return Receipt(key, info.etag)
+
+    def copy(self, twin: Recorded, key: str, meta: ObjectMeta) -> Receipt | None:
+        """Let the store copy an object that it has; None when that cannot be relied upon.
+
+        No other worker of ours may be writing the source meanwhile.
+        """
+        content = meta.fingerprint
+        if content.size > self._store.limits.max_put_size:
+            return None
+        with self._keys.writing(key), self._keys.copying(twin.key) as free:
+            if not free:
+                return None
+            try:
+                info = self._store.head_object(twin.key)
+                if info is None or info.etag != twin.etag or info.size != content.size:
+                    return None
+                if info.digest is not None and info.digest != content.digest:
+                    return None
+                self._store.copy_object(twin.key, key, meta, twin.etag)
+            except (PreconditionFailed, StoreRefused) as refused:
+                log.info("%s: sent, not copied: %s", printable(key), refused)
+                return None
+            copy = self._store.head_object(key)
+            after = self._store.head_object(twin.key)
+        if copy is None or copy.size != content.size or after is None or after.etag != twin.etag:
+            return None
+        return Receipt(key, copy.etag)
+
+    def donor(
+        self, action: Action, ref: FileRef, recorded: Recorded | None, grid: PartDigests
+    ) -> Donor | None:
+        """An object that has parts of a large file: a twin too large to copy whole, or its own last state."""
+        if isinstance(action, Copy):
+            twin = action.twin
+            return Donor(twin.key, twin.etag, twin.fingerprint.size, grid.digests)
+        if not isinstance(action, Upload) or recorded is None or recorded.store_id != self._store.store_id:
+            return None
+        if recorded.in_doubt:
+            return None
+        last = self._state.part_digests(ref)
+        if last is None or last.part_size != grid.part_size:
+            return None
+        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)

@@ -1,0 +1,204 @@
+"""What the transfers to one store share: a bound on requests and memory, and the keys that are in use."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from syncd.core.errors import Stopped
+
+
+class Beats(Protocol):
+    """The calling thread's pulse (`syncd.transfer.progress.Beats`)."""
+
+    def step(self) -> None: ...
+
+    def rest(self) -> None: ...
+
+
+class Bounds:
+    """A door that lets `slots` holders in at once, with at most `memory` bytes among them.
+
+    First come, first served: a large part is not starved by small files that would slip past it. One holder
+    is always let in, whatever its size, so that a part larger than the whole allowance still goes.
+
+    A store that wants fewer requests (`throttled`) gets half as many in flight, and one more for each round
+    of answers (`answered`), up to `slots` again: as much as it takes, without asking it what that is.
+    """
+
+    def __init__(self, slots: int, memory: int, beats: Beats | None = None) -> None:
+        self.beats = beats
+        self._slots = slots
+        self._open = float(slots)
+        self._echoes = 0
+        """Complaints that may still come about what was in flight when the door was last narrowed."""
+        self._memory = memory
+        self._held = 0
+        self._bytes = 0
+        self._line: deque[object] = deque()
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def hold(self, size: int) -> AbstractContextManager[None]:
+        """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
+        return _Held(self, size)
+
+    def enter(self, size: int) -> None:
+        """The first half of `hold`."""
+        if not self._enter_at_once(size):
+            if self.beats is not None:
+                self.beats.rest()  # whoever holds the slots has a pulse of his own
+            self._wait(size)
+        if self.beats is not None:
+            self.beats.step()
+
+    def _enter_at_once(self, size: int) -> bool:
+        with self._changed:
+            if self._line or self._stopped or not self._has_room(size):
+                return False
+            self._held += 1
+            self._bytes += size
+            return True
+
+    def _wait(self, size: int) -> None:
+        ticket = object()
+        with self._changed:
+            self._line.append(ticket)
+            try:
+                self._changed.wait_for(
+                    lambda: self._stopped or (self._line[0] is ticket and self._has_room(size))
+                )
+                if self._stopped:
+                    raise Stopped
+                self._held += 1
+                self._bytes += size
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
+
+    def leave(self, size: int) -> None:
+        """The second half of `hold`."""
+        with self._changed:
+            self._held -= 1
+            self._bytes -= size
+            if self._line:
+                self._changed.notify_all()
+
+    def throttled(self) -> None:
+        """The store wants fewer requests. Of those in flight together each may say so; the first counts."""
+        with self._changed:
+            if self._echoes > 0:
+                self._echoes -= 1
+                return
+            self._open = max(1.0, self._open / 2)
+            self._echoes = self._held - 1
+
+    def answered(self) -> None:
+        """The store did what it was asked for."""
+        if self._open >= self._slots:  # as nearly always
+            return
+        with self._changed:
+            self._echoes = max(0, self._echoes - 1)
+            self._open = min(float(self._slots), self._open + 1.0 / self._open)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Everybody who waits, now or later, gets Stopped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        if self._held >= int(self._open):
+            return False
+        return self._held == 0 or self._bytes + size <= self._memory
+
+
+class _Held:
+    """What `Bounds.hold` returns: without a generator, for it is used with every request."""
+
+    __slots__ = ("_bounds", "_size")
+
+    def __init__(self, bounds: Bounds, size: int) -> None:
+        self._bounds = bounds
+        self._size = size
+
+    def __enter__(self) -> None:
+        self._bounds.enter(self._size)
+
+    def __exit__(self, *_: object) -> None:
+        self._bounds.leave(self._size)
+
+
+class KeysInUse:
+    """Keeps a copy inside the store from being made of an object that we are just replacing.
+
+    Always `writing` before `copying`, which never waits: so two files that are each other's twin cannot wait
+    for one another.
+    """
+
+    def __init__(self, beats: Beats | None = None) -> None:
+        self._beats = beats
+        self._written: Counter[str] = Counter()
+        self._copied: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def writing(self, key: str) -> AbstractContextManager[None]:
+        """Around every change of an object: waits for the copies that are made of it."""
+        return _Writing(self, key)
+
+    def begin_writing(self, key: str) -> None:
+        """The first half of `writing`."""
+        with self._changed:
+            if key in self._copied:
+                if self._beats is not None:
+                    self._beats.rest()  # a copy may take long; whoever makes it has a pulse of his own
+                self._changed.wait_for(lambda: key not in self._copied)
+            self._written[key] += 1
+        if self._beats is not None:
+            self._beats.step()
+
+    def end_writing(self, key: str) -> None:
+        """The second half of `writing`."""
+        with self._changed:
+            _less(self._written, key)
+
+    @contextmanager
+    def copying(self, key: str) -> Iterator[bool]:
+        """Around a copy of an object; yields False, and claims nothing, while somebody writes it."""
+        with self._changed:
+            free = key not in self._written
+            if free:
+                self._copied[key] += 1
+        try:
+            yield free
+        finally:
+            if free:
+                with self._changed:
+                    _less(self._copied, key)
+                    self._changed.notify_all()
+
+
+class _Writing:
+    """What `KeysInUse.writing` returns: without a generator, for it is used with every file."""
+
+    __slots__ = ("_key", "_keys")
+
+    def __init__(self, keys: KeysInUse, key: str) -> None:
+        self._keys = keys
+        self._key = key
+
+    def __enter__(self) -> None:
+        self._keys.begin_writing(self._key)
+
+    def __exit__(self, *_: object) -> None:
+        self._keys.end_writing(self._key)
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

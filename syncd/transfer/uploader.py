@@ -1,0 +1,328 @@
+"""Carry out an upload: one put, or a multipart upload, checkpoint by checkpoint.
+
+The order of effects of a multipart upload, each step durable before the next relies on it::
+
+    begin            the intent is in the state, without an upload id
+    create           the store makes an upload      (died before the id was kept: swept by key, begun anew)
+    set_upload_id    the id is in the state
+    part, add_part   for each part, in parallel     (died between: known by its MD5, or sent again)
+    look             the file is still what was fingerprinted, or nothing is completed
+    set_completing   from here on the object may exist
+    complete         (answer lost: the store is asked for the object, and its token tells whether it is ours)
+    commit           the engine records the object and drops the checkpoint in one transaction
+
+The parts themselves are `syncd.transfer.part_sender`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import NamedTuple
+
+from syncd.core import parts
+from syncd.core.errors import (
+    FileChanged,
+    PartsRefused,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.core.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.state.state import State
+from syncd.storage.base import Body, ObjectStore, StoreLimits
+from syncd.transfer.part_sender import Job, Meter, PartSender, is_denied, name_of
+from syncd.transfer.slots import Bounds
+
+log = logging.getLogger(__name__)
+
+MIN_PART_SIZE = "min_part_size"
+"""Name under which the state keeps what a store taught us about its smallest part."""
+
+# The store's clock may differ from ours by as much as it accepts in a signature.
+_SWEEP_SLACK_NS = 15 * 60 * 10**9
+_MAX_RESTARTS = 2
+
+
+class PartSizeRefused(StoreUnavailable):
+    """The store wants larger parts; what it taught is in the state, and the next plan heeds it."""
+
+
+class Carried(NamedTuple):
+    """An acknowledged upload. `checkpoint_id` is None for a single put."""
+
+    receipt: Receipt
+    checkpoint_id: int | None
+    bytes_sent: int
+    bytes_saved: int
+
+
+class Uploader:
+    """Uploads to one store. Called by many threads; `senders` are other threads than those that call."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        state: State,
+        senders: Executor,
+        bounds: Bounds,
+        meter: Meter,
+        *,
+        now_ns: Callable[[], int],
+        new_token: Callable[[], str],
+    ) -> None:
+        self.store = store
+        self.state = state
+        self._parts = PartSender(store, state, senders, bounds, meter)
+        self.bounds = bounds
+        self._meter = meter
+        self._now_ns = now_ns
+        self._new_token = new_token
+        self._limits: StoreLimits | None = None
+        self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
+
+    def limits(self) -> StoreLimits:
+        """The store's limits, corrected by what it taught us."""
+        if self._limits is None:
+            self._limits = learned_limits(self.store, self.state)
+        return self._limits
+
+    def unfinished(self, ref: FileRef) -> Checkpoint | None:
+        """The unfinished upload of a file. The state is asked only where there may be one."""
+        return self.state.checkpoint_for(ref) if ref in self._maybe_unfinished else None
+
+    def put(self, ref: FileRef, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        """One request with the whole content. The caller holds the bounds while it holds `body`."""
+        self._meter.began(ref, len(body), 0)
+        try:
+            receipt = self.store.put_object(key, body, meta)
+            self._meter.carried(ref, len(body))
+            return receipt
+        finally:
+            self._meter.ended(ref)
+
+    def upload(self, job: Job) -> Carried:
+        """A multipart upload, resumed where an unfinished one fits.
+
+        Raises FileChanged, FileUnreadable, PartSizeRefused and whatever the store raises.
+        """
+        try:
+            for _ in range(_MAX_RESTARTS + 1):
+                checkpoint, upload_id, fresh = self._begun(job)
+                try:
+                    return self._carry(job, checkpoint, upload_id, fresh)
+                except UploadGone as gone:
+                    receipt = self._own_object(job, checkpoint)
+                    if receipt is not None:
+                        return Carried(receipt, checkpoint.id, 0, job.stat.size)
+                    log.warning("%s: restart: the store has forgotten the upload: %s", name_of(job.ref), gone)
+                    self.state.drop_checkpoint(checkpoint.id)
+                except PartsRefused as refused:
+                    self._learn(job, refused)
+                    log.warning("%s: restart: %s", name_of(job.ref), refused)
+                    self.abandon(checkpoint)
+                    if refused.too_small:
+                        raise PartSizeRefused(str(refused)) from refused
+            raise StoreUnavailable("the upload had to be restarted too often", hint="it is tried again later")
+        finally:
+            self._meter.ended(job.ref)
+
+    def abandon(self, checkpoint: Checkpoint) -> None:
+        """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays.
+
+        Unless we may not abort it: then it does stay, and the file goes on all the same.
+        """
+        if checkpoint.upload_id is None:
+            self._sweep(checkpoint)
+        else:
+            try:
+                self.store.abort_multipart_upload(checkpoint.key, checkpoint.upload_id)
+            except StoreError as error:
+                if not is_denied(error):
+                    raise
+                log.warning("%s: an unfinished upload stays in the store: %s", name_of(checkpoint.ref), error)
+        self.state.drop_checkpoint(checkpoint.id)
+
+    def finished(self, ref: FileRef) -> None:
+        """The file has no unfinished upload any more."""
+        self._maybe_unfinished.discard(ref)
+
+    # ---- steps ------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, job: Job) -> tuple[Checkpoint, bool]:
+        """The checkpoint to go on with, and whether it is new. One that does not fit is abandoned."""
+        found = self.unfinished(job.ref)
+        if found is not None:
+            why = parts.misfit(
+                found,
+                store_id=self.store.store_id,
+                key=job.key,
+                fingerprint=job.digests.fingerprint,
+                limits=self.limits(),
+            )
+            if why is None and found.part_size != job.part_size:
+                why = "part size changed"  # the digests at hand are on another grid
+            if why is None:
+                return found, False
+            log.info("%s: restart: %s", name_of(job.ref), why)
+            if found.store_id == self.store.store_id:
+                self.abandon(found)
+            else:
+                self.state.drop_checkpoint(found.id)
+        return self._begin(job), True
+
+    def _begin(self, job: Job) -> Checkpoint:
+        self._maybe_unfinished.add(job.ref)
+        return self.state.begin(
+            Checkpoint(
+                id=0,
+                ref=job.ref,
+                store_id=self.store.store_id,
+                key=job.key,
+                fingerprint=job.digests.fingerprint,
+                stat=job.stat,
+                part_size=job.part_size,
+                token=self._new_token(),
+                created_ns=self._now_ns(),
+            )
+        )
+
+    def _begun(self, job: Job) -> tuple[Checkpoint, str, bool]:
+        """A checkpoint, the id of its upload, and whether the upload is new: then it has no parts."""
+        checkpoint, fresh = self._checkpoint(job)
+        if checkpoint.upload_id is not None:
+            return checkpoint, checkpoint.upload_id, False
+        if not fresh:
+            self._sweep(checkpoint)
+        with self.bounds.hold(0):
+            upload_id = self._create(job, checkpoint)
+        self.state.set_upload_id(checkpoint.id, upload_id)
+        return replace(checkpoint, upload_id=upload_id), upload_id, True
+
+    def _create(self, job: Job, checkpoint: Checkpoint) -> str:
+        """Ask for an upload; when the answer is lost, abort what it may have left and ask once more."""
+        meta = job.meta(checkpoint.token)
+        try:
+            return self.store.create_multipart_upload(job.key, meta)
+        except StoreUnavailable as unavailable:
+            if not unavailable.outcome_unknown:
+                raise
+        self._sweep(checkpoint)
+        return self.store.create_multipart_upload(job.key, meta)
+
+    def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
+        done = {} if fresh else self._parts.kept(job, checkpoint, upload_id)
+        saved = sum(part.size for part in done.values())
+        if saved:
+            log.info(
+                "%s: resume: %d parts, %d of %d bytes are there",
+                name_of(job.ref),
+                len(done),
+                saved,
+                job.stat.size,
+            )
+        self._meter.began(job.ref, job.stat.size, saved)
+        missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
+        sent = self._parts.send(job, checkpoint, upload_id, missing)
+        done.update(sent.parts)
+        saved += sent.bytes_copied
+        self._still(job)
+        self.state.set_completing(checkpoint.id)
+        ordered = [done[number] for number in sorted(done)]
+        receipt = self._complete(job, checkpoint, upload_id, ordered)
+        return Carried(receipt, checkpoint.id, job.stat.size - saved, saved)
+
+    def _still(self, job: Job) -> None:
+        """Raise FileChanged unless the file is what it was before its first byte was read."""
+        if job.file.stat() != job.stat:
+            raise FileChanged("the file changed while it was sent")
+
+    def _complete(self, job: Job, checkpoint: Checkpoint, upload_id: str, ordered: list[Part]) -> Receipt:
+        try:
+            with self.bounds.hold(0):
+                receipt = self.store.complete_multipart_upload(
+                    job.key, upload_id, ordered, job.meta(checkpoint.token)
+                )
+        except StoreUnavailable as unavailable:
+            if not unavailable.outcome_unknown:
+                raise
+            own = self._own_object(job, checkpoint)
+            if own is None:
+                raise
+            receipt = own
+        self._check_whole(job.key, ordered)
+        return receipt
+
+    def _check_whole(self, key: str, ordered: list[Part]) -> None:
+        """Where the store tells the CRC-32 of the whole, it is that of the parts; raises PartsRefused."""
+        crcs = [(part.crc32, part.size) for part in ordered if part.crc32 is not None]
+        if not self.store.limits.computes_crc32 or len(crcs) < len(ordered):
+            return
+        with self.bounds.hold(0):
+            info = self.store.head_object(key)
+        meant = parts.combine_crc32(crcs)
+        if info is not None and info.crc32 is not None and info.crc32 != meant:
+            raise PartsRefused(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
+
+    def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
+        """The object under our key, if it is the one that this upload was to make.
+
+        Who may not list is told "forbidden" about an object that is not there: that is no proof of ours.
+        """
+        try:
+            info = self.store.head_object(job.key)
+        except StoreRefused as refused:
+            if not is_denied(refused):
+                raise
+            return None
+        if info is None or info.size != job.stat.size:
+            return None
+        if info.token is not None:
+            ours = info.token == checkpoint.token
+        else:  # the store drops metadata that it does not like; the digest is the next best witness
+            ours = info.digest == job.digests.fingerprint.digest
+        return Receipt(info.key, info.etag) if ours else None
+
+    def _sweep(self, checkpoint: Checkpoint) -> None:
+        """Abort what an unanswered create may have left under this very key; others' uploads stay."""
+        ours = {known.upload_id for known in self.state.checkpoints()}
+        # Our own clock may have been set back since.
+        since_ns = min(checkpoint.created_ns, self._now_ns()) - _SWEEP_SLACK_NS
+        for upload in self._uploads_of(checkpoint):
+            if upload.key != checkpoint.key or upload.upload_id in ours:
+                continue
+            if upload.initiated_ns is None or upload.initiated_ns >= since_ns:
+                log.info("%s: abort an upload whose id was lost", name_of(checkpoint.ref))
+                self.store.abort_multipart_upload(upload.key, upload.upload_id)
+
+    def _uploads_of(self, checkpoint: Checkpoint) -> list[UploadInfo]:
+        """What the store lists under the key; nothing where we may not ask, which must not stop the file."""
+        try:
+            return list(self.store.list_multipart_uploads(checkpoint.key))
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            log.warning("%s: an unfinished upload may stay in the store: %s", name_of(checkpoint.ref), error)
+            return []
+
+    def _learn(self, job: Job, refused: PartsRefused) -> None:
+        if not refused.too_small:
+            return
+        larger = parts.part_sizes_after_refusal(job.part_size, self.limits())
+        self.state.learn(self.store.store_id, MIN_PART_SIZE, str(larger))
+        self._limits = None
+
+
+def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
+    """The store's own limits, with the smallest part size that it taught us."""
+    learned = state.learned(store.store_id, MIN_PART_SIZE)
+    limits = store.limits
+    if learned is None or int(learned) <= limits.min_part_size:
+        return limits
+    return replace(limits, min_part_size=int(learned))
+
+
+__all__ = ["Carried", "PartSizeRefused", "Uploader", "learned_limits"]

@@ -1,0 +1,298 @@
+"""The stores that the conformance suite examines, and what each of them is known to do differently.
+
+A `Subject` opens clients on one empty place (a bucket, a directory, a memory) and says what a test has to
+know about it. `QUIRKS` is the one place where a deviation is declared, each with its reason; a test that
+meets one asserts what the store does instead, so that a quirk that goes away is noticed.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.core.backoff import Schedule
+from syncd.storage.base import (
+    BosSettings,
+    Dialect,
+    DirSettings,
+    HttpSettings,
+    KeySettings,
+    ObjectStore,
+    Request,
+    Response,
+    S3Settings,
+)
+from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.credentials import credentials_source
+from syncd.storage.http.store import HttpStore, Wiring, open_store
+from syncd.storage.http.transport import RequestsTransport
+from syncd.storage.s3.dialect import S3Dialect
+from tests.support.bos_server import BosServer
+from tests.support.servers import S3Server, SwiftServer
+from tests.support.store import SMALL_LIMITS, FakeStore
+
+BUCKET = "conformance"
+MISSING_BUCKET = "no-such-bucket-here"
+WRONG_SECRET = "a-secret-that-is-not-the-right-one-at-all"
+
+_NO_FILE_NAME = {
+    "refuses two slashes": "an empty component is not a file name",
+    "refuses trailing slash": "an empty component is not a file name",
+    "refuses dot segment": "the component . is not a file name",
+    "refuses dot dot segment": "the component .. leads out of where the object belongs",
+}
+"""What `syncd.core.paths` never makes, and a directory cannot hold."""
+
+QUIRKS: Mapping[str, Mapping[str, str]] = {
+    "fake": {},
+    "dir": _NO_FILE_NAME,
+    "dir-sidecars": _NO_FILE_NAME,
+    "ceph": {
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "cannot say gone at complete": "it answers 500 because it cannot lock what is not there",
+        "ignores conditions of copies": "x-amz-copy-source-if-match has no effect in this release",
+        "ignores conditions of part copies": "x-amz-copy-source-if-match has no effect in this release",
+    },
+    "swift": {
+        "no uploads of escape": "it answers 500, perhaps for the same XML",
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "knows joined objects by another ETag": "a condition is compared with the ETag of the manifest",
+    },
+    "rclone": {
+        "refuses two slashes": "an empty component is not a file name",
+        "refuses dot segment": "the component . is not a file name",
+        "refuses dot dot segment": "the component .. is not a file name here",
+        "hides uploads of escape": "its list of uploads is XML, which cannot hold that character",
+        "hides uploads of trailing slash": "its list of uploads drops the slash",
+        "does not copy from trailing slash": "an empty component is not a file name",
+        "lists objects without their trailing slash": "objects are files of a file system",
+        "no object beside a directory": "objects are files of a file system",
+        "begins uploads of longer keys": "it looks at the key's length at complete only",
+        "takes small parts": "a file needs no smallest part",
+        "refuses a part that is sent again": "parts are streamed to the backend as they come",
+        "refuses gaps": "parts are streamed to the backend in the order of their numbers",
+        "forgets an upload whose complete it refused": "the stream to the backend has been given up",
+        "changes the ETag of joined objects": "the ETag of a file is the MD5 of its bytes, known only later",
+        "ignores conditions of copies": "conditions are not implemented",
+        "does not copy parts": "UploadPartCopy is not implemented, and not refused either",
+        "does not check bodies": "the signed SHA-256 of the payload is not compared",
+    },
+    "moto": {
+        "does not check bodies": "it checks no signatures, and so no payload hashes",
+        "accepts any secret": "it checks no signatures",
+        "refuses newline": "its router knows no path with a line break",
+        "refuses carriage return": "its router knows no path with a line break",
+        "no uploads of escape": "it echoes the key in XML, which cannot hold that character",
+        "takes longer keys": "it has no limit",
+        "cannot say gone to a part": "it answers 500",
+        "cannot say gone at complete": "it answers 500",
+        "completes again": "it remembers that the upload was completed, and answers as it did then",
+        "ignores conditions of copies": "conditions are not implemented",
+        "ignores conditions of part copies": "conditions are not implemented",
+    },
+    "bos": {
+        "refuses dot segment": "BOS takes no . between slashes",
+        "refuses dot dot segment": "BOS takes no .. between slashes",
+    },
+}
+
+_names = itertools.count(1)
+
+
+class Subject(ABC):
+    """One kind of store, on a place of its own for each test."""
+
+    name: str
+    has_accounts = False
+    """Keys and buckets exist, and may be wrong."""
+    over_http = False
+    many_parts = 1001
+    """How many tiny parts make more than one page of a listing; servers' pages are 1,000 unless told."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.prefix = f"test{next(_names)}"
+        self._opened: list[ObjectStore] = []
+
+    def quirk(self, name: str) -> str | None:
+        """The reason why this store deviates, where it does; see `QUIRKS`."""
+        return QUIRKS[self.name].get(name)
+
+    def key(self, name: str) -> str:
+        """A key of this test alone."""
+        return f"{self.prefix}/{name}"
+
+    def open(self) -> ObjectStore:
+        """A new client, as `open_store` makes it; closed by the fixture."""
+        return self.keep(self._open())
+
+    def keep(self, store: ObjectStore) -> ObjectStore:
+        """Have `store` closed when the test is over."""
+        self._opened.append(store)
+        return store
+
+    @abstractmethod
+    def _open(self) -> ObjectStore: ...
+
+    @property
+    def part_size(self) -> int:
+        """The smallest part that this store takes in the middle."""
+        return self._opened[0].limits.min_part_size
+
+    def fetch(self, key: str) -> bytes | None:
+        """An object's bytes by other means than ours; None where there are no other means."""
+        return None
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+
+
+class FakeSubject(Subject):
+    """The store in memory, with pages of two entries."""
+
+    many_parts = 7
+
+    def __init__(self) -> None:
+        super().__init__("fake")
+        self.store = FakeStore(SMALL_LIMITS, page_size=2)
+
+    def _open(self) -> ObjectStore:
+        return self.store
+
+
+class DirSubject(Subject):
+    """The store in a directory."""
+
+    many_parts = 120
+
+    def __init__(self, name: str, root: Path) -> None:
+        super().__init__(name)
+        self.root = root
+
+    def _open(self) -> ObjectStore:
+        return open_store(DirSettings(str(self.root)), wiring=wiring())
+
+    @property
+    def part_size(self) -> int:
+        return 1000
+
+    def fetch(self, key: str) -> bytes | None:
+        return (self.root / key).read_bytes()
+
+
+class HttpSubject(Subject):
+    """A store behind HTTP."""
+
+    has_accounts = True
+    over_http = True
+
+    def _open(self) -> ObjectStore:
+        return open_store(self.settings(), wiring=wiring())
+
+    @abstractmethod
+    def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> S3Settings | BosSettings: ...
+
+    @abstractmethod
+    def dialect(self) -> Dialect: ...
+
+    def open_with_wrong_secret(self) -> ObjectStore:
+        return self.keep(open_store(self.settings(secret=WRONG_SECRET), wiring=wiring()))
+
+    def open_missing_bucket(self) -> ObjectStore:
+        return self.keep(open_store(self.settings(bucket=MISSING_BUCKET), wiring=wiring()))
+
+    def open_damaging(self) -> ObjectStore:
+        """A client below which something changes every body on its way, after it was signed."""
+        settings = self.settings()
+        transport = RequestsTransport(settings.http, should_stop=lambda: False, on_sent=lambda size: None)
+        keys = credentials_source(settings.keys, chain=False)
+        return self.keep(HttpStore(self.dialect(), Damaging(transport), keys, time.time))
+
+
+class Damaging:
+    """A transport that flips one bit of every body."""
+
+    def __init__(self, inner: RequestsTransport) -> None:
+        self._inner = inner
+
+    def send(self, request: Request) -> Response:
+        if request.body:
+            body = bytearray(request.body)
+            body[len(body) // 2] ^= 1
+            request = replace(request, body=bytes(body))
+        return self._inner.send(request)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class S3Subject(HttpSubject):
+    """A bucket of a third-party S3 server."""
+
+    def __init__(self, server: S3Server) -> None:
+        super().__init__(server.name)
+        self.server = server
+        if isinstance(server, SwiftServer):
+            self.many_parts = 2 * server.page_size + 1
+
+    def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> S3Settings:
+        return self.server.settings(bucket, secret_access_key=secret)
+
+    def dialect(self) -> Dialect:
+        return S3Dialect(self.settings())
+
+    def fetch(self, key: str) -> bytes | None:
+        return self.server.fetch(BUCKET, key)
+
+
+class BosSubject(HttpSubject):
+    """A bucket of the BOS server of our own tests."""
+
+    def __init__(self, server: BosServer) -> None:
+        super().__init__("bos")
+        self.server = server
+        self.many_parts = 2 * server.rules.page_size + 1
+
+    def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> BosSettings:
+        account = next(iter(self.server.accounts.values()))
+        keys = KeySettings(
+            access_key_id=account.access_key_id,
+            secret_access_key=account.secret_access_key if secret is None else secret,
+        )
+        return BosSettings(http=HttpSettings(self.server.url), bucket=bucket, path_style=True, keys=keys)
+
+    def dialect(self) -> Dialect:
+        return BosDialect(self.settings())
+
+
+def without_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system calls say what they say on a file system that has no extended attributes."""
+
+    def refuse(*args: object, **more: object) -> bytes:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    monkeypatch.setattr(os, "getxattr", refuse)
+
+
+def wiring(sleep: Callable[[float], None] = time.sleep) -> Wiring:
+    """Real time, few and quick repetitions."""
+    return Wiring(
+        should_stop=lambda: False,
+        sleep=sleep,
+        chance=lambda: 0.5,
+        now=time.time,
+        on_sent=lambda size: None,
+        on_request=lambda: None,
+        max_tries=3,
+        schedule=Schedule(base_seconds=0.05, cap_seconds=0.5),
+    )

@@ -1,0 +1,288 @@
+"""Servers that want to exhaust us: answers without end, answers that grow, lists that never stop.
+
+Scenarios, for both transports: a head, a line, interim answers, a trailer, chunks and bodies without end; and
+compressed answers. For both dialects: entities, depth, and very many very small things. For lists: pages
+without end. Memory is measured, not guessed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.storage.base import (
+    BosSettings,
+    Credentials,
+    HttpSettings,
+    KeySettings,
+    Request,
+    Response,
+    S3Settings,
+)
+from syncd.storage.bos import values as bos_values
+from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.bos.errors import MAX_VALUES, body_object
+from syncd.storage.http import store as client
+from syncd.storage.http.http1 import MAX_ANSWER_BYTES
+from syncd.storage.http.socket_transport import LaneTransport
+from syncd.storage.http.store import HttpStore
+from syncd.storage.http.transport import RequestsTransport
+from syncd.storage.s3 import xml as s3_xml
+from syncd.storage.s3.dialect import S3Dialect
+from tests.support.hostile import HostileServer, Peer
+
+MIB = 1 << 20
+MOST_MEMORY = 64 * MIB
+META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+Kind = type[RequestsTransport] | type[LaneTransport]
+
+
+def peak(call: Callable[[], object]) -> int:
+    """The most memory that Python held for this call."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+# ---- transports ------------------------------------------------------------------------------------------
+
+ENDLESS = {
+    "head": (HEAD, b"X-More: " + b"x" * 1000 + b"\r\n"),
+    "line of the head": (HEAD + b"X-More: ", b"x" * 1000),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\nX: " + b"x" * 1000 + b"\r\n\r\n"),
+    "body": (HEAD + b"\r\n", b"x" * 1000),
+    "chunks": (CHUNKED, b"100\r\n" + b"x" * 256 + b"\r\n"),
+    "chunk": (CHUNKED + b"7fffffff\r\n", b"x" * 1000),
+    "size of a chunk": (CHUNKED, b"0" * 1000),
+    "extensions of chunks": (CHUNKED, b"1;" + b"x" * 1000 + b"\r\nx\r\n"),
+    "trailer": (CHUNKED + b"0\r\n", b"X-More: " + b"x" * 1000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
+    """Whatever of it has no end, however fast it comes; nobody knows what the server did."""
+    start, more = ENDLESS[name]
+    sent = 0
+
+    def script(peer: Peer) -> None:
+        nonlocal sent
+        peer.read_request()
+        peer.send(start)
+        while not peer.server.stopping.is_set():
+            peer.send(more * 32)
+            sent += len(more) * 32
+
+    with HostileServer([script]) as server:
+        transport = kind(HttpSettings(server.endpoint), should_stop=lambda: False, on_sent=lambda size: None)
+        caught: list[StoreUnavailable] = []
+
+        def ask() -> None:
+            with pytest.raises(StoreUnavailable) as info:
+                transport.send(Request("PUT", server.host, "/b/k", body=b"x"))
+            caught.append(info.value)
+
+        used = peak(ask)
+        transport.close()
+    assert caught[0].outcome_unknown
+    assert used < MOST_MEMORY
+    assert sent < 4 * MAX_ANSWER_BYTES
+
+
+@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+def test_interim_answers_without_end_do_not_pile_up_beside_a_body(kind: Kind) -> None:
+    """They are looked at while the body goes out, too."""
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        try:
+            while not peer.server.stopping.is_set():
+                peer.send(b"HTTP/1.1 100 Continue\r\nX: " + b"x" * 60_000 + b"\r\n\r\n")
+        finally:
+            gone.set()
+
+    with HostileServer([script]) as server:
+        http = HttpSettings(server.endpoint)
+        transport = kind(http, should_stop=lambda: False, on_sent=lambda size: None)
+        with pytest.raises(StoreUnavailable):
+            transport.send(Request("PUT", server.host, "/b/k", body=bytes(64 * MIB)))
+        assert gone.wait(30)
+        transport.close()
+
+
+@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+def test_nothing_is_decompressed(kind: Kind) -> None:
+    """A small answer stays small: we ask for no coding, and undo none."""
+    packed = gzip.compress(bytes(256 * MIB), 1)
+    head = HEAD + b"Content-Encoding: gzip\r\nETag: e\r\nContent-Length: %d\r\n\r\n" % len(packed)
+
+    def script(peer: Peer) -> None:
+        assert peer.read_request().get("accept-encoding") == "identity"
+        peer.send(head + packed)
+
+    with HostileServer([script]) as server:
+        transport = kind(HttpSettings(server.endpoint), should_stop=lambda: False, on_sent=lambda size: None)
+        answers: list[Response] = []
+        used = peak(lambda: answers.append(transport.send(Request("PUT", server.host, "/b/k", body=b"x"))))
+        transport.close()
+    assert answers[0].body == packed
+    assert used < MOST_MEMORY
+
+
+# ---- dialects --------------------------------------------------------------------------------------------
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+XML_BOMBS = {
+    "entities": f'<!DOCTYPE x [<!ENTITY l0 "ha">{LAUGHS}]><x>&l9;</x>'.encode(),
+    "attributes with entities": f'<!DOCTYPE x [<!ENTITY l0 "ha">{LAUGHS}]><x a="&l9;"/>'.encode(),
+    "depth": b"<a>" * (MAX_ANSWER_BYTES // 4),
+    "elements": b"<x>" + b"<a/>" * (MAX_ANSWER_BYTES // 4 - 10) + b"</x>",
+    "names": b"<x>" + b"".join(b"<n%06x/>" % n for n in range(MAX_ANSWER_BYTES // 10)) + b"</x>",
+    "size": b"<x>" + b"x" * MAX_ANSWER_BYTES + b"</x>",
+}
+JSON_BOMBS = {
+    "depth": b"[" * MAX_ANSWER_BYTES,
+    "some depth": b"[" * (MAX_VALUES // 2),
+    "a text": b'{"a":[' + b"1," * MAX_VALUES + b'"' + b'\\"[,' * (MAX_ANSWER_BYTES // 6),
+    "empty texts": b'{"a":[' + b'"",' * (MAX_ANSWER_BYTES // 3 - 10) + b"1]}",
+    "depth of objects": b'{"a":' * (MAX_ANSWER_BYTES // 5),
+    "arrays": b'{"a":[' + b"[]," * (MAX_ANSWER_BYTES // 3 - 10) + b"1]}",
+    "objects": b'{"a":[' + b"{}," * (MAX_ANSWER_BYTES // 3 - 10) + b"1]}",
+    "texts": b'{"a":[' + b'"\xc3\xa4!",' * (MAX_ANSWER_BYTES // 6 - 10) + b"1]}",
+    "members": b"{" + b",".join(b'"%x":1' % n for n in range(700_000)) + b"}",
+    "digits": b'{"a":' + b"9" * (MAX_ANSWER_BYTES - 10) + b"}",
+}
+
+
+@pytest.mark.parametrize("name", XML_BOMBS)
+def test_xml_that_grows_is_refused_before_it_has_grown(name: str) -> None:
+    """Entities, depth, and a tree of more elements than any answer has."""
+    found: list[object] = []
+    used = peak(lambda: found.append(s3_xml.parse(XML_BOMBS[name])))
+    assert found == [None]
+    assert used < MOST_MEMORY
+
+
+@pytest.mark.parametrize("name", JSON_BOMBS)
+def test_json_that_grows_is_refused_before_it_has_grown(name: str) -> None:
+    """Depth, and more values than any answer has."""
+    found: list[object] = []
+    used = peak(lambda: found.append(body_object(Response(200, {}, JSON_BOMBS[name]))))
+    assert found == [None]
+    assert used < MOST_MEMORY
+
+
+def test_the_largest_of_honest_answers_are_read() -> None:
+    """Ten thousand parts in one page, and keys that are nothing but commas and brackets."""
+    part = "<Part><PartNumber>1</PartNumber><ETag>e</ETag><Size>5</Size><ChecksumCRC32/></Part>"
+    page = s3_xml.parse(f"<ListPartsResult>{part * 10_000}</ListPartsResult>".encode())
+    assert page is not None
+    assert len(page.children) == 10_000
+    key = b'{"key":"' + b",[{" * 340 + b'\\"","uploadId":"u"}'
+    uploads = body_object(Response(200, {}, b'{"uploads":[' + b",".join([key] * 1000) + b"]}"))
+    assert uploads is not None
+    assert len(uploads["uploads"]) == 1000
+    assert MAX_VALUES < 1000 * 340 * 3
+
+
+def test_a_number_of_ten_thousand_digits_is_none() -> None:
+    """Not a bug of ours in the middle of a listing."""
+    assert bos_values.number("9" * 10_000) is None
+
+
+# ---- lists -----------------------------------------------------------------------------------------------
+
+
+class Pages:
+    """A transport that has another page, always."""
+
+    def __init__(self, page: Callable[[int], bytes]) -> None:
+        self.page = page
+        self.count = 0
+
+    def send(self, request: Request) -> Response:
+        self.count += 1
+        if self.count > 20_000:
+            raise AssertionError("asked without end")
+        return Response(200, {}, self.page(self.count))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _store(pages: Pages, dialect: Any) -> HttpStore:
+    return HttpStore(dialect, pages, lambda: Credentials("AKID", "secret"), lambda: 1_800_000_000.0)
+
+
+@pytest.fixture(params=["s3", "bos"])
+def dialect(request: pytest.FixtureRequest) -> Iterator[Any]:
+    http = HttpSettings("http://127.0.0.1:1")
+    keys = KeySettings("AKID", "secret")
+    if request.param == "s3":
+        yield S3Dialect(S3Settings(http, "photos", keys=keys))
+    else:
+        yield BosDialect(BosSettings(http, "photos", keys=keys))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_no_success(dialect: Any, status: int) -> None:
+    """Nothing was put, whatever else the answer holds, and the body goes nowhere else."""
+    request = dialect.put_request("k", b"hello", META)
+    md5 = "5d41402abc4b2a76b9719d911017c592"
+    answer = Response(status, {"etag": md5, "location": "http://elsewhere/"}, b"")
+    with pytest.raises(AccessRefused):
+        dialect.put_result("k", request, answer)
+
+
+def test_a_list_of_parts_has_an_end(dialect: Any) -> None:
+    """Behind the last number that a part can have there is nothing; what claims to be is not kept."""
+
+    def page(number: int) -> bytes:
+        first = (number - 1) * 1000 + 1
+        if isinstance(dialect, BosDialect):
+            parts = ",".join(f'{{"partNumber":{first + n},"size":5,"eTag":"e"}}' for n in range(1000))
+            return f'{{"isTruncated":true,"parts":[{parts}],"nextPartNumberMarker":{first + 999}}}'.encode()
+        parts = "".join(
+            f"<Part><PartNumber>{first + n}</PartNumber><Size>5</Size></Part>" for n in range(1000)
+        )
+        end = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{first + 999}</NextPartNumberMarker>"
+        return f"<ListPartsResult>{parts}{end}</ListPartsResult>".encode()
+
+    pages = Pages(page)
+    parts = _store(pages, dialect).list_parts("k", "u")
+    assert len(parts) == dialect.limits.max_parts
+    assert pages.count <= dialect.limits.max_parts // 1000 + 1
+
+
+def test_a_list_of_uploads_has_an_end(dialect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the memory that it takes: names may be short or long."""
+    monkeypatch.setattr(client, "MAX_UPLOADS_BYTES", 100_000)
+    numbers = itertools.count()
+
+    def page(number: int) -> bytes:
+        names = [f"k{next(numbers):06}" for _ in range(10)]
+        if isinstance(dialect, BosDialect):
+            listed = ",".join(f'{{"key":"{name}","uploadId":"u"}}' for name in names)
+            return f'{{"isTruncated":true,"uploads":[{listed}],"nextKeyMarker":"{names[-1]}"}}'.encode()
+        listed = "".join(f"<Upload><Key>{name}</Key><UploadId>u</UploadId></Upload>" for name in names)
+        end = f"<IsTruncated>true</IsTruncated><NextKeyMarker>{names[-1]}</NextKeyMarker>"
+        return f"<ListMultipartUploadsResult>{listed}{end}</ListMultipartUploadsResult>".encode()
+
+    pages = Pages(page)
+    found = list(_store(pages, dialect).list_multipart_uploads(""))
+    assert 400 <= len(found) <= 600

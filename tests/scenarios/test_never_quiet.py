@@ -1,0 +1,71 @@
+"""A file that is never quiet is named, and holds up nobody; when it has become quiet it arrives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.daemon import daemon
+from tests.support.waiting import wait_until
+from tests.unit.daemon.test_daemon import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path)
+    yield home
+    home.close()
+
+
+class Appender:
+    """Somebody who writes a line every few milliseconds, until told to stop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.005):
+            with self._path.open("ab") as file:
+                file.write(b"another line\n")
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def never_quiet(home: Home) -> Any:
+    return home.ask(command="status")["sources"][0]["never_quiet"]
+
+
+def test_a_file_that_is_appended_for_ever_is_named_and_holds_up_nobody(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status names it, other files of its folder arrive, nothing of it is sent, and in the end all of it."""
+    monkeypatch.setattr(daemon, "RESTLESS_SECONDS", 0.3)
+    home.content["sources"] = [{**home.source("docs", "watched"), "settle": "2s"}]
+    monkeypatch.setattr(daemon, "_RESTLESS_SETTLES", 0.2)
+    home.start()
+    assert never_quiet(home) == []
+    log = home.root / "watched" / "log"
+    writer = Appender(log)
+    try:
+        wait_until("it is named", lambda: never_quiet(home) == ["log"])
+        for name in ("a", "b", "c"):
+            (home.root / "watched" / name).write_text(name)
+        for name in ("a", "b", "c"):
+            home.arrives(name)
+        assert never_quiet(home) == ["log"]
+        assert not (home.root / "mirror" / "log").exists()
+    finally:
+        writer.stop()
+
+    home.arrives("log")
+    assert (home.root / "mirror" / "log").read_bytes() == log.read_bytes()
+    wait_until("it is named no more", lambda: never_quiet(home) == [])

@@ -1,0 +1,264 @@
+"""What was there before, what is done when death strikes, and what happens to the file meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from syncd.core.errors import SyncdError
+from syncd.core.model import OnDelete
+from tests.support.rig import PART, Rig
+from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
+
+SMALL = b"small"
+TINY = b"tiny"
+BIG = bytes(i % 251 for i in range(3 * PART + 3))
+OTHER = BIG[::-1]
+LONGER = BIG + b"more"
+CONCURRENCY = 2
+LARGEST_REQUEST = PART + 2
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`prepare` runs undisturbed; `step` is what dies, and what the next start does again."""
+
+    name: str
+    prepare: Callable[[Rig], None]
+    step: Callable[[Rig], None]
+    want: tuple[bytes | None, ...]
+    """What may be under the key in the end; None for no object."""
+    before: tuple[bytes | None, ...]
+    """What else may be under the key at any moment from `prepare` on."""
+    needed: int
+    """Bytes that have to be sent after `prepare`."""
+    on_delete: OnDelete = OnDelete.KEEP
+    meanwhile: Callable[[Rig], None] = lambda rig: None
+    """What somebody does to the folder between the death and the next start."""
+    others: tuple[tuple[str, bytes], ...] = ()
+    """Keys behind the prefix, with what must be there in the end."""
+    every_part: bool = False
+    """Each of many equal calls is met, not only the first and the last."""
+    wasted: int = 0
+    """Bytes for which there is no use any more when they have been sent."""
+
+    @property
+    def allowed(self) -> tuple[bytes | None, ...]:
+        """Whatever may be under the key at some moment."""
+        return (*self.want, *self.before)
+
+
+# ---- steps -----------------------------------------------------------------------------------------------
+
+
+def _sync(rig: Rig) -> None:
+    rig.sync("file")
+
+
+def _delete(rig: Rig) -> None:
+    """A look at a file whose object may go; the word stands until it is gone."""
+    rig.engine.condemned.add(rig.ref("file"))
+    rig.sync("file")
+
+
+def _delete_and_return(rig: Rig) -> None:
+    """The object is removed, and whether or not that was answered, the file comes back."""
+    failure: SyncdError | None = None
+    if not (rig.folder / "file").exists():
+        try:
+            _delete(rig)
+        except SyncdError as error:
+            rig.engine.condemned.add(rig.ref("file"))
+            failure = error
+        rig.write("file", TINY)
+    rig.sync("file")
+    if failure is not None:
+        raise failure
+
+
+def _both(rig: Rig) -> None:
+    """The twin is replaced, and the file whose content it had is carried: neither stops the other."""
+    failures: list[SyncdError] = []
+    for name in ("twin", "file"):
+        try:
+            rig.sync(name)
+        except SyncdError as error:
+            failures.append(error)
+    for failure in failures:
+        raise failure
+
+
+def _both_file_first(rig: Rig) -> None:
+    """A copy of the twin's old object, and then the twin is replaced."""
+    failures: list[SyncdError] = []
+    for name in ("file", "twin"):
+        try:
+            rig.sync(name)
+        except SyncdError as error:
+            failures.append(error)
+    for failure in failures:
+        raise failure
+
+
+# ---- what was there before -------------------------------------------------------------------------------
+
+
+def _file(content: bytes) -> Callable[[Rig], None]:
+    def prepare(rig: Rig) -> None:
+        rig.write("file", content)
+
+    return prepare
+
+
+def _gone(rig: Rig) -> None:
+    (rig.folder / "file").unlink()
+
+
+def _recorded(content: bytes, now: bytes | None) -> Callable[[Rig], None]:
+    """The file was carried with one content, and has another one now."""
+
+    def prepare(rig: Rig) -> None:
+        rig.write("file", content)
+        rig.sync("file")
+        _gone(rig) if now is None else rig.write("file", now)
+
+    return prepare
+
+
+def _half_sent(rig: Rig) -> None:
+    """An upload with two parts there, as a cut connection leaves it."""
+    rig.write("file", BIG)
+    fate = Fate(Point("upload_part", 3, after=False))
+    rig.plain(concurrency=1)  # so that it is always the same two parts
+    rig.restart(wrap_store=lambda store: fate.wrap(store, STORE_EFFECTS))
+    with pytest.raises(Death):
+        rig.sync("file")
+    rig.plain(concurrency=CONCURRENCY)
+    rig.restart()
+
+
+def _half_sent_then(change: Callable[[Rig], None]) -> Callable[[Rig], None]:
+    def prepare(rig: Rig) -> None:
+        _half_sent(rig)
+        change(rig)
+
+    return prepare
+
+
+def _id_lost(rig: Rig) -> None:
+    """An upload whose id never reached the state."""
+    rig.write("file", BIG)
+    fate = Fate(Point("create_multipart_upload", 1, after=True))
+    rig.restart(wrap_store=lambda store: fate.wrap(store, STORE_EFFECTS))
+    with pytest.raises(Death):
+        rig.sync("file")
+    rig.restart()
+
+
+def _twin(content: bytes) -> Callable[[Rig], None]:
+    def prepare(rig: Rig) -> None:
+        rig.write("twin", content)
+        rig.sync("twin")
+        rig.write("file", content)
+
+    return prepare
+
+
+def _changing_twin(rig: Rig) -> None:
+    _twin(SMALL)(rig)
+    rig.write("twin", TINY)
+
+
+def _moved(rig: Rig) -> None:
+    """The source has another prefix from now on."""
+    rig.source = replace(rig.source, prefix=rig.source.prefix + "moved/")
+
+
+def _sent_then_moved(rig: Rig) -> None:
+    rig.write("file", BIG)
+    rig.sync("file")
+    _moved(rig)
+
+
+def _parts_known_as_too_small(rig: Rig) -> None:
+    rig.write("file", BIG)
+    rig.state.learn(rig.store.store_id, "min_part_size", str(LARGEST_REQUEST))
+
+
+def _parts_too_small(rig: Rig) -> None:
+    """The store takes larger parts than it was believed to, and says so at the very end."""
+    rig.write("file", BIG)
+    rig.plain(part_size=4)
+
+
+SCENARIOS = (
+    Scenario("put", _file(SMALL), _sync, (SMALL,), (None,), len(SMALL)),
+    Scenario("empty", _file(b""), _sync, (b"",), (None,), 0),
+    Scenario("multipart", _file(BIG), _sync, (BIG,), (None,), len(BIG), every_part=True),
+    Scenario("resume", _half_sent, _sync, (BIG,), (None,), len(BIG) - 2 * PART, every_part=True),
+    Scenario("swept", _id_lost, _sync, (BIG,), (None,), len(BIG)),
+    Scenario("restart", _half_sent_then(_file(OTHER)), _sync, (OTHER,), (None,), len(OTHER), every_part=True),
+    Scenario("restart-small", _half_sent_then(_file(SMALL)), _sync, (SMALL,), (None,), len(SMALL)),
+    Scenario("restart-moved", _half_sent_then(_moved), _sync, (BIG,), (None,), len(BIG)),
+    Scenario("replace", _recorded(BIG, OTHER), _sync, (OTHER,), (BIG,), len(OTHER)),
+    Scenario("replace-small", _recorded(SMALL, TINY), _sync, (TINY,), (SMALL,), len(TINY)),
+    Scenario("grow", _recorded(SMALL, BIG), _sync, (BIG,), (SMALL,), len(BIG)),
+    Scenario("shrink", _recorded(BIG, SMALL), _sync, (SMALL,), (BIG,), len(SMALL)),
+    Scenario("delta", _recorded(BIG, LONGER), _sync, (LONGER,), (BIG,), len(LONGER) % PART, every_part=True),
+    Scenario("copy", _twin(SMALL), _sync, (SMALL,), (None,), 0),
+    Scenario("copy-big", _twin(BIG), _sync, (BIG,), (None,), 0),
+    Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
+    Scenario(
+        "twin-first", _changing_twin, _both, (SMALL,), (None,), len(SMALL + TINY), others=(("twin", TINY),)
+    ),
+    Scenario(
+        "file-first", _changing_twin, _both_file_first, (SMALL,), (None,), len(TINY), others=(("twin", TINY),)
+    ),
+    Scenario("delete", _recorded(SMALL, None), _delete, (None,), (SMALL,), 0, OnDelete.DELETE),
+    Scenario(
+        "delete-and-return", _recorded(SMALL, None), _delete_and_return,
+        (TINY,), (SMALL, None), len(TINY), OnDelete.DELETE,
+    ),
+    Scenario("abandon", _half_sent_then(_gone), _sync, (None,), (), 0),
+    Scenario("known-too-small", _parts_known_as_too_small, _sync, (BIG,), (None,), len(BIG)),
+    Scenario("too-small", _parts_too_small, _sync, (BIG,), (None,), len(BIG), wasted=2 * len(BIG)),
+    # The file does not wait for us to come back.
+    Scenario(
+        "put-then-grown", _file(SMALL), _sync, (BIG,), (None, SMALL), len(BIG), wasted=len(SMALL),
+        meanwhile=_file(BIG),
+    ),
+    Scenario(
+        "multipart-then-other", _file(BIG), _sync, (OTHER,), (None, BIG), len(OTHER), wasted=len(BIG),
+        meanwhile=_file(OTHER),
+    ),
+    Scenario(
+        "multipart-then-small", _file(BIG), _sync, (SMALL,), (None, BIG), len(SMALL), wasted=len(BIG),
+        meanwhile=_file(SMALL),
+    ),
+    Scenario(
+        "multipart-then-gone", _file(BIG), _sync, (None, BIG), (), 0, wasted=len(BIG), meanwhile=_gone
+    ),
+    Scenario(
+        "replace-then-back", _recorded(BIG, OTHER), _sync, (BIG,), (OTHER,), 0, wasted=len(OTHER) + len(BIG),
+        meanwhile=_file(BIG),
+    ),
+    Scenario(
+        "replace-small-then-back", _recorded(SMALL, TINY), _sync, (SMALL,), (TINY,), len(SMALL),
+        wasted=len(TINY), meanwhile=_file(SMALL),
+    ),
+    Scenario(
+        "replace-then-gone", _recorded(BIG, OTHER), _delete, (None,), (BIG, OTHER), 0, OnDelete.DELETE,
+        wasted=len(OTHER), meanwhile=_gone,
+    ),
+    Scenario(
+        "delete-then-other", _recorded(SMALL, None), _delete, (TINY,), (SMALL, None), len(TINY),
+        OnDelete.DELETE, meanwhile=_file(TINY),
+    ),
+    Scenario(
+        "delete-then-back", _recorded(SMALL, None), _delete, (SMALL,), (None,), len(SMALL),
+        OnDelete.DELETE, meanwhile=_file(SMALL),
+    ),
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""A seed becomes terms and a script; a script is played to its quiet end; one that fails is shortened."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from syncd.core.model import OnDelete
+from tests.torture.simulation.moves import MOVES, Move, draw, make
+from tests.torture.simulation.world import Terms, World
+
+LENGTH = 40
+"""Moves of a script."""
+BEGINNING = 4
+"""Files that are saved before anything else happens."""
+GRANULARITIES_NS = (1, 1, 4_000_000, 1_000_000_000, 2_000_000_000)
+
+Script = tuple[Move, ...]
+
+
+def terms_of(seed: int) -> Terms:
+    """What is so in the game of a seed."""
+    chance = random.Random(f"terms {seed}")
+    return Terms(
+        seed=seed,
+        granularity_ns=chance.choice(GRANULARITIES_NS),
+        on_delete=chance.choice((OnDelete.KEEP, OnDelete.DELETE)),
+        page_size=chance.choice((1, 2, 1000)),
+        random_etags=chance.random() < 0.3,
+        completes_again=chance.random() < 0.3,
+        settle_seconds=chance.choice((2.0, 2.0, 0.3)),
+    )
+
+
+def script_of(seed: int, length: int = LENGTH) -> Script:
+    """The moves of a seed."""
+    chance = random.Random(f"script {seed}")
+    beginning = tuple(Move("save", MOVES["save"][1](chance), 0.1) for _ in range(BEGINNING))
+    return beginning + tuple(draw(chance) for _ in range(length))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Logs are for people."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def play(terms: Terms, script: Sequence[Move]) -> list[str]:
+    """Play a script to its quiet end; returns the trace. Raises `Broken`, or what syncd raised."""
+    with _silence():
+        world = World(terms)
+        try:
+            for move in script:
+                world.trace.append(f"{world.clock.monotonic():.3f} {move}")
+                make(world, move)
+                world.run(move.pause_seconds)
+            world.calm()
+            return world.report()
+        finally:
+            world.close()
+
+
+def fails(terms: Terms, script: Sequence[Move]) -> str:
+    """How a script fails; empty when it does not."""
+    try:
+        play(terms, script)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def shortened(script: Script, still: Callable[[Script], bool]) -> Script:
+    """A shorter script for which `still` holds, too: ever smaller pieces are left out while that is so."""
+    piece = max(1, len(script) // 2)
+    while True:
+        start = 0
+        while start < len(script):
+            without = script[:start] + script[start + piece :]
+            if still(without):
+                script = without
+            else:
+                start += piece
+        if piece == 1:
+            return script
+        piece //= 2
+
+
+def told(seed: int) -> str:
+    """A failing seed in words: how to replay it, and the shortest script that still fails."""
+    terms, script = terms_of(seed), script_of(seed)
+    how = fails(terms, script)
+    if not how:
+        return f"seed {seed} does not fail"
+    short = shortened(script, lambda shorter: bool(fails(terms, shorter)))
+    lines = [
+        f"seed {seed}: {how}",
+        f"replay: python -m tests.torture.simulation {seed}",
+        f"{len(short)} of its moves are enough ({terms}): {fails(terms, short)}",
+    ]
+    return "\n".join([*lines, *(f"    {move}" for move in short)])

@@ -1,0 +1,220 @@
+"""syncd itself, on a tree and a store of ours: its pipeline as it is, with steps instead of threads.
+
+What the daemon's threads would do is done when `step` is called, in an order that a seed decides. While a
+request or a system call of one step is under way, another worker or the keeper may get its turn: they are
+nested, so that what happens between two calls of one is what others do, as with threads.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from syncd.core.model import FileRef, Source, TransferPolicy
+from syncd.pipeline.pipeline import Pipeline, Work
+from syncd.pipeline.source_runner import SourceKeeper
+from syncd.pipeline.store_runner import StoreLine
+from syncd.pipeline.workers import Clock
+from syncd.sources import files as fingerprint
+from syncd.sources import root as roots
+from syncd.sources.scan import compare as scan
+from syncd.sources.scan import missing as absence
+from syncd.sources.scan import walk
+from syncd.state.state import State
+from syncd.storage.base import DirSettings, ObjectStore
+from syncd.storage.http.store import Wiring
+from syncd.storage.retry import RetryingStore
+from syncd.transfer import engine
+from syncd.transfer import part_sender as partsender
+from syncd.transfer.engine import Outcome
+from tests.torture.simulation.syscalls import Syscalls
+
+READERS = (absence, engine, fingerprint, roots, scan, walk)
+"""The modules that read sources."""
+
+
+class Death(BaseException):
+    """The process is gone: nothing may catch this and go on."""
+
+
+class Later(Executor):
+    """A pool without threads: what is submitted is done when somebody waits for it, in a seeded order."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._waiting: dict[Future[Any], Callable[[], Any]] = {}
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._waiting[future] = lambda: task(*args, **kwargs)
+        return future
+
+    def wait(self, futures: Mapping[Future[Any], Any], return_when: str) -> tuple[set[Future[Any]], set[Any]]:
+        """Takes the place of `concurrent.futures.wait`."""
+        left = [future for future in futures if future in self._waiting]
+        while left:
+            future = left.pop(self._chance.randrange(len(left)))
+            self._do(future)
+            if return_when == concurrent.futures.FIRST_COMPLETED:
+                break
+        ended = {future for future in futures if future.done()}
+        return ended, set(futures) - ended
+
+    def _do(self, future: Future[Any]) -> None:
+        task = self._waiting.pop(future)
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(task())
+        except BaseException as error:
+            future.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._waiting.clear()
+
+
+@contextmanager
+def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
+    """The modules that read sources, and the one that waits for parts, use ours."""
+    with ExitStack() as stack:
+        for module in READERS:
+            stack.enter_context(mock.patch.object(module, "os", calls))
+        stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
+        yield
+
+
+class Process:
+    """One life of syncd. `effect` is called before and after every transaction; it may raise."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        source: Source,
+        store: ObjectStore,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], None],
+        chance: random.Random,
+        senders: Later,
+        interrupted: bool,
+        effect: Callable[[str, bool], None],
+        told: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._effect = effect
+        self._told = told
+        self.disk_full = False
+        """The state cannot be written."""
+        self.steps = 0
+        self._store = store
+        self._senders = senders
+        self._busy_keeper = False
+        self.state = State.open(state_dir, now_ns=clock.now_ns, monotonic=clock.monotonic)
+        self.state.interrupted = interrupted
+        self._mortal_state()
+        self.pipeline = Pipeline(self.state, clock, on_outcome=self._outcome, opener=self._opened)
+        policy = TransferPolicy(concurrency=6, part_size=8)
+        self.pipeline.apply(Work([source], {"store": DirSettings("/nowhere")}, policy))
+        uploader = self.line.uploader
+        uploader._parts._senders = senders
+        uploader._new_token = lambda: f"{chance.randrange(1 << 64):016x}"
+        self.keeper.begin()
+
+    @property
+    def line(self) -> StoreLine:
+        return self.pipeline.lines["store"]
+
+    @property
+    def keeper(self) -> SourceKeeper:
+        return self.pipeline.keepers["docs"]
+
+    # ---- steps ------------------------------------------------------------------------------------------
+
+    def due(self) -> float | None:
+        """When there is something to do, if nothing happens before."""
+        keeper, queue = self.keeper.due(), self.line.workers.queue.due()
+        return min((at for at in (keeper, queue) if at is not None), default=None)
+
+    def step(self, keeper_first: bool) -> bool:
+        """One step of a worker or of the keeper; whether there was one to do."""
+        turns = (self._keeper_turn, self._worker_turn)
+        done = any(turn() for turn in (turns if keeper_first else turns[::-1]))
+        self.steps += done
+        return done
+
+    def nested(self, keeper_first: bool) -> bool:
+        """A step in the middle of another one, unless it would wait for that one for ever."""
+        if self.line.engine._keys._copied:
+            return False
+        return self.step(keeper_first)
+
+    def _worker_turn(self) -> bool:
+        return self.line.workers.step()
+
+    def _keeper_turn(self) -> bool:
+        if self._busy_keeper:
+            return False
+        self._busy_keeper = True
+        try:
+            return self.keeper.step()
+        finally:
+            self._busy_keeper = False
+
+    # ---- ends -------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """As SIGTERM does it."""
+        self.pipeline.stop(0.0)
+        self.state.close()
+
+    def die(self) -> None:
+        """As SIGKILL does it: what was joined and not written is lost."""
+        writer = self.state._writer
+        assert writer is not None
+        writer._queue.clear()
+        self.state._reader.close()
+        writer._connection.close()
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _opened(self, settings: object, *, wiring: Wiring) -> ObjectStore:
+        """As `open_store` wraps what it opens."""
+        return RetryingStore(
+            self._store,
+            wiring.schedule,
+            max_tries=wiring.max_tries,
+            sleep=self._sleep,
+            chance=wiring.chance,
+        )
+
+    def _outcome(self, ref: FileRef, outcome: Outcome) -> None:
+        self._told(f"{ref.path}: {type(outcome.action).__name__}, {outcome.action.reason}")
+
+    def _mortal_state(self) -> None:
+        """Every transaction is an effect, before and after which the process may die; or a disk is full."""
+        writer = self.state._writer
+        assert writer is not None
+        attempt, check = writer._attempt, writer._check_file
+
+        def mortal(tickets: list[Any]) -> Any:
+            self._effect("state", False)
+            result = attempt(tickets)
+            self._effect("state", True)
+            return result
+
+        def checked() -> None:
+            check()
+            if self.disk_full:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+
+        writer._attempt = mortal  # type: ignore[method-assign]
+        writer._check_file = checked  # type: ignore[method-assign]

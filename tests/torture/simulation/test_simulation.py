@@ -1,0 +1,57 @@
+"""The whole engine in one thread, under a clock, a disk and a network of ours: seeds, each played twice.
+
+Longer campaigns, and one seed again, with its shortest script if it fails::
+
+    SYNCD_SIMULATION_SEEDS=5000 python -m pytest tests/torture/simulation/test_simulation.py
+    python -m tests.torture.simulation 1234
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from syncd.sources.files import OpenFile
+from tests.torture.simulation.histories import HISTORIES, History
+from tests.torture.simulation.moves import Move
+from tests.torture.simulation.play import fails, play, script_of, shortened, terms_of, told
+
+SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "300"))
+BLOCKS = 10
+
+
+@pytest.mark.timeout(0 if SEEDS > 1000 else 300)
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_history_ends_well(block: int) -> None:
+    """Every seed keeps the promises at every moment and in the end, and played twice it leaves one trace."""
+    for seed in range(block, SEEDS, BLOCKS):
+        terms, script = terms_of(seed), script_of(seed)
+        try:
+            first = play(terms, script)
+        except Exception as error:
+            raise AssertionError(told(seed)) from error
+        assert first == play(terms, script), f"seed {seed} is not deterministic"
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.terms.seed)
+def test_what_once_ended_badly(history: History) -> None:
+    """Each history keeps its rule."""
+    assert fails(history.terms, history.script) == "", history.rule
+
+
+def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the second look at a file that was read, some seed sends a mixture of two contents."""
+    monkeypatch.setattr(OpenFile, "stat", lambda file: file.opened)
+    how = next(filter(None, (fails(terms_of(seed), script_of(seed)) for seed in range(200))), "")
+    assert "nothing that its file ever was" in how
+
+
+def test_a_script_is_shortened_to_what_matters() -> None:
+    """What remains fails as the whole did, and nothing of it can be left out."""
+    script = tuple(Move("touch", (number,)) for number in range(40))
+
+    def fails(shorter: tuple[Move, ...]) -> bool:
+        return {script[3], script[17], script[18]} <= set(shorter)
+
+    assert shortened(script, fails) == (script[3], script[17], script[18])

@@ -1,0 +1,384 @@
+"""A folder, a store, a process and the time that passes for them.
+
+Time passes when a request is under way, when syncd sleeps, and between moves; it jumps from one thing that is
+due to the next, so that idle hours cost nothing. Somebody may be lying in wait for a system call or a request
+of syncd: then a move is made in the middle of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import stat as modes
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from syncd.core.model import OnDelete, Source
+from syncd.pipeline.workers import Clock
+from tests.support.clock import FakeClock
+from tests.support.faults import Call
+from tests.torture.simulation.checker import Checker
+from tests.torture.simulation.process import Death, Later, Process, reading
+from tests.torture.simulation.syscalls import Syscalls
+from tests.torture.simulation.tree import Node, Tree, Volume, failure
+from tests.torture.simulation.weather import WeatherStore
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+ROOT = "/src"
+RESCAN_SECONDS = 900.0
+CALM_SECONDS = 3 * 3600.0
+"""Longer than any pause, interval and deferral of syncd."""
+PROMPT_SECONDS = 120.0
+"""Longer than a healthy store is left alone."""
+_MOST_NESTED = 2
+
+
+@dataclass(slots=True)
+class Ambush:
+    """A move that is made at the `nth` call from now on of one kind."""
+
+    call: str
+    nth: int
+    move: Callable[[], None]
+
+
+@dataclass(slots=True)
+class DiskError:
+    """The next `times` calls of a kind fail."""
+
+    call: str
+    number: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is so for a whole game."""
+
+    seed: int
+    granularity_ns: int = 1
+    on_delete: OnDelete = OnDelete.KEEP
+    page_size: int = 1000
+    random_etags: bool = False
+    completes_again: bool = False
+    settle_seconds: float = 2.0
+
+
+@dataclass
+class Doom:
+    """After so many effects the process is gone."""
+
+    left: int | None = None
+    after: bool = False
+    dead: bool = False
+
+    def meet(self, after: bool) -> None:
+        if self.dead:
+            raise Death
+        if self.left is not None and after == self.after:
+            self.left -= 1
+            if self.left <= 0:
+                self.left, self.dead = None, True
+                raise Death
+
+
+@dataclass(order=True)
+class Event:
+    """What the watcher will tell."""
+
+    at: float
+    number: int
+    path: str = field(compare=False)
+    doubt: str = field(compare=False, default="")
+
+
+class World:
+    """Everything of one game."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        streams = random.Random(terms.seed)
+        self.chance, self._order, sky, cookies, tokens, parts = (
+            random.Random(streams.randrange(1 << 32)) for _ in range(6)
+        )
+        self._tokens = tokens
+        self.clock = FakeClock(wall=1_700_000_000.0 + self.chance.random() * 1000)
+        self.tree = Tree(
+            self.clock.now_ns,
+            lambda: round(self.clock.monotonic() * 1e9),
+            granularity_ns=terms.granularity_ns,
+            chance=cookies,
+        )
+        self.trace: list[str] = []
+        self._calls = hashlib.sha256()
+        self.people = Syscalls(self.tree, privileged=True)
+        self.people.mkdir(ROOT)
+        self.mount_point = self.tree.root.entries[ROOT[1:].encode()]
+        self.volume = Volume(7)
+        self.volume.root.mode = 0o755
+        self.tree.mounts[self.mount_point] = self.volume
+        self.folder: Node = self.volume.root
+        """The directory that is meant, whatever one sees at its path."""
+        self.checker = Checker(self)
+        self.store = WeatherStore(
+            sky,
+            now_ns=self.clock.now_ns,
+            page_size=terms.page_size,
+            random_etags=terms.random_etags,
+            completes_again=terms.completes_again,
+            breathe=self._request,
+            watch=self._watch,
+            settled=self.checker.settled,
+        )
+        self._senders = Later(parts)
+        self.syscalls = Syscalls(self.tree, breathe=self._syscall)
+        self._state_dir = tempfile.mkdtemp(prefix="syncd-simulation-", dir=MEMORY)
+        self.source = Source(
+            "docs", ROOT, "store", prefix="p/", settle_seconds=terms.settle_seconds,
+            rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete,
+        )  # fmt: skip
+        self.ambushes: list[Ambush] = []
+        self.disk_errors: list[DiskError] = []
+        self.events: list[Event] = []
+        self._numbers = 0
+        self.doom = Doom()
+        self._depth = 0
+        self._is_set_back = False
+        self._moving = False
+        self.disk_full = False
+        self.is_doubtful = False
+        """Something happened to the root that only a person can judge."""
+        self.process: Process | None = None
+        with reading(self.syscalls, self._senders):
+            self.begin(interrupted=False)
+        self.run(1.0)  # from here on it is known which directory the root is
+
+    # ---- the process ------------------------------------------------------------------------------------
+
+    def begin(self, *, interrupted: bool) -> None:
+        """Start syncd."""
+        self.doom = Doom()
+        self.store.closed = False
+        self.events.clear()
+        try:
+            self.process = Process(
+                self._state_dir,
+                self.source,
+                self.store,
+                Clock(self.clock.monotonic, self.clock.now_ns, self._order.random),
+                sleep=self._sleep,
+                chance=self._tokens,
+                senders=self._senders,
+                interrupted=interrupted,
+                effect=self._transaction,
+                told=self.trace.append,
+            )
+        finally:
+            self._moving = False
+
+    def restart(self) -> None:
+        """Stop syncd in good order, and start it again."""
+        assert self.process is not None
+        if self._depth:  # in the middle of something only death comes
+            self.doom.left, self.doom.after = 1, False
+            return
+        with reading(self.syscalls, self._senders):
+            self.process.disk_full = False
+            try:
+                self.process.stop()
+            except Death:
+                self._bury()
+            else:
+                self.begin(interrupted=False)
+            self.process.disk_full = self.disk_full
+
+    def _bury(self) -> None:
+        """The process died: its requests end with it, and a new one starts."""
+        assert self.process is not None
+        self.trace.append("died")
+        self.process.die()
+        self.syscalls.exit()
+        self._senders.shutdown()
+        self.store.arrive_all()
+        self.doom = Doom()
+        self.begin(interrupted=True)
+        assert self.process is not None
+        self.process.disk_full = self.disk_full
+
+    def _sleep(self, seconds: float) -> None:
+        """syncd sleeps between two tries of a request."""
+        self.clock.advance(seconds)
+        self._deliver()
+
+    # ---- the time ---------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, and do what becomes due."""
+        until = self.clock.monotonic() + seconds
+        with reading(self.syscalls, self._senders):
+            while self._run_once(until):
+                self.checker.not_too_busy()
+
+    def _run_once(self, until: float) -> bool:
+        assert self.process is not None
+        self._deliver()
+        now = self.clock.monotonic()
+        times = [at for at in (self.process.due(), self._next_event()) if at is not None]
+        at = min(times, default=until)
+        if at > now:
+            if now >= until:
+                return False
+            self.clock.advance(min(at, until) - now + 1e-6)  # the clock counts whole nanoseconds
+            if at > until:
+                return False
+            self._deliver()
+        elif now >= until:
+            return False
+        self.checker.step_begins()
+        with suppress(Death):
+            self.process.step(self._order.random() < 0.5)
+        self._depth = 0
+        if self.doom.dead:
+            self._bury()
+        return True
+
+    # ---- what syncd's calls meet ------------------------------------------------------------------------
+
+    def _syscall(self, call: str, path: bytes) -> None:
+        self._calls.update(call.encode() + path)
+        if self.doom.dead:
+            raise Death
+        if self._moving:
+            return
+        self.clock.advance(self._order.random() * 0.002)
+        self._meanwhile(call)
+        for order in self.disk_errors:
+            if order.call == call and order.times > 0:
+                order.times -= 1
+                raise failure(order.number)
+
+    def _request(self, verb: str, after: bool) -> None:
+        if not self._moving:
+            self.clock.advance(self._order.random() * (0.2 if not after else 0.01))
+            self._meanwhile(verb if not after else f"after {verb}")
+        self.doom.meet(after)
+
+    def _watch(self, call: Call) -> None:
+        if self.doom.dead:
+            raise Death
+        self.trace.append(f"{self.clock.monotonic():.3f} {call.verb} {call.key}")
+        self.checker.requested(call)
+
+    def _transaction(self, what: str, after: bool) -> None:
+        self.doom.meet(after)
+
+    def _meanwhile(self, call: str) -> None:
+        """Others do not wait: whoever lies in wait strikes, events come, another worker gets its turn."""
+        for ambush in list(self.ambushes):
+            if ambush.call == call:
+                ambush.nth -= 1
+                if ambush.nth <= 0:
+                    self.ambushes.remove(ambush)
+                    self._strike(ambush)
+        self._deliver()
+        if self.doom.dead:
+            raise Death
+        if self._depth < _MOST_NESTED and self._order.random() < 0.03 and self.process is not None:
+            self._depth += 1
+            try:
+                self.process.nested(self._order.random() < 0.3)
+            finally:
+                self._depth -= 1
+            if self.doom.dead:
+                raise Death
+
+    def _strike(self, ambush: Ambush) -> None:
+        self._moving = True
+        self._depth += 1
+        try:
+            ambush.move()
+        finally:
+            self._moving = False
+            self._depth -= 1
+
+    # ---- events -----------------------------------------------------------------------------------------
+
+    def tell(self, path: str, fate: str, doubt: str = "") -> None:
+        """An event about a path, or a doubt about what is below it; `fate` says what becomes of it."""
+        self.checker.published()
+        now = self.clock.monotonic()
+        delays = {
+            "lost": (),
+            "soon": (0.001,),
+            "twice": (0.001, 0.3),
+            "late": (self.chance.uniform(1.0, 120.0),),
+        }[fate]
+        for delay in delays:
+            self._numbers += 1
+            self.events.append(Event(now + delay, self._numbers, path, doubt))
+
+    def overflow(self) -> None:
+        """The queue of events was too short."""
+        self.events.clear()
+        self._numbers += 1
+        self.events.append(Event(self.clock.monotonic(), self._numbers, "", "events were lost"))
+
+    def _next_event(self) -> float | None:
+        return min(self.events).at if self.events else None
+
+    def _deliver(self) -> None:
+        now = self.clock.monotonic()
+        for event in sorted(event for event in self.events if event.at <= now):
+            self.events.remove(event)
+            if self.process is None:
+                continue
+            if event.doubt:
+                self.process.pipeline.doubt("docs", event.path, event.doubt)
+            else:
+                self.process.pipeline.changed("docs", event.path)
+
+    # ---- the end ----------------------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """All faults are over, and time passes; then the store is what the folder is."""
+        assert self.process is not None
+        self.ambushes.clear()
+        self.disk_errors.clear()
+        self.doom = Doom()
+        self.disk_full = self.process.disk_full = False
+        self.tree.mounts[self.mount_point] = self.volume
+        for _, node in [(b"", self.folder), *self.folder.below()]:
+            if node.kind != modes.S_IFLNK and node.mode & 0o500 != 0o500:
+                node.mode |= 0o755 if node.is_directory else 0o644
+                self.tree.stamp(node, content=False)
+        self.store.clear_up()
+        self.checker.published()
+        self.run(CALM_SECONDS)
+        if self.is_doubtful:
+            self.trace.append("a person says that all is as it should be")
+            self.process.keeper.accept_root()
+            self.run(CALM_SECONDS)
+            self.process.keeper.confirm_deletes()
+            self.run(CALM_SECONDS)
+        self.people.close(self.people.open(f"{ROOT}/last", os.O_WRONLY | os.O_CREAT, 0o644))
+        self.tell("last", "soon")
+        self.run(PROMPT_SECONDS)
+        self.checker.prompt("last")
+        self.run(CALM_SECONDS)
+        requests = self.store.calls.total()
+        self.run(CALM_SECONDS / 3)
+        self.checker.quiet(idle_requests=self.store.calls.total() - requests)
+
+    def close(self) -> None:
+        """Give back what is real."""
+        if self.process is not None:
+            self.process.die()
+        shutil.rmtree(self._state_dir)
+
+    def report(self) -> list[str]:
+        """All that happened, for comparison."""
+        return [*self.trace, self._calls.hexdigest(), f"{self.clock.monotonic():.9f}"]

@@ -1,0 +1,131 @@
+"""What `syncd check` asks of the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from syncd.cli.check import machine as preflight
+from syncd.core.model import Source
+
+Findings = list[tuple[str, bool | None, str]]
+
+
+def directories(sources: list[Source], state_dir: str) -> Findings:
+    found: Findings = []
+    preflight.directories(sources, state_dir, lambda *row: found.append(row))
+    return found
+
+
+def limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *sources: Source, **values: int) -> Findings:
+    proc = tmp_path / "inotify"
+    proc.mkdir(exist_ok=True)
+    for name, value in values.items():
+        (proc / name).write_text(f"{value}\n")
+    monkeypatch.setattr(preflight, "_LIMITS", str(proc))
+    found: Findings = []
+    preflight.watch_limits(sources, lambda *row: found.append(row))
+    return found
+
+
+def tree(tmp_path: Path, count: int) -> Source:
+    root = tmp_path / "tree"
+    for number in range(count - 1):
+        (root / f"d{number}").mkdir(parents=True)
+    return Source("docs", str(root), "nas")
+
+
+def test_what_is_there_and_readable_passes(tmp_path: Path) -> None:
+    """A root, and a state directory that can be written."""
+    found = directories([Source("docs", str(tmp_path), "nas")], str(tmp_path))
+    assert found == [("source docs", True, str(tmp_path)), ("state directory", True, str(tmp_path))]
+
+
+def test_a_root_that_is_not_there_is_a_remark(tmp_path: Path) -> None:
+    """It may be a disk that is plugged in later."""
+    found = directories([Source("docs", str(tmp_path / "x"), "nas")], str(tmp_path))
+    assert found[0][:2] == ("source docs", None)
+    assert "wait" in found[0][2]
+
+
+def test_a_root_that_cannot_be_read_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    found = directories([Source("docs", str(tmp_path), "nas")], str(tmp_path))
+    assert [passed for _, passed, _ in found] == [False, False]
+    assert "change" in found[0][2]
+    assert "change" in found[1][2]
+
+
+def test_a_state_directory_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_path: Path) -> None:
+    """However deep."""
+    assert directories([], str(tmp_path / "a" / "b" / "c"))[0][:2] == ("state directory", True)
+
+
+def test_enough_watches_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every directory counts, the root too."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), max_user_watches=100, max_queued_events=16384)
+    assert found == [("inotify watches", True, "10 of 100 would be used")]
+
+
+def test_too_few_watches_fail_with_the_line_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some headroom is wanted: folders grow."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), max_user_watches=11, max_queued_events=16384)
+    assert found[0][:2] == ("inotify watches", False)
+    assert "sysctl fs.inotify.max_user_watches=65536" in found[0][2]
+
+
+def test_excluded_directories_need_no_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do those behind symbolic links."""
+    source = tree(tmp_path, 10)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path)
+    kept = Source("docs", source.root, "nas", exclude=("d1/", "d2/"))
+    found = limits(monkeypatch, tmp_path, kept, max_user_watches=100, max_queued_events=16384)
+    assert found[0][2] == "8 of 100 would be used"
+
+
+def test_a_short_queue_is_a_remark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs scans, not files."""
+    found = limits(monkeypatch, tmp_path, max_user_watches=100, max_queued_events=100)
+    assert found[1][:2] == ("inotify queue", None)
+    assert "sysctl fs.inotify.max_queued_events=65536" in found[1][2]
+
+
+def test_limits_that_cannot_be_read_are_said_to_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may hide them, or show something odd."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 2))
+    assert found == [
+        ("inotify watches", None, "the kernel's limit is unknown; 2 directories are to be watched")
+    ]
+    (tmp_path / "inotify" / "max_user_watches").write_text("many")
+    assert limits(monkeypatch, tmp_path)[0][1] is None
+
+
+def test_a_directory_that_cannot_be_listed_is_still_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one that vanishes stop the count."""
+    source = tree(tmp_path, 3)
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("d1"):
+            raise PermissionError(13, "no")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = limits(monkeypatch, tmp_path, source, max_user_watches=100)
+    assert found[0][2] == "3 of 100 would be used"
+
+
+def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:
+    """With its own limits."""
+    found: Findings = []
+    preflight.watch_limits([tree(tmp_path, 2)], lambda *row: found.append(row))
+    assert found[0][0] == "inotify watches"

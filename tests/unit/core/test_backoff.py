@@ -1,0 +1,335 @@
+"""How long to wait: between tries, for a store that is down, for bandwidth. All in pretended time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.core.backoff import BURST_SECONDS, Breaker, RateLimit, Schedule, delay
+
+SCHEDULE = Schedule(base_seconds=1.0, cap_seconds=10.0, factor=2.0)
+
+chances = st.floats(min_value=0.0, max_value=1.0, exclude_max=True)
+
+# ---- between tries ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempt", "chance", "expected"),
+    [
+        (1, 0.0, 0.0),
+        (1, 0.5, 0.5),
+        (2, 0.5, 1.0),
+        (3, 0.5, 2.0),
+        (4, 0.5, 4.0),
+        (5, 0.5, 5.0),
+        (6, 0.5, 5.0),
+        (5000, 0.5, 5.0),
+        (10**12, 0.5, 5.0),
+    ],
+)
+def test_delay(attempt: int, chance: float, expected: float) -> None:
+    """The ceiling doubles from the base up to the cap, chance picks a point below; no attempt overflows."""
+    assert expected == delay(attempt, chance, SCHEDULE)
+
+
+@pytest.mark.parametrize(("attempt", "chance"), [(0, 0.5), (-1, 0.5), (1, -0.1), (1, 1.1)])
+def test_delay_of_nonsense(attempt: int, chance: float) -> None:
+    """Attempts count from 1 and chance lies between 0 and 1; anything else is a bug of the caller."""
+    with pytest.raises(ValueError, match=r"count from 1|between 0 and 1"):
+        delay(attempt, chance, SCHEDULE)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"base_seconds": -1.0}, {"cap_seconds": -1.0}, {"factor": 0.5}], ids=lambda fields: str(fields)
+)
+def test_schedule_that_does_not_grow(fields: dict[str, float]) -> None:
+    """A schedule with negative times or one that shrinks cannot be made."""
+    with pytest.raises(ValueError, match="grows"):
+        Schedule(**fields)
+
+
+schedules = st.builds(
+    Schedule,
+    base_seconds=st.floats(min_value=0, max_value=1e6),
+    cap_seconds=st.floats(min_value=0, max_value=1e6),
+    factor=st.floats(min_value=1, max_value=1e6),
+)
+
+
+@settings(deadline=None)
+@given(attempt=st.integers(min_value=1, max_value=10**30), chance=chances, schedule=schedules)
+def test_delay_never_exceeds_its_maximum(attempt: int, chance: float, schedule: Schedule) -> None:
+    """For every attempt, chance and schedule, the delay lies between 0 and the cap."""
+    assert 0.0 <= delay(attempt, chance, schedule) <= schedule.cap_seconds
+
+
+@settings(deadline=None)
+@given(attempt=st.integers(min_value=1, max_value=3000), chance=chances, schedule=schedules)
+def test_delay_never_shrinks_with_attempts(attempt: int, chance: float, schedule: Schedule) -> None:
+    """With the same chance, a later attempt never waits for less."""
+    assert delay(attempt, chance, schedule) <= delay(attempt + 1, chance, schedule)
+
+
+# ---- a store that is down ---------------------------------------------------------------------------------
+
+
+def _broken(failures: int = 3, now: float = 100.0) -> Breaker:
+    breaker = Breaker(SCHEDULE, threshold=3, probe_seconds=30.0)
+    for _ in range(failures):
+        breaker.failure(now, 0.0)
+    return breaker
+
+
+def test_breaker_stays_closed_below_the_threshold() -> None:
+    """Fewer consecutive failures than the threshold change nothing."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+
+    assert [breaker.failure(100.0, 0.9) for _ in range(2)] == [0.0, 0.0]
+    assert breaker.allows(100.0)
+    assert breaker.until is None
+
+
+def test_breaker_forgets_failures_after_a_success() -> None:
+    """Only consecutive failures count; a success while closed is nothing to tell."""
+    breaker = _broken(failures=2)
+
+    assert not breaker.success()
+    assert breaker.failures == 0
+    assert [breaker.failure(100.0, 0.9) for _ in range(2)] == [0.0, 0.0]
+
+
+def test_breaker_opens_at_the_threshold() -> None:
+    """The failure that reaches the threshold opens it until between half and all of the ceiling."""
+    breaker = _broken(failures=2)
+
+    assert breaker.failure(100.0, 0.5) == 0.75
+    assert breaker.until == 100.75
+    assert not breaker.allows(100.7)
+
+
+def test_breaker_allows_one_probe() -> None:
+    """When its time has come, one request is allowed and no other until the outcome is known."""
+    breaker = _broken()
+
+    assert [breaker.allows(now) for now in (100.4, 100.5, 100.5, 110.0)] == [False, True, False, False]
+
+
+def test_breaker_closes_after_a_good_probe() -> None:
+    """A success closes it and says so exactly once: that is the moment to report recovery."""
+    breaker = _broken()
+    breaker.allows(200.0)
+
+    assert [breaker.success(), breaker.success()] == [True, False]
+    assert breaker.allows(200.0)
+    assert (breaker.until, breaker.failures) == (None, 0)
+
+
+def test_breaker_waits_longer_after_each_bad_probe() -> None:
+    """Every failed probe doubles the pause, up to the cap."""
+    breaker = _broken()
+    now, waits = 100.5, []
+    for _ in range(6):
+        assert breaker.allows(now)
+        waits.append(breaker.failure(now, 0.0))
+        now += waits[-1]
+
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+
+
+def test_breaker_begins_anew_after_recovery() -> None:
+    """The pause of the next outage is a first pause again."""
+    breaker = _broken()
+    for now in (200.0, 300.0, 400.0):
+        breaker.allows(now)
+        breaker.failure(now, 0.0)
+    breaker.success()
+
+    assert [breaker.failure(500.0, 0.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+
+
+def test_failures_of_one_outage_do_not_add_up() -> None:
+    """Requests that were in flight together and fail together lengthen the pause once, not once each."""
+    breaker = _broken()
+
+    assert pytest.approx(breaker.failure(100.1, 0.99)) == 0.4
+    assert breaker.until == 100.5
+    assert breaker.failures == 4
+
+
+def test_failures_of_the_next_outage_do_not_add_up() -> None:
+    """That holds for every outage, also after one that a probe ended."""
+    breaker = _broken()
+    breaker.allows(200.0)
+    breaker.success()
+    for _ in range(8):
+        breaker.failure(300.0, 0.0)
+
+    assert breaker.until == 300.5
+
+
+def test_failures_after_a_refused_probe_do_not_add_up() -> None:
+    """A request from before the pause that fails after the probe was refused lengthens nothing."""
+    breaker = _broken()
+    breaker.allows(200.0)
+    breaker.trip(200.0, 60.0)
+    breaker.failure(201.0, 0.9)
+
+    assert breaker.until == 260.0
+
+
+def test_probe_without_an_outcome_is_given_up() -> None:
+    """A probe whose worker never tells the outcome blocks the store for a while, not for ever."""
+    breaker = _broken()
+
+    assert [breaker.allows(now) for now in (200.0, 229.9, 230.0)] == [True, False, True]
+
+
+def test_breaker_trips_at_once() -> None:
+    """A refusal of the store as a whole opens it with the first failure, for the time asked."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+    breaker.trip(100.0, 60.0)
+
+    assert [breaker.allows(159.0), breaker.allows(160.0)] == [False, True]
+
+
+def test_trip_only_lengthens_a_pause() -> None:
+    """A second refusal does not bring the probe forward."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+    breaker.trip(100.0, 60.0)
+    breaker.trip(101.0, 1.0)
+
+    assert breaker.until == 160.0
+
+
+def test_trip_of_the_probe_opens_again() -> None:
+    """A probe that is refused opens the breaker for the time asked, counted from now."""
+    breaker = Breaker(SCHEDULE, threshold=3, probe_seconds=1000.0)
+    breaker.trip(100.0, 60.0)
+    breaker.allows(160.0)
+    breaker.trip(161.0, 60.0)
+
+    assert breaker.until == 221.0
+
+
+def test_hastened_probe() -> None:
+    """A person who mended something need not wait out the pause; still it is one probe, not a flood."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+    breaker.trip(100.0, 60.0)
+    breaker.hasten(110.0)
+
+    assert [breaker.allows(now) for now in (110.0, 110.0)] == [True, False]
+
+
+def test_hastening_a_closed_breaker() -> None:
+    """Where nothing is paused there is nothing to hasten, and all stays allowed."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+    breaker.hasten(110.0)
+
+    assert [breaker.allows(now) for now in (110.0, 110.0)] == [True, True]
+
+
+@settings(deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.floats(min_value=0, max_value=20),
+            st.sampled_from(["failure", "success", "trip", "silence"]),
+            chances,
+        ),
+        max_size=60,
+    )
+)
+def test_breaker_never_blocks_for_ever_and_never_floods(steps: list[tuple[float, str, float]]) -> None:
+    """Through any history: while open at most one request per pause, every pause ends within the cap, the
+    length of a trip or the patience with a probe, and only a success closes."""
+    breaker = Breaker(SCHEDULE, threshold=3, probe_seconds=30.0)
+    now = 0.0
+    for passed, outcome, chance in steps:
+        now += passed
+        was_open = breaker.until is not None
+        if not breaker.allows(now):
+            assert breaker.until is not None
+            assert now < breaker.until <= now + 30.0
+            continue
+        if was_open:
+            assert not breaker.allows(now)
+        if outcome == "failure":
+            assert 0.0 <= breaker.failure(now, chance) <= SCHEDULE.cap_seconds
+        elif outcome == "trip":
+            breaker.trip(now, 25.0)
+        elif outcome == "success":
+            assert was_open == breaker.success()
+            assert breaker.until is None
+        assert not was_open or outcome == "success" or breaker.until is not None
+
+
+# ---- bandwidth --------------------------------------------------------------------------------------------
+
+
+def test_no_limit() -> None:
+    """A limit of 0 never waits."""
+    assert RateLimit(0).reserve(1 << 40, 0.0) == 0.0
+
+
+def test_negative_limit() -> None:
+    """A negative rate cannot be meant."""
+    with pytest.raises(ValueError, match="-1"):
+        RateLimit(-1)
+
+
+def test_reservations_queue_up() -> None:
+    """The first goes at once, each further one when those before it have been paid for."""
+    limit = RateLimit(100)
+
+    assert [limit.reserve(size, 10.0) for size in (50, 100, 10)] == [0.0, 0.5, 1.5]
+
+
+def test_idle_time_is_not_saved_up() -> None:
+    """After a long pause only the burst is there, not the bandwidth of the whole pause."""
+    limit = RateLimit(100)
+    limit.reserve(100, 0.0)
+
+    assert [limit.reserve(100, 1000.0), limit.reserve(1, 1000.0)] == [0.0, 0.75]
+
+
+def test_a_late_caller_loses_nothing() -> None:
+    """Who comes a little after its turn is not put back behind: the rate is reached, not only kept."""
+    limit = RateLimit(1000)
+    now = 0.0
+    for _ in range(100):
+        now += limit.reserve(100, now) + 0.01
+
+    assert now == pytest.approx(100 * 100 / 1000, rel=0.02)
+
+
+@settings(deadline=None)
+@given(
+    rate=st.integers(min_value=1, max_value=10**9),
+    pieces=st.lists(
+        st.tuples(st.floats(min_value=0, max_value=5), st.integers(min_value=0, max_value=10**7)),
+        min_size=1,
+        max_size=50,
+    ),
+)
+def test_rate_is_never_exceeded(rate: int, pieces: list[tuple[float, int]]) -> None:
+    """Between any two moments the bytes that start are at most the rate times the time, plus the burst,
+    plus one piece; whoever asks and whenever."""
+    limit = RateLimit(rate)
+    now = 0.0
+    starts: list[tuple[float, int]] = []
+    for passed, size in pieces:
+        now += passed
+        starts.append((now + limit.reserve(size, now), size))
+
+    moments = [start for start, _ in starts]
+    assert all(later >= earlier - 1e-9 for earlier, later in pairwise(moments))  # the sums are rounded
+    for first in range(len(starts)):
+        sent = 0
+        for start, size in starts[first:]:
+            allowed = rate * (start - starts[first][0] + BURST_SECONDS)
+            assert sent <= allowed * (1 + 1e-9) + starts[first][1] + 1e-6
+            sent += size

@@ -1,0 +1,340 @@
+"""What to do about one file: the truth table, row by row, and what has to hold for every row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.core.model import (
+    Copy,
+    Delete,
+    FileStat,
+    Fingerprint,
+    Irregular,
+    Nothing,
+    Observed,
+    OnDelete,
+    Recorded,
+    Refresh,
+    Upload,
+)
+from syncd.core.plan import decide, doubt_left_ns, is_racy, is_restless, needs_fingerprint
+
+STORE = "s3 https://here photos"
+OTHER_STORE = "dir /mnt/nas"
+KEY = "camera/a.jpg"
+OLD_KEY = "old/a.jpg"
+
+STAT = FileStat(device=1, inode=2, size=3, mtime_ns=4_000_000_000, ctime_ns=5_000_000_000)
+TOUCHED = STAT._replace(mtime_ns=6_000_000_000)
+CONTENT = Fingerprint(b"c" * 16, 3)
+OTHER_CONTENT = Fingerprint(b"d" * 16, 3)
+EMPTY = Fingerprint(b"e" * 16, 0)
+
+SEEN = Observed(STAT, CONTENT)
+RECORDED = Recorded(STAT, CONTENT, STORE, KEY, "etag", recorded_ns=9_000_000_000)
+TWIN = replace(RECORDED, key="camera/b.jpg")
+OLD = replace(RECORDED, key=OLD_KEY)
+ELSEWHERE = replace(RECORDED, store_id=OTHER_STORE)
+
+ROWS = {
+    "absent, never": (None, None, None, Nothing("gone before it was uploaded")),
+    "present, never": (SEEN, None, None, Upload("new")),
+    "present, never, but the store has the content": (SEEN, None, TWIN, Copy(TWIN, "new")),
+    "same stat": (SEEN, RECORDED, None, Nothing("unchanged")),
+    "same stat, a twin is of no use": (SEEN, RECORDED, TWIN, Nothing("unchanged")),
+    "same stat, recorded while racy": (
+        SEEN,
+        replace(RECORDED, racy=True),
+        None,
+        Refresh("confirmed, same content"),
+    ),
+    "other stat, same content": (
+        Observed(TOUCHED, CONTENT),
+        RECORDED,
+        None,
+        Refresh("touched, same content"),
+    ),
+    "other content": (Observed(TOUCHED, OTHER_CONTENT), RECORDED, None, Upload("content changed")),
+    "other content, same stat": (Observed(STAT, OTHER_CONTENT), RECORDED, None, Upload("content changed")),
+    "other content, which the store has": (
+        Observed(TOUCHED, OTHER_CONTENT),
+        RECORDED,
+        replace(TWIN, fingerprint=OTHER_CONTENT),
+        Copy(replace(TWIN, fingerprint=OTHER_CONTENT), "content changed"),
+    ),
+    "other key, same content": (SEEN, OLD, None, Copy(OLD, "destination changed")),
+    "other key, other content": (Observed(STAT, OTHER_CONTENT), OLD, None, Upload("destination changed")),
+    "other store": (SEEN, ELSEWHERE, None, Upload("destination changed")),
+    "other store, which has the content": (SEEN, ELSEWHERE, TWIN, Copy(TWIN, "destination changed")),
+    "irregular, never": (Irregular("fifo"), None, None, Nothing("not a regular file")),
+    "irregular, recorded": (Irregular("symbolic link"), RECORDED, None, Nothing("not a regular file")),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("on_delete", OnDelete)
+def test_truth_table(row: str, on_delete: OnDelete) -> None:
+    """Every row gives its action and its reason, whatever the policy for deleted files is."""
+    observed, recorded, twin, expected = ROWS[row]
+
+    actual = decide(observed, recorded, store_id=STORE, key=KEY, on_delete=on_delete, twin=twin)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("recorded", "on_delete", "expected"),
+    [
+        (RECORDED, OnDelete.KEEP, Nothing("deletes are kept")),
+        (RECORDED, OnDelete.DELETE, Delete("deleted locally")),
+        (OLD, OnDelete.KEEP, Nothing("deletes are kept")),
+        (OLD, OnDelete.DELETE, Delete("deleted locally")),
+        (ELSEWHERE, OnDelete.KEEP, Nothing("deletes are kept")),
+        (ELSEWHERE, OnDelete.DELETE, Nothing("deleted locally, but recorded in another store")),
+    ],
+)
+def test_absent_but_recorded(recorded: Recorded, on_delete: OnDelete, expected: Nothing | Delete) -> None:
+    """A file that is gone is deleted only by policy, and only from the store that the policy is about."""
+    assert expected == decide(None, recorded, store_id=STORE, key=KEY, on_delete=on_delete)
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        pytest.param(replace(TWIN, fingerprint=OTHER_CONTENT), id="other content"),
+        pytest.param(replace(TWIN, fingerprint=CONTENT._replace(size=4)), id="other size"),
+        pytest.param(replace(TWIN, store_id=OTHER_STORE), id="other store"),
+        pytest.param(replace(TWIN, key=KEY), id="the very key that is to be written"),
+    ],
+)
+def test_twin_that_is_none(twin: Recorded) -> None:
+    """A twin of other content, in another store or under the same key is never copied from."""
+    actual = decide(SEEN, None, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin)
+
+    assert Upload("new") == actual
+
+
+def test_empty_files_are_nobodys_twin() -> None:
+    """An empty file is uploaded: there is no byte to save."""
+    seen = Observed(STAT._replace(size=0), EMPTY)
+    twin = replace(TWIN, fingerprint=EMPTY)
+
+    assert Upload("new") == decide(seen, None, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin)
+
+
+def test_one_byte_is_worth_a_copy() -> None:
+    """Any content that has a byte is not sent twice."""
+    content = CONTENT._replace(size=1)
+    twin = replace(TWIN, fingerprint=content)
+
+    actual = decide(
+        Observed(STAT, content), None, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin
+    )
+
+    assert Copy(twin, "new") == actual
+
+
+@pytest.mark.parametrize(
+    ("stat", "reason"),
+    [
+        (STAT, None),
+        (STAT._replace(size=4), "size changed"),
+        (STAT._replace(mtime_ns=1), "modification time changed"),
+        (STAT._replace(ctime_ns=1), "change time moved"),
+        (STAT._replace(inode=7), "another file is in its place"),
+        (STAT._replace(device=7), "another file is in its place"),
+        (STAT._replace(inode=7, ctime_ns=1), "another file is in its place"),
+        (STAT._replace(size=4, mtime_ns=1, inode=7), "size changed"),
+    ],
+)
+def test_any_stat_field_asks_for_a_look(stat: FileStat, reason: str | None) -> None:
+    """Device, inode, size, mtime and ctime must all be equal, or the content is read; older counts too."""
+    assert reason == needs_fingerprint(stat, RECORDED, event=False)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "event", "reason"),
+    [
+        (None, False, "new"),
+        (None, True, "new"),
+        (RECORDED, True, "marked since it was recorded"),
+        (replace(RECORDED, racy=True), False, "recorded too soon after a change to be sure"),
+        (replace(RECORDED, racy=True), True, "recorded too soon after a change to be sure"),
+    ],
+)
+def test_equal_stat_is_not_always_proof(recorded: Recorded | None, event: bool, reason: str) -> None:
+    """Never recorded, racy when recorded, or marked by an event since: the content is read all the same."""
+    assert reason == needs_fingerprint(STAT, recorded, event=event)
+
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "ctime_ns", "expected"),
+    [
+        (50 * SECOND, 50 * SECOND, False),
+        (98 * SECOND, 98 * SECOND, False),
+        (98 * SECOND + 1, 50 * SECOND, True),
+        (50 * SECOND, 98 * SECOND + 1, True),
+        (100 * SECOND, 100 * SECOND, True),
+        (101 * SECOND, 50 * SECOND, True),
+        (50 * SECOND, 10**6 * SECOND, True),
+        (102 * SECOND, 50 * SECOND, True),
+        (102 * SECOND + 1, 50 * SECOND, False),
+        (10**6 * SECOND, 50 * SECOND, False),
+    ],
+)
+def test_racy(mtime_ns: int, ctime_ns: int, expected: bool) -> None:
+    """A stat is racy while a time is less than the window away, and when it changed in the future."""
+    stat = STAT._replace(mtime_ns=mtime_ns, ctime_ns=ctime_ns)
+
+    assert expected == is_racy(stat, 100 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("ctime_ns", "expected"),
+    [(100 * SECOND, True), (99 * SECOND + 1, True), (99 * SECOND, False), (0, False), (101 * SECOND, False)],
+)
+def test_restless(ctime_ns: int, expected: bool) -> None:
+    """A change less than the rest ago may be a write that goes on; the modification time may be anybody's."""
+    stat = STAT._replace(mtime_ns=0, ctime_ns=ctime_ns)
+
+    assert expected == is_restless(stat, 100 * SECOND, SECOND)
+    assert not is_restless(stat, 100 * SECOND, 0)
+
+
+def test_racy_window_is_an_argument() -> None:
+    """File systems with two-second timestamps get a wider window."""
+    stat = STAT._replace(mtime_ns=97 * SECOND, ctime_ns=97 * SECOND)
+
+    assert not is_racy(stat, 100 * SECOND)
+    assert is_racy(stat, 100 * SECOND, 4 * SECOND)
+
+
+# ---- properties -------------------------------------------------------------------------------------------
+
+small = st.integers(min_value=0, max_value=2)
+fingerprints = st.builds(Fingerprint, digest=st.sampled_from([b"a" * 16, b"b" * 16]), size=small)
+stats = st.builds(FileStat, device=small, inode=small, size=small, mtime_ns=small, ctime_ns=small)
+observations = st.builds(Observed, stat=stats, fingerprint=fingerprints)
+records = st.builds(
+    Recorded,
+    stat=stats,
+    fingerprint=fingerprints,
+    store_id=st.sampled_from([STORE, OTHER_STORE]),
+    key=st.sampled_from([KEY, OLD_KEY]),
+    etag=st.just("etag"),
+    recorded_ns=small,
+    racy=st.booleans(),
+)
+anything = st.one_of(st.none(), observations, st.just(Irregular("fifo")))
+
+
+def _commit(observed: Observed, *, racy: bool) -> Recorded:
+    """The row that carrying or refreshing this observation leaves behind."""
+    return Recorded(observed.stat, observed.fingerprint, STORE, KEY, "etag", recorded_ns=0, racy=racy)
+
+
+@settings(deadline=None)
+@given(observed=observations, recorded=st.none() | records, twin=st.none() | records)
+def test_a_commit_leaves_nothing_to_do(
+    observed: Observed, recorded: Recorded | None, twin: Recorded | None
+) -> None:
+    """Planning the state that a commit leaves behind yields Nothing, and the file is not read for it."""
+    first = decide(observed, recorded, store_id=STORE, key=KEY, on_delete=OnDelete.DELETE, twin=twin)
+    after = recorded if isinstance(first, Nothing) else _commit(observed, racy=False)
+    assert after is not None
+
+    second = decide(observed, after, store_id=STORE, key=KEY, on_delete=OnDelete.DELETE, twin=twin)
+
+    assert Nothing("unchanged") == second
+    assert needs_fingerprint(observed.stat, after, event=False) is None
+
+
+@settings(deadline=None)
+@given(observed=observations, twin=st.none() | records)
+def test_a_racy_commit_is_confirmed_once(observed: Observed, twin: Recorded | None) -> None:
+    """A row recorded while racy is refreshed, never sent again, and then there is nothing to do."""
+    racy = _commit(observed, racy=True)
+
+    assert needs_fingerprint(observed.stat, racy, event=False) is not None
+    assert Refresh("confirmed, same content") == decide(
+        observed, racy, store_id=STORE, key=KEY, on_delete=OnDelete.DELETE, twin=twin
+    )
+    assert needs_fingerprint(observed.stat, _commit(observed, racy=False), event=False) is None
+
+
+@settings(deadline=None)
+@given(
+    observed=anything,
+    recorded=st.none() | records,
+    twin=st.none() | records,
+    on_delete=st.sampled_from(OnDelete),
+)
+def test_no_action_without_its_evidence(
+    observed: Observed | Irregular | None,
+    recorded: Recorded | None,
+    twin: Recorded | None,
+    on_delete: OnDelete,
+) -> None:
+    """Delete needs absence, a record here and the policy; Copy needs the same bytes here under another key;
+    Refresh needs the recorded bytes at the recorded place; and every action has a reason."""
+    action = decide(observed, recorded, store_id=STORE, key=KEY, on_delete=on_delete, twin=twin)
+
+    assert action.reason
+    match action:
+        case Delete():
+            assert observed is None
+            assert recorded is not None
+            assert recorded.store_id == STORE
+            assert on_delete is OnDelete.DELETE
+        case Copy():
+            assert isinstance(observed, Observed)
+            assert (observed.fingerprint, STORE) == (action.twin.fingerprint, action.twin.store_id)
+            assert action.twin.key != KEY
+            assert action.twin in (recorded, twin)
+        case Refresh():
+            assert isinstance(observed, Observed)
+            assert recorded is not None
+            assert (observed.fingerprint, STORE, KEY) == (
+                recorded.fingerprint,
+                recorded.store_id,
+                recorded.key,
+            )
+        case Upload():
+            assert isinstance(observed, Observed)
+            assert (
+                recorded is None
+                or observed.fingerprint != recorded.fingerprint
+                or recorded.key != KEY
+                or (recorded.store_id != STORE)
+            )
+        case Nothing():
+            assert not isinstance(observed, Observed) or (
+                recorded is not None and recorded.fingerprint == observed.fingerprint
+            )
+
+
+@settings(deadline=None)
+@given(stat=stats, recorded=records, event=st.booleans())
+def test_skipping_needs_every_condition(stat: FileStat, recorded: Recorded, event: bool) -> None:
+    """The content goes unread only if the whole stat is equal, the record was not racy and no event came."""
+    skipped = needs_fingerprint(stat, recorded, event=event) is None
+
+    assert (stat == recorded.stat and not recorded.racy and not event) == skipped
+
+
+@pytest.mark.parametrize(
+    ("etag", "after_ns", "left_ns"),
+    [("etag", 0, 0), ("", 0, 100), ("", 60, 40), ("", 100, 0), ("", 1000, 0), ("", -1, 0)],
+)
+def test_doubt_ends_when_a_late_effect_cannot_come_any_more(etag: str, after_ns: int, left_ns: int) -> None:
+    """It counts from the request; a clock that was put back does not prolong it for ever."""
+    recorded = Recorded(STAT, CONTENT, STORE, KEY, etag, recorded_ns=10_000)
+    assert doubt_left_ns(recorded, 10_000 + after_ns, window_ns=100) == left_ns
+    assert doubt_left_ns(None, 10_000, window_ns=100) == 0

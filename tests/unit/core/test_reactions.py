@@ -1,0 +1,128 @@
+"""What each error means for the file and for its store."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core import errors
+from syncd.core.errors import (
+    AccessRefused,
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    PartCorrupt,
+    PartsRefused,
+    PreconditionFailed,
+    StateError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.core.reactions import (
+    FILE_SCHEDULE,
+    LONGEST_WISH_SECONDS,
+    PAUSE_SECONDS,
+    REFUSED_SCHEDULE,
+    STORE_SCHEDULE,
+    Reaction,
+    react,
+)
+from syncd.transfer.engine import RootDoubtful
+
+EVERY_ERROR = [
+    error(*arguments)
+    for error, arguments in [
+        (FileVanished, ("x",)),
+        (FileChanged, ("x",)),
+        (FileUnreadable, ("x",)),
+        (RootDoubtful, ("x",)),
+        (StoreUnavailable, ("x",)),
+        (StoreRefused, ("x",)),
+        (AccessRefused, ("x",)),
+        (UploadGone, ("x",)),
+        (PartCorrupt, ("x",)),
+        (PartsRefused, ("x",)),
+        (PreconditionFailed, ("x",)),
+        (StateError, ("x",)),
+        (KeyError, ("x",)),
+        (MemoryError, ()),
+    ]
+]
+
+
+@pytest.mark.parametrize("error", [FileVanished("x"), FileChanged("x")])
+def test_a_file_that_moves_is_looked_at_again(error: errors.FileError) -> None:
+    """Nothing is wrong, so nothing is recorded and nobody is to blame."""
+    assert react(error, 1, 0.5) == Reaction(again=True)
+
+
+def test_an_unreadable_file_waits_and_a_change_of_it_hastens_the_next_try() -> None:
+    """The cause is in the file: a mark (somebody gave permission) is worth another look."""
+    assert react(FileUnreadable("x"), 1, 1.0) == Reaction(
+        defer_seconds=FILE_SCHEDULE.base_seconds, record=True
+    )
+
+
+def test_a_refused_object_waits_long() -> None:
+    """Marks do not hasten it, and the store is not to blame for refusing one key."""
+    reaction = react(StoreRefused("no"), 1, 1.0)
+    assert reaction == Reaction(defer_seconds=REFUSED_SCHEDULE.base_seconds, hold=True, record=True)
+
+
+def test_a_refused_account_pauses_the_store_and_blames_no_file() -> None:
+    """One probe a minute, and no failure for each of a million files."""
+    reaction = react(AccessRefused("bad key"), 1, 0.0)
+    assert (reaction.pause_seconds, reaction.record, reaction.hold) == (PAUSE_SECONDS, False, True)
+
+
+def test_an_unreachable_store_counts_against_the_store() -> None:
+    """The file is tried again later, whatever happens to it meanwhile."""
+    reaction = react(StoreUnavailable("reset"), 1, 1.0)
+    assert reaction == Reaction(
+        defer_seconds=STORE_SCHEDULE.base_seconds, hold=True, record=True, store_failed=True
+    )
+
+
+@pytest.mark.parametrize(("wish", "kept"), [(120.0, 120.0), (1e9, LONGEST_WISH_SECONDS), (0.0, 0.0)])
+def test_a_store_that_asks_for_a_pause_gets_it(wish: float, kept: float) -> None:
+    """``Retry-After`` is about the store, not about the one file; nobody is believed for ever."""
+    reaction = react(StoreUnavailable("slow down", retry_after_seconds=wish), 1, 0.5)
+    assert reaction.pause_seconds == kept
+    assert reaction.defer_seconds >= kept
+
+
+def test_without_memory_nothing_is_done() -> None:
+    """An unusable state stops all transfers; the file itself is not at fault."""
+    reaction = react(StateError("disk full"), 1, 0.0)
+    assert (reaction.stop, reaction.record, reaction.hold) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    "error", [PartCorrupt("x"), PartsRefused("x"), PreconditionFailed("x"), UploadGone("x")]
+)
+def test_other_errors_of_stores_defer_the_file(error: errors.StoreError) -> None:
+    """They are recorded, and are neither bugs nor the end of the store."""
+    reaction = react(error, 1, 1.0)
+    assert reaction == Reaction(defer_seconds=STORE_SCHEDULE.base_seconds, hold=True, record=True)
+
+
+def test_a_bug_of_ours_poisons_one_file_only() -> None:
+    """What is no error of ours is told with its traceback, and the file is tried again late."""
+    reaction = react(KeyError("x"), 1, 1.0)
+    assert reaction == Reaction(defer_seconds=STORE_SCHEDULE.base_seconds, hold=True, record=True, bug=True)
+
+
+@given(error=st.sampled_from(EVERY_ERROR), attempts=st.integers(1, 10**6), chance=st.floats(0.0, 1.0))
+def test_nothing_is_tried_again_at_once_or_never(error: BaseException, attempts: int, chance: float) -> None:
+    """Each reaction either looks again after settling, or waits: at least a second, at most an hour."""
+    reaction = react(error, attempts, chance)
+    assert reaction.again or 1.0 <= reaction.defer_seconds <= 3600.0
+
+
+@given(chance=st.floats(0.0, 1.0))
+def test_waits_grow(chance: float) -> None:
+    """The tenth failure in a row waits longer than the first, whatever chance says."""
+    for error in (FileUnreadable("x"), StoreRefused("x"), StoreUnavailable("x")):
+        assert react(error, 10, 0.0).defer_seconds > react(error, 1, chance).defer_seconds

@@ -1,0 +1,195 @@
+"""The daemon's ear: answers its owner, survives bad company, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import StateError
+from syncd.daemon import control
+from syncd.daemon.control import ControlServer, ask
+
+
+def echo(request: dict[str, Any]) -> dict[str, Any]:
+    if "raise" in request:
+        raise {"value": ValueError, "state": StateError, "bug": ZeroDivisionError}[request["raise"]]("why")
+    return {"heard": request}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ControlServer]:
+    server = ControlServer(str(tmp_path), echo)
+    server.start()
+    yield server
+    server.stop()
+
+
+def connected(tmp_path: Path) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(30.0)
+    peer.connect(str(tmp_path / control.NAME))
+    return peer
+
+
+def test_a_request_is_answered(server: ControlServer, tmp_path: Path) -> None:
+    """Text, numbers and names that are no text go there and back."""
+    message = {"command": "status", "n": 1, "name": os.fsdecode(b"\xff")}
+    assert ask(str(tmp_path), message) == {"heard": message}
+
+
+def test_many_ask_at_once(server: ControlServer, tmp_path: Path) -> None:
+    """Each gets its own answer."""
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda n=n: answers.append(ask(str(tmp_path), {"n": n}))) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer["heard"]["n"] for answer in answers) == list(range(8))
+
+
+def test_without_a_daemon_there_is_no_answer(tmp_path: Path) -> None:
+    """No directory, no socket, or a socket that a killed daemon left: all are None, not an error."""
+    assert ask(str(tmp_path / "nowhere"), {}) is None
+    assert ask(str(tmp_path), {}) is None
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    left.bind(str(tmp_path / control.NAME))
+    left.close()
+    assert ask(str(tmp_path), {}) is None
+
+
+def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
+    """After kill -9 the next daemon listens."""
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    left.bind(str(tmp_path / control.NAME))
+    left.close()
+    server = ControlServer(str(tmp_path), echo)
+    server.start()
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+    server.stop()
+
+
+def test_stopping_leaves_no_socket_and_no_thread(tmp_path: Path) -> None:
+    """And a second stop, or one before the start, is no drama for the directory."""
+    before = threading.active_count()
+    server = ControlServer(str(tmp_path), echo)
+    server.start()
+    server.stop()
+    assert os.listdir(tmp_path) == []
+    assert threading.active_count() == before
+
+
+def test_only_the_owner_may_speak(server: ControlServer, tmp_path: Path) -> None:
+    """Whatever the directory's mode is."""
+    assert stat.S_IMODE(os.stat(tmp_path / control.NAME).st_mode) == 0o600
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_none(tmp_path: Path) -> None:
+    """The directory may lie as deep as it wants."""
+    deep = tmp_path
+    for _ in range(6):
+        deep = deep / ("d" * 50)
+    deep.mkdir(parents=True)
+    server = ControlServer(str(deep), echo)
+    server.start()
+    assert ask(str(deep), {"n": 1}) == {"heard": {"n": 1}}
+    server.stop()
+
+
+@pytest.mark.parametrize(("kind", "logged"), [("value", False), ("state", False), ("bug", True)])
+def test_a_request_that_fails_is_answered_with_its_error(
+    server: ControlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, logged: bool
+) -> None:
+    """The next request is answered as if nothing had been; only a bug is worth a traceback."""
+    assert ask(str(tmp_path), {"raise": kind}) == {"error": "why"}
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+    assert ("Traceback" in caplog.text) is logged
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"\n", b"[]\n", b"not json\n", b"\xff\xfe\n", b'{"half":'])
+def test_nonsense_ends_one_conversation_only(server: ControlServer, tmp_path: Path, nonsense: bytes) -> None:
+    """Whoever sends it is hung up on."""
+    with connected(tmp_path) as peer:
+        peer.sendall(nonsense)
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.recv(100) == b""
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+
+
+def test_a_message_without_end_is_cut_off(
+    server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded."""
+    monkeypatch.setattr(control, "_MOST_BYTES", 1000)
+    with connected(tmp_path) as peer:
+        peer.sendall(b"x" * 2000)
+        assert peer.recv(100) == b""
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+
+
+def test_a_silent_visitor_does_not_block_for_ever(
+    server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while the next one is served."""
+    monkeypatch.setattr(control, "_SECONDS", 0.2)
+    with connected(tmp_path), connected(tmp_path) as second:
+        second.sendall(b'{"n": 1}\n')
+        assert second.recv(100) == b'{"heard": {"n": 1}}\n'
+
+
+def test_a_visitor_that_does_not_wait_for_the_answer_harms_nobody(
+    server: ControlServer, tmp_path: Path
+) -> None:
+    """A client that was killed."""
+    with connected(tmp_path) as peer:
+        peer.sendall(b'{"n": 1}\n')
+    assert ask(str(tmp_path), {"n": 2}) == {"heard": {"n": 2}}
+
+
+def test_running_out_of_descriptors_does_not_end_the_ear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An accept that fails is tried again."""
+    monkeypatch.setattr(control, "_BREATH_SECONDS", 0.01)
+    server = ControlServer(str(tmp_path), echo)
+    real = server._socket
+    failures = [OSError(24, "Too many open files"), OSError(24, "Too many open files")]
+
+    class Failing:
+        def accept(self) -> Any:
+            if failures:
+                raise failures.pop()
+            return real.accept()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+    server._socket = Failing()  # type: ignore[assignment]
+    server.start()
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+    assert "Too many open files" in caplog.text
+    server.stop()
+
+
+def test_a_directory_that_takes_no_socket_is_an_error_that_leaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon goes without, and no descriptor is lost."""
+
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="not supported"):
+        ControlServer(str(tmp_path), echo)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

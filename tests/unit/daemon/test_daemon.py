@@ -1,0 +1,562 @@
+"""The daemon inside one process: order at start and end, health, reload, and what it tells."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from syncd.config import load as config
+from syncd.core.errors import AccessRefused, StateError
+from syncd.core.model import FileRef
+from syncd.daemon import control, daemon
+from syncd.daemon import process as machine
+from syncd.daemon.daemon import Daemon
+from syncd.pipeline import pipeline
+from syncd.state.state import StateLock
+from tests.support.waiting import Running, wait_until
+
+
+class Manager:
+    """The service manager's end of the notification socket."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = str(root / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.setblocking(False)
+        self.heard: list[str] = []
+
+    def listen(self) -> list[str]:
+        """Everything that was said so far, line by line."""
+        while True:
+            try:
+                self.heard += self._socket.recv(65536).decode().splitlines()
+            except BlockingIOError:
+                return self.heard
+
+    def count(self, line: str) -> int:
+        return self.listen().count(line)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Home:
+    """A configuration on a directory store, and a daemon in a thread of this process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("watched", "mirror", "run"):
+            (root / name).mkdir()
+        self.manager = Manager(root)
+        self.environ = {"NOTIFY_SOCKET": self.manager.path, "RUNTIME_DIRECTORY": str(root / "run")}
+        self.content: dict[str, Any] = {
+            "state_dir": "./state",
+            "stores": {"mirror": {"type": "dir", "path": "./mirror"}},
+            "sources": [self.source("docs", "watched")],
+            "transfer": {"concurrency": 2},
+        }
+        self.log_settings: list[config.LogSettings] = []
+        self.running: Running[int] | None = None
+
+    def source(self, name: str, path: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "path": f"./{path}", "store": "mirror", "settle": "100ms", **more}
+
+    def load(self) -> config.Settings:
+        file = self.root / "config.yaml"
+        file.write_text(yaml.safe_dump(self.content))
+        return config.load(str(file), {})
+
+    def make(self) -> Daemon:
+        made = Daemon(self.load(), self.load, self.log_settings.append, self.environ)
+        made._signals = nullcontext  # type: ignore[method-assign, assignment]  # for the main thread only
+        return made
+
+    def start(self) -> Daemon:
+        self.daemon = self.make()
+        self.running = Running(self.daemon.run)
+        wait_until("it is ready", lambda: self.manager.count("READY=1") or self.running_ended())
+        return self.daemon
+
+    def running_ended(self) -> bool:
+        assert self.running is not None
+        return self.running.is_over
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        answer = control.ask(str(self.root / "state"), request)
+        assert answer is not None
+        return answer
+
+    def say(self, word: str) -> None:
+        """What a signal would say."""
+        self.daemon._asked.put(word)
+
+    def reload(self) -> None:
+        done = self.manager.count("READY=1")
+        self.say("reload")
+        wait_until("it is reloaded", lambda: self.manager.count("READY=1") > done)
+
+    def stop(self) -> int:
+        assert self.running is not None
+        self.say("stop")
+        return self.running.result()
+
+    def close(self) -> None:
+        if self.running is not None and not self.running.is_over:
+            self.stop()
+        self.manager.close()
+
+    def arrives(self, name: str) -> None:
+        wait_until(f"{name} is there", lambda: (self.root / "mirror" / name).exists())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path)
+    yield home
+    home.close()
+
+
+# ---- start and end ----------------------------------------------------------------------------------------
+
+
+def test_it_carries_what_is_there_and_what_comes(home: Home) -> None:
+    """From the start to a clean end: exit code 0, and nothing is left but the state."""
+    (home.root / "watched" / "before").write_text("x")
+    home.start()
+    home.arrives("before")
+    (home.root / "watched" / "later").write_text("y")
+    home.arrives("later")
+    assert home.stop() == 0
+    assert os.listdir(home.root / "run") == []
+    assert "control.sock" not in os.listdir(home.root / "state")
+    assert home.manager.count("STOPPING=1") == 1
+    assert control.ask(str(home.root / "state"), {"command": "status"}) is None
+
+
+def test_it_is_ready_before_the_first_scan(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches are in place by then, so nothing that happens from now on is missed; a scan may take hours."""
+    order: list[str] = []
+    ready, start, watch = daemon.Notifier.ready, pipeline.Pipeline.start, daemon.Watcher.start
+    monkeypatch.setattr(
+        daemon.Notifier, "ready", lambda self, text: (order.append("ready"), ready(self, text))[1]
+    )
+    monkeypatch.setattr(pipeline.Pipeline, "start", lambda self: (order.append("scan"), start(self))[1])
+    monkeypatch.setattr(daemon.Watcher, "start", lambda self: (order.append("watch"), watch(self))[1])
+    home.start()
+    wait_until("it has begun", lambda: len(order) >= 3)
+    assert order[:3] == ["watch", "ready", "scan"]
+
+
+def test_the_lock_is_held_while_it_runs(home: Home) -> None:
+    """A second one is refused with the pid of the first, and takes nothing from it."""
+    home.start()
+    second = home.make()
+    with pytest.raises(StateError, match=str(os.getpid())):
+        second.run()
+    assert home.ask(command="status")["daemon"]["running"] is True
+    home.stop()
+    StateLock.acquire(str(home.root / "state")).release()
+
+
+def test_a_store_that_cannot_be_opened_starts_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error goes up, the lock and the threads are given back."""
+
+    def refuse(*args: object, **named: object) -> None:
+        raise AccessRefused("the endpoint is not an address", credentials=False)
+
+    monkeypatch.setattr("syncd.pipeline.pipeline.StoreLine", refuse)
+    threads = threading.active_count()
+    with pytest.raises(AccessRefused):
+        home.make().run()
+    assert threading.active_count() == threads
+    StateLock.acquire(str(home.root / "state")).release()
+
+
+def test_without_a_control_socket_it_runs_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A state directory on a file system that knows no sockets costs only `status`."""
+
+    def refuse(*args: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(daemon, "ControlServer", refuse)
+    home.start()
+    (home.root / "watched" / "a").write_text("x")
+    home.arrives("a")
+    assert "no control socket" in caplog.text
+    assert home.stop() == 0
+
+
+def test_a_stuck_thread_does_not_hold_up_the_end(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time to drain the process leaves; the next start goes on."""
+    left: list[int] = []
+    release = threading.Event()
+    monkeypatch.setattr(daemon, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(daemon.os, "_exit", left.append)
+    made = home.start()
+    wait_until("it runs", lambda: made._pipeline.lines)
+    (line,) = made._pipeline.lines.values()
+    monkeypatch.setattr(line.engine, "sync", lambda ref, event, rest_seconds: release.wait(30))
+    (home.root / "watched" / "a").write_text("x")
+    wait_until("a worker is stuck", lambda: line.workers.queue.counts()[1])
+    home.stop()
+    assert left == [0]
+    release.set()
+    assert made._pipeline.stop(30.0)
+
+
+def test_a_watcher_that_fails_to_end_does_not_keep_the_rest_from_ending(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error comes up, and every transfer has ended in order."""
+    made = home.start()
+    wait_until("it runs", lambda: made._pipeline.lines)
+    watcher = made._watcher
+    stop = watcher.stop
+
+    def fail() -> None:
+        stop()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(watcher, "stop", fail)
+    with pytest.raises(RuntimeError):
+        home.stop()
+    assert all(line.workers.join(0.0) for line in made._pipeline.lines.values())
+
+
+def test_signals_are_put_into_words_and_put_back(home: Home) -> None:
+    """SIGTERM and SIGINT stop, SIGHUP reloads; afterwards the process has its own handlers again."""
+    made = Daemon(home.load(), home.load, home.log_settings.append, home.environ)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    with made._signals():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert [made._asked.get(timeout=30) for _ in range(3)] == ["stop", "stop", "reload"]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_the_limit_on_descriptors_is_raised(home: Home) -> None:
+    """The soft limit is for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        machine.raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runtime directory, else shared memory, else state directory: an idle daemon writes to no disk."""
+    runtime, state = tmp_path / "run", tmp_path / "state"
+    runtime.mkdir()
+    state.mkdir()
+    made = machine.canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
+    assert os.path.dirname(made) == str(runtime)
+    monkeypatch.setattr(machine, "SHARED_MEMORY", str(tmp_path / "nowhere"))
+    assert os.path.dirname(machine.canary_directory(str(state), {})) == str(state)
+
+
+# ---- health -----------------------------------------------------------------------------------------------
+
+
+def watched_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """One whose manager waits for pings, every look at its health called by the test."""
+    home.environ |= {"WATCHDOG_USEC": str(60_000_000)}
+    made = home.start()
+    wait_until("it pings", lambda: home.manager.count("WATCHDOG=1") >= 1)
+    wait_until("it rests", lambda: made._pipeline.idle() and made._pulse.late(1e18) == ())
+    between = threading.Event()
+    look = made._tick
+    monkeypatch.setattr(made, "_tick", between.set)
+    home.say("something that nobody knows")
+    assert between.wait(30)  # the last look of its own is over, and there will be no other
+    monkeypatch.setattr(made, "_tick", lambda: None)
+    monkeypatch.setattr(made, "look", look, raising=False)
+    return made
+
+
+def test_the_watchdog_is_fed_while_everything_moves(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look, one ping; three of them in the time that the manager allows."""
+    made = watched_home(home, monkeypatch)
+    pings = home.manager.count("WATCHDOG=1")
+    made.look()
+    assert home.manager.count("WATCHDOG=1") == pings + 1
+    assert made._tick_seconds() <= 20.0
+    assert made.facts()["health"] == "ok"
+
+
+def test_the_watchdog_is_not_fed_while_a_part_is_stuck(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And status says which; when it moves again, all is well."""
+    made = watched_home(home, monkeypatch)
+    pings = home.manager.count("WATCHDOG=1")
+    made._pulse.expect("worker-7-mirror", time.monotonic() - 1)
+    made.look()
+    assert home.manager.count("WATCHDOG=1") == pings
+    assert home.ask(command="status")["daemon"]["health"] == "worker-7-mirror is stuck"
+    made._pulse.rest("worker-7-mirror")
+    made.look()
+    assert home.manager.count("WATCHDOG=1") == pings + 1
+    assert home.ask(command="status")["daemon"]["health"] == "ok"
+
+
+def test_a_blind_watcher_is_built_anew_and_if_that_does_not_help_the_process_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The canary tells; a second failure stops the pings."""
+    made = watched_home(home, monkeypatch)
+    pings = home.manager.count("WATCHDOG=1")
+    answers = [False, True]
+    restarts: list[int] = []
+    monkeypatch.setattr(made._watcher, "is_alive", lambda seconds: answers.pop(0) if answers else False)
+    monkeypatch.setattr(made._watcher, "restart", lambda: restarts.append(1))
+    made.look()
+    assert (len(restarts), home.manager.count("WATCHDOG=1")) == (1, pings + 1)
+    made.look()
+    assert (len(restarts), home.manager.count("WATCHDOG=1")) == (2, pings + 1)
+    assert made.facts()["health"] == "the watcher is blind"
+
+
+def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is not cured by another start: transfers wait, status tells, the pings go on."""
+    made = watched_home(home, monkeypatch)
+    pings = home.manager.count("WATCHDOG=1")
+
+    def full() -> None:
+        raise StateError("no room on the disk")
+
+    monkeypatch.setattr(made._pipeline.state, "flush", full)
+    made.look()
+    made.look()
+    assert home.manager.count("WATCHDOG=1") == pings + 2
+    assert made.facts()["health"] == "no room on the disk"
+    assert home.manager.count("STATUS=no room on the disk") == 1
+    assert caplog.text.count("not healthy") == 1
+    monkeypatch.undo()
+
+
+def test_an_idle_daemon_looks_once_a_minute(home: Home) -> None:
+    """Files that wait for their next try are no reason to look more often; files that move are."""
+    made = home.start()
+    wait_until("it rests", lambda: made._pipeline.lines and made._pipeline.idle())
+    (line,) = made._pipeline.lines.values()
+    assert made._tick_seconds() == 60.0
+    line.workers.queue.mark(FileRef("docs", "x"), quiet_seconds=3600.0, event=True)
+    assert made._tick_seconds() == 60.0
+    line.workers.queue.discard("docs")
+    line.workers.stop()
+    assert line.workers.join(30.0)
+
+
+def test_after_a_sleep_everything_is_tried_and_looked_at_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are dead, events may be lost, and a paused store may be there again."""
+    made = home.start()
+    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    (line,) = made._pipeline.lines.values()
+    line.workers.queue.pause(3600.0)
+    monkeypatch.setattr(machine, "suspended_seconds", lambda: made._slept + 5.0)
+    made._look_for_sleep()
+    assert line.workers.queue.is_shut
+    monkeypatch.setattr(machine, "suspended_seconds", lambda: 1e6)
+    scans = made._pipeline.keepers["docs"].news.scans
+    made._look_for_sleep()
+    assert not line.workers.queue.is_shut
+    wait_until("it is scanned again", lambda: made._pipeline.keepers["docs"].news.scans > scans)
+
+
+# ---- reload -----------------------------------------------------------------------------------------------
+
+
+def test_a_reload_takes_what_is_new(home: Home) -> None:
+    """A new source, another log level; what did not change goes on."""
+    made = home.start()
+    wait_until("it runs", lambda: made._pipeline.lines)
+    line, watcher = made._pipeline.lines["mirror"], made._watcher
+    (home.root / "second").mkdir()
+    home.content["sources"] = [
+        home.source("docs", "watched", prefix="one/"),
+        home.source("second", "second", prefix="two/"),
+    ]
+    home.content["log"] = {"level": "debug"}
+    home.reload()
+    assert made._pipeline.lines["mirror"] is line
+    assert made._watcher is not watcher
+    assert home.log_settings[-1].level == "debug"
+    (home.root / "second" / "a").write_text("x")
+    home.arrives("two/a")
+    (home.root / "watched" / "b").write_text("y")
+    home.arrives("one/b")
+    assert home.manager.count("RELOADING=1") == 1
+
+
+def test_a_reload_that_changes_nothing_disturbs_nothing(home: Home) -> None:
+    """Watches stay, scans are not repeated."""
+    made = home.start()
+    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    before = (made._watcher, made._pipeline.lines["mirror"], made._pipeline.keepers["docs"].news.scans)
+    home.reload()
+    assert (
+        made._watcher,
+        made._pipeline.lines["mirror"],
+        made._pipeline.keepers["docs"].news.scans,
+    ) == before
+
+
+@pytest.mark.parametrize("mistake", ["configuration", "state_dir", "store"])
+def test_a_reload_that_cannot_be_leaves_the_old_configuration(
+    home: Home, mistake: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said why, the manager hears the end of the reload, and everything still works."""
+    made = home.start()
+    wait_until("it runs", lambda: made._pipeline.lines)
+    if mistake == "configuration":
+        home.content["sources"] = [{"name": "docs"}]
+    if mistake == "state_dir":
+        home.content["state_dir"] = "./elsewhere"
+    if mistake == "store":
+        home.content["transfer"] = {"concurrency": 3}
+
+        def refuse(*args: object, **named: object) -> None:
+            raise AccessRefused("the endpoint is not an address", credentials=False)
+
+        monkeypatch.setattr("syncd.pipeline.pipeline.StoreLine", refuse)
+    home.reload()
+    assert "the old configuration goes on" in caplog.text
+    (home.root / "watched" / "a").write_text("x")
+    home.arrives("a")
+
+
+def test_a_reload_in_the_middle_of_work_loses_nothing(home: Home) -> None:
+    """Files that were waiting, moving or just written are all there in the end, whatever is reloaded."""
+    home.start()
+    for number in range(120):
+        (home.root / "watched" / f"f{number}").write_text(str(number))
+        if number % 30 == 29:
+            home.content["transfer"]["concurrency"] = 1 + number % 4
+            home.reload()
+    for number in range(120):
+        home.arrives(f"f{number}")
+    for number in range(120):
+        assert (home.root / "mirror" / f"f{number}").read_text() == str(number)
+
+
+# ---- what it tells ----------------------------------------------------------------------------------------
+
+
+def test_status_is_answered_while_it_runs(home: Home) -> None:
+    """With everything that only the daemon knows."""
+    (home.root / "watched" / "a").write_text("x")
+    os.mkfifo(home.root / "watched" / "pipe")
+    made = home.start()
+    home.arrives("a")
+    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    report = home.ask(command="status")
+    facts = report["daemon"]
+    assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")
+    (source,) = report["sources"]
+    assert source["skipped"] == {"fifo": 1}
+    assert source["watch"]["mode"] == "events"
+    assert source["waiting_for"] is None
+    assert (source["deletes_parked"], source["deletes_reason"]) == (0, None)
+
+
+def test_the_operators_words_arrive(home: Home) -> None:
+    """Deletions that wait go, an accepted root is taken; for an unknown source it is said so."""
+    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 0}
+    (home.root / "watched" / "a").write_text("x")
+    (home.root / "watched" / "b").write_text("y")
+    made = home.start()
+    home.arrives("a")
+    home.arrives("b")
+    (home.root / "watched" / "a").unlink()
+    keeper = made._pipeline.keepers["docs"]
+    wait_until("it waits", lambda: keeper.news.deletes_parked == 1)
+    assert home.ask(command="allow-deletes", source="docs") == {"allowed": 1}
+    wait_until("it is gone", lambda: not (home.root / "mirror" / "a").exists())
+    (home.root / "watched").rename(home.root / "old")
+    (home.root / "watched").mkdir()
+    (home.root / "watched" / "c").write_text("z")
+    wait_until("it waits", lambda: "--accept-root docs" in keeper.news.waiting_for)
+    assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
+    assert home.ask(command="accept-root", source="docs") == {"accepted": True}
+    home.arrives("c")
+    for command in ("allow-deletes", "accept-root"):
+        assert "no such source" in home.ask(command=command, source="dosc")["error"]
+    assert "unknown command" in home.ask(command="nonsense")["error"]
+
+
+def test_a_root_that_the_unit_hides_is_told_with_the_directive(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason may be our own sandbox, not the disk."""
+    monkeypatch.setattr(daemon, "hidden_by", lambda path: "PrivateTmp=")
+    (home.root / "watched").rmdir()
+    made = home.start()
+    wait_until("it waits", lambda: made._pipeline.keepers["docs"].news.waiting_for)
+    waiting_for = home.ask(command="status")["sources"][0]["waiting_for"]
+    assert waiting_for == "the root is missing (hidden by the unit's PrivateTmp=)"
+
+
+def test_a_paused_store_is_in_the_status_and_in_the_managers_line(home: Home) -> None:
+    """Why nothing is sent is one command away."""
+    made = home.start()
+    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    (home.root / "mirror").rename(home.root / "unplugged")
+    for number in range(10):
+        (home.root / "watched" / f"f{number}").write_text(str(number))
+    wait_until("it is paused", lambda: home.ask(command="status")["daemon"]["stores_paused"])
+    assert "not there" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
+    assert "mirror paused" in made._line()
+    (home.root / "unplugged").rename(home.root / "mirror")
+    made._pipeline.lines["mirror"].workers.queue.reopen()
+
+
+def test_the_line_for_the_manager_never_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the state is like."""
+    made = home.start()
+    wait_until("it rests", lambda: made._pipeline.lines and made._pipeline.idle())
+    assert made._line() == "idle: 0 files recorded"
+
+    def broken() -> None:
+        raise StateError("the disk failed")
+
+    monkeypatch.setattr(made._pipeline.state, "failure_count", broken)
+    assert made._line() == "the disk failed"
+    monkeypatch.undo()
+
+
+def test_a_state_that_was_begun_anew_is_said(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    """And nothing that the store has is sent again."""
+    caplog.set_level(logging.INFO)
+    (home.root / "watched" / "a").write_text("x")
+    home.start()
+    home.arrives("a")
+    wait_until("it is recorded", lambda: home.ask(command="status")["sources"][0]["files"]["recorded"] == 1)
+    home.stop()
+    stamp = (home.root / "mirror" / "a").stat().st_ctime_ns
+    (database,) = [path for path in (home.root / "state").iterdir() if path.suffix in (".db", ".sqlite")]
+    database.write_bytes(b"not a database" * 1000)
+    home.manager.listen().clear()
+    home.start()
+    wait_until("it is recorded", lambda: home.ask(command="status")["sources"][0]["files"]["recorded"] == 1)
+    assert "begun anew" in caplog.text
+    assert home.ask(command="status")["daemon"]["state_rebuilt"]
+    assert (home.root / "mirror" / "a").stat().st_ctime_ns == stamp

@@ -1,0 +1,197 @@
+"""What status says: the interface, from the state alone or with what the daemon adds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
+from syncd.daemon import status
+from syncd.state.state import State
+
+SOURCE = Source("docs", "/srv/docs", "nas")
+A = FileRef("docs", "a")
+STAT = FileStat(1, 2, 100, 3, 4)
+PRINT = Fingerprint(bytes(range(16)), 100)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+    yield state
+    state.close()
+
+
+def record(state: State, ref: FileRef = A) -> None:
+    row = Recorded(STAT, PRINT, "dir:/mirror", ref.path, "etag-1", 1_700_000_000_123_456_789)
+    state.commit(ref, row)
+
+
+def begin(state: State, ref: FileRef = A) -> None:
+    made = state.begin(Checkpoint(0, ref, "dir:/mirror", ref.path, PRINT, STAT, 40, "token", 5))
+    state.set_upload_id(made.id, "upload-1")
+    state.add_part(made.id, Part(1, 40, "etag", bytes(16), 7))
+
+
+class Daemon:
+    """A daemon that says what a test wants."""
+
+    def __init__(self, **says: Any) -> None:
+        self.says = says
+
+    def facts(self) -> dict[str, Any]:
+        return {"running": True, "pid": 42, "uptime_seconds": 1.5}
+
+    def pending(self) -> Mapping[str, int]:
+        return self.says.get("pending", {})
+
+    def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
+        return self.says.get("in_flight", [])
+
+    def source_news(self, source: str) -> dict[str, Any]:
+        return {"waiting_for": "the root is missing"} if source == "docs" else {}
+
+    def totals(self) -> Mapping[str, int]:
+        return self.says.get("totals", {})
+
+
+def test_it_is_the_interface(state: State) -> None:
+    """Exactly the keys that the design promises, whatever else there is to say."""
+    record(state)
+    state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 1_700_000_000_000_000_000))
+    begin(state, FileRef("docs", "big"))
+    state.note_scan("docs", 1_700_000_000_999_999_999, 3)
+    state.add_totals(bytes_sent=10, bytes_saved=20, requests=30)
+    assert json.loads(json.dumps(status.report([SOURCE], state, None))) == {
+        "daemon": {"running": False, "pid": None, "uptime_seconds": None},
+        "sources": [
+            {
+                "name": "docs",
+                "path": "/srv/docs",
+                "store": "nas",
+                "files": {"recorded": 1, "pending": 1, "in_flight": 0, "failed": 1},
+                "bytes": {"recorded": 100, "pending": 60},
+                "last_scan": "2023-11-14T22:13:20Z",
+                "drift": 3,
+            }
+        ],
+        "in_flight": [{"source": "docs", "path": "big", "bytes_done": 40, "bytes_total": 100}],
+        "failures": [
+            {
+                "source": "docs",
+                "path": "bad",
+                "error": "no",
+                "attempts": 2,
+                "next_attempt": "2023-11-14T22:13:20Z",
+            }
+        ],
+        "totals": {"bytes_sent": 10, "bytes_saved": 20, "requests": 30},
+    }
+
+
+def test_a_state_without_anything_says_so(state: State) -> None:
+    """Before the first scan: nothing, and no scan."""
+    report = status.report([SOURCE, replace(SOURCE, name="other")], state, None)
+    for source in report["sources"]:
+        assert source["files"] == {"recorded": 0, "pending": 0, "in_flight": 0, "failed": 0}
+        assert source["last_scan"] is None
+    assert (report["in_flight"], report["failures"]) == ([], [])
+    assert status.report([], state, None)["sources"] == []
+
+
+def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
+    """Pending counts files that wait, in flight those that move; a file is in one of the two."""
+    begin(state)
+    live = Daemon(
+        pending={"docs": 5},
+        in_flight=[(A, 40, 100), (FileRef("docs", "b"), 0, 7)],
+        totals={"requests": 3, "more": 1},
+    )
+    report = status.report([SOURCE], state, live)
+    assert report["daemon"] == {"running": True, "pid": 42, "uptime_seconds": 1.5}
+    (source,) = report["sources"]
+    assert source["files"] == {"recorded": 0, "pending": 3, "in_flight": 2, "failed": 0}
+    assert source["bytes"]["pending"] == 67
+    assert source["waiting_for"] == "the root is missing"
+    assert [item["bytes_done"] for item in report["in_flight"]] == [40, 0]
+    assert report["totals"] == {"bytes_sent": 0, "bytes_saved": 0, "requests": 3, "more": 1}
+
+
+def test_a_file_between_two_counts_makes_no_negative_number(state: State) -> None:
+    """The daemon is not stopped while it is asked."""
+    report = status.report([SOURCE], state, Daemon(pending={}, in_flight=[(A, 0, 1)]))
+    assert report["sources"][0]["files"]["pending"] == 0
+
+
+def test_a_parked_failure_has_no_next_attempt(state: State) -> None:
+    """It waits for a change, not for a time."""
+    state.record_failure(Failure(A, "no", 9, 0))
+    assert status.report([SOURCE], state, None)["failures"][0]["next_attempt"] is None
+
+
+def test_failures_are_listed_up_to_a_bound_and_counted_in_full(state: State) -> None:
+    """A million failures do not make a report of a gigabyte."""
+    for number in range(status.MAX_FAILURES + 5):
+        state.record_failure(Failure(FileRef("docs", f"f{number}"), "no", 1, 0))
+    report = status.report([SOURCE], state, None)
+    assert len(report["failures"]) == status.MAX_FAILURES
+    assert report["sources"][0]["files"]["failed"] == status.MAX_FAILURES + 5
+
+
+def test_names_that_are_no_text_are_shown_on_one_line(state: State) -> None:
+    """The report is ASCII-clean JSON whatever the names are."""
+    ref = FileRef("docs", "new\nline\udcff")
+    state.record_failure(Failure(ref, "no", 1, 0))
+    shown = status.report([SOURCE], state, None)["failures"][0]["path"]
+    assert "\n" not in shown
+    json.dumps(shown).encode()
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"),
+    [(None, None), (0, "1970-01-01T00:00:00Z"), (1_700_000_000_999_999_999, "2023-11-14T22:13:20Z")],
+)
+def test_times_are_iso_8601_in_utc(time_ns: int | None, text: str | None) -> None:
+    """To the second."""
+    assert status.iso(time_ns) == text
+
+
+def test_one_file_tells_all_that_is_known_of_it(state: State) -> None:
+    """Recorded, unfinished, failed: each, or none."""
+    assert status.of_path(state, A) == {
+        "source": "docs",
+        "path": "a",
+        "recorded": None,
+        "unfinished": None,
+        "failure": None,
+    }
+    record(state)
+    begin(state)
+    state.record_failure(Failure(A, "no", 2, 0))
+    assert status.of_path(state, A) == {
+        "source": "docs",
+        "path": "a",
+        "recorded": {
+            "key": "a",
+            "etag": "etag-1",
+            "size": 100,
+            "xxh128": PRINT.hex,
+            "since": "2023-11-14T22:13:20Z",
+        },
+        "unfinished": {"bytes_done": 40, "bytes_total": 100},
+        "failure": {"error": "no", "attempts": 2},
+    }
+
+
+def test_the_failure_of_one_file_is_found_among_many(state: State) -> None:
+    """Also behind the first thousand."""
+    for number in range(1500):
+        state.record_failure(Failure(FileRef("docs", f"f{number:04}"), "no", number, 0))
+    found = status.of_path(state, FileRef("docs", "f1499"))
+    assert found["failure"] == {"error": "no", "attempts": 1499}

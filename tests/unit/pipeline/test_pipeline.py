@@ -1,0 +1,504 @@
+"""The running whole: built, changed while it runs, asked for its end, stopped."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused, Stopped, StoreUnavailable, SyncdError
+from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Source, TransferPolicy
+from syncd.daemon.logs import _Lines, set_up
+from syncd.pipeline import pipeline
+from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.store_runner import StoreLine
+from syncd.pipeline.workers import Surroundings
+from syncd.sources.files import of_bytes
+from syncd.state.state import State
+from syncd.storage.base import DirSettings, ObjectStore
+from syncd.transfer.engine import Outcome
+from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import Running, wait_until
+
+POLICY = TransferPolicy(concurrency=3, part_size=8)
+
+
+class Stores:
+    """Opens the fake of each directory's name, always the same one; remembers what was opened and closed."""
+
+    def __init__(self) -> None:
+        self.fakes: dict[str, FakeStore] = {}
+        self.opened: list[str] = []
+        self.refuse: SyncdError | None = None
+
+    def __getitem__(self, path: str) -> FakeStore:
+        if path not in self.fakes:
+            self.fakes[path] = FakeStore(SMALL_LIMITS, store_id=f"fake:{path}")
+        return self.fakes[path]
+
+    def open(self, settings: Any, *, wiring: Any) -> ObjectStore:
+        if self.refuse is not None:
+            raise self.refuse
+        self.opened.append(settings.path)
+        store = self[settings.path]
+        store.closed = False
+        return store
+
+
+class Works:
+    """A pipeline on fakes."""
+
+    def __init__(self, root: Path, *, once: bool = False) -> None:
+        self.root = root
+        self.stores = Stores()
+        self.state = State.open(str(root / "state"), now_ns=time.time_ns)
+        self.outcomes: list[tuple[FileRef, Outcome]] = []
+        self.pipeline = Pipeline(
+            self.state,
+            real_clock(),
+            once=once,
+            on_outcome=lambda ref, outcome: self.outcomes.append((ref, outcome)),
+            opener=self.stores.open,
+        )
+
+    def source(self, name: str, **more: Any) -> Source:
+        folder = self.root / name
+        folder.mkdir(exist_ok=True)
+        defaults: dict[str, Any] = {"store": "one", "prefix": f"{name}/", "settle_seconds": 0.0}
+        return Source(name, str(folder), **{**defaults, **more})
+
+    def work(self, *sources: Source, policy: TransferPolicy = POLICY, **paths: str) -> Work:
+        used = {source.store for source in sources}
+        return Work(sources, {name: DirSettings(paths.get(name, f"/{name}")) for name in used}, policy)
+
+    def write(self, source: str, name: str, content: bytes) -> None:
+        path = self.root / source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def stored(self, store: str = "/one") -> set[str]:
+        return set(self.stores[store].objects)
+
+    def run_once(self) -> bool:
+        self.pipeline.start()
+        over = self.pipeline.wait_done(lambda: False, lambda: None)
+        assert self.pipeline.stop(30.0)
+        return over
+
+    def close(self) -> None:
+        self.pipeline.stop(30.0)
+        self.state.close()
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> Iterator[Works]:
+    works = Works(tmp_path)
+    yield works
+    works.close()
+
+
+@pytest.fixture
+def once(tmp_path: Path) -> Iterator[Works]:
+    works = Works(tmp_path, once=True)
+    yield works
+    works.close()
+
+
+# ---- a single pass ----------------------------------------------------------------------------------------
+
+
+def test_a_pass_carries_everything_and_counts_it(once: Works) -> None:
+    """Two sources, two stores; the tally is what was done."""
+    once.write("a", "x", b"one")
+    once.write("a", "same", b"two")
+    once.write("b", "y", b"three")
+    once.pipeline.apply(once.work(once.source("a"), once.source("b", store="two")))
+    assert once.run_once() is True
+    assert (once.stored("/one"), once.stored("/two")) == ({"a/x", "a/same"}, {"b/y"})
+    tally = once.pipeline.tally
+    assert tally.actions == {"Upload": 3}
+    assert (tally.bytes_sent, tally.bytes_finished, tally.failed) == (11, 11, 0)
+
+
+def test_a_pass_over_nothing_is_over(once: Works) -> None:
+    """Empty folders, and no source at all."""
+    once.pipeline.apply(once.work())
+    assert once.pipeline.wait_done(lambda: False, lambda: None) is True
+    once.pipeline.apply(once.work(once.source("a")))
+    assert once.run_once() is True
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_pass_carries_out_its_deletions_before_it_is_over(once: Works, number: int) -> None:
+    """However the threads are timed: what may be deleted is deleted, not left for the next pass."""
+    once.pipeline.apply(once.work(once.source("a", on_delete=OnDelete.DELETE)))
+    for index in range(12):
+        once.write("a", f"f{index}", b"%d" % index)
+    once.run_once()
+    for index in range(3):
+        (once.root / "a" / f"f{index}").unlink()
+    again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
+    again.apply(once.work(once.source("a", on_delete=OnDelete.DELETE)))
+    again.start()
+    assert again.wait_done(lambda: False, lambda: None) is True
+    assert again.stop(30.0)
+    assert again.tally.actions["Delete"] == 3
+    assert len(once.stored()) == 9
+
+
+def test_a_file_that_vanishes_under_a_pass_is_still_decided(once: Works) -> None:
+    """A worker finds it gone after the scan has ended: its object goes in the same pass."""
+    source = once.source("a", on_delete=OnDelete.DELETE)
+    once.pipeline.apply(once.work(source))
+    for index in range(12):
+        once.write("a", f"f{index}", b"%d" % index)
+    once.run_once()
+    again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
+    again.apply(once.work(source))
+    for keeper in again.keepers.values():
+        keeper.start()
+    once.write("a", "f3", b"changed")
+    wait_until("it is scanned", lambda: again.keepers["a"].first_scan_done.is_set())
+    again.changed("a", "f3")
+    (once.root / "a" / "f3").unlink()
+    again.start()
+    assert again.wait_done(lambda: False, lambda: None) is True
+    assert again.stop(30.0)
+    assert "a/f3" not in once.stored()
+
+
+def test_a_pass_ends_when_a_store_gives_up(once: Works) -> None:
+    """With the error; what the other store could take may be there or not, and is found by the next pass."""
+    once.stores["/one"].fail("*", StoreUnavailable("down"), times=None)
+    for index in range(20):
+        once.write("a", f"f{index}", b"%d" % index)
+    once.pipeline.apply(once.work(once.source("a")))
+    assert once.run_once() is True
+    assert str(once.pipeline.gave_up()) == "down"
+    assert str(once.pipeline.tally.store_error) == "down"
+
+
+def test_a_pass_that_is_asked_to_stop_stops(once: Works) -> None:
+    """Within a moment, and says that it was not over; the state is as the store is."""
+    inside, release = threading.Event(), threading.Event()
+    once.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
+    once.write("a", "x", b"one")
+    once.pipeline.apply(once.work(once.source("a")))
+    once.pipeline.start()
+    stopping = threading.Event()
+    waiting = Running(once.pipeline.wait_done, stopping.is_set, lambda: None)
+    assert inside.wait(30)
+    stopping.set()
+    assert waiting.result() is False
+    release.set()
+    assert once.pipeline.stop(30.0)
+
+
+def test_stop_says_when_a_thread_does_not_end(once: Works) -> None:
+    """One that is stuck in a request is left behind, and whoever stops is told."""
+    inside, release = threading.Event(), threading.Event()
+    once.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
+    once.write("a", "x", b"one")
+    once.pipeline.apply(once.work(once.source("a")))
+    once.pipeline.start()
+    assert inside.wait(30)
+    assert once.pipeline.stop(0.1) is False
+    release.set()
+    assert once.pipeline.stop(30.0) is True
+
+
+def test_progress_is_shown_while_waiting(once: Works) -> None:
+    """The tick is called again and again; it may look at everything."""
+    ticks: list[int] = []
+    release = threading.Event()
+    once.stores["/one"].before("put_object", lambda call: release.wait(30))
+    once.write("a", "x", b"one")
+    once.pipeline.apply(once.work(once.source("a")))
+    once.pipeline.start()
+
+    def tick() -> None:
+        ticks.append(sum(keeper.news.found_bytes for keeper in once.pipeline.keepers.values()))
+        if len(ticks) == 5:
+            release.set()
+
+    assert once.pipeline.wait_done(lambda: False, tick) is True
+    assert ticks[-1] == 3
+
+
+# ---- changes while it runs --------------------------------------------------------------------------------
+
+
+def running(works: Works, *sources: Source, **more: Any) -> None:
+    works.pipeline.apply(works.work(*sources, **more))
+    works.pipeline.start()
+
+
+def test_a_new_source_starts_and_the_others_go_on(works: Works) -> None:
+    """Nothing that is unchanged is stopped or opened again."""
+    running(works, works.source("a"))
+    before = (works.pipeline.lines["one"], works.pipeline.keepers["a"])
+    works.write("b", "y", b"new")
+    running(works, works.source("a"), works.source("b"))
+    wait_until("it is there", lambda: works.stored() == {"b/y"})
+    assert (works.pipeline.lines["one"], works.pipeline.keepers["a"]) == before
+    assert works.stores.opened == ["/one"]
+
+
+def test_a_changed_source_gets_another_keeper_on_the_same_line(works: Works) -> None:
+    """What it had waiting is forgotten: the new one scans by the new rules."""
+    running(works, works.source("a"))
+    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
+    old = works.pipeline.keepers["a"]
+    old.workers.queue.mark(FileRef("a", "secret.tmp"), quiet_seconds=3600.0, event=True)
+    works.write("a", "x", b"one")
+    works.write("a", "secret.tmp", b"two")
+    running(works, works.source("a", exclude=("*.tmp",)))
+    wait_until("it is there", lambda: works.stored() == {"a/x"})
+    assert works.pipeline.keepers["a"] is not old
+    assert old.join(30.0)
+    wait_until("nothing waits", works.pipeline.idle)
+    assert works.stored() == {"a/x"}
+
+
+def test_a_scan_of_before_the_reload_marks_nothing_after_it(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in the middle, waiting for room in the queue: the files that it still holds are not wanted."""
+    monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 2)
+    for index in range(10):
+        works.write("a", f"f{index}.tmp", b"%d" % index)
+    works.pipeline.apply(works.work(works.source("a")))
+    old = works.pipeline.keepers["a"]
+    old.start()  # its workers do not run
+    wait_until("it waits for room", lambda: old.workers.queue._room._waiters)  # type: ignore[attr-defined]
+    works.pipeline.apply(works.work(works.source("a", exclude=("*.tmp",))))
+    assert old.join(30.0)
+    works.pipeline.start()
+    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
+    wait_until("nothing waits", works.pipeline.idle)
+    assert works.stored() == set()
+
+
+def test_events_of_before_the_reload_are_judged_by_the_rules_of_after(works: Works) -> None:
+    """The old watcher may still tell of a path that is excluded by now."""
+    running(works, works.source("a", exclude=("*.tmp",)))
+    works.write("a", "x.tmp", b"one")
+    works.pipeline.changed("a", "x.tmp")
+    works.pipeline.changed("nobody", "x")
+    works.pipeline.doubt("nobody", "", "why")
+    wait_until("nothing waits", works.pipeline.idle)
+    assert works.stored() == set()
+
+
+def test_a_removed_source_is_forgotten_while_its_file_is_being_carried(works: Works) -> None:
+    """Its line ends first; nothing is left in any queue."""
+    inside, release = threading.Event(), threading.Event()
+    works.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
+    works.write("a", "x", b"one")
+    running(works, works.source("a"), works.source("b"))
+    assert inside.wait(30)
+    ticks: list[int] = []
+
+    def waiting() -> None:
+        ticks.append(1)
+        release.set()
+
+    works.pipeline.apply(works.work(works.source("b")), waiting)
+    works.pipeline.start()
+    assert ticks
+    assert list(works.pipeline.keepers) == ["b"]
+    assert works.stores.opened == ["/one", "/one"]
+    wait_until("nothing waits", works.pipeline.idle)
+
+
+def test_a_replaced_line_ends_before_the_new_one_begins(works: Works) -> None:
+    """No file is ever carried by two workers at once, not even across a reload."""
+    carried: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+    release = threading.Event()
+
+    def enter(call: Any) -> None:
+        with lock:
+            carried.append(1)
+            most.append(len(carried))
+        release.wait(30)
+
+    def leave(call: Any) -> None:
+        with lock:
+            carried.pop()
+
+    works.stores["/one"].before("put_object", enter).after("put_object", leave)
+    works.write("a", "x", b"one")
+    running(works, works.source("a"))
+    wait_until("it is being carried", lambda: carried)
+    running_reload = Running(
+        works.pipeline.apply, works.work(works.source("a"), policy=replace(POLICY, concurrency=1))
+    )
+    assert not running_reload.is_over
+    release.set()
+    running_reload.result()
+    works.pipeline.start()
+    wait_until("it is there", lambda: works.stored() == {"a/x"})
+    wait_until("nothing waits", works.pipeline.idle)
+    assert max(most) == 1
+
+
+def test_a_line_that_does_not_end_holds_up_a_reload_only_so_long(
+    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and the new configuration goes on without it."""
+    monkeypatch.setattr(pipeline, "RETIRE_SECONDS", 0.2)
+    inside, release = threading.Event(), threading.Event()
+    works.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
+    works.write("a", "x", b"one")
+    running(works, works.source("a"))
+    assert inside.wait(30)
+    running(works, works.source("a", store="two"))
+    assert "do not end" in caplog.text
+    assert list(works.pipeline.lines) == ["two"]
+    release.set()
+    assert works.pipeline.stop(30.0)
+
+
+def test_a_store_that_cannot_be_opened_leaves_everything_as_it_is(works: Works) -> None:
+    """A reload is all or nothing."""
+    running(works, works.source("a"))
+    before = (dict(works.pipeline.lines), dict(works.pipeline.keepers))
+    works.stores.refuse = AccessRefused("the endpoint is not an address", credentials=False)
+    with pytest.raises(AccessRefused):
+        works.pipeline.apply(works.work(works.source("a"), works.source("b", store="two")))
+    assert (works.pipeline.lines, works.pipeline.keepers) == before
+    works.write("a", "x", b"one")
+    works.pipeline.changed("a", "x")
+    wait_until("it still works", lambda: works.stored() == {"a/x"})
+
+
+def test_a_store_that_is_no_longer_used_is_closed(works: Works) -> None:
+    """And its threads end."""
+    running(works, works.source("a"), works.source("b", store="two"))
+    running(works, works.source("a"))
+    assert works.stores["/two"].closed
+    assert not works.stores["/one"].closed
+    assert works.pipeline._retired == []
+
+
+def test_another_store_under_the_same_name_gets_everything(works: Works) -> None:
+    """The records are about the old one: every file goes to the new one."""
+    works.write("a", "x", b"one")
+    running(works, works.source("a"))
+    wait_until("it is there", lambda: works.stored() == {"a/x"})
+    running(works, works.source("a"), one="/elsewhere")
+    wait_until("it is there, too", lambda: works.stored("/elsewhere") == {"a/x"})
+
+
+# ---- news -------------------------------------------------------------------------------------------------
+
+
+def test_too_many_events_become_a_scan(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be kept is found by looking."""
+    monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 1)
+    running(works, works.source("a", settle_seconds=3600.0))
+    keeper = works.pipeline.keepers["a"]
+    wait_until("it is scanned", lambda: keeper.first_scan_done.is_set())
+    for index in range(3):
+        works.pipeline.changed("a", f"f{index}")
+    wait_until("it is scanned again", lambda: keeper.news.scans == 2)
+
+
+def test_requests_are_brought_into_the_state_and_an_idle_daemon_writes_nothing(works: Works) -> None:
+    """Nothing new, nothing written."""
+    running(works, works.source("a"))
+    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
+    works.pipeline.lines["one"].progress.requested()
+    works.pipeline.flush_totals()
+    works.state.flush()
+    assert works.state.totals()["requests"] == 1
+    commits = works.state.commits
+    for _ in range(5):
+        works.pipeline.flush_totals()
+        works.state.flush()
+    assert works.state.commits == commits
+
+
+def test_each_upload_has_a_line_and_a_burst_has_not(once: Works, tmp_path: Path) -> None:
+    """Hundreds of files make a few dozen lines at most."""
+    stream = io.StringIO()
+    settings: Any = SimpleNamespace(level="info", format="text")
+    set_up(settings, verbosity=0, stream=stream)
+    try:
+        for index in range(500):
+            once.write("a", f"f{index}", b"%d" % index)
+        once.pipeline.apply(once.work(once.source("a")))
+        once.run_once()
+    finally:
+        root = logging.getLogger()
+        for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
+            root.removeHandler(handler)
+    lines = stream.getvalue().splitlines()
+    assert len(once.stored()) == 500
+    assert 10 <= len(lines) <= 40
+    assert any("uploaded: new; 1 bytes sent" in each for each in lines)
+
+
+def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
+    """With what became of the file; a twin is copied inside the store."""
+    once.write("a", "x", b"same content")
+    once.pipeline.apply(once.work(once.source("a"), policy=replace(POLICY, concurrency=1)))
+    once.run_once()
+    once.write("a", "y", b"same content")
+    again = Pipeline(
+        once.state,
+        real_clock(),
+        once=True,
+        on_outcome=lambda ref, outcome: once.outcomes.append((ref, outcome)),
+        opener=once.stores.open,
+    )
+    again.apply(once.work(once.source("a")))
+    again.start()
+    again.wait_done(lambda: False, lambda: None)
+    again.stop(30.0)
+    kinds = {ref.path: type(outcome.action) for ref, outcome in once.outcomes}
+    assert kinds["y"] is Copy
+    assert again.tally.bytes_saved == len(b"same content")
+
+
+def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:
+    """Their number is right all the same."""
+    once.pipeline.apply(once.work(once.source("a")))
+    for index in range(150):
+        once.pipeline.failed(FileRef("a", f"f{index}"), KeyError("x"), 1)
+    assert (once.pipeline.tally.failed, len(once.pipeline.tally.failures)) == (150, 100)
+    assert once.pipeline.tally.failures[0] == (FileRef("a", "f0"), "KeyError('x')")
+
+
+# ---- one line ---------------------------------------------------------------------------------------------
+
+
+def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
+    """Bytes, requests and signs of life of the store arrive where they belong; a directory has them, too."""
+    state = State.open(str(tmp_path / "state"), now_ns=time.time_ns)
+    (tmp_path / "mirror").mkdir()
+    around = Surroundings(state, real_clock(), Pipeline(state, real_clock()))
+    some = StoreLine("nas", DirSettings(str(tmp_path / "mirror")), POLICY, around)
+    some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
+    assert (some.progress.bytes_moved, some.progress.requests) == (5, 1)
+    wiring = some._wiring(state)
+    assert not wiring.is_shut()
+    some.workers.queue.pause(60.0)
+    assert wiring.is_shut()
+    wiring.on_busy()
+    assert int(some._bounds._open) < POLICY.concurrency
+    some.stop()
+    with pytest.raises(Stopped):
+        some.sleep(60.0)
+    assert some.join(30.0)
+    state.close()

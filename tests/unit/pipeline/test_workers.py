@@ -1,0 +1,602 @@
+"""The threads that carry files: nothing that a file, a store, the state or a listener does ends them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import (
+    AccessRefused,
+    FileChanged,
+    FileUnreadable,
+    StateError,
+    Stopped,
+    StoreRefused,
+    StoreUnavailable,
+)
+from syncd.core.model import Failure, FileRef, OnDelete
+from syncd.daemon.systemd import Pulse
+from syncd.pipeline import queue as workqueue
+from syncd.pipeline.workers import Clock, StoreWorkers, Surroundings
+from syncd.transfer.engine import Outcome
+from syncd.transfer.progress import Beats
+from tests.support.rig import Rig
+from tests.support.waiting import wait_until
+
+
+class Ear:
+    """Hears what became of files."""
+
+    def __init__(self) -> None:
+        self.finished_files: list[tuple[FileRef, Outcome]] = []
+        self.failed_files: list[tuple[FileRef, BaseException, int]] = []
+        self.doubts: list[str] = []
+        self.raises: BaseException | None = None
+
+    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+        self.finished_files.append((ref, outcome))
+        if self.raises is not None:
+            raise self.raises
+
+    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
+        self.failed_files.append((ref, error, attempts))
+
+    def root_doubtful(self, source: str, reason: str) -> None:
+        self.doubts.append(source)
+
+    def outcomes(self) -> list[str]:
+        return [type(outcome.action).__name__ for _, outcome in self.finished_files]
+
+
+class Crew:
+    """Workers on a rig, and everything that a test wants to look at."""
+
+    def __init__(self, rig: Rig, *, once: bool = False) -> None:
+        self.rig = rig
+        # The files of these tests were written a moment ago.
+        rig.engine.sources = {rig.source.name: replace(rig.source, settle_seconds=0.0)}
+        self.ear = Ear()
+        self.pulse = Pulse()
+        self.jump = 0.0
+        self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
+        around = Surroundings(rig.state, self.clock, self.ear, once, self.pulse, 60.0)
+        beats = Beats(self.pulse, 60.0, self.clock.monotonic)
+        self.workers = StoreWorkers("store", rig.engine, around, beats)
+        self.queue = self.workers.queue
+        self.workers.start()
+
+    def mark(self, *names: str) -> None:
+        for name in names:
+            self.queue.mark(self.rig.ref(name), quiet_seconds=0.0, event=True)
+
+    def later(self, seconds: float) -> None:
+        """Time passes."""
+        self.jump += seconds
+        with self.queue._work:
+            self.queue._work.notify_all()
+
+    def wait_idle(self) -> None:
+        assert self.queue.wait_idle(30.0)
+
+    def stop(self) -> None:
+        self.workers.stop()
+        assert self.workers.join(30.0)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def crew(rig: Rig) -> Iterator[Crew]:
+    crew = Crew(rig)
+    yield crew
+    crew.stop()
+
+
+@pytest.fixture
+def once(rig: Rig) -> Iterator[Crew]:
+    crew = Crew(rig, once=True)
+    yield crew
+    crew.stop()
+
+
+def age(rig: Rig) -> None:
+    """Let files be old, so that their records are not too young to be trusted."""
+    rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+
+
+def test_what_is_marked_is_carried(rig: Rig, crew: Crew) -> None:
+    """Every file arrives, and the listener hears of each."""
+    age(rig)
+    names = [f"f{number}" for number in range(50)]
+    for name in names:
+        rig.write(name, name.encode())
+    crew.mark(*names)
+    crew.wait_idle()
+    assert {key: found.data for key, found in rig.fake.objects.items()} == {
+        f"p/{name}": name.encode() for name in names
+    }
+    assert crew.ear.outcomes() == ["Upload"] * 50
+    assert rig.state.recorded_totals("docs")[0] == 50
+
+
+def test_the_listener_hears_before_the_file_counts_as_done(rig: Rig) -> None:
+    """Who waits for the end knows that everything has been told by then."""
+    crew = Crew(rig, once=True)
+    release = threading.Event()
+    heard: list[FileRef] = []
+
+    def slow(ref: FileRef, outcome: Outcome) -> None:
+        release.wait(30)
+        heard.append(ref)
+
+    crew.ear.finished = slow  # type: ignore[method-assign]
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it is uploaded", lambda: "p/a" in rig.fake.objects)
+    assert not crew.queue.idle()
+    release.set()
+    crew.wait_idle()
+    assert heard == [rig.ref("a")]
+    crew.stop()
+
+
+def test_a_listener_that_fails_harms_nobody(rig: Rig, once: Crew, caplog: pytest.LogCaptureFixture) -> None:
+    """The file is done, the error is logged, and the worker goes on."""
+    once.ear.raises = KeyError("broken listener")
+    for name in ("a", "b", "c", "d", "e"):
+        rig.write(name, b"x" + name.encode())
+    once.mark("a", "b", "c", "d", "e")
+    once.wait_idle()
+    assert len(rig.fake.objects) == 5
+    assert "could not be told" in caplog.text
+
+
+def test_a_file_that_failed_is_tried_again_when_its_time_comes(rig: Rig, crew: Crew) -> None:
+    """The failure is in the state meanwhile, and gone afterwards."""
+    rig.fake.fail("put_object", StoreRefused("not now"))
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it failed", lambda: crew.ear.failed_files)
+    wait_until("it is recorded", lambda: rig.state.failures())
+    assert [(failure.ref, failure.attempts) for failure in rig.state.failures()] == [(rig.ref("a"), 1)]
+    crew.later(3600.0)
+    wait_until("it is there", lambda: "p/a" in rig.fake.objects)
+    wait_until("it is forgotten", lambda: not rig.state.failures())
+
+
+def test_a_failure_is_forgotten_when_the_file_turns_out_to_be_as_recorded(rig: Rig, crew: Crew) -> None:
+    """Also an outcome without a commit ends a failure."""
+    age(rig)
+    rig.write("a", b"x")
+    crew.mark("a")
+    crew.wait_idle()
+    failure = Failure(rig.ref("a"), "old", 3, 0)
+    rig.state.record_failure(failure)
+    crew.workers.remember_failure(failure)
+    crew.wait_idle()
+    assert rig.state.failures() == []
+
+
+def test_failures_go_on_counting_after_a_restart(rig: Rig, crew: Crew) -> None:
+    """What failed three times before fails for the fourth time."""
+    rig.fake.fail("put_object", StoreRefused("no"), times=None)
+    ref = rig.write("a", b"x")
+    crew.workers.remember_failure(Failure(ref, "no", 3, 0))
+    wait_until("it failed", lambda: crew.ear.failed_files)
+    assert crew.ear.failed_files[0][2] == 4
+
+
+def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) -> None:
+    """Whatever marked it: a write may be going on that no event has told of yet, and no stat ever will."""
+    rig.engine.sources = {"docs": replace(rig.source, settle_seconds=4.0)}
+    rig.write("a", b"x")
+    os.utime(rig.folder / "a", ns=(0, 0))  # an old modification time proves nothing
+    changed_ns = (rig.folder / "a").stat().st_ctime_ns
+    rig.engine._now_ns = lambda: changed_ns + 10**8  # type: ignore[method-assign]
+    crew.mark("a")
+    wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
+    assert rig.fake.calls.total() == 0
+    rig.engine._now_ns = lambda: changed_ns + 10**10  # type: ignore[method-assign]
+    crew.later(4.0)
+    wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
+    assert crew.ear.failed_files == []
+
+
+def test_looking_again_is_no_failure(rig: Rig, crew: Crew) -> None:
+    """A file that changed fifty times under us has not used up any of its attempts."""
+    rig.plain(max_attempts=2)
+    rig.engine.policy = rig.policy
+    rig.write("a", b"x")
+    real = rig.engine.sync
+    looks: list[int] = []
+
+    def restless(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+        looks.append(1)
+        if len(looks) <= 10:
+            raise FileChanged("moved")
+        if len(looks) == 11:
+            raise FileUnreadable("once")
+        return real(ref, event=event, rest_seconds=rest_seconds)
+
+    rig.engine.sync = restless  # type: ignore[method-assign]
+    crew.mark("a")
+
+    def pushed() -> bool:
+        crew.later(2.0)
+        return bool(crew.ear.failed_files)
+
+    wait_until("it failed for good", pushed)
+    assert [attempts for _, _, attempts in crew.ear.failed_files] == [1]
+    crew.later(3600.0)
+    wait_until("it is there", lambda: "p/a" in rig.fake.objects)
+
+
+def test_a_file_that_keeps_changing_under_a_single_pass_is_reported(rig: Rig, once: Crew) -> None:
+    """It is given up after a few looks, and that is a failure."""
+
+    def restless(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+        raise FileChanged("moved")
+
+    rig.engine.sync = restless  # type: ignore[method-assign]
+    once.mark("a")
+    once.wait_idle()
+    assert [(ref.path, str(error)) for ref, error, _ in once.ear.failed_files] == [("a", "moved")]
+
+
+def test_attempts_have_an_end_when_the_policy_says_so(rig: Rig, crew: Crew) -> None:
+    """Then the file rests until it changes, and status says so."""
+    rig.plain(max_attempts=2)
+    rig.engine.policy = rig.policy
+    rig.fake.fail("put_object", StoreRefused("no"), times=None)
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it failed once", lambda: len(crew.ear.failed_files) == 1)
+    crew.later(3600.0)
+    crew.wait_idle()
+    assert [(each.attempts, each.next_attempt_ns) for each in rig.state.failures()] == [(2, 0)]
+
+
+def test_a_bug_in_a_step_poisons_one_file_only(
+    rig: Rig, crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told with its traceback; the others arrive."""
+    real = rig.engine.sync
+
+    def buggy(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+        if ref.path == "bad":
+            raise ZeroDivisionError("a bug")
+        return real(ref, event=event, rest_seconds=rest_seconds)
+
+    rig.engine.sync = buggy  # type: ignore[method-assign]
+    names = ["bad", *(f"f{number}" for number in range(20))]
+    for name in names:
+        rig.write(name, name.encode())
+    crew.mark(*names)
+    wait_until("the others are there", lambda: len(rig.fake.objects) == 20)
+    wait_until("it is told", lambda: crew.ear.failed_files)
+    assert "ZeroDivisionError" in caplog.text
+    assert [failure.ref.path for failure in rig.state.failures()] == ["bad"]
+
+
+def test_a_source_that_was_taken_away_leaves_no_file_behind(rig: Rig, crew: Crew) -> None:
+    """A reload while its file is being processed: the worker lives, and nothing is stuck."""
+    rig.fake.before("put_object", lambda call: setattr(rig.engine, "sources", {}))
+    rig.fake.fail("put_object", StoreRefused("no"))
+    rig.write("a", b"x")
+    crew.mark("a")
+    crew.wait_idle()
+    assert crew.queue.counts() == ({}, ())
+
+
+# ---- stores -----------------------------------------------------------------------------------------------
+
+
+def test_a_refused_account_is_said_once_and_probed_once_a_minute(
+    rig: Rig, crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hundred files cost no hundred requests, and no hundred failures."""
+    caplog.set_level(logging.INFO)
+    rig.fake.fail("put_object", AccessRefused("bad key"), times=None)
+    names = [f"f{number}" for number in range(100)]
+    for name in names:
+        rig.write(name, name.encode())
+    crew.mark(*names)
+    wait_until("it is paused", lambda: crew.workers.paused_for == "bad key")
+    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    first = rig.fake.calls["put_object"]
+    assert first <= rig.policy.concurrency
+    assert rig.state.failures() == []
+    crew.later(61.0)
+    wait_until("it is probed", lambda: rig.fake.calls["put_object"] == first + 1)
+    assert caplog.text.count("paused") == 1
+    rig.fake.heal()
+    crew.later(61.0)
+    crew.later(3600.0)
+    wait_until("all are there", lambda: len(rig.fake.objects) == 100)
+    assert crew.workers.paused_for == ""
+    assert "works again" in caplog.text
+
+
+def test_an_unchanged_file_does_not_open_the_door_of_a_store_that_is_down(rig: Rig, crew: Crew) -> None:
+    """Only what the store itself did tells that it is there."""
+    age(rig)
+    rig.write("same", b"x")
+    crew.mark("same")
+    crew.wait_idle()
+    crew.queue.pause(10.0)
+    crew.queue.mark(rig.ref("same"), quiet_seconds=0.0, event=False)
+    crew.later(10.0)
+    crew.wait_idle()
+    assert crew.ear.outcomes() == ["Upload", "Nothing"]
+    assert crew.queue.is_shut
+
+
+def test_a_name_that_we_refuse_ourselves_does_not_open_the_door_either(rig: Rig, crew: Crew) -> None:
+    """A key that is too long never went to the store: it tells nothing about it."""
+    name = "d" * 100 + "/" + "x" * 150
+    rig.write(name, b"x")
+    crew.queue.pause(10.0)
+    crew.mark(name)
+    crew.later(10.0)
+    wait_until("it is refused", lambda: len(crew.ear.failed_files) == 1)
+    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    assert crew.queue.is_shut
+
+
+def test_a_store_that_is_down_ends_a_single_pass(rig: Rig, once: Crew) -> None:
+    """The pass is over, although files wait, and says why."""
+    rig.fake.fail("put_object", StoreUnavailable("connection refused"), times=None)
+    names = [f"f{number}" for number in range(20)]
+    for name in names:
+        rig.write(name, name.encode())
+    once.mark(*names)
+    once.wait_idle()
+    assert str(once.workers.gave_up) == "connection refused"
+    assert rig.fake.calls["put_object"] <= workqueue.BREAKER_THRESHOLD + rig.policy.concurrency
+
+
+def test_a_store_that_asks_for_a_pause_is_left_alone(rig: Rig, crew: Crew) -> None:
+    """Retry-After is kept to by all files, not only by the one that was told."""
+    rig.fake.fail("put_object", StoreUnavailable("slow down", retry_after_seconds=600.0))
+    for name in ("a", "b"):
+        rig.write(name, name.encode())
+    crew.mark("a")
+    wait_until("it is paused", lambda: crew.queue.is_shut)
+    crew.mark("b")
+    crew.later(500.0)
+    assert rig.fake.calls["put_object"] == 1
+    crew.later(101.0)
+    crew.later(600.0)
+    wait_until("both are there", lambda: len(rig.fake.objects) == 2)
+
+
+def test_many_failures_of_one_kind_have_one_cause(
+    rig: Rig, crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Request ids differ; the lines are held back nevertheless."""
+
+    def refused(call: Any) -> BaseException:
+        return StoreRefused("no", status=403, code="AccessDenied", request_id=f"id-{call.nth}")
+
+    rig.fake.fail("put_object", refused, times=None)
+    names = [f"f{number}" for number in range(30)]
+    for name in names:
+        rig.write(name, name.encode())
+    crew.mark(*names)
+    wait_until("all failed", lambda: len(crew.ear.failed_files) == 30)
+    causes = {
+        getattr(record, "cause", None) for record in caplog.records if record.levelno == logging.WARNING
+    }
+    assert causes == {"file failed: StoreRefused 403 AccessDenied"}
+
+
+# ---- the state --------------------------------------------------------------------------------------------
+
+
+class Unwritable:
+    """A state whose disk is full when told."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.full = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._state, name)
+        if self.full and name in ("flush", "commit", "record_failure", "clear_failure"):
+            return self._refuse
+        return found
+
+    def _refuse(self, *args: object, **named: object) -> None:
+        raise StateError("no room on the disk")
+
+
+def unwritable_rig(tmp_path: Path) -> tuple[Rig, Unwritable]:
+    made: list[Unwritable] = []
+
+    def wrap(state: Any) -> Any:
+        made.append(Unwritable(state))
+        return made[0]
+
+    rig = Rig(tmp_path, wrap_state=wrap)
+    return rig, made[0]
+
+
+def test_a_full_disk_stops_transfers_and_no_worker(tmp_path: Path) -> None:
+    """Without memory nothing is sent; with room again everything goes on by itself."""
+    rig, state = unwritable_rig(tmp_path)
+    age(rig)
+    crew = Crew(rig)
+    state.full = True
+    names = [f"f{number}" for number in range(10)]
+    for name in names:
+        rig.write(name, name.encode())
+    crew.mark(*names)
+    wait_until("it says so", lambda: crew.workers.paused_for == "no room on the disk")
+    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    state.full = False
+
+    def done() -> bool:
+        crew.later(6.0)
+        return rig.state.recorded_totals("docs")[0] == 10
+
+    wait_until("all are recorded", done)
+    crew.stop()
+    rig.close()
+
+
+def test_a_disk_that_is_full_at_the_last_moment_is_noticed(tmp_path: Path) -> None:
+    """The last records go with the flush at the end of the work: its failure is not lost."""
+    rig, state = unwritable_rig(tmp_path)
+    age(rig)
+    crew = Crew(rig)
+    real = rig.state.flush
+    state.__dict__["flush"] = lambda: state._refuse() if rig.fake.calls["put_object"] else real()
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it is said", lambda: crew.workers.paused_for == "no room on the disk")
+    crew.wait_idle()
+    crew.stop()
+    rig.close()
+
+
+# ---- deletions, roots, stopping ---------------------------------------------------------------------------
+
+
+def deleting_rig(tmp_path: Path) -> Rig:
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    age(rig)
+    return rig
+
+
+def test_a_word_to_delete_is_for_one_look(tmp_path: Path) -> None:
+    """A file that is there again keeps its object, and a later disappearance has to be judged anew."""
+    rig = deleting_rig(tmp_path)
+    crew = Crew(rig)
+    ref = rig.write("a", b"x")
+    crew.mark("a")
+    crew.wait_idle()
+    rig.engine.condemned.add(ref)
+    crew.mark("a")
+    crew.wait_idle()
+    assert rig.engine.condemned == set()
+    (rig.folder / "a").unlink()
+    crew.mark("a")
+    crew.wait_idle()
+    assert crew.ear.finished_files[-1][1].wants_delete is True
+    assert "p/a" in rig.fake.objects
+    crew.stop()
+    rig.close()
+
+
+def test_a_word_to_delete_outlives_a_store_that_is_down(tmp_path: Path) -> None:
+    """The deletion is tried again without being asked for again."""
+    rig = deleting_rig(tmp_path)
+    crew = Crew(rig)
+    ref = rig.write("a", b"x")
+    crew.mark("a")
+    crew.wait_idle()
+    (rig.folder / "a").unlink()
+    rig.fake.fail("delete_object", StoreUnavailable("down"))
+    rig.engine.condemned.add(ref)
+    crew.mark("a")
+    wait_until("it failed", lambda: crew.ear.failed_files)
+    wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
+    crew.later(3600.0)
+    wait_until("it is gone", lambda: "p/a" not in rig.fake.objects)
+    crew.wait_idle()
+    assert not any(outcome.wants_delete for _, outcome in crew.ear.finished_files)
+    crew.stop()
+    rig.close()
+
+
+def test_a_doubtful_root_is_told_and_nothing_is_concluded(rig: Rig, crew: Crew) -> None:
+    """The files are not failures of theirs, and they stay dirty: the root may be back before its keeper
+    looks, and what an event had told would be lost.
+    """
+    rig.write("a", b"x")
+    away = rig.folder.with_name("away")
+    rig.folder.rename(away)
+    crew.mark("a")
+    wait_until("put off", lambda: crew.ear.doubts and crew.queue.counts() == ({"docs": 1}, ()))
+    assert crew.ear.doubts == ["docs"]
+    assert (crew.ear.failed_files, rig.state.failures()) == ([], [])
+    away.rename(rig.folder)
+    crew.later(5.0)
+    crew.wait_idle()
+    assert crew.ear.outcomes()[0] == "Upload"
+
+
+def test_discarding_a_source_takes_back_every_word_about_it(rig: Rig, crew: Crew) -> None:
+    """What was allowed for another root, or by another configuration, is not allowed now."""
+    other = FileRef("other", "x")
+    rig.engine.condemned |= {rig.ref("a"), other}
+    crew.workers.remember_failure(Failure(rig.ref("gone"), "x", 3, 0))
+    crew.workers.discard("docs")
+    assert rig.engine.condemned == {other}
+
+
+def test_stop_ends_workers_that_wait_and_workers_that_are_told_to(rig: Rig, crew: Crew) -> None:
+    """A step that is asked to stop raises, and its file stays dirty for the next start."""
+
+    def stopped(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+        raise Stopped
+
+    rig.engine.sync = stopped  # type: ignore[method-assign]
+    crew.mark("a")
+    wait_until("a worker ended", lambda: not all(thread.is_alive() for thread in crew.workers._threads))
+    crew.stop()
+    assert crew.pulse.late(1e18) == ()
+
+
+def test_an_idle_worker_has_no_deadline(rig: Rig, crew: Crew) -> None:
+    """So an idle daemon needs no timer to look alive."""
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it is there", lambda: "p/a" in rig.fake.objects)
+    wait_until("nobody is expected", lambda: crew.pulse.late(1e18) == ())
+
+
+def test_a_worker_that_hangs_is_late(rig: Rig, crew: Crew) -> None:
+    """The watchdog can see it: it has stepped, and does not step any more."""
+    release = threading.Event()
+    rig.fake.before("put_object", lambda call: release.wait(30))
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it hangs", lambda: crew.pulse.late(1e18) != ())
+    (late,) = crew.pulse.late(1e18)
+    assert late.startswith("worker-")
+    release.set()
+    wait_until("it is there", lambda: "p/a" in rig.fake.objects)
+
+
+def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Crew) -> None:
+    """A file that was written a moment ago proves nothing: it is read once more, when it can."""
+    rig.write("a", b"x")
+    crew.mark("a")
+    wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
+    wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
+    rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    crew.later(3.0)
+    crew.wait_idle()
+    assert crew.ear.outcomes() == ["Upload", "Refresh"]
+
+
+def test_everything_may_be_called_before_the_start(rig: Rig) -> None:
+    """A plan never starts its workers, and ends them all the same."""
+    around = Surroundings(rig.state, Clock(time.monotonic, time.time_ns, lambda: 0.5), Ear())
+    workers = StoreWorkers("store", rig.engine, around, Beats(Pulse(), 1.0, time.monotonic))
+    workers.stop()
+    assert workers.join(1.0) is True

@@ -1,0 +1,78 @@
+"""The mount table: whose files change without events, what is mounted where; without touching it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.sources import mounts
+from syncd.sources.mounts import Mount, MountTable
+from tests.unit.sources.watch.watch_rig import apart
+
+TABLE = rb"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:25 / /proc rw,nosuid - proc proc rw
+40 22 0:40 / /mnt/nas rw,relatime shared:9 - nfs4 nas:/export rw,vers=4.2
+41 22 0:41 / /mnt/with\040space\011and\012more\134 rw - cifs //host/share rw
+42 22 0:42 / /home/me/ssh rw - fuse.sshfs me@host: rw
+43 22 8:2 / /mnt/disk rw - fuseblk /dev/sdb1 rw
+44 40 0:44 / /mnt/nas rw - ext4 /dev/sdc1 rw
+garbage
+"""
+
+
+def test_table_is_parsed_with_its_escapes() -> None:
+    """Mount points come as they are spelt on disk; a line that is not understood is left out."""
+    assert set(mounts.parse(TABLE)) == {
+        "/", "/proc", "/mnt/nas", "/mnt/with space\tand\nmore\\", "/home/me/ssh", "/mnt/disk",
+    }  # fmt: skip
+
+
+def test_what_was_mounted_last_is_what_one_sees() -> None:
+    """Of two mounts at one point the later one counts."""
+    assert mounts.parse(TABLE)["/mnt/nas"] == Mount(44, "ext4")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "expected"),
+    [
+        ("nfs", True), ("nfs4", True), ("cifs", True), ("smb3", True), ("9p", True), ("ceph", True),
+        ("afs", True),
+        ("fuse", True), ("fuse.sshfs", True), ("fuse.s3fs", True), ("virtiofs", True), ("fuseblk", False),
+        ("fusectl", False), ("ext4", False), ("xfs", False), ("btrfs", False), ("tmpfs", False),
+        ("overlay", False),
+        ("zfs", False),
+    ],
+)  # fmt: skip
+def test_types_that_change_without_events(type_name: str, expected: bool) -> None:
+    """Network file systems and FUSE can change unseen; disks of this machine cannot."""
+    assert mounts.is_remote(type_name) is expected
+
+
+@pytest.fixture
+def table() -> Iterator[MountTable]:
+    opened = MountTable()
+    yield opened
+    opened.close()
+
+
+def test_real_table_knows_real_mounts(table: MountTable) -> None:
+    """The root and /proc are mounts on every machine; a directory that does not exist is none."""
+    assert [table.is_mount_point(path) for path in ("/", "/proc", "/no such")] == [True, True, False]
+    assert table.remote_type("/proc/self/no such/directory") is None
+
+
+def test_unchanged_table_has_no_changes(table: MountTable) -> None:
+    """Looking twice finds nothing new."""
+    assert table.refresh() == set()
+
+
+def test_mounting_and_unmounting_are_changes(tmp_path: Path) -> None:
+    """Each change wakes whoever waits, and is named by its mount point."""
+    told = apart("mount_table", tmp_path)
+
+    assert told == {
+        "quiet_at_first": True, "after_mount": ["there"], "after_mount_over": ["there"],
+        "after_unmount": ["there"], "after_rest": ["there"], "quiet_at_last": True,
+    }  # fmt: skip

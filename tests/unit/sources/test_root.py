@@ -1,0 +1,203 @@
+"""A root that changes, or cannot be looked at, in the very moment in which it is judged."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import StoreUnavailable
+from syncd.core.model import FileRef, Nothing, RootIdentity
+from syncd.core.paths import Rules, key_for
+from syncd.sources import files as fingerprint
+from syncd.sources.root import RootGuard
+from syncd.sources.scan import compare as scan
+from syncd.transfer.engine import RootDoubtful
+from tests.support.rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def identity_of(folder: Path) -> RootIdentity:
+    found = folder.stat()
+    return RootIdentity(found.st_dev, found.st_ino)
+
+
+class NothingFound:
+    """Hears what a scan tells; it is to tell nothing."""
+
+    def found(self, *what: object) -> None:
+        raise AssertionError(what)
+
+    absent = skipped = unreadable = found
+
+
+def scan_of(rig: Rig) -> scan.ScanReport:
+    return scan.scan(
+        rig.source,
+        Rules((), ()),
+        rig.state,
+        NothingFound(),
+        should_stop=lambda: False,
+        key_of=lambda path: key_for(rig.source.prefix, path),
+        store_id=rig.store.store_id,
+    )
+
+
+def fail_at(patch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
+    """The stat of the open directory fails, as on a server that is gone or a disk that breaks."""
+    really, place = os.fstat, os.fspath(folder)
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == place:
+            raise OSError(number, os.strerror(number))
+        return really(descriptor)
+
+    patch.setattr(os, "fstat", fstat)
+
+
+# ---- a root that cannot be looked at ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO], ids=errno.errorcode.get)
+def test_a_root_that_was_opened_and_cannot_be_looked_at_is_in_doubt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A step for a file says so, and says nothing about the file; the next one goes on."""
+    rig.write("a", b"hello")
+    with monkeypatch.context() as patch:
+        fail_at(patch, rig.folder, number)
+        with pytest.raises(RootDoubtful, match=os.strerror(number)):
+            rig.sync("a")
+
+    rig.sync("a")
+
+    assert set(rig.fake.objects) == {"p/a"}
+
+
+def test_a_root_that_cannot_be_looked_at_is_a_doubt_of_the_scan(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as a doubt when the path was judged well and only the opened root fails, and before that."""
+    rig.write("a", b"hello")
+    with monkeypatch.context() as patch:
+        fail_at(patch, rig.folder, errno.ESTALE)
+        assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
+        patch.setattr(scan, "check_root", lambda *what: (identity_of(rig.folder), None))
+        assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
+
+
+def test_a_root_that_cannot_be_looked_at_a_second_time_is_not_accepted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a directory holds our files cannot be said of one that fails when it is opened for that."""
+    rig.write("a", b"hello")
+    rig.sync("a")
+    known = RootIdentity(identity_of(rig.folder).device, 1)
+    rig.state.set_root_identity("docs", known, rig.source.root)
+    really = fingerprint.open_root
+
+    def opened(path: str) -> int:
+        fail_at(monkeypatch, rig.folder, errno.EIO)
+        return really(path)
+
+    monkeypatch.setattr(fingerprint, "open_root", opened)
+
+    _, doubt = RootGuard(rig.source, rig.state).look()
+
+    assert "another directory" in doubt
+    assert rig.state.root_identity("docs") == known
+
+
+# ---- a root that is replaced meanwhile --------------------------------------------------------------------
+
+
+def test_a_directory_is_not_believed_for_the_files_of_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is away when the root is looked at, and mounted again before our files are looked for: they
+    say nothing about the directory that was seen first."""
+    rig.write("a", b"hello")
+    rig.sync("a")
+    known = identity_of(rig.folder)
+    rig.state.set_root_identity("docs", known, rig.source.root)
+    away, below = rig.folder.with_name("away"), rig.folder.with_name("below")
+    rig.folder.rename(away)
+    rig.folder.mkdir()
+    (rig.folder / "left behind").write_bytes(b"")
+    really = fingerprint.open_root
+
+    def opened(path: str) -> int:
+        if away.exists():
+            rig.folder.rename(below)
+            away.rename(rig.folder)
+        return really(path)
+
+    monkeypatch.setattr(fingerprint, "open_root", opened)
+    guard = RootGuard(rig.source, rig.state)
+
+    _, doubt = guard.look()
+
+    assert below.exists()
+    assert "another directory" in doubt
+    assert rig.state.root_identity("docs") == known
+    assert guard.look() == (known, "")
+
+
+def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is opened has to be what was judged."""
+    rig.write("a", b"hello")
+    away = rig.folder.with_name("away")
+    really = fingerprint.open_root
+
+    def opened(path: str) -> int:
+        rig.folder.rename(away)
+        rig.folder.mkdir()
+        (rig.folder / "b").write_bytes(b"another")
+        return really(path)
+
+    monkeypatch.setattr(fingerprint, "open_root", opened)
+
+    assert "replaced" in str(scan_of(rig).doubt)
+
+
+# ---- a root on another device -----------------------------------------------------------------------------
+
+
+def test_an_upload_that_began_before_the_disk_got_another_number_is_given_up_when_its_file_is_gone(
+    rig: Rig,
+) -> None:
+    """Else its file would count as out of sight with its disk for ever: neither the upload nor an object of
+    an earlier content would ever go."""
+    ref = rig.write("folder/big", bytes(range(60)))
+    rig.fake.fail("upload_part", StoreUnavailable("down"), times=1)
+    with pytest.raises(StoreUnavailable):
+        rig.sync("folder/big")
+    known = identity_of(rig.folder)
+    former = RootIdentity(known.device + 1, known.inode)
+    rig.state.renumber_device("docs", known.device, former.device)
+    rig.state.set_root_identity("docs", former, rig.source.root)
+    rig.restart()
+    begun = rig.state.checkpoint_for(FileRef("docs", "folder/big"))
+    assert begun is not None
+    assert begun.stat.device == former.device
+    guard = RootGuard(rig.source, rig.state)
+    guard.accept()
+    assert guard.look() == (known, "")
+    (rig.folder / "folder/big").unlink()
+
+    outcome = rig.sync("folder/big")
+
+    assert isinstance(outcome.action, Nothing)
+    assert rig.state.checkpoint_for(ref) is None
+    assert rig.fake.uploads == {}

@@ -1,0 +1,746 @@
+"""What is recorded is told again, in order, to everybody, and one flush serves many."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncd.core.errors import StateError
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, RootIdentity
+from syncd.state import queries as rows
+from syncd.state import sqlite as statedb
+from syncd.state import writer as groupcommit
+from syncd.state.state import State
+from syncd.state.unwritten import Fresh
+from tests.support.clock import FakeClock
+
+DEADLINE_SECONDS = 20.0
+STAT = FileStat(device=65024, inode=1234, size=5, mtime_ns=1_700_000_000_123_456_789, ctime_ns=1_700_000_001)
+CONTENT = Fingerprint(bytes(range(16)), 5)
+RECORDED = Recorded(STAT, CONTENT, "s3:host/bucket", "pre/a.txt", '"etag"', 1_700_000_002_000_000_000)
+REF = FileRef("photos", "a.txt")
+
+
+def checkpoint(ref: FileRef = REF) -> Checkpoint:
+    return Checkpoint(0, ref, "s3:host/bucket", "pre/a.txt", CONTENT, STAT, 1 << 20, "token", 77)
+
+
+@pytest.fixture
+def state(tmp_path: Path, clock: FakeClock) -> Iterator[State]:
+    opened = State.open(str(tmp_path / "state"), now_ns=clock.now_ns, monotonic=clock.monotonic)
+    yield opened
+    opened.close()
+
+
+def seen_outside(state_directory: Path, sql: str) -> list[tuple[object, ...]]:
+    """What another process would read: only what was committed."""
+    connection = sqlite3.connect(f"file:{state_directory / 'state.db'}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+# ---- recorded files ---------------------------------------------------------------------------------------
+
+names = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
+paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: os.fsdecode(b"/".join(parts)))
+unsigned = st.integers(0, 2**64 - 1)
+times = st.integers(-(2**31) * 10**9, (2**34 - 2**31 - 1) * 10**9)  # what ext4 can store: 1901 to 2446
+stats = st.builds(FileStat, unsigned, unsigned, st.integers(0, 2**63 - 1), times, times)
+contents = st.builds(Fingerprint, st.binary(min_size=16, max_size=16), st.integers(0, 2**63 - 1))
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+recordeds = st.builds(Recorded, stats, contents, keys, keys, keys, times, st.booleans())
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(path=paths, recorded=recordeds)
+def test_every_value_comes_back_as_it_went_in(state: State, path: str, recorded: Recorded) -> None:
+    """Any name and any number that a file system can have is told again exactly."""
+    ref = FileRef("any", path)
+
+    state.commit(ref, recorded, durable=False)
+    state.flush()
+
+    assert state.recorded(ref) == recorded
+
+
+def test_names_that_are_not_utf8_are_different_files(state: State) -> None:
+    """Names are told apart by their bytes, and come back as those bytes."""
+    refs = [FileRef("s", os.fsdecode(name)) for name in (b"\xff", b"\xfe", "\u00ff".encode(), b"a\nb")]
+    for number, ref in enumerate(refs):
+        state.commit(ref, replace(RECORDED, key=f"k{number}"))
+
+    assert [state.recorded(ref) for ref in refs] == [replace(RECORDED, key=f"k{n}") for n in range(4)]
+    assert [path for path, _ in state.recorded_page("s", None, 9)] == sorted(
+        os.fsencode(ref.path) for ref in refs
+    )
+
+
+def test_never_recorded_is_none(state: State) -> None:
+    """A file that was never committed has no record, nor has the same path in another source."""
+    state.commit(REF, RECORDED)
+
+    assert state.recorded(FileRef("photos", "b.txt")) is None
+    assert state.recorded(FileRef("films", "a.txt")) is None
+
+
+def test_a_later_commit_replaces_the_former(state: State) -> None:
+    """One file has one record: the last."""
+    state.commit(REF, RECORDED)
+    state.commit(REF, replace(RECORDED, etag="other", racy=True))
+
+    assert state.recorded(REF) == replace(RECORDED, etag="other", racy=True)
+    assert len(state.recorded_page("photos", None, 10)) == 1
+
+
+def test_pages_follow_each_other_in_the_order_of_bytes(state: State) -> None:
+    """Pages of any size, one after the other, are all files of the source in the order of full paths."""
+    wanted = sorted([b"a", b"a/b", b"a.b", b"a0", b"a/b/c", b"\xff/x", b"b"])
+    for path in wanted:
+        state.commit(FileRef("s", os.fsdecode(path)), RECORDED, durable=False)
+        state.commit(FileRef("other", os.fsdecode(path)), RECORDED, durable=False)
+
+    for limit in (1, 2, 3, 7, 100):
+        told: list[bytes] = []
+        while page := state.recorded_page("s", told[-1] if told else None, limit):
+            assert len(page) <= limit
+            told += [path for path, _ in page]
+        assert told == wanted
+
+
+@pytest.mark.parametrize("after", [None, b"a/b", b"0"])
+def test_a_page_below_a_directory_holds_nothing_else(state: State, after: bytes | None) -> None:
+    """Names that only begin like the directory are not below it."""
+    for path in (b"a", b"a.b", b"a/b", b"a/b/c", b"a/z", b"a0", b"ab/c"):
+        state.commit(FileRef("s", os.fsdecode(path)), RECORDED, durable=False)
+
+    told = [path for path, _ in state.recorded_page("s", after, 10, below=b"a")]
+
+    assert told == [p for p in (b"a/b", b"a/b/c", b"a/z") if after is None or p > after]
+
+
+def test_an_outline_says_whether_a_stat_proves_something(state: State) -> None:
+    """Only a record in this very store, under this key, of a stat that was old enough, is firm."""
+    aimed = {name: replace(RECORDED, key=f"pre/{name}") for name in ("a", "b", "c", "\xe9", "\udcff")}
+    state.commit(FileRef("s", "a"), aimed["a"])
+    state.commit(FileRef("s", "b"), replace(aimed["b"], racy=True))
+    state.commit(FileRef("s", "c"), replace(aimed["c"], store_id="elsewhere"))
+    state.commit(FileRef("s", "d"), aimed["a"])
+    state.commit(FileRef("s", "\xe9"), aimed["\xe9"])
+    state.commit(FileRef("s", "\udcff"), replace(RECORDED, key="pre/%FF"))
+
+    page = state.outline_page("s", ("s3:host/bucket", b"pre/"), b"", b"", 10)
+
+    firm = [(b"a", 1), (b"b", 0), (b"c", 0), (b"d", 0), ("\xe9".encode(), 1), (b"\xff", 0)]
+    assert [(row[0], row[6]) for row in page] == firm
+    assert page[0][1:6] == (5, STAT.mtime_ns, STAT.ctime_ns, STAT.inode, STAT.device)
+
+
+def test_content_is_found_under_all_its_names(state: State) -> None:
+    """Files with this digest and size in this store, joined ones too, and not more than asked for."""
+    same = [FileRef("s", "a"), FileRef("t", "b")]
+    for ref in same:
+        state.commit(ref, RECORDED)
+    state.commit(FileRef("s", "other store"), replace(RECORDED, store_id="x"))
+    state.commit(FileRef("s", "other size"), replace(RECORDED, fingerprint=Fingerprint(CONTENT.digest, 6)))
+
+    assert sorted(state.find_content("s3:host/bucket", CONTENT)) == [(ref, RECORDED) for ref in same]
+    assert len(state.find_content("s3:host/bucket", CONTENT, limit=1)) == 1
+    assert state.find_content("nowhere", CONTENT) == []
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 1 << 40)), max_size=12))
+def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[str, int | None]]) -> None:
+    """Count and bytes equal the sum over the records, whatever was committed, replaced and forgotten."""
+    for name in "abc":
+        state.forget(FileRef("counted", name), durable=False)
+    sizes: dict[str, int] = {}
+    for name, size in steps:
+        ref = FileRef("counted", name)
+        if size is None:
+            state.forget(ref, durable=False)
+            sizes.pop(name, None)
+        else:
+            state.commit(ref, replace(RECORDED, stat=STAT._replace(size=size)), durable=False)
+            sizes[name] = size
+
+    assert state.recorded_totals("counted") == (len(sizes), sum(sizes.values()))
+    assert state.recorded_totals("never heard of") == (0, 0)
+
+
+def test_a_new_device_number_changes_nothing_else(state: State) -> None:
+    """Records and uploads of the old device number count for the new one; other sources and devices stay."""
+    nested = replace(checkpoint(FileRef("s", "nested")), stat=STAT._replace(device=9))
+    begun = [state.begin(checkpoint(FileRef("s", "a"))), state.begin(checkpoint(FileRef("t", "a")))]
+    begun.append(state.begin(nested))
+    state.commit(FileRef("s", "a"), RECORDED)
+    state.commit(FileRef("s", "nested"), replace(RECORDED, stat=STAT._replace(device=9)))
+    state.commit(FileRef("t", "a"), RECORDED)
+
+    state.renumber_device("s", STAT.device, 2**63 + 5)
+
+    moved = replace(RECORDED, stat=STAT._replace(device=2**63 + 5))
+    assert state.recorded(FileRef("s", "a")) == moved
+    assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=STAT._replace(device=9))
+    assert state.recorded(FileRef("t", "a")) == RECORDED
+    assert state.checkpoints() == [replace(begun[0], stat=moved.stat), *begun[1:]]
+
+
+# ---- checkpoints ------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_grows_step_by_step(state: State) -> None:
+    """Each step of an upload is told again: intent, id, parts in order, completing."""
+    begun = state.begin(checkpoint())
+    assert state.checkpoint_for(REF) == begun
+
+    state.set_upload_id(begun.id, "upload-1")
+    parts = {2: Part(2, 7, "e2", b"d" * 16, 2**32 - 1), 1: Part(1, 5, "e1")}
+    for part in parts.values():
+        state.add_part(begun.id, part)
+    state.add_part(begun.id, Part(1, 5, "e1 again", b"x" * 16, 0))
+    state.set_completing(begun.id)
+
+    parts[1] = Part(1, 5, "e1 again", b"x" * 16, 0)
+    expected = replace(begun, upload_id="upload-1", completing=True, parts=parts)
+    assert state.checkpoint_for(REF) == expected
+    assert state.checkpoints() == [expected]
+    assert list(state.checkpoints()[0].parts) == [1, 2]
+
+
+def test_commit_takes_checkpoint_parts_and_failure_along(tmp_path: Path, state: State) -> None:
+    """The recorded row goes in, and everything unfinished about the file out, in one transaction."""
+    begun = state.begin(checkpoint())
+    state.add_part(begun.id, Part(1, 5, "e1"))
+    other = state.begin(checkpoint(FileRef("photos", "other")))
+    state.record_failure(Failure(REF, "timed out", 3, 99))
+    state.flush()
+    before = state.commits
+
+    state.commit(REF, RECORDED, checkpoint_id=begun.id)
+
+    assert state.commits == before + 1
+    assert state.recorded(REF) == RECORDED
+    assert state.checkpoints() == [other]
+    assert state.failures() == []
+    assert seen_outside(tmp_path / "state", "SELECT * FROM parts") == []
+
+
+def test_ids_of_checkpoints_are_never_used_again(state: State) -> None:
+    """A late word about a dropped checkpoint cannot reach a younger one."""
+    first = state.begin(checkpoint())
+    state.drop_checkpoint(first.id)
+    second = state.begin(checkpoint())
+
+    assert second.id > first.id
+    with pytest.raises(StateError, match=f"no checkpoint {first.id}"):
+        state.set_upload_id(first.id, "late")
+    with pytest.raises(StateError):
+        state.add_part(first.id, Part(1, 5, "late"))
+    state.drop_checkpoint(first.id)
+    assert state.checkpoints() == [second]
+
+
+def test_one_file_has_one_checkpoint(state: State) -> None:
+    """A second intent for the same file is refused; the first one stays."""
+    first = state.begin(checkpoint())
+
+    with pytest.raises(StateError, match="refused"):
+        state.begin(checkpoint())
+
+    assert state.checkpoints() == [first]
+
+
+def test_a_checkpoint_can_begin_with_parts(state: State) -> None:
+    """An adopted upload brings its id and parts along."""
+    begun = state.begin(replace(checkpoint(), upload_id="u", parts={3: Part(3, 1, "e")}))
+
+    assert state.checkpoint_for(REF) == begun
+    assert begun.parts == {3: Part(3, 1, "e")}
+
+
+# ---- failures, counters, sources --------------------------------------------------------------------------
+
+
+def test_failures_are_told_in_order_and_cleared(state: State) -> None:
+    """Each file has its last failure until it is cleared, forgotten or committed."""
+    for source, name, attempts in (("b", "y", 1), ("a", "z", 1), ("a", "x\udcff", 1), ("a", "z", 2)):
+        state.record_failure(Failure(FileRef(source, name), f"bad {name}", attempts, 2**62))
+
+    told = state.failures()
+    assert [(f.ref.source, f.ref.path, f.attempts) for f in told] == [
+        ("a", "x\udcff", 1),
+        ("a", "z", 2),
+        ("b", "y", 1),
+    ]
+    assert told[0].error == "bad x\\udcff"
+    assert state.failures("a", limit=1) == told[:1]
+    assert state.failure_count() == {"a": 2, "b": 1}
+
+    state.clear_failure(FileRef("a", "z"))
+    state.forget(FileRef("b", "y"))
+    assert state.failure_count() == {"a": 1}
+
+
+def test_counters_add_up_over_restarts(tmp_path: Path) -> None:
+    """What was counted is still counted after closing and opening again."""
+    for round_ in (1, 2):
+        state = State.open(str(tmp_path), now_ns=time.time_ns)
+        state.add_totals(bytes_sent=10, requests=1)
+        state.add_totals(bytes_saved=5)
+        state.add_totals(bytes_sent=2**40)
+        state.close()
+        again = State.open_read_only(str(tmp_path))
+        assert again.totals() == {
+            "bytes_sent": (2**40 + 10) * round_,
+            "bytes_saved": 5 * round_,
+            "requests": round_,
+        }
+        again.close()
+
+
+def test_counting_from_many_threads_loses_nothing(state: State) -> None:
+    """Counters add up while others flush."""
+
+    def count() -> None:
+        for _ in range(200):
+            state.add_totals(requests=1)
+            state.flush()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert state.totals()["requests"] == 800
+
+
+def test_what_was_learned_is_kept_per_store(state: State) -> None:
+    """A lesson belongs to one store; a later one replaces it."""
+    state.learn("a", "min_part_size", "1")
+    state.learn("a", "min_part_size", "5242880")
+
+    assert state.learned("a", "min_part_size") == "5242880"
+    assert state.learned("b", "min_part_size") is None
+
+
+def test_sources_have_a_root_and_a_last_scan(state: State) -> None:
+    """Root identity, path, time of the last scan and drift are told again; drift adds up."""
+    assert (state.root_identity("s"), state.root_path("s"), state.last_scan("s")) == (None, None, (None, 0))
+
+    state.note_scan("s", 12345, 3)
+    assert state.root_identity("s") is None
+    state.set_root_identity("s", RootIdentity(7, 2**64 - 1), "/srv/\udcff")
+    state.note_scan("s", 12399, 4)
+
+    assert state.root_identity("s") == RootIdentity(7, 2**64 - 1)
+    assert state.root_path("s") == "/srv/\udcff"
+    assert state.last_scan("s") == (12399, 7)
+
+
+# ---- joined writes ----------------------------------------------------------------------------------------
+
+COUNT_FILES = "SELECT count(*) FROM files"
+
+
+def test_a_joined_commit_is_seen_at_once_and_on_the_disk_later(tmp_path: Path, state: State) -> None:
+    """What was committed without waiting is told to all who ask this state, to others after a flush."""
+    state.commit(REF, RECORDED, durable=False)
+
+    assert state.recorded(REF) == RECORDED
+    assert state.find_content("s3:host/bucket", CONTENT) == [(REF, RECORDED)]
+    assert seen_outside(tmp_path / "state", COUNT_FILES) == [(0,)]
+
+    state.flush()
+    assert seen_outside(tmp_path / "state", COUNT_FILES) == [(1,)]
+    assert state.recorded(REF) == RECORDED
+    assert state.find_content("s3:host/bucket", CONTENT) == [(REF, RECORDED)]
+
+
+def test_joined_commits_overtake_what_the_disk_has(state: State) -> None:
+    """Neither a replaced nor a forgotten record is told any more, though the disk still has it."""
+    state.commit(REF, RECORDED)
+    state.commit(REF, replace(RECORDED, fingerprint=Fingerprint(b"n" * 16, 5)), durable=False)
+    assert state.find_content("s3:host/bucket", CONTENT) == []
+
+    state.forget(REF, durable=False)
+    assert state.recorded(REF) is None
+    assert state.find_content("s3:host/bucket", Fingerprint(b"n" * 16, 5)) == []
+
+    state.commit(REF, RECORDED, durable=True)
+    assert state.recorded(REF) == RECORDED
+
+
+def test_many_joined_commits_share_one_transaction(state: State) -> None:
+    """A thousand small results take four transactions, not a thousand."""
+    before = state.commits
+    for number in range(4 * groupcommit.JOIN_MOST):
+        state.commit(FileRef("s", str(number)), RECORDED, durable=False)
+
+    assert state.commits == before + 4
+    assert state.recorded_totals("s") == (4 * groupcommit.JOIN_MOST, 5 * 4 * groupcommit.JOIN_MOST)
+
+
+def test_no_joined_commit_waits_for_long(tmp_path: Path, state: State, clock: FakeClock) -> None:
+    """The next call after a tenth of a second puts it on the disk, even if it only reads."""
+    state.commit(REF, RECORDED, durable=False)
+    clock.advance(groupcommit.JOIN_SECONDS - 0.01)
+    state.recorded(FileRef("s", "another"))
+    assert seen_outside(tmp_path / "state", COUNT_FILES) == [(0,)]
+
+    clock.advance(0.01)
+    state.recorded(FileRef("s", "another"))
+    assert seen_outside(tmp_path / "state", COUNT_FILES) == [(1,)]
+
+
+def test_a_durable_write_takes_the_joined_ones_along(tmp_path: Path, state: State) -> None:
+    """Operations reach the disk in the order in which they were asked for."""
+    before = state.commits
+    state.commit(REF, RECORDED, durable=False)
+    state.commit(REF, replace(RECORDED, etag="newer"))
+
+    assert state.commits == before + 1
+    assert seen_outside(tmp_path / "state", "SELECT etag FROM files") == [("newer",)]
+    assert state.recorded(REF) == replace(RECORDED, etag="newer")
+
+
+def test_closing_flushes(tmp_path: Path) -> None:
+    """Nothing that was committed is lost by closing."""
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+    state.commit(REF, RECORDED, durable=False)
+    state.record_failure(Failure(REF, "e", 1, 1))
+    state.close()
+
+    assert seen_outside(tmp_path, COUNT_FILES) == [(1,)]
+    assert seen_outside(tmp_path, "SELECT error FROM failures") == [("e",)]
+
+
+def test_a_record_is_hidden_only_by_its_own_successor() -> None:
+    """When an older write settles, a younger one of the same file is still the one that is told."""
+    fresh = Fresh()
+    younger = replace(RECORDED, etag="younger")
+    fresh.add(REF, RECORDED)
+    fresh.add(REF, younger)
+
+    fresh.settled(REF, RECORDED)
+    assert fresh.files == {REF: younger}
+
+    fresh.settled(REF, younger)
+    assert fresh.files == {}
+
+
+# ---- many threads, one transaction ------------------------------------------------------------------------
+
+
+def outside_writer(directory: Path) -> sqlite3.Connection:
+    return sqlite3.connect(directory / "state.db", isolation_level=None, timeout=10, check_same_thread=False)
+
+
+def test_threads_that_wait_share_a_transaction(tmp_path: Path, state: State) -> None:
+    """Sixteen parts acknowledged while the disk is busy cost two transactions, and all are on the disk."""
+    begun = state.begin(checkpoint())
+    before = state.commits
+    busy = outside_writer(tmp_path / "state")
+    busy.execute("BEGIN IMMEDIATE")
+    threads = [
+        threading.Thread(target=state.add_part, args=(begun.id, Part(number, 5, f"e{number}")))
+        for number in range(1, 17)
+    ]
+    for thread in threads:
+        thread.start()
+    writer = state._writer
+    assert writer is not None
+    wait_until(lambda: len(writer._queue) == 15)  # one tries to write, all others wait for it
+    busy.execute("ROLLBACK")
+    busy.close()
+    for thread in threads:
+        thread.join()
+
+    assert state.commits == before + 2
+    assert sorted(state.checkpoints()[0].parts) == list(range(1, 17))
+
+
+def test_one_bad_operation_does_not_take_the_others_along(tmp_path: Path, state: State) -> None:
+    """Of those who share a transaction only the one that cannot be done hears of it."""
+    begun = state.begin(checkpoint())
+    busy = outside_writer(tmp_path / "state")
+    busy.execute("BEGIN IMMEDIATE")
+    told: dict[int, Exception | None] = {}
+
+    def add(checkpoint_id: int, number: int) -> None:
+        try:
+            state.add_part(checkpoint_id, Part(number, 5, "e"))
+            told[number] = None
+        except StateError as error:
+            told[number] = error
+
+    ids = [begun.id, begun.id, begun.id + 999, begun.id, begun.id]
+    threads = [threading.Thread(target=add, args=(id_, n)) for n, id_ in enumerate(ids, start=1)]
+    for thread in threads:
+        thread.start()
+    writer = state._writer
+    assert writer is not None
+    wait_until(lambda: len(writer._queue) == 4)
+    state.commit(FileRef("s", "joined"), RECORDED, durable=False)
+    busy.execute("ROLLBACK")
+    busy.close()
+    for thread in threads:
+        thread.join()
+
+    assert [number for number, error in told.items() if error is not None] == [3]
+    assert sorted(state.checkpoints()[0].parts) == [1, 2, 4, 5]
+    assert state.recorded_totals("s") == (1, 5)
+
+
+def test_what_cannot_be_stored_is_told_and_forgotten(state: State) -> None:
+    """A value that SQLite cannot hold is its caller's error, joined or not, and blocks nobody afterwards."""
+    unstorable = replace(RECORDED, key="\udcff")
+    with pytest.raises(StateError, match="cannot take this"):
+        state.commit(REF, unstorable)
+    state.commit(REF, unstorable, durable=False)
+    with pytest.raises(StateError, match="cannot take this"):
+        state.flush()
+
+    assert state.recorded(REF) is None
+    state.commit(REF, RECORDED)
+    assert state.recorded(REF) == RECORDED
+
+
+def _try_to_write(connection: sqlite3.Connection) -> str:
+    try:
+        connection.execute("INSERT INTO learned VALUES ('x', 'y', 'z')")
+    except sqlite3.Error as error:
+        return next((word for word in ("readonly", "closed") if word in str(error)), str(error))
+    return "written"
+
+
+def test_only_one_connection_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all connections that are open at once, whatever is done from however many threads, one can write."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def counting(*args: object, **more: object) -> sqlite3.Connection:
+        opened.append(connect(*args, **more))  # type: ignore[call-overload]
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", counting)
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+
+    def work(name: str) -> None:
+        for number in range(20):
+            state.commit(FileRef(name, str(number)), RECORDED, durable=number % 2 == 0)
+            state.recorded_page(name, None, 5)
+            state.checkpoints()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = [_try_to_write(connection) for connection in opened]
+    state.close()
+
+    assert set(told) == {"closed", "readonly", "written"}
+    assert told.count("written") == 1
+
+
+# ---- other programs at the database -----------------------------------------------------------------------
+
+
+def test_a_write_waits_for_another_program(tmp_path: Path, state: State) -> None:
+    """While another program holds the write lock a commit waits, and goes through when it lets go."""
+    busy = outside_writer(tmp_path / "state")
+    busy.execute("BEGIN IMMEDIATE")
+    busy.execute("INSERT INTO learned VALUES ('outside', 'n', 'v')")
+    thread = threading.Thread(target=state.commit, args=(REF, RECORDED))
+    thread.start()
+    writer = state._writer
+    assert writer is not None
+    wait_until(writer._write_lock.locked)
+    assert thread.is_alive()
+    busy.execute("COMMIT")
+    busy.close()
+    thread.join()
+
+    assert state.recorded(REF) == RECORDED
+    assert state.learned("outside", "n") == "v"
+
+
+def test_commits_of_another_program_in_between_do_no_harm(tmp_path: Path, state: State) -> None:
+    """A stream of foreign commits between our reads and writes never makes one of ours fail."""
+    state.begin(checkpoint())
+    stop = threading.Event()
+
+    def interfere() -> None:
+        other = outside_writer(tmp_path / "state")
+        number = 0
+        while not stop.wait(0.001):  # who asks for the lock at once again would starve everybody
+            number += 1
+            other.execute("INSERT OR REPLACE INTO learned VALUES ('outside', 'n', ?)", (str(number),))
+        other.close()
+
+    thread = threading.Thread(target=interfere)
+    thread.start()
+    try:
+        for number in range(100):
+            ref = FileRef("s", str(number))
+            assert state.recorded(ref) is None
+            state.commit(ref, RECORDED)
+            assert state.recorded(ref) == RECORDED
+    finally:
+        stop.set()
+        thread.join()
+
+    assert state.recorded_totals("s") == (100, 500)
+
+
+def test_an_operation_that_reads_first_has_the_lock_already(tmp_path: Path, state: State) -> None:
+    """Nobody can commit between what an operation reads and what it then writes."""
+    writer = state._writer
+    assert writer is not None
+    other = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None, timeout=0)
+    refused: list[str] = []
+
+    def read_then_write(connection: sqlite3.Connection) -> None:
+        read = connection.execute("SELECT count(*) FROM learned").fetchone()[0]
+        try:
+            other.execute("INSERT INTO learned VALUES ('outside', 'n', 'v')")
+        except sqlite3.OperationalError as error:
+            refused.append(str(error))
+        connection.execute("INSERT INTO learned VALUES ('ours', 'n', ?)", (str(read),))
+
+    writer.run(read_then_write)
+    other.close()
+
+    assert refused == ["database is locked"]
+    assert state.learned("ours", "n") == "0"
+
+
+def test_a_lock_that_stays_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """When another program never lets go the error says so; what was joined is written once it does."""
+    monkeypatch.setattr(statedb, "BUSY_SECONDS", 0.05)
+    state = State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)
+    state.commit(REF, RECORDED, durable=False)
+    busy = outside_writer(tmp_path)
+    busy.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StateError, match="locked by another program"):
+        state.commit(FileRef("s", "durable"), RECORDED)
+    assert state.recorded(REF) == RECORDED
+
+    busy.execute("ROLLBACK")
+    busy.close()
+    state.close()
+    assert seen_outside(tmp_path, "SELECT path FROM files") == [(b"a.txt",)]
+
+
+# ---- reading beside the daemon ----------------------------------------------------------------------------
+
+
+def test_reading_beside_the_daemon(tmp_path: Path, state: State) -> None:
+    """Another process sees what is committed, also what is committed later, and cannot write."""
+    state.commit(REF, RECORDED)
+    beside = State.open_read_only(str(tmp_path / "state"))
+    try:
+        assert beside.instance_id == state.instance_id
+        assert beside.recorded(REF) == RECORDED
+        state.commit(REF, replace(RECORDED, etag="newer"))
+        assert beside.recorded(REF) == replace(RECORDED, etag="newer")
+        for write in (
+            lambda: beside.commit(REF, RECORDED),
+            lambda: beside.commit(REF, RECORDED, durable=False),
+            lambda: beside.record_failure(Failure(REF, "e", 1, 1)),
+            lambda: beside.add_totals(requests=1),
+            lambda: beside.set_upload_id(1, "u"),
+        ):
+            with pytest.raises(StateError, match="reading only"):
+                write()
+        assert beside.recorded(REF) == replace(RECORDED, etag="newer")
+    finally:
+        beside.close()
+
+
+def test_reading_where_no_daemon_ever_ran(tmp_path: Path) -> None:
+    """Without a database there is nothing to read, and none is made."""
+    with pytest.raises(StateError, match="no state database"):
+        State.open_read_only(str(tmp_path))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_without_the_right_to_write(tmp_path: Path) -> None:
+    """A user who may only read the files can read the state of a daemon that is down."""
+    if os.geteuid() != 0:
+        pytest.skip("CANNOT BE TESTED HERE: becoming another user needs root")
+    directory = tmp_path / "state"
+    state = State.open(str(directory), now_ns=time.time_ns)
+    state.commit(REF, RECORDED)
+    state.close()
+    for above in (tmp_path, *tmp_path.parents):  # the way to it is open to everybody
+        if above == Path(tempfile.gettempdir()):
+            break
+        above.chmod(0o755)
+    directory.chmod(0o555)
+    (directory / "state.db").chmod(0o444)
+    os.seteuid(65534)
+    try:
+        beside = State.open_read_only(str(directory))
+        told = beside.recorded(REF)
+        beside.close()
+    finally:
+        os.seteuid(0)
+
+    assert told == RECORDED
+    assert sorted(path.name for path in directory.iterdir()) == ["instance", "state.db"]
+
+
+def test_a_closed_state_says_so(tmp_path: Path) -> None:
+    """After closing every call is a StateError, not one of another library."""
+    state = State.open(str(tmp_path), now_ns=time.time_ns)
+    state.close()
+
+    with pytest.raises(StateError):
+        state.recorded(REF)
+    with pytest.raises(StateError, match="closed"):
+        state.commit(REF, RECORDED)
+
+
+# ---- folding ----------------------------------------------------------------------------------------------
+
+
+@given(number=unsigned)
+def test_unsigned_numbers_fold_into_what_sqlite_holds(number: int) -> None:
+    """Folding is reversible, stays within 64 bits and leaves small numbers alone."""
+    folded = rows.fold(number)
+
+    assert -(2**63) <= folded < 2**63
+    assert rows.unfold(folded) == number
+    assert number >= 2**63 or folded == number
+
+
+@given(time_ns=times)
+def test_times_of_five_centuries_fold(time_ns: int) -> None:
+    """Every time that ext4 or xfs can store comes back."""
+    assert rows.unfold_time(rows.fold(time_ns)) == time_ns

@@ -1,0 +1,225 @@
+"""Credentials: where keys come from, when they are read again, and what is said when there are none.
+
+Scenarios:
+
+- given keys, key files, mixtures; half a pair
+- a file that changes, that is replaced, that is missing, unreadable, empty, or not one line
+- the chain: environment, shared files, profiles that do not exist, nothing at all, botocore not installed
+- secrets are never shown
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused
+from syncd.storage.base import Credentials, KeySettings
+from syncd.storage.http import credentials
+from syncd.storage.http.credentials import credentials_source
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> KeySettings:
+    """Two key files, as systemd's LoadCredential makes them."""
+    (tmp_path / "id").write_text("AKID\n")
+    (tmp_path / "secret").write_text("  s3cr3t\n")
+    return KeySettings(access_key_file=str(tmp_path / "id"), secret_key_file=str(tmp_path / "secret"))
+
+
+def shown(value: Credentials) -> tuple[str, str, str]:
+    return value.access_key_id, value.secret_access_key, value.session_token
+
+
+def test_given_keys_are_given() -> None:
+    """As they stand in the settings."""
+    source = credentials_source(KeySettings("AKID", "s3cr3t", "token"), chain=True)
+    assert shown(source()) == ("AKID", "s3cr3t", "token")
+
+
+def test_keys_are_read_from_files(files: KeySettings) -> None:
+    """Without the white space around them."""
+    assert shown(credentials_source(files, chain=True)()) == ("AKID", "s3cr3t", "")
+
+
+def test_keys_may_come_from_both(files: KeySettings, tmp_path: Path) -> None:
+    """The identifier in the settings, secrets in files."""
+    (tmp_path / "token").write_text("tok\n")
+    keys = KeySettings(
+        "AKID2", secret_key_file=files.secret_key_file, session_token_file=str(tmp_path / "token")
+    )
+    assert shown(credentials_source(keys, chain=False)()) == ("AKID2", "s3cr3t", "tok")
+
+
+def test_a_file_that_is_replaced_is_read_again(files: KeySettings, tmp_path: Path) -> None:
+    """Rotated keys are used without a restart, even of the same length and time."""
+    source = credentials_source(files, chain=False)
+    source()
+    stat = os.stat(files.secret_key_file)
+    fresh = tmp_path / "fresh"
+    fresh.write_text("  S3CR3T\n")
+    os.utime(fresh, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    fresh.rename(files.secret_key_file)
+    assert shown(source())[1] == "S3CR3T"
+
+
+def test_a_file_that_is_rewritten_is_read_again(files: KeySettings) -> None:
+    """In place."""
+    source = credentials_source(files, chain=False)
+    source()
+    Path(files.secret_key_file).write_text("longer than before")
+    assert shown(source())[1] == "longer than before"
+
+
+def test_a_file_that_did_not_change_is_not_read_again(
+    files: KeySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for with every request."""
+    source = credentials_source(files, chain=False)
+    first = source()
+
+    def refuse(*_arguments: object, **_named: object) -> Any:
+        raise AssertionError("opened again")
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    assert shown(source()) == shown(first)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"\xff\xfe", "text"),
+        (b"a\nb\n", "one line"),
+    ],
+)
+def test_a_key_file_that_is_none_is_named(files: KeySettings, content: bytes | None, words: str) -> None:
+    """With its path and its setting, and without what is in it."""
+    path = Path(files.secret_key_file)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AccessRefused) as caught:
+        credentials_source(files, chain=False)()
+    assert caught.value.credentials
+    message = str(caught.value)
+    assert [word for word in (str(path), words, "secret_key_file") if word not in message] == []
+
+
+def test_a_key_file_that_cannot_be_opened_is_named(files: KeySettings, tmp_path: Path) -> None:
+    """A directory in its place will do for that, whoever runs the test."""
+    os.unlink(files.access_key_file)
+    os.mkdir(files.access_key_file)
+    with pytest.raises(AccessRefused, match="access_key_file"):
+        credentials_source(files, chain=False)()
+
+
+def test_a_key_file_that_comes_back_is_used(files: KeySettings) -> None:
+    """The store is probed again, and then it works."""
+    source = credentials_source(files, chain=False)
+    os.rename(files.secret_key_file, files.secret_key_file + ".away")
+    with pytest.raises(AccessRefused):
+        source()
+    os.rename(files.secret_key_file + ".away", files.secret_key_file)
+    assert shown(source())[1] == "s3cr3t"
+
+
+@pytest.mark.parametrize("keys", [KeySettings(access_key_id="AKID"), KeySettings(secret_access_key="s3cr3t")])
+def test_half_a_pair_is_refused(keys: KeySettings) -> None:
+    """The missing half is named; the chain does not step in."""
+    with pytest.raises(AccessRefused) as caught:
+        credentials_source(keys, chain=True)()
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_no_keys_at_all_are_refused_where_there_is_no_chain() -> None:
+    """With what to set."""
+    with pytest.raises(AccessRefused, match="access_key_id"):
+        credentials_source(KeySettings(), chain=False)()
+
+
+# ---- the chain -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_chain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No source of the chain has anything; returns the shared file that it would read."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    return tmp_path / "credentials"
+
+
+def test_the_chain_takes_the_environment(empty_chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard variables, token included."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ENVKEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "envsecret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "envtoken")
+    assert shown(credentials_source(KeySettings(), chain=True)()) == ("ENVKEY", "envsecret", "envtoken")
+
+
+def test_the_chain_reads_shared_files_again(empty_chain: Path) -> None:
+    """Not with every request, but without a restart."""
+    now = [0.0]
+    source = credentials._Chain(clock=lambda: now[0])
+    for secret, at, expected in (("one", 0.0, "one"), ("two", 1.0, "one"), ("two", 301.0, "two")):
+        empty_chain.write_text(f"[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = {secret}\n")
+        now[0] = at
+        assert shown(source()) == ("FILEKEY", expected, "")
+
+
+def test_an_empty_chain_says_what_to_set(empty_chain: Path) -> None:
+    """And is asked anew the next time."""
+    source = credentials_source(KeySettings(), chain=True)
+    with pytest.raises(AccessRefused, match="AWS_ACCESS_KEY_ID"):
+        source()
+    empty_chain.write_text("[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = s\n")
+    assert shown(source())[0] == "FILEKEY"
+
+
+def test_a_profile_that_does_not_exist_is_refused(empty_chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's own error stops at the border."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(AccessRefused, match="nobody"):
+        credentials_source(KeySettings(), chain=True)()
+
+
+def test_without_botocore_the_chain_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra that brings it."""
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    with pytest.raises(AccessRefused) as caught:
+        credentials_source(KeySettings(), chain=True)()
+    assert "pip install 'syncd[aws]'" in str(caught.value)
+
+
+def test_botocore_is_imported_only_when_it_is_used() -> None:
+    """A daemon with static keys does not carry it."""
+    program = (
+        "import sys; from syncd.storage.client import open_store; "
+        "from syncd.storage.credentials import credentials_source; "
+        "from syncd.storage.base import KeySettings; "
+        "credentials_source(KeySettings('a', 'b'), chain=True)(); "
+        "credentials_source(KeySettings(), chain=True); "
+        "sys.exit('botocore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_secrets_are_not_shown(files: KeySettings) -> None:
+    """Neither by the settings nor by the source nor by what it gives."""
+    source = credentials_source(KeySettings("AKIDX", "s3cr3t", "t0k3n"), chain=False)
+    text = repr(source) + repr(source()) + str(source()) + repr(KeySettings("AKIDX", "s3cr3t", "t0k3n"))
+    assert [word for word in ("AKIDX", "s3cr3t", "t0k3n") if word in text] == []

@@ -1,0 +1,82 @@
+"""An answer that comes in pieces is acknowledged at once; one that comes whole costs no system call more."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from syncd.storage.base import HttpSettings
+from syncd.storage.http.deadlines import Patience
+from syncd.storage.http.guarded_socket import GuardedSocket
+from tests.support.waiting import wait_until
+
+
+class RecordingSocket(socket.socket):
+    """Remembers which options were set since it was connected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options: list[tuple[int, int]] = []
+
+    def setsockopt(self, level: int, option: int, value: object, *rest: object) -> None:  # type: ignore[override]
+        self.options.append((level, option))
+        super().setsockopt(level, option, value, *rest)  # type: ignore[call-overload]
+
+
+AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[GuardedSocket, RecordingSocket, socket.socket]]:
+    """Our end, the socket below it, and the server's end."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        ours = RecordingSocket()
+        ours.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+    patience = Patience(HttpSettings("http://h"), lambda: False)
+    guarded = GuardedSocket(ours, patience, lambda size: None)
+    guarded.allowance = 1 << 20
+    with closing(theirs), closing(guarded):
+        yield guarded, ours, theirs
+
+
+def ask(ours: GuardedSocket, theirs: socket.socket) -> None:
+    ours.patience.start(slow_answer=False)
+    ours.sendall(b"question")
+    assert theirs.recv(100) == b"question"
+
+
+def test_the_first_piece_of_an_answer_is_acknowledged_before_the_second_is_waited_for(
+    ends: tuple[GuardedSocket, RecordingSocket, socket.socket],
+) -> None:
+    """A server that sends head and body apart waits for it, and the kernel would take 40 ms."""
+    ours, below, theirs = ends
+    ask(ours, theirs)
+    theirs.sendall(b"head")
+    assert ours.recv(100) == b"head"
+    assert below.options == []
+
+    def send_when_acknowledged() -> None:
+        wait_until("the head is acknowledged", lambda: below.options == [AT_ONCE])
+        theirs.sendall(b"body")
+
+    with ThreadPoolExecutor(1) as server:
+        sent = server.submit(send_when_acknowledged)
+        assert ours.recv(100) == b"body"
+        sent.result()
+
+
+def test_answers_that_come_whole_are_not(
+    ends: tuple[GuardedSocket, RecordingSocket, socket.socket],
+) -> None:
+    """As those of puts do, by the thousand: each question begins anew."""
+    ours, below, theirs = ends
+    for _ in range(3):
+        ask(ours, theirs)
+        theirs.sendall(b"answer")
+        assert ours.recv(100) == b"answer"
+    assert below.options == []

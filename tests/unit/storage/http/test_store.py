@@ -1,0 +1,613 @@
+"""The client: one verb, one signed request; and what it learns, asks and pages on the way.
+
+Scenarios:
+
+- every verb of a store over both transports and a server on a socket
+- keys of the moment, signed anew on every send
+- the server's clock: learned, believed only when it must be, corrected after a refusal
+- a body that was cut off: asked about with a small request before it is sent again
+- a HEAD that was refused without a reason: asked again in a way that gets one
+- pages of lists, also from servers that repeat themselves
+- opening a store from settings
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.backoff import Schedule
+from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavailable, UploadGone
+from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
+from syncd.storage.base import (
+    BosSettings,
+    Credentials,
+    DirSettings,
+    HttpSettings,
+    KeySettings,
+    Request,
+    Response,
+    S3Settings,
+)
+from syncd.storage.http.clock_skew import ClockSkew
+from syncd.storage.http.errors import ConnectionLost
+from syncd.storage.http.store import HttpStore, Wiring, open_store
+from syncd.storage.s3.dialect import S3Dialect
+from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers, make_certificate
+
+META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
+NOW = 1_800_000_000.0
+BIG = bytes(8 << 20)
+SETTINGS = S3Settings(HttpSettings("http://127.0.0.1:1"), "photos", keys=KeySettings("AKID", "secret"))
+
+Answer = Callable[[Request], Response]
+
+
+class Told:
+    """A transport that gives the answers that it was told, one after another, and keeps the requests."""
+
+    def __init__(self, *told: Response | Exception | Answer) -> None:
+        self.told = list(told)
+        self.requests: list[Request] = []
+        self.closed = False
+
+    def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer = self.told.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Response) else answer(request)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def store(
+    *told: Response | Exception | Answer, now: Callable[[], float] = lambda: NOW
+) -> tuple[HttpStore, Told]:
+    transport = Told(*told)
+    return HttpStore(S3Dialect(SETTINGS), transport, lambda: Credentials("AKID", "secret"), now), transport
+
+
+def dated(offset: float, status: int = 200, body: bytes = b"") -> Response:
+    """An answer whose Date is off by so many seconds."""
+    return Response(status, {"date": formatdate(NOW + offset, usegmt=True), "etag": '"e"'}, body)
+
+
+def error(status: int, code: str) -> Response:
+    return Response(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
+
+
+def signed_at(request: Request) -> str:
+    return request.headers["x-amz-date"]
+
+
+# ---- signing ---------------------------------------------------------------------------------------------
+
+
+def test_every_send_is_signed_with_the_keys_and_the_time_of_the_moment() -> None:
+    """Rotated keys and a queue that took its time."""
+    keys = iter([Credentials("FIRST", "s"), Credentials("SECOND", "s", "tok")])
+    times = iter([NOW, NOW, NOW + 3600, NOW + 3600])
+    transport = Told(dated(0), dated(3600))
+    client = HttpStore(S3Dialect(SETTINGS), transport, lambda: next(keys), lambda: next(times))
+    client.put_object("k", b"x", META)
+    client.put_object("k", b"x", META)
+    first, second = transport.requests
+    assert (signed_at(first), signed_at(second)) == ("20270115T080000Z", "20270115T090000Z")
+    assert "Credential=FIRST/" in first.headers["Authorization"]
+    assert "Credential=SECOND/" in second.headers["Authorization"]
+    assert second.headers["x-amz-security-token"] == "tok"
+
+
+def test_without_keys_nothing_is_sent() -> None:
+    """The source's own error goes up."""
+
+    def refuse() -> Credentials:
+        raise AccessRefused("no keys")
+
+    transport = Told()
+    with pytest.raises(AccessRefused, match="no keys"):
+        HttpStore(S3Dialect(SETTINGS), transport, refuse, lambda: NOW).head_object("k")
+    assert transport.requests == []
+
+
+def test_requests_are_counted() -> None:
+    """Each one that goes out, also those that fail."""
+    counted: list[None] = []
+    transport = Told(dated(0), StoreUnavailable("lost"))
+    client = HttpStore(
+        S3Dialect(SETTINGS),
+        transport,
+        lambda: Credentials("a", "b"),
+        lambda: NOW,
+        on_request=lambda: counted.append(None),
+    )
+    client.put_object("k", b"", META)
+    with pytest.raises(StoreUnavailable):
+        client.put_object("k", b"", META)
+    assert len(counted) == 2
+
+
+# ---- the server's clock ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [3600.0, -3600.0])
+@pytest.mark.parametrize(
+    "refused",
+    [error(403, "RequestTimeTooSkewed"), error(400, "AccessDenied"), error(403, "SignatureDoesNotMatch")],
+)
+def test_a_refusal_for_the_time_is_signed_anew_with_the_server_s(offset: float, refused: Response) -> None:
+    """Whatever the server calls it: its Date shows what the matter may be. Once, and at once."""
+    dates = {"date": formatdate(NOW + offset, usegmt=True)}
+    client, transport = store(Response(refused.status, dates, refused.body), dated(offset))
+    with pytest.raises(StoreUnavailable) as caught:
+        client.put_object("k", b"x", META)
+    assert (caught.value.retry_after_seconds, caught.value.outcome_unknown) == (0.0, False)
+    assert client.clock_skew_seconds == offset
+    client.put_object("k", b"x", META)
+    assert signed_at(transport.requests[1]) == ("20270115T090000Z" if offset > 0 else "20270115T070000Z")
+
+
+def test_a_refusal_that_is_not_for_the_time_stays_one() -> None:
+    """The clocks agree, or the correction is made already."""
+    dates = {"date": formatdate(NOW + 3600, usegmt=True)}
+    refused = Response(403, dates, error(403, "InvalidAccessKeyId").body)
+    client, _ = store(refused, refused)
+    with pytest.raises(StoreUnavailable):
+        client.head_object("k")
+    with pytest.raises(AccessRefused):
+        client.put_object("k", b"x", META)
+
+
+def learned(*offsets: float, tolerance_moves: float = 0.0) -> float:
+    skew = ClockSkew()
+    for offset in offsets:
+        skew.learn(formatdate(NOW + offset, usegmt=True), NOW, NOW + tolerance_moves, at_once=False)
+    return skew.seconds
+
+
+@pytest.mark.parametrize(
+    ("offsets", "seconds"),
+    [
+        ((), 0.0),
+        ((30.0, 30.0, 30.0), 0.0),
+        ((-59.0, -59.0, -59.0), 0.0),
+        ((3600.0,), 0.0),
+        ((3600.0, 3600.0, 3600.0), 3600.0),
+        ((0.0, 0.0, 3600.0), 0.0),
+        ((3600.0, 3600.0, 3600.0, 0.0), 3600.0),
+        ((3600.0, 3600.0, 3600.0, 0.0, 0.0), 0.0),
+    ],
+)
+def test_the_middle_of_the_last_dates_counts(offsets: tuple[float, ...], seconds: float) -> None:
+    """One odd header spoils nothing; a corrected clock is noticed."""
+    assert learned(*offsets) == seconds
+
+
+def test_a_slow_answer_is_no_skew() -> None:
+    """The Date may be from any moment between sending and receiving."""
+    for moment in (0.0, 450.0, 900.0):
+        assert learned(moment, moment, moment, tolerance_moves=900.0) == 0.0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Foo 2026 00:00:00 GMT"])
+def test_a_date_that_is_none_is_no_skew(date: str) -> None:
+    """Servers may leave it out."""
+    skew = ClockSkew()
+    assert not skew.learn(date, NOW, NOW, at_once=True)
+    assert skew.seconds == 0.0
+
+
+# ---- cut off ---------------------------------------------------------------------------------------------
+
+LOST = ConnectionLost("lost", outcome_unknown=True)
+
+
+def put_big(client: HttpStore) -> object:
+    return client.put_object("k", BIG, META)
+
+
+def part_big(client: HttpStore) -> object:
+    return client.upload_part("k", "u", 3, BIG)
+
+
+@pytest.mark.parametrize("verb", [put_big, part_big])
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "ExpiredToken", "NoSuchBucket"])
+def test_a_body_that_was_cut_off_is_asked_about(verb: Callable[[HttpStore], object], code: str) -> None:
+    """A refusal of everything is seen before megabytes go out again."""
+    client, transport = store(LOST, error(403, code))
+    with pytest.raises(AccessRefused) as caught:
+        verb(client)
+    assert caught.value.code == code
+    assert [request.method for request in transport.requests] == ["PUT", "GET"]
+    assert len(transport.requests[1].body) == 0
+
+
+def test_a_part_that_was_cut_off_may_have_lost_its_upload() -> None:
+    """Asked for by the list of its parts."""
+    client, transport = store(LOST, error(404, "NoSuchUpload"))
+    with pytest.raises(UploadGone):
+        part_big(client)
+    assert dict(transport.requests[1].query) == {"uploadId": "u", "part-number-marker": "2"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(206, {"content-range": "bytes 0-0/5"}, b"x"),
+        error(404, "NoSuchKey"),
+        error(403, "AccessDenied"),
+        error(503, "SlowDown"),
+        LOST,
+        StoreUnavailable("still down"),
+    ],
+)
+def test_any_other_answer_proves_nothing(answer: Response | Exception) -> None:
+    """Keys that may write need not be allowed to read: the loss itself goes up."""
+    client, _ = store(LOST, answer)
+    with pytest.raises(ConnectionLost) as caught:
+        put_big(client)
+    assert caught.value is LOST
+
+
+def test_a_small_body_is_just_sent_again() -> None:
+    """The question would cost as much."""
+    client, transport = store(LOST)
+    with pytest.raises(ConnectionLost):
+        client.put_object("k", b"small", META)
+    assert len(transport.requests) == 1
+
+
+def test_a_stalled_body_is_not_asked_about() -> None:
+    """The network does not carry a question either."""
+    client, transport = store(StoreUnavailable("stalled", outcome_unknown=True))
+    with pytest.raises(StoreUnavailable):
+        put_big(client)
+    assert len(transport.requests) == 1
+
+
+# ---- a refused HEAD --------------------------------------------------------------------------------------
+
+
+def test_a_refused_head_is_asked_for_its_reason() -> None:
+    """An answer to HEAD has no body, and so no code."""
+    client, transport = store(Response(403, {}), error(403, "ExpiredToken"))
+    with pytest.raises(AccessRefused) as caught:
+        client.head_object("k")
+    assert caught.value.code == "ExpiredToken"
+    assert [request.method for request in transport.requests] == ["HEAD", "GET"]
+
+
+def test_a_refused_head_stays_one_without_a_better_reason() -> None:
+    """This object, not the store."""
+    for answer in (error(403, "AccessDenied"), error(404, "NoSuchKey")):
+        client, _ = store(Response(403, {}), answer)
+        with pytest.raises(StoreRefused) as caught:
+            client.head_object("k")
+        assert not isinstance(caught.value, AccessRefused)
+
+
+# ---- pages -----------------------------------------------------------------------------------------------
+
+
+def parts_page(numbers: list[int], following: int | None) -> Response:
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>e</ETag><Size>1</Size></Part>" for number in numbers
+    )
+    more = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{following}</NextPartNumberMarker>"
+    return Response(
+        200, {}, f"<ListPartsResult>{parts}{more if following else ''}</ListPartsResult>".encode()
+    )
+
+
+def test_all_pages_of_parts_are_read_in_order() -> None:
+    """By number, never by position; what is told twice counts once."""
+    client, transport = store(parts_page([3, 1, 2], 3), parts_page([3, 5, 4], 5), parts_page([], None))
+    assert [part.number for part in client.list_parts("k", "u")] == [1, 2, 3, 4, 5]
+    markers = [dict(request.query).get("part-number-marker") for request in transport.requests]
+    assert markers == [None, "3", "5"]
+
+
+@pytest.mark.parametrize("repeated", [2, 1, 0])
+def test_a_marker_of_parts_that_does_not_move_ends_the_list(repeated: int) -> None:
+    """What is missing from it is sent again."""
+    client, transport = store(parts_page([1, 2], 2), parts_page([1, 2], repeated or None))
+    assert [part.number for part in client.list_parts("k", "u")] == [1, 2]
+    assert len(transport.requests) == 2
+
+
+def uploads_page(keys: list[str], following: str | None) -> Response:
+    uploads = "".join(f"<Upload><Key>{key}</Key><UploadId>id</UploadId></Upload>" for key in keys)
+    more = f"<IsTruncated>true</IsTruncated><NextKeyMarker>{following}</NextKeyMarker>"
+    body = f"<ListMultipartUploadsResult>{uploads}{more if following else ''}</ListMultipartUploadsResult>"
+    return Response(200, {}, body.encode())
+
+
+def test_all_pages_of_uploads_are_read() -> None:
+    """Each when it is needed."""
+    client, transport = store(uploads_page(["a", "b"], "b"), uploads_page(["c"], None))
+    listing = client.list_multipart_uploads("")
+    assert [next(listing).key, next(listing).key] == ["a", "b"]
+    assert len(transport.requests) == 1
+    assert list(listing) == [UploadInfo("c", "id")]
+
+
+@pytest.mark.parametrize("again", ["b", "a", "other"])
+def test_a_server_that_ignores_markers_ends_the_list_of_uploads(again: str) -> None:
+    """It says that there is more, and gives the same page for ever."""
+    client, transport = store(*[uploads_page(["a", "b"], marker) for marker in ("b", again, "b")])
+    assert [upload.key for upload in client.list_multipart_uploads("")] == ["a", "b"]
+    assert len(transport.requests) == 2
+
+
+# ---- over a socket ---------------------------------------------------------------------------------------
+
+ETAG = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
+
+
+def ok(body: str) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode())
+
+
+def wiring(**more: Any) -> Wiring:
+    facts: dict[str, Any] = {
+        "should_stop": lambda: False,
+        "sleep": lambda seconds: None,
+        "chance": random.random,
+        "now": lambda: NOW,
+        **more,
+    }
+    return Wiring(**facts)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Any]]:
+    """A store for a server of scripts, ended with the test."""
+    stores = []
+
+    def start(server: HostileServer, **more: Any) -> Any:
+        bundle = server.certificate.cert if server.certificate else ""
+        http = HttpSettings(server.endpoint, ca_bundle=bundle)
+        found = open_store(S3Settings(http, "photos", keys=KeySettings("AKID", "s")), wiring=wiring(**more))
+        stores.append(found)
+        return found
+
+    yield start
+    for found in stores:
+        found.close()
+
+
+VERBS: dict[str, tuple[Callable[[Any], object], bytes, str]] = {
+    "put": (lambda s: s.put_object("a b", b"xyz", META), ETAG, "PUT /photos/a%20b"),
+    "head": (lambda s: s.head_object("k"), ETAG, "HEAD /photos/k"),
+    "get": (
+        lambda s: s.get_object("k", 0, 1),
+        b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nxy",
+        "GET /photos/k",
+    ),
+    "delete": (lambda s: s.delete_object("k"), b"HTTP/1.1 204 No\r\n\r\n", "DELETE /photos/k"),
+    "copy": (
+        lambda s: s.copy_object("s", "k", META, "e"),
+        ok("<CopyObjectResult><ETag>e</ETag></CopyObjectResult>"),
+        "PUT /photos/k",
+    ),
+    "create": (
+        lambda s: s.create_multipart_upload("k", META),
+        ok("<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"),
+        "POST /photos/k?uploads",
+    ),
+    "part": (lambda s: s.upload_part("k", "u", 2, b"x"), ETAG, "PUT /photos/k?partNumber=2&uploadId=u"),
+    "complete": (
+        lambda s: s.complete_multipart_upload("k", "u/+", [Part(1, 1, "e")], META),
+        ok("<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"),
+        "POST /photos/k?uploadId=u%2F%2B",
+    ),
+    "abort": (
+        lambda s: s.abort_multipart_upload("k", "u"),
+        b"HTTP/1.1 204 No\r\n\r\n",
+        "DELETE /photos/k?uploadId=u",
+    ),
+    "list parts": (
+        lambda s: s.list_parts("k", "u"),
+        ok("<ListPartsResult></ListPartsResult>"),
+        "GET /photos/k?uploadId=u",
+    ),
+    "list uploads": (
+        lambda s: list(s.list_multipart_uploads("p/")),
+        ok("<ListMultipartUploadsResult></ListMultipartUploadsResult>"),
+        "GET /photos?encoding-type=url&prefix=p%2F&uploads",
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_one_request(opened: Callable[..., Any], verb: str) -> None:
+    """Over a real socket, with its method and target."""
+    call, answer, line = VERBS[verb]
+    with HostileServer([answers(answer)]) as server:
+        call(opened(server))
+        assert [f"{seen.method} {seen.target}" for seen in server.received] == [line]
+
+
+def _die(peer: Peer) -> None:
+    peer.read_request()
+    peer.reset()
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "create"])
+def test_a_lost_answer_is_asked_for_again(opened: Callable[..., Any], verb: str) -> None:
+    """Signed anew, on a new connection."""
+    call, answer, line = VERBS[verb]
+    with HostileServer([_die, _die, answers(answer)]) as server:
+        call(opened(server))
+        assert [f"{seen.method} {seen.target}" for seen in server.received] == [line] * 3
+
+
+def test_a_create_whose_answer_was_lost_is_not_sent_again(opened: Callable[..., Any]) -> None:
+    """The caller looks for the upload first."""
+    call, answer, _ = VERBS["create"]
+    with HostileServer([_die, answers(answer)]) as server:
+        with pytest.raises(StoreUnavailable) as caught:
+            call(opened(server))
+        assert caught.value.outcome_unknown
+        assert len(server.received) == 1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_refusal_that_cuts_off_a_large_body_over_tls_is_seen(
+    opened: Callable[..., Any], certificate: Certificate
+) -> None:
+    """The 403 itself may be lost with the connection; the megabytes are not sent until the tries run out."""
+    body = b"<Error><Code>InvalidAccessKeyId</Code></Error>"
+    forbidden = b"HTTP/1.1 403 F\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def cut_off(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(forbidden)
+        peer.reset()
+
+    def script(peer: Peer) -> None:
+        received = peer.read_head()
+        peer.read_exactly(int(received.get("content-length") or 0))
+        peer.send(forbidden)
+
+    with HostileServer([cut_off, script], certificate) as server:
+        with pytest.raises(AccessRefused) as caught:
+            opened(server).put_object("k", BIG, META)
+        assert caught.value.code == "InvalidAccessKeyId"
+        assert [seen.method for seen in server.received] in (["PUT"], ["PUT", "GET"])
+
+
+def test_sent_bytes_and_requests_are_reported(opened: Callable[..., Any]) -> None:
+    """Of bodies, as they go out, those of failed tries included."""
+    sent: list[int] = []
+    requests: list[None] = []
+    with HostileServer([_die, answers(ETAG)]) as server:
+        opened(server, on_sent=sent.append, on_request=lambda: requests.append(None)).put_object(
+            "k", bytes(1000), META
+        )
+    assert (sum(sent), len(requests)) == (2000, 2)
+
+
+def test_a_stop_ends_a_verb(opened: Callable[..., Any]) -> None:
+    """Between its tries."""
+    stop = threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        stop.set()
+        raise Stopped("stop")
+
+    with HostileServer([_die]) as server:
+        with pytest.raises(Stopped):
+            opened(server, sleep=sleep, should_stop=stop.is_set, chance=lambda: 1.0).head_object("k")
+        assert len(server.received) == 1
+
+
+def _skewed(peer: Peer) -> None:
+    """A server whose clock is an hour ahead, and which refuses what is signed by another."""
+    date = formatdate(NOW + 3600, usegmt=True).encode()
+    body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+    while True:
+        seen = peer.read_request()
+        right = seen.get("x-amz-date") == "20270115T090000Z"
+        if right:
+            peer.send(b'HTTP/1.1 200 OK\r\nDate: %s\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n' % date)
+        else:
+            peer.send(b"HTTP/1.1 403 F\r\nDate: %s\r\nContent-Length: %d\r\n\r\n%s" % (date, len(body), body))
+
+
+def test_a_store_with_another_clock_is_served_after_one_more_try(opened: Callable[..., Any]) -> None:
+    """And at the first try from then on."""
+    with HostileServer([_skewed]) as server:
+        found = opened(server)
+        for _ in range(3):
+            found.put_object("k", b"x", META)
+        assert len(server.received) == 4
+
+
+def _regional(peer: Peer) -> None:
+    """A server in another region."""
+    while True:
+        seen = peer.read_request()
+        if "/eu-west-1/s3/" in seen.get("authorization"):
+            peer.send(ETAG)
+        else:
+            peer.send(b"HTTP/1.1 301 Moved\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_a_store_in_another_region_is_served_after_one_more_try(opened: Callable[..., Any]) -> None:
+    """And at the first try from then on."""
+    with HostileServer([_regional]) as server:
+        found = opened(server)
+        for _ in range(3):
+            found.put_object("k", b"x", META)
+        assert len(server.received) == 4
+
+
+def test_many_threads_may_use_one_store(opened: Callable[..., Any]) -> None:
+    """Each gets its own answer."""
+
+    def script(peer: Peer) -> None:
+        while True:
+            etag = peer.read_request().body
+            peer.send(b"HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: 0\r\n\r\n" % etag)
+
+    scripts: list[Script] = [script]
+    wrong: list[str] = []
+    with HostileServer(scripts) as server:
+        found = opened(server)
+
+        def work(name: int) -> None:
+            for turn in range(25):
+                text = f"{name}-{turn}"
+                if found.put_object(text, text.encode(), META).etag != text:
+                    wrong.append(text)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+# ---- opening ---------------------------------------------------------------------------------------------
+
+
+def test_settings_of_each_kind_open_a_store(tmp_path: Path) -> None:
+    """Without a connection being made."""
+    http = HttpSettings("https://127.0.0.1:1")
+    settings = (
+        SETTINGS,
+        BosSettings(http, "photos", path_style=True, keys=KeySettings("a", "b")),
+        DirSettings(str(tmp_path)),
+    )
+    for one in settings:
+        found = open_store(one, wiring=wiring(schedule=Schedule()))
+        assert found.store_id
+        assert found.limits.max_parts > 0
+        found.close()
+
+
+def test_opening_shows_no_secret() -> None:
+    """Neither in the identity nor in any error."""
+    http = HttpSettings("http://127.0.0.1:1", proxy="http://user:hunter2@127.0.0.1:1")
+    found = open_store(
+        S3Settings(http, "photos", keys=KeySettings("AKIDX", "s3cr3t")), wiring=wiring(max_tries=1)
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        found.head_object("k")
+    text = found.store_id + repr(found) + str(caught.value) + repr(caught.value)
+    assert [word for word in ("AKIDX", "s3cr3t", "hunter2") if word in text] == []
+    found.close()

@@ -1,0 +1,268 @@
+"""Retry: what is repeated, how often, and when. Time and chance are numbers here; nothing sleeps.
+
+Scenarios:
+
+- each verb is repeated after StoreUnavailable, and its arguments arrive unchanged
+- create is repeated only when nothing can have been made
+- a damaged body is sent a few times, not for ever
+- other errors go up at once
+- pauses grow with full jitter; the store's wish is kept to, or goes up when it is too long; zero is at once
+- a stop during a pause ends it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from syncd.core.backoff import Schedule
+from syncd.core.errors import (
+    AccessRefused,
+    PartCorrupt,
+    PartsRefused,
+    PreconditionFailed,
+    Stopped,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.core.model import Fingerprint, ObjectMeta, Part
+from syncd.storage.retry import MAX_CORRUPT, RetryingStore
+
+META = ObjectMeta(Fingerprint(bytes(16), 1), 0)
+PART = Part(1, 1, "e")
+VERBS: dict[str, tuple[object, ...]] = {
+    "put_object": ("k", b"x", META),
+    "head_object": ("k",),
+    "get_object": ("k", 0, 1),
+    "delete_object": ("k",),
+    "copy_object": ("s", "k", META, "e"),
+    "create_multipart_upload": ("k", META),
+    "upload_part": ("k", "u", 1, b"x"),
+    "upload_part_copy": ("k", "u", 1, "s", 0, 1, "e"),
+    "list_parts": ("k", "u"),
+    "complete_multipart_upload": ("k", "u", [PART], META),
+    "abort_multipart_upload": ("k", "u"),
+}
+
+
+class Failing:
+    """A store that fails with each of `errors` in turn and then answers ``answer`` to every verb."""
+
+    store_id = "failing"
+    limits = None
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls: list[tuple[str, tuple[object, ...]]] = []
+        self.closed = False
+
+    def __getattr__(self, verb: str) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            self.calls.append((verb, arguments))
+            if self.errors:
+                raise self.errors.pop(0)
+            return "answer"
+
+        return call
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def retrying(inner: Any, *, tries: int = 5, chance: float = 1.0) -> tuple[RetryingStore, list[float]]:
+    pauses: list[float] = []
+    schedule = Schedule(base_seconds=1.0, cap_seconds=60.0)
+    store = RetryingStore(inner, schedule, max_tries=tries, sleep=pauses.append, chance=lambda: chance)
+    return store, pauses
+
+
+def unavailable(**facts: Any) -> StoreUnavailable:
+    return StoreUnavailable("not now", **facts)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_repeated_as_it_was(verb: str) -> None:
+    """The same arguments each time, the answer in the end."""
+    inner = Failing(unavailable(), unavailable())
+    store, pauses = retrying(inner)
+    assert getattr(store, verb)(*VERBS[verb]) == (None if verb in QUIET else "answer")
+    assert inner.calls == [(verb, VERBS[verb])] * 3
+    assert len(pauses) == 2
+
+
+QUIET = ("delete_object", "abort_multipart_upload")
+"""They answer nothing."""
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "create_multipart_upload"])
+def test_a_verb_is_repeated_when_its_outcome_is_unknown(verb: str) -> None:
+    """Sending it twice does no more than sending it once."""
+    inner = Failing(unavailable(outcome_unknown=True))
+    getattr(retrying(inner)[0], verb)(*VERBS[verb])
+    assert len(inner.calls) == 2
+
+
+def test_create_is_not_repeated_when_its_outcome_is_unknown() -> None:
+    """There may be an upload already: the caller looks for it first."""
+    inner = Failing(unavailable(outcome_unknown=True))
+    with pytest.raises(StoreUnavailable):
+        retrying(inner)[0].create_multipart_upload("k", META)
+    assert len(inner.calls) == 1
+
+
+def test_a_list_that_breaks_in_the_middle_is_begun_again() -> None:
+    """Nobody sees half of it."""
+
+    class Breaking:
+        tries = 0
+
+        def list_multipart_uploads(self, prefix: str) -> Any:
+            self.tries += 1
+            yield f"{prefix}1"
+            if self.tries == 1:
+                raise unavailable(outcome_unknown=True)
+            yield f"{prefix}2"
+
+    store, _ = retrying(Breaking())
+    assert list(store.list_multipart_uploads("a/")) == ["a/1", "a/2"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AccessRefused("keys"),
+        StoreRefused("name"),
+        UploadGone("gone"),
+        PartsRefused("parts"),
+        PreconditionFailed("other"),
+        Stopped("stop"),
+    ],
+)
+def test_what_will_not_change_is_not_repeated(error: Exception) -> None:
+    """It goes up as it is."""
+    inner = Failing(error)
+    with pytest.raises(type(error)) as caught:
+        retrying(inner)[0].put_object("k", b"x", META)
+    assert caught.value is error
+    assert len(inner.calls) == 1
+
+
+@pytest.mark.parametrize("tries", [1, 2, 5])
+def test_tries_are_counted(tries: int) -> None:
+    """The last error goes up, and nobody sleeps after it."""
+    errors: list[StoreError] = [unavailable() for _ in range(10)]
+    inner = Failing(*errors)
+    store, pauses = retrying(inner, tries=tries)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.head_object("k")
+    assert caught.value is errors[tries - 1]
+    assert (len(inner.calls), len(pauses)) == (tries, tries - 1)
+
+
+def test_a_damaged_body_is_sent_a_few_times() -> None:
+    """Chance does not explain it for ever."""
+    inner = Failing(*[PartCorrupt("damaged") for _ in range(10)])
+    with pytest.raises(PartCorrupt):
+        retrying(inner, tries=9)[0].upload_part("k", "u", 1, b"x")
+    assert len(inner.calls) == MAX_CORRUPT
+    inner = Failing(PartCorrupt("damaged"))
+    retrying(inner)[0].upload_part("k", "u", 1, b"x")
+    assert len(inner.calls) == 2
+
+
+def test_pauses_grow_up_to_a_cap() -> None:
+    """With all the chance there is, each is the ceiling."""
+    inner = Failing(*[unavailable() for _ in range(8)])
+    store, pauses = retrying(inner, tries=9)
+    store.head_object("k")
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_pauses_are_jittered_all_the_way_down() -> None:
+    """Without any chance nobody waits, and nobody is asked to sleep for nothing."""
+    inner = Failing(unavailable(), unavailable())
+    store, pauses = retrying(inner, chance=0.0)
+    store.head_object("k")
+    assert pauses == []
+
+
+def test_the_wish_of_the_store_is_a_least_pause() -> None:
+    """Longer is allowed, shorter is not."""
+    inner = Failing(unavailable(retry_after_seconds=7.0), unavailable(retry_after_seconds=0.5))
+    store, pauses = retrying(inner)
+    store.head_object("k")
+    assert pauses == [7.0, 2.0]
+
+
+def test_a_wish_that_is_too_long_goes_up() -> None:
+    """The file is deferred instead of a worker sleeping."""
+    inner = Failing(unavailable(retry_after_seconds=3600.0))
+    store, pauses = retrying(inner)
+    with pytest.raises(StoreUnavailable):
+        store.head_object("k")
+    assert (len(inner.calls), pauses) == (1, [])
+
+
+def test_zero_means_at_once() -> None:
+    """A connection had died of age; a clock was corrected."""
+    inner = Failing(unavailable(retry_after_seconds=0.0), unavailable())
+    store, pauses = retrying(inner)
+    store.head_object("k")
+    assert pauses == [2.0]
+
+
+def test_a_probe_is_one_request() -> None:
+    """Of a store that is left alone: whether it answers is all that is asked. What goes at once does go."""
+    inner = Failing(unavailable(), unavailable(retry_after_seconds=0.0), unavailable())
+    shut = True
+    pauses: list[float] = []
+    store = RetryingStore(
+        inner, Schedule(1.0), max_tries=5, sleep=pauses.append, chance=lambda: 1.0, is_shut=lambda: shut
+    )
+    for requests in (1, 3):
+        with pytest.raises(StoreUnavailable):
+            store.head_object("k")
+        assert len(inner.calls) == requests
+    inner.errors = [unavailable()]
+    shut = False
+    store.head_object("k")
+    assert pauses == [1.0]
+
+
+@pytest.mark.parametrize(("status", "busy"), [(503, 2), (429, 2), (500, 0), (None, 0)])
+def test_what_the_store_says_about_its_load_is_passed_on(status: int | None, busy: int) -> None:
+    """Each answer that asks for fewer requests, and each success; a lost connection is neither."""
+    told: list[str] = []
+    store = RetryingStore(
+        Failing(unavailable(status=status), unavailable(status=status)),  # type: ignore[arg-type]
+        Schedule(1.0), max_tries=5, sleep=lambda seconds: None, chance=lambda: 1.0,
+        on_busy=lambda: told.append("busy"), on_answer=lambda: told.append("answer"),
+    )  # fmt: skip
+    store.head_object("k")
+    assert told == ["busy"] * busy + ["answer"]
+
+
+def test_a_stop_ends_a_pause() -> None:
+    """The store is not asked again."""
+
+    def sleep(seconds: float) -> None:
+        raise Stopped("stop")
+
+    inner = Failing(unavailable())
+    store = RetryingStore(inner, Schedule(), max_tries=5, sleep=sleep, chance=lambda: 0.5)  # type: ignore[arg-type]
+    with pytest.raises(Stopped):
+        store.head_object("k")
+    assert len(inner.calls) == 1
+
+
+def test_the_rest_is_the_store_s_own() -> None:
+    """Identity, limits and closing."""
+    inner = Failing()
+    store, _ = retrying(inner)
+    assert (store.store_id, store.limits) == (inner.store_id, inner.limits)
+    store.close()
+    assert inner.closed

@@ -1,0 +1,580 @@
+"""One step for one file, on real files and a real state, against the store in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import (
+    AccessRefused,
+    FileChanged,
+    FileUnreadable,
+    Stopped,
+    StoreRefused,
+    StoreUnavailable,
+)
+from syncd.core.model import (
+    Checkpoint,
+    Copy,
+    Delete,
+    Nothing,
+    ObjectMeta,
+    OnDelete,
+    Refresh,
+    RootIdentity,
+    Upload,
+)
+from syncd.sources import files as fingerprint
+from syncd.sources.files import OpenFile, file_stat, of_bytes
+from syncd.transfer.engine import MOST_READERS, RootDoubtful
+from tests.support.rig import Rig
+from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import wait_until
+
+
+def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
+    """As somebody else would, with another client."""
+    store.put_object(key, data, ObjectMeta(of_bytes(data), mtime_ns=0))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def test_a_new_file_is_uploaded_and_recorded(rig: Rig) -> None:
+    """A new file reaches the store byte for byte, with its fingerprint, and the record says so."""
+    ref = rig.write("a.txt", b"hello")
+
+    outcome = rig.sync("a.txt")
+
+    assert outcome.action == Upload("new")
+    assert rig.fake.objects["p/a.txt"].data == b"hello"
+    assert rig.fake.objects["p/a.txt"].meta.fingerprint == of_bytes(b"hello")
+    recorded = rig.state.recorded(ref)
+    assert recorded is not None
+    assert (recorded.key, recorded.fingerprint) == ("p/a.txt", of_bytes(b"hello"))
+
+
+def test_a_file_that_fits_one_request_is_read_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buffer that is fingerprinted is the buffer that is sent: one read in all."""
+    reads: list[tuple[int, int]] = []
+    original = OpenFile.read
+
+    def counted(self: OpenFile, offset: int, size: int) -> bytes:
+        reads.append((offset, size))
+        return original(self, offset, size)
+
+    monkeypatch.setattr(OpenFile, "read", counted)
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+
+    assert reads == [(0, 5)]
+
+
+def test_an_unchanged_file_is_neither_read_nor_sent(rig: Rig) -> None:
+    """A file whose stat is as recorded, and that no event marked, costs no request."""
+    path = rig.folder / "a.txt"
+    rig.write("a.txt", b"hello")
+    os.utime(path, ns=(10**18, 10**18))
+    rig.sync("a.txt")
+    rig.fake.reset_counters()
+    row = rig.state.recorded(rig.ref("a.txt"))
+    assert row is not None
+    rig.state.commit(rig.ref("a.txt"), replace(row, racy=False))  # as if the ctime were old, too
+
+    assert rig.sync("a.txt", event=False).action == Nothing("unchanged")
+    assert rig.fake.calls.total() == 0
+
+
+def test_a_touched_file_is_only_refreshed(rig: Rig) -> None:
+    """The same content under another mtime sends nothing, and the record follows the new stat."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    os.utime(rig.folder / "a.txt", ns=(5, 5))
+    rig.fake.reset_counters()
+
+    outcome = rig.sync("a.txt")
+
+    assert isinstance(outcome.action, Refresh)
+    assert rig.fake.calls.total() == 0
+    recorded = rig.state.recorded(rig.ref("a.txt"))
+    assert recorded is not None
+    assert recorded.stat.mtime_ns == 5
+
+
+def test_same_size_and_restored_mtime_is_noticed(rig: Rig) -> None:
+    """Other content under the same size and mtime is uploaded: the fingerprint decides, not name and size."""
+    rig.write("a.txt", b"hello")
+    before = (rig.folder / "a.txt").stat()
+    rig.sync("a.txt")
+    rig.write("a.txt", b"jello")
+    os.utime(rig.folder / "a.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    outcome = rig.sync("a.txt", event=False)
+
+    assert outcome.action == Upload("content changed")
+    assert rig.fake.objects["p/a.txt"].data == b"jello"
+
+
+def test_a_renamed_file_is_copied_inside_the_store(rig: Rig) -> None:
+    """Content that the store has under another key is copied there, and no byte of it is sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    (rig.folder / "a.txt").rename(rig.folder / "b.txt")
+    sent = rig.fake.bytes_received
+
+    outcome = rig.sync("b.txt")
+
+    assert isinstance(outcome.action, Copy)
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+    assert rig.fake.bytes_received == sent
+
+
+def test_a_copy_whose_source_was_replaced_behind_our_back_is_sent_instead(rig: Rig) -> None:
+    """Where the store's object is not the one that we recorded, it is not copied."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    _overwrite(rig.fake, "p/a.txt", b"other")
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+def test_a_copy_from_a_store_that_ignores_conditions_is_still_right(tmp_path: Path) -> None:
+    """Some servers ignore if-match: a source replaced after the look is noticed afterwards."""
+    store = FakeStore(SMALL_LIMITS, ignores_conditions=True)
+    rig = Rig(tmp_path, store=store)
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    store.before("copy_object", lambda call: _overwrite(store, "p/a.txt", b"other"))
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert store.objects["p/b.txt"].data == b"hello"
+    rig.close()
+
+
+def test_a_vanished_file_keeps_its_object_by_default(rig: Rig) -> None:
+    """Deleting a file deletes nothing in the store unless the source says so."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    (rig.folder / "a.txt").unlink()
+
+    assert isinstance(rig.sync("a.txt").action, Nothing)
+    assert "p/a.txt" in rig.fake.objects
+
+
+def test_a_vanished_file_waits_for_permission_before_its_object_goes(tmp_path: Path) -> None:
+    """With on_delete: delete the step only asks; the object goes when it was condemned and is still gone."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    ref = rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    (rig.folder / "a.txt").unlink()
+
+    asked = rig.sync("a.txt")
+    assert asked.wants_delete
+    assert "p/a.txt" in rig.fake.objects
+    rig.engine.condemned.add(ref)
+    assert isinstance(rig.sync("a.txt").action, Delete)
+
+    assert "p/a.txt" not in rig.fake.objects
+    assert rig.state.recorded(ref) is None
+    rig.close()
+
+
+def test_a_condemned_file_that_is_back_is_not_deleted(tmp_path: Path) -> None:
+    """The last look decides: a file that came back keeps its object."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    ref = rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    rig.engine.condemned.add(ref)
+
+    rig.sync("a.txt")
+
+    assert "p/a.txt" in rig.fake.objects
+    rig.close()
+
+
+def test_a_file_below_a_root_that_was_replaced_is_not_judged(rig: Rig) -> None:
+    """With another directory in the root's place nothing is concluded about any file."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    found = rig.folder.stat()
+    rig.engine.roots["docs"] = RootIdentity(found.st_dev, found.st_ino)
+    rig.folder.rename(rig.folder.with_name("away"))
+    rig.folder.mkdir()
+
+    with pytest.raises(RootDoubtful):
+        rig.sync("a.txt")
+    shutil.rmtree(rig.folder)
+    with pytest.raises(RootDoubtful):
+        rig.sync("a.txt")
+
+
+def test_what_is_not_a_regular_file_is_left_alone(rig: Rig) -> None:
+    """FIFOs and symbolic links are neither opened nor sent."""
+    os.mkfifo(rig.folder / "pipe")
+    (rig.folder / "link").symlink_to("/etc/hostname")
+
+    assert rig.sync("pipe").action == Nothing("not a regular file")
+    assert rig.sync("link").action == Nothing("not a regular file")
+    assert rig.fake.calls.total() == 0
+
+
+def test_a_file_that_changes_while_it_is_sent_is_not_recorded_as_it_was_not(rig: Rig) -> None:
+    """A rename over the file during the put: the object is the old file whole, and the next look follows."""
+    rig.write("a.txt", b"old")
+
+    def save(call: object) -> None:
+        (rig.folder / "new").write_bytes(b"new")
+        (rig.folder / "new").rename(rig.folder / "a.txt")
+
+    rig.fake.before("put_object", save)
+    with pytest.raises(FileChanged):
+        rig.sync("a.txt")
+    assert rig.fake.objects["p/a.txt"].data == b"old"
+    rig.fake.heal()
+    rig.sync("a.txt", event=False)
+    assert rig.fake.objects["p/a.txt"].data == b"new"
+
+
+def test_an_unreadable_file_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operating system refuses is an error of this file alone."""
+    rig.write("a.txt", b"hello")
+    original = os.open
+
+    def refuse(path: object, *args: object, **kwargs: object) -> int:
+        if path in ("a.txt", b"a.txt"):
+            raise PermissionError(13, "Permission denied")
+        return original(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FileUnreadable, match=r"[Pp]ermission"):
+        rig.sync("a.txt")
+
+
+def test_a_key_that_the_store_cannot_take_is_refused_with_its_length(rig: Rig) -> None:
+    """A name that would exceed the store's key length is reported for that file, before any request."""
+    name = "d" * 100 + "/" + "x" * 150
+    rig.write(name, b"hello")
+    with pytest.raises(StoreRefused, match="200"):
+        rig.sync(name)
+    assert rig.fake.calls.total() == 0
+
+
+def test_another_destination_gets_the_object_again(rig: Rig) -> None:
+    """A prefix that changed in the configuration moves the objects: copied, not sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    rig.engine.sources = {"docs": replace(rig.source, prefix="q/")}
+
+    outcome = rig.sync("a.txt", event=False)
+
+    assert isinstance(outcome.action, Copy)
+    assert rig.fake.objects["q/a.txt"].data == b"hello"
+
+
+def test_after_a_lost_state_an_object_is_recognised_and_not_sent_again(rig: Rig) -> None:
+    """With the records gone, an object whose metadata has the fingerprint is only recorded."""
+    big = b"0123456789" * 5
+    for name, content in (("a.txt", b"hello"), ("big", big)):
+        rig.write(name, content)
+        rig.sync(name)
+    rig.close()
+    shutil.rmtree(rig.state_dir)
+    rig.open()
+    rig.engine.adopting.add("docs")
+    sent = rig.fake.bytes_received
+
+    for name in ("a.txt", "big"):
+        rig.sync(name)
+
+    assert rig.fake.bytes_received == sent
+    assert rig.state.recorded(rig.ref("big")) is not None
+
+
+def test_a_young_file_is_looked_at_once_more(rig: Rig) -> None:
+    """A stat in the same clock tick proves nothing: the record is racy, and another look is asked for."""
+    rig.write("a.txt", b"hello")
+
+    outcome = rig.sync("a.txt")
+
+    assert outcome.look_again_seconds is not None
+    recorded = rig.state.recorded(rig.ref("a.txt"))
+    assert recorded is not None
+    assert recorded.racy
+
+
+def test_a_file_from_the_future_is_not_looked_at_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera with a wrong date, or a clock that was put back, does not keep the disk busy."""
+    rig.write("a.txt", b"hello")
+    os.utime(rig.folder / "a.txt", ns=(4 * 10**18, 4 * 10**18))
+    rig.engine._now_ns = lambda: time.time_ns() + 10 * 10**9  # the ctime is old by now
+    assert rig.sync("a.txt").look_again_seconds is None
+    recorded = rig.state.recorded(rig.ref("a.txt"))
+    assert recorded is not None
+    assert not recorded.racy
+
+    rig.engine._now_ns = lambda: time.time_ns() - 3600 * 10**9  # the clock was put back by an hour
+    rig.write("b.txt", b"hello too")
+    assert rig.sync("b.txt").look_again_seconds is None
+
+
+def test_a_failed_put_leaves_no_record(rig: Rig) -> None:
+    """A recorded row describes an object that the store acknowledged, nothing less."""
+    rig.write("a.txt", b"hello")
+    rig.fake.fail("put_object", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a.txt")
+    assert rig.state.recorded(rig.ref("a.txt")) is None
+
+
+def test_files_that_are_each_others_twin_do_not_wait_for_one_another(rig: Rig) -> None:
+    """Two files that swapped their content at once, worked on by two threads, both end up right."""
+    rig.write("a", b"aaaa")
+    rig.write("b", b"bbbb")
+    rig.sync("a")
+    rig.sync("b")
+    for _ in range(20):
+        one, two = (rig.folder / "a").read_bytes(), (rig.folder / "b").read_bytes()
+        rig.write("a", two)
+        rig.write("b", one)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(rig.sync, ("a", "b"), timeout=30))
+        assert rig.fake.objects["p/a"].data == two
+        assert rig.fake.objects["p/b"].data == one
+
+
+def test_the_plan_says_what_a_step_would_do_and_does_nothing(rig: Rig) -> None:
+    """A dry run names action and size, and neither store nor state hears of it."""
+    rig.write("a.txt", b"hello")
+
+    assert rig.engine.plan(rig.ref("a.txt")) == (Upload("new"), 5)
+    assert rig.fake.calls.total() == 0
+    assert rig.state.recorded(rig.ref("a.txt")) is None
+
+
+def _interrupted(rig: Rig, name: str) -> None:
+    """Leave an unfinished upload of the file behind: its complete fails."""
+    orders = [StoreUnavailable("not now")]
+
+    def fail(_: object) -> None:
+        if orders:
+            raise orders.pop()
+
+    rig.fake.before("complete_multipart_upload", fail)
+    with pytest.raises(StoreUnavailable):
+        rig.sync(name)
+
+
+def _deny(store: FakeStore, verb: str, error: StoreRefused) -> None:
+    def deny(_: object) -> None:
+        raise error
+
+    store.before(verb, deny)
+
+
+DENIED = StoreRefused("access to this object is denied", status=403, code="AccessDenied")
+BUCKET_DENIED = AccessRefused("access to the bucket is denied", status=403, code="AccessDenied")
+
+
+@pytest.mark.parametrize("error", [DENIED, BUCKET_DENIED])
+def test_keys_that_may_not_list_uploads_hold_up_no_file(rig: Rig, error: StoreRefused) -> None:
+    """Died between create and the record of its id, under a policy without listing: the file goes on."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    ref = rig.ref("a.bin")
+    rig.state.begin(
+        Checkpoint(
+            id=0,
+            ref=ref,
+            store_id=rig.fake.store_id,
+            key="p/a.bin",
+            fingerprint=of_bytes(body),
+            stat=file_stat((rig.folder / "a.bin").stat()),
+            part_size=8,
+            token="t",
+            created_ns=1,
+        )
+    )
+    rig.restart()
+    _deny(rig.fake, "list_multipart_uploads", error)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+
+
+def test_keys_that_are_wrong_are_not_mistaken_for_a_narrow_policy(rig: Rig) -> None:
+    """A refusal of the keys as such goes up, and the unfinished upload stays known."""
+    rig.write("a.bin", bytes(range(30)))
+    _interrupted(rig, "a.bin")
+    wrong = AccessRefused("the store does not know the access key", status=403, code="InvalidAccessKeyId")
+    _deny(rig.fake, "list_parts", wrong)
+
+    with pytest.raises(AccessRefused):
+        rig.sync("a.bin")
+
+    assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
+
+
+def test_what_somebody_on_the_way_forbids_is_no_narrow_policy(rig: Rig) -> None:
+    """A firewall's 403 says nothing about the keys: the unfinished upload stays known until it is aborted."""
+    rig.write("a.bin", bytes(range(30)))
+    _interrupted(rig, "a.bin")
+    (rig.folder / "a.bin").unlink()
+    blocked = AccessRefused("the answer is not from the store", status=403, credentials=False)
+    rig.fake.fail("abort_multipart_upload", blocked)
+
+    with pytest.raises(AccessRefused):
+        rig.sync("a.bin")
+    assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
+    rig.sync("a.bin")
+
+    assert list(rig.fake.list_multipart_uploads("")) == []
+    assert rig.state.checkpoint_for(rig.ref("a.bin")) is None
+
+
+def test_keys_that_may_not_list_parts_send_them_again(rig: Rig) -> None:
+    """What cannot be asked about is sent again, under the same numbers of the same upload."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    _interrupted(rig, "a.bin")
+    _deny(rig.fake, "list_parts", DENIED)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+    assert list(rig.fake.list_multipart_uploads("")) == []
+
+
+def test_keys_that_may_not_abort_still_send_what_changed(rig: Rig) -> None:
+    """An unfinished upload that must not be aborted stays in the store; the new content arrives."""
+    rig.write("a.bin", bytes(range(30)))
+    _interrupted(rig, "a.bin")
+    rig.write("a.bin", bytes(range(1, 31)))
+    _deny(rig.fake, "abort_multipart_upload", DENIED)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == bytes(range(1, 31))
+    assert rig.state.checkpoints() == []
+
+
+def test_a_forgotten_upload_is_begun_anew_where_absence_looks_like_a_refusal(rig: Rig) -> None:
+    """Who may not list gets 403 for an object that is not there: the upload begins anew all the same."""
+    body = bytes(range(30))
+    rig.write("a.bin", body)
+    _interrupted(rig, "a.bin")
+    for upload in list(rig.fake.list_multipart_uploads("")):
+        rig.fake.abort_multipart_upload(upload.key, upload.upload_id)
+
+    def deny(_: object) -> None:
+        if "p/a.bin" not in rig.fake.objects:
+            raise StoreRefused("access is denied", status=403)
+
+    rig.fake.before("head_object", deny)
+
+    rig.sync("a.bin")
+
+    assert rig.fake.objects["p/a.bin"].data == body
+
+
+def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
+    """The object that was to be copied was removed by somebody, and its HEAD is 403: the file is sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    del rig.fake.objects["p/a.txt"]
+    _deny(rig.fake, "head_object", StoreRefused("access is denied", status=403))
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+def test_memory_does_not_grow_with_the_files_that_are_done(rig: Rig) -> None:
+    """A finished multipart upload leaves nothing behind in the uploader."""
+    rig.write("a.bin", bytes(range(30)))
+    rig.sync("a.bin")
+
+    assert rig.uploader.unfinished(rig.ref("a.bin")) is None
+    assert rig.ref("a.bin") not in rig.uploader._maybe_unfinished
+
+
+def test_an_object_that_belongs_to_another_file_by_now_is_not_deleted(tmp_path: Path) -> None:
+    """After a change of prefix two files may meet at one key: the one that goes must not take the other's."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    rig.engine.sources = {"docs": replace(rig.source, prefix="")}
+    gone = rig.write("a/x", b"old")
+    rig.sync("a/x")
+    rig.engine.sources = {"docs": replace(rig.source, prefix="a/")}
+    rig.write("x", b"new")
+    rig.sync("x")
+    (rig.folder / "a" / "x").unlink()
+    rig.engine.condemned.add(gone)
+
+    rig.sync("a/x")
+
+    assert rig.fake.objects["a/x"].data == b"new"
+    assert rig.state.recorded(gone) is None
+    rig.close()
+
+
+def test_large_files_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many workers there are: more readers would only make a disk move its head."""
+    rig = Rig(tmp_path, concurrency=2 * MOST_READERS, part_size=8)
+    original, lock, go = fingerprint.compute, threading.Lock(), threading.Event()
+    reading: list[int] = []  # how many read, each time that one begins
+    ended = 0
+
+    def counted(*arguments: Any) -> fingerprint.Digests:
+        nonlocal ended
+        with lock:
+            reading.append(len(reading) + 1 - ended)
+        go.wait(30.0)
+        digests = original(*arguments)
+        with lock:
+            ended += 1
+        return digests
+
+    monkeypatch.setattr(fingerprint, "compute", counted)
+    names = [f"large{number}" for number in range(2 * MOST_READERS)]
+    for name in names:
+        rig.write(name, name.encode() * 5)
+    with ThreadPoolExecutor(len(names)) as workers:
+        synced = [workers.submit(rig.sync, name) for name in names]
+        wait_until("all who may read do", lambda: len(reading) == MOST_READERS)
+        wait_until("the others wait", lambda: len(rig.engine.readers._line) == len(names) - MOST_READERS)
+        assert len(reading) == MOST_READERS
+        go.set()
+        for each in synced:
+            each.result(30.0)
+
+    assert max(reading) == MOST_READERS
+    assert len(rig.fake.objects) == len(names)
+    rig.close()
+
+
+def test_whoever_waits_to_read_a_large_file_is_told_to_stop(rig: Rig) -> None:
+    """A stop does not wait until it is their turn."""
+    rig.write("large", bytes(range(100)))
+    rig.engine.readers.stop()
+    with pytest.raises(Stopped):
+        rig.sync("large")
+    assert rig.fake.objects == {}

@@ -1,0 +1,250 @@
+"""A row whose object may be another one is not believed: the store is asked before content counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
+from syncd.core.model import OnDelete, Recorded, Refresh, Upload
+from syncd.pipeline.reconcile import Adoption
+from syncd.sources.files import file_stat, of_bytes
+from syncd.transfer.in_doubt import Doubts
+from tests.support.rig import PART, Rig
+from tests.support.store import Call
+
+BIG = bytes(range(3 * PART))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    yield rig
+    rig.close()
+
+
+def _row(rig: Rig) -> Recorded:
+    row = rig.state.recorded(rig.ref("a"))
+    assert row is not None
+    return row
+
+
+def _sent(rig: Rig, content: bytes = b"hello") -> None:
+    rig.write("a", content)
+    rig.sync("a")
+
+
+def _lose_a_delete(rig: Rig) -> None:
+    """The object goes, as its file went, and the answer does not come."""
+    (rig.folder / "a").unlink(missing_ok=True)
+    rig.engine.condemned.add(rig.ref("a"))
+    rig.fake.lose_answer("delete_object")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    assert "p/a" not in rig.fake.objects
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_file_that_comes_back_after_a_delete_without_answer_is_sent(rig: Rig, restarted: bool) -> None:
+    """It has the very content of its row, but the object is gone: not even a restart forgets that."""
+    _sent(rig)
+    _lose_a_delete(rig)
+    if restarted:
+        rig.restart()
+
+    rig.write("a", b"hello")
+    outcome = rig.sync("a", event=False)
+
+    assert outcome.action == Upload("its object is not what was recorded")
+    assert rig.fake.objects["p/a"].data == b"hello"
+    assert outcome.doubt_seconds is not None  # the delete may be carried out yet
+
+
+def test_a_file_that_comes_back_with_its_old_stat_is_looked_at(rig: Rig) -> None:
+    """A disk that was away gives back the very inode: a row in doubt is not firm, whatever the stat says."""
+    _sent(rig)
+    elsewhere = rig.folder.parent / "a"
+    (rig.folder / "a").rename(elsewhere)
+    _lose_a_delete(rig)
+    elsewhere.rename(rig.folder / "a")
+    doubted = replace(_row(rig), stat=file_stat((rig.folder / "a").stat()))
+    rig.state.commit(rig.ref("a"), doubted)
+
+    rig.sync("a", event=False)
+
+    assert rig.fake.objects["p/a"].data == b"hello"
+
+
+def test_an_object_that_is_still_there_is_not_sent_again(rig: Rig) -> None:
+    """The delete never arrived: one question, and once more when it cannot arrive any more."""
+    _sent(rig)
+    (rig.folder / "a").unlink()
+    rig.engine.condemned.add(rig.ref("a"))
+    rig.fake.fail("delete_object", StoreUnavailable("lost", outcome_unknown=True))
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    assert _row(rig).etag == ""
+    rig.write("a", b"hello")
+    received = rig.fake.bytes_received
+
+    outcome = rig.sync("a")
+
+    assert isinstance(outcome.action, Refresh)
+    assert rig.fake.bytes_received == received
+    assert outcome.doubt_seconds is not None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_file_that_is_put_back_after_a_put_without_answer_is_sent(rig: Rig, restarted: bool) -> None:
+    """The store has the content that nobody wants any more, and row and file agree about another one."""
+    _sent(rig)
+    rig.write("a", b"other")
+    rig.fake.lose_answer("put_object")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    if restarted:
+        rig.restart()
+
+    rig.write("a", b"hello")
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == b"hello"
+
+
+def test_a_put_that_was_stopped_leaves_a_doubt(rig: Rig) -> None:
+    """Who is told to stop while the answer is awaited does not know either."""
+    _sent(rig)
+    rig.write("a", b"other")
+    rig.fake.fail("put_object", Stopped(), after_effect=True)
+    with pytest.raises(Stopped):
+        rig.sync("a")
+    rig.restart()
+
+    rig.write("a", b"hello")
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == b"hello"
+
+
+def test_a_put_whose_record_failed_leaves_a_doubt(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object is new, the state could not be told: this process remembers."""
+    _sent(rig)
+    rig.write("a", b"other")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.state, "commit", _failing)
+        with pytest.raises(StateError):
+            rig.sync("a")
+
+    rig.write("a", b"hello")
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == b"hello"
+
+
+def _failing(*_: Any, **__: Any) -> None:
+    raise StateError("the disk is full")
+
+
+def test_an_upload_that_may_have_been_completed_leaves_a_doubt(rig: Rig) -> None:
+    """The checkpoint says so, after a restart, too; and the upload is aborted before the store is asked."""
+    _sent(rig, BIG)
+    rig.write("a", BIG[::-1])
+    rig.fake.fail("head_object", StoreUnavailable("away"))
+    rig.fake.lose_answer("complete_multipart_upload")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    rig.restart()
+    rig.write("a", BIG)
+    rig.fake.reset_counters()
+
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == BIG
+    verbs = [call.verb for call in rig.fake.log]
+    assert verbs.index("abort_multipart_upload") < verbs.index("head_object")
+    assert rig.state.checkpoints() == []
+
+
+def test_an_answer_that_is_certain_leaves_no_doubt(rig: Rig) -> None:
+    """Refused or not reached: the object is what it was, and nobody asks."""
+    _sent(rig)
+    rig.write("a", b"other")
+    rig.fake.fail("put_object", StoreRefused("no", status=403, code="AccessDenied"))
+    with pytest.raises(StoreRefused):
+        rig.sync("a")
+
+    assert _row(rig).etag == rig.fake.objects["p/a"].etag
+
+
+def test_where_nobody_may_ask_a_file_in_doubt_is_sent(rig: Rig) -> None:
+    """Keys that may not look get "forbidden": that is no proof that the object is there."""
+    _sent(rig)
+    _lose_a_delete(rig)
+    rig.write("a", b"hello")
+    rig.fake.fail("head_object", StoreRefused("forbidden", status=403, code="AccessDenied"))
+
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == b"hello"
+
+
+def test_keys_that_are_wrong_are_no_answer_about_an_object(rig: Rig) -> None:
+    """A store that lets nobody in is paused, as for every other request."""
+    _sent(rig)
+    _lose_a_delete(rig)
+    rig.write("a", b"hello")
+    rig.fake.fail("head_object", AccessRefused("who?", status=403, code="InvalidAccessKeyId"))
+
+    with pytest.raises(AccessRefused):
+        rig.sync("a")
+
+
+def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:
+    """After a death a touched file costs one question, and one that was recorded since then costs none."""
+    _sent(rig)
+    rig.restart()
+    rig.engine.adopting.add("docs")
+    heads: list[Call] = []
+    rig.fake.before("head_object", heads.append)
+    rig.write("a", b"hello")
+    rig.sync("a")
+    assert len(heads) == 1
+
+    rig.write("a", b"hello")
+    rig.sync("a")
+
+    assert len(heads) == 1
+
+
+def test_a_death_is_remembered_until_all_was_compared(rig: Rig) -> None:
+    """A clean start in between does not make up for it."""
+    first = Adoption(rig.source, rig.store, rig.state, set())
+    first.begin()
+    first.probe()
+    rig.state.interrupted = True
+    Adoption(rig.source, rig.store, rig.state, set()).begin()
+    rig.restart()
+
+    adopting: set[str] = set()
+    Adoption(rig.source, rig.store, rig.state, adopting).begin()
+
+    assert adopting == {"docs"}
+
+
+def test_an_object_is_known_by_its_digest_or_else_by_its_etag(rig: Rig) -> None:
+    """A store that drops metadata leaves the ETag; two empty ones prove nothing."""
+    _sent(rig)
+    row = _row(rig)
+    doubts = Doubts(rig.store, rig.state, set(), lambda: 0)
+    assert doubts.ask(replace(row, etag="")) is not None
+    thing = rig.fake.objects["p/a"]
+    thing.meta = replace(thing.meta, fingerprint=of_bytes(b"else!"))
+
+    assert doubts.ask(row) is not None
+    assert doubts.ask(replace(row, etag="")) is None
+    thing.etag = ""
+    assert doubts.ask(replace(row, etag="")) is None

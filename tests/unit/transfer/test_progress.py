@@ -1,0 +1,133 @@
+"""Bytes are counted as they go, held back where a limit is set, and every thread has a pulse."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from syncd.core.errors import Stopped
+from syncd.core.model import FileRef
+from syncd.daemon.systemd import Pulse
+from syncd.transfer.progress import Beats, NoPulse, Progress
+from tests.support.clock import FakeClock
+
+REF = FileRef("docs", "a")
+
+
+def progress(clock: FakeClock, limit: int = 0) -> Progress:
+    return Progress(limit, monotonic=clock.monotonic, sleep=clock.sleep)
+
+
+def test_a_file_is_in_flight_from_beginning_to_end(clock: FakeClock) -> None:
+    """With what was there, what was acknowledged, and what it is in all."""
+    some = progress(clock)
+    some.began(REF, 100, 30)
+    some.carried(REF, 20)
+    assert some.in_flight() == [(REF, 50, 100)]
+    some.ended(REF)
+    some.ended(REF)
+    some.carried(REF, 20)  # a straggler
+    assert some.in_flight() == []
+
+
+def test_a_file_that_is_begun_again_starts_where_it_is(clock: FakeClock) -> None:
+    """A restart shows what the store has now."""
+    some = progress(clock)
+    some.began(REF, 100, 30)
+    some.carried(REF, 70)
+    some.began(REF, 100, 0)
+    assert some.in_flight() == [(REF, 0, 100)]
+
+
+def test_requests_are_told_once(clock: FakeClock) -> None:
+    """Whoever brings them into the state takes what is new."""
+    some = progress(clock)
+    for _ in range(3):
+        some.requested()
+    assert (some.take_requests(), some.take_requests()) == (3, 0)
+    some.requested()
+    assert (some.take_requests(), some.requests) == (1, 4)
+
+
+def test_without_a_limit_nobody_waits(clock: FakeClock) -> None:
+    """Bytes are only counted."""
+    some = progress(clock)
+    for _ in range(100):
+        some.moved(1 << 20)
+    assert (some.bytes_moved, clock.slept) == (100 << 20, [])
+
+
+def test_a_limit_holds_back_what_is_too_fast(clock: FakeClock) -> None:
+    """Ten seconds' worth of bytes take ten seconds, give or take one piece and the burst."""
+    some = progress(clock, limit=1000)
+    for _ in range(100):
+        some.moved(100)
+    assert clock.monotonic() == pytest.approx(10.0, abs=0.5)
+
+
+def test_many_threads_share_one_limit() -> None:
+    """The limit is on all requests together, and no byte is lost in counting."""
+    clock = FakeClock()
+    some = progress(clock, limit=10_000)
+    threads = [threading.Thread(target=lambda: [some.moved(10) for _ in range(100)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert some.bytes_moved == 8000
+    assert sum(clock.slept) > 0
+
+
+def test_a_shutdown_ends_the_wait(clock: FakeClock) -> None:
+    """The sleep raises, and so does whoever sends."""
+
+    def stopped(seconds: float) -> None:
+        raise Stopped
+
+    some = Progress(1, monotonic=clock.monotonic, sleep=stopped)
+    some.moved(10)
+    with pytest.raises(Stopped):
+        some.moved(10)
+
+
+def test_a_thread_that_waits_for_bandwidth_is_not_stuck(clock: FakeClock) -> None:
+    """While it is held back it has no deadline; afterwards it has one again."""
+    pulse = Pulse()
+    late: list[tuple[str, ...]] = []
+
+    def sleep(seconds: float) -> None:
+        clock.advance(seconds)
+        late.append(pulse.late(clock.monotonic()))
+
+    beats = Beats(pulse, 1.0, clock.monotonic)
+    some = Progress(1, monotonic=clock.monotonic, sleep=sleep, beats=beats)
+    beats.step()
+    some.moved(100)
+    some.moved(1)
+    assert late == [()]
+    clock.advance(2.0)
+    assert pulse.late(clock.monotonic()) == (threading.current_thread().name,)
+
+
+def test_a_thread_is_late_only_while_it_works(clock: FakeClock) -> None:
+    """Each step moves the deadline; rest takes it away."""
+    pulse = Pulse()
+    beats = Beats(pulse, 10.0, clock.monotonic)
+    beats.step()
+    clock.advance(9.0)
+    beats.step()
+    clock.advance(9.0)
+    assert pulse.late(clock.monotonic()) == ()
+    clock.advance(2.0)
+    assert pulse.late(clock.monotonic()) == (threading.current_thread().name,)
+    beats.rest()
+    assert pulse.late(clock.monotonic()) == ()
+
+
+def test_without_a_watchdog_nobody_minds() -> None:
+    """The pulse of a single pass takes everything and keeps nothing."""
+    beats = Beats(NoPulse(), 0.0, lambda: 0.0)
+    beats.step()
+    beats.rest()
+    assert vars(NoPulse()) == {}

@@ -1,0 +1,279 @@
+"""The door to a store's requests and memory, and the keys that are in use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.core.errors import Stopped
+from syncd.transfer.slots import Bounds, KeysInUse
+from tests.support.waiting import Running, wait_until
+
+
+class Diary:
+    """Beats that write down what they are told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        self.told.append("step")
+
+    def rest(self) -> None:
+        self.told.append("rest")
+
+
+class Holder:
+    """Holds until it is let go."""
+
+    def __init__(self, hold: Callable[[], object]) -> None:
+        self.inside = threading.Event()
+        self.release = threading.Event()
+
+        def run() -> None:
+            with hold():  # type: ignore[attr-defined]
+                self.inside.set()
+                self.release.wait(30)
+
+        self.running = Running(run)
+
+    def leave(self) -> None:
+        self.release.set()
+        self.running.result()
+
+
+def in_line(bounds: Bounds) -> int:
+    return len(bounds._line)
+
+
+def test_no_more_holders_than_slots() -> None:
+    """The third waits until one of two leaves."""
+    bounds = Bounds(2, 100)
+    first, second = Holder(lambda: bounds.hold(1)), Holder(lambda: bounds.hold(1))
+    assert first.inside.wait(30)
+    assert second.inside.wait(30)
+    third = Holder(lambda: bounds.hold(1))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    assert not third.inside.is_set()
+    first.leave()
+    assert third.inside.wait(30)
+    second.leave()
+    third.leave()
+
+
+def test_no_more_bytes_than_memory() -> None:
+    """A free slot is not enough."""
+    bounds = Bounds(10, 100)
+    first = Holder(lambda: bounds.hold(60))
+    assert first.inside.wait(30)
+    second = Holder(lambda: bounds.hold(60))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    assert not second.inside.is_set()
+    first.leave()
+    assert second.inside.wait(30)
+    second.leave()
+
+
+def test_one_holder_gets_in_whatever_its_size() -> None:
+    """A part larger than the whole allowance still goes, alone."""
+    bounds = Bounds(10, 100)
+    large = Holder(lambda: bounds.hold(1000))
+    assert large.inside.wait(30)
+    small = Holder(lambda: bounds.hold(1))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    assert not small.inside.is_set()
+    large.leave()
+    assert small.inside.wait(30)
+    small.leave()
+
+
+def test_first_come_first_served() -> None:
+    """Small files do not slip past a large part for ever."""
+    bounds = Bounds(10, 100)
+    first = Holder(lambda: bounds.hold(50))
+    assert first.inside.wait(30)
+    large = Holder(lambda: bounds.hold(90))
+    wait_until("the large one waits", lambda: in_line(bounds) == 1)
+    small = Holder(lambda: bounds.hold(1))
+    wait_until("the small one waits behind it", lambda: in_line(bounds) == 2)
+    assert not small.inside.is_set()
+    first.leave()
+    assert large.inside.wait(30)
+    assert small.inside.wait(30)
+    large.leave()
+    small.leave()
+
+
+def test_an_error_inside_gives_everything_back() -> None:
+    """Whoever fails while holding does not shrink the door."""
+    bounds = Bounds(1, 10)
+    for _ in range(3):
+        with pytest.raises(KeyError), bounds.hold(10):
+            raise KeyError
+    with bounds.hold(10):
+        pass
+
+
+def test_stop_releases_everybody_who_waits_now_or_later() -> None:
+    """At shutdown nobody is left waiting."""
+    bounds = Bounds(1, 10)
+    holder = Holder(lambda: bounds.hold(1))
+    assert holder.inside.wait(30)
+    waiting = Holder(lambda: bounds.hold(1))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    bounds.stop()
+    with pytest.raises(Stopped):
+        waiting.running.result()
+    with pytest.raises(Stopped), bounds.hold(0):
+        pass
+    holder.leave()
+
+
+def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
+    """Waiting for others is no sign of being stuck."""
+    diary = Diary()
+    bounds = Bounds(1, 10, diary)
+    with bounds.hold(1):
+        assert diary.told == ["step"]
+        waiting = Running(lambda: bounds.enter(1))
+        wait_until("the other one waits", lambda: diary.told == ["step", "rest"])
+    waiting.result()
+    assert diary.told == ["step", "rest", "step"]
+
+
+@settings(deadline=None, max_examples=50)  # threads take the time that they take
+@given(
+    slots=st.integers(1, 4),
+    memory=st.integers(1, 20),
+    sizes=st.lists(st.integers(0, 30), max_size=20),
+)
+def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: list[int]) -> None:
+    """Whatever the sizes: never too many, never too much unless alone, and nobody is forgotten."""
+    bounds = Bounds(slots, memory)
+    lock = threading.Lock()
+    inside: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def go(size: int) -> None:
+        with bounds.hold(size):
+            with lock:
+                inside.append(size)
+                seen.append((len(inside), sum(inside)))
+            with lock:
+                inside.remove(size)
+
+    running = [Running(go, size) for size in sizes]
+    for one in running:
+        one.result()
+    assert len(seen) == len(sizes)
+    assert all(count <= slots and (held <= memory or count == 1) for count, held in seen)
+
+
+# ---- keys -----------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_not_copied_while_it_is_written() -> None:
+    """The copier is told at once; it never waits."""
+    keys = KeysInUse()
+    with keys.writing("a"):
+        with keys.copying("a") as free:
+            assert free is False
+        with keys.copying("b") as free:
+            assert free is True
+    with keys.copying("a") as free:
+        assert free is True
+
+
+def test_an_object_is_not_written_while_it_is_copied() -> None:
+    """The writer waits for all copies, without a pulse of its own."""
+    diary = Diary()
+    keys = KeysInUse(diary)
+    copies = [keys.copying("a"), keys.copying("a")]
+    for copy in copies:
+        copy.__enter__()
+    writer = Holder(lambda: keys.writing("a"))
+    wait_until("it waits", lambda: diary.told == ["rest"])
+    copies[0].__exit__(None, None, None)
+    assert not writer.inside.wait(0.01)
+    copies[1].__exit__(None, None, None)
+    assert writer.inside.wait(30)
+    assert diary.told == ["rest", "step"]
+    writer.leave()
+
+
+def test_two_files_that_are_each_others_twin_do_not_wait_for_each_other() -> None:
+    """Each writes its own key and would copy the other's: both are told to send instead."""
+    keys = KeysInUse()
+    with keys.writing("a"), keys.writing("b"), keys.copying("a") as one, keys.copying("b") as other:
+        assert (one, other) == (False, False)
+
+
+def test_no_key_is_remembered_after_use() -> None:
+    """Memory does not grow with the number of files."""
+    keys = KeysInUse()
+    for number in range(100):
+        with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
+            pass
+    assert (len(keys._written), len(keys._copied)) == (0, 0)
+
+
+# ---- a store that wants fewer requests --------------------------------------------------------------------
+
+
+def most_at_once(bounds: Bounds, at_most: int) -> int:
+    """How many are let in at the same time."""
+    holders = [Holder(lambda: bounds.hold(0)) for _ in range(at_most)]
+    wait_until("all are in or in line", lambda: bounds._held + in_line(bounds) == at_most)
+    inside = bounds._held
+    for holder in holders:
+        holder.leave()
+    return inside
+
+
+def test_a_store_that_is_busy_gets_half_as_many_requests() -> None:
+    """Down to one, never to none; each answer lets a little more in, up to where it was."""
+    bounds = Bounds(8, 100)
+    for expected in (4, 2, 1, 1):
+        bounds.throttled()
+        bounds._echoes = 0
+        assert most_at_once(bounds, 8) == expected
+    seen = []
+    for _ in range(60):
+        bounds.answered()
+        seen.append(int(bounds._open))
+    assert seen == sorted(seen)
+    assert seen[0] == 2
+    assert 7 * 8 // 2 <= seen.index(8) + 1 <= 40  # one more for each round of answers
+    assert most_at_once(bounds, 9) == 8
+
+
+def test_one_moment_of_business_narrows_the_door_once() -> None:
+    """All that were in flight together complain; what comes after that counts again."""
+    bounds = Bounds(8, 100)
+    holders = [Holder(lambda: bounds.hold(0)) for _ in range(8)]
+    assert all(holder.inside.wait(30) for holder in holders)
+    for _ in holders:
+        bounds.throttled()
+    assert int(bounds._open) == 4
+    bounds.throttled()
+    assert int(bounds._open) == 2
+    for holder in holders:
+        holder.leave()
+
+
+def test_who_waits_is_let_in_when_the_door_widens() -> None:
+    """Not only when somebody leaves."""
+    bounds = Bounds(2, 100)
+    bounds.throttled()
+    first = Holder(lambda: bounds.hold(0))
+    assert first.inside.wait(30)
+    second = Holder(lambda: bounds.hold(0))
+    wait_until("it waits", lambda: in_line(bounds) == 1)
+    bounds.answered()
+    assert second.inside.wait(30)
+    first.leave()
+    second.leave()
