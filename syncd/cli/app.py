@@ -84,7 +84,7 @@ def _load(
         if keys is not None:
             logs.hide_keys(keys)
     for warning in settings.warnings:
-        logging.getLogger("syncd.config.load").warning("%s", warning, extra={"cause": warning})
+        logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
     return settings
 
 
@@ -139,7 +139,7 @@ def sync(
 
     terminal = sys.stderr.isatty() and not quiet and not dry_run
     settings = _load(config_path, verbose, quiet + (1 if terminal else 0))
-    words = passes.Words(frozenset(allow_deletes), frozenset(accept_roots))
+    words = passes.Overrides(frozenset(allow_deletes), frozenset(accept_roots))
     unknown = (words.allow_deletes | words.accept_roots) - {source.name for source in settings.sources}
     if unknown:
         raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")

@@ -23,7 +23,7 @@ STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Words:
+class Overrides:
     """What the operator says about sources, by their names."""
 
     allow_deletes: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ def run_once(
     *,
     should_stop: Callable[[], bool],
     tick: Callable[[Pipeline], None],
-    words: Words | None = None,
+    words: Overrides | None = None,
     opener: Callable[..., ObjectStore] = open_store,
 ) -> Pass:
     """Scan every source and carry what differs; `tick` is called several times a second meanwhile.
@@ -58,14 +58,14 @@ def run_once(
     Raises SyncdError when a store cannot be opened or the state not used.
     """
     pipeline = Pipeline(state, clock, once=True, opener=opener)
-    words = words or Words()
+    words = words or Overrides()
     over = False
     try:
         pipeline.apply(work)
         for name in words.accept_roots:
-            pipeline.keepers[name].accept_root()
+            pipeline.source_runners[name].accept_root()
         for name in words.allow_deletes:
-            pipeline.keepers[name].confirm_deletes()
+            pipeline.source_runners[name].confirm_deletes()
         pipeline.start()
         over = pipeline.wait_done(should_stop, lambda: tick(pipeline))
     finally:
@@ -83,7 +83,7 @@ def plan_all(work: Work, state: State, clock: Clock, tell: Tell) -> None:
     pipeline.apply(work)
     try:
         for source in work.sources:
-            _plan_source(source, pipeline.lines[source.store].engine, state, tell)
+            _plan_source(source, pipeline.store_runners[source.store].engine, state, tell)
     finally:
         pipeline.stop(STOP_SECONDS)
 

@@ -22,7 +22,7 @@ from syncd.pipeline.pipeline import real_clock
 from syncd.pipeline.store_runner import RETRY_IN_PLACE, TRIES_IN_PLACE
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.storage.http.store import Wiring, open_store
+from syncd.storage.http.store import StoreContext, open_store
 from syncd.transfer import audit as comparison
 from syncd.transfer import orphans as unfinished
 from syncd.transfer.engine import MOST_READERS
@@ -151,7 +151,7 @@ def _state(settings: Settings) -> Iterator[State]:
 def _store(settings: Settings, name: str) -> Iterator[ObjectStore]:
     """One store, closed at the end."""
     clock = real_clock()
-    wiring = Wiring(
+    wiring = StoreContext(
         should_stop=lambda: False,
         sleep=time.sleep,
         chance=clock.chance,

@@ -62,10 +62,10 @@ class Bars:
 
     def update(self, pipeline: Pipeline) -> None:
         """Draw what is under way now."""
-        keepers = list(pipeline.keepers.values())
-        scanning = not all(keeper.first_scan_done.is_set() for keeper in keepers)
-        found = sum(keeper.news.found_bytes for keeper in keepers)
-        flying = [item for line in pipeline.lines.values() for item in line.progress.in_flight()]
+        source_runners = list(pipeline.source_runners.values())
+        scanning = not all(runner.first_scan_done.is_set() for runner in source_runners)
+        found = sum(runner.news.found_bytes for runner in source_runners)
+        flying = [item for line in pipeline.store_runners.values() for item in line.progress.in_flight()]
         done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
         files = pipeline.tally.actions.total()
         what = "scanning" if scanning else "carrying"

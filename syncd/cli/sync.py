@@ -13,7 +13,7 @@ import click
 
 from syncd.cli import one_pass as once
 from syncd.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
-from syncd.cli.one_pass import Words
+from syncd.cli.one_pass import Overrides
 from syncd.config.load import Settings
 from syncd.core.errors import StateError
 from syncd.core.model import Action, FileRef, Nothing
@@ -22,12 +22,12 @@ from syncd.daemon import control
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
 from syncd.state.state import State, StateLock
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.daemon")
 
 _DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
 
 
-def sync(settings: Settings, words: Words, stopping: threading.Event, *, terminal: bool) -> int:
+def sync(settings: Settings, words: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
     """One pass; returns the exit code. Raises StateError. Words are for the daemon where one runs."""
     if _tell_daemon(settings, words):
         return 0
@@ -88,7 +88,7 @@ def _leave(code: int, state: State) -> None:
     os._exit(code)
 
 
-def _tell_daemon(settings: Settings, words: Words) -> bool:
+def _tell_daemon(settings: Settings, words: Overrides) -> bool:
     """Pass the operator's words on to the running daemon; False when there are none, or no daemon."""
     told = [("allow-deletes", name) for name in sorted(words.allow_deletes)]
     told += [("accept-root", name) for name in sorted(words.accept_roots)]
@@ -115,8 +115,8 @@ def _summary(done: once.Pass) -> None:
     click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
     for ref, error in tally.failures:
         click.echo(f"failed: {ref.source}:{printable(ref.path)}: {error}", err=True)
-    for keeper in done.pipeline.keepers.values():
-        name, news = keeper.source.name, keeper.news
+    for runner in done.pipeline.source_runners.values():
+        name, news = runner.source.name, runner.news
         if news.waiting_for:
             click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
         for line in news.unreadable:
@@ -140,7 +140,7 @@ def _code(done: once.Pass) -> int:
     tally = done.pipeline.tally
     if tally.store_error is not None and not any(tally.actions[name] for name in _DONE):
         return exit_code(tally.store_error)  # nothing got through: the store is to blame, not the files
-    news = [keeper.news for keeper in done.pipeline.keepers.values()]
+    news = [runner.news for runner in done.pipeline.source_runners.values()]
     return EXIT_PARTLY if tally.failed or any(each.waiting_for or each.errors for each in news) else 0
 
 
@@ -163,4 +163,4 @@ def dry_run(settings: Settings) -> int:
     return EXIT_PARTLY if failed else 0
 
 
-__all__ = ["Words", "dry_run", "sync"]
+__all__ = ["Overrides", "dry_run", "sync"]

@@ -8,7 +8,7 @@ from syncd.core.errors import FileUnreadable
 from syncd.core.model import Action
 
 
-class RootDoubtful(FileUnreadable):
+class RootChanged(FileUnreadable):
     """The source's root is not the directory that it was: nothing may be concluded about any file."""
 
 

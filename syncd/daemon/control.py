@@ -17,7 +17,7 @@ from typing import Any
 
 from syncd.core.errors import StateError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.daemon")
 
 NAME = "control.sock"
 _MOST_BYTES = 64 << 20

@@ -24,13 +24,13 @@ from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer
 from syncd.daemon.systemd import Notifier, Pulse, hidden_by
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
-from syncd.pipeline.source_runner import SourceKeeper
-from syncd.pipeline.source_status import Blindness
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.source_status import EventCoverage
 from syncd.pipeline.workers import Clock
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.state import State, StateLock
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.daemon")
 
 DRAIN_SECONDS = 20.0
 _IDLE_TICK_SECONDS = 60.0
@@ -105,7 +105,9 @@ class Daemon:
         control = self._control()
         try:
             self._notifier.ready(self._line())
-            log.info("ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.lines))
+            log.info(
+                "ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.store_runners)
+            )
             self._pipeline.start()
             self._loop()
             return 0
@@ -166,7 +168,7 @@ class Daemon:
             self._asked.put("turn")
 
     def _tick_seconds(self) -> float:
-        busy = any(line.workers.queue.counts()[1] for line in self._pipeline.lines.values())
+        busy = any(line.workers.queue.counts()[1] for line in self._pipeline.store_runners.values())
         seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
         watchdog = self._notifier.watchdog_seconds
         return min(seconds, watchdog / 3) if watchdog else seconds
@@ -212,7 +214,7 @@ class Daemon:
         slept = machine.suspended_seconds()
         if slept - self._slept > _SLEPT_SECONDS:
             log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
-            for line in self._pipeline.lines.values():
+            for line in self._pipeline.store_runners.values():
                 line.workers.queue.reopen()
             for source in self._settings.sources:
                 self._pipeline.doubt(source.name, "", "the machine was asleep")
@@ -244,7 +246,7 @@ class Daemon:
             old.stop()
         self._settings = settings
         self._pipeline.start()
-        log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.lines))
+        log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.store_runners))
         self._notifier.ready(self._line())
 
     def _refuse_reload(self, why: str) -> None:
@@ -284,11 +286,11 @@ class Daemon:
 
     # ---- what it tells ----------------------------------------------------------------------------------
 
-    def _blindness(self, source: str) -> Blindness:
+    def _blindness(self, source: str) -> EventCoverage:
         seen = self._watcher.status().get(source)
         if seen is None or not (seen.mode == "polling" or seen.unwatched):
-            return Blindness()
-        return Blindness(seen.reason or "no events from here", seen.unwatched)
+            return EventCoverage()
+        return EventCoverage(seen.reason or "no events from here", seen.unwatched)
 
     def _line(self) -> str:
         try:
@@ -310,7 +312,7 @@ class Daemon:
         return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
 
     def _paused(self) -> list[Any]:
-        return [line for line in self._pipeline.lines.values() if line.workers.paused_for]
+        return [line for line in self._pipeline.store_runners.values() if line.workers.paused_for]
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request of the command line."""
@@ -324,11 +326,11 @@ class Daemon:
             return {"accepted": True}
         raise ValueError(f"unknown command {command!r}")
 
-    def _keeper_of(self, request: dict[str, Any]) -> SourceKeeper:
-        keeper = self._pipeline.keepers.get(str(request.get("source")))
-        if keeper is None:
+    def _keeper_of(self, request: dict[str, Any]) -> SourceRunner:
+        runner = self._pipeline.source_runners.get(str(request.get("source")))
+        if runner is None:
             raise ValueError("the daemon has no such source; does it have to reload its configuration?")
-        return keeper
+        return runner
 
     def facts(self) -> dict[str, Any]:
         """See `syncd.daemon.status.Live`."""
@@ -345,7 +347,7 @@ class Daemon:
     def pending(self) -> dict[str, int]:
         """See `syncd.daemon.status.Live`."""
         pending: dict[str, int] = {}
-        for line in self._pipeline.lines.values():
+        for line in self._pipeline.store_runners.values():
             waiting, processing = line.workers.queue.counts()
             for source, count in waiting.items():
                 pending[source] = pending.get(source, 0) + count
@@ -355,7 +357,7 @@ class Daemon:
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
         """See `syncd.daemon.status.Live`."""
-        return [item for line in self._pipeline.lines.values() for item in line.progress.in_flight()]
+        return [item for line in self._pipeline.store_runners.values() for item in line.progress.in_flight()]
 
     def totals(self) -> dict[str, int]:
         """See `syncd.daemon.status.Live`."""
@@ -364,16 +366,16 @@ class Daemon:
 
     def source_news(self, source: str) -> dict[str, Any]:
         """See `syncd.daemon.status.Live`."""
-        keeper = self._pipeline.keepers.get(source)
+        runner = self._pipeline.source_runners.get(source)
         seen = self._watcher.status().get(source)
-        if keeper is None or seen is None:
+        if runner is None or seen is None:
             return {}
-        news = keeper.news
+        news = runner.news
         waiting_for = news.waiting_for
-        if waiting_for and (directive := hidden_by(keeper.source.root)):
+        if waiting_for and (directive := hidden_by(runner.source.root)):
             waiting_for += f" (hidden by the unit's {directive})"
-        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * keeper.source.settle_seconds)
-        restless = keeper.workers.queue.restless(longer_than)
+        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * runner.source.settle_seconds)
+        restless = runner.workers.queue.restless(longer_than)
         return {
             "waiting_for": waiting_for or None,
             "scanning": news.scanning,

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
 from syncd.core.paths import Rules, printable
-from syncd.pipeline.source_runner import SourceKeeper
-from syncd.pipeline.source_status import Blindness, Sight
-from syncd.pipeline.store_runner import StoreLine
-from syncd.pipeline.workers import Clock, Surroundings
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.source_status import EventCoverage, WatchHandle
+from syncd.pipeline.store_runner import StoreRunner
+from syncd.pipeline.workers import Clock, Context
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore, StoreSettings
 from syncd.storage.http.store import open_store
 from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import NoPulse, Pulse
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.daemon")
 
 RETIRE_SECONDS = 20.0
 """How long a reload waits for the requests of a line that is replaced."""
@@ -51,7 +51,7 @@ class Work:
 
 
 @dataclass
-class Tally:
+class RunSummary:
     """What was done since the start: files by kind of action, and what failed."""
 
     actions: Counter[str] = field(default_factory=Counter)
@@ -82,17 +82,17 @@ class Pipeline:
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
         self._opener = opener
-        self._around = Surroundings(state, clock, self, once, pulse or NoPulse(), limit_seconds, on_turn)
+        self._context = Context(state, clock, self, once, pulse or NoPulse(), limit_seconds, on_turn)
         self.state = state
-        self.tally = Tally()
-        self.lines: dict[str, StoreLine] = {}
-        self.keepers: dict[str, SourceKeeper] = {}
-        self.blindness: Callable[[str], Blindness] = lambda source: Blindness()
+        self.tally = RunSummary()
+        self.store_runners: dict[str, StoreRunner] = {}
+        self.source_runners: dict[str, SourceRunner] = {}
+        self.blindness: Callable[[str], EventCoverage] = lambda source: EventCoverage()
         self.rewatch: Callable[[str], None] = lambda source: None
         self._clock = clock
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
-        self._retired: list[StoreLine] = []
+        self._retired: list[StoreRunner] = []
 
     # ---- building ---------------------------------------------------------------------------------------
 
@@ -105,20 +105,22 @@ class Pipeline:
         """
         wanted = {source.name: source for source in work.sources}
         used = {source.store for source in work.sources}
-        kept = {name for name, line in self.lines.items() if name in used and _fits(line, work, wanted)}
+        kept = {
+            name for name, line in self.store_runners.items() if name in used and _fits(line, work, wanted)
+        }
         fresh = self._open_lines(sorted(used - kept), work)
-        for name in self.lines.keys() - kept:
+        for name in self.store_runners.keys() - kept:
             self._retire(name)
         self._await_retired(waiting)
-        self.lines = {**self.lines, **fresh}
+        self.store_runners = {**self.store_runners, **fresh}
         self._place_sources(wanted)
 
-    def _open_lines(self, names: Sequence[str], work: Work) -> dict[str, StoreLine]:
-        fresh: dict[str, StoreLine] = {}
+    def _open_lines(self, names: Sequence[str], work: Work) -> dict[str, StoreRunner]:
+        fresh: dict[str, StoreRunner] = {}
         try:
             for name in names:
-                fresh[name] = StoreLine(
-                    name, work.stores[name], work.policy, self._around, opener=self._opener
+                fresh[name] = StoreRunner(
+                    name, work.stores[name], work.policy, self._context, opener=self._opener
                 )
         except BaseException:
             for line in fresh.values():
@@ -129,8 +131,8 @@ class Pipeline:
 
     def _retire(self, name: str) -> None:
         """Stop a line and the keepers on it; unfinished uploads stay in the state."""
-        line = self.lines[name]
-        self.lines = {other: each for other, each in self.lines.items() if other != name}
+        line = self.store_runners[name]
+        self.store_runners = {other: each for other, each in self.store_runners.items() if other != name}
         for source in list(line.sources):
             self._drop_keeper(source)
         line.stop()
@@ -147,51 +149,58 @@ class Pipeline:
             )
 
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
-        for name, keeper in self.keepers.items():
-            if wanted.get(name) != keeper.source:
+        for name, runner in self.source_runners.items():
+            if wanted.get(name) != runner.source:
                 self._drop_keeper(name)  # first: what it still marks is discarded, too
-                keeper.workers.discard(name)
-        for line in self.lines.values():
+                runner.workers.discard(name)
+        for line in self.store_runners.values():
             line.sources = {name: source for name, source in wanted.items() if source.store == line.name}
-        fresh = {name: self._keeper(source) for name, source in wanted.items() if name not in self.keepers}
-        self.keepers = {**self.keepers, **fresh}
+        fresh = {
+            name: self._keeper(source) for name, source in wanted.items() if name not in self.source_runners
+        }
+        self.source_runners = {**self.source_runners, **fresh}
 
     def _drop_keeper(self, name: str) -> None:
-        keeper = self.keepers.get(name)
-        if keeper is not None:
-            self.keepers = {other: each for other, each in self.keepers.items() if other != name}
-            keeper.stop()
+        runner = self.source_runners.get(name)
+        if runner is not None:
+            self.source_runners = {
+                other: each for other, each in self.source_runners.items() if other != name
+            }
+            runner.stop()
 
-    def _keeper(self, source: Source) -> SourceKeeper:
-        line = self.lines[source.store]
-        sight = Sight(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
+    def _keeper(self, source: Source) -> SourceRunner:
+        line = self.store_runners[source.store]
+        sight = WatchHandle(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
         rules = Rules(source.include, source.exclude)
-        return SourceKeeper(source, rules, line.workers, self._around, line.beats, sight)
+        return SourceRunner(source, rules, line.workers, self._context, line.beats, sight)
 
     # ---- running ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start what is not running yet: keepers with their first scans, and workers. Raises StateError."""
         gc.freeze()  # what is there by now stays: the collector need not look through it again and again
-        for keeper in self.keepers.values():
-            keeper.start()
-        for line in self.lines.values():
+        for runner in self.source_runners.values():
+            runner.start()
+        for line in self.store_runners.values():
             line.start()
 
     def stop(self, seconds: float) -> bool:
         """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
         deadline = self._clock.monotonic() + seconds
-        keepers, lines = list(self.keepers.values()), [*self.lines.values(), *self._retired]
-        for keeper in keepers:
-            keeper.stop()
-        for line in lines:
+        source_runners, store_runners = (
+            list(self.source_runners.values()),
+            [*self.store_runners.values(), *self._retired],
+        )
+        for runner in source_runners:
+            runner.stop()
+        for line in store_runners:
             line.stop()
 
         def left() -> float:
             return max(0.0, deadline - self._clock.monotonic())
 
-        ended = [line.join(left()) for line in lines]
-        ended += [keeper.join(left()) for keeper in keepers]
+        ended = [line.join(left()) for line in store_runners]
+        ended += [runner.join(left()) for runner in source_runners]
         self.flush_totals()
         return all(ended)
 
@@ -204,9 +213,9 @@ class Pipeline:
             tick()
             if self.gave_up() or self._is_over():
                 return True
-            for keeper in self.keepers.values():
-                keeper.first_scan_done.wait(_STEP_SECONDS / len(self.keepers))
-            if all(line.workers.queue.wait_idle(_STEP_SECONDS) for line in self.lines.values()):
+            for runner in self.source_runners.values():
+                runner.first_scan_done.wait(_STEP_SECONDS / len(self.source_runners))
+            if all(line.workers.queue.wait_idle(_STEP_SECONDS) for line in self.store_runners.values()):
                 time.sleep(_PAUSE_SECONDS)  # only a keeper is busy, for a moment
         return False
 
@@ -215,51 +224,53 @@ class Pipeline:
         two looks, the number of marks would be another one.
         """
         marks = self._marks()
-        over = self.idle() and all(keeper.settled() for keeper in self.keepers.values())
+        over = self.idle() and all(runner.settled() for runner in self.source_runners.values())
         return over and marks == self._marks()
 
     def _marks(self) -> int:
-        return sum(line.workers.queue.marks for line in self.lines.values())
+        return sum(line.workers.queue.marks for line in self.store_runners.values())
 
     def gave_up(self) -> BaseException | None:
         """The error that made a store unusable for this pass."""
-        errors = (line.workers.gave_up for line in self.lines.values())
+        errors = (line.workers.gave_up for line in self.store_runners.values())
         return next((error for error in errors if error is not None), None)
 
     def flush_totals(self) -> None:
         """Bring the requests that were counted into the state's totals."""
-        requests = sum(line.progress.take_requests() for line in [*self.lines.values(), *self._retired])
+        requests = sum(
+            line.progress.take_requests() for line in [*self.store_runners.values(), *self._retired]
+        )
         if requests:
             self.state.add_totals(requests=requests)
 
     def idle(self) -> bool:
         """Nothing waits and nothing is being processed, at any store."""
-        return all(line.workers.queue.idle() for line in self.lines.values())
+        return all(line.workers.queue.idle() for line in self.store_runners.values())
 
     # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
 
     def changed(self, source: str, path: str) -> None:
         """Something happened to this path."""
-        keeper = self.keepers.get(source)
-        if keeper is None or not keeper.rules.wants_file(path):  # of before a reload
+        runner = self.source_runners.get(source)
+        if runner is None or not runner.rules.wants_file(path):  # of before a reload
             return
-        settle = keeper.source.settle_seconds
-        if not keeper.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
-            keeper.ask("", "more events than could be kept")
+        settle = runner.source.settle_seconds
+        if not runner.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
+            runner.ask("", "more events than could be kept")
 
     def doubt(self, source: str, subtree: str, reason: str) -> None:
         """Events about this subtree were lost, or cannot come."""
-        keeper = self.keepers.get(source)
-        if keeper is not None:
-            keeper.ask(subtree, reason)
+        runner = self.source_runners.get(source)
+        if runner is not None:
+            runner.ask(subtree, reason)
 
     # ---- news from the workers (syncd.workers.Listener) -------------------------------------------------
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None:
         """One file is done."""
-        keeper = self.keepers.get(ref.source)
-        if keeper is not None:
-            keeper.gone(ref) if outcome.wants_delete else keeper.file_done(ref)
+        runner = self.source_runners.get(ref.source)
+        if runner is not None:
+            runner.gone(ref) if outcome.wants_delete else runner.file_done(ref)
         if outcome.wants_delete:
             return
         action = outcome.action
@@ -290,7 +301,7 @@ class Pipeline:
         self.doubt(source, "", reason)
 
 
-def _fits(line: StoreLine, work: Work, wanted: Mapping[str, Source]) -> bool:
+def _fits(line: StoreRunner, work: Work, wanted: Mapping[str, Source]) -> bool:
     """Whether a line may go on as it is: the same store and bounds, and no source leaves it."""
     same = line.settings == work.stores.get(line.name) and line.policy == work.policy
     return same and all(name in wanted and wanted[name].store == line.name for name in line.sources)

@@ -16,20 +16,22 @@ from syncd.core.model import Source
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 
-class Adoption:
-    """Puts the source's name into `adopting`, and takes it out for good when it is no longer needed.
+class Reconciliation:
+    """Puts the source's name into `reconciling`, and takes it out for good when it is no longer needed.
 
     For any thread. Raises StateError.
     """
 
-    def __init__(self, source: Source, store: ObjectStore, state: State, adopting: MutableSet[str]) -> None:
+    def __init__(
+        self, source: Source, store: ObjectStore, state: State, reconciling: MutableSet[str]
+    ) -> None:
         self._source = source
         self._store = store
         self._state = state
-        self._adopting = adopting
+        self._adopting = reconciling
         self._name = f"reconciled:{source.name}"
         self._asked = False
         self._seen_whole = False

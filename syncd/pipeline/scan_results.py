@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
 from syncd.core.paths import printable
-from syncd.pipeline.source_status import SourceNews
+from syncd.pipeline.source_status import SourceStatus
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.scan")
 
 _MAX_NAMED = 20  # examples that `status` names
 
 
-class Findings:
+class ScanResults:
     """The sink of one scan (`syncd.sources.scan.compare.ScanSink`).
 
     `mark` takes a file and for how many seconds it has yet to be quiet, may block, and returns whether the
@@ -24,7 +24,7 @@ class Findings:
     def __init__(
         self,
         source: Source,
-        news: SourceNews,
+        news: SourceStatus,
         *,
         mark: Callable[[FileRef, float], bool],
         gone: Callable[[FileRef], None],

@@ -14,17 +14,17 @@ from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import Rules
-from syncd.pipeline.reconcile import Adoption
-from syncd.pipeline.scan_results import Findings
-from syncd.pipeline.source_status import Sight, SourceNews
-from syncd.pipeline.workers import StoreWorkers, Surroundings
+from syncd.pipeline.reconcile import Reconciliation
+from syncd.pipeline.scan_results import ScanResults
+from syncd.pipeline.source_status import SourceStatus, WatchHandle
+from syncd.pipeline.workers import Context, Workers
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare as scan
 from syncd.sources.scan.compare import ScanReport
 from syncd.transfer import affinity as processors
 from syncd.transfer.progress import Beats
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.scan")
 
 POLL_SECONDS = 60.0
 """How often a source without events, or with subtrees that have no watch, is scanned."""
@@ -35,25 +35,25 @@ _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # what the state keeps until a person has spoken
 
 
-class SourceKeeper:
+class SourceRunner:
     """Scans one source when it is due, and guards its root and its deletions."""
 
     def __init__(
         self,
         source: Source,
         rules: Rules,
-        workers: StoreWorkers,
-        around: Surroundings,
+        workers: Workers,
+        context: Context,
         beats: Beats,
-        sight: Sight | None = None,
+        sight: WatchHandle | None = None,
     ) -> None:
         self.source = source
         self.rules = rules
         self.workers = workers
-        self.clock = around.clock
-        self.news = SourceNews()
+        self.clock = context.clock
+        self.news = SourceStatus()
         self.first_scan_done = threading.Event()
-        self._grace_seconds = 0.0 if around.once else max(source.settle_seconds, _LEAST_GRACE_SECONDS)
+        self._grace_seconds = 0.0 if context.once else max(source.settle_seconds, _LEAST_GRACE_SECONDS)
         self.deletions = Deletions(
             source.max_delete_files,
             source.max_delete_fraction,
@@ -61,13 +61,13 @@ class SourceKeeper:
             window_seconds=source.rescan_seconds,
         )
         engine = workers.engine
-        self._adoption = Adoption(source, engine.store, around.state, engine.adopting)
-        self._guard = RootGuard(source, around.state)
+        self._adoption = Reconciliation(source, engine.store, context.state, engine.reconciling)
+        self._guard = RootGuard(source, context.state)
         self._beats = beats
-        self._state = around.state
+        self._state = context.state
         self._store_id = engine.store.store_id
-        self._sight = sight or Sight()
-        self._once = around.once
+        self._sight = sight or WatchHandle()
+        self._once = context.once
         self._asked: dict[str, str] = {"": "start"}
         self._next_scan: float | None = None
         self._next_judgement: float | None = None
@@ -242,7 +242,7 @@ class SourceKeeper:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)
         started = self.clock.monotonic()
-        sink = Findings(
+        sink = ScanResults(
             self.source, self.news, mark=self._mark_found, gone=self.gone, now_ns=self.clock.now_ns
         )
         if not subtree:
@@ -356,7 +356,7 @@ class SourceKeeper:
             self.first_scan_done.set()
             self.stop()
 
-    def _note(self, subtree: str, reason: str, report: ScanReport, sink: Findings) -> None:
+    def _note(self, subtree: str, reason: str, report: ScanReport, sink: ScanResults) -> None:
         news = self.news
         news.scans += 1
         if report.unseen or not subtree:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Blindness:
+class EventCoverage:
     """What events do not tell about a source: all of it, or some subtrees. `reason` is empty when nothing."""
 
     reason: str = ""
@@ -15,16 +15,16 @@ class Blindness:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class WatchHandle:
     """The watcher, as far as one source is concerned."""
 
-    blindness: Callable[[], Blindness] = Blindness
+    blindness: Callable[[], EventCoverage] = EventCoverage
     rewatch: Callable[[], None] = lambda: None
     """Place the watches anew."""
 
 
 @dataclass(slots=True)
-class SourceNews:
+class SourceStatus:
     """What `status` says about a source beyond what the state holds."""
 
     waiting_for: str = ""

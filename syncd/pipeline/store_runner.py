@@ -14,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from syncd.core.backoff import Schedule
 from syncd.core.errors import Stopped
 from syncd.core.model import Source, TransferPolicy
-from syncd.pipeline.workers import StoreWorkers, Surroundings
+from syncd.pipeline.workers import Context, Workers
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore, StoreSettings
-from syncd.storage.http.store import Wiring, open_store
+from syncd.storage.http.store import StoreContext, open_store
 from syncd.transfer.engine import Engine
 from syncd.transfer.progress import Beats, Progress
-from syncd.transfer.slots import Bounds
+from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.store")
 
 RETRY_IN_PLACE = Schedule(base_seconds=0.25, cap_seconds=8.0)
 """Between tries of one request. Longer waits are the queue's: there other files may go first."""
@@ -32,7 +32,7 @@ INSTANCE = "instance"
 """Name under which the state keeps which directory a directory store was."""
 
 
-class StoreLine:
+class StoreRunner:
     """One store and all that works for it. `sources` may be replaced while it runs."""
 
     def __init__(
@@ -40,7 +40,7 @@ class StoreLine:
         name: str,
         settings: StoreSettings,
         policy: TransferPolicy,
-        around: Surroundings,
+        context: Context,
         *,
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
@@ -48,20 +48,20 @@ class StoreLine:
         self.settings = settings
         self.policy = policy
         self._stopping = threading.Event()
-        self._clock = clock = around.clock
-        self.beats = Beats(around.pulse, around.limit_seconds, clock.monotonic)
+        self._clock = clock = context.clock
+        self.beats = Beats(context.pulse, context.limit_seconds, clock.monotonic)
         self.progress = Progress(
             policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
         )
-        self._bounds = Bounds(policy.concurrency, policy.memory_limit, self.beats)
-        self.store = opener(settings, wiring=self._wiring(around.state))
+        self._bounds = Slots(policy.concurrency, policy.memory_limit, self.beats)
+        self.store = opener(settings, wiring=self._wiring(context.state))
         parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
         self._senders = ThreadPoolExecutor(
             min(policy.concurrency, parts), thread_name_prefix=f"sender-{name}"
         )
         self.uploader = Uploader(
             self.store,
-            around.state,
+            context.state,
             self._senders,
             self._bounds,
             self.progress,
@@ -69,7 +69,7 @@ class StoreLine:
             new_token=lambda: secrets.token_hex(16),
         )
         self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
-        self.workers = StoreWorkers(name, self.engine, around, self.beats)
+        self.workers = Workers(name, self.engine, context, self.beats)
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -109,8 +109,8 @@ class StoreLine:
         self.beats.step()
         return self._stopping.is_set()
 
-    def _wiring(self, state: State) -> Wiring:
-        return Wiring(
+    def _wiring(self, state: State) -> StoreContext:
+        return StoreContext(
             should_stop=self._should_stop,
             sleep=self.sleep,
             chance=self._clock.chance,

@@ -19,10 +19,10 @@ from syncd.core.settle import Taken
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.state.state import State
 from syncd.transfer import affinity as processors
-from syncd.transfer.engine import Engine, Outcome, RootDoubtful
+from syncd.transfer.engine import Engine, Outcome, RootChanged
 from syncd.transfer.progress import Beats, NoPulse, Pulse
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 SECOND_LOOK_SECONDS = 60.0
 """After a change that events told of, its file is read once more. A store through a memory map tells nothing
@@ -57,7 +57,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Context:
     """What every part of the pipeline is given.
 
     `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
@@ -74,23 +74,23 @@ class Surroundings:
     """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
 
 
-class StoreWorkers:
+class Workers:
     """As many workers on one `queue` as requests may be in flight.
 
     In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
     """
 
-    def __init__(self, name: str, engine: Engine, around: Surroundings, beats: Beats) -> None:
+    def __init__(self, name: str, engine: Engine, context: Context, beats: Beats) -> None:
         self._beats = beats
-        self._on_turn = around.on_turn
+        self._on_turn = context.on_turn
         self.name = name
         self.engine = engine
-        self.queue = WorkQueue(around.clock.monotonic)
+        self.queue = WorkQueue(context.clock.monotonic)
         self.gave_up: BaseException | None = None
         self._trouble = ""
-        self._listener = around.listener
-        self._clock = around.clock
-        self._once = around.once
+        self._listener = context.listener
+        self._clock = context.clock
+        self._once = context.once
         self._attempts: dict[FileRef, int] = {}
         self._lock = threading.Lock()
         self._started = False
@@ -229,7 +229,7 @@ class StoreWorkers:
             self._keep_in_state(self.engine.state.flush)
 
     def _failed(self, ref: FileRef, error: BaseException, *, condemned: bool) -> None:
-        if isinstance(error, RootDoubtful):
+        if isinstance(error, RootChanged):
             self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
             self.queue.probe()
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True)  # if the root is away, its keeper discards it
@@ -334,4 +334,4 @@ def _name(ref: FileRef) -> str:
     return f"{ref.source}:{printable(ref.path)}"
 
 
-__all__ = ["MAX_DEFERRED", "Clock", "Listener", "StoreWorkers", "Surroundings"]
+__all__ = ["MAX_DEFERRED", "Clock", "Context", "Listener", "Workers"]

@@ -16,7 +16,7 @@ from syncd.sources import files as fingerprint
 from syncd.sources.scan import compare as scan
 from syncd.state.state import State
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.scan")
 
 SAMPLE = 200
 """Recorded files that are looked for when a root has another identity than it had."""

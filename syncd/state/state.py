@@ -45,7 +45,7 @@ from syncd.state.lock import StateLock, holder
 from syncd.state.novelty import Newcomers
 from syncd.state.sqlite import Reader
 from syncd.state.totals import NAMES, Totals
-from syncd.state.unwritten import Fresh
+from syncd.state.unwritten import Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
 __all__ = ["State", "StateLock", "holder"]
@@ -64,7 +64,7 @@ class State:
         self._path = path
         self._writer = writer
         self._reader = Reader(path)
-        self._fresh = Fresh()
+        self._fresh = Unwritten()
         empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
         self._newcomers = Newcomers(empty=empty and writer is not None)  # a reader's may be filled by others
         self._has_failures = bool(self._read(rows.count_failures))

@@ -7,7 +7,7 @@ import threading
 from syncd.core.model import FileRef, Fingerprint, Recorded
 
 
-class Fresh:
+class Unwritten:
     """Recorded files that the database does not show yet; None for those that were forgotten."""
 
     def __init__(self) -> None:

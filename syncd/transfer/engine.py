@@ -33,19 +33,19 @@ from syncd.core.model import (
     TransferPolicy,
     Upload,
 )
-from syncd.core.outcome import Outcome, RootDoubtful
+from syncd.core.outcome import Outcome, RootChanged
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.sources import files as fingerprint
 from syncd.sources.files import Body, Digests, OpenFile
 from syncd.sources.scan import missing as absence
 from syncd.transfer import affinity as processors
-from syncd.transfer.in_doubt import Doubts
+from syncd.transfer.in_doubt import InDoubt
 from syncd.transfer.part_sender import Job, content_type_of
 from syncd.transfer.reuse import Reuse
-from syncd.transfer.slots import Bounds, KeysInUse
+from syncd.transfer.slots import KeyLocks, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 RACY_WINDOW_NS = 2_000_000_000
 """A stat younger than this proves nothing (clocks are coarse): such a file is looked at once more."""
@@ -87,19 +87,19 @@ class Engine:
         """Which directory each root is known to be; without an entry the root's identity is not checked."""
         self.condemned: set[FileRef] = set()
         """Files whose object may be removed, if the next look still finds them gone."""
-        self.adopting: set[str] = set()
+        self.reconciling: set[str] = set()
         """Sources whose records may be lost: ask the store for an object before sending a new file."""
         self.state = uploader.state
         self._uploader = uploader
         self._bounds = uploader.bounds
         self.policy = policy
-        self.readers = Bounds(min(policy.concurrency, MOST_READERS), 0, self._bounds.beats)
+        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._bounds.beats)
         """Who reads a large file for its fingerprint."""
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._keys = KeysInUse(self._bounds.beats)
+        self._keys = KeyLocks(self._bounds.beats)
         self._reuse = Reuse(self.store, self.state, self._keys)
-        self._doubts = Doubts(self.store, self.state, self.adopting, now_ns)
+        self._doubts = InDoubt(self.store, self.state, self.reconciling, now_ns)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class Engine:
         try:
             root_fd = fingerprint.open_root(source.root)
         except (FileVanished, FileUnreadable) as error:
-            raise RootDoubtful(f"the source's directory cannot be opened: {error}") from error
+            raise RootChanged(f"the source's directory cannot be opened: {error}") from error
         try:
             self._check_root(source, root_fd)
             yield root_fd
@@ -169,9 +169,9 @@ class Engine:
         try:
             found = fingerprint.identity_of(root_fd)
         except (FileVanished, FileUnreadable) as error:
-            raise RootDoubtful(f"the source's directory cannot be looked at: {error}") from error
+            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
         if known is not None and found != known:
-            raise RootDoubtful("the source's directory is not the one that it was")
+            raise RootChanged("the source's directory is not the one that it was")
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
         """The record, if it is about the object that this file should have; another one proves nothing."""
@@ -361,7 +361,7 @@ class Engine:
 
     def _there(self, action: Upload | Copy, ref: FileRef, key: str, meta: ObjectMeta) -> Receipt | None:
         """The object, if it can be had without sending the content."""
-        if ref.source in self.adopting:
+        if ref.source in self.reconciling:
             there = self._reuse.adopt(key, meta.fingerprint)
             if there is not None:
                 return there
@@ -389,7 +389,7 @@ def _name(ref: FileRef) -> str:
     return f"{ref.source}:{paths.printable(ref.path)}"
 
 
-__all__ = ["Engine", "Outcome", "RootDoubtful"]
+__all__ = ["Engine", "Outcome", "RootChanged"]
 
 
 def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:

@@ -28,18 +28,18 @@ from syncd.transfer.part_sender import is_denied
 _NO_ROW = nullcontext()
 
 
-class Doubts:
+class InDoubt:
     """The doubts about the rows of one store. For any thread.
 
-    `adopting` are the sources whose records may be older than their objects.
+    `reconciling` are the sources whose records may be older than their objects.
     """
 
     def __init__(
-        self, store: ObjectStore, state: State, adopting: MutableSet[str], now_ns: Callable[[], int]
+        self, store: ObjectStore, state: State, reconciling: MutableSet[str], now_ns: Callable[[], int]
     ) -> None:
         self._store = store
         self._state = state
-        self._adopting = adopting
+        self._adopting = reconciling
         self._now_ns = now_ns
         self._born_ns = now_ns()
         self._changing: set[FileRef] = set()

@@ -27,9 +27,9 @@ from syncd.sources.buffers import Buffers
 from syncd.sources.files import Digests, OpenFile
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
-from syncd.transfer.slots import Beats, Bounds
+from syncd.transfer.slots import Beats, Slots
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 _WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
 
@@ -110,7 +110,7 @@ class PartSender:
     """Sends and recognises parts. `senders` are other threads than those that call."""
 
     def __init__(
-        self, store: ObjectStore, state: State, senders: Executor, bounds: Bounds, meter: Meter
+        self, store: ObjectStore, state: State, senders: Executor, bounds: Slots, meter: Meter
     ) -> None:
         self._store = store
         self._state = state

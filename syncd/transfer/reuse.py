@@ -24,15 +24,15 @@ from syncd.core.paths import printable
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.part_sender import Donor
-from syncd.transfer.slots import KeysInUse
+from syncd.transfer.slots import KeyLocks
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 
 class Reuse:
     """Looks for content in one store, in the records and in the store itself."""
 
-    def __init__(self, store: ObjectStore, state: State, keys: KeysInUse) -> None:
+    def __init__(self, store: ObjectStore, state: State, keys: KeyLocks) -> None:
         self._store = store
         self._state = state
         self._keys = keys

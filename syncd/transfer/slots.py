@@ -19,7 +19,7 @@ class Beats(Protocol):
     def rest(self) -> None: ...
 
 
-class Bounds:
+class Slots:
     """A door that lets `slots` holders in at once, with at most `memory` bytes among them.
 
     First come, first served: a large part is not starved by small files that would slip past it. One holder
@@ -118,11 +118,11 @@ class Bounds:
 
 
 class _Held:
-    """What `Bounds.hold` returns: without a generator, for it is used with every request."""
+    """What `Slots.hold` returns: without a generator, for it is used with every request."""
 
     __slots__ = ("_bounds", "_size")
 
-    def __init__(self, bounds: Bounds, size: int) -> None:
+    def __init__(self, bounds: Slots, size: int) -> None:
         self._bounds = bounds
         self._size = size
 
@@ -133,7 +133,7 @@ class _Held:
         self._bounds.leave(self._size)
 
 
-class KeysInUse:
+class KeyLocks:
     """Keeps a copy inside the store from being made of an object that we are just replacing.
 
     Always `writing` before `copying`, which never waits: so two files that are each other's twin cannot wait
@@ -183,11 +183,11 @@ class KeysInUse:
 
 
 class _Writing:
-    """What `KeysInUse.writing` returns: without a generator, for it is used with every file."""
+    """What `KeyLocks.writing` returns: without a generator, for it is used with every file."""
 
     __slots__ = ("_key", "_keys")
 
-    def __init__(self, keys: KeysInUse, key: str) -> None:
+    def __init__(self, keys: KeyLocks, key: str) -> None:
         self._keys = keys
         self._key = key
 

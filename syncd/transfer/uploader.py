@@ -35,9 +35,9 @@ from syncd.core.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt, Upl
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.part_sender import Job, Meter, PartSender, is_denied, name_of
-from syncd.transfer.slots import Bounds
+from syncd.transfer.slots import Slots
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.transfer")
 
 MIN_PART_SIZE = "min_part_size"
 """Name under which the state keeps what a store taught us about its smallest part."""
@@ -68,7 +68,7 @@ class Uploader:
         store: ObjectStore,
         state: State,
         senders: Executor,
-        bounds: Bounds,
+        bounds: Slots,
         meter: Meter,
         *,
         now_ns: Callable[[], int],

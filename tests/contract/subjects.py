@@ -32,7 +32,7 @@ from syncd.storage.base import (
 )
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.credentials import credentials_source
-from syncd.storage.http.store import HttpStore, Wiring, open_store
+from syncd.storage.http.store import HttpStore, StoreContext, open_store
 from syncd.storage.http.transport import RequestsTransport
 from syncd.storage.s3.dialect import S3Dialect
 from tests.support.bos_server import BosServer
@@ -284,9 +284,9 @@ def without_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getxattr", refuse)
 
 
-def wiring(sleep: Callable[[float], None] = time.sleep) -> Wiring:
+def wiring(sleep: Callable[[float], None] = time.sleep) -> StoreContext:
     """Real time, few and quick repetitions."""
-    return Wiring(
+    return StoreContext(
         should_stop=lambda: False,
         sleep=sleep,
         chance=lambda: 0.5,

@@ -32,7 +32,7 @@ from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.bos.errors import MAX_VALUES, body_object
 from syncd.storage.http import store as client
 from syncd.storage.http.http1 import MAX_ANSWER_BYTES
-from syncd.storage.http.socket_transport import LaneTransport
+from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.store import HttpStore
 from syncd.storage.http.transport import RequestsTransport
 from syncd.storage.s3 import xml as s3_xml
@@ -44,7 +44,7 @@ MOST_MEMORY = 64 * MIB
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-Kind = type[RequestsTransport] | type[LaneTransport]
+Kind = type[RequestsTransport] | type[SocketTransport]
 
 
 def peak(call: Callable[[], object]) -> int:
@@ -73,7 +73,7 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
     """Whatever of it has no end, however fast it comes; nobody knows what the server did."""
@@ -104,7 +104,7 @@ def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
     assert sent < 4 * MAX_ANSWER_BYTES
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
 def test_interim_answers_without_end_do_not_pile_up_beside_a_body(kind: Kind) -> None:
     """They are looked at while the body goes out, too."""
     gone = threading.Event()
@@ -125,7 +125,7 @@ def test_interim_answers_without_end_do_not_pile_up_beside_a_body(kind: Kind) ->
         transport.close()
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
 def test_nothing_is_decompressed(kind: Kind) -> None:
     """A small answer stays small: we ask for no coding, and undo none."""
     packed = gzip.compress(bytes(256 * MIB), 1)

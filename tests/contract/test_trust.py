@@ -16,12 +16,12 @@ from syncd.config import load as config
 from syncd.core.errors import AccessRefused, ConfigError
 from syncd.storage.base import BosSettings, HttpSettings, Request, S3Settings
 from syncd.storage.http import connect as dial
-from syncd.storage.http.socket_transport import LaneTransport
+from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.transport import RequestsTransport
 from tests.support.hostile import OK, Certificate, HostileServer, answers, make_certificate
 
-Kind = type[RequestsTransport] | type[LaneTransport]
-both = pytest.mark.parametrize("kind", [RequestsTransport, LaneTransport], ids=["requests", "lane"])
+Kind = type[RequestsTransport] | type[SocketTransport]
+both = pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
 
 AUTHORITY = """
 [ca]

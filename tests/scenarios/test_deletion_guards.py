@@ -13,7 +13,7 @@ import pytest
 
 from syncd.core.errors import FileUnreadable, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, OnDelete
-from syncd.pipeline import source_runner as keeper
+from syncd.pipeline import source_runner as runner
 from syncd.sources import files as fingerprint
 from syncd.sources.scan import missing as absence
 from syncd.sources.scan import walk
@@ -104,9 +104,9 @@ def unreadable(house: House, monkeypatch: pytest.MonkeyPatch, directory: str) ->
 
 def scan(house: House) -> None:
     """One scan of everything, to its end."""
-    scans = house.keeper.news.scans
-    house.keeper.ask("", "look")
-    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    scans = house.runner.news.scans
+    house.runner.ask("", "look")
+    wait_until("it is scanned", lambda: house.runner.news.scans > scans)
     house.settle()
 
 
@@ -124,13 +124,13 @@ def test_after_a_scan_with_errors_nothing_is_deleted(
         (house.rig.folder / "a").unlink()
         scan(house)
         house.later(10.0)
-        wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
-        assert "1 errors" in house.keeper.news.deletes_reason
-        house.later(1.2 * keeper.POLL_SECONDS)
+        wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
+        assert "1 errors" in house.runner.news.deletes_reason
+        house.later(1.2 * runner.POLL_SECONDS)
         house.settle()
         assert house.objects == {"a", "b", "sick/c"}
 
-    house.later(1.2 * keeper.POLL_SECONDS)  # it is looked at again soon, since something waits for it
+    house.later(1.2 * runner.POLL_SECONDS)  # it is looked at again soon, since something waits for it
     wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
 
 
@@ -143,18 +143,18 @@ def test_an_event_after_a_scan_with_errors_deletes_nothing_either(
     house.write("a", "b", "sick/c")
     house.start()
     house.settle()
-    scans = house.keeper.news.scans
+    scans = house.runner.news.scans
     with monkeypatch.context() as patch:
         unreadable(house, patch, "sick")
-        house.keeper.ask("sick", "look")
-        wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+        house.runner.ask("sick", "look")
+        wait_until("it is scanned", lambda: house.runner.news.scans > scans)
         house.settle()
         remove(house, "b")
         house.later(10.0)
-        wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
+        wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
         assert house.objects == {"a", "b", "sick/c"}
 
-    house.later(1.2 * keeper.POLL_SECONDS)  # long before the next scan would have been due
+    house.later(1.2 * runner.POLL_SECONDS)  # long before the next scan would have been due
     wait_until("it goes", lambda: house.objects == {"a", "sick/c"})
 
 
@@ -170,15 +170,15 @@ def test_the_operators_word_goes_before_errors(deleting: House, monkeypatch: pyt
         (house.rig.folder / name).unlink()
     scan(house)
     house.later(10.0)
-    wait_until("one waits", lambda: house.keeper.news.deletes_parked == 1)
+    wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
 
-    assert house.keeper.confirm_deletes() == 1
+    assert house.runner.confirm_deletes() == 1
 
     wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
     (house.rig.folder / "b").unlink()
     scan(house)
     house.later(10.0)
-    wait_until("the next one waits again", lambda: house.keeper.news.deletes_parked == 1)
+    wait_until("the next one waits again", lambda: house.runner.news.deletes_parked == 1)
     assert house.objects == {"b", "sick/c"}
 
 
@@ -196,14 +196,14 @@ def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(walk, "entries_of", broken)
-        house.keeper.ask("", "look")
-        wait_until("it failed", lambda: "last scan failed" in house.keeper.news.waiting_for)
+        house.runner.ask("", "look")
+        wait_until("it failed", lambda: "last scan failed" in house.runner.news.waiting_for)
         remove(house, "a")
-        wait_until("one is a candidate", lambda: house.keeper.deletions.waiting() == 1)
-        house.keeper._next_scan = house.clock.monotonic() + 3600.0
+        wait_until("one is a candidate", lambda: house.runner.deletions.waiting() == 1)
+        house.runner._next_scan = house.clock.monotonic() + 3600.0
         house.later(10.0)
-        wait_until("it waits", lambda: house.keeper.news.deletes_parked == 1)
-        assert "ZeroDivisionError" in house.keeper.news.deletes_reason
+        wait_until("it waits", lambda: house.runner.news.deletes_parked == 1)
+        assert "ZeroDivisionError" in house.runner.news.deletes_reason
         assert house.objects == {"a", "b"}
 
 
@@ -215,16 +215,16 @@ def test_deletions_do_not_go_when_the_root_went_meanwhile(deleting: House) -> No
     house.start()
     house.settle()
     remove(house, "a")
-    wait_until("one is a candidate", lambda: house.keeper.deletions.waiting() == 1)
+    wait_until("one is a candidate", lambda: house.runner.deletions.waiting() == 1)
     house.rig.folder.rename(house.rig.folder.with_name("away"))
     house.rig.folder.mkdir()
     house.write("b", "c")
 
     house.later(10.0)
 
-    wait_until("it waits", lambda: "--accept-root" in house.keeper.news.waiting_for)
+    wait_until("it waits", lambda: "--accept-root" in house.runner.news.waiting_for)
     house.settle()
-    assert house.keeper.deletions.waiting() == 0
+    assert house.runner.deletions.waiting() == 0
     assert house.objects == {"a", "b"}
 
 
@@ -257,16 +257,16 @@ def test_a_root_that_was_emptied_on_purpose_is_believed_when_anything_is_in_it(t
     house.settle()
     for name in ("a", "b"):
         (house.rig.folder / name).unlink()
-    house.keeper.ask("", "look")
-    wait_until("it waits", lambda: "put any file into it" in house.keeper.news.waiting_for)
+    house.runner.ask("", "look")
+    wait_until("it waits", lambda: "put any file into it" in house.runner.news.waiting_for)
     house.later(120.0)
     house.settle()
     assert house.objects == {"a", "b"}
 
     (house.rig.folder / ".keep").touch()
     house.later(120.0)
-    wait_until("it is believed", lambda: not house.keeper.news.waiting_for)
-    wait_until("both are candidates", lambda: house.keeper.deletions.waiting() == 2)
+    wait_until("it is believed", lambda: not house.runner.news.waiting_for)
+    wait_until("both are candidates", lambda: house.runner.deletions.waiting() == 2)
     house.later(10.0)
     wait_until("they go", lambda: house.objects == set())
     house.close()
@@ -292,7 +292,7 @@ def test_only_objects_that_the_state_knows_are_deleted(deleting: House) -> None:
     house.settle()
     (house.rig.folder / "b").unlink()
     scan(house)
-    house.keeper.confirm_deletes()
+    house.runner.confirm_deletes()
     house.later(10.0)
     wait_until("the known one goes", lambda: "b" not in house.objects)
     house.settle()
@@ -312,7 +312,7 @@ def test_a_path_that_was_mistyped_deletes_nothing(deleting: House) -> None:
     house.source = replace(house.source, root=str(other))
 
     house.restart()
-    wait_until("it waits", lambda: "--accept-root" in house.keeper.news.waiting_for)
+    wait_until("it waits", lambda: "--accept-root" in house.runner.news.waiting_for)
     house.later(120.0)
     house.settle()
 

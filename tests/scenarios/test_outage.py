@@ -24,7 +24,7 @@ from syncd.daemon import logs
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.pipeline.store_runner import RETRY_IN_PLACE, TRIES_IN_PLACE
-from syncd.pipeline.workers import Clock, StoreWorkers, Surroundings
+from syncd.pipeline.workers import Clock, Context, Workers
 from syncd.storage.http.store import RetryingStore
 from syncd.transfer.progress import Beats
 from tests.support.clock import FakeClock
@@ -79,9 +79,9 @@ class World:
         self.rig.fake.after("put_object", lambda call: self.arrived.append((self.now, call.key)))
         self.ear = Ear()
         clock = Clock(self.clock.monotonic, self.clock.now_ns, self.chance.random)
-        around = Surroundings(self.rig.state, clock, self.ear)
+        around = Context(self.rig.state, clock, self.ear)
         beats = Beats(Pulse(), 60.0, clock.monotonic)
-        self.workers = StoreWorkers("store", self.rig.engine, around, beats)
+        self.workers = Workers("store", self.rig.engine, around, beats)
         self.queue = self.workers.queue
         self.queue._work = Waiting(self, self.queue._room._lock)  # type: ignore[assignment, attr-defined]
         self.rig.engine._now_ns = lambda: self.clock.now_ns() + 10**11
@@ -159,7 +159,7 @@ def test_an_outage_makes_a_line_or_two_not_one_for_each_file(
     world.down_until = 5 * HOUR
     world.write(200)
     world.work()
-    said = [record for record in caplog.records if record.name == "syncd.pipeline.workers"]
+    said = [record for record in caplog.records if record.name == "syncd.transfer"]
     assert sum("paused" in record.getMessage() for record in said) == 1
     assert sum("works again" in record.getMessage() for record in said) == 1
     throttle = logs.Throttle(say=lambda record: None)

@@ -260,7 +260,7 @@ def test_a_daemon_on_a_full_disk_waits_and_goes_on(tmp_path: Path) -> None:
         assert made._pipeline.state.lost() is None
 
         def done() -> bool:
-            for line in made._pipeline.lines.values():
+            for line in made._pipeline.store_runners.values():
                 line.workers.queue.reopen()  # instead of five seconds
             try:
                 return made._pipeline.state.recorded_totals("docs")[0] == len(names)

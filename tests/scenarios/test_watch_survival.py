@@ -154,7 +154,7 @@ def test_watches_are_placed_before_the_first_scan(tmp_path: Path, monkeypatch: p
         pipeline = watcher._sink
         assert isinstance(pipeline, Pipeline)
         really(watcher)
-        began.append([keeper._started for keeper in pipeline.keepers.values()])
+        began.append([runner._started for runner in pipeline.source_runners.values()])
 
     monkeypatch.setattr(Watcher, "start", start)
     home = Home(tmp_path)

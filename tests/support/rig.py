@@ -15,7 +15,7 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.engine import Engine, Outcome
 from syncd.transfer.progress import Progress
-from syncd.transfer.slots import Bounds
+from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader
 from tests.support.store import SMALL_LIMITS, FakeStore
 
@@ -57,7 +57,7 @@ class Rig:
         """Open the state and build everything on it."""
         self.state = State.open(str(self.state_dir), now_ns=time.time_ns)
         self.senders = ThreadPoolExecutor(self.policy.concurrency)
-        self.bounds = Bounds(self.policy.concurrency, self.policy.memory_limit)
+        self.bounds = Slots(self.policy.concurrency, self.policy.memory_limit)
         self.progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
         self.uploader = Uploader(
             self._wrap_store(self.store),

@@ -21,7 +21,7 @@ from syncd.core.model import FileRef, FileStat, Irregular, Recorded, RootIdentit
 from syncd.core.paths import Rules
 from syncd.sources import files as fingerprint
 from syncd.sources.scan.missing import Absent, Missing, Present, second_look
-from syncd.sources.scan.outline import PAGE, Outline
+from syncd.sources.scan.outline import PAGE, RecordCursor
 from syncd.sources.scan.walk import Frame, Walk
 from syncd.state.state import State
 
@@ -201,7 +201,7 @@ class _Scan:
             return
         if subtree:
             self._single(root_fd, subtree)
-        records = Outline(lambda start: state.outline_page(source, aim, start, subtree, PAGE))
+        records = RecordCursor(lambda start: state.outline_page(source, aim, start, subtree, PAGE))
         walk = Walk(root_fd)
         try:
             self._descend(walk, records, subtree)
@@ -235,7 +235,7 @@ class _Scan:
         elif now is None:
             self.missing.add(path)
 
-    def _descend(self, walk: Walk, records: Outline, path: bytes) -> None:
+    def _descend(self, walk: Walk, records: RecordCursor, path: bytes) -> None:
         """Enter a directory; if that cannot be, pass over what is recorded below it."""
         if path and not self._rules.wants_directory(os.fsdecode(path)):
             records.skip_below(path + b"/")
@@ -249,7 +249,7 @@ class _Scan:
             if error.errno in fingerprint.GONE and path:
                 self._turned_into_file(walk, path)
 
-    def _not_seen(self, records: Outline, path: bytes, error: OSError) -> None:
+    def _not_seen(self, records: RecordCursor, path: bytes, error: OSError) -> None:
         """A directory could not be read; if it is just gone, what is recorded below gets a second look."""
         if error.errno not in fingerprint.GONE:
             self._unreadable(path, error)
@@ -267,7 +267,7 @@ class _Scan:
         if not modes.S_ISDIR(now.st_mode):
             self._meet(path, fingerprint.seen(now), known=False)
 
-    def _compare_files(self, frame: Frame, records: Outline) -> bytes:
+    def _compare_files(self, frame: Frame, records: RecordCursor) -> bytes:
         """Compare entries up to the next directory, whose path is returned; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row

@@ -10,7 +10,7 @@ PAGE = 4096
 """Rows read at once: about two megabytes."""
 
 
-class Outline:
+class RecordCursor:
     """The recorded files under a directory, one at a time, in the order of bytes; `row` is the next one."""
 
     def __init__(self, page: Callable[[bytes], list[Row]]) -> None:

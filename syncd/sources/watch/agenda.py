@@ -24,7 +24,7 @@ class Mode(Enum):
     DEEP = "report nothing, and visit the known directories in it too"
 
 
-class WatchWork:
+class Agenda:
     """Everything that waits. Each kind is a set that remembers its order, so nothing waits twice."""
 
     def __init__(self) -> None:

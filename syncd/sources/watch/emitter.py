@@ -1,9 +1,9 @@
 """The thread that reads events: a watchdog emitter for all sources on one inotify descriptor.
 
 watchdog runs it (start, stop, join); the events take a shorter way than watchdog's queue. That queue has no
-bound, and its thread ends with the first exception of a handler; so the emitter reports to `Findings` itself.
-The observer's own thread then waits on an empty queue, and this one in poll(): neither wakes up while nothing
-happens.
+bound, and its thread ends with the first exception of a handler; so the emitter reports to `WatchReports`
+itself. The observer's own thread then waits on an empty queue, and this one in poll(): neither wakes up
+while nothing happens.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from syncd.sources.watch import inotify
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify, Record
 from syncd.sources.watch.map import Node
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 from syncd.sources.watch.roots import WatchedRoots
 from syncd.sources.watch.tree import WatchTree
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.watch")
 
 _STOP_SECONDS = 2.0
 _COUNTS_A_TURN = 64
@@ -79,7 +79,7 @@ class InotifyEmitter(EventEmitter):
         kernel: Inotify,
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
-        findings: Findings,
+        findings: WatchReports,
         canary: Canary,
         **frame: Any,
     ) -> None:

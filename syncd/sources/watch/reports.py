@@ -16,7 +16,7 @@ from syncd.core.paths import Rules, printable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_doubts
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.watch")
 
 
 class WatchSink(Protocol):
@@ -29,7 +29,7 @@ class WatchSink(Protocol):
         """Scan this subtree, '' for the whole source; it may be absent."""
 
 
-class Findings:
+class WatchReports:
     """Everything that is reported, for all sources."""
 
     def __init__(self, sources: Sequence[Source], rules: Mapping[str, Rules], sink: WatchSink) -> None:

@@ -16,10 +16,10 @@ from syncd.core.model import Source
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.inotify import Inotify
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 from syncd.sources.watch.tree import OPEN_DIRECTORY, WatchTree
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.watch")
 
 
 class WatchedRoots:
@@ -31,7 +31,7 @@ class WatchedRoots:
         mounts: MountTable,
         sources: Sequence[Source],
         tree: WatchTree,
-        findings: Findings,
+        findings: WatchReports,
     ) -> None:
         self._kernel = kernel
         self._mounts = mounts

@@ -29,11 +29,11 @@ from syncd.core.model import Source
 from syncd.core.paths import Rules
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
-from syncd.sources.watch.agenda import Mode, WatchWork
+from syncd.sources.watch.agenda import Agenda, Mode
 from syncd.sources.watch.gaps import Gap, GapKind
 from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.map import Node, WatchMap
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -53,10 +53,10 @@ class WatchTree:
         mounts: MountTable,
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
-        findings: Findings,
+        findings: WatchReports,
     ) -> None:
         self.map = WatchMap()
-        self.work = WatchWork()
+        self.work = Agenda()
         self.moves = 0
         """How many directories have been found in another place: paths from before may be wrong."""
         self._kernel = kernel

@@ -23,11 +23,11 @@ from syncd.sources.watch import inotify
 from syncd.sources.watch.emitter import Canary, InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify
-from syncd.sources.watch.reports import Findings, WatchSink
+from syncd.sources.watch.reports import WatchReports, WatchSink
 
 __all__ = ["WatchSink", "WatchStatus", "Watcher"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("syncd.watch")
 
 _SING_AGAIN_SECONDS = 0.5
 _STOP_SECONDS = 2.0
@@ -159,7 +159,7 @@ class Watcher:
 
     def _frame(self, kernel: Inotify) -> tuple[BaseObserver, InotifyEmitter]:
         """watchdog's observer and the emitter that it will run. Raises OSError."""
-        findings = Findings(self._sources, self._rules, self._sink)
+        findings = WatchReports(self._sources, self._rules, self._sink)
         findings.overflows = self._overflows
         emitter = partial(
             InotifyEmitter,
@@ -201,7 +201,7 @@ class Watcher:
 
     def _doubt_all(self) -> None:
         """Without a reader this thread has to say it."""
-        findings = Findings(self._sources, self._rules, self._sink)
+        findings = WatchReports(self._sources, self._rules, self._sink)
         for source in self._sources:
             findings.doubt(source.name, "", self._refusal)
         findings.flush()

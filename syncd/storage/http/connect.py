@@ -1,4 +1,4 @@
-"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Patience`.
+"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Deadline`.
 
 The one exception is the resolver: the C library's cannot be interrupted.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from syncd.core.errors import AccessRefused
 from syncd.storage.base import HttpSettings
-from syncd.storage.http.deadlines import Patience
+from syncd.storage.http.deadlines import Deadline
 
 
 def split_host(host: str, scheme: str) -> tuple[str, int]:
@@ -26,7 +26,7 @@ def split_host(host: str, scheme: str) -> tuple[str, int]:
     return host.strip("[]"), 443 if scheme == "https" else 80
 
 
-def connect(host: str, port: int, seconds: float, patience: Patience) -> socket.socket:
+def connect(host: str, port: int, seconds: float, patience: Deadline) -> socket.socket:
     """A connected, non-blocking socket.
 
     Raises OSError (TimeoutError and socket.gaierror among them), Stopped.
@@ -52,7 +52,7 @@ def connect(host: str, port: int, seconds: float, patience: Patience) -> socket.
     raise failure
 
 
-def _connect_one(sock: socket.socket, address: object, seconds: float, patience: Patience) -> None:
+def _connect_one(sock: socket.socket, address: object, seconds: float, patience: Deadline) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds a dead peer while an answer is slow
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
@@ -67,7 +67,7 @@ def _connect_one(sock: socket.socket, address: object, seconds: float, patience:
         raise OSError(status, os.strerror(status))
 
 
-def _wait_until(sock: socket.socket, events: int, deadline: float, patience: Patience) -> None:
+def _wait_until(sock: socket.socket, events: int, deadline: float, patience: Deadline) -> None:
     poll = select.poll()
     poll.register(sock, events)
     while not poll.poll(patience.slice_seconds() * 1000):
@@ -77,7 +77,7 @@ def _wait_until(sock: socket.socket, events: int, deadline: float, patience: Pat
 
 
 def handshake(
-    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, patience: Patience
+    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, patience: Deadline
 ) -> ssl.SSLSocket:
     """The socket, encrypted. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
     encrypted = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
@@ -93,13 +93,13 @@ def shake_hands_in_slices(
     class Sliced(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
             self.setblocking(False)
-            _shake_hands(self, super().do_handshake, http.connect_seconds, Patience(http, should_stop))
+            _shake_hands(self, super().do_handshake, http.connect_seconds, Deadline(http, should_stop))
 
     context.sslsocket_class = Sliced
 
 
 def _shake_hands(
-    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, patience: Patience
+    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, patience: Deadline
 ) -> None:
     """Closes the socket when it fails."""
     deadline = time.monotonic() + seconds

@@ -26,11 +26,11 @@ GRACE_SECONDS = 1.0
 SLOW_ANSWER_SECONDS = 900.0
 
 
-class StalledError(TimeoutError):
+class Stalled(TimeoutError):
     """The peer was given up: nothing, or next to nothing, moved."""
 
 
-class Patience:
+class Deadline:
     """With one request at a time. Not for several threads at once."""
 
     def __init__(
@@ -93,9 +93,9 @@ class Patience:
     def _judge(self, now: float) -> None:
         if self._deadline is not None:
             if now >= self._deadline:
-                raise StalledError(f"no whole answer in {SLOW_ANSWER_SECONDS:.0f} s")
+                raise Stalled(f"no whole answer in {SLOW_ANSWER_SECONDS:.0f} s")
             return
         if now - self._last_byte >= self._silence_seconds:
-            raise StalledError(f"no byte moved for {self._silence_seconds:g} s")
+            raise Stalled(f"no byte moved for {self._silence_seconds:g} s")
         if now - self._window_began >= self._http.progress_seconds:
-            raise StalledError(f"only {self._in_window} bytes moved in {self._http.progress_seconds:g} s")
+            raise Stalled(f"only {self._in_window} bytes moved in {self._http.progress_seconds:g} s")

@@ -7,7 +7,7 @@ never certainly afterwards.
 from __future__ import annotations
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
-from syncd.storage.http.deadlines import StalledError
+from syncd.storage.http.deadlines import Stalled
 
 
 class ConnectionLost(StoreUnavailable):
@@ -34,7 +34,7 @@ def lost(host: str, error: BaseException, *, reused: bool) -> StoreUnavailable:
     """The request was under way. On a connection that was used before, the next try may come at once: the
     server has probably closed it for its age.
     """
-    if isinstance(error, StalledError):
+    if isinstance(error, Stalled):
         return StoreUnavailable(f"gave up on {host}: {error}", outcome_unknown=True)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ConnectionLost(

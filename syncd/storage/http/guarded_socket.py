@@ -1,4 +1,4 @@
-"""A connected socket that keeps to `Patience`.
+"""A connected socket that keeps to `Deadline`.
 
 It never blocks for longer than a slice. What moves is counted in both directions, the kernel's send
 queue included: a body that it has taken from us is not on the wire yet, and a slow line may need minutes for
@@ -20,7 +20,7 @@ import termios
 from collections.abc import Callable
 
 from syncd.storage.base import Body
-from syncd.storage.http.deadlines import Patience
+from syncd.storage.http.deadlines import Deadline
 
 _CHUNK = 256 << 10
 _TLS_CHUNK = 64 << 10
@@ -42,7 +42,7 @@ class GuardedSocket:
     Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
     """
 
-    def __init__(self, sock: socket.socket, patience: Patience, on_sent: Callable[[int], None]) -> None:
+    def __init__(self, sock: socket.socket, patience: Deadline, on_sent: Callable[[int], None]) -> None:
         sock.setblocking(False)
         self.patience = patience
         self.body: Body | None = None

@@ -2,7 +2,7 @@
 
 What is overridden, and why: the target, because some releases collapse slashes in it; the certificates,
 because our TLS context holds them already; the connections, so that dialling, sending and receiving all keep
-to `Patience`. `translate` says what each of the library's exceptions means to a store.
+to `Deadline`. `translate` says what each of the library's exceptions means to a store.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.storage.base import HttpSettings, Request, Response
 from syncd.storage.http import connect as dial
 from syncd.storage.http import errors as failures
-from syncd.storage.http.deadlines import Patience, StalledError
+from syncd.storage.http.deadlines import Deadline, Stalled
 from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.http.http1 import answer_limit, most_bytes, target, wire_headers
 from syncd.storage.http.socket_transport import USER_AGENT
@@ -42,7 +42,7 @@ def prepare(scheme: str, request: Request) -> requests.PreparedRequest:
 
 
 class Adapter(HTTPAdapter):
-    """One adapter, one request at a time, sockets that keep to one `Patience`."""
+    """One adapter, one request at a time, sockets that keep to one `Deadline`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Adapter(HTTPAdapter):
         self._http = http
         self._context = context
         self._on_sent = on_sent
-        self.patience = Patience(http, should_stop)
+        self.patience = Deadline(http, should_stop)
         self.socket: GuardedSocket | None = None
         self.reused = False
         """The connection had carried another request before."""
@@ -259,7 +259,7 @@ def translate(host: str, error: BaseException, *, connected: bool, reused: bool)
         )
     if not connected:
         return failures.not_connected(host, _root(causes))
-    stalled = _first(causes, StalledError)
+    stalled = _first(causes, Stalled)
     if stalled is not None:
         return failures.lost(host, stalled, reused=False)
     if isinstance(error, requests.exceptions.ReadTimeout):

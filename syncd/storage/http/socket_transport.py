@@ -22,7 +22,7 @@ from syncd.core.errors import Stopped
 from syncd.storage.base import HttpSettings, Request, Response
 from syncd.storage.http import connect as dial
 from syncd.storage.http import errors as failures
-from syncd.storage.http.deadlines import Patience
+from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import EarlyAnswerError, GuardedSocket
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, answer_limit, most_bytes, request_head
 
@@ -33,7 +33,7 @@ _JOIN_BYTES = 64 << 10
 """A body up to this size goes out in one piece with its head."""
 
 
-class LaneTransport:
+class SocketTransport:
     """Sends signed requests; for several threads at once.
 
     Raises StoreUnavailable when the network fails, AccessRefused when the server is not to be trusted,
@@ -151,7 +151,7 @@ class LaneTransport:
     def _open(self, request: Request) -> GuardedSocket:
         """Nothing is sent yet when this fails."""
         host, port = dial.split_host(request.host, self._scheme)
-        patience = Patience(self._http, self._should_stop)
+        patience = Deadline(self._http, self._should_stop)
         seconds = self._http.connect_seconds
         context = self._tls() if self._scheme == "https" else None
         try:

@@ -41,7 +41,7 @@ from syncd.storage.pages import Pages
 from syncd.storage.retry import RetryingStore
 from syncd.storage.s3.dialect import S3Dialect
 
-__all__ = ["HttpStore", "RetryingStore", "Wiring", "open_store"]
+__all__ = ["HttpStore", "RetryingStore", "StoreContext", "open_store"]
 
 MAX_UPLOADS_BYTES = 64 << 20
 """Of memory that a list of uploads may take: some two hundred thousand of them."""
@@ -50,7 +50,7 @@ PROBE_BYTES = 128 << 10
 """A body larger than this is worth a question before it is sent again."""
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("syncd.store")
 
 
 class HttpStore:
@@ -281,7 +281,7 @@ class HttpStore:
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class StoreContext:
     """What a store takes from its surroundings."""
 
     should_stop: Callable[[], bool]
@@ -310,7 +310,7 @@ class Wiring:
     schedule: Schedule = field(default_factory=Schedule)
 
 
-def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
+def open_store(settings: StoreSettings, *, wiring: StoreContext) -> ObjectStore:
     """The store that the settings describe, with retry. Opens no connection yet.
 
     Raises AccessRefused when the settings cannot be an address, StoreError when a directory cannot be used.
@@ -327,7 +327,7 @@ def open_store(settings: StoreSettings, *, wiring: Wiring) -> ObjectStore:
     )
 
 
-def _remembered(settings: DirSettings, wiring: Wiring) -> DirStore:
+def _remembered(settings: DirSettings, wiring: StoreContext) -> DirStore:
     """An unmounted disk leaves an empty directory: the right one is known by its marker."""
     store_id = store_id_of(settings)
     return DirStore(
@@ -337,7 +337,7 @@ def _remembered(settings: DirSettings, wiring: Wiring) -> DirStore:
     )
 
 
-def _open(settings: StoreSettings, wiring: Wiring) -> ObjectStore:
+def _open(settings: StoreSettings, wiring: StoreContext) -> ObjectStore:
     if isinstance(settings, DirSettings):
         return MeteredStore(
             _remembered(settings, wiring),

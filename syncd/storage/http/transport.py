@@ -5,7 +5,7 @@ and calls that success; a ``.netrc`` entry replaces our signature; its adapter r
 signature; it normalises paths, which breaks signatures. So sessions are left out: a prepared request goes
 straight to an adapter of our own, which sends path and query as they were signed, repeats nothing, follows
 nothing and reads nothing from the environment unless the settings say so. Underneath are sockets that keep to
-`Patience`.
+`Deadline`.
 
 An adapter serves one request at a time and is lent out, the last used first: no two threads ever share one,
 and a thread that ends leaves nothing behind.
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from syncd.core.errors import Stopped
 from syncd.storage.base import HttpSettings, Request, Response
 from syncd.storage.http import connect as dial
-from syncd.storage.http.socket_transport import MAX_IDLE_SECONDS, LaneTransport
+from syncd.storage.http.socket_transport import MAX_IDLE_SECONDS, SocketTransport
 
 if TYPE_CHECKING:  # importing requests takes longer, and more memory, than many a pass: only when it is used
     from syncd.storage.http.requests_adapter import Adapter
@@ -51,14 +51,14 @@ def open_transport(
 ) -> Transport:
     """The lane for what carries content, requests for the rest; requests for everything behind a proxy."""
     general = RequestsTransport(http, should_stop=should_stop, on_sent=on_sent)
-    lane = LaneTransport(http, should_stop=should_stop, on_sent=on_sent)
-    return _Lanes(lane, general)
+    lane = SocketTransport(http, should_stop=should_stop, on_sent=on_sent)
+    return ControlAndContent(lane, general)
 
 
-class _Lanes:
+class ControlAndContent:
     """Two transports, one for the requests that are sent by the thousand."""
 
-    def __init__(self, lane: LaneTransport, general: RequestsTransport) -> None:
+    def __init__(self, lane: SocketTransport, general: RequestsTransport) -> None:
         self._lane = lane
         self._general = general
 

@@ -87,7 +87,7 @@ class Life(Rig):
     def rise(self, fate: Fate | None = None) -> None:
         """The next start after a death: it asks the store before it sends what may be there."""
         self.begin(fate or Fate())
-        self.engine.adopting.add("docs")
+        self.engine.reconciling.add("docs")
 
     # ---- what has to hold --------------------------------------------------------------------------------
 

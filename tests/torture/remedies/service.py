@@ -216,7 +216,7 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 _DAEMON,
-                "        if waiting_for and (directive := hidden_by(keeper.source.root)):\n",
+                "        if waiting_for and (directive := hidden_by(runner.source.root)):\n",
                 "        if waiting_for and (directive := ''):\n",
             ),
         ),

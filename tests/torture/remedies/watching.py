@@ -148,7 +148,7 @@ REMEDIES: tuple[Remedy, ...] = (
     ),
     Remedy(
         "W4",
-        "the keeper is not told of gaps in an otherwise watched source",
+        "the runner is not told of gaps in an otherwise watched source",
         (
             Edit(
                 "syncd/daemon/daemon.py",
@@ -345,7 +345,7 @@ REMEDIES: tuple[Remedy, ...] = (
         (
             Edit(
                 "syncd/pipeline/pipeline.py",
-                '            keeper.ask("", "more events than could be kept")\n',
+                '            runner.ask("", "more events than could be kept")\n',
                 "            pass\n",
             ),
         ),

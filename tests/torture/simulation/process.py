@@ -18,8 +18,8 @@ from unittest import mock
 
 from syncd.core.model import FileRef, Source, TransferPolicy
 from syncd.pipeline.pipeline import Pipeline, Work
-from syncd.pipeline.source_runner import SourceKeeper
-from syncd.pipeline.store_runner import StoreLine
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Clock
 from syncd.sources import files as fingerprint
 from syncd.sources import root as roots
@@ -28,7 +28,7 @@ from syncd.sources.scan import missing as absence
 from syncd.sources.scan import walk
 from syncd.state.state import State
 from syncd.storage.base import DirSettings, ObjectStore
-from syncd.storage.http.store import Wiring
+from syncd.storage.http.store import StoreContext
 from syncd.storage.retry import RetryingStore
 from syncd.transfer import engine
 from syncd.transfer import part_sender as partsender
@@ -125,22 +125,22 @@ class Process:
         uploader = self.line.uploader
         uploader._parts._senders = senders
         uploader._new_token = lambda: f"{chance.randrange(1 << 64):016x}"
-        self.keeper.begin()
+        self.runner.begin()
 
     @property
-    def line(self) -> StoreLine:
-        return self.pipeline.lines["store"]
+    def line(self) -> StoreRunner:
+        return self.pipeline.store_runners["store"]
 
     @property
-    def keeper(self) -> SourceKeeper:
-        return self.pipeline.keepers["docs"]
+    def runner(self) -> SourceRunner:
+        return self.pipeline.source_runners["docs"]
 
     # ---- steps ------------------------------------------------------------------------------------------
 
     def due(self) -> float | None:
         """When there is something to do, if nothing happens before."""
-        keeper, queue = self.keeper.due(), self.line.workers.queue.due()
-        return min((at for at in (keeper, queue) if at is not None), default=None)
+        runner, queue = self.runner.due(), self.line.workers.queue.due()
+        return min((at for at in (runner, queue) if at is not None), default=None)
 
     def step(self, keeper_first: bool) -> bool:
         """One step of a worker or of the keeper; whether there was one to do."""
@@ -163,7 +163,7 @@ class Process:
             return False
         self._busy_keeper = True
         try:
-            return self.keeper.step()
+            return self.runner.step()
         finally:
             self._busy_keeper = False
 
@@ -184,7 +184,7 @@ class Process:
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _opened(self, settings: object, *, wiring: Wiring) -> ObjectStore:
+    def _opened(self, settings: object, *, wiring: StoreContext) -> ObjectStore:
         """As `open_store` wraps what it opens."""
         return RetryingStore(
             self._store,

@@ -360,9 +360,9 @@ class World:
         self.run(CALM_SECONDS)
         if self.is_doubtful:
             self.trace.append("a person says that all is as it should be")
-            self.process.keeper.accept_root()
+            self.process.runner.accept_root()
             self.run(CALM_SECONDS)
-            self.process.keeper.confirm_deletes()
+            self.process.runner.confirm_deletes()
             self.run(CALM_SECONDS)
         self.people.close(self.people.open(f"{ROOT}/last", os.O_WRONLY | os.O_CREAT, 0o644))
         self.tell("last", "soon")

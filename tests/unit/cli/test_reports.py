@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from syncd.cli import reports
-from syncd.cli.one_pass import Words
+from syncd.cli.one_pass import Overrides
 from syncd.cli.sync import sync
 from syncd.config import load as config
 from syncd.core.errors import AccessRefused, StateError, StoreRefused, StoreUnavailable
@@ -252,7 +252,7 @@ class Home:
         return config.load(str(file), {})
 
     def sync(self) -> int:
-        return sync(self.settings, Words(), threading.Event(), terminal=False)
+        return sync(self.settings, Overrides(), threading.Event(), terminal=False)
 
 
 @pytest.fixture

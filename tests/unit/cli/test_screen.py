@@ -166,12 +166,12 @@ class Pass:
     def __init__(self) -> None:
         self.scanned = False
         self.flying: list[tuple[FileRef, int, int]] = []
-        keeper = SimpleNamespace(
+        runner = SimpleNamespace(
             first_scan_done=SimpleNamespace(is_set=lambda: self.scanned),
             news=SimpleNamespace(found_bytes=100),
         )
         line = SimpleNamespace(progress=SimpleNamespace(in_flight=lambda: self.flying))
-        self.keepers = {"docs": keeper}
+        self.source_runners = {"docs": runner}
         self.lines = {"nas": line}
         self.tally = SimpleNamespace(bytes_finished=40, actions=SimpleNamespace(total=lambda: 3))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from syncd.cli import one_pass as once
-from syncd.cli.one_pass import Pass, Words, plan_all, run_once, state_for_reading
+from syncd.cli.one_pass import Overrides, Pass, plan_all, run_once, state_for_reading
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
@@ -41,7 +41,7 @@ class Place:
         policy = TransferPolicy(concurrency=3, part_size=8)
         return Work((replace(self.source, **changes),), {"one": DirSettings("/x")}, policy)
 
-    def run(self, words: Words | None = None, **changes: Any) -> Pass:
+    def run(self, words: Overrides | None = None, **changes: Any) -> Pass:
         return run_once(
             self.work(**changes),
             self.state,
@@ -200,9 +200,9 @@ def test_deletions_need_a_word_when_they_are_many(place: Place) -> None:
     for name in names[:50]:
         (place.folder / name).unlink()
     done = place.run(on_delete=OnDelete.DELETE)
-    assert done.pipeline.keepers["docs"].news.deletes_parked == 50
+    assert done.pipeline.source_runners["docs"].news.deletes_parked == 50
     assert len(place.store.objects) == 60
-    place.run(Words(allow_deletes=frozenset({"docs"})), on_delete=OnDelete.DELETE)
+    place.run(Overrides(allow_deletes=frozenset({"docs"})), on_delete=OnDelete.DELETE)
     assert len(place.store.objects) == 10
 
 
@@ -214,13 +214,13 @@ def test_a_replaced_root_needs_a_word(place: Place) -> None:
     place.folder.mkdir()
     place.write("c")
     done = place.run(on_delete=OnDelete.DELETE)
-    assert "--accept-root docs" in done.pipeline.keepers["docs"].news.waiting_for
+    assert "--accept-root docs" in done.pipeline.source_runners["docs"].news.waiting_for
     assert set(place.store.objects) == {"p/a", "p/b"}
-    done = place.run(Words(accept_roots=frozenset({"docs"})), on_delete=OnDelete.DELETE)
+    done = place.run(Overrides(accept_roots=frozenset({"docs"})), on_delete=OnDelete.DELETE)
     assert set(place.store.objects) == {"p/a", "p/b", "p/c"}
-    assert done.pipeline.keepers["docs"].news.deletes_parked == 2
+    assert done.pipeline.source_runners["docs"].news.deletes_parked == 2
     both = frozenset({"docs"})
-    place.run(Words(allow_deletes=both, accept_roots=both), on_delete=OnDelete.DELETE)
+    place.run(Overrides(allow_deletes=both, accept_roots=both), on_delete=OnDelete.DELETE)
     assert set(place.store.objects) == {"p/c"}
 
 

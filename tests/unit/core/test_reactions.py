@@ -29,7 +29,7 @@ from syncd.core.reactions import (
     Reaction,
     react,
 )
-from syncd.transfer.engine import RootDoubtful
+from syncd.transfer.engine import RootChanged
 
 EVERY_ERROR = [
     error(*arguments)
@@ -37,7 +37,7 @@ EVERY_ERROR = [
         (FileVanished, ("x",)),
         (FileChanged, ("x",)),
         (FileUnreadable, ("x",)),
-        (RootDoubtful, ("x",)),
+        (RootChanged, ("x",)),
         (StoreUnavailable, ("x",)),
         (StoreRefused, ("x",)),
         (AccessRefused, ("x",)),

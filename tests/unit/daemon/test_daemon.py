@@ -208,8 +208,8 @@ def test_a_stuck_thread_does_not_hold_up_the_end(home: Home, monkeypatch: pytest
     monkeypatch.setattr(daemon, "DRAIN_SECONDS", 0.2)
     monkeypatch.setattr(daemon.os, "_exit", left.append)
     made = home.start()
-    wait_until("it runs", lambda: made._pipeline.lines)
-    (line,) = made._pipeline.lines.values()
+    wait_until("it runs", lambda: made._pipeline.store_runners)
+    (line,) = made._pipeline.store_runners.values()
     monkeypatch.setattr(line.engine, "sync", lambda ref, event, rest_seconds: release.wait(30))
     (home.root / "watched" / "a").write_text("x")
     wait_until("a worker is stuck", lambda: line.workers.queue.counts()[1])
@@ -224,7 +224,7 @@ def test_a_watcher_that_fails_to_end_does_not_keep_the_rest_from_ending(
 ) -> None:
     """The error comes up, and every transfer has ended in order."""
     made = home.start()
-    wait_until("it runs", lambda: made._pipeline.lines)
+    wait_until("it runs", lambda: made._pipeline.store_runners)
     watcher = made._watcher
     stop = watcher.stop
 
@@ -235,7 +235,7 @@ def test_a_watcher_that_fails_to_end_does_not_keep_the_rest_from_ending(
     monkeypatch.setattr(watcher, "stop", fail)
     with pytest.raises(RuntimeError):
         home.stop()
-    assert all(line.workers.join(0.0) for line in made._pipeline.lines.values())
+    assert all(line.workers.join(0.0) for line in made._pipeline.store_runners.values())
 
 
 def test_signals_are_put_into_words_and_put_back(home: Home) -> None:
@@ -354,8 +354,8 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
 def test_an_idle_daemon_looks_once_a_minute(home: Home) -> None:
     """Files that wait for their next try are no reason to look more often; files that move are."""
     made = home.start()
-    wait_until("it rests", lambda: made._pipeline.lines and made._pipeline.idle())
-    (line,) = made._pipeline.lines.values()
+    wait_until("it rests", lambda: made._pipeline.store_runners and made._pipeline.idle())
+    (line,) = made._pipeline.store_runners.values()
     assert made._tick_seconds() == 60.0
     line.workers.queue.mark(FileRef("docs", "x"), quiet_seconds=3600.0, event=True)
     assert made._tick_seconds() == 60.0
@@ -369,17 +369,17 @@ def test_after_a_sleep_everything_is_tried_and_looked_at_again(
 ) -> None:
     """Connections are dead, events may be lost, and a paused store may be there again."""
     made = home.start()
-    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
-    (line,) = made._pipeline.lines.values()
+    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
+    (line,) = made._pipeline.store_runners.values()
     line.workers.queue.pause(3600.0)
     monkeypatch.setattr(machine, "suspended_seconds", lambda: made._slept + 5.0)
     made._look_for_sleep()
     assert line.workers.queue.is_shut
     monkeypatch.setattr(machine, "suspended_seconds", lambda: 1e6)
-    scans = made._pipeline.keepers["docs"].news.scans
+    scans = made._pipeline.source_runners["docs"].news.scans
     made._look_for_sleep()
     assert not line.workers.queue.is_shut
-    wait_until("it is scanned again", lambda: made._pipeline.keepers["docs"].news.scans > scans)
+    wait_until("it is scanned again", lambda: made._pipeline.source_runners["docs"].news.scans > scans)
 
 
 # ---- reload -----------------------------------------------------------------------------------------------
@@ -388,8 +388,8 @@ def test_after_a_sleep_everything_is_tried_and_looked_at_again(
 def test_a_reload_takes_what_is_new(home: Home) -> None:
     """A new source, another log level; what did not change goes on."""
     made = home.start()
-    wait_until("it runs", lambda: made._pipeline.lines)
-    line, watcher = made._pipeline.lines["mirror"], made._watcher
+    wait_until("it runs", lambda: made._pipeline.store_runners)
+    line, watcher = made._pipeline.store_runners["mirror"], made._watcher
     (home.root / "second").mkdir()
     home.content["sources"] = [
         home.source("docs", "watched", prefix="one/"),
@@ -397,7 +397,7 @@ def test_a_reload_takes_what_is_new(home: Home) -> None:
     ]
     home.content["log"] = {"level": "debug"}
     home.reload()
-    assert made._pipeline.lines["mirror"] is line
+    assert made._pipeline.store_runners["mirror"] is line
     assert made._watcher is not watcher
     assert home.log_settings[-1].level == "debug"
     (home.root / "second" / "a").write_text("x")
@@ -410,13 +410,17 @@ def test_a_reload_takes_what_is_new(home: Home) -> None:
 def test_a_reload_that_changes_nothing_disturbs_nothing(home: Home) -> None:
     """Watches stay, scans are not repeated."""
     made = home.start()
-    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
-    before = (made._watcher, made._pipeline.lines["mirror"], made._pipeline.keepers["docs"].news.scans)
+    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
+    before = (
+        made._watcher,
+        made._pipeline.store_runners["mirror"],
+        made._pipeline.source_runners["docs"].news.scans,
+    )
     home.reload()
     assert (
         made._watcher,
-        made._pipeline.lines["mirror"],
-        made._pipeline.keepers["docs"].news.scans,
+        made._pipeline.store_runners["mirror"],
+        made._pipeline.source_runners["docs"].news.scans,
     ) == before
 
 
@@ -426,7 +430,7 @@ def test_a_reload_that_cannot_be_leaves_the_old_configuration(
 ) -> None:
     """It is said why, the manager hears the end of the reload, and everything still works."""
     made = home.start()
-    wait_until("it runs", lambda: made._pipeline.lines)
+    wait_until("it runs", lambda: made._pipeline.store_runners)
     if mistake == "configuration":
         home.content["sources"] = [{"name": "docs"}]
     if mistake == "state_dir":
@@ -467,7 +471,7 @@ def test_status_is_answered_while_it_runs(home: Home) -> None:
     os.mkfifo(home.root / "watched" / "pipe")
     made = home.start()
     home.arrives("a")
-    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
     report = home.ask(command="status")
     facts = report["daemon"]
     assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")
@@ -487,14 +491,14 @@ def test_the_operators_words_arrive(home: Home) -> None:
     home.arrives("a")
     home.arrives("b")
     (home.root / "watched" / "a").unlink()
-    keeper = made._pipeline.keepers["docs"]
-    wait_until("it waits", lambda: keeper.news.deletes_parked == 1)
+    runner = made._pipeline.source_runners["docs"]
+    wait_until("it waits", lambda: runner.news.deletes_parked == 1)
     assert home.ask(command="allow-deletes", source="docs") == {"allowed": 1}
     wait_until("it is gone", lambda: not (home.root / "mirror" / "a").exists())
     (home.root / "watched").rename(home.root / "old")
     (home.root / "watched").mkdir()
     (home.root / "watched" / "c").write_text("z")
-    wait_until("it waits", lambda: "--accept-root docs" in keeper.news.waiting_for)
+    wait_until("it waits", lambda: "--accept-root docs" in runner.news.waiting_for)
     assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
     assert home.ask(command="accept-root", source="docs") == {"accepted": True}
     home.arrives("c")
@@ -510,7 +514,7 @@ def test_a_root_that_the_unit_hides_is_told_with_the_directive(
     monkeypatch.setattr(daemon, "hidden_by", lambda path: "PrivateTmp=")
     (home.root / "watched").rmdir()
     made = home.start()
-    wait_until("it waits", lambda: made._pipeline.keepers["docs"].news.waiting_for)
+    wait_until("it waits", lambda: made._pipeline.source_runners["docs"].news.waiting_for)
     waiting_for = home.ask(command="status")["sources"][0]["waiting_for"]
     assert waiting_for == "the root is missing (hidden by the unit's PrivateTmp=)"
 
@@ -518,7 +522,7 @@ def test_a_root_that_the_unit_hides_is_told_with_the_directive(
 def test_a_paused_store_is_in_the_status_and_in_the_managers_line(home: Home) -> None:
     """Why nothing is sent is one command away."""
     made = home.start()
-    wait_until("it is scanned", lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
     (home.root / "mirror").rename(home.root / "unplugged")
     for number in range(10):
         (home.root / "watched" / f"f{number}").write_text(str(number))
@@ -526,13 +530,13 @@ def test_a_paused_store_is_in_the_status_and_in_the_managers_line(home: Home) ->
     assert "not there" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
     assert "mirror paused" in made._line()
     (home.root / "unplugged").rename(home.root / "mirror")
-    made._pipeline.lines["mirror"].workers.queue.reopen()
+    made._pipeline.store_runners["mirror"].workers.queue.reopen()
 
 
 def test_the_line_for_the_manager_never_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the state is like."""
     made = home.start()
-    wait_until("it rests", lambda: made._pipeline.lines and made._pipeline.idle())
+    wait_until("it rests", lambda: made._pipeline.store_runners and made._pipeline.idle())
     assert made._line() == "idle: 0 files recorded"
 
     def broken() -> None:

@@ -19,8 +19,8 @@ from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Source, Transf
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
-from syncd.pipeline.store_runner import StoreLine
-from syncd.pipeline.workers import Surroundings
+from syncd.pipeline.store_runner import StoreRunner
+from syncd.pipeline.workers import Context
 from syncd.sources.files import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import DirSettings, ObjectStore
@@ -163,10 +163,10 @@ def test_a_file_that_vanishes_under_a_pass_is_still_decided(once: Works) -> None
     once.run_once()
     again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
     again.apply(once.work(source))
-    for keeper in again.keepers.values():
-        keeper.start()
+    for runner in again.source_runners.values():
+        runner.start()
     once.write("a", "f3", b"changed")
-    wait_until("it is scanned", lambda: again.keepers["a"].first_scan_done.is_set())
+    wait_until("it is scanned", lambda: again.source_runners["a"].first_scan_done.is_set())
     again.changed("a", "f3")
     (once.root / "a" / "f3").unlink()
     again.start()
@@ -225,7 +225,7 @@ def test_progress_is_shown_while_waiting(once: Works) -> None:
     once.pipeline.start()
 
     def tick() -> None:
-        ticks.append(sum(keeper.news.found_bytes for keeper in once.pipeline.keepers.values()))
+        ticks.append(sum(runner.news.found_bytes for runner in once.pipeline.source_runners.values()))
         if len(ticks) == 5:
             release.set()
 
@@ -244,25 +244,25 @@ def running(works: Works, *sources: Source, **more: Any) -> None:
 def test_a_new_source_starts_and_the_others_go_on(works: Works) -> None:
     """Nothing that is unchanged is stopped or opened again."""
     running(works, works.source("a"))
-    before = (works.pipeline.lines["one"], works.pipeline.keepers["a"])
+    before = (works.pipeline.store_runners["one"], works.pipeline.source_runners["a"])
     works.write("b", "y", b"new")
     running(works, works.source("a"), works.source("b"))
     wait_until("it is there", lambda: works.stored() == {"b/y"})
-    assert (works.pipeline.lines["one"], works.pipeline.keepers["a"]) == before
+    assert (works.pipeline.store_runners["one"], works.pipeline.source_runners["a"]) == before
     assert works.stores.opened == ["/one"]
 
 
 def test_a_changed_source_gets_another_keeper_on_the_same_line(works: Works) -> None:
     """What it had waiting is forgotten: the new one scans by the new rules."""
     running(works, works.source("a"))
-    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
-    old = works.pipeline.keepers["a"]
+    wait_until("it is scanned", lambda: works.pipeline.source_runners["a"].first_scan_done.is_set())
+    old = works.pipeline.source_runners["a"]
     old.workers.queue.mark(FileRef("a", "secret.tmp"), quiet_seconds=3600.0, event=True)
     works.write("a", "x", b"one")
     works.write("a", "secret.tmp", b"two")
     running(works, works.source("a", exclude=("*.tmp",)))
     wait_until("it is there", lambda: works.stored() == {"a/x"})
-    assert works.pipeline.keepers["a"] is not old
+    assert works.pipeline.source_runners["a"] is not old
     assert old.join(30.0)
     wait_until("nothing waits", works.pipeline.idle)
     assert works.stored() == {"a/x"}
@@ -276,13 +276,13 @@ def test_a_scan_of_before_the_reload_marks_nothing_after_it(
     for index in range(10):
         works.write("a", f"f{index}.tmp", b"%d" % index)
     works.pipeline.apply(works.work(works.source("a")))
-    old = works.pipeline.keepers["a"]
+    old = works.pipeline.source_runners["a"]
     old.start()  # its workers do not run
     wait_until("it waits for room", lambda: old.workers.queue._room._waiters)  # type: ignore[attr-defined]
     works.pipeline.apply(works.work(works.source("a", exclude=("*.tmp",))))
     assert old.join(30.0)
     works.pipeline.start()
-    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
+    wait_until("it is scanned", lambda: works.pipeline.source_runners["a"].first_scan_done.is_set())
     wait_until("nothing waits", works.pipeline.idle)
     assert works.stored() == set()
 
@@ -314,7 +314,7 @@ def test_a_removed_source_is_forgotten_while_its_file_is_being_carried(works: Wo
     works.pipeline.apply(works.work(works.source("b")), waiting)
     works.pipeline.start()
     assert ticks
-    assert list(works.pipeline.keepers) == ["b"]
+    assert list(works.pipeline.source_runners) == ["b"]
     assert works.stores.opened == ["/one", "/one"]
     wait_until("nothing waits", works.pipeline.idle)
 
@@ -364,7 +364,7 @@ def test_a_line_that_does_not_end_holds_up_a_reload_only_so_long(
     assert inside.wait(30)
     running(works, works.source("a", store="two"))
     assert "do not end" in caplog.text
-    assert list(works.pipeline.lines) == ["two"]
+    assert list(works.pipeline.store_runners) == ["two"]
     release.set()
     assert works.pipeline.stop(30.0)
 
@@ -372,11 +372,11 @@ def test_a_line_that_does_not_end_holds_up_a_reload_only_so_long(
 def test_a_store_that_cannot_be_opened_leaves_everything_as_it_is(works: Works) -> None:
     """A reload is all or nothing."""
     running(works, works.source("a"))
-    before = (dict(works.pipeline.lines), dict(works.pipeline.keepers))
+    before = (dict(works.pipeline.store_runners), dict(works.pipeline.source_runners))
     works.stores.refuse = AccessRefused("the endpoint is not an address", credentials=False)
     with pytest.raises(AccessRefused):
         works.pipeline.apply(works.work(works.source("a"), works.source("b", store="two")))
-    assert (works.pipeline.lines, works.pipeline.keepers) == before
+    assert (works.pipeline.store_runners, works.pipeline.source_runners) == before
     works.write("a", "x", b"one")
     works.pipeline.changed("a", "x")
     wait_until("it still works", lambda: works.stored() == {"a/x"})
@@ -407,18 +407,18 @@ def test_too_many_events_become_a_scan(works: Works, monkeypatch: pytest.MonkeyP
     """What could not be kept is found by looking."""
     monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 1)
     running(works, works.source("a", settle_seconds=3600.0))
-    keeper = works.pipeline.keepers["a"]
-    wait_until("it is scanned", lambda: keeper.first_scan_done.is_set())
+    runner = works.pipeline.source_runners["a"]
+    wait_until("it is scanned", lambda: runner.first_scan_done.is_set())
     for index in range(3):
         works.pipeline.changed("a", f"f{index}")
-    wait_until("it is scanned again", lambda: keeper.news.scans == 2)
+    wait_until("it is scanned again", lambda: runner.news.scans == 2)
 
 
 def test_requests_are_brought_into_the_state_and_an_idle_daemon_writes_nothing(works: Works) -> None:
     """Nothing new, nothing written."""
     running(works, works.source("a"))
-    wait_until("it is scanned", lambda: works.pipeline.keepers["a"].first_scan_done.is_set())
-    works.pipeline.lines["one"].progress.requested()
+    wait_until("it is scanned", lambda: works.pipeline.source_runners["a"].first_scan_done.is_set())
+    works.pipeline.store_runners["one"].progress.requested()
     works.pipeline.flush_totals()
     works.state.flush()
     assert works.state.totals()["requests"] == 1
@@ -487,8 +487,8 @@ def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     """Bytes, requests and signs of life of the store arrive where they belong; a directory has them, too."""
     state = State.open(str(tmp_path / "state"), now_ns=time.time_ns)
     (tmp_path / "mirror").mkdir()
-    around = Surroundings(state, real_clock(), Pipeline(state, real_clock()))
-    some = StoreLine("nas", DirSettings(str(tmp_path / "mirror")), POLICY, around)
+    context = Context(state, real_clock(), Pipeline(state, real_clock()))
+    some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), POLICY, context)
     some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
     assert (some.progress.bytes_moved, some.progress.requests) == (5, 1)
     wiring = some._wiring(state)

@@ -17,11 +17,11 @@ from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Failure, FileRef, FileStat, OnDelete, RootIdentity, Source
 from syncd.core.paths import Rules
 from syncd.daemon.systemd import Pulse
-from syncd.pipeline import source_runner as keeper
-from syncd.pipeline.scan_results import Findings
-from syncd.pipeline.source_runner import SourceKeeper
-from syncd.pipeline.source_status import Blindness, Sight, SourceNews
-from syncd.pipeline.workers import Clock, StoreWorkers, Surroundings
+from syncd.pipeline import source_runner as runner
+from syncd.pipeline.scan_results import ScanResults
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.source_status import EventCoverage, SourceStatus, WatchHandle
+from syncd.pipeline.workers import Clock, Context, Workers
 from syncd.sources.scan import compare as scan
 from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import Beats
@@ -40,7 +40,7 @@ class House:
         self.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young
         self.once = once
         self.source = replace(self.rig.source, settle_seconds=0.0, **source)
-        self.blind = Blindness()
+        self.blind = EventCoverage()
         self.rewatched = 0
         self.jump = 0.0
         self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
@@ -49,27 +49,27 @@ class House:
     def open(self) -> None:
         """Build everything on the rig."""
         self.rig.engine.sources = {"docs": self.source}
-        around = Surroundings(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
-        beats = Beats(around.pulse, 60.0, self.clock.monotonic)
-        self.workers = StoreWorkers("store", self.rig.engine, around, beats)
+        context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
+        beats = Beats(context.pulse, 60.0, self.clock.monotonic)
+        self.workers = Workers("store", self.rig.engine, context, beats)
         rules = Rules(self.source.include, self.source.exclude)
-        sight = Sight(lambda: self.blind, self._rewatch)
-        self.keeper = SourceKeeper(self.source, rules, self.workers, around, beats, sight)
+        sight = WatchHandle(lambda: self.blind, self._rewatch)
+        self.runner = SourceRunner(self.source, rules, self.workers, context, beats, sight)
 
     def _rewatch(self) -> None:
         self.rewatched += 1
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None:
-        self.keeper.gone(ref) if outcome.wants_delete else self.keeper.file_done(ref)
+        self.runner.gone(ref) if outcome.wants_delete else self.runner.file_done(ref)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """Nothing follows from it here."""
 
     def root_doubtful(self, source: str, reason: str) -> None:
-        self.keeper.ask("", reason)
+        self.runner.ask("", reason)
 
     def start(self) -> None:
-        self.keeper.start()
+        self.runner.start()
         self.workers.start()
 
     def restart(self) -> None:
@@ -83,8 +83,8 @@ class House:
     def later(self, seconds: float) -> None:
         """Time passes."""
         self.jump += seconds
-        with self.keeper._changed:
-            self.keeper._changed.notify_all()
+        with self.runner._changed:
+            self.runner._changed.notify_all()
         with self.workers.queue._work:
             self.workers.queue._work.notify_all()
 
@@ -93,15 +93,15 @@ class House:
         wait_until("it settles", lambda: self._is_settled() and self._is_settled())
 
     def _is_settled(self) -> bool:
-        keeper = self.keeper
-        with keeper._changed:
-            idle = not keeper._busy and (not keeper._asked or keeper._setbacks > 0)
+        runner = self.runner
+        with runner._changed:
+            idle = not runner._busy and (not runner._asked or runner._setbacks > 0)
         return idle and self.workers.queue.idle()
 
     def stop(self) -> None:
-        self.keeper.stop()
+        self.runner.stop()
         self.workers.stop()
-        assert self.keeper.join(30.0)
+        assert self.runner.join(30.0)
         assert self.workers.join(30.0)
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ def test_the_start_scans_everything(house: House) -> None:
     house.start()
     house.settle()
     assert house.objects == {"a", "d/b"}
-    assert house.keeper.first_scan_done.is_set()
+    assert house.runner.first_scan_done.is_set()
     assert house.rig.state.last_scan("docs")[0] is not None
 
 
@@ -149,7 +149,7 @@ def test_a_doubt_scans_its_subtree_and_no_more(house: House) -> None:
     house.start()
     house.settle()
     house.write("here/a", "elsewhere/b")
-    house.keeper.ask("here", "events were lost")
+    house.runner.ask("here", "events were lost")
     house.settle()
     assert house.objects == {"here/a"}
 
@@ -157,11 +157,11 @@ def test_a_doubt_scans_its_subtree_and_no_more(house: House) -> None:
 def test_many_doubts_become_one(house: House) -> None:
     """Beyond a bound the whole source is scanned once, and no memory grows."""
     house.write(*(f"d{number}/f" for number in range(100)))
-    with house.keeper._changed:
-        house.keeper._asked.clear()
+    with house.runner._changed:
+        house.runner._asked.clear()
     for number in range(100):
-        house.keeper.ask(f"d{number}", "events were lost")
-    assert list(house.keeper._asked) == [""]
+        house.runner.ask(f"d{number}", "events were lost")
+    assert list(house.runner._asked) == [""]
 
 
 def test_the_interval_brings_a_scan_and_what_it_finds_is_counted(house: House) -> None:
@@ -170,7 +170,7 @@ def test_the_interval_brings_a_scan_and_what_it_finds_is_counted(house: House) -
     house.settle()
     house.write("a", "b")
     house.later(1.2 * house.source.rescan_seconds)
-    wait_until("it is scanned again", lambda: house.keeper.news.scans == 2)
+    wait_until("it is scanned again", lambda: house.runner.news.scans == 2)
     house.settle()
     assert house.objects == {"a", "b"}
     assert house.rig.state.last_scan("docs")[1] == 2
@@ -183,20 +183,20 @@ def test_doubts_about_parts_do_not_put_off_the_scan_of_everything(house: House) 
     house.write("far/a")
     for _ in range(12):
         house.later(house.source.rescan_seconds / 10)
-        scans = house.keeper.news.scans
-        house.keeper.ask("near", "events were lost")
-        wait_until("it is scanned", lambda scans=scans: house.keeper.news.scans > scans)
+        scans = house.runner.news.scans
+        house.runner.ask("near", "events were lost")
+        wait_until("it is scanned", lambda scans=scans: house.runner.news.scans > scans)
         house.settle()
     assert house.objects == {"far/a"}
 
 
 def test_a_source_without_events_is_polled(house: House) -> None:
     """Soon again, and what is found then is no drift."""
-    house.blind = Blindness("a network file system")
+    house.blind = EventCoverage("a network file system")
     house.start()
     house.settle()
     house.write("a")
-    house.later(1.2 * keeper.POLL_SECONDS)
+    house.later(1.2 * runner.POLL_SECONDS)
     wait_until("it is there", lambda: house.objects == {"a"})
     house.settle()
     assert house.rig.state.last_scan("docs")[1] == 0
@@ -221,13 +221,13 @@ def test_a_scan_that_fails_is_said_and_tried_again_ever_later(
     waits = []
     for number in (1, 2, 3):
         wait_until("it failed", lambda number=number: len(calls) == number and house._is_settled())
-        assert house.keeper._next_scan is not None
-        waits.append(house.keeper._next_scan - house.clock.monotonic())
-        assert "last scan failed" in house.keeper.news.waiting_for
+        assert house.runner._next_scan is not None
+        waits.append(house.runner._next_scan - house.clock.monotonic())
+        assert "last scan failed" in house.runner.news.waiting_for
         house.later(waits[-1] + 1)
     wait_until("it is there", lambda: house.objects == {"a"})
     house.settle()
-    assert house.keeper.news.waiting_for == ""
+    assert house.runner.news.waiting_for == ""
     assert waits == sorted(waits)
     assert waits[2] > 3 * waits[0]
     assert "ZeroDivisionError" in caplog.text
@@ -243,15 +243,15 @@ def test_a_state_that_cannot_be_used_is_no_traceback(
 
     monkeypatch.setattr(scan, "scan", full)
     house.start()
-    wait_until("it is said", lambda: "no room on the disk" in house.keeper.news.waiting_for)
+    wait_until("it is said", lambda: "no room on the disk" in house.runner.news.waiting_for)
     assert "Traceback" not in caplog.text
 
 
 def test_a_keeper_that_was_stopped_marks_nothing_more(house: House) -> None:
     """After a reload another one speaks for the source."""
     house.write("a")
-    house.keeper.stop()
-    house.keeper.round("", "start")
+    house.runner.stop()
+    house.runner.round("", "start")
     assert house.workers.queue.counts() == ({}, ())
 
 
@@ -261,10 +261,10 @@ def test_a_scan_of_more_files_than_fit_waits_and_can_be_stopped(
     """With a store that hangs the scan blocks; stop ends it all the same."""
     monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 3)
     house.write(*(f"f{number}" for number in range(20)))
-    house.keeper.start()  # no worker runs
+    house.runner.start()  # no worker runs
     wait_until("it waits", lambda: house.workers.queue._room._waiters)  # type: ignore[attr-defined]
-    house.keeper.stop()
-    assert house.keeper.join(30.0)
+    house.runner.stop()
+    assert house.runner.join(30.0)
 
 
 # ---- what was left from before ----------------------------------------------------------------------------
@@ -304,17 +304,17 @@ def test_a_root_that_is_away_is_waited_for(house: House, caplog: pytest.LogCaptu
     house.settle()
     away = house.rig.folder.with_name("away")
     house.rig.folder.rename(away)
-    house.keeper.ask("", "the root went away")
+    house.runner.ask("", "the root went away")
     for _ in range(4):
         house.settle()
-        assert house.keeper.news.waiting_for == "the root is missing"
+        assert house.runner.news.waiting_for == "the root is missing"
         house.later(120.0)
     (away / "b").write_text("new")
     away.rename(house.rig.folder)
     house.later(120.0)
     wait_until("it is there", lambda: house.objects == {"a", "b"})
     house.settle()
-    assert house.keeper.news.waiting_for == ""
+    assert house.runner.news.waiting_for == ""
     assert caplog.text.count("waiting: the root is missing") == 1
     assert house.rewatched == 1
 
@@ -326,8 +326,8 @@ def test_while_the_root_is_away_nothing_waits_for_the_workers(house: House) -> N
     house.settle()
     house.rig.folder.rename(house.rig.folder.with_name("away"))
     house.workers.queue.mark(house.rig.ref("a"), quiet_seconds=3600.0, event=True)
-    house.keeper.ask("", "the root went away")
-    wait_until("it waits", lambda: house.keeper.news.waiting_for)
+    house.runner.ask("", "the root went away")
+    wait_until("it waits", lambda: house.runner.news.waiting_for)
     house.settle()
     assert house.workers.queue.counts() == ({}, ())
 
@@ -345,10 +345,10 @@ def test_another_directory_is_not_believed_and_says_what_would_help(deleting: Ho
     house.start()
     house.settle()
     replace_root(house)
-    house.keeper.ask("", "look")
-    wait_until("it waits", lambda: house.keeper.news.waiting_for)
+    house.runner.ask("", "look")
+    wait_until("it waits", lambda: house.runner.news.waiting_for)
     house.settle()
-    assert "syncd sync --accept-root docs" in house.keeper.news.waiting_for
+    assert "syncd sync --accept-root docs" in house.runner.news.waiting_for
     assert house.objects == {f"f{number}" for number in range(5)}
 
 
@@ -361,24 +361,24 @@ def test_an_accepted_root_is_scanned_and_deletes_nothing_without_a_word(
     house.start()
     house.settle()
     replace_root(house)
-    house.keeper.ask("", "look")
-    wait_until("it waits", lambda: house.keeper.news.waiting_for)
-    house.keeper.accept_root()
+    house.runner.ask("", "look")
+    wait_until("it waits", lambda: house.runner.news.waiting_for)
+    house.runner.accept_root()
     wait_until("new files go", lambda: {"new1", "new2"} <= house.objects)
-    wait_until("two wait", lambda: house.keeper.news.deletes_parked == 2)
-    assert house.keeper.news.waiting_for == ""
-    assert "the root was replaced" in house.keeper.news.deletes_reason
+    wait_until("two wait", lambda: house.runner.news.deletes_parked == 2)
+    assert house.runner.news.waiting_for == ""
+    assert "the root was replaced" in house.runner.news.deletes_reason
     assert "syncd sync --allow-deletes docs" in caplog.text
     house.restart()
-    wait_until("two wait", lambda: house.keeper.news.deletes_parked == 2)
+    wait_until("two wait", lambda: house.runner.news.deletes_parked == 2)
     house.later(2 * house.source.rescan_seconds)
     house.settle()
     assert house.objects == {"f1", "f2", "new1", "new2"}
-    assert house.keeper.confirm_deletes() == 2
+    assert house.runner.confirm_deletes() == 2
     wait_until("they go", lambda: house.objects == {"new1", "new2"})
     house.restart()
     house.settle()
-    assert house.keeper.deletions.held == ""
+    assert house.runner.deletions.held == ""
 
 
 def test_a_word_about_a_root_that_is_right_is_not_kept_for_later(house: House) -> None:
@@ -386,13 +386,13 @@ def test_a_word_about_a_root_that_is_right_is_not_kept_for_later(house: House) -
     house.write("a")
     house.start()
     house.settle()
-    scans = house.keeper.news.scans
-    house.keeper.accept_root()
-    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    scans = house.runner.news.scans
+    house.runner.accept_root()
+    wait_until("it is scanned", lambda: house.runner.news.scans > scans)
     house.settle()
     replace_root(house)
-    house.keeper.ask("", "look")
-    wait_until("it waits", lambda: "--accept-root" in house.keeper.news.waiting_for)
+    house.runner.ask("", "look")
+    wait_until("it waits", lambda: "--accept-root" in house.runner.news.waiting_for)
     assert house.objects == {"a"}
 
 
@@ -407,11 +407,11 @@ def test_the_same_files_in_another_directory_are_the_same_source(house: House) -
     for path in old.iterdir():
         os.link(path, house.rig.folder / path.name)
     house.rig.fake.reset_counters()
-    scans = house.keeper.news.scans
-    house.keeper.ask("", "look")
-    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    scans = house.runner.news.scans
+    house.runner.ask("", "look")
+    wait_until("it is scanned", lambda: house.runner.news.scans > scans)
     house.settle()
-    assert house.keeper.news.waiting_for == ""
+    assert house.runner.news.waiting_for == ""
     assert house.rig.fake.bytes_received == 0
 
 
@@ -426,9 +426,9 @@ def test_other_device_numbers_are_taken_over_with_the_root(house: House) -> None
     other = known.device + 1
     state.renumber_device("docs", known.device, other)
     state.set_root_identity("docs", RootIdentity(other, known.inode), house.source.root)
-    scans = house.keeper.news.scans
-    house.keeper.ask("", "look")
-    wait_until("it is scanned", lambda: house.keeper.news.scans > scans)
+    scans = house.runner.news.scans
+    house.runner.ask("", "look")
+    wait_until("it is scanned", lambda: house.runner.news.scans > scans)
     assert state.root_identity("docs") == known
     row = state.recorded(house.rig.ref("a"))
     assert row is not None
@@ -442,8 +442,8 @@ def test_a_root_that_was_emptied_is_not_believed(deleting: House) -> None:
     house.start()
     house.settle()
     (house.rig.folder / "a").unlink()
-    house.keeper.ask("", "look")
-    wait_until("it waits", lambda: "empty" in house.keeper.news.waiting_for)
+    house.runner.ask("", "look")
+    wait_until("it waits", lambda: "empty" in house.runner.news.waiting_for)
     house.later(120.0)
     house.settle()
     assert house.objects == {"a"}
@@ -465,7 +465,7 @@ def test_a_few_deletions_go_after_their_grace(deleting: House) -> None:
     house.start()
     house.settle()
     remove(house, "f0", "f1")
-    wait_until("they are candidates", lambda: house.keeper.deletions.waiting() == 2)
+    wait_until("they are candidates", lambda: house.runner.deletions.waiting() == 2)
     assert len(house.objects) == 20
     house.later(10.0)
     wait_until("they are gone", lambda: len(house.objects) == 18)
@@ -480,7 +480,7 @@ def test_deletions_that_never_pause_do_not_starve(deleting: House) -> None:
     house.settle()
     for number in range(8):
         remove(house, f"f{number}")
-        wait_until("it is a candidate", lambda: house.keeper.deletions.waiting() > 0)
+        wait_until("it is a candidate", lambda: house.runner.deletions.waiting() > 0)
         house.later(3.0)
 
     def some_are_gone() -> bool:
@@ -499,18 +499,18 @@ def test_too_many_deletions_wait_for_a_word(deleting: House, caplog: pytest.LogC
     house.settle()
     for name in names[:50]:
         (house.rig.folder / name).unlink()
-    house.keeper.ask("", "look")
-    wait_until("they wait", lambda: house.keeper.news.deletes_parked == 50)
+    house.runner.ask("", "look")
+    wait_until("they wait", lambda: house.runner.news.deletes_parked == 50)
     house.later(10.0)
-    house.keeper.ask("", "look again")
+    house.runner.ask("", "look again")
     house.settle()
     assert len(house.objects) == 60
     assert caplog.text.count("syncd sync --allow-deletes docs") == 1
-    assert house.keeper.confirm_deletes() == 50
+    assert house.runner.confirm_deletes() == 50
     house.later(10.0)
     wait_until("they go", lambda: len(house.objects) == 10)
     house.settle()
-    assert house.keeper.news.deletes_parked == 0
+    assert house.runner.news.deletes_parked == 0
 
 
 def test_a_word_when_nothing_waits_is_not_kept_for_later(deleting: House) -> None:
@@ -520,11 +520,11 @@ def test_a_word_when_nothing_waits_is_not_kept_for_later(deleting: House) -> Non
     house.write(*names)
     house.start()
     house.settle()
-    assert house.keeper.confirm_deletes() == 0
+    assert house.runner.confirm_deletes() == 0
     for name in names[:50]:
         (house.rig.folder / name).unlink()
-    house.keeper.ask("", "look")
-    wait_until("they wait", lambda: house.keeper.news.deletes_parked == 50)
+    house.runner.ask("", "look")
+    wait_until("they wait", lambda: house.runner.news.deletes_parked == 50)
     house.later(100.0)
     house.settle()
     assert len(house.objects) == 60
@@ -538,11 +538,11 @@ def test_files_that_came_back_do_not_wait_to_be_deleted(deleting: House) -> None
     house.settle()
     away = house.rig.folder.with_name("away")
     (house.rig.folder / "d").rename(away)
-    house.keeper.ask("", "look")
-    wait_until("they wait", lambda: house.keeper.news.deletes_parked == 50)
+    house.runner.ask("", "look")
+    wait_until("they wait", lambda: house.runner.news.deletes_parked == 50)
     away.rename(house.rig.folder / "d")
-    house.keeper.ask("", "look again")
-    wait_until("none waits", lambda: house.keeper.news.deletes_parked == 0)
+    house.runner.ask("", "look again")
+    wait_until("none waits", lambda: house.runner.news.deletes_parked == 0)
     assert len(house.objects) == 51
 
 
@@ -556,9 +556,9 @@ def test_more_deletions_than_are_remembered_all_go(deleting: House, monkeypatch:
     house.settle()
     for name in names[:50]:
         (house.rig.folder / name).unlink()
-    house.keeper.ask("", "look")
-    wait_until("they wait", lambda: house.keeper.news.deletes_parked == 50)
-    house.keeper.confirm_deletes()
+    house.runner.ask("", "look")
+    wait_until("they wait", lambda: house.runner.news.deletes_parked == 50)
+    house.runner.confirm_deletes()
 
     def all_gone() -> bool:
         house.later(3.0)
@@ -573,9 +573,9 @@ def test_with_keep_nothing_is_ever_a_candidate(house: House) -> None:
     house.start()
     house.settle()
     remove(house, "a")
-    house.keeper.ask("", "look")
+    house.runner.ask("", "look")
     house.settle()
-    assert (house.keeper.deletions.waiting(), house.objects) == (0, {"a", "b"})
+    assert (house.runner.deletions.waiting(), house.objects) == (0, {"a", "b"})
 
 
 def test_a_single_pass_is_settled_only_when_every_deletion_is_decided(tmp_path: Path) -> None:
@@ -591,16 +591,16 @@ def test_a_single_pass_is_settled_only_when_every_deletion_is_decided(tmp_path: 
     house.once = True
     house.open()
     seen: list[tuple[bool, bool]] = []
-    judge = house.keeper.judge_deletions
+    judge = house.runner.judge_deletions
 
     def slow() -> None:
-        seen.append((house.keeper.first_scan_done.is_set(), house.keeper.settled()))
+        seen.append((house.runner.first_scan_done.is_set(), house.runner.settled()))
         judge()
-        seen.append((house.workers.queue.idle(), house.keeper.settled()))
+        seen.append((house.workers.queue.idle(), house.runner.settled()))
 
-    house.keeper.judge_deletions = slow  # type: ignore[method-assign]
-    house.keeper.start()
-    wait_until("it is settled", house.keeper.settled)
+    house.runner.judge_deletions = slow  # type: ignore[method-assign]
+    house.runner.start()
+    wait_until("it is settled", house.runner.settled)
     assert seen == [(True, False), (False, False)]
     house.workers.start()
     assert house.workers.queue.wait_idle(30.0)
@@ -613,8 +613,8 @@ def test_a_single_pass_ends_when_the_root_is_away(tmp_path: Path) -> None:
     house = House(tmp_path, once=True)
     house.rig.folder.rmdir()
     house.start()
-    wait_until("it is over", house.keeper.settled)
-    assert house.keeper.news.waiting_for == "the root is missing"
+    wait_until("it is over", house.runner.settled)
+    assert house.runner.news.waiting_for == "the root is missing"
     house.close()
 
 
@@ -628,7 +628,7 @@ def test_an_empty_store_is_asked_once_not_once_a_file(house: House) -> None:
     house.settle()
     assert house.rig.fake.calls["head_object"] == 0
     assert house.rig.fake.calls["list_objects"] == 1
-    assert house.rig.engine.adopting == set()
+    assert house.rig.engine.reconciling == set()
 
 
 def lose_state(house: House) -> None:
@@ -654,11 +654,11 @@ def test_after_the_loss_of_the_state_nothing_is_sent_again(house: House) -> None
     house.settle()
     assert house.rig.state.recorded_totals("docs")[0] == 21
     assert house.rig.fake.bytes_received == len(b"content of new")
-    assert house.rig.engine.adopting == set()
+    assert house.rig.engine.reconciling == set()
     house.restart()
     house.rig.fake.reset_counters()
     house.write("newer")
-    house.keeper.ask("", "look")
+    house.runner.ask("", "look")
     wait_until("it is there", lambda: "newer" in house.objects)
     assert house.rig.fake.calls["head_object"] == 0
     assert house.rig.fake.calls["list_objects"] == 0
@@ -694,9 +694,9 @@ def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
     house.start()
     wait_until("one is compared", lambda: house.rig.state.recorded_totals("docs")[0] == 1)
     wait_until("one failed", lambda: house.rig.state.failures())
-    assert house.rig.engine.adopting == {"docs"}
+    assert house.rig.engine.reconciling == {"docs"}
     house.later(3600.0)
-    wait_until("it is over", lambda: house.rig.engine.adopting == set())
+    wait_until("it is over", lambda: house.rig.engine.reconciling == set())
     assert house.rig.fake.bytes_received == 0
 
 
@@ -733,9 +733,9 @@ def found_quiet(settle: float, age_seconds: float) -> float:
     """For how many seconds a file that is so old has yet to be quiet."""
     now_ns = 10**18
     marked: list[float] = []
-    sink = Findings(
+    sink = ScanResults(
         Source("docs", "/x", "store", settle_seconds=settle),
-        SourceNews(),
+        SourceStatus(),
         mark=lambda ref, quiet: bool(marked.append(quiet)),
         gone=lambda ref: None,
         now_ns=lambda: now_ns,
@@ -756,5 +756,5 @@ def test_a_found_file_settles_for_what_is_left(settle: float, age_seconds: float
 
 def test_without_a_watcher_everything_is_seen() -> None:
     """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
-    assert Sight().blindness() == Blindness()
-    Sight().rewatch()
+    assert WatchHandle().blindness() == EventCoverage()
+    WatchHandle().rewatch()

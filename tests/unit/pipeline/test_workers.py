@@ -25,7 +25,7 @@ from syncd.core.errors import (
 from syncd.core.model import Failure, FileRef, OnDelete
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import queue as workqueue
-from syncd.pipeline.workers import Clock, StoreWorkers, Surroundings
+from syncd.pipeline.workers import Clock, Context, Workers
 from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import Beats
 from tests.support.rig import Rig
@@ -67,9 +67,9 @@ class Crew:
         self.pulse = Pulse()
         self.jump = 0.0
         self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
-        around = Surroundings(rig.state, self.clock, self.ear, once, self.pulse, 60.0)
+        context = Context(rig.state, self.clock, self.ear, once, self.pulse, 60.0)
         beats = Beats(self.pulse, 60.0, self.clock.monotonic)
-        self.workers = StoreWorkers("store", rig.engine, around, beats)
+        self.workers = Workers("store", rig.engine, context, beats)
         self.queue = self.workers.queue
         self.workers.start()
 
@@ -596,7 +596,7 @@ def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Cr
 
 def test_everything_may_be_called_before_the_start(rig: Rig) -> None:
     """A plan never starts its workers, and ends them all the same."""
-    around = Surroundings(rig.state, Clock(time.monotonic, time.time_ns, lambda: 0.5), Ear())
-    workers = StoreWorkers("store", rig.engine, around, Beats(Pulse(), 1.0, time.monotonic))
+    context = Context(rig.state, Clock(time.monotonic, time.time_ns, lambda: 0.5), Ear())
+    workers = Workers("store", rig.engine, context, Beats(Pulse(), 1.0, time.monotonic))
     workers.stop()
     assert workers.join(1.0) is True

@@ -15,7 +15,7 @@ from syncd.core.paths import Rules, key_for
 from syncd.sources import files as fingerprint
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare as scan
-from syncd.transfer.engine import RootDoubtful
+from syncd.transfer.engine import RootChanged
 from tests.support.rig import Rig
 
 
@@ -75,7 +75,7 @@ def test_a_root_that_was_opened_and_cannot_be_looked_at_is_in_doubt(
     rig.write("a", b"hello")
     with monkeypatch.context() as patch:
         fail_at(patch, rig.folder, number)
-        with pytest.raises(RootDoubtful, match=os.strerror(number)):
+        with pytest.raises(RootChanged, match=os.strerror(number)):
             rig.sync("a")
 
     rig.sync("a")

@@ -21,7 +21,7 @@ from syncd.state import queries as rows
 from syncd.state import sqlite as statedb
 from syncd.state import writer as groupcommit
 from syncd.state.state import State
-from syncd.state.unwritten import Fresh
+from syncd.state.unwritten import Unwritten
 from tests.support.clock import FakeClock
 
 DEADLINE_SECONDS = 20.0
@@ -437,7 +437,7 @@ def test_closing_flushes(tmp_path: Path) -> None:
 
 def test_a_record_is_hidden_only_by_its_own_successor() -> None:
     """When an older write settles, a younger one of the same file is still the one that is told."""
-    fresh = Fresh()
+    fresh = Unwritten()
     younger = replace(RECORDED, etag="younger")
     fresh.add(REF, RECORDED)
     fresh.add(REF, younger)

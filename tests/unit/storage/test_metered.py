@@ -11,7 +11,7 @@ from syncd.core.errors import Stopped, StoreRefused
 from syncd.core.model import ObjectMeta
 from syncd.sources.files import of_bytes
 from syncd.storage.base import DirSettings, ObjectStore
-from syncd.storage.http.store import Wiring, open_store
+from syncd.storage.http.store import StoreContext, open_store
 from syncd.storage.metered import MeteredStore
 from syncd.transfer.progress import Progress
 from tests.support.clock import FakeClock
@@ -101,7 +101,7 @@ def test_a_limit_holds_for_a_directory(tmp_path: Path) -> None:
     """As it does for a store behind HTTP."""
     clock = FakeClock()
     progress = Progress(1000, monotonic=clock.monotonic, sleep=clock.sleep)
-    wiring = Wiring(
+    wiring = StoreContext(
         should_stop=lambda: False,
         sleep=clock.sleep,
         chance=lambda: 0.5,

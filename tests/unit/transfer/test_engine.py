@@ -35,7 +35,7 @@ from syncd.core.model import (
 )
 from syncd.sources import files as fingerprint
 from syncd.sources.files import OpenFile, file_stat, of_bytes
-from syncd.transfer.engine import MOST_READERS, RootDoubtful
+from syncd.transfer.engine import MOST_READERS, RootChanged
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
@@ -219,10 +219,10 @@ def test_a_file_below_a_root_that_was_replaced_is_not_judged(rig: Rig) -> None:
     rig.folder.rename(rig.folder.with_name("away"))
     rig.folder.mkdir()
 
-    with pytest.raises(RootDoubtful):
+    with pytest.raises(RootChanged):
         rig.sync("a.txt")
     shutil.rmtree(rig.folder)
-    with pytest.raises(RootDoubtful):
+    with pytest.raises(RootChanged):
         rig.sync("a.txt")
 
 
@@ -298,7 +298,7 @@ def test_after_a_lost_state_an_object_is_recognised_and_not_sent_again(rig: Rig)
     rig.close()
     shutil.rmtree(rig.state_dir)
     rig.open()
-    rig.engine.adopting.add("docs")
+    rig.engine.reconciling.add("docs")
     sent = rig.fake.bytes_received
 
     for name in ("a.txt", "big"):

@@ -11,9 +11,9 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
 from syncd.core.model import OnDelete, Recorded, Refresh, Upload
-from syncd.pipeline.reconcile import Adoption
+from syncd.pipeline.reconcile import Reconciliation
 from syncd.sources.files import file_stat, of_bytes
-from syncd.transfer.in_doubt import Doubts
+from syncd.transfer.in_doubt import InDoubt
 from tests.support.rig import PART, Rig
 from tests.support.store import Call
 
@@ -207,7 +207,7 @@ def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:
     """After a death a touched file costs one question, and one that was recorded since then costs none."""
     _sent(rig)
     rig.restart()
-    rig.engine.adopting.add("docs")
+    rig.engine.reconciling.add("docs")
     heads: list[Call] = []
     rig.fake.before("head_object", heads.append)
     rig.write("a", b"hello")
@@ -222,24 +222,24 @@ def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:
 
 def test_a_death_is_remembered_until_all_was_compared(rig: Rig) -> None:
     """A clean start in between does not make up for it."""
-    first = Adoption(rig.source, rig.store, rig.state, set())
+    first = Reconciliation(rig.source, rig.store, rig.state, set())
     first.begin()
     first.probe()
     rig.state.interrupted = True
-    Adoption(rig.source, rig.store, rig.state, set()).begin()
+    Reconciliation(rig.source, rig.store, rig.state, set()).begin()
     rig.restart()
 
-    adopting: set[str] = set()
-    Adoption(rig.source, rig.store, rig.state, adopting).begin()
+    reconciling: set[str] = set()
+    Reconciliation(rig.source, rig.store, rig.state, reconciling).begin()
 
-    assert adopting == {"docs"}
+    assert reconciling == {"docs"}
 
 
 def test_an_object_is_known_by_its_digest_or_else_by_its_etag(rig: Rig) -> None:
     """A store that drops metadata leaves the ETag; two empty ones prove nothing."""
     _sent(rig)
     row = _row(rig)
-    doubts = Doubts(rig.store, rig.state, set(), lambda: 0)
+    doubts = InDoubt(rig.store, rig.state, set(), lambda: 0)
     assert doubts.ask(replace(row, etag="")) is not None
     thing = rig.fake.objects["p/a"]
     thing.meta = replace(thing.meta, fingerprint=of_bytes(b"else!"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Stopped
-from syncd.transfer.slots import Bounds, KeysInUse
+from syncd.transfer.slots import KeyLocks, Slots
 from tests.support.waiting import Running, wait_until
 
 
@@ -46,13 +46,13 @@ class Holder:
         self.running.result()
 
 
-def in_line(bounds: Bounds) -> int:
+def in_line(bounds: Slots) -> int:
     return len(bounds._line)
 
 
 def test_no_more_holders_than_slots() -> None:
     """The third waits until one of two leaves."""
-    bounds = Bounds(2, 100)
+    bounds = Slots(2, 100)
     first, second = Holder(lambda: bounds.hold(1)), Holder(lambda: bounds.hold(1))
     assert first.inside.wait(30)
     assert second.inside.wait(30)
@@ -67,7 +67,7 @@ def test_no_more_holders_than_slots() -> None:
 
 def test_no_more_bytes_than_memory() -> None:
     """A free slot is not enough."""
-    bounds = Bounds(10, 100)
+    bounds = Slots(10, 100)
     first = Holder(lambda: bounds.hold(60))
     assert first.inside.wait(30)
     second = Holder(lambda: bounds.hold(60))
@@ -80,7 +80,7 @@ def test_no_more_bytes_than_memory() -> None:
 
 def test_one_holder_gets_in_whatever_its_size() -> None:
     """A part larger than the whole allowance still goes, alone."""
-    bounds = Bounds(10, 100)
+    bounds = Slots(10, 100)
     large = Holder(lambda: bounds.hold(1000))
     assert large.inside.wait(30)
     small = Holder(lambda: bounds.hold(1))
@@ -93,7 +93,7 @@ def test_one_holder_gets_in_whatever_its_size() -> None:
 
 def test_first_come_first_served() -> None:
     """Small files do not slip past a large part for ever."""
-    bounds = Bounds(10, 100)
+    bounds = Slots(10, 100)
     first = Holder(lambda: bounds.hold(50))
     assert first.inside.wait(30)
     large = Holder(lambda: bounds.hold(90))
@@ -110,7 +110,7 @@ def test_first_come_first_served() -> None:
 
 def test_an_error_inside_gives_everything_back() -> None:
     """Whoever fails while holding does not shrink the door."""
-    bounds = Bounds(1, 10)
+    bounds = Slots(1, 10)
     for _ in range(3):
         with pytest.raises(KeyError), bounds.hold(10):
             raise KeyError
@@ -120,7 +120,7 @@ def test_an_error_inside_gives_everything_back() -> None:
 
 def test_stop_releases_everybody_who_waits_now_or_later() -> None:
     """At shutdown nobody is left waiting."""
-    bounds = Bounds(1, 10)
+    bounds = Slots(1, 10)
     holder = Holder(lambda: bounds.hold(1))
     assert holder.inside.wait(30)
     waiting = Holder(lambda: bounds.hold(1))
@@ -136,7 +136,7 @@ def test_stop_releases_everybody_who_waits_now_or_later() -> None:
 def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
     """Waiting for others is no sign of being stuck."""
     diary = Diary()
-    bounds = Bounds(1, 10, diary)
+    bounds = Slots(1, 10, diary)
     with bounds.hold(1):
         assert diary.told == ["step"]
         waiting = Running(lambda: bounds.enter(1))
@@ -153,7 +153,7 @@ def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
 )
 def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: list[int]) -> None:
     """Whatever the sizes: never too many, never too much unless alone, and nobody is forgotten."""
-    bounds = Bounds(slots, memory)
+    bounds = Slots(slots, memory)
     lock = threading.Lock()
     inside: list[int] = []
     seen: list[tuple[int, int]] = []
@@ -178,7 +178,7 @@ def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: l
 
 def test_an_object_is_not_copied_while_it_is_written() -> None:
     """The copier is told at once; it never waits."""
-    keys = KeysInUse()
+    keys = KeyLocks()
     with keys.writing("a"):
         with keys.copying("a") as free:
             assert free is False
@@ -191,7 +191,7 @@ def test_an_object_is_not_copied_while_it_is_written() -> None:
 def test_an_object_is_not_written_while_it_is_copied() -> None:
     """The writer waits for all copies, without a pulse of its own."""
     diary = Diary()
-    keys = KeysInUse(diary)
+    keys = KeyLocks(diary)
     copies = [keys.copying("a"), keys.copying("a")]
     for copy in copies:
         copy.__enter__()
@@ -207,14 +207,14 @@ def test_an_object_is_not_written_while_it_is_copied() -> None:
 
 def test_two_files_that_are_each_others_twin_do_not_wait_for_each_other() -> None:
     """Each writes its own key and would copy the other's: both are told to send instead."""
-    keys = KeysInUse()
+    keys = KeyLocks()
     with keys.writing("a"), keys.writing("b"), keys.copying("a") as one, keys.copying("b") as other:
         assert (one, other) == (False, False)
 
 
 def test_no_key_is_remembered_after_use() -> None:
     """Memory does not grow with the number of files."""
-    keys = KeysInUse()
+    keys = KeyLocks()
     for number in range(100):
         with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
             pass
@@ -224,7 +224,7 @@ def test_no_key_is_remembered_after_use() -> None:
 # ---- a store that wants fewer requests --------------------------------------------------------------------
 
 
-def most_at_once(bounds: Bounds, at_most: int) -> int:
+def most_at_once(bounds: Slots, at_most: int) -> int:
     """How many are let in at the same time."""
     holders = [Holder(lambda: bounds.hold(0)) for _ in range(at_most)]
     wait_until("all are in or in line", lambda: bounds._held + in_line(bounds) == at_most)
@@ -236,7 +236,7 @@ def most_at_once(bounds: Bounds, at_most: int) -> int:
 
 def test_a_store_that_is_busy_gets_half_as_many_requests() -> None:
     """Down to one, never to none; each answer lets a little more in, up to where it was."""
-    bounds = Bounds(8, 100)
+    bounds = Slots(8, 100)
     for expected in (4, 2, 1, 1):
         bounds.throttled()
         bounds._echoes = 0
@@ -253,7 +253,7 @@ def test_a_store_that_is_busy_gets_half_as_many_requests() -> None:
 
 def test_one_moment_of_business_narrows_the_door_once() -> None:
     """All that were in flight together complain; what comes after that counts again."""
-    bounds = Bounds(8, 100)
+    bounds = Slots(8, 100)
     holders = [Holder(lambda: bounds.hold(0)) for _ in range(8)]
     assert all(holder.inside.wait(30) for holder in holders)
     for _ in holders:
@@ -267,7 +267,7 @@ def test_one_moment_of_business_narrows_the_door_once() -> None:
 
 def test_who_waits_is_let_in_when_the_door_widens() -> None:
     """Not only when somebody leaves."""
-    bounds = Bounds(2, 100)
+    bounds = Slots(2, 100)
     bounds.throttled()
     first = Holder(lambda: bounds.hold(0))
     assert first.inside.wait(30)

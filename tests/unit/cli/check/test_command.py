@@ -24,17 +24,17 @@ from syncd.cli.check import (
 from syncd.core.errors import AccessRefused, PartsRefused, StoreRefused, StoreUnavailable
 from syncd.storage.base import BosSettings, DirSettings, HttpSettings, KeySettings, ObjectStore
 from syncd.storage.dir.store import DirStore
-from syncd.storage.http.store import Wiring, open_store
+from syncd.storage.http.store import StoreContext, open_store
 from tests.support.bos_faults import Fault
 from tests.support.bos_server import BosServer
 from tests.support.store import SMALL_LIMITS, FakeStore
 
-Findings = dict[str, tuple[bool | None, str]]
+ScanResults = dict[str, tuple[bool | None, str]]
 
 
-def ask(examine: Callable[..., None], store: ObjectStore, prefix: str = "cam/") -> Findings:
+def ask(examine: Callable[..., None], store: ObjectStore, prefix: str = "cam/") -> ScanResults:
     """What the check reports, by name."""
-    found: Findings = {}
+    found: ScanResults = {}
 
     def report(name: str, passed: bool | None, detail: str) -> None:
         assert name not in found
@@ -45,7 +45,7 @@ def ask(examine: Callable[..., None], store: ObjectStore, prefix: str = "cam/") 
     return found
 
 
-def marks(found: Findings, *names: str) -> dict[str, bool | None]:
+def marks(found: ScanResults, *names: str) -> dict[str, bool | None]:
     """Passed, failed or remarked, by name; all of them, or those named."""
     return {name: found[name][0] for name in (names or found)}
 
@@ -159,7 +159,7 @@ def test_probes_fail_one_by_one(fake_store: FakeStore) -> None:
     assert check_objects.overwrite(bench)[0] is False
     fake_store.heal()
     fake_store.fail("list_parts", lambda call: StoreRefused("odd"))
-    found: Findings = {}
+    found: ScanResults = {}
     bench = check_bench.Bench(fake_store, "", lambda name, passed, text: found.update({name: (passed, text)}))
     bench.run("abort", check_uploads.abort)
     assert marks(found) == {"abort": False}
@@ -188,7 +188,7 @@ def server(tmp_path: Path) -> Iterator[BosServer]:
 @pytest.fixture
 def bos(server: BosServer) -> Iterator[ObjectStore]:
     """The BOS store on it."""
-    wiring = Wiring(lambda: False, lambda seconds: None, lambda: 0.5, time.time)
+    wiring = StoreContext(lambda: False, lambda seconds: None, lambda: 0.5, time.time)
     settings = BosSettings(HttpSettings(server.url), "photos", keys=KeySettings("ak", "sk"))
     store = open_store(settings, wiring=wiring)
     yield store

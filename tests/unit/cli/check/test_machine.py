@@ -10,22 +10,22 @@ import pytest
 from syncd.cli.check import machine as preflight
 from syncd.core.model import Source
 
-Findings = list[tuple[str, bool | None, str]]
+ScanResults = list[tuple[str, bool | None, str]]
 
 
-def directories(sources: list[Source], state_dir: str) -> Findings:
-    found: Findings = []
+def directories(sources: list[Source], state_dir: str) -> ScanResults:
+    found: ScanResults = []
     preflight.directories(sources, state_dir, lambda *row: found.append(row))
     return found
 
 
-def limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *sources: Source, **values: int) -> Findings:
+def limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *sources: Source, **values: int) -> ScanResults:
     proc = tmp_path / "inotify"
     proc.mkdir(exist_ok=True)
     for name, value in values.items():
         (proc / name).write_text(f"{value}\n")
     monkeypatch.setattr(preflight, "_LIMITS", str(proc))
-    found: Findings = []
+    found: ScanResults = []
     preflight.watch_limits(sources, lambda *row: found.append(row))
     return found
 
@@ -126,6 +126,6 @@ def test_a_directory_that_cannot_be_listed_is_still_counted(
 
 def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:
     """With its own limits."""
-    found: Findings = []
+    found: ScanResults = []
     preflight.watch_limits([tree(tmp_path, 2)], lambda *row: found.append(row))
     assert found[0][0] == "inotify watches"

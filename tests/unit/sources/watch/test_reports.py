@@ -11,7 +11,7 @@ import pytest
 from syncd.core.model import Source
 from syncd.core.paths import Rules
 from syncd.sources.watch.gaps import Gap, GapKind
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 from tests.unit.sources.watch.watch_rig import NAME, Listener
 
 
@@ -31,8 +31,8 @@ class Refusing(Listener):
         super().doubt(source, subtree, reason)
 
 
-def findings(root: Path, sink: Listener, exclude: tuple[str, ...] = ()) -> Findings:
-    return Findings([Source(name=NAME, root=str(root), store="s")], {NAME: Rules((), exclude)}, sink)
+def findings(root: Path, sink: Listener, exclude: tuple[str, ...] = ()) -> WatchReports:
+    return WatchReports([Source(name=NAME, root=str(root), store="s")], {NAME: Rules((), exclude)}, sink)
 
 
 def test_changes_pass_at_once_and_doubts_together(tmp_path: Path) -> None:

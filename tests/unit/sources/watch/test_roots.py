@@ -12,7 +12,7 @@ from syncd.core.model import Source
 from syncd.core.paths import Rules
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch.inotify import Inotify
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 from syncd.sources.watch.roots import WatchedRoots
 from syncd.sources.watch.tree import WatchTree
 from tests.unit.sources.watch.watch_rig import NAME, Listener, apart, eventually, exchange, watching
@@ -41,7 +41,7 @@ def test_one_root_for_two_sources_is_watched_for_the_first(root: Path) -> None:
     """Two sources cannot share a directory (a bind mount); the second one is polled, and says why."""
     sources = [Source(name=name, root=str(root), store="s") for name in ("one", "two")]
     rules = {source.name: Rules((), ()) for source in sources}
-    kernel, mounts, findings = Inotify(), MountTable(), Findings(sources, rules, Listener())
+    kernel, mounts, findings = Inotify(), MountTable(), WatchReports(sources, rules, Listener())
     tree = WatchTree(kernel, mounts, sources, rules, findings)
     WatchedRoots(kernel, mounts, sources, tree, findings).place_all()
     statuses = findings.status({"one": 1, "two": 0})

@@ -27,7 +27,7 @@ from syncd.core.paths import Rules
 from syncd.sources.watch.emitter import Canary, InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify
-from syncd.sources.watch.reports import Findings
+from syncd.sources.watch.reports import WatchReports
 from syncd.sources.watch.watcher import Watcher
 
 DEADLINE_SECONDS = 30.0
@@ -262,7 +262,7 @@ class Stepper:
         self.root = str(root)
         source = Source(name=NAME, root=self.root, store="store")
         each = {NAME: rules or Rules((), exclude)}
-        findings = Findings([source], each, self.listener)
+        findings = WatchReports([source], each, self.listener)
         self._kernel = Inotify()
         self._emitter = InotifyEmitter(
             EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=self._kernel, sources=[source],

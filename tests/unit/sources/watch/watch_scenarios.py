@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from syncd.core.model import Source
 from syncd.core.paths import Rules
-from syncd.pipeline import source_runner as keeper
+from syncd.pipeline import source_runner as runner
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch.watcher import Watcher
 from tests.unit.daemon.test_daemon import Home
@@ -192,13 +192,13 @@ def daemon_beyond_the_watch_limit(directory: Path) -> Answer:
     """The daemon over 60 directories, room for 20 watches, polling every second instead of every minute."""
     namespace(0)
     WATCH_LIMIT.write_text("20")
-    keeper.POLL_SECONDS = 1.0
+    runner.POLL_SECONDS = 1.0
     home = Home(directory)
     for number in range(60):
         (directory / f"watched/{number}").mkdir()
     try:
         made = home.start()
-        scanned = eventually(lambda: made._pipeline.keepers["docs"].first_scan_done.is_set())
+        scanned = eventually(lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
         for number in range(60):
             (directory / f"watched/{number}/file").write_text(str(number))
         found = eventually(
@@ -354,7 +354,7 @@ def _daemon_loses_its_rights(directory: Path) -> Answer:
     try:
         made = home.start()
         eventually(kept)
-        keeper_of = made._pipeline.keepers["docs"]
+        keeper_of = made._pipeline.source_runners["docs"]
         root.chmod(0)
         answer["root_waits"] = eventually(lambda: "cannot be read" in (docs()["waiting_for"] or ""))
         answer["kept_without_root"] = kept()

@@ -12,8 +12,8 @@ from syncd.storage.http.deadlines import (
     GRACE_SECONDS,
     LEAST_BYTES,
     SLOW_ANSWER_SECONDS,
-    Patience,
-    StalledError,
+    Deadline,
+    Stalled,
 )
 
 
@@ -27,9 +27,9 @@ class Clock:
         return self.now
 
 
-def patient(clock: Clock, *, stop: list[bool] | None = None, **settings: Any) -> Patience:
+def patient(clock: Clock, *, stop: list[bool] | None = None, **settings: Any) -> Deadline:
     http = HttpSettings("http://h", **{"read_seconds": 60.0, "progress_seconds": 120.0, **settings})
-    return Patience(http, lambda: bool(stop), clock)
+    return Deadline(http, lambda: bool(stop), clock)
 
 
 def test_silence_is_given_up_when_its_time_is_over() -> None:
@@ -42,7 +42,7 @@ def test_silence_is_given_up_when_its_time_is_over() -> None:
         clock.now += seconds - 0.001
         patience.ask()
         clock.now += 0.001
-        with pytest.raises(StalledError):
+        with pytest.raises(Stalled):
             patience.ask()
 
 
@@ -66,7 +66,7 @@ def test_bytes_that_only_drip_are_given_up() -> None:
         clock.now += 1.0
         patience.moved(1)
     clock.now += 1.0
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.moved(1)
 
 
@@ -90,7 +90,7 @@ def test_the_answer_has_a_window_of_its_own() -> None:
     patience.answer()
     patience.ask()
     clock.now += 1.0
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.ask()
 
 
@@ -105,9 +105,9 @@ def test_a_slow_answer_may_be_silent_or_drip_until_its_deadline() -> None:
         patience.ask()
         patience.moved(1)
     clock.now += 100.0
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.moved(1)
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.ask()
 
 
@@ -117,7 +117,7 @@ def test_a_slow_answer_has_its_body_sent_in_time() -> None:
     patience = patient(clock)
     patience.start(slow_answer=True)
     clock.now += 120.0
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.ask()
 
 
@@ -132,7 +132,7 @@ def test_every_request_begins_anew() -> None:
     patience.ask()
     patience.answer()
     clock.now += 60.0
-    with pytest.raises(StalledError):
+    with pytest.raises(Stalled):
         patience.ask()
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from syncd.storage.base import HttpSettings
-from syncd.storage.http.deadlines import Patience
+from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import GuardedSocket
 from tests.support.waiting import wait_until
 
@@ -37,7 +37,7 @@ def ends() -> Iterator[tuple[GuardedSocket, RecordingSocket, socket.socket]]:
         ours = RecordingSocket()
         ours.connect(listener.getsockname())
         theirs, _ = listener.accept()
-    patience = Patience(HttpSettings("http://h"), lambda: False)
+    patience = Deadline(HttpSettings("http://h"), lambda: False)
     guarded = GuardedSocket(ours, patience, lambda size: None)
     guarded.allowance = 1 << 20
     with closing(theirs), closing(guarded):

@@ -37,7 +37,7 @@ from syncd.storage.base import (
 )
 from syncd.storage.http.clock_skew import ClockSkew
 from syncd.storage.http.errors import ConnectionLost
-from syncd.storage.http.store import HttpStore, Wiring, open_store
+from syncd.storage.http.store import HttpStore, StoreContext, open_store
 from syncd.storage.s3.dialect import S3Dialect
 from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers, make_certificate
 
@@ -356,7 +356,7 @@ def ok(body: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode())
 
 
-def wiring(**more: Any) -> Wiring:
+def wiring(**more: Any) -> StoreContext:
     facts: dict[str, Any] = {
         "should_stop": lambda: False,
         "sleep": lambda seconds: None,
@@ -364,7 +364,7 @@ def wiring(**more: Any) -> Wiring:
         "now": lambda: NOW,
         **more,
     }
-    return Wiring(**facts)
+    return StoreContext(**facts)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavail
 from syncd.storage.base import HttpSettings, Request
 from syncd.storage.http import deadlines as patience
 from syncd.storage.http.errors import ConnectionLost
-from syncd.storage.http.socket_transport import LaneTransport
+from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.transport import RequestsTransport, Transport, open_transport
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers, make_certificate
 
@@ -40,10 +40,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-Kind = type[RequestsTransport] | type[LaneTransport]
+Kind = type[RequestsTransport] | type[SocketTransport]
 
 
-@pytest.fixture(params=[RequestsTransport, LaneTransport], ids=["requests", "lane"])
+@pytest.fixture(params=[RequestsTransport, SocketTransport], ids=["requests", "lane"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Every rule holds for both."""
     return request.param  # type: ignore[no-any-return]
