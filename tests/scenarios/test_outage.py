@@ -194,7 +194,7 @@ def test_many_files_that_fail_make_neither_a_busy_loop_nor_many_lines(
     )
     told: list[logging.LogRecord] = []
     throttle = logs.Throttle(say=told.append, now=world.clock.monotonic)
-    loggers = logging.getLogger("syncd.pipeline.workers")
+    loggers = logging.getLogger("syncd.transfer")
     passing = logging.Handler()
     passing.addFilter(throttle)
     passing.emit = told.append  # type: ignore[method-assign]

@@ -172,7 +172,7 @@ class Pass:
         )
         line = SimpleNamespace(progress=SimpleNamespace(in_flight=lambda: self.flying))
         self.source_runners = {"docs": runner}
-        self.lines = {"nas": line}
+        self.store_runners = {"nas": line}
         self.tally = SimpleNamespace(bytes_finished=40, actions=SimpleNamespace(total=lambda: 3))
 
 

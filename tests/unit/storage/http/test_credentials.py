@@ -208,8 +208,8 @@ def test_without_botocore_the_chain_says_what_to_install(monkeypatch: pytest.Mon
 def test_botocore_is_imported_only_when_it_is_used() -> None:
     """A daemon with static keys does not carry it."""
     program = (
-        "import sys; from syncd.storage.client import open_store; "
-        "from syncd.storage.credentials import credentials_source; "
+        "import sys; from syncd.storage.http.store import open_store; "
+        "from syncd.storage.http.credentials import credentials_source; "
         "from syncd.storage.base import KeySettings; "
         "credentials_source(KeySettings('a', 'b'), chain=True)(); "
         "credentials_source(KeySettings(), chain=True); "
