@@ -177,7 +177,7 @@ def test_a_store_that_cannot_be_opened_starts_nothing(home: Home, monkeypatch: p
     def refuse(*args: object, **named: object) -> None:
         raise AccessRefused("the endpoint is not an address", credentials=False)
 
-    monkeypatch.setattr("syncd.pipeline.pipeline.StoreLine", refuse)
+    monkeypatch.setattr("syncd.pipeline.pipeline.StoreRunner", refuse)
     threads = threading.active_count()
     with pytest.raises(AccessRefused):
         home.make().run()
@@ -441,7 +441,7 @@ def test_a_reload_that_cannot_be_leaves_the_old_configuration(
         def refuse(*args: object, **named: object) -> None:
             raise AccessRefused("the endpoint is not an address", credentials=False)
 
-        monkeypatch.setattr("syncd.pipeline.pipeline.StoreLine", refuse)
+        monkeypatch.setattr("syncd.pipeline.pipeline.StoreRunner", refuse)
     home.reload()
     assert "the old configuration goes on" in caplog.text
     (home.root / "watched" / "a").write_text("x")
