@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from syncd.core.model import Source
 from syncd.core.paths import Rules
+from syncd.sources.watch import inotify
 
 Report = Callable[[str, bool | None, str], None]
 """Name of the check; passed, failed, or None for a remark; what was found and what to do."""
 
-_LIMITS = "/proc/sys/fs/inotify"
 _ENOUGH = 1.2  # share of headroom: folders grow
 
 
@@ -36,29 +36,22 @@ def directories(sources: Sequence[Source], state_dir: str, report: Report) -> No
 def watch_limits(sources: Sequence[Source], report: Report) -> None:
     """Does the kernel allow as many watches as there are directories, and a queue long enough for bursts."""
     needed = sum(_count_directories(source) for source in sources)
-    limit = _limit("max_user_watches")
+    limit = inotify.watch_limit()
     if limit is None:
         report(
             "inotify watches", None, f"the kernel's limit is unknown; {needed} directories are to be watched"
         )
     elif needed * _ENOUGH > limit:
-        wanted = max(int(needed * 2), 65536)
-        text = f"{needed} directories, but {limit} watches: sysctl fs.inotify.max_user_watches={wanted}"
-        report("inotify watches", False, text)
+        remedy = inotify.watches_remedy(needed - limit)
+        report(
+            "inotify watches", False, f"{needed} directories, but {limit} watches; raise it with: {remedy}"
+        )
     else:
         report("inotify watches", True, f"{needed} of {limit} would be used")
-    queue = _limit("max_queued_events")
+    queue = inotify.queue_limit()
     if queue is not None and queue < 16384:
         text = f"{queue}: bursts will overflow it and cost scans: sysctl fs.inotify.max_queued_events=65536"
         report("inotify queue", None, text)
-
-
-def _limit(name: str) -> int | None:
-    try:
-        with open(f"{_LIMITS}/{name}", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
 
 
 def _count_directories(source: Source) -> int:

@@ -48,6 +48,9 @@ _RECORD = struct.Struct("iIII")
 _READ_BYTES = 64 << 10
 _READS_AT_ONCE = 4
 _LIMITS = "/proc/sys"
+# Each limit by two names: that of the first user namespace, and that of the namespace of this process.
+_WATCHES = ("fs.inotify.max_user_watches", "user.max_inotify_watches")
+_INSTANCES = ("fs.inotify.max_user_instances", "user.max_inotify_instances")
 
 
 class Record(NamedTuple):
@@ -122,28 +125,46 @@ def parse(data: bytes) -> list[Record]:
     return records
 
 
+def watch_limit() -> int | None:
+    """How many watches this user may have: the smallest limit that counts; None when none can be read."""
+    return min(_limits(_WATCHES).values(), default=None)
+
+
 def watches_remedy(missing: int) -> str:
-    """The ``sysctl`` line that makes room for so many more watches, with some to spare."""
-    limit, name = min(
-        (_limit("user/max_inotify_watches"), "user.max_inotify_watches"),
-        (_limit("fs/inotify/max_user_watches"), "fs.inotify.max_user_watches"),
-        # Both are the same number except in a user namespace with a limit of its own; name that one then.
-        key=lambda pair: (pair[0], pair[1] != "fs.inotify.max_user_watches"),
-    )
+    """The ``sysctl`` line that makes room for `missing` more watches, with some to spare."""
+    limit = watch_limit() or 0
     wanted = max(limit + limit // 4, limit + missing + missing // 4)
-    return f"sysctl {name}={-(-wanted // 8192) * 8192}"
+    return _remedy(_WATCHES, -(-wanted // 8192) * 8192)
 
 
 def instances_remedy() -> str:
     """The ``sysctl`` line that allows this user more inotify instances."""
-    return (
-        f"sysctl fs.inotify.max_user_instances={max(256, 2 * _limit('fs/inotify/max_user_instances', 128))}"
-    )
+    limit = min(_limits(_INSTANCES).values(), default=128)
+    return _remedy(_INSTANCES, max(256, 2 * limit))
 
 
-def _limit(name: str, unknown: int = 1 << 31) -> int:
+def queue_limit() -> int | None:
+    """How many events an instance holds before it drops some; None when that cannot be read."""
+    return _limit("fs.inotify.max_queued_events")
+
+
+def _remedy(names: tuple[str, str], wanted: int) -> str:
+    limits = _limits(names)
+    too_low = [name for name, limit in limits.items() if limit < wanted]
+    if len(set(limits.values())) < 2:  # outside a user namespace of its own, both names mean one number
+        too_low = [names[0]]
+    return f"sysctl {' '.join(f'{name}={wanted}' for name in too_low)}"
+
+
+def _limits(names: tuple[str, str]) -> dict[str, int]:
+    """Those that can be read. The kernel enforces the limit of every user namespace around a process."""
+    limits = {name: _limit(name) for name in names}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _limit(name: str) -> int | None:
     try:
-        with open(f"{_LIMITS}/{name}", encoding="ascii") as limit:
+        with open(f"{_LIMITS}/{name.replace('.', '/')}", encoding="ascii") as limit:
             return int(limit.read())
     except (OSError, ValueError):
-        return unknown
+        return None

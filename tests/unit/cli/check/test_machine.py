@@ -7,26 +7,34 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.check import machine as preflight
+from syncd.cli.check import machine
 from syncd.core.model import Source
+from syncd.sources.watch import inotify
 
 ScanResults = list[tuple[str, bool | None, str]]
 
 
 def directories(sources: list[Source], state_dir: str) -> ScanResults:
     found: ScanResults = []
-    preflight.directories(sources, state_dir, lambda *row: found.append(row))
+    machine.directories(sources, state_dir, lambda *row: found.append(row))
     return found
 
 
-def limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *sources: Source, **values: int) -> ScanResults:
-    proc = tmp_path / "inotify"
-    proc.mkdir(exist_ok=True)
-    for name, value in values.items():
-        (proc / name).write_text(f"{value}\n")
-    monkeypatch.setattr(preflight, "_LIMITS", str(proc))
+def limits(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *sources: Source,
+    watches: int | str = 100,
+    queue: int = 16384,
+) -> ScanResults:
+    """What is said where the kernel allows so many watches and queued events."""
+    proc = tmp_path / "fs" / "inotify"
+    proc.mkdir(parents=True, exist_ok=True)
+    (proc / "max_user_watches").write_text(f"{watches}\n")
+    (proc / "max_queued_events").write_text(f"{queue}\n")
+    monkeypatch.setattr(inotify, "_LIMITS", str(tmp_path))
     found: ScanResults = []
-    preflight.watch_limits(sources, lambda *row: found.append(row))
+    machine.watch_limits(sources, lambda *row: found.append(row))
     return found
 
 
@@ -66,17 +74,18 @@ def test_a_state_directory_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_pa
 
 def test_enough_watches_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every directory counts, the root too."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), max_user_watches=100, max_queued_events=16384)
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10))
     assert found == [("inotify watches", True, "10 of 100 would be used")]
 
 
 def test_too_few_watches_fail_with_the_line_that_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some headroom is wanted: folders grow."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), max_user_watches=11, max_queued_events=16384)
+    """It is the line that the log would name. Some headroom is wanted: folders grow."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), watches=11)
     assert found[0][:2] == ("inotify watches", False)
-    assert "sysctl fs.inotify.max_user_watches=65536" in found[0][2]
+    assert found[0][2].endswith(inotify.watches_remedy(10 - 11))
+    assert "sysctl fs.inotify.max_user_watches=8192" in found[0][2]
 
 
 def test_excluded_directories_need_no_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,13 +93,13 @@ def test_excluded_directories_need_no_watch(tmp_path: Path, monkeypatch: pytest.
     source = tree(tmp_path, 10)
     (tmp_path / "tree" / "link").symlink_to(tmp_path)
     kept = Source("docs", source.root, "nas", exclude=("d1/", "d2/"))
-    found = limits(monkeypatch, tmp_path, kept, max_user_watches=100, max_queued_events=16384)
+    found = limits(monkeypatch, tmp_path, kept)
     assert found[0][2] == "8 of 100 would be used"
 
 
 def test_a_short_queue_is_a_remark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs scans, not files."""
-    found = limits(monkeypatch, tmp_path, max_user_watches=100, max_queued_events=100)
+    found = limits(monkeypatch, tmp_path, queue=100)
     assert found[1][:2] == ("inotify queue", None)
     assert "sysctl fs.inotify.max_queued_events=65536" in found[1][2]
 
@@ -99,12 +108,10 @@ def test_limits_that_cannot_be_read_are_said_to_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may hide them, or show something odd."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 2))
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 2), watches="many")
     assert found == [
         ("inotify watches", None, "the kernel's limit is unknown; 2 directories are to be watched")
     ]
-    (tmp_path / "inotify" / "max_user_watches").write_text("many")
-    assert limits(monkeypatch, tmp_path)[0][1] is None
 
 
 def test_a_directory_that_cannot_be_listed_is_still_counted(
@@ -120,12 +127,12 @@ def test_a_directory_that_cannot_be_listed_is_still_counted(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    found = limits(monkeypatch, tmp_path, source, max_user_watches=100)
+    found = limits(monkeypatch, tmp_path, source)
     assert found[0][2] == "3 of 100 would be used"
 
 
 def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:
     """With its own limits."""
     found: ScanResults = []
-    preflight.watch_limits([tree(tmp_path, 2)], lambda *row: found.append(row))
+    machine.watch_limits([tree(tmp_path, 2)], lambda *row: found.append(row))
     assert found[0][0] == "inotify watches"

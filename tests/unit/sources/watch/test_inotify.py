@@ -162,10 +162,47 @@ def test_kernel_errors_arrive_as_os_errors(kernel: Inotify) -> None:
     assert caught.value.errno == errno.ENOENT
 
 
+SYSTEM, NAMESPACE = "fs.inotify.max_user_watches", "user.max_inotify_watches"
+
+
+@pytest.mark.parametrize(
+    ("system", "namespace", "missing", "limit", "remedy"),
+    [
+        (8192, 8192, 1, 8192, {SYSTEM: 16384}),
+        (65536, 65536, 1, 65536, {SYSTEM: 81920}),
+        (8192, 8192, 100_000, 8192, {SYSTEM: 139264}),
+        (8192, 2**31 - 1, 1, 8192, {SYSTEM: 16384}),
+        (1 << 20, 1000, 500, 1000, {NAMESPACE: 8192}),
+        (10_000, 1000, 20_000, 1000, {SYSTEM: 32768, NAMESPACE: 32768}),
+        (8192, None, 1, 8192, {SYSTEM: 16384}),
+        (None, None, 10_000, None, {SYSTEM: 16384}),
+    ],
+)
+def test_advice_names_the_limit_that_counts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    system: int | None,
+    namespace: int | None,
+    missing: int,
+    limit: int | None,
+    remedy: dict[str, int],
+) -> None:
+    """The smaller of the system's and the user namespace's, and every one that would still be too small."""
+    for name, value in ((SYSTEM, system), (NAMESPACE, namespace)):
+        path = tmp_path.joinpath(*name.split("."))
+        path.parent.mkdir(parents=True)
+        path.write_text("odd" if value is None else f"{value}\n")
+    monkeypatch.setattr(inotify, "_LIMITS", str(tmp_path))
+
+    assert inotify.watch_limit() == limit
+    settings = " ".join(f"{name}={value}" for name, value in remedy.items())
+    assert inotify.watches_remedy(missing) == f"sysctl {settings}"
+
+
 @pytest.mark.parametrize("missing", [1, 1_000, 5_000_000])
 def test_advice_makes_room_for_what_is_missing(missing: int) -> None:
-    """The line names a setting that exists, and a number that is more than enough."""
-    match = re.fullmatch(r"sysctl ([a-z._]+)=(\d+)", inotify.watches_remedy(missing))
+    """On this machine: the line names a setting that exists, and a number that is more than enough."""
+    match = re.match(r"sysctl ([a-z._]+)=(\d+)", inotify.watches_remedy(missing))
 
     assert match is not None
     now = int(Path("/proc/sys", *match[1].split(".")).read_text())

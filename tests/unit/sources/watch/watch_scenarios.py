@@ -98,7 +98,7 @@ class Lines(logging.Handler):
 
 
 def _advised(reason: str) -> int:
-    match = re.search(r"sysctl user\.max_inotify_watches=(\d+)$", reason)
+    match = re.search(r"sysctl .*\buser\.max_inotify_watches=(\d+)$", reason)
     return int(match[1]) if match else 0
 
 
@@ -225,7 +225,7 @@ def instance_limit(directory: Path) -> Answer:
     root.mkdir()
     with watching(root, directory / "canary") as watch:
         status = watch.status()
-        names_the_line = re.search(r"sysctl \S+max_\S*instances=\d+$", status.reason) is not None
+        names_the_line = re.search(r"sysctl .*\buser\.max_inotify_instances=\d+$", status.reason) is not None
         answer: Answer = {"refused": [status.mode, list(status.unwatched), names_the_line]}
         answer["alive_although_refused"] = watch.watcher.is_alive(DEADLINE_SECONDS)
         INSTANCE_LIMIT.write_text(before)
