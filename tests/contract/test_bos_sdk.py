@@ -309,7 +309,7 @@ def test_the_documents_name_probes_and_messages_that_exist() -> None:
     said = {
         reaction.text for reaction in (*bos_errors.CODES.values(), bos_errors.QUOTA, bos_errors.PATH_STYLE)
     }
-    table = text.partition("| it says")[2].partition("\n\n")[0].splitlines()[2:]
+    table = text.partition("| message")[2].partition("\n\n")[0].splitlines()[2:]
     phrases = [phrase for row in table for phrase in row.strip("| ").split(" | ")[0].split(", ")]
     assert len(phrases) == 8
     assert [phrase for phrase in phrases if phrase not in said] == []
