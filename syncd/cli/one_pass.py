@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.pipeline.pipeline import Pipeline, Work
 from syncd.pipeline.workers import Clock
-from syncd.sources.scan import compare as scan
+from syncd.sources import root
+from syncd.sources.scan import compare
 from syncd.state.schema import DATABASE_NAME
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -120,11 +121,11 @@ class _Collector:
 def _plan_source(source: Source, engine: Engine, state: State, tell: Tell) -> None:
     collector = _Collector(source, engine, tell)
     known = state.root_identity(source.name)
-    _, doubt = scan.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
+    _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
     if doubt is not None:
         tell(FileRef(source.name, ""), doubt, 0)
         return
-    report = scan.scan(
+    report = compare.scan(
         source,
         Rules(source.include, source.exclude),
         state,

@@ -14,7 +14,8 @@ from syncd.config.reader import BosEntry, DirEntry, Draft, S3Entry, SourceEntry
 from syncd.config.stores import address
 from syncd.config.values import nearest
 from syncd.core.model import OnDelete, Source
-from syncd.core.paths import Rules, prefix_problem
+from syncd.core.paths import prefix_problem
+from syncd.core.patterns import Rules
 from syncd.sources import mounts
 
 MAX_PREFIX_BYTES = 512

@@ -18,7 +18,8 @@ from typing import Any
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import FileRef, Source
-from syncd.core.paths import Rules, printable
+from syncd.core.paths import printable
+from syncd.core.patterns import Rules
 from syncd.daemon import logs, status
 from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
-from syncd.core.paths import Rules, printable
+from syncd.core.paths import printable
+from syncd.core.patterns import Rules
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner

@@ -13,13 +13,13 @@ from syncd.core.backoff import Schedule, ceiling
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.scan_results import ScanResults
 from syncd.pipeline.source_status import SourceStatus, WatchHandle
 from syncd.pipeline.workers import Context, Workers
 from syncd.sources.root import RootGuard
-from syncd.sources.scan import compare as scan
+from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
 from syncd.transfer import affinity as processors
 from syncd.transfer.progress import Beats
@@ -250,7 +250,7 @@ class SourceRunner:
                 self.deletions.scan_begins()
         self.news.scanning = True
         try:
-            report = scan.scan(
+            report = compare.scan(
                 self.source,
                 self.rules,
                 self._state,

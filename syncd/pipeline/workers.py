@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncd.core.errors import StateError, Stopped, StoreError
+from syncd.core.errors import Reaction, StateError, Stopped, StoreError, react
 from syncd.core.model import Copy, Delete, Failure, FileRef, Upload
 from syncd.core.paths import printable
-from syncd.core.reactions import Reaction, react
 from syncd.core.settle import Taken
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.state.state import State

@@ -1,9 +1,9 @@
-"""Stat and content of one file, found relative to its source's root and read through one descriptor.
+"""Look at, open, list and read what is below a root; every path is relative to the root's descriptor.
 
-No symbolic link is followed in any component of a path: each directory on the way is opened relative to
-the one before, and only as a directory. So nobody who may write in a source can make syncd read a file
-outside of it, however fast links are swapped. What is opened is a regular file or not read at all: a fifo
-would block, a device might do things.
+No component of a path may be a symbolic link: each directory on the way is opened relative to the one
+before it, and only as a directory. So a user who may write in a source cannot make syncd read a file outside
+of it, however fast that user swaps links. Only regular files are opened: a fifo would block, and opening a
+device may have effects.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple
 
-import xxhash
-
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, Stopped
-from syncd.core.model import FileStat, Fingerprint, Irregular, RootIdentity
+from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
+from syncd.core.model import FileStat, Irregular, RootIdentity
 from syncd.sources.buffers import fresh
 
 Body = bytes | bytearray | memoryview
@@ -26,13 +22,13 @@ Body = bytes | bytearray | memoryview
 _LARGE_READ = 1 << 20
 """Memory for this much and more comes from the kernel and goes back to it as soon as it is not used."""
 
-READ_SIZE = 1 << 20
-"""Bytes of one read while hashing: stays in the processor's cache between the two digests."""
-
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
 
+_LISTINGS = 3
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""For a directory that is to be listed."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -76,6 +72,35 @@ def open_directory(root_fd: int, path: str) -> int:
             os.close(descriptor)
         raise
     return descriptor
+
+
+def open_listing(root_fd: int, path: bytes) -> int:
+    """A descriptor of the directory `path` below the root, to list it. Raises OSError."""
+    below = open_directory(root_fd, os.fsdecode(path))
+    try:
+        return os.open(".", OPEN_DIRECTORY, dir_fd=below)
+    finally:
+        os.close(below)
+
+
+def list_directory(descriptor: int) -> tuple[set[str], set[str]]:
+    """The names of the directories and of everything else in an open directory. Raises OSError.
+
+    A listing misses names while others come and go. So while the directory changes it is listed again, a few
+    times, and a name counts if any listing has it; one that changed its kind is in both sets.
+    """
+    directories: set[str] = set()
+    others: set[str] = set()
+    before = os.fstat(descriptor).st_mtime_ns
+    for _ in range(_LISTINGS):
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                (directories if entry.is_dir(follow_symlinks=False) else others).add(entry.name)
+        after = os.fstat(descriptor).st_mtime_ns
+        if after == before:
+            break
+        before = after
+    return directories, others
 
 
 def look(root_fd: int, path: str) -> FileStat | Irregular | None:
@@ -203,51 +228,6 @@ def open_file(root_fd: int, path: str) -> OpenFile:
             raise FileUnreadable(_reason(error)) from error
         raise
     return OpenFile(descriptor, file_stat(after))
-
-
-class Digests(NamedTuple):
-    """The fingerprint of a file, and of each of its blocks."""
-
-    fingerprint: Fingerprint
-    parts: tuple[bytes, ...]
-    """XXH3-128 of each block of the part size, the last one shorter; empty for an empty file."""
-
-
-def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool]) -> Digests:
-    """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
-
-    Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. Bytes
-    that change while they are read are the caller's to notice: `file.stat()` before and after.
-    """
-    whole = xxhash.xxh3_128()
-    parts: list[bytes] = []
-    buffer = memoryview(bytearray(min(READ_SIZE, size)))
-    for start in range(0, size, part_size):
-        end = min(start + part_size, size)
-        part = xxhash.xxh3_128()
-        for offset in range(start, end, READ_SIZE):
-            if should_stop():
-                raise Stopped("stopped while a file was fingerprinted")
-            view = buffer[: min(READ_SIZE, end - offset)]
-            file.read_into(offset, view)
-            part.update(view)
-            if part_size < size:
-                whole.update(view)
-        parts.append(part.digest())
-    if not file.ends_at(size):
-        raise FileChanged(f"the file goes on after {size} bytes: it has grown meanwhile")
-    digest_of_all = parts[0] if len(parts) == 1 else whole.digest()
-    return Digests(Fingerprint(digest_of_all, size), tuple(parts))
-
-
-def of_bytes(body: Body) -> Fingerprint:
-    """The fingerprint of content in memory."""
-    return Fingerprint(digest(body), memoryview(body).nbytes)
-
-
-def digest(body: Body) -> bytes:
-    """XXH3-128: 16 bytes, big-endian, what ``xxh128sum`` prints."""
-    return xxhash.xxh3_128_digest(body)
 
 
 _KINDS = {

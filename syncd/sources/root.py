@@ -10,16 +10,55 @@ from __future__ import annotations
 import logging
 import os
 
-from syncd.core.errors import FileError
+from syncd.core.errors import FileChanged, FileError
 from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
-from syncd.sources import files as fingerprint
-from syncd.sources.scan import compare as scan
+from syncd.sources import files
 from syncd.state.state import State
 
 log = logging.getLogger("syncd.scan")
 
+EMPTY = "the root is empty, although files of it are recorded; if that is meant, put any file into it"
+"""A mount point without its disk looks like that; a root with a single file in it is believed."""
 SAMPLE = 200
 """Recorded files that are looked for when a root has another identity than it had."""
+
+
+def check_root(
+    source: Source, known: RootIdentity | None, has_records: bool
+) -> tuple[RootIdentity | None, str | None]:
+    """Which directory the root is now (None: none), and why it must not be believed, or None."""
+    try:
+        descriptor = os.open(source.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        gone = error.errno in files.GONE
+        return None, "the root is missing" if gone else f"the root cannot be read: {error.strerror}"
+    try:
+        identity = files.identity_of(descriptor)
+        if known is not None and identity != known:
+            what = "another directory" if identity.device == known.device else "on another device"
+            return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
+        with os.scandir(descriptor) as entries:
+            if has_records and next(entries, None) is None:
+                return identity, EMPTY
+        return identity, None
+    except FileError as error:
+        return None, f"the root cannot be read: {error}"
+    except OSError as error:
+        return None, f"the root cannot be read: {error.strerror}"
+    finally:
+        os.close(descriptor)
+
+
+def open_root(path: str, identity: RootIdentity | None) -> int:
+    """The root, if it is still that directory. Raises FileError."""
+    root_fd = files.open_root(path)
+    try:
+        if files.identity_of(root_fd) != identity:
+            raise FileChanged("it was replaced during the scan")
+    except FileError:
+        os.close(root_fd)
+        raise
+    return root_fd
 
 
 class RootGuard:
@@ -47,7 +86,7 @@ class RootGuard:
         accepted, self._accepted = self._accepted, False  # the word is about what is there now
         known = self._state.root_identity(name)
         has_records = self._state.recorded_totals(name)[0] > 0
-        identity, doubt = scan.check_root(self._source, known, has_records)
+        identity, doubt = check_root(self._source, known, has_records)
         if identity is None or identity == known:
             return identity, doubt or ("" if identity else "the root is missing")
         if known is not None:
@@ -78,11 +117,11 @@ class RootGuard:
         if not rows:
             return False
         try:
-            root_fd = fingerprint.open_root(self._source.root)
+            root_fd = files.open_root(self._source.root)
         except FileError:
             return False
         try:
-            if fingerprint.identity_of(root_fd) != identity:
+            if files.identity_of(root_fd) != identity:
                 return False
             there = sum(_is_there(root_fd, os.fsdecode(path), row) for path, row in rows)
         except FileError:
@@ -94,7 +133,7 @@ class RootGuard:
 
 def _is_there(root_fd: int, path: str, row: Recorded) -> bool:
     try:
-        seen: FileStat | Irregular | None = fingerprint.look(root_fd, path)
+        seen: FileStat | Irregular | None = files.look(root_fd, path)
     except FileError:
         return False
     return isinstance(seen, FileStat) and seen.size == row.stat.size and seen.mtime_ns == row.stat.mtime_ns

@@ -12,7 +12,7 @@ from itertools import islice
 from syncd.core import paths
 from syncd.core.errors import AccessRefused, FileError, StoreRefused
 from syncd.core.model import FileRef, FileStat, Recorded, Source
-from syncd.sources import files as fingerprint
+from syncd.sources import files, fingerprint
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
@@ -40,7 +40,7 @@ def verify(
     """
     root_fd: int | None = None
     try:
-        root_fd = fingerprint.open_root(source.root)
+        root_fd = files.open_root(source.root)
     except FileError as error:
         what = f"the source's directory cannot be opened: {error}"
         yield [Difference(FileRef(source.name, ""), what, serious=False)]
@@ -121,7 +121,7 @@ def _of_store(ref: FileRef, row: Recorded, store: ObjectStore) -> list[Differenc
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Difference]:
     try:
-        seen = fingerprint.look(root_fd, ref.path)
+        seen = files.look(root_fd, ref.path)
         if seen is None:
             return [Difference(ref, "the file is gone, its object is kept", serious=False)]
         if not isinstance(seen, FileStat):
@@ -129,7 +129,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Diff
         if not read:
             changed = seen != row.stat
             return [Difference(ref, "the file has changed since", serious=False)] if changed else []
-        with closing(fingerprint.open_file(root_fd, ref.path)) as file:
+        with closing(files.open_file(root_fd, ref.path)) as file:
             size = file.stat().size
             now = fingerprint.compute(file, size, _READ_SIZE, lambda: False).fingerprint
     except FileError as error:

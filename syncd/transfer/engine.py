@@ -35,9 +35,10 @@ from syncd.core.model import (
 )
 from syncd.core.outcome import Outcome, RootChanged
 from syncd.core.parts import fits_one_request, part_size_for
-from syncd.sources import files as fingerprint
-from syncd.sources.files import Body, Digests, OpenFile
-from syncd.sources.scan import missing as absence
+from syncd.sources import files, fingerprint
+from syncd.sources.files import Body, OpenFile
+from syncd.sources.fingerprint import Digests
+from syncd.sources.scan import walk
 from syncd.transfer import affinity as processors
 from syncd.transfer.in_doubt import InDoubt
 from syncd.transfer.part_sender import Job, content_type_of
@@ -112,7 +113,7 @@ class Engine:
         source = self.sources[ref.source]
         recorded = self.state.recorded(ref)
         with self._root(source) as root_fd:
-            seen = fingerprint.look(root_fd, ref.path)
+            seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
                 return self._absent(source, ref, seen, recorded, root_fd)
             key = self.key(ref)
@@ -121,11 +122,11 @@ class Engine:
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
-            with fingerprint.open_file(root_fd, ref.path) as file, processors.room_for(file.opened.size):
+            with files.open_file(root_fd, ref.path) as file, processors.room_for(file.opened.size):
                 if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
                     raise FileChanged("the file was changed a moment ago")
                 step = self._carry(ref, key, file, recorded)
-            if fingerprint.look(root_fd, ref.path) != step.stat:
+            if files.look(root_fd, ref.path) != step.stat:
                 raise FileChanged("the path leads to another file than the one that was read")
             return step.outcome
 
@@ -134,13 +135,13 @@ class Engine:
         source = self.sources[ref.source]
         recorded = self.state.recorded(ref)
         with self._root(source) as root_fd:
-            seen = fingerprint.look(root_fd, ref.path)
+            seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
                 return self._decide(source, ref, seen, recorded), 0
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
-            with fingerprint.open_file(root_fd, ref.path) as file:
+            with files.open_file(root_fd, ref.path) as file:
                 stat = file.stat()
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
             return self._decide(source, ref, Observed(stat, digests.fingerprint), recorded), stat.size
@@ -155,7 +156,7 @@ class Engine:
     def _root(self, source: Source) -> Iterator[int]:
         """The root, opened anew for every step; raises RootDoubtful unless it is the one that we know."""
         try:
-            root_fd = fingerprint.open_root(source.root)
+            root_fd = files.open_root(source.root)
         except (FileVanished, FileUnreadable) as error:
             raise RootChanged(f"the source's directory cannot be opened: {error}") from error
         try:
@@ -167,7 +168,7 @@ class Engine:
     def _check_root(self, source: Source, root_fd: int) -> None:
         known = self.roots.get(source.name)
         try:
-            found = fingerprint.identity_of(root_fd)
+            found = files.identity_of(root_fd)
         except (FileVanished, FileUnreadable) as error:
             raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
         if known is not None and found != known:
@@ -395,6 +396,6 @@ __all__ = ["Engine", "Outcome", "RootChanged"]
 def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:
     """Whether the file's place is on another device than the file was: it may be out of sight, not gone."""
     try:
-        return absence.device_above(root_fd, os.fsencode(ref.path)) != stat.device
+        return walk.device_above(root_fd, os.fsencode(ref.path)) != stat.device
     except OSError as error:
         raise FileUnreadable(error.strerror or str(error)) from error

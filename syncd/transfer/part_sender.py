@@ -22,9 +22,10 @@ from syncd.core.errors import AccessRefused, FileChanged, PreconditionFailed, St
 from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
 from syncd.core.parts import Span
 from syncd.core.paths import printable
-from syncd.sources import files as fingerprint
+from syncd.sources import fingerprint
 from syncd.sources.buffers import Buffers
-from syncd.sources.files import Digests, OpenFile
+from syncd.sources.files import OpenFile
+from syncd.sources.fingerprint import Digests
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.slots import Beats, Slots

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from syncd.core.backoff import Schedule
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import BosSettings, DirSettings, HttpSettings, Request, Response, S3Settings
 from syncd.storage.bos import listing as bos_listing
 from syncd.storage.bos.bucket import Bucket as BosBucket

@@ -13,7 +13,7 @@ import pytest
 from syncd.core import plan
 from syncd.core.errors import FileChanged
 from syncd.core.model import FileStat, Upload
-from syncd.sources import files as fingerprint
+from syncd.sources import files
 from tests.support import mounting
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
@@ -26,14 +26,14 @@ CONTENT = bytes(range(61))
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """Its files have stamps of whole seconds, and its time stands still until it is moved."""
-    real = fingerprint.file_stat
+    real = files.file_stat
 
     def in_seconds(found: os.stat_result) -> FileStat:
         stat = real(found)
         mtime_ns, ctime_ns = (ns // SECOND * SECOND for ns in (stat.mtime_ns, stat.ctime_ns))
         return FileStat(stat.device, stat.inode, stat.size, mtime_ns, ctime_ns)
 
-    monkeypatch.setattr(fingerprint, "file_stat", in_seconds)
+    monkeypatch.setattr(files, "file_stat", in_seconds)
     rig = Rig(tmp_path)
     yield rig
     rig.close()
@@ -100,7 +100,7 @@ def test_a_real_file_system_that_counts_in_seconds(tmp_path: Path) -> None:
     disk = mounting.ext4_image(tmp_path / "disk", 8, "-I", "128")
     with mounting.image(disk, tmp_path / "mnt") as mount:
         (mount / "file").write_bytes(b"x")
-        stat = fingerprint.file_stat(os.stat(mount / "file"))
+        stat = files.file_stat(os.stat(mount / "file"))
     assert plan.may_hide_a_change(stat, stat.ctime_ns + SECOND)
     assert not plan.may_hide_a_change(stat, stat.ctime_ns + 2 * SECOND)
     finer = FileStat(stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns + 1)

@@ -14,8 +14,7 @@ import pytest
 from syncd.core.errors import FileUnreadable, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, OnDelete
 from syncd.pipeline import source_runner as runner
-from syncd.sources import files as fingerprint
-from syncd.sources.scan import missing as absence
+from syncd.sources import fingerprint
 from syncd.sources.scan import walk
 from tests.support import mounting
 from tests.support.rig import Rig
@@ -241,7 +240,7 @@ def test_a_disk_that_fails_is_no_answer_about_its_files(
     def fail(root_fd: int, path: bytes) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(absence, "device_above", fail)
+    monkeypatch.setattr(walk, "device_above", fail)
     with pytest.raises(FileUnreadable, match="Input/output error"):
         rig.sync("folder/file")
 

@@ -17,8 +17,9 @@ import pytest
 
 from syncd.core.errors import FileChanged, FileError, StoreUnavailable
 from syncd.core.model import Nothing
-from syncd.sources import files as fingerprint
-from syncd.sources.files import OpenFile, of_bytes
+from syncd.sources import files, fingerprint
+from syncd.sources.files import OpenFile
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DirSettings, ObjectStore, StoreLimits
 from syncd.storage.dir.store import DirStore
 from tests.support.rig import PART, Rig
@@ -209,13 +210,13 @@ def _request(when: str, verb: str, part: int = 0) -> Arm:
 
 
 def _before_open(scene: Scene, act: Act) -> None:
-    real = fingerprint.open_file
+    real = files.open_file
 
     def open_file(root_fd: int, path: str) -> OpenFile:
         act()
         return real(root_fd, path)
 
-    scene.patch.setattr(fingerprint, "open_file", open_file)
+    scene.patch.setattr(files, "open_file", open_file)
 
 
 def _between_look_and_open(scene: Scene, act: Act) -> None:
@@ -234,14 +235,14 @@ def _between_look_and_open(scene: Scene, act: Act) -> None:
 
 
 def _after_open(scene: Scene, act: Act) -> None:
-    real = fingerprint.open_file
+    real = files.open_file
 
     def open_file(root_fd: int, path: str) -> OpenFile:
         file = real(root_fd, path)
         act()
         return file
 
-    scene.patch.setattr(fingerprint, "open_file", open_file)
+    scene.patch.setattr(files, "open_file", open_file)
 
 
 def _hashed_to(block: int) -> Arm:
@@ -305,7 +306,7 @@ def _after_hashing(scene: Scene, act: Act) -> None:
 def _after_reading(scene: Scene, act: Act) -> None:
     real = OpenFile.read
 
-    def read(file: OpenFile, offset: int, size: int) -> fingerprint.Body:
+    def read(file: OpenFile, offset: int, size: int) -> files.Body:
         body = real(file, offset, size)
         act()
         return body

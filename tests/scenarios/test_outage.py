@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core import reactions
+from syncd.core import errors
 from syncd.core.backoff import Schedule
 from syncd.core.errors import AccessRefused, StoreRefused, StoreUnavailable
 from syncd.daemon import logs
@@ -148,7 +148,7 @@ def test_a_long_outage_costs_few_requests_and_ends_in_order(world: World, outage
     untouched = [key for _, key in world.arrived if key.removeprefix("p/") not in failed]
     assert untouched == sorted(untouched)
     last, _ = world.arrived[-1]
-    assert last - first <= reactions.STORE_SCHEDULE.cap_seconds  # those that had failed come a little later
+    assert last - first <= errors.STORE_SCHEDULE.cap_seconds  # those that had failed come a little later
 
 
 def test_an_outage_makes_a_line_or_two_not_one_for_each_file(
@@ -172,7 +172,7 @@ def test_a_refused_account_is_probed_once_a_minute_and_blames_no_file(world: Wor
     world.down_until = 2 * HOUR
     world.write(50)
     world.work()
-    assert 100 <= len(world.asked) <= 2 * HOUR / reactions.PAUSE_SECONDS + 1
+    assert 100 <= len(world.asked) <= 2 * HOUR / errors.PAUSE_SECONDS + 1
     assert world.rig.state.failure_count() == {}
     assert len(world.arrived) == 50
     assert world.arrived[-1][0] - world.arrived[0][0] <= 2.0

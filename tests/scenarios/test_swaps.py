@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import FileError
-from syncd.sources import files as fingerprint
+from syncd.sources import files
 from syncd.sources.scan import walk
 from syncd.storage.base import Body, ObjectStore
 from tests.support.rig import Rig
@@ -99,15 +99,15 @@ def test_a_link_that_takes_a_folders_place_is_not_followed(
     (rig.folder.parent / "outside/file").write_bytes(SECRET)
     rig.write("folder/file", b"public")
     looks: list[int] = []
-    really = fingerprint.open_file
+    really = files.open_file
 
-    def swap(root_fd: int, path: str) -> fingerprint.OpenFile:
+    def swap(root_fd: int, path: str) -> files.OpenFile:
         looks.append(1)
         (rig.folder / "folder").rename(rig.folder / "aside")
         (rig.folder / "folder").symlink_to("../outside")
         return really(root_fd, path)
 
-    monkeypatch.setattr(fingerprint, "open_file", swap)
+    monkeypatch.setattr(files, "open_file", swap)
     with pytest.raises(FileError):
         rig.sync("folder/file")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.pipeline.pipeline import Pipeline
+from syncd.sources.files import list_directory
 from syncd.sources.watch.inotify import Inotify, Record
-from syncd.sources.watch.tree import _list
 from syncd.sources.watch.watcher import Watcher
 from tests.support.waiting import wait_until
 from tests.unit.daemon.test_daemon import Home
@@ -136,7 +136,7 @@ def test_a_new_directory_is_listed_until_it_is_stable(
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         monkeypatch.setattr(os, "scandir", Late)
-        found = _list(fd)
+        found = list_directory(fd)
     finally:
         monkeypatch.undo()
         os.close(fd)

@@ -30,9 +30,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from syncd.core.errors import FileUnreadable, StoreUnavailable, SyncdError
 from syncd.core.model import FileRef, FileStat, OnDelete, Recorded
-from syncd.core.paths import Rules
-from syncd.sources import files as fingerprint
-from syncd.sources.scan import compare as scan
+from syncd.core.patterns import Rules
+from syncd.sources import files
+from syncd.sources.scan import compare
 from syncd.transfer.engine import RACY_WINDOW_NS
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
@@ -45,7 +45,7 @@ SEEDS = int(os.environ.get("SYNCD_MODEL_SEEDS", "150"))
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
 SIZES = (0, 1, PART - 1, PART, PART + 1, 3 * PART, 4 * PART + 5)
 FAULTY_VERBS = sorted(STORE_EFFECTS | {"head_object", "list_parts", "list_multipart_uploads"})
-_open_file = fingerprint.open_file
+_open_file = files.open_file
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -114,7 +114,7 @@ class Folder(RuleBasedStateMachine):
         self.rig.everything_is_young = seed % 2 == 0
         self.forbidden: set[str] = set()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(fingerprint, "open_file", self._open_file)
+        self.patch.setattr(files, "open_file", self._open_file)
         self.versions: dict[str, set[bytes]] = {}
         self.dirty: dict[str, bool] = {}
         self.counter = 0
@@ -234,7 +234,7 @@ class Folder(RuleBasedStateMachine):
         self.forbidden.discard(name)
         self._event(name)
 
-    def _open_file(self, root_fd: int, path: str) -> fingerprint.OpenFile:
+    def _open_file(self, root_fd: int, path: str) -> files.OpenFile:
         if path in self.forbidden:
             raise FileUnreadable("Permission denied")
         return _open_file(root_fd, path)
@@ -370,8 +370,8 @@ class Folder(RuleBasedStateMachine):
 
     def _files(self) -> dict[str, bytes]:
         found = {}
-        for directory, _, files in os.walk(self.rig.folder):
-            for name in files:
+        for directory, _, names in os.walk(self.rig.folder):
+            for name in names:
                 path = Path(directory) / name
                 found[str(path.relative_to(self.rig.folder))] = path.read_bytes()
         return found
@@ -391,7 +391,7 @@ class Folder(RuleBasedStateMachine):
             self.dirty[checkpoint.ref.path] = True
 
     def _scan(self) -> None:
-        scan.scan(
+        compare.scan(
             self.rig.source,
             Rules((), ()),
             self.rig.state,

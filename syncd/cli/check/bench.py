@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import ObjectMeta, Part, Receipt
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import ObjectStore
 
 Report = Callable[[str, bool | None, str], None]

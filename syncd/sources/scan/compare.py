@@ -2,7 +2,7 @@
 
 Disk and records are read in the same order (bytes of full paths), so memory does not grow with the tree.
 Nothing that could not be seen counts as gone: a directory that cannot be read says nothing about what is
-below it, and a file is absent only after a second look (`syncd.sources.scan.missing`), at a root that is
+below it, and a file is absent only after a second look (`syncd.sources.scan.walk`), at a root that is
 still the same.
 """
 
@@ -16,17 +16,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from syncd.core.errors import FileChanged, FileError
-from syncd.core.model import FileRef, FileStat, Irregular, Recorded, RootIdentity, Source
-from syncd.core.paths import Rules
-from syncd.sources import files as fingerprint
-from syncd.sources.scan.missing import Absent, Missing, Present, second_look
-from syncd.sources.scan.outline import PAGE, RecordCursor
-from syncd.sources.scan.walk import Frame, Walk
+from syncd.core.errors import FileError
+from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
+from syncd.core.patterns import Rules
+from syncd.sources import files
+from syncd.sources.root import check_root, open_root
+from syncd.sources.scan.walk import Absent, Frame, Missing, Present, Walk, second_look
+from syncd.state.queries import Row
 from syncd.state.state import State
 
-EMPTY = "the root is empty, although files of it are recorded; if that is meant, put any file into it"
-"""A mount point without its disk looks like that; a root with a single file in it is believed."""
+PAGE = 4096
+"""Rows read at once: about two megabytes."""
 _SLASH = ord("/")
 _BREATH = 511  # asked whether to stop every 512 entries
 
@@ -78,32 +78,6 @@ class ScanReport:
         return self.doubt or "the last scan did not see everything"
 
 
-def check_root(
-    source: Source, known: RootIdentity | None, has_records: bool
-) -> tuple[RootIdentity | None, str | None]:
-    """Which directory the root is now (None: none), and why it must not be believed, or None."""
-    try:
-        descriptor = os.open(source.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        gone = error.errno in fingerprint.GONE
-        return None, "the root is missing" if gone else f"the root cannot be read: {error.strerror}"
-    try:
-        identity = fingerprint.identity_of(descriptor)
-        if known is not None and identity != known:
-            what = "another directory" if identity.device == known.device else "on another device"
-            return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
-        with os.scandir(descriptor) as entries:
-            if has_records and next(entries, None) is None:
-                return identity, EMPTY
-        return identity, None
-    except FileError as error:
-        return None, f"the root cannot be read: {error}"
-    except OSError as error:
-        return None, f"the root cannot be read: {error.strerror}"
-    finally:
-        os.close(descriptor)
-
-
 def scan(  # noqa: PLR0913  # the caller's wiring, each named
     source: Source,
     rules: Rules,
@@ -125,7 +99,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     if doubt is not None:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=doubt)
     try:
-        root_fd = _open_root(source.root, identity)
+        root_fd = open_root(source.root, identity)
     except FileError as error:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=f"the root: {error}")
     work = _Scan(source, rules, state, sink, should_stop, key_of, store_id)
@@ -142,16 +116,49 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
         os.close(root_fd)
 
 
-def _open_root(path: str, identity: RootIdentity | None) -> int:
-    """The root, if it is still that directory. Raises FileError."""
-    root_fd = fingerprint.open_root(path)
-    try:
-        if fingerprint.identity_of(root_fd) != identity:
-            raise FileChanged("it was replaced during the scan")
-    except FileError:
-        os.close(root_fd)
-        raise
-    return root_fd
+class RecordCursor:
+    """The recorded files under a directory, one at a time, in the order of bytes; `row` is the next one."""
+
+    def __init__(self, page: Callable[[bytes], list[Row]]) -> None:
+        self._page = page
+        self._rows: list[Row] = []
+        self._index = 0
+        self.row: Row | None = None
+        self._fetch(b"")
+
+    def advance(self) -> Row | None:
+        """Go to the next one, and return it."""
+        self._index += 1
+        try:  # called for every recorded file: the end of a page is the exception
+            self.row = row = self._rows[self._index]
+            return row
+        except IndexError:
+            self._turn()
+        return self.row
+
+    def _turn(self) -> None:
+        """To the next page, if there is one."""
+        if len(self._rows) == PAGE:
+            self._fetch(self._rows[-1][0] + b"\0")
+        else:
+            self.row = None
+
+    def skip_below(self, prefix: bytes) -> None:
+        """Pass over all that begin with `prefix`, which ends with a slash (or is empty: all)."""
+        after = prefix[:-1] + b"0"  # what sorts right behind "prefix/..."
+        if not prefix or (self._rows and self._rows[-1][0] < after and len(self._rows) == PAGE):
+            self._fetch(after) if prefix else self._end()
+            return
+        while self.row is not None and self.row[0].startswith(prefix):
+            self.advance()
+
+    def _fetch(self, start: bytes) -> None:
+        self._rows = self._page(start)
+        self._index = 0
+        self.row = self._rows[0] if self._rows else None
+
+    def _end(self) -> None:
+        self._rows, self.row = [], None
 
 
 class _Halted(Exception):
@@ -227,7 +234,7 @@ class _Scan:
     def _single(self, root_fd: int, path: bytes) -> None:
         """A subtree that is, or was, a file."""
         try:
-            now = fingerprint.look(root_fd, os.fsdecode(path))
+            now = files.look(root_fd, os.fsdecode(path))
         except FileError:
             return  # the walk will meet the same error and tell
         if isinstance(now, FileStat):
@@ -246,12 +253,12 @@ class _Scan:
         except OSError as error:
             self._directories -= 1
             self._not_seen(records, path, error)
-            if error.errno in fingerprint.GONE and path:
+            if error.errno in files.GONE and path:
                 self._turned_into_file(walk, path)
 
     def _not_seen(self, records: RecordCursor, path: bytes, error: OSError) -> None:
         """A directory could not be read; if it is just gone, what is recorded below gets a second look."""
-        if error.errno not in fingerprint.GONE:
+        if error.errno not in files.GONE:
             self._unreadable(path, error)
             records.skip_below(path + b"/" if path else b"")
 
@@ -265,7 +272,7 @@ class _Scan:
         except OSError:
             return
         if not modes.S_ISDIR(now.st_mode):
-            self._meet(path, fingerprint.seen(now), known=False)
+            self._meet(path, files.seen(now), known=False)
 
     def _compare_files(self, frame: Frame, records: RecordCursor) -> bytes:
         """Compare entries up to the next directory, whose path is returned; empty: that was all."""
@@ -286,7 +293,7 @@ class _Scan:
             try:
                 now = stat(name, dir_fd=descriptor, follow_symlinks=False)
             except OSError as error:
-                if error.errno not in fingerprint.GONE:
+                if error.errno not in files.GONE:
                     self._unreadable(prefix[:-1], error)
                     row = records.advance() if recorded else row
                 continue
@@ -308,7 +315,7 @@ class _Scan:
         if modes.S_ISDIR(now.st_mode):
             frame.turned_into_directory(name)
         else:
-            self._meet(frame.prefix + name, fingerprint.seen(now), known=known)
+            self._meet(frame.prefix + name, files.seen(now), known=known)
 
     def _meet(self, path: bytes, now: FileStat | Irregular, *, known: bool) -> None:
         """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
@@ -345,7 +352,7 @@ class _Scan:
                 self._sink.absent(FileRef(self._source, os.fsdecode(verdict.path)), verdict.recorded)
             elif isinstance(verdict, Present):
                 if not modes.S_ISDIR(verdict.found.st_mode):
-                    self._meet(verdict.path, fingerprint.seen(verdict.found), known=True)
+                    self._meet(verdict.path, files.seen(verdict.found), known=True)
             else:
                 self._unreadable(verdict.directory, verdict.error)
 

@@ -19,7 +19,7 @@ from typing import Any
 from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.gaps import WatchStatus

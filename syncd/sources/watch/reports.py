@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules, printable
+from syncd.core.paths import printable
+from syncd.core.patterns import Rules
 from syncd.sources.watch import inotify
 from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_doubts
 

@@ -13,11 +13,12 @@ import os
 from collections.abc import Sequence
 
 from syncd.core.model import Source
+from syncd.sources.files import OPEN_DIRECTORY
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.reports import WatchReports
-from syncd.sources.watch.tree import OPEN_DIRECTORY, WatchTree
+from syncd.sources.watch.tree import WatchTree
 
 log = logging.getLogger("syncd.watch")
 

@@ -26,7 +26,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
+from syncd.sources.files import OPEN_DIRECTORY, list_directory
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.agenda import Agenda, Mode
@@ -35,13 +36,9 @@ from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.map import Node, WatchMap
 from syncd.sources.watch.reports import WatchReports
 
-OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 _NOT_A_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _VISITS_A_TURN = 64
 _REMOVALS_A_TURN = 512
-_LISTINGS = 3
-"""Listings at most of a directory that changes while it is listed; its watch tells the rest."""
 
 
 class WatchTree:
@@ -177,7 +174,7 @@ class WatchTree:
         try:
             path = self.map.path(node) or ""
             try:
-                directories, files = _list(fd)
+                directories, files = list_directory(fd)
             except OSError as error:
                 self._miss(node.source, path, error)
                 return
@@ -332,17 +329,3 @@ class WatchTree:
         self.work.unpark(node)
         for watch in self.map.forget(node):
             self.work.remove(watch)
-
-
-def _list(fd: int) -> tuple[set[str], set[str]]:
-    """(directories, everything else) in the directory `fd`, listed again while it changes. Raises OSError."""
-    directories: set[str] = set()
-    files: set[str] = set()
-    for _ in range(_LISTINGS):
-        before = os.fstat(fd).st_mtime_ns
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                (directories if entry.is_dir(follow_symlinks=False) else files).add(entry.name)
-        if os.fstat(fd).st_mtime_ns == before:
-            break
-    return directories, files

@@ -18,7 +18,7 @@ from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, EventEmitter
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.watch import inotify
 from syncd.sources.watch.emitter import Canary, InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus

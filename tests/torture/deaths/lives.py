@@ -16,7 +16,7 @@ import pytest
 from syncd.core.backoff import Schedule
 from syncd.core.errors import SyncdError
 from syncd.core.plan import LATE_EFFECT_NS
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import ObjectStore
 from syncd.storage.retry import RetryingStore
 from tests.support.rig import Rig

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from syncd.core.model import Checkpoint, FileRef, ObjectInfo, Recorded, StoreLimits
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from tests.torture.deaths.places import BELIEVED

@@ -21,11 +21,8 @@ from syncd.pipeline.pipeline import Pipeline, Work
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Clock
-from syncd.sources import files as fingerprint
-from syncd.sources import root as roots
-from syncd.sources.scan import compare as scan
-from syncd.sources.scan import missing as absence
-from syncd.sources.scan import walk
+from syncd.sources import files, root
+from syncd.sources.scan import compare, walk
 from syncd.state.state import State
 from syncd.storage.base import DirSettings, ObjectStore
 from syncd.storage.http.store import StoreContext
@@ -35,7 +32,7 @@ from syncd.transfer import part_sender as partsender
 from syncd.transfer.engine import Outcome
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (absence, engine, fingerprint, roots, scan, walk)
+READERS = (compare, engine, files, root, walk)
 """The modules that read sources."""
 
 

@@ -34,7 +34,7 @@ from syncd.core.errors import (
 from syncd.core.model import ObjectMeta
 from syncd.daemon.control import ControlServer
 from syncd.daemon.logs import _Lines
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State, StateLock
 from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore

@@ -22,7 +22,7 @@ from syncd.core.errors import AccessRefused, StateError, StoreRefused, StoreUnav
 from syncd.core.model import Checkpoint, ObjectMeta, Source
 from syncd.daemon import control
 from syncd.daemon.control import ControlServer
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
 from syncd.transfer import audit as verify

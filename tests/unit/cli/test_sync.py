@@ -17,7 +17,7 @@ from syncd.cli.one_pass import Overrides, Pass, plan_all, run_once, state_for_re
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
-from syncd.sources.scan import compare as scan
+from syncd.sources import root
 from syncd.state.state import State
 from syncd.storage.base import DirSettings
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -255,7 +255,7 @@ def test_a_plan_says_what_it_could_not_see(place: Place) -> None:
     place.write("a")
     place.run()
     (place.folder / "a").unlink()
-    assert place.plan() == {"": scan.EMPTY}
+    assert place.plan() == {"": root.EMPTY}
     place.folder.rmdir()
     assert place.plan() == {"": "the root is missing"}
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.paths import QUOTE, Rules, key_for, key_problem, path_for, prefix_problem, printable
+from syncd.core.paths import QUOTE, key_for, key_problem, path_for, prefix_problem, printable
+from syncd.core.patterns import Rules
 
 
 def _decoded(name: bytes) -> str:

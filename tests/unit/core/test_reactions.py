@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 
 from syncd.core import errors
 from syncd.core.errors import (
+    FILE_SCHEDULE,
+    LONGEST_WISH_SECONDS,
+    PAUSE_SECONDS,
+    REFUSED_SCHEDULE,
+    STORE_SCHEDULE,
     AccessRefused,
     FileChanged,
     FileUnreadable,
@@ -15,18 +20,11 @@ from syncd.core.errors import (
     PartCorrupt,
     PartsRefused,
     PreconditionFailed,
+    Reaction,
     StateError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
-)
-from syncd.core.reactions import (
-    FILE_SCHEDULE,
-    LONGEST_WISH_SECONDS,
-    PAUSE_SECONDS,
-    REFUSED_SCHEDULE,
-    STORE_SCHEDULE,
-    Reaction,
     react,
 )
 from syncd.transfer.engine import RootChanged

@@ -21,7 +21,7 @@ from syncd.pipeline import pipeline
 from syncd.pipeline.pipeline import Pipeline, Work, real_clock
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Context
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import DirSettings, ObjectStore
 from syncd.transfer.engine import Outcome

@@ -15,14 +15,14 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Failure, FileRef, FileStat, OnDelete, RootIdentity, Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import source_runner as runner
 from syncd.pipeline.scan_results import ScanResults
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, SourceStatus, WatchHandle
 from syncd.pipeline.workers import Clock, Context, Workers
-from syncd.sources.scan import compare as scan
+from syncd.sources.scan import compare
 from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import Beats
 from tests.support.rig import Rig
@@ -206,16 +206,16 @@ def test_a_scan_that_fails_is_said_and_tried_again_ever_later(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug in one scan neither ends the keeper nor makes it spin."""
-    real = scan.scan
+    real = compare.scan
     calls: list[int] = []
 
-    def buggy(*args: Any, **named: Any) -> scan.ScanReport:
+    def buggy(*args: Any, **named: Any) -> compare.ScanReport:
         calls.append(1)
         if len(calls) <= 3:
             raise ZeroDivisionError("a bug")
         return real(*args, **named)
 
-    monkeypatch.setattr(scan, "scan", buggy)
+    monkeypatch.setattr(compare, "scan", buggy)
     house.write("a")
     house.start()
     waits = []
@@ -238,10 +238,10 @@ def test_a_state_that_cannot_be_used_is_no_traceback(
 ) -> None:
     """It is somebody else's trouble, said in one line; the scan comes again."""
 
-    def full(*args: Any, **named: Any) -> scan.ScanReport:
+    def full(*args: Any, **named: Any) -> compare.ScanReport:
         raise StateError("no room on the disk")
 
-    monkeypatch.setattr(scan, "scan", full)
+    monkeypatch.setattr(compare, "scan", full)
     house.start()
     wait_until("it is said", lambda: "no room on the disk" in house.runner.news.waiting_for)
     assert "Traceback" not in caplog.text

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, Stopped
 from syncd.core.model import FileStat, Fingerprint, Irregular
-from syncd.sources import files as fingerprint
-from syncd.sources.files import Digests
+from syncd.sources import files, fingerprint
+from syncd.sources.fingerprint import Digests
 from tests.support import mounting
 
 MIB = 1 << 20
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root_fd(root: Path) -> Iterator[int]:
-    descriptor = fingerprint.open_root(str(root))
+    descriptor = files.open_root(str(root))
     yield descriptor
     os.close(descriptor)
 
@@ -64,7 +64,7 @@ def xxh128sum(*files: Path) -> list[bytes]:
 
 
 def computed(root_fd: int, path: str, part_size: int) -> Digests:
-    with fingerprint.open_file(root_fd, path) as file:
+    with files.open_file(root_fd, path) as file:
         return fingerprint.compute(file, file.stat().size, part_size, never)
 
 
@@ -133,7 +133,7 @@ def test_hashing_stops_when_asked(root: Path, root_fd: int) -> None:
         asked.append(1)
         return len(asked) == 3
 
-    with fingerprint.open_file(root_fd, "file") as file, pytest.raises(Stopped):
+    with files.open_file(root_fd, "file") as file, pytest.raises(Stopped):
         fingerprint.compute(file, 4 * MIB, 4 * MIB, third_time)
     assert len(asked) == 3
 
@@ -145,7 +145,7 @@ def test_another_size_than_expected_is_a_change(root: Path, root_fd: int, size: 
     """A file that is a byte shorter or longer than its stat said is not fingerprinted."""
     (root / "file").write_bytes(bytes(size + difference))
 
-    with fingerprint.open_file(root_fd, "file") as file, pytest.raises(FileChanged):
+    with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged):
         fingerprint.compute(file, size, MIB, never)
 
 
@@ -157,7 +157,7 @@ def test_a_range_is_read_exactly(root: Path, root_fd: int) -> None:
     content = random.Random(1).randbytes(100_000)
     (root / "file").write_bytes(content)
 
-    with fingerprint.open_file(root_fd, "file") as file:
+    with files.open_file(root_fd, "file") as file:
         for offset, size in ((0, 100_000), (99_999, 1), (5, 7), (0, 0), (100_000, 0)):
             assert file.read(offset, size) == content[offset : offset + size]
         for offset, size in ((0, 100_001), (99_999, 2), (100_000, 1), (500_000, 1)):
@@ -175,7 +175,7 @@ def test_what_the_kernel_gives_in_pieces_is_put_together(
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 999), offset))
     monkeypatch.setattr(os, "preadv", lambda fd, views, offset: preadv(fd, [views[0][:777]], offset))
 
-    with fingerprint.open_file(root_fd, "file") as file:
+    with files.open_file(root_fd, "file") as file:
         assert file.read(5, 19_995) == content[5:]
         assert fingerprint.compute(file, 20_000, 7_000, never).fingerprint == fingerprint.of_bytes(content)
         with pytest.raises(FileChanged, match="ends after 20000 bytes"):
@@ -191,7 +191,7 @@ def test_a_file_that_shrinks_while_it_is_read(root: Path, root_fd: int) -> None:
         os.truncate(path, 3 * MIB)
         return False
 
-    with fingerprint.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="shortened"):
+    with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="shortened"):
         fingerprint.compute(file, 8 * MIB, 4 * MIB, shrink)
 
 
@@ -205,7 +205,7 @@ def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
             more.write(b"more")
         return False
 
-    with fingerprint.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="grown"):
+    with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="grown"):
         fingerprint.compute(file, 2 * MIB, 4 * MIB, grow)
 
 
@@ -249,7 +249,7 @@ def test_torn_reads_show_in_the_stat(root: Path, root_fd: int) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     with running(REWRITE, path):
         while torn < 20 and time.monotonic() < deadline:
-            with fingerprint.open_file(root_fd, "file") as file:
+            with files.open_file(root_fd, "file") as file:
                 before = file.stat()
                 content = fingerprint.compute(file, MIB, 4096, never).fingerprint
                 after = file.stat()
@@ -265,23 +265,23 @@ def test_the_descriptor_stays_with_its_file(root: Path, root_fd: int) -> None:
     """After a rename over its name the open file still gives the old bytes, and its stat tells: another
     ctime, while the name leads to another inode."""
     (root / "file").write_bytes(b"old")
-    with fingerprint.open_file(root_fd, "file") as file:
+    with files.open_file(root_fd, "file") as file:
         before = file.stat()
         (root / "new").write_bytes(b"new")
         os.rename(root / "new", root / "file")
 
         assert file.read(0, 3) == b"old"
         assert file.stat() != before
-        now = fingerprint.look(root_fd, "file")
+        now = files.look(root_fd, "file")
         assert isinstance(now, FileStat)
         assert now.inode != before.inode
 
 
 def test_an_input_output_error_is_told(root_fd: int) -> None:
     """What the system cannot read is a FileUnreadable with the system's reason."""
-    proc_fd = fingerprint.open_root("/proc/self")
+    proc_fd = files.open_root("/proc/self")
     try:
-        with fingerprint.open_file(proc_fd, "mem") as memory:  # nothing is mapped at address 0
+        with files.open_file(proc_fd, "mem") as memory:  # nothing is mapped at address 0
             with pytest.raises(FileUnreadable, match="Input/output error"):
                 memory.read(0, 10)
             with pytest.raises(FileUnreadable, match="Input/output error"):
@@ -304,10 +304,10 @@ def test_a_missing_right_is_told(root: Path, root_fd: int) -> None:
     try:
         for path in ("secret", "closed/file"):
             with pytest.raises(FileUnreadable, match="denied"):
-                fingerprint.open_file(root_fd, path)
-        assert isinstance(fingerprint.look(root_fd, "secret"), FileStat)
+                files.open_file(root_fd, path)
+        assert isinstance(files.look(root_fd, "secret"), FileStat)
         with pytest.raises(FileUnreadable, match="denied"):
-            fingerprint.look(root_fd, "closed/file")
+            files.look(root_fd, "closed/file")
     finally:
         os.seteuid(0)
 
@@ -315,7 +315,7 @@ def test_a_missing_right_is_told(root: Path, root_fd: int) -> None:
 def test_a_closed_file_is_closed(root: Path, root_fd: int) -> None:
     """Closing twice is fine; reading afterwards is an error of ours."""
     (root / "file").write_bytes(b"x")
-    file = fingerprint.open_file(root_fd, "file")
+    file = files.open_file(root_fd, "file")
     file.close()
     file.close()
 
@@ -356,9 +356,9 @@ def irregular_things(directory: Path) -> dict[str, str]:
 def test_what_is_no_regular_file_is_named_and_never_opened(root: Path, root_fd: int) -> None:
     """Links, fifos, sockets, devices and directories are told apart; opening one fails at once."""
     for name, kind in irregular_things(root).items():
-        assert fingerprint.look(root_fd, name) == Irregular(kind)
+        assert files.look(root_fd, name) == Irregular(kind)
         with pytest.raises(FileChanged, match="not a regular file"):
-            fingerprint.open_file(root_fd, name)
+            files.open_file(root_fd, name)
 
 
 def test_a_waiting_writer_does_not_notice_us(root: Path, root_fd: int) -> None:
@@ -369,7 +369,7 @@ def test_a_waiting_writer_does_not_notice_us(root: Path, root_fd: int) -> None:
     try:
         for _ in range(100):  # by one of them he has come to where he waits
             with pytest.raises(FileChanged):
-                fingerprint.open_file(root_fd, "fifo")
+                files.open_file(root_fd, "fifo")
             writer.join(0.005)
         assert writer.is_alive()
     finally:
@@ -389,8 +389,8 @@ def test_a_stat_is_that_of_the_file(root: Path, root_fd: int) -> None:
     expected = FileStat(found.st_dev, found.st_ino, 5, found.st_mtime_ns, found.st_ctime_ns)
 
     path = os.path.relpath(file, root)
-    assert fingerprint.look(root_fd, path) == expected
-    with fingerprint.open_file(root_fd, path) as opened:
+    assert files.look(root_fd, path) == expected
+    with files.open_file(root_fd, path) as opened:
         assert opened.stat() == expected
         assert opened.read(0, 5) == b"12345"
 
@@ -403,9 +403,9 @@ def test_what_is_not_there_is_absent(root: Path, root_fd: int) -> None:
     (root / "link").symlink_to("real")
 
     for path in ("missing", "missing/x", "file/x", "link/x", "real/x/y"):
-        assert fingerprint.look(root_fd, path) is None
+        assert files.look(root_fd, path) is None
         with pytest.raises(FileVanished):
-            fingerprint.open_file(root_fd, path)
+            files.open_file(root_fd, path)
 
 
 @pytest.mark.parametrize(
@@ -417,9 +417,9 @@ def test_no_path_leads_out_of_the_root(root: Path, root_fd: int, path: str) -> N
     (root.parent / "secret").write_bytes(b"secret")
 
     with pytest.raises(FileUnreadable, match="not the name"):
-        fingerprint.look(root_fd, path)
+        files.look(root_fd, path)
     with pytest.raises(FileUnreadable, match="not the name"):
-        fingerprint.open_file(root_fd, path)
+        files.open_file(root_fd, path)
 
 
 def test_a_root_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_a_root_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     for path in ("missing", "file"):
         with pytest.raises(FileVanished):
-            fingerprint.open_root(str(tmp_path / path))
+            files.open_root(str(tmp_path / path))
 
 
 def test_a_very_deep_file_is_found(root: Path, root_fd: int) -> None:
@@ -442,8 +442,8 @@ def test_a_very_deep_file_is_found(root: Path, root_fd: int) -> None:
     os.close(parent)
 
     path = "/".join(["d" * 200] * 60 + ["file"])
-    with fingerprint.open_file(root_fd, path) as file:
-        assert fingerprint.look(root_fd, path) == file.stat()
+    with files.open_file(root_fd, path) as file:
+        assert files.look(root_fd, path) == file.stat()
     subprocess.run(["rm", "-rf", root / ("d" * 200)], check=True, timeout=60)
 
 
@@ -451,7 +451,7 @@ def test_a_very_deep_file_is_found(root: Path, root_fd: int) -> None:
 
 
 def stat_of(root_fd: int, name: str) -> FileStat:
-    found = fingerprint.look(root_fd, name)
+    found = files.look(root_fd, name)
     assert isinstance(found, FileStat)
     return found
 
@@ -487,7 +487,7 @@ def test_coarse_clocks_hide_changes_only_from_young_stats(tmp_path: Path) -> Non
     """On a file system that counts in seconds a change leaves no trace, but then its stat is racy."""
     image = mounting.ext4_image(tmp_path / "disk", 8, "-I", "128")
     with mounting.image(image, tmp_path / "mnt") as at:
-        root_fd = fingerprint.open_root(str(at))
+        root_fd = files.open_root(str(at))
         try:
             for number in range(20):
                 (at / "file").write_bytes(b"before %03d" % number)
@@ -530,10 +530,10 @@ def test_a_swapped_link_never_leads_outside(root: Path, root_fd: int) -> None:
     with running(SWAP, root):
         for _ in range(10_000):
             content = b""
-            with suppress(FileVanished), fingerprint.open_file(root_fd, "folder/file") as file:
+            with suppress(FileVanished), files.open_file(root_fd, "folder/file") as file:
                 content = file.read(0, 6)
             told[content] += 1  # anything else is a KeyError
-            seen = fingerprint.look(root_fd, "folder/file")
+            seen = files.look(root_fd, "folder/file")
             assert seen is None or (isinstance(seen, FileStat) and seen.inode != secret_inode)
 
     assert min(told.values()) > 0, "the race was not run: one of the two was never seen"
@@ -562,7 +562,7 @@ def test_what_takes_a_files_place_is_never_read(root: Path, root_fd: int) -> Non
     with running(SWAP_FILE, root):
         for _ in range(5_000):
             content = b""
-            with suppress(FileVanished, FileChanged), fingerprint.open_file(root_fd, "file") as file:
+            with suppress(FileVanished, FileChanged), files.open_file(root_fd, "file") as file:
                 content = file.read(0, 6)
             told[content] += 1
 

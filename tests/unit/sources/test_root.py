@@ -11,10 +11,11 @@ import pytest
 
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import FileRef, Nothing, RootIdentity
-from syncd.core.paths import Rules, key_for
-from syncd.sources import files as fingerprint
+from syncd.core.paths import key_for
+from syncd.core.patterns import Rules
+from syncd.sources import files
 from syncd.sources.root import RootGuard
-from syncd.sources.scan import compare as scan
+from syncd.sources.scan import compare
 from syncd.transfer.engine import RootChanged
 from tests.support.rig import Rig
 
@@ -40,8 +41,8 @@ class NothingFound:
     absent = skipped = unreadable = found
 
 
-def scan_of(rig: Rig) -> scan.ScanReport:
-    return scan.scan(
+def scan_of(rig: Rig) -> compare.ScanReport:
+    return compare.scan(
         rig.source,
         Rules((), ()),
         rig.state,
@@ -91,7 +92,7 @@ def test_a_root_that_cannot_be_looked_at_is_a_doubt_of_the_scan(
     with monkeypatch.context() as patch:
         fail_at(patch, rig.folder, errno.ESTALE)
         assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
-        patch.setattr(scan, "check_root", lambda *what: (identity_of(rig.folder), None))
+        patch.setattr(compare, "check_root", lambda *what: (identity_of(rig.folder), None))
         assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
 
 
@@ -103,13 +104,13 @@ def test_a_root_that_cannot_be_looked_at_a_second_time_is_not_accepted(
     rig.sync("a")
     known = RootIdentity(identity_of(rig.folder).device, 1)
     rig.state.set_root_identity("docs", known, rig.source.root)
-    really = fingerprint.open_root
+    really = files.open_root
 
     def opened(path: str) -> int:
         fail_at(monkeypatch, rig.folder, errno.EIO)
         return really(path)
 
-    monkeypatch.setattr(fingerprint, "open_root", opened)
+    monkeypatch.setattr(files, "open_root", opened)
 
     _, doubt = RootGuard(rig.source, rig.state).look()
 
@@ -133,7 +134,7 @@ def test_a_directory_is_not_believed_for_the_files_of_another(
     rig.folder.rename(away)
     rig.folder.mkdir()
     (rig.folder / "left behind").write_bytes(b"")
-    really = fingerprint.open_root
+    really = files.open_root
 
     def opened(path: str) -> int:
         if away.exists():
@@ -141,7 +142,7 @@ def test_a_directory_is_not_believed_for_the_files_of_another(
             away.rename(rig.folder)
         return really(path)
 
-    monkeypatch.setattr(fingerprint, "open_root", opened)
+    monkeypatch.setattr(files, "open_root", opened)
     guard = RootGuard(rig.source, rig.state)
 
     _, doubt = guard.look()
@@ -158,7 +159,7 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
     """What is opened has to be what was judged."""
     rig.write("a", b"hello")
     away = rig.folder.with_name("away")
-    really = fingerprint.open_root
+    really = files.open_root
 
     def opened(path: str) -> int:
         rig.folder.rename(away)
@@ -166,7 +167,7 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
         (rig.folder / "b").write_bytes(b"another")
         return really(path)
 
-    monkeypatch.setattr(fingerprint, "open_root", opened)
+    monkeypatch.setattr(files, "open_root", opened)
 
     assert "replaced" in str(scan_of(rig).doubt)
 

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.core.errors import Stopped, StoreRefused
 from syncd.core.model import ObjectMeta
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DirSettings, ObjectStore
 from syncd.storage.http.store import StoreContext, open_store
 from syncd.storage.metered import MeteredStore

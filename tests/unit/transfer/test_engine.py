@@ -33,8 +33,9 @@ from syncd.core.model import (
     RootIdentity,
     Upload,
 )
-from syncd.sources import files as fingerprint
-from syncd.sources.files import OpenFile, file_stat, of_bytes
+from syncd.sources import fingerprint
+from syncd.sources.files import OpenFile, file_stat
+from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.engine import MOST_READERS, RootChanged
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore

@@ -12,7 +12,8 @@ import pytest
 from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
 from syncd.core.model import OnDelete, Recorded, Refresh, Upload
 from syncd.pipeline.reconcile import Reconciliation
-from syncd.sources.files import file_stat, of_bytes
+from syncd.sources.files import file_stat
+from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import InDoubt
 from tests.support.rig import PART, Rig
 from tests.support.store import Call

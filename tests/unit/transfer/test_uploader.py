@@ -19,7 +19,7 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import ObjectMeta, Upload
-from syncd.sources.files import of_bytes
+from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
 

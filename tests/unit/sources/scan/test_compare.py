@@ -22,13 +22,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.core import paths
+from syncd.core import paths, patterns
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, FileStat, Fingerprint, Irregular, Recorded, RootIdentity, Source
-from syncd.sources.scan import compare as scan
-from syncd.sources.scan import missing as absence
-from syncd.sources.scan import outline, walk
-from syncd.sources.scan.compare import ScanReport, check_root
+from syncd.sources import files
+from syncd.sources.root import check_root
+from syncd.sources.scan import compare, walk
+from syncd.sources.scan.compare import ScanReport
 from syncd.state.state import State
 from tests.support import mounting
 
@@ -98,9 +98,9 @@ class Tree:
         sink: Sink | None = None,
     ) -> Told:
         sink = sink or Sink()
-        sink.told.report = scan.scan(
+        sink.told.report = compare.scan(
             self.source,
-            paths.Rules(include, exclude),
+            patterns.Rules(include, exclude),
             self.state,
             sink,
             subtree=subtree,
@@ -274,8 +274,7 @@ def test_more_records_than_a_page_holds(tree: Tree, monkeypatch: pytest.MonkeyPa
     gone = sorted({*names[::3], *(name for name in names if name.startswith("d3/"))})
 
     for page in (1, 2, 3, 7, 50):
-        monkeypatch.setattr(outline, "PAGE", page)
-        monkeypatch.setattr(scan, "PAGE", page)
+        monkeypatch.setattr(compare, "PAGE", page)
         told = tree.scan(exclude=("d2/",))
         assert list(told.found) == ["d5/new", "h"]
         assert list(told.absent) == [name for name in gone if not name.startswith("d2/")]
@@ -630,7 +629,7 @@ def test_an_error_at_the_second_look_is_no_absence(
     for name in ("a/1", "a/2", "b/1"):
         (tree.root / name).unlink()
     target = str(tree.root / "a")
-    really_list, really_stat, really_open = os.listdir, os.stat, walk.open_listing
+    really_list, really_stat, really_open = os.listdir, os.stat, files.open_listing
     broken = OSError(errno.ESTALE, "Stale file handle")
 
     def listing(descriptor: int) -> list[str]:
@@ -649,7 +648,7 @@ def test_an_error_at_the_second_look_is_no_absence(
         return really_open(root_fd, path)
 
     if at == "second open":
-        monkeypatch.setattr(absence, "open_listing", opening)
+        monkeypatch.setattr(walk, "open_listing", opening)
     elif at == "second listing":
         monkeypatch.setattr(os, "listdir", listing)
     else:
@@ -697,17 +696,17 @@ def test_no_false_absence_while_others_rename(tree: Tree, monkeypatch: pytest.Mo
     tree.record_all()
     (tree.root / "moving" / "gone").unlink()
     verdicts: list[object] = []
-    really = scan.second_look
+    really = compare.second_look
 
     def counting(*arguments: Any) -> Iterator[Any]:
         for verdict in really(*arguments):
             verdicts.append(verdict)
             yield verdict
 
-    monkeypatch.setattr(scan, "second_look", counting)
+    monkeypatch.setattr(compare, "second_look", counting)
     with running(RENAME, tree.root):
         for number in range(400):
-            if number >= 4 and any(isinstance(verdict, absence.Present) for verdict in verdicts):
+            if number >= 4 and any(isinstance(verdict, walk.Present) for verdict in verdicts):
                 break  # a listing has missed files that are there, which is the point
             told = tree.scan()
             assert "moving/gone" in told.absent
@@ -716,7 +715,7 @@ def test_no_false_absence_while_others_rename(tree: Tree, monkeypatch: pytest.Mo
             for name, recorded in told.absent.items():  # the renamer's own may really be gone for an instant
                 assert name == "moving/gone" or name.startswith("moving/0"), recorded
 
-    assert [verdict for verdict in verdicts if isinstance(verdict, absence.Present)]
+    assert [verdict for verdict in verdicts if isinstance(verdict, walk.Present)]
     last = set(tree.scan().absent)
     assert "moving/gone" in last
     assert len(last) <= 2  # the renamer was killed between two renames
@@ -821,7 +820,7 @@ def test_a_listing_that_changes_meanwhile_is_repeated(tree: Tree, monkeypatch: p
         assert walk.entries_of(root_fd) == [b"a/"]
         monkeypatch.setattr(os, "scandir", scandir)
         listings.append("")
-        inside = walk.open_listing(root_fd, b"a")
+        inside = files.open_listing(root_fd, b"a")
         assert walk.entries_of(inside) == [b"1", b"2", b"3"]
         os.close(inside)
     finally:
@@ -875,7 +874,7 @@ def test_no_room_for_what_is_missing(tree: Tree, monkeypatch: pytest.MonkeyPatch
     tree.record_all()
     for name in names:
         (tree.root / name).unlink()
-    monkeypatch.setattr(absence, "IN_MEMORY", 100)
+    monkeypatch.setattr(walk, "IN_MEMORY", 100)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
@@ -1030,8 +1029,7 @@ def test_found_and_absent_are_the_differences(
             durable=False,
         )
     directories = {name.rsplit("/", depth)[0] for name in files for depth in range(1, name.count("/") + 1)}
-    monkeypatch.setattr(outline, "PAGE", page)
-    monkeypatch.setattr(scan, "PAGE", page)
+    monkeypatch.setattr(compare, "PAGE", page)
 
     told = tree.scan()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.watch.gaps import Gap, GapKind
 from syncd.sources.watch.reports import WatchReports
 from tests.unit.sources.watch.watch_rig import NAME, Listener

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.reports import WatchReports

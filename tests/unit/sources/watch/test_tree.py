@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from syncd.sources.watch.tree import OPEN_DIRECTORY
+from syncd.sources.files import OPEN_DIRECTORY
 from tests.unit.sources.watch.watch_rig import Meddler, Stepper, exchange
 
 

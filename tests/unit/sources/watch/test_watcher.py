@@ -16,7 +16,7 @@ import pytest
 import watchdog.observers.api
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.watch.watcher import Watcher
 from tests.unit.sources.watch.test_tree import surgery
 from tests.unit.sources.watch.watch_rig import (

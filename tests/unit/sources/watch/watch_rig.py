@@ -23,7 +23,7 @@ import pytest
 from watchdog.observers.api import EventQueue, ObservedWatch
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.sources.watch.emitter import Canary, InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from syncd.core.model import Source
-from syncd.core.paths import Rules
+from syncd.core.patterns import Rules
 from syncd.pipeline import source_runner as runner
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch.watcher import Watcher

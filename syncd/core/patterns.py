@@ -1,0 +1,170 @@
+"""Rules: which paths of a source are wanted, said in gitignore patterns.
+
+The order is git's: from the top directory downward, at each level the last pattern that matches wins, and
+what is below an excluded directory is excluded whatever else is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from pathspec import GitIgnoreSpec
+
+_REMEMBERED_DIRECTORIES = 10_000
+"""Bound of each list's memory of directories; when it is full it starts anew."""
+
+_Search = Callable[[str], object]
+
+
+class _Pattern:
+    """One gitignore pattern, asked about one entry at a time.
+
+    The regular expressions come from pathspec, but they also match everything below what they match, and a
+    negation must not: ``!keep`` is about ``keep``, not about what is in it. So an entry counts as matched
+    only if its own last segments match what follows the pattern's last ``**``; in a pattern without any,
+    that is the whole pattern, and the entry has as many segments.
+    """
+
+    __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated")
+
+    def __init__(self, pattern: str) -> None:
+        text = _checked(pattern)
+        self.negated = text.startswith("!")
+        text = text.removeprefix("!")
+        self._directories_only = text.endswith("/")
+        segments = text.strip("/").split("/")
+        if "/" not in text.removesuffix("/"):
+            # Without a slash it is about names at any depth; and there "**" is but an asterisk.
+            segments = ["**", "*" if segments == ["**"] else segments[0]]
+        wild = [index for index, segment in enumerate(segments) if segment == "**"]
+        tail = segments[wild[-1] + 1 :] if wild else segments
+        self._exact = not wild
+        self._tail_length = len(tail)
+        self._tail = _search(tail) if tail else None
+        # Where the only "**" leads, or where there is none, the tail asks all that there is to ask.
+        self._whole = None if tail and wild in ([], [0]) else _search(segments)
+
+    def matches(self, path: str, name: str, depth: int, is_directory: bool) -> bool:
+        """Whether it matches this entry itself. `name` is the last of the `depth` segments of `path`."""
+        if self._directories_only and not is_directory:
+            return False
+        if self._tail is not None:
+            surplus = depth - self._tail_length
+            if surplus < 0 or (surplus > 0 and self._exact):
+                return False
+            end = name if self._tail_length == 1 else path.split("/", surplus)[-1]
+            if self._tail(end) is None:
+                return False
+        return self._whole is None or self._whole(path) is not None
+
+
+def _checked(pattern: str) -> str:
+    """The pattern without insignificant blanks. Raises ValueError, saying why, if it can never match."""
+    text = pattern if pattern.endswith("\\ ") else pattern.rstrip()
+    segments = text.removeprefix("!").removeprefix("/").removesuffix("/").split("/")
+    if "\n" in text or "\0" in text:
+        raise ValueError("is not one line")
+    if text.startswith("#"):
+        raise ValueError("is a comment; a name that begins with '#' is written '\\#'")
+    if segments == [""]:
+        raise ValueError("names nothing")
+    if "" in segments:
+        raise ValueError("has an empty segment ('//'), which no path has")
+    if "." in segments or ".." in segments:
+        raise ValueError("has a segment '.' or '..', but paths begin below the source's directory")
+    return text
+
+
+def _search(segments: Sequence[str]) -> _Search:
+    """The compiled search for a pattern of these segments, anchored at the first."""
+    try:
+        (pattern,) = GitIgnoreSpec.from_lines(["/" + "/".join(segments)]).patterns
+    except (ValueError, re.error) as error:
+        raise ValueError("is not a gitignore pattern") from error
+    if pattern.regex is None:
+        raise ValueError("is not a gitignore pattern")
+    return pattern.regex.search
+
+
+class _PatternList:
+    """gitignore patterns in order: the last one that matches an entry decides, a directory for all below."""
+
+    def __init__(self, what: str, patterns: Sequence[str]) -> None:
+        compiled: list[_Pattern] = []
+        for pattern in patterns:
+            try:
+                compiled.append(_Pattern(pattern))
+            except ValueError as error:
+                raise ValueError(f"{what} pattern {pattern!r} {error}") from error
+        self._patterns = tuple(reversed(compiled))
+        self._directories: dict[str, bool] = {}
+
+    def can_match(self) -> bool:
+        """Whether any entry at all can match: with nothing but negations, none can."""
+        return not all(pattern.negated for pattern in self._patterns)
+
+    def matches_file(self, path: str) -> bool:
+        """Whether the file, or a directory above it, is matched."""
+        directory, _, name = path.rpartition("/")
+        return self.matches_directory(directory) or self._decide(path, name, is_directory=False)
+
+    def matches_directory(self, path: str) -> bool:
+        """Whether the directory, or one above it, is matched; the root ('') never is."""
+        # Upward to the nearest directory that is remembered, then down again: no recursion, however deep.
+        unknown: list[str] = []
+        verdict = False
+        while path:
+            known = self._directories.get(path)
+            if known is not None:
+                verdict = known
+                break
+            unknown.append(path)
+            path = path.rpartition("/")[0]
+        for directory in reversed(unknown):
+            verdict = verdict or self._decide(directory, directory.rpartition("/")[2], is_directory=True)
+            if len(self._directories) >= _REMEMBERED_DIRECTORIES:
+                self._directories.clear()
+            self._directories[directory] = verdict
+        return verdict
+
+    def _decide(self, path: str, name: str, *, is_directory: bool) -> bool:
+        depth = path.count("/") + 1
+        for pattern in self._patterns:
+            if pattern.matches(path, name, depth, is_directory):
+                return not pattern.negated
+        return False
+
+
+class Rules:
+    """Which paths of a source are wanted.
+
+    ``include``, if there is any, means "only these": a file is wanted if it, or a directory above it, is
+    matched. ``exclude`` wins. Patterns have gitignore's syntax, relative to the source's directory. May be
+    asked from several threads at once.
+    """
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        """Raises ValueError, naming the pattern and what is wrong with it."""
+        self._include = _PatternList("include", include) if include else None
+        self._exclude = _PatternList("exclude", exclude) if exclude else None
+        if self._include is not None and not self._include.can_match():
+            raise ValueError(f"include pattern {include[0]!r} takes away from nothing: no pattern adds")
+
+    def wants_file(self, path: str) -> bool:
+        """Whether the file at this relative path is to be carried."""
+        if self._exclude is None and self._include is None:
+            return True
+        path = _one_line(path)
+        if self._exclude is not None and self._exclude.matches_file(path):
+            return False
+        return self._include is None or self._include.matches_file(path)
+
+    def wants_directory(self, path: str) -> bool:
+        """Whether anything below this directory may be wanted: False means neither descend nor watch."""
+        return self._exclude is None or not self._exclude.matches_directory(_one_line(path))
+
+
+def _one_line(path: str) -> str:
+    """The path as it is matched: regular expressions take a newline for an end, no pattern can hold one."""
+    return path.replace("\n", "\0") if "\n" in path else path
