@@ -29,6 +29,7 @@ from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import NoPulse, Pulse
 
 log = logging.getLogger("syncd.daemon")
+file_log = logging.getLogger("syncd.transfer")
 
 RETIRE_SECONDS = 20.0
 """How long a reload waits for the requests of a line that is replaced."""
@@ -281,10 +282,10 @@ class Pipeline:
             self.tally.bytes_saved += outcome.bytes_saved
             self.tally.bytes_finished += outcome.size
         if isinstance(action, Upload | Copy | Delete):
-            if log.isEnabledFor(logging.INFO):
-                log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
+            if file_log.isEnabledFor(logging.INFO):
+                file_log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
         elif isinstance(action, Refresh):
-            log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
+            file_log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
         self._on_outcome(ref, outcome)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:

@@ -22,6 +22,7 @@ from syncd.transfer.engine import Engine, Outcome, RootChanged
 from syncd.transfer.progress import Beats, NoPulse, Pulse
 
 log = logging.getLogger("syncd.transfer")
+store_log = logging.getLogger("syncd.store")
 
 SECOND_LOOK_SECONDS = 60.0
 """After a change that events told of, its file is read once more. A store through a memory map tells nothing
@@ -263,7 +264,7 @@ class Workers:
 
     def _answered(self) -> None:
         if self.queue.answered():
-            log.info("store %s: works again", self.name)
+            store_log.info("store %s: works again", self.name)
 
     def _judge_store(self, error: BaseException, reaction: Reaction) -> None:
         """Shut or open the store's door: one that answered, if only to refuse one key, is there."""
@@ -284,7 +285,7 @@ class Workers:
             return
         self._trouble = str(error)
         if not before:
-            log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
+            store_log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
         if self._once:
             self.gave_up = error
             self.queue.close()

@@ -48,7 +48,7 @@ cat > "$stage$home/bin/syncd" <<PROGRAM
 #!$home/bin/python3 -I
 import sys
 
-from syncd.cli import main
+from syncd.cli.app import main
 
 sys.exit(main())
 PROGRAM

@@ -159,7 +159,7 @@ def test_an_outage_makes_a_line_or_two_not_one_for_each_file(
     world.down_until = 5 * HOUR
     world.write(200)
     world.work()
-    said = [record for record in caplog.records if record.name == "syncd.transfer"]
+    said = [record for record in caplog.records if record.name in ("syncd.transfer", "syncd.store")]
     assert sum("paused" in record.getMessage() for record in said) == 1
     assert sum("works again" in record.getMessage() for record in said) == 1
     throttle = logs.Throttle(say=lambda record: None)
