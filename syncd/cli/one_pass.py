@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from syncd.config.load import Settings
 from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.patterns import Rules
-from syncd.pipeline.pipeline import Pipeline, Work
+from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.workers import Clock
 from syncd.sources import root
 from syncd.sources.scan import compare
@@ -45,7 +46,7 @@ class Pass:
 
 
 def run_once(
-    work: Work,
+    settings: Settings,
     state: State,
     clock: Clock,
     *,
@@ -62,7 +63,7 @@ def run_once(
     words = words or Overrides()
     over = False
     try:
-        pipeline.apply(work)
+        pipeline.apply(settings.sources, settings.stores, settings.transfer)
         for name in words.accept_roots:
             pipeline.source_runners[name].accept_root()
         for name in words.allow_deletes:
@@ -78,12 +79,12 @@ Tell = Callable[[FileRef, Action | str, int], None]
 """Hears of each file that differs: the action, or the error that it would meet, and its size in bytes."""
 
 
-def plan_all(work: Work, state: State, clock: Clock, tell: Tell) -> None:
+def plan_all(settings: Settings, state: State, clock: Clock, tell: Tell) -> None:
     """Tell what a pass would do. Reads the files, asks no store, writes nothing."""
     pipeline = Pipeline(state, clock, once=True)
-    pipeline.apply(work)
+    pipeline.apply(settings.sources, settings.stores, settings.transfer)
     try:
-        for source in work.sources:
+        for source in settings.sources:
             _plan_source(source, pipeline.store_runners[source.store].engine, state, tell)
     finally:
         pipeline.stop(STOP_SECONDS)

@@ -19,7 +19,7 @@ from syncd.core.errors import StateError
 from syncd.core.model import Action, FileRef, Nothing
 from syncd.core.paths import printable
 from syncd.daemon import control
-from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.state.state import State, StateLock
 
 log = logging.getLogger("syncd.daemon")
@@ -39,7 +39,7 @@ def sync(settings: Settings, words: Overrides, stopping: threading.Event, *, ter
         try:
             with _bars() if terminal else _no_bars() as tick:
                 done = once.run_once(
-                    _work(settings),
+                    settings,
                     state,
                     clock,
                     should_stop=stopping.is_set,
@@ -54,10 +54,6 @@ def sync(settings: Settings, words: Overrides, stopping: threading.Event, *, ter
             state.close()
     finally:
         lock.release()
-
-
-def _work(settings: Settings) -> Work:
-    return Work(settings.sources, settings.stores, settings.transfer)
 
 
 @contextmanager
@@ -159,7 +155,7 @@ def dry_run(settings: Settings) -> int:
             click.echo(f"{type(action).__name__.lower():<8} {name} ({size} bytes): {action.reason}")
 
     with once.state_for_reading(settings.state_dir, clock.now_ns) as state:
-        once.plan_all(_work(settings), state, clock, tell)
+        once.plan_all(settings, state, clock, tell)
     return EXIT_PARTLY if failed else 0
 
 

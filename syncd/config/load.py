@@ -30,8 +30,8 @@ MAX_FILE_SIZE = 1 << 20
 class LogSettings:
     """``level``: debug, info, warning or error. ``format``: auto, text or json."""
 
-    level: str
-    format: str
+    level: str = "info"
+    format: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Settings:
     stores: Mapping[str, StoreSettings]
     sources: tuple[Source, ...]
     transfer: TransferPolicy
-    log: LogSettings
+    log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()
     """What works, but should be thought about; each with file and line."""
 

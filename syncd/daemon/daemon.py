@@ -24,7 +24,7 @@ from syncd.daemon import logs, status
 from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer
 from syncd.daemon.systemd import Notifier, Pulse, hidden_by
-from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage
 from syncd.pipeline.workers import Clock
@@ -100,7 +100,7 @@ class Daemon:
         )
         self._pipeline.blindness = self._blindness
         self._pipeline.rewatch = self._rewatch
-        self._pipeline.apply(self._work(self._settings))
+        self._apply(self._settings)
         self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
         control = self._control()
@@ -129,8 +129,10 @@ class Daemon:
             log.error("no control socket in %s: %s", self._settings.state_dir, error)
             return None
 
-    def _work(self, settings: Settings) -> Work:
-        return Work(settings.sources, settings.stores, settings.transfer)
+    def _apply(self, settings: Settings) -> None:
+        self._pipeline.apply(
+            settings.sources, settings.stores, settings.transfer, waiting=self._notifier.watchdog
+        )
 
     def _watch(self, sources: tuple[Source, ...]) -> Watcher:
         rules = {source.name: Rules(source.include, source.exclude) for source in sources}
@@ -236,7 +238,7 @@ class Daemon:
             self._refuse_reload("state_dir can only change with a restart")
             return
         try:
-            self._pipeline.apply(self._work(settings), self._notifier.watchdog)
+            self._apply(settings)
         except SyncdError as error:
             self._refuse_reload(str(error))
             return

@@ -43,15 +43,6 @@ def real_clock() -> Clock:
     return Clock(time.monotonic, time.time_ns, random.random)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be carried where: the part of the configuration that the pipeline needs."""
-
-    sources: Sequence[Source]
-    stores: Mapping[str, StoreSettings]
-    policy: TransferPolicy
-
-
 @dataclass
 class RunSummary:
     """What was done since the start: files by kind of action, and what failed."""
@@ -98,32 +89,41 @@ class Pipeline:
 
     # ---- building ---------------------------------------------------------------------------------------
 
-    def apply(self, work: Work, waiting: Callable[[], None] = lambda: None) -> None:
-        """Bring the running whole in line with `work`: only what is new or changed starts, the rest goes on.
+    def apply(
+        self,
+        sources: Sequence[Source],
+        stores: Mapping[str, StoreSettings],
+        policy: TransferPolicy,
+        *,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Bring the pipeline in line with the settings: what is new or changed starts, the rest goes on.
 
         Called once before `start`, and again for every reload; never by two threads at once. A line that is
         replaced ends first, so that no file is carried twice at once; `waiting` is called meanwhile. Raises
         SyncdError when a store cannot be opened; then everything is as it was.
         """
-        wanted = {source.name: source for source in work.sources}
-        used = {source.store for source in work.sources}
+        wanted = {source.name: source for source in sources}
+        used = {source.store: stores[source.store] for source in sources}
         kept = {
-            name for name, line in self.store_runners.items() if name in used and _fits(line, work, wanted)
+            name
+            for name, line in self.store_runners.items()
+            if (line.settings, line.policy) == (used.get(name), policy) and _keeps_sources(line, wanted)
         }
-        fresh = self._open_lines(sorted(used - kept), work)
+        fresh = self._open_lines({name: used[name] for name in sorted(used.keys() - kept)}, policy)
         for name in self.store_runners.keys() - kept:
             self._retire(name)
         self._await_retired(waiting)
         self.store_runners = {**self.store_runners, **fresh}
         self._place_sources(wanted)
 
-    def _open_lines(self, names: Sequence[str], work: Work) -> dict[str, StoreRunner]:
+    def _open_lines(
+        self, stores: Mapping[str, StoreSettings], policy: TransferPolicy
+    ) -> dict[str, StoreRunner]:
         fresh: dict[str, StoreRunner] = {}
         try:
-            for name in names:
-                fresh[name] = StoreRunner(
-                    name, work.stores[name], work.policy, self._context, opener=self._opener
-                )
+            for name, settings in stores.items():
+                fresh[name] = StoreRunner(name, settings, policy, self._context, opener=self._opener)
         except BaseException:
             for line in fresh.values():
                 line.stop()
@@ -303,10 +303,9 @@ class Pipeline:
         self.doubt(source, "", reason)
 
 
-def _fits(line: StoreRunner, work: Work, wanted: Mapping[str, Source]) -> bool:
-    """Whether a line may go on as it is: the same store and bounds, and no source leaves it."""
-    same = line.settings == work.stores.get(line.name) and line.policy == work.policy
-    return same and all(name in wanted and wanted[name].store == line.name for name in line.sources)
+def _keeps_sources(line: StoreRunner, wanted: Mapping[str, Source]) -> bool:
+    """Whether no source leaves the store."""
+    return all(name in wanted and wanted[name].store == line.name for name in line.sources)
 
 
 def _done(outcome: Outcome) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.one_pass import Pass, run_once
+from syncd.config.load import Settings
 from syncd.core.model import FileRef, Source, TransferPolicy
-from syncd.pipeline.pipeline import Work, real_clock
+from syncd.pipeline.pipeline import real_clock
 from syncd.state.state import State
 from syncd.storage.base import DirSettings, StoreSettings
 from tests.contract.subjects import DirSubject, HttpSubject, Subject
@@ -56,8 +57,16 @@ class Place:
         state = State.open(str(self.state_dir), now_ns=time.time_ns)
         try:
             policy = TransferPolicy(concurrency=2, part_size=PART_SIZE)
-            work = Work((self.source,), {"one": self.settings}, policy)
-            done = run_once(work, state, real_clock(), should_stop=lambda: False, tick=lambda pipeline: None)
+            settings = Settings(
+                path="",
+                state_dir=str(self.state_dir),
+                stores={"one": self.settings},
+                sources=(self.source,),
+                transfer=policy,
+            )
+            done = run_once(
+                settings, state, real_clock(), should_stop=lambda: False, tick=lambda pipeline: None
+            )
             rows = {name: state.recorded(FileRef("docs", name)) for name in FILES}
             return done, {name: row.etag for name, row in rows.items() if row is not None}
         finally:

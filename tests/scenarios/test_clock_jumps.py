@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Recorded, Refresh, Source, TransferPolicy, Upload
-from syncd.pipeline.pipeline import Clock, Pipeline, Work
+from syncd.pipeline.pipeline import Clock, Pipeline
 from syncd.state.state import State
 from syncd.storage.base import DirSettings
 from tests.support.rig import Rig
@@ -104,7 +104,7 @@ def test_a_pipeline_goes_on_through_jumps(tmp_path: Path, jump: float) -> None:
     source = Source("docs", str(folder), "one", settle_seconds=0.1)
     (folder / "before").write_bytes(b"before")
     pipeline = Pipeline(state, clock, opener=lambda settings, wiring: store)
-    pipeline.apply(Work((source,), {"one": DirSettings("/x")}, TransferPolicy()))
+    pipeline.apply((source,), {"one": DirSettings("/x")}, TransferPolicy())
     pipeline.start()
     try:
         wait_until("the first is there", lambda: "before" in store.objects)

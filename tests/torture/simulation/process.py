@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from syncd.core.model import FileRef, Source, TransferPolicy
-from syncd.pipeline.pipeline import Pipeline, Work
+from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Clock
@@ -118,7 +118,7 @@ class Process:
         self._mortal_state()
         self.pipeline = Pipeline(self.state, clock, on_outcome=self._outcome, opener=self._opened)
         policy = TransferPolicy(concurrency=6, part_size=8)
-        self.pipeline.apply(Work([source], {"store": DirSettings("/nowhere")}, policy))
+        self.pipeline.apply([source], {"store": DirSettings("/nowhere")}, policy)
         uploader = self.line.uploader
         uploader._parts._senders = senders
         uploader._new_token = lambda: f"{chance.randrange(1 << 64):016x}"

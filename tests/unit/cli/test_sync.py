@@ -14,9 +14,10 @@ import pytest
 
 from syncd.cli import one_pass as once
 from syncd.cli.one_pass import Overrides, Pass, plan_all, run_once, state_for_reading
+from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
-from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.sources import root
 from syncd.state.state import State
 from syncd.storage.base import DirSettings
@@ -37,13 +38,18 @@ class Place:
         self.stopping = threading.Event()
         self.at_tick: Any = None
 
-    def work(self, **changes: Any) -> Work:
-        policy = TransferPolicy(concurrency=3, part_size=8)
-        return Work((replace(self.source, **changes),), {"one": DirSettings("/x")}, policy)
+    def settings(self, path: str = "/x", **changes: Any) -> Settings:
+        return Settings(
+            path="",
+            state_dir=self.state_dir,
+            stores={"one": DirSettings(path)},
+            sources=(replace(self.source, **changes),),
+            transfer=TransferPolicy(concurrency=3, part_size=8),
+        )
 
     def run(self, words: Overrides | None = None, **changes: Any) -> Pass:
         return run_once(
-            self.work(**changes),
+            self.settings(**changes),
             self.state,
             real_clock(),
             should_stop=self.stopping.is_set,
@@ -74,7 +80,7 @@ class Place:
             told[ref.path] = action
 
         plan_all(
-            replace(self.work(**changes), stores={"one": DirSettings(str(self.folder.parent / "mirror"))}),
+            self.settings(str(self.folder.parent / "mirror"), **changes),
             self.state,
             real_clock(),
             tell,
@@ -183,7 +189,7 @@ def test_a_store_that_cannot_be_opened_is_an_error(place: Place) -> None:
     """Before anything is done."""
     with pytest.raises(AccessRefused):
         run_once(
-            place.work(),
+            place.settings(),
             place.state,
             real_clock(),
             should_stop=lambda: False,
@@ -232,11 +238,11 @@ def test_a_plan_tells_each_action_and_does_none(place: Place) -> None:
     place.write("same", "changed", "gone")
     mirror = place.folder.parent / "mirror"
     mirror.mkdir()
-    work = replace(place.work(), stores={"one": DirSettings(str(mirror))})
+    settings = place.settings(str(mirror))
     for _ in range(2):
         for path in place.folder.iterdir():
             os.utime(path, (1, 1))
-        run_once(work, place.state, real_clock(), should_stop=lambda: False, tick=lambda pipeline: None)
+        run_once(settings, place.state, real_clock(), should_stop=lambda: False, tick=lambda pipeline: None)
     stamp = sorted(os.listdir(mirror / "p"))
     (place.folder / "changed").write_text("other")
     (place.folder / "gone").unlink()

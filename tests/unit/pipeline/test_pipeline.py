@@ -6,7 +6,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from syncd.core.errors import AccessRefused, Stopped, StoreUnavailable, SyncdErr
 from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Source, TransferPolicy
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
-from syncd.pipeline.pipeline import Pipeline, Work, real_clock
+from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Context
 from syncd.sources.fingerprint import of_bytes
@@ -75,9 +75,18 @@ class Works:
         defaults: dict[str, Any] = {"store": "one", "prefix": f"{name}/", "settle_seconds": 0.0}
         return Source(name, str(folder), **{**defaults, **more})
 
-    def work(self, *sources: Source, policy: TransferPolicy = POLICY, **paths: str) -> Work:
-        used = {source.store for source in sources}
-        return Work(sources, {name: DirSettings(paths.get(name, f"/{name}")) for name in used}, policy)
+    def apply(
+        self,
+        *sources: Source,
+        pipeline: Pipeline | None = None,
+        policy: TransferPolicy = POLICY,
+        waiting: Callable[[], None] = lambda: None,
+        **paths: str,
+    ) -> None:
+        stores = {
+            source.store: DirSettings(paths.get(source.store, f"/{source.store}")) for source in sources
+        }
+        (pipeline or self.pipeline).apply(sources, stores, policy, waiting=waiting)
 
     def write(self, source: str, name: str, content: bytes) -> None:
         path = self.root / source / name
@@ -120,7 +129,7 @@ def test_a_pass_carries_everything_and_counts_it(once: Works) -> None:
     once.write("a", "x", b"one")
     once.write("a", "same", b"two")
     once.write("b", "y", b"three")
-    once.pipeline.apply(once.work(once.source("a"), once.source("b", store="two")))
+    once.apply(once.source("a"), once.source("b", store="two"))
     assert once.run_once() is True
     assert (once.stored("/one"), once.stored("/two")) == ({"a/x", "a/same"}, {"b/y"})
     tally = once.pipeline.tally
@@ -130,23 +139,23 @@ def test_a_pass_carries_everything_and_counts_it(once: Works) -> None:
 
 def test_a_pass_over_nothing_is_over(once: Works) -> None:
     """Empty folders, and no source at all."""
-    once.pipeline.apply(once.work())
+    once.apply()
     assert once.pipeline.wait_done(lambda: False, lambda: None) is True
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     assert once.run_once() is True
 
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_pass_carries_out_its_deletions_before_it_is_over(once: Works, number: int) -> None:
     """However the threads are timed: what may be deleted is deleted, not left for the next pass."""
-    once.pipeline.apply(once.work(once.source("a", on_delete=OnDelete.DELETE)))
+    once.apply(once.source("a", on_delete=OnDelete.DELETE))
     for index in range(12):
         once.write("a", f"f{index}", b"%d" % index)
     once.run_once()
     for index in range(3):
         (once.root / "a" / f"f{index}").unlink()
     again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
-    again.apply(once.work(once.source("a", on_delete=OnDelete.DELETE)))
+    once.apply(once.source("a", on_delete=OnDelete.DELETE), pipeline=again)
     again.start()
     assert again.wait_done(lambda: False, lambda: None) is True
     assert again.stop(30.0)
@@ -157,12 +166,12 @@ def test_a_pass_carries_out_its_deletions_before_it_is_over(once: Works, number:
 def test_a_file_that_vanishes_under_a_pass_is_still_decided(once: Works) -> None:
     """A worker finds it gone after the scan has ended: its object goes in the same pass."""
     source = once.source("a", on_delete=OnDelete.DELETE)
-    once.pipeline.apply(once.work(source))
+    once.apply(source)
     for index in range(12):
         once.write("a", f"f{index}", b"%d" % index)
     once.run_once()
     again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
-    again.apply(once.work(source))
+    once.apply(source, pipeline=again)
     for runner in again.source_runners.values():
         runner.start()
     once.write("a", "f3", b"changed")
@@ -180,7 +189,7 @@ def test_a_pass_ends_when_a_store_gives_up(once: Works) -> None:
     once.stores["/one"].fail("*", StoreUnavailable("down"), times=None)
     for index in range(20):
         once.write("a", f"f{index}", b"%d" % index)
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     assert once.run_once() is True
     assert str(once.pipeline.gave_up()) == "down"
     assert str(once.pipeline.tally.store_error) == "down"
@@ -191,7 +200,7 @@ def test_a_pass_that_is_asked_to_stop_stops(once: Works) -> None:
     inside, release = threading.Event(), threading.Event()
     once.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
     once.write("a", "x", b"one")
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     once.pipeline.start()
     stopping = threading.Event()
     waiting = Running(once.pipeline.wait_done, stopping.is_set, lambda: None)
@@ -207,7 +216,7 @@ def test_stop_says_when_a_thread_does_not_end(once: Works) -> None:
     inside, release = threading.Event(), threading.Event()
     once.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
     once.write("a", "x", b"one")
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     once.pipeline.start()
     assert inside.wait(30)
     assert once.pipeline.stop(0.1) is False
@@ -221,7 +230,7 @@ def test_progress_is_shown_while_waiting(once: Works) -> None:
     release = threading.Event()
     once.stores["/one"].before("put_object", lambda call: release.wait(30))
     once.write("a", "x", b"one")
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     once.pipeline.start()
 
     def tick() -> None:
@@ -237,7 +246,7 @@ def test_progress_is_shown_while_waiting(once: Works) -> None:
 
 
 def running(works: Works, *sources: Source, **more: Any) -> None:
-    works.pipeline.apply(works.work(*sources, **more))
+    works.apply(*sources, **more)
     works.pipeline.start()
 
 
@@ -275,11 +284,11 @@ def test_a_scan_of_before_the_reload_marks_nothing_after_it(
     monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 2)
     for index in range(10):
         works.write("a", f"f{index}.tmp", b"%d" % index)
-    works.pipeline.apply(works.work(works.source("a")))
+    works.apply(works.source("a"))
     old = works.pipeline.source_runners["a"]
     old.start()  # its workers do not run
     wait_until("it waits for room", lambda: old.workers.queue._room._waiters)  # type: ignore[attr-defined]
-    works.pipeline.apply(works.work(works.source("a", exclude=("*.tmp",))))
+    works.apply(works.source("a", exclude=("*.tmp",)))
     assert old.join(30.0)
     works.pipeline.start()
     wait_until("it is scanned", lambda: works.pipeline.source_runners["a"].first_scan_done.is_set())
@@ -311,7 +320,7 @@ def test_a_removed_source_is_forgotten_while_its_file_is_being_carried(works: Wo
         ticks.append(1)
         release.set()
 
-    works.pipeline.apply(works.work(works.source("b")), waiting)
+    works.apply(works.source("b"), waiting=waiting)
     works.pipeline.start()
     assert ticks
     assert list(works.pipeline.source_runners) == ["b"]
@@ -340,9 +349,8 @@ def test_a_replaced_line_ends_before_the_new_one_begins(works: Works) -> None:
     works.write("a", "x", b"one")
     running(works, works.source("a"))
     wait_until("it is being carried", lambda: carried)
-    running_reload = Running(
-        works.pipeline.apply, works.work(works.source("a"), policy=replace(POLICY, concurrency=1))
-    )
+    policy = replace(POLICY, concurrency=1)
+    running_reload = Running(lambda: works.apply(works.source("a"), policy=policy))
     assert not running_reload.is_over
     release.set()
     running_reload.result()
@@ -375,7 +383,7 @@ def test_a_store_that_cannot_be_opened_leaves_everything_as_it_is(works: Works) 
     before = (dict(works.pipeline.store_runners), dict(works.pipeline.source_runners))
     works.stores.refuse = AccessRefused("the endpoint is not an address", credentials=False)
     with pytest.raises(AccessRefused):
-        works.pipeline.apply(works.work(works.source("a"), works.source("b", store="two")))
+        works.apply(works.source("a"), works.source("b", store="two"))
     assert (works.pipeline.store_runners, works.pipeline.source_runners) == before
     works.write("a", "x", b"one")
     works.pipeline.changed("a", "x")
@@ -437,7 +445,7 @@ def test_each_upload_has_a_line_and_a_burst_has_not(once: Works, tmp_path: Path)
     try:
         for index in range(500):
             once.write("a", f"f{index}", b"%d" % index)
-        once.pipeline.apply(once.work(once.source("a")))
+        once.apply(once.source("a"))
         once.run_once()
     finally:
         root = logging.getLogger()
@@ -452,7 +460,7 @@ def test_each_upload_has_a_line_and_a_burst_has_not(once: Works, tmp_path: Path)
 def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
     """With what became of the file; a twin is copied inside the store."""
     once.write("a", "x", b"same content")
-    once.pipeline.apply(once.work(once.source("a"), policy=replace(POLICY, concurrency=1)))
+    once.apply(once.source("a"), policy=replace(POLICY, concurrency=1))
     once.run_once()
     once.write("a", "y", b"same content")
     again = Pipeline(
@@ -462,7 +470,7 @@ def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
         on_outcome=lambda ref, outcome: once.outcomes.append((ref, outcome)),
         opener=once.stores.open,
     )
-    again.apply(once.work(once.source("a")))
+    once.apply(once.source("a"), pipeline=again)
     again.start()
     again.wait_done(lambda: False, lambda: None)
     again.stop(30.0)
@@ -473,7 +481,7 @@ def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
 
 def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:
     """Their number is right all the same."""
-    once.pipeline.apply(once.work(once.source("a")))
+    once.apply(once.source("a"))
     for index in range(150):
         once.pipeline.failed(FileRef("a", f"f{index}"), KeyError("x"), 1)
     assert (once.pipeline.tally.failed, len(once.pipeline.tally.failures)) == (150, 100)
