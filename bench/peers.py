@@ -131,7 +131,7 @@ sources:
 def before(task: Task, checkout: Path) -> Command:
     """The same with the code of another checkout."""
     command, environ = syncd(task)
-    code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from syncd.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from syncd.cli.app import main; main()"
     return [command[0], "-c", code, *command[3:]], environ
 
 

@@ -20,7 +20,8 @@ from syncd.core.model import Action, FileRef, Nothing
 from syncd.core.paths import printable
 from syncd.daemon import control
 from syncd.pipeline.pipeline import Pipeline, real_clock
-from syncd.state.state import State, StateLock
+from syncd.state.lock import StateLock
+from syncd.state.state import State
 
 log = logging.getLogger("syncd.daemon")
 

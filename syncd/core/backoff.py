@@ -125,12 +125,6 @@ class Breaker:
         self._probing = False
         self._until = until
 
-    def hasten(self, now: float) -> None:
-        """Allow a probe at once if open: something changed that may have been the cure. Closes nothing."""
-        if self._until is not None:
-            self._probing = False
-            self._until = min(now, self._until)
-
 
 class RateLimit:
     """A token bucket in bytes, as the time at which the bytes promised so far will have been paid for.

@@ -12,9 +12,6 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-XXH128 = "xxh128"
-"""The only fingerprint algorithm: XXH3-128, the value that ``xxh128sum`` prints."""
-
 
 class OnDelete(Enum):
     """What becomes of an object whose file is gone."""

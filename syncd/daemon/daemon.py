@@ -29,7 +29,8 @@ from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage
 from syncd.pipeline.workers import Clock
 from syncd.sources.watch.watcher import Watcher
-from syncd.state.state import State, StateLock
+from syncd.state.lock import StateLock
+from syncd.state.state import State
 
 log = logging.getLogger("syncd.daemon")
 

@@ -46,11 +46,6 @@ class Buffers:
                 if self._users:
                     self._free.append(memory)
 
-    def kept_bytes(self) -> int:
-        """How much lies here for the next borrower."""
-        with self._lock:
-            return sum(map(len, self._free))
-
     def _take(self, size: int) -> mmap.mmap:
         with self._lock:
             for index in reversed(range(len(self._free))):  # the last one used is still in the cache

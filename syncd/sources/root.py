@@ -92,7 +92,7 @@ class RootGuard:
         if known is not None:
             doubt = self._judge_other(known, identity, doubt or "", accepted=accepted)
         if not doubt:
-            self._state.set_root_identity(name, identity, self._source.root)
+            self._state.set_root_identity(name, identity)
         return identity, doubt or ""
 
     def _judge_other(self, known: RootIdentity, identity: RootIdentity, doubt: str, *, accepted: bool) -> str:

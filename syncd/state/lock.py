@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 
 from syncd.core.errors import StateError
 
 LOCK_NAME = "lock"
-_TRIES = 5
-_PAUSE_SECONDS = 0.05
 _LINE = "%-15d\n"
 """The process id, 0 for nobody. Always as long, and written over the last: a full disk has room for it."""
 
@@ -31,17 +28,16 @@ class StateLock:
         """
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            descriptor = _open(directory, os.O_CREAT)
+            descriptor = _open(directory)
         except OSError as error:
             raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
-        # Whoever only asks who holds it (`holder`) has a shared lock for an instant: hence more than one try.
-        for attempt in range(_TRIES):
-            if attempt:
-                time.sleep(_PAUSE_SECONDS)
-            if _try_lock(descriptor, fcntl.LOCK_EX):
-                return cls(descriptor, interrupted=_taken_over(descriptor, directory))
-        pid = _pid_in(descriptor)
-        os.close(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _pid_in(descriptor)
+            os.close(descriptor)
+        else:
+            return cls(descriptor, interrupted=_taken_over(descriptor, directory))
         who = f"process {pid}" if pid else "another process"
         raise StateError(f"syncd is already running on the state directory {directory} ({who})")
 
@@ -55,31 +51,9 @@ class StateLock:
                 os.close(descriptor)
 
 
-def holder(directory: str) -> int | None:
-    """Process id of who holds the lock of `directory`; None when nobody does, 0 when it cannot be told."""
-    try:
-        descriptor = _open(directory, 0)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StateError(f"the lock in {directory} cannot be read: {error.strerror}") from error
-    try:
-        return None if _try_lock(descriptor, fcntl.LOCK_SH) else _pid_in(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open(directory: str, flags: int) -> int:
-    access = os.O_RDWR if flags & os.O_CREAT else os.O_RDONLY
-    return os.open(os.path.join(directory, LOCK_NAME), access | flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _open(directory: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(os.path.join(directory, LOCK_NAME), flags, 0o600)
 
 
 def _taken_over(descriptor: int, directory: str) -> bool:

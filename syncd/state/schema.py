@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 
 from syncd.core.errors import StateError, StateTooNew
-from syncd.state import sqlite as statedb
+from syncd.state import sqlite
 
 DATABASE_NAME = "state.db"
 INSTANCE_NAME = "instance"
@@ -136,13 +136,13 @@ def prepare(directory: str, *, instance_id: str, now_ns: int) -> tuple[str, str,
     except OSError as error:
         raise StateError(f"the state directory {directory} cannot be used: {error}") from error
     except sqlite3.Error as error:
-        raise statedb.state_error(error, path) from error
+        raise sqlite.state_error(error, path) from error
     return path, found, reason
 
 
 def identity_of(path: str) -> str:
     """The instance id of the database at `path`. Raises StateError where it is none of this version."""
-    reader = statedb.Reader(path)
+    reader = sqlite.Reader(path)
     try:
         return reader.run(lambda connection: _instance_in(connection, path))
     finally:
@@ -165,7 +165,7 @@ def upgrade(path: str, steps: Sequence[Sequence[str]]) -> None:
 
     Raises sqlite3.Error; then, and after a death in the middle, the database is as it was.
     """
-    with closing(statedb.connect(path, read_only=False)) as connection:
+    with closing(sqlite.connect(path, read_only=False)) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version >= len(steps):
             return
@@ -193,10 +193,10 @@ def _fault(path: str, instance_id: str | None) -> str | None:
         _refuse_newer(path, int.from_bytes(header[60:64], "big"))
     try:
         # Read-only, so that a database that is not ours or not of our time stays as it is.
-        with closing(statedb.connect(path, read_only=True)) as connection:
+        with closing(sqlite.connect(path, read_only=True)) as connection:
             return _fault_inside(connection, path, instance_id)
     except sqlite3.Error as error:
-        if statedb.primary_code(error) not in statedb.DAMAGED:
+        if sqlite.primary_code(error) not in sqlite.DAMAGED:
             raise
         return f"the state database is damaged: {error}"
 
@@ -245,7 +245,7 @@ def _create(directory: str, instance_id: str, now_ns: int) -> None:
         with suppress(FileNotFoundError):
             os.unlink(name)
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(statedb.connect(draft, read_only=False)) as connection:
+    with closing(sqlite.connect(draft, read_only=False)) as connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute("BEGIN IMMEDIATE")
@@ -269,7 +269,7 @@ def set_aside(path: str, now_ns: int) -> None:
 
 def _keep_copy(connection: sqlite3.Connection, copy_path: str) -> None:
     os.close(os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-    with closing(statedb.connect(copy_path, read_only=False)) as copy:
+    with closing(sqlite.connect(copy_path, read_only=False)) as copy:
         connection.backup(copy)
 
 

@@ -39,16 +39,11 @@ from syncd.core.model import (
     Recorded,
     RootIdentity,
 )
-from syncd.state import queries as rows
-from syncd.state import schema
-from syncd.state.lock import StateLock, holder
+from syncd.state import queries, schema
 from syncd.state.novelty import Newcomers
 from syncd.state.sqlite import Reader
-from syncd.state.totals import NAMES, Totals
-from syncd.state.unwritten import Unwritten
+from syncd.state.unwritten import NAMES, Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
-
-__all__ = ["State", "StateLock", "holder"]
 
 
 class State:
@@ -64,10 +59,10 @@ class State:
         self._path = path
         self._writer = writer
         self._reader = Reader(path)
-        self._fresh = Unwritten()
+        self._unwritten = Unwritten()
         empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
         self._newcomers = Newcomers(empty=empty and writer is not None)  # a reader's may be filled by others
-        self._has_failures = bool(self._read(rows.count_failures))
+        self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
         self.interrupted = False
@@ -135,10 +130,10 @@ class State:
         self._flush_if_due()
         if self._newcomers.is_new_file(ref):
             return None
-        with self._fresh.lock:
-            if ref in self._fresh.files:
-                return self._fresh.files[ref]
-        return self._reader.run_one(lambda connection: rows.find_file(connection, ref))
+        with self._unwritten.lock:
+            if ref in self._unwritten.files:
+                return self._unwritten.files[ref]
+        return self._reader.run_one(lambda connection: queries.find_file(connection, ref))
 
     def recorded_page(
         self, source: str, after: bytes | None, limit: int, below: bytes = b""
@@ -149,14 +144,14 @@ class State:
         """
         self.flush()
         start = b"" if after is None else after + b"\0"
-        return self._read(rows.file_page, source, start, below, limit)
+        return self._read(queries.file_page, source, start, below, limit)
 
     def outline_page(
         self, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
-    ) -> list[rows.Row]:
-        """What a scan compares, as plain tuples: see `rows.outline_page`. From path `start` on, inclusive."""
+    ) -> list[queries.Row]:
+        """What a scan compares, from path `start` on, as plain tuples: see `queries.outline_page`."""
         self.flush()
-        return self._read(rows.outline_page, source, aim, start, below, limit)
+        return self._read(queries.outline_page, source, aim, start, below, limit)
 
     def find_content(
         self, store_id: str, fingerprint: Fingerprint, limit: int = 4
@@ -165,14 +160,14 @@ class State:
         self._flush_if_due()
         if self._newcomers.is_new_content(fingerprint):
             return []
-        with self._fresh.lock:
-            twins = self._fresh.twins(store_id, fingerprint)
-        if not self._reader.run_one(lambda c: rows.find_content(c, store_id, fingerprint, 1)):
+        with self._unwritten.lock:
+            twins = self._unwritten.twins(store_id, fingerprint)
+        if not self._reader.run_one(lambda c: queries.find_content(c, store_id, fingerprint, 1)):
             return twins[:limit]  # new content, as nearly always
-        with self._fresh.lock:
-            overtaken = set(self._fresh.files)
-            twins = self._fresh.twins(store_id, fingerprint)
-        found = self._read(rows.find_content, store_id, fingerprint, limit + len(overtaken))
+        with self._unwritten.lock:
+            overtaken = set(self._unwritten.files)
+            twins = self._unwritten.twins(store_id, fingerprint)
+        found = self._read(queries.find_content, store_id, fingerprint, limit + len(overtaken))
         twins += [twin for twin in found if twin[0] not in overtaken]
         return twins[:limit]
 
@@ -199,13 +194,13 @@ class State:
         """
 
         def operation(connection: sqlite3.Connection) -> None:
-            rows.put_file(connection, ref, recorded)
+            queries.put_file(connection, ref, recorded)
             if self._has_failures:
-                rows.drop_failure(connection, ref)
+                queries.drop_failure(connection, ref)
             if part_digests is not None:
-                rows.put_part_digests(connection, ref, part_digests)
+                queries.put_part_digests(connection, ref, part_digests)
             if checkpoint_id is not None:
-                rows.drop_checkpoint(connection, checkpoint_id)
+                queries.drop_checkpoint(connection, checkpoint_id)
 
         self._put(ref, recorded, operation, durable=durable or checkpoint_id is not None)
 
@@ -215,14 +210,14 @@ class State:
 
     def part_digests(self, ref: FileRef) -> PartDigests | None:
         """Those of the recorded content of `ref`, where it went in parts."""
-        return self._read(rows.find_part_digests, ref)
+        return self._read(queries.find_part_digests, ref)
 
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
         """The object is gone or no longer ours: recorded and failure row out. `durable` as in `commit`."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            rows.drop_file(connection, ref)
-            rows.drop_failure(connection, ref)
+            queries.drop_file(connection, ref)
+            queries.drop_failure(connection, ref)
 
         self._put(ref, None, operation, durable=durable)
 
@@ -230,7 +225,7 @@ class State:
 
     def begin(self, checkpoint: Checkpoint) -> Checkpoint:
         """Record the intent to upload; returns it with its id. A former one of the same file was dropped."""
-        return replace(checkpoint, id=self._write(lambda c: rows.put_checkpoint(c, checkpoint)))
+        return replace(checkpoint, id=self._write(lambda c: queries.put_checkpoint(c, checkpoint)))
 
     def set_upload_id(self, checkpoint_id: int, upload_id: str) -> None:
         """The store has given the upload this id."""
@@ -238,7 +233,7 @@ class State:
 
     def add_part(self, checkpoint_id: int, part: Part) -> None:
         """The store has acknowledged `part`; it replaces one of the same number."""
-        self._write(lambda c: rows.put_part(c, checkpoint_id, part))
+        self._write(lambda c: queries.put_part(c, checkpoint_id, part))
 
     def set_completing(self, checkpoint_id: int) -> None:
         """Complete is about to be asked for."""
@@ -246,36 +241,36 @@ class State:
 
     def drop_checkpoint(self, checkpoint_id: int) -> None:
         """The upload is no more: aborted, gone, or never begun. Done also when there was none."""
-        self._write(lambda c: rows.drop_checkpoint(c, checkpoint_id))
+        self._write(lambda c: queries.drop_checkpoint(c, checkpoint_id))
 
     def checkpoint_for(self, ref: FileRef) -> Checkpoint | None:
         """The unfinished upload of `ref`, with its parts."""
-        return self._read(rows.find_checkpoint, ref)
+        return self._read(queries.find_checkpoint, ref)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All unfinished uploads, with their parts, oldest first."""
-        return self._read(rows.all_checkpoints)
+        return self._read(queries.all_checkpoints)
 
     # ---- failures, totals, what was learned -------------------------------------------------------------
 
     def record_failure(self, failure: Failure) -> None:
         """Remember or replace why a file could not be carried. Joined with later writes."""
         self._has_failures = True  # before it is there: a commit that comes later must not miss it
-        self._join(lambda c: rows.put_failure(c, failure))
+        self._join(lambda c: queries.put_failure(c, failure))
 
     def clear_failure(self, ref: FileRef) -> None:
         """Forget why; done also when there was none. Joined with later writes."""
-        self._join(lambda c: rows.drop_failure(c, ref))
+        self._join(lambda c: queries.drop_failure(c, ref))
 
     def failures(self, source: str | None = None, limit: int = 1000) -> list[Failure]:
         """At most `limit` failures, of one source or of all, in the order of source and path."""
         self.flush()
-        return self._read(rows.list_failures, source, limit)
+        return self._read(queries.list_failures, source, limit)
 
     def failure_count(self) -> dict[str, int]:
         """Failures per source; sources without any are left out."""
         self.flush()
-        return self._read(rows.count_failures)
+        return self._read(queries.count_failures)
 
     def add_totals(self, *, bytes_sent: int = 0, bytes_saved: int = 0, requests: int = 0) -> None:
         """Add to the counters of a lifetime. Joined with later writes."""
@@ -303,17 +298,16 @@ class State:
     def root_identity(self, source: str) -> RootIdentity | None:
         """Which directory the root of `source` was when it was last seen whole."""
         row = self._row("SELECT root_device, root_inode FROM sources WHERE name = ?", source)
-        return RootIdentity(rows.unfold(row[0]), rows.unfold(row[1])) if row and row[0] is not None else None
+        return (
+            RootIdentity(queries.unfold(row[0]), queries.unfold(row[1]))
+            if row and row[0] is not None
+            else None
+        )
 
-    def root_path(self, source: str) -> str | None:
-        """The path under which the root of `source` was when it was last seen whole."""
-        row = self._row("SELECT root FROM sources WHERE name = ?", source)
-        return os.fsdecode(row[0]) if row and row[0] is not None else None
-
-    def set_root_identity(self, source: str, identity: RootIdentity, path: str) -> None:
-        """The root of `source` was seen whole: this directory, under this absolute path."""
-        values = (os.fsencode(path), rows.fold(identity.device), rows.fold(identity.inode), source)
-        sql = "UPDATE sources SET root = ?, root_device = ?, root_inode = ? WHERE name = ?"
+    def set_root_identity(self, source: str, identity: RootIdentity) -> None:
+        """The root of `source` was seen whole, and is this directory."""
+        values = (queries.fold(identity.device), queries.fold(identity.inode), source)
+        sql = "UPDATE sources SET root_device = ?, root_inode = ? WHERE name = ?"
         self._change_source(source, sql, values)
 
     def renumber_device(self, source: str, old: int, new: int) -> None:
@@ -322,12 +316,12 @@ class State:
         What was recorded or begun on device `old` counts as of `new`: inodes and times stay as they were, so
         nothing is believed that the file itself does not show again.
         """
-        self._write(lambda c: rows.renumber_device(c, source, old, new))
+        self._write(lambda c: queries.renumber_device(c, source, old, new))
 
     def note_scan(self, source: str, finished_ns: int, drift: int) -> None:
         """A scan of the whole source ended; it found `drift` more changes that no event had told."""
         sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ? WHERE name = ?"
-        self._change_source(source, sql, (rows.fold(finished_ns), drift, source))
+        self._change_source(source, sql, (queries.fold(finished_ns), drift, source))
 
     def last_scan(self, source: str) -> tuple[int | None, int]:
         """Wall clock at the end of the last whole scan in nanoseconds (None: none yet), and all drift."""
@@ -339,10 +333,10 @@ class State:
     def _read(self, verb: Callable[..., T], *values: object) -> T:
         return self._reader.run(lambda connection: verb(connection, *values))
 
-    def _all(self, sql: str, *values: object) -> list[rows.Row]:
+    def _all(self, sql: str, *values: object) -> list[queries.Row]:
         return self._reader.run(lambda connection: connection.execute(sql, values).fetchall())
 
-    def _row(self, sql: str, *values: object) -> rows.Row | None:
+    def _row(self, sql: str, *values: object) -> queries.Row | None:
         found = self._all(sql, *values)
         return found[0] if found else None
 
@@ -370,15 +364,15 @@ class State:
             self._write(operation)
             return
         self._writing()
-        self._fresh.add(ref, recorded)
-        self._join(operation, lambda: self._fresh.settled(ref, recorded))
+        self._unwritten.add(ref, recorded)
+        self._join(operation, lambda: self._unwritten.settled(ref, recorded))
 
     def _join_totals(self) -> None:
         self._totals.join(self._join)
 
     def _change_source(self, source: str, sql: str, values: tuple[object, ...]) -> None:
         def operation(connection: sqlite3.Connection) -> None:
-            rows.ensure_source(connection, source)
+            queries.ensure_source(connection, source)
             connection.execute(sql, values)
 
         self._write(operation)

@@ -1,14 +1,26 @@
-"""What was committed without waiting for the disk: to be asked before the database is."""
+"""What is not on the disk yet: records that were committed without waiting for it, and counters."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from collections.abc import Callable, Mapping
 
 from syncd.core.model import FileRef, Fingerprint, Recorded
+from syncd.state import queries
+from syncd.state.writer import Operation
+
+NAMES = ("bytes_sent", "bytes_saved", "requests")
+
+Join = Callable[[Operation, Callable[[], None]], None]
+"""Queues an operation; the second argument is called once it is on the disk."""
 
 
 class Unwritten:
-    """Recorded files that the database does not show yet; None for those that were forgotten."""
+    """Recorded files that the database does not show yet, None for those that were forgotten.
+
+    Asked before the database is.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -16,14 +28,14 @@ class Unwritten:
         self._refs: dict[tuple[str, Fingerprint], FileRef] = {}
 
     def add(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """`recorded` holds for `ref` from now on."""
+        """From now on `recorded` is what is known of `ref`."""
         with self.lock:
             self.files[ref] = recorded
             if recorded is not None:
                 self._refs[recorded.store_id, recorded.fingerprint] = ref
 
     def twins(self, store_id: str, fingerprint: Fingerprint) -> list[tuple[FileRef, Recorded]]:
-        """One that has this content, if there is one; the caller holds the lock."""
+        """At most one file that has this content. The caller holds the lock."""
         ref = self._refs.get((store_id, fingerprint))
         recorded = self.files.get(ref) if ref is not None else None
         if ref is None or recorded is None:
@@ -32,9 +44,45 @@ class Unwritten:
         return [(ref, recorded)] if same else []
 
     def settled(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """It is on the disk, or has failed for good: the database tells from now on."""
+        """The write reached the disk, or failed for good: from now on the database is asked."""
         with self.lock:
             if ref in self.files and self.files[ref] is recorded:
                 del self.files[ref]
             if recorded is not None and self._refs.get((recorded.store_id, recorded.fingerprint)) == ref:
                 del self._refs[recorded.store_id, recorded.fingerprint]
+
+
+class Totals:
+    """Counters of a lifetime, kept in memory until they go along with some write. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counted = dict.fromkeys(NAMES, 0)
+        self._joined = False
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Count. `join` queues the write."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._counted[name] += amount
+
+    def join(self, join: Join) -> None:
+        """Queue one operation that writes all that was counted until it runs; nothing if one is queued."""
+        with self._lock:
+            if self._joined or not any(self._counted.values()):
+                return
+            self._joined = True
+        written: dict[str, int] = {}
+
+        def operation(connection: sqlite3.Connection) -> None:
+            with self._lock:
+                written.update(self._counted)
+            queries.add_totals(connection, written)
+
+        def settled() -> None:
+            with self._lock:
+                for name, amount in written.items():
+                    self._counted[name] -= amount
+                self._joined = False
+
+        join(operation, settled)

@@ -12,7 +12,7 @@ from tests.support.rig import Rig
 
 HOLD = """
 import sys
-from syncd.statelock import StateLock
+from syncd.state.lock import StateLock
 lock = StateLock.acquire(sys.argv[1])
 print("held", flush=True)
 if sys.argv[2] == "release":

@@ -21,7 +21,7 @@ from syncd.core.errors import StateError, StateTooNew
 from syncd.core.model import OnDelete
 from syncd.state import schema
 from syncd.state import sqlite as statedb
-from syncd.state.lock import StateLock, holder
+from syncd.state.lock import StateLock
 from syncd.state.state import State
 from tests.scenarios.test_state_survival import RECORDED, fill, fill_up, open_state, opened, ref
 from tests.support import mounting
@@ -107,7 +107,7 @@ def test_a_state_that_is_lost_ends_the_daemon_and_the_next_start_goes_on(home: H
     assert home.running is not None
     with pytest.raises(StateError, match=word):
         home.running.result()
-    assert holder(str(home.root / "state")) is None
+    StateLock.acquire(str(home.root / "state")).release()
 
     home.manager.heard.clear()
     made = home.start()

@@ -34,8 +34,6 @@ CONTENT = CREATE | MODIFY | CLOSE_WRITE | MOVED_FROM | MOVED_TO | DELETE | DELET
 """What a directory is watched for. Nothing that reading, listing or stat causes."""
 ROOT = CONTENT | MOVE_SELF
 """For a directory whose parent is not watched."""
-WIDE = CONTENT | ATTRIB
-"""For a directory with another in it that cannot be watched until its rights change."""
 ABOUT_ITSELF = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.ENOMEM})

@@ -21,7 +21,7 @@ STATE_QUESTIONS = frozenset(
         "checkpoint_for", "checkpoints", "commits", "failure_count", "failures", "find_content",
         "last_scan", "learned", "lost", "outline_page",
         "part_digests", "recorded", "recorded_page", "recorded_totals",
-        "root_identity", "root_path", "totals",
+        "root_identity", "totals",
     }
 )  # fmt: skip
 STATE_ELSEWHERE = frozenset(

@@ -35,7 +35,8 @@ from syncd.core.model import ObjectMeta
 from syncd.daemon.control import ControlServer
 from syncd.daemon.logs import _Lines
 from syncd.sources.fingerprint import of_bytes
-from syncd.state.state import State, StateLock
+from syncd.state.lock import StateLock
+from syncd.state.state import State
 from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
 from tests.support.bos_server import BosServer

@@ -215,23 +215,6 @@ def test_trip_of_the_probe_opens_again() -> None:
     assert breaker.until == 221.0
 
 
-def test_hastened_probe() -> None:
-    """A person who mended something need not wait out the pause; still it is one probe, not a flood."""
-    breaker = Breaker(SCHEDULE, threshold=3)
-    breaker.trip(100.0, 60.0)
-    breaker.hasten(110.0)
-
-    assert [breaker.allows(now) for now in (110.0, 110.0)] == [True, False]
-
-
-def test_hastening_a_closed_breaker() -> None:
-    """Where nothing is paused there is nothing to hasten, and all stays allowed."""
-    breaker = Breaker(SCHEDULE, threshold=3)
-    breaker.hasten(110.0)
-
-    assert [breaker.allows(now) for now in (110.0, 110.0)] == [True, True]
-
-
 @settings(deadline=None)
 @given(
     steps=st.lists(

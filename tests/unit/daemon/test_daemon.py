@@ -24,7 +24,7 @@ from syncd.daemon import control, daemon
 from syncd.daemon import process as machine
 from syncd.daemon.daemon import Daemon
 from syncd.pipeline import pipeline
-from syncd.state.state import StateLock
+from syncd.state.lock import StateLock
 from tests.support.waiting import Running, wait_until
 
 

@@ -425,7 +425,7 @@ def test_other_device_numbers_are_taken_over_with_the_root(house: House) -> None
     assert known is not None
     other = known.device + 1
     state.renumber_device("docs", known.device, other)
-    state.set_root_identity("docs", RootIdentity(other, known.inode), house.source.root)
+    state.set_root_identity("docs", RootIdentity(other, known.inode))
     scans = house.runner.news.scans
     house.runner.ask("", "look")
     wait_until("it is scanned", lambda: house.runner.news.scans > scans)

@@ -103,7 +103,7 @@ def test_a_root_that_cannot_be_looked_at_a_second_time_is_not_accepted(
     rig.write("a", b"hello")
     rig.sync("a")
     known = RootIdentity(identity_of(rig.folder).device, 1)
-    rig.state.set_root_identity("docs", known, rig.source.root)
+    rig.state.set_root_identity("docs", known)
     really = files.open_root
 
     def opened(path: str) -> int:
@@ -129,7 +129,7 @@ def test_a_directory_is_not_believed_for_the_files_of_another(
     rig.write("a", b"hello")
     rig.sync("a")
     known = identity_of(rig.folder)
-    rig.state.set_root_identity("docs", known, rig.source.root)
+    rig.state.set_root_identity("docs", known)
     away, below = rig.folder.with_name("away"), rig.folder.with_name("below")
     rig.folder.rename(away)
     rig.folder.mkdir()
@@ -187,7 +187,7 @@ def test_an_upload_that_began_before_the_disk_got_another_number_is_given_up_whe
     known = identity_of(rig.folder)
     former = RootIdentity(known.device + 1, known.inode)
     rig.state.renumber_device("docs", known.device, former.device)
-    rig.state.set_root_identity("docs", former, rig.source.root)
+    rig.state.set_root_identity("docs", former)
     rig.restart()
     begun = rig.state.checkpoint_for(FileRef("docs", "folder/big"))
     assert begun is not None

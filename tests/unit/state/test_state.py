@@ -345,16 +345,15 @@ def test_what_was_learned_is_kept_per_store(state: State) -> None:
 
 
 def test_sources_have_a_root_and_a_last_scan(state: State) -> None:
-    """Root identity, path, time of the last scan and drift are told again; drift adds up."""
-    assert (state.root_identity("s"), state.root_path("s"), state.last_scan("s")) == (None, None, (None, 0))
+    """Root identity, time of the last scan and drift are told again; drift adds up."""
+    assert (state.root_identity("s"), state.last_scan("s")) == (None, (None, 0))
 
     state.note_scan("s", 12345, 3)
     assert state.root_identity("s") is None
-    state.set_root_identity("s", RootIdentity(7, 2**64 - 1), "/srv/\udcff")
+    state.set_root_identity("s", RootIdentity(7, 2**64 - 1))
     state.note_scan("s", 12399, 4)
 
     assert state.root_identity("s") == RootIdentity(7, 2**64 - 1)
-    assert state.root_path("s") == "/srv/\udcff"
     assert state.last_scan("s") == (12399, 7)
 
 

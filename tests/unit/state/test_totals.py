@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.state import schema
-from syncd.state.totals import Totals
+from syncd.state.unwritten import Totals
 
 
 class Queue:

@@ -383,7 +383,7 @@ def remember_root(tree: Tree) -> RootIdentity:
     identity, doubt = check_root(tree.source, None, has_records=False)
     assert identity is not None
     assert doubt is None
-    tree.state.set_root_identity("s", identity, tree.source.root)
+    tree.state.set_root_identity("s", identity)
     return identity
 
 
