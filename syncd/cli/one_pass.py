@@ -18,7 +18,7 @@ from syncd.sources.scan import compare
 from syncd.state.schema import DATABASE_NAME
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.storage.http.store import open_store
+from syncd.storage.opening import open_store
 from syncd.transfer.engine import Engine
 
 STOP_SECONDS = 10.0

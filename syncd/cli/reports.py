@@ -19,10 +19,9 @@ from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.daemon import control, status
 from syncd.pipeline.pipeline import real_clock
-from syncd.pipeline.store_runner import RETRY_IN_PLACE, TRIES_IN_PLACE
 from syncd.state.state import State
-from syncd.storage.base import ObjectStore
-from syncd.storage.http.store import StoreContext, open_store
+from syncd.storage.base import Clock, ObjectStore
+from syncd.storage.opening import StoreContext, open_store
 from syncd.transfer import audit as comparison
 from syncd.transfer import orphans as unfinished
 from syncd.transfer.engine import MOST_READERS
@@ -151,13 +150,6 @@ def _state(settings: Settings) -> Iterator[State]:
 def _store(settings: Settings, name: str) -> Iterator[ObjectStore]:
     """One store, closed at the end."""
     clock = real_clock()
-    wiring = StoreContext(
-        should_stop=lambda: False,
-        sleep=time.sleep,
-        chance=clock.chance,
-        now=lambda: clock.now_ns() / 1e9,
-        max_tries=TRIES_IN_PLACE,
-        schedule=RETRY_IN_PLACE,
-    )
-    with closing(open_store(settings.stores[name], wiring=wiring)) as store:
+    context = StoreContext(Clock(lambda: clock.now_ns() / 1e9, time.sleep, clock.chance))
+    with closing(open_store(settings.stores[name], context)) as store:
         yield store

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from syncd.core.errors import ConfigError, Problem
 from syncd.core.model import Source, TransferPolicy
-from syncd.storage.base import StoreSettings
+from syncd.storage.settings import StoreSettings
 
 if TYPE_CHECKING:
     from syncd.config.document import Document

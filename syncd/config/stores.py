@@ -11,7 +11,7 @@ import stat
 from syncd.config.document import Document, Path
 from syncd.config.reader import BosEntry, DirEntry, Draft, HttpEntry, S3Entry, StoreEntry
 from syncd.config.values import MIB, choice
-from syncd.storage.base import (
+from syncd.storage.settings import (
     BosSettings,
     DirSettings,
     HttpSettings,

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 if TYPE_CHECKING:
     from syncd.config.load import LogSettings
-    from syncd.storage.base import KeySettings
+    from syncd.storage.settings import KeySettings
 
 MASK = "[secret]"
 _SHORTEST_SECRET = 6

@@ -23,8 +23,9 @@ from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Clock, Context
 from syncd.state.state import State
-from syncd.storage.base import ObjectStore, StoreSettings
-from syncd.storage.http.store import open_store
+from syncd.storage.base import ObjectStore
+from syncd.storage.opening import open_store
+from syncd.storage.settings import StoreSettings
 from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import NoPulse, Pulse
 

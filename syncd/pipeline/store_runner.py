@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from syncd.core.backoff import Schedule
 from syncd.core.errors import Stopped
 from syncd.core.model import Source, TransferPolicy
 from syncd.pipeline.workers import Context, Workers
 from syncd.state.state import State
-from syncd.storage.base import ObjectStore, StoreSettings
-from syncd.storage.http.store import StoreContext, open_store
+from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.settings import StoreSettings
 from syncd.transfer.engine import Engine
 from syncd.transfer.progress import Beats, Progress
 from syncd.transfer.slots import Slots
@@ -25,9 +25,6 @@ from syncd.transfer.uploader import Uploader
 
 log = logging.getLogger("syncd.store")
 
-RETRY_IN_PLACE = Schedule(base_seconds=0.25, cap_seconds=8.0)
-"""Between tries of one request. Longer waits are the queue's: there other files may go first."""
-TRIES_IN_PLACE = 5
 INSTANCE = "instance"
 """Name under which the state keeps which directory a directory store was."""
 
@@ -54,7 +51,7 @@ class StoreRunner:
             policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
         )
         self._bounds = Slots(policy.concurrency, policy.memory_limit, self.beats)
-        self.store = opener(settings, wiring=self._wiring(context.state))
+        self.store = opener(settings, self._store_context(context.state))
         parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
         self._senders = ThreadPoolExecutor(
             min(policy.concurrency, parts), thread_name_prefix=f"sender-{name}"
@@ -109,20 +106,16 @@ class StoreRunner:
         self.beats.step()
         return self._stopping.is_set()
 
-    def _wiring(self, state: State) -> StoreContext:
+    def _store_context(self, state: State) -> StoreContext:
+        clock, slots = self._clock, self._bounds
         return StoreContext(
-            should_stop=self._should_stop,
-            sleep=self.sleep,
-            chance=self._clock.chance,
-            now=lambda: self._clock.now_ns() / 1e9,
-            on_sent=self.progress.moved,
-            on_request=self.progress.requested,
-            on_silence=self.beats.rest,
-            is_shut=lambda: self.workers.queue.is_shut,
-            on_busy=self._bounds.throttled,
-            on_answer=self._bounds.answered,
-            recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
-            remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
-            max_tries=TRIES_IN_PLACE,
-            schedule=RETRY_IN_PLACE,
+            Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
+            self._should_stop,
+            Heartbeat(self.beats.rest, self.beats.step),
+            Meter(self.progress.requested, self.progress.moved),
+            Breaker(lambda: self.workers.queue.is_shut, slots.throttled, slots.answered),
+            Instance(
+                recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
+                remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
+            ),
         )

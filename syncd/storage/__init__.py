@@ -1,10 +1,4 @@
-"""Object stores: the only place that knows HTTP.
-
-``base`` says what a store is; ``s3`` and ``bos`` are dialects (pure: requests out, responses in) over
-``transport``; ``dir`` is a store on a directory; ``client`` joins dialect, transport and retry, and opens
-the store that a configuration names.
+"""Object stores, the only place that knows HTTP: `base` says what a store is, `opening.open_store` makes one
+from its settings, `retry` is the only place that repeats requests, `s3` and `bos` are dialects (pure:
+requests out, answers in) over what `http` shares, and `dir` is a store in a directory.
 """
-
-from syncd.storage.base import ObjectStore, StoreLimits
-
-__all__ = ["ObjectStore", "StoreLimits"]

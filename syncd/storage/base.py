@@ -1,136 +1,26 @@
-"""What a store is: the protocol, its limits, and the values that dialects exchange with the transport.
+"""What a store is: the protocol, its limits, listings in pages, and what a store takes from its surroundings.
 
-Pure: nothing here opens a socket or a file. Every store (``bos`` and ``s3`` over HTTP, ``dir`` on a
-directory, the fake of the tests) implements `ObjectStore` and passes one conformance suite.
+Pure: nothing here opens a socket or a file. Every store (`s3` and `bos` over HTTP, `dir` on a directory, the
+fake of the tests) implements `ObjectStore` and passes one conformance suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.core.model import (
-    StoreLimits as StoreLimits,
-)  # part of what a store is; `parts`, below, plans with it
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
+
+__all__ = [
+    "Body", "Breaker", "Clock", "Heartbeat", "Instance", "Meter", "ObjectStore", "Pages", "StoreLimits",
+]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
 """Content of a request: always in memory, always of known length."""
 
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Keys of an account. Never shown: neither ``repr`` nor ``str`` holds a secret."""
-
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(default="", repr=False)
-
-
-CredentialsSource = Callable[[], Credentials]
-"""Asked for every request, so that rotated keys are used without a restart. Raises AccessRefused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request, before it is signed.
-
-    ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
-    values in wire order; header names are as written. ``safe_to_repeat`` says that sending it twice does no
-    more than sending it once.
-    """
-
-    method: str
-    host: str
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # holds tokens once it is signed
-    body: Body = field(default=b"", repr=False)
-    safe_to_repeat: bool = True
-    slow_answer: bool = False
-    """The server may take minutes to answer (complete, copy): a longer deadline applies."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP response, read whole. Header names are lower-case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class KeySettings:
-    """Where an account's keys come from: given, read from files, or the standard AWS chain.
-
-    All empty means the standard chain (``s3``) or no keys at all (refused by ``config`` for ``bos``).
-    """
-
-    access_key_id: str = field(default="", repr=False)
-    secret_access_key: str = field(default="", repr=False)
-    session_token: str = field(default="", repr=False)
-    access_key_file: str = ""
-    secret_key_file: str = ""
-    session_token_file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """How to reach a store over HTTP."""
-
-    endpoint: str
-    """Scheme and host, port where it is not the scheme's own; no path."""
-    proxy: str = field(default="", repr=False)  # may hold a password
-    ca_bundle: str = ""
-    """File of certificates to trust; empty: those that come with requests."""
-    trust_environment: bool = False
-    """Take proxy and CA bundle from HTTP(S)_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE."""
-    connect_seconds: float = 30.0
-    read_seconds: float = 60.0
-    progress_seconds: float = 120.0
-    """A request that moves no byte for this long is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    """A bucket behind an S3-compatible endpoint."""
-
-    http: HttpSettings
-    bucket: str
-    region: str = "us-east-1"
-    path_style: bool | None = None
-    """None: path style, except on amazonaws.com and other hosts known to want the virtual-host form."""
-    storage_class: str = ""
-    integrity: str = "auto"
-    """How the server checks a body: auto, sha256 (signed payload), md5, crc32, none (TLS only)."""
-    keys: KeySettings = field(default_factory=KeySettings)
-
-
-@dataclass(frozen=True, slots=True)
-class BosSettings:
-    """A Baidu BOS bucket, by the native API."""
-
-    http: HttpSettings
-    bucket: str
-    path_style: bool = False
-    storage_class: str = ""
-    traffic_limit: int = 0
-    """Bytes per second asked of the server by header; 0: none."""
-    keys: KeySettings = field(default_factory=KeySettings)
-
-
-@dataclass(frozen=True, slots=True)
-class DirSettings:
-    """A plain directory."""
-
-    path: str
-    create: bool = False
-    """Make the directory when it is missing; else that is an error, for a disk may not be mounted."""
-
-
-StoreSettings = S3Settings | BosSettings | DirSettings
+T = TypeVar("T")
+Marker = TypeVar("Marker")
 
 
 class ObjectStore(Protocol):
@@ -221,95 +111,85 @@ class ObjectStore(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """How one provider phrases the verbs over HTTP. Pure: requests out, responses in.
+class Pages(Iterator[T], Generic[T, Marker]):
+    """The items of all pages, in order.
 
-    A pair of methods for each verb: one builds the request, the other reads the response or raises. The
-    ``error`` method maps any response that is not a success to the one error of ours.
+    `fetch` is given the marker of a page (None: the first) and returns its items and the marker of the next
+    page, None when it was the last. What it raises leaves the listing where it was: asked again, it asks for
+    the same page again. So a caller can repeat what failed, which a generator does not allow.
     """
 
-    @property
-    def store_id(self) -> str: ...
+    def __init__(self, fetch: Callable[[Marker | None], tuple[list[T], Marker | None]]) -> None:
+        self._fetch = fetch
+        self._items: Iterator[T] = iter(())
+        self._marker: Marker | None = None
+        self._over = False
 
-    @property
-    def limits(self) -> StoreLimits: ...
+    def __iter__(self) -> Pages[T, Marker]:
+        return self
 
-    def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
-        """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
-        ...
+    def __next__(self) -> T:
+        while True:
+            for item in self._items:
+                return item
+            if self._over:
+                raise StopIteration
+            items, following = self._fetch(self._marker)
+            # A marker that does not move would never end.
+            self._over = following is None or following == self._marker
+            self._items, self._marker = iter(items), following
 
-    def error(self, request: Request, response: Response) -> Exception:
-        """The error that this response (status >= 300, or a 200 whose body is an error) stands for."""
-        ...
 
-    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request: ...
+# ---- what a store takes from its surroundings --------------------------------------------------------------
 
-    def put_result(self, key: str, request: Request, response: Response) -> Receipt: ...
 
-    def head_request(self, key: str) -> Request: ...
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance."""
 
-    def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None: ...
+    now: Callable[[], float]
+    """Unix seconds."""
+    sleep: Callable[[float], None]
+    """Seconds; raises Stopped at shutdown."""
+    chance: Callable[[], float]
+    """A number from 0 up to 1."""
 
-    def get_request(self, key: str, first: int, last: int) -> Request: ...
 
-    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes: ...
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Signs of life of the calling thread."""
 
-    def delete_request(self, key: str) -> Request: ...
+    rest: Callable[[], object] = lambda: None
+    """The thread may give no sign of life for long, until its next step."""
+    step: Callable[[], object] = lambda: None
 
-    def delete_result(self, key: str, request: Request, response: Response) -> None: ...
 
-    def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request: ...
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What goes out, reported from any thread."""
 
-    def copy_result(self, key: str, request: Request, response: Response) -> Receipt: ...
+    requested: Callable[[], object] = lambda: None
+    """A request goes out."""
+    sent: Callable[[int], object] = lambda size: None
+    """Bytes of a body go out, also of a request that fails later. May wait, to slow the sender down."""
 
-    def create_request(self, key: str, meta: ObjectMeta) -> Request: ...
 
-    def create_result(self, key: str, request: Request, response: Response) -> str: ...
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """How the store is doing, asked and reported from any thread."""
 
-    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request: ...
+    is_shut: Callable[[], bool] = lambda: False
+    """The store is left alone now: a request is a probe."""
+    busy: Callable[[], object] = lambda: None
+    """The store wants fewer requests."""
+    answered: Callable[[], object] = lambda: None
+    """The store did what it was asked for."""
 
-    def part_result(
-        self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
-    ) -> Part: ...
 
-    def part_copy_request(
-        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
-    ) -> Request: ...
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The identity of a directory store, by store id, from one process to the next."""
 
-    def part_copy_result(
-        self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
-    ) -> Part: ...
-
-    def parts_request(self, key: str, upload_id: str, after: int) -> Request: ...
-
-    def parts_result(
-        self, key: str, upload_id: str, request: Request, response: Response
-    ) -> tuple[list[Part], int | None]:
-        """A page of parts, and the number after which the next page starts; None when it is the last."""
-        ...
-
-    def complete_request(
-        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
-    ) -> Request: ...
-
-    def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt: ...
-
-    def abort_request(self, key: str, upload_id: str) -> Request: ...
-
-    def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None: ...
-
-    def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
-
-    def uploads_result(
-        self, prefix: str, request: Request, response: Response
-    ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """A page of uploads, and the marker (key, upload id) of the next; None when it is the last."""
-        ...
-
-    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
-
-    def objects_result(
-        self, prefix: str, request: Request, response: Response
-    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-        """A page of objects, and the marker (parameter, value) of the next; None when it is the last."""
-        ...
+    recall: Callable[[str], str] = lambda store_id: ""
+    """Empty when the store was never used."""
+    remember: Callable[[str, str], object] = lambda store_id, instance: None

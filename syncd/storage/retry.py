@@ -13,13 +13,13 @@ at once. Whether it is answered is all that it is for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from syncd.core.backoff import Schedule, delay
 from syncd.core.errors import PartCorrupt, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.storage.pages import Pages
+from syncd.storage.base import Body, Breaker, Clock, ObjectStore, Pages, StoreLimits
 
 MAX_CORRUPT = 3
 """Tries of a body that arrives damaged: chance does not explain a third time."""
@@ -29,34 +29,27 @@ _BUSY = frozenset({429, 503})
 _T = TypeVar("_T")
 
 
-class RetryingStore:
-    """An `ObjectStore` that tries again, at most `max_tries` times in all.
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often, and after which pauses, one request is repeated in place.
 
-    `sleep` takes seconds and raises Stopped at shutdown; `chance` gives numbers from 0 up to 1; `is_shut`
-    says whether the store is left alone now, so that the present request is a probe. `on_busy` hears of each
-    answer that asks for fewer requests, `on_answer` of each success.
+    Longer waits are the queue's: there other files may go first.
     """
 
-    def __init__(  # noqa: PLR0913  # what it takes from its surroundings, each named
-        self,
-        inner: ObjectStore,
-        schedule: Schedule,
-        *,
-        max_tries: int,
-        sleep: Callable[[float], None],
-        chance: Callable[[], float],
-        is_shut: Callable[[], bool] = lambda: False,
-        on_busy: Callable[[], None] = lambda: None,
-        on_answer: Callable[[], None] = lambda: None,
+    schedule: Schedule = Schedule(base_seconds=0.25, cap_seconds=8.0)
+    max_tries: int = 5
+
+
+class RetryingStore:
+    """An `ObjectStore` that tries again, at most ``max_tries`` times in all."""
+
+    def __init__(
+        self, inner: ObjectStore, clock: Clock, breaker: Breaker = Breaker(), retries: Retries = Retries()
     ) -> None:
         self._inner = inner
-        self._schedule = schedule
-        self._max_tries = max_tries
-        self._sleep = sleep
-        self._chance = chance
-        self._is_shut = is_shut
-        self._on_busy = on_busy
-        self._on_answer = on_answer
+        self._clock = clock
+        self._breaker = breaker
+        self._retries = retries
 
     def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
         tries, corrupt = 0, 0
@@ -66,10 +59,10 @@ class RetryingStore:
                 answer = verb()
             except StoreUnavailable as error:
                 if error.status in _BUSY:
-                    self._on_busy()
+                    self._breaker.busy()
                 pause = self._pause(tries, error.retry_after_seconds)
                 if (
-                    tries >= self._max_tries
+                    tries >= self._retries.max_tries
                     or pause is None
                     or (error.outcome_unknown and not repeat_unknown)
                 ):
@@ -77,13 +70,13 @@ class RetryingStore:
             except PartCorrupt:
                 corrupt += 1
                 pause = self._pause(tries, None)
-                if corrupt >= MAX_CORRUPT or tries >= self._max_tries or pause is None:
+                if corrupt >= MAX_CORRUPT or tries >= self._retries.max_tries or pause is None:
                     raise
             else:
-                self._on_answer()
+                self._breaker.answered()
                 return answer
             if pause:
-                self._sleep(pause)
+                self._clock.sleep(pause)
 
     def _pause(self, tries: int, wish: float | None) -> float | None:
         """Seconds until the next try; None for a probe, and when the store asks for more than a worker may
@@ -91,12 +84,12 @@ class RetryingStore:
         """
         if wish == 0.0:
             return 0.0
-        if self._is_shut():
+        if self._breaker.is_shut():
             return None
-        own = delay(tries, self._chance(), self._schedule)
+        own = delay(tries, self._clock.chance(), self._retries.schedule)
         if wish is None:
             return own
-        return max(own, wish) if wish <= self._schedule.cap_seconds else None
+        return max(own, wish) if wish <= self._retries.schedule.cap_seconds else None
 
     @property
     def store_id(self) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 import xxhash
 
 from syncd.core.model import Fingerprint, ObjectMeta, Part
-from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 
 CALLS = (
     "open", "write", "fsync", "rename", "mkdir", "unlink", "rmdir", "link", "utime", "setxattr",

@@ -19,22 +19,16 @@ from pathlib import Path
 import pytest
 
 from syncd.core.backoff import Schedule
-from syncd.storage.base import (
-    BosSettings,
-    Dialect,
-    DirSettings,
-    HttpSettings,
-    KeySettings,
-    ObjectStore,
-    Request,
-    Response,
-    S3Settings,
-)
+from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.credentials import credentials_source
-from syncd.storage.http.store import HttpStore, StoreContext, open_store
-from syncd.storage.http.transport import RequestsTransport
+from syncd.storage.http.messages import Dialect, Request, Response
+from syncd.storage.http.requests_transport import RequestsTransport
+from syncd.storage.http.store import HttpStore
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.retry import Retries
 from syncd.storage.s3.dialect import S3Dialect
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
 from tests.support.bos_server import BosServer
 from tests.support.servers import S3Server, SwiftServer
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -179,7 +173,7 @@ class DirSubject(Subject):
         self.root = root
 
     def _open(self) -> ObjectStore:
-        return open_store(DirSettings(str(self.root)), wiring=wiring())
+        return open_store(DirSettings(str(self.root)), context())
 
     @property
     def part_size(self) -> int:
@@ -196,7 +190,7 @@ class HttpSubject(Subject):
     over_http = True
 
     def _open(self) -> ObjectStore:
-        return open_store(self.settings(), wiring=wiring())
+        return open_store(self.settings(), context())
 
     @abstractmethod
     def settings(self, *, bucket: str = BUCKET, secret: str | None = None) -> S3Settings | BosSettings: ...
@@ -205,10 +199,10 @@ class HttpSubject(Subject):
     def dialect(self) -> Dialect: ...
 
     def open_with_wrong_secret(self) -> ObjectStore:
-        return self.keep(open_store(self.settings(secret=WRONG_SECRET), wiring=wiring()))
+        return self.keep(open_store(self.settings(secret=WRONG_SECRET), context()))
 
     def open_missing_bucket(self) -> ObjectStore:
-        return self.keep(open_store(self.settings(bucket=MISSING_BUCKET), wiring=wiring()))
+        return self.keep(open_store(self.settings(bucket=MISSING_BUCKET), context()))
 
     def open_damaging(self) -> ObjectStore:
         """A client below which something changes every body on its way, after it was signed."""
@@ -284,15 +278,9 @@ def without_extended_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getxattr", refuse)
 
 
-def wiring(sleep: Callable[[float], None] = time.sleep) -> StoreContext:
+def context(sleep: Callable[[float], None] = time.sleep) -> StoreContext:
     """Real time, few and quick repetitions."""
     return StoreContext(
-        should_stop=lambda: False,
-        sleep=sleep,
-        chance=lambda: 0.5,
-        now=time.time,
-        on_sent=lambda size: None,
-        on_request=lambda: None,
-        max_tries=3,
-        schedule=Schedule(base_seconds=0.05, cap_seconds=0.5),
+        Clock(time.time, sleep, lambda: 0.5),
+        retries=Retries(Schedule(base_seconds=0.05, cap_seconds=0.5), max_tries=3),
     )

@@ -24,9 +24,10 @@ from baidubce.services.bos.bos_client import BosClient
 
 from syncd.cli.check import store as check
 from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part
-from syncd.storage.base import BosSettings, HttpSettings, Request, Response
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.messages import Request, Response
+from syncd.storage.settings import BosSettings, HttpSettings
 from tests.support.bos_auth import Account
 from tests.support.bos_server import BosServer
 from tests.unit.storage.bos.bos_wire import ask, dialect_for

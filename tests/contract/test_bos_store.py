@@ -21,9 +21,10 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta
-from syncd.storage.base import BosSettings, HttpSettings, KeySettings, ObjectStore
+from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.bos.bucket import LIMITS
-from syncd.storage.http.store import StoreContext, open_store
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.settings import BosSettings, HttpSettings, KeySettings
 from tests.support.bos_auth import Account
 from tests.support.bos_faults import Fault
 from tests.support.bos_server import BosServer
@@ -55,10 +56,8 @@ def open_bos(server: BosServer) -> Iterator[Callable[..., ObjectStore]]:
         keys = settings.pop("keys", KeySettings("ak", "sk"))
         trusted = settings.pop("ca_bundle", "")
         http = HttpSettings(endpoint, proxy, trusted, connect_seconds=10, read_seconds=10)
-        wiring = StoreContext(
-            should_stop=lambda: False, sleep=lambda seconds: None, chance=lambda: 0.5, now=time.time
-        )
-        opened.append(open_store(BosSettings(http, bucket, keys=keys, **settings), wiring=wiring))
+        context = StoreContext(Clock(time.time, lambda seconds: None, lambda: 0.5))
+        opened.append(open_store(BosSettings(http, bucket, keys=keys, **settings), context))
         return opened[-1]
 
     yield open_one

@@ -18,8 +18,8 @@ import xxhash
 
 from syncd.core.errors import UploadGone
 from syncd.core.model import Part
-from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 from tests.contract.mortal import DEEDS, Mortals, meta_of
 from tests.contract.subjects import without_extended_attributes
 

@@ -18,25 +18,18 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.core.model import Fingerprint, ObjectMeta
-from syncd.storage.base import (
-    BosSettings,
-    Credentials,
-    HttpSettings,
-    KeySettings,
-    Request,
-    Response,
-    S3Settings,
-)
 from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.bos.errors import MAX_VALUES, body_object
 from syncd.storage.http import store as client
 from syncd.storage.http.http1 import MAX_ANSWER_BYTES
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.store import HttpStore
-from syncd.storage.http.transport import RequestsTransport
 from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.dialect import S3Dialect
+from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
 from tests.support.hostile import HostileServer, Peer
 
 MIB = 1 << 20

@@ -13,25 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.backoff import Schedule
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import BosSettings, DirSettings, HttpSettings, Request, Response, S3Settings
+from syncd.storage.base import Clock, Pages
 from syncd.storage.bos import listing as bos_listing
 from syncd.storage.bos.bucket import Bucket as BosBucket
 from syncd.storage.dir import listing as dir_listing
 from syncd.storage.dir.listing import key_of
 from syncd.storage.dir.store import DirStore
 from syncd.storage.dir.tree import DISPLACED, ESCAPED, names_of
-from syncd.storage.pages import Pages
-from syncd.storage.retry import RetryingStore
+from syncd.storage.http.messages import Request, Response
+from syncd.storage.retry import Retries, RetryingStore
 from syncd.storage.s3 import listing as s3_listing
 from syncd.storage.s3.bucket import Bucket as S3Bucket
 from syncd.storage.s3.xml import Element, parse
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, S3Settings
 from tests.support.store import FakeStore
 
 META = ObjectMeta(of_bytes(b"x"), 0)
+CLOCK = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
 
 
 # ---- pages ------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def test_a_retried_listing_repeats_the_page_not_the_list() -> None:
     store = FakeStore(page_size=2)
     for number in range(6):
         store.put_object(f"k{number}", b"x", META)
-    retrying = RetryingStore(store, Schedule(), max_tries=3, sleep=lambda seconds: None, chance=lambda: 0.5)
+    retrying = RetryingStore(store, CLOCK, retries=Retries(max_tries=3))
     store.fail("list_objects", StoreUnavailable("reset"), when=lambda call: call.number == 2, times=1)
     listed = retrying.list_objects("k")
     assert next(listed).key == "k0"
@@ -101,7 +102,7 @@ def test_a_listing_that_goes_on_failing_says_so_and_can_go_on_later() -> None:
     store = FakeStore(page_size=2)
     for number in range(4):
         store.put_object(f"k{number}", b"x", META)
-    retrying = RetryingStore(store, Schedule(), max_tries=2, sleep=lambda seconds: None, chance=lambda: 0.5)
+    retrying = RetryingStore(store, CLOCK, retries=Retries(max_tries=2))
     listed = retrying.list_objects("")
     assert [next(listed).key, next(listed).key] == ["k0", "k1"]
     store.fail("list_objects", StoreUnavailable("reset"), times=2)

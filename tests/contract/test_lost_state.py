@@ -15,7 +15,7 @@ from syncd.config.load import Settings
 from syncd.core.model import FileRef, Source, TransferPolicy
 from syncd.pipeline.pipeline import real_clock
 from syncd.state.state import State
-from syncd.storage.base import DirSettings, StoreSettings
+from syncd.storage.settings import DirSettings, StoreSettings
 from tests.contract.subjects import DirSubject, HttpSubject, Subject
 from tests.contract.test_store_contract import THIRD_PARTIES, content, make_subject
 

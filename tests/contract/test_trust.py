@@ -14,10 +14,11 @@ import pytest
 
 from syncd.config import load as config
 from syncd.core.errors import AccessRefused, ConfigError
-from syncd.storage.base import BosSettings, HttpSettings, Request, S3Settings
 from syncd.storage.http import connect as dial
+from syncd.storage.http.messages import Request
+from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.socket_transport import SocketTransport
-from syncd.storage.http.transport import RequestsTransport
+from syncd.storage.settings import BosSettings, HttpSettings, S3Settings
 from tests.support.hostile import OK, Certificate, HostileServer, answers, make_certificate
 
 Kind = type[RequestsTransport] | type[SocketTransport]

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from syncd.storage.base import S3Settings
+from syncd.storage.settings import S3Settings
 from tests.support.bos_server import BosServer
 
 SYNCD = (sys.executable, "-m", "syncd")

@@ -12,7 +12,7 @@ import pytest
 from syncd.core.model import Recorded, Refresh, Source, TransferPolicy, Upload
 from syncd.pipeline.pipeline import Clock, Pipeline
 from syncd.state.state import State
-from syncd.storage.base import DirSettings
+from syncd.storage.settings import DirSettings
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until

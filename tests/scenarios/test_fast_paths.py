@@ -15,8 +15,8 @@ from syncd.core.errors import FileChanged, StoreRefused
 from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded
 from syncd.sources import files
 from syncd.state.state import State
-from syncd.storage.base import Credentials, Request
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, request_head
+from syncd.storage.http.messages import Credentials, Request
 from syncd.storage.s3.signing import Signer
 from syncd.transfer.part_sender import content_type_of
 

@@ -20,8 +20,9 @@ from syncd.core.model import Nothing
 from syncd.sources import files, fingerprint
 from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import DirSettings, ObjectStore, StoreLimits
+from syncd.storage.base import ObjectStore, StoreLimits
 from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 

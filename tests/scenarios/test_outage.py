@@ -23,9 +23,9 @@ from syncd.core.errors import AccessRefused, StoreRefused, StoreUnavailable
 from syncd.daemon import logs
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline.queue import BREAKER_THRESHOLD
-from syncd.pipeline.store_runner import RETRY_IN_PLACE, TRIES_IN_PLACE
 from syncd.pipeline.workers import Clock, Context, Workers
-from syncd.storage.http.store import RetryingStore
+from syncd.storage import base
+from syncd.storage.retry import Retries, RetryingStore
 from syncd.transfer.progress import Beats
 from tests.support.clock import FakeClock
 from tests.support.rig import Rig
@@ -89,11 +89,8 @@ class World:
     def _wrap(self, store: Any) -> RetryingStore:
         return RetryingStore(
             store,
-            RETRY_IN_PLACE,
-            max_tries=TRIES_IN_PLACE,
-            sleep=self.clock.sleep,
-            chance=self.chance.random,
-            is_shut=lambda: self.queue.is_shut,
+            base.Clock(self.clock.now, self.clock.sleep, self.chance.random),
+            base.Breaker(lambda: self.queue.is_shut),
         )
 
     @property
@@ -137,7 +134,7 @@ def test_a_long_outage_costs_few_requests_and_ends_in_order(world: World, outage
 
     world.work()
 
-    begin = BREAKER_THRESHOLD * TRIES_IN_PLACE  # before the store is left alone
+    begin = BREAKER_THRESHOLD * Retries().max_tries  # before the store is left alone
     assert len(world.asked) <= begin + 10 + outage / (BREAKER_CAP / 2)
     for since, until in itertools.pairwise(range(60, int(outage) + 60, 60)):
         assert sum(since <= at < until for at in world.asked) <= 5

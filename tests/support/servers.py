@@ -35,7 +35,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from syncd.storage.base import HttpSettings, KeySettings, S3Settings
+from syncd.storage.settings import HttpSettings, KeySettings, S3Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0

@@ -25,8 +25,7 @@ import xxhash
 
 from syncd.core.errors import PartsRefused, PreconditionFailed, StoreRefused, UploadGone
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.storage.pages import Pages
+from syncd.storage.base import Body, ObjectStore, Pages, StoreLimits
 from tests.support.faults import VERBS, Call, Condition, Fault, Hook, Switchboard
 
 __all__ = [

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Fingerprint, ObjectMeta, Part
-from syncd.storage.base import BosSettings, Credentials, HttpSettings, Request, Response
 from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.settings import BosSettings, HttpSettings
 from tests.support.bos_auth import Account
 from tests.support.bos_faults import KINDS, Fault
 from tests.support.bos_server import BosServer, Control

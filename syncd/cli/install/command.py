@@ -20,7 +20,7 @@ from importlib import resources
 from syncd.cli.install.unit_file import CREDENTIAL, Wants, drop_in, quoted, unit_text
 from syncd.config import load as config
 from syncd.core.errors import ConfigError
-from syncd.storage.base import DirSettings
+from syncd.storage.settings import DirSettings
 
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 """Runs a program to its end; exit code 127 when there is none by that name. Never raises."""

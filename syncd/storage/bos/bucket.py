@@ -9,9 +9,10 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from syncd.core.errors import AccessRefused, StoreRefused
-from syncd.storage.base import BosSettings, StoreLimits
+from syncd.storage.base import StoreLimits
 from syncd.storage.bos import signing as bos_sign
 from syncd.storage.bos import values as bos_values
+from syncd.storage.settings import BosSettings
 
 _MIB = 1 << 20
 _FIVE_GB = 5 * 10**9 // _MIB * _MIB

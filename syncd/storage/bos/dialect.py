@@ -27,13 +27,15 @@ from typing import Any
 from syncd.core.errors import PartCorrupt, PartsRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
-from syncd.storage.base import Body, BosSettings, Credentials, Request, Response, StoreLimits
+from syncd.storage.base import Body, StoreLimits
 from syncd.storage.bos import listing as bos_listing
 from syncd.storage.bos import signing as bos_sign
 from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import body_object, carries_error, error_for, is_foreign
 from syncd.storage.bos.listing import PAGE, items, stuck
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.settings import BosSettings
 
 
 class BosDialect:

@@ -26,7 +26,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.storage.base import Request, Response
+from syncd.storage.http.messages import Request, Response
 
 
 @dataclass(frozen=True, slots=True)

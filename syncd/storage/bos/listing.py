@@ -9,9 +9,9 @@ from typing import Any
 
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo, UploadInfo
-from syncd.storage.base import Request, Response
 from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.bucket import Bucket
+from syncd.storage.http.messages import Request, Response
 
 PAGE = "1000"
 """The most that one answer lists."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from syncd.storage.base import Credentials
+from syncd.storage.http.messages import Credentials
 
 LIFE_SECONDS = 1800
 """How long a signature is good for; what the vendor's SDKs use."""

@@ -65,7 +65,7 @@ class Root:
         now_ns: int,
         *,
         create: bool = False,
-        on_instance: Callable[[str], None] = lambda instance: None,
+        on_instance: Callable[[str], object] = lambda instance: None,
     ) -> None:
         self._path = os.fsencode(path)
         self._on_instance = on_instance

@@ -26,7 +26,7 @@ import xxhash
 
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, DirSettings, ObjectStore, StoreLimits
+from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
     OPEN_NEW,
@@ -42,7 +42,7 @@ from syncd.storage.dir.listing import ObjectWalk
 from syncd.storage.dir.record import Record, Sidecars, read_attached, seal
 from syncd.storage.dir.root import STAGING, Opened, Root, discard
 from syncd.storage.dir.tree import Tree, names_of
-from syncd.storage.pages import Pages
+from syncd.storage.settings import DirSettings
 
 LIMITS = StoreLimits(
     min_part_size=1,
@@ -55,30 +55,33 @@ LIMITS = StoreLimits(
 _KEY_LOCKS = 64
 
 
-def store_id_of(settings: DirSettings) -> str:
-    """The ``store_id`` that a store with these settings has."""
-    return "dir:" + os.fsencode(os.path.abspath(settings.path)).decode(errors="backslashreplace")
-
-
 class DirStore(ObjectStore):
     """`ObjectStore` on a directory.
 
-    ``instance`` is the identity that the directory's marker must have, where somebody remembers it from an
-    earlier process; empty takes what is there, and tells ``on_instance``. The root itself is created only
-    where the settings say so.
+    `instance` knows the identity that the directory's marker must have; where it knows none, what is there is
+    taken and remembered. The root itself is created only where the settings say so.
     """
 
     def __init__(
         self,
         settings: DirSettings,
+        instance: Instance = Instance(),
+        meter: Meter = Meter(),
+        heartbeat: Heartbeat = Heartbeat(),
         *,
-        instance: str = "",
-        on_instance: Callable[[str], None] = lambda instance: None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         path = os.path.abspath(settings.path)
-        self._store_id = store_id_of(settings)
-        self._root = Root(path, instance, now_ns(), create=settings.create, on_instance=on_instance)
+        self._store_id = store_id = "dir:" + os.fsencode(path).decode(errors="backslashreplace")
+        self._root = Root(
+            path,
+            instance.recall(store_id),
+            now_ns(),
+            create=settings.create,
+            on_instance=lambda found: instance.remember(store_id, found),
+        )
+        self._meter = meter
+        self._heartbeat = heartbeat
         self._tree = Tree()
         self._sidecars = Sidecars()
         self._now_ns = now_ns
@@ -104,7 +107,7 @@ class DirStore(ObjectStore):
         if len(body) > LIMITS.max_put_size:
             raise StoreRefused("the body is too large for one request")
         etag = _etag(xxhash.xxh3_128_digest(body), len(body))
-        with self._opened("store the object") as store, _staged(store) as (staging, name, fd):
+        with self._opened("store the object", body) as store, _staged(store) as (staging, name, fd):
             write_whole(fd, body)
             self._finish(store, key, names, (staging, name, fd), (meta, etag))
         return Receipt(key, etag)
@@ -151,7 +154,7 @@ class DirStore(ObjectStore):
         if len(body) > LIMITS.max_part_size:
             raise StoreRefused("the part is too large")
         with (
-            self._opened("store a part") as store,
+            self._opened("store a part", body) as store,
             dir_uploads.opened(store.private, key, upload_id) as upload,
         ):
             return dir_uploads.put_part(upload, number, body)
@@ -227,9 +230,17 @@ class DirStore(ObjectStore):
     # ---- inside ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _opened(self, doing: str) -> Iterator[Opened]:
-        with errors_of_ours(doing), self._root.opened() as store:
-            yield store
+    def _opened(self, doing: str, body: Body = b"") -> Iterator[Opened]:
+        """The store while one verb works on it: metered as a request, and silent as long as the disk is."""
+        self._meter.requested()
+        if len(body):
+            self._meter.sent(len(body))
+        self._heartbeat.rest()
+        try:
+            with errors_of_ours(doing), self._root.opened() as store:
+                yield store
+        finally:
+            self._heartbeat.step()
 
     @contextlib.contextmanager
     def _existing(self, store: Opened, key: str) -> Iterator[int]:

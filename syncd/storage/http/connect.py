@@ -12,10 +12,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+import syncd
 from syncd.core.errors import AccessRefused
-from syncd.storage.base import HttpSettings
 from syncd.storage.http.deadlines import Deadline
+from syncd.storage.settings import HttpSettings
+
+USER_AGENT = f"syncd/{syncd.__version__}"
+MAX_IDLE_SECONDS = 45.0
+"""Servers close idle connections after a minute or so, and routers forget them without notice."""
 
 
 def split_host(host: str, scheme: str) -> tuple[str, int]:
@@ -140,3 +146,27 @@ def tls_context(http: HttpSettings) -> ssl.SSLContext:
             hint="ca_bundle is a file of certificates in PEM form",
             credentials=False,
         ) from error
+
+
+class Proxies:
+    """Which proxy a request goes through, from the settings or, where they say so, from the environment."""
+
+    def __init__(self, http: HttpSettings) -> None:
+        self._http = http
+        self._scheme = urlsplit(http.endpoint).scheme
+        self._known: dict[str, dict[str, str]] = {}
+
+    def of(self, host: str) -> dict[str, str]:
+        """Proxy by scheme; empty: none."""
+        if self._http.proxy:
+            return {"http": self._http.proxy, "https": self._http.proxy}
+        if not self._http.trust_environment:
+            return {}
+        known = self._known.get(host)
+        if known is None:
+            from requests.utils import get_environ_proxies
+
+            found = get_environ_proxies(f"{self._scheme}://{host}/")
+            chosen = found.get(self._scheme) or found.get("all")
+            known = self._known[host] = {self._scheme: chosen} if chosen else {}
+        return known

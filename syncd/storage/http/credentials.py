@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd.core.errors import AccessRefused
-from syncd.storage.base import Credentials, CredentialsSource, KeySettings
+from syncd.storage.http.messages import Credentials, CredentialsSource
+from syncd.storage.settings import KeySettings
 
 RELOAD_SECONDS = 300.0
 """Keys that botocore found but does not renew itself (shared files) are looked up again after this long."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from syncd.core.errors import Stopped
-from syncd.storage.base import HttpSettings
+from syncd.storage.settings import HttpSettings
 
 LEAST_BYTES = 1024
 """That have to move in one window: less than this is not a slow line but a peer that plays for time."""

@@ -42,7 +42,7 @@ class GuardedSocket:
     Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
     """
 
-    def __init__(self, sock: socket.socket, patience: Deadline, on_sent: Callable[[int], None]) -> None:
+    def __init__(self, sock: socket.socket, patience: Deadline, on_sent: Callable[[int], object]) -> None:
         sock.setblocking(False)
         self.patience = patience
         self.body: Body | None = None

@@ -12,7 +12,7 @@ import re
 from urllib.parse import quote
 
 from syncd.core.errors import StoreRefused
-from syncd.storage.base import Request, Response
+from syncd.storage.http.messages import Request, Response
 
 MAX_ANSWER_BYTES = 8 << 20
 """Of any answer but the content that was asked for."""

@@ -17,18 +17,16 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import syncd
 from syncd.core.errors import Stopped
-from syncd.storage.base import HttpSettings, Request, Response
 from syncd.storage.http import connect as dial
 from syncd.storage.http import errors as failures
+from syncd.storage.http.connect import MAX_IDLE_SECONDS, USER_AGENT
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import EarlyAnswerError, GuardedSocket
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, answer_limit, most_bytes, request_head
+from syncd.storage.http.messages import Request, Response
+from syncd.storage.settings import HttpSettings
 
-USER_AGENT = f"syncd/{syncd.__version__}"
-MAX_IDLE_SECONDS = 45.0
-"""Servers close idle connections after a minute or so, and routers forget them without a word."""
 _JOIN_BYTES = 64 << 10
 """A body up to this size goes out in one piece with its head."""
 
@@ -41,7 +39,7 @@ class SocketTransport:
     """
 
     def __init__(
-        self, http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], None]
+        self, http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
     ) -> None:
         self._http = http
         self._scheme = urlsplit(http.endpoint).scheme

@@ -1,63 +1,43 @@
-"""Stores: a dialect and a transport joined to an `ObjectStore`, wrapped in retry, opened from settings.
+"""A dialect and a transport joined to an `ObjectStore`; how the server's clock differs from ours.
 
-`HttpStore` sends each request once. It signs anew every time, with the keys of the moment and a clock
-corrected by the server's own; reads all pages of a listing; and where the server cut off a body, it asks with
-a small request what the matter was, because the refusal itself is lost with the connection.
+`HttpStore` sends each request once. It signs each time, with the keys of the moment and a clock corrected by
+the server's own; reads all pages of a listing; and where the server cut off a body, it asks with a small
+request why, because the refusal itself is lost with the connection.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import xxhash
 
-from syncd.core.backoff import Schedule
 from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import (
-    Body,
-    BosSettings,
-    CredentialsSource,
-    Dialect,
-    DirSettings,
-    ObjectStore,
-    Request,
-    Response,
-    S3Settings,
-    StoreLimits,
-    StoreSettings,
-)
-from syncd.storage.bos.dialect import BosDialect
-from syncd.storage.dir.store import DirStore, store_id_of
-from syncd.storage.http.clock_skew import ClockSkew
-from syncd.storage.http.credentials import credentials_source
+from syncd.storage.base import Body, Meter, Pages, StoreLimits
 from syncd.storage.http.errors import ConnectionLost
-from syncd.storage.http.transport import Transport, open_transport
-from syncd.storage.metered import MeteredStore
-from syncd.storage.pages import Pages
-from syncd.storage.retry import RetryingStore
-from syncd.storage.s3.dialect import S3Dialect
-
-__all__ = ["HttpStore", "RetryingStore", "StoreContext", "open_store"]
+from syncd.storage.http.messages import CredentialsSource, Dialect, Request, Response
+from syncd.storage.http.transport import Transport
 
 MAX_UPLOADS_BYTES = 64 << 20
-"""Of memory that a list of uploads may take: some two hundred thousand of them."""
+"""The most memory that a list of uploads may take: some two hundred thousand of them."""
 _UPLOAD_BYTES = 200
 PROBE_BYTES = 128 << 10
 """A body larger than this is worth a question before it is sent again."""
+TOLERANCE_SECONDS = 60.0
+"""A signature is good for some minutes around the server's time, so a smaller difference does not count."""
+_REMEMBERED = 3
 
 _T = TypeVar("_T")
 _log = logging.getLogger("syncd.store")
 
 
 class HttpStore:
-    """An `ObjectStore` that speaks `dialect` over `transport`.
-
-    `now` gives Unix seconds. `on_request` is called for every request that goes out.
-    """
+    """An `ObjectStore` that speaks `dialect` over `transport`. `now` gives Unix seconds."""
 
     def __init__(
         self,
@@ -65,14 +45,13 @@ class HttpStore:
         transport: Transport,
         credentials: CredentialsSource,
         now: Callable[[], float],
-        *,
-        on_request: Callable[[], None] = lambda: None,
+        meter: Meter = Meter(),
     ) -> None:
         self._dialect = dialect
         self._transport = transport
         self._credentials = credentials
         self._now = now
-        self._on_request = on_request
+        self._meter = meter
         self._skew = ClockSkew()
 
     @property
@@ -85,11 +64,6 @@ class HttpStore:
         """Those of the dialect."""
         return self._dialect.limits
 
-    @property
-    def clock_skew_seconds(self) -> float:
-        """By how much the server's clock is ahead of ours; 0 when the two agree well enough."""
-        return self._skew.seconds
-
     # ---- one request -------------------------------------------------------------------------------------
 
     def _send(self, request: Request, read: Callable[[Request, Response], _T]) -> _T:
@@ -97,7 +71,7 @@ class HttpStore:
         credentials = self._credentials()
         sent_at = self._now()
         signed = self._dialect.sign(request, credentials, sent_at + self._skew.seconds)
-        self._on_request()
+        self._meter.requested()
         response = self._transport.send(signed)
         date = response.headers.get("date", "")
         refused = response.status in (400, 401, 403)
@@ -280,73 +254,53 @@ class HttpStore:
         self._transport.close()
 
 
-@dataclass(frozen=True, slots=True)
-class StoreContext:
-    """What a store takes from its surroundings."""
+class ClockSkew:
+    """The difference between one server's clock and ours, learned from ``Date`` headers; for several threads.
 
-    should_stop: Callable[[], bool]
-    sleep: Callable[[float], None]
-    """Seconds; raises Stopped at shutdown."""
-    chance: Callable[[], float]
-    """A number from 0 up to 1."""
-    now: Callable[[], float]
-    """Unix seconds."""
-    on_sent: Callable[[int], None] = lambda size: None
-    """Bytes of body that went out, from any thread, also those of a request that fails later."""
-    on_request: Callable[[], None] = lambda: None
-    """A request goes out, from any thread."""
-    on_silence: Callable[[], None] = lambda: None
-    """The calling thread may give no sign of life for long, until it asks `should_stop` again."""
-    recall: Callable[[str], str] = lambda store_id: ""
-    """The identity of a directory store when it was last used; empty when it never was."""
-    remember: Callable[[str, str], None] = lambda store_id, instance: None
-    is_shut: Callable[[], bool] = lambda: False
-    """The store is left alone now: a request is a probe."""
-    on_busy: Callable[[], None] = lambda: None
-    """The store wants fewer requests, from any thread."""
-    on_answer: Callable[[], None] = lambda: None
-    """The store did what it was asked for, from any thread."""
-    max_tries: int = 5
-    schedule: Schedule = field(default_factory=Schedule)
-
-
-def open_store(settings: StoreSettings, *, wiring: StoreContext) -> ObjectStore:
-    """The store that the settings describe, with retry. Opens no connection yet.
-
-    Raises AccessRefused when the settings cannot be an address, StoreError when a directory cannot be used.
+    The server writes its time into every answer, to the second, somewhere between our sending and our
+    receiving; only what lies outside of that by more than `TOLERANCE_SECONDS` counts. One odd header (a
+    cache, a proxy with a clock of its own) must not spoil the signatures that follow, so the middle one of
+    the last three decides, except after a refusal.
     """
-    return RetryingStore(
-        _open(settings, wiring),
-        wiring.schedule,
-        max_tries=wiring.max_tries,
-        sleep=wiring.sleep,
-        chance=wiring.chance,
-        is_shut=wiring.is_shut,
-        on_busy=wiring.on_busy,
-        on_answer=wiring.on_answer,
-    )
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """To be added to our time; 0 while the clocks agree well enough."""
+        self._lock = threading.Lock()
+        self._last: list[float] = []
+        self._parsed: tuple[str, float | None] = ("", None)
+
+    def learn(self, date: str, sent_at: float, received_at: float, *, at_once: bool) -> bool:
+        """A ``Date`` header of an answer to a request between two of our times, Unix seconds.
+
+        With `at_once` (the request was refused) it counts by itself. True when the correction changed by more
+        than the tolerance, so that what was refused for its time may now be accepted.
+        """
+        moment = self._parse(date)
+        if moment is None:
+            return False
+        offset = _offset(moment, sent_at, received_at)
+        with self._lock:
+            self._last = [offset] * _REMEMBERED if at_once else [*self._last, offset][-_REMEMBERED:]
+            if len(self._last) < _REMEMBERED and offset:
+                return False
+            before, self.seconds = self.seconds, sorted(self._last)[len(self._last) // 2]
+            return abs(self.seconds - before) > TOLERANCE_SECONDS
+
+    def _parse(self, date: str) -> float | None:
+        known, moment = self._parsed
+        if known != date:
+            try:
+                moment = parsedate_to_datetime(date).timestamp()
+            except (ValueError, TypeError, OverflowError):
+                moment = None
+            self._parsed = (date, moment)
+        return moment
 
 
-def _remembered(settings: DirSettings, wiring: StoreContext) -> DirStore:
-    """An unmounted disk leaves an empty directory: the right one is known by its marker."""
-    store_id = store_id_of(settings)
-    return DirStore(
-        settings,
-        instance=wiring.recall(store_id),
-        on_instance=lambda instance: wiring.remember(store_id, instance),
-    )
-
-
-def _open(settings: StoreSettings, wiring: StoreContext) -> ObjectStore:
-    if isinstance(settings, DirSettings):
-        return MeteredStore(
-            _remembered(settings, wiring),
-            on_request=wiring.on_request,
-            on_sent=wiring.on_sent,
-            on_silence=wiring.on_silence,
-            alive=wiring.should_stop,
-        )
-    dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
-    transport = open_transport(settings.http, should_stop=wiring.should_stop, on_sent=wiring.on_sent)
-    keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
-    return HttpStore(dialect, transport, keys, wiring.now, on_request=wiring.on_request)
+def _offset(moment: float, sent_at: float, received_at: float) -> float:
+    if moment < sent_at - TOLERANCE_SECONDS:
+        return moment - sent_at
+    if moment > received_at + TOLERANCE_SECONDS:
+        return moment - received_at
+    return 0.0

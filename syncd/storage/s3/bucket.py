@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from syncd.core.errors import AccessRefused
 from syncd.core.model import ObjectMeta
-from syncd.storage.base import S3Settings, StoreLimits
+from syncd.storage.base import StoreLimits
 from syncd.storage.s3.signing import encode_path
+from syncd.storage.settings import S3Settings
 
 LIMITS = StoreLimits(
     min_part_size=5 << 20,

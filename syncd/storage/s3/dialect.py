@@ -27,12 +27,14 @@ from collections.abc import Mapping, Sequence
 from syncd.core.errors import StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
-from syncd.storage.base import Body, Credentials, Request, Response, S3Settings, StoreLimits
+from syncd.storage.base import Body, StoreLimits
+from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3 import listing
 from syncd.storage.s3.errors import Facts, error_for, facts, is_foreign, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
 from syncd.storage.s3.xml import Element, bare_etag, complete_body, document, parts_page, uploads_page
+from syncd.storage.settings import S3Settings
 
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"

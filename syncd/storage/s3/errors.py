@@ -27,7 +27,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.storage.base import Request, Response
+from syncd.storage.http.messages import Request, Response
 from syncd.storage.s3.xml import parse
 
 

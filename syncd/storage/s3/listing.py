@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote, unquote_plus
 
 from syncd.core.model import ObjectInfo
-from syncd.storage.base import Request
+from syncd.storage.http.messages import Request
 from syncd.storage.s3.bucket import Bucket
 from syncd.storage.s3.xml import Element, bare_etag, silently_encoded, truncated, whole_number
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from syncd.storage.base import Credentials
+from syncd.storage.http.messages import Credentials
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 """Stands for the body's hash where something else vouches for the body (TLS, a checksum header)."""

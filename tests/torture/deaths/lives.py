@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from syncd.core.backoff import Schedule
 from syncd.core.errors import SyncdError
 from syncd.core.plan import LATE_EFFECT_NS
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import ObjectStore
-from syncd.storage.retry import RetryingStore
+from syncd.storage.base import Clock, ObjectStore
+from syncd.storage.retry import Retries, RetryingStore
 from tests.support.rig import Rig
 from tests.torture.deaths.places import Places
 from tests.torture.deaths.points import (
@@ -68,7 +67,9 @@ class Life(Rig):
             if not repeated:
                 return mortal
             return RetryingStore(
-                mortal, Schedule(), max_tries=3, sleep=lambda seconds: None, chance=lambda: 0.5
+                mortal,
+                Clock(time.time, lambda seconds: None, lambda: 0.5),
+                retries=Retries(max_tries=3),
             )
 
         fate.awake = False

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
-from syncd.storage.base import BosSettings, DirSettings, HttpSettings, KeySettings, ObjectStore
-from syncd.storage.http.store import open_store
-from tests.contract.subjects import wiring
+from syncd.storage.base import ObjectStore
+from syncd.storage.opening import open_store
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings
+from tests.contract.subjects import context
 from tests.support.bos_server import BosServer
 from tests.support.bos_verbs import Rules
 from tests.support.servers import CephServer, S3Server, find_program
@@ -56,7 +57,7 @@ class Places:
             return Place("fake", FakeStore(limits, now_ns=time.time_ns), "p/")
         (root / "objects").mkdir()
         settings = DirSettings(str(root / "objects"))
-        return Place("dir", open_store(settings, wiring=wiring()), "p/")
+        return Place("dir", open_store(settings, context()), "p/")
 
 
 class SmallPartsGateway(S3Server):
@@ -90,7 +91,7 @@ def _bos(directory: Path) -> Iterator[Places]:
         account = next(iter(server.accounts.values()))
         keys = KeySettings(access_key_id=account.access_key_id, secret_access_key=account.secret_access_key)
         settings = BosSettings(http=HttpSettings(server.url), bucket=BUCKET, path_style=True, keys=keys)
-        store = open_store(settings, wiring=wiring())
+        store = open_store(settings, context())
         yield Places("bos", store)
         store.close()
 
@@ -101,7 +102,7 @@ def _ceph(cluster: S3Server, directory: Path) -> Iterator[Places]:
     server.start(directory)
     try:
         server.make_bucket(BUCKET)
-        store = open_store(server.settings(BUCKET), wiring=wiring())
+        store = open_store(server.settings(BUCKET), context())
         yield Places("ceph", store)
         store.close()
     finally:

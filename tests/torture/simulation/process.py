@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -24,9 +25,10 @@ from syncd.pipeline.workers import Clock
 from syncd.sources import files, root
 from syncd.sources.scan import compare, walk
 from syncd.state.state import State
-from syncd.storage.base import DirSettings, ObjectStore
-from syncd.storage.http.store import StoreContext
+from syncd.storage.base import ObjectStore
+from syncd.storage.opening import StoreContext
 from syncd.storage.retry import RetryingStore
+from syncd.storage.settings import DirSettings
 from syncd.transfer import engine
 from syncd.transfer import part_sender as partsender
 from syncd.transfer.engine import Outcome
@@ -181,15 +183,9 @@ class Process:
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _opened(self, settings: object, *, wiring: StoreContext) -> ObjectStore:
+    def _opened(self, settings: object, context: StoreContext) -> ObjectStore:
         """As `open_store` wraps what it opens."""
-        return RetryingStore(
-            self._store,
-            wiring.schedule,
-            max_tries=wiring.max_tries,
-            sleep=self._sleep,
-            chance=wiring.chance,
-        )
+        return RetryingStore(self._store, replace(context.clock, sleep=self._sleep), retries=context.retries)
 
     def _outcome(self, ref: FileRef, outcome: Outcome) -> None:
         self._told(f"{ref.path}: {type(outcome.action).__name__}, {outcome.action.reason}")

@@ -37,8 +37,8 @@ from syncd.daemon.logs import _Lines
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.lock import StateLock
 from syncd.state.state import State
-from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 from tests.support.bos_server import BosServer
 from tests.support.waiting import wait_until
 

@@ -23,8 +23,8 @@ from syncd.core.model import Checkpoint, ObjectMeta, Source
 from syncd.daemon import control
 from syncd.daemon.control import ControlServer
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import DirSettings
 from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 from syncd.transfer import audit as verify
 from syncd.transfer import orphans as uploads
 from tests.support.rig import Rig

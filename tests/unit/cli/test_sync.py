@@ -20,7 +20,7 @@ from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source,
 from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.sources import root
 from syncd.state.state import State
-from syncd.storage.base import DirSettings
+from syncd.storage.settings import DirSettings
 from tests.support.store import SMALL_LIMITS, FakeStore
 
 

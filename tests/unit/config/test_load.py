@@ -22,7 +22,7 @@ from syncd.config import (
 )
 from syncd.core.errors import ConfigError
 from syncd.core.model import OnDelete, Source, TransferPolicy
-from syncd.storage.base import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
 
 MIB = 1 << 20
 SMALL = """

@@ -15,7 +15,7 @@ import pytest
 
 from syncd.daemon import logs
 from syncd.daemon.logs import Throttle, hide, hide_keys, is_journal, set_up, tell_held_back
-from syncd.storage.base import KeySettings
+from syncd.storage.settings import KeySettings
 
 log = logging.getLogger("syncd.tests")
 

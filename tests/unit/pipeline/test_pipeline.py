@@ -23,7 +23,8 @@ from syncd.pipeline.store_runner import StoreRunner
 from syncd.pipeline.workers import Context
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
-from syncd.storage.base import DirSettings, ObjectStore
+from syncd.storage.base import ObjectStore
+from syncd.storage.settings import DirSettings
 from syncd.transfer.engine import Outcome
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import Running, wait_until
@@ -44,7 +45,7 @@ class Stores:
             self.fakes[path] = FakeStore(SMALL_LIMITS, store_id=f"fake:{path}")
         return self.fakes[path]
 
-    def open(self, settings: Any, *, wiring: Any) -> ObjectStore:
+    def open(self, settings: Any, _context: Any) -> ObjectStore:
         if self.refuse is not None:
             raise self.refuse
         self.opened.append(settings.path)
@@ -499,11 +500,11 @@ def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), POLICY, context)
     some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
     assert (some.progress.bytes_moved, some.progress.requests) == (5, 1)
-    wiring = some._wiring(state)
-    assert not wiring.is_shut()
+    breaker = some._store_context(state).breaker
+    assert not breaker.is_shut()
     some.workers.queue.pause(60.0)
-    assert wiring.is_shut()
-    wiring.on_busy()
+    assert breaker.is_shut()
+    breaker.busy()
     assert int(some._bounds._open) < POLICY.concurrency
     some.stop()
     with pytest.raises(Stopped):

@@ -30,7 +30,8 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta, Part
-from syncd.storage.retry import MAX_CORRUPT, RetryingStore
+from syncd.storage.base import Breaker, Clock
+from syncd.storage.retry import MAX_CORRUPT, Retries, RetryingStore
 
 META = ObjectMeta(Fingerprint(bytes(16), 1), 0)
 PART = Part(1, 1, "e")
@@ -73,11 +74,16 @@ class Failing:
         self.closed = True
 
 
-def retrying(inner: Any, *, tries: int = 5, chance: float = 1.0) -> tuple[RetryingStore, list[float]]:
+def retrying(
+    inner: Any, *, tries: int = 5, chance: float = 1.0, breaker: Breaker = Breaker()
+) -> tuple[RetryingStore, list[float]]:
     pauses: list[float] = []
-    schedule = Schedule(base_seconds=1.0, cap_seconds=60.0)
-    store = RetryingStore(inner, schedule, max_tries=tries, sleep=pauses.append, chance=lambda: chance)
-    return store, pauses
+    retries = Retries(Schedule(base_seconds=1.0, cap_seconds=60.0), tries)
+    return RetryingStore(inner, clock(pauses.append, chance), breaker, retries), pauses
+
+
+def clock(sleep: Callable[[float], None], chance: float = 1.0) -> Clock:
+    return Clock(lambda: 0.0, sleep, lambda: chance)
 
 
 def unavailable(**facts: Any) -> StoreUnavailable:
@@ -219,10 +225,7 @@ def test_a_probe_is_one_request() -> None:
     """Of a store that is left alone: whether it answers is all that is asked. What goes at once does go."""
     inner = Failing(unavailable(), unavailable(retry_after_seconds=0.0), unavailable())
     shut = True
-    pauses: list[float] = []
-    store = RetryingStore(
-        inner, Schedule(1.0), max_tries=5, sleep=pauses.append, chance=lambda: 1.0, is_shut=lambda: shut
-    )
+    store, pauses = retrying(inner, breaker=Breaker(is_shut=lambda: shut))
     for requests in (1, 3):
         with pytest.raises(StoreUnavailable):
             store.head_object("k")
@@ -237,11 +240,10 @@ def test_a_probe_is_one_request() -> None:
 def test_what_the_store_says_about_its_load_is_passed_on(status: int | None, busy: int) -> None:
     """Each answer that asks for fewer requests, and each success; a lost connection is neither."""
     told: list[str] = []
-    store = RetryingStore(
-        Failing(unavailable(status=status), unavailable(status=status)),  # type: ignore[arg-type]
-        Schedule(1.0), max_tries=5, sleep=lambda seconds: None, chance=lambda: 1.0,
-        on_busy=lambda: told.append("busy"), on_answer=lambda: told.append("answer"),
-    )  # fmt: skip
+    store, _ = retrying(
+        Failing(unavailable(status=status), unavailable(status=status)),
+        breaker=Breaker(busy=lambda: told.append("busy"), answered=lambda: told.append("answer")),
+    )
     store.head_object("k")
     assert told == ["busy"] * busy + ["answer"]
 
@@ -253,7 +255,7 @@ def test_a_stop_ends_a_pause() -> None:
         raise Stopped("stop")
 
     inner = Failing(unavailable())
-    store = RetryingStore(inner, Schedule(), max_tries=5, sleep=sleep, chance=lambda: 0.5)  # type: ignore[arg-type]
+    store = RetryingStore(inner, clock(sleep))  # type: ignore[arg-type]
     with pytest.raises(Stopped):
         store.head_object("k")
     assert len(inner.calls) == 1

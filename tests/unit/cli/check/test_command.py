@@ -22,9 +22,10 @@ from syncd.cli.check import (
     store as check,
 )
 from syncd.core.errors import AccessRefused, PartsRefused, StoreRefused, StoreUnavailable
-from syncd.storage.base import BosSettings, DirSettings, HttpSettings, KeySettings, ObjectStore
+from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.dir.store import DirStore
-from syncd.storage.http.store import StoreContext, open_store
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings
 from tests.support.bos_faults import Fault
 from tests.support.bos_server import BosServer
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -188,9 +189,8 @@ def server(tmp_path: Path) -> Iterator[BosServer]:
 @pytest.fixture
 def bos(server: BosServer) -> Iterator[ObjectStore]:
     """The BOS store on it."""
-    wiring = StoreContext(lambda: False, lambda seconds: None, lambda: 0.5, time.time)
     settings = BosSettings(HttpSettings(server.url), "photos", keys=KeySettings("ak", "sk"))
-    store = open_store(settings, wiring=wiring)
+    store = open_store(settings, StoreContext(Clock(time.time, lambda seconds: None, lambda: 0.5)))
     yield store
     store.close()
 

@@ -6,8 +6,9 @@ import http.client
 import time
 from urllib.parse import quote, urlencode
 
-from syncd.storage.base import BosSettings, Credentials, HttpSettings, Request, Response
 from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.settings import BosSettings, HttpSettings
 from tests.support.bos_server import BosServer
 
 KEYS = Credentials("ak", "sk")

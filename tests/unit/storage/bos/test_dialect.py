@@ -26,12 +26,13 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import BosSettings, Credentials, HttpSettings, Request, Response
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos import signing as bos_sign
 from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.bucket import LIMITS, key_problem
 from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.settings import BosSettings, HttpSettings
 
 with open(os.path.join(os.path.dirname(__file__), "bos_auth_vectors.json"), encoding="utf-8") as _file:
     _DATA = json.load(_file)

@@ -24,17 +24,19 @@ from syncd.core.errors import (
     AccessRefused,
     PartsRefused,
     PreconditionFailed,
+    Stopped,
     StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta
-from syncd.storage.base import DirSettings
+from syncd.storage.base import Heartbeat, Instance, Meter
 from syncd.storage.dir import files as dir_files
 from syncd.storage.dir import root as dir_root
 from syncd.storage.dir.store import DirStore
 from syncd.storage.dir.tree import DISPLACED, names_of
+from syncd.storage.settings import DirSettings
 from tests.contract.subjects import without_extended_attributes
 
 MTIME_NS = 1_500_000_000_123_456_789
@@ -585,13 +587,13 @@ def test_another_store_in_the_same_place_is_not_ours(store: DirStore, root: Path
 def test_an_identity_that_is_remembered_is_demanded(store: DirStore, root: Path) -> None:
     """Whoever knows the identity from an earlier process is safe from the first verb on."""
     put(store, "file", b"x")
-    knowing = DirStore(DirSettings(str(root)), instance=store.instance)
+    knowing = DirStore(DirSettings(str(root)), Instance(lambda store_id: store.instance))
     assert read(knowing, "file") == b"x"
     with pytest.raises(StoreUnavailable, match="another store"):
-        DirStore(DirSettings(str(root)), instance="0" * 32).head_object("file")
+        DirStore(DirSettings(str(root)), Instance(lambda store_id: "0" * 32)).head_object("file")
     (root / ".syncd" / "store.json").unlink()
     with pytest.raises(StoreUnavailable, match="not mounted"):
-        DirStore(DirSettings(str(root)), instance=store.instance).head_object("file")
+        DirStore(DirSettings(str(root)), Instance(lambda store_id: store.instance)).head_object("file")
 
 
 def test_a_place_in_the_mount_table_is_not_a_new_store_before_it_is_mounted(
@@ -928,3 +930,64 @@ def test_bytes_are_copied_also_without_help_of_the_kernel(
     upload_id = store.create_multipart_upload("part", meta_of(body))
     part = store.upload_part_copy("part", upload_id, 1, "big", 5, 2_000_004, "")
     assert part.digest == xxhash.xxh3_128_digest(body[5:2_000_005])
+
+
+# ---- the meter --------------------------------------------------------------------------------------------
+
+
+class Told:
+    """Writes down what meter and heartbeat are told, in order."""
+
+    def __init__(self) -> None:
+        self.all: list[object] = []
+
+    def store(self, root: Path) -> DirStore:
+        add = self.all.append
+        return DirStore(
+            DirSettings(str(root)),
+            meter=Meter(lambda: add("request"), add),
+            heartbeat=Heartbeat(lambda: add("rest"), lambda: add("step")),
+        )
+
+
+def test_a_verb_is_metered_and_its_thread_may_rest(root: Path) -> None:
+    """One request, the bytes of a body before they go, no sign of life while the disk is slow."""
+    told = Told()
+    metered = told.store(root)
+    put(metered, "a", b"12345")
+    assert told.all == ["request", 5, "rest", "step"]
+    told.all.clear()
+    with pytest.raises(StoreRefused):
+        metered.get_object("nothing", 0, 0)
+    assert told.all == ["request", "rest", "step"]
+
+
+def test_every_verb_is_one_request(root: Path) -> None:
+    """And only bodies are bytes."""
+    told = Told()
+    metered = told.store(root)
+    put(metered, "a", b"12345")
+    metered.head_object("a")
+    metered.get_object("a", 1, 2)
+    metered.copy_object("a", "b", meta_of(b"12345"), "")
+    upload_id = metered.create_multipart_upload("c", meta_of(b"12341234"))
+    parts = [metered.upload_part("c", upload_id, 1, b"1234")]
+    parts.append(metered.upload_part_copy("c", upload_id, 2, "a", 0, 3, ""))
+    metered.list_parts("c", upload_id)
+    list(metered.list_multipart_uploads(""))
+    metered.complete_multipart_upload("c", upload_id, parts, meta_of(b"12341234"))
+    metered.abort_multipart_upload("c", upload_id)
+    metered.delete_object("a")
+    assert told.all.count("request") == told.all.count("step") == 12
+    assert [entry for entry in told.all if isinstance(entry, int)] == [5, 4]
+
+
+def test_a_stop_while_bytes_are_held_back_writes_nothing(root: Path) -> None:
+    """The meter slows a sender down by waiting, and a shutdown ends the wait."""
+
+    def stopped(size: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        put(DirStore(DirSettings(str(root)), meter=Meter(sent=stopped)), "a", b"12345")
+    assert DirStore(DirSettings(str(root))).head_object("a") is None

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import AccessRefused
-from syncd.storage.base import Credentials, KeySettings
 from syncd.storage.http import credentials
 from syncd.storage.http.credentials import credentials_source
+from syncd.storage.http.messages import Credentials
+from syncd.storage.settings import KeySettings
 
 
 @pytest.fixture

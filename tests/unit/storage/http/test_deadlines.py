@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Stopped
-from syncd.storage.base import HttpSettings
 from syncd.storage.http.deadlines import (
     GRACE_SECONDS,
     LEAST_BYTES,
@@ -15,6 +14,7 @@ from syncd.storage.http.deadlines import (
     Deadline,
     Stalled,
 )
+from syncd.storage.settings import HttpSettings
 
 
 class Clock:

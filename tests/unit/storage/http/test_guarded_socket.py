@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from syncd.storage.base import HttpSettings
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import GuardedSocket
+from syncd.storage.settings import HttpSettings
 from tests.support.waiting import wait_until
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.storage.base import Response
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader
+from syncd.storage.http.messages import Response
 
 BODY = st.binary(max_size=300)
 

@@ -13,7 +13,6 @@ Scenarios:
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -22,23 +21,16 @@ from typing import Any
 
 import pytest
 
-from syncd.core.backoff import Schedule
 from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
-from syncd.storage.base import (
-    BosSettings,
-    Credentials,
-    DirSettings,
-    HttpSettings,
-    KeySettings,
-    Request,
-    Response,
-    S3Settings,
-)
-from syncd.storage.http.clock_skew import ClockSkew
+from syncd.storage.base import Clock, Meter
 from syncd.storage.http.errors import ConnectionLost
-from syncd.storage.http.store import HttpStore, StoreContext, open_store
+from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.http.store import ClockSkew, HttpStore
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.retry import Retries
 from syncd.storage.s3.dialect import S3Dialect
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
 from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers, make_certificate
 
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
@@ -127,7 +119,7 @@ def test_requests_are_counted() -> None:
         transport,
         lambda: Credentials("a", "b"),
         lambda: NOW,
-        on_request=lambda: counted.append(None),
+        Meter(requested=lambda: counted.append(None)),
     )
     client.put_object("k", b"", META)
     with pytest.raises(StoreUnavailable):
@@ -150,7 +142,7 @@ def test_a_refusal_for_the_time_is_signed_anew_with_the_server_s(offset: float, 
     with pytest.raises(StoreUnavailable) as caught:
         client.put_object("k", b"x", META)
     assert (caught.value.retry_after_seconds, caught.value.outcome_unknown) == (0.0, False)
-    assert client.clock_skew_seconds == offset
+    assert client._skew.seconds == offset
     client.put_object("k", b"x", META)
     assert signed_at(transport.requests[1]) == ("20270115T090000Z" if offset > 0 else "20270115T070000Z")
 
@@ -356,15 +348,8 @@ def ok(body: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode())
 
 
-def wiring(**more: Any) -> StoreContext:
-    facts: dict[str, Any] = {
-        "should_stop": lambda: False,
-        "sleep": lambda seconds: None,
-        "chance": random.random,
-        "now": lambda: NOW,
-        **more,
-    }
-    return StoreContext(**facts)
+def context(sleep: Callable[[float], None] = lambda seconds: None, **more: Any) -> StoreContext:
+    return StoreContext(Clock(lambda: NOW, sleep, lambda: 0.5), **more)
 
 
 @pytest.fixture
@@ -375,7 +360,7 @@ def opened() -> Iterator[Callable[..., Any]]:
     def start(server: HostileServer, **more: Any) -> Any:
         bundle = server.certificate.cert if server.certificate else ""
         http = HttpSettings(server.endpoint, ca_bundle=bundle)
-        found = open_store(S3Settings(http, "photos", keys=KeySettings("AKID", "s")), wiring=wiring(**more))
+        found = open_store(S3Settings(http, "photos", keys=KeySettings("AKID", "s")), context(**more))
         stores.append(found)
         return found
 
@@ -494,9 +479,8 @@ def test_sent_bytes_and_requests_are_reported(opened: Callable[..., Any]) -> Non
     sent: list[int] = []
     requests: list[None] = []
     with HostileServer([_die, answers(ETAG)]) as server:
-        opened(server, on_sent=sent.append, on_request=lambda: requests.append(None)).put_object(
-            "k", bytes(1000), META
-        )
+        meter = Meter(lambda: requests.append(None), sent.append)
+        opened(server, meter=meter).put_object("k", bytes(1000), META)
     assert (sum(sent), len(requests)) == (2000, 2)
 
 
@@ -510,7 +494,7 @@ def test_a_stop_ends_a_verb(opened: Callable[..., Any]) -> None:
 
     with HostileServer([_die]) as server:
         with pytest.raises(Stopped):
-            opened(server, sleep=sleep, should_stop=stop.is_set, chance=lambda: 1.0).head_object("k")
+            opened(server, sleep=sleep, should_stop=stop.is_set).head_object("k")
         assert len(server.received) == 1
 
 
@@ -594,7 +578,7 @@ def test_settings_of_each_kind_open_a_store(tmp_path: Path) -> None:
         DirSettings(str(tmp_path)),
     )
     for one in settings:
-        found = open_store(one, wiring=wiring(schedule=Schedule()))
+        found = open_store(one, context())
         assert found.store_id
         assert found.limits.max_parts > 0
         found.close()
@@ -604,7 +588,7 @@ def test_opening_shows_no_secret() -> None:
     """Neither in the identity nor in any error."""
     http = HttpSettings("http://127.0.0.1:1", proxy="http://user:hunter2@127.0.0.1:1")
     found = open_store(
-        S3Settings(http, "photos", keys=KeySettings("AKIDX", "s3cr3t")), wiring=wiring(max_tries=1)
+        S3Settings(http, "photos", keys=KeySettings("AKIDX", "s3cr3t")), context(retries=Retries(max_tries=1))
     )
     with pytest.raises(StoreUnavailable) as caught:
         found.head_object("k")

@@ -24,11 +24,13 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavailable
-from syncd.storage.base import HttpSettings, Request
 from syncd.storage.http import deadlines as patience
 from syncd.storage.http.errors import ConnectionLost
+from syncd.storage.http.messages import Request
+from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.socket_transport import SocketTransport
-from syncd.storage.http.transport import RequestsTransport, Transport, open_transport
+from syncd.storage.http.transport import Transport, open_transport
+from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers, make_certificate
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB: more than the kernel takes from us at once

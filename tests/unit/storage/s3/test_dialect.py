@@ -38,13 +38,14 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
-from syncd.storage.base import Credentials, HttpSettings, Request, Response, S3Settings
 from syncd.storage.http.http1 import target
+from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.s3 import bucket as s3_bucket
 from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.s3.errors import CODES
 from syncd.storage.s3.signing import EMPTY_SHA256, Signer, encode_path
+from syncd.storage.settings import HttpSettings, S3Settings
 
 SUITE = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 DOCUMENTED = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -1,17 +1,28 @@
-"""An adapter of `requests` that sends a request exactly as it was signed, once, over guarded sockets.
+"""`Transport` on `requests`, tamed.
 
-What is overridden, and why: the target, because some releases collapse slashes in it; the certificates,
-because our TLS context holds them already; the connections, so that dialling, sending and receiving all keep
-to `Deadline`. `translate` says what each of the library's exceptions means to a store.
+What `requests` does by itself would lose data or leak keys: it follows a redirect of a PUT with an empty body
+and calls that success; a ``.netrc`` entry replaces our signature; its adapter repeats a body under an old
+signature; it normalises paths, which breaks signatures. So sessions are left out: a prepared request goes
+straight to an adapter of our own, which sends it exactly as it was signed, once, over guarded sockets.
+
+What the adapter overrides, and why: the target, because some releases collapse slashes in it; the
+certificates, because our TLS context holds them already; the connections, so that dialling, sending and
+receiving all keep to `Deadline`. `translate` says what each of the library's exceptions means to a store.
+
+An adapter serves one request at a time and is lent out, the last used first: no two threads ever share one,
+and a thread that ends leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -21,14 +32,89 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
-from syncd.storage.base import HttpSettings, Request, Response
+from syncd.core.errors import AccessRefused, Stopped, StoreError, StoreUnavailable
 from syncd.storage.http import connect as dial
 from syncd.storage.http import errors as failures
+from syncd.storage.http.connect import MAX_IDLE_SECONDS, USER_AGENT, Proxies
 from syncd.storage.http.deadlines import Deadline, Stalled
 from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.http.http1 import answer_limit, most_bytes, target, wire_headers
-from syncd.storage.http.socket_transport import USER_AGENT
+from syncd.storage.http.messages import Request, Response
+from syncd.storage.settings import HttpSettings
+
+
+class RequestsTransport:
+    """`Transport` on requests."""
+
+    def __init__(
+        self, http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
+    ) -> None:
+        self._http = http
+        self._scheme = urlsplit(http.endpoint).scheme
+        self._should_stop = should_stop
+        self._on_sent = on_sent
+        self._lock = threading.Lock()
+        self._idle: list[tuple[float, Adapter]] = []
+        self._context: ssl.SSLContext | None = None
+        self._proxies = Proxies(http)
+        self._closed = False
+
+    def send(self, request: Request) -> Response:
+        """The answer, read whole; errors as in `Transport.send`."""
+        if self._should_stop():
+            raise Stopped("stopped before a request")
+        prepared = prepare(self._scheme, request)
+        proxies = self._proxies.of(request.host)
+        adapter = self._take()
+        try:
+            response = adapter.exchange(prepared, request, proxies)
+        except BaseException as error:
+            adapter.close()
+            if adapter.reused:
+                self._drop_idle()
+            told = translate(request.host, error, connected=adapter.connected, reused=adapter.reused)
+            if told is None:
+                raise
+            raise told from error
+        self._give_back(adapter)
+        return response
+
+    def close(self) -> None:
+        """Closes what is idle now, and the rest as it comes back."""
+        with self._lock:
+            self._closed = True
+        self._drop_idle()
+
+    def _take(self) -> Adapter:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                since, adapter = self._idle.pop()
+            if time.monotonic() - since < MAX_IDLE_SECONDS:
+                return adapter
+            adapter.close()
+        return Adapter(self._http, self._tls(), self._should_stop, self._on_sent)
+
+    def _give_back(self, adapter: Adapter) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append((time.monotonic(), adapter))
+                return
+        adapter.close()
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            dropped, self._idle = self._idle, []
+        for _, adapter in dropped:
+            adapter.close()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        with self._lock:
+            if self._context is None and (self._scheme == "https" or self._http.proxy.startswith("https")):
+                self._context = dial.tls_context(self._http)
+                dial.shake_hands_in_slices(self._context, self._http, self._should_stop)
+            return self._context
 
 
 def prepare(scheme: str, request: Request) -> requests.PreparedRequest:
@@ -49,7 +135,7 @@ class Adapter(HTTPAdapter):
         http: HttpSettings,
         context: ssl.SSLContext | None,
         should_stop: Callable[[], bool],
-        on_sent: Callable[[int], None],
+        on_sent: Callable[[int], object],
     ) -> None:
         self._http = http
         self._context = context

@@ -1,0 +1,151 @@
+"""What dialects and transports exchange: requests, responses, keys; and what a dialect is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.storage.base import Body, StoreLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Keys of an account. Never shown: neither ``repr`` nor ``str`` holds a secret."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+CredentialsSource = Callable[[], Credentials]
+"""Asked for every request, so that rotated keys are used without a restart. Raises AccessRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, before it is signed.
+
+    ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
+    values in wire order; header names are as written. ``safe_to_repeat`` says that sending it twice does no
+    more than sending it once.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # holds tokens once it is signed
+    body: Body = field(default=b"", repr=False)
+    safe_to_repeat: bool = True
+    slow_answer: bool = False
+    """The server may take minutes to answer (complete, copy): a longer deadline applies."""
+
+    @property
+    def carries_content(self) -> bool:
+        """Whether it is a put or a part. A copy is a PUT as well, but its content never leaves the store."""
+        return self.method == "PUT" and not self.slow_answer
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP response, read whole. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Dialect(Protocol):
+    """How one provider phrases the verbs over HTTP. Pure: requests out, responses in.
+
+    A pair of methods for each verb: one builds the request, the other reads the response or raises. The
+    ``error`` method maps any response that is not a success to the one error of ours.
+    """
+
+    @property
+    def store_id(self) -> str: ...
+
+    @property
+    def limits(self) -> StoreLimits: ...
+
+    def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
+        """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
+        ...
+
+    def error(self, request: Request, response: Response) -> Exception:
+        """The error that this response (status >= 300, or a 200 whose body is an error) stands for."""
+        ...
+
+    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request: ...
+
+    def put_result(self, key: str, request: Request, response: Response) -> Receipt: ...
+
+    def head_request(self, key: str) -> Request: ...
+
+    def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None: ...
+
+    def get_request(self, key: str, first: int, last: int) -> Request: ...
+
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes: ...
+
+    def delete_request(self, key: str) -> Request: ...
+
+    def delete_result(self, key: str, request: Request, response: Response) -> None: ...
+
+    def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request: ...
+
+    def copy_result(self, key: str, request: Request, response: Response) -> Receipt: ...
+
+    def create_request(self, key: str, meta: ObjectMeta) -> Request: ...
+
+    def create_result(self, key: str, request: Request, response: Response) -> str: ...
+
+    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request: ...
+
+    def part_result(
+        self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
+    ) -> Part: ...
+
+    def part_copy_request(
+        self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
+    ) -> Request: ...
+
+    def part_copy_result(
+        self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
+    ) -> Part: ...
+
+    def parts_request(self, key: str, upload_id: str, after: int) -> Request: ...
+
+    def parts_result(
+        self, key: str, upload_id: str, request: Request, response: Response
+    ) -> tuple[list[Part], int | None]:
+        """A page of parts, and the number after which the next page starts; None when it is the last."""
+        ...
+
+    def complete_request(
+        self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
+    ) -> Request: ...
+
+    def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt: ...
+
+    def abort_request(self, key: str, upload_id: str) -> Request: ...
+
+    def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None: ...
+
+    def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
+
+    def uploads_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+        """A page of uploads, and the marker (key, upload id) of the next; None when it is the last."""
+        ...
+
+    def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
+
+    def objects_result(
+        self, prefix: str, request: Request, response: Response
+    ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+        """A page of objects, and the marker (parameter, value) of the next; None when it is the last."""
+        ...

@@ -1,0 +1,49 @@
+"""Settings to a store: dialect, transport and retry joined, and wired to their surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
+from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.dir.store import DirStore
+from syncd.storage.http.credentials import credentials_source
+from syncd.storage.http.messages import Dialect
+from syncd.storage.http.store import HttpStore
+from syncd.storage.http.transport import open_transport
+from syncd.storage.retry import Retries, RetryingStore
+from syncd.storage.s3.dialect import S3Dialect
+from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StoreContext:
+    """What a store takes from its surroundings."""
+
+    clock: Clock
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between requests, and while one waits for its peer."""
+    heartbeat: Heartbeat = Heartbeat()
+    meter: Meter = Meter()
+    breaker: Breaker = Breaker()
+    instance: Instance = Instance()
+    retries: Retries = Retries()
+
+
+def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
+    """The store that the settings describe, with retry. Opens no connection yet.
+
+    Raises AccessRefused when the endpoint in the settings is not an address.
+    """
+    return RetryingStore(_open(settings, context), context.clock, context.breaker, context.retries)
+
+
+def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
+    meter = context.meter
+    if isinstance(settings, DirSettings):
+        return DirStore(settings, context.instance, meter, context.heartbeat)
+    dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
+    transport = open_transport(settings.http, should_stop=context.should_stop, on_sent=meter.sent)
+    keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
+    return HttpStore(dialect, transport, keys, context.clock.now, meter)
