@@ -221,7 +221,7 @@ class Daemon:
             for line in self._pipeline.store_runners.values():
                 line.workers.queue.reopen()
             for source in self._settings.sources:
-                self._pipeline.doubt(source.name, "", "the machine was asleep")
+                self._pipeline.rescan(source.name, "", "the machine was asleep")
         self._slept = slept
 
     def _apply_reload(self) -> None:

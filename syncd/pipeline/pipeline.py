@@ -261,7 +261,7 @@ class Pipeline:
         if not runner.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
             runner.ask("", "more events than could be kept")
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
         """Events about this subtree were lost, or cannot come."""
         runner = self.source_runners.get(source)
         if runner is not None:
@@ -301,7 +301,7 @@ class Pipeline:
 
     def root_doubtful(self, source: str, reason: str) -> None:
         """A worker could not trust a source's root."""
-        self.doubt(source, "", reason)
+        self.rescan(source, "", reason)
 
 
 def _keeps_sources(line: StoreRunner, wanted: Mapping[str, Source]) -> bool:

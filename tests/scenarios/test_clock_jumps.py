@@ -113,7 +113,7 @@ def test_a_pipeline_goes_on_through_jumps(tmp_path: Path, jump: float) -> None:
         pipeline.changed("docs", "behind")
         wait_until("the next is there", lambda: "behind" in store.objects)
         (folder / "found").write_bytes(b"found")
-        pipeline.doubt("docs", "", "a test")
+        pipeline.rescan("docs", "", "a test")
         wait_until("a scan finds the last", lambda: "found" in store.objects)
         wait_until("nothing waits", pipeline.idle)
         assert store.calls["put_object"] == 3

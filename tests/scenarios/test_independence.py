@@ -53,7 +53,7 @@ def test_a_store_that_hangs_holds_up_no_other(works: Works, monkeypatch: pytest.
         _b_arrives(works)
         assert works.stored() == set()
         works.write("b", "later", b"later")
-        works.pipeline.doubt("b", "", "a test")
+        works.pipeline.rescan("b", "", "a test")
         wait_until("what comes later is there", lambda: "b/later" in works.stored("/two"))
     finally:
         release.set()

@@ -97,7 +97,7 @@ class Agenda:
 
     # ---- directories whose path leads elsewhere at the moment
 
-    def doubt(self, node: Node) -> None:
+    def mistrust(self, node: Node) -> None:
         """The path of this directory leads elsewhere; a record that explains it should be on its way."""
         self._uncertain.setdefault(node, 0)
 

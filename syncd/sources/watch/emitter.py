@@ -60,7 +60,7 @@ class Canary:
             log.warning("there is no canary, watching is only known to run: %s", problem)
         self._problem = problem
 
-    def sing(self) -> None:
+    def trigger(self) -> None:
         """Make an event. Raises OSError."""
         os.close(self._open())
 
@@ -79,7 +79,7 @@ class InotifyEmitter(EventEmitter):
         kernel: Inotify,
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
-        findings: WatchReports,
+        reports: WatchReports,
         canary: Canary,
         **frame: Any,
     ) -> None:
@@ -88,9 +88,9 @@ class InotifyEmitter(EventEmitter):
         self.failure: BaseException | None = None
         self.handled = 0
         """Turns that brought records: proof that events arrive, like the canary."""
-        self.findings = findings
+        self.reports = reports
         self.canary = canary
-        self.statuses: Mapping[str, WatchStatus] = findings.status({source.name: 0 for source in sources})
+        self.statuses: Mapping[str, WatchStatus] = reports.status({source.name: 0 for source in sources})
         """As of the end of the last turn; replaced, never changed."""
         self._kernel = kernel
         self._sources = sources
@@ -100,13 +100,13 @@ class InotifyEmitter(EventEmitter):
         except OSError:
             os.close(self._wake)
             raise
-        self._tree = WatchTree(kernel, self._mounts, sources, rules, findings)
-        self._roots = WatchedRoots(kernel, self._mounts, sources, self._tree, findings)
+        self._tree = WatchTree(kernel, self._mounts, sources, rules, reports)
+        self._roots = WatchedRoots(kernel, self._mounts, sources, self._tree, reports)
         self._lock = threading.Lock()
         self._is_closed = False
         self._requests: deque[tuple[Callable[[], None], threading.Event, bool]] = deque()
         self._waiting: list[threading.Event] = []
-        self._obeyed: list[threading.Event] = []
+        self._carried_out: list[threading.Event] = []
         self._poll = select.poll()
         self._poll.register(kernel.fileno(), select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -118,17 +118,17 @@ class InotifyEmitter(EventEmitter):
         """Watch every source; the event is set when all watches are in place, or the thread has ended."""
         return self._ask(self._roots.place_all, settled=True)
 
-    def place_anew(self, source: str) -> threading.Event:
+    def rewatch(self, source: str) -> threading.Event:
         """Watch one source from the beginning; the event as for `place_all`."""
-        return self._ask(lambda: self._roots.place_anew(source), settled=True)
+        return self._ask(lambda: self._roots.rewatch(source), settled=True)
 
     def tick(self) -> threading.Event:
         """Look after roots, gaps and canary; the event is set when that was done, or the thread has ended."""
         return self._ask(self._tick, settled=False)
 
-    def doubt_all(self, reason: str) -> threading.Event:
+    def rescan_all(self, reason: str) -> threading.Event:
         """Have every source scanned; the event is set when it was said."""
-        return self._ask(lambda: self._doubt_all(reason), settled=False)
+        return self._ask(lambda: self._rescan_all(reason), settled=False)
 
     def on_thread_stop(self) -> None:
         """watchdog's hook of `stop`: interrupt the wait."""
@@ -152,7 +152,7 @@ class InotifyEmitter(EventEmitter):
             self._is_closed = True
             for _, done, _ in self._requests:
                 done.set()
-            for done in [*self._waiting, *self._obeyed]:
+            for done in [*self._waiting, *self._carried_out]:
                 done.set()
             os.close(self._wake)
         self._kernel.close()
@@ -182,7 +182,7 @@ class InotifyEmitter(EventEmitter):
 
     def queue_events(self, timeout: float) -> None:
         """One turn; watchdog calls it again and again. `timeout` is the frame's, and not needed."""
-        self.turn(0.0 if self.findings.is_counting else self._tree.work.patience())
+        self.turn(0.0 if self.reports.is_counting else self._tree.work.patience())
 
     def turn(self, patience: float | None) -> bool:
         """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left."""
@@ -191,7 +191,7 @@ class InotifyEmitter(EventEmitter):
             os.eventfd_read(self._wake)
         if self._mounts.fileno() in ready:
             self._roots.mounts_changed()
-        self._obey()
+        self._run_requests()
         records = self._kernel.read()
         files = self._sort(records)
         paths = self._report(files, {})
@@ -201,7 +201,7 @@ class InotifyEmitter(EventEmitter):
         if self._tree.moves != moves:
             self._report(files, paths)
         self._finish(bool(records))
-        return bool(records) or self.findings.is_counting or self._tree.work.patience() is not None
+        return bool(records) or self.reports.is_counting or self._tree.work.patience() is not None
 
     def _sort(self, records: Iterable[Record]) -> dict[Node, dict[bytes, None]]:
         """Hints go to the tree; files, each once, are returned."""
@@ -233,43 +233,43 @@ class InotifyEmitter(EventEmitter):
                 continue
             paths[node] = path
             for name in names:
-                self.findings.changed(node.source, path, os.fsdecode(name))
+                self.reports.changed(node.source, path, os.fsdecode(name))
         return paths
 
     def _heard(self, mask: int) -> None:
         if mask & inotify.IGNORED:
             self.canary.watch = None
         elif mask & inotify.OPEN:
-            self._obeyed.append(self.canary.seen)
+            self._carried_out.append(self.canary.seen)
 
     def _finish(self, has_news: bool) -> None:
         self._roots.settle()
-        self.findings.count(_COUNTS_A_TURN)
+        self.reports.count(_COUNTS_A_TURN)
         watches = {source.name: self._tree.map.count(source.name) for source in self._sources}
-        is_placed = not self._tree.work.is_placing and not self.findings.is_counting
+        is_placed = not self._tree.work.is_placing and not self.reports.is_counting
         if is_placed:
-            self.findings.say_limits(watches)
-        self.statuses = self.findings.status(watches)
-        self.findings.flush()
+            self.reports.say_limits(watches)
+        self.statuses = self.reports.status(watches)
+        self.reports.flush()
         if has_news:
             self.handled += 1
         if is_placed:
-            self._obeyed += self._waiting
+            self._carried_out += self._waiting
             self._waiting.clear()
-        for done in self._obeyed:
+        for done in self._carried_out:
             done.set()
-        self._obeyed.clear()
+        self._carried_out.clear()
 
-    def _obey(self) -> None:
+    def _run_requests(self) -> None:
         while self._requests:
             action, done, settled = self._requests.popleft()
             action()
-            (self._waiting if settled else self._obeyed).append(done)
+            (self._waiting if settled else self._carried_out).append(done)
 
     def _tick(self) -> None:
         self._roots.tick()
         self.canary.place(self._kernel)
 
-    def _doubt_all(self, reason: str) -> None:
+    def _rescan_all(self, reason: str) -> None:
         for source in self._sources:
-            self.findings.doubt(source.name, "", reason)
+            self.reports.rescan(source.name, "", reason)

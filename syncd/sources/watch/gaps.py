@@ -11,7 +11,7 @@ from syncd.core.paths import printable
 MAX_GAPS = 1000
 """Gaps remembered one by one; with more of them the whole source is polled."""
 
-MAX_DOUBTS = 1000
+MAX_SUBTREES = 1000
 """Subtrees of one source in doubt at once; more of them become one: what they have in common."""
 
 
@@ -148,10 +148,10 @@ class Gaps:
         return WatchStatus(mode, watches, directories, overflows, "; ".join(reasons), unwatched)
 
 
-def merge_doubts(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Subtree -> reason, of one source: the doubts that are not inside others, at most `MAX_DOUBTS`."""
+def merge_subtrees(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Subtree -> reason, of one source: the doubts that are not inside others, at most `MAX_SUBTREES`."""
     kept = [subtree for subtree in reasons if not _inside_another(subtree, reasons)]
-    if len(kept) > MAX_DOUBTS:
+    if len(kept) > MAX_SUBTREES:
         common = _common_directory(kept)
         return [(common, f"{len(kept)} subtrees in doubt, the first: {reasons[kept[0]]}")]
     return [(subtree, reasons[subtree]) for subtree in kept]

@@ -15,7 +15,7 @@ from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.patterns import Rules
 from syncd.sources.watch import inotify
-from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_doubts
+from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_subtrees
 
 log = logging.getLogger("syncd.watch")
 
@@ -26,7 +26,7 @@ class WatchSink(Protocol):
     def changed(self, source: str, path: str) -> None:
         """Look at this path: a file, or absent."""
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
         """Scan this subtree, '' for the whole source; it may be absent."""
 
 
@@ -41,7 +41,7 @@ class WatchReports:
         self._roots = {source.name: source.root for source in sources}
         self._rules = rules
         self._sink = sink
-        self._doubts: dict[str, dict[str, str]] = {}
+        self._rescans: dict[str, dict[str, str]] = {}
         self._alarms: set[tuple[str, str]] = set()
         self._to_count: list[tuple[str, str, Gap]] = []
 
@@ -56,33 +56,33 @@ class WatchReports:
             self._sink.changed(source, path)
         except Exception:  # the reader lives on, whatever its listener raises
             log.exception("source %s: a change could not be passed on", source)
-            self.doubt(source, "", "a change could not be passed on")
+            self.rescan(source, "", "a change could not be passed on")
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
         """This subtree has to be scanned. It is passed on with the others of this turn."""
-        self._doubts.setdefault(source, {}).setdefault(subtree, reason)
+        self._rescans.setdefault(source, {}).setdefault(subtree, reason)
 
     def alarm(self, source: str, subtree: str, reason: str) -> None:
         """A doubt that is nobody's everyday work: it is logged too, unless it is part of a larger one."""
         self._alarms.add((source, subtree))
-        self.doubt(source, subtree, reason)
+        self.rescan(source, subtree, reason)
 
     def flush(self) -> None:
         """Pass the doubts on; what the sink refuses is kept for the next time."""
-        doubts, self._doubts = self._doubts, {}
+        rescans, self._rescans = self._rescans, {}
         alarms, self._alarms = self._alarms, set()
         if self.is_muted:
             return
-        for source, reasons in doubts.items():
-            for subtree, reason in merge_doubts(reasons):
+        for source, reasons in rescans.items():
+            for subtree, reason in merge_subtrees(reasons):
                 if (source, subtree) in alarms:
                     where = printable(subtree) or "the root"
                     log.warning("source %s: %s: %s, scanning it", source, where, reason)
                 try:
-                    self._sink.doubt(source, subtree, reason)
+                    self._sink.rescan(source, subtree, reason)
                 except Exception:  # as above
                     log.exception("source %s: a doubt could not be passed on", source)
-                    self.doubt(source, subtree, reason)
+                    self.rescan(source, subtree, reason)
 
     # ---- what is not watched
 
@@ -95,7 +95,7 @@ class WatchReports:
         if news:
             log.warning("source %s: not watched, scanned instead: %s", source, reason)
             if not first:
-                self.doubt(source, "", reason)
+                self.rescan(source, "", reason)
 
     def unwatched(self, source: str, path: str, error: OSError) -> None:
         """This directory cannot be watched. Said once for each, the watch limit once for each source."""
@@ -113,7 +113,7 @@ class WatchReports:
         if news is None:
             return
         path, gap = news
-        self.doubt(source, path, gap.reason)
+        self.rescan(source, path, gap.reason)
         if gap.kind is GapKind.LIMIT:
             self._to_count.append((source, path, gap))
         else:

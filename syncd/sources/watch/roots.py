@@ -32,25 +32,25 @@ class WatchedRoots:
         mounts: MountTable,
         sources: Sequence[Source],
         tree: WatchTree,
-        findings: WatchReports,
+        reports: WatchReports,
     ) -> None:
         self._kernel = kernel
         self._mounts = mounts
         self._sources = {source.name: source for source in sources}
         self._tree = tree
-        self._findings = findings
-        self._owed: dict[str, str] = {}
+        self._reports = reports
+        self._due: dict[str, str] = {}
 
     def place_all(self) -> None:
         """Watch every root that is there. Nothing is reported: a scan follows."""
         for source in self._sources:
             self._check(source, first=True)
 
-    def place_anew(self, source: str) -> None:
+    def rewatch(self, source: str) -> None:
         """Forget what is watched of this source and begin again. Nothing is reported: a scan follows."""
-        self._tree.fell(source)
-        self._findings.gaps[source].clear()
-        self._owed.pop(source, None)
+        self._tree.drop_root(source)
+        self._reports.gaps[source].clear()
+        self._due.pop(source, None)
         self._check(source, first=True)
 
     def look(self) -> None:
@@ -64,15 +64,15 @@ class WatchedRoots:
         Not before: a scan that runs ahead of the watches would miss what changes behind it.
         """
         if not self._tree.work.is_placing:
-            for source, reason in self._owed.items():
-                self._findings.doubt(source, "", reason)
-            self._owed.clear()
+            for source, reason in self._due.items():
+                self._reports.rescan(source, "", reason)
+            self._due.clear()
 
     def tick(self) -> None:
         """Look at every root, and try again what could not be watched."""
         for source in self._sources:
             self._check(source, first=False)
-            gaps = self._findings.gaps[source]
+            gaps = self._reports.gaps[source]
             if gaps.is_whole and not gaps.paths():
                 gaps.clear()
                 self._tree.work.look_at_all(source)
@@ -93,11 +93,11 @@ class WatchedRoots:
 
     def overflowed(self) -> None:
         """The kernel's queue was full: any change at all may have been lost."""
-        self._findings.overflows += 1
+        self._reports.overflows += 1
         log.warning("the kernel's event queue was full, events were lost; everything is scanned again")
         for source in self._sources:
             if self._tree.map.root(source) is not None:
-                self._findings.doubt(source, "", "the kernel's event queue was full")
+                self._reports.rescan(source, "", "the kernel's event queue was full")
                 self._tree.work.look_at_all(source)
 
     def _mounted_in(self, source: Source, path: str) -> None:
@@ -105,7 +105,7 @@ class WatchedRoots:
         parent = self._tree.map.find(source.name, directory)
         if parent is not None:
             self._tree.work.suspect(parent, name)
-            self._findings.alarm(source.name, path, "something was mounted or unmounted here")
+            self._reports.alarm(source.name, path, "something was mounted or unmounted here")
 
     def _check(self, name: str, *, first: bool) -> None:
         root = self._sources[name].root
@@ -137,18 +137,18 @@ class WatchedRoots:
         if other is not None:
             self._withdraw(name, f"the same directory is watched for source {other.source}", first)
             return
-        gaps = self._findings.gaps[name]
-        was_watched = self._tree.fell(name)
+        gaps = self._reports.gaps[name]
+        was_watched = self._tree.drop_root(name)
         gaps.clear()
-        self._tree.plant(name, watch)
+        self._tree.add_root(name, watch)
         if not first:
-            self._owed[name] = "another directory is at the root" if was_watched else "the root is back"
-            log.warning("source %s: %s, watching it from now on", name, self._owed[name])
+            self._due[name] = "another directory is at the root" if was_watched else "the root is back"
+            log.warning("source %s: %s, watching it from now on", name, self._due[name])
 
     def _withdraw(self, name: str, reason: str, first: bool) -> None:
-        self._tree.fell(name)
-        self._owed.pop(name, None)
-        self._findings.polled(name, reason, first=first)
+        self._tree.drop_root(name)
+        self._due.pop(name, None)
+        self._reports.polled(name, reason, first=first)
 
 
 def _problem(root: str, error: OSError) -> str:

@@ -50,7 +50,7 @@ class WatchTree:
         mounts: MountTable,
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
-        findings: WatchReports,
+        reports: WatchReports,
     ) -> None:
         self.map = WatchMap()
         self.work = Agenda()
@@ -60,7 +60,7 @@ class WatchTree:
         self._mounts = mounts
         self._roots = {source.name: source.root for source in sources}
         self._rules = rules
-        self._findings = findings
+        self._reports = reports
         self._dying: set[Node] = set()
         self._turn = 0
 
@@ -74,12 +74,12 @@ class WatchTree:
         """A record about a watched directory itself: deleted, moved (a root), unmounted, not watched now."""
         path = self.map.path(node)
         if mask & inotify.UNMOUNT and path is not None:
-            self._findings.alarm(node.source, path, "unmounted")
+            self._reports.alarm(node.source, path, "unmounted")
         if mask & (inotify.UNMOUNT | inotify.DELETE_SELF):
             self._dying.add(node)
         if mask & inotify.IGNORED:
             if node not in self._dying and path is not None:
-                self._findings.alarm(node.source, path, "the kernel dropped its watch")
+                self._reports.alarm(node.source, path, "the kernel dropped its watch")
             self._dying.discard(node)
             self.map.release(node)
             if node.parent is not None:
@@ -87,12 +87,12 @@ class WatchTree:
         if self.map.root(node.source) is node:
             self.work.suspect_root(node.source)
 
-    def plant(self, source: str, watch: int) -> None:
+    def add_root(self, source: str, watch: int) -> None:
         """Begin with a root that has this watch; nothing in it is reported."""
         self.work.keep(watch)
         self.work.visit(self.map.add_root(source, watch), Mode.FIRST)
 
-    def fell(self, source: str) -> bool:
+    def drop_root(self, source: str) -> bool:
         """Forget every directory of the source; False if there was none."""
         self.work.drop_source(source)
         root = self.map.root(source)
@@ -164,7 +164,7 @@ class WatchTree:
         if node.parent is None:
             self.work.suspect_root(node.source)
         else:
-            self.work.doubt(node)
+            self.work.mistrust(node)
         return None
 
     def _visit(self, node: Node, mode: Mode) -> None:
@@ -181,7 +181,7 @@ class WatchTree:
             self.work.trust(node)
             if mode is Mode.NEW:
                 for name in files:
-                    self._findings.changed(node.source, path, name)
+                    self._reports.changed(node.source, path, name)
             self._look_at(node, fd, directories | node.children.keys(), mode)
         finally:
             os.close(fd)
@@ -190,7 +190,7 @@ class WatchTree:
         self._visit(node, Mode.AGAIN)
         if self.work.is_hopeless(node, quiet=quiet):
             self.work.trust(node)
-            self._findings.alarm(node.source, "", "lost track of a directory")
+            self._reports.alarm(node.source, "", "lost track of a directory")
             self.work.look_at_all(node.source)
 
     def _examine(self, node: Node, names: Iterable[str]) -> None:
@@ -213,14 +213,14 @@ class WatchTree:
             if reason is not None:
                 self._vacate(parent, name)
                 if reason:
-                    self._findings.gap(parent.source, path, Gap(GapKind.OTHER, reason))
+                    self._reports.gap(parent.source, path, Gap(GapKind.OTHER, reason))
                 continue
             entry = -1
             try:
                 entry = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
                 watch = self._kernel.add(entry, inotify.CONTENT | inotify.MASK_ADD)
                 self._found(parent, name, watch, entry, mode)
-                self._findings.gaps[parent.source].close(path)
+                self._reports.gaps[parent.source].close(path)
             except OSError as error:
                 self._vacate(parent, name)
                 self._not_found(parent, path, error)
@@ -253,7 +253,7 @@ class WatchTree:
             self._vacate(parent, name)
             self.work.visit(self.map.add(parent, name, watch), Mode.FIRST if mode is Mode.FIRST else Mode.NEW)
         elif self.map.contains(known, parent):
-            self.work.doubt(parent)  # a directory in itself: parent was moved while we looked
+            self.work.mistrust(parent)  # a directory in itself: parent was moved while we looked
         elif self._is_at_its_place(known, fd):
             raise OSError(errno.EEXIST, f"the same directory as {known.name!r}")
         else:
@@ -286,7 +286,7 @@ class WatchTree:
             self.work.keep(watch)
             node = self.map.add(parent, name, watch)
             self.work.visit(node, Mode.NEW)
-        self._findings.doubt(node.source, self.map.path(node) or "", "directory moved here")
+        self._reports.rescan(node.source, self.map.path(node) or "", "directory moved here")
 
     def _vacate(self, parent: Node, name: str) -> None:
         """What the map has at this place is not there any more."""
@@ -297,29 +297,29 @@ class WatchTree:
             self.work.park(node, self._turn)
 
     def _left(self, node: Node, path: str) -> None:
-        self._findings.gaps[node.source].drop(path)
+        self._reports.gaps[node.source].drop(path)
         if node.watch is not None:
             self._moved_away(node.source, path)
 
     def _moved_away(self, source: str, path: str) -> None:
         if self._rules[source].wants_directory(path):
-            self._findings.doubt(source, path, "directory moved away")
+            self._reports.rescan(source, path, "directory moved away")
 
     def _not_found(self, parent: Node, path: str, error: OSError) -> None:
         if error.errno not in _NOT_A_DIRECTORY:
             self._miss(parent.source, path, error)
-        elif self._findings.gaps[parent.source].at(path):
-            self._findings.gaps[parent.source].drop(path)
-            self._findings.doubt(parent.source, path, "a directory that was not watched is gone")
+        elif self._reports.gaps[parent.source].at(path):
+            self._reports.gaps[parent.source].drop(path)
+            self._reports.rescan(parent.source, path, "a directory that was not watched is gone")
 
     def _miss(self, source: str, path: str, error: OSError) -> None:
         if error.errno in inotify.EXHAUSTED:
             raise error  # nothing can be opened: a case for starting anew
-        self._findings.unwatched(source, path, error)
+        self._reports.unwatched(source, path, error)
 
     def _listen_for_rights(self, parent: Node, fd: int, path: str) -> None:
         """Only a directory with an unreadable one in it hears of changed attributes: files have them too."""
-        wanted = self._findings.gaps[parent.source].has(path, GapKind.UNREADABLE)
+        wanted = self._reports.gaps[parent.source].has(path, GapKind.UNREADABLE)
         if wanted is not parent.wide:
             parent.wide = wanted
             base = inotify.ROOT if parent.parent is None else inotify.CONTENT

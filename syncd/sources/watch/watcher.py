@@ -29,7 +29,7 @@ __all__ = ["WatchSink", "WatchStatus", "Watcher"]
 
 log = logging.getLogger("syncd.watch")
 
-_SING_AGAIN_SECONDS = 0.5
+_TRIGGER_AGAIN_SECONDS = 0.5
 _STOP_SECONDS = 2.0
 
 
@@ -69,7 +69,7 @@ class Watcher:
         """Drop the watches of one source and place them anew; a scan should follow."""
         reader = self._reader
         if reader is not None:
-            placed = reader.place_anew(source)
+            placed = reader.rewatch(source)
             if threading.current_thread() is not reader:
                 placed.wait()
 
@@ -91,11 +91,11 @@ class Watcher:
         reader.canary.seen.clear()
         while (left := deadline - time.monotonic()) > 0:
             try:
-                reader.canary.sing()
+                reader.canary.trigger()
             except OSError:
                 break
             # A full queue swallows the canary's event like any other: sing again.
-            if reader.canary.seen.wait(min(left, _SING_AGAIN_SECONDS)):
+            if reader.canary.seen.wait(min(left, _TRIGGER_AGAIN_SECONDS)):
                 return reader.is_working()
         return reader.is_working() and reader.handled > handled
 
@@ -104,10 +104,10 @@ class Watcher:
         with self._lock:
             self._end()
             if not self._begin():
-                self._doubt_all()
+                self._rescan_all()
             reader = self._reader
         if reader is not None:
-            reader.doubt_all("watching began anew").wait()
+            reader.rescan_all("watching began anew").wait()
 
     def status(self) -> dict[str, WatchStatus]:
         """How each source is watched, by name."""
@@ -159,14 +159,14 @@ class Watcher:
 
     def _frame(self, kernel: Inotify) -> tuple[BaseObserver, InotifyEmitter]:
         """watchdog's observer and the emitter that it will run. Raises OSError."""
-        findings = WatchReports(self._sources, self._rules, self._sink)
-        findings.overflows = self._overflows
+        reports = WatchReports(self._sources, self._rules, self._sink)
+        reports.overflows = self._overflows
         emitter = partial(
             InotifyEmitter,
             kernel=kernel,
             sources=self._sources,
             rules=self._rules,
-            findings=findings,
+            reports=reports,
             canary=Canary(self._canary_directory),
         )
         observer = BaseObserver(cast("type[EventEmitter]", emitter))
@@ -181,12 +181,12 @@ class Watcher:
         self._reader = self._observer = None
         if reader is None or observer is None:
             return
-        reader.findings.is_muted = True
+        reader.reports.is_muted = True
         observer.stop()
         observer.join(_STOP_SECONDS)
         if reader.is_alive():
             log.error("the thread that reads events hangs; it is left behind")
-        self._overflows = reader.findings.overflows
+        self._overflows = reader.reports.overflows
 
     def _ask_again(self) -> bool:
         with self._lock:
@@ -196,12 +196,12 @@ class Watcher:
                 return True
             reader = self._reader
         if reader is not None:
-            reader.doubt_all("watching has begun").wait()
+            reader.rescan_all("watching has begun").wait()
         return True
 
-    def _doubt_all(self) -> None:
+    def _rescan_all(self) -> None:
         """Without a reader this thread has to say it."""
-        findings = WatchReports(self._sources, self._rules, self._sink)
+        reports = WatchReports(self._sources, self._rules, self._sink)
         for source in self._sources:
-            findings.doubt(source.name, "", self._refusal)
-        findings.flush()
+            reports.rescan(source.name, "", self._refusal)
+        reports.flush()

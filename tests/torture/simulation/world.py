@@ -337,7 +337,7 @@ class World:
             if self.process is None:
                 continue
             if event.doubt:
-                self.process.pipeline.doubt("docs", event.path, event.doubt)
+                self.process.pipeline.rescan("docs", event.path, event.doubt)
             else:
                 self.process.pipeline.changed("docs", event.path)
 

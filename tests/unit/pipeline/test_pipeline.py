@@ -303,7 +303,7 @@ def test_events_of_before_the_reload_are_judged_by_the_rules_of_after(works: Wor
     works.write("a", "x.tmp", b"one")
     works.pipeline.changed("a", "x.tmp")
     works.pipeline.changed("nobody", "x")
-    works.pipeline.doubt("nobody", "", "why")
+    works.pipeline.rescan("nobody", "", "why")
     wait_until("nothing waits", works.pipeline.idle)
     assert works.stored() == set()
 

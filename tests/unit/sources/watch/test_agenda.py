@@ -34,7 +34,7 @@ def test_without_work_it_sleeps_for_ever(work: Agenda) -> None:
         (lambda work, node: work.look_at_all("docs"), 0.0, True),
         (lambda work, node: work.remove(1), 0.0, False),
         (lambda work, node: work.park(node, 1), PAIR_SECONDS, False),
-        (lambda work, node: work.doubt(node), PAIR_SECONDS, False),
+        (lambda work, node: work.mistrust(node), PAIR_SECONDS, False),
     ],
     ids=["suspect", "root", "visit", "stale", "removal", "parked", "uncertain"],
 )
@@ -94,7 +94,7 @@ def test_dropped_source_is_not_looked_at(work: Agenda) -> None:
 
 def test_uncertain_directory_is_hopeless_after_many_quiet_looks(work: Agenda, node: Node) -> None:
     """Only looks that no record preceded count, and one success forgives all."""
-    work.doubt(node)
+    work.mistrust(node)
     assert not any(work.is_hopeless(node, quiet=False) for _ in range(10 * TRIES))
     assert [work.is_hopeless(node, quiet=True) for _ in range(TRIES + 1)] == [False] * TRIES + [True]
     work.trust(node)
@@ -105,7 +105,7 @@ def test_uncertain_directory_is_hopeless_after_many_quiet_looks(work: Agenda, no
 def test_doubting_again_does_not_start_the_count_anew(work: Agenda, node: Node) -> None:
     """A directory that stays uncertain becomes hopeless although each vain look doubts it again."""
     for _ in range(TRIES + 1):
-        work.doubt(node)
+        work.mistrust(node)
         hopeless = work.is_hopeless(node, quiet=True)
 
     assert hopeless

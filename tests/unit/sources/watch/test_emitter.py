@@ -33,7 +33,7 @@ def test_canary_sings_and_writes_nothing(kernel: Inotify, tmp_path: Path) -> Non
     canary = Canary(str(tmp_path / "made/for/it"))
     canary.place(kernel)
     before = os.stat(tmp_path / "made/for/it/canary")
-    canary.sing()
+    canary.trigger()
 
     assert [(r.watch, r.mask) for r in kernel.read()] == [(canary.watch, inotify.OPEN)]
     assert os.stat(tmp_path / "made/for/it/canary") == before

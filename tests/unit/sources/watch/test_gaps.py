@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.sources.watch.gaps import MAX_DOUBTS, MAX_GAPS, Gap, GapKind, Gaps, WatchStatus, merge_doubts
+from syncd.sources.watch.gaps import MAX_GAPS, MAX_SUBTREES, Gap, GapKind, Gaps, WatchStatus, merge_subtrees
 from tests.unit.sources.watch.watch_rig import apart
 
 # ---- the real thing: limits and rights --------------------------------------------------------------------
@@ -226,21 +226,21 @@ def test_has_is_about_the_directory_itself(directory: str, expected: bool) -> No
 )
 def test_doubts_inside_others_are_left_out(doubts: dict[str, str], expected: list[tuple[str, str]]) -> None:
     """A subtree that is inside another one in doubt is scanned with that one."""
-    assert merge_doubts(doubts) == expected
+    assert merge_subtrees(doubts) == expected
 
 
 def test_too_many_doubts_become_what_they_have_in_common() -> None:
     """Beyond the bound one doubt about the common directory stands for all."""
-    doubts = {f"a/b/{number}/c": "moved" for number in range(MAX_DOUBTS + 1)}
+    doubts = {f"a/b/{number}/c": "moved" for number in range(MAX_SUBTREES + 1)}
 
-    assert merge_doubts(doubts) == [("a/b", f"{MAX_DOUBTS + 1} subtrees in doubt, the first: moved")]
+    assert merge_subtrees(doubts) == [("a/b", f"{MAX_SUBTREES + 1} subtrees in doubt, the first: moved")]
 
 
 def test_too_many_doubts_without_anything_in_common_are_about_everything() -> None:
     """Without a common directory everything is in doubt."""
-    doubts = {f"{number}": "moved" for number in range(MAX_DOUBTS + 1)}
+    doubts = {f"{number}": "moved" for number in range(MAX_SUBTREES + 1)}
 
-    assert [subtree for subtree, _ in merge_doubts(doubts)] == [""]
+    assert [subtree for subtree, _ in merge_subtrees(doubts)] == [""]
 
 
 paths = st.lists(st.sampled_from("abc"), max_size=4).map("/".join)
@@ -249,7 +249,7 @@ paths = st.lists(st.sampled_from("abc"), max_size=4).map("/".join)
 @given(doubts=st.dictionaries(paths, st.just("why"), max_size=20))
 def test_merged_doubts_cover_the_same_and_do_not_overlap(doubts: dict[str, str]) -> None:
     """Every doubt is inside exactly one of the merged ones, and those are doubts themselves."""
-    merged = [subtree for subtree, _ in merge_doubts(doubts)]
+    merged = [subtree for subtree, _ in merge_subtrees(doubts)]
 
     def holders(path: str) -> list[str]:
         return [each for each in merged if each in ("", path) or path.startswith(f"{each}/")]

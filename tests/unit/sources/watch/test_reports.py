@@ -25,24 +25,24 @@ class Refusing(Listener):
             raise RuntimeError("no")
         super().changed(source, path)
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
         if self.refuses:
             raise RuntimeError("no")
-        super().doubt(source, subtree, reason)
+        super().rescan(source, subtree, reason)
 
 
-def findings(root: Path, sink: Listener, exclude: tuple[str, ...] = ()) -> WatchReports:
+def reports(root: Path, sink: Listener, exclude: tuple[str, ...] = ()) -> WatchReports:
     return WatchReports([Source(name=NAME, root=str(root), store="s")], {NAME: Rules((), exclude)}, sink)
 
 
 def test_changes_pass_at_once_and_doubts_together(tmp_path: Path) -> None:
     """A change is said when it is found; doubts are collected, and those inside others left out."""
     sink = Listener()
-    found = findings(tmp_path, sink)
+    found = reports(tmp_path, sink)
     found.changed(NAME, "", "top")
     found.changed(NAME, "a/b", "below")
-    found.doubt(NAME, "a/b", "moved")
-    found.doubt(NAME, "a", "moved")
+    found.rescan(NAME, "a/b", "moved")
+    found.rescan(NAME, "a", "moved")
 
     assert (sink.paths(), sink.subtrees()) == (["top", "a/b/below"], [])
     found.flush()
@@ -54,7 +54,7 @@ def test_changes_pass_at_once_and_doubts_together(tmp_path: Path) -> None:
 def test_unwanted_files_are_not_passed(tmp_path: Path) -> None:
     """What the rules leave out is not worth a look."""
     sink = Listener()
-    found = findings(tmp_path, sink, ("*.tmp",))
+    found = reports(tmp_path, sink, ("*.tmp",))
     found.changed(NAME, "a", "x.tmp")
     found.changed(NAME, "a", "x")
 
@@ -66,7 +66,7 @@ def test_refused_change_becomes_a_doubt_that_is_kept_until_taken(
 ) -> None:
     """Nothing that a sink refused is forgotten: the whole source is owed until the sink takes that."""
     sink = Refusing()
-    found = findings(tmp_path, sink)
+    found = reports(tmp_path, sink)
     found.changed(NAME, "", "file")
     found.flush()
     found.flush()
@@ -82,10 +82,10 @@ def test_alarm_is_logged_unless_part_of_a_larger_doubt(
 ) -> None:
     """An unmounted file system with a thousand directories is one line, under its topmost directory."""
     sink = Listener()
-    found = findings(tmp_path, sink)
+    found = reports(tmp_path, sink)
     for path in ("mnt/a/b", "mnt", "mnt/a"):
         found.alarm(NAME, path, "unmounted")
-    found.doubt(NAME, "other", "directory moved away")
+    found.rescan(NAME, "other", "directory moved away")
     found.flush()
     found.flush()
 
@@ -96,10 +96,10 @@ def test_alarm_is_logged_unless_part_of_a_larger_doubt(
 def test_muted_findings_say_nothing(tmp_path: Path) -> None:
     """A reader that was given up is not heard any more."""
     sink = Listener()
-    found = findings(tmp_path, sink)
+    found = reports(tmp_path, sink)
     found.is_muted = True
     found.changed(NAME, "", "file")
-    found.doubt(NAME, "", "why")
+    found.rescan(NAME, "", "why")
     found.flush()
 
     assert (sink.changes, sink.doubts) == ([], [])
@@ -108,7 +108,7 @@ def test_muted_findings_say_nothing(tmp_path: Path) -> None:
 def test_polled_source_is_said_once_for_each_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The same reason again is neither logged nor a new doubt; at the start there is no doubt at all."""
     sink = Listener()
-    found = findings(tmp_path, sink)
+    found = reports(tmp_path, sink)
     for reason, first in (("nfs4", True), ("nfs4", False), ("the root is missing", False)):
         found.polled(NAME, reason, first=first)
         found.flush()
@@ -127,7 +127,7 @@ def test_polled_source_is_said_once_for_each_reason(tmp_path: Path, caplog: pyte
 )  # fmt: skip
 def test_errors_are_told_apart(tmp_path: Path, number: int, kind: GapKind) -> None:
     """What the kernel said decides what helps: more watches, other rights, or somebody who looks."""
-    found = findings(tmp_path, Listener())
+    found = reports(tmp_path, Listener())
     found.unwatched(NAME, "a", OSError(number, "what it said"))
     gap = found.gaps[NAME].at("a")
 
@@ -143,7 +143,7 @@ def test_directories_beyond_the_limit_are_counted_before_the_advice(
         (tmp_path / f"a/{number}/x").mkdir(parents=True)
         (tmp_path / f"a/{number}/skip/x").mkdir(parents=True)
     sink = Listener()
-    found = findings(tmp_path, sink, ("skip/",))
+    found = reports(tmp_path, sink, ("skip/",))
     found.unwatched(NAME, "a", OSError(errno.ENOSPC, ""))
     found.count(1)
     assert found.is_counting
@@ -163,7 +163,7 @@ def test_directories_beyond_the_limit_are_counted_before_the_advice(
 
 def test_counting_survives_what_vanished(tmp_path: Path) -> None:
     """A directory that is gone when it is counted counts as itself."""
-    found = findings(tmp_path, Listener())
+    found = reports(tmp_path, Listener())
     found.gap(NAME, "gone", Gap(GapKind.LIMIT, "watch limit reached"))
     found.count(10)
 

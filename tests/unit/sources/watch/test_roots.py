@@ -41,10 +41,10 @@ def test_one_root_for_two_sources_is_watched_for_the_first(root: Path) -> None:
     """Two sources cannot share a directory (a bind mount); the second one is polled, and says why."""
     sources = [Source(name=name, root=str(root), store="s") for name in ("one", "two")]
     rules = {source.name: Rules((), ()) for source in sources}
-    kernel, mounts, findings = Inotify(), MountTable(), WatchReports(sources, rules, Listener())
-    tree = WatchTree(kernel, mounts, sources, rules, findings)
-    WatchedRoots(kernel, mounts, sources, tree, findings).place_all()
-    statuses = findings.status({"one": 1, "two": 0})
+    kernel, mounts, reports = Inotify(), MountTable(), WatchReports(sources, rules, Listener())
+    tree = WatchTree(kernel, mounts, sources, rules, reports)
+    WatchedRoots(kernel, mounts, sources, tree, reports).place_all()
+    statuses = reports.status({"one": 1, "two": 0})
     kernel.close()
     mounts.close()
 

@@ -226,11 +226,11 @@ def test_exceptions_of_the_sink_do_not_end_the_reader(root: Path, canary: Path) 
                 raise RuntimeError("full")
             super().changed(source, path)
 
-        def doubt(self, source: str, subtree: str, reason: str) -> None:
+        def rescan(self, source: str, subtree: str, reason: str) -> None:
             if self.fails:
                 self.refused += 1
                 raise RuntimeError("full")
-            super().doubt(source, subtree, reason)
+            super().rescan(source, subtree, reason)
 
     ear = Failing()
     with watching(root, canary, listener=ear) as watch:

@@ -89,7 +89,7 @@ class Listener:
             self.changes.append((source, path))
             self._condition.notify_all()
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
         with self._condition:
             self.doubts.append((source, subtree, reason))
             self._condition.notify_all()
@@ -141,8 +141,8 @@ class Follower(Listener):
         super().changed(source, path)
         self._jobs.put(("look", path))
 
-    def doubt(self, source: str, subtree: str, reason: str) -> None:
-        super().doubt(source, subtree, reason)
+    def rescan(self, source: str, subtree: str, reason: str) -> None:
+        super().rescan(source, subtree, reason)
         self._jobs.put(("scan", subtree))
 
     def scan(self) -> None:
@@ -262,11 +262,11 @@ class Stepper:
         self.root = str(root)
         source = Source(name=NAME, root=self.root, store="store")
         each = {NAME: rules or Rules((), exclude)}
-        findings = WatchReports([source], each, self.listener)
+        reports = WatchReports([source], each, self.listener)
         self._kernel = Inotify()
         self._emitter = InotifyEmitter(
             EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=self._kernel, sources=[source],
-            rules=each, findings=findings, canary=Canary(str(canary)),
+            rules=each, reports=reports, canary=Canary(str(canary)),
         )  # fmt: skip
         self._emitter.place_all()
         self.catch_up()
