@@ -184,7 +184,7 @@ def status(path: str | None, as_json: bool, config_path: str | None, verbose: in
         return
     report = reports.current(settings)
     if as_json:
-        _print_json(report)
+        _print_json(report.to_json())
         return
     from rich.console import Console
 

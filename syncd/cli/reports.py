@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from syncd.cli import one_pass as once
@@ -18,6 +18,7 @@ from syncd.core.errors import StoreError
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.daemon import control, status
+from syncd.daemon.status import Status
 from syncd.pipeline.pipeline import real_clock
 from syncd.state.state import State
 from syncd.storage.base import Clock, ObjectStore
@@ -29,19 +30,21 @@ from syncd.transfer.engine import MOST_READERS
 Report = preflight.Report
 
 
-def current(settings: Settings) -> dict[str, Any]:
+def current(settings: Settings) -> Status:
     """The status: from the running daemon, else from the state."""
     try:
         answer = control.ask(settings.state_dir, {"command": "status"})
+        if answer is not None and "error" not in answer:
+            return Status.from_json(answer)
+    except (KeyError, TypeError) as error:
+        answer = {"error": f"its answer cannot be read: {error}"}
     except (OSError, ValueError) as error:
         answer = {"error": str(error)}
-    if answer is not None and "error" not in answer:
-        return answer
     with _state(settings) as state:
         report = status.report(settings.sources, state, None)
-    if answer is not None:
-        report["daemon"]["error"] = answer["error"]
-    return report
+    if answer is None:
+        return report
+    return replace(report, daemon=replace(report.daemon, error=answer["error"]))
 
 
 def of_path(settings: Settings, path: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
+from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 from syncd.pipeline.pipeline import Pipeline
 
 LARGE = 16 << 20
@@ -92,84 +93,81 @@ def _short(name: str, width: int = 36) -> str:
     return name if len(name) <= width else "…" + name[-(width - 1) :]
 
 
-def show_status(report: dict[str, Any], console: Console) -> None:
-    """What `syncd status` tells a person, in the width of the console; 80 columns are enough."""
-    _show_daemon(report["daemon"], console)
-    console.print(_sources_table(report["sources"]))
-    for source in report["sources"]:
-        _show_news(source, console)
-    for item in report["in_flight"]:
-        share = f"{human(item['bytes_done'])} of {human(item['bytes_total'])}"
-        console.print(f"in flight: {escape(item['source'])}:{escape(item['path'])}: {share}")
-    for failure in report["failures"][:_MOST_FAILURES]:
-        again = failure["next_attempt"] or "when it changes"
+def show_status(status: Status, console: Console) -> None:
+    """Show a status in the width of the console; 80 columns are enough."""
+    _show_daemon(status.daemon, console)
+    console.print(_sources_table(status.sources))
+    for source in status.sources:
+        _show_source(source, console)
+    for item in status.in_flight:
+        share = f"{human(item.bytes_done)} of {human(item.bytes_total)}"
+        console.print(f"in flight: {escape(item.source)}:{escape(item.path)}: {share}")
+    for failure in status.failures[:_MOST_FAILURES]:
+        again = failure.next_attempt or "when it changes"
         console.print(
-            f"failed: {escape(failure['source'])}:{escape(failure['path'])}: {escape(failure['error'])} "
-            f"({failure['attempts']} attempts, next: {again})",
+            f"failed: {escape(failure.source)}:{escape(failure.path)}: {escape(failure.error)} "
+            f"({failure.attempts} attempts, next: {again})",
             style="red",
         )
-    if len(report["failures"]) > _MOST_FAILURES:
+    if len(status.failures) > _MOST_FAILURES:
         console.print("... and more that failed: syncd status --json", style="red")
-    totals = report["totals"]
+    totals = status.totals
     console.print(
         f"since the beginning: {human(totals['bytes_sent'])} sent, "
         f"{human(totals['bytes_saved'])} not sent again, {totals['requests']} requests"
     )
 
 
-def _show_daemon(daemon: dict[str, Any], console: Console) -> None:
-    if not daemon["running"]:
+def _show_daemon(daemon: DaemonStatus, console: Console) -> None:
+    if not daemon.running:
         console.print("daemon: not running")
-        if daemon.get("error"):
-            console.print(f"daemon: does not answer: {escape(daemon['error'])}", style="red")
+        if daemon.error:
+            console.print(f"daemon: does not answer: {escape(daemon.error)}", style="red")
         return
-    uptime = int(daemon["uptime_seconds"])
+    uptime = int(daemon.uptime_seconds or 0)
     up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
-    console.print(f"daemon: running, pid {daemon['pid']}, up {up}")
-    if daemon.get("health", "ok") != "ok":
-        console.print(f"not healthy: {escape(daemon['health'])}", style="red")
-    for store, why in daemon.get("stores_paused", {}).items():
+    console.print(f"daemon: running, pid {daemon.pid}, up {up}")
+    if daemon.health not in (None, "ok"):
+        console.print(f"not healthy: {escape(daemon.health)}", style="red")
+    for store, why in daemon.stores_paused.items():
         console.print(f"store {escape(store)} is paused: {escape(why)}", style="red")
 
 
-def _sources_table(sources: list[dict[str, Any]]) -> Table:
-    """Only the names may be folded: numbers have to be read whole."""
+def _sources_table(sources: Sequence[SourceReport]) -> Table:
+    """Only names may be folded: numbers have to be read whole."""
     table = Table(box=None, pad_edge=False)
     table.add_column("source", overflow="fold", min_width=6)
     for heading in ("files", "bytes", "pending", "moving", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("last scan (UTC)", no_wrap=True)
     for source in sources:
-        files = source["files"]
-        last_scan = source["last_scan"]
         table.add_row(
-            escape(source["name"]),
-            str(files["recorded"]),
-            human(source["bytes"]["recorded"]),
-            str(files["pending"]),
-            str(files["in_flight"]),
-            str(files["failed"]),
-            last_scan[:16].replace("T", " ") if last_scan else "never",
+            escape(source.name),
+            str(source.files.recorded),
+            human(source.bytes.recorded),
+            str(source.files.pending),
+            str(source.files.in_flight),
+            str(source.files.failed),
+            source.last_scan[:16].replace("T", " ") if source.last_scan else "never",
         )
     return table
 
 
-def _show_news(source: dict[str, Any], console: Console) -> None:
-    name = escape(source["name"])
-    console.print(f"{name}: {escape(source['path'])} to store {escape(source['store'])}")
-    if source.get("waiting_for"):
-        console.print(f"{name}: waiting: {escape(source['waiting_for'])}", style="yellow")
-    watch = source.get("watch") or {}
-    if watch.get("reason"):
-        console.print(f"{name}: {watch['mode']}: {escape(watch['reason'])}", style="yellow")
-    if source.get("deletes_parked"):
-        why = f"{source['deletes_parked']} deletions wait: {escape(source.get('deletes_reason') or '')}"
+def _show_source(source: SourceReport, console: Console) -> None:
+    name, live = escape(source.name), source.live or LiveSource()
+    console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
+    if live.waiting_for:
+        console.print(f"{name}: waiting: {escape(live.waiting_for)}", style="yellow")
+    if live.watch is not None and live.watch.reason:
+        console.print(f"{name}: {live.watch.mode}: {escape(live.watch.reason)}", style="yellow")
+    if live.deletes_parked:
+        why = f"{live.deletes_parked} deletions wait: {escape(live.deletes_reason or '')}"
         allow = f"to allow them: syncd sync --allow-deletes {name}"
         console.print(f"{name}: {why}; {allow}", style="yellow")
-    skipped = ", ".join(f"{count} {kind}" for kind, count in (source.get("skipped") or {}).items())
+    skipped = ", ".join(f"{count} {kind}" for kind, count in live.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
-    for line in source.get("unreadable") or []:
+    for line in live.unreadable:
         console.print(f"{name}: cannot be read: {escape(line)}", style="yellow")
-    for path in (source.get("never_quiet") or [])[:_MOST_LINES]:
+    for path in live.never_quiet[:_MOST_LINES]:
         console.print(f"{name}: never quiet: {escape(path)}", style="yellow")

@@ -13,20 +13,18 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
-from syncd.core.model import FileRef, Source
-from syncd.core.paths import printable
+from syncd.core.model import Source
 from syncd.core.patterns import Rules
-from syncd.daemon import logs, status
+from syncd.daemon import logs
 from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer
-from syncd.daemon.systemd import Notifier, Pulse, hidden_by
+from syncd.daemon.live import Live
+from syncd.daemon.systemd import Notifier, Pulse
+from syncd.daemon.verbs import Verbs
 from syncd.pipeline.pipeline import Pipeline, real_clock
-from syncd.pipeline.source_runner import SourceRunner
-from syncd.pipeline.source_status import EventCoverage
 from syncd.pipeline.workers import Clock
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
@@ -40,11 +38,6 @@ _TURN_SECONDS = 1.0  # the status line follows the work by so much, and is not t
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
 _SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
-RESTLESS_SECONDS = 900.0
-"""A file that events have kept from being quiet for so long, and for `_RESTLESS_SETTLES` settle periods, is
-named in the status: no half of it is sent, and somebody has to know.
-"""
-_RESTLESS_SETTLES = 10
 
 
 class Daemon:
@@ -67,9 +60,7 @@ class Daemon:
         self._notifier = Notifier(environ)
         self._pulse = Pulse()
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
-        self._started = self._clock.monotonic()
         self._slept = machine.suspended_seconds()
-        self._health = ""
         self._turn_waits = False
 
     def run(self) -> int:
@@ -99,7 +90,8 @@ class Daemon:
         self._pipeline = Pipeline(
             state, self._clock, pulse=self._pulse, limit_seconds=limit, on_turn=self._turned
         )
-        self._pipeline.blindness = self._blindness
+        self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
+        self._pipeline.blindness = self._live.coverage
         self._pipeline.rewatch = self._rewatch
         self._apply(self._settings)
         self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)
@@ -122,8 +114,9 @@ class Daemon:
 
     def _control(self) -> ControlServer | None:
         """The ear for the command line. A file system that knows no sockets costs it, and nothing else."""
+        verbs = Verbs(self._pipeline, self._live, lambda: self._settings.sources)
         try:
-            control = ControlServer(self._settings.state_dir, self._answer)
+            control = ControlServer(self._settings.state_dir, verbs.answer)
             control.start()
             return control
         except OSError as error:
@@ -195,9 +188,9 @@ class Daemon:
             trouble = self._look_at_state()
         self._look_for_sleep()
         logs.tell_held_back()
-        if trouble and trouble != self._health:
+        if trouble and trouble != self._live.health:
             log.error("not healthy: %s", trouble)
-        self._health = trouble
+        self._live.health = trouble
         self._notifier.status(trouble or self._line())
 
     def _look_at_state(self) -> str:
@@ -285,114 +278,11 @@ class Daemon:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _rewatch(self, source: str) -> None:
-        self._watcher.rewatch(source)  # not bound once: a reload may have put another in its place
-
-    # ---- what it tells ----------------------------------------------------------------------------------
-
-    def _blindness(self, source: str) -> EventCoverage:
-        seen = self._watcher.status().get(source)
-        if seen is None or not (seen.mode == "polling" or seen.unwatched):
-            return EventCoverage()
-        return EventCoverage(seen.reason or "no events from here", seen.unwatched)
-
     def _line(self) -> str:
         try:
-            return self._counts()
+            return self._live.status(self._settings.sources).line()
         except StateError as error:
             return str(error)
 
-    def _counts(self) -> str:
-        pending = sum(self.pending().values())
-        flying = len(self.in_flight())
-        state = self._pipeline.state
-        failed = sum(state.failure_count().values())
-        paused = [f"{line.name} paused: {line.workers.paused_for}" for line in self._paused()]
-        if not pending and not flying:
-            files = sum(state.recorded_totals(source.name)[0] for source in self._settings.sources)
-            counts = f"idle: {files} files recorded"
-        else:
-            counts = f"{flying} in flight, {pending} pending"
-        return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
-
-    def _paused(self) -> list[Any]:
-        return [line for line in self._pipeline.store_runners.values() if line.workers.paused_for]
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request of the command line."""
-        command = request.get("command")
-        if command == "status":
-            return status.report(self._settings.sources, self._pipeline.state, self)
-        if command == "allow-deletes":
-            return {"allowed": self._keeper_of(request).confirm_deletes()}
-        if command == "accept-root":
-            self._keeper_of(request).accept_root()
-            return {"accepted": True}
-        raise ValueError(f"unknown command {command!r}")
-
-    def _keeper_of(self, request: dict[str, Any]) -> SourceRunner:
-        runner = self._pipeline.source_runners.get(str(request.get("source")))
-        if runner is None:
-            raise ValueError("the daemon has no such source; does it have to reload its configuration?")
-        return runner
-
-    def facts(self) -> dict[str, Any]:
-        """See `syncd.daemon.status.Live`."""
-        stores = {line.name: line.workers.paused_for for line in self._paused()}
-        return {
-            "running": True,
-            "pid": os.getpid(),
-            "uptime_seconds": round(self._clock.monotonic() - self._started, 3),
-            "health": self._health or "ok",
-            "stores_paused": stores,
-            "state_rebuilt": self._pipeline.state.rebuilt,
-        }
-
-    def pending(self) -> dict[str, int]:
-        """See `syncd.daemon.status.Live`."""
-        pending: dict[str, int] = {}
-        for line in self._pipeline.store_runners.values():
-            waiting, processing = line.workers.queue.counts()
-            for source, count in waiting.items():
-                pending[source] = pending.get(source, 0) + count
-            for ref in processing:
-                pending[ref.source] = pending.get(ref.source, 0) + 1
-        return pending
-
-    def in_flight(self) -> list[tuple[FileRef, int, int]]:
-        """See `syncd.daemon.status.Live`."""
-        return [item for line in self._pipeline.store_runners.values() for item in line.progress.in_flight()]
-
-    def totals(self) -> dict[str, int]:
-        """See `syncd.daemon.status.Live`."""
-        self._pipeline.flush_totals()
-        return {}
-
-    def source_news(self, source: str) -> dict[str, Any]:
-        """See `syncd.daemon.status.Live`."""
-        runner = self._pipeline.source_runners.get(source)
-        seen = self._watcher.status().get(source)
-        if runner is None or seen is None:
-            return {}
-        news = runner.news
-        waiting_for = news.waiting_for
-        if waiting_for and (directive := hidden_by(runner.source.root)):
-            waiting_for += f" (hidden by the unit's {directive})"
-        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * runner.source.settle_seconds)
-        restless = runner.workers.queue.restless(longer_than)
-        return {
-            "waiting_for": waiting_for or None,
-            "scanning": news.scanning,
-            "skipped": news.skipped,
-            "unreadable": news.unreadable,
-            "deletes_parked": news.deletes_parked,
-            "deletes_reason": news.deletes_reason or None,
-            "never_quiet": [printable(ref.path) for ref, _ in restless if ref.source == source],
-            "watch": {
-                "mode": seen.mode,
-                "watches": seen.watches,
-                "overflows": seen.overflows,
-                "reason": seen.reason or None,
-                "unwatched": [printable(path) for path in seen.unwatched],
-            },
-        }
+    def _rewatch(self, source: str) -> None:
+        self._watcher.rewatch(source)  # not bound once: a reload may have put another in its place

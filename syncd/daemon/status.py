@@ -1,40 +1,180 @@
-"""What `syncd status` says, as plain data: from the state alone, or with what a running daemon adds."""
+"""What `syncd status` says, as one frozen value: from the state alone, or with what a running daemon adds.
+
+The control socket, the line for systemd, the table and the JSON all read a `Status`, so that they agree.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, TypeVar
 
 from syncd.core.model import Checkpoint, FileRef, Source
 from syncd.core.paths import printable
 from syncd.state.state import State
 
 MAX_FAILURES = 1000
+"""Failures that are listed; all are counted."""
 _ALL_FAILURES = 1 << 20
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The process. `error` says why a running daemon could not be asked."""
+
+    running: bool = False
+    pid: int | None = None
+    uptime_seconds: float | None = None
+    health: str | None = None
+    """``ok``, or what is wrong; None when no daemon was asked."""
+    stores_paused: Mapping[str, str] = field(default_factory=dict)
+    """Store -> why nothing is sent to it at the moment."""
+    state_rebuilt: str | None = None
+    """Why the state had to begin empty."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """Files of one source. A file counts once: in flight, or pending, or failed."""
+
+    recorded: int
+    pending: int
+    in_flight: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ByteCounts:
+    """Bytes of one source; `pending` are those that uploads under way have yet to send."""
+
+    recorded: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """How changes in a source are noticed."""
+
+    mode: str
+    watches: int = 0
+    overflows: int = 0
+    reason: str | None = None
+    unwatched: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """What only the running daemon knows about a source."""
+
+    waiting_for: str | None = None
+    scanning: bool = False
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Sequence[str] = ()
+    deletes_parked: int = 0
+    deletes_reason: str | None = None
+    never_quiet: Sequence[str] = ()
+    watch: WatchStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """One source. `live` is None when no daemon was asked."""
+
+    name: str
+    path: str
+    store: str
+    files: FileCounts
+    bytes: ByteCounts
+    last_scan: str | None
+    drift: int
+    live: LiveSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A file under way, or, without a daemon, an upload that the next start continues."""
+
+    source: str
+    path: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """A file that could not be carried. `next_attempt` is None where only a change brings another try."""
+
+    source: str
+    path: str
+    error: str
+    attempts: int
+    next_attempt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `syncd status` says."""
+
+    daemon: DaemonStatus
+    sources: Sequence[SourceReport]
+    in_flight: Sequence[InFlight]
+    failures: Sequence[FailureReport]
+    totals: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The interface that DESIGN.md calls "Status as JSON", with more keys where there is more to say."""
+        data = asdict(self)
+        if self.daemon.health is None:  # no daemon was asked: only what the interface promises
+            told = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
+            data["daemon"] = {key: data["daemon"][key] for key in told}
+        for source in data["sources"]:
+            source.update(source.pop("live") or {})
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Status:
+        """A `Status` from what `to_json` made, in this or another version. Raises KeyError, TypeError."""
+        return cls(
+            _made(DaemonStatus, data["daemon"]),
+            [_source_from(source) for source in data["sources"]],
+            [_made(InFlight, item) for item in data["in_flight"]],
+            [_made(FailureReport, item) for item in data["failures"]],
+            data["totals"],
+        )
+
+    def line(self) -> str:
+        """The state of things in one line, as ``systemctl status`` shows it."""
+        pending = sum(source.files.pending for source in self.sources)
+        flying = sum(source.files.in_flight for source in self.sources)
+        failed = sum(source.files.failed for source in self.sources)
+        counts = f"{flying} in flight, {pending} pending"
+        if not pending and not flying:
+            counts = f"idle: {sum(source.files.recorded for source in self.sources)} files recorded"
+        paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
+        return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
 
 
 class Live(Protocol):
     """What only the running daemon knows."""
 
-    def facts(self) -> dict[str, Any]:
-        """``daemon`` facts: pid, uptime and so on."""
+    def daemon(self) -> DaemonStatus:
+        """The process."""
         ...
 
     def pending(self) -> Mapping[str, int]:
-        """Dirty files per source, those being processed included."""
+        """Dirty files by source, those in progress included."""
         ...
 
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
-        """Files being carried, with bytes done and bytes in all."""
+        """Files under way, with bytes done and bytes in all."""
         ...
 
-    def source_news(self, source: str) -> dict[str, Any]:
-        """What is worth saying about a source beyond its numbers."""
-        ...
-
-    def totals(self) -> Mapping[str, int]:
-        """Counters not yet in the state."""
+    def source(self, name: str) -> LiveSource | None:
+        """What there is to say about a source beyond its numbers."""
         ...
 
 
@@ -46,102 +186,89 @@ def iso(time_ns: int | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def report(sources: Sequence[Source], state: State, live: Live | None) -> dict[str, Any]:
-    """The interface that DESIGN.md calls "Status as JSON", with more keys where there is more to say."""
+def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
+    """The status of these sources. Raises StateError."""
     checkpoints = state.checkpoints()
-    flying = live.in_flight() if live is not None else []
-    pending = live.pending() if live is not None else {}
-    daemon: dict[str, Any] = {"running": False, "pid": None, "uptime_seconds": None}
-    if live is not None:
-        daemon |= live.facts()
-    return {
-        "daemon": daemon,
-        "sources": [_source(source, state, checkpoints, flying, pending, live) for source in sources],
-        "in_flight": _in_flight(flying, checkpoints, live is not None),
-        "failures": _failures(state),
-        "totals": _totals(state, live),
-    }
+    if live is None:  # nothing runs: the uploads that the next start continues
+        flying = [(each.ref, _done(each), each.fingerprint.size) for each in checkpoints]
+    else:
+        flying = list(live.in_flight())
+    return Status(
+        live.daemon() if live is not None else DaemonStatus(),
+        _sources(sources, state, checkpoints, flying, live),
+        [InFlight(ref.source, printable(ref.path), done, total) for ref, done, total in flying],
+        [
+            FailureReport(
+                failure.ref.source,
+                printable(failure.ref.path),
+                failure.error,
+                failure.attempts,
+                iso(failure.next_attempt_ns) if failure.next_attempt_ns else None,
+            )
+            for failure in state.failures(limit=MAX_FAILURES)
+        ],
+        {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals()),
+    )
 
 
-def _source(
-    source: Source,
+def _sources(
+    sources: Sequence[Source],
     state: State,
     checkpoints: Sequence[Checkpoint],
     flying: Sequence[tuple[FileRef, int, int]],
-    pending: Mapping[str, int],
     live: Live | None,
-) -> dict[str, Any]:
-    files, size = state.recorded_totals(source.name)
-    last_scan_ns, drift = state.last_scan(source.name)
-    unfinished = [checkpoint for checkpoint in checkpoints if checkpoint.ref.source == source.name]
-    mine = [item for item in flying if item[0].source == source.name]
-    waiting = max(0, pending.get(source.name, 0) - len(mine)) if live is not None else len(unfinished)
-    left = sum(total - done for _, done, total in mine) if live is not None else _left(unfinished)
-    entry: dict[str, Any] = {
-        "name": source.name,
-        "path": printable(source.root),
-        "store": source.store,
-        "files": {
-            "recorded": files,
-            "pending": waiting,
-            "in_flight": len(mine),
-            "failed": state.failure_count().get(source.name, 0),
-        },
-        "bytes": {"recorded": size, "pending": left},
-        "last_scan": iso(last_scan_ns),
-        "drift": drift,
-    }
-    if live is not None:
-        entry |= live.source_news(source.name)
-    return entry
-
-
-def _left(unfinished: Sequence[Checkpoint]) -> int:
-    return sum(item.fingerprint.size - _done(item) for item in unfinished)
+) -> list[SourceReport]:
+    failed = state.failure_count()
+    dirty = live.pending() if live is not None else {}
+    reports = []
+    for source in sources:
+        recorded, size = state.recorded_totals(source.name)
+        last_scan_ns, drift = state.last_scan(source.name)
+        mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
+        # The daemon goes on while it is asked: a file may be in flight and no longer pending.
+        moving, waiting = 0, len(mine)
+        if live is not None:
+            moving, waiting = len(mine), max(0, dirty.get(source.name, 0) - len(mine))
+        reports.append(
+            SourceReport(
+                source.name,
+                printable(source.root),
+                source.store,
+                FileCounts(recorded, waiting, moving, failed.get(source.name, 0)),
+                ByteCounts(size, sum(total - done for done, total in mine)),
+                iso(last_scan_ns),
+                drift,
+                live.source(source.name) if live is not None else None,
+            )
+        )
+    return reports
 
 
 def _done(checkpoint: Checkpoint) -> int:
     return sum(part.size for part in checkpoint.parts.values())
 
 
-def _in_flight(
-    flying: Sequence[tuple[FileRef, int, int]], checkpoints: Sequence[Checkpoint], alive: bool
-) -> list[dict[str, Any]]:
-    """Files being carried now; when nothing runs, the uploads that the next start will go on with."""
-    if not alive:
-        flying = [(item.ref, _done(item), item.fingerprint.size) for item in checkpoints]
-    return [
-        {"source": ref.source, "path": printable(ref.path), "bytes_done": done, "bytes_total": total}
-        for ref, done, total in flying
-    ]
+def _source_from(data: Mapping[str, Any]) -> SourceReport:
+    live = None
+    if data.keys() & {each.name for each in fields(LiveSource)}:
+        watch = data.get("watch")
+        live = _made(LiveSource, {**data, "watch": _made(WatchStatus, watch) if watch else None})
+    counts = {"files": _made(FileCounts, data["files"]), "bytes": _made(ByteCounts, data["bytes"])}
+    return _made(SourceReport, {**data, **counts, "live": live})
 
 
-def _failures(state: State) -> list[dict[str, Any]]:
-    return [
-        {
-            "source": failure.ref.source,
-            "path": printable(failure.ref.path),
-            "error": failure.error,
-            "attempts": failure.attempts,
-            "next_attempt": iso(failure.next_attempt_ns) if failure.next_attempt_ns else None,
-        }
-        for failure in state.failures(limit=MAX_FAILURES)
-    ]
-
-
-def _totals(state: State, live: Live | None) -> dict[str, int]:
-    totals = {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals())
-    for name, value in (live.totals() if live is not None else {}).items():
-        totals[name] = totals.get(name, 0) + value
-    return totals
+def _made(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """A dataclass from those of its fields that `data` has; keys of a newer version are left out."""
+    return kind(**{each.name: data[each.name] for each in fields(kind) if each.name in data})  # type: ignore[arg-type]
 
 
 def of_path(state: State, ref: FileRef) -> dict[str, Any]:
-    """What is known about one file."""
+    """What is known about one file. Raises StateError."""
     recorded = state.recorded(ref)
     failure = next((row for row in state.failures(ref.source, _ALL_FAILURES) if row.ref == ref), None)
     checkpoint = state.checkpoint_for(ref)
-    entry: dict[str, Any] = {"source": ref.source, "path": printable(ref.path), "recorded": None}
+    entry: dict[str, Any] = {"source": ref.source, "path": printable(ref.path)}
+    entry |= {"recorded": None, "unfinished": None, "failure": None}
     if recorded is not None:
         entry["recorded"] = {
             "key": recorded.key,
@@ -150,10 +277,8 @@ def of_path(state: State, ref: FileRef) -> dict[str, Any]:
             "xxh128": recorded.fingerprint.hex,
             "since": iso(recorded.recorded_ns),
         }
-    entry["unfinished"] = None
     if checkpoint is not None:
         entry["unfinished"] = {"bytes_done": _done(checkpoint), "bytes_total": checkpoint.fingerprint.size}
-    entry["failure"] = None
     if failure is not None:
         entry["failure"] = {"error": failure.error, "attempts": failure.attempts}
     return entry

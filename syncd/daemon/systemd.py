@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import threading
 import time
@@ -102,50 +101,6 @@ class Pulse:
         with self._lock:
             late = [(by, part) for part, by in self._deadlines.items() if by < now]
         return tuple(part for _, part in sorted(late))
-
-
-def hidden_by(path: str) -> str | None:
-    """The sandbox directive of the unit that covers `path`, such as ``PrivateTmp=``; None when there is none.
-
-    To be asked when a root is missing or empty: then the reason may be our own unit, not the disk.
-    """
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            return hiding_directive(path, mounts.read())
-    except OSError:
-        return None
-
-
-def hiding_directive(path: str, mountinfo: str) -> str | None:
-    """As `hidden_by`, from the text of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)). Pure."""
-    covering = ""
-    directive: str | None = None
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount_root, mount_point = (_unescaped(field) for field in fields.split(" ")[3:5])
-        inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
-        # Of two mounts on the same place the later one is on top.
-        if inside and len(mount_point) >= len(covering):
-            covering = mount_point
-            directive = _directive(mount_root, mount_point, rest.split(" ", 1)[0])
-    return directive
-
-
-def _directive(mount_root: str, mount_point: str, kind: str) -> str | None:
-    """What systemd puts over a directory for each directive, by the marks that its own mounts carry."""
-    home = mount_point in {"/home", "/root", "/run/user"}
-    if "/systemd-private-" in mount_root:
-        return "PrivateTmp="
-    if "/systemd/inaccessible/" in mount_root:
-        return "ProtectHome=" if home else "InaccessiblePaths="
-    if kind == "tmpfs" and home:
-        return "ProtectHome=tmpfs"
-    return None
-
-
-def _unescaped(field: str) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _address(text: str) -> str | None:

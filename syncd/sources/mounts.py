@@ -29,6 +29,8 @@ class Mount:
 
     id: int
     type: str
+    root: str = "/"
+    """Which directory of its file system is mounted here."""
 
 
 class MountTable:
@@ -85,6 +87,45 @@ def parse(table: bytes) -> dict[str, Mount]:
         fields, _, tail = line.partition(b" - ")
         words = fields.split(b" ")
         if len(words) > 4 and tail:
-            point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), words[4]))
-            mounts[point] = Mount(int(words[0]), os.fsdecode(tail.split(b" ")[0]))
+            root, point = (_unescaped(word) for word in words[3:5])
+            mounts[point] = Mount(int(words[0]), os.fsdecode(tail.split(b" ")[0]), root)
     return mounts
+
+
+def hidden_by(path: str) -> str | None:
+    """The sandbox directive of our unit that covers `path`, such as ``PrivateTmp=``; None when none does.
+
+    Ask it when a root is missing or empty: then the reason may be our own unit, not the disk.
+    """
+    try:
+        with open(TABLE, "rb") as table:
+            return hiding_directive(path, table.read())
+    except OSError:
+        return None
+
+
+def hiding_directive(path: str, table: bytes) -> str | None:
+    """As `hidden_by`, from the text of the mount table. Pure."""
+    mounts = parse(table)
+    point = path
+    while point not in mounts and point not in ("", "/"):
+        point = os.path.dirname(point)
+    mount = mounts.get(point)
+    return _directive(mount, point) if mount is not None else None
+
+
+def _directive(mount: Mount, point: str) -> str | None:
+    """What systemd puts over a directory for each directive, by the marks that its own mounts carry."""
+    home = point in {"/home", "/root", "/run/user"}
+    if "/systemd-private-" in mount.root:
+        return "PrivateTmp="
+    if "/systemd/inaccessible/" in mount.root:
+        return "ProtectHome=" if home else "InaccessiblePaths="
+    if mount.type == "tmpfs" and home:
+        return "ProtectHome=tmpfs"
+    return None
+
+
+def _unescaped(word: bytes) -> str:
+    """The kernel writes space, tab, newline and backslash as three octal digits."""
+    return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), word))

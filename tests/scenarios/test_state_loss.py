@@ -113,7 +113,7 @@ def test_a_state_that_is_lost_ends_the_daemon_and_the_next_start_goes_on(home: H
     made = home.start()
     home.arrives("c")
     wait_until("it is done", made._pipeline.idle)
-    assert made.facts()["state_rebuilt"]
+    assert made._live.daemon().state_rebuilt
     assert {name: found for name, found in mirror(home).items() if name != "c"} == before
     assert mirror(home)["c"][0] == "content of c"
     wait_until("all are recorded", lambda: made._pipeline.state.recorded_totals("docs")[0] == 3)
@@ -254,9 +254,9 @@ def test_a_daemon_on_a_full_disk_waits_and_goes_on(tmp_path: Path) -> None:
         with full(disk):
             for name in names:
                 (home.root / "watched" / name).write_text(name)
-            wait_until("it is said", lambda: "full disk" in str(made.facts()["stores_paused"]))
+            wait_until("it is said", lambda: "full disk" in str(made._live.daemon().stores_paused))
             look(home)
-            wait_until("it is told", lambda: (look(home), "full disk" in made.facts()["health"])[1])
+            wait_until("it is told", lambda: (look(home), "full disk" in made._live.daemon().health)[1])
         assert made._pipeline.state.lost() is None
 
         def done() -> bool:

@@ -149,7 +149,7 @@ def test_drain_may_take_longer_when_it_says_so(started: Box) -> None:
 def test_directive_that_hides_a_tree_is_named(stub: Box, directive: str, path: str, named: str) -> None:
     """Seen from inside, each directive that can hide a source is told by the mounts that it makes."""
     stub.run("mkdir", "-p", "/srv/tree/deep", "/home/ada/tree", "/root/tree", "/var/tmp/tree")
-    program = "import sys; from syncd.service import hidden_by; print(hidden_by(sys.argv[1]))"
+    program = "import sys; from syncd.sources.mounts import hidden_by; print(hidden_by(sys.argv[1]))"
     inside = ["-p", directive, "-E", "PYTHONPATH=/mnt/box/lib", "/usr/bin/python3", "-c", program, path]
     assert stub.run("systemd-run", "--quiet", "--pipe", "--wait", *inside).stdout.strip() == named
 

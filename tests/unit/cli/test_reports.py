@@ -317,15 +317,20 @@ def test_check_says_what_is_wrong_with_a_store_by_its_exit_code(home: Home) -> N
 def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     """Else from the state; and a daemon that answers nonsense is told of."""
     os.makedirs(home.settings.state_dir)
-    assert reports.current(home.settings)["daemon"]["running"] is False
+    assert not reports.current(home.settings).daemon.running
+    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
+    server = ControlServer(home.settings.state_dir, lambda request: {"daemon": {"running": True}, **empty})
+    server.start()
+    assert reports.current(home.settings).daemon.running
+    server.stop()
     server = ControlServer(home.settings.state_dir, lambda request: {"daemon": {"running": True}})
     server.start()
-    assert reports.current(home.settings) == {"daemon": {"running": True}}
+    assert "cannot be read" in str(reports.current(home.settings).daemon.error)
     server.stop()
     server = ControlServer(home.settings.state_dir, lambda request: {"error": "busy"})
     server.start()
-    daemon = reports.current(home.settings)["daemon"]
-    assert (daemon["running"], daemon["error"]) == (False, "busy")
+    daemon = reports.current(home.settings).daemon
+    assert (daemon.running, daemon.error) == (False, "busy")
     server.stop()
 
 
@@ -341,7 +346,7 @@ def test_a_daemon_that_hangs_does_not_hang_who_asks(home: Home, monkeypatch: pyt
     server = ControlServer(home.settings.state_dir, hang)
     server.start()
     monkeypatch.setattr(control, "_SECONDS", 0.2)
-    assert "timed out" in reports.current(home.settings)["daemon"]["error"]
+    assert "timed out" in str(reports.current(home.settings).daemon.error)
     release.set()
     monkeypatch.setattr(control, "_SECONDS", 30.0)
     server.stop()

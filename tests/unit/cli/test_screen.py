@@ -12,6 +12,7 @@ from rich.console import Console
 
 from syncd.cli.screen import LARGE, Bars, human, show_status
 from syncd.core.model import FileRef
+from syncd.daemon.status import Status
 
 
 def source(**more: Any) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def report(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def shown(content: dict[str, Any], width: int = 80) -> str:
     stream = io.StringIO()
-    show_status(content, Console(file=stream, width=width, highlight=False))
+    show_status(Status.from_json(content), Console(file=stream, width=width, highlight=False))
     return stream.getvalue()
 
 
@@ -144,7 +145,7 @@ def test_a_console_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch) ->
     """NO_COLOR is honoured."""
     monkeypatch.setenv("NO_COLOR", "1")
     stream = io.StringIO()
-    show_status(everything(), Console(file=stream, width=80, force_terminal=True))
+    show_status(Status.from_json(everything()), Console(file=stream, width=80, force_terminal=True))
     assert "\x1b[3" not in stream.getvalue()
 
 

@@ -20,7 +20,7 @@ import yaml
 from syncd.config import load as config
 from syncd.core.errors import AccessRefused, StateError
 from syncd.core.model import FileRef
-from syncd.daemon import control, daemon
+from syncd.daemon import control, daemon, live
 from syncd.daemon import process as machine
 from syncd.daemon.daemon import Daemon
 from syncd.pipeline import pipeline
@@ -297,7 +297,7 @@ def test_the_watchdog_is_fed_while_everything_moves(home: Home, monkeypatch: pyt
     made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 1
     assert made._tick_seconds() <= 20.0
-    assert made.facts()["health"] == "ok"
+    assert made._live.daemon().health == "ok"
 
 
 def test_the_watchdog_is_not_fed_while_a_part_is_stuck(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_a_blind_watcher_is_built_anew_and_if_that_does_not_help_the_process_is(
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (1, pings + 1)
     made.look()
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (2, pings + 1)
-    assert made.facts()["health"] == "the watcher is blind"
+    assert made._live.daemon().health == "the watcher is blind"
 
 
 def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
@@ -345,7 +345,7 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
     made.look()
     made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 2
-    assert made.facts()["health"] == "no room on the disk"
+    assert made._live.daemon().health == "no room on the disk"
     assert home.manager.count("STATUS=no room on the disk") == 1
     assert caplog.text.count("not healthy") == 1
     monkeypatch.undo()
@@ -511,7 +511,7 @@ def test_a_root_that_the_unit_hides_is_told_with_the_directive(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason may be our own sandbox, not the disk."""
-    monkeypatch.setattr(daemon, "hidden_by", lambda path: "PrivateTmp=")
+    monkeypatch.setattr(live, "hidden_by", lambda path: "PrivateTmp=")
     (home.root / "watched").rmdir()
     made = home.start()
     wait_until("it waits", lambda: made._pipeline.source_runners["docs"].news.waiting_for)

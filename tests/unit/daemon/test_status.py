@@ -13,6 +13,7 @@ import pytest
 
 from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
 from syncd.daemon import status
+from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
 from syncd.state.state import State
 
 SOURCE = Source("docs", "/srv/docs", "nas")
@@ -45,8 +46,8 @@ class Daemon:
     def __init__(self, **says: Any) -> None:
         self.says = says
 
-    def facts(self) -> dict[str, Any]:
-        return {"running": True, "pid": 42, "uptime_seconds": 1.5}
+    def daemon(self) -> DaemonStatus:
+        return DaemonStatus(True, 42, 1.5, "ok", self.says.get("paused", {}))
 
     def pending(self) -> Mapping[str, int]:
         return self.says.get("pending", {})
@@ -54,11 +55,9 @@ class Daemon:
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
         return self.says.get("in_flight", [])
 
-    def source_news(self, source: str) -> dict[str, Any]:
-        return {"waiting_for": "the root is missing"} if source == "docs" else {}
-
-    def totals(self) -> Mapping[str, int]:
-        return self.says.get("totals", {})
+    def source(self, name: str) -> LiveSource | None:
+        watch = WatchStatus("events", 3, 0, None, ["deep"])
+        return LiveSource("the root is missing", skipped={"fifo": 2}, watch=watch) if name == "docs" else None
 
 
 def test_it_is_the_interface(state: State) -> None:
@@ -68,7 +67,7 @@ def test_it_is_the_interface(state: State) -> None:
     begin(state, FileRef("docs", "big"))
     state.note_scan("docs", 1_700_000_000_999_999_999, 3)
     state.add_totals(bytes_sent=10, bytes_saved=20, requests=30)
-    assert json.loads(json.dumps(status.report([SOURCE], state, None))) == {
+    assert json.loads(json.dumps(status.report([SOURCE], state, None).to_json())) == {
         "daemon": {"running": False, "pid": None, "uptime_seconds": None},
         "sources": [
             {
@@ -97,12 +96,12 @@ def test_it_is_the_interface(state: State) -> None:
 
 def test_a_state_without_anything_says_so(state: State) -> None:
     """Before the first scan: nothing, and no scan."""
-    report = status.report([SOURCE, replace(SOURCE, name="other")], state, None)
+    report = status.report([SOURCE, replace(SOURCE, name="other")], state, None).to_json()
     for source in report["sources"]:
         assert source["files"] == {"recorded": 0, "pending": 0, "in_flight": 0, "failed": 0}
         assert source["last_scan"] is None
     assert (report["in_flight"], report["failures"]) == ([], [])
-    assert status.report([], state, None)["sources"] == []
+    assert status.report([], state, None).to_json()["sources"] == []
 
 
 def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
@@ -111,35 +110,59 @@ def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
     live = Daemon(
         pending={"docs": 5},
         in_flight=[(A, 40, 100), (FileRef("docs", "b"), 0, 7)],
-        totals={"requests": 3, "more": 1},
     )
-    report = status.report([SOURCE], state, live)
-    assert report["daemon"] == {"running": True, "pid": 42, "uptime_seconds": 1.5}
+    report = status.report([SOURCE], state, live).to_json()
+    assert report["daemon"]["running"]
+    assert (report["daemon"]["pid"], report["daemon"]["uptime_seconds"]) == (42, 1.5)
     (source,) = report["sources"]
     assert source["files"] == {"recorded": 0, "pending": 3, "in_flight": 2, "failed": 0}
     assert source["bytes"]["pending"] == 67
     assert source["waiting_for"] == "the root is missing"
     assert [item["bytes_done"] for item in report["in_flight"]] == [40, 0]
-    assert report["totals"] == {"bytes_sent": 0, "bytes_saved": 0, "requests": 3, "more": 1}
+    assert source["watch"]["unwatched"] == ["deep"]
+
+
+def test_what_went_through_the_socket_is_the_same_value(state: State) -> None:
+    """With a daemon and without one; and keys that a newer version has more do no harm."""
+    record(state)
+    begin(state, FileRef("docs", "big"))
+    state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 0))
+    sources = [SOURCE, replace(SOURCE, name="other")]
+    for live in (None, Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "full"})):
+        told = status.report(sources, state, live)
+        received = json.loads(json.dumps(told.to_json()))
+        received["sources"][0]["new"] = received["daemon"]["new"] = 1
+        assert Status.from_json(received) == Status.from_json(json.loads(json.dumps(told.to_json())))
+        assert Status.from_json(received).to_json() == json.loads(json.dumps(told.to_json()))
+
+
+def test_the_line_counts_what_the_report_counts(state: State) -> None:
+    """Idle or at work, failures and paused stores behind it."""
+    record(state)
+    assert status.report([SOURCE], state, Daemon()).line() == "idle: 1 files recorded"
+    state.record_failure(Failure(A, "no", 1, 0))
+    live = Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "the disk is full"})
+    line = status.report([SOURCE], state, live).line()
+    assert line == "1 in flight, 4 pending, 1 failed; nas paused: the disk is full"
 
 
 def test_a_file_between_two_counts_makes_no_negative_number(state: State) -> None:
     """The daemon is not stopped while it is asked."""
-    report = status.report([SOURCE], state, Daemon(pending={}, in_flight=[(A, 0, 1)]))
+    report = status.report([SOURCE], state, Daemon(pending={}, in_flight=[(A, 0, 1)])).to_json()
     assert report["sources"][0]["files"]["pending"] == 0
 
 
 def test_a_parked_failure_has_no_next_attempt(state: State) -> None:
     """It waits for a change, not for a time."""
     state.record_failure(Failure(A, "no", 9, 0))
-    assert status.report([SOURCE], state, None)["failures"][0]["next_attempt"] is None
+    assert status.report([SOURCE], state, None).to_json()["failures"][0]["next_attempt"] is None
 
 
 def test_failures_are_listed_up_to_a_bound_and_counted_in_full(state: State) -> None:
     """A million failures do not make a report of a gigabyte."""
     for number in range(status.MAX_FAILURES + 5):
         state.record_failure(Failure(FileRef("docs", f"f{number}"), "no", 1, 0))
-    report = status.report([SOURCE], state, None)
+    report = status.report([SOURCE], state, None).to_json()
     assert len(report["failures"]) == status.MAX_FAILURES
     assert report["sources"][0]["files"]["failed"] == status.MAX_FAILURES + 5
 
@@ -148,7 +171,7 @@ def test_names_that_are_no_text_are_shown_on_one_line(state: State) -> None:
     """The report is ASCII-clean JSON whatever the names are."""
     ref = FileRef("docs", "new\nline\udcff")
     state.record_failure(Failure(ref, "no", 1, 0))
-    shown = status.report([SOURCE], state, None)["failures"][0]["path"]
+    shown = status.report([SOURCE], state, None).to_json()["failures"][0]["path"]
     assert "\n" not in shown
     json.dumps(shown).encode()
 

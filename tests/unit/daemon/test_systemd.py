@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.systemd import Notifier, Pulse, hidden_by, hiding_directive
+from syncd.daemon.systemd import Notifier, Pulse
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -122,36 +122,3 @@ def test_resting_part_is_never_late() -> None:
     pulse.rest("worker-1")
     pulse.rest("never seen")
     assert pulse.late(now=1e9) == ()
-
-
-MOUNTS = """\
-100 90 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-101 100 254:0 /tmp/systemd-private-1f-syncd.service-aB/tmp /tmp rw shared:2 - ext4 /dev/vda rw
-102 100 0:25 /systemd/inaccessible/dir /home ro,nosuid - tmpfs tmpfs rw
-103 100 0:25 /systemd/inaccessible/dir /mnt/a\\040b ro,nosuid - tmpfs tmpfs rw
-104 100 0:40 / /root ro - tmpfs tmpfs rw
-105 100 254:16 / /tmp/disk rw - ext4 /dev/vdb rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "directive"),
-    [
-        ("/tmp/photos", "PrivateTmp="),
-        ("/tmp", "PrivateTmp="),
-        ("/home/ada/photos", "ProtectHome="),
-        ("/root/photos", "ProtectHome=tmpfs"),
-        ("/mnt/a b/photos", "InaccessiblePaths="),
-        ("/srv/photos", None),
-        ("/tmpfoo", None),
-        ("/tmp/disk/photos", None),
-    ],
-)
-def test_sandbox_that_hides_a_root_is_named(path: str, directive: str | None) -> None:
-    """The innermost mount over a path tells which directive of the unit put it there, if one did."""
-    assert hiding_directive(path, MOUNTS) == directive
-
-
-def test_nothing_hides_an_ordinary_directory(tmp_path: Path) -> None:
-    """Outside of a sandbox no directive is blamed, on the machine's real mounts."""
-    assert hidden_by(str(tmp_path)) is None

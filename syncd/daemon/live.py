@@ -1,0 +1,112 @@
+"""What only the running daemon knows: files under way and waiting, watches, health."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from syncd.core.model import FileRef, Source
+from syncd.core.paths import printable
+from syncd.daemon import status
+from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
+from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.source_status import EventCoverage
+from syncd.sources.mounts import hidden_by
+from syncd.sources.watch.watcher import Watcher
+
+RESTLESS_SECONDS = 900.0
+"""`never_quiet` names a file that events have kept from being quiet for so long, and for
+`_RESTLESS_SETTLES` settle periods: no half of it is sent, and the operator has to know.
+"""
+_RESTLESS_SETTLES = 10
+
+
+class Live:
+    """The running daemon as `syncd.daemon.status` sees it. For any thread.
+
+    `watcher` is a function because a reload replaces the watcher.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, watcher: Callable[[], Watcher], monotonic: Callable[[], float]
+    ) -> None:
+        self.health = ""
+        """What is wrong with the daemon; empty when all is well."""
+        self._pipeline = pipeline
+        self._watcher = watcher
+        self._monotonic = monotonic
+        self._started = monotonic()
+
+    def status(self, sources: tuple[Source, ...]) -> Status:
+        """Everything that can be said about these sources now. Raises StateError."""
+        self._pipeline.flush_totals()
+        return status.report(sources, self._pipeline.state, self)
+
+    def coverage(self, source: str) -> EventCoverage:
+        """Which parts of a source events do not cover, and why."""
+        seen = self._watcher().status().get(source)
+        if seen is None or not (seen.mode == "polling" or seen.unwatched):
+            return EventCoverage()
+        return EventCoverage(seen.reason or "no events from here", seen.unwatched)
+
+    # ---- see `syncd.daemon.status.Live` -----------------------------------------------------------------
+
+    def daemon(self) -> DaemonStatus:
+        """The process."""
+        return DaemonStatus(
+            running=True,
+            pid=os.getpid(),
+            uptime_seconds=round(self._monotonic() - self._started, 3),
+            health=self.health or "ok",
+            stores_paused={
+                runner.name: runner.workers.paused_for
+                for runner in self._pipeline.store_runners.values()
+                if runner.workers.paused_for
+            },
+            state_rebuilt=self._pipeline.state.rebuilt,
+        )
+
+    def pending(self) -> dict[str, int]:
+        """Dirty files by source, those in progress included."""
+        pending: dict[str, int] = {}
+        for runner in self._pipeline.store_runners.values():
+            waiting, processing = runner.workers.queue.counts()
+            for source, count in waiting.items():
+                pending[source] = pending.get(source, 0) + count
+            for ref in processing:
+                pending[ref.source] = pending.get(ref.source, 0) + 1
+        return pending
+
+    def in_flight(self) -> list[tuple[FileRef, int, int]]:
+        """Files under way, with bytes done and bytes in all."""
+        runners = self._pipeline.store_runners.values()
+        return [item for runner in runners for item in runner.progress.in_flight()]
+
+    def source(self, name: str) -> LiveSource | None:
+        """What there is to say about a source beyond its numbers; None while a reload adds it."""
+        runner = self._pipeline.source_runners.get(name)
+        seen = self._watcher().status().get(name)
+        if runner is None or seen is None:
+            return None
+        news = runner.news
+        waiting_for = news.waiting_for
+        if waiting_for and (directive := hidden_by(runner.source.root)):
+            waiting_for += f" (hidden by the unit's {directive})"
+        longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * runner.source.settle_seconds)
+        restless = runner.workers.queue.restless(longer_than)
+        return LiveSource(
+            waiting_for or None,
+            news.scanning,
+            news.skipped,
+            news.unreadable,
+            news.deletes_parked,
+            news.deletes_reason or None,
+            [printable(ref.path) for ref, _ in restless if ref.source == name],
+            WatchStatus(
+                seen.mode,
+                seen.watches,
+                seen.overflows,
+                seen.reason or None,
+                [printable(path) for path in seen.unwatched],
+            ),
+        )

@@ -1,0 +1,60 @@
+"""What the control socket understands: a verb is a function of this module and a line in `VERBS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.core.model import Source
+from syncd.daemon.live import Live
+from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.source_runner import SourceRunner
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """Answers requests of the command line about one daemon. `sources` gives those of the moment."""
+
+    pipeline: Pipeline
+    live: Live
+    sources: Callable[[], tuple[Source, ...]]
+
+    def answer(self, request: Request) -> dict[str, Any]:
+        """The answer to one request. Raises ValueError for one that cannot be answered, StateError."""
+        verb = VERBS.get(str(request.get("command")))
+        if verb is None:
+            raise ValueError(f"unknown command {request.get('command')!r}")
+        return verb(self, request)
+
+
+def status(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Everything that the daemon can say."""
+    return verbs.live.status(verbs.sources()).to_json()
+
+
+def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """The operator allows the deletions of `source` that wait."""
+    return {"allowed": _runner(verbs, request).confirm_deletes()}
+
+
+def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """The operator says that the root of `source` is another directory on purpose."""
+    _runner(verbs, request).accept_root()
+    return {"accepted": True}
+
+
+VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
+    "status": status,
+    "allow-deletes": allow_deletes,
+    "accept-root": accept_root,
+}
+
+
+def _runner(verbs: Verbs, request: Request) -> SourceRunner:
+    runner = verbs.pipeline.source_runners.get(str(request.get("source")))
+    if runner is None:
+        raise ValueError("the daemon has no such source; does it have to reload its configuration?")
+    return runner
