@@ -20,7 +20,7 @@ from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.dialect import BosDialect
-from syncd.storage.bos.errors import MAX_VALUES, body_object
+from syncd.storage.bos.values import MAX_VALUES, body_object
 from syncd.storage.http import store as client
 from syncd.storage.http.http1 import MAX_ANSWER_BYTES
 from syncd.storage.http.messages import Credentials, Request, Response

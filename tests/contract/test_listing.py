@@ -17,7 +17,8 @@ from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import Clock, Pages
-from syncd.storage.bos import listing as bos_listing
+from syncd.storage.bos import bucket as bos_bucket
+from syncd.storage.bos import values as bos_values
 from syncd.storage.bos.bucket import Bucket as BosBucket
 from syncd.storage.dir import listing as dir_listing
 from syncd.storage.dir.listing import key_of
@@ -25,8 +26,9 @@ from syncd.storage.dir.store import DirStore
 from syncd.storage.dir.tree import DISPLACED, ESCAPED, names_of
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.retry import Retries, RetryingStore
-from syncd.storage.s3 import listing as s3_listing
+from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.bucket import Bucket as S3Bucket
+from syncd.storage.s3.bucket import objects_request
 from syncd.storage.s3.xml import Element, parse
 from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, S3Settings
 from tests.support.store import FakeStore
@@ -131,11 +133,11 @@ def s3_entry(key: str, size: object = 5, etag: str = "&quot;e&quot;") -> str:
 def test_s3_is_asked_in_the_newer_way_for_keys_that_xml_can_hold() -> None:
     """Sorted as the signature wants it, with the marker of the page before."""
     bucket = s3_bucket()
-    assert s3_listing.objects_request(bucket, "", None).query == (
+    assert objects_request(bucket, "", None).query == (
         ("encoding-type", "url"),
         ("list-type", "2"),
     )
-    request = s3_listing.objects_request(bucket, "a b/", ("continuation-token", "t/1"))
+    request = objects_request(bucket, "a b/", ("continuation-token", "t/1"))
     assert request.path == "/photos"
     assert request.query == (
         ("continuation-token", "t/1"),
@@ -148,9 +150,9 @@ def test_s3_is_asked_in_the_newer_way_for_keys_that_xml_can_hold() -> None:
 def test_s3_tells_keys_sizes_and_etags() -> None:
     """Percent-encoded where it says so, as they are where not; without quotes."""
     encoded = s3_page("<EncodingType>url</EncodingType>" + s3_entry("p/a+b%2Bc%0A"))
-    assert s3_listing.objects_page(encoded, "p/") == ([ObjectInfo("p/a b+c\n", 5, "e")], None)
+    assert s3_xml.objects_page(encoded, "p/") == ([ObjectInfo("p/a b+c\n", 5, "e")], None)
     plain = s3_page(s3_entry("p/a+b%2B"))
-    assert s3_listing.objects_page(plain, "p/") == ([ObjectInfo("p/a+b%2B", 5, "e")], None)
+    assert s3_xml.objects_page(plain, "p/") == ([ObjectInfo("p/a+b%2B", 5, "e")], None)
 
 
 @pytest.mark.parametrize(
@@ -168,26 +170,26 @@ def test_s3_tells_keys_sizes_and_etags() -> None:
 def test_s3_says_where_to_go_on(end: str, marker: tuple[str, str] | None) -> None:
     """Nothing said means that was all; more without a token means behind the last key."""
     page = s3_page(s3_entry("p/a") + s3_entry("p/b") + end)
-    found = s3_listing.objects_page(page, "p/")
+    found = s3_xml.objects_page(page, "p/")
     assert found is not None
     assert found[1] == marker
 
 
 def test_s3_that_has_more_but_lists_nothing_is_at_its_end() -> None:
     """There is nothing to go on from."""
-    assert s3_listing.objects_page(s3_page("<IsTruncated>true</IsTruncated>"), "") == ([], None)
+    assert s3_xml.objects_page(s3_page("<IsTruncated>true</IsTruncated>"), "") == ([], None)
 
 
 def test_s3_that_ignores_the_prefix_is_filtered() -> None:
     """What is not ours is not told."""
     page = s3_page(s3_entry("p/a") + s3_entry("q/a"))
-    assert s3_listing.objects_page(page, "p/") == ([ObjectInfo("p/a", 5, "e")], None)
+    assert s3_xml.objects_page(page, "p/") == ([ObjectInfo("p/a", 5, "e")], None)
 
 
 @pytest.mark.parametrize("entry", [s3_entry(""), s3_entry("a", "many"), s3_entry("a", -1), s3_entry("a", "")])
 def test_s3_that_makes_no_sense_is_not_believed(entry: str) -> None:
     """A list with a hole in it would look like a bucket with less in it."""
-    assert s3_listing.objects_page(s3_page(entry), "") is None
+    assert s3_xml.objects_page(s3_page(entry), "") is None
 
 
 # ---- BOS --------------------------------------------------------------------------------------------------
@@ -196,15 +198,15 @@ BOS = BosBucket(BosSettings(HttpSettings("https://bj.bcebos.com"), "photos"))
 
 
 def bos_objects(members: dict[str, Any], after: tuple[str, str] | None = None) -> Any:
-    request = bos_listing.objects_request(BOS, "p/", after)
+    request = bos_bucket.objects_request(BOS, "p/", after)
     response = Response(200, {}, json.dumps(members).encode())
-    return bos_listing.objects_page(members, "p/", request, response)
+    return bos_values.objects_page(members, "p/", request, response)
 
 
 def test_bos_is_asked_by_the_only_way_that_it_has() -> None:
     """Version 1, a thousand at a time, from behind a marker."""
-    assert bos_listing.objects_request(BOS, "", None).query == (("maxKeys", "1000"),)
-    request: Request = bos_listing.objects_request(BOS, "p/", ("marker", "p/k"))
+    assert bos_bucket.objects_request(BOS, "", None).query == (("maxKeys", "1000"),)
+    request: Request = bos_bucket.objects_request(BOS, "p/", ("marker", "p/k"))
     assert request.query == (("maxKeys", "1000"), ("prefix", "p/"), ("marker", "p/k"))
 
 

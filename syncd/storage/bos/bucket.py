@@ -1,4 +1,4 @@
-"""Where a BOS bucket is: host, paths, limits, and the keys that it can hold. Pure.
+"""Where a BOS bucket is: host, paths, limits, the keys that it can hold, and how it is listed. Pure.
 
 Source: https://cloud.baidu.com/doc/BOS/s/Ck1rk80hn (hosts and styles).
 """
@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from syncd.core.errors import AccessRefused, StoreRefused
 from syncd.storage.base import StoreLimits
-from syncd.storage.bos import signing as bos_sign
-from syncd.storage.bos import values as bos_values
+from syncd.storage.bos import signing
+from syncd.storage.http.messages import Request
+from syncd.storage.http.metadata import bare_etag
 from syncd.storage.settings import BosSettings
 
 _MIB = 1 << 20
@@ -29,6 +30,9 @@ LIMITS = StoreLimits(
     max_key_bytes=1024,
     computes_crc32=True,
 )
+
+PAGE = "1000"
+"""The most that one answer lists."""
 
 _OFFICIAL = ".bcebos.com"
 _MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
@@ -56,7 +60,7 @@ class Bucket:
         problem = key_problem(key)
         if problem is not None:
             raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName")
-        return f"{self.path.rstrip('/')}/{bos_sign.encode(key, keep_slash=True)}"
+        return f"{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
 
     def copy_source(self, key: str, if_match: str) -> dict[str, str]:
         """The headers that name an object of this bucket as a source, as long as its ETag is `if_match`.
@@ -64,9 +68,9 @@ class Bucket:
         Without an ETag there is no condition.
         """
         self.object_path(key)  # refuses what cannot be a source either
-        headers = {"x-bce-copy-source": bos_sign.encode(f"/{self.name}/{key}", keep_slash=True)}
+        headers = {"x-bce-copy-source": signing.encode(f"/{self.name}/{key}", keep_slash=True)}
         if if_match:
-            headers["x-bce-copy-source-if-match"] = bos_values.etag(if_match)
+            headers["x-bce-copy-source-if-match"] = bare_etag(if_match)
         return headers
 
 
@@ -97,6 +101,26 @@ def traffic_headers(bytes_per_second: int) -> dict[str, str]:
         return {}
     bits = min(max(bytes_per_second * 8, _MIN_TRAFFIC_BITS), _MAX_TRAFFIC_BITS)
     return {"x-bce-traffic-limit": str(bits)}
+
+
+def uploads_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
+    """ListMultipartUploads below `prefix`, from behind the marker (key, upload id)."""
+    query = [("uploads", ""), ("maxUploads", PAGE)]
+    if prefix:
+        query.append(("prefix", prefix))
+    if after is not None:
+        query += [("keyMarker", after[0]), ("uploadIdMarker", after[1])]
+    return Request("GET", bucket.host, bucket.path, query=tuple(query))
+
+
+def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
+    """ListObjects below `prefix`, from behind the marker (parameter, value)."""
+    query = [("maxKeys", PAGE)]
+    if prefix:
+        query.append(("prefix", prefix))
+    if after is not None:
+        query.append(after)
+    return Request("GET", bucket.host, bucket.path, query=tuple(query))
 
 
 def _service_host(host: str, bucket: str) -> str:

@@ -28,14 +28,14 @@ from syncd.core.errors import PartCorrupt, PartsRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
-from syncd.storage.bos import listing as bos_listing
-from syncd.storage.bos import signing as bos_sign
-from syncd.storage.bos import values as bos_values
+from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
-from syncd.storage.bos.errors import body_object, carries_error, error_for, is_foreign
-from syncd.storage.bos.listing import PAGE, items, stuck
+from syncd.storage.bos.errors import carries_error, error_for, is_foreign
 from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.http.metadata import bare_etag, described, metadata_headers
 from syncd.storage.settings import BosSettings
+
+_META = "x-bce-meta-"
 
 
 class BosDialect:
@@ -65,13 +65,13 @@ class BosDialect:
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""
         headers = dict(request.headers)
-        headers["x-bce-date"] = bos_sign.timestamp(now)
+        headers["x-bce-date"] = signing.timestamp(now)
         if credentials.session_token:
             headers["x-bce-security-token"] = credentials.session_token
         signed = {"host": request.host, **headers}
-        names = bos_sign.names_to_sign(signed)
-        canonical = bos_sign.canonical_request(request.method, request.path, request.query, signed, names)
-        headers["Authorization"] = bos_sign.authorization(canonical, names, credentials, now)
+        names = signing.names_to_sign(signed)
+        canonical = signing.canonical_request(request.method, request.path, request.query, signed, names)
+        headers["Authorization"] = signing.authorization(canonical, names, credentials, now)
         return replace(request, headers=headers)
 
     def error(self, request: Request, response: Response) -> Exception:
@@ -87,7 +87,7 @@ class BosDialect:
             "Content-MD5": _md5_base64(body),
             **self._storage_class,
             **self._traffic_limit,
-            **bos_values.metadata_headers(meta),
+            **metadata_headers(_META, meta),
         }
         return Request("PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, body=body)
 
@@ -105,19 +105,12 @@ class BosDialect:
         if response.status == 404 and not is_foreign(response):
             return None
         self._succeeded(request, response)
-        size = bos_values.number(response.headers.get("content-length"))
-        etag = bos_values.etag(response.headers.get("etag"))
+        size = values.number(response.headers.get("content-length"))
+        etag = bare_etag(response.headers.get("etag"))
         if size is None or not etag:
             raise self.error(request, response)
-        return ObjectInfo(
-            key=key,
-            size=size,
-            etag=etag,
-            digest=bos_values.digest(response.headers),
-            mtime_ns=bos_values.mtime_ns(response.headers),
-            token=bos_values.token(response.headers),
-            crc32=bos_values.number(response.headers.get("x-bce-content-crc32")),
-        )
+        crc32 = values.number(response.headers.get("x-bce-content-crc32"))
+        return described(_META, response.headers, key, size, etag, crc32)
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
@@ -154,7 +147,7 @@ class BosDialect:
             "x-bce-metadata-directive": "replace",
             **self._bucket.copy_source(source_key, if_match),
             **self._storage_class,
-            **bos_values.metadata_headers(meta),
+            **metadata_headers(_META, meta),
         }
         return Request(
             "PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, slow_answer=True
@@ -227,7 +220,7 @@ class BosDialect:
     def parts_request(self, key: str, upload_id: str, after: int) -> Request:
         """ListParts, from the part number behind `after`."""
         marker = (("partNumberMarker", str(after)),) if after else ()
-        query = (("uploadId", upload_id), ("maxParts", PAGE), *marker)
+        query = (("uploadId", upload_id), ("maxParts", bucket.PAGE), *marker)
         return Request("GET", self._bucket.host, self._bucket.object_path(key), query=query)
 
     def parts_result(
@@ -235,23 +228,23 @@ class BosDialect:
     ) -> tuple[list[Part], int | None]:
         """The page ends by ``isTruncated``: BOS gives a next marker on the last page too."""
         members = self._members(request, response)
-        parts = [self._part(item, request, response) for item in items(members, "parts")]
-        if not bos_values.truth(members.get("isTruncated")):
+        parts = [self._part(item, request, response) for item in values.items(members, "parts")]
+        if not values.truth(members.get("isTruncated")):
             return parts, None
         after = int(dict(request.query).get("partNumberMarker", "0"))
-        behind = bos_values.number(members.get("nextPartNumberMarker")) or max(
+        behind = values.number(members.get("nextPartNumberMarker")) or max(
             (part.number for part in parts), default=0
         )
         if behind <= after:
-            raise stuck("ListParts", response)
+            raise values.stuck("ListParts", response)
         return parts, behind
 
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
         """CompleteMultipartUpload, with the metadata and the CRC-32 of the whole where every part has one."""
-        listed = [{"partNumber": part.number, "eTag": bos_values.etag(part.etag)} for part in parts]
+        listed = [{"partNumber": part.number, "eTag": bare_etag(part.etag)} for part in parts]
         headers = {
             "Content-Type": "application/json; charset=utf-8",
-            **bos_values.metadata_headers(meta),
+            **metadata_headers(_META, meta),
         }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if crcs and len(crcs) == len(parts):
@@ -269,8 +262,8 @@ class BosDialect:
     def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
         """Raises PartsRefused when BOS reports another CRC-32 than ours: that is not the object meant."""
         etag = self._member_etag(request, response)
-        meant = bos_values.number(request.headers.get("x-bce-content-crc32"))
-        made = bos_values.number(response.headers.get("x-bce-content-crc32"))
+        meant = values.number(request.headers.get("x-bce-content-crc32"))
+        made = values.number(response.headers.get("x-bce-content-crc32"))
         if meant is not None and made is not None and meant != made:
             raise PartsRefused(
                 f"BOS made an object with CRC-32 {made}, not {meant}",
@@ -291,23 +284,23 @@ class BosDialect:
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
-        return bos_listing.uploads_request(self._bucket, prefix, after)
+        return bucket.uploads_request(self._bucket, prefix, after)
 
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """A page; see `bos_listing.uploads_page`."""
-        return bos_listing.uploads_page(self._members(request, response), prefix, request, response)
+        """A page; see `values.uploads_page`."""
+        return values.uploads_page(self._members(request, response), prefix, request, response)
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListObjects, one page."""
-        return bos_listing.objects_request(self._bucket, prefix, after)
+        return bucket.objects_request(self._bucket, prefix, after)
 
     def objects_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-        """A page; see `bos_listing.objects_page`."""
-        return bos_listing.objects_page(self._members(request, response), prefix, request, response)
+        """A page; see `values.objects_page`."""
+        return values.objects_page(self._members(request, response), prefix, request, response)
 
     # ---- what they have in common ------------------------------------------------------------------------
 
@@ -325,20 +318,20 @@ class BosDialect:
 
     def _members(self, request: Request, response: Response) -> dict[str, Any]:
         self._succeeded(request, response)
-        found = body_object(response)
+        found = values.body_object(response)
         if found is None:
             raise self.error(request, response)
         return found
 
     def _member_etag(self, request: Request, response: Response) -> str:
-        etag = bos_values.etag(self._members(request, response).get("eTag"))
+        etag = bare_etag(self._members(request, response).get("eTag"))
         if not etag:
             raise self.error(request, response)
         return etag
 
     def _checked_etag(self, request: Request, response: Response) -> str:
         """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores."""
-        etag = bos_values.etag(response.headers.get("etag"))
+        etag = bare_etag(response.headers.get("etag"))
         if not etag:
             raise self.error(request, response)
         sent = base64.b64decode(request.headers["Content-MD5"]).hex()
@@ -351,10 +344,10 @@ class BosDialect:
         return etag
 
     def _part(self, item: dict[str, Any], request: Request, response: Response) -> Part:
-        number, size = bos_values.number(item.get("partNumber")), bos_values.number(item.get("size"))
+        number, size = values.number(item.get("partNumber")), values.number(item.get("size"))
         if not number or size is None:
             raise self.error(request, response)
-        return Part(number, size, bos_values.etag(item.get("eTag")))
+        return Part(number, size, bare_etag(item.get("eTag")))
 
 
 def _md5_base64(body: Body) -> str:
@@ -365,4 +358,4 @@ def _was_not_there(response: Response, *codes: str) -> bool:
     """404 for the thing itself: with one of its codes, or with no body to say otherwise."""
     if response.status != 404:
         return False
-    return not response.body.strip() or (body_object(response) or {}).get("code") in codes
+    return not response.body.strip() or (values.body_object(response) or {}).get("code") in codes

@@ -1,21 +1,26 @@
-"""How BOS writes values: numbers, truths, times, ETags, and our metadata. Pure, and lenient in reading.
+"""What BOS answers, read with suspicion: JSON, numbers, truths, times, and pages of listings. Pure.
 
 Servers of this protocol differ: numbers arrive as numbers or as text, optional fields are absent or empty.
-What cannot be read is None; whoever asked decides whether that is an error.
+What cannot be read is None; the caller decides whether that is an error.
+
+Source: https://cloud.baidu.com/doc/BOS/s/Ekc4epj6m (objects; version 1 is all that the native API has).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
 from datetime import UTC, datetime
-from urllib.parse import quote, unquote
+from typing import Any
 
-from syncd.core.model import ObjectMeta
+from syncd.core.errors import StoreUnavailable
+from syncd.core.model import ObjectInfo, UploadInfo
+from syncd.storage.http.messages import Request, Response
+from syncd.storage.http.metadata import bare_etag
 
-_META = "x-bce-meta-"
 _LONGEST_NUMBER = 40
-_MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,18}))?")
+MAX_VALUES = 200_000
+"""Of one answer: ten thousand parts have a quarter of that. A value of three bytes takes sixty of memory."""
+_MARKS = (b",", b"[", b"{")
 
 
 def number(value: object) -> int | None:
@@ -32,11 +37,6 @@ def truth(value: object) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
-def etag(value: object) -> str:
-    """An ETag without its quotes; empty when there is none."""
-    return value.strip().removeprefix("W/").strip('"') if isinstance(value, str) else ""
-
-
 def time_ns(value: object) -> int | None:
     """An ISO 8601 time, with or without fraction, in nanoseconds since 1970; UTC unless it says otherwise."""
     if not isinstance(value, str):
@@ -51,48 +51,90 @@ def time_ns(value: object) -> int | None:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-def metadata_headers(meta: ObjectMeta) -> dict[str, str]:
-    """What travels with an object: ``mtime`` as rclone writes it, our digest, and the token of the upload.
-
-    Values that are not plain ASCII are percent-encoded: the vendor's SDKs disagree about raw UTF-8 here.
-    """
-    headers = {
-        f"{_META}mtime": mtime_text(meta.mtime_ns),
-        f"{_META}syncd-xxh128": meta.fingerprint.hex,
-    }
-    if meta.token:
-        headers[f"{_META}syncd-upload"] = quote(meta.token, safe="-._~")
-    return headers
-
-
-def mtime_text(mtime_ns: int) -> str:
-    """Seconds since 1970 in decimal, the fraction to the nanosecond without trailing zeros."""
-    seconds, fraction = divmod(abs(mtime_ns), 10**9)
-    text = f"{seconds}.{fraction:09d}".rstrip("0").rstrip(".") if fraction else str(seconds)
-    return f"-{text}" if mtime_ns < 0 else text
-
-
-def mtime_ns(headers: Mapping[str, str]) -> int | None:
-    """The ``mtime`` of an object's headers, in nanoseconds."""
-    found = _MTIME.fullmatch(headers.get(f"{_META}mtime", "").strip())
-    if found is None:
+def body_object(response: Response) -> dict[str, Any] | None:
+    """The body as a JSON object, None when it is empty, cut short, or something else."""
+    if _values_in(response.body) > MAX_VALUES:
         return None
-    sign, seconds, fraction = found.groups(default="")
-    value = int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))
-    return -value if sign else value
-
-
-def digest(headers: Mapping[str, str]) -> bytes | None:
-    """The XXH3-128 digest of an object's headers: 16 bytes."""
-    value = headers.get(f"{_META}syncd-xxh128", "").strip()
     try:
-        found = bytes.fromhex(value)
-    except ValueError:
+        found = json.loads(response.body)
+    except (ValueError, RecursionError):
         return None
-    return found if len(found) == 16 else None
+    return found if isinstance(found, dict) else None
 
 
-def token(headers: Mapping[str, str]) -> str | None:
-    """The upload's token of an object's headers."""
-    value = headers.get(f"{_META}syncd-upload", "").strip()
-    return unquote(value) or None
+def _values_in(body: bytes) -> int:
+    """Not fewer than the values that the JSON text holds, as far as that matters.
+
+    Keys may hold commas and brackets: only a body that looks like too many is looked at closely.
+    """
+    rough = sum(map(body.count, _MARKS))
+    return rough if rough <= MAX_VALUES else _values_outside_texts(body)
+
+
+def _values_outside_texts(body: bytes) -> int:
+    """Ends as soon as there are too many. Builds nothing: the body may be made to be taken apart."""
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote is a quote
+    count = end = 0
+    while count <= MAX_VALUES and end >= 0:
+        begin = text.find(b'"', end)
+        count += 1 + sum(text.count(mark, end, begin if begin >= 0 else len(text)) for mark in _MARKS)
+        end = text.find(b'"', begin + 1) + 1 if begin >= 0 else -1
+        if not end:  # a text without end
+            break
+    return count
+
+
+def uploads_page(
+    members: dict[str, Any], prefix: str, request: Request, response: Response
+) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+    """The next marker is the last upload listed where BOS names none."""
+    listed = [
+        UploadInfo(item["key"], item["uploadId"], time_ns(item.get("initiated")))
+        for item in items(members, "uploads")
+        if isinstance(item.get("key"), str) and isinstance(item.get("uploadId"), str)
+    ]
+    uploads = [upload for upload in listed if upload.key.startswith(prefix)]
+    if not truth(members.get("isTruncated")):
+        return uploads, None
+    last = listed[-1] if listed else UploadInfo("", "")
+    behind = (
+        str(members.get("nextKeyMarker") or last.key),
+        str(members.get("nextUploadIdMarker") or last.upload_id),
+    )
+    asked = dict(request.query)
+    if not behind[0] or behind == (asked.get("keyMarker"), asked.get("uploadIdMarker")):
+        raise stuck("ListMultipartUploads", response)
+    return uploads, behind
+
+
+def objects_page(
+    members: dict[str, Any], prefix: str, request: Request, response: Response
+) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+    """The next marker is the last key listed where BOS names none."""
+    listed = [
+        ObjectInfo(item["key"], size, bare_etag(item.get("eTag")))
+        for item in items(members, "contents")
+        if isinstance(item.get("key"), str) and (size := number(item.get("size"))) is not None
+    ]
+    objects = [found for found in listed if found.key.startswith(prefix)]
+    if not truth(members.get("isTruncated")):
+        return objects, None
+    behind = str(members.get("nextMarker") or (listed[-1].key if listed else ""))
+    if not behind or behind == dict(request.query).get("marker"):
+        raise stuck("ListObjects", response)
+    return objects, ("marker", behind)
+
+
+def items(members: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects in the array `name`; none when there is no such array."""
+    found = members.get(name)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def stuck(what: str, response: Response) -> StoreUnavailable:
+    """A listing that cannot be gone on with."""
+    return StoreUnavailable(
+        f"{what}: BOS says that more follows, but not from where",
+        status=response.status,
+        request_id=response.headers.get("x-bce-request-id", ""),
+    )

@@ -1,13 +1,97 @@
-"""What both transports say when the network fails. Pure.
+"""What failures of the network and refusals of a store mean to us. Pure.
 
-The question behind each is whether the store may have done it all the same: not when nothing was sent, and
-never certainly afterwards.
+The question behind each failure is whether the store may have done what was asked: not when nothing was sent,
+and perhaps once anything was. A dialect keeps the tables from its error codes and statuses to `Refusal`.
 """
 
 from __future__ import annotations
 
-from syncd.core.errors import AccessRefused, StoreUnavailable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from syncd.core.errors import AccessRefused, PartsRefused, StoreError, StoreUnavailable
 from syncd.storage.http.deadlines import Stalled
+from syncd.storage.http.messages import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a refusal means: the class of error, what to say, and what the operator can do about it."""
+
+    error: type[StoreError]
+    text: str
+    hint: str = ""
+    outcome_unknown: bool = False
+    """Of StoreUnavailable: the store may have done what was asked."""
+    credentials: bool = False
+    """Of AccessRefused: keys or tokens are to blame."""
+    too_small: bool = False
+    """Of PartsRefused: parts are below the minimum size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an error answer says about itself; empty text for what it does not say."""
+
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    region: str = ""
+    """The region where the bucket really is (S3)."""
+
+
+def keys(text: str, hint: str) -> Refusal:
+    """Keys or tokens are to blame: nothing will work with them."""
+    return Refusal(AccessRefused, text, hint, credentials=True)
+
+
+def place(text: str, hint: str) -> Refusal:
+    """Account, bucket, region or endpoint are to blame: nothing will work there."""
+    return Refusal(AccessRefused, text, hint)
+
+
+def later(text: str, hint: str = "", *, unknown: bool = False) -> Refusal:
+    """Worth another try; with `unknown`, the store may have done what was asked."""
+    return Refusal(StoreUnavailable, text, hint, outcome_unknown=unknown)
+
+
+def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:
+    """The error that `response` stands for."""
+    details: dict[str, Any] = {
+        "status": response.status,
+        "code": facts.code,
+        "request_id": facts.request_id,
+        "hint": refusal.hint,
+    }
+    if refusal.error is StoreUnavailable:
+        details["outcome_unknown"] = refusal.outcome_unknown
+        details["retry_after_seconds"] = retry_after_seconds(response.headers)
+    elif refusal.error is AccessRefused:
+        details["credentials"] = refusal.credentials
+    elif refusal.error is PartsRefused:
+        details["too_small"] = refusal.too_small
+    text = f"{refusal.text}: {facts.message}" if facts.message else refusal.text
+    return refusal.error(text, **details)
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """The store's own wish, in either of the two forms of ``Retry-After``; None when there is none.
+
+    A point in time counts from the answer's own ``Date``: the two come from one clock.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        wish = parsedate_to_datetime(text)
+        return max(0.0, (wish - parsedate_to_datetime(headers.get("date", ""))).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+# ---- the network -------------------------------------------------------------------------------------------
 
 
 class ConnectionLost(StoreUnavailable):

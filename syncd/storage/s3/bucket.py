@@ -1,4 +1,4 @@
-"""Where an S3 bucket is and what its objects carry: addresses, region, metadata headers. Pure.
+"""Where an S3 bucket is, how it is listed, and how a checksum is written. Pure.
 
 Path style puts the bucket into the path, virtual-host style into the host name. Servers of one's own speak
 path style; AWS and the large clouds want the other, except for bucket names with dots over TLS, for which
@@ -8,15 +8,12 @@ no wildcard certificate is valid.
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Mapping
-from decimal import Decimal
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from syncd.core.errors import AccessRefused
-from syncd.core.model import ObjectMeta
 from syncd.storage.base import StoreLimits
+from syncd.storage.http.messages import Request
 from syncd.storage.s3.signing import encode_path
 from syncd.storage.settings import S3Settings
 
@@ -30,7 +27,6 @@ LIMITS = StoreLimits(
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 _VIRTUAL_HOST_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "aliyuncs.com", "myqcloud.com", "bcebos.com")
-_SECONDS = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -128,40 +124,25 @@ def _under(host: str, domains: tuple[str, ...]) -> bool:
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
-# ---- what travels with an object ---------------------------------------------------------------------
+# ---- requests and values ------------------------------------------------------------------------------
 
 
-def metadata_headers(meta: ObjectMeta) -> dict[str, str]:
-    """Content type, ``mtime`` as rclone writes it (decimal seconds), our digest, the token of the upload."""
-    headers = {
-        "content-type": meta.content_type,
-        "x-amz-meta-mtime": seconds(meta.mtime_ns),
-        "x-amz-meta-syncd-xxh128": meta.fingerprint.hex,
-    }
-    if meta.token:
-        headers["x-amz-meta-syncd-upload"] = meta.token
-    return headers
+def uploads_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
+    """ListMultipartUploads, one page, from behind the marker (key, upload id)."""
+    query = [("encoding-type", "url")]
+    if after is not None:
+        query += [("key-marker", after[0])]
+    query += [("prefix", prefix)] if prefix else []
+    query += [("upload-id-marker", after[1])] if after is not None and after[1] else []
+    return Request("GET", bucket.host, bucket.path(), (*query, ("uploads", "")))
 
 
-def seconds(nanoseconds: int) -> str:
-    """Decimal seconds with nine digits after the point."""
-    whole, rest = divmod(abs(nanoseconds), 1_000_000_000)
-    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:09d}"
-
-
-def mtime_ns(headers: Mapping[str, str]) -> int | None:
-    """The mtime that an object carries, in nanoseconds; None when it carries none that makes sense."""
-    text = headers.get("x-amz-meta-mtime", "")
-    return int(Decimal(text).scaleb(9)) if _SECONDS.fullmatch(text) else None
-
-
-def digest(headers: Mapping[str, str]) -> bytes | None:
-    """The XXH3-128 digest that an object carries: 16 bytes."""
-    try:
-        found = bytes.fromhex(headers.get("x-amz-meta-syncd-xxh128", ""))
-    except ValueError:
-        return None
-    return found if len(found) == 16 else None
+def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
+    """ListObjectsV2, one page."""
+    query = [("encoding-type", "url"), ("list-type", "2")]
+    query += [("prefix", prefix)] if prefix else []
+    query += [after] if after is not None else []
+    return Request("GET", bucket.host, bucket.path(), tuple(sorted(query)))
 
 
 def crc32_text(crc32: int) -> str:

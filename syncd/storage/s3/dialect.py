@@ -28,14 +28,16 @@ from syncd.core.errors import StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
+from syncd.storage.http.errors import Facts, refused
 from syncd.storage.http.messages import Credentials, Request, Response
+from syncd.storage.http.metadata import bare_etag, described, metadata_headers
 from syncd.storage.s3 import bucket as values
-from syncd.storage.s3 import listing
-from syncd.storage.s3.errors import Facts, error_for, facts, is_foreign, unclear
+from syncd.storage.s3.errors import facts, is_foreign, refusal, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
-from syncd.storage.s3.xml import Element, bare_etag, complete_body, document, parts_page, uploads_page
+from syncd.storage.s3.xml import Element, complete_body, document, objects_page, parts_page, uploads_page
 from syncd.storage.settings import S3Settings
 
+_META = "x-amz-meta-"
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/", re.ASCII)
@@ -113,7 +115,8 @@ class S3Dialect:
                 retry_after_seconds=0.0,
             )
         whole_bucket = request.path == self._bucket.path()
-        return error_for(request, response, told, whole_bucket=whole_bucket)
+        found = refusal(request, response.status, told.code, whole_bucket=whole_bucket)
+        return refused(found, response, told)
 
     def _learn_region(self, request: Request, told: Facts, status: int) -> bool:
         """Whether the server wants another region than the one that `request` was signed for."""
@@ -130,7 +133,7 @@ class S3Dialect:
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
         """PutObject."""
-        headers = values.metadata_headers(meta)
+        headers = _metadata(meta)
         headers.update(self._storage_class)
         headers.update(self._body_headers(body))
         return self._on_object("PUT", key, headers=headers, body=body)
@@ -155,15 +158,8 @@ class S3Dialect:
         if not (length.isascii() and length.isdigit()):
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
-        return ObjectInfo(
-            key=key,
-            size=int(length),
-            etag=self._etag(request, response),
-            digest=values.digest(headers),
-            mtime_ns=values.mtime_ns(headers),
-            token=headers.get("x-amz-meta-syncd-upload"),
-            crc32=values.crc32_number(headers.get(_CRC32, "")) if whole else None,
-        )
+        crc32 = values.crc32_number(headers.get(_CRC32, "")) if whole else None
+        return described(_META, headers, key, int(length), self._etag(request, response), crc32)
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
@@ -193,7 +189,7 @@ class S3Dialect:
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject, with new metadata."""
         headers = {
-            **values.metadata_headers(meta),
+            **_metadata(meta),
             **self._storage_class,
             **self._source_headers(source_key, if_match),
             "x-amz-metadata-directive": "REPLACE",
@@ -208,7 +204,7 @@ class S3Dialect:
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
         """CreateMultipartUpload; the metadata of the object to be is given here."""
-        headers = {**values.metadata_headers(meta), **self._storage_class}
+        headers = {**_metadata(meta), **self._storage_class}
         if self._integrity == "crc32":
             headers["x-amz-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
@@ -295,7 +291,7 @@ class S3Dialect:
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
-        return listing.uploads_request(self._bucket, prefix, after)
+        return values.uploads_request(self._bucket, prefix, after)
 
     def uploads_result(
         self, prefix: str, request: Request, response: Response
@@ -305,13 +301,13 @@ class S3Dialect:
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListObjectsV2, one page."""
-        return listing.objects_request(self._bucket, prefix, after)
+        return values.objects_request(self._bucket, prefix, after)
 
     def objects_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
         """A page; objects outside of `prefix` are left out, should the server ignore it."""
-        page = listing.objects_page(self._document("ListBucketResult", request, response), prefix)
+        page = objects_page(self._document("ListBucketResult", request, response), prefix)
         if page is None:
             raise unclear(response, "the list of objects makes no sense")
         return page
@@ -392,3 +388,7 @@ class S3Dialect:
         if not etag:
             raise unclear(response, "the answer has no ETag")
         return etag
+
+
+def _metadata(meta: ObjectMeta) -> dict[str, str]:
+    return {"content-type": meta.content_type, **metadata_headers(_META, meta)}

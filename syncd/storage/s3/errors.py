@@ -14,106 +14,65 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from syncd.core.errors import (
-    AccessRefused,
     PartCorrupt,
     PartsRefused,
     PreconditionFailed,
-    StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
+from syncd.storage.http.errors import Facts, Refusal, keys, later, place
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.s3.xml import parse
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a refusal means: the class of error, what to say, and what a person can do about it."""
-
-    error: type[StoreError]
-    text: str
-    hint: str = ""
-    unknown: bool = False
-    """Of StoreUnavailable: it may have been done all the same."""
-    credentials: bool = False
-    """Of AccessRefused: keys or tokens are to blame."""
-    too_small: bool = False
-    """Of PartsRefused: parts are below the minimum size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an error answer says about itself; empty text for what it does not say."""
-
-    code: str = ""
-    message: str = ""
-    request_id: str = ""
-    region: str = ""
-    """The region where the bucket really is."""
-
-
-def _keys(text: str, hint: str = "check access_key_id and secret_access_key") -> Verdict:
-    return Verdict(AccessRefused, text, hint, credentials=True)
-
-
-def _place(text: str, hint: str) -> Verdict:
-    return Verdict(AccessRefused, text, hint)
-
-
-def _later(text: str, *, unknown: bool = False, hint: str = "") -> Verdict:
-    return Verdict(StoreUnavailable, text, hint, unknown=unknown)
-
-
+_CHECK_KEYS = "check access_key_id and secret_access_key"
 _RENEW = "renew the session token, or let the credential source do it"
-_SLOW = _later("the store wants fewer requests")
-_CUT = _later("the store did not get the whole body in time")
-_CLOCK = _later("this machine's clock and the store's differ too much", hint="set this machine's clock")
-_CORRUPT = Verdict(PartCorrupt, "what arrived is not what was sent")
-_GONE = Verdict(UploadGone, "the store does not know this upload")
-_BROKEN = _later("the store had an internal error", unknown=True)
-_CONFLICT = _later("another request for the same object is under way")
-_QUOTA = _place("a quota is used up", "raise the quota, or make room")
-_NAME = Verdict(StoreRefused, "the store does not take this name")
-_ELSEWHERE = _place("the bucket is in another region", "set region, and the endpoint of that region")
+_SLOW = later("the store wants fewer requests")
+_CUT = later("the store did not get the whole body in time")
+_CLOCK = later("this machine's clock and the store's differ too much", hint="set this machine's clock")
+_CORRUPT = Refusal(PartCorrupt, "what arrived is not what was sent")
+_GONE = Refusal(UploadGone, "the store does not know this upload")
+_BROKEN = later("the store had an internal error", unknown=True)
+_CONFLICT = later("another request for the same object is under way")
+_QUOTA = place("a quota is used up", "raise the quota, or make room")
+_NAME = Refusal(StoreRefused, "the store does not take this name")
+_ELSEWHERE = place("the bucket is in another region", "set region, and the endpoint of that region")
 _RULES = "check what these keys may do in this bucket and prefix"
-_DENIED = Verdict(StoreRefused, "access to this object is denied", _RULES)
-_DENIED_ALL = _keys("access to the bucket is denied", _RULES)
-_NO_OBJECT = Verdict(StoreRefused, "there is no such object")
-_ODD = _later("the store answered with an error inside a success", unknown=True)
+_DENIED = Refusal(StoreRefused, "access to this object is denied", _RULES)
+_DENIED_ALL = keys("access to the bucket is denied", _RULES)
+_NO_OBJECT = Refusal(StoreRefused, "there is no such object")
+_ODD = later("the store answered with an error inside a success", unknown=True)
 
-CODES: Mapping[str, Verdict] = {
+CODES: Mapping[str, Refusal] = {
     # the store as a whole: keys
-    "InvalidAccessKeyId": _keys("the store does not know the access key"),
-    "SignatureDoesNotMatch": _keys(
+    "InvalidAccessKeyId": keys("the store does not know the access key", _CHECK_KEYS),
+    "SignatureDoesNotMatch": keys(
         "the store refused the signature",
         "check secret_access_key; a proxy that rewrites requests does it too",
     ),
-    "ExpiredToken": _keys("the session token has expired", _RENEW),
-    "ExpiredTokenException": _keys("the session token has expired", _RENEW),
-    "TokenRefreshRequired": _keys("the session token has expired", _RENEW),
-    "InvalidToken": _keys("the store refused the session token", _RENEW),
-    "InvalidSecurity": _keys("the store refused the credentials"),
-    "UnauthorizedAccess": _keys("the store refused the credentials"),
-    "Unauthorized": _keys("the store refused the credentials"),
-    "NotSignedUp": _keys("the account may not use this service", "check the account with its provider"),
-    "AccountProblem": _keys("something is wrong with the account", "check the account with its provider"),
-    "UserSuspended": _keys("the account is suspended", "check the account with its provider"),
-    "AllAccessDisabled": _keys("all access to the bucket is disabled", "check the account with its provider"),
-    "AuthorizationHeaderMalformed": _place("the store does not accept this region", "check region"),
+    "ExpiredToken": keys("the session token has expired", _RENEW),
+    "ExpiredTokenException": keys("the session token has expired", _RENEW),
+    "TokenRefreshRequired": keys("the session token has expired", _RENEW),
+    "InvalidToken": keys("the store refused the session token", _RENEW),
+    "InvalidSecurity": keys("the store refused the credentials", _CHECK_KEYS),
+    "UnauthorizedAccess": keys("the store refused the credentials", _CHECK_KEYS),
+    "Unauthorized": keys("the store refused the credentials", _CHECK_KEYS),
+    "NotSignedUp": keys("the account may not use this service", "check the account with its provider"),
+    "AccountProblem": keys("something is wrong with the account", "check the account with its provider"),
+    "UserSuspended": keys("the account is suspended", "check the account with its provider"),
+    "AllAccessDisabled": keys("all access to the bucket is disabled", "check the account with its provider"),
+    "AuthorizationHeaderMalformed": place("the store does not accept this region", "check region"),
     # the store as a whole: place
-    "NoSuchBucket": _place("there is no such bucket", "check bucket, region and endpoint, or create it"),
-    "InvalidBucketName": _place("the bucket's name is not valid", "check bucket"),
+    "NoSuchBucket": place("there is no such bucket", "check bucket, region and endpoint, or create it"),
+    "InvalidBucketName": place("the bucket's name is not valid", "check bucket"),
     "PermanentRedirect": _ELSEWHERE,
     "TemporaryRedirect": _ELSEWHERE,
     "Redirect": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "QuotaExceeded": _QUOTA,
-    "XMinioStorageFull": _place("the store is full", "make room"),
+    "XMinioStorageFull": place("the store is full", "make room"),
     "XMinioAdminBucketQuotaExceeded": _QUOTA,
     # clock: learned from the answer's Date header, then signed anew
     "RequestTimeTooSkewed": _CLOCK,
@@ -131,54 +90,54 @@ CODES: Mapping[str, Verdict] = {
     "RequestLimitExceeded": _SLOW,
     "TooManyRequests": _SLOW,
     "BandwidthLimitExceeded": _SLOW,
-    "ServiceUnavailable": _later("the store is unavailable"),
-    "ServerNotInitialized": _later("the store is starting"),
+    "ServiceUnavailable": later("the store is unavailable"),
+    "ServerNotInitialized": later("the store is starting"),
     "InternalError": _BROKEN,
     "OperationAborted": _CONFLICT,
     "ConditionalRequestConflict": _CONFLICT,
     # parts and uploads
     "NoSuchUpload": _GONE,
-    "EntityTooSmall": Verdict(PartsRefused, "the store finds parts too small", too_small=True),
-    "InvalidPart": Verdict(PartsRefused, "the store misses a part, or has another under its number"),
-    "InvalidPartOrder": Verdict(PartsRefused, "the store refused the order of the parts"),
+    "EntityTooSmall": Refusal(PartsRefused, "the store finds parts too small", too_small=True),
+    "InvalidPart": Refusal(PartsRefused, "the store misses a part, or has another under its number"),
+    "InvalidPartOrder": Refusal(PartsRefused, "the store refused the order of the parts"),
     # content
     "BadDigest": _CORRUPT,
     "InvalidDigest": _CORRUPT,
     "XAmzContentSHA256Mismatch": _CORRUPT,
     "XAmzContentChecksumMismatch": _CORRUPT,
-    "PreconditionFailed": Verdict(PreconditionFailed, "the object is not the one that was meant"),
+    "PreconditionFailed": Refusal(PreconditionFailed, "the object is not the one that was meant"),
     # this object
     "NoSuchKey": _NO_OBJECT,
-    "KeyTooLongError": Verdict(StoreRefused, "the store finds the name too long"),
-    "KeyTooLong": Verdict(StoreRefused, "the store finds the name too long"),
+    "KeyTooLongError": Refusal(StoreRefused, "the store finds the name too long"),
+    "KeyTooLong": Refusal(StoreRefused, "the store finds the name too long"),
     "InvalidObjectName": _NAME,
     "XMinioInvalidObjectName": _NAME,
     "InvalidURI": _NAME,
-    "EntityTooLarge": Verdict(StoreRefused, "the store finds the content too large"),
-    "MetadataTooLarge": Verdict(StoreRefused, "the store finds the metadata too large"),
-    "InvalidStorageClass": _place("the store does not know this storage class", "check storage_class"),
-    "InvalidObjectState": Verdict(StoreRefused, "the object is archived", "restore it first"),
-    "InvalidRange": Verdict(StoreRefused, "the range lies outside the object"),
-    "NotImplemented": Verdict(StoreRefused, "the store cannot do this"),
-    "MethodNotAllowed": Verdict(StoreRefused, "the store does not allow this"),
+    "EntityTooLarge": Refusal(StoreRefused, "the store finds the content too large"),
+    "MetadataTooLarge": Refusal(StoreRefused, "the store finds the metadata too large"),
+    "InvalidStorageClass": place("the store does not know this storage class", "check storage_class"),
+    "InvalidObjectState": Refusal(StoreRefused, "the object is archived", "restore it first"),
+    "InvalidRange": Refusal(StoreRefused, "the range lies outside the object"),
+    "NotImplemented": Refusal(StoreRefused, "the store cannot do this"),
+    "MethodNotAllowed": Refusal(StoreRefused, "the store does not allow this"),
 }
 
-STATUSES: Mapping[int, Verdict] = {
-    401: _keys("the store wants other credentials"),
+STATUSES: Mapping[int, Refusal] = {
+    401: keys("the store wants other credentials", _CHECK_KEYS),
     403: _DENIED,
     404: _NO_OBJECT,
-    405: Verdict(StoreRefused, "the store does not allow this"),
-    407: _place("the proxy wants credentials", "put user and password into proxy"),
+    405: Refusal(StoreRefused, "the store does not allow this"),
+    407: place("the proxy wants credentials", "put user and password into proxy"),
     408: _CUT,
     409: _CONFLICT,
     412: CODES["PreconditionFailed"],
-    413: Verdict(StoreRefused, "the content is too large for something on the way", "use smaller parts"),
+    413: Refusal(StoreRefused, "the content is too large for something on the way", "use smaller parts"),
     425: _SLOW,
     429: _SLOW,
     499: _CUT,
     501: CODES["NotImplemented"],
-    503: _later("the store is unavailable or wants fewer requests"),
-    507: _place("the store is full", "make room"),
+    503: later("the store is unavailable or wants fewer requests"),
+    507: place("the store is full", "make room"),
 }
 
 
@@ -220,7 +179,7 @@ def unclear(response: Response, text: str) -> StoreUnavailable:
     )
 
 
-def verdict(request: Request, status: int, code: str, *, whole_bucket: bool) -> Verdict:
+def refusal(request: Request, status: int, code: str, *, whole_bucket: bool) -> Refusal:
     """What the code means, or else the status. `whole_bucket`: the request was not about one key."""
     if code in ("NoSuchKey", "NoSuchUpload") or (status == 404 and not code):
         names = {name for name, _ in request.query}
@@ -234,59 +193,5 @@ def verdict(request: Request, status: int, code: str, *, whole_bucket: bool) -> 
     if status >= 500:
         return _BROKEN
     if status >= 400:
-        return Verdict(StoreRefused, "the store refused the request")
+        return Refusal(StoreRefused, "the store refused the request")
     return _ELSEWHERE if status >= 300 else _ODD
-
-
-def error_for(request: Request, response: Response, told: Facts, *, whole_bucket: bool) -> StoreError:
-    """The error that `response` stands for."""
-    found = verdict(request, response.status, told.code, whole_bucket=whole_bucket)
-    text = f"{found.text}: {told.message}" if told.message else found.text
-    if found.error is StoreUnavailable:
-        return StoreUnavailable(
-            text,
-            status=response.status,
-            code=told.code,
-            request_id=told.request_id,
-            hint=found.hint,
-            outcome_unknown=found.unknown,
-            retry_after_seconds=retry_after_seconds(response.headers),
-        )
-    if found.error is AccessRefused:
-        return AccessRefused(
-            text,
-            status=response.status,
-            code=told.code,
-            request_id=told.request_id,
-            hint=found.hint,
-            credentials=found.credentials,
-        )
-    if found.error is PartsRefused:
-        return PartsRefused(
-            text,
-            status=response.status,
-            code=told.code,
-            request_id=told.request_id,
-            hint=found.hint,
-            too_small=found.too_small,
-        )
-    return found.error(
-        text, status=response.status, code=told.code, request_id=told.request_id, hint=found.hint
-    )
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """The store's own wish, in either of the two forms of ``Retry-After``; None when there is none.
-
-    A point in time counts from the answer's own ``Date``: the two come from one clock.
-    """
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdigit():
-        return float(int(text[:9]))
-    try:
-        wish = parsedate_to_datetime(text)
-        return max(0.0, (wish - parsedate_to_datetime(headers["date"])).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return None

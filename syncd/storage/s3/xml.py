@@ -15,7 +15,11 @@ from html import escape  # the one of xml.sax brings half an HTTP client along
 from urllib.parse import unquote, unquote_plus
 from xml.parsers import expat
 
-from syncd.core.model import Part, UploadInfo
+from syncd.core.model import ObjectInfo, Part, UploadInfo
+from syncd.storage.http.metadata import bare_etag
+
+Marker = tuple[str, str]
+"""The parameter of the next request that says where to go on, and its value."""
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
@@ -176,6 +180,34 @@ def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[st
     return ours, (uploads[-1].key, uploads[-1].upload_id) if uploads else None
 
 
+def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker | None] | None:
+    """The objects under `prefix` of a ListBucketResult and the marker of the next page, None when it is the
+    last; None for all of it when it makes no sense.
+
+    What is not under `prefix` is left out, should the server have ignored it. One that leaves out whether
+    there is more has no more; one that has more, but no token for it, is asked for what follows its last key.
+    """
+    listed = list(page.all("Contents"))
+    keys = [found.get("Key") for found in listed]
+    if page.get("EncodingType") == "url":
+        keys = [unquote_plus(key) for key in keys]  # a blank may be a plus, a plus is always %2B
+    elif silently_encoded(keys, page.get("NextMarker")):
+        keys = [unquote(key) for key in keys]
+    objects = []
+    for key, found in zip(keys, listed, strict=True):
+        size = whole_number(found.get("Size"))
+        if not key or size is None:
+            return None
+        if key.startswith(prefix):
+            objects.append(ObjectInfo(key, size, bare_etag(found.get("ETag"))))
+    if not truncated(page):
+        return objects, None
+    token = page.get("NextContinuationToken").strip()
+    if token:
+        return objects, ("continuation-token", token)
+    return objects, ("start-after", keys[-1]) if keys else None
+
+
 def silently_encoded(keys: list[str], marker: str) -> bool:
     """Whether keys are percent-encoded although the answer does not say so: one server does that to keys, but
     not to the marker, which it always gives and which is the last key. Others encode nothing and say nothing.
@@ -202,11 +234,6 @@ def _moment(text: str) -> int | None:
         return int(datetime.fromisoformat(text.strip()).timestamp()) * 1_000_000_000
     except (ValueError, OverflowError):
         return None
-
-
-def bare_etag(text: str) -> str:
-    """An ETag without its quotes."""
-    return text.strip().removeprefix("W/").strip('"')
 
 
 def complete_body(parts: Sequence[Part]) -> bytes:

@@ -750,26 +750,6 @@ def test_the_request_id_comes_from_header_or_body() -> None:
     assert "[request from-the-body]" in str(found)
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "soon"}, None),
-        (
-            {"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
-            30.0,
-        ),
-        ({"retry-after": "Thu, 01 Jan 2026 00:00:30 GMT"}, None),
-    ],
-)
-def test_the_servers_own_wish_for_a_pause_is_kept(headers: dict[str, str], seconds: float | None) -> None:
-    """Retry-After in seconds or as a date, which is measured by the server's own clock."""
-    found = bos().error(PUT, Response(503, headers))
-    assert isinstance(found, StoreUnavailable)
-    assert found.retry_after_seconds == seconds
-
-
 def test_text_from_the_server_is_made_fit_for_a_log() -> None:
     """Control characters and endless messages do not reach the log."""
     found = bos().error(PUT, refusal(403, "Access\x1b[31m", "line\nline" + "x" * 10_000))
@@ -779,36 +759,6 @@ def test_text_from_the_server_is_made_fit_for_a_log() -> None:
 
 
 # ---- values ----------------------------------------------------------------------------------------------
-
-
-@given(st.integers(-(10**18), 10**19))
-def test_mtime_survives_the_way_there_and_back(mtime_ns: int) -> None:
-    """Nanoseconds are kept exactly, before 1970 too."""
-    headers = {"x-bce-meta-mtime": bos_values.mtime_text(mtime_ns)}
-    assert mtime_ns == bos_values.mtime_ns(headers)
-
-
-@pytest.mark.parametrize(
-    ("ns", "text"),
-    [(0, "0"), (1_500_000_000, "1.5"), (-1_500_000_000, "-1.5"), (1, "0.000000001"), (10**18, "1000000000")],
-)
-def test_mtime_is_decimal_seconds(ns: int, text: str) -> None:
-    """The form that rclone reads and writes."""
-    assert text == bos_values.mtime_text(ns)
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
-def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
-    """Values go out as printable ASCII and come back as they were."""
-    headers = bos_values.metadata_headers(replace(META, token=token))
-    assert all(value.isascii() and value.isprintable() for value in headers.values())
-    assert token == bos_values.token(headers)
-
-
-def test_metadata_stays_far_below_its_limit() -> None:
-    """BOS takes 2048 bytes of names and values."""
-    headers = bos_values.metadata_headers(replace(META, token="f" * 32, mtime_ns=-(10**18) - 1))
-    assert sum(len(name) + len(value) for name, value in headers.items()) < 300
 
 
 @pytest.mark.parametrize(

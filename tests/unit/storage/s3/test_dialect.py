@@ -40,7 +40,6 @@ from syncd.core.errors import (
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
 from syncd.storage.http.http1 import target
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.s3 import bucket as s3_bucket
 from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.s3.errors import CODES
@@ -417,30 +416,6 @@ def test_an_object_carries_its_metadata() -> None:
         store.copy_request("s", "k", META, "e"),
     ):
         assert expected.items() <= request.headers.items()
-
-
-@given(st.integers(-(2**62), 2**62))
-def test_an_mtime_survives_to_the_nanosecond(nanoseconds: int) -> None:
-    """There and back, before 1970 too."""
-    assert s3_bucket.mtime_ns({"x-amz-meta-mtime": s3_bucket.seconds(nanoseconds)}) == nanoseconds
-
-
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [
-        ("1700000000", 1_700_000_000 * 10**9),
-        ("1700000000.5", 1_700_000_000_500_000_000),
-        ("-1.000000001", -1_000_000_001),
-        ("", None),
-        ("yesterday", None),
-        ("1e999999999", None),
-        ("nan", None),
-        ("٣", None),
-    ],
-)
-def test_an_mtime_of_others_is_read_or_left(written: str, read: int | None) -> None:
-    """Other tools write fewer digits; nonsense is no mtime."""
-    assert s3_bucket.mtime_ns({"x-amz-meta-mtime": written}) == read
 
 
 def test_head_tells_what_an_object_carries() -> None:
@@ -865,25 +840,6 @@ def test_an_error_says_whether_it_may_have_been_done(status: int, code: str, unk
     error = STORE.error(PUT, refusal(status, code))
     assert isinstance(error, StoreUnavailable)
     assert error.outcome_unknown is unknown
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "Mon, 01 Jan 2029 00:00:30 GMT", "date": "Mon, 01 Jan 2029 00:00:00 GMT"}, 30.0),
-        ({"retry-after": "Mon, 01 Jan 2029 00:00:00 GMT", "date": "Mon, 01 Jan 2029 00:00:30 GMT"}, 0.0),
-        ({"retry-after": "Mon, 01 Jan 2029 00:00:30 GMT"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-1"}, None),
-        ({}, None),
-    ],
-)
-def test_the_wish_of_the_store_is_heard(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, or a moment by the store's own clock."""
-    error = STORE.error(PUT, refusal(503, "SlowDown", **headers))
-    assert isinstance(error, StoreUnavailable)
-    assert error.retry_after_seconds == seconds
 
 
 def test_an_error_tells_what_support_would_ask_for() -> None:

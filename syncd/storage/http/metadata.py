@@ -1,0 +1,68 @@
+"""What travels with an object: mtime, digest and token as headers, and ETags. Pure, and lenient in reading.
+
+``mtime`` is decimal seconds, as rclone writes and reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+
+from syncd.core.model import ObjectInfo, ObjectMeta
+
+_MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,20}))?", re.ASCII)
+
+
+def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
+    """The headers, whose names start with `prefix`.
+
+    The token is percent-encoded: clients disagree about values that are not plain ASCII.
+    """
+    headers = {
+        f"{prefix}mtime": mtime_text(meta.mtime_ns),
+        f"{prefix}syncd-xxh128": meta.fingerprint.hex,
+    }
+    if meta.token:
+        headers[f"{prefix}syncd-upload"] = quote(meta.token, safe="-._~")
+    return headers
+
+
+def described(
+    prefix: str, headers: Mapping[str, str], key: str, size: int, etag: str, crc32: int | None
+) -> ObjectInfo:
+    """The object, with what its headers say about it; None for what is missing or makes no sense."""
+    token = unquote(headers.get(f"{prefix}syncd-upload", "").strip()) or None
+    mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
+    return ObjectInfo(key, size, etag, digest(headers.get(f"{prefix}syncd-xxh128", "")), mtime, token, crc32)
+
+
+def mtime_text(mtime_ns: int) -> str:
+    """Seconds since 1970 in decimal, the fraction to the nanosecond without trailing zeros."""
+    seconds, fraction = divmod(abs(mtime_ns), 10**9)
+    text = f"{seconds}.{fraction:09d}".rstrip("0").rstrip(".") if fraction else str(seconds)
+    return f"-{text}" if mtime_ns < 0 else text
+
+
+def mtime_ns(text: str) -> int | None:
+    """The reverse of `mtime_text`; None when that makes no sense."""
+    found = _MTIME.fullmatch(text.strip())
+    if found is None:
+        return None
+    sign, seconds, fraction = found.groups(default="")
+    value = int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return -value if sign else value
+
+
+def digest(text: str) -> bytes | None:
+    """An XXH3-128 digest in hex: 16 bytes."""
+    try:
+        found = bytes.fromhex(text.strip())
+    except ValueError:
+        return None
+    return found if len(found) == 16 else None
+
+
+def bare_etag(value: object) -> str:
+    """An ETag without its quotes; empty when there is none."""
+    return value.strip().removeprefix("W/").strip('"') if isinstance(value, str) else ""

@@ -1,0 +1,79 @@
+"""What travels with an object comes back as it was, and what others wrote is read or left."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.storage.http.metadata import bare_etag, described, metadata_headers, mtime_ns, mtime_text
+
+PREFIX = "x-amz-meta-"
+
+
+def meta(token: str = "", mtime: int = 0) -> ObjectMeta:
+    return ObjectMeta(Fingerprint(bytes(range(16)), 5), mtime, token)
+
+
+@given(st.integers(-(10**18), 10**19))
+def test_mtime_survives_the_way_there_and_back(nanoseconds: int) -> None:
+    """Nanoseconds are kept exactly, before 1970 too."""
+    assert mtime_ns(mtime_text(nanoseconds)) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0"), (1_500_000_000, "1.5"), (-1_500_000_000, "-1.5"), (1, "0.000000001"), (10**18, "1000000000")],
+)
+def test_mtime_is_decimal_seconds(ns: int, text: str) -> None:
+    """The form that rclone reads and writes."""
+    assert mtime_text(ns) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1700000000", 1_700_000_000 * 10**9),
+        ("1700000000.5", 1_700_000_000_500_000_000),
+        ("-1.000000001", -1_000_000_001),
+        ("1.0000000019", 1_000_000_001),
+        ("", None),
+        ("yesterday", None),
+        ("1e999999999", None),
+        ("nan", None),
+        ("٣", None),
+    ],
+)
+def test_an_mtime_of_others_is_read_or_left(written: str, read: int | None) -> None:
+    """Other tools write fewer digits, or more; nonsense is no mtime."""
+    assert mtime_ns(written) == read
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
+def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
+    """Values go out as printable ASCII and come back as they were."""
+    headers = metadata_headers(PREFIX, meta(token))
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+    assert described(PREFIX, headers, "k", 5, "e", None).token == token
+
+
+def test_metadata_stays_far_below_its_limit() -> None:
+    """BOS and S3 take 2048 bytes of names and values."""
+    headers = metadata_headers(PREFIX, meta("f" * 32, -(10**18) - 1))
+    assert sum(len(name) + len(value) for name, value in headers.items()) < 300
+
+
+@pytest.mark.parametrize("digest", ["", "00", "x" * 32, "00" * 17])
+def test_a_digest_that_is_none_is_none(digest: str) -> None:
+    """Sixteen bytes in hex, or nothing."""
+    found = described(PREFIX, {f"{PREFIX}syncd-xxh128": digest}, "k", 5, "e", 7)
+    assert (found.digest, found.mtime_ns, found.token, found.crc32) == (None, None, None, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"), [('"e"', "e"), ('W/"e"', "e"), (" e-2 ", "e-2"), ("", ""), (None, "")]
+)
+def test_an_etag_has_no_quotes(text: object, bare: str) -> None:
+    """However the server writes it."""
+    assert bare_etag(text) == bare
