@@ -135,7 +135,7 @@ def _look_up() -> Any:
     except ImportError:
         raise AccessRefused(
             "the standard AWS credential chain needs a package that is not installed",
-            hint="pip install 'syncd[aws]', or set access_key_id and secret_access_key",
+            hint="pip install botocore, or set access_key_id and secret_access_key",
         ) from None
     try:
         found = botocore.session.Session().get_credentials()

@@ -203,15 +203,15 @@ def test_without_botocore_the_chain_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
     with pytest.raises(AccessRefused) as caught:
         credentials_source(KeySettings(), chain=True)()
-    assert "pip install 'syncd[aws]'" in str(caught.value)
+    assert "pip install botocore" in str(caught.value)
 
 
 def test_botocore_is_imported_only_when_it_is_used() -> None:
     """A daemon with static keys does not carry it."""
     program = (
-        "import sys; from syncd.storage.http.store import open_store; "
+        "import sys; from syncd.storage.opening import open_store; "
         "from syncd.storage.http.credentials import credentials_source; "
-        "from syncd.storage.base import KeySettings; "
+        "from syncd.storage.settings import KeySettings; "
         "credentials_source(KeySettings('a', 'b'), chain=True)(); "
         "credentials_source(KeySettings(), chain=True); "
         "sys.exit('botocore' in sys.modules)"
