@@ -26,6 +26,8 @@ LARGE = 16 << 20
 """Files of this size and more get a line of their own, in bytes."""
 _MOST_LINES = 8
 _MOST_FAILURES = 20
+_UNFOLDED = 1 << 20
+"""Columns that no line fills."""
 
 
 def human(size: float) -> str:
@@ -35,6 +37,12 @@ def human(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def console() -> Console:
+    """Standard output. Only a terminal has a width: what goes into a pipe or a file is never folded."""
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=_UNFOLDED)
 
 
 class Bars:

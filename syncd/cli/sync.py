@@ -1,65 +1,164 @@
-"""`syncd sync` as a person sees it: locks, bars, the summary at the end and the exit code."""
+"""`syncd sync`: one pass over everything, or with ``--dry-run`` only the plan of one.
+
+Where a daemon runs, what the operator overrides is handed to the daemon. Otherwise the pass takes the lock of
+the state directory, scans, carries what differs, prints a summary and ends with an exit code.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 
 import click
 
-from syncd.cli import one_pass as once
-from syncd.cli.exit_codes import EXIT_INTERRUPTED, EXIT_PARTLY, exit_code
-from syncd.cli.one_pass import Overrides
+from syncd.cli import common
 from syncd.config.load import Settings
-from syncd.core.errors import StateError
-from syncd.core.model import Action, FileRef, Nothing
+from syncd.core.errors import FileError, StateError
+from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import printable
+from syncd.core.patterns import Rules
 from syncd.daemon import control
 from syncd.pipeline.pipeline import Pipeline, real_clock
+from syncd.pipeline.workers import Clock
+from syncd.sources import root
+from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
 from syncd.state.state import State
+from syncd.storage.base import ObjectStore
+from syncd.storage.opening import open_store
+from syncd.transfer.engine import Engine
 
-log = logging.getLogger("syncd.daemon")
+STOP_SECONDS = 10.0
 
 _DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
 
 
-def sync(settings: Settings, words: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
-    """One pass; returns the exit code. Raises StateError. Words are for the daemon where one runs."""
-    if _tell_daemon(settings, words):
+@dataclass(frozen=True)
+class Overrides:
+    """What the operator overrides, by the names of sources."""
+
+    allow_deletes: frozenset[str] = frozenset()
+    """What is gone may be deleted."""
+    accept_roots: frozenset[str] = frozenset()
+    """The root is a different directory on purpose."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass came to."""
+
+    pipeline: Pipeline
+    interrupted: bool
+    gave_up: BaseException | None
+    ended: bool
+    """All threads have; otherwise one is stuck in the kernel, and must not hold up the exit."""
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("-n", "--dry-run", is_flag=True, help="Print what a pass would do; send and record nothing.")
+@click.option(
+    "--allow-deletes", multiple=True, metavar="SOURCE", help="Allow the deletions of SOURCE that wait."
+)
+@click.option(
+    "--accept-root",
+    "accept_roots",
+    multiple=True,
+    metavar="SOURCE",
+    help="Accept that SOURCE is now a different directory. Deletions still wait for --allow-deletes.",
+)
+@common.options
+def command(
+    options: common.Options, dry_run: bool, allow_deletes: tuple[str, ...], accept_roots: tuple[str, ...]
+) -> None:
+    """Carry over everything that differs, in one pass, then exit.
+
+    Where a daemon runs, --allow-deletes and --accept-root go to the daemon, and there is no pass.
+    """
+    terminal = sys.stderr.isatty() and not options.quiet and not dry_run
+    settings = options.load(quieter=1 if terminal else 0)
+    overrides = Overrides(frozenset(allow_deletes), frozenset(accept_roots))
+    unknown = (overrides.allow_deletes | overrides.accept_roots) - {
+        source.name for source in settings.sources
+    }
+    if unknown:
+        raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")
+    if dry_run:
+        sys.exit(print_plan(settings))
+    with _interrupt() as stopping:
+        code = sync(settings, overrides, stopping, terminal=terminal)
+    sys.exit(code)
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; a second one kills as usual."""
+    stopping = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
+    """Make one pass, or hand the overrides to the daemon; returns the exit code. Raises StateError."""
+    if _tell_daemon(settings, overrides):
         return 0
     lock = StateLock.acquire(settings.state_dir)
     try:
         clock = real_clock()
-        state = State.open(settings.state_dir, now_ns=clock.now_ns)
-        state.interrupted = lock.interrupted
-        try:
+        with closing(State.open(settings.state_dir, now_ns=clock.now_ns)) as state:
+            state.interrupted = lock.interrupted
             with _bars() if terminal else _no_bars() as tick:
-                done = once.run_once(
-                    settings,
-                    state,
-                    clock,
-                    should_stop=stopping.is_set,
-                    tick=tick,
-                    words=words,
+                done = run_once(
+                    settings, state, clock, should_stop=stopping.is_set, tick=tick, overrides=overrides
                 )
-            _summary(done)
+            _print_summary(done)
             if not done.ended:
                 _leave(_code(done), state)
             return _code(done)
-        finally:
-            state.close()
     finally:
         lock.release()
 
 
+def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
+    """Hand the overrides to the running daemon; False when there are none, or no daemon."""
+    requests = [("allow-deletes", name) for name in sorted(overrides.allow_deletes)]
+    requests += [("accept-root", name) for name in sorted(overrides.accept_roots)]
+    for verb, name in requests:
+        try:
+            answer = control.ask(settings.state_dir, {"command": verb, "source": name})
+        except (OSError, ValueError) as error:
+            raise StateError(f"the daemon does not answer: {error}") from error
+        if answer is None:
+            return False
+        if "error" in answer:
+            raise StateError(f"the daemon refuses: {answer['error']}")
+        if verb == "allow-deletes":
+            click.echo(f"{name}: the daemon may now delete the {answer['allowed']} objects that waited")
+        else:
+            click.echo(f"{name}: the daemon accepts the directory that is there now")
+    return bool(requests)
+
+
 @contextmanager
 def _no_bars() -> Iterator[Callable[[Pipeline], None]]:
-    """The log lines tell."""
+    """The log lines show the progress."""
     yield lambda pipeline: None
 
 
@@ -75,7 +174,7 @@ def _bars() -> Iterator[Callable[[Pipeline], None]]:
 
 
 def _leave(code: int, state: State) -> None:
-    """A thread is stuck in the kernel, or in a request that does not end: the exit must not wait for it."""
+    """Exit now: a thread is stuck in the kernel, or in a request that does not end."""
     with suppress(StateError):
         state.flush()
     logging.shutdown()
@@ -85,27 +184,7 @@ def _leave(code: int, state: State) -> None:
     os._exit(code)
 
 
-def _tell_daemon(settings: Settings, words: Overrides) -> bool:
-    """Pass the operator's words on to the running daemon; False when there are none, or no daemon."""
-    told = [("allow-deletes", name) for name in sorted(words.allow_deletes)]
-    told += [("accept-root", name) for name in sorted(words.accept_roots)]
-    for command, name in told:
-        try:
-            answer = control.ask(settings.state_dir, {"command": command, "source": name})
-        except (OSError, ValueError) as error:
-            raise StateError(f"the daemon does not answer: {error}") from error
-        if answer is None:
-            return False
-        if "error" in answer:
-            raise StateError(f"the daemon says: {answer['error']}")
-        if command == "allow-deletes":
-            click.echo(f"{name}: the daemon may delete what waits now ({answer['allowed']} objects)")
-        else:
-            click.echo(f"{name}: the daemon takes the directory that is there now")
-    return bool(told)
-
-
-def _summary(done: once.Pass) -> None:
+def _print_summary(done: Pass) -> None:
     tally = done.pipeline.tally
     parts = [f"{tally.actions[name]} {word}" for name, word in _DONE.items() if tally.actions[name]]
     sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
@@ -124,29 +203,69 @@ def _summary(done: once.Pass) -> None:
                 f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True
             )
     if done.gave_up is not None:
-        click.echo(f"syncd: {done.gave_up}", err=True)
+        common.say(str(done.gave_up))
     elif done.interrupted:
-        click.echo("interrupted; the next pass goes on where this one was", err=True)
+        click.echo("interrupted; the next pass continues where this one stopped", err=True)
 
 
-def _code(done: once.Pass) -> int:
+def _code(done: Pass) -> int:
     if done.gave_up is not None:
-        return exit_code(done.gave_up)
+        return common.exit_code(done.gave_up)
     if done.interrupted:
-        return EXIT_INTERRUPTED
+        return common.EXIT_INTERRUPTED
     tally = done.pipeline.tally
     if tally.store_error is not None and not any(tally.actions[name] for name in _DONE):
-        return exit_code(tally.store_error)  # nothing got through: the store is to blame, not the files
+        return common.exit_code(
+            tally.store_error
+        )  # nothing got through: the store is to blame, not the files
     news = [runner.news for runner in done.pipeline.source_runners.values()]
-    return EXIT_PARTLY if tally.failed or any(each.waiting_for or each.errors for each in news) else 0
+    return common.EXIT_PARTLY if tally.failed or any(each.waiting_for or each.errors for each in news) else 0
 
 
-def dry_run(settings: Settings) -> int:
+# ---- one pass ---------------------------------------------------------------------------------------------
+
+
+def run_once(
+    settings: Settings,
+    state: State,
+    clock: Clock,
+    *,
+    should_stop: Callable[[], bool],
+    tick: Callable[[Pipeline], None],
+    overrides: Overrides | None = None,
+    opener: Callable[..., ObjectStore] = open_store,
+) -> Pass:
+    """Scan every source and carry what differs; `tick` is called several times a second until the end.
+
+    Raises SyncdError when a store cannot be opened or the state cannot be used.
+    """
+    pipeline = Pipeline(state, clock, once=True, opener=opener)
+    overrides = overrides or Overrides()
+    over = False
+    try:
+        pipeline.apply(settings.sources, settings.stores, settings.transfer)
+        for name in overrides.accept_roots:
+            pipeline.source_runners[name].accept_root()
+        for name in overrides.allow_deletes:
+            pipeline.source_runners[name].confirm_deletes()
+        pipeline.start()
+        over = pipeline.wait_done(should_stop, lambda: tick(pipeline))
+    finally:
+        ended = pipeline.stop(STOP_SECONDS)
+    return Pass(pipeline, not over, pipeline.gave_up(), ended)
+
+
+# ---- the plan of a pass -----------------------------------------------------------------------------------
+
+Report = Callable[[FileRef, Action | str, int], None]
+"""Takes each file that differs: the action, or the error that it would meet, and its size in bytes."""
+
+
+def print_plan(settings: Settings) -> int:
     """Print what a pass would do; returns the exit code."""
-    clock = real_clock()
     failed = 0
 
-    def tell(ref: FileRef, action: Action | str, size: int) -> None:
+    def report(ref: FileRef, action: Action | str, size: int) -> None:
         nonlocal failed
         name = f"{ref.source}:{printable(ref.path)}"
         if isinstance(action, str):
@@ -155,9 +274,62 @@ def dry_run(settings: Settings) -> int:
         elif not isinstance(action, Nothing):
             click.echo(f"{type(action).__name__.lower():<8} {name} ({size} bytes): {action.reason}")
 
-    with once.state_for_reading(settings.state_dir, clock.now_ns) as state:
-        once.plan_all(settings, state, clock, tell)
-    return EXIT_PARTLY if failed else 0
+    with common.open_state(settings.state_dir) as state:
+        plan_all(settings, state, real_clock(), report)
+    return common.EXIT_PARTLY if failed else 0
 
 
-__all__ = ["Overrides", "dry_run", "sync"]
+def plan_all(settings: Settings, state: State, clock: Clock, report: Report) -> None:
+    """Report what a pass would do. Reads the files, asks no store, writes nothing."""
+    pipeline = Pipeline(state, clock, once=True)
+    pipeline.apply(settings.sources, settings.stores, settings.transfer)
+    try:
+        for source in settings.sources:
+            _plan_source(source, pipeline.store_runners[source.store].engine, state, report)
+    finally:
+        pipeline.stop(STOP_SECONDS)
+
+
+def _plan_source(source: Source, engine: Engine, state: State, report: Report) -> None:
+    known = state.root_identity(source.name)
+    _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
+    if doubt is None:
+        doubt = compare.scan(
+            source,
+            Rules(source.include, source.exclude),
+            state,
+            _Planner(source, engine, report),
+            should_stop=lambda: False,
+            key_of=lambda path: engine.key(FileRef(source.name, path)),
+            store_id=engine.store.store_id,
+        ).doubt
+    if doubt:
+        report(FileRef(source.name, ""), doubt, 0)
+
+
+class _Planner:
+    """Plans each file as the scan finds it."""
+
+    def __init__(self, source: Source, engine: Engine, report: Report) -> None:
+        self._source = source
+        self._engine = engine
+        self._report = report
+
+    def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
+        try:
+            action, size = self._engine.plan(ref)
+        except FileError as error:
+            self._report(ref, str(error), stat.size)
+            return
+        self._report(ref, action, size)
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        deletes = self._source.on_delete is OnDelete.DELETE
+        action = Delete("deleted locally") if deletes else Nothing("deletes are kept")
+        self._report(ref, action, recorded.fingerprint.size)
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        self._report(ref, Nothing(f"skipped: {reason}"), 0)
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        self._report(FileRef(source, path), f"the directory cannot be read: {error.strerror}", 0)

@@ -22,7 +22,7 @@ from baidubce.bce_client_configuration import BceClientConfiguration
 from baidubce.exception import BceHttpClientError
 from baidubce.services.bos.bos_client import BosClient
 
-from syncd.cli.check import store as check
+from syncd.cli.check import probes as check
 from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos.dialect import BosDialect

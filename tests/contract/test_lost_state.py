@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.one_pass import Pass, run_once
+from syncd.cli.sync import Pass, run_once
 from syncd.config.load import Settings
 from syncd.core.model import FileRef, Source, TransferPolicy
 from syncd.pipeline.pipeline import real_clock

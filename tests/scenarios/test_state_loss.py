@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.exit_codes import EXIT_CONFIG, exit_code
+from syncd.cli.common import EXIT_CONFIG, exit_code
 from syncd.core.errors import StateError, StateTooNew
 from syncd.core.model import OnDelete
 from syncd.state import schema

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.install.unit_file import unit_text
+from syncd.cli.install import unit_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 UNITS = PROJECT / "systemd"

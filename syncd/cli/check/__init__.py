@@ -1,1 +1,2 @@
-"""To be written."""
+"""`syncd check`: is everything there that syncd needs, and what has to change. `command` decides which checks
+run, `machine` asks about directories and the kernel's limits, `probes` tries out a store."""

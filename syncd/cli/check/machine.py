@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from syncd.cli.common import Reporter
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources.watch import inotify
 
-Report = Callable[[str, bool | None, str], None]
-"""Name of the check; passed, failed, or None for a remark; what was found and what to do."""
-
 _ENOUGH = 1.2  # share of headroom: folders grow
 
 
-def directories(sources: Sequence[Source], state_dir: str, report: Report) -> None:
+def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> None:
     """Are the roots there and readable, is the state directory writable."""
     for source in sources:
         name = f"source {source.name}"
@@ -33,7 +31,7 @@ def directories(sources: Sequence[Source], state_dir: str, report: Report) -> No
     report("state directory", writable, f"{state_dir}{advice}")
 
 
-def watch_limits(sources: Sequence[Source], report: Report) -> None:
+def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
     """Does the kernel allow as many watches as there are directories, and a queue long enough for bursts."""
     needed = sum(_count_directories(source) for source in sources)
     limit = inotify.watch_limit()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.install import command as install
-from syncd.cli.install.command import MARK, install_service
-from syncd.cli.install.unit_file import Wants, drop_in, quoted, unit_text
+from syncd.cli import install
+from syncd.cli.install import MARK, Wants, drop_in, install_service, quoted, unit_text
+from tests.unit.cli.home import Home
 
 ORIGINALS = Path(__file__).resolve().parents[3] / "systemd"
 
@@ -269,3 +269,10 @@ def test_only_exec_lines_are_changed() -> None:
 def test_drop_in_without_wishes_is_none() -> None:
     """Nothing to say, no file."""
     assert drop_in(Wants(), 252) is None
+
+
+def test_units_are_printed(home: Home) -> None:
+    """``install-service --print`` writes nothing."""
+    done = home.run("install-service", "--user", "--print")
+    assert done.exit_code == 0
+    assert "[Service]" in done.stdout

@@ -1,8 +1,12 @@
-"""One pass, or the plan of one: what it does, what it says, and what it leaves alone."""
+"""`syncd sync`: one pass, or the plan of one: what it does, says and leaves alone, and its exit code."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,17 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from syncd.cli import one_pass as once
-from syncd.cli.one_pass import Overrides, Pass, plan_all, run_once, state_for_reading
+from syncd.cli import sync
+from syncd.cli.app import cli
+from syncd.cli.sync import Overrides, Pass, plan_all, run_once
 from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
+from syncd.daemon.control import ControlServer
 from syncd.pipeline.pipeline import Pipeline, real_clock
 from syncd.sources import root
+from syncd.state.lock import StateLock
 from syncd.state.state import State
 from syncd.storage.settings import DirSettings
+from tests.support.bos_server import BosServer
 from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import wait_until
+from tests.unit.cli.home import Home
 
 
 class Place:
@@ -47,14 +58,14 @@ class Place:
             transfer=TransferPolicy(concurrency=3, part_size=8),
         )
 
-    def run(self, words: Overrides | None = None, **changes: Any) -> Pass:
+    def run(self, overrides: Overrides | None = None, **changes: Any) -> Pass:
         return run_once(
             self.settings(**changes),
             self.state,
             real_clock(),
             should_stop=self.stopping.is_set,
             tick=self._tick,
-            words=words,
+            overrides=overrides,
             opener=lambda settings, wiring: self._opened(),
         )
 
@@ -158,7 +169,7 @@ def test_a_stop_at_the_very_end_is_no_interruption(place: Place) -> None:
 
 def test_a_thread_that_does_not_end_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever called has to leave without it."""
-    monkeypatch.setattr(once, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(sync, "STOP_SECONDS", 0.1)
     release = threading.Event()
     place.store.before("put_object", lambda call: (place.stopping.set(), release.wait(30)))
     place.write("a")
@@ -230,9 +241,6 @@ def test_a_replaced_root_needs_a_word(place: Place) -> None:
     assert set(place.store.objects) == {"p/c"}
 
 
-# ---- the plan ---------------------------------------------------------------------------------------------
-
-
 def test_a_plan_tells_each_action_and_does_none(place: Place) -> None:
     """New, changed, unchanged, gone: by name and reason; store and state stay as they are."""
     place.write("same", "changed", "gone")
@@ -272,39 +280,236 @@ def test_a_plan_names_what_is_skipped(place: Place) -> None:
     assert place.plan() == {"pipe": Nothing("skipped: fifo")}
 
 
-# ---- reading the state ------------------------------------------------------------------------------------
+# ---- the command ------------------------------------------------------------------------------------------
 
 
-def test_a_state_is_read_beside_whoever_writes_it(place: Place) -> None:
-    """What is committed is seen; nothing can be written."""
-    place.write("a")
-    place.run()
-    with state_for_reading(place.state_dir, time.time_ns) as state:
-        assert state.recorded_totals("docs")[0] == 1
-        with pytest.raises(StateError):
-            state.learn("a", "b", "c")
+def test_sync_is_zero_when_all_is_there(home: Home) -> None:
+    """With a summary, and again with nothing to do."""
+    (home.watched / "a").write_text("x")
+    done = home.run("sync")
+    assert (done.exit_code, done.stdout) == (0, "1 uploaded; 1 bytes sent, 0 saved; 0 failed\n")
+    assert (home.mirror / "a").read_text() == "x"
+    assert home.run("sync").exit_code == 0
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_where_there_is_no_state_yet_it_is_empty_and_stays_away(tmp_path: Path, there: bool) -> None:
-    """Looking makes nothing."""
-    directory = tmp_path / "state"
-    if there:
-        directory.mkdir()
-    with state_for_reading(str(directory), time.time_ns) as state:
-        assert state.recorded_totals("docs") == (0, 0)
-    assert directory.exists() is there
-    assert not there or os.listdir(directory) == []
+def test_sync_is_three_when_some_files_failed(home: Home) -> None:
+    """The others are there, and each failure is named."""
+    (home.watched / "good").write_text("x")
+    (home.watched / "sub").mkdir()
+    (home.watched / "sub" / "bad").write_text("y")
+    (home.mirror / "sub").symlink_to("/nowhere")
+    done = home.run("sync")
+    assert done.exit_code == 3
+    assert "failed: docs:sub/bad" in done.stderr
+    assert (home.mirror / "good").exists()
 
 
-def test_a_state_that_may_not_be_read_is_not_taken_for_an_empty_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_refused_object_is_no_store_that_cannot_be_reached(home: Home) -> None:
+    """Also when it was the only file: the store answered."""
+    (home.watched / "sub").mkdir()
+    (home.watched / "sub" / "bad").write_text("y")
+    (home.mirror / "sub").symlink_to("/nowhere")
+    assert home.run("sync").exit_code == 3
+
+
+def test_sync_is_three_when_a_source_could_not_be_seen(home: Home) -> None:
+    """A root that is away is no success."""
+    home.watched.rmdir()
+    done = home.run("sync")
+    assert done.exit_code == 3
+    assert "not scanned: docs: the root is missing" in done.stderr
+
+
+@pytest.mark.parametrize("files", [1, 30])
+def test_sync_is_69_when_nothing_got_through(home: Home, files: int) -> None:
+    """A store that is down, whether one file met it or many."""
+    for number in range(files):
+        (home.watched / f"f{number}").write_text(str(number))
+    home.mirror.rmdir()
+    done = home.run("sync")
+    assert done.exit_code == 69
+    assert "not there" in done.stderr
+
+
+def bos(home: Home, server: BosServer, secret: str) -> None:
+    account = next(iter(server.accounts.values()))
+    home.content["stores"]["mirror"] = {
+        "type": "bos",
+        "endpoint": server.url,
+        "bucket": "cli",
+        "path_style": True,
+        "access_key_id": account.access_key_id,
+        "secret_access_key": secret,
+    }
+
+
+def test_sync_and_check_are_77_when_the_keys_are_refused(home: Home, bos_server: BosServer) -> None:
+    """Said once, and the secret is nowhere in what is said."""
+    bos_server.disk.create("cli")
+    secret = "not-the-secret-of-this-account"
+    bos(home, bos_server, secret)
+    for number in range(10):
+        (home.watched / f"f{number}").write_text(str(number))
+    for command in ("sync", "check"):
+        done = home.run(command)
+        assert done.exit_code == 77
+        assert secret not in done.output
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_success(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last records are written when the state is closed: exit code 1, and why."""
+    (home.watched / "a").write_text("x")
+    real = State.close
+
+    def full(state: State) -> None:
+        real(state)
+        raise StateError("no room on the disk")
+
+    monkeypatch.setattr(State, "close", full)
+    done = home.run("sync")
+    assert (done.exit_code, "no room on the disk" in done.stderr) == (1, True)
+
+
+def test_a_daemon_holds_the_state(home: Home) -> None:
+    """Exit code 1, with its pid."""
+    home.write()
+    lock = StateLock.acquire(str(home.root / "state"))
+    done = home.run("sync")
+    lock.release()
+    assert done.exit_code == 1
+    assert str(os.getpid()) in done.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(home: Home) -> None:
+    """One line a file, exit code 0; 3 when something could not be seen."""
+    (home.watched / "a").write_text("xyz")
+    for option in ("-n", "--dry-run"):
+        done = home.run("sync", option)
+        assert (done.exit_code, done.stdout) == (0, "upload   docs:a (3 bytes): new\n")
+    assert os.listdir(home.mirror) == []
+    assert not (home.root / "state").exists()
+    (home.watched / "a").unlink()
+    home.watched.rmdir()
+    assert home.run("sync", "-n").exit_code == 3
+
+
+def test_a_word_about_an_unknown_source_is_wrong_usage(home: Home) -> None:
+    """With its name."""
+    for option in ("--allow-deletes", "--accept-root"):
+        done = home.run("sync", option, "dosc")
+        assert done.exit_code == 2
+        assert "dosc" in done.stderr
+
+
+def test_allowed_deletions_go(home: Home) -> None:
+    """Without the word they wait, and the command that helps is named."""
+    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 0}
+    (home.watched / "a").write_text("x")
+    (home.watched / "b").write_text("y")
+    home.run("sync")
+    (home.watched / "a").unlink()
+    done = home.run("sync")
+    assert "syncd sync --allow-deletes docs" in done.stderr
+    assert (home.mirror / "a").exists()
+    done = home.run("sync", "--allow-deletes", "docs")
+    assert (done.exit_code, "1 deleted" in done.stdout) == (0, True)
+    assert not (home.mirror / "a").exists()
+
+
+def test_an_accepted_root_is_taken(home: Home) -> None:
+    """The message of the pass before names the very command."""
+    (home.watched / "a").write_text("x")
+    home.run("sync")
+    home.watched.rename(home.root / "old")
+    home.watched.mkdir()
+    (home.watched / "b").write_text("y")
+    done = home.run("sync")
+    assert done.exit_code == 3
+    assert "syncd sync --accept-root docs" in done.stderr
+    assert home.run("sync", "--accept-root", "docs").exit_code == 0
+    assert sorted(path for path in os.listdir(home.mirror) if path != ".syncd") == ["a", "b"]
+
+
+def test_words_go_to_the_daemon_where_one_runs(home: Home) -> None:
+    """Both kinds, each with its answer; what it refuses is an error."""
+    (home.root / "state").mkdir()
+    heard: list[dict[str, Any]] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        heard.append(request)
+        return {"allowed": 7} if len(heard) < 3 else {"error": "why not"}
+
+    server = ControlServer(str(home.root / "state"), answer)
+    server.start()
+    done = home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs")
+    assert done.exit_code == 0
+    assert "7 objects" in done.stdout
+    assert [request["command"] for request in heard] == ["allow-deletes", "accept-root"]
+    refused = home.run("sync", "--accept-root", "docs")
+    assert (refused.exit_code, "why not" in refused.stderr) == (1, True)
+    server.stop()
+
+
+def test_a_daemon_that_does_not_answer_is_an_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no traceback."""
+
+    def silent(directory: str, request: dict[str, Any]) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(sync.control, "ask", silent)
+    done = home.run("sync", "--allow-deletes", "docs")
+    assert (done.exit_code, "does not answer" in done.stderr) == (1, True)
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_is_130_within_seconds_and_goes_on_later(home: Home, number: int) -> None:
+    """Mid-part: what is there stays, and is not sent again."""
+    home.content["transfer"] |= {"part_size": "1MiB", "bandwidth_limit": "1MiB"}
+    content = os.urandom(1 << 20) * 40
+    (home.watched / "big").write_bytes(content)
+    process = home.start("sync")
+
+    def moves() -> bool:
+        done = home.run("status", "--json")
+        return any(item["bytes_done"] > 1 << 20 for item in json.loads(done.stdout)["in_flight"])
+
+    wait_until("it moves", moves, 60.0)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)  # without the stop it would take longer, held back as it is
+    assert (process.returncode, "Traceback" in errors) == (130, False)
+    kept = json.loads(home.run("status", "--json").stdout)["in_flight"][0]["bytes_done"]
+    assert kept > 0
+    home.content["transfer"]["bandwidth_limit"] = 0
+    done = home.run("sync")
+    assert done.exit_code == 0
+    assert (home.mirror / "big").read_bytes() == content
+    sent = re.search(r"(\d+) bytes sent", done.stdout)
+    assert sent is not None
+    assert int(sent[1]) <= len(content) - kept
+
+
+def test_a_thread_that_is_stuck_does_not_hold_up_the_exit(
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who asks as the wrong user is told so."""
+    """The process leaves with the right code, and what was joined is on the disk."""
+    left: list[int] = []
 
-    def refuse(path: object, **named: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "stat", refuse)
-    with pytest.raises(StateError, match="Permission denied"), state_for_reading(str(tmp_path), time.time_ns):
+    class Left(BaseException):
         pass
+
+    def leave(code: int) -> None:
+        left.append(code)
+        raise Left
+
+    real = sync.run_once
+
+    def stuck(*args: Any, **named: Any) -> Any:
+        return replace(real(*args, **named), ended=False, interrupted=True)
+
+    monkeypatch.setattr(sync, "run_once", stuck)
+    monkeypatch.setattr(sync.os, "_exit", leave)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    with pytest.raises(Left):
+        CliRunner().invoke(cli, ["sync", "-c", home.write()], catch_exceptions=False)
+    assert left == [130]

@@ -1,246 +1,50 @@
-"""`syncd check` tells the truth about a store, and leaves nothing behind."""
+"""`syncd check`: which checks run, what it prints and the exit code."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+import json
+import os
 
-import pytest
-
-from syncd.cli.check import (
-    bench as check_bench,
-)
-from syncd.cli.check import (
-    multipart as check_uploads,
-)
-from syncd.cli.check import (
-    objects as check_objects,
-)
-from syncd.cli.check import (
-    store as check,
-)
-from syncd.core.errors import AccessRefused, PartsRefused, StoreRefused, StoreUnavailable
-from syncd.storage.base import Clock, ObjectStore
-from syncd.storage.dir.store import DirStore
-from syncd.storage.opening import StoreContext, open_store
-from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings
-from tests.support.bos_faults import Fault
-from tests.support.bos_server import BosServer
-from tests.support.store import SMALL_LIMITS, FakeStore
-
-ScanResults = dict[str, tuple[bool | None, str]]
+from syncd.cli.check.command import check
+from tests.unit.cli.home import Home
 
 
-def ask(examine: Callable[..., None], store: ObjectStore, prefix: str = "cam/") -> ScanResults:
-    """What the check reports, by name."""
-    found: ScanResults = {}
-
-    def report(name: str, passed: bool | None, detail: str) -> None:
-        assert name not in found
-        assert detail
-        found[name] = (passed, detail)
-
-    examine(store, prefix, report)
-    return found
+def test_check_tells_each_finding(home: Home) -> None:
+    """For a person a line each, for a program JSON; thorough tries everything."""
+    shown = home.run("check")
+    assert shown.exit_code == 0
+    assert "ok   mirror: writable" in shown.stdout
+    thorough = json.loads(home.run("check", "--thorough", "--json").stdout)["checks"]
+    assert len(thorough) > len(shown.stdout.splitlines())
+    assert not any(row["passed"] is False for row in thorough)
 
 
-def marks(found: ScanResults, *names: str) -> dict[str, bool | None]:
-    """Passed, failed or remarked, by name; all of them, or those named."""
-    return {name: found[name][0] for name in (names or found)}
+def test_check_of_a_store_that_is_not_there_is_69(home: Home) -> None:
+    """With the mark that it failed."""
+    home.mirror.rmdir()
+    done = home.run("check")
+    assert (done.exit_code, "FAIL store mirror" in done.stdout) == (69, True)
 
 
-EVERYTHING = ["reachable", "writable", *(name for name, _ in check.PROBES), "cleaned up"]
+def test_check_may_be_quiet(home: Home) -> None:
+    """For a service that only wants the exit code."""
+    assert home.run("check", "--config-only", "-q").output == ""
+    assert "is right" in home.run("check", "--config-only").output
 
 
-# ---- on a store in memory --------------------------------------------------------------------------------
+def test_check_passes_where_everything_is_right(home: Home) -> None:
+    """And leaves nothing in the store."""
+    found: list[tuple[str, bool | None]] = []
+    code = check(home.settings, lambda name, passed, detail: found.append((name, passed)), thorough=False)
+    assert code == 0
+    assert ("mirror: writable", True) in found
+    assert [path for path in os.listdir(home.root / "mirror") if path != ".syncd"] == []
 
 
-def test_basic_puts_looks_and_deletes(fake_store: FakeStore) -> None:
-    """A store that works passes with four kinds of request, and nothing is left."""
-    assert marks(ask(check.basic, fake_store)) == {"reachable": True, "writable": True}
-    assert set(fake_store.calls) == {"put_object", "head_object", "get_object", "delete_object"}
-    assert fake_store.objects == {}
-    assert all(call.key.startswith("cam/syncd-check-") for call in fake_store.log)
-
-
-@pytest.mark.parametrize("error", [AccessRefused("bad key"), StoreUnavailable("down")])
-@pytest.mark.parametrize("verb", ["head_object", "put_object", "get_object"])
-def test_what_is_about_the_whole_store_goes_up(
-    fake_store: FakeStore, verb: str, error: AccessRefused | StoreUnavailable
-) -> None:
-    """The command turns these errors into its exit code; what was made before is removed."""
-    fake_store.fail(verb, error)
-    with pytest.raises(type(error)):
-        ask(check.basic, fake_store)
-    assert fake_store.objects == {}
-
-
-def test_basic_says_what_is_not_allowed(fake_store: FakeStore) -> None:
-    """A refused put fails the check; a refused delete is a remark that says what it is needed for."""
-    fake_store.fail("put_object", StoreRefused("no", code="AccessDenied"))
-    found = ask(check.basic, fake_store)
-    assert marks(found) == {"reachable": True, "writable": False}
-    assert "AccessDenied" in found["writable"][1]
-    fake_store.fail("delete_object", StoreRefused("no", code="AccessDenied"))
-    found = ask(check.basic, fake_store)
-    assert marks(found) == {"reachable": True, "writable": None}
-    assert "on_delete" in found["writable"][1]
-
-
-def test_thorough_passes_on_a_store_that_does_everything(fake_store: FakeStore) -> None:
-    """Every probe is asked and passes or remarks; nothing fails and nothing is left."""
-    found = ask(check.thorough, fake_store)
-    assert list(found) == EVERYTHING
-    assert [name for name, (passed, _) in found.items() if passed is False] == []
-    assert fake_store.objects == {}
-    assert fake_store.uploads == {}
-
-
-def test_thorough_tells_what_a_store_does_otherwise() -> None:
-    """Ignored conditions and a repeated complete that succeeds are told, not taken for failures."""
-    store = FakeStore(SMALL_LIMITS, ignores_conditions=True, completes_again=True, random_etags=True)
-    found = ask(check.thorough, store)
-    assert marks(found, "conditional copy", "part copy") == {"conditional copy": None, "part copy": None}
-    assert found["complete twice"] == (True, "the second time it succeeds again")
-    assert [name for name, (passed, _) in found.items() if passed is False] == []
-
-
-def test_thorough_stops_when_the_store_fails_and_cleans_up(fake_store: FakeStore) -> None:
-    """An error about the whole store ends it; what was made is removed, or named."""
-    fake_store.fail("list_parts", StoreUnavailable("down"))
-    with pytest.raises(StoreUnavailable):
-        ask(check.thorough, fake_store)
-    assert fake_store.objects == {}
-    assert fake_store.uploads == {}
-
-
-def test_what_cannot_be_removed_is_named(fake_store: FakeStore) -> None:
-    """Somebody has to remove by hand what the check may not."""
-    fake_store.fail("delete_object", StoreRefused("no"), times=None)
-    fake_store.fail("abort_multipart_upload", StoreRefused("no"), times=None)
-    found = ask(check.thorough, fake_store)
-    assert marks(found, "writable", "cleaned up") == {"writable": None, "cleaned up": False}
-    told = found["writable"][1] + found["cleaned up"][1]
-    assert [key for key in fake_store.objects if key not in told] == []
-
-
-class Lying(FakeStore):
-    """Says that all went well, and keeps something else."""
-
-    def keeps(self, data: bytes) -> bytes:
-        return data
-
-    def complete_multipart_upload(self, key, upload_id, parts, meta):  # type: ignore[no-untyped-def]
-        receipt = super().complete_multipart_upload(key, upload_id, parts, meta)
-        self.tamper(key, self.keeps(self.objects[key].data))
-        return receipt
-
-
-@pytest.mark.parametrize(
-    "keeps",
-    [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda data: data[:-1] + bytes([data[-1] ^ 1])],
-    ids=["shorter", "other at the start", "other at the end"],
-)
-def test_a_store_that_keeps_other_bytes_fails(keeps: Callable[[bytes], bytes]) -> None:
-    """Size and samples of the content are compared, not the store's word."""
-    store = Lying(SMALL_LIMITS)
-    store.keeps = keeps  # type: ignore[method-assign]
-    found = ask(check.thorough, store)
-    names = ("multipart upload", "resume with a gap", "replacing a part", "part copy")
-    assert marks(found, *names) == dict.fromkeys(names, False)
-    assert found["overwriting"][0] is True
-
-
-def test_probes_fail_one_by_one(fake_store: FakeStore) -> None:
-    """Each broken promise fails its own probe and no other."""
-    bench = check_bench.Bench(fake_store, "", lambda *found: None)
-    fake_store.before("head_object", lambda call: fake_store.tamper(call.key, b""))
-    assert check_objects.overwrite(bench)[0] is False
-    fake_store.heal()
-    fake_store.fail("list_parts", lambda call: StoreRefused("odd"))
-    found: ScanResults = {}
-    bench = check_bench.Bench(fake_store, "", lambda name, passed, text: found.update({name: (passed, text)}))
-    bench.run("abort", check_uploads.abort)
-    assert marks(found) == {"abort": False}
-
-
-def test_larger_parts_than_documented_are_told(fake_store: FakeStore) -> None:
-    """A store that refuses even its documented minimum fails the probe, with what follows from that."""
-    fake_store.fail("complete_multipart_upload", PartsRefused("small", too_small=True), times=None)
-    bench = check_bench.Bench(fake_store, "", lambda *found: None)
-    passed, detail = check_uploads.smallest_part(bench)
-    assert passed is False
-    assert "learn" in detail
-
-
-# ---- on real stores --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[BosServer]:
-    """A strict BOS server that takes parts of 100 KB and more."""
-    with BosServer(tmp_path / "bos") as running:
-        running.change({"require_md5": True})
-        yield running
-
-
-@pytest.fixture
-def bos(server: BosServer) -> Iterator[ObjectStore]:
-    """The BOS store on it."""
-    settings = BosSettings(HttpSettings(server.url), "photos", keys=KeySettings("ak", "sk"))
-    store = open_store(settings, StoreContext(Clock(time.time, lambda seconds: None, lambda: 0.5)))
-    yield store
-    store.close()
-
-
-def test_thorough_on_bos_answers_the_open_questions(server: BosServer, bos: ObjectStore) -> None:
-    """Everything passes, the smallest part and the second complete are told, and nothing is left."""
-    found = ask(check.thorough, bos)
-    assert list(found) == EVERYTHING
-    assert [name for name, (passed, _) in found.items() if passed is not True] == []
-    assert "102400 bytes are taken" in found["smallest part"][1]
-    assert found["complete twice"][1] == "the second time: 404 NoSuchUpload"
-    assert "400 BadDigest" in found["wrong checksum"][1]
-    assert "412 PreconditionFailed" in found["conditional copy"][1]
-    assert server.contents("photos") == {"objects": {}, "uploads": {}}
-
-
-def test_thorough_on_a_bos_of_the_older_documents(server: BosServer, bos: ObjectStore) -> None:
-    """With a minimum of 5 MB nothing fails either: what the daemon sends is right for both."""
-    server.change({"min_part_size": 5 * 10**6})
-    found = ask(check.thorough, bos)
-    assert [name for name, (passed, _) in found.items() if passed is not True] == []
-    assert "5000000 bytes are taken" in found["smallest part"][1]
-
-
-def test_wrong_keys_end_the_check_of_bos(server: BosServer, bos: ObjectStore) -> None:
-    """The first request says it, by name, although a refused HEAD has no body."""
-    account = server.accounts["ak"]
-    server.accounts["ak"] = replace(account, secret_access_key="other")
-    with pytest.raises(AccessRefused) as info:
-        ask(check.basic, bos)
-    assert info.value.credentials
-    assert info.value.code == "SignatureDoesNotMatch"
-
-
-def test_a_lost_answer_in_the_check_leaves_nothing(server: BosServer, bos: ObjectStore) -> None:
-    """A put whose answer was lost has happened: it is removed like any other."""
-    server.faults.add(Fault("lose_answer", op="PutObject", times=-1))
-    with pytest.raises(StoreUnavailable):
-        ask(check.basic, bos)
-    assert server.contents("photos") == {"objects": {}, "uploads": {}}
-
-
-def test_thorough_on_a_directory(tmp_path: Path) -> None:
-    """The directory store keeps every promise, and its directory holds what it held before."""
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    store = DirStore(DirSettings(str(mirror)))
-    assert store.head_object("nothing") is None  # the store marks its directory as its own
-    before = sorted(path for path in mirror.rglob("*") if path.is_file())
-    found = ask(check.thorough, store)
-    store.close()
-    assert {name: text for name, (passed, text) in found.items() if passed is False} == {}
-    assert sorted(path for path in mirror.rglob("*") if path.is_file()) == before
+def test_check_says_what_is_wrong_with_a_store_by_its_exit_code(home: Home) -> None:
+    """A directory that is not there is a store that cannot be reached."""
+    settings = home.settings
+    (home.root / "mirror").rmdir()
+    found: list[tuple[str, bool | None, str]] = []
+    assert check(settings, lambda *row: found.append(row), thorough=False) == 69
+    assert any(name == "store mirror" and passed is False for name, passed, _ in found)

@@ -1,8 +1,8 @@
-"""``syncd install-service``: the unit files of this installation, where the service manager looks for them.
+"""`syncd install-service`: the unit files of this installation, where the service manager looks for them.
 
-The files under ``systemd/`` (in the package: ``unit-files``) are the only originals. Written are copies that
-start this very installation, and a drop-in with what the configuration asks of the sandbox. Running it again
-changes nothing, or brings them up to date.
+The files under ``systemd/`` (in the package: ``unit-files``) are the only originals. The command writes
+copies that start this very installation, and a drop-in with what the configuration asks of the sandbox.
+Running it again changes nothing, or brings the copies up to date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from syncd.cli.install.unit_file import CREDENTIAL, Wants, drop_in, quoted, unit_text
+import click
+
+from syncd.cli import common
 from syncd.config import load as config
 from syncd.core.errors import ConfigError
 from syncd.storage.settings import DirSettings
@@ -30,6 +32,24 @@ MARK = (
 )
 _DROP_IN = "10-install.conf"
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108  (named, not used: what PrivateTmp= hides)
+PROGRAM = "/usr/bin/syncd"
+"""What the originals start."""
+CONFIG = "%E/syncd/config.yaml"
+"""What the originals give it: ``%E`` is the manager's own configuration directory."""
+CREDENTIAL = re.compile(r"\$\{CREDENTIALS_DIRECTORY\}/([A-Za-z0-9._-]+)")
+"""How a configuration names a key that the manager hands over."""
+
+
+@click.command()
+@click.option("--user", is_flag=True, help="For the calling user's own session, not for the system.")
+@click.option("--print", "print_only", is_flag=True, help="Print the units instead of writing them.")
+@common.config_option
+def command(user: bool, print_only: bool, config_path: str | None) -> None:
+    """Write the systemd units for this installation.
+
+    The service will use the configuration file that -c names, else the usual one.
+    """
+    sys.exit(install_service(user=user, print_only=print_only, config_path=config_path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,16 @@ class Place:
     credentials: str
     """What ``$CREDENTIALS_DIRECTORY`` will be for the service."""
     sysusers: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a configuration asks of the unit, beyond what every unit has."""
+
+    writable: tuple[str, ...] = ()
+    private_tmp: bool = True
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Name of a key, and the file that the administrator keeps it in; ``.cred`` ends an encrypted one."""
 
 
 def install_service(
@@ -222,6 +252,52 @@ def _is_expressible(path: str) -> bool:
 
 def _is_below(path: str, roots: Iterable[str]) -> bool:
     return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+# ---- what stands in a unit file: systemd.syntax(7), systemd.exec(5) ----------------------------------------
+
+
+def unit_text(template: str, program: Sequence[str], config_file: str | None) -> str:
+    """The unit that runs `program` instead of ``/usr/bin/syncd``, with `config_file` unless that is None."""
+    lines = []
+    command = " ".join(quoted(word).replace("$", "$$") for word in program)
+    argument = CONFIG if config_file is None else quoted(config_file).replace("$", "$$")
+    for line in template.splitlines():
+        if line.startswith(("ExecStart=", "ExecReload=")):
+            lines.append(line.replace(PROGRAM, command).replace(CONFIG, argument))
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """`text` as one word of a unit file.
+
+    Raises:
+        ValueError: unit files cannot hold it (control characters, bytes that are not UTF-8).
+    """
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
+        raise ValueError("control characters, or bytes that are not UTF-8")
+    escaped = text.replace("%", "%%")
+    if re.search(r"[\s\"'\\;]", escaped):
+        return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return escaped
+
+
+def drop_in(wants: Wants, version: int) -> str | None:
+    """What goes beside the unit for `wants` under systemd `version`; None when there is nothing to say."""
+    lines = []
+    if version >= 254:
+        lines += ["# From 5 seconds to 5 minutes, in six steps.", "RestartSteps=6", "RestartMaxDelaySec=5min"]
+    if not wants.private_tmp:
+        lines += ["# A configured path lies where a private /tmp would hide it.", "PrivateTmp=no"]
+    if wants.writable:
+        lines += ["# Stores that are directories, and a state directory of one's own."]
+        lines += [f"ReadWritePaths=-{quoted(path)}" for path in wants.writable]
+    for name, source in wants.credentials:
+        kind = "LoadCredentialEncrypted" if source.endswith(".cred") else "LoadCredential"
+        lines.append(f"{kind}={name}:{source.replace('%', '%%')}")
+    return "\n".join(["[Service]", *lines, ""]) if lines else None
 
 
 # ---- effects ----------------------------------------------------------------------------------------------

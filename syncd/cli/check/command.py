@@ -1,0 +1,105 @@
+"""Which checks `syncd check` runs, basic or thorough, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from syncd.cli import common
+from syncd.cli.check import machine, probes
+from syncd.cli.common import Reporter
+from syncd.config.load import Settings
+from syncd.core.errors import StoreError
+from syncd.storage.base import ObjectStore
+
+
+@click.command()
+@click.option("--config-only", is_flag=True, help="Only read the configuration; ask no store.")
+@click.option("--thorough", is_flag=True, help="Try every operation on test objects, then remove them.")
+@common.json_option
+@common.options
+def command(options: common.Options, config_only: bool, thorough: bool, as_json: bool) -> None:
+    """Check configuration, stores and the kernel's limits.
+
+    Every check is one line: ok, FAIL or note, and what to change.
+    """
+    settings = options.load(with_secrets=not config_only)
+    if config_only:
+        if not options.quiet:
+            click.echo(f"{settings.path}: the configuration is right")
+        return
+    rows: list[dict[str, Any]] = []
+
+    def report(name: str, passed: bool | None, detail: str) -> None:
+        rows.append({"check": name, "passed": passed, "detail": detail})
+        if not as_json:
+            mark = {True: "ok  ", False: "FAIL", None: "note"}[passed]
+            click.echo(f"{mark} {name}: {detail}")
+
+    code = check(settings, report, thorough=thorough)
+    if as_json:
+        common.print_json({"checks": rows})
+    sys.exit(code)
+
+
+def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
+    """Run every check; returns the exit code, that of the worst store error where there is one."""
+    codes = [0]
+
+    def noted(name: str, passed: bool | None, detail: str) -> None:
+        if passed is False:
+            codes.append(common.EXIT_FAILED)
+        report(name, passed, detail)
+
+    machine.directories(settings.sources, settings.state_dir, noted)
+    machine.watch_limits(settings.sources, noted)
+    for name in sorted({source.store for source in settings.sources}):
+        prefix = next(source.prefix for source in settings.sources if source.store == name)
+        examine = check_thoroughly if thorough else check_basics
+        try:
+            with common.open_store(settings, name) as store:
+                examine(store, prefix, _named(name, noted))
+        except StoreError as error:
+            codes.append(common.exit_code(error))
+            report(f"store {name}", False, str(error))
+    return max(codes)
+
+
+def _named(store: str, report: Reporter) -> Reporter:
+    return lambda what, passed, detail: report(f"{store}: {what}", passed, detail)
+
+
+def check_basics(store: ObjectStore, prefix: str, report: Reporter) -> None:
+    """Put, look at and delete one tiny object under `prefix`: four small requests.
+
+    Raises StoreUnavailable and AccessRefused, which are about the store as a whole; what concerns only this
+    object is reported.
+    """
+    bench = probes.Bench(store, prefix, report)
+    try:
+        bench.run("reachable", probes.reachable)
+        bench.run("writable", probes.writable)
+    except StoreError:
+        bench.clean()
+        raise
+
+
+def check_thoroughly(store: ObjectStore, prefix: str, report: Reporter) -> None:
+    """The basics, then every probe: about 50 MB of traffic.
+
+    It answers what documents leave open: the smallest part that the store takes, what a repeated complete
+    gets, whether the store honours conditions and checksums. Everything made is removed, also when a probe
+    fails.
+    Raises StoreUnavailable and AccessRefused as soon as they happen.
+    """
+    check_basics(store, prefix, report)
+    bench = probes.Bench(store, prefix, report)
+    try:
+        for name, probe in probes.PROBES:
+            bench.run(name, probe)
+    finally:
+        left = bench.clean()
+        detail = f"remove by hand: {', '.join(left)}" if left else "nothing is left"
+        report("cleaned up", not left, detail)

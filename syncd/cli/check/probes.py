@@ -1,0 +1,431 @@
+"""The probes with which `syncd check` examines a store, and the bench on which they work.
+
+A probe works on every store, by the protocol alone. What it makes lies in a place of its own under a prefix,
+and is removed in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from syncd.cli.common import Reporter
+from syncd.core.errors import (
+    AccessRefused,
+    PartsRefused,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.core.model import ObjectMeta, Part, Receipt
+from syncd.sources.fingerprint import of_bytes
+from syncd.storage.base import ObjectStore
+
+ProbeResult = tuple[bool | None, str]
+"""Passed, failed, or None for a remark; and what was found."""
+
+MTIME_NS = 1_600_000_000_123_456_789
+"""A time that shows whether nanoseconds survive."""
+
+_SAMPLE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that a probe has begun."""
+
+    key: str
+    id: str
+    meta: ObjectMeta
+
+
+class Bench:
+    """One store under examination. Keys are under `prefix`, in a directory that nobody else has."""
+
+    def __init__(self, store: ObjectStore, prefix: str, report: Reporter) -> None:
+        self.store = store
+        self.place = f"{prefix}syncd-check-{os.urandom(6).hex()}/"
+        self._report = report
+        self._keys: list[str] = []
+        self._uploads: list[Upload] = []
+
+    def run(self, name: str, probe: Callable[[Bench], ProbeResult]) -> None:
+        """Run a probe and report it. What is about the whole store goes up; other errors are the result."""
+        try:
+            passed, detail = probe(self)
+        except (AccessRefused, StoreUnavailable):
+            raise
+        except StoreError as error:
+            passed, detail = False, str(error)
+        self._report(name, passed, detail)
+
+    def key(self, name: str) -> str:
+        """A key for a probe; its object is removed in the end."""
+        key = self.place + name
+        self._keys.append(key)
+        return key
+
+    def meta(self, body: bytes) -> ObjectMeta:
+        """Metadata for an object with this content, as the daemon would send it."""
+        return ObjectMeta(of_bytes(body), MTIME_NS, token=os.urandom(8).hex(), content_type="text/plain")
+
+    def put(self, name: str, body: bytes) -> tuple[str, Receipt]:
+        """An object with this content: its key and the receipt."""
+        key = self.key(name)
+        try:
+            return key, self.store.put_object(key, body, self.meta(body))
+        except StoreRefused:
+            self._keys.remove(key)  # nothing was stored, and such a key may be refused to delete as well
+            raise
+
+    def begin(self, name: str, body: bytes) -> Upload:
+        """A multipart upload of an object that is to have this content; aborted in the end."""
+        key, meta = self.key(name), self.meta(body)
+        upload = Upload(key, self.store.create_multipart_upload(key, meta), meta)
+        self._uploads.append(upload)
+        return upload
+
+    def part(self, upload: Upload, number: int, body: bytes) -> Part:
+        """Send one part."""
+        return self.store.upload_part(upload.key, upload.id, number, body)
+
+    def complete(self, upload: Upload, parts: list[Part]) -> Receipt:
+        """Complete an upload from parts in ascending order."""
+        return self.store.complete_multipart_upload(upload.key, upload.id, parts, upload.meta)
+
+    def differs(self, key: str, body: bytes) -> str | None:
+        """How the object differs from `body`, None when it does not: size, checksum, samples of content."""
+        info = self.store.head_object(key)
+        if info is None:
+            return "the object is not there"
+        if info.size != len(body):
+            return f"it has {info.size} bytes, not {len(body)}"
+        if info.crc32 is not None and info.crc32 != zlib.crc32(body):
+            return "the store's checksum is that of another content"
+        for first in sorted({0, len(body) // 2, max(0, len(body) - _SAMPLE_BYTES)}):
+            last = min(first + _SAMPLE_BYTES, len(body)) - 1
+            if last >= first and self.store.get_object(key, first, last) != body[first : last + 1]:
+                return f"other bytes at {first}"
+        return None
+
+    def refusal(self, call: Callable[[], object], *kinds: type[StoreError]) -> StoreError | None:
+        """The refusal of one of these kinds that the call ends in; None when it succeeds.
+
+        What is about the whole store goes up, as does every other kind.
+        """
+        try:
+            call()
+        except AccessRefused:
+            raise
+        except kinds as refused:
+            return refused
+        return None
+
+    def clean(self) -> list[str]:
+        """Remove everything; returns what could not be removed, by name."""
+        left = [f"upload {upload.id} of {upload.key}" for upload in self._uploads if not self._abort(upload)]
+        return left + [key for key in dict.fromkeys(self._keys) if not self._delete(key)]
+
+    def _abort(self, upload: Upload) -> bool:
+        try:
+            self.store.abort_multipart_upload(upload.key, upload.id)
+        except StoreError:
+            return False
+        return True
+
+    def _delete(self, key: str) -> bool:
+        try:
+            self.store.delete_object(key)
+        except StoreError:
+            return False
+        return True
+
+
+def said(refused: StoreError) -> str:
+    """Status and code of a refusal, as far as it has them."""
+    return f"{refused.status or ''} {refused.code}".strip() or type(refused).__name__
+
+
+def altered(part: Part) -> Part:
+    """The same part with another ETag."""
+    first = "1" if part.etag.startswith("0") else "0"
+    return replace(part, etag=first + part.etag[1:])
+
+
+# ---- reachable and writable -------------------------------------------------------------------------------
+
+
+def reachable(bench: Bench) -> ProbeResult:
+    """The store answers, and does not have an object that was never put."""
+    found = bench.store.head_object(bench.key("nothing"))
+    return found is None, bench.store.store_id
+
+
+def writable(bench: Bench) -> ProbeResult:
+    """One tiny object is put, looked at and deleted."""
+    body = b"syncd check"
+    key, _ = bench.put("writable", body)
+    difference = bench.differs(key, body)
+    refused = bench.refusal(lambda: bench.store.delete_object(key), StoreRefused)
+    if refused is not None:
+        return None, f"writable, but {key} cannot be deleted (only on_delete: delete needs that): {refused}"
+    return difference is None, difference or "an object was put, found and deleted"
+
+
+# ---- whole objects ----------------------------------------------------------------------------------------
+
+_ODD_NAME = "a b+c%20&?=#'\"\u4e2d\u6587~!(),;@$.txt"
+_HELLO = b"hello from syncd check"
+
+
+def metadata(bench: Bench) -> ProbeResult:
+    """Digest, mtime to the nanosecond and token come back with the object."""
+    key = bench.key("metadata")
+    meta = bench.meta(_HELLO)
+    bench.store.put_object(key, _HELLO, meta)
+    info = bench.store.head_object(key)
+    if info is None:
+        return False, "the object just put is not there"
+    if (info.digest, info.token) != (meta.fingerprint.digest, meta.token):
+        return False, "digest or token do not come back: a lost state database could not be rebuilt"
+    if info.mtime_ns != MTIME_NS:
+        return None, f"the mtime comes back as {info.mtime_ns}, not as {MTIME_NS}"
+    return True, "digest, mtime and token come back"
+
+
+def empty(bench: Bench) -> ProbeResult:
+    """An object without content."""
+    key, _ = bench.put("empty", b"")
+    difference = bench.differs(key, b"")
+    return difference is None, difference or "0 bytes"
+
+
+def odd_names(bench: Bench) -> ProbeResult:
+    """Names that need every kind of encoding, a double slash and the longest key."""
+    longest = "x" * (bench.store.limits.max_key_bytes - len(bench.place.encode()))
+    troubles = []
+    for name in (_ODD_NAME, "double//slash", "trailing dot.", "line\nfeed", longest):
+        refused = bench.refusal(partial(bench.put, name, _HELLO), StoreRefused)
+        trouble = str(refused) if refused else bench.differs(bench.place + name, _HELLO)
+        if trouble is not None:
+            troubles.append(f"{name[:20]!r}: {trouble}")
+    return (None, "; ".join(troubles)) if troubles else (True, "all taken and found again")
+
+
+def ranges(bench: Bench) -> ProbeResult:
+    """Ranges with both ends included."""
+    key, _ = bench.put("ranges", _HELLO)
+    found = bench.store.get_object(key, 6, 9)
+    return found == _HELLO[6:10], f"bytes 6 to 9 are {found!r}"
+
+
+def overwrite(bench: Bench) -> ProbeResult:
+    """The second put replaces the first, and is seen at once."""
+    key, _ = bench.put("overwrite", b"first")
+    bench.put("overwrite", _HELLO)
+    difference = bench.differs(key, _HELLO)
+    return difference is None, difference or "the second content is there at once"
+
+
+def absent(bench: Bench) -> ProbeResult:
+    """What is not there: head says so, get is refused, delete is done, twice as well."""
+    key, _ = bench.put("absent", _HELLO)
+    bench.store.delete_object(key)
+    bench.store.delete_object(key)
+    if bench.store.head_object(key) is not None:
+        return False, "a deleted object is still there"
+    refused = bench.refusal(lambda: bench.store.get_object(key, 0, 0), StoreRefused)
+    if refused is None:
+        return False, "a deleted object can still be read"
+    return True, f"get of a missing object: {said(refused)}"
+
+
+def copy(bench: Bench) -> ProbeResult:
+    """A copy inside the store, with new metadata."""
+    source, receipt = bench.put("copy source", _HELLO)
+    key = bench.key("copy target")
+    meta = bench.meta(_HELLO)
+    bench.store.copy_object(source, key, meta, receipt.etag)
+    difference = bench.differs(key, _HELLO)
+    info = bench.store.head_object(key)
+    if difference is None and (info is None or info.token != meta.token):
+        difference = "the copy has the source's metadata, not its own"
+    return difference is None, difference or "with new metadata"
+
+
+def conditional_copy(bench: Bench) -> ProbeResult:
+    """A copy from a source that is another one than meant."""
+    source, _ = bench.put("condition source", _HELLO)
+    key = bench.key("condition target")
+    refused = bench.refusal(
+        lambda: bench.store.copy_object(source, key, bench.meta(_HELLO), "0" * 32), PreconditionFailed
+    )
+    if refused is None:
+        return None, "the store ignores the condition: syncd checks what came of a copy"
+    return True, f"a changed source is refused: {said(refused)}"
+
+
+# ---- multipart uploads ------------------------------------------------------------------------------------
+
+_TAIL = b"the last part may be small"
+_CANDIDATES = (1, 1 << 10, 10**5, 100 << 10, 10**6, 1 << 20, 5 * 10**6)
+"""Sizes of parts in bytes that documents of one store or another give as their minimum."""
+
+
+def multipart(bench: Bench) -> ProbeResult:
+    """Two parts become one object, with metadata; while it lasts, the upload is listed."""
+    body = os.urandom(bench.store.limits.min_part_size) + _TAIL
+    upload = bench.begin("multipart", body)
+    size = bench.store.limits.min_part_size
+    parts = [bench.part(upload, 1, body[:size]), bench.part(upload, 2, body[size:])]
+    listed = [one.upload_id for one in bench.store.list_multipart_uploads(upload.key)]
+    bench.complete(upload, parts)
+    difference = bench.differs(upload.key, body)
+    info = bench.store.head_object(upload.key)
+    if difference is None and (info is None or info.token != upload.meta.token):
+        difference = "its metadata did not come back"
+    if difference is not None:
+        return False, difference
+    if upload.id not in listed:
+        return None, "the object is right, but the unfinished upload was not listed"
+    crc32 = "with" if info is not None and info.crc32 is not None else "without"
+    return True, f"ETag {info.etag if info else ''}, {crc32} a checksum of the whole"
+
+
+def resume(bench: Bench) -> ProbeResult:
+    """Parts 1 and 3 are there and listed; 2 is sent afterwards, and the object is whole."""
+    size = bench.store.limits.min_part_size
+    body = os.urandom(2 * size) + _TAIL
+    upload = bench.begin("resume", body)
+    bench.part(upload, 3, body[2 * size :])
+    bench.part(upload, 1, body[:size])
+    listed = bench.store.list_parts(upload.key, upload.id)
+    if [(part.number, part.size) for part in listed] != [(1, size), (3, len(_TAIL))]:
+        return (
+            False,
+            f"parts 1 and 3 were sent, but {[(part.number, part.size) for part in listed]} is listed",
+        )
+    second = bench.part(upload, 2, body[size : 2 * size])
+    bench.complete(upload, [listed[0], second, listed[1]])
+    difference = bench.differs(upload.key, body)
+    return difference is None, difference or "the gap was filled, the object is whole"
+
+
+def replace_part(bench: Bench) -> ProbeResult:
+    """The same part number sent twice: the second counts."""
+    upload = bench.begin("replace a part", _TAIL)
+    bench.part(upload, 1, b"something else")
+    bench.complete(upload, [bench.part(upload, 1, _TAIL)])
+    difference = bench.differs(upload.key, _TAIL)
+    return difference is None, difference or "the second counts"
+
+
+def complete_twice(bench: Bench) -> ProbeResult:
+    """What a client hears that repeats a complete whose answer was lost."""
+    upload = bench.begin("complete twice", _TAIL)
+    part = bench.part(upload, 1, _TAIL)
+    bench.complete(upload, [part])
+    gone = bench.refusal(lambda: bench.complete(upload, [part]), UploadGone)
+    answer = f"the second time: {said(gone)}" if gone else "the second time it succeeds again"
+    difference = bench.differs(upload.key, _TAIL)
+    return difference is None, difference or answer
+
+
+def abort(bench: Bench) -> ProbeResult:
+    """An aborted upload is gone, and aborting it again is done."""
+    upload = bench.begin("abort", _TAIL)
+    bench.part(upload, 1, _TAIL)
+    bench.store.abort_multipart_upload(upload.key, upload.id)
+    bench.store.abort_multipart_upload(upload.key, upload.id)
+    gone = bench.refusal(lambda: bench.store.list_parts(upload.key, upload.id), UploadGone)
+    if gone is None:
+        return False, "the parts of an aborted upload are still listed"
+    return True, f"afterwards: {said(gone)}"
+
+
+def wrong_parts(bench: Bench) -> ProbeResult:
+    """Parts that the store does not have are refused at complete."""
+    upload = bench.begin("wrong parts", _TAIL)
+    part = bench.part(upload, 1, _TAIL)
+    refused = bench.refusal(lambda: bench.complete(upload, [altered(part)]), PartsRefused, StoreRefused)
+    if refused is None:
+        return False, "a wrong ETag is accepted at complete"
+    return True, f"a wrong ETag is refused: {said(refused)}"
+
+
+def wrong_checksum(bench: Bench) -> ProbeResult:
+    """Whether the store checks the checksum of the whole, where one is sent."""
+    upload = bench.begin("wrong checksum", _TAIL)
+    part = bench.part(upload, 1, _TAIL)
+    if part.crc32 is None:
+        return None, "this kind of store takes none"
+    wrong = replace(part, crc32=part.crc32 ^ 1)
+    refused = bench.refusal(lambda: bench.complete(upload, [wrong]), PartsRefused, StoreRefused)
+    if refused is None:
+        return None, "not checked by the store, or not sent to it"
+    return True, f"a wrong one is refused: {said(refused)}"
+
+
+def smallest_part(bench: Bench) -> ProbeResult:
+    """The smallest part, but for the last, that the store takes; parts are checked at complete only."""
+    needed = bench.store.limits.min_part_size
+    for size in (*(size for size in _CANDIDATES if size < needed), needed):
+        body = os.urandom(size)
+        upload = bench.begin(f"parts of {size}", body + _TAIL)
+        parts = [bench.part(upload, 1, body), bench.part(upload, 2, _TAIL)]
+        try:
+            bench.complete(upload, parts)
+        except PartsRefused as refused:
+            if not refused.too_small:
+                raise
+            continue
+        return True, f"parts of {size} bytes are taken; syncd sends {needed} or more"
+    return False, f"even parts of {needed} bytes are too small for it: syncd will learn larger ones"
+
+
+def part_copy(bench: Bench) -> ProbeResult:
+    """A part copied from another object of the store, as long as that is the one meant."""
+    size = bench.store.limits.min_part_size
+    body = os.urandom(size)
+    source, receipt = bench.put("part source", b"x" + body)
+    upload = bench.begin("part copy", body + _TAIL)
+    copied = bench.store.upload_part_copy(upload.key, upload.id, 1, source, 1, size, receipt.etag)
+    bench.complete(upload, [copied, bench.part(upload, 2, _TAIL)])
+    difference = bench.differs(upload.key, body + _TAIL)
+    if difference is not None:
+        return False, difference
+    other = bench.begin("part condition", body)
+    refused = bench.refusal(
+        lambda: bench.store.upload_part_copy(other.key, other.id, 1, source, 1, size, "0" * 32),
+        PreconditionFailed,
+    )
+    if refused is None:
+        return None, "a range was copied, but the store ignores the condition"
+    return True, f"a range was copied; a changed source is refused: {said(refused)}"
+
+
+PROBES = (
+    ("metadata", metadata),
+    ("empty object", empty),
+    ("odd names", odd_names),
+    ("ranges", ranges),
+    ("overwriting", overwrite),
+    ("missing objects", absent),
+    ("copy", copy),
+    ("conditional copy", conditional_copy),
+    ("multipart upload", multipart),
+    ("resume with a gap", resume),
+    ("replacing a part", replace_part),
+    ("complete twice", complete_twice),
+    ("abort", abort),
+    ("wrong parts", wrong_parts),
+    ("wrong checksum", wrong_checksum),
+    ("smallest part", smallest_part),
+    ("part copy", part_copy),
+)
+"""What `thorough` asks, in order, each with the name under which it is reported."""

@@ -1,0 +1,191 @@
+"""What the commands share: -c, -v and -q, loading the settings, exit codes, opening the state and a store.
+
+Exit codes are a promise to scripts and service managers: 0 done; 1 failed unexpectedly; 2 usage (click's
+own); 3 done, but some files failed; 69 store unreachable; 77 credentials refused; 78 configuration wrong, or
+the state is of a newer version; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+import click
+
+from syncd.config import load as config
+from syncd.core.errors import (
+    AccessRefused,
+    ConfigError,
+    StateError,
+    StateTooNew,
+    StoreError,
+    SyncdError,
+)
+
+if TYPE_CHECKING:
+    from syncd.state.state import State
+    from syncd.storage.base import ObjectStore
+
+P = ParamSpec("P")
+
+EXIT_FAILED = 1
+EXIT_PARTLY = 3
+EXIT_UNAVAILABLE = 69
+EXIT_CREDENTIALS = 77
+EXIT_CONFIG = 78
+EXIT_INTERRUPTED = 130
+
+Reporter = Callable[[str, bool | None, str], None]
+"""Takes the name of a check; passed, failed, or None for a remark; what was found and what to do."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an error stands for."""
+    if isinstance(error, ConfigError | StateTooNew):
+        return EXIT_CONFIG
+    if isinstance(error, AccessRefused):
+        return EXIT_CREDENTIALS if error.credentials else EXIT_UNAVAILABLE
+    if isinstance(error, StoreError):
+        return EXIT_UNAVAILABLE
+    return EXIT_FAILED
+
+
+@contextmanager
+def errors_become_exit_codes() -> Iterator[None]:
+    """An error of ours is one clear message and an exit code; a traceback is for bugs only."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            say(str(problem))
+        sys.exit(EXIT_CONFIG)
+    except SyncdError as error:
+        say(str(error))
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def say(text: str) -> None:
+    """Write one line to standard error, beside whatever the command prints."""
+    click.echo(f"syncd: {text}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print what a program will read."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every command understands."""
+
+    config_path: str | None
+    verbose: int
+    quiet: int
+
+    @property
+    def verbosity(self) -> int:
+        """How many levels more (or, negative, less) the log says than the configuration wants."""
+        return self.verbose - self.quiet
+
+    def load(self, *, with_secrets: bool = True, quieter: int = 0) -> config.Settings:
+        """Read the settings and set up logging. A command that asks no store needs no secrets."""
+        from syncd.daemon import logs
+        from syncd.daemon import process as machine
+
+        if with_secrets:
+            machine.keep_memory_private()
+        settings = config.load(
+            config.find(self.config_path, os.environ), os.environ, with_secrets=with_secrets
+        )
+        gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
+        gc.enable()
+        logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr)
+        for store in settings.stores.values():
+            keys = getattr(store, "keys", None)
+            if keys is not None:
+                logs.hide_keys(keys)
+        for warning in settings.warnings:
+            logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
+        return settings
+
+
+config_option = click.option("-c", "--config", "config_path", metavar="FILE", help="The configuration file.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., None]:
+    """Give a command -c, -v and -q; it gets them as its first argument."""
+
+    @wraps(command)
+    def with_options(
+        config_path: str | None, verbose: int, quiet: int, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        command(Options(config_path, verbose, quiet), *args, **kwargs)
+
+    for option in (
+        click.option("-q", "--quiet", count=True, help="Say less; twice: errors only."),
+        click.option("-v", "--verbose", count=True, help="Say more; twice: what the libraries say, too."),
+        config_option,
+    ):
+        option(with_options)
+    return with_options
+
+
+@contextmanager
+def open_state(directory: str) -> Iterator[State]:
+    """The state as it is, also beside a running daemon, to be read; an empty one where there is none yet.
+
+    Raises StateError when the state cannot be read.
+    """
+    from syncd.state.state import State
+
+    if not _has_state(directory):
+        import tempfile
+        import time
+
+        with (
+            tempfile.TemporaryDirectory(prefix="syncd-empty-") as empty,
+            closing(State.open(empty, now_ns=time.time_ns)) as state,
+        ):
+            yield state
+        return
+    with closing(State.open_read_only(directory)) as state:
+        yield state
+
+
+def _has_state(directory: str) -> bool:
+    """Whether there is a database. A directory that must not be searched is an error, not empty."""
+    from syncd.state.schema import DATABASE_NAME
+
+    try:
+        os.stat(os.path.join(directory, DATABASE_NAME))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StateError(f"the state directory {directory} cannot be read: {error.strerror}") from error
+    return True
+
+
+@contextmanager
+def open_store(settings: config.Settings, name: str) -> Iterator[ObjectStore]:
+    """One store, closed at the end."""
+    import time
+
+    from syncd.pipeline.pipeline import real_clock
+    from syncd.storage.base import Clock
+    from syncd.storage.opening import StoreContext, open_store
+
+    clock = real_clock()
+    context = StoreContext(Clock(lambda: clock.now_ns() / 1e9, time.sleep, clock.chance))
+    with closing(open_store(settings.stores[name], context)) as store:
+        yield store

@@ -1,0 +1,186 @@
+"""The audit: records, store and disk side by side."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused, StoreRefused
+from syncd.core.model import Source
+from syncd.transfer import audit
+from tests.support.rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young
+    yield rig
+    rig.close()
+
+
+def carry(rig: Rig, *names: str) -> None:
+    for name in names:
+        rig.write(name, b"c-" + name.encode())
+        rig.sync(name)
+
+
+def differences(rig: Rig, *, read: bool = False) -> dict[str, tuple[str, bool]]:
+    found = {}
+    for each in audit.verify(rig.source, rig.state, rig.store, read=read, threads=2):
+        found.update({item.ref.path: (item.what, item.serious) for item in each})
+    return found
+
+
+def test_what_is_as_recorded_has_no_difference(rig: Rig) -> None:
+    """Each file is told of once."""
+    carry(rig, "a", "b", "c")
+    assert list(audit.verify(rig.source, rig.state, rig.store, read=True, threads=2)) == [[], [], []]
+
+
+def test_a_missing_object_is_serious(rig: Rig) -> None:
+    """The store does not hold what we said that it holds."""
+    carry(rig, "a", "b")
+    del rig.fake.objects["p/a"]
+    assert differences(rig) == {"a": ("the object is missing", True)}
+
+
+def test_an_object_of_another_size_is_serious(rig: Rig) -> None:
+    """With both sizes."""
+    carry(rig, "a")
+    rig.fake.tamper("p/a", b"longer than before")
+    assert differences(rig) == {"a": ("the object has 18 bytes, recorded are 3", True)}
+
+
+def test_an_object_of_another_content_is_serious(rig: Rig) -> None:
+    """Its metadata says another fingerprint."""
+    carry(rig, "a", "b")
+    rig.fake.objects["p/a"] = replace(rig.fake.objects["p/b"], data=b"c-b")
+    assert differences(rig) == {"a": ("the object has another fingerprint", True)}
+
+
+def test_an_object_without_our_metadata_and_with_another_etag_is_serious(rig: Rig) -> None:
+    """Somebody else wrote it, and nothing proves what it is."""
+    carry(rig, "a")
+    real = rig.fake.head_object
+
+    def stripped(key: str) -> Any:
+        info = real(key)
+        assert info is not None
+        return replace(info, digest=None, etag="another")
+
+    rig.fake.head_object = stripped  # type: ignore[method-assign]
+    assert differences(rig) == {"a": ("the object was written by somebody else", True)}
+
+
+def test_an_object_that_was_written_anew_with_the_same_content_is_a_note(rig: Rig) -> None:
+    """Some servers change the ETag of an object by themselves."""
+    carry(rig, "a")
+    rig.fake.objects["p/a"].etag = "another"
+    assert differences(rig) == {"a": ("the object was written anew, with the same fingerprint", False)}
+
+
+def test_an_object_that_the_store_does_not_tell_of_is_serious_and_stops_nothing(rig: Rig) -> None:
+    """One forbidden key does not end the comparison."""
+    carry(rig, "a", "b")
+    rig.fake.fail("head_object", StoreRefused("no", status=403), when=lambda call: call.key == "p/a")
+    assert differences(rig) == {"a": ("the store does not tell: no (403)", True)}
+
+
+def test_a_store_that_cannot_be_used_ends_the_comparison_at_once(rig: Rig) -> None:
+    """Not after as many requests as there are files."""
+    carry(rig, *(f"f{number}" for number in range(200)))
+    rig.fake.reset_counters()
+    rig.fake.fail("head_object", AccessRefused("bad key"), times=None)
+    with pytest.raises(AccessRefused):
+        differences(rig)
+    assert rig.fake.calls["head_object"] < 200
+
+
+@pytest.mark.parametrize("change", ["gone", "changed", "directory", "unreadable"])
+def test_a_file_that_went_on_living_is_a_note(rig: Rig, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon will see it; the store is as recorded."""
+    carry(rig, "a")
+    path = rig.folder / "a"
+    if change == "changed":
+        path.write_bytes(b"other")
+    elif change != "unreadable":
+        path.unlink()
+    if change == "directory":
+        path.mkdir()
+    if change == "unreadable":
+        path.write_bytes(b"other")
+
+        def refuse(root_fd: int, path: str) -> None:
+            raise audit.FileError("permission denied")
+
+        monkeypatch.setattr("syncd.sources.files.open_file", refuse)
+    words = {
+        "gone": "the file is gone, its object is kept",
+        "changed": "the file has changed since",
+        "directory": "the file is now a directory",
+        "unreadable": "the file cannot be read: permission denied",
+    }
+    assert differences(rig, read=change == "unreadable") == {"a": (words[change], False)}
+
+
+def test_content_that_changed_without_a_trace_is_found_by_reading(rig: Rig) -> None:
+    """Bit rot, or a store through a memory map: serious, since no scan will ever see it."""
+    carry(rig, "a")
+    path = rig.folder / "a"
+    before = path.stat()
+    path.write_bytes(b"c-B")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    row = rig.state.recorded(rig.ref("a"))
+    assert row is not None
+    now = path.stat()
+    rig.state.commit(rig.ref("a"), replace(row, stat=row.stat._replace(ctime_ns=now.st_ctime_ns)))
+    assert differences(rig) == {}
+    assert differences(rig, read=True) == {"a": ("the file's content changed, but not its stat", True)}
+
+
+def test_a_record_about_another_store_is_a_note(rig: Rig) -> None:
+    """After a change of the configuration, before the next scan."""
+    carry(rig, "a")
+    row = rig.state.recorded(rig.ref("a"))
+    assert row is not None
+    rig.state.commit(rig.ref("a"), replace(row, store_id="s3:elsewhere"))
+    assert differences(rig) == {"a": ("its object is in another store: s3:elsewhere", False)}
+
+
+def test_without_the_root_the_store_is_compared_all_the_same(rig: Rig) -> None:
+    """A disk that is not there is no reason not to look at the backup."""
+    carry(rig, "a", "b")
+    del rig.fake.objects["p/b"]
+    rig.folder.rename(rig.folder.with_name("away"))
+    found = differences(rig)
+    assert found["b"] == ("the object is missing", True)
+    assert "cannot be opened" in found[""][0]
+    assert set(found) == {"", "b"}
+
+
+def test_more_files_than_a_page_are_all_compared(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each exactly once."""
+    monkeypatch.setattr(audit, "_PAGE", 3)
+    names = [f"f{number}" for number in range(10)]
+    carry(rig, *names)
+    rig.fake.objects.clear()
+    assert sorted(differences(rig)) == names
+
+
+def test_objects_that_no_record_knows_are_notes(rig: Rig) -> None:
+    """Of files that are long gone, or of somebody else; what another source owns is not among them."""
+    carry(rig, "a")
+    meta = rig.fake.objects["p/a"].meta
+    for key in ("p/lost", "p/inner/x", "p/\x00odd", "q/elsewhere"):
+        rig.fake.put_object(key, b"x", meta)
+    inner = Source("inner", "/y", "store", prefix="p/inner/")
+    found = list(audit.unknown(rig.source, rig.state, rig.store, [rig.source, inner]))
+    assert [each.ref.path for each in found] == ["p/\x00odd", "lost"]
+    assert not any(each.serious for each in found)
