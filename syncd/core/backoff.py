@@ -1,7 +1,7 @@
 """How long to wait: between tries, for a store that is down, and for bandwidth.
 
-Nothing here sleeps, reads a clock or rolls dice. Time (seconds of a monotonic clock) and chance (a number
-from 0 up to 1) are arguments; the answers are seconds. No lock inside: the owner holds one.
+Nothing here sleeps, reads a clock or draws random numbers. Time (seconds of a monotonic clock) and chance (a
+number from 0 up to 1) are arguments; the answers are seconds. No lock inside: the owner holds one.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Breaker:
 
     Closed: everything is allowed. After `threshold` consecutive failures, or at once after `trip`, it is open
     and allows nothing until `until`. Then it is half open and allows one probe: success closes it, failure
-    opens it for longer. A probe whose outcome is never told (its worker was stopped, its file vanished) is
-    given up after `probe_seconds`, so that nothing can block a store for ever.
+    opens it for longer. A probe whose outcome is never reported (its worker stopped, its file vanished) is
+    given up after `probe_seconds`, so that nothing can block a store for good.
     """
 
     __slots__ = ("_failures", "_openings", "_probe_seconds", "_probing", "_schedule", "_threshold", "_until")
@@ -79,7 +79,7 @@ class Breaker:
         return self._failures
 
     def allows(self, now: float) -> bool:
-        """Whether a request may be sent now. True while open means: you are the probe, tell the outcome."""
+        """Whether a request may be sent now. While open, True makes the caller the probe."""
         if self._until is None:
             return True
         if now < self._until:
@@ -129,8 +129,8 @@ class Breaker:
 class RateLimit:
     """A token bucket in bytes, as the time at which the bytes promised so far will have been paid for.
 
-    Up to `BURST_SECONDS` worth of unused bandwidth is kept for later, so that a caller who is a little late
-    does not lose what it was entitled to. A reservation larger than the bucket is admitted when the bucket is
+    Up to `BURST_SECONDS` worth of unused bandwidth is kept for later, so that a caller that is a little late
+    does not lose it. A reservation larger than the bucket is admitted when the bucket is
     not in debt, and puts it in debt: what starts in any span of time is at most the rate times the span, plus
     the burst, plus one reservation.
     """

@@ -1,12 +1,12 @@
-"""Which objects of vanished files may be removed, and when a person has to be asked first. Pure.
+"""Which objects of vanished files may be removed, and when the operator has to confirm it. Pure.
 
 A source with ``on_delete: delete`` loses an object only when its file has been gone for a grace period, and
 never more of them at once than the source allows: an unmounted disk or a mistyped path must not look like a
 wish to delete everything.
 
-Each scan of the whole source tells anew what is gone, so a candidate that a scan did not tell again is back.
-Of the candidates only `MOST_KEPT` are remembered by name, the others are counted: once those that are
-remembered have gone, another scan finds the others.
+Each scan of the whole source reports all that is gone, so a candidate that a scan does not report is back.
+Only `MOST_KEPT` candidates are remembered by name, the others are counted. Once those that are remembered
+have been deleted, another scan finds the others.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from syncd.core.model import FileRef
 MOST_KEPT = 10_000
 """Candidates that are remembered by name."""
 FLOOR = 10
-"""A share of a small folder would be less than a hand's work: so many are allowed by any share above 0."""
+"""Any share above 0 allows at least so many: a share of a small folder would be next to nothing."""
 
-_PATIENCE = 10  # grace periods that a candidate waits for its fellows at most
+_PATIENCE = 10  # grace periods that a candidate waits for younger ones at most
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`allowed` may be deleted now; `parked` more wait for a person, for the reason given."""
+    """`allowed` may be deleted now; `parked` more wait for the operator, for the reason given."""
 
     allowed: tuple[FileRef, ...]
     parked: int
@@ -34,11 +34,11 @@ class Verdict:
     next_look: float | None
     """When the youngest candidate will have been gone for long enough; None: nothing waits for time."""
     rescan: bool = False
-    """Only another scan can tell the rest of them."""
+    """Only another scan can find the rest of them."""
 
 
 def allowance(recorded_files: int, max_files: int, max_fraction: float) -> int:
-    """How many deletions one window may see without a person's word."""
+    """How many deletions one window may see without a confirmation."""
     share = max(FLOOR, int(recorded_files * max_fraction)) if max_fraction > 0 else 0
     return min(max_files, share)
 
@@ -47,7 +47,7 @@ def allowance(recorded_files: int, max_files: int, max_fraction: float) -> int:
 class _Candidate:
     since: float
     scan: int
-    """The last scan that told of it, or during which somebody else did."""
+    """The last scan that reported it, or during which an event did."""
 
 
 class Deletions:
@@ -67,9 +67,9 @@ class Deletions:
         self._granted = 0
         self._all_granted = False
         self.held = ""
-        """Why a person has to be asked whatever the number; empty: not so."""
+        """Why every deletion has to be confirmed; empty if it need not be."""
         self.unseen = ""
-        """What the last scan could not see: until one sees everything, a person has to be asked, too."""
+        """What the last scan could not see: until one sees all, deletions have to be confirmed, too."""
 
     # ---- candidates -------------------------------------------------------------------------------------
 
@@ -88,36 +88,36 @@ class Deletions:
         self._candidates.pop(ref, None)
 
     def clear(self) -> None:
-        """Nothing that was seen may be believed any more."""
+        """Forget all candidates: what was seen may not be believed any more."""
         self._candidates.clear()
         self._uncounted = 0
 
     def scan_begins(self) -> None:
-        """A scan of the whole source will tell everything that is gone."""
+        """A scan of the whole source begins: it will report all that is gone."""
         self._scan += 1
         self._uncounted = 0
 
     def scan_ended(self, unseen: str = "") -> None:
-        """It told everything: what it did not tell again is back. Or it did not: `unseen` says why."""
+        """The scan ended. Unless `unseen` says why it is incomplete, what it did not report is back."""
         self.unseen = unseen
         if not unseen:
-            told = {ref: each for ref, each in self._candidates.items() if each.scan == self._scan}
-            self._candidates = told
+            gone = {ref: each for ref, each in self._candidates.items() if each.scan == self._scan}
+            self._candidates = gone
 
     def waiting(self) -> int:
         """Candidates, allowed or not."""
         return len(self._candidates) + self._uncounted
 
-    # ---- a person's word --------------------------------------------------------------------------------
+    # ---- confirmations ----------------------------------------------------------------------------------
 
     def confirm(self) -> int:
-        """A person said yes to as many as wait now, beyond what is allowed anyway; returns how many."""
+        """The operator confirmed as many as wait now, beyond what is allowed anyway; returns how many."""
         self.held = ""
         self._granted = self.waiting()
         return self._granted
 
     def confirm_all(self) -> None:
-        """A person said yes to all that will be found: for a single pass, which ends soon."""
+        """The operator confirmed all that will be found: for a single pass."""
         self.held = ""
         self._all_granted = True
 
@@ -136,7 +136,7 @@ class Deletions:
         if reason:
             return Verdict((), asked, reason, next_look)
         if young and not self._granted and not self._is_overdue(now):
-            # A tree that is just being removed is counted whole before its first object goes.
+            # A tree that is being removed is counted as a whole before its first object goes.
             return Verdict((), 0, "", next_look)
         for ref in ripe:
             del self._candidates[ref]
@@ -147,7 +147,7 @@ class Deletions:
         return Verdict(tuple(ripe), 0, "", next_look, rescan=self._uncounted > 0 and not self._candidates)
 
     def _objection(self, asked: int, now: float, recorded_files: int) -> str:
-        """Why a person has to be asked; empty when not."""
+        """Why the operator has to confirm; empty if not."""
         if self.held:
             return self.held
         if self.unseen and asked > self._granted:
@@ -161,5 +161,5 @@ class Deletions:
         return f"{asked} deletions are more than the {limit} allowed without confirmation"
 
     def _is_overdue(self, now: float) -> bool:
-        patience = now - _PATIENCE * self._grace_seconds
-        return any(each.since <= patience for each in self._candidates.values())
+        longest = now - _PATIENCE * self._grace_seconds
+        return any(each.since <= longest for each in self._candidates.values())

@@ -7,7 +7,7 @@ has it reported with its traceback and tried again late, so that other files go 
 
     SyncdError
     ├── ConfigError            print every problem, exit 78; the running configuration stays
-    ├── FileError              one file; everybody else goes on
+    ├── FileError              one file; all others go on
     │   ├── FileVanished       mark dirty: the next look will plan it as absent
     │   ├── FileChanged        mark dirty: let it settle again
     │   └── FileUnreadable     defer with backoff, report
@@ -19,9 +19,9 @@ has it reported with its traceback and tried again late, so that other files go 
     │   ├── PreconditionFailed the object is not the one that we meant: look again
     │   └── StoreRefused       this object: defer long, report (403 for one key, key too long)
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
-    ├── Stopped                somebody asked us to stop: unwind, keep every checkpoint
+    ├── Stopped                syncd is asked to stop: unwind, keep every checkpoint
     └── StateError             stop the daemon: without memory we do not act
-        └── StateTooNew        exit 78: no other start will help, a person has to
+        └── StateTooNew        exit 78: a restart will not help, the operator has to
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class FileVanished(FileError):
 
 
 class FileChanged(FileError):
-    """The file is not what it was when we began to read it, or nobody can tell whether it is.
+    """The file is not what it was when we began to read it, or that cannot be ruled out.
 
-    ``quiet_seconds`` is for how long it has to be quiet at least before another look can tell more.
+    ``quiet_seconds`` is how long it has to be quiet before another look can find out more.
     """
 
     def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
@@ -87,7 +87,7 @@ class StoreError(SyncdError):
     """A request to a store failed.
 
     ``status`` is the HTTP status or None, ``code`` the store's own word for the error, ``request_id`` what
-    the store's support would ask for, ``hint`` what a person can do about it.
+    the store's support would ask for, ``hint`` what the operator can do about it.
     """
 
     def __init__(
@@ -121,9 +121,8 @@ class StoreError(SyncdError):
 class StoreUnavailable(StoreError):
     """The store did not do it, or we cannot know whether it did.
 
-    ``outcome_unknown`` is True when the request may have taken effect (the answer was lost); then the
-    store has to be asked before anything relies on either answer. ``retry_after_seconds`` is the store's
-    own wish, or None.
+    ``outcome_unknown`` is True when the request may have taken effect (the answer was lost). Then ask the
+    store before relying on either outcome. ``retry_after_seconds`` is what the store asks for, or None.
     """
 
     def __init__(
@@ -175,11 +174,11 @@ class PreconditionFailed(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store understood and said no, for this object."""
+    """The store understood the request and refused it, for this object."""
 
 
 class AccessRefused(StoreRefused):
-    """The store said no to us as a whole: keys, clock, region or bucket are wrong.
+    """The store refuses us as a whole: keys, clock, region or bucket are wrong.
 
     ``credentials`` is True when keys or tokens are to blame (exit code 77).
     """
@@ -217,12 +216,12 @@ FILE_SCHEDULE = Schedule(base_seconds=5.0, cap_seconds=600.0)
 STORE_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=300.0)
 """For a request that did not get through, after the retries in place."""
 REFUSED_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
-"""For an object that the store refuses: nothing but the passing of time, or a person, will change it."""
+"""For an object that the store refuses: only time or the operator can change that."""
 PAUSE_SECONDS = 60.0
-"""One probe a minute of a store that will not let us in at all."""
+"""How often to probe a store that refuses us as a whole."""
 
 LONGEST_WISH_SECONDS = 3600.0
-"""A store that asks to be left alone for longer than that is asked again nevertheless."""
+"""A longer ``Retry-After`` than this counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +232,15 @@ class Reaction:
     """Nothing is wrong: mark it dirty and let it settle, for ``defer_seconds`` at least."""
     defer_seconds: float = 0.0
     hold: bool = False
-    """Marks do not hasten it: the cause is not in the file."""
+    """Marks do not hasten it: the cause is not the file."""
     record: bool = False
-    """A failure that `status` shows, and that counts as an attempt."""
+    """`status` shows the failure, and it counts as an attempt."""
     store_failed: bool = False
     """Counts against the store: after several in a row it is left alone for a while."""
     pause_seconds: float = 0.0
-    """The whole store is paused at once."""
+    """For how long to pause the whole store, at once."""
     stop: bool = False
-    """Without memory we do not act."""
+    """Stop the daemon: without memory we do not act."""
     bug: bool = False
     """Not one of our errors: log the traceback."""
 
@@ -277,5 +276,5 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _late(attempts: int, chance: float, schedule: Schedule) -> float:
-    """Jitter over the upper half only: a failing file is never tried again at once."""
+    """Jitter in the upper half only, so that a failing file is never tried again at once."""
     return delay(attempts, 0.5 + chance / 2, schedule)

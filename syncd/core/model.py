@@ -1,7 +1,7 @@
-"""The nouns that everybody may mention: frozen values, no behaviour beyond arithmetic on themselves.
+"""The nouns: frozen values that every package may use, without behaviour beyond arithmetic on themselves.
 
-Those that are made, compared and looked up many times for each file are named tuples: hashing and comparing
-them costs a tenth of what it costs for a dataclass.
+Those that are made, compared and looked up many times for each file are named tuples: to hash or compare one
+costs a tenth of what it costs for a dataclass.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Source:
     rescan_seconds: float = 3600.0
     on_delete: OnDelete = OnDelete.KEEP
     max_delete_files: int = 1000
-    """With ``OnDelete.DELETE``: more vanished files than this at once wait for a person's word."""
+    """With ``OnDelete.DELETE``: more vanished files than this at once wait for a confirmation."""
     max_delete_fraction: float = 0.25
     """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
     given: str = ""
@@ -56,7 +56,7 @@ class TransferPolicy:
     bandwidth_limit: int = 0
     """Bytes per second over all requests; 0 is no limit."""
     max_attempts: int = 0
-    """Tries for one file before it is parked until it changes; 0 is for ever, with growing delay."""
+    """Tries for one file before it is parked until it changes; 0: without limit, with growing delays."""
     memory_limit: int = 48 << 20
     """Bytes of file content held in memory at once; one part always fits, whatever its size."""
 
@@ -119,7 +119,7 @@ class Recorded:
     """Identity of the destination (kind, endpoint, bucket), not its name in the configuration."""
     key: str
     etag: str
-    """Empty while the row is in doubt: a removal was asked for, or a put ended without an answer."""
+    """Empty while the row is in doubt: after a request to remove it, or after a put without an answer."""
     recorded_ns: int
     """Wall clock of the look at ``stat``, or since when the row is in doubt, nanoseconds."""
     racy: bool = False
@@ -127,7 +127,7 @@ class Recorded:
 
     @property
     def in_doubt(self) -> bool:
-        """The object may be another one, or none: the store has to be asked before the row is believed."""
+        """The object may be another one, or none: ask the store before relying on the row."""
         return not self.etag
 
 
@@ -146,7 +146,7 @@ class ObjectMeta:
     fingerprint: Fingerprint
     mtime_ns: int
     token: str = ""
-    """Random text of one upload: tells our object from another's after a lost answer."""
+    """Random text of one upload: marks the object as ours after a lost answer."""
     content_type: str = "application/octet-stream"
 
 
@@ -198,7 +198,7 @@ class UploadInfo:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What lets an upload go on after a restart. Written before the store hears of the upload."""
+    """What lets an upload continue after a restart. Written before the request that begins the upload."""
 
     id: int
     ref: FileRef
@@ -248,10 +248,10 @@ class StoreLimits:
     """Length of a key in UTF-8."""
     part_size_multiple: int = 1 << 20
     computes_crc32: bool = False
-    """`head_object` tells the CRC-32 of every object, also of one made of parts."""
+    """`head_object` returns the CRC-32 of every object, also of one made of parts."""
 
 
-# ---- actions: what the plan says, inert, each with its reason -------------------------------------------
+# ---- actions: what the plan returns, inert, each with its reason ------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

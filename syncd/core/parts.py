@@ -1,6 +1,6 @@
 """How a file is cut into parts, and whether and where an upload can resume.
 
-A part is known by its number alone. Its offset is ``(number - 1) * part_size`` and never a running sum, so a
+A part's number says where it is: its offset is ``(number - 1) * part_size`` and never a running sum, so a
 hole in what the store lists cannot shift what is sent. Resuming is matching: `misfit` compares a checkpoint
 with what the file and the store are now, `resume` compares its parts with those that the store lists, and
 every mismatch has a name.
@@ -33,13 +33,13 @@ class Resume:
     """How an upload goes on. Every part of the file is in exactly one of the three, each ascending.
 
     ``kept`` needs nothing more: the store lists it as we recorded it, and the local bytes still have the
-    recorded digest. It carries the record's digest and crc32. ``doubtful`` the store lists in the right size,
+    recorded digest. It carries the record's digest and crc32. ``unproven`` the store lists in the right size,
     but no record proves its content: good only if its ETag is the MD5 of the local bytes. ``missing`` is to
-    be sent. ``notes`` say why a part that somebody claimed was not kept.
+    be sent. ``notes`` say why a part that was listed or recorded is not kept.
     """
 
     kept: tuple[Part, ...]
-    doubtful: tuple[Part, ...]
+    unproven: tuple[Part, ...]
     missing: tuple[Span, ...]
     notes: tuple[str, ...]
 
@@ -115,7 +115,7 @@ def misfit(
 ) -> str | None:
     """Why the upload has to be restarted, or None: it can go on.
 
-    `fingerprint` is the file's now. Whether the store still knows the upload, or ever told its id, is not
+    `fingerprint` is the file's now. Whether the store still knows the upload, or ever gave it an id, is not
     asked here: that takes a request.
     """
     size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
@@ -138,7 +138,7 @@ def misfit(
 
 
 def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[bytes]) -> Resume:
-    """Sort the parts of an upload into kept, doubtful and missing.
+    """Sort the parts of an upload into kept, unproven and missing.
 
     `listed` is what the store lists now, in any order; `digests` are those of the local bytes, one for each
     part (``digests[number - 1]``). Raises ValueError when there are not as many digests as parts.
@@ -149,7 +149,7 @@ def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[byt
         raise ValueError(f"{len(digests)} digests for {total} parts")
     listing, notes = _by_number(listed, total)
     kept: list[Part] = []
-    doubtful: list[Part] = []
+    unproven: list[Part] = []
     missing: list[Span] = []
     for wanted in cut(size, part_size):
         part = listing.get(wanted.number)
@@ -160,11 +160,11 @@ def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[byt
         if part is None or reason is not None:
             missing.append(wanted)
         elif record is None or record.digest is None:
-            doubtful.append(part)
+            unproven.append(part)
         else:
             kept.append(Part(part.number, part.size, part.etag, digest=record.digest, crc32=record.crc32))
     lines = tuple(f"{reason}: {_numbers(numbers)}" for reason, numbers in notes.items())
-    return Resume(tuple(kept), tuple(doubtful), tuple(missing), lines)
+    return Resume(tuple(kept), tuple(unproven), tuple(missing), lines)
 
 
 def _by_number(listed: Sequence[Part], total: int) -> tuple[dict[int, Part], dict[str, list[int]]]:
@@ -199,7 +199,7 @@ def _why_not(wanted: Span, part: Part | None, record: Part | None, digest: bytes
 
 
 def _numbers(numbers: Sequence[int], most: int = 8) -> str:
-    """Part numbers for a person: runs joined, cut off after `most` runs."""
+    """Part numbers for people to read: runs joined, cut off after `most` runs."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and runs[-1][1] == number - 1:

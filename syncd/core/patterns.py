@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathspec import GitIgnoreSpec
 
 _REMEMBERED_DIRECTORIES = 10_000
-"""Bound of each list's memory of directories; when it is full it starts anew."""
+"""Bound of each list's memory of directories; it is cleared when it is full."""
 
 _Search = Callable[[str], object]
 

@@ -2,7 +2,7 @@
 
 Two questions, each one small switch. `needs_fingerprint` is asked with the cheap evidence, a stat, and says
 whether the content has to be read at all. `decide` is asked with the proof, a fingerprint, and returns an
-inert action that somebody else performs. Every answer carries its reason, for the log and for the tests.
+inert action that the caller performs. Every answer carries its reason, for the log and for the tests.
 
 =====================================  ==================  ==============================================
 observed                               recorded            action, reason
@@ -39,7 +39,7 @@ from syncd.core.model import (
 )
 
 LATE_EFFECT_NS = 15 * 60 * 10**9
-"""As long as a store may take for the slowest of answers: after that a lost request is dead."""
+"""The longest that a store may take to answer: after that a lost request has no effect any more."""
 
 
 def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool) -> str | None:
@@ -111,7 +111,7 @@ def _decide_absent(recorded: Recorded | None, *, store_id: str, on_delete: OnDel
     if on_delete is OnDelete.KEEP:
         return Nothing("deletes are kept")
     if recorded.store_id != store_id:
-        # The policy was given for this store, and only this store can be asked.
+        # The policy is about this store, and only this store can be asked.
         return Nothing("deleted locally, but recorded in another store")
     return Delete("deleted locally")
 
@@ -138,10 +138,10 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
 
 
 def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:
-    """For how long yet what was asked for at ``recorded.recorded_ns`` may still be carried out.
+    """How much longer the request of ``recorded.recorded_ns`` may still be carried out.
 
-    A request whose answer was lost may wait in a queue of the store's, and remove or replace what was put
-    there since. 0 when the row is not in doubt, when it is long ago, and when the clock was put back since.
+    A request whose answer was lost may wait in a queue of the store, and remove or replace what was put
+    there since. 0 when the row is not in doubt, is old, or the clock was put back since.
     """
     if recorded is None or not recorded.in_doubt or now_ns < recorded.recorded_ns:
         return 0
@@ -151,9 +151,9 @@ def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_
 def is_restless(stat: FileStat, now_ns: int, rest_ns: int) -> bool:
     """Whether the file was changed less than `rest_ns` ago: a write may be going on.
 
-    Such a write shows in no later stat: the kernel sets the times before it copies the bytes, and tells of it
-    afterwards. So bytes that are read meanwhile are a mixture, and an equal stat before and after proves
-    nothing. A change time after `now_ns` is another machine's clock, and tells nothing either.
+    Such a write shows in no later stat: the kernel sets the times before it copies the bytes, and sends the
+    event afterwards. So bytes that are read during the write are a mixture, and an equal stat before and
+    after proves nothing. Nor does a change time after `now_ns`: that is another machine's clock.
     """
     return 0 <= now_ns - stat.ctime_ns < rest_ns
 
@@ -162,9 +162,9 @@ def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool
     """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
 
     True when the modification or the change time is less than `window_ns` away from `now_ns`, or the change
-    time is after it: the clock was put back since. A modification time far in the future proves as much as
-    any other, since people set it and no write will hit it by chance. All in nanoseconds of the wall clock,
-    `now_ns` taken when `stat` was, from the file system's own clock where the caller can.
+    time is after it: the clock was put back since. A modification time far in the future proves as much
+    as any other: it was set on purpose, and no write will hit it by chance. All in nanoseconds of the wall
+    clock, `now_ns` taken when `stat` was, from the file system's own clock where the caller can.
     """
     fresh = now_ns - window_ns
     return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns

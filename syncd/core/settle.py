@@ -9,10 +9,10 @@ The rules of being due:
 - A mark of a scan only makes a clean file dirty; on a dirty one it changes nothing.
 - A deferred file is due when its time comes; an event hastens it, unless it was deferred to be held.
 
-Theory of the queue: a heap of ``(due, ticket, ref)`` beside a table of what is true. Being put off does not
-touch the heap: the item stays, too early, and is put right when it comes to the top. So marking a file a
-million times costs a million dictionary look-ups and no memory. Only being hastened leaves a dead item behind
-(its ticket is no longer the entry's); when the dead outnumber the living, the heap is built anew. Every
+How the queue works: a heap of ``(due, ticket, ref)`` beside a table of what is true. Being put off does not
+touch the heap: the item stays, too early, and is corrected when it comes to the top. So marking a file a
+million times costs a million dictionary look-ups and no memory. Only hastening a file leaves a dead item
+(its ticket is no longer the entry's). When the dead outnumber the living, the heap is rebuilt. Every
 operation on one file is O(log n), amortised.
 
 Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds one.
@@ -134,7 +134,7 @@ class DirtyFiles:
         return Taken(ref, entry.event, entry.first_marked)
 
     def done(self, ref: FileRef) -> None:
-        """Processing ended. The file is clean, unless it was marked meanwhile."""
+        """Processing ended. The file is clean, unless it was marked since it was taken."""
         running = self._end(ref)
         if running.again is not None:
             self._wait(ref, running.again)

@@ -1,9 +1,9 @@
 """Memory for the parts of large files, used again from part to part.
 
-Fresh memory has to be cleared by the kernel, which for a part costs as much as reading it from the page
-cache. So while anybody sends parts, what one part is done with serves the next. When nobody does, all of it
-goes back to the kernel: an idle daemon holds none. That is also why it is not the allocator's, which keeps a
-heap for each thread and what each of them once needed.
+The kernel clears fresh memory, which for a part costs as much as reading it from the page cache. So while
+parts are sent, the memory of one part serves the next. When no thread sends any, all of it goes back to the
+kernel: an idle daemon holds none. The allocator would keep a heap for each thread, as large as that thread
+ever needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 
 class Buffers:
-    """Lends memory to several threads at once. How much is lent at a time is for its users to bound."""
+    """Lends memory to several threads at once. Its users bound how much is lent at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class Buffers:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Around a series of loans: what comes back meanwhile is kept for the next."""
+        """Around a series of loans: what one gives back is kept for the next."""
         with self._lock:
             self._users += 1
         try:
@@ -48,15 +48,17 @@ class Buffers:
 
     def _take(self, size: int) -> mmap.mmap:
         with self._lock:
-            for index in reversed(range(len(self._free))):  # the last one used is still in the cache
+            for index in reversed(
+                range(len(self._free))
+            ):  # the last one used is still in the processor's cache
                 if len(self._free[index]) >= size:
                     return self._free.pop(index)
-            self._free.clear()  # too small, and to be kept beside larger ones it would have to be counted
+            self._free.clear()  # too small; kept beside larger ones, it would have to be counted
         return fresh(size)
 
 
 def fresh(size: int) -> mmap.mmap:
-    """Memory of our own, that nobody else can see or cut short; the kernel's again once it is not used."""
+    """Private memory, given back to the kernel once it is not used."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError, AttributeError):  # fewer pages to set up, where the kernel has large ones
         memory.madvise(mmap.MADV_HUGEPAGE)

@@ -20,7 +20,7 @@ from syncd.sources.buffers import fresh
 Body = bytes | bytearray | memoryview
 
 _LARGE_READ = 1 << 20
-"""Memory for this much and more comes from the kernel and goes back to it as soon as it is not used."""
+"""Memory for this much and more comes from the kernel and goes back to it after use."""
 
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
@@ -104,7 +104,7 @@ def list_directory(descriptor: int) -> tuple[set[str], set[str]]:
 
 
 def look(root_fd: int, path: str) -> FileStat | Irregular | None:
-    """What is at `path` below the root, without opening it. None: nothing. Raises FileUnreadable."""
+    """What is at `path` below the root, without opening it; None: nothing. Raises FileUnreadable."""
     directory, _, name = path.rpartition("/")
     try:
         _check_component(name)
@@ -124,7 +124,7 @@ def look(root_fd: int, path: str) -> FileStat | Irregular | None:
 
 
 def seen(found: os.stat_result) -> FileStat | Irregular:
-    """The noun for the kernel's answer."""
+    """The kernel's answer as a noun of ours."""
     if modes.S_ISREG(found.st_mode):
         return file_stat(found)
     return Irregular(_KINDS.get(modes.S_IFMT(found.st_mode), "device"))
@@ -152,7 +152,7 @@ class OpenFile:
         self.close()
 
     def stat(self) -> FileStat:
-        """What the file is now, also when it has another name by now, or none. Raises FileUnreadable."""
+        """What the file is now, also if it was renamed or removed. Raises FileUnreadable."""
         try:
             return file_stat(os.fstat(self._descriptor))
         except OSError as error:
@@ -182,7 +182,9 @@ class OpenFile:
             except OSError as error:
                 raise FileUnreadable(_reason(error)) from error
             if count == 0:
-                raise FileChanged(f"the file ends after {offset + done} bytes: it was shortened meanwhile")
+                raise FileChanged(
+                    f"the file ends after {offset + done} bytes: it was shortened while it was read"
+                )
             done += count
 
     def ends_at(self, size: int) -> bool:
@@ -193,7 +195,7 @@ class OpenFile:
             raise FileUnreadable(_reason(error)) from error
 
     def close(self) -> None:
-        """Done also when it was closed before."""
+        """Close the file; harmless if it is closed."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -209,7 +211,7 @@ def open_file(root_fd: int, path: str) -> OpenFile:
         _check_component(name)
         parent = open_directory(root_fd, directory)
         try:
-            # Looked at before it is opened: a fifo with a writer, or a tape, would notice the open.
+            # Look before opening: a fifo with a writer, or a tape, would notice the open.
             before = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not modes.S_ISREG(before.st_mode):
                 raise FileChanged("it is not a regular file any more")
@@ -239,7 +241,7 @@ _KINDS = {
 
 
 def _check_component(name: str) -> None:
-    """Paths come from listings and from our own records; one that would lead elsewhere is nobody's file."""
+    """Paths come from listings and from our own records. None of them may lead elsewhere."""
     if name in ("", ".", "..") or "\0" in name:
         raise OSError(errno.EINVAL, "not the name of a file below the root")
 

@@ -26,8 +26,8 @@ class Digests(NamedTuple):
 def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool]) -> Digests:
     """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
 
-    Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. Bytes
-    that change while they are read are the caller's to notice: `file.stat()` before and after.
+    Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. The
+    caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
     """
     whole = xxhash.xxh3_128()
     parts: list[bytes] = []
@@ -45,7 +45,7 @@ def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[],
                 whole.update(view)
         parts.append(part.digest())
     if not file.ends_at(size):
-        raise FileChanged(f"the file goes on after {size} bytes: it has grown meanwhile")
+        raise FileChanged(f"the file goes on after {size} bytes: it has grown since it was looked at")
     digest_of_all = parts[0] if len(parts) == 1 else whole.digest()
     return Digests(Fingerprint(digest_of_all, size), tuple(parts))
 

@@ -1,8 +1,8 @@
-"""Is the root of a source the directory that we know, and what if it is not.
+"""Is the root of a source the directory that we know?
 
-A root that is missing, empty or another directory than it was says nothing about its files. One that holds
-the files that we recorded is believed nevertheless: its disk got another number. And a person may say that
-it was replaced on purpose; then deletions wait for a word of their own.
+A root that is missing, empty or another directory than before says nothing about its files. It is accepted if
+it holds the files that we recorded (their disk got another number), or if the operator says that it was
+replaced on purpose; then deletions wait for a confirmation of their own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from syncd.state.state import State
 
 log = logging.getLogger("syncd.scan")
 
-EMPTY = "the root is empty, although files of it are recorded; if that is meant, put any file into it"
-"""A mount point without its disk looks like that; a root with a single file in it is believed."""
+EMPTY = (
+    "the source is empty, but files from it have been uploaded. Is a disk not mounted? "
+    "If it is meant to be empty, put any file into it"
+)
+"""A mount point without its disk looks like that. A root with a single file in it is believed."""
 SAMPLE = 200
 """Recorded files that are looked for when a root has another identity than it had."""
 
@@ -69,21 +72,21 @@ class RootGuard:
         self._state = state
         self._accepted = False
         self.replaced = False
-        """The last `look` took another directory for the root, because a person said so."""
+        """The last `look` accepted another directory as the root, because the operator said so."""
 
     def accept(self) -> None:
-        """A person says that the root is another directory on purpose: the next `look` takes it."""
+        """The operator says that the root is another directory on purpose: the next `look` accepts it."""
         self._accepted = True
 
     def look(self) -> tuple[RootIdentity | None, str]:
-        """Which directory the root is, and why it must not be believed; empty when it may be.
+        """Which directory the root is, and why it must not be believed; empty if it may be.
 
-        What may be believed is recorded as known. Raises StateError.
+        A root that may be believed is recorded as known. Raises StateError.
         """
         name, self.replaced = self._source.name, False
         if self._source.given and os.path.realpath(self._source.given) != self._source.root:
             return None, "the link to the root leads elsewhere now; reload the configuration if that is meant"
-        accepted, self._accepted = self._accepted, False  # the word is about what is there now
+        accepted, self._accepted = self._accepted, False  # it holds for what is there now
         known = self._state.root_identity(name)
         has_records = self._state.recorded_totals(name)[0] > 0
         identity, doubt = check_root(self._source, known, has_records)
@@ -104,14 +107,14 @@ class RootGuard:
             self.replaced = True
         else:
             return f"{doubt} If this is meant: syncd sync --accept-root {name}"
-        if known.device != identity.device:  # else what is gone would for ever count as not mounted
+        if known.device != identity.device:  # else what is gone would always count as not mounted
             self._state.renumber_device(name, known.device, identity.device)
         return ""
 
     def _holds_our_files(self, identity: RootIdentity) -> bool:
-        """Whether that directory holds the files that we recorded: the disk got another number.
+        """Whether that directory holds the files that we recorded: then its disk got another number.
 
-        By now another one may be mounted at its path, which would answer for it.
+        By now another directory may be mounted at its path, and must not answer for it.
         """
         rows = self._state.recorded_page(self._source.name, None, SAMPLE)
         if not rows:

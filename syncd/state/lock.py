@@ -1,4 +1,4 @@
-"""One daemon for one state directory: an flock held for life. Everything that dies lets go of it."""
+"""One daemon for one state directory: an flock that ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from syncd.core.errors import StateError
 
 LOCK_NAME = "lock"
 _LINE = "%-15d\n"
-"""The process id, 0 for nobody. Always as long, and written over the last: a full disk has room for it."""
+"""The process id, 0 for none. Of fixed length and written in place, so that it fits on a full disk."""
 
 
 class StateLock:
-    """Held from `acquire` to `release`. A file left behind by a dead process is no obstacle."""
+    """Held from `acquire` to `release`. The file of a process that died is no obstacle."""
 
     def __init__(self, descriptor: int, *, interrupted: bool = False) -> None:
         self._descriptor: int | None = descriptor
@@ -42,7 +42,7 @@ class StateLock:
         raise StateError(f"syncd is already running on the state directory {directory} ({who})")
 
     def release(self) -> None:
-        """Let go; done also when already let go. The file stays, so that nobody locks an unlinked one."""
+        """Let go; harmless if released. The file stays, so that no process locks an unlinked one."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             try:

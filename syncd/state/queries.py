@@ -1,7 +1,7 @@
-"""The SQL of the state: nouns to rows and back, one function a verb, on a connection that somebody else owns.
+"""The SQL of the state: nouns to rows and back, one function for each verb, on the caller's connection.
 
-Names are bytes here (BLOB); numbers that SQLite cannot hold are folded into 64 bits. No transaction, no
-lock, no error of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
+Names are bytes here (BLOB); numbers that SQLite cannot hold are folded into 64 bits. No transactions, locks
+or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The tables of the state database: made, checked, brought up to date, set aside when damaged.
+"""The tables of the state database: made, checked, migrated, set aside when damaged.
 
-What a database has to show before it is believed: SQLite's own mark, our ``application_id``, a schema
+What a database has to show before it is used: SQLite's own mark, our ``application_id``, a schema
 version that we know, one identity row whose instance id is the one in the file ``instance`` beside it, and
 a clean ``quick_check``. Anything else is moved aside (kept, never deleted) and a new database is built: a
 lost memory means "unknown", which costs a look at every file and at the store, never a deletion.
@@ -62,7 +62,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
             UPDATE sources SET bytes = bytes + new.size - old.size WHERE id = new.source; END""",
         """CREATE TRIGGER files_out AFTER DELETE ON files BEGIN
             UPDATE sources SET files = files - 1, bytes = bytes - old.size WHERE id = old.source; END""",
-        # Of large files only: what tells their unchanged parts after a change. Goes with the content.
+        # Of large files only: shows which parts a change left alone. Goes with the content.
         """CREATE TABLE part_digests (
             source INTEGER NOT NULL,
             path BLOB NOT NULL,
@@ -117,7 +117,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
 
 
 def prepare(directory: str, *, instance_id: str, now_ns: int) -> tuple[str, str, str | None]:
-    """See to it that `directory` (made with mode 0700) holds a sound database of this version.
+    """Make sure that `directory` (made with mode 0700) holds a sound database of this version.
 
     `instance_id` is given to a database that has to be made. Returns the path of the database, its instance
     id, and the reason why a former one was set aside or found missing, None when there was nothing wrong.
@@ -180,7 +180,7 @@ def upgrade(path: str, steps: Sequence[Sequence[str]]) -> None:
 
 
 def _fault(path: str, instance_id: str | None) -> str | None:
-    """Why the database cannot be believed, or None when it is sound or was never made."""
+    """Why the database cannot be used, or None when it is sound or was never made."""
     try:
         header = _header(path)
     except FileNotFoundError:

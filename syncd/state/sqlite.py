@@ -36,7 +36,7 @@ _CAUSES = {
     sqlite3.SQLITE_PERM: "cannot be opened; check owner and mode of the directory and its files",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check owner and mode of the directory and its files",
 }
-# After these nobody knows what is on the disk: a later commit must not pretend that all is well again.
+# After these it is unknown what is on the disk: a later commit must not pretend that all is well.
 _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -55,11 +55,11 @@ def _extended_code(error: sqlite3.Error) -> int:
 
 
 class DatabaseFailed(StateError):
-    """The database as a whole failed: whoever waits for a transaction gets this error."""
+    """The database as a whole failed: every caller that waits for a transaction gets this error."""
 
 
 def is_fatal(error: sqlite3.Error) -> bool:
-    """Whether nobody knows any more what is on the disk."""
+    """Whether it is unknown what is on the disk."""
     return primary_code(error) in _FATAL and _extended_code(error) not in _INDEX_FAILED
 
 
@@ -69,7 +69,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def state_error(error: sqlite3.Error, path: str) -> StateError:
-    """The error of ours for an error of SQLite, with what a person can do about it."""
+    """Our error for an error of SQLite, with what the operator can do about it."""
     code = primary_code(error)
     room = room_bytes(path) if code == sqlite3.SQLITE_IOERR else None
     if room is not None and room < _LEAST_ROOM:
@@ -81,7 +81,7 @@ def state_error(error: sqlite3.Error, path: str) -> StateError:
 
 
 def room_bytes(path: str) -> int | None:
-    """Free space of the disk that holds the file; None where that cannot be told."""
+    """Free space of the disk that holds the file; None if unknown."""
     try:
         disk = os.statvfs(os.path.dirname(path) or ".")
     except OSError:
@@ -161,19 +161,19 @@ class Reader:
             raise self._translated(error) from error
 
     def _translated(self, error: sqlite3.Error) -> StateError:
-        told = state_error(error, self._path)
+        ours = state_error(error, self._path)
         if is_damage(error):
-            self.damage = str(told)
-        return told
+            self.damage = str(ours)
+        return ours
 
     def close(self) -> None:
-        """To be called once nobody reads any more."""
+        """Close the connection. No thread may be reading."""
         with self._lock:
             self._connection.close()
 
 
 def _connect_reader(path: str) -> sqlite3.Connection:
-    """Where nobody writes and we may not even make the shared index, the file is read as it lies there."""
+    """Without a writer, and without the right to make the shared index, the file is read as it is."""
     try:
         try:
             return _tried(connect(path, read_only=True))

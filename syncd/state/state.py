@@ -55,7 +55,7 @@ class State:
     def __init__(self, path: str, instance_id: str, rebuilt: str | None, writer: GroupWriter | None) -> None:
         self.instance_id = instance_id
         self.rebuilt = rebuilt
-        """Why the database had to be built anew (nothing may be deleted until all is seen again), or None."""
+        """Why a new database had to be built (nothing may be deleted until all is seen again), or None."""
         self._path = path
         self._writer = writer
         self._reader = Reader(path)
@@ -66,7 +66,7 @@ class State:
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
         self.interrupted = False
-        """The last process died: the records of the last small files may be missing. Set by who knows it."""
+        """The last process died: the last small files may have no record. Set by the lock's owner."""
 
     # ---- opening and closing ----------------------------------------------------------------------------
 
@@ -103,17 +103,17 @@ class State:
         return self._writer.commits if self._writer else 0
 
     def flush(self) -> None:
-        """Put on the disk what was joined with later writes. To be called when work runs out."""
+        """Write what was joined. Call this when there is no more work."""
         if self._writer is not None:
             self._join_totals()
             self._writer.flush()
 
     def lost(self) -> str | None:
-        """Why this database can be used no more (removed, replaced, damaged), but the next `open` helps."""
+        """Why this database cannot be used until the next `open` (removed, replaced, damaged), or None."""
         return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
 
     def close(self) -> None:
-        """Flush and close, also when it raises. Found damaged, it is set aside: a check may miss that."""
+        """Flush and close, also when it raises. Sets aside a damaged database, which a check may miss."""
         self._newcomers = Newcomers(empty=False)  # whoever asks now is to be told that it is closed
         with ExitStack() as last:
             if self._writer is not None:
@@ -319,7 +319,7 @@ class State:
         self._write(lambda c: queries.renumber_device(c, source, old, new))
 
     def note_scan(self, source: str, finished_ns: int, drift: int) -> None:
-        """A scan of the whole source ended; it found `drift` more changes that no event had told."""
+        """A scan of the whole source ended; it found `drift` changes that no event had announced."""
         sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ? WHERE name = ?"
         self._change_source(source, sql, (queries.fold(finished_ns), drift, source))
 

@@ -1,8 +1,8 @@
-"""Group commit without a thread of its own: who gets the write lock commits for all who wait.
+"""Group commit without a thread of its own: the thread that gets the write lock commits for all.
 
-A flush of the disk costs the same for one row as for hundreds. So what several threads want written while
-one of them waits for the disk goes into one transaction, and results that nothing relies on yet may wait
-for a later one.
+A flush of the disk costs the same for one row as for hundreds. So what several threads want to write while
+one of them waits for the disk goes into one transaction, and results that nothing relies on yet may join a
+later one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Ticket:
 
 
 class GroupWriter:
-    """Group commit without a thread of its own: who gets the write lock commits for all who wait."""
+    """The queue of operations and the one connection that writes."""
 
     def __init__(self, path: str, monotonic: Callable[[], float]) -> None:
         self._path = path
@@ -93,7 +93,7 @@ class GroupWriter:
 
         `settled` runs inside the writer: it may take locks of its own, but not call the writer.
 
-        Nothing but the next call writes it, so whoever stops calling has to call `flush`.
+        Only a later call writes it, so the caller has to `flush` before a pause.
         """
         with self._queue_lock:
             self._queue.append(_Ticket(operation, waits=False, settled=settled))
@@ -105,7 +105,7 @@ class GroupWriter:
 
     def flush(self) -> None:
         """Write what was joined. Raises StateError; then it stays in the queue."""
-        with self._write_lock:  # also when the queue is empty: somebody may be writing what was in it
+        with self._write_lock:  # also when the queue is empty: another thread may be writing what was in it
             error = self._commit_queue()
         if error is not None:
             raise error
@@ -117,7 +117,7 @@ class GroupWriter:
             self.flush()
 
     def close(self) -> None:
-        """Flush and close; the log goes back into the database. Raises StateError, closed nevertheless."""
+        """Flush and close; the log goes back into the database. Closes also when it raises StateError."""
         try:
             self.flush()
         finally:
@@ -135,7 +135,7 @@ class GroupWriter:
         try:
             error = self._attempt(tickets)
             if error is not None and not isinstance(error, DatabaseFailed) and len(tickets) > 1:
-                # One of them is to blame: each alone, so that only the guilty one hears of it.
+                # One of them is to blame: run each alone, so that only that one fails.
                 for ticket in tickets:
                     self._attempt([ticket])
         finally:
@@ -159,12 +159,12 @@ class GroupWriter:
             for ticket in tickets:
                 ticket.result = ticket.operation(connection)
             connection.execute("COMMIT")
-        except Exception as raised:  # noqa: BLE001  # whatever an operation raises is its caller's to hear
+        except Exception as raised:  # noqa: BLE001  # whatever an operation raises goes to its caller
             error = self._translated(raised)
             self._roll_back()
             if isinstance(raised, sqlite3.Error) and primary_code(raised) == sqlite3.SQLITE_FULL:
                 self._write_log_back("TRUNCATE")
-            # Joined operations wait for better times; but what fails by itself would fail for ever.
+            # Joined operations stay queued, except one that failed alone: it would always fail.
             for ticket in tickets:
                 ticket.error = error
                 if len(tickets) == 1 and not isinstance(error, DatabaseFailed):
@@ -206,7 +206,7 @@ class GroupWriter:
             self._broken = f"could not take a transaction back ({error}); restart syncd"
 
     def lost(self) -> str | None:
-        """Why nothing will ever be written any more, whatever happens; None: it may be."""
+        """Why nothing can be written any more; None: it can."""
         with self._write_lock:
             return self._lost()
 
@@ -216,7 +216,7 @@ class GroupWriter:
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
 
     def _lost(self) -> str | None:
-        """An unlinked or replaced database goes on accepting rows that nobody will ever read again."""
+        """A database that was unlinked or replaced accepts rows that will never be read again."""
         if self._broken is None and _identity(self._path) != self._file:
             self._broken = "was removed or replaced while in use; restart syncd"
         return self._broken and f"the state database {self._path} {self._broken}"

@@ -136,7 +136,7 @@ class PartSender:
         for note in plan.notes:
             log.info("%s: %s", name_of(job.ref), note)
         kept = {part.number: part for part in plan.kept}
-        for part in plan.doubtful:
+        for part in plan.unproven:
             with self._bounds.hold(part.size), self._buffers.lend(part.size) as buffer:
                 adopted = self._adopt(job, part, buffer)
             if adopted is not None:

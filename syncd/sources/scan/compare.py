@@ -1,4 +1,4 @@
-"""Compare a source with what is recorded of it, in one pass through both, and tell what differs.
+"""Compare a source with its records, in one pass through both, and report what differs.
 
 Disk and records are read in the same order (bytes of full paths), so memory does not grow with the tree.
 Nothing that could not be seen counts as gone: a directory that cannot be read says nothing about what is
@@ -32,7 +32,7 @@ _BREATH = 511  # asked whether to stop every 512 entries
 
 
 class ScanSink(Protocol):
-    """Takes what a scan finds."""
+    """Takes what a scan reports."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
         """A wanted file that is not as recorded, or whose record proves nothing. May block."""
@@ -89,7 +89,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     key_of: Callable[[str], str],
     store_id: str,
 ) -> ScanReport:
-    """Tell `sink` what differs in `source`, or in the directory or file `subtree` of it.
+    """Report to `sink` what differs in `source`, or in its directory or file `subtree`.
 
     `key_of` is `syncd.core.paths.key_for` with the source's prefix. When `should_stop` says so the scan ends
     early: not complete, nothing absent. Raises StateError, and what `sink` raises.
@@ -117,7 +117,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
 
 
 class RecordCursor:
-    """The recorded files under a directory, one at a time, in the order of bytes; `row` is the next one."""
+    """The recorded files under a directory, one by one in the order of bytes; `row` is the next one."""
 
     def __init__(self, page: Callable[[bytes], list[Row]]) -> None:
         self._page = page
@@ -162,7 +162,7 @@ class RecordCursor:
 
 
 class _Halted(Exception):
-    """Somebody asked the scan to stop."""
+    """The scan was asked to stop."""
 
 
 class _Scan:
@@ -236,7 +236,7 @@ class _Scan:
         try:
             now = files.look(root_fd, os.fsdecode(path))
         except FileError:
-            return  # the walk will meet the same error and tell
+            return  # the walk will meet the same error and report it
         if isinstance(now, FileStat):
             self._meet(path, now, known=True)
         elif now is None:
@@ -275,7 +275,7 @@ class _Scan:
             self._meet(path, files.seen(now), known=False)
 
     def _compare_files(self, frame: Frame, records: RecordCursor) -> bytes:
-        """Compare entries up to the next directory, whose path is returned; empty: that was all."""
+        """Compare entries up to the next directory, and return its path; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row
         while frame.index < len(entries):
@@ -344,7 +344,7 @@ class _Scan:
     # ---- second look --------------------------------------------------------------------------------------
 
     def judge_missing(self, root_fd: int) -> None:
-        """Look again for what was not met, and tell what is really gone."""
+        """Look again for what was not met, and report what is really gone."""
         for verdict in second_look(root_fd, self.missing, self._recorded_and_wanted):
             self._breathe()
             if isinstance(verdict, Absent):

@@ -1,7 +1,11 @@
-"""A walk through a tree of directories, descriptor by descriptor, in the byte order of full paths.
+"""The disk's side of a scan: a walk in the byte order of full paths, and a second look at what it missed.
 
-No symbolic link is followed. Memory holds the listings of the directories between the root and here, and
-at most `MOST_OPEN` descriptors, however deep it goes.
+The walk goes from descriptor to descriptor and follows no symbolic link. It holds the listings of the
+directories between the root and here, and at most `MOST_OPEN` descriptors, however deep it goes.
+
+A listing may miss files that exist, and a directory whose file system is unmounted looks empty. So a file is
+absent only if its name leads nowhere, a later listing of its directory does not have it either, and that
+directory is on the device on which the file was recorded.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ class Frame:
         self.index = 0
 
     def turned_into_directory(self, name: bytes) -> None:
-        """What was listed as something else is a directory by now: its turn comes where directories sort."""
+        """A name not listed as a directory is one by now: it moves to where directories sort."""
         entry = name + b"/"
         place = bisect_left(self.entries, entry, lo=self.index)
         if self.entries[place : place + 1] != [entry]:
@@ -70,9 +74,9 @@ class Walk:
         return frame
 
     def resume(self, frame: Frame) -> None:
-        """See to it that the descriptor of the top directory is open. Raises OSError.
+        """Open the descriptor of the top directory again if need be. Raises OSError.
 
-        Another directory may have taken its place: what is still to come are names to look at, no more.
+        Another directory may have taken its place: the entries that remain are only names to look at.
         """
         if frame.descriptor < 0 and frame.index < len(frame.entries):
             frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
@@ -113,7 +117,7 @@ class Missing:
         self._far: BinaryIO | None = None
         self._far_size = 0
         self.lost = False
-        """Some could not be kept (no room for temporary files): they wait for the next scan."""
+        """Some did not fit (no room for temporary files) and wait for the next scan."""
 
     def add(self, path: bytes) -> None:
         """Keep `path` for later."""
@@ -141,7 +145,7 @@ class Missing:
         yield from bytes(self._near).split(b"\0")[:-1]
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file, if there is one."""
         if self._far is not None:
             self._far.close()
 
@@ -163,7 +167,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Gone, as far as two looks can tell."""
+    """Two looks found nothing."""
 
     path: bytes
     recorded: Recorded
@@ -188,9 +192,9 @@ class Unknown:
 def second_look(
     root_fd: int, missing: Missing, recorded_of: Callable[[bytes], Recorded | None]
 ) -> Iterator[Absent | Present | Unknown]:
-    """A verdict for every missing path; one Unknown stands for all of a directory.
+    """A verdict for every missing path; one Unknown stands for a whole directory.
 
-    `recorded_of` tells what is recorded by now; what is not any more gets no verdict.
+    `recorded_of` returns the record as of now; a path that has none any more gets no verdict.
     """
     place: _Place | None = None
     try:
@@ -214,7 +218,7 @@ class _Place:
     def __init__(self, root_fd: int, path: bytes) -> None:
         self.path = path
         self.told = False
-        """An Unknown was said: once is enough."""
+        """An Unknown was yielded: one is enough."""
         self._descriptor = -1
         self._names: frozenset[bytes] = frozenset()
         self._device = 0

@@ -25,7 +25,7 @@ class Mode(Enum):
 
 
 class Agenda:
-    """Everything that waits. Each kind is a set that remembers its order, so nothing waits twice."""
+    """All that waits. Each kind is an ordered set, so nothing waits twice."""
 
     def __init__(self) -> None:
         self._suspects: dict[Node, dict[str, int]] = {}
@@ -42,7 +42,7 @@ class Agenda:
         return bool(self._suspects or self._roots or self._visits or self._stale)
 
     def patience(self) -> float | None:
-        """Seconds that the next turn may wait for records; None: for ever, nothing is left to do."""
+        """Seconds that the next turn may wait for records; None: without limit, nothing is left to do."""
         if self.is_placing or self._removals:
             return 0.0
         return PAIR_SECONDS if self._parked or self._uncertain else None
@@ -75,7 +75,7 @@ class Agenda:
         self._visits.append((node, mode))
 
     def take_visits(self, limit: int) -> Iterator[tuple[Node, Mode]]:
-        """The next ones, including those that are added meanwhile."""
+        """The next ones, including those that are added while they are taken."""
         while self._visits and limit > 0:
             limit -= 1
             yield self._visits.popleft()
@@ -92,25 +92,25 @@ class Agenda:
         return list(stale)
 
     def drop_source(self, source: str) -> None:
-        """The source is not watched any more; its nodes give themselves away by having no path."""
+        """The source is no longer watched. Its nodes need no removal: they have no path."""
         self._stale.pop(source, None)
 
     # ---- directories whose path leads elsewhere at the moment
 
     def mistrust(self, node: Node) -> None:
-        """The path of this directory leads elsewhere; a record that explains it should be on its way."""
+        """The path of this directory leads elsewhere. A record that explains it should be on its way."""
         self._uncertain.setdefault(node, 0)
 
     def trust(self, node: Node) -> None:
-        """It has been entered, or is out of sight."""
+        """The directory was entered, or is not watched any more."""
         self._uncertain.pop(node, None)
 
     def uncertain(self) -> list[Node]:
-        """The doubted ones."""
+        """The directories that are mistrusted."""
         return list(self._uncertain)
 
     def is_hopeless(self, node: Node, *, quiet: bool) -> bool:
-        """Count one more vain look, if no record could have come before it; True after too many."""
+        """Count one more failed look, if no record could have come before it; True after too many."""
         if quiet and node in self._uncertain:
             self._uncertain[node] += 1
         return self._uncertain.get(node, 0) > TRIES
@@ -118,11 +118,11 @@ class Agenda:
     # ---- directories that have left their place
 
     def park(self, node: Node, turn: int) -> None:
-        """It was in its place until this turn, and may come to light elsewhere."""
+        """The directory left its place in this turn, and may turn up elsewhere."""
         self._parked[node] = turn
 
     def unpark(self, node: Node) -> None:
-        """It came to light, or is forgotten."""
+        """The directory turned up, or is forgotten."""
         self._parked.pop(node, None)
 
     def take_expired(self, turn: int) -> list[Node]:
@@ -143,5 +143,5 @@ class Agenda:
         self._removals.pop(watch, None)
 
     def take_removals(self, limit: int) -> list[int]:
-        """The next ones. Each makes a record, so not more at once than the queue holds beside the others'."""
+        """The next ones. The kernel queues a record for each, so take only a few at once."""
         return [self._removals.popitem()[0] for _ in range(min(limit, len(self._removals)))]

@@ -1,9 +1,8 @@
 """The thread that reads events: a watchdog emitter for all sources on one inotify descriptor.
 
-watchdog runs it (start, stop, join); the events take a shorter way than watchdog's queue. That queue has no
-bound, and its thread ends with the first exception of a handler; so the emitter reports to `WatchReports`
-itself. The observer's own thread then waits on an empty queue, and this one in poll(): neither wakes up
-while nothing happens.
+watchdog starts, stops and joins it, but its queue is not used: that queue has no bound, and its thread ends
+with the first exception of a handler. The emitter reports to `WatchReports` itself. The observer's own thread
+waits on an empty queue, and this one in poll(): neither wakes up while nothing happens.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _COUNTS_A_TURN = 64
 
 
 class Canary:
-    """Opening this file makes an event on the descriptor, and writes nothing."""
+    """A file whose opening makes an event on the descriptor and writes nothing."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
@@ -46,7 +45,7 @@ class Canary:
         self._problem: str | None = None
 
     def place(self, kernel: Inotify) -> None:
-        """Watch the file, made if it is not there. Without it, `watch` is None; that is said once."""
+        """Watch the file, and make it if need be. If that fails, `watch` is None, and one warning says so."""
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             fd = self._open()
@@ -57,7 +56,7 @@ class Canary:
         except OSError as error:
             self.watch, problem = None, str(error)
         if problem is not None and problem != self._problem:
-            log.warning("there is no canary, watching is only known to run: %s", problem)
+            log.warning("the canary cannot be watched, so lost events may go unnoticed: %s", problem)
         self._problem = problem
 
     def trigger(self) -> None:
@@ -69,7 +68,7 @@ class Canary:
 
 
 class InotifyEmitter(EventEmitter):
-    """Reads, looks, reports. Any exception ends it, and is `failure` then."""
+    """Reads, looks, reports. An exception ends the thread and becomes its `failure`."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class InotifyEmitter(EventEmitter):
         self.name = "syncd-watch"
         self.failure: BaseException | None = None
         self.handled = 0
-        """Turns that brought records: proof that events arrive, like the canary."""
+        """Turns that brought records: proof that events arrive, as the canary is."""
         self.reports = reports
         self.canary = canary
         self.statuses: Mapping[str, WatchStatus] = reports.status({source.name: 0 for source in sources})
@@ -115,19 +114,19 @@ class InotifyEmitter(EventEmitter):
     # ---- for other threads -------------------------------------------------------------------------------
 
     def place_all(self) -> threading.Event:
-        """Watch every source; the event is set when all watches are in place, or the thread has ended."""
+        """Watch every source. The event is set when all watches are in place, or the thread has ended."""
         return self._ask(self._roots.place_all, settled=True)
 
     def rewatch(self, source: str) -> threading.Event:
-        """Watch one source from the beginning; the event as for `place_all`."""
+        """Drop the watches of one source and place them again. The event as for `place_all`."""
         return self._ask(lambda: self._roots.rewatch(source), settled=True)
 
     def tick(self) -> threading.Event:
-        """Look after roots, gaps and canary; the event is set when that was done, or the thread has ended."""
+        """Check roots, gaps and canary. The event is set when that is done, or the thread has ended."""
         return self._ask(self._tick, settled=False)
 
     def rescan_all(self, reason: str) -> threading.Event:
-        """Have every source scanned; the event is set when it was said."""
+        """Ask for a scan of every source. The event is set when the sink knows."""
         return self._ask(lambda: self._rescan_all(reason), settled=False)
 
     def on_thread_stop(self) -> None:
@@ -137,7 +136,7 @@ class InotifyEmitter(EventEmitter):
                 os.eventfd_write(self._wake, 1)
 
     def join(self, timeout: float | None = None) -> None:
-        """As `threading.Thread.join`, but not for ever: watchdog sets no limit, and a sink may hang."""
+        """As `threading.Thread.join`, with a limit: watchdog sets none, and a sink may hang."""
         super().join(_STOP_SECONDS if timeout is None else timeout)
 
     def is_working(self) -> bool:
@@ -145,7 +144,7 @@ class InotifyEmitter(EventEmitter):
         return self.is_alive() and self.failure is None
 
     def close(self) -> None:
-        """Release the descriptors of a thread that never ran, or let the waiting ones go when it ends."""
+        """Release the descriptors and all who wait; also for a thread that never ran."""
         with self._lock:
             if self._is_closed:
                 return
@@ -171,21 +170,21 @@ class InotifyEmitter(EventEmitter):
     # ---- the thread --------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """watchdog's loop, with an end that is noticed."""
+        """watchdog's loop; its end does not go unnoticed."""
         try:
             super().run()
-        except BaseException as error:  # whatever it was, the thread has ended, and says so
+        except BaseException as error:  # whatever it was, the thread has ended and has to say so
             self.failure = error
-            log.critical("watching has failed, it will be started anew", exc_info=error)
+            log.critical("watching has failed and will be restarted", exc_info=error)
         finally:
             self.close()
 
     def queue_events(self, timeout: float) -> None:
-        """One turn; watchdog calls it again and again. `timeout` is the frame's, and not needed."""
+        """One turn. watchdog calls it in a loop; its `timeout` is not needed."""
         self.turn(0.0 if self.reports.is_counting else self._tree.work.patience())
 
     def turn(self, patience: float | None) -> bool:
-        """Wait so many seconds (None: for ever) for anything, and deal with it. False: nothing is left."""
+        """Wait so many seconds (None: without limit) for anything, and handle it. False: nothing is left."""
         ready = {fd for fd, _ in self._poll.poll(None if patience is None else patience * 1000)}
         if self._wake in ready:
             os.eventfd_read(self._wake)
@@ -204,7 +203,7 @@ class InotifyEmitter(EventEmitter):
         return bool(records) or self.reports.is_counting or self._tree.work.patience() is not None
 
     def _sort(self, records: Iterable[Record]) -> dict[Node, dict[bytes, None]]:
-        """Hints go to the tree; files, each once, are returned."""
+        """Pass hints about directories to the tree; return the files, each once."""
         files: dict[Node, dict[bytes, None]] = {}
         for watch, mask, _, name in records:
             if mask & inotify.Q_OVERFLOW:

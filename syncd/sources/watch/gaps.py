@@ -12,7 +12,7 @@ MAX_GAPS = 1000
 """Gaps remembered one by one; with more of them the whole source is polled."""
 
 MAX_SUBTREES = 1000
-"""Subtrees of one source in doubt at once; more of them become one: what they have in common."""
+"""Subtrees of one source to scan at once; more of them become one, the directory that they share."""
 
 
 class GapKind(Enum):
@@ -61,7 +61,7 @@ class Gaps:
         self._limit_said = False
 
     def add(self, path: str, gap: Gap) -> tuple[str, Gap] | None:
-        """A directory cannot be watched. Returns what is news: this gap, or that there are too many."""
+        """A directory cannot be watched. Returns what is new: this gap, or that there are too many."""
         known = self._gaps.get(path)
         if known is None and len(self._gaps) >= MAX_GAPS:
             if self._whole is not None:
@@ -86,7 +86,7 @@ class Gaps:
                 del self._gaps[gap]
 
     def clear(self) -> None:
-        """Begin anew: nothing is known to be missing."""
+        """Start again: nothing is known to be missing."""
         self.polled = ""
         self._gaps.clear()
         self._whole = None
@@ -124,7 +124,7 @@ class Gaps:
         return news
 
     def status(self, watches: int, overflows: int, remedy: str) -> WatchStatus:
-        """For people and for whoever polls. `remedy` is the line that would lift the watch limit."""
+        """The status. `remedy` is the command that would lift the watch limit."""
         limited = self.beyond_limit(watches)
         others = [(path, gap) for path, gap in sorted(self._gaps.items()) if gap.kind is not GapKind.LIMIT]
         directories = watches + limited + len(others)
@@ -149,11 +149,11 @@ class Gaps:
 
 
 def merge_subtrees(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Subtree -> reason, of one source: the doubts that are not inside others, at most `MAX_SUBTREES`."""
+    """Subtree -> reason, of one source: those that are not inside others, at most `MAX_SUBTREES`."""
     kept = [subtree for subtree in reasons if not _inside_another(subtree, reasons)]
     if len(kept) > MAX_SUBTREES:
         common = _common_directory(kept)
-        return [(common, f"{len(kept)} subtrees in doubt, the first: {reasons[kept[0]]}")]
+        return [(common, f"{len(kept)} subtrees to scan, the first: {reasons[kept[0]]}")]
     return [(subtree, reasons[subtree]) for subtree in kept]
 
 

@@ -1,7 +1,7 @@
-"""inotify as the kernel offers it: one descriptor, its watches and its records. Nothing is decided here.
+"""inotify as the kernel offers it: one descriptor, its watches, its records. No decision is made here.
 
-Source: inotify(7); Linux 2.6.36 or later. Directories are named by descriptor, never by path: between a
-look at a path and a watch on it somebody may have put another directory there.
+Source: inotify(7); Linux 2.6.36 or later. Directories are named by descriptor, never by path: between
+a look at a path and a watch on it another directory may take its place.
 """
 
 from __future__ import annotations

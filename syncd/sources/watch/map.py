@@ -2,7 +2,7 @@
 
 Every watched directory is a node that knows its parent, its name and its children by name; a path is read off
 by walking up. So renaming a directory moves one node, however much is below it, and what is below a
-directory is found without looking at anything else. Pure: nothing here asks the kernel.
+directory is found without a search. Pure: nothing here asks the kernel.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class WatchMap:
         parent.children[name] = node
 
     def release(self, node: Node) -> None:
-        """The kernel has ended this watch; the directory keeps its place until somebody looks."""
+        """The kernel has ended this watch. The directory keeps its place until the next look."""
         if node.watch is not None:
             del self._by_watch[node.watch]
             node.watch = None

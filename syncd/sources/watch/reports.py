@@ -1,7 +1,7 @@
-"""What the watch tree has to say, on its way to the daemon: changed files, subtrees in doubt, gaps.
+"""What the watch tree has to say, on its way to the daemon: changed files, subtrees to scan, gaps.
 
-Whatever the daemon does with it, the thread that reads events goes on: an exception of the sink is logged,
-and what it did not take is owed as a doubt about the whole source.
+An exception of the sink does not end the thread that reads events: it is logged, and instead of what the sink
+did not take, a scan of the whole source is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("syncd.watch")
 
 
 class WatchSink(Protocol):
-    """The daemon's ear. Called by the thread that reads events: cheap, and never waits for a `Watcher`."""
+    """Called by the thread that reads events: has to be quick, and never waits for a `Watcher`."""
 
     def changed(self, source: str, path: str) -> None:
         """Look at this path: a file, or absent."""
@@ -37,7 +37,7 @@ class WatchReports:
         self.gaps = {source.name: Gaps() for source in sources}
         self.overflows = 0
         self.is_muted = False
-        """Nobody listens any more: a successor has taken over."""
+        """A successor has taken over: nothing is passed on any more."""
         self._roots = {source.name: source.root for source in sources}
         self._rules = rules
         self._sink = sink
@@ -54,21 +54,21 @@ class WatchReports:
             return
         try:
             self._sink.changed(source, path)
-        except Exception:  # the reader lives on, whatever its listener raises
+        except Exception:  # the reader goes on, whatever the sink raises
             log.exception("source %s: a change could not be passed on", source)
             self.rescan(source, "", "a change could not be passed on")
 
     def rescan(self, source: str, subtree: str, reason: str) -> None:
-        """This subtree has to be scanned. It is passed on with the others of this turn."""
+        """This subtree has to be scanned. Passed on at the end of the turn, together with the others."""
         self._rescans.setdefault(source, {}).setdefault(subtree, reason)
 
     def alarm(self, source: str, subtree: str, reason: str) -> None:
-        """A doubt that is nobody's everyday work: it is logged too, unless it is part of a larger one."""
+        """As `rescan`, for something unusual: it is logged too, unless a larger subtree is scanned."""
         self._alarms.add((source, subtree))
         self.rescan(source, subtree, reason)
 
     def flush(self) -> None:
-        """Pass the doubts on; what the sink refuses is kept for the next time."""
+        """Pass the subtrees on. What the sink refuses is kept for the next time."""
         rescans, self._rescans = self._rescans, {}
         alarms, self._alarms = self._alarms, set()
         if self.is_muted:
@@ -81,7 +81,7 @@ class WatchReports:
                 try:
                     self._sink.rescan(source, subtree, reason)
                 except Exception:  # as above
-                    log.exception("source %s: a doubt could not be passed on", source)
+                    log.exception("source %s: a subtree to scan could not be passed on", source)
                     self.rescan(source, subtree, reason)
 
     # ---- what is not watched
@@ -98,7 +98,7 @@ class WatchReports:
                 self.rescan(source, "", reason)
 
     def unwatched(self, source: str, path: str, error: OSError) -> None:
-        """This directory cannot be watched. Said once for each, the watch limit once for each source."""
+        """This directory cannot be watched. Logged once for each, the watch limit once for each source."""
         if error.errno in inotify.NO_ROOM:
             gap = Gap(GapKind.LIMIT, "watch limit reached")
         elif error.errno in inotify.UNREADABLE:
@@ -135,7 +135,7 @@ class WatchReports:
                     self._to_count.append((source, below, gap))
 
     def say_limits(self, watches: Mapping[str, int]) -> None:
-        """Say, once for each source, how far the watch limit reached; `watches` of each are in place."""
+        """Log, once for each source, how far the watch limit reached; `watches` of each are in place."""
         for source, gaps in self.gaps.items():
             if gaps.is_limit_news():
                 missing = gaps.beyond_limit(watches[source])

@@ -1,8 +1,7 @@
-"""The roots of the sources: is what is at their paths what is watched, and is it to be watched at all?
+"""The roots of the sources: is the directory at a root's path the watched one, and can it be watched?
 
-A root has no watched parent that would tell. So it is looked at when its own watch says something, when the
-mount table changes, and at every tick (the canary's); each look is one open and one call, and repeats
-harmlessly.
+No parent of a root is watched. So a root is looked at when its own watch has a record, when the mount table
+changes, and at every tick (the canary's). Each look is one open and one call, and may be repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger("syncd.watch")
 
 
 class WatchedRoots:
-    """Puts the sources' roots into the tree and takes them out. Used by the thread that uses the tree."""
+    """Puts the roots of the sources into the tree and takes them out. For the thread that uses the tree."""
 
     def __init__(
         self,
@@ -47,7 +46,7 @@ class WatchedRoots:
             self._check(source, first=True)
 
     def rewatch(self, source: str) -> None:
-        """Forget what is watched of this source and begin again. Nothing is reported: a scan follows."""
+        """Drop all watches of this source and place them again. Nothing is reported: a scan follows."""
         self._tree.drop_root(source)
         self._reports.gaps[source].clear()
         self._due.pop(source, None)
@@ -59,7 +58,7 @@ class WatchedRoots:
             self._check(source, first=False)
 
     def settle(self) -> None:
-        """Say what is owed about new roots, once all in them is watched.
+        """Ask for the scans of new roots, once all in them is watched.
 
         Not before: a scan that runs ahead of the watches would miss what changes behind it.
         """
@@ -83,7 +82,7 @@ class WatchedRoots:
                     self._tree.work.suspect(parent, name)
 
     def mounts_changed(self) -> None:
-        """The mount table is not what it was: look at what is mounted on, over or under a root."""
+        """The mount table changed: look at what is mounted on, over or under a root."""
         for point in self._mounts.refresh():
             for source in self._sources.values():
                 if source.root == point or source.root.startswith(point.rstrip("/") + "/"):
@@ -110,7 +109,7 @@ class WatchedRoots:
     def _check(self, name: str, *, first: bool) -> None:
         root = self._sources[name].root
         if remote := self._mounts.remote_type(root):
-            # The table says so: such a root is never touched by this thread, its server may be gone.
+            # This thread never touches such a root: its server may be gone.
             self._withdraw(name, f"{remote}: what others change there makes no events", first)
             return
         try:

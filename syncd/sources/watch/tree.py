@@ -1,4 +1,4 @@
-"""The watched directories of all sources, kept right while somebody moves them about.
+"""The watched directories of all sources, kept right while other programs move them.
 
 Records of inotify are hints about the past; paths are resolved in the present. So no record is ever applied
 to the map by itself. A record that a directory came, went or moved makes its place (parent and name) a
@@ -7,16 +7,16 @@ watch, the entry is opened relative to it, and adding a watch to what was opened
 is, since the kernel answers with the same number for the same directory:
 
 - the number that the place has in the map: nothing happened;
-- a number that another place has, or had: the directory moved here, with everything below it;
+- a number that another place has or had: the directory moved here, with everything below it;
 - a new number: a new directory. Its watch is in place now; then it is listed, through a descriptor that is
   proven to be that directory, and what is found is reported and watched in turn;
-- nothing there: whatever the map has there is *parked*. If the next records do not bring it to light
-  elsewhere, it moved out of our sight, and its watches end.
+- nothing there: whatever the map has there is *parked*. If the next records do not reveal it
+  elsewhere, it left the sources, and its watches end.
 
 So moves need no cookies, and it does not matter when the two halves of one are read. A parent that cannot be
-entered (it moved on already, its own record is still to come) is *uncertain* and is listed again until it
-can. All of this repeats harmlessly, so records may be late, doubled or about something that is long gone;
-lost ones are made good by looking at every place again.
+entered (it has moved on, and its own record is still to come) is *uncertain* and is listed again until it
+can be. All of this may be repeated without harm, so records may be late, doubled or about something that no
+longer exists; after lost records every place is looked at again.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class WatchTree:
             self.work.suspect_root(node.source)
 
     def add_root(self, source: str, watch: int) -> None:
-        """Begin with a root that has this watch; nothing in it is reported."""
+        """Add a root that has this watch. Nothing in it is reported."""
         self.work.keep(watch)
         self.work.visit(self.map.add_root(source, watch), Mode.FIRST)
 
     def drop_root(self, source: str) -> bool:
-        """Forget every directory of the source; False if there was none."""
+        """Forget every directory of the source. False if there was none."""
         self.work.drop_source(source)
         root = self.map.root(source)
         if root is not None:
@@ -101,7 +101,7 @@ class WatchTree:
         return root is not None
 
     def turn(self, *, quiet: bool) -> None:
-        """Do what is waiting, a bounded amount. `quiet`: no records have come since the last turn."""
+        """Do a bounded amount of what waits. `quiet`: no records have come since the last turn."""
         self._turn += 1
         suspects = self.work.take_suspects()
         self._say_departures(suspects)
@@ -120,11 +120,11 @@ class WatchTree:
             self._kernel.remove(watch)
 
     def _say_departures(self, suspects: Mapping[Node, Mapping[str, int]]) -> None:
-        """Doubt each place that a directory has left, whatever has come there since: a scan may have seen it.
+        """Report each place that a directory left, whatever has come there since: a scan may have seen it.
 
-        Said under the paths from before we look. If a path is not right any more, then because a directory
-        above moved, and the place that this one left is among the suspects or will be. Only for a directory
-        that was deleted before our eyes (its watch has ended) nothing is said: each file in it was reported.
+        The paths are those from before the look. If one is no longer right, a directory above it has moved,
+        and the place that this one left is among the suspects or will be. Nothing is reported for a directory
+        that was deleted while it was watched (its watch has ended): each file in it was reported.
         """
         for parent, names in suspects.items():
             directory = self.map.path(parent)
@@ -289,7 +289,7 @@ class WatchTree:
         self._reports.rescan(node.source, self.map.path(node) or "", "directory moved here")
 
     def _vacate(self, parent: Node, name: str) -> None:
-        """What the map has at this place is not there any more."""
+        """What the map has at this place is gone from it."""
         node = parent.children.get(name)
         if node is not None:
             self._left(node, self.map.path(node) or "")
@@ -314,11 +314,11 @@ class WatchTree:
 
     def _miss(self, source: str, path: str, error: OSError) -> None:
         if error.errno in inotify.EXHAUSTED:
-            raise error  # nothing can be opened: a case for starting anew
+            raise error  # nothing can be opened: the watcher has to restart
         self._reports.unwatched(source, path, error)
 
     def _listen_for_rights(self, parent: Node, fd: int, path: str) -> None:
-        """Only a directory with an unreadable one in it hears of changed attributes: files have them too."""
+        """Watch for changed attributes only beside an unreadable directory: files make such records, too."""
         wanted = self._reports.gaps[parent.source].has(path, GapKind.UNREADABLE)
         if wanted is not parent.wide:
             parent.wide = wanted

@@ -1,7 +1,7 @@
-"""Watching: inotify -> paths to look at and subtrees to scan. Events are rumours; the scan is the truth.
+"""Watching: inotify -> paths to look at and subtrees to scan. Events are hints; the scan is the truth.
 
-`Watcher` puts the parts together and keeps watch over them: watchdog's observer runs our emitter
-(`watchreader`), which keeps the map right (`watchtree`, `watchroots`) and reports (`watchfindings`).
+`Watcher` puts the parts together and supervises them: watchdog's observer runs our emitter (`emitter`), which
+keeps the map right (`tree`, `roots`) and reports (`reports`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Watcher:
             self._begin()
 
     def rewatch(self, source: str) -> None:
-        """Drop the watches of one source and place them anew; a scan should follow."""
+        """Drop the watches of one source and place them again. A scan should follow."""
         reader = self._reader
         if reader is not None:
             placed = reader.rewatch(source)
@@ -74,10 +74,10 @@ class Watcher:
                 placed.wait()
 
     def is_alive(self, timeout_seconds: float) -> bool:
-        """Whether events arrive: opens the canary and waits for word of it; looks after the roots as well.
+        """Whether events arrive: opens the canary and waits for its event. Checks the roots, too.
 
-        False means `restart`. True also where the kernel has refused us an instance: then nothing is wrong
-        that a restart would heal, everything is polled, and each call asks for an instance again.
+        False means `restart`. True also where the kernel has refused us an instance: a restart would not
+        help, everything is polled, and each call asks for an instance again.
         """
         deadline = time.monotonic() + timeout_seconds
         reader = self._reader
@@ -86,7 +86,7 @@ class Watcher:
         if not reader.is_working() or not reader.tick().wait(timeout_seconds) or not reader.is_working():
             return False
         if reader.canary.watch is None:
-            return True  # the thread has answered; there is nothing else to hear from
+            return True  # the thread has answered, and there is no canary to ask
         handled = reader.handled
         reader.canary.seen.clear()
         while (left := deadline - time.monotonic()) > 0:
@@ -94,20 +94,20 @@ class Watcher:
                 reader.canary.trigger()
             except OSError:
                 break
-            # A full queue swallows the canary's event like any other: sing again.
+            # A full queue swallows the canary's event like any other: make another one.
             if reader.canary.seen.wait(min(left, _TRIGGER_AGAIN_SECONDS)):
                 return reader.is_working()
         return reader.is_working() and reader.handled > handled
 
     def restart(self) -> None:
-        """Give up descriptor and thread, whatever their state, and begin anew; everything is in doubt."""
+        """Give up descriptor and thread, whatever their state, and start again. Everything is scanned."""
         with self._lock:
             self._end()
             if not self._begin():
                 self._rescan_all()
             reader = self._reader
         if reader is not None:
-            reader.rescan_all("watching began anew").wait()
+            reader.rescan_all("watching was restarted").wait()
 
     def status(self) -> dict[str, WatchStatus]:
         """How each source is watched, by name."""
@@ -125,13 +125,13 @@ class Watcher:
         return statuses
 
     def stop(self) -> None:
-        """End both threads. A thread that hangs in the sink is left behind, and not listened to any more."""
+        """End both threads. A thread that hangs in the sink is abandoned and muted."""
         with self._lock:
             self._end()
             self._refusal = "stopped"
 
     def _begin(self) -> bool:
-        """Raises nothing for what the kernel refuses: then `_reader` stays None and `_refusal` says why."""
+        """Never raises for what the kernel refuses: then `_reader` stays None and `_refusal` says why."""
         assert self._reader is None
         try:
             kernel = Inotify()
@@ -185,7 +185,7 @@ class Watcher:
         observer.stop()
         observer.join(_STOP_SECONDS)
         if reader.is_alive():
-            log.error("the thread that reads events hangs; it is left behind")
+            log.error("the thread that reads events hangs; it is abandoned")
         self._overflows = reader.reports.overflows
 
     def _ask_again(self) -> bool:
@@ -200,7 +200,7 @@ class Watcher:
         return True
 
     def _rescan_all(self) -> None:
-        """Without a reader this thread has to say it."""
+        """Without a reader this thread has to ask for the scans."""
         reports = WatchReports(self._sources, self._rules, self._sink)
         for source in self._sources:
             reports.rescan(source.name, "", self._refusal)

@@ -339,7 +339,7 @@ def test_parts_one_and_three_without_two() -> None:
 
 
 def test_listed_but_never_recorded() -> None:
-    """A part whose acknowledgement we did not live to record is doubtful: neither kept nor missing."""
+    """A part whose acknowledgement we did not live to record is unproven: neither kept nor missing."""
     expected = Resume((SENT[0],), (LISTED[1],), (SPANS[2],), ())
 
     assert expected == resume(_with_parts(SENT[0]), LISTED[:2], DIGESTS)
@@ -399,7 +399,7 @@ def test_claims_that_do_not_hold(
     actual = resume(_with_parts(*records), listed, digests)
 
     assert tuple(SPANS) == actual.missing
-    assert (actual.kept, actual.doubtful) == ((), ())
+    assert (actual.kept, actual.unproven) == ((), ())
     assert note in actual.notes
 
 
@@ -470,17 +470,17 @@ def test_resume_sorts_every_part_once(size: int, listed: list[Part], records: li
 
     actual = resume(checkpoint, listed, [b"right"] * total)
 
-    groups = [[part.number for part in group] for group in (actual.kept, actual.doubtful, actual.missing)]
+    groups = [[part.number for part in group] for group in (actual.kept, actual.unproven, actual.missing)]
     assert all(sorted(group) == group for group in groups)
     assert list(range(1, total + 1)) == sorted(number for group in groups for number in group)
     assert all(span(part.number, size, 4) == part for part in actual.missing)
-    for part in (*actual.kept, *actual.doubtful):
+    for part in (*actual.kept, *actual.unproven):
         assert Part(part.number, part.size, part.etag) in listed
         assert span(part.number, size, 4).size == part.size
     for part in actual.kept:
         record = checkpoint.parts[part.number]
         assert (record.etag, record.digest, b"right") == (part.etag, part.digest, part.digest)
-    for part in actual.doubtful:
+    for part in actual.unproven:
         assert part.number not in checkpoint.parts or checkpoint.parts[part.number].digest is None
 
 
@@ -490,7 +490,7 @@ def test_any_subset_of_acknowledged_parts_resumes_to_the_same_object(
     content: bytes, part_size: int, data: st.DataObject
 ) -> None:
     """Whichever parts the store has, and whichever of these we recorded, keeping the kept, proving or
-    resending the doubtful and sending the missing gives the same object, byte for byte."""
+    resending the unproven and sending the missing gives the same object, byte for byte."""
     pieces = {
         part.number: content[part.offset : part.offset + part.size] for part in cut(len(content), part_size)
     }
@@ -512,7 +512,7 @@ def test_any_subset_of_acknowledged_parts_resumes_to_the_same_object(
 
     assert content == b"".join(server[number] for number in sorted(server))
     assert arrived & recorded == {part.number for part in actual.kept}
-    assert arrived - recorded == {part.number for part in actual.doubtful}
+    assert arrived - recorded == {part.number for part in actual.unproven}
 
 
 # ---- CRC-32 of the whole ----------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_too_many_doubts_become_what_they_have_in_common() -> None:
     """Beyond the bound one doubt about the common directory stands for all."""
     doubts = {f"a/b/{number}/c": "moved" for number in range(MAX_SUBTREES + 1)}
 
-    assert merge_subtrees(doubts) == [("a/b", f"{MAX_SUBTREES + 1} subtrees in doubt, the first: moved")]
+    assert merge_subtrees(doubts) == [("a/b", f"{MAX_SUBTREES + 1} subtrees to scan, the first: moved")]
 
 
 def test_too_many_doubts_without_anything_in_common_are_about_everything() -> None:
