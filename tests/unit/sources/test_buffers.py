@@ -24,7 +24,7 @@ def test_a_loan_has_its_size_and_is_lent_again() -> None:
 
 
 def test_nothing_is_kept_when_no_thread_is_at_work() -> None:
-    """Not after the last series of several, and not after a loan outside of one; a failure changes nothing."""
+    """Not after the last series of several, nor after a loan outside of one; a failure changes nothing."""
     buffers = Buffers()
     with buffers.in_use():
         with pytest.raises(ValueError, match="as ordered"), buffers.in_use(), buffers.lend(10):
