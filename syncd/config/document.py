@@ -1,7 +1,7 @@
-"""YAML text -> plain values that remember where they were written; ``${NAME}`` comes from the environment.
+"""YAML text -> plain values that remember their lines; ``${NAME}`` comes from the environment.
 
-Stricter than YAML itself where a file of settings profits: a key twice is a mistake, there is one document,
-and tags make nothing. Anchors, aliases and merge keys work.
+Stricter than YAML where a configuration profits: a key or an anchor twice is a mistake, there is one
+document, and tags build nothing. Anchors, aliases and merge keys work.
 """
 
 from __future__ import annotations
@@ -12,32 +12,37 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from syncd.config.nodes import MAX_DEPTH, TAG_PREFIX, Node, compose, fatal
-from syncd.core.errors import Problem
+from syncd.core.errors import ConfigError, Problem
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the root of the document."""
 
+MAX_DEPTH = 20
 MAX_VALUES = 20_000
-"""After aliases are followed: a few lines of aliases can stand for billions of values."""
+"""Both count what aliases stand for: a few lines of aliases can mean billions of values."""
 
-_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
 _KINDS = {
-    TAG_PREFIX + "str": "text",
-    TAG_PREFIX + "int": "number",
-    TAG_PREFIX + "float": "number",
-    TAG_PREFIX + "bool": "truth value",
-    TAG_PREFIX + "null": "nothing",
-    TAG_PREFIX + "timestamp": "date",
+    _TAG + "str": "text",
+    _TAG + "int": "number",
+    _TAG + "float": "number",
+    _TAG + "bool": "truth value",
+    _TAG + "null": "nothing",
+    _TAG + "timestamp": "date",
 }
-_COLLECTION_TAGS = ("", "!", TAG_PREFIX + "map", TAG_PREFIX + "seq")
+_REFUSED_BY_COMPOSER = {
+    "found undefined alias": ("an alias without its anchor", "`&name` before `*name`"),
+    "but found another document": ("a second document", "one document in the file"),
+    "second occurrence": ("an anchor a second time", "each `&name` once"),
+}
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[^{}]*)(?P<close>\})?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff`]")
 
 
 class Expanded(str):
-    """Text that came, in whole or in part, from the environment, where nothing but text exists."""
+    """Text that came, in whole or in part, from the environment, which holds nothing but text."""
 
     __slots__ = ()
 
@@ -51,7 +56,7 @@ class Mark:
     """Where and how a value was written."""
 
     line: int
-    """Of its key, from 1."""
+    """The line of its key, from 1."""
     kind: str
     """``text``, ``number``, ``truth value``, ``nothing``, ``date``, ``list``, ``mapping``, or a phrase."""
     written: str = field(default="", repr=False)
@@ -62,27 +67,22 @@ class Mark:
 
 @dataclass(slots=True)
 class Document:
-    """A whole configuration file as plain values, and what is needed to speak about them."""
+    """A configuration file as plain values, and what was found wrong or worth a warning in it."""
 
     file: str
     secret_keys: Collection[str]
+    """The keys whose values are never shown."""
     value: object = field(default=None, repr=False)
     marks: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     spoiled: set[Path] = field(default_factory=set)
-    """Values that could not be expanded: reported already, not worth a second word."""
-
-    def where(self, path: Path) -> str:
-        """``file:line`` of `path`, or of the nearest thing around it that was written."""
-        while path and path not in self.marks:
-            path = path[:-1]
-        mark = self.marks.get(path)
-        return f"{self.file}:{mark.line}" if mark else self.file
+    """Values whose variables could not be expanded: reported already, so no check reports them again."""
 
     def found(self, path: Path) -> str:
         """The value at `path` in words: as written, never expanded, and never a secret."""
         mark = self.marks.get(path)
-        if mark is None or mark.kind not in ("text", "number", "truth value", "date", "nothing"):
+        if mark is None or mark.kind not in _KINDS.values():
             return self.kind(path)
         if mark.kind == "nothing":
             return f"{quoted(mark.written)}, which YAML reads as nothing" if mark.written else "nothing"
@@ -98,22 +98,23 @@ class Document:
     def kind(self, path: Path) -> str:
         """What kind of value is at `path`, without showing it."""
         mark = self.marks.get(path)
-        if mark is None or mark.kind in ("nothing", "text"):
-            return mark.kind if mark else "nothing"
-        return f"a {mark.kind}"
+        if mark is None:
+            return "nothing"
+        return mark.kind if mark.kind in ("nothing", "text") else f"a {mark.kind}"
 
-    def report(self, path: Path, *, expected: str, found: str = "") -> None:
-        """Add a problem with the value at `path`; `found` is by default the value itself."""
-        problem = Problem(self.where(path), dotted(path), found or self.found(path), expected)
+    def report(self, path: Path, *, expected: str, found: str = "", line: int = 0) -> None:
+        """Add a problem with the value at `path`; `found` and `line` are by default those of the value."""
+        where = f"{self.file}:{line}" if line else self._where(path)
+        problem = Problem(where, dotted(path), found or self.found(path), expected)
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def label(self, path: Path) -> str:
-        """``file:line: key``, for a warning."""
-        return f"{self.where(path)}: {dotted(path)}"
+    def warn(self, path: Path, text: str) -> None:
+        """Add a warning about the value at `path`; `text` continues a sentence that begins with the value."""
+        self.warnings.append(f"{self._where(path)}: {dotted(path)}: {self.found(path)} {text}")
 
     def forgive(self, keys: Collection[str]) -> None:
-        """Take back what was said about variables that are not set, for values of these keys."""
+        """Drop the problems with variables that are not set, for values of these keys."""
         forgiven = {dotted(path) for path in self.spoiled if path[-1] in keys}
         self.problems = [problem for problem in self.problems if problem.key not in forgiven]
 
@@ -121,9 +122,16 @@ class Document:
         """Whether the value at `path`, or anything inside it, could not be expanded."""
         return any(spoiled[: len(path)] == path for spoiled in self.spoiled)
 
+    def _where(self, path: Path) -> str:
+        """``file:line`` of `path`, or of the nearest value around it."""
+        while path and path not in self.marks:
+            path = path[:-1]
+        mark = self.marks.get(path)
+        return f"{self.file}:{mark.line}" if mark else self.file
+
     def _is_secret(self, path: Path, mark: Mark) -> bool:
         if mark.expanded and _REFERENCE.fullmatch(mark.written):
-            return False  # nothing but the name of a variable
+            return False  # only the name of a variable
         return "@" in mark.written or any(step in self.secret_keys for step in path)
 
 
@@ -134,10 +142,8 @@ def quoted(text: str, longest: int = 80) -> str:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it: ``stores.nas.path``, ``sources[0].path``."""
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{quoted(step)[1:-1]}"
+    """A path as the messages show it: ``stores.nas.path``, ``sources[0].path``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{quoted(step)[1:-1]}" for step in path)
     return text.removeprefix(".")
 
 
@@ -150,10 +156,74 @@ def read(
     when the file cannot be read at all.
     """
     document = Document(file, secret_keys)
-    root = compose(data, file)
+    root = _compose(_decode(data, file), file)
     if root is not None:
-        document.value = _Builder(document, environ).value(root, (), root.line)
+        document.value = _Builder(document, environ).value(root, (), _line(root))
     return document
+
+
+# ---- text to nodes --------------------------------------------------------------------------------------
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        return node
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, text, file) from None
+    except RecursionError:  # PyYAML without libyaml, which has a limit of its own
+        raise _too_much(file) from None
+    finally:
+        loader.dispose()
+
+
+def _decode(data: bytes, file: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{data[error.start]:02x}, which is not UTF-8"
+        raise _fatal(f"{file}:{line}", found, "a file in UTF-8") from None
+    odd = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if odd is not None:
+        line = text.count("\n", 0, odd.start()) + 1
+        column = odd.start() - text.rfind("\n", 0, odd.start())
+        raise _fatal(
+            f"{file}:{line}:{column}",
+            f"the control character U+{ord(odd[0]):04X}",
+            "text without control characters (write them as \\x.. in double quotes)",
+        )
+    return text
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> ConfigError:
+    mark = error.problem_mark or error.context_mark
+    where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
+    problem = error.problem or error.context or ""
+    for beginning, (found, expected) in _REFUSED_BY_COMPOSER.items():
+        if problem.startswith(beginning):
+            return _fatal(where, found, expected)
+    lines = text.splitlines()
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    expected = "valid YAML (quote text with special characters)"
+    if "\t" in line:
+        expected = "spaces instead of tabs"
+    elif "${" in line and "{" in line.replace("${", ""):
+        expected = "quotes around `${...}`, because it is inside `{...}`"
+    return _fatal(where, f"a YAML syntax error: {problem}", expected)
+
+
+def _too_much(where: str) -> ConfigError:
+    found = f"more than {MAX_DEPTH} levels of nesting or {MAX_VALUES} values, with those of aliases"
+    return _fatal(where, found, "a smaller configuration")
+
+
+def _fatal(where: str, found: str, expected: str) -> ConfigError:
+    return ConfigError([Problem(where, "", found, expected)])
+
+
+# ---- nodes to values ------------------------------------------------------------------------------------
 
 
 class _Builder:
@@ -162,72 +232,74 @@ class _Builder:
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self._document = document
         self._environ = environ
+        self._constructor = yaml.constructor.SafeConstructor()
         self._values = 0
 
-    def value(self, node: Node, path: Path, line: int) -> object:
-        """The value of `node`; `line` is that of its key."""
+    def value(self, node: yaml.Node, path: Path, line: int) -> object:
+        """The value of `node`; `line` is the line of its key."""
         self._count(line, len(path))
-        if node.kind == "scalar":
+        if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
-        if node.tag not in _COLLECTION_TAGS:
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
             self._document.marks[path] = Mark(line, "value with a tag")
             return Unusable()
-        self._document.marks[path] = Mark(line, node.kind)
-        if node.kind == "list":
-            return [self.value(item, (*path, index), item.line) for index, item in enumerate(node.items)]
-        return {
-            key.text: self.value(value, (*path, key.text), key.line)
-            for key, value in self._pairs(node, path, 0).values()
-        }
+        self._document.marks[path] = Mark(line, _kind(node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index), _line(item)) for index, item in enumerate(node.value)]
+        pairs = self._pairs(node, path, 0).items()
+        return {name: self.value(value, (*path, name), _line(key)) for name, (key, value) in pairs}
 
-    def _pairs(self, node: Node, path: Path, depth: int) -> dict[str, tuple[Node, Node]]:
+    def _pairs(self, node: yaml.Node, path: Path, depth: int) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Keys and values of a mapping, merged ones included; explicit keys win over merged ones."""
-        pairs: dict[str, tuple[Node, Node]] = {}
-        merged: list[Node] = []
-        for key, value in zip(node.items[::2], node.items[1::2], strict=True):
-            self._count(key.line, depth)
-            if key.kind != "scalar":
-                self._complain(path, key.line, found=f"a {key.kind} as a key", expected="text as a key")
-            elif key.tag == TAG_PREFIX + "merge":
-                merged += value.items if value.kind == "list" else [value]
-            elif key.text in pairs:
-                found = f"the key a second time (first on line {pairs[key.text][0].line})"
-                self._complain((*path, key.text), key.line, found=found, expected="each key once")
+        pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: list[yaml.Node] = []
+        report = self._document.report
+        for key, value in node.value:
+            self._count(_line(key), depth)
+            if not isinstance(key, yaml.ScalarNode):
+                found = f"a {_kind(key)} as a key"
+                report(path, line=_line(key), found=found, expected="text as a key")
+            elif key.tag == _TAG + "merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            elif key.value in pairs:
+                found = f"the key a second time (first on line {_line(pairs[key.value][0])})"
+                report((*path, key.value), line=_line(key), found=found, expected="each key once")
             else:
-                pairs[key.text] = (key, value)
+                pairs[key.value] = (key, value)
         for origin in merged:
-            self._count(origin.line, depth)
-            if origin.kind != "mapping":
-                self._complain(path, origin.line, found=f"a {origin.kind}", expected="a mapping after `<<`")
-                continue
-            for name, pair in self._pairs(origin, path, depth + 1).items():
-                pairs.setdefault(name, pair)
+            self._count(_line(origin), depth)
+            if isinstance(origin, yaml.MappingNode):
+                for name, pair in self._pairs(origin, path, depth + 1).items():
+                    pairs.setdefault(name, pair)
+            else:
+                found = f"a {_kind(origin)}"
+                report(path, line=_line(origin), found=found, expected="a mapping after `<<`")
         return pairs
 
-    def _scalar(self, node: Node, path: Path, line: int) -> object:
+    def _scalar(self, node: yaml.ScalarNode, path: Path, line: int) -> object:
         kind = _KINDS.get(node.tag, "value with a tag")
         if kind == "text":
             return self._text(node, path, line)
-        self._document.marks[path] = Mark(line, kind, node.text, lines=node.lines)
+        self._document.marks[path] = Mark(line, kind, node.value, lines=_lines(node))
         if kind not in ("number", "truth value", "nothing"):
             return Unusable()
         try:
-            value: object = _CONSTRUCTOR.construct_object(yaml.ScalarNode(node.tag, node.text))
+            value: object = self._constructor.construct_object(node)
         except (ArithmeticError, LookupError, ValueError):  # `!!int x`, or more digits than Python reads
             return Unusable()
         return value
 
-    def _text(self, node: Node, path: Path, line: int) -> str:
-        references = list(_REFERENCE.finditer(node.text))
+    def _text(self, node: yaml.ScalarNode, path: Path, line: int) -> str:
+        references = list(_REFERENCE.finditer(node.value))
         expanded = any(match["dollar"] is None for match in references)
-        self._document.marks[path] = Mark(line, "text", node.text, expanded, node.lines)
+        self._document.marks[path] = Mark(line, "text", node.value, expanded, _lines(node))
         faults = [fault for match in references if (fault := self._fault(match))]
         for found, expected in faults:
-            self._complain(path, line, found=found, expected=expected)
+            self._document.report(path, found=found, expected=expected)
         if faults:
             self._document.spoiled.add(path)
             return ""
-        text = _REFERENCE.sub(lambda match: match["dollar"] or self._environ[match["name"]], node.text)
+        text = _REFERENCE.sub(lambda match: match["dollar"] or self._environ[match["name"]], node.value)
         return Expanded(text) if expanded else text
 
     def _fault(self, match: re.Match[str]) -> tuple[str, str] | None:
@@ -240,18 +312,25 @@ class _Builder:
         found = f"`${{{name}}}`, which is not set"
         if name == "CREDENTIALS_DIRECTORY":
             return found, "a start by systemd with LoadCredential=, which sets it"
-        return found, f"an environment variable `{name}` (a dollar sign itself is written `$$`)"
+        return found, f"an environment variable `{name}` (write `$$` for a dollar sign)"
 
     def _count(self, line: int, depth: int) -> None:
         self._values += 1
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
-            raise fatal(
-                f"{self._document.file}:{line}",
-                found=f"aliases that make more than {MAX_VALUES} values or {MAX_DEPTH} levels",
-                expected="a configuration, which is smaller",
-            )
+            raise _too_much(f"{self._document.file}:{line}")
 
-    def _complain(self, path: Path, line: int, *, found: str, expected: str) -> None:
-        problem = Problem(f"{self._document.file}:{line}", dotted(path), found, expected)
-        if problem not in self._document.problems:
-            self._document.problems.append(problem)
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return "scalar"
+    return "mapping" if isinstance(node, yaml.MappingNode) else "list"
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _lines(node: yaml.Node) -> int:
+    """How many lines a scalar takes; a block scalar ends at the start of the line after it."""
+    lines = int(node.end_mark.line - node.start_mark.line)
+    return lines if lines and node.end_mark.column == 0 else lines + 1

@@ -1,8 +1,7 @@
-"""The configuration: one YAML file -> frozen settings, or every mistake in it at once.
+"""Finds the configuration file and loads it: frozen settings, or every mistake in it at once.
 
-How a file becomes settings: `config_nodes` (text to nodes), `config_yaml` (nodes to values that know their
-lines), `config_model` (the shape), `config_stores` and `config_rules` (what has to hold between values).
-These are imported when a file is read, not before.
+A file becomes settings in steps: `document` (text to values that know their lines), `reader` (values to
+entries), `stores` and `sources` (the rules, and the settings of each entry).
 """
 
 from __future__ import annotations
@@ -11,19 +10,14 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from syncd.core.errors import ConfigError, Problem
 from syncd.core.model import Source, TransferPolicy
 from syncd.storage.settings import StoreSettings
 
-if TYPE_CHECKING:
-    from syncd.config.document import Document
-    from syncd.config.reader import Draft
-
 SYSTEM_FILE = "/etc/syncd/config.yaml"
 MAX_FILE_SIZE = 1 << 20
-"""Bytes; nobody writes a larger one by hand."""
+"""In bytes; no file that is written by hand is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class Settings:
     """A whole configuration without mistakes. Holds secrets (in ``stores``), but never shows them."""
 
     path: str
-    """Of the file, absolute."""
+    """The path of the file, absolute."""
     state_dir: str
     """Absolute, symbolic links resolved."""
     stores: Mapping[str, StoreSettings]
@@ -47,14 +41,14 @@ class Settings:
     transfer: TransferPolicy
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()
-    """What works, but should be thought about; each with file and line."""
+    """What works, but may not be meant; each with file and line."""
 
 
 def find(explicit: str | None, environ: Mapping[str, str]) -> str:
     """The configuration file to use: `explicit`, else $SYNCD_CONFIG, else the user's, else the machine's.
 
-    The first two are taken at their word; whether they exist, `load` says. Raises ConfigError, listing the
-    places, when there is none.
+    Only the last two are looked for; `load` says when one of the others does not exist. Raises ConfigError
+    with all the places when there is none.
     """
     if explicit:
         return explicit
@@ -67,72 +61,46 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> str:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
-            pass  # it may be there: reading it will say what is wrong
+            pass  # it may exist: reading it will say what is wrong
         return place
-    raise ConfigError(
-        [
-            Problem(
-                "configuration",
-                "",
-                found=f"no file; looked at {' and '.join(places)}, and $SYNCD_CONFIG is not set",
-                expected="one of these, or another file with `-c FILE`",
-            )
-        ]
-    )
+    found = f"no file at {' or '.join(places)}, and $SYNCD_CONFIG is not set"
+    raise _unreadable("configuration", found, "one of these files, or another with `-c FILE`")
 
 
 def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) -> Settings:
     """The settings in the file at `path`, with ``${NAME}`` from `environ`.
 
-    `with_secrets` False is for who only wants to look (status, writing a unit): keys of stores that cannot be
-    had here are no mistake then, and the stores in the result cannot be used. Raises ConfigError with every
+    Commands that open no store (status, writing a unit) pass `with_secrets` False: keys that cannot be had
+    here are no mistake then, and the stores in the result cannot be used. Raises ConfigError with every
     problem, in the order of lines.
     """
     data, mode = _read_file(path)
-    from syncd.config import (
-        document as config_yaml,
-    )
-    from syncd.config import (
-        reader as config_model,
-    )
-    from syncd.config import (
-        sources as config_rules,
-    )
-    from syncd.config import (
-        stores as config_stores,
-    )
-    from syncd.config import (
-        values as config_types,
-    )
+    from syncd.config import document as documents  # late, like all that only a file's content needs
+    from syncd.config import reader, stores
+    from syncd.config.values import Place
 
-    document = config_yaml.read(data, path, environ, secret_keys=config_model.SECRET_KEYS)
+    document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
     if not with_secrets:
-        document.forgive(config_model.CREDENTIAL_KEYS)
+        document.forgive(stores.CREDENTIAL_KEYS)
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
-    home = _home(environ)
-    draft = config_model.read(document, config_types.Place(os.path.dirname(os.path.abspath(path)), home))
-    state_dir = _state_dir(draft, document, environ)
-    warnings = config_stores.check(draft, document, with_secrets=with_secrets)
-    config_rules.check(draft, document, state_dir)
+    entries = reader.read(document, Place(os.path.dirname(os.path.abspath(path)), _home(environ)))
+    state_dir = entries.state_dir
+    if not state_dir and ("state_dir",) not in document.marks:
+        state_dir = _default_state_dir(environ)
+    reader.check(entries, document, state_dir, with_secrets=with_secrets)
     if document.problems:
         raise ConfigError(sorted(document.problems, key=_line))
     if mode & stat.S_IROTH:
-        warnings += config_stores.secrets_in_the_open(document)
+        stores.warn_of_open_secrets(document)
     return Settings(
         path=os.path.abspath(path),
         state_dir=os.path.realpath(state_dir),
-        stores={name: config_stores.settings(entry) for name, entry in draft.stores.items()},
-        sources=tuple(config_rules.source(entry) for entry in draft.sources.values()),
-        transfer=TransferPolicy(
-            concurrency=draft.transfer.concurrency,
-            part_size=draft.transfer.part_size,
-            bandwidth_limit=draft.transfer.bandwidth_limit,
-            max_attempts=draft.transfer.max_attempts,
-            memory_limit=draft.transfer.memory_limit,
-        ),
-        log=LogSettings(draft.log.level, draft.log.format),
-        warnings=tuple(warnings),
+        stores={name: entry.settings() for name, entry in entries.stores.items() if entry},
+        sources=tuple(entry.source() for entry in entries.sources.values()),
+        transfer=TransferPolicy(**entries.transfer.model_dump()),
+        log=LogSettings(**entries.log.model_dump()),
+        warnings=tuple(document.warnings),
     )
 
 
@@ -145,7 +113,7 @@ def _line(problem: Problem) -> tuple[int, str]:
 def _read_file(path: str) -> tuple[bytes, int]:
     """Content and mode of the file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # somebody may name a fifo
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a fifo
         try:
             mode = os.fstat(descriptor).st_mode
             data = _read_all(descriptor) if stat.S_ISREG(mode) else b""
@@ -160,7 +128,7 @@ def _read_file(path: str) -> tuple[bytes, int]:
         found = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
         raise _unreadable(path, found, "a YAML file")
     if len(data) > MAX_FILE_SIZE:
-        raise _unreadable(path, "more than 1 MiB", "a configuration, which is smaller")
+        raise _unreadable(path, "more than 1 MiB", "a smaller configuration")
     return data, mode
 
 
@@ -175,10 +143,7 @@ def _unreadable(path: str, found: str, expected: str) -> ConfigError:
     return ConfigError([Problem(path, "", found, expected)])
 
 
-def _state_dir(draft: Draft, document: Document, environ: Mapping[str, str]) -> str:
-    """Where the state goes, absolute; empty when what the file says about it cannot be read."""
-    if draft.state_dir or ("state_dir",) in document.marks:
-        return draft.state_dir
+def _default_state_dir(environ: Mapping[str, str]) -> str:
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): several, with colons
     if given:
         return os.path.abspath(given)

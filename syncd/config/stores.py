@@ -1,16 +1,35 @@
-"""What has to hold between the keys of one store, and the store's settings.
+"""The types of store: for each its keys, the rules among them, and the settings that come of it.
 
-Looks at the files that a store names (keys, certificates): that they can be read, not what is in them.
+The rules look at the files that a store names (keys, certificates): whether they can be read, not what is in
+them. To add a type, write its entry and add it to `STORE_TYPES`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from syncd.config.document import Document, Path
-from syncd.config.reader import BosEntry, DirEntry, Draft, HttpEntry, S3Entry, StoreEntry
-from syncd.config.values import MIB, choice
+from syncd.config.values import (
+    MIB,
+    Endpoint,
+    Entry,
+    FilePath,
+    Flag,
+    Proxy,
+    Secret,
+    Text,
+    choice,
+    duration,
+    matching,
+    one_of,
+    size,
+)
 from syncd.storage.settings import (
     BosSettings,
     DirSettings,
@@ -31,207 +50,271 @@ _KEY_FILES = {
     "secret_key_file": "secret_access_key",
     "session_token_file": "session_token",
 }
-_SECRETS = ("secret_access_key", "session_token")
+_PAIR = "`access_key_id` and `secret_access_key`, or `access_key_file` and `secret_key_file`"
+
+_BucketName = Field(default="", description="the name of the bucket")
+_TimeLimit = Annotated[float, duration(0.1, 3600)]
 
 
-def check(draft: Draft, document: Document, *, with_secrets: bool) -> list[str]:
-    """Add what is wrong with the stores to the document's problems; returns warnings.
+class StoreEntry(Entry):
+    """What every type of store has, and what the rest of the configuration asks of it."""
 
-    `with_secrets` False leaves the files that hold keys alone: who only asks for status may not read them.
-    """
-    warnings: list[str] = []
-    for name, entry in draft.stores.items():
-        path: Path = ("stores", name)
-        if isinstance(entry, DirEntry):
-            _check_directory(entry, path, document)
-            continue
-        _check_address(entry, path, document)
-        _check_keys(entry, path, document)
-        if isinstance(entry, S3Entry):
-            _check_s3(entry, path, document)
-        warnings += _warnings(entry, path, document)
-        if with_secrets:
-            warnings += _check_key_files(entry, path, document)
-        if entry.ca_bundle:
-            _mode_of(entry.ca_bundle, (*path, "ca_bundle"), document)
-    _check_part_size(draft, document)
-    return warnings
+    type: str
+    smallest_part: ClassVar[int] = 0
+    """In bytes; 0 where a part may have any size."""
+    reserved_folder: ClassVar[str] = ""
+    """A name, in lower case, that the first folder of a prefix may not have."""
 
+    @abstractmethod
+    def settings(self) -> StoreSettings:
+        """The settings of a store that has no problems."""
 
-def settings(entry: StoreEntry) -> StoreSettings:
-    """The settings of a store that has no problems."""
-    if isinstance(entry, DirEntry):
-        return DirSettings(entry.path, entry.create)
-    if isinstance(entry, BosEntry):
-        return BosSettings(
-            http=_http_settings(entry),
-            bucket=entry.bucket,
-            path_style=bool(entry.path_style),
-            storage_class=entry.storage_class,
-            traffic_limit=entry.traffic_limit,
-            keys=_key_settings(entry),
-        )
-    return S3Settings(
-        http=_http_settings(entry),
-        bucket=entry.bucket,
-        region=entry.region,
-        path_style=entry.path_style,
-        storage_class=entry.storage_class,
-        integrity=entry.integrity,
-        keys=_key_settings(entry),
-    )
+    @abstractmethod
+    def location(self) -> str:
+        """The same text for every entry that leads to the same place; empty when that is not known."""
+
+    @property
+    def directory(self) -> str:
+        """The directory on this machine that holds the objects, symbolic links not resolved; else empty."""
+        return ""
+
+    @abstractmethod
+    def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
+        """Add problems and warnings to `document`; without `with_secrets`, leave files of keys alone."""
 
 
-def address(entry: S3Entry | BosEntry) -> str:
-    """``scheme://host[:port]`` of the store's endpoint, made from its region where none is given."""
-    if entry.endpoint or isinstance(entry, BosEntry):
-        return entry.endpoint or f"https://{entry.region}.bcebos.com"
-    china = ".cn" if entry.region.startswith("cn-") else ""
-    return f"https://s3.{entry.region}.amazonaws.com{china}"
+class DirEntry(StoreEntry):
+    """A store that is a directory."""
+
+    required = ("path",)
+    type: str = "dir"
+    path: FilePath = Field(default="", description="the directory for the objects")
+    create: Flag = False
+
+    def settings(self) -> DirSettings:
+        return DirSettings(self.path, self.create)
+
+    def location(self) -> str:
+        return os.path.realpath(self.path) if self.path else ""
+
+    @property
+    def directory(self) -> str:
+        return self.path
+
+    def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
+        """The directory may be missing (its disk may not be mounted yet), but not be something else."""
+        path = (*path, "path")
+        if self.location() == "/":
+            document.report(path, expected="a directory below `/`, made for this store")
+        elif os.path.exists(self.path) and not os.path.isdir(self.path):
+            document.report(path, found=f"{document.found(path)}, which is a file", expected="a directory")
 
 
-def _http_settings(entry: S3Entry | BosEntry) -> HttpSettings:
-    return HttpSettings(
-        endpoint=address(entry),
-        proxy=entry.proxy,
-        ca_bundle=entry.ca_bundle,
-        trust_environment=entry.trust_environment,
-        connect_seconds=entry.connect_timeout,
-        read_seconds=entry.read_timeout,
-        progress_seconds=entry.progress_timeout,
-    )
+class HttpEntry(StoreEntry):
+    """What all stores behind HTTP have in common."""
 
+    required = ("bucket",)
+    smallest_part = 5 * MIB
+    bucket: str
+    endpoint: Endpoint = ""
+    path_style: Flag | None = None
+    access_key_id: Secret = ""
+    secret_access_key: Secret = ""
+    session_token: Secret = ""
+    access_key_file: FilePath = ""
+    secret_key_file: FilePath = ""
+    session_token_file: FilePath = ""
+    proxy: Proxy = ""
+    ca_bundle: FilePath = ""
+    trust_environment: Flag = False
+    connect_timeout: _TimeLimit = 30.0
+    read_timeout: _TimeLimit = 60.0
+    progress_timeout: _TimeLimit = 120.0
 
-def _key_settings(entry: HttpEntry) -> KeySettings:
-    return KeySettings(
-        access_key_id=entry.access_key_id,
-        secret_access_key=entry.secret_access_key,
-        session_token=entry.session_token,
-        access_key_file=entry.access_key_file,
-        secret_key_file=entry.secret_key_file,
-        session_token_file=entry.session_token_file,
-    )
+    @abstractmethod
+    def address(self) -> str:
+        """``scheme://host[:port]`` of the endpoint, made from the region where none is given."""
 
+    def location(self) -> str:
+        host = self.address().partition("://")[2].removeprefix(f"{self.bucket}.")
+        if host.endswith(".bcebos.com"):
+            host = host.removeprefix("s3.")  # BOS shows the same buckets through both of its APIs
+        return f"bucket:/{host}/{self.bucket}" if self.bucket else ""
 
-def _host(entry: S3Entry | BosEntry) -> str:
-    return address(entry).partition("://")[2]
+    def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
+        self._check_key_pair(path, document)
+        if self.endpoint.startswith("http://") and not _is_local(self._host()):
+            document.warn((*path, "endpoint"), "is plain http: use https outside a trusted network")
+        for key in _KEY_FILES if with_secrets else ():
+            file = getattr(self, key)
+            mode = _mode_of(file, (*path, key), document) if file else 0
+            if mode & stat.S_IROTH:
+                shown = f"mode {stat.S_IMODE(mode):04o}"
+                text = f"can be read by every user of this machine ({shown}): run `chmod 600` on it"
+                document.warn((*path, key), text)
+        if self.ca_bundle:
+            _mode_of(self.ca_bundle, (*path, "ca_bundle"), document)
 
-
-def _is_aws(entry: S3Entry) -> bool:
-    host = _host(entry).partition(":")[0]
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-
-
-def secrets_in_the_open(document: Document) -> list[str]:
-    """A warning for the first secret that is written in the file itself, which everybody may read."""
-    for path, mark in document.marks.items():
-        if path[:1] == ("stores",) and path[-1] in _SECRETS and not mark.expanded:
-            text = "is written in a file that everybody on this machine can read; chmod 600 keeps it private"
-            return [f"{document.label(path)}: {document.found(path)} {text}"]
-    return []
-
-
-# ---- rules ----------------------------------------------------------------------------------------------
-
-
-def _check_directory(entry: DirEntry, path: Path, document: Document) -> None:
-    """The directory may be missing (a disk that is not mounted yet), but not be something else."""
-    if not entry.path:
-        return
-    if os.path.realpath(entry.path) == "/":
-        document.report((*path, "path"), expected="a directory below `/`, made for this store")
-    elif os.path.exists(entry.path) and not os.path.isdir(entry.path):
-        found = f"{document.found((*path, 'path'))}, which is a file"
-        document.report((*path, "path"), found=found, expected="a directory")
-
-
-def _check_address(entry: HttpEntry, path: Path, document: Document) -> None:
-    if not isinstance(entry, BosEntry):
-        return
-    endpoint, region = (*path, "endpoint"), (*path, "region")
-    if endpoint in document.marks and region in document.marks:
-        found = f"{document.found(region)} beside an `endpoint`"
-        document.report(region, found=found, expected="`endpoint` or `region`, not both")
-    elif endpoint not in document.marks and region not in document.marks:
-        document.report(
-            endpoint,
-            found="nothing",
-            expected="the address, such as `https://bj.bcebos.com`, or instead a `region`, such as `bj`",
+    def _http(self) -> HttpSettings:
+        return HttpSettings(
+            endpoint=self.address(),
+            proxy=self.proxy,
+            ca_bundle=self.ca_bundle,
+            trust_environment=self.trust_environment,
+            connect_seconds=self.connect_timeout,
+            read_seconds=self.read_timeout,
+            progress_seconds=self.progress_timeout,
         )
 
+    def _keys(self) -> KeySettings:
+        return KeySettings(**{key: getattr(self, key) for key in CREDENTIAL_KEYS})
 
-def _check_keys(entry: HttpEntry, path: Path, document: Document) -> None:
-    """Keys come in pairs, each from the configuration or from a file."""
-    given = {key: (*path, key) in document.marks for pair in _KEY_FILES.items() for key in pair}
-    for file_key, key in _KEY_FILES.items():
-        if given[key] and given[file_key]:
-            expected = f"`{key}` or `{file_key}`, not both"
-            document.report((*path, file_key), found=f"a file beside a `{key}`", expected=expected)
-    has_id = given["access_key_id"] or given["access_key_file"]
-    has_secret = given["secret_access_key"] or given["secret_key_file"]
-    has_token = given["session_token"] or given["session_token_file"]
-    if has_id and not has_secret:
-        expected = "`secret_access_key` or `secret_key_file`: half a pair of keys opens nothing"
-        document.report((*path, "secret_access_key"), found="nothing", expected=expected)
-    elif has_secret and not has_id:
-        expected = "`access_key_id` or `access_key_file`: half a pair of keys opens nothing"
-        document.report((*path, "access_key_id"), found="nothing", expected=expected)
-    elif not has_id and (has_token or isinstance(entry, BosEntry)):
-        expected = "`access_key_id` and `secret_access_key`, or `access_key_file` and `secret_key_file`"
-        document.report((*path, "access_key_id"), found="nothing", expected=expected)
+    def _host(self) -> str:
+        """Without the port."""
+        host = self.address().partition("://")[2]
+        return host if host.endswith("]") else host.rpartition(":")[0] or host
 
-
-def _check_s3(entry: S3Entry, path: Path, document: Document) -> None:
-    if entry.integrity == "none" and address(entry).startswith("http://"):
-        expected = "another check: over plain http, without TLS, nobody would notice a broken byte"
-        document.report((*path, "integrity"), expected=expected)
-    wrong_class = entry.storage_class and entry.storage_class not in _AWS_STORAGE_CLASSES
-    if wrong_class and _is_aws(entry) and not _is_unknown((*path, "endpoint"), entry.endpoint, document):
-        expected = choice(entry.storage_class, _AWS_STORAGE_CLASSES)
-        document.report((*path, "storage_class"), expected=expected)
+    def _check_key_pair(self, path: Path, document: Document) -> None:
+        """Keys come in pairs, each from the configuration or from a file."""
+        given = {key for key in CREDENTIAL_KEYS if (*path, key) in document.marks}
+        for file_key, key in _KEY_FILES.items():
+            if {key, file_key} <= given:
+                expected = f"`{key}` or `{file_key}`, not both"
+                document.report((*path, file_key), found=f"a file beside a `{key}`", expected=expected)
+        has_id = given & {"access_key_id", "access_key_file"}
+        has_secret = given & {"secret_access_key", "secret_key_file"}
+        if has_id and not has_secret:
+            expected = "`secret_access_key` or `secret_key_file`, since keys come in pairs"
+            document.report((*path, "secret_access_key"), found="nothing", expected=expected)
+        elif has_secret and not has_id:
+            expected = "`access_key_id` or `access_key_file`, since keys come in pairs"
+            document.report((*path, "access_key_id"), found="nothing", expected=expected)
+        elif given and not has_id:
+            document.report((*path, "access_key_id"), found="nothing", expected=_PAIR)
 
 
-def _is_unknown(path: Path, value: str, document: Document) -> bool:
-    """Whether the value was given, but could not be read."""
-    return path in document.marks and not value
+class S3Entry(HttpEntry):
+    """A bucket behind an S3-compatible endpoint."""
 
+    type: str = "s3"
+    bucket: Annotated[
+        Text,
+        matching(
+            r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]",
+            "the name of a bucket: 3 or more letters, digits, `.`, `_` or `-` (folders go into `prefix`)",
+        ),
+    ] = _BucketName
+    region: Annotated[Text, matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`")] = (
+        "us-east-1"
+    )
+    storage_class: Annotated[
+        Text, matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`")
+    ] = ""
+    integrity: Annotated[Text, one_of("auto", "sha256", "md5", "crc32", "none")] = "auto"
 
-def _check_part_size(draft: Draft, document: Document) -> None:
-    """A problem only where a store is used that has such a limit."""
-    if draft.transfer.part_size % MIB:
-        document.report(("transfer", "part_size"), expected="whole MiB: BOS takes no other parts")
-    elif draft.transfer.part_size < 5 * MIB and any(isinstance(e, HttpEntry) for e in draft.stores.values()):
-        document.report(
-            ("transfer", "part_size"), expected="at least `5MiB`: S3 and BOS refuse smaller parts"
+    def settings(self) -> S3Settings:
+        return S3Settings(
+            http=self._http(),
+            bucket=self.bucket,
+            region=self.region,
+            path_style=self.path_style,
+            storage_class=self.storage_class,
+            integrity=self.integrity,
+            keys=self._keys(),
         )
 
+    def address(self) -> str:
+        china = ".cn" if self.region.startswith("cn-") else ""
+        return self.endpoint or f"https://s3.{self.region}.amazonaws.com{china}"
 
-def _warnings(entry: S3Entry | BosEntry, path: Path, document: Document) -> list[str]:
-    host = _host(entry)
-    local = host.startswith(("127.", "[::1]")) or host.partition(":")[0] in ("localhost", "")
-    if local or host.partition(":")[0].endswith(".localhost") or not entry.endpoint.startswith("http://"):
-        return []
-    key = (*path, "endpoint")
-    text = f"{document.found(key)} is plain http: everybody on the way can read what is sent"
-    return [f"{document.label(key)}: {text}"]
-
-
-def _check_key_files(entry: HttpEntry, path: Path, document: Document) -> list[str]:
-    warnings = []
-    for key in _KEY_FILES:
-        file = getattr(entry, key)
-        mode = _mode_of(file, (*path, key), document) if file else None
-        if mode is not None and mode & stat.S_IROTH:
-            shown = f"{document.label((*path, key))}: {document.found((*path, key))}"
-            mode_text = f"mode {stat.S_IMODE(mode):04o}"
-            warnings.append(
-                f"{shown} can be read by everybody on this machine ({mode_text}); chmod 600 helps"
+    def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
+        super().check(path, document, with_secrets=with_secrets)
+        if self.integrity == "none" and self.endpoint.startswith("http://"):
+            document.report(
+                (*path, "integrity"), expected="another check, since plain http does not notice damage"
             )
-    return warnings
+        is_aws = self._host().endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
+        if self.storage_class and is_aws and known and self.storage_class not in _AWS_STORAGE_CLASSES:
+            document.report(
+                (*path, "storage_class"), expected=choice(self.storage_class, _AWS_STORAGE_CLASSES)
+            )
 
 
-def _mode_of(file: str, path: Path, document: Document) -> int | None:
-    """The mode of a file that can be read and holds something; None with a problem when not."""
+class BosEntry(HttpEntry):
+    """A Baidu BOS bucket."""
+
+    reserved_folder = "v1"  # BOS reads it as the version of its API
+    type: str = "bos"
+    bucket: Annotated[
+        Text,
+        matching(
+            r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
+            "the name of a bucket: 3 to 63 of `a-z`, `0-9` and `-` (folders go into `prefix`)",
+        ),
+    ] = _BucketName
+    region: Annotated[
+        Text, matching(r"[a-z0-9-]{1,63}", "the short name of a region, such as `bj` or `gz`")
+    ] = ""
+    storage_class: Annotated[
+        Text,
+        one_of("STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD"),
+    ] = ""
+    traffic_limit: Annotated[int, size(100 << 10, 100 * MIB, or_zero=True)] = 0
+
+    def settings(self) -> BosSettings:
+        return BosSettings(
+            http=self._http(),
+            bucket=self.bucket,
+            path_style=bool(self.path_style),
+            storage_class=self.storage_class,
+            traffic_limit=self.traffic_limit,
+            keys=self._keys(),
+        )
+
+    def address(self) -> str:
+        return self.endpoint or f"https://{self.region}.bcebos.com"
+
+    def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
+        super().check(path, document, with_secrets=with_secrets)
+        endpoint, region = (*path, "endpoint"), (*path, "region")
+        if endpoint in document.marks and region in document.marks:
+            found = f"{document.found(region)} beside an `endpoint`"
+            document.report(region, found=found, expected="`endpoint` or `region`, not both")
+        elif endpoint not in document.marks and region not in document.marks:
+            expected = "an address such as `https://bj.bcebos.com`, or instead a `region` such as `bj`"
+            document.report(endpoint, found="nothing", expected=expected)
+        if not any((*path, key) in document.marks for key in CREDENTIAL_KEYS):
+            document.report((*path, "access_key_id"), found="nothing", expected=_PAIR)
+
+
+STORE_TYPES: Mapping[str, type[StoreEntry]] = {"bos": BosEntry, "s3": S3Entry, "dir": DirEntry}
+
+SECRET_KEYS = frozenset(
+    key for entry in STORE_TYPES.values() for key, field in entry.model_fields.items() if not field.repr
+)
+"""The keys whose values are never shown (a proxy's address may hold a password)."""
+
+CREDENTIAL_KEYS = frozenset(_KEY_FILES) | frozenset(_KEY_FILES.values())
+"""The keys that only a command which opens stores needs."""
+
+
+def warn_of_open_secrets(document: Document) -> None:
+    """Warn of the first secret that stands in the file itself, which every user of the machine may read."""
+    for path, mark in document.marks.items():
+        is_secret = path[:1] == ("stores",) and path[-1] in ("secret_access_key", "session_token")
+        if is_secret and not mark.expanded:
+            text = "stands in a file that every user of this machine can read: run `chmod 600` on it"
+            document.warn(path, text)
+            return
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith("127.") or host in ("localhost", "[::1]") or host.endswith(".localhost")
+
+
+def _mode_of(file: str, path: Path, document: Document) -> int:
+    """The mode of a file that can be read and holds something; 0, with a problem, when it is not one."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -245,4 +328,4 @@ def _mode_of(file: str, path: Path, document: Document) -> int | None:
             return found.st_mode
         reason = "it is empty" if stat.S_ISREG(found.st_mode) else "it is not a regular file"
     document.report(path, found=f"{document.found(path)} ({reason})", expected="a file that can be read")
-    return None
+    return 0

@@ -1,7 +1,7 @@
 """The kinds of value that a configuration holds, each with the words for what it expects.
 
-Pydantic validators: they get what the YAML says and either return the value for the settings or refuse with
-one phrase that completes "expected ...". What kind of text, number or list it is, pydantic says itself.
+These are pydantic validators: each gets what the YAML says and either returns the value for the settings or
+refuses it with a phrase that completes "expected ...". Whether it is text or a list, pydantic checks itself.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ import os
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
 from syncd.config import units
@@ -22,7 +30,21 @@ from syncd.config.document import Expanded
 
 MIB = 1 << 20
 REFUSED = "refused"
-"""Type of every error that is raised here; its context holds ``expected``."""
+"""The type of every error that is raised here; its context holds ``expected``."""
+
+
+class Entry(BaseModel):
+    """A mapping in the file: every field is a key with its default.
+
+    The file has to give the keys in `required`; their defaults stand in for missing values while the rest is
+    checked, so that one run finds every mistake.
+    """
+
+    # Building is deferred: the schema of a store type that no store has costs nothing.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=True, hide_input_in_errors=True
+    )
+    required: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +52,7 @@ class Place:
     """What relative paths and ``~`` stand for."""
 
     directory: str
-    """Of the configuration file, absolute."""
+    """The directory of the configuration file, absolute."""
     home: str
 
 
@@ -45,7 +67,7 @@ def nearest(wrong: str, known: Collection[str]) -> str:
 
 
 def choice(wrong: str, known: Collection[str]) -> str:
-    """What was expected instead of `wrong`: the nearest, or all."""
+    """What was expected instead of `wrong`: the nearest known word, or all of them."""
     spelt = {word.lower(): word for word in known}
     near = nearest(wrong.strip().lower(), spelt)
     listed = ", ".join(f"`{word}`" for word in known)
@@ -55,7 +77,9 @@ def choice(wrong: str, known: Collection[str]) -> str:
 # ---- text -----------------------------------------------------------------------------------------------
 
 
-def _one_of(*words: str) -> AfterValidator:
+def one_of(*words: str) -> AfterValidator:
+    """For one of `words`."""
+
     def check(text: str) -> str:
         if text not in words:
             raise refuse(choice(text, words))
@@ -64,7 +88,8 @@ def _one_of(*words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _matching(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """For text that `pattern` matches as a whole."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -84,38 +109,11 @@ def _one_line(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
-NAME_EXPECTED = "a simple name: letters, digits, `.`, `_` or `-`, at most 64 of them, no dot in front"
+Secret = Annotated[Text, Field(repr=False)]
+"""No message and no ``repr`` shows it."""
+NAME_EXPECTED = "a name of at most 64 letters, digits, `.`, `_` or `-`, with neither dot nor dash in front"
 _NAME = r"\w[\w.-]{0,63}"
-Name = Annotated[Text, _matching(_NAME, NAME_EXPECTED)]
-Level = Annotated[Text, _one_of("debug", "info", "warning", "error")]
-LogFormat = Annotated[Text, _one_of("auto", "text", "json")]
-Integrity = Annotated[Text, _one_of("auto", "sha256", "md5", "crc32", "none")]
-OnDeleteWord = Annotated[Text, _one_of("keep", "delete")]
-BosStorageClass = Annotated[
-    Text,
-    _one_of(
-        "STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD",
-    ),
-]  # fmt: skip
-S3StorageClass = Annotated[
-    Text, _matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`")
-]
-Region = Annotated[Text, _matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`")]
-BosRegion = Annotated[Text, _matching(r"[a-z0-9-]{1,63}", "the short name of a region, such as `bj` or `gz`")]
-BosBucket = Annotated[
-    Text,
-    _matching(
-        r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
-        "a bucket's name: 3 to 63 of `a-z`, `0-9` and `-` (a folder inside it goes into `prefix`)",
-    ),
-]
-S3Bucket = Annotated[
-    Text,
-    _matching(
-        r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]",
-        "a bucket's name: 3 or more letters, digits, `.`, `_` or `-` (a folder inside it goes into `prefix`)",
-    ),
-]
+Name = Annotated[Text, matching(_NAME, NAME_EXPECTED)]
 
 
 def is_name(text: str) -> bool:
@@ -127,7 +125,7 @@ def is_name(text: str) -> bool:
 
 
 def _number_from_environment(value: object) -> object:
-    """The environment knows only text, so digits that come from there are a number."""
+    """Digits from the environment, which holds nothing but text, are a number."""
     if isinstance(value, Expanded) and re.fullmatch("[0-9]{1,18}", value):
         return int(value)
     return value
@@ -140,13 +138,13 @@ def _truth_from_environment(value: object) -> object:
 Flag = Annotated[bool, BeforeValidator(_truth_from_environment)]
 
 
-def whole_number(low: int, high: int, why: str) -> PlainValidator:
-    """For an int between `low` and `high`, both included; `why` there are bounds."""
+def whole_number(low: int, high: int, *, note: str = "") -> PlainValidator:
+    """For an int between `low` and `high`, both included; `note` follows the bounds in the message."""
 
     def check(value: object) -> int:
         number = _number_from_environment(value)
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-            raise refuse(f"a number from {low} to {high}: {why}")
+            raise refuse(f"a number between {low} and {high}{note}")
         return number
 
     return PlainValidator(check)
@@ -164,34 +162,34 @@ def _parsed(value: object, parse: Callable[[str], float], example: str) -> float
         raise refuse(str(error)) from None
 
 
-def size(low: int, high: int, why: str, *, or_zero: bool = False) -> PlainValidator:
+def size(low: int, high: int, *, or_zero: bool = False) -> PlainValidator:
     """For bytes between `low` and `high`, both included, or 0 where that has a meaning."""
 
     def check(value: object) -> int:
         number = int(_parsed(value, units.parse_size, units.SIZE_EXAMPLE))
         if not (low <= number <= high or (or_zero and number == 0)):
-            zero = "0, or " if or_zero else ""
-            raise refuse(f"{zero}from `{units.format_size(low)}` to `{units.format_size(high)}`: {why}")
+            zero = "0 (no limit), or " if or_zero else ""
+            raise refuse(f"{zero}a size between `{units.format_size(low)}` and `{units.format_size(high)}`")
         return number
 
     return PlainValidator(check)
 
 
-def duration(low: float, high: float, why: str) -> PlainValidator:
+def duration(low: float, high: float) -> PlainValidator:
     """For seconds between `low` and `high`, both included."""
 
     def check(value: object) -> float:
         seconds = _parsed(value, units.parse_duration, units.DURATION_EXAMPLE)
         if not low <= seconds <= high:
-            bounds = f"from `{units.format_duration(low)}` to `{units.format_duration(high)}`"
-            raise refuse(f"{bounds}: {why}")
+            bounds = f"`{units.format_duration(low)}` and `{units.format_duration(high)}`"
+            raise refuse(f"a duration between {bounds}")
         return float(seconds)
 
     return PlainValidator(check)
 
 
 def _max_delete(value: object) -> tuple[int, float]:
-    """(files, fraction): a number bounds the files, a share the fraction, and the other one is open."""
+    """(files, fraction): a number limits the files, a share the fraction; the other one is unlimited."""
     value = _number_from_environment(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
         return value, 1.0
@@ -214,7 +212,7 @@ def _path(value: object, info: ValidationInfo) -> str:
     place = info.context
     assert isinstance(place, Place)
     if not isinstance(value, str) or not value:
-        raise refuse("a path (in quotes, if it looks like something else)")
+        raise refuse("a path, in quotes where YAML would read something else")
     if "\0" in value or "\n" in value:
         raise refuse("a path without line breaks and zero bytes")
     if value == "~" or value.startswith("~/"):
@@ -222,7 +220,7 @@ def _path(value: object, info: ValidationInfo) -> str:
     elif value.startswith("~"):
         expanded = os.path.expanduser(value)
         if expanded == value:
-            raise refuse("the home of a user that exists, or `./~...` for a name that begins so")
+            raise refuse("the name of an existing user after `~`, or `./~...` for a file of such a name")
         value = expanded
     return os.path.abspath(os.path.join(place.directory, value))
 
@@ -233,10 +231,12 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+
 
 
 def _address(text: str, *, login: bool) -> str:
-    """``scheme://host[:port]``, https where no scheme is said; a login in it only where that is allowed."""
-    expected = "an address such as `https://host` or `http://host:9000`, without anything after it"
+    """``scheme://host[:port]``, with a login only where that is allowed. Without a scheme it is https, for a
+    proxy http.
+    """
+    expected = "an address such as `https://host` or `http://host:9000`, without path or login"
     if login:
-        expected = "an address such as `http://proxy:3128` (http or https)"
+        expected = "an address such as `http://proxy:3128`"
     if "://" not in text:
         text = f"{'http' if login else 'https'}://{text}"
     try:
@@ -260,4 +260,4 @@ def _address(text: str, *, login: bool) -> str:
 
 
 Endpoint = Annotated[Text, AfterValidator(lambda text: _address(text, login=False))]
-Proxy = Annotated[Text, AfterValidator(lambda text: _address(text, login=True))]
+Proxy = Annotated[Secret, AfterValidator(lambda text: _address(text, login=True))]

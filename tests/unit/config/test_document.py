@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 import yaml
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config import document as config_yaml
-from syncd.config import nodes as config_nodes
 from syncd.config.document import Document, Unusable
 from syncd.core.errors import ConfigError
 
@@ -30,23 +30,28 @@ def said(text: str | bytes) -> str:
     return str(problem)
 
 
+TOO_MUCH = (
+    "found more than 20 levels of nesting or 20000 values, with those of aliases; "
+    "expected a smaller configuration"
+)
 CANNOT_BE_READ = {
     b"a: \xff": "f:1: found the byte 0xff, which is not UTF-8; expected a file in UTF-8",
     b"a: 1\nb: \xe4\n": "f:2: found the byte 0xe4, which is not UTF-8; expected a file in UTF-8",
     "a: 1".encode("utf-16"): "f:1: found the byte 0xff, which is not UTF-8; expected a file in UTF-8",
     b"a: 1\nbc: \x07": "f:2:5: found the control character U+0007; expected text without control characters "
-    "(in double quotes, \\x.. writes one)",
+    "(write them as \\x.. in double quotes)",
     b"a: 1\nb: c: d": "f:2:5: found a YAML syntax error: mapping values are not allowed in this context; "
-    "expected valid YAML (text with special characters goes in quotes)",
+    "expected valid YAML (quote text with special characters)",
     b"a:\n\tb: 1": "f:2:1: found a YAML syntax error: found character that cannot start any token; "
     "expected spaces instead of tabs",
     b"a: {b: ${C}, d: 1}": "f:1:9: found a YAML syntax error: did not find expected ',' or '}'; "
     "expected quotes around `${...}`, because it is inside `{...}`",
     b"a: 'x": "f:1:6: found a YAML syntax error: found unexpected end of stream; "
-    "expected valid YAML (text with special characters goes in quotes)",
+    "expected valid YAML (quote text with special characters)",
     b"a: 1\n---\nb: 2": "f:2:1: found a second document; expected one document in the file",
     b"a: 1\nb: *c": "f:2:4: found an alias without its anchor; expected `&name` before `*name`",
-    b"a: &a\n  b: *a": "f:2:6: found an alias inside its own anchor; expected values that end",
+    b"a: &b 1\nc: &b 2": "f:2:4: found an anchor a second time; expected each `&name` once",
+    b"a: &a\n  b: *a": f"f:2: {TOO_MUCH}",
 }
 
 
@@ -57,9 +62,9 @@ def test_what_is_no_yaml_is_said_with_line_and_column(text: bytes) -> None:
 
 
 def test_deep_nesting_is_refused_without_building_it() -> None:
-    """A file of brackets ends at the 21st; of a million, at the latest where the parser itself has enough."""
-    expected = "f:1:21: found more than 20 levels of nesting; expected a configuration, which is flatter"
-    assert expected == said("[" * 900)
+    """Above 20 levels here; a million of them already in the parser."""
+    assert f"f:1: {TOO_MUCH}" == said("[" * 22 + "]" * 22)
+    assert read("[" * 20 + "]" * 20).problems == []
     assert re.match(r"f:1:\d{2,4}: found .*nesting", said("[" * 1_000_000))
 
 
@@ -71,7 +76,10 @@ CHAIN = "".join(f"a{i}: &a{i} {{<<: *a{i - 1}}}\n" for i in range(1, 5000))
 @pytest.mark.parametrize("text", ["a0: &a0 [x]\n" + LAUGHS, "a0: &a0 {}\n" + MERGES, "a0: &a0 {}\n" + CHAIN])
 def test_aliases_that_multiply_are_refused(text: str) -> None:
     """A few lines of aliases that stand for billions of values are a problem, not a full memory."""
-    assert "found aliases that make more than 20000 values or 20 levels" in said(text)
+    tracemalloc.start()
+    assert TOO_MUCH in said(text)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
 
 
 def test_nothing_is_nothing() -> None:
@@ -208,7 +216,8 @@ def test_the_slow_parser_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where PyYAML comes without libyaml, values and lines are the same."""
     text = "a: &a {b: [1, 'x']}\nc: *a\nd: |\n  e\n  f\n"
     fast = read(text)
-    monkeypatch.setattr(config_nodes, "_Loader", yaml.SafeLoader)
+    monkeypatch.setattr(config_yaml, "_Loader", yaml.SafeLoader)
     slow = read(text)
     assert (fast.value, fast.marks) == (slow.value, slow.marks)
     assert "f:1:4: found an alias without its anchor" in said("a: *b")
+    assert f"f: {TOO_MUCH}" == said("[" * 1000)

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from syncd.config import load as config
-from syncd.config.reader import STORE_TYPES, Entry, LogEntry, SourceEntry, TopEntry, TransferEntry
-from syncd.config.values import Place
+from syncd.config.reader import LogEntry, TopEntry, TransferEntry
+from syncd.config.sources import SourceEntry
+from syncd.config.stores import STORE_TYPES
+from syncd.config.values import Entry, Place
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 NOT_THE_DEFAULT = {

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config import load as config
-from syncd.config.reader import SECRET_KEYS, SECTIONS, STORE_TYPES, LogEntry, SourceEntry, TransferEntry
+from syncd.config.reader import SECTIONS, LogEntry, TransferEntry
+from syncd.config.sources import SourceEntry
+from syncd.config.stores import SECRET_KEYS, STORE_TYPES
 from syncd.core.errors import ConfigError
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)

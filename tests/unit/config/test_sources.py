@@ -1,0 +1,81 @@
+"""Sources beside each other, beside stores and beside the state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.config.sources import network_type
+from syncd.core.errors import ConfigError
+from syncd.storage.settings import DirSettings
+from tests.unit.config.loading import SMALL, load, said
+
+
+def test_a_root_that_is_a_link_is_resolved(tmp_path: Path) -> None:
+    """Events and scans name files below the real directory; a store keeps the name that it was given."""
+    for name in ("real", "store"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}-link").symlink_to(name)
+    settings = load(tmp_path, SMALL.replace("watched", "real-link").replace("mirror", "store-link"))
+    assert str(tmp_path / "real") == settings.sources[0].root
+    assert {"nas": DirSettings(str(tmp_path / "store-link"))} == settings.stores
+
+
+def test_neighbours_do_not_overlap(tmp_path: Path) -> None:
+    """Directories and prefixes are compared by whole names: a and ab are neighbours."""
+    text = """
+stores: {nas: {type: dir, path: ./watched-mirror}, other: {type: dir, path: ./watched-mirror-2}}
+state_dir: ./watched-state
+sources:
+  - {name: a, path: ./watched, store: nas, prefix: a/}
+  - {name: b, path: ./watched2, store: nas, prefix: ab/}
+  - {name: c, path: ./watched3, store: other}
+"""
+    assert len(load(tmp_path, text).sources) == 3
+
+
+MOUNTS = b"""\
+1 0 0:1 / / rw - ext4 /dev/a rw
+2 1 0:2 / /home rw - nfs4 server:/home rw
+3 2 0:3 / /home/local rw - ext4 /dev/b rw
+4 1 0:4 / /box rw - fuse.fuse-overlayfs x rw
+5 1 0:5 / /far rw - fuse.sshfs x rw
+6 1 0:6 / /guest rw - virtiofs x rw
+7 1 0:7 / /win rw - cifs //server/share rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/syncd", None),
+        ("/home/me/.local/state/syncd", "nfs4"),
+        ("/home/local/state", None),
+        ("/box/state", None),
+        ("/far/state", "fuse.sshfs"),
+        ("/guest/state", None),
+        ("/win", "cifs"),
+        ("/windows", None),
+    ],
+)
+def test_the_state_is_not_kept_on_a_network(
+    path: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's table of mounts says what holds the state; network file systems cannot."""
+    (tmp_path / "mountinfo").write_bytes(MOUNTS)
+    monkeypatch.setattr("syncd.sources.mounts.TABLE", str(tmp_path / "mountinfo"))
+    assert kind == network_type(path)
+
+
+def test_a_state_on_a_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problem names the type of the file system and what to use instead."""
+    (tmp_path / "mountinfo").write_text(f"1 0 0:1 / {tmp_path} rw - nfs4 server:/x rw\n")
+    monkeypatch.setattr("syncd.sources.mounts.TABLE", str(tmp_path / "mountinfo"))
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, SMALL + "state_dir: ./state")
+    expected = (
+        f"{tmp_path}/config.yaml:6: state_dir: found `./state`, on a network file system (nfs4); "
+        "expected a directory on a local disk, because the database needs shared memory"
+    )
+    assert [expected] == said(caught.value)
