@@ -102,16 +102,6 @@ def test_what_the_daemon_keeps_is_for_itself_alone(syncd: Syncd, tmp_path: Path)
     assert {path: oct(mode) for path, mode in kept.items() if path not in directories and mode & 0o077} == {}
 
 
-def test_a_process_that_holds_keys_is_closed() -> None:
-    """To core dumps, and to debuggers of its own user: said by the process itself."""
-    program = (
-        "import ctypes, resource; from syncd import machine; machine.keep_memory_private(); "
-        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "0"]
-
-
 def _ask_for_cores() -> None:
     """What an administrator does who wants core files: as large as they come."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)

@@ -4,130 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from syncd.config import load as config
 from syncd.core.errors import AccessRefused, StateError
 from syncd.core.model import FileRef
-from syncd.daemon import control, daemon, live
+from syncd.daemon import control, daemon
 from syncd.daemon import process as machine
 from syncd.daemon.daemon import Daemon
 from syncd.pipeline import pipeline
 from syncd.state.lock import StateLock
-from tests.support.waiting import Running, wait_until
-
-
-class Manager:
-    """The service manager's end of the notification socket."""
-
-    def __init__(self, root: Path) -> None:
-        self.path = str(root / "notify")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-        self._socket.setblocking(False)
-        self.heard: list[str] = []
-
-    def listen(self) -> list[str]:
-        """Everything that was said so far, line by line."""
-        while True:
-            try:
-                self.heard += self._socket.recv(65536).decode().splitlines()
-            except BlockingIOError:
-                return self.heard
-
-    def count(self, line: str) -> int:
-        return self.listen().count(line)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class Home:
-    """A configuration on a directory store, and a daemon in a thread of this process."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in ("watched", "mirror", "run"):
-            (root / name).mkdir()
-        self.manager = Manager(root)
-        self.environ = {"NOTIFY_SOCKET": self.manager.path, "RUNTIME_DIRECTORY": str(root / "run")}
-        self.content: dict[str, Any] = {
-            "state_dir": "./state",
-            "stores": {"mirror": {"type": "dir", "path": "./mirror"}},
-            "sources": [self.source("docs", "watched")],
-            "transfer": {"concurrency": 2},
-        }
-        self.log_settings: list[config.LogSettings] = []
-        self.running: Running[int] | None = None
-
-    def source(self, name: str, path: str, **more: Any) -> dict[str, Any]:
-        return {"name": name, "path": f"./{path}", "store": "mirror", "settle": "100ms", **more}
-
-    def load(self) -> config.Settings:
-        file = self.root / "config.yaml"
-        file.write_text(yaml.safe_dump(self.content))
-        return config.load(str(file), {})
-
-    def make(self) -> Daemon:
-        made = Daemon(self.load(), self.load, self.log_settings.append, self.environ)
-        made._signals = nullcontext  # type: ignore[method-assign, assignment]  # for the main thread only
-        return made
-
-    def start(self) -> Daemon:
-        self.daemon = self.make()
-        self.running = Running(self.daemon.run)
-        wait_until("it is ready", lambda: self.manager.count("READY=1") or self.running_ended())
-        return self.daemon
-
-    def running_ended(self) -> bool:
-        assert self.running is not None
-        return self.running.is_over
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        answer = control.ask(str(self.root / "state"), request)
-        assert answer is not None
-        return answer
-
-    def say(self, word: str) -> None:
-        """What a signal would say."""
-        self.daemon._asked.put(word)
-
-    def reload(self) -> None:
-        done = self.manager.count("READY=1")
-        self.say("reload")
-        wait_until("it is reloaded", lambda: self.manager.count("READY=1") > done)
-
-    def stop(self) -> int:
-        assert self.running is not None
-        self.say("stop")
-        return self.running.result()
-
-    def close(self) -> None:
-        if self.running is not None and not self.running.is_over:
-            self.stop()
-        self.manager.close()
-
-    def arrives(self, name: str) -> None:
-        wait_until(f"{name} is there", lambda: (self.root / "mirror" / name).exists())
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    yield home
-    home.close()
-
+from tests.support.waiting import wait_until
+from tests.unit.daemon.conftest import Home
 
 # ---- start and end ----------------------------------------------------------------------------------------
 
@@ -247,28 +138,6 @@ def test_signals_are_put_into_words_and_put_back(home: Home) -> None:
             os.kill(os.getpid(), number)
         assert [made._asked.get(timeout=30) for _ in range(3)] == ["stop", "stop", "reload"]
     assert {number: signal.getsignal(number) for number in before} == before
-
-
-def test_the_limit_on_descriptors_is_raised(home: Home) -> None:
-    """The soft limit is for programs that use select."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
-    try:
-        machine.raise_descriptor_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runtime directory, else shared memory, else state directory: an idle daemon writes to no disk."""
-    runtime, state = tmp_path / "run", tmp_path / "state"
-    runtime.mkdir()
-    state.mkdir()
-    made = machine.canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
-    assert os.path.dirname(made) == str(runtime)
-    monkeypatch.setattr(machine, "SHARED_MEMORY", str(tmp_path / "nowhere"))
-    assert os.path.dirname(machine.canary_directory(str(state), {})) == str(state)
 
 
 # ---- health -----------------------------------------------------------------------------------------------
@@ -463,74 +332,6 @@ def test_a_reload_in_the_middle_of_work_loses_nothing(home: Home) -> None:
 
 
 # ---- what it tells ----------------------------------------------------------------------------------------
-
-
-def test_status_is_answered_while_it_runs(home: Home) -> None:
-    """With everything that only the daemon knows."""
-    (home.root / "watched" / "a").write_text("x")
-    os.mkfifo(home.root / "watched" / "pipe")
-    made = home.start()
-    home.arrives("a")
-    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
-    report = home.ask(command="status")
-    facts = report["daemon"]
-    assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")
-    (source,) = report["sources"]
-    assert source["skipped"] == {"fifo": 1}
-    assert source["watch"]["mode"] == "events"
-    assert source["waiting_for"] is None
-    assert (source["deletes_parked"], source["deletes_reason"]) == (0, None)
-
-
-def test_the_operators_words_arrive(home: Home) -> None:
-    """Deletions that wait go, an accepted root is taken; for an unknown source it is said so."""
-    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 0}
-    (home.root / "watched" / "a").write_text("x")
-    (home.root / "watched" / "b").write_text("y")
-    made = home.start()
-    home.arrives("a")
-    home.arrives("b")
-    (home.root / "watched" / "a").unlink()
-    runner = made._pipeline.source_runners["docs"]
-    wait_until("it waits", lambda: runner.news.deletes_parked == 1)
-    assert home.ask(command="allow-deletes", source="docs") == {"allowed": 1}
-    wait_until("it is gone", lambda: not (home.root / "mirror" / "a").exists())
-    (home.root / "watched").rename(home.root / "old")
-    (home.root / "watched").mkdir()
-    (home.root / "watched" / "c").write_text("z")
-    wait_until("it waits", lambda: "--accept-root docs" in runner.news.waiting_for)
-    assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
-    assert home.ask(command="accept-root", source="docs") == {"accepted": True}
-    home.arrives("c")
-    for command in ("allow-deletes", "accept-root"):
-        assert "no such source" in home.ask(command=command, source="dosc")["error"]
-    assert "unknown command" in home.ask(command="nonsense")["error"]
-
-
-def test_a_root_that_the_unit_hides_is_told_with_the_directive(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reason may be our own sandbox, not the disk."""
-    monkeypatch.setattr(live, "hidden_by", lambda path: "PrivateTmp=")
-    (home.root / "watched").rmdir()
-    made = home.start()
-    wait_until("it waits", lambda: made._pipeline.source_runners["docs"].news.waiting_for)
-    waiting_for = home.ask(command="status")["sources"][0]["waiting_for"]
-    assert waiting_for == "the root is missing (hidden by the unit's PrivateTmp=)"
-
-
-def test_a_paused_store_is_in_the_status_and_in_the_managers_line(home: Home) -> None:
-    """Why nothing is sent is one command away."""
-    made = home.start()
-    wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
-    (home.root / "mirror").rename(home.root / "unplugged")
-    for number in range(10):
-        (home.root / "watched" / f"f{number}").write_text(str(number))
-    wait_until("it is paused", lambda: home.ask(command="status")["daemon"]["stores_paused"])
-    assert "not there" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
-    assert "mirror paused" in made._line()
-    (home.root / "unplugged").rename(home.root / "mirror")
-    made._pipeline.store_runners["mirror"].workers.queue.reopen()
 
 
 def test_the_line_for_the_manager_never_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

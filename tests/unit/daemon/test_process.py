@@ -1,0 +1,45 @@
+"""The process and its machine: descriptors, the canary's place, and memory that no debugger reads."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncd.daemon import process
+
+
+def test_the_limit_on_descriptors_is_raised() -> None:
+    """The soft limit is for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        process.raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runtime directory, else shared memory, else state directory: an idle daemon writes to no disk."""
+    runtime, state = tmp_path / "run", tmp_path / "state"
+    runtime.mkdir()
+    state.mkdir()
+    made = process.canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
+    assert os.path.dirname(made) == str(runtime)
+    monkeypatch.setattr(process, "SHARED_MEMORY", str(tmp_path / "nowhere"))
+    assert os.path.dirname(process.canary_directory(str(state), {})) == str(state)
+
+
+def test_a_process_that_holds_keys_is_closed() -> None:
+    """To core dumps, and to debuggers of its own user: said by the process itself."""
+    program = (
+        "import ctypes, resource; from syncd.daemon import process; process.keep_memory_private(); "
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
