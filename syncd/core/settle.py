@@ -37,14 +37,19 @@ class Taken(NamedTuple):
     """An event marked it since it was last done: an equal stat proves nothing."""
     first_marked: float
     """When it became dirty, deferrals included."""
+    delete_allowed: bool = False
+    """If the file is still gone, its object may be removed."""
 
 
 class _Dirty:
     """What is true of one dirty file."""
 
-    __slots__ = ("due", "event", "first_marked", "held", "remarked", "restless_since", "ticket")
+    __slots__ = (
+        "delete_allowed", "due", "event", "first_marked", "held", "remarked", "restless_since", "ticket",
+    )  # fmt: skip
 
     def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
+        self.delete_allowed = False
         self.due = due
         self.first_marked = first_marked
         self.event = event
@@ -69,9 +74,10 @@ class _Dirty:
 class _Processing:
     """What is true of one file that a worker has."""
 
-    __slots__ = ("again", "discarded", "event", "first_marked", "restless_since")
+    __slots__ = ("again", "delete_allowed", "discarded", "event", "first_marked", "restless_since")
 
     def __init__(self, entry: _Dirty) -> None:
+        self.delete_allowed = entry.delete_allowed
         self.event = entry.event
         self.first_marked = entry.first_marked
         self.restless_since = entry.restless_since
@@ -91,23 +97,27 @@ class DirtyFiles:
 
     # ---- marking ----------------------------------------------------------------------------------------
 
-    def mark(self, ref: FileRef, now: float, *, quiet_seconds: float, event: bool) -> None:
-        """Note that the file may differ from what is recorded; `event` is False for a scan's finding."""
+    def mark(
+        self, ref: FileRef, now: float, *, quiet_seconds: float, event: bool, delete_allowed: bool = False
+    ) -> None:
+        """Note that the file may differ from what is recorded; `event` is False for a scan's finding.
+
+        `delete_allowed` is a permission for the next look: it goes to the worker that takes the file.
+        """
         due = now + quiet_seconds
         running = self._processing.get(ref)
-        if running is not None:
-            if running.again is None:
-                running.again = _Dirty(due, now, event=event)
-            else:
-                running.again.mark(now, due, event=event)
-            return
-        entry = self._waiting.get(ref)
+        entry = self._waiting.get(ref) if running is None else running.again
+        before = None if entry is None else entry.due
         if entry is None:
-            self._wait(ref, _Dirty(due, now, event=event))
-            return
-        before = entry.due
-        entry.mark(now, due, event=event)
-        if entry.due < before:
+            entry = _Dirty(due, now, event=event)
+        else:
+            entry.mark(now, due, event=event)
+        entry.delete_allowed = entry.delete_allowed or delete_allowed
+        if running is not None:
+            running.again = entry
+        elif before is None:
+            self._wait(ref, entry)
+        elif entry.due < before:
             self._push(ref, entry)
 
     def discard(self, source: str) -> None:
@@ -131,7 +141,7 @@ class DirtyFiles:
         entry = self._waiting.pop(ref)
         self._count(ref.source, -1)
         self._processing[ref] = _Processing(entry)
-        return Taken(ref, entry.event, entry.first_marked)
+        return Taken(ref, entry.event, entry.first_marked, entry.delete_allowed)
 
     def done(self, ref: FileRef) -> None:
         """Processing ended. The file is clean, unless it was marked since it was taken."""
@@ -139,8 +149,8 @@ class DirtyFiles:
         if running.again is not None:
             self._wait(ref, running.again)
 
-    def defer(self, ref: FileRef, until: float, *, hold: bool) -> None:
-        """Processing failed: the file stays dirty and is due at `until`.
+    def defer(self, ref: FileRef, until: float, *, hold: bool, delete_allowed: bool = False) -> None:
+        """Processing failed: the file stays dirty, with its permission if any, and is due at `until`.
 
         An event hastens it, also one that came during processing, unless `hold`. Such an event also says that
         the file is still restless: one that changed while it was read is marked and then deferred, not done.
@@ -153,6 +163,7 @@ class DirtyFiles:
                 self._wait(ref, again)
             return
         entry = _Dirty(until, running.first_marked, event=running.event, held=hold)
+        entry.delete_allowed = delete_allowed or (again is not None and again.delete_allowed)
         # A file that was left alone and failed is not restless; one that moved while it was read still is.
         entry.restless_since = running.restless_since if again is not None and again.event else None
         if again is not None:
@@ -185,6 +196,12 @@ class DirtyFiles:
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""
         return ref in self._processing
+
+    def delete_allowed(self, ref: FileRef) -> bool:
+        """Whether the file waits, or is being processed, with the permission to delete its object."""
+        running = self._processing.get(ref)
+        entries = (self._waiting.get(ref),) if running is None else (running, running.again)
+        return any(entry is not None and entry.delete_allowed for entry in entries)
 
     def is_dirty(self, ref: FileRef) -> bool:
         """Whether the file waits or is being processed."""

@@ -48,10 +48,10 @@ class WorkQueue:
 
     # ---- what becomes dirty -----------------------------------------------------------------------------
 
-    def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool) -> None:
-        """Mark a path dirty, whatever waits already."""
+    def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool, delete_allowed: bool = False) -> None:
+        """Mark a path dirty, whatever waits already, perhaps with the permission to delete its object."""
         with self._work:
-            self._mark(ref, quiet_seconds, event=event)
+            self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed)
 
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
         """An event: False when too many files wait already (then the source needs a scan)."""
@@ -91,8 +91,9 @@ class WorkQueue:
             self._room.notify_all()
             self._end.notify_all()
 
-    def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool) -> None:
-        self._dirty.mark(ref, self._monotonic(), quiet_seconds=quiet_seconds, event=event)
+    def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool, delete_allowed: bool = False) -> None:
+        now = self._monotonic()
+        self._dirty.mark(ref, now, quiet_seconds=quiet_seconds, event=event, delete_allowed=delete_allowed)
         self.marks += 1
         self._work.notify()
 
@@ -191,16 +192,21 @@ class WorkQueue:
             looks.mark(ref, self._monotonic(), quiet_seconds=seconds, event=True)
             self._work.notify()
 
-    def defer(self, ref: FileRef, seconds: float, *, hold: bool) -> bool:
+    def defer(self, ref: FileRef, seconds: float, *, hold: bool, delete_allowed: bool = False) -> bool:
         """The file failed and is due again later; False: too many are, it is left to the next scan."""
         with self._work:
             if len(self._deferred) >= MAX_DEFERRED:
                 self._done(ref)
                 return False
-            self._dirty.defer(ref, self._monotonic() + seconds, hold=hold)
+            self._dirty.defer(ref, self._monotonic() + seconds, hold=hold, delete_allowed=delete_allowed)
             self._deferred.add(ref)
             self._work.notify()
             return True
+
+    def delete_allowed(self, ref: FileRef) -> bool:
+        """Whether the deletion of this file's object is on its way."""
+        with self._work:
+            return self._dirty.delete_allowed(ref)
 
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""

@@ -88,7 +88,7 @@ class SourceRunner:
     def gone(self, ref: FileRef) -> None:
         """A recorded file is gone, somebody found."""
         with self._changed:
-            if ref in self.workers.engine.condemned:
+            if self.workers.queue.delete_allowed(ref):
                 return  # its deletion is on its way
             now = self.clock.monotonic()
             self.deletions.add(ref, now)
@@ -306,8 +306,7 @@ class SourceRunner:
             if self._stopping:
                 return  # what another configuration allows is for another keeper to say
             for ref in verdict.allowed:
-                self.workers.engine.condemned.add(ref)
-                self.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
+                self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
     def _root_is_right(self) -> bool:
         identity, doubt = self._guard.look()

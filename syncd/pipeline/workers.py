@@ -131,9 +131,6 @@ class Workers:
         """Forget what waits of a source whose root cannot be trusted, or that is no more."""
         with self._lock:
             self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
-        for ref in list(self.engine.condemned):
-            if ref.source == source:
-                self.engine.condemned.discard(ref)
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -184,15 +181,17 @@ class Workers:
         return True
 
     def _process(self, taken: Taken) -> None:
-        condemned = taken.ref in self.engine.condemned
         try:
             outcome = self.engine.sync(
-                taken.ref, event=taken.event, rest_seconds=self._rest_seconds(taken.ref)
+                taken.ref,
+                event=taken.event,
+                rest_seconds=self._rest_seconds(taken.ref),
+                delete_allowed=taken.delete_allowed,
             )
         except Stopped:
             raise
         except BaseException as error:  # noqa: BLE001  one bad file never stops the others
-            self._failed(taken.ref, error, condemned=condemned)
+            self._failed(taken.ref, error, delete_allowed=taken.delete_allowed)
         else:
             self._finished(taken.ref, outcome, event=taken.event)
 
@@ -209,7 +208,6 @@ class Workers:
     # ---- afterwards -------------------------------------------------------------------------------------
 
     def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
-        self.engine.condemned.discard(ref)  # the word was for this look
         with self._lock:
             failed_before = self._attempts.pop(ref, None) is not None
         if failed_before:  # an outcome without a commit leaves the failure in the state
@@ -228,11 +226,12 @@ class Workers:
         if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
             self._keep_in_state(self.engine.state.flush)
 
-    def _failed(self, ref: FileRef, error: BaseException, *, condemned: bool) -> None:
+    def _failed(self, ref: FileRef, error: BaseException, *, delete_allowed: bool) -> None:
         if isinstance(error, RootChanged):
             self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
             self.queue.probe()
-            self.queue.defer(ref, _DOUBT_SECONDS, hold=True)  # if the root is away, its keeper discards it
+            # If the root is away, the source's runner discards it.
+            self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
             return
         with self._lock:
             attempts = self._attempts.get(ref, 0) + 1
@@ -241,8 +240,6 @@ class Workers:
         if reaction.record or self._once:
             with self._lock:
                 self._attempts[ref] = attempts
-        if condemned and not reaction.again:
-            self.engine.condemned.add(ref)  # the word stands until the object is gone
         parked = self._record(ref, error, attempts, reaction)
         if given_up or not reaction.again:
             self._tell(lambda: self._listener.failed(ref, error, attempts))
@@ -250,15 +247,18 @@ class Workers:
         if given_up or parked:
             self.queue.done(ref)
         else:
-            self._put_off(ref, reaction)
+            self._put_off(ref, reaction, delete_allowed=delete_allowed)
 
-    def _put_off(self, ref: FileRef, reaction: Reaction) -> None:
+    def _put_off(self, ref: FileRef, reaction: Reaction, *, delete_allowed: bool) -> None:
+        """The permission to delete stands until the object is gone, or the file was met again."""
         source = self.engine.sources.get(ref.source)
         if source is None:  # taken out of the configuration meanwhile
             self.queue.done(ref)
         elif reaction.again:
             self.queue.again(ref, max(source.settle_seconds, reaction.defer_seconds))
-        elif not self.queue.defer(ref, reaction.defer_seconds, hold=reaction.hold):
+        elif not self.queue.defer(
+            ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
+        ):
             with self._lock:
                 self._attempts.pop(ref, None)
 

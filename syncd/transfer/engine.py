@@ -86,8 +86,6 @@ class Engine:
         self.store = uploader.store
         self.roots: dict[str, RootIdentity] = {}
         """Which directory each root is known to be; without an entry the root's identity is not checked."""
-        self.condemned: set[FileRef] = set()
-        """Files whose object may be removed, if the next look still finds them gone."""
         self.reconciling: set[str] = set()
         """Sources whose records may be lost: ask the store for an object before sending a new file."""
         self.state = uploader.state
@@ -104,18 +102,24 @@ class Engine:
 
     # ---- the step ---------------------------------------------------------------------------------------
 
-    def sync(self, ref: FileRef, *, event: bool, rest_seconds: float = 0.0) -> Outcome:
+    def sync(
+        self, ref: FileRef, *, event: bool, rest_seconds: float = 0.0, delete_allowed: bool = False
+    ) -> Outcome:
         """Look at one path and do what is to be done.
 
         `event` says that something marked the path since it was recorded. A file whose own stat is younger
-        than `rest_seconds` is not read: FileChanged. Raises FileError, StoreError, StateError, Stopped.
+        than `rest_seconds` is not read: FileChanged. The object of a file that is gone is removed only if
+        `delete_allowed`. Raises FileError, StoreError, StateError, Stopped.
         """
         source = self.sources[ref.source]
         recorded = self.state.recorded(ref)
         with self._root(source) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                return self._absent(source, ref, seen, recorded, root_fd)
+                outcome = self._absent(source, ref, seen, recorded, root_fd)
+                if recorded is None or not (outcome.wants_delete and delete_allowed):
+                    return outcome
+                return self._delete(ref, recorded, outcome.action)
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
@@ -183,7 +187,7 @@ class Engine:
     def _absent(
         self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
     ) -> Outcome:
-        """Nothing to read here. Its unfinished upload is given up; its object goes if it was condemned."""
+        """Nothing to read here: its unfinished upload is given up, and its object may have to go."""
         checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id != self.store.store_id:
             checkpoint = None
@@ -199,9 +203,9 @@ class Engine:
             return Outcome(action)
         if recorded.store_id != self.store.store_id:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
-        if ref not in self.condemned:
-            return Outcome(action, wants_delete=True)
-        self.condemned.discard(ref)
+        return Outcome(action, wants_delete=True)
+
+    def _delete(self, ref: FileRef, recorded: Recorded, action: Action) -> Outcome:
         if self._is_anothers(recorded.key, ref):
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:

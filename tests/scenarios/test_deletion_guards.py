@@ -34,15 +34,14 @@ def deleting(tmp_path: Path) -> Iterator[House]:
 
 def test_an_event_about_a_file_whose_disk_was_unmounted_deletes_nothing(tmp_path: Path) -> None:
     """A disk inside the source goes while one of its files is dirty: the step finds nothing at the path, and
-    concludes nothing, even for a file that was condemned."""
+    concludes nothing, even where the object may be removed."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
     disk = rig.folder / "disk"
     with mounting.tmpfs(disk, "1m"):
         ref = rig.write("disk/deep/file", b"hello")
         rig.sync("disk/deep/file")
-    rig.engine.condemned.add(ref)
 
-    outcome = rig.sync("disk/deep/file")
+    outcome = rig.sync("disk/deep/file", delete_allowed=True)
 
     assert isinstance(outcome.action, Nothing)
     assert not outcome.wants_delete
@@ -54,11 +53,10 @@ def test_an_event_about_a_file_whose_disk_was_unmounted_deletes_nothing(tmp_path
 def test_an_event_about_a_file_that_a_mount_hides_deletes_nothing(tmp_path: Path) -> None:
     """Something is mounted over a folder: what is below is out of sight, not gone."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
-    ref = rig.write("folder/file", b"hello")
+    rig.write("folder/file", b"hello")
     rig.sync("folder/file")
     with mounting.tmpfs(rig.folder / "folder", "1m"):
-        rig.engine.condemned.add(ref)
-        outcome = rig.sync("folder/file")
+        outcome = rig.sync("folder/file", delete_allowed=True)
 
     assert isinstance(outcome.action, Nothing)
     assert "p/folder/file" in rig.fake.objects
@@ -232,17 +230,16 @@ def test_a_disk_that_fails_is_no_answer_about_its_files(
 ) -> None:
     """Where even the directory above a missing file cannot be asked for its device, the step fails."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
-    ref = rig.write("folder/file", b"hello")
+    rig.write("folder/file", b"hello")
     rig.sync("folder/file")
     (rig.folder / "folder/file").unlink()
-    rig.engine.condemned.add(ref)
 
     def fail(root_fd: int, path: bytes) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(walk, "device_above", fail)
     with pytest.raises(FileUnreadable, match="Input/output error"):
-        rig.sync("folder/file")
+        rig.sync("folder/file", delete_allowed=True)
 
     assert "p/folder/file" in rig.fake.objects
     rig.close()

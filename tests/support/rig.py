@@ -106,9 +106,9 @@ class Rig:
     def ref(self, name: str) -> FileRef:
         return FileRef("docs", name)
 
-    def sync(self, name: str, *, event: bool = True) -> Outcome:
+    def sync(self, name: str, *, event: bool = True, delete_allowed: bool = False) -> Outcome:
         """One step for one file."""
-        return self.engine.sync(self.ref(name), event=event)
+        return self.engine.sync(self.ref(name), event=event, delete_allowed=delete_allowed)
 
     def plain(self, **changes: Any) -> None:
         """Another policy from the next `open` on."""

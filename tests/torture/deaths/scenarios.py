@@ -59,9 +59,8 @@ def _sync(rig: Rig) -> None:
 
 
 def _delete(rig: Rig) -> None:
-    """A look at a file whose object may go; the word stands until it is gone."""
-    rig.engine.condemned.add(rig.ref("file"))
-    rig.sync("file")
+    """A look at a file whose object may go."""
+    rig.sync("file", delete_allowed=True)
 
 
 def _delete_and_return(rig: Rig) -> None:
@@ -71,10 +70,9 @@ def _delete_and_return(rig: Rig) -> None:
         try:
             _delete(rig)
         except SyncdError as error:
-            rig.engine.condemned.add(rig.ref("file"))
             failure = error
         rig.write("file", TINY)
-    rig.sync("file")
+    rig.sync("file", delete_allowed=failure is not None)
     if failure is not None:
         raise failure
 

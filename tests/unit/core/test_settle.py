@@ -580,3 +580,33 @@ class AnyHistory(RuleBasedStateMachine):
 
 TestAnyHistory = AnyHistory.TestCase
 TestAnyHistory.settings = settings(deadline=None, max_examples=100, stateful_step_count=60)
+
+
+def test_the_permission_to_delete_goes_to_the_worker_that_takes_the_file() -> None:
+    """Further marks do not take it back; a mark during processing is about the look after it."""
+    dirty = DirtyFiles()
+    dirty.mark(A, 0.0, quiet_seconds=0.0, event=True, delete_allowed=True)
+    dirty.mark(A, 0.0, quiet_seconds=0.0, event=True)
+    assert dirty.delete_allowed(A)
+    assert dirty.take(0.0) == Taken(A, True, 0.0, delete_allowed=True)
+    assert dirty.delete_allowed(A)
+    dirty.mark(A, 1.0, quiet_seconds=0.0, event=True)
+    dirty.done(A)
+    assert not dirty.delete_allowed(A)
+    dirty.take(1.0)
+    dirty.mark(A, 2.0, quiet_seconds=0.0, event=True, delete_allowed=True)
+    dirty.done(A)
+    assert dirty.take(2.0) == Taken(A, True, 2.0, delete_allowed=True)
+
+
+def test_a_deferred_file_keeps_the_permission_to_delete_unless_its_source_was_discarded() -> None:
+    """A discarded source forgets its marks, and what they allowed."""
+    dirty = DirtyFiles()
+    dirty.mark(A, 0.0, quiet_seconds=0.0, event=True, delete_allowed=True)
+    dirty.take(0.0)
+    dirty.defer(A, 5.0, hold=True, delete_allowed=True)
+    assert dirty.delete_allowed(A)
+    dirty.take(5.0)
+    dirty.discard(A.source)
+    dirty.defer(A, 9.0, hold=True, delete_allowed=True)
+    assert not dirty.delete_allowed(A)

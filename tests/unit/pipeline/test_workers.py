@@ -73,9 +73,10 @@ class Crew:
         self.queue = self.workers.queue
         self.workers.start()
 
-    def mark(self, *names: str) -> None:
+    def mark(self, *names: str, delete_allowed: bool = False) -> None:
         for name in names:
-            self.queue.mark(self.rig.ref(name), quiet_seconds=0.0, event=True)
+            ref = self.rig.ref(name)
+            self.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=delete_allowed)
 
     def later(self, seconds: float) -> None:
         """Time passes."""
@@ -223,13 +224,13 @@ def test_looking_again_is_no_failure(rig: Rig, crew: Crew) -> None:
     real = rig.engine.sync
     looks: list[int] = []
 
-    def restless(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+    def restless(ref: FileRef, **how: Any) -> Outcome:
         looks.append(1)
         if len(looks) <= 10:
             raise FileChanged("moved")
         if len(looks) == 11:
             raise FileUnreadable("once")
-        return real(ref, event=event, rest_seconds=rest_seconds)
+        return real(ref, **how)
 
     rig.engine.sync = restless  # type: ignore[method-assign]
     crew.mark("a")
@@ -247,7 +248,7 @@ def test_looking_again_is_no_failure(rig: Rig, crew: Crew) -> None:
 def test_a_file_that_keeps_changing_under_a_single_pass_is_reported(rig: Rig, once: Crew) -> None:
     """It is given up after a few looks, and that is a failure."""
 
-    def restless(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+    def restless(ref: FileRef, **how: Any) -> Outcome:
         raise FileChanged("moved")
 
     rig.engine.sync = restless  # type: ignore[method-assign]
@@ -275,10 +276,10 @@ def test_a_bug_in_a_step_poisons_one_file_only(
     """It is told with its traceback; the others arrive."""
     real = rig.engine.sync
 
-    def buggy(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+    def buggy(ref: FileRef, **how: Any) -> Outcome:
         if ref.path == "bad":
             raise ZeroDivisionError("a bug")
-        return real(ref, event=event, rest_seconds=rest_seconds)
+        return real(ref, **how)
 
     rig.engine.sync = buggy  # type: ignore[method-assign]
     names = ["bad", *(f"f{number}" for number in range(20))]
@@ -481,17 +482,16 @@ def deleting_rig(tmp_path: Path) -> Rig:
     return rig
 
 
-def test_a_word_to_delete_is_for_one_look(tmp_path: Path) -> None:
+def test_a_permission_to_delete_is_for_one_look(tmp_path: Path) -> None:
     """A file that is there again keeps its object, and a later disappearance has to be judged anew."""
     rig = deleting_rig(tmp_path)
     crew = Crew(rig)
     ref = rig.write("a", b"x")
     crew.mark("a")
     crew.wait_idle()
-    rig.engine.condemned.add(ref)
-    crew.mark("a")
+    crew.mark("a", delete_allowed=True)
     crew.wait_idle()
-    assert rig.engine.condemned == set()
+    assert not crew.queue.delete_allowed(ref)
     (rig.folder / "a").unlink()
     crew.mark("a")
     crew.wait_idle()
@@ -501,7 +501,7 @@ def test_a_word_to_delete_is_for_one_look(tmp_path: Path) -> None:
     rig.close()
 
 
-def test_a_word_to_delete_outlives_a_store_that_is_down(tmp_path: Path) -> None:
+def test_a_permission_to_delete_outlives_a_store_that_is_down(tmp_path: Path) -> None:
     """The deletion is tried again without being asked for again."""
     rig = deleting_rig(tmp_path)
     crew = Crew(rig)
@@ -510,10 +510,10 @@ def test_a_word_to_delete_outlives_a_store_that_is_down(tmp_path: Path) -> None:
     crew.wait_idle()
     (rig.folder / "a").unlink()
     rig.fake.fail("delete_object", StoreUnavailable("down"))
-    rig.engine.condemned.add(ref)
-    crew.mark("a")
+    crew.mark("a", delete_allowed=True)
     wait_until("it failed", lambda: crew.ear.failed_files)
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
+    assert crew.queue.delete_allowed(ref)
     crew.later(3600.0)
     wait_until("it is gone", lambda: "p/a" not in rig.fake.objects)
     crew.wait_idle()
@@ -539,19 +539,21 @@ def test_a_doubtful_root_is_told_and_nothing_is_concluded(rig: Rig, crew: Crew) 
     assert crew.ear.outcomes()[0] == "Upload"
 
 
-def test_discarding_a_source_takes_back_every_word_about_it(rig: Rig, crew: Crew) -> None:
+def test_discarding_a_source_takes_back_every_permission(rig: Rig, crew: Crew) -> None:
     """What was allowed for another root, or by another configuration, is not allowed now."""
+    crew.queue.pause(3600.0)
     other = FileRef("other", "x")
-    rig.engine.condemned |= {rig.ref("a"), other}
-    crew.workers.remember_failure(Failure(rig.ref("gone"), "x", 3, 0))
+    for ref in (rig.ref("a"), other):
+        crew.queue.mark(ref, quiet_seconds=3600.0, event=True, delete_allowed=True)
     crew.workers.discard("docs")
-    assert rig.engine.condemned == {other}
+    assert not crew.queue.delete_allowed(rig.ref("a"))
+    assert crew.queue.delete_allowed(other)
 
 
 def test_stop_ends_workers_that_wait_and_workers_that_are_told_to(rig: Rig, crew: Crew) -> None:
     """A step that is asked to stop raises, and its file stays dirty for the next start."""
 
-    def stopped(ref: FileRef, *, event: bool, rest_seconds: float) -> Outcome:
+    def stopped(ref: FileRef, **how: Any) -> Outcome:
         raise Stopped
 
     rig.engine.sync = stopped  # type: ignore[method-assign]

@@ -181,7 +181,7 @@ def test_a_vanished_file_keeps_its_object_by_default(rig: Rig) -> None:
 
 
 def test_a_vanished_file_waits_for_permission_before_its_object_goes(tmp_path: Path) -> None:
-    """With on_delete: delete the step only asks; the object goes when it was condemned and is still gone."""
+    """With on_delete: delete the step only asks; with permission it deletes, if the file is still gone."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
     ref = rig.write("a.txt", b"hello")
     rig.sync("a.txt")
@@ -190,22 +190,20 @@ def test_a_vanished_file_waits_for_permission_before_its_object_goes(tmp_path: P
     asked = rig.sync("a.txt")
     assert asked.wants_delete
     assert "p/a.txt" in rig.fake.objects
-    rig.engine.condemned.add(ref)
-    assert isinstance(rig.sync("a.txt").action, Delete)
+    assert isinstance(rig.sync("a.txt", delete_allowed=True).action, Delete)
 
     assert "p/a.txt" not in rig.fake.objects
     assert rig.state.recorded(ref) is None
     rig.close()
 
 
-def test_a_condemned_file_that_is_back_is_not_deleted(tmp_path: Path) -> None:
+def test_a_file_that_is_back_is_not_deleted(tmp_path: Path) -> None:
     """The last look decides: a file that came back keeps its object."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
-    ref = rig.write("a.txt", b"hello")
+    rig.write("a.txt", b"hello")
     rig.sync("a.txt")
-    rig.engine.condemned.add(ref)
 
-    rig.sync("a.txt")
+    rig.sync("a.txt", delete_allowed=True)
 
     assert "p/a.txt" in rig.fake.objects
     rig.close()
@@ -528,9 +526,8 @@ def test_an_object_that_belongs_to_another_file_by_now_is_not_deleted(tmp_path: 
     rig.write("x", b"new")
     rig.sync("x")
     (rig.folder / "a" / "x").unlink()
-    rig.engine.condemned.add(gone)
 
-    rig.sync("a/x")
+    rig.sync("a/x", delete_allowed=True)
 
     assert rig.fake.objects["a/x"].data == b"new"
     assert rig.state.recorded(gone) is None
