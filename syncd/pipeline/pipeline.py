@@ -136,7 +136,7 @@ class Pipeline:
         """Stop a line and the keepers on it; unfinished uploads stay in the state."""
         line = self.store_runners[name]
         self.store_runners = {other: each for other, each in self.store_runners.items() if other != name}
-        for source in list(line.sources):
+        for source in list(line.engine.sources):
             self._drop_keeper(source)
         line.stop()
         self._retired.append(line)
@@ -156,8 +156,6 @@ class Pipeline:
             if wanted.get(name) != runner.source:
                 self._drop_keeper(name)  # first: what it still marks is discarded, too
                 runner.workers.discard(name)
-        for line in self.store_runners.values():
-            line.sources = {name: source for name, source in wanted.items() if source.store == line.name}
         fresh = {
             name: self._keeper(source) for name, source in wanted.items() if name not in self.source_runners
         }
@@ -306,7 +304,7 @@ class Pipeline:
 
 def _keeps_sources(line: StoreRunner, wanted: Mapping[str, Source]) -> bool:
     """Whether no source leaves the store."""
-    return all(name in wanted and wanted[name].store == line.name for name in line.sources)
+    return all(name in wanted and wanted[name].store == line.name for name in line.engine.sources)
 
 
 def _done(outcome: Outcome) -> str:

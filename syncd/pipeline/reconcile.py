@@ -9,7 +9,7 @@ lies under the source's prefix, there is nothing to ask for.
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableSet
+from collections.abc import Callable
 
 from syncd.core.errors import StoreError, StoreUnavailable
 from syncd.core.model import Source
@@ -20,33 +20,30 @@ log = logging.getLogger("syncd.transfer")
 
 
 class Reconciliation:
-    """Puts the source's name into `reconciling`, and takes it out for good when it is no longer needed.
+    """Switches the asking on for one source, and off for good when it is no longer needed.
 
     For any thread. Raises StateError.
     """
 
     def __init__(
-        self, source: Source, store: ObjectStore, state: State, reconciling: MutableSet[str]
+        self, source: Source, store: ObjectStore, state: State, switch: Callable[[bool], None]
     ) -> None:
         self._source = source
         self._store = store
         self._state = state
-        self._adopting = reconciling
+        self._switch = switch
         self._name = f"reconciled:{source.name}"
         self._asked = False
         self._seen_whole = False
+        self.is_on = False
+        """Whether new files are asked for before they are sent."""
 
     def begin(self) -> None:
         """Before the first file is sent: ask, unless it is known that nobody has to."""
         if self._state.interrupted:  # however often we are started until all has been compared
             self._state.learn(self._store.store_id, self._name, "")
         if not self._state.learned(self._store.store_id, self._name):
-            self._adopting.add(self._source.name)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether new files are asked for before they are sent."""
-        return self._source.name in self._adopting
+            self._turn(True)
 
     def probe(self) -> None:
         """Before a scan: is there anything to adopt? One request, until the store has answered."""
@@ -59,7 +56,7 @@ class Reconciliation:
         except StoreError as refused:
             # Whoever may not list gets "forbidden" for what does not exist: asking would stop everything.
             log.warning("%s: objects are sent without asking for them before: %s", self._source.name, refused)
-            self._adopting.discard(self._source.name)
+            self._turn(False)
             return
         self._asked = True
         if first is None:
@@ -78,4 +75,8 @@ class Reconciliation:
 
     def _end(self, why: str) -> None:
         self._state.learn(self._store.store_id, self._name, why)
-        self._adopting.discard(self._source.name)
+        self._turn(False)
+
+    def _turn(self, on: bool) -> None:
+        self.is_on = on
+        self._switch(on)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
+from typing import Any
 
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.deletions import Deletions
@@ -22,6 +24,7 @@ from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
 from syncd.transfer import affinity as processors
+from syncd.transfer.engine import EngineSource
 from syncd.transfer.progress import Beats
 
 log = logging.getLogger("syncd.scan")
@@ -61,7 +64,10 @@ class SourceRunner:
             window_seconds=source.rescan_seconds,
         )
         engine = workers.engine
-        self._adoption = Reconciliation(source, engine.store, context.state, engine.reconciling)
+        engine.sources[source.name] = EngineSource(source)
+        self._reconciliation = Reconciliation(
+            source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)
+        )
         self._guard = RootGuard(source, context.state)
         self._beats = beats
         self._state = context.state
@@ -100,7 +106,7 @@ class SourceRunner:
         """A worker is done with a file, and did not find that its object should go."""
         with self._changed:
             self.deletions.withdraw(ref)
-        self._end_adoption(ref)
+        self._end_reconciliation(ref)
 
     def confirm_deletes(self) -> int:
         """The operator allows the deletions that wait (in a single pass: that it will find); how many."""
@@ -130,7 +136,7 @@ class SourceRunner:
 
     def begin(self) -> None:
         """What comes before the first step. Raises StateError."""
-        self._adoption.begin()
+        self._reconciliation.begin()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
 
     def stop(self) -> None:
@@ -237,7 +243,7 @@ class SourceRunner:
         """One look at the root and, if it is the one that we know, one scan. None: the root is in doubt."""
         if not self._root_is_right():
             return None
-        self._adoption.probe()
+        self._reconciliation.probe()
         if not self._taken_up:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)
@@ -315,13 +321,20 @@ class SourceRunner:
             return False
         if self._guard.replaced:
             self._hold_deletions()
-        self.workers.engine.roots[self.source.name] = identity
+        self._tell_engine(root_identity=identity)
         if self._was_away or self._guard.replaced:
             log.info("%s: the source is back", self.source.name)
             self._sight.rewatch()
             self._was_away = False
         self.news.waiting_for = ""
         return True
+
+    def _tell_engine(self, **changes: Any) -> None:
+        """Replace what the engine knows of the source; once stopped, that is for another runner to do."""
+        sources = self.workers.engine.sources
+        with self._changed:
+            if not self._stopping:
+                sources[self.source.name] = replace(sources[self.source.name], **changes)
 
     def _hold_deletions(self) -> None:
         """The files of another directory are gone for a reason: no object goes without a word about that."""
@@ -333,7 +346,7 @@ class SourceRunner:
     def _away(self, doubt: str) -> None:
         known = self._state.root_identity(self.source.name)
         if known is not None:  # every step of a worker will find the root to be another, and do nothing
-            self.workers.engine.roots[self.source.name] = known
+            self._tell_engine(root_identity=known)
         with self._changed:
             self.deletions.clear()
             self.news.deletes_parked, self.news.deletes_reason = 0, ""
@@ -369,8 +382,8 @@ class SourceRunner:
         drift = sink.drift if reason == "interval" and not self._sight.blindness().reason else 0
         if report.complete:
             self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
-            self._adoption.seen_whole()
-            self._end_adoption(None)
+            self._reconciliation.seen_whole()
+            self._end_reconciliation(None)
         if drift:
             log.info("%s: the scan found %d files that no event had told of", self.source.name, drift)
         seen = report.files, report.found, report.absent, report.errors
@@ -378,13 +391,13 @@ class SourceRunner:
         log.info(words, self.source.name, reason, *seen)
         self.first_scan_done.set()
 
-    def _end_adoption(self, done: FileRef | None) -> None:
+    def _end_reconciliation(self, done: FileRef | None) -> None:
         """Tell when nothing of the source waits any more; `done` is as good as done."""
-        if self._adoption.is_on:
+        if self._reconciliation.is_on:
             waiting, processing = self.workers.queue.counts()
             name = self.source.name
             if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):
-                self._adoption.drained()
+                self._reconciliation.drained()
 
     def _schedule(self, subtree: str, took_seconds: float) -> None:
         """The next one of everything: jittered, sooner without events or where deletions wait for it."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from syncd.core.errors import Stopped
-from syncd.core.model import Source, TransferPolicy
+from syncd.core.model import TransferPolicy
 from syncd.pipeline.workers import Context, Workers
 from syncd.state.state import State
 from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
@@ -30,7 +30,7 @@ INSTANCE = "instance"
 
 
 class StoreRunner:
-    """One store and all that works for it. `sources` may be replaced while it runs."""
+    """One store and all that works for it."""
 
     def __init__(
         self,
@@ -67,15 +67,6 @@ class StoreRunner:
         )
         self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
         self.workers = Workers(name, self.engine, context, self.beats)
-
-    @property
-    def sources(self) -> Mapping[str, Source]:
-        """The sources that this store serves, by name."""
-        return self.engine.sources
-
-    @sources.setter
-    def sources(self, sources: Mapping[str, Source]) -> None:
-        self.engine.sources = sources
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not into a shutdown: raises Stopped."""

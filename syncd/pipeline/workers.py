@@ -197,8 +197,7 @@ class Workers:
 
     def _rest_seconds(self, ref: FileRef) -> float:
         """How long a file must have rested by its own stat. Less than it settles: clocks are coarse."""
-        source = self.engine.sources.get(ref.source)
-        return 0.0 if source is None else min(source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
+        return min(self.engine.sources[ref.source].source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
         log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)
@@ -251,11 +250,9 @@ class Workers:
 
     def _put_off(self, ref: FileRef, reaction: Reaction, *, delete_allowed: bool) -> None:
         """The permission to delete stands until the object is gone, or the file was met again."""
-        source = self.engine.sources.get(ref.source)
-        if source is None:  # taken out of the configuration meanwhile
-            self.queue.done(ref)
-        elif reaction.again:
-            self.queue.again(ref, max(source.settle_seconds, reaction.defer_seconds))
+        if reaction.again:
+            settle_seconds = self.engine.sources[ref.source].source.settle_seconds
+            self.queue.again(ref, max(settle_seconds, reaction.defer_seconds))
         elif not self.queue.defer(
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from syncd.core import paths, plan
@@ -70,12 +70,23 @@ class _Seen(NamedTuple):
         return PartDigests(self.part_size, self.digests.parts)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSource:
+    """What a step has to know about a source. The source's runner owns it, and replaces it whole."""
+
+    source: Source
+    root_identity: RootIdentity | None = None
+    """Which directory the root is known to be; None: that is not checked."""
+    reconciling: bool = False
+    """Its records may be lost: the store is asked for an object before a new file is sent."""
+
+
 class Engine:
     """Steps for the files of the sources that share one store."""
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: dict[str, EngineSource],
         uploader: Uploader,
         policy: TransferPolicy,
         *,
@@ -84,10 +95,6 @@ class Engine:
     ) -> None:
         self.sources = sources
         self.store = uploader.store
-        self.roots: dict[str, RootIdentity] = {}
-        """Which directory each root is known to be; without an entry the root's identity is not checked."""
-        self.reconciling: set[str] = set()
-        """Sources whose records may be lost: ask the store for an object before sending a new file."""
         self.state = uploader.state
         self._uploader = uploader
         self._bounds = uploader.bounds
@@ -98,7 +105,7 @@ class Engine:
         self._should_stop = should_stop
         self._keys = KeyLocks(self._bounds.beats)
         self._reuse = Reuse(self.store, self.state, self._keys)
-        self._doubts = InDoubt(self.store, self.state, self.reconciling, now_ns)
+        self._doubts = InDoubt(self.store, self.state, now_ns)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -111,12 +118,12 @@ class Engine:
         than `rest_seconds` is not read: FileChanged. The object of a file that is gone is removed only if
         `delete_allowed`. Raises FileError, StoreError, StateError, Stopped.
         """
-        source = self.sources[ref.source]
+        known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with self._root(source) as root_fd:
+        with _root(known) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                outcome = self._absent(source, ref, seen, recorded, root_fd)
+                outcome = self._absent(known.source, ref, seen, recorded, root_fd)
                 if recorded is None or not (outcome.wants_delete and delete_allowed):
                     return outcome
                 return self._delete(ref, recorded, outcome.action)
@@ -136,47 +143,26 @@ class Engine:
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
-        source = self.sources[ref.source]
+        known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with self._root(source) as root_fd:
+        with _root(known) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                return self._decide(source, ref, seen, recorded), 0
+                return self._decide(known.source, ref, seen, recorded), 0
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
             with files.open_file(root_fd, ref.path) as file:
                 stat = file.stat()
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
-            return self._decide(source, ref, Observed(stat, digests.fingerprint), recorded), stat.size
+            observed = Observed(stat, digests.fingerprint)
+            return self._decide(known.source, ref, observed, recorded), stat.size
 
     def key(self, ref: FileRef) -> str:
         """The object key of a file."""
-        return paths.key_for(self.sources[ref.source].prefix, ref.path)
+        return paths.key_for(self.sources[ref.source].source.prefix, ref.path)
 
     # ---- observing --------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _root(self, source: Source) -> Iterator[int]:
-        """The root, opened anew for every step; raises RootDoubtful unless it is the one that we know."""
-        try:
-            root_fd = files.open_root(source.root)
-        except (FileVanished, FileUnreadable) as error:
-            raise RootChanged(f"the source's directory cannot be opened: {error}") from error
-        try:
-            self._check_root(source, root_fd)
-            yield root_fd
-        finally:
-            os.close(root_fd)
-
-    def _check_root(self, source: Source, root_fd: int) -> None:
-        known = self.roots.get(source.name)
-        try:
-            found = files.identity_of(root_fd)
-        except (FileVanished, FileUnreadable) as error:
-            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
-        if known is not None and found != known:
-            raise RootChanged("the source's directory is not the one that it was")
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
         """The record, if it is about the object that this file should have; another one proves nothing."""
@@ -218,9 +204,9 @@ class Engine:
 
     def _is_anothers(self, key: str, ref: FileRef) -> bool:
         """Whether the object under this key is another file's, as it may be after prefixes were changed."""
-        for source in list(self.sources.values()):
-            path = paths.path_for(source.prefix, key)
-            other = FileRef(source.name, path) if path is not None else ref
+        for known in list(self.sources.values()):
+            path = paths.path_for(known.source.prefix, key)
+            other = FileRef(known.source.name, path) if path is not None else ref
             row = self.state.recorded(other) if other != ref else None
             if row is not None and (row.store_id, row.key) == (self.store.store_id, key):
                 return True
@@ -274,7 +260,7 @@ class Engine:
             quiet_seconds = RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
         observed = Observed(seen.stat, seen.digests.fingerprint)
-        action = self._decide(self.sources[ref.source], ref, observed, recorded)
+        action = self._decide(self.sources[ref.source].source, ref, observed, recorded)
         action, standing = self._confirmed(action, ref, key, seen, recorded)
         racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
         carried = self._perform(action, ref, key, file, seen, recorded)
@@ -313,7 +299,9 @@ class Engine:
         if recorded is None:
             return action, None
         unfinished = self._uploader.unfinished(ref)
-        doubtful = self._doubts.about(ref, recorded, unfinished)
+        doubtful = self._doubts.about(
+            ref, recorded, unfinished, reconciling=self.sources[ref.source].reconciling
+        )
         if unfinished is not None and unfinished.completing:
             self._doubts.keep(ref, recorded)  # what says so until now may be dropped before there is a row
         if isinstance(action, Upload | Copy):
@@ -366,7 +354,7 @@ class Engine:
 
     def _there(self, action: Upload | Copy, ref: FileRef, key: str, meta: ObjectMeta) -> Receipt | None:
         """The object, if it can be had without sending the content."""
-        if ref.source in self.reconciling:
+        if self.sources[ref.source].reconciling:
             there = self._reuse.adopt(key, meta.fingerprint)
             if there is not None:
                 return there
@@ -394,7 +382,26 @@ def _name(ref: FileRef) -> str:
     return f"{ref.source}:{paths.printable(ref.path)}"
 
 
-__all__ = ["Engine", "Outcome", "RootChanged"]
+__all__ = ["Engine", "EngineSource", "Outcome", "RootChanged"]
+
+
+@contextmanager
+def _root(known: EngineSource) -> Iterator[int]:
+    """The root, opened for one step; raises RootChanged unless it is the one that we know."""
+    try:
+        root_fd = files.open_root(known.source.root)
+    except (FileVanished, FileUnreadable) as error:
+        raise RootChanged(f"the source's directory cannot be opened: {error}") from error
+    try:
+        try:
+            found = files.identity_of(root_fd)
+        except (FileVanished, FileUnreadable) as error:
+            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
+        if known.root_identity not in (None, found):
+            raise RootChanged("the source's directory is not the one that it was")
+        yield root_fd
+    finally:
+        os.close(root_fd)
 
 
 def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:

@@ -15,7 +15,7 @@ a row in doubt is compared with its object:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableSet
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
@@ -29,28 +29,27 @@ _NO_ROW = nullcontext()
 
 
 class InDoubt:
-    """The doubts about the rows of one store. For any thread.
+    """The doubts about the rows of one store. For any thread."""
 
-    `reconciling` are the sources whose records may be older than their objects.
-    """
-
-    def __init__(
-        self, store: ObjectStore, state: State, reconciling: MutableSet[str], now_ns: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: ObjectStore, state: State, now_ns: Callable[[], int]) -> None:
         self._store = store
         self._state = state
-        self._adopting = reconciling
         self._now_ns = now_ns
         self._born_ns = now_ns()
         self._changing: set[FileRef] = set()
 
-    def about(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
-        """Whether the object may be another one than `recorded` says."""
+    def about(
+        self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None, *, reconciling: bool
+    ) -> bool:
+        """Whether the object may be another one than `recorded` says.
+
+        `reconciling` says that records of the source may be older than their objects.
+        """
         return (
             recorded.in_doubt
             or ref in self._changing
             or (unfinished is not None and unfinished.completing)
-            or (ref.source in self._adopting and recorded.recorded_ns < self._born_ns)
+            or (reconciling and recorded.recorded_ns < self._born_ns)
         )
 
     def keep(self, ref: FileRef, recorded: Recorded) -> None:

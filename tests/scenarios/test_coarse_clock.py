@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_a_clock_that_was_put_back_does_not_hold_the_file_up(rig: Rig) -> None:
 
 def test_the_wait_is_as_long_as_it_has_to_be(rig: Rig) -> None:
     """A settle period that is shorter than the clock's tick does not make a busy loop, also in one pass."""
-    rig.engine.sources = {"docs": replace(rig.source, settle_seconds=0.0)}
+    rig.configure(settle_seconds=0.0)
     crew = Crew(rig, once=True)
     rig.engine._now_ns = lambda: time.time_ns() + round(crew.jump * SECOND)
     rig.write("file", CONTENT)

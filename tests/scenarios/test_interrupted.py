@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.lock import StateLock
 from tests.support.rig import Rig
 
@@ -52,7 +51,7 @@ def test_the_lock_tells_whether_its_last_holder_died_with_it(tmp_path: Path) -> 
 def test_a_record_that_died_with_its_process_costs_a_question_not_the_content(tmp_path: Path) -> None:
     """The row of a small file was joined and lost; its object is found by asking, for once."""
     rig = Rig(tmp_path)
-    first = Reconciliation(rig.source, rig.store, rig.state, rig.engine.reconciling)
+    first = rig.reconcile()
     first.begin()
     first.probe()
     assert not first.is_on
@@ -62,7 +61,7 @@ def test_a_record_that_died_with_its_process_costs_a_question_not_the_content(tm
     rig.restart()
     sent = rig.fake.bytes_received
     rig.state.interrupted = True
-    Reconciliation(rig.source, rig.store, rig.state, rig.engine.reconciling).begin()
+    rig.reconcile().begin()
 
     rig.sync("a")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.model import FileRef, OnDelete, Source, TransferPolicy
+from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.engine import Engine, Outcome
+from syncd.transfer.engine import Engine, EngineSource, Outcome
 from syncd.transfer.progress import Progress
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader
@@ -69,12 +70,24 @@ class Rig:
             new_token=self._token,
         )
         self.engine = Engine(
-            {self.source.name: self.source},
+            {self.source.name: EngineSource(self.source)},
             self.uploader,
             self.policy,
             now_ns=time.time_ns,
             should_stop=lambda: False,
         )
+
+    def configure(self, **changes: Any) -> None:
+        """Change the source as the engine knows it."""
+        self.know(source=replace(self.engine.sources["docs"].source, **changes))
+
+    def know(self, **changes: Any) -> None:
+        """Change what the engine knows of the source."""
+        self.engine.sources["docs"] = replace(self.engine.sources["docs"], **changes)
+
+    def reconcile(self) -> Reconciliation:
+        """What a source's runner has to compare the records with the store."""
+        return Reconciliation(self.source, self.store, self.state, lambda on: self.know(reconciling=on))
 
     def _token(self) -> str:
         self._tokens += 1

@@ -88,7 +88,7 @@ class Life(Rig):
     def rise(self, fate: Fate | None = None) -> None:
         """The next start after a death: it asks the store before it sends what may be there."""
         self.begin(fate or Fate())
-        self.engine.reconciling.add("docs")
+        self.know(reconciling=True)
 
     # ---- what has to hold --------------------------------------------------------------------------------
 

@@ -48,7 +48,6 @@ class House:
 
     def open(self) -> None:
         """Build everything on the rig."""
-        self.rig.engine.sources = {"docs": self.source}
         context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
         beats = Beats(context.pulse, 60.0, self.clock.monotonic)
         self.workers = Workers("store", self.rig.engine, context, beats)
@@ -628,7 +627,7 @@ def test_an_empty_store_is_asked_once_not_once_a_file(house: House) -> None:
     house.settle()
     assert house.rig.fake.calls["head_object"] == 0
     assert house.rig.fake.calls["list_objects"] == 1
-    assert house.rig.engine.reconciling == set()
+    assert not house.rig.engine.sources["docs"].reconciling
 
 
 def lose_state(house: House) -> None:
@@ -654,7 +653,7 @@ def test_after_the_loss_of_the_state_nothing_is_sent_again(house: House) -> None
     house.settle()
     assert house.rig.state.recorded_totals("docs")[0] == 21
     assert house.rig.fake.bytes_received == len(b"content of new")
-    assert house.rig.engine.reconciling == set()
+    assert not house.rig.engine.sources["docs"].reconciling
     house.restart()
     house.rig.fake.reset_counters()
     house.write("newer")
@@ -694,9 +693,9 @@ def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
     house.start()
     wait_until("one is compared", lambda: house.rig.state.recorded_totals("docs")[0] == 1)
     wait_until("one failed", lambda: house.rig.state.failures())
-    assert house.rig.engine.reconciling == {"docs"}
+    assert house.rig.engine.sources["docs"].reconciling
     house.later(3600.0)
-    wait_until("it is over", lambda: house.rig.engine.reconciling == set())
+    wait_until("it is over", lambda: not house.rig.engine.sources["docs"].reconciling)
     assert house.rig.fake.bytes_received == 0
 
 

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ class Crew:
     def __init__(self, rig: Rig, *, once: bool = False) -> None:
         self.rig = rig
         # The files of these tests were written a moment ago.
-        rig.engine.sources = {rig.source.name: replace(rig.source, settle_seconds=0.0)}
+        rig.configure(settle_seconds=0.0)
         self.ear = Ear()
         self.pulse = Pulse()
         self.jump = 0.0
@@ -202,7 +201,7 @@ def test_failures_go_on_counting_after_a_restart(rig: Rig, crew: Crew) -> None:
 
 def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) -> None:
     """Whatever marked it: a write may be going on that no event has told of yet, and no stat ever will."""
-    rig.engine.sources = {"docs": replace(rig.source, settle_seconds=4.0)}
+    rig.configure(settle_seconds=4.0)
     rig.write("a", b"x")
     os.utime(rig.folder / "a", ns=(0, 0))  # an old modification time proves nothing
     changed_ns = (rig.folder / "a").stat().st_ctime_ns

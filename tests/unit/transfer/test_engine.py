@@ -214,7 +214,7 @@ def test_a_file_below_a_root_that_was_replaced_is_not_judged(rig: Rig) -> None:
     rig.write("a.txt", b"hello")
     rig.sync("a.txt")
     found = rig.folder.stat()
-    rig.engine.roots["docs"] = RootIdentity(found.st_dev, found.st_ino)
+    rig.know(root_identity=RootIdentity(found.st_dev, found.st_ino))
     rig.folder.rename(rig.folder.with_name("away"))
     rig.folder.mkdir()
 
@@ -280,7 +280,7 @@ def test_another_destination_gets_the_object_again(rig: Rig) -> None:
     """A prefix that changed in the configuration moves the objects: copied, not sent."""
     rig.write("a.txt", b"hello")
     rig.sync("a.txt")
-    rig.engine.sources = {"docs": replace(rig.source, prefix="q/")}
+    rig.configure(prefix="q/")
 
     outcome = rig.sync("a.txt", event=False)
 
@@ -297,7 +297,7 @@ def test_after_a_lost_state_an_object_is_recognised_and_not_sent_again(rig: Rig)
     rig.close()
     shutil.rmtree(rig.state_dir)
     rig.open()
-    rig.engine.reconciling.add("docs")
+    rig.know(reconciling=True)
     sent = rig.fake.bytes_received
 
     for name in ("a.txt", "big"):
@@ -519,10 +519,10 @@ def test_memory_does_not_grow_with_the_files_that_are_done(rig: Rig) -> None:
 def test_an_object_that_belongs_to_another_file_by_now_is_not_deleted(tmp_path: Path) -> None:
     """After a change of prefix two files may meet at one key: the one that goes must not take the other's."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
-    rig.engine.sources = {"docs": replace(rig.source, prefix="")}
+    rig.configure(prefix="")
     gone = rig.write("a/x", b"old")
     rig.sync("a/x")
-    rig.engine.sources = {"docs": replace(rig.source, prefix="a/")}
+    rig.configure(prefix="a/")
     rig.write("x", b"new")
     rig.sync("x")
     (rig.folder / "a" / "x").unlink()

@@ -11,7 +11,6 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
 from syncd.core.model import OnDelete, Recorded, Refresh, Upload
-from syncd.pipeline.reconcile import Reconciliation
 from syncd.sources.files import file_stat
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import InDoubt
@@ -206,7 +205,7 @@ def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:
     """After a death a touched file costs one question, and one that was recorded since then costs none."""
     _sent(rig)
     rig.restart()
-    rig.engine.reconciling.add("docs")
+    rig.know(reconciling=True)
     heads: list[Call] = []
     rig.fake.before("head_object", heads.append)
     rig.write("a", b"hello")
@@ -221,24 +220,23 @@ def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:
 
 def test_a_death_is_remembered_until_all_was_compared(rig: Rig) -> None:
     """A clean start in between does not make up for it."""
-    first = Reconciliation(rig.source, rig.store, rig.state, set())
+    first = rig.reconcile()
     first.begin()
     first.probe()
     rig.state.interrupted = True
-    Reconciliation(rig.source, rig.store, rig.state, set()).begin()
+    rig.reconcile().begin()
     rig.restart()
 
-    reconciling: set[str] = set()
-    Reconciliation(rig.source, rig.store, rig.state, reconciling).begin()
+    rig.reconcile().begin()
 
-    assert reconciling == {"docs"}
+    assert rig.engine.sources["docs"].reconciling
 
 
 def test_an_object_is_known_by_its_digest_or_else_by_its_etag(rig: Rig) -> None:
     """A store that drops metadata leaves the ETag; two empty ones prove nothing."""
     _sent(rig)
     row = _row(rig)
-    doubts = InDoubt(rig.store, rig.state, set(), lambda: 0)
+    doubts = InDoubt(rig.store, rig.state, lambda: 0)
     assert doubts.ask(replace(row, etag="")) is not None
     thing = rig.fake.objects["p/a"]
     thing.meta = replace(thing.meta, fingerprint=of_bytes(b"else!"))
