@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import Source
-from syncd.core.patterns import Rules
 from syncd.daemon import logs
 from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer
@@ -129,7 +128,7 @@ class Daemon:
         )
 
     def _watch(self, sources: tuple[Source, ...]) -> Watcher:
-        rules = {source.name: Rules(source.include, source.exclude) for source in sources}
+        rules = {name: runner.rules for name, runner in self._pipeline.source_runners.items()}
         watcher = Watcher(sources, rules, self._pipeline, canary_directory=self._canary_directory)
         self._notifier.extend_timeout(300)
         watcher.start()

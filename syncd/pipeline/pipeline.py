@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
 from syncd.core.paths import printable
-from syncd.core.patterns import Rules
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner
@@ -172,8 +171,7 @@ class Pipeline:
     def _keeper(self, source: Source) -> SourceRunner:
         line = self.store_runners[source.store]
         sight = WatchHandle(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
-        rules = Rules(source.include, source.exclude)
-        return SourceRunner(source, rules, line.workers, self._context, line.beats, sight)
+        return SourceRunner(source, line.workers, self._context, line.beats, sight)
 
     # ---- running ----------------------------------------------------------------------------------------
 

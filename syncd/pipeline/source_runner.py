@@ -44,14 +44,14 @@ class SourceRunner:
     def __init__(
         self,
         source: Source,
-        rules: Rules,
         workers: Workers,
         context: Context,
         beats: Beats,
         sight: WatchHandle | None = None,
     ) -> None:
         self.source = source
-        self.rules = rules
+        self.rules = Rules(source.include, source.exclude)
+        """The watcher takes them, too: they remember directories."""
         self.workers = workers
         self.clock = context.clock
         self.news = SourceStatus()

@@ -15,7 +15,6 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Failure, FileRef, FileStat, OnDelete, RootIdentity, Source
-from syncd.core.patterns import Rules
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import source_runner as runner
 from syncd.pipeline.scan_results import ScanResults
@@ -51,9 +50,8 @@ class House:
         context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
         beats = Beats(context.pulse, 60.0, self.clock.monotonic)
         self.workers = Workers("store", self.rig.engine, context, beats)
-        rules = Rules(self.source.include, self.source.exclude)
         sight = WatchHandle(lambda: self.blind, self._rewatch)
-        self.runner = SourceRunner(self.source, rules, self.workers, context, beats, sight)
+        self.runner = SourceRunner(self.source, self.workers, context, beats, sight)
 
     def _rewatch(self) -> None:
         self.rewatched += 1
