@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from syncd.core import paths, plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, StoreRefused
@@ -23,9 +22,7 @@ from syncd.core.model import (
     FileStat,
     Irregular,
     Nothing,
-    ObjectMeta,
     Observed,
-    PartDigests,
     Receipt,
     Recorded,
     RootIdentity,
@@ -41,7 +38,7 @@ from syncd.sources.fingerprint import Digests
 from syncd.sources.scan import walk
 from syncd.transfer import affinity as processors
 from syncd.transfer.in_doubt import InDoubt
-from syncd.transfer.part_sender import Job, content_type_of
+from syncd.transfer.part_sender import Job
 from syncd.transfer.reuse import Reuse
 from syncd.transfer.slots import KeyLocks, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
@@ -54,20 +51,6 @@ RACY_WINDOW_NS = 2_000_000_000
 
 MOST_READERS = 8
 """Large files that are read at once: a disk that has to move its head between more of them gets slow."""
-
-
-class _Seen(NamedTuple):
-    """A file read or fingerprinted; `body` is the content where it fits one request."""
-
-    stat: FileStat
-    digests: Digests
-    part_size: int
-    body: Body | None
-
-    @property
-    def grid(self) -> PartDigests:
-        """The digests of the parts; without any where the file fits one request."""
-        return PartDigests(self.part_size, self.digests.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +88,7 @@ class Engine:
         self._should_stop = should_stop
         self._keys = KeyLocks(self._bounds.beats)
         self._reuse = Reuse(self.store, self.state, self._keys)
-        self._doubts = InDoubt(self.store, self.state, now_ns)
+        self._in_doubt = InDoubt(self.store, self.state, now_ns)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -123,7 +106,7 @@ class Engine:
         with _root(known) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                outcome = self._absent(known.source, ref, seen, recorded, root_fd)
+                outcome = self._absent(ref, seen, recorded, root_fd)
                 if recorded is None or not (outcome.wants_delete and delete_allowed):
                     return outcome
                 return self._delete(ref, recorded, outcome.action)
@@ -136,10 +119,10 @@ class Engine:
             with files.open_file(root_fd, ref.path) as file, processors.room_for(file.opened.size):
                 if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
                     raise FileChanged("the file was changed a moment ago")
-                step = self._carry(ref, key, file, recorded)
-            if files.look(root_fd, ref.path) != step.stat:
+                outcome = self._carry(ref, key, file, recorded)
+            if files.look(root_fd, ref.path) != file.opened:
                 raise FileChanged("the path leads to another file than the one that was read")
-            return step.outcome
+            return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
@@ -148,7 +131,7 @@ class Engine:
         with _root(known) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
-                return self._decide(known.source, ref, seen, recorded), 0
+                return self._decide(ref, seen, recorded), 0
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
@@ -156,7 +139,7 @@ class Engine:
                 stat = file.stat()
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
             observed = Observed(stat, digests.fingerprint)
-            return self._decide(known.source, ref, observed, recorded), stat.size
+            return self._decide(ref, observed, recorded), stat.size
 
     def key(self, ref: FileRef) -> str:
         """The object key of a file."""
@@ -171,7 +154,7 @@ class Engine:
         return recorded
 
     def _absent(
-        self, source: Source, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
+        self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
     ) -> Outcome:
         """Nothing to read here: its unfinished upload is given up, and its object may have to go."""
         checkpoint = self._uploader.unfinished(ref)
@@ -184,7 +167,7 @@ class Engine:
             log.info("%s: abort the upload: the file is gone", _name(ref))
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
-        action = self._decide(source, ref, seen, recorded)
+        action = self._decide(ref, seen, recorded)
         if not isinstance(action, Delete) or recorded is None:
             return Outcome(action)
         if recorded.store_id != self.store.store_id:
@@ -196,10 +179,10 @@ class Engine:
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:
             with self._keys.writing(recorded.key), self._bounds.hold(0):
-                self._doubts.keep(ref, recorded)  # whatever becomes of the answer, or of us
+                self._in_doubt.keep(ref, recorded)  # whatever becomes of the answer, or of us
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
-        self._doubts.settled(ref)
+        self._in_doubt.settled(ref)
         return Outcome(action)
 
     def _is_anothers(self, key: str, ref: FileRef) -> bool:
@@ -213,11 +196,7 @@ class Engine:
         return False
 
     def _decide(
-        self,
-        source: Source,
-        ref: FileRef,
-        observed: Observed | Irregular | None,
-        recorded: Recorded | None,
+        self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
     ) -> Action:
         key = self.key(ref)
         twin = self._reuse.twin(key, observed.fingerprint) if isinstance(observed, Observed) else None
@@ -226,156 +205,132 @@ class Engine:
             recorded,
             store_id=self.store.store_id,
             key=key,
-            on_delete=source.on_delete,
+            on_delete=self.sources[ref.source].source.on_delete,
             twin=twin,
         )
 
     # ---- acting -----------------------------------------------------------------------------------------
 
-    def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> _Step:
+    def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> Outcome:
         """Read, decide, act, commit: with the file open."""
-        stat = file.opened
+        stat, aimed = file.opened, self._aimed(recorded, key)
+
+        def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
+            return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed)
+
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             with self._bounds.hold(stat.size):  # the content is in memory until it is sent
                 body = file.read(0, stat.size)
-                digests = Digests(fingerprint.of_bytes(body), ())
-                seen = _Seen(stat, digests, 0, body)
-                return self._act(ref, key, file, seen, recorded)
+                return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
             with self.readers.hold(0):
                 digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
             try:
-                return self._act(ref, key, file, _Seen(stat, digests, part_size, None), recorded)
+                return self._act(job(digests, part_size))
             except PartSizeRefused:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
 
-    def _act(self, ref: FileRef, key: str, file: OpenFile, seen: _Seen, recorded: Recorded | None) -> _Step:
+    def _act(self, job: Job) -> Outcome:
         looked_ns = self._now_ns()
-        if file.stat() != seen.stat:
+        if job.file.stat() != job.stat:
             raise FileChanged("the file changed while it was read")
-        if plan.may_hide_a_change(seen.stat, looked_ns, RACY_WINDOW_NS):
+        if plan.may_hide_a_change(job.stat, looked_ns, RACY_WINDOW_NS):
             quiet_seconds = RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
-        observed = Observed(seen.stat, seen.digests.fingerprint)
-        action = self._decide(self.sources[ref.source].source, ref, observed, recorded)
-        action, standing = self._confirmed(action, ref, key, seen, recorded)
-        racy = plan.is_racy(seen.stat, looked_ns, RACY_WINDOW_NS)
-        carried = self._perform(action, ref, key, file, seen, recorded)
-        if carried is None and standing is not None:  # Nothing or Refresh: the object stands as it is
+        observed = Observed(job.stat, job.digests.fingerprint)
+        action, standing = self._confirmed(self._decide(job.ref, observed, job.recorded), job)
+        racy = plan.is_racy(job.stat, looked_ns, RACY_WINDOW_NS)
+        if isinstance(action, Upload | Copy):
+            carried = self._perform(action, job)
+        elif standing is not None:  # the object stays as it is
             carried = Carried(standing, None, 0, 0)
-        if carried is None:
+        else:
             raise AssertionError(f"{action} without a record")
         row = Recorded(
-            stat=seen.stat,
-            fingerprint=seen.digests.fingerprint,
+            stat=job.stat,
+            fingerprint=job.digests.fingerprint,
             store_id=self.store.store_id,
-            key=key,
+            key=job.key,
             etag=carried.receipt.etag,
             recorded_ns=looked_ns,
             racy=racy,
         )
-        soon = racy and seen.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
+        soon = racy and job.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
         again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
-        doubt_ns = plan.doubt_left_ns(self._aimed(recorded, key), looked_ns)
+        doubt_ns = plan.doubt_left_ns(job.aimed, looked_ns)
         doubt_seconds = doubt_ns / 1e9 + 1.0 if doubt_ns else None
-        if recorded is not None and doubt_ns:  # what was just seen or made may be removed yet
-            row = replace(row, etag="", recorded_ns=recorded.recorded_ns, racy=True)
-        if recorded is None or replace(recorded, recorded_ns=looked_ns) != row:
-            self._commit(ref, row, carried, seen)
-        self._doubts.settled(ref)
-        return _Step(
-            Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, seen.stat.size),
-            seen.stat,
-        )
+        if job.aimed is not None and doubt_ns:  # what was just seen or made may be removed yet
+            row = replace(row, etag="", recorded_ns=job.aimed.recorded_ns, racy=True)
+        if job.recorded is None or replace(job.recorded, recorded_ns=looked_ns) != row:
+            self._commit(row, carried, job)
+        self._in_doubt.settled(job.ref)
+        return Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, job.stat.size)
 
-    def _confirmed(
-        self, action: Action, ref: FileRef, key: str, seen: _Seen, recorded: Recorded | None
-    ) -> tuple[Action, Receipt | None]:
+    def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
         """The action, and the object where it stays as it is. If its row is in doubt, the store is asked."""
-        recorded = self._aimed(recorded, key)
+        ref, recorded = job.ref, job.aimed
         if recorded is None:
             return action, None
         unfinished = self._uploader.unfinished(ref)
-        doubtful = self._doubts.about(
-            ref, recorded, unfinished, reconciling=self.sources[ref.source].reconciling
-        )
+        reconciling = self.sources[ref.source].reconciling
+        is_in_doubt = self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
         if unfinished is not None and unfinished.completing:
-            self._doubts.keep(ref, recorded)  # what says so until now may be dropped before there is a row
+            self._in_doubt.keep(ref, recorded)  # what says so until now may be dropped before there is a row
         if isinstance(action, Upload | Copy):
             return action, None
-        if not doubtful:
+        if not is_in_doubt:
             return action, Receipt(recorded.key, recorded.etag)
         if unfinished is not None and unfinished.store_id == self.store.store_id:
             self._uploader.abandon(unfinished)  # before the question, or it could be completed after that
-        with self._request_slot(seen):
-            there = self._doubts.ask(recorded)
+        with self._request_slot(job):
+            there = self._in_doubt.ask(recorded)
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
-    def _commit(self, ref: FileRef, row: Recorded, carried: Carried, seen: _Seen) -> None:
+    def _commit(self, row: Recorded, carried: Carried, job: Job) -> None:
         """A small file's row may join others in one transaction: lost, its object is found by asking."""
-        stale = self._uploader.unfinished(ref) if carried.checkpoint_id is None else None
+        stale = self._uploader.unfinished(job.ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
-        grid = seen.grid if seen.body is None else None
         self.state.commit(
-            ref,
+            job.ref,
             row,
             checkpoint_id=carried.checkpoint_id,
-            part_digests=grid,
+            part_digests=job.grid if job.body is None else None,
             durable=carried.checkpoint_id is not None,
         )
-        self._uploader.finished(ref)
+        self._uploader.finished(job.ref)
         if carried.bytes_sent or carried.bytes_saved:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
-    def _perform(
-        self, action: Action, ref: FileRef, key: str, file: OpenFile, seen: _Seen, recorded: Recorded | None
-    ) -> Carried | None:
-        """Carry the action out; None where the object stands as it is."""
-        if not isinstance(action, Upload | Copy):
-            return None
-        meta = self._meta(ref, seen)
-        aimed = self._aimed(recorded, key)
-        with self._request_slot(seen), self._doubts.changing(ref, aimed):
-            there = self._there(action, ref, key, meta)
+    def _perform(self, action: Upload | Copy, job: Job) -> Carried:
+        with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
+            there = self._there(action, job)
         if there is not None:
-            return Carried(there, None, 0, seen.stat.size)
-        with self._keys.writing(key):
-            if seen.body is not None:
-                with self._doubts.changing(ref, aimed):
-                    receipt = self._uploader.put(ref, key, seen.body, meta)
-                return Carried(receipt, None, len(seen.body), 0)
-            donor = self._reuse.donor(action, ref, recorded, seen.grid)
-            job = Job(ref, key, file, seen.stat, seen.digests, seen.part_size, meta.content_type, donor)
-            return self._uploader.upload(job)
+            return Carried(there, None, 0, job.stat.size)
+        with self._keys.writing(job.key):
+            if job.body is not None:
+                with self._in_doubt.changing(job.ref, job.aimed):
+                    receipt = self._uploader.put(job, job.body)
+                return Carried(receipt, None, len(job.body), 0)
+            return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
-    def _there(self, action: Upload | Copy, ref: FileRef, key: str, meta: ObjectMeta) -> Receipt | None:
+    def _there(self, action: Upload | Copy, job: Job) -> Receipt | None:
         """The object, if it can be had without sending the content."""
-        if self.sources[ref.source].reconciling:
-            there = self._reuse.adopt(key, meta.fingerprint)
+        if self.sources[job.ref.source].reconciling:
+            there = self._reuse.adopt(job.key, job.digests.fingerprint)
             if there is not None:
                 return there
-        return self._reuse.copy(action.twin, key, meta) if isinstance(action, Copy) else None
+        return self._reuse.copy(action.twin, job) if isinstance(action, Copy) else None
 
-    def _request_slot(self, seen: _Seen) -> AbstractContextManager[None]:
+    def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""
-        return nullcontext() if seen.body is not None else self._bounds.hold(0)
-
-    def _meta(self, ref: FileRef, seen: _Seen) -> ObjectMeta:
-        content_type = content_type_of(ref.path)
-        return ObjectMeta(seen.digests.fingerprint, seen.stat.mtime_ns, content_type=content_type)
+        return nullcontext() if job.body is not None else self._bounds.hold(0)
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
-
-
-class _Step(NamedTuple):
-    outcome: Outcome
-    stat: FileStat
-    """The stat that the path must still have."""
 
 
 def _name(ref: FileRef) -> str:

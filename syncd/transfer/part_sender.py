@@ -19,7 +19,7 @@ from typing import Protocol
 
 from syncd.core import parts
 from syncd.core.errors import AccessRefused, FileChanged, PreconditionFailed, StoreError, StoreRefused
-from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
+from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, PartDigests, Recorded
 from syncd.core.parts import Span
 from syncd.core.paths import printable
 from syncd.sources import fingerprint
@@ -82,7 +82,7 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to be carried: opened, fingerprinted, and where it goes."""
+    """One file to be carried: opened and read, what is recorded of it, and where it goes."""
 
     ref: FileRef
     key: str
@@ -90,13 +90,24 @@ class Job:
     stat: FileStat
     digests: Digests
     part_size: int
-    content_type: str
+    """0 where the file fits one request."""
+    body: Body | None
+    """The content, where it fits one request."""
+    recorded: Recorded | None
+    aimed: Recorded | None
+    """The record, if it is about the object under this very key; another one proves nothing."""
     donor: Donor | None = None
     """An object that has some of the parts already."""
 
-    def meta(self, token: str) -> ObjectMeta:
+    @property
+    def grid(self) -> PartDigests:
+        """The digests of the parts."""
+        return PartDigests(self.part_size, self.digests.parts)
+
+    def meta(self, token: str = "") -> ObjectMeta:
         """What travels with the object."""
-        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, self.content_type)
+        content_type = content_type_of(self.ref.path)
+        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, content_type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,8 @@ import logging
 
 from syncd.core.errors import PreconditionFailed, StoreRefused
 from syncd.core.model import (
-    Action,
     Copy,
-    FileRef,
     Fingerprint,
-    ObjectMeta,
-    PartDigests,
     Receipt,
     Recorded,
     Upload,
@@ -23,7 +19,7 @@ from syncd.core.model import (
 from syncd.core.paths import printable
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.part_sender import Donor
+from syncd.transfer.part_sender import Donor, Job
 from syncd.transfer.slots import KeyLocks
 
 log = logging.getLogger("syncd.transfer")
@@ -53,12 +49,12 @@ class Reuse:
             return None
         return Receipt(key, info.etag)
 
-    def copy(self, twin: Recorded, key: str, meta: ObjectMeta) -> Receipt | None:
+    def copy(self, twin: Recorded, job: Job) -> Receipt | None:
         """Let the store copy an object that it has; None when that cannot be relied upon.
 
-        No other worker of ours may be writing the source meanwhile.
+        Not while another worker writes the object that is copied.
         """
-        content = meta.fingerprint
+        key, content = job.key, job.digests.fingerprint
         if content.size > self._store.limits.max_put_size:
             return None
         with self._keys.writing(key), self._keys.copying(twin.key) as free:
@@ -70,7 +66,7 @@ class Reuse:
                     return None
                 if info.digest is not None and info.digest != content.digest:
                     return None
-                self._store.copy_object(twin.key, key, meta, twin.etag)
+                self._store.copy_object(twin.key, key, job.meta(), twin.etag)
             except (PreconditionFailed, StoreRefused) as refused:
                 log.info("%s: sent, not copied: %s", printable(key), refused)
                 return None
@@ -80,18 +76,15 @@ class Reuse:
             return None
         return Receipt(key, copy.etag)
 
-    def donor(
-        self, action: Action, ref: FileRef, recorded: Recorded | None, grid: PartDigests
-    ) -> Donor | None:
+    def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
         """An object that has parts of a large file: a twin too large to copy whole, or its own last state."""
         if isinstance(action, Copy):
             twin = action.twin
-            return Donor(twin.key, twin.etag, twin.fingerprint.size, grid.digests)
-        if not isinstance(action, Upload) or recorded is None or recorded.store_id != self._store.store_id:
+            return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
+        recorded = job.recorded
+        if recorded is None or recorded.store_id != self._store.store_id or recorded.in_doubt:
             return None
-        if recorded.in_doubt:
-            return None
-        last = self._state.part_digests(ref)
-        if last is None or last.part_size != grid.part_size:
+        last = self._state.part_digests(job.ref)
+        if last is None or last.part_size != job.part_size:
             return None
         return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)

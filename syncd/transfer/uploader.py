@@ -31,7 +31,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Checkpoint, FileRef, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Checkpoint, FileRef, Part, Receipt, UploadInfo
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.part_sender import Job, Meter, PartSender, is_denied, name_of
@@ -94,15 +94,15 @@ class Uploader:
         """The unfinished upload of a file. The state is asked only where there may be one."""
         return self.state.checkpoint_for(ref) if ref in self._maybe_unfinished else None
 
-    def put(self, ref: FileRef, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        """One request with the whole content. The caller holds the bounds while it holds `body`."""
-        self._meter.began(ref, len(body), 0)
+    def put(self, job: Job, body: Body) -> Receipt:
+        """One request with the whole content. The caller holds a slot for as long as it holds `body`."""
+        self._meter.began(job.ref, len(body), 0)
         try:
-            receipt = self.store.put_object(key, body, meta)
-            self._meter.carried(ref, len(body))
+            receipt = self.store.put_object(job.key, body, job.meta())
+            self._meter.carried(job.ref, len(body))
             return receipt
         finally:
-            self._meter.ended(ref)
+            self._meter.ended(job.ref)
 
     def upload(self, job: Job) -> Carried:
         """A multipart upload, resumed where an unfinished one fits.
