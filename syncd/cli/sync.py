@@ -21,11 +21,11 @@ from syncd.cli import common
 from syncd.config.load import Settings
 from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
-from syncd.core.paths import printable
+from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
 from syncd.daemon import control
-from syncd.pipeline.pipeline import Pipeline, real_clock
-from syncd.pipeline.workers import Clock
+from syncd.pipeline.context import Clock, real_clock
+from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import root
 from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
@@ -190,7 +190,7 @@ def _print_summary(done: Pass) -> None:
     sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
     click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
     for ref, error in tally.failures:
-        click.echo(f"failed: {ref.source}:{printable(ref.path)}: {error}", err=True)
+        click.echo(f"failed: {name_of(ref)}: {error}", err=True)
     for runner in done.pipeline.source_runners.values():
         name, news = runner.source.name, runner.news
         if news.waiting_for:
@@ -267,7 +267,7 @@ def print_plan(settings: Settings) -> int:
 
     def report(ref: FileRef, action: Action | str, size: int) -> None:
         nonlocal failed
-        name = f"{ref.source}:{printable(ref.path)}"
+        name = name_of(ref)
         if isinstance(action, str):
             failed += 1
             click.echo(f"fail     {name}: {action}")

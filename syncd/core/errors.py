@@ -83,6 +83,10 @@ class FileUnreadable(FileError):
     """The file is there, but the operating system will not let us read it."""
 
 
+class RootChanged(FileUnreadable):
+    """The source's root is not the directory that it was: nothing may be concluded about any file."""
+
+
 class StoreError(SyncdError):
     """A request to a store failed.
 
@@ -278,3 +282,14 @@ def _is_ours(error: BaseException) -> bool:
 def _late(attempts: int, chance: float, schedule: Schedule) -> float:
     """Jitter in the upper half only, so that a failing file is never tried again at once."""
     return delay(attempts, 0.5 + chance / 2, schedule)
+
+
+def is_denied(error: StoreError) -> bool:
+    """Whether these keys may not do this one thing, as opposed to nothing at all.
+
+    A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
+    """
+    if isinstance(error, AccessRefused):
+        denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
+        return denies and error.credentials  # else a proxy on the way forbids it
+    return isinstance(error, StoreRefused)

@@ -68,9 +68,6 @@ class FileRef(NamedTuple):
     path: str
     """Relative to the source's root, ``/`` between components, surrogate-escaped."""
 
-    def __str__(self) -> str:
-        return f"{self.source}:{self.path}"
-
 
 class FileStat(NamedTuple):
     """Cheap evidence of change. Two equal stats of a file that had been quiet mean the same content."""
@@ -291,3 +288,20 @@ class Delete:
 
 
 Action = Nothing | Refresh | Upload | Copy | Delete
+
+
+class Outcome(NamedTuple):
+    """What became of one file."""
+
+    action: Action
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    look_again_seconds: float | None = None
+    """The record is too young to be trusted: mark it again after this."""
+    doubt_seconds: float | None = None
+    """For so long a request whose answer was lost may yet be carried out: then the object is to be compared
+    once more. Until then the file counts as carried."""
+    size: int = 0
+    """Of the file, in bytes."""
+    wants_delete: bool = False
+    """The object should go, but that was not allowed yet."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+from syncd.core.model import FileRef
+
 QUOTE = "\u201b"
 """SINGLE HIGH-REVERSED-9 QUOTATION MARK: begins an escape in a key."""
 
@@ -113,3 +115,8 @@ def _shown(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def name_of(ref: FileRef) -> str:
+    """A file, as logs and reports name it."""
+    return f"{ref.source}:{printable(ref.path)}"

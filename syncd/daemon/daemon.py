@@ -23,8 +23,8 @@ from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
 from syncd.daemon.systemd import Notifier, Pulse
 from syncd.daemon.verbs import Verbs
-from syncd.pipeline.pipeline import Pipeline, real_clock
-from syncd.pipeline.workers import Clock
+from syncd.pipeline.context import Clock, real_clock
+from syncd.pipeline.pipeline import Pipeline
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
 from syncd.state.state import State

@@ -15,17 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
-from syncd.core.model import Copy, Delete, FileRef, Refresh, Source, TransferPolicy, Upload
-from syncd.core.paths import printable
+from syncd.core.model import Copy, Delete, FileRef, Outcome, Refresh, Source, TransferPolicy, Upload
+from syncd.core.paths import name_of
+from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.pipeline.workers import Clock, Context
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
 from syncd.storage.settings import StoreSettings
-from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import NoPulse, Pulse
 
 log = logging.getLogger("syncd.daemon")
@@ -280,9 +279,9 @@ class Pipeline:
             self.tally.bytes_finished += outcome.size
         if isinstance(action, Upload | Copy | Delete):
             if file_log.isEnabledFor(logging.INFO):
-                file_log.info("%s:%s: %s", ref.source, printable(ref.path), _done(outcome))
+                file_log.info("%s: %s", name_of(ref), _done(outcome))
         elif isinstance(action, Refresh):
-            file_log.debug("%s:%s: %s", ref.source, printable(ref.path), action.reason)
+            file_log.debug("%s: %s", name_of(ref), action.reason)
         self._on_outcome(ref, outcome)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:

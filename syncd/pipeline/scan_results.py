@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
-from syncd.core.paths import printable
+from syncd.core.paths import name_of, printable
 from syncd.pipeline.source_status import SourceStatus
 
 log = logging.getLogger("syncd.scan")
@@ -53,7 +53,7 @@ class ScanResults:
             self._gone(ref)
 
     def skipped(self, ref: FileRef, reason: str) -> None:
-        log.debug("%s: skipped: %s", printable(ref.path), reason)
+        log.debug("%s: skipped: %s", name_of(ref), reason)
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         if len(self.unreadable_paths) < _MAX_NAMED:

@@ -16,10 +16,10 @@ from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, Source
 from syncd.core.patterns import Rules
+from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
-from syncd.pipeline.scan_results import ScanResults
-from syncd.pipeline.source_status import SourceStatus, WatchHandle
-from syncd.pipeline.workers import Context, Workers
+from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
+from syncd.pipeline.workers import Workers
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from syncd.core.errors import Stopped
 from syncd.core.model import TransferPolicy
-from syncd.pipeline.workers import Context, Workers
+from syncd.pipeline.context import Context
+from syncd.pipeline.workers import Workers
 from syncd.state.state import State
 from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncd.core.errors import Reaction, StateError, Stopped, StoreError, react
-from syncd.core.model import Copy, Delete, Failure, FileRef, Upload
-from syncd.core.paths import printable
+from syncd.core.errors import Reaction, RootChanged, StateError, Stopped, StoreError, react
+from syncd.core.model import Copy, Delete, Failure, FileRef, Outcome, Upload
+from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.state.state import State
 from syncd.transfer import affinity as processors
-from syncd.transfer.engine import Engine, Outcome, RootChanged
+from syncd.transfer.engine import Engine
 from syncd.transfer.progress import Beats, NoPulse, Pulse
 
 log = logging.getLogger("syncd.transfer")
@@ -200,7 +200,7 @@ class Workers:
         return min(self.engine.sources[ref.source].source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
-        log.error("%s: unexpected error afterwards", _name(ref), exc_info=error)
+        log.error("%s: unexpected error afterwards", name_of(ref), exc_info=error)
         if self.queue.is_processing(ref):
             self.queue.defer(ref, _BUG_SECONDS, hold=True)
 
@@ -290,7 +290,9 @@ class Workers:
     def _record(self, ref: FileRef, error: BaseException, attempts: int, reaction: Reaction) -> bool:
         """Keep the failure for `status`; True when the file has used up its attempts."""
         if reaction.bug:
-            log.error("%s: unexpected error", _name(ref), exc_info=error, extra={"cause": repr(type(error))})
+            log.error(
+                "%s: unexpected error", name_of(ref), exc_info=error, extra={"cause": repr(type(error))}
+            )
         if not reaction.record:
             return False
         limit = self.engine.policy.max_attempts
@@ -299,7 +301,7 @@ class Workers:
         failure = Failure(ref, _words(error), attempts, next_ns)
         self._keep_in_state(lambda: self.engine.state.record_failure(failure))
         if attempts == 1 or parked:
-            log.warning("%s: %s", _name(ref), error, extra={"cause": f"file failed: {_cause(error)}"})
+            log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {_cause(error)}"})
         return parked
 
     def _keep_in_state(self, write: Callable[[], None]) -> None:
@@ -325,10 +327,6 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, StoreError):
         return f"{type(error).__name__} {error.status} {error.code}"
     return _words(error)
-
-
-def _name(ref: FileRef) -> str:
-    return f"{ref.source}:{printable(ref.path)}"
 
 
 __all__ = ["MAX_DEFERRED", "Clock", "Context", "Listener", "Workers"]

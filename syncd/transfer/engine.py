@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from syncd.core import paths, plan
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, StoreRefused
+from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, RootChanged, StoreRefused
 from syncd.core.model import (
     Action,
     Copy,
@@ -23,6 +23,7 @@ from syncd.core.model import (
     Irregular,
     Nothing,
     Observed,
+    Outcome,
     Receipt,
     Recorded,
     RootIdentity,
@@ -30,8 +31,8 @@ from syncd.core.model import (
     TransferPolicy,
     Upload,
 )
-from syncd.core.outcome import Outcome, RootChanged
 from syncd.core.parts import fits_one_request, part_size_for
+from syncd.core.paths import name_of
 from syncd.sources import files, fingerprint
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests
@@ -39,8 +40,8 @@ from syncd.sources.scan import walk
 from syncd.transfer import affinity as processors
 from syncd.transfer.in_doubt import InDoubt
 from syncd.transfer.part_sender import Job
-from syncd.transfer.reuse import Reuse
-from syncd.transfer.slots import KeyLocks, Slots
+from syncd.transfer.reuse import KeyLocks, Reuse
+from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger("syncd.transfer")
@@ -164,7 +165,7 @@ class Engine:
         if known is not None and _is_elsewhere(root_fd, ref, known.stat):
             return Outcome(Nothing("gone with the device that it was on, which may be unmounted"))
         if checkpoint is not None:
-            log.info("%s: abort the upload: the file is gone", _name(ref))
+            log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         action = self._decide(ref, seen, recorded)
@@ -331,13 +332,6 @@ class Engine:
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
-
-
-def _name(ref: FileRef) -> str:
-    return f"{ref.source}:{paths.printable(ref.path)}"
-
-
-__all__ = ["Engine", "EngineSource", "Outcome", "RootChanged"]
 
 
 @contextmanager

@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
-from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable
+from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
 from syncd.core.model import Checkpoint, FileRef, Receipt, Recorded
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.part_sender import is_denied
 
 _NO_ROW = nullcontext()
 

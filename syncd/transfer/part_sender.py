@@ -18,10 +18,10 @@ from functools import lru_cache
 from typing import Protocol
 
 from syncd.core import parts
-from syncd.core.errors import AccessRefused, FileChanged, PreconditionFailed, StoreError, StoreRefused
+from syncd.core.errors import FileChanged, PreconditionFailed, StoreRefused, is_denied
 from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, PartDigests, Recorded
 from syncd.core.parts import Span
-from syncd.core.paths import printable
+from syncd.core.paths import name_of
 from syncd.sources import fingerprint
 from syncd.sources.buffers import Buffers
 from syncd.sources.files import OpenFile
@@ -270,22 +270,6 @@ def _recognised(listed: Part, body: Body) -> Part | None:
     if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
         return None
     return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
-
-
-def is_denied(error: StoreError) -> bool:
-    """Whether these keys may not do this one thing, as opposed to nothing at all.
-
-    A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
-    """
-    if isinstance(error, AccessRefused):
-        denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
-        return denies and error.credentials  # else somebody on the way forbids it
-    return isinstance(error, StoreRefused)
-
-
-def name_of(ref: FileRef) -> str:
-    """A file, as logs name it."""
-    return f"{ref.source}:{printable(ref.path)}"
 
 
 def content_type_of(path: str) -> str:

@@ -7,6 +7,10 @@ servers ignore the condition that goes with it; parts of a donor are proven by t
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from syncd.core.errors import PreconditionFailed, StoreRefused
 from syncd.core.model import (
@@ -20,7 +24,7 @@ from syncd.core.paths import printable
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.part_sender import Donor, Job
-from syncd.transfer.slots import KeyLocks
+from syncd.transfer.slots import Beats
 
 log = logging.getLogger("syncd.transfer")
 
@@ -88,3 +92,74 @@ class Reuse:
         if last is None or last.part_size != job.part_size:
             return None
         return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)
+
+
+class KeyLocks:
+    """Keeps a copy inside the store from being made of an object that we are just replacing.
+
+    Always `writing` before `copying`, which never waits: so two files that are each other's twin cannot wait
+    for one another.
+    """
+
+    def __init__(self, beats: Beats | None = None) -> None:
+        self._beats = beats
+        self._written: Counter[str] = Counter()
+        self._copied: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def writing(self, key: str) -> AbstractContextManager[None]:
+        """Around every change of an object: waits for the copies that are made of it."""
+        return _Writing(self, key)
+
+    def begin_writing(self, key: str) -> None:
+        """The first half of `writing`."""
+        with self._changed:
+            if key in self._copied:
+                if self._beats is not None:
+                    self._beats.rest()  # a copy may take long; whoever makes it has a pulse of his own
+                self._changed.wait_for(lambda: key not in self._copied)
+            self._written[key] += 1
+        if self._beats is not None:
+            self._beats.step()
+
+    def end_writing(self, key: str) -> None:
+        """The second half of `writing`."""
+        with self._changed:
+            _less(self._written, key)
+
+    @contextmanager
+    def copying(self, key: str) -> Iterator[bool]:
+        """Around a copy of an object; yields False, and claims nothing, while somebody writes it."""
+        with self._changed:
+            free = key not in self._written
+            if free:
+                self._copied[key] += 1
+        try:
+            yield free
+        finally:
+            if free:
+                with self._changed:
+                    _less(self._copied, key)
+                    self._changed.notify_all()
+
+
+class _Writing:
+    """What `KeyLocks.writing` returns: without a generator, for it is used with every file."""
+
+    __slots__ = ("_key", "_keys")
+
+    def __init__(self, keys: KeyLocks, key: str) -> None:
+        self._keys = keys
+        self._key = key
+
+    def __enter__(self) -> None:
+        self._keys.begin_writing(self._key)
+
+    def __exit__(self, *_: object) -> None:
+        self._keys.end_writing(self._key)
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

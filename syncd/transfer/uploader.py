@@ -30,11 +30,13 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
     UploadGone,
+    is_denied,
 )
 from syncd.core.model import Checkpoint, FileRef, Part, Receipt, UploadInfo
+from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.transfer.part_sender import Job, Meter, PartSender, is_denied, name_of
+from syncd.transfer.part_sender import Job, Meter, PartSender
 from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syncd.pipeline.context import Clock
 
 from syncd.core.model import Recorded, Refresh, Source, TransferPolicy, Upload
-from syncd.pipeline.pipeline import Clock, Pipeline
+from syncd.pipeline.pipeline import Pipeline
 from syncd.state.state import State
 from syncd.storage.settings import DirSettings
 from tests.support.rig import Rig

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from syncd.core.model import FileRef, OnDelete, Source, TransferPolicy
+from syncd.core.model import FileRef, OnDelete, Outcome, Source, TransferPolicy
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.engine import Engine, EngineSource, Outcome
+from syncd.transfer.engine import Engine, EngineSource
 from syncd.transfer.progress import Progress
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader

@@ -17,11 +17,12 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from syncd.core.model import FileRef, Source, TransferPolicy
+from syncd.pipeline.context import Clock
+
+from syncd.core.model import FileRef, Outcome, Source, TransferPolicy
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.pipeline.workers import Clock
 from syncd.sources import files, root
 from syncd.sources.scan import compare, walk
 from syncd.state.state import State
@@ -31,7 +32,6 @@ from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
 from syncd.transfer import engine
 from syncd.transfer import part_sender as partsender
-from syncd.transfer.engine import Outcome
 from tests.torture.simulation.syscalls import Syscalls
 
 READERS = (compare, engine, files, root, walk)

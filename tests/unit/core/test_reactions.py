@@ -21,13 +21,13 @@ from syncd.core.errors import (
     PartsRefused,
     PreconditionFailed,
     Reaction,
+    RootChanged,
     StateError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
     react,
 )
-from syncd.transfer.engine import RootChanged
 
 EVERY_ERROR = [
     error(*arguments)

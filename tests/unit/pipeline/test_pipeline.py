@@ -13,19 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from syncd.pipeline.context import Context, real_clock
 
 from syncd.core.errors import AccessRefused, Stopped, StoreUnavailable, SyncdError
-from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Source, TransferPolicy
+from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Outcome, Source, TransferPolicy
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
-from syncd.pipeline.pipeline import Pipeline, real_clock
+from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.pipeline.workers import Context
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer.engine import Outcome
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import Running, wait_until
 

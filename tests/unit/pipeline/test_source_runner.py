@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from syncd.pipeline.context import Clock, Context
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
-from syncd.core.model import Failure, FileRef, FileStat, OnDelete, RootIdentity, Source
+from syncd.core.model import Failure, FileRef, FileStat, OnDelete, Outcome, RootIdentity, Source
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import source_runner as runner
-from syncd.pipeline.scan_results import ScanResults
 from syncd.pipeline.source_runner import SourceRunner
-from syncd.pipeline.source_status import EventCoverage, SourceStatus, WatchHandle
-from syncd.pipeline.workers import Clock, Context, Workers
+from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
+from syncd.pipeline.workers import Workers
 from syncd.sources.scan import compare
-from syncd.transfer.engine import Outcome
 from syncd.transfer.progress import Beats
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore

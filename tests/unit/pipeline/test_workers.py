@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from syncd.pipeline.context import Clock, Context
 
 from syncd.core.errors import (
     AccessRefused,
@@ -21,11 +22,10 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import Failure, FileRef, OnDelete
+from syncd.core.model import Failure, FileRef, OnDelete, Outcome
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import queue as workqueue
-from syncd.pipeline.workers import Clock, Context, Workers
-from syncd.transfer.engine import Outcome
+from syncd.pipeline.workers import Workers
 from syncd.transfer.progress import Beats
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import StoreUnavailable
+from syncd.core.errors import RootChanged, StoreUnavailable
 from syncd.core.model import FileRef, Nothing, RootIdentity
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.sources import files
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
-from syncd.transfer.engine import RootChanged
 from tests.support.rig import Rig
 
 

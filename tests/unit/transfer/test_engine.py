@@ -18,6 +18,7 @@ from syncd.core.errors import (
     AccessRefused,
     FileChanged,
     FileUnreadable,
+    RootChanged,
     Stopped,
     StoreRefused,
     StoreUnavailable,
@@ -36,7 +37,7 @@ from syncd.core.model import (
 from syncd.sources import fingerprint
 from syncd.sources.files import OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes
-from syncd.transfer.engine import MOST_READERS, RootChanged
+from syncd.transfer.engine import MOST_READERS
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
