@@ -291,16 +291,6 @@ def test_a_bug_in_a_step_poisons_one_file_only(
     assert [failure.ref.path for failure in rig.state.failures()] == ["bad"]
 
 
-def test_a_source_that_was_taken_away_leaves_no_file_behind(rig: Rig, crew: Crew) -> None:
-    """A reload while its file is being processed: the worker lives, and nothing is stuck."""
-    rig.fake.before("put_object", lambda call: setattr(rig.engine, "sources", {}))
-    rig.fake.fail("put_object", StoreRefused("no"))
-    rig.write("a", b"x")
-    crew.mark("a")
-    crew.wait_idle()
-    assert crew.queue.counts() == ({}, ())
-
-
 # ---- stores -----------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -39,20 +38,13 @@ from syncd.sources.files import OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.engine import MOST_READERS
 from tests.support.rig import Rig
-from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
 
 
 def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
     """As somebody else would, with another client."""
     store.put_object(key, data, ObjectMeta(of_bytes(data), mtime_ns=0))
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def test_a_new_file_is_uploaded_and_recorded(rig: Rig) -> None:
@@ -128,47 +120,6 @@ def test_same_size_and_restored_mtime_is_noticed(rig: Rig) -> None:
 
     assert outcome.action == Upload("content changed")
     assert rig.fake.objects["p/a.txt"].data == b"jello"
-
-
-def test_a_renamed_file_is_copied_inside_the_store(rig: Rig) -> None:
-    """Content that the store has under another key is copied there, and no byte of it is sent."""
-    rig.write("a.txt", b"hello")
-    rig.sync("a.txt")
-    (rig.folder / "a.txt").rename(rig.folder / "b.txt")
-    sent = rig.fake.bytes_received
-
-    outcome = rig.sync("b.txt")
-
-    assert isinstance(outcome.action, Copy)
-    assert rig.fake.objects["p/b.txt"].data == b"hello"
-    assert rig.fake.bytes_received == sent
-
-
-def test_a_copy_whose_source_was_replaced_behind_our_back_is_sent_instead(rig: Rig) -> None:
-    """Where the store's object is not the one that we recorded, it is not copied."""
-    rig.write("a.txt", b"hello")
-    rig.sync("a.txt")
-    _overwrite(rig.fake, "p/a.txt", b"other")
-    rig.write("b.txt", b"hello")
-
-    rig.sync("b.txt")
-
-    assert rig.fake.objects["p/b.txt"].data == b"hello"
-
-
-def test_a_copy_from_a_store_that_ignores_conditions_is_still_right(tmp_path: Path) -> None:
-    """Some servers ignore if-match: a source replaced after the look is noticed afterwards."""
-    store = FakeStore(SMALL_LIMITS, ignores_conditions=True)
-    rig = Rig(tmp_path, store=store)
-    rig.write("a.txt", b"hello")
-    rig.sync("a.txt")
-    store.before("copy_object", lambda call: _overwrite(store, "p/a.txt", b"other"))
-    rig.write("b.txt", b"hello")
-
-    rig.sync("b.txt")
-
-    assert store.objects["p/b.txt"].data == b"hello"
-    rig.close()
 
 
 def test_a_vanished_file_keeps_its_object_by_default(rig: Rig) -> None:
@@ -344,22 +295,6 @@ def test_a_failed_put_leaves_no_record(rig: Rig) -> None:
     assert rig.state.recorded(rig.ref("a.txt")) is None
 
 
-def test_files_that_are_each_others_twin_do_not_wait_for_one_another(rig: Rig) -> None:
-    """Two files that swapped their content at once, worked on by two threads, both end up right."""
-    rig.write("a", b"aaaa")
-    rig.write("b", b"bbbb")
-    rig.sync("a")
-    rig.sync("b")
-    for _ in range(20):
-        one, two = (rig.folder / "a").read_bytes(), (rig.folder / "b").read_bytes()
-        rig.write("a", two)
-        rig.write("b", one)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(rig.sync, ("a", "b"), timeout=30))
-        assert rig.fake.objects["p/a"].data == two
-        assert rig.fake.objects["p/b"].data == one
-
-
 def test_the_plan_says_what_a_step_would_do_and_does_nothing(rig: Rig) -> None:
     """A dry run names action and size, and neither store nor state hears of it."""
     rig.write("a.txt", b"hello")
@@ -493,19 +428,6 @@ def test_a_forgotten_upload_is_begun_anew_where_absence_looks_like_a_refusal(rig
     rig.sync("a.bin")
 
     assert rig.fake.objects["p/a.bin"].data == body
-
-
-def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
-    """The object that was to be copied was removed by somebody, and its HEAD is 403: the file is sent."""
-    rig.write("a.txt", b"hello")
-    rig.sync("a.txt")
-    del rig.fake.objects["p/a.txt"]
-    _deny(rig.fake, "head_object", StoreRefused("access is denied", status=403))
-    rig.write("b.txt", b"hello")
-
-    rig.sync("b.txt")
-
-    assert rig.fake.objects["p/b.txt"].data == b"hello"
 
 
 def test_memory_does_not_grow_with_the_files_that_are_done(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Stopped
-from syncd.transfer.slots import KeyLocks, Slots
+from syncd.transfer.slots import Slots
 from tests.support.waiting import Running, wait_until
 
 
@@ -171,54 +171,6 @@ def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: l
         one.result()
     assert len(seen) == len(sizes)
     assert all(count <= slots and (held <= memory or count == 1) for count, held in seen)
-
-
-# ---- keys -----------------------------------------------------------------------------------------------
-
-
-def test_an_object_is_not_copied_while_it_is_written() -> None:
-    """The copier is told at once; it never waits."""
-    keys = KeyLocks()
-    with keys.writing("a"):
-        with keys.copying("a") as free:
-            assert free is False
-        with keys.copying("b") as free:
-            assert free is True
-    with keys.copying("a") as free:
-        assert free is True
-
-
-def test_an_object_is_not_written_while_it_is_copied() -> None:
-    """The writer waits for all copies, without a pulse of its own."""
-    diary = Diary()
-    keys = KeyLocks(diary)
-    copies = [keys.copying("a"), keys.copying("a")]
-    for copy in copies:
-        copy.__enter__()
-    writer = Holder(lambda: keys.writing("a"))
-    wait_until("it waits", lambda: diary.told == ["rest"])
-    copies[0].__exit__(None, None, None)
-    assert not writer.inside.wait(0.01)
-    copies[1].__exit__(None, None, None)
-    assert writer.inside.wait(30)
-    assert diary.told == ["rest", "step"]
-    writer.leave()
-
-
-def test_two_files_that_are_each_others_twin_do_not_wait_for_each_other() -> None:
-    """Each writes its own key and would copy the other's: both are told to send instead."""
-    keys = KeyLocks()
-    with keys.writing("a"), keys.writing("b"), keys.copying("a") as one, keys.copying("b") as other:
-        assert (one, other) == (False, False)
-
-
-def test_no_key_is_remembered_after_use() -> None:
-    """Memory does not grow with the number of files."""
-    keys = KeyLocks()
-    for number in range(100):
-        with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
-            pass
-    assert (len(keys._written), len(keys._copied)) == (0, 0)
 
 
 # ---- a store that wants fewer requests --------------------------------------------------------------------

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +9,7 @@ import pytest
 
 from syncd.core.errors import (
     FileChanged,
-    PartCorrupt,
     PartsRefused,
-    StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
@@ -22,20 +17,7 @@ from syncd.core.model import ObjectMeta, Upload
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
-
-CONTENT = bytes(range(256))[:61]  # seven full parts and a short one
-PARTS = 8
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
-
-
-def sent_parts(store: FakeStore) -> list[int]:
-    return sorted(call.number for call in store.log if call.verb == "upload_part")
+from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
 
 
 def test_a_large_file_goes_in_parts_and_leaves_nothing_behind(rig: Rig) -> None:
@@ -106,42 +88,6 @@ def test_the_upload_id_is_recorded_before_the_first_part(rig: Rig) -> None:
     assert set(seen) == {"1"} or (len(set(seen)) == 1 and None not in seen)
 
 
-def test_parts_go_in_parallel_within_the_bound(tmp_path: Path) -> None:
-    """As many parts as allowed are in flight together, and never more."""
-    rig = Rig(tmp_path, concurrency=3)
-    together = threading.Barrier(3, timeout=20)
-    rig.fake.before("upload_part", lambda call: together.wait() if call.nth <= 6 else None)
-    rig.write("big", CONTENT)
-
-    rig.sync("big")
-
-    assert rig.fake.max_in_flight == 3
-    rig.close()
-
-
-def test_memory_is_bounded_but_a_part_larger_than_the_bound_still_goes(tmp_path: Path) -> None:
-    """With room for two parts only two are held; with room for less than one, one goes after the other."""
-    for allowance, most in ((2 * PART, 2 * PART), (PART // 2, PART)):
-        rig = Rig(tmp_path / str(allowance) if (tmp_path / str(allowance)).mkdir() is None else tmp_path)
-        rig.plain(memory_limit=allowance)
-        rig.restart()
-        rig.write("big", CONTENT)
-        rig.sync("big")
-        assert rig.fake.objects["p/big"].data == CONTENT
-        assert rig.fake.max_bytes_in_flight <= most
-        rig.close()
-
-
-def interrupted(rig: Rig, *, after: int) -> None:
-    """Leave an upload of `big` with parts up to number `after` acknowledged, as a cut connection would."""
-    rig.write("big", CONTENT)
-    rig.fake.fail("upload_part", StoreUnavailable("cut"), times=None, when=lambda call: call.number > after)
-    with pytest.raises(StoreUnavailable):
-        rig.sync("big")
-    rig.fake.heal()
-    rig.fake.reset_counters()
-
-
 def test_resume_sends_only_what_is_missing(rig: Rig) -> None:
     """After a restart of the process the store is asked, and only missing parts are sent."""
     interrupted(rig, after=3)
@@ -154,80 +100,6 @@ def test_resume_sends_only_what_is_missing(rig: Rig) -> None:
     assert rig.fake.calls["create_multipart_upload"] == 0
     assert rig.fake.objects["p/big"].data == CONTENT
     assert outcome.bytes_saved == sum(PART for _ in kept)
-
-
-def test_resume_pages_through_the_list_of_parts(tmp_path: Path) -> None:
-    """More parts than one page of the list are all recognised."""
-    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, page_size=2))
-    interrupted(rig, after=7)
-    rig.restart()
-
-    rig.sync("big")
-
-    assert sent_parts(rig.fake) == [8]
-    rig.close()
-
-
-def test_parts_one_and_three_without_two_give_the_right_object(rig: Rig) -> None:
-    """Offsets come from part numbers and the recorded part size, never from a running sum."""
-    interrupted(rig, after=3)
-    (upload,) = rig.fake.uploads.values()
-    for number in set(upload.parts) - {1, 3}:
-        del upload.parts[number]
-    rig.restart()
-
-    rig.sync("big")
-
-    assert 2 in sent_parts(rig.fake)
-    assert rig.fake.objects["p/big"].data == CONTENT
-
-
-def test_a_part_that_was_sent_but_not_recorded_is_known_by_its_md5(tmp_path: Path) -> None:
-    """We died between answer and record: the ETag is the MD5 of the local bytes, so the part is kept."""
-
-    class Amnesia:
-        """A state that dies at the first part that it should remember."""
-
-        def __init__(self, state: object) -> None:
-            self._state = state
-
-        def __getattr__(self, name: str) -> object:
-            if name == "add_part":
-                return self._die
-            return getattr(self._state, name)
-
-        def _die(self, *args: object) -> None:
-            raise KeyboardInterrupt
-
-    rig = Rig(tmp_path, concurrency=1, wrap_state=Amnesia)
-    rig.write("big", CONTENT)
-    with pytest.raises(KeyboardInterrupt):
-        rig.sync("big")
-    there = {number for upload in rig.fake.uploads.values() for number in upload.parts}
-    assert there
-    rig.fake.reset_counters()
-    rig.restart()
-
-    rig.sync("big")
-
-    assert not there & set(sent_parts(rig.fake))
-    assert rig.fake.objects["p/big"].data == CONTENT
-    rig.close()
-
-
-def test_a_foreign_part_is_not_trusted(rig: Rig) -> None:
-    """A part that the store lists with another ETag than ours is sent again."""
-    interrupted(rig, after=3)
-    (upload,) = rig.fake.uploads.values()
-    first = upload.parts[1]
-    first.data = b"XXXXXXXX"
-    first.etag = hashlib.md5(first.data).hexdigest()
-    rig.restart()
-
-    rig.sync("big")
-
-    assert 1 in sent_parts(rig.fake)
-    assert rig.fake.objects["p/big"].data == CONTENT
 
 
 def test_same_name_and_size_with_other_content_restarts_and_aborts(rig: Rig) -> None:
@@ -321,28 +193,6 @@ def test_anothers_upload_of_the_same_key_is_not_swept(rig: Rig) -> None:
     rig.sync("big")
 
     assert set(rig.fake.uploads) == {foreign}
-
-
-def test_a_lost_answer_to_a_part_sends_it_again_under_its_number(rig: Rig) -> None:
-    """Sending the same number again replaces; the object is right."""
-    rig.write("big", CONTENT)
-    rig.fake.lose_answer("upload_part", when=lambda call: call.number == 2)
-    with pytest.raises(StoreUnavailable):
-        rig.sync("big")
-
-    rig.sync("big")
-
-    assert rig.fake.objects["p/big"].data == CONTENT
-
-
-def test_a_server_that_refuses_a_part_it_has_is_asked_for_its_list(rig: Rig) -> None:
-    """One server answers 501 when a part is sent again: the listed part with our MD5 is ours."""
-    interrupted(rig, after=0)
-    rig.fake.fail("upload_part", StoreRefused("no", status=501, code="NotImplemented"), after_effect=True)
-
-    rig.sync("big")
-
-    assert rig.fake.objects["p/big"].data == CONTENT
 
 
 def test_a_lost_answer_to_complete_is_recognised_by_the_token(rig: Rig) -> None:
@@ -496,32 +346,6 @@ def test_an_unfinished_upload_is_aborted_when_the_file_became_small(rig: Rig) ->
     assert rig.state.checkpoints() == []
 
 
-def test_etags_are_opaque(tmp_path: Path) -> None:
-    """A store whose ETags are the MD5 of nothing works, resume included."""
-    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=True))
-    interrupted(rig, after=3)
-    kept = {number for upload in rig.fake.uploads.values() for number in upload.parts}
-    rig.restart()
-
-    rig.sync("big")
-
-    assert set(sent_parts(rig.fake)) == set(range(1, PARTS + 1)) - kept
-    assert rig.fake.objects["p/big"].data == CONTENT
-    rig.close()
-
-
-def test_a_corrupt_part_reaches_the_caller_and_the_next_try_succeeds(rig: Rig) -> None:
-    """A digest that the store refused is an error of one request; the upload goes on from there."""
-    rig.write("big", CONTENT)
-    rig.fake.fail("upload_part", PartCorrupt("BadDigest"), when=lambda call: call.number == 4)
-    with pytest.raises(PartCorrupt):
-        rig.sync("big")
-
-    rig.sync("big")
-
-    assert rig.fake.objects["p/big"].data == CONTENT
-
-
 def test_an_object_that_is_not_its_parts_is_made_again(tmp_path: Path) -> None:
     """A store that tells another CRC-32 of the whole than the parts have: the upload restarts."""
     limits = replace(SMALL_LIMITS, computes_crc32=True)
@@ -553,90 +377,3 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
     rig.sync("big")
 
     assert rig.fake.calls["head_object"] == 0
-
-
-# ---- the unchanged parts of a changed file --------------------------------------------------------------
-
-
-def changed(rig: Rig, content: bytes) -> FakeStore:
-    """`big` is in the store; then its content becomes `content`."""
-    rig.write("big", CONTENT)
-    rig.sync("big")
-    rig.write("big", content)
-    rig.fake.reset_counters()
-    return rig.fake
-
-
-def test_only_the_changed_part_of_a_file_is_sent(rig: Rig) -> None:
-    """A change in the middle: the store copies the other parts from the object that it has."""
-    other = bytearray(CONTENT)
-    other[2 * PART] ^= 1
-    store = changed(rig, bytes(other))
-
-    outcome = rig.sync("big")
-
-    assert sent_parts(store) == [3]
-    assert store.objects["p/big"].data == bytes(other)
-    assert outcome.bytes_sent == PART
-
-
-def test_only_the_tail_of_an_appended_file_is_sent(rig: Rig) -> None:
-    """A log that grew: everything but its last parts is copied."""
-    longer = CONTENT + b"and more of it"
-    store = changed(rig, longer)
-
-    rig.sync("big")
-
-    assert min(sent_parts(store)) == PARTS
-    assert store.objects["p/big"].data == longer
-
-
-def test_a_copy_of_a_part_that_cannot_be_proven_is_sent(tmp_path: Path) -> None:
-    """ETags that are the MD5 of nothing prove nothing: then every part is sent."""
-    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=True))
-    store = changed(rig, CONTENT + b"more")
-
-    rig.sync("big")
-
-    assert sent_parts(store) == list(range(1, PARTS + 2))
-    assert store.objects["p/big"].data == CONTENT + b"more"
-    rig.close()
-
-
-def test_a_store_that_cannot_copy_parts_gets_them_sent(rig: Rig) -> None:
-    """NotImplemented is asked for once or twice, not a failure."""
-    store = changed(rig, CONTENT + b"more")
-    store.fail("upload_part_copy", StoreRefused("no", status=501, code="NotImplemented"), times=None)
-
-    rig.sync("big")
-
-    assert store.objects["p/big"].data == CONTENT + b"more"
-    assert store.calls["upload_part_copy"] <= 3
-
-
-def test_an_object_replaced_behind_our_back_lends_no_part(tmp_path: Path) -> None:
-    """Somebody else's object under our key, on a server that ignores conditions: nothing of it is taken."""
-    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, ignores_conditions=True))
-    store = changed(rig, CONTENT + b"more")
-    other = CONTENT[::-1]
-    store.put_object("p/big", other, ObjectMeta(of_bytes(other), 0))
-
-    rig.sync("big")
-
-    assert store.objects["p/big"].data == CONTENT + b"more"
-    rig.close()
-
-
-def test_a_twin_too_large_to_copy_whole_is_copied_in_parts(tmp_path: Path) -> None:
-    """Beyond the largest single copy the parts are copied, and no byte is sent."""
-    rig = Rig(tmp_path, store=FakeStore(replace(SMALL_LIMITS, max_put_size=PART)))
-    rig.write("big", CONTENT)
-    rig.sync("big")
-    (rig.folder / "big").rename(rig.folder / "renamed")
-    rig.fake.reset_counters()
-
-    rig.sync("renamed")
-
-    assert sent_parts(rig.fake) == []
-    assert rig.fake.objects["p/renamed"].data == CONTENT
-    rig.close()

@@ -1,0 +1,166 @@
+"""The parts of one upload: which are there, and how the others are sent."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import (
+    PartCorrupt,
+    StoreRefused,
+    StoreUnavailable,
+)
+from tests.support.rig import PART, Rig
+from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
+
+
+def test_parts_go_in_parallel_within_the_bound(tmp_path: Path) -> None:
+    """As many parts as allowed are in flight together, and never more."""
+    rig = Rig(tmp_path, concurrency=3)
+    together = threading.Barrier(3, timeout=20)
+    rig.fake.before("upload_part", lambda call: together.wait() if call.nth <= 6 else None)
+    rig.write("big", CONTENT)
+
+    rig.sync("big")
+
+    assert rig.fake.max_in_flight == 3
+    rig.close()
+
+
+def test_memory_is_bounded_but_a_part_larger_than_the_bound_still_goes(tmp_path: Path) -> None:
+    """With room for two parts only two are held; with room for less than one, one goes after the other."""
+    for allowance, most in ((2 * PART, 2 * PART), (PART // 2, PART)):
+        rig = Rig(tmp_path / str(allowance) if (tmp_path / str(allowance)).mkdir() is None else tmp_path)
+        rig.plain(memory_limit=allowance)
+        rig.restart()
+        rig.write("big", CONTENT)
+        rig.sync("big")
+        assert rig.fake.objects["p/big"].data == CONTENT
+        assert rig.fake.max_bytes_in_flight <= most
+        rig.close()
+
+
+def test_resume_pages_through_the_list_of_parts(tmp_path: Path) -> None:
+    """More parts than one page of the list are all recognised."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, page_size=2))
+    interrupted(rig, after=7)
+    rig.restart()
+
+    rig.sync("big")
+
+    assert sent_parts(rig.fake) == [8]
+    rig.close()
+
+
+def test_parts_one_and_three_without_two_give_the_right_object(rig: Rig) -> None:
+    """Offsets come from part numbers and the recorded part size, never from a running sum."""
+    interrupted(rig, after=3)
+    (upload,) = rig.fake.uploads.values()
+    for number in set(upload.parts) - {1, 3}:
+        del upload.parts[number]
+    rig.restart()
+
+    rig.sync("big")
+
+    assert 2 in sent_parts(rig.fake)
+    assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_a_part_that_was_sent_but_not_recorded_is_known_by_its_md5(tmp_path: Path) -> None:
+    """We died between answer and record: the ETag is the MD5 of the local bytes, so the part is kept."""
+
+    class Amnesia:
+        """A state that dies at the first part that it should remember."""
+
+        def __init__(self, state: object) -> None:
+            self._state = state
+
+        def __getattr__(self, name: str) -> object:
+            if name == "add_part":
+                return self._die
+            return getattr(self._state, name)
+
+        def _die(self, *args: object) -> None:
+            raise KeyboardInterrupt
+
+    rig = Rig(tmp_path, concurrency=1, wrap_state=Amnesia)
+    rig.write("big", CONTENT)
+    with pytest.raises(KeyboardInterrupt):
+        rig.sync("big")
+    there = {number for upload in rig.fake.uploads.values() for number in upload.parts}
+    assert there
+    rig.fake.reset_counters()
+    rig.restart()
+
+    rig.sync("big")
+
+    assert not there & set(sent_parts(rig.fake))
+    assert rig.fake.objects["p/big"].data == CONTENT
+    rig.close()
+
+
+def test_a_foreign_part_is_not_trusted(rig: Rig) -> None:
+    """A part that the store lists with another ETag than ours is sent again."""
+    interrupted(rig, after=3)
+    (upload,) = rig.fake.uploads.values()
+    first = upload.parts[1]
+    first.data = b"XXXXXXXX"
+    first.etag = hashlib.md5(first.data).hexdigest()
+    rig.restart()
+
+    rig.sync("big")
+
+    assert 1 in sent_parts(rig.fake)
+    assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_a_lost_answer_to_a_part_sends_it_again_under_its_number(rig: Rig) -> None:
+    """Sending the same number again replaces; the object is right."""
+    rig.write("big", CONTENT)
+    rig.fake.lose_answer("upload_part", when=lambda call: call.number == 2)
+    with pytest.raises(StoreUnavailable):
+        rig.sync("big")
+
+    rig.sync("big")
+
+    assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_a_server_that_refuses_a_part_it_has_is_asked_for_its_list(rig: Rig) -> None:
+    """One server answers 501 when a part is sent again: the listed part with our MD5 is ours."""
+    interrupted(rig, after=0)
+    rig.fake.fail("upload_part", StoreRefused("no", status=501, code="NotImplemented"), after_effect=True)
+
+    rig.sync("big")
+
+    assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_etags_are_opaque(tmp_path: Path) -> None:
+    """A store whose ETags are the MD5 of nothing works, resume included."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=True))
+    interrupted(rig, after=3)
+    kept = {number for upload in rig.fake.uploads.values() for number in upload.parts}
+    rig.restart()
+
+    rig.sync("big")
+
+    assert set(sent_parts(rig.fake)) == set(range(1, PARTS + 1)) - kept
+    assert rig.fake.objects["p/big"].data == CONTENT
+    rig.close()
+
+
+def test_a_corrupt_part_reaches_the_caller_and_the_next_try_succeeds(rig: Rig) -> None:
+    """A digest that the store refused is an error of one request; the upload goes on from there."""
+    rig.write("big", CONTENT)
+    rig.fake.fail("upload_part", PartCorrupt("BadDigest"), when=lambda call: call.number == 4)
+    with pytest.raises(PartCorrupt):
+        rig.sync("big")
+
+    rig.sync("big")
+
+    assert rig.fake.objects["p/big"].data == CONTENT

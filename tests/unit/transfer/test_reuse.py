@@ -1,0 +1,259 @@
+"""Content that the store has already: copies, donors of parts, and the locks on keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from syncd.core.errors import (
+    StoreRefused,
+)
+from syncd.core.model import (
+    Copy,
+    ObjectMeta,
+)
+from syncd.sources.fingerprint import of_bytes
+from syncd.transfer.reuse import KeyLocks
+from tests.support.rig import PART, Rig
+from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import Running, wait_until
+from tests.unit.transfer.multipart import CONTENT, PARTS, sent_parts
+
+
+def changed(rig: Rig, content: bytes) -> FakeStore:
+    """`big` is in the store; then its content becomes `content`."""
+    rig.write("big", CONTENT)
+    rig.sync("big")
+    rig.write("big", content)
+    rig.fake.reset_counters()
+    return rig.fake
+
+
+def test_only_the_changed_part_of_a_file_is_sent(rig: Rig) -> None:
+    """A change in the middle: the store copies the other parts from the object that it has."""
+    other = bytearray(CONTENT)
+    other[2 * PART] ^= 1
+    store = changed(rig, bytes(other))
+
+    outcome = rig.sync("big")
+
+    assert sent_parts(store) == [3]
+    assert store.objects["p/big"].data == bytes(other)
+    assert outcome.bytes_sent == PART
+
+
+def test_only_the_tail_of_an_appended_file_is_sent(rig: Rig) -> None:
+    """A log that grew: everything but its last parts is copied."""
+    longer = CONTENT + b"and more of it"
+    store = changed(rig, longer)
+
+    rig.sync("big")
+
+    assert min(sent_parts(store)) == PARTS
+    assert store.objects["p/big"].data == longer
+
+
+def test_a_copy_of_a_part_that_cannot_be_proven_is_sent(tmp_path: Path) -> None:
+    """ETags that are the MD5 of nothing prove nothing: then every part is sent."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=True))
+    store = changed(rig, CONTENT + b"more")
+
+    rig.sync("big")
+
+    assert sent_parts(store) == list(range(1, PARTS + 2))
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    rig.close()
+
+
+def test_a_store_that_cannot_copy_parts_gets_them_sent(rig: Rig) -> None:
+    """NotImplemented is asked for once or twice, not a failure."""
+    store = changed(rig, CONTENT + b"more")
+    store.fail("upload_part_copy", StoreRefused("no", status=501, code="NotImplemented"), times=None)
+
+    rig.sync("big")
+
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    assert store.calls["upload_part_copy"] <= 3
+
+
+def test_an_object_replaced_behind_our_back_lends_no_part(tmp_path: Path) -> None:
+    """Somebody else's object under our key, on a server that ignores conditions: nothing of it is taken."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, ignores_conditions=True))
+    store = changed(rig, CONTENT + b"more")
+    other = CONTENT[::-1]
+    store.put_object("p/big", other, ObjectMeta(of_bytes(other), 0))
+
+    rig.sync("big")
+
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    rig.close()
+
+
+def test_a_twin_too_large_to_copy_whole_is_copied_in_parts(tmp_path: Path) -> None:
+    """Beyond the largest single copy the parts are copied, and no byte is sent."""
+    rig = Rig(tmp_path, store=FakeStore(replace(SMALL_LIMITS, max_put_size=PART)))
+    rig.write("big", CONTENT)
+    rig.sync("big")
+    (rig.folder / "big").rename(rig.folder / "renamed")
+    rig.fake.reset_counters()
+
+    rig.sync("renamed")
+
+    assert sent_parts(rig.fake) == []
+    assert rig.fake.objects["p/renamed"].data == CONTENT
+    rig.close()
+
+
+def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
+    """As somebody else would, with another client."""
+    store.put_object(key, data, ObjectMeta(of_bytes(data), mtime_ns=0))
+
+
+def test_a_renamed_file_is_copied_inside_the_store(rig: Rig) -> None:
+    """Content that the store has under another key is copied there, and no byte of it is sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    (rig.folder / "a.txt").rename(rig.folder / "b.txt")
+    sent = rig.fake.bytes_received
+
+    outcome = rig.sync("b.txt")
+
+    assert isinstance(outcome.action, Copy)
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+    assert rig.fake.bytes_received == sent
+
+
+def test_a_copy_whose_source_was_replaced_behind_our_back_is_sent_instead(rig: Rig) -> None:
+    """Where the store's object is not the one that we recorded, it is not copied."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    _overwrite(rig.fake, "p/a.txt", b"other")
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+def test_a_copy_from_a_store_that_ignores_conditions_is_still_right(tmp_path: Path) -> None:
+    """Some servers ignore if-match: a source replaced after the look is noticed afterwards."""
+    store = FakeStore(SMALL_LIMITS, ignores_conditions=True)
+    rig = Rig(tmp_path, store=store)
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    store.before("copy_object", lambda call: _overwrite(store, "p/a.txt", b"other"))
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert store.objects["p/b.txt"].data == b"hello"
+    rig.close()
+
+
+def test_files_that_are_each_others_twin_do_not_wait_for_one_another(rig: Rig) -> None:
+    """Two files that swapped their content at once, worked on by two threads, both end up right."""
+    rig.write("a", b"aaaa")
+    rig.write("b", b"bbbb")
+    rig.sync("a")
+    rig.sync("b")
+    for _ in range(20):
+        one, two = (rig.folder / "a").read_bytes(), (rig.folder / "b").read_bytes()
+        rig.write("a", two)
+        rig.write("b", one)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(rig.sync, ("a", "b"), timeout=30))
+        assert rig.fake.objects["p/a"].data == two
+        assert rig.fake.objects["p/b"].data == one
+
+
+def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
+    """The object that was to be copied was removed by somebody, and its HEAD is 403: the file is sent."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    del rig.fake.objects["p/a.txt"]
+    rig.fake.fail("head_object", StoreRefused("access is denied", status=403), times=None)
+    rig.write("b.txt", b"hello")
+
+    rig.sync("b.txt")
+
+    assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+class Diary:
+    """Beats that write down what they are told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        self.told.append("step")
+
+    def rest(self) -> None:
+        self.told.append("rest")
+
+
+class Holder:
+    """Holds until it is let go."""
+
+    def __init__(self, hold: Callable[[], object]) -> None:
+        self.inside = threading.Event()
+        self.release = threading.Event()
+
+        def run() -> None:
+            with hold():  # type: ignore[attr-defined]
+                self.inside.set()
+                self.release.wait(30)
+
+        self.running = Running(run)
+
+    def leave(self) -> None:
+        self.release.set()
+        self.running.result()
+
+
+def test_an_object_is_not_copied_while_it_is_written() -> None:
+    """The copier is told at once; it never waits."""
+    keys = KeyLocks()
+    with keys.writing("a"):
+        with keys.copying("a") as free:
+            assert free is False
+        with keys.copying("b") as free:
+            assert free is True
+    with keys.copying("a") as free:
+        assert free is True
+
+
+def test_an_object_is_not_written_while_it_is_copied() -> None:
+    """The writer waits for all copies, without a pulse of its own."""
+    diary = Diary()
+    keys = KeyLocks(diary)
+    copies = [keys.copying("a"), keys.copying("a")]
+    for copy in copies:
+        copy.__enter__()
+    writer = Holder(lambda: keys.writing("a"))
+    wait_until("it waits", lambda: diary.told == ["rest"])
+    copies[0].__exit__(None, None, None)
+    assert not writer.inside.wait(0.01)
+    copies[1].__exit__(None, None, None)
+    assert writer.inside.wait(30)
+    assert diary.told == ["rest", "step"]
+    writer.leave()
+
+
+def test_two_files_that_are_each_others_twin_do_not_wait_for_each_other() -> None:
+    """Each writes its own key and would copy the other's: both are told to send instead."""
+    keys = KeyLocks()
+    with keys.writing("a"), keys.writing("b"), keys.copying("a") as one, keys.copying("b") as other:
+        assert (one, other) == (False, False)
+
+
+def test_no_key_is_remembered_after_use() -> None:
+    """Memory does not grow with the number of files."""
+    keys = KeyLocks()
+    for number in range(100):
+        with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
+            pass
+    assert (len(keys._written), len(keys._copied)) == (0, 0)
