@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable, SyncdError
+from syncd.core.errors import AccessRefused, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Outcome, Refresh, Source, TransferPolicy, Upload
 from syncd.core.paths import name_of
 from syncd.pipeline.context import Clock, Context
@@ -35,27 +32,6 @@ RETIRE_SECONDS = 20.0
 _STEP_SECONDS = 0.1
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
-
-
-def real_clock() -> Clock:
-    """The machine's own time and chance."""
-    return Clock(time.monotonic, time.time_ns, random.random)
-
-
-@dataclass
-class RunSummary:
-    """What was done since the start: files by kind of action, and what failed."""
-
-    actions: Counter[str] = field(default_factory=Counter)
-    bytes_sent: int = 0
-    bytes_saved: int = 0
-    bytes_finished: int = 0
-    """Sizes of all files that are done with."""
-    failed: int = 0
-    store_error: StoreError | None = None
-    """The last that blames a whole store."""
-    failures: list[tuple[FileRef, str]] = field(default_factory=list)
-    """The first hundred."""
 
 
 class Pipeline:

@@ -1,9 +1,17 @@
-"""What there is to say about a source beyond what the state holds, and what its watcher does not see."""
+"""What `status` says about a source beyond what the state holds: what scans found, what no event tells."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
+from syncd.core.paths import name_of, printable
+
+log = logging.getLogger("syncd.scan")
+
+_MAX_NAMED = 20  # examples that `status` names
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +46,56 @@ class SourceStatus:
     scans: int = 0
     found_bytes: int = 0
     """Sizes of all files that scans have marked, since the start."""
+
+
+class ScanResults:
+    """The sink of one scan (`syncd.sources.scan.compare.ScanSink`).
+
+    `mark` takes a file and for how many seconds it has yet to be quiet, may block, and returns whether the
+    file was not known to be dirty; `gone` takes a recorded file that is gone.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        news: SourceStatus,
+        *,
+        mark: Callable[[FileRef, float], bool],
+        gone: Callable[[FileRef], None],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._source = source
+        self._news = news
+        self._mark = mark
+        self._gone = gone
+        self._now_ns = now_ns
+        self.drift = 0
+        """Files that nobody had told of."""
+        self.unreadable_paths: list[str] = []
+        """The first of them, with the reason."""
+
+    def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
+        quiet_for = (self._now_ns() - max(stat.mtime_ns, stat.ctime_ns)) / 1e9
+        settle = self._source.settle_seconds
+        self._news.found_bytes += stat.size
+        fresh = self._mark(ref, min(settle, max(0.0, settle - quiet_for)))
+        if fresh and not (recorded and recorded.racy):
+            self.drift += 1
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        if self._source.on_delete is OnDelete.DELETE:
+            self._gone(ref)
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        log.debug("%s: skipped: %s", name_of(ref), reason)
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        if len(self.unreadable_paths) < _MAX_NAMED:
+            self.unreadable_paths.append(f"{printable(path) or '.'}: {error.strerror}")
+        log.warning(
+            "%s:%s: the directory cannot be read: %s",
+            source,
+            printable(path),
+            error.strerror,
+            extra={"cause": f"unreadable {source}"},
+        )

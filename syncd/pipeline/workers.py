@@ -8,18 +8,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from syncd.core.errors import Reaction, RootChanged, StateError, Stopped, StoreError, react
 from syncd.core.model import Copy, Delete, Failure, FileRef, Outcome, Upload
 from syncd.core.paths import name_of
 from syncd.core.settle import Taken
+from syncd.pipeline.context import Context
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
-from syncd.state.state import State
 from syncd.transfer import affinity as processors
 from syncd.transfer.engine import Engine
-from syncd.transfer.progress import Beats, NoPulse, Pulse
+from syncd.transfer.progress import Beats
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -33,45 +31,6 @@ _BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even
 _REST_SHARE = 0.5  # of the settle period; see `plan.is_restless`
 _MOST_REST_SECONDS = 1.0
 _ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
-
-
-class Listener(Protocol):
-    """Hears what became of files: called by workers, outside every lock, while the file still counts as being
-    processed. What it raises is logged, and harms nobody.
-    """
-
-    def finished(self, ref: FileRef, outcome: Outcome) -> None: ...
-
-    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None: ...
-
-    def root_doubtful(self, source: str, reason: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time and chance, passed in. ``monotonic`` in seconds, ``now_ns`` wall clock in nanoseconds."""
-
-    monotonic: Callable[[], float]
-    now_ns: Callable[[], int]
-    chance: Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every part of the pipeline is given.
-
-    `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
-    ends the pass. `pulse` hears of progress; a part that shows none for `limit_seconds` is stuck.
-    """
-
-    state: State
-    clock: Clock
-    listener: Listener
-    once: bool = False
-    pulse: Pulse = field(default_factory=NoPulse)
-    limit_seconds: float = 180.0
-    on_turn: Callable[[], None] = lambda: None
-    """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
 
 
 class Workers:
@@ -327,6 +286,3 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, StoreError):
         return f"{type(error).__name__} {error.status} {error.code}"
     return _words(error)
-
-
-__all__ = ["MAX_DEFERRED", "Clock", "Context", "Listener", "Workers"]

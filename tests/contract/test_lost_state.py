@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from syncd.pipeline.context import real_clock
 
 from syncd.cli.sync import Pass, run_once
 from syncd.config.load import Settings
 from syncd.core.model import FileRef, Source, TransferPolicy
+from syncd.pipeline.context import real_clock
 from syncd.state.state import State
 from syncd.storage.settings import DirSettings, StoreSettings
 from tests.contract.subjects import DirSubject, HttpSubject, Subject

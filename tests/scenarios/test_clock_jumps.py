@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from syncd.pipeline.context import Clock
 
 from syncd.core.model import Recorded, Refresh, Source, TransferPolicy, Upload
+from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.state.state import State
 from syncd.storage.settings import DirSettings

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd.pipeline.context import Clock, Context
 
 from syncd.core import errors
 from syncd.core.backoff import Schedule
 from syncd.core.errors import AccessRefused, StoreRefused, StoreUnavailable
 from syncd.daemon import logs
 from syncd.daemon.systemd import Pulse
+from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.pipeline.workers import Workers
 from syncd.storage import base

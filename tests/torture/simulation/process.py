@@ -17,9 +17,8 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from syncd.pipeline.context import Clock
-
 from syncd.core.model import FileRef, Outcome, Source, TransferPolicy
+from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner

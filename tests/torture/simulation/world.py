@@ -17,9 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from syncd.pipeline.context import Clock
-
 from syncd.core.model import OnDelete, Source
+from syncd.pipeline.context import Clock
 from tests.support.clock import FakeClock
 from tests.support.faults import Call
 from tests.torture.simulation.checker import Checker

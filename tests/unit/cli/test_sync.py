@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from syncd.pipeline.context import real_clock
 
 from syncd.cli import sync
 from syncd.cli.app import cli
@@ -25,6 +24,7 @@ from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
 from syncd.daemon.control import ControlServer
+from syncd.pipeline.context import real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import root
 from syncd.state.lock import StateLock

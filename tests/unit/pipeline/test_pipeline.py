@@ -13,12 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from syncd.pipeline.context import Context, real_clock
 
 from syncd.core.errors import AccessRefused, Stopped, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Outcome, Source, TransferPolicy
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
+from syncd.pipeline.context import Context, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.sources.fingerprint import of_bytes

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd.pipeline.context import Clock, Context
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
 from syncd.core.model import Failure, FileRef, FileStat, OnDelete, Outcome, RootIdentity, Source
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import source_runner as runner
+from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
 from syncd.pipeline.workers import Workers

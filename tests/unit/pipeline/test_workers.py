@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd.pipeline.context import Clock, Context
 
 from syncd.core.errors import (
     AccessRefused,
@@ -25,6 +24,7 @@ from syncd.core.errors import (
 from syncd.core.model import Failure, FileRef, OnDelete, Outcome
 from syncd.daemon.systemd import Pulse
 from syncd.pipeline import queue as workqueue
+from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
 from syncd.transfer.progress import Beats
 from tests.support.rig import Rig
