@@ -28,7 +28,7 @@ log = logging.getLogger("syncd.daemon")
 file_log = logging.getLogger("syncd.transfer")
 
 RETIRE_SECONDS = 20.0
-"""How long a reload waits for the requests of a line that is replaced."""
+"""How long a reload waits for the requests of a store's runner that is replaced."""
 _STEP_SECONDS = 0.1
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
@@ -55,7 +55,7 @@ class Pipeline:
         self.tally = RunSummary()
         self.store_runners: dict[str, StoreRunner] = {}
         self.source_runners: dict[str, SourceRunner] = {}
-        self.blindness: Callable[[str], EventCoverage] = lambda source: EventCoverage()
+        self.coverage: Callable[[str], EventCoverage] = lambda source: EventCoverage()
         self.rewatch: Callable[[str], None] = lambda source: None
         self._clock = clock
         self._on_outcome = on_outcome
@@ -74,25 +74,25 @@ class Pipeline:
     ) -> None:
         """Bring the pipeline in line with the settings: what is new or changed starts, the rest goes on.
 
-        Called once before `start`, and again for every reload; never by two threads at once. A line that is
-        replaced ends first, so that no file is carried twice at once; `waiting` is called meanwhile. Raises
-        SyncdError when a store cannot be opened; then everything is as it was.
+        Called once before `start`, and again for every reload; never by two threads at once. The runner
+        of a store that is replaced ends first, so that no file is carried twice at once; `waiting` is called
+        until it has. Raises SyncdError when a store cannot be opened; then everything is as it was.
         """
         wanted = {source.name: source for source in sources}
         used = {source.store: stores[source.store] for source in sources}
         kept = {
             name
-            for name, line in self.store_runners.items()
-            if (line.settings, line.policy) == (used.get(name), policy) and _keeps_sources(line, wanted)
+            for name, store in self.store_runners.items()
+            if (store.settings, store.policy) == (used.get(name), policy) and _keeps_sources(store, wanted)
         }
-        fresh = self._open_lines({name: used[name] for name in sorted(used.keys() - kept)}, policy)
+        fresh = self._open_stores({name: used[name] for name in sorted(used.keys() - kept)}, policy)
         for name in self.store_runners.keys() - kept:
             self._retire(name)
         self._await_retired(waiting)
         self.store_runners = {**self.store_runners, **fresh}
         self._place_sources(wanted)
 
-    def _open_lines(
+    def _open_stores(
         self, stores: Mapping[str, StoreSettings], policy: TransferPolicy
     ) -> dict[str, StoreRunner]:
         fresh: dict[str, StoreRunner] = {}
@@ -100,42 +100,45 @@ class Pipeline:
             for name, settings in stores.items():
                 fresh[name] = StoreRunner(name, settings, policy, self._context, opener=self._opener)
         except BaseException:
-            for line in fresh.values():
-                line.stop()
-                line.join(0.0)
+            for store in fresh.values():
+                store.stop()
+                store.join(0.0)
             raise
         return fresh
 
     def _retire(self, name: str) -> None:
-        """Stop a line and the keepers on it; unfinished uploads stay in the state."""
-        line = self.store_runners[name]
+        """Stop a store's runner and the runners of its sources; unfinished uploads stay in the state."""
+        store = self.store_runners[name]
         self.store_runners = {other: each for other, each in self.store_runners.items() if other != name}
-        for source in list(line.engine.sources):
-            self._drop_keeper(source)
-        line.stop()
-        self._retired.append(line)
+        for source in list(store.engine.sources):
+            self._drop_runner(source)
+        store.stop()
+        self._retired.append(store)
 
     def _await_retired(self, waiting: Callable[[], None]) -> None:
         deadline = self._clock.monotonic() + RETIRE_SECONDS
         while self._retired and self._clock.monotonic() < deadline:
-            self._retired = [line for line in self._retired if not line.join(_STEP_SECONDS)]
+            self._retired = [store for store in self._retired if not store.join(_STEP_SECONDS)]
             waiting()
-        for line in self._retired:
+        for store in self._retired:
             log.warning(
-                "store %s: requests of before the reload do not end; going on without them", line.name
+                "store %s: requests from before the reload do not end; continuing without them",
+                store.name,
             )
 
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
         for name, runner in self.source_runners.items():
             if wanted.get(name) != runner.source:
-                self._drop_keeper(name)  # first: what it still marks is discarded, too
+                self._drop_runner(name)  # first: what it still marks is discarded, too
                 runner.workers.discard(name)
         fresh = {
-            name: self._keeper(source) for name, source in wanted.items() if name not in self.source_runners
+            name: self._source_runner(source)
+            for name, source in wanted.items()
+            if name not in self.source_runners
         }
         self.source_runners = {**self.source_runners, **fresh}
 
-    def _drop_keeper(self, name: str) -> None:
+    def _drop_runner(self, name: str) -> None:
         runner = self.source_runners.get(name)
         if runner is not None:
             self.source_runners = {
@@ -143,20 +146,20 @@ class Pipeline:
             }
             runner.stop()
 
-    def _keeper(self, source: Source) -> SourceRunner:
-        line = self.store_runners[source.store]
-        sight = WatchHandle(lambda: self.blindness(source.name), lambda: self.rewatch(source.name))
-        return SourceRunner(source, line.workers, self._context, line.beats, sight)
+    def _source_runner(self, source: Source) -> SourceRunner:
+        store = self.store_runners[source.store]
+        watch = WatchHandle(lambda: self.coverage(source.name), lambda: self.rewatch(source.name))
+        return SourceRunner(source, store.workers, self._context, store.beats, watch)
 
     # ---- running ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start what is not running yet: keepers with their first scans, and workers. Raises StateError."""
+        """Start what is not running yet: sources with their first scans, and workers. Raises StateError."""
         gc.freeze()  # what is there by now stays: the collector need not look through it again and again
         for runner in self.source_runners.values():
             runner.start()
-        for line in self.store_runners.values():
-            line.start()
+        for store in self.store_runners.values():
+            store.start()
 
     def stop(self, seconds: float) -> bool:
         """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
@@ -167,13 +170,13 @@ class Pipeline:
         )
         for runner in source_runners:
             runner.stop()
-        for line in store_runners:
-            line.stop()
+        for store in store_runners:
+            store.stop()
 
         def left() -> float:
             return max(0.0, deadline - self._clock.monotonic())
 
-        ended = [line.join(left()) for line in store_runners]
+        ended = [store.join(left()) for store in store_runners]
         ended += [runner.join(left()) for runner in source_runners]
         self.flush_totals()
         return all(ended)
@@ -189,12 +192,12 @@ class Pipeline:
                 return True
             for runner in self.source_runners.values():
                 runner.first_scan_done.wait(_STEP_SECONDS / len(self.source_runners))
-            if all(line.workers.queue.wait_idle(_STEP_SECONDS) for line in self.store_runners.values()):
-                time.sleep(_PAUSE_SECONDS)  # only a keeper is busy, for a moment
+            if all(store.workers.queue.wait_idle(_STEP_SECONDS) for store in self.store_runners.values()):
+                time.sleep(_PAUSE_SECONDS)  # only a source's runner is busy, for a moment
         return False
 
     def _is_over(self) -> bool:
-        """Nothing is dirty and no keeper will make anything so. Exact: had anything been marked between the
+        """Nothing is dirty, and no source will make anything so. Exact: had anything been marked between the
         two looks, the number of marks would be another one.
         """
         marks = self._marks()
@@ -202,24 +205,24 @@ class Pipeline:
         return over and marks == self._marks()
 
     def _marks(self) -> int:
-        return sum(line.workers.queue.marks for line in self.store_runners.values())
+        return sum(store.workers.queue.marks for store in self.store_runners.values())
 
     def gave_up(self) -> BaseException | None:
         """The error that made a store unusable for this pass."""
-        errors = (line.workers.gave_up for line in self.store_runners.values())
+        errors = (store.workers.gave_up for store in self.store_runners.values())
         return next((error for error in errors if error is not None), None)
 
     def flush_totals(self) -> None:
         """Bring the requests that were counted into the state's totals."""
         requests = sum(
-            line.progress.take_requests() for line in [*self.store_runners.values(), *self._retired]
+            store.progress.take_requests() for store in [*self.store_runners.values(), *self._retired]
         )
         if requests:
             self.state.add_totals(requests=requests)
 
     def idle(self) -> bool:
         """Nothing waits and nothing is being processed, at any store."""
-        return all(line.workers.queue.idle() for line in self.store_runners.values())
+        return all(store.workers.queue.idle() for store in self.store_runners.values())
 
     # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
 
@@ -270,14 +273,14 @@ class Pipeline:
                 words = str(error) if isinstance(error, SyncdError) else repr(error)
                 self.tally.failures.append((ref, words))
 
-    def root_doubtful(self, source: str, reason: str) -> None:
+    def root_changed(self, source: str, reason: str) -> None:
         """A worker could not trust a source's root."""
         self.rescan(source, "", reason)
 
 
-def _keeps_sources(line: StoreRunner, wanted: Mapping[str, Source]) -> bool:
+def _keeps_sources(store: StoreRunner, wanted: Mapping[str, Source]) -> bool:
     """Whether no source leaves the store."""
-    return all(name in wanted and wanted[name].store == line.name for name in line.engine.sources)
+    return all(name in wanted and wanted[name].store == store.name for name in store.engine.sources)
 
 
 def _done(outcome: Outcome) -> str:

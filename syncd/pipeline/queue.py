@@ -37,7 +37,7 @@ class WorkQueue:
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
         # Clean files that become dirty at their time. Apart: neither puts off or crowds out the other.
-        self._second_looks, self._doubts = DirtyFiles(), DirtyFiles()
+        self._second_looks, self._in_doubt = DirtyFiles(), DirtyFiles()
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
         self._work = threading.Condition(lock)
@@ -86,7 +86,7 @@ class WorkQueue:
         with self._work:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
-            for looks in (self._second_looks, self._doubts):
+            for looks in (self._second_looks, self._in_doubt):
                 looks.discard(source)
             self._room.notify_all()
             self._end.notify_all()
@@ -141,12 +141,12 @@ class WorkQueue:
 
     def _next_due(self, now: float) -> float | None:
         """When there is something to take; second looks that are due become dirty here."""
-        for looks in (self._second_looks, self._doubts):
+        for looks in (self._second_looks, self._in_doubt):
             while (look := looks.take(now)) is not None:
                 looks.done(look.ref)
                 if not self._dirty.is_dirty(look.ref):  # else it is looked at anyway, when it is quiet
                     self._mark(look.ref, 0.0, event=True)
-        dues = (self._dirty.next_due(), self._second_looks.next_due(), self._doubts.next_due())
+        dues = (self._dirty.next_due(), self._second_looks.next_due(), self._in_doubt.next_due())
         return min((due for due in dues if due is not None), default=None)
 
     def _sleep(self, now: float) -> None:
@@ -185,7 +185,7 @@ class WorkQueue:
     def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
         """As `look_again`, and beside it. What is too many is left to the next scan: the row says so."""
         with self._work:
-            self._look(self._doubts, ref, seconds)
+            self._look(self._in_doubt, ref, seconds)
 
     def _look(self, looks: DirtyFiles, ref: FileRef, seconds: float) -> None:
         if looks.is_dirty(ref) or looks.waiting() < MAX_SECOND_LOOKS:

@@ -47,7 +47,7 @@ class SourceRunner:
         workers: Workers,
         context: Context,
         beats: Beats,
-        sight: WatchHandle | None = None,
+        watch: WatchHandle | None = None,
     ) -> None:
         self.source = source
         self.rules = Rules(source.include, source.exclude)
@@ -72,7 +72,7 @@ class SourceRunner:
         self._beats = beats
         self._state = context.state
         self._store_id = engine.store.store_id
-        self._sight = sight or WatchHandle()
+        self._watch = watch or WatchHandle()
         self._once = context.once
         self._asked: dict[str, str] = {"": "start"}
         self._next_scan: float | None = None
@@ -82,7 +82,7 @@ class SourceRunner:
         self._was_away = self._taken_up = False
         self._changed = threading.Condition()
         self._busy = self._stopping = self._started = False
-        self._thread = threading.Thread(target=self._run, name=f"keeper-{source.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"source-{source.name}", daemon=True)
 
     # ---- what others ask --------------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class SourceRunner:
         self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
         with self._changed:
             if self._stopping:
-                return  # what another configuration allows is for another keeper to say
+                return  # what another configuration allows is for its own runner to say
             for ref in verdict.allowed:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
@@ -324,7 +324,7 @@ class SourceRunner:
         self._tell_engine(root_identity=identity)
         if self._was_away or self._guard.replaced:
             log.info("%s: the source is back", self.source.name)
-            self._sight.rewatch()
+            self._watch.rewatch()
             self._was_away = False
         self.news.waiting_for = ""
         return True
@@ -379,7 +379,7 @@ class SourceRunner:
         news.errors = report.errors
         news.unreadable = sink.unreadable_paths
         news.skipped = dict(report.skipped)
-        drift = sink.drift if reason == "interval" and not self._sight.blindness().reason else 0
+        drift = sink.drift if reason == "interval" and not self._watch.coverage().reason else 0
         if report.complete:
             self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
             self._reconciliation.seen_whole()
@@ -402,7 +402,7 @@ class SourceRunner:
     def _schedule(self, subtree: str, took_seconds: float) -> None:
         """The next one of everything: jittered, sooner without events or where deletions wait for it."""
         interval = self.source.rescan_seconds
-        if self._sight.blindness().reason or (self.deletions.unseen and self.deletions.waiting()):
+        if self._watch.coverage().reason or (self.deletions.unseen and self.deletions.waiting()):
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         interval *= 0.9 + 0.2 * self.clock.chance()
         at = self.clock.monotonic() + interval

@@ -26,7 +26,7 @@ class EventCoverage:
 class WatchHandle:
     """The watcher, as far as one source is concerned."""
 
-    blindness: Callable[[], EventCoverage] = EventCoverage
+    coverage: Callable[[], EventCoverage] = EventCoverage
     rewatch: Callable[[], None] = lambda: None
     """Place the watches anew."""
 

@@ -1,4 +1,4 @@
-"""Everything that carries files to one store: the store, its bounds, its engine and its workers.
+"""Everything that carries files to one store: the store, its slots, its engine and its workers.
 
 Stores share nothing but the state, so that one that hangs, fails or is reconfigured leaves the others alone.
 """
@@ -51,7 +51,7 @@ class StoreRunner:
         self.progress = Progress(
             policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
         )
-        self._bounds = Slots(policy.concurrency, policy.memory_limit, self.beats)
+        self._slots = Slots(policy.concurrency, policy.memory_limit, self.beats)
         self.store = opener(settings, self._store_context(context.state))
         parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
         self._senders = ThreadPoolExecutor(
@@ -61,7 +61,7 @@ class StoreRunner:
             self.store,
             context.state,
             self._senders,
-            self._bounds,
+            self._slots,
             self.progress,
             now_ns=clock.now_ns,
             new_token=lambda: secrets.token_hex(16),
@@ -81,7 +81,7 @@ class StoreRunner:
     def stop(self) -> None:
         """Ask everything to end; requests in flight are given up within seconds. Does not wait."""
         self._stopping.set()
-        self._bounds.stop()
+        self._slots.stop()
         self.engine.readers.stop()
         self.workers.stop()
 
@@ -99,7 +99,7 @@ class StoreRunner:
         return self._stopping.is_set()
 
     def _store_context(self, state: State) -> StoreContext:
-        clock, slots = self._clock, self._bounds
+        clock, slots = self._clock, self._slots
         return StoreContext(
             Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
             self._should_stop,

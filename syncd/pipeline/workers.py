@@ -186,7 +186,7 @@ class Workers:
 
     def _failed(self, ref: FileRef, error: BaseException, *, delete_allowed: bool) -> None:
         if isinstance(error, RootChanged):
-            self._tell(lambda: self._listener.root_doubtful(ref.source, str(error)))
+            self._tell(lambda: self._listener.root_changed(ref.source, str(error)))
             self.queue.probe()
             # If the root is away, the source's runner discards it.
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)

@@ -81,13 +81,13 @@ class Engine:
         self.store = uploader.store
         self.state = uploader.state
         self._uploader = uploader
-        self._bounds = uploader.bounds
+        self._slots = uploader.slots
         self.policy = policy
-        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._bounds.beats)
+        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.beats)
         """Who reads a large file for its fingerprint."""
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._keys = KeyLocks(self._bounds.beats)
+        self._keys = KeyLocks(self._slots.beats)
         self._reuse = Reuse(self.store, self.state, self._keys)
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
 
@@ -179,7 +179,7 @@ class Engine:
         if self._is_anothers(recorded.key, ref):
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:
-            with self._keys.writing(recorded.key), self._bounds.hold(0):
+            with self._keys.writing(recorded.key), self._slots.hold(0):
                 self._in_doubt.keep(ref, recorded)  # whatever becomes of the answer, or of us
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
@@ -220,7 +220,7 @@ class Engine:
             return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed)
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
-            with self._bounds.hold(stat.size):  # the content is in memory until it is sent
+            with self._slots.hold(stat.size):  # the content is in memory until it is sent
                 body = file.read(0, stat.size)
                 return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
         for attempt in (1, 2):
@@ -328,7 +328,7 @@ class Engine:
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""
-        return nullcontext() if job.body is not None else self._bounds.hold(0)
+        return nullcontext() if job.body is not None else self._slots.hold(0)
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
@@ -354,7 +354,7 @@ def _root(known: EngineSource) -> Iterator[int]:
 
 
 def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:
-    """Whether the file's place is on another device than the file was: it may be out of sight, not gone."""
+    """Whether the file's place is on another device than the file was: it may be out of watch, not gone."""
     try:
         return walk.device_above(root_fd, os.fsencode(ref.path)) != stat.device
     except OSError as error:

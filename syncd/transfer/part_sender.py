@@ -122,12 +122,12 @@ class PartSender:
     """Sends and recognises parts. `senders` are other threads than those that call."""
 
     def __init__(
-        self, store: ObjectStore, state: State, senders: Executor, bounds: Slots, meter: Meter
+        self, store: ObjectStore, state: State, senders: Executor, slots: Slots, meter: Meter
     ) -> None:
         self._store = store
         self._state = state
         self._senders = senders
-        self._bounds = bounds
+        self._slots = slots
         self._meter = meter
         self._buffers = Buffers()
         self._unfit: set[tuple[str, str]] = set()
@@ -136,7 +136,7 @@ class PartSender:
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """The parts that the store has and that are ours, by the matching rule."""
         try:
-            with self._bounds.hold(0):
+            with self._slots.hold(0):
                 listed = self._store.list_parts(job.key, upload_id)
         except StoreRefused as refused:
             if not is_denied(refused):
@@ -204,7 +204,7 @@ class PartSender:
     def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
         """Runs on a sender: read, compare, copy or send, record. Tells whether the store copied it."""
         try:
-            with self._bounds.hold(span.size), self._buffers.lend(span.size) as body:
+            with self._slots.hold(span.size), self._buffers.lend(span.size) as body:
                 self._read(job, span, body)
                 copy = self._copied(job, upload_id, span, body)
                 part = copy or self._sent(job, upload_id, span, body)

@@ -119,14 +119,14 @@ class Slots:
 class _Held:
     """What `Slots.hold` returns: without a generator, for it is used with every request."""
 
-    __slots__ = ("_bounds", "_size")
+    __slots__ = ("_size", "_slots")
 
-    def __init__(self, bounds: Slots, size: int) -> None:
-        self._bounds = bounds
+    def __init__(self, slots: Slots, size: int) -> None:
+        self._slots = slots
         self._size = size
 
     def __enter__(self) -> None:
-        self._bounds.enter(self._size)
+        self._slots.enter(self._size)
 
     def __exit__(self, *_: object) -> None:
-        self._bounds.leave(self._size)
+        self._slots.leave(self._size)

@@ -70,7 +70,7 @@ class Uploader:
         store: ObjectStore,
         state: State,
         senders: Executor,
-        bounds: Slots,
+        slots: Slots,
         meter: Meter,
         *,
         now_ns: Callable[[], int],
@@ -78,8 +78,8 @@ class Uploader:
     ) -> None:
         self.store = store
         self.state = state
-        self._parts = PartSender(store, state, senders, bounds, meter)
-        self.bounds = bounds
+        self._parts = PartSender(store, state, senders, slots, meter)
+        self.slots = slots
         self._meter = meter
         self._now_ns = now_ns
         self._new_token = new_token
@@ -199,7 +199,7 @@ class Uploader:
             return checkpoint, checkpoint.upload_id, False
         if not fresh:
             self._sweep(checkpoint)
-        with self.bounds.hold(0):
+        with self.slots.hold(0):
             upload_id = self._create(job, checkpoint)
         self.state.set_upload_id(checkpoint.id, upload_id)
         return replace(checkpoint, upload_id=upload_id), upload_id, True
@@ -244,7 +244,7 @@ class Uploader:
 
     def _complete(self, job: Job, checkpoint: Checkpoint, upload_id: str, ordered: list[Part]) -> Receipt:
         try:
-            with self.bounds.hold(0):
+            with self.slots.hold(0):
                 receipt = self.store.complete_multipart_upload(
                     job.key, upload_id, ordered, job.meta(checkpoint.token)
                 )
@@ -263,7 +263,7 @@ class Uploader:
         crcs = [(part.crc32, part.size) for part in ordered if part.crc32 is not None]
         if not self.store.limits.computes_crc32 or len(crcs) < len(ordered):
             return
-        with self.bounds.hold(0):
+        with self.slots.hold(0):
             info = self.store.head_object(key)
         meant = parts.combine_crc32(crcs)
         if info is not None and info.crc32 is not None and info.crc32 != meant:

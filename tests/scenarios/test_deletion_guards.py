@@ -51,7 +51,7 @@ def test_an_event_about_a_file_whose_disk_was_unmounted_deletes_nothing(tmp_path
 
 
 def test_an_event_about_a_file_that_a_mount_hides_deletes_nothing(tmp_path: Path) -> None:
-    """Something is mounted over a folder: what is below is out of sight, not gone."""
+    """Something is mounted over a folder: what is below is out of watch, not gone."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
     rig.write("folder/file", b"hello")
     rig.sync("folder/file")
@@ -64,7 +64,7 @@ def test_an_event_about_a_file_that_a_mount_hides_deletes_nothing(tmp_path: Path
 
 
 def test_an_upload_of_a_file_that_a_mount_hides_is_kept(tmp_path: Path) -> None:
-    """Its parts are not thrown away: when the file is in sight again the upload goes on."""
+    """Its parts are not thrown away: when the file is in watch again the upload goes on."""
     rig = Rig(tmp_path)
     ref = rig.write("folder/big", bytes(range(60)))
     rig.fake.fail("upload_part", StoreUnavailable("down"), times=1)

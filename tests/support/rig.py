@@ -58,13 +58,13 @@ class Rig:
         """Open the state and build everything on it."""
         self.state = State.open(str(self.state_dir), now_ns=time.time_ns)
         self.senders = ThreadPoolExecutor(self.policy.concurrency)
-        self.bounds = Slots(self.policy.concurrency, self.policy.memory_limit)
+        self.slots = Slots(self.policy.concurrency, self.policy.memory_limit)
         self.progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
         self.uploader = Uploader(
             self._wrap_store(self.store),
             self._wrap_state(self.state),
             self.senders,
-            self.bounds,
+            self.slots,
             self.progress,
             now_ns=time.time_ns,
             new_token=self._token,

@@ -504,7 +504,7 @@ def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     some.workers.queue.pause(60.0)
     assert breaker.is_shut()
     breaker.busy()
-    assert int(some._bounds._open) < POLICY.concurrency
+    assert int(some._slots._open) < POLICY.concurrency
     some.stop()
     with pytest.raises(Stopped):
         some.sleep(60.0)

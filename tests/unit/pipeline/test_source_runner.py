@@ -49,8 +49,8 @@ class House:
         context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
         beats = Beats(context.pulse, 60.0, self.clock.monotonic)
         self.workers = Workers("store", self.rig.engine, context, beats)
-        sight = WatchHandle(lambda: self.blind, self._rewatch)
-        self.runner = SourceRunner(self.source, self.workers, context, beats, sight)
+        watch = WatchHandle(lambda: self.blind, self._rewatch)
+        self.runner = SourceRunner(self.source, self.workers, context, beats, watch)
 
     def _rewatch(self) -> None:
         self.rewatched += 1
@@ -61,7 +61,7 @@ class House:
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """Nothing follows from it here."""
 
-    def root_doubtful(self, source: str, reason: str) -> None:
+    def root_changed(self, source: str, reason: str) -> None:
         self.runner.ask("", reason)
 
     def start(self) -> None:
@@ -752,5 +752,5 @@ def test_a_found_file_settles_for_what_is_left(settle: float, age_seconds: float
 
 def test_without_a_watcher_everything_is_seen() -> None:
     """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
-    assert WatchHandle().blindness() == EventCoverage()
+    assert WatchHandle().coverage() == EventCoverage()
     WatchHandle().rewatch()

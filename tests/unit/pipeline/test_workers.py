@@ -48,7 +48,7 @@ class Ear:
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         self.failed_files.append((ref, error, attempts))
 
-    def root_doubtful(self, source: str, reason: str) -> None:
+    def root_changed(self, source: str, reason: str) -> None:
         self.doubts.append(source)
 
     def outcomes(self) -> list[str]:

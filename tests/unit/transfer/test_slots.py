@@ -46,18 +46,18 @@ class Holder:
         self.running.result()
 
 
-def in_line(bounds: Slots) -> int:
-    return len(bounds._line)
+def in_line(slots: Slots) -> int:
+    return len(slots._line)
 
 
 def test_no_more_holders_than_slots() -> None:
     """The third waits until one of two leaves."""
-    bounds = Slots(2, 100)
-    first, second = Holder(lambda: bounds.hold(1)), Holder(lambda: bounds.hold(1))
+    slots = Slots(2, 100)
+    first, second = Holder(lambda: slots.hold(1)), Holder(lambda: slots.hold(1))
     assert first.inside.wait(30)
     assert second.inside.wait(30)
-    third = Holder(lambda: bounds.hold(1))
-    wait_until("it waits", lambda: in_line(bounds) == 1)
+    third = Holder(lambda: slots.hold(1))
+    wait_until("it waits", lambda: in_line(slots) == 1)
     assert not third.inside.is_set()
     first.leave()
     assert third.inside.wait(30)
@@ -67,11 +67,11 @@ def test_no_more_holders_than_slots() -> None:
 
 def test_no_more_bytes_than_memory() -> None:
     """A free slot is not enough."""
-    bounds = Slots(10, 100)
-    first = Holder(lambda: bounds.hold(60))
+    slots = Slots(10, 100)
+    first = Holder(lambda: slots.hold(60))
     assert first.inside.wait(30)
-    second = Holder(lambda: bounds.hold(60))
-    wait_until("it waits", lambda: in_line(bounds) == 1)
+    second = Holder(lambda: slots.hold(60))
+    wait_until("it waits", lambda: in_line(slots) == 1)
     assert not second.inside.is_set()
     first.leave()
     assert second.inside.wait(30)
@@ -80,11 +80,11 @@ def test_no_more_bytes_than_memory() -> None:
 
 def test_one_holder_gets_in_whatever_its_size() -> None:
     """A part larger than the whole allowance still goes, alone."""
-    bounds = Slots(10, 100)
-    large = Holder(lambda: bounds.hold(1000))
+    slots = Slots(10, 100)
+    large = Holder(lambda: slots.hold(1000))
     assert large.inside.wait(30)
-    small = Holder(lambda: bounds.hold(1))
-    wait_until("it waits", lambda: in_line(bounds) == 1)
+    small = Holder(lambda: slots.hold(1))
+    wait_until("it waits", lambda: in_line(slots) == 1)
     assert not small.inside.is_set()
     large.leave()
     assert small.inside.wait(30)
@@ -93,13 +93,13 @@ def test_one_holder_gets_in_whatever_its_size() -> None:
 
 def test_first_come_first_served() -> None:
     """Small files do not slip past a large part for ever."""
-    bounds = Slots(10, 100)
-    first = Holder(lambda: bounds.hold(50))
+    slots = Slots(10, 100)
+    first = Holder(lambda: slots.hold(50))
     assert first.inside.wait(30)
-    large = Holder(lambda: bounds.hold(90))
-    wait_until("the large one waits", lambda: in_line(bounds) == 1)
-    small = Holder(lambda: bounds.hold(1))
-    wait_until("the small one waits behind it", lambda: in_line(bounds) == 2)
+    large = Holder(lambda: slots.hold(90))
+    wait_until("the large one waits", lambda: in_line(slots) == 1)
+    small = Holder(lambda: slots.hold(1))
+    wait_until("the small one waits behind it", lambda: in_line(slots) == 2)
     assert not small.inside.is_set()
     first.leave()
     assert large.inside.wait(30)
@@ -110,25 +110,25 @@ def test_first_come_first_served() -> None:
 
 def test_an_error_inside_gives_everything_back() -> None:
     """Whoever fails while holding does not shrink the door."""
-    bounds = Slots(1, 10)
+    slots = Slots(1, 10)
     for _ in range(3):
-        with pytest.raises(KeyError), bounds.hold(10):
+        with pytest.raises(KeyError), slots.hold(10):
             raise KeyError
-    with bounds.hold(10):
+    with slots.hold(10):
         pass
 
 
 def test_stop_releases_everybody_who_waits_now_or_later() -> None:
     """At shutdown nobody is left waiting."""
-    bounds = Slots(1, 10)
-    holder = Holder(lambda: bounds.hold(1))
+    slots = Slots(1, 10)
+    holder = Holder(lambda: slots.hold(1))
     assert holder.inside.wait(30)
-    waiting = Holder(lambda: bounds.hold(1))
-    wait_until("it waits", lambda: in_line(bounds) == 1)
-    bounds.stop()
+    waiting = Holder(lambda: slots.hold(1))
+    wait_until("it waits", lambda: in_line(slots) == 1)
+    slots.stop()
     with pytest.raises(Stopped):
         waiting.running.result()
-    with pytest.raises(Stopped), bounds.hold(0):
+    with pytest.raises(Stopped), slots.hold(0):
         pass
     holder.leave()
 
@@ -136,10 +136,10 @@ def test_stop_releases_everybody_who_waits_now_or_later() -> None:
 def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
     """Waiting for others is no sign of being stuck."""
     diary = Diary()
-    bounds = Slots(1, 10, diary)
-    with bounds.hold(1):
+    slots = Slots(1, 10, diary)
+    with slots.hold(1):
         assert diary.told == ["step"]
-        waiting = Running(lambda: bounds.enter(1))
+        waiting = Running(lambda: slots.enter(1))
         wait_until("the other one waits", lambda: diary.told == ["step", "rest"])
     waiting.result()
     assert diary.told == ["step", "rest", "step"]
@@ -153,13 +153,13 @@ def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
 )
 def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: list[int]) -> None:
     """Whatever the sizes: never too many, never too much unless alone, and nobody is forgotten."""
-    bounds = Slots(slots, memory)
+    slots = Slots(slots, memory)
     lock = threading.Lock()
     inside: list[int] = []
     seen: list[tuple[int, int]] = []
 
     def go(size: int) -> None:
-        with bounds.hold(size):
+        with slots.hold(size):
             with lock:
                 inside.append(size)
                 seen.append((len(inside), sum(inside)))
@@ -176,11 +176,11 @@ def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: l
 # ---- a store that wants fewer requests --------------------------------------------------------------------
 
 
-def most_at_once(bounds: Slots, at_most: int) -> int:
+def most_at_once(slots: Slots, at_most: int) -> int:
     """How many are let in at the same time."""
-    holders = [Holder(lambda: bounds.hold(0)) for _ in range(at_most)]
-    wait_until("all are in or in line", lambda: bounds._held + in_line(bounds) == at_most)
-    inside = bounds._held
+    holders = [Holder(lambda: slots.hold(0)) for _ in range(at_most)]
+    wait_until("all are in or in line", lambda: slots._held + in_line(slots) == at_most)
+    inside = slots._held
     for holder in holders:
         holder.leave()
     return inside
@@ -188,44 +188,44 @@ def most_at_once(bounds: Slots, at_most: int) -> int:
 
 def test_a_store_that_is_busy_gets_half_as_many_requests() -> None:
     """Down to one, never to none; each answer lets a little more in, up to where it was."""
-    bounds = Slots(8, 100)
+    slots = Slots(8, 100)
     for expected in (4, 2, 1, 1):
-        bounds.throttled()
-        bounds._echoes = 0
-        assert most_at_once(bounds, 8) == expected
+        slots.throttled()
+        slots._echoes = 0
+        assert most_at_once(slots, 8) == expected
     seen = []
     for _ in range(60):
-        bounds.answered()
-        seen.append(int(bounds._open))
+        slots.answered()
+        seen.append(int(slots._open))
     assert seen == sorted(seen)
     assert seen[0] == 2
     assert 7 * 8 // 2 <= seen.index(8) + 1 <= 40  # one more for each round of answers
-    assert most_at_once(bounds, 9) == 8
+    assert most_at_once(slots, 9) == 8
 
 
 def test_one_moment_of_business_narrows_the_door_once() -> None:
     """All that were in flight together complain; what comes after that counts again."""
-    bounds = Slots(8, 100)
-    holders = [Holder(lambda: bounds.hold(0)) for _ in range(8)]
+    slots = Slots(8, 100)
+    holders = [Holder(lambda: slots.hold(0)) for _ in range(8)]
     assert all(holder.inside.wait(30) for holder in holders)
     for _ in holders:
-        bounds.throttled()
-    assert int(bounds._open) == 4
-    bounds.throttled()
-    assert int(bounds._open) == 2
+        slots.throttled()
+    assert int(slots._open) == 4
+    slots.throttled()
+    assert int(slots._open) == 2
     for holder in holders:
         holder.leave()
 
 
 def test_who_waits_is_let_in_when_the_door_widens() -> None:
     """Not only when somebody leaves."""
-    bounds = Slots(2, 100)
-    bounds.throttled()
-    first = Holder(lambda: bounds.hold(0))
+    slots = Slots(2, 100)
+    slots.throttled()
+    first = Holder(lambda: slots.hold(0))
     assert first.inside.wait(30)
-    second = Holder(lambda: bounds.hold(0))
-    wait_until("it waits", lambda: in_line(bounds) == 1)
-    bounds.answered()
+    second = Holder(lambda: slots.hold(0))
+    wait_until("it waits", lambda: in_line(slots) == 1)
+    slots.answered()
     assert second.inside.wait(30)
     first.leave()
     second.leave()
