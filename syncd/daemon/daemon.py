@@ -90,7 +90,7 @@ class Daemon:
             state, self._clock, pulse=self._pulse, limit_seconds=limit, on_turn=self._turned
         )
         self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
-        self._pipeline.blindness = self._live.coverage
+        self._pipeline.coverage = self._live.coverage
         self._pipeline.rewatch = self._rewatch
         self._apply(self._settings)
         self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)

@@ -153,13 +153,13 @@ def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
 )
 def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: list[int]) -> None:
     """Whatever the sizes: never too many, never too much unless alone, and nobody is forgotten."""
-    slots = Slots(slots, memory)
+    door = Slots(slots, memory)
     lock = threading.Lock()
     inside: list[int] = []
     seen: list[tuple[int, int]] = []
 
     def go(size: int) -> None:
-        with slots.hold(size):
+        with door.hold(size):
             with lock:
                 inside.append(size)
                 seen.append((len(inside), sum(inside)))
