@@ -181,7 +181,7 @@ def open_store(settings: config.Settings, name: str) -> Iterator[ObjectStore]:
     """One store, closed at the end."""
     import time
 
-    from syncd.pipeline.pipeline import real_clock
+    from syncd.pipeline.context import real_clock
     from syncd.storage.base import Clock
     from syncd.storage.opening import StoreContext, open_store
 

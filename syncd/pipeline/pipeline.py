@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from syncd.core.errors import AccessRefused, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Outcome, Refresh, Source, TransferPolicy, Upload
 from syncd.core.paths import name_of
-from syncd.pipeline.context import Clock, Context
+from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner

@@ -96,7 +96,7 @@ class ModelRig(Rig):
 
     def open(self) -> None:
         super().open()
-        self.engine._now_ns = self.engine._doubts._now_ns = self._now_ns
+        self.engine._now_ns = self.engine._in_doubt._now_ns = self._now_ns
         self.senders.shutdown()
         self.senders = AtOnce()  # type: ignore[assignment]
         self.uploader._parts._senders = self.senders
