@@ -148,7 +148,7 @@ class PartSender:
             log.info("%s: %s", name_of(job.ref), note)
         kept = {part.number: part for part in plan.kept}
         for part in plan.unproven:
-            with self._bounds.hold(part.size), self._buffers.lend(part.size) as buffer:
+            with self._slots.hold(part.size), self._buffers.lend(part.size) as buffer:
                 adopted = self._adopt(job, part, buffer)
             if adopted is not None:
                 self._state.add_part(checkpoint.id, adopted)
