@@ -24,20 +24,18 @@ from syncd.storage.bos.values import MAX_VALUES, body_object
 from syncd.storage.http import store as client
 from syncd.storage.http.http1 import MAX_ANSWER_BYTES
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.requests_transport import RequestsTransport
-from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.store import HttpStore
 from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
 from tests.support.hostile import HostileServer, Peer
+from tests.unit.storage.http.transports import Kind, every_transport
 
 MIB = 1 << 20
 MOST_MEMORY = 64 * MIB
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-Kind = type[RequestsTransport] | type[SocketTransport]
 
 
 def peak(call: Callable[[], object]) -> int:
@@ -66,7 +64,7 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
+@every_transport
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
     """Whatever of it has no end, however fast it comes; nobody knows what the server did."""
@@ -97,7 +95,7 @@ def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
     assert sent < 4 * MAX_ANSWER_BYTES
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
+@every_transport
 def test_interim_answers_without_end_do_not_pile_up_beside_a_body(kind: Kind) -> None:
     """They are looked at while the body goes out, too."""
     gone = threading.Event()
@@ -118,7 +116,7 @@ def test_interim_answers_without_end_do_not_pile_up_beside_a_body(kind: Kind) ->
         transport.close()
 
 
-@pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
+@every_transport
 def test_nothing_is_decompressed(kind: Kind) -> None:
     """A small answer stays small: we ask for no coding, and undo none."""
     packed = gzip.compress(bytes(256 * MIB), 1)

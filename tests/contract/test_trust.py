@@ -16,13 +16,9 @@ from syncd.config import load as config
 from syncd.core.errors import AccessRefused, ConfigError
 from syncd.storage.http import connect as dial
 from syncd.storage.http.messages import Request
-from syncd.storage.http.requests_transport import RequestsTransport
-from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.settings import BosSettings, HttpSettings, S3Settings
 from tests.support.hostile import OK, Certificate, HostileServer, answers, make_certificate
-
-Kind = type[RequestsTransport] | type[SocketTransport]
-both = pytest.mark.parametrize("kind", [RequestsTransport, SocketTransport], ids=["requests", "lane"])
+from tests.unit.storage.http.transports import Kind, every_transport
 
 AUTHORITY = """
 [ca]
@@ -73,7 +69,7 @@ def _refused(kind: Kind, certificate: Certificate, **settings: object) -> tuple[
         return caught.value, len(server.received)
 
 
-@both
+@every_transport
 def test_a_certificate_that_has_expired_stops_the_store(kind: Kind, tmp_path: Path) -> None:
     """Even one that the settings name as an authority; the text says why, and no byte of a request left."""
     old = _made_in_the_past(tmp_path)
@@ -83,7 +79,7 @@ def test_a_certificate_that_has_expired_stops_the_store(kind: Kind, tmp_path: Pa
     assert requests == 0
 
 
-@both
+@every_transport
 @pytest.mark.parametrize(
     "name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PYTHONHTTPSVERIFY", "SSL_CERT_FILE"]
 )

@@ -32,6 +32,7 @@ from syncd.core.errors import (
 from syncd.core.model import Fingerprint, ObjectMeta, Part
 from syncd.storage.base import Breaker, Clock
 from syncd.storage.retry import MAX_CORRUPT, Retries, RetryingStore
+from tests.support.store import FakeStore
 
 META = ObjectMeta(Fingerprint(bytes(16), 1), 0)
 PART = Part(1, 1, "e")
@@ -268,3 +269,34 @@ def test_the_rest_is_the_store_s_own() -> None:
     assert (store.store_id, store.limits) == (inner.store_id, inner.limits)
     store.close()
     assert inner.closed
+
+
+CLOCK = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
+
+
+def test_a_retried_listing_repeats_the_page_not_the_list() -> None:
+    """Long lists are not begun anew, and not read whole before their first item is told."""
+    store = FakeStore(page_size=2)
+    for number in range(6):
+        store.put_object(f"k{number}", b"x", META)
+    retrying = RetryingStore(store, CLOCK, retries=Retries(max_tries=3))
+    store.fail("list_objects", StoreUnavailable("reset"), when=lambda call: call.number == 2, times=1)
+    listed = retrying.list_objects("k")
+    assert next(listed).key == "k0"
+    assert store.calls["list_objects"] == 1
+    assert [info.key for info in listed] == ["k1", "k2", "k3", "k4", "k5"]
+    assert store.calls["list_objects"] == 4
+
+
+def test_a_listing_that_goes_on_failing_says_so_and_can_go_on_later() -> None:
+    """The promise of the protocol: an iterator that raised is where it was."""
+    store = FakeStore(page_size=2)
+    for number in range(4):
+        store.put_object(f"k{number}", b"x", META)
+    retrying = RetryingStore(store, CLOCK, retries=Retries(max_tries=2))
+    listed = retrying.list_objects("")
+    assert [next(listed).key, next(listed).key] == ["k0", "k1"]
+    store.fail("list_objects", StoreUnavailable("reset"), times=2)
+    with pytest.raises(StoreUnavailable):
+        next(listed)
+    assert [info.key for info in listed] == ["k2", "k3"]

@@ -16,28 +16,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
-from syncd.storage.base import Clock, Meter
+from syncd.storage.base import Meter
 from syncd.storage.http.errors import ConnectionLost
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.store import ClockSkew, HttpStore
-from syncd.storage.opening import StoreContext, open_store
-from syncd.storage.retry import Retries
+from syncd.storage.opening import open_store
 from syncd.storage.s3.dialect import S3Dialect
-from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings, S3Settings
-from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers, make_certificate
+from syncd.storage.settings import HttpSettings, KeySettings, S3Settings
+from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers
+from tests.unit.storage.http.store_rig import NOW, SETTINGS, context
 
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
-NOW = 1_800_000_000.0
 BIG = bytes(8 << 20)
-SETTINGS = S3Settings(HttpSettings("http://127.0.0.1:1"), "photos", keys=KeySettings("AKID", "secret"))
-
 Answer = Callable[[Request], Response]
 
 
@@ -78,9 +74,6 @@ def error(status: int, code: str) -> Response:
 
 def signed_at(request: Request) -> str:
     return request.headers["x-amz-date"]
-
-
-# ---- signing ---------------------------------------------------------------------------------------------
 
 
 def test_every_send_is_signed_with_the_keys_and_the_time_of_the_moment() -> None:
@@ -125,9 +118,6 @@ def test_requests_are_counted() -> None:
     with pytest.raises(StoreUnavailable):
         client.put_object("k", b"", META)
     assert len(counted) == 2
-
-
-# ---- the server's clock ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0])
@@ -197,8 +187,6 @@ def test_a_date_that_is_none_is_no_skew(date: str) -> None:
     assert skew.seconds == 0.0
 
 
-# ---- cut off ---------------------------------------------------------------------------------------------
-
 LOST = ConnectionLost("lost", outcome_unknown=True)
 
 
@@ -265,9 +253,6 @@ def test_a_stalled_body_is_not_asked_about() -> None:
     assert len(transport.requests) == 1
 
 
-# ---- a refused HEAD --------------------------------------------------------------------------------------
-
-
 def test_a_refused_head_is_asked_for_its_reason() -> None:
     """An answer to HEAD has no body, and so no code."""
     client, transport = store(Response(403, {}), error(403, "ExpiredToken"))
@@ -284,9 +269,6 @@ def test_a_refused_head_stays_one_without_a_better_reason() -> None:
         with pytest.raises(StoreRefused) as caught:
             client.head_object("k")
         assert not isinstance(caught.value, AccessRefused)
-
-
-# ---- pages -----------------------------------------------------------------------------------------------
 
 
 def parts_page(numbers: list[int], following: int | None) -> Response:
@@ -339,17 +321,11 @@ def test_a_server_that_ignores_markers_ends_the_list_of_uploads(again: str) -> N
     assert len(transport.requests) == 2
 
 
-# ---- over a socket ---------------------------------------------------------------------------------------
-
 ETAG = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
 
 
 def ok(body: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode())
-
-
-def context(sleep: Callable[[float], None] = lambda seconds: None, **more: Any) -> StoreContext:
-    return StoreContext(Clock(lambda: NOW, sleep, lambda: 0.5), **more)
 
 
 @pytest.fixture
@@ -443,11 +419,6 @@ def test_a_create_whose_answer_was_lost_is_not_sent_again(opened: Callable[..., 
             call(opened(server))
         assert caught.value.outcome_unknown
         assert len(server.received) == 1
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_refusal_that_cuts_off_a_large_body_over_tls_is_seen(
@@ -564,34 +535,3 @@ def test_many_threads_may_use_one_store(opened: Callable[..., Any]) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
-
-
-# ---- opening ---------------------------------------------------------------------------------------------
-
-
-def test_settings_of_each_kind_open_a_store(tmp_path: Path) -> None:
-    """Without a connection being made."""
-    http = HttpSettings("https://127.0.0.1:1")
-    settings = (
-        SETTINGS,
-        BosSettings(http, "photos", path_style=True, keys=KeySettings("a", "b")),
-        DirSettings(str(tmp_path)),
-    )
-    for one in settings:
-        found = open_store(one, context())
-        assert found.store_id
-        assert found.limits.max_parts > 0
-        found.close()
-
-
-def test_opening_shows_no_secret() -> None:
-    """Neither in the identity nor in any error."""
-    http = HttpSettings("http://127.0.0.1:1", proxy="http://user:hunter2@127.0.0.1:1")
-    found = open_store(
-        S3Settings(http, "photos", keys=KeySettings("AKIDX", "s3cr3t")), context(retries=Retries(max_tries=1))
-    )
-    with pytest.raises(StoreUnavailable) as caught:
-        found.head_object("k")
-    text = found.store_id + repr(found) + str(caught.value) + repr(caught.value)
-    assert [word for word in ("AKIDX", "s3cr3t", "hunter2") if word in text] == []
-    found.close()

@@ -27,28 +27,12 @@ from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavail
 from syncd.storage.http import deadlines as patience
 from syncd.storage.http.errors import ConnectionLost
 from syncd.storage.http.messages import Request
-from syncd.storage.http.requests_transport import RequestsTransport
-from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.transport import Transport, open_transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers, make_certificate
+from tests.unit.storage.http.transports import Client, Kind, free_port
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB: more than the kernel takes from us at once
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A self-signed certificate for 127.0.0.1."""
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-Kind = type[RequestsTransport] | type[SocketTransport]
-
-
-@pytest.fixture(params=[RequestsTransport, SocketTransport], ids=["requests", "lane"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Every rule holds for both."""
-    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -57,27 +41,6 @@ def maybe_tls(request: pytest.FixtureRequest) -> Certificate | None:
     if request.param == "plain":
         return None
     return request.getfixturevalue("certificate")  # type: ignore[no-any-return]
-
-
-class Client:
-    """One transport and what it reported."""
-
-    def __init__(self, kind: Kind, server: HostileServer | None, **settings: Any) -> None:
-        self.sent: list[int] = []
-        self.stop = threading.Event()
-        settings.setdefault("endpoint", server.endpoint if server else "http://127.0.0.1:1")
-        if server is not None and server.certificate is not None:
-            settings.setdefault("ca_bundle", server.certificate.cert)
-        self.host = settings["endpoint"].partition("//")[2]
-        self.transport: Transport = kind(
-            HttpSettings(**settings), should_stop=self.stop.is_set, on_sent=self.sent.append
-        )
-
-    def put(self, body: Any = b"x", path: str = "/b/k", **more: Any) -> Any:
-        return self.transport.send(Request("PUT", self.host, path, body=body, **more))
-
-    def get(self, **more: Any) -> Any:
-        return self.transport.send(Request("GET", self.host, "/b/k", **more))
 
 
 @pytest.fixture
@@ -97,10 +60,6 @@ def run(kind: Kind) -> Iterator[Callable[..., tuple[HostileServer, Client]]]:
 
 
 Run = Callable[..., tuple[HostileServer, Client]]
-
-
-# ---- what goes out ---------------------------------------------------------------------------------------
-
 PATHS = [
     "/b/plain",
     "/b//two//slashes",
@@ -179,8 +138,6 @@ def test_nothing_is_taken_from_the_environment(
     client.put(headers={"Authorization": "ours"})
     assert server.received[0].get("authorization") == "ours"
 
-
-# ---- answers ---------------------------------------------------------------------------------------------
 
 ANSWERS = {
     "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
@@ -275,20 +232,12 @@ def test_content_that_was_asked_for_may_be_larger(run: Run) -> None:
     assert len(client.get(headers={"range": f"bytes=0-{size - 1}"}).body) == size
 
 
-# ---- failures --------------------------------------------------------------------------------------------
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     "endpoint", ["http://127.0.0.1:{port}", "http://name.invalid", f"http://{'a' * 64}.b"]
 )
 def test_without_a_connection_nothing_was_done(kind: Kind, endpoint: str) -> None:
     """Refused, unknown and impossible hosts: the outcome is certain."""
-    client = Client(kind, None, endpoint=endpoint.format(port=_free_port()))
+    client = Client(kind, None, endpoint=endpoint.format(port=free_port()))
     with pytest.raises(StoreUnavailable) as caught:
         client.put()
     assert not caught.value.outcome_unknown
@@ -359,9 +308,6 @@ def test_a_lost_answer_is_not_asked_for_again_by_the_transport(run: Run) -> None
     with pytest.raises(StoreUnavailable):
         client.put()
     assert len(server.received) == 1
-
-
-# ---- patience --------------------------------------------------------------------------------------------
 
 
 def _silent(peer: Peer) -> None:
@@ -520,8 +466,6 @@ def test_a_blocked_connect_ends_when_we_are_to_stop(kind: Kind, monkeypatch: pyt
             transport.send(Request("PUT", f"127.0.0.1:{port}", "/b/k", body=b"x"))
 
 
-# ---- early answers ---------------------------------------------------------------------------------------
-
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nno!\n"
 
 
@@ -584,9 +528,6 @@ def test_a_body_that_is_cut_off_without_a_word_is_a_lost_connection(
     with pytest.raises(ConnectionLost) as caught:
         client.put(BIG)
     assert caught.value.outcome_unknown
-
-
-# ---- connections -----------------------------------------------------------------------------------------
 
 
 def test_a_connection_is_used_again(run: Run, maybe_tls: Certificate | None) -> None:
@@ -719,20 +660,6 @@ def test_two_requests_at_once_never_share_a_connection(run: Run) -> None:
     assert server.connections <= 6
 
 
-def test_what_one_thread_has_is_not_lent_to_another() -> None:
-    """An adapter is for one request at a time, also one that has been used before."""
-    with HostileServer([answers(OK)]) as server:
-        client = Client(RequestsTransport, server)
-        client.put()
-        transport = client.transport
-        assert isinstance(transport, RequestsTransport)
-        lent = [transport._take(), transport._take()]
-        assert lent[0] is not lent[1]
-        for adapter in lent:
-            transport._give_back(adapter)
-        transport.close()
-
-
 def test_closing_ends_idle_connections(run: Run) -> None:
     """The server sees the end."""
     ended = threading.Event()
@@ -749,9 +676,6 @@ def test_closing_ends_idle_connections(run: Run) -> None:
     client.put()
     client.transport.close()
     assert ended.wait(30)
-
-
-# ---- TLS -------------------------------------------------------------------------------------------------
 
 
 def test_a_certificate_that_nobody_vouches_for_stops_the_store(run: Run, certificate: Certificate) -> None:
@@ -837,9 +761,6 @@ def test_the_ca_bundle_of_the_environment_counts_where_it_may(
     assert client.put().status == 200
 
 
-# ---- proxies ---------------------------------------------------------------------------------------------
-
-
 def _tunnel(port: int) -> Script:
     def script(peer: Peer) -> None:
         peer.read_head()
@@ -906,48 +827,18 @@ def test_a_proxy_of_the_environment_counts_where_it_may(monkeypatch: pytest.Monk
         assert len(store.received) == 1
 
 
-def test_a_proxy_that_wants_credentials_stops_the_store(certificate: Certificate) -> None:
-    """It is a matter of configuration, and its password is not shown."""
-    denied = answers(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-    with HostileServer([answers(OK)], certificate) as store, HostileServer([denied]) as proxy:
-        http = HttpSettings(
-            store.endpoint,
-            proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}",
-            ca_bundle=certificate.cert,
-        )
-        transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
-        with pytest.raises(AccessRefused) as caught:
-            transport.send(Request("PUT", store.host, "/b/k", body=b"x"))
-        transport.close()
-    assert not caught.value.credentials
-    assert "hunter2" not in str(caught.value) + repr(caught.value)
-
-
-def test_a_proxy_that_is_not_there_leaves_nothing_done() -> None:
-    """The request never left."""
-    http = HttpSettings("http://127.0.0.1:1", proxy=f"http://127.0.0.1:{_free_port()}")
-    transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
-    with pytest.raises(StoreUnavailable) as caught:
-        transport.send(Request("PUT", "127.0.0.1:1", "/b/k", body=b"x"))
-    assert not caught.value.outcome_unknown
-
-
-def test_a_proxy_address_that_is_none_stops_the_store() -> None:
-    """It is a matter of configuration."""
-    http = HttpSettings("http://127.0.0.1:1", proxy="http://")
-    transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
-    with pytest.raises(AccessRefused) as caught:
-        transport.send(Request("PUT", "127.0.0.1:1", "/b/k", body=b"x"))
-    assert not caught.value.credentials
-
-
-def test_a_put_takes_the_lane_and_the_rest_does_not() -> None:
-    """Two connections: one of each transport."""
+def test_content_goes_over_sockets_and_control_over_requests() -> None:
+    """Two connections: one of each transport. A copy is a PUT, but it carries no content."""
     with HostileServer([answers(OK)]) as store:
-        http = HttpSettings(store.endpoint)
-        transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
-        for method in ("PUT", "GET", "PUT", "GET"):
-            transport.send(Request(method, store.host, "/b/k"))
+        transport = open_transport(
+            HttpSettings(store.endpoint), should_stop=lambda: False, on_sent=lambda size: None
+        )
+        put = Request("PUT", store.host, "/b/k", body=b"x")
+        copy = Request("PUT", store.host, "/b/k", slow_answer=True)
+        get = Request("GET", store.host, "/b/k")
+        connections = []
+        for request in (put, put, copy, get, put):
+            transport.send(request)
+            connections.append(store.connections)
         transport.close()
-        assert store.connections == 2
-        assert [seen.method for seen in store.received] == ["PUT", "GET", "PUT", "GET"]
+    assert connections == [1, 1, 2, 2, 2]

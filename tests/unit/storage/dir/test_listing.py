@@ -1,0 +1,155 @@
+"""The objects of a directory, found by walking it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.errors import StoreUnavailable
+from syncd.core.model import ObjectInfo
+from syncd.storage.dir import listing as dir_listing
+from syncd.storage.dir.listing import key_of
+from syncd.storage.dir.store import DirStore
+from syncd.storage.dir.tree import DISPLACED, ESCAPED, names_of
+from tests.unit.storage.dir.dir_rig import meta_of
+
+
+def keys(store: DirStore, prefix: str = "") -> list[str]:
+    return sorted(info.key for info in store.list_objects(prefix))
+
+
+_pieces = st.sampled_from(["a", "é", ".", "~", DISPLACED.decode(), ESCAPED.decode(), "-object~"])
+_component = st.lists(_pieces, min_size=1, max_size=4).map("".join)
+
+
+@given(st.lists(_component | st.just(".syncd"), min_size=1, max_size=4).map("/".join))
+def test_the_path_of_every_key_leads_back_to_it(key: str) -> None:
+    """What `names_of` makes of a key, `key_of` undoes."""
+    if not any(part in (".", "..") for part in key.split("/")):
+        assert key_of(names_of(key)) == key
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (b".syncd",),
+        (b"a" + DISPLACED,),
+        (b"a" + ESCAPED,),
+        (b"a" + ESCAPED, b"b"),
+        (b"a", b".syncd" + ESCAPED),
+        (b"\xff",),
+    ],
+)
+def test_a_path_that_no_key_has_is_no_object(names: tuple[bytes, ...]) -> None:
+    """Our own directory, our own additions in the wrong place, names that are not UTF-8."""
+    assert key_of(names) is None
+
+
+def test_only_objects_are_listed(store: DirStore, root: Path) -> None:
+    """No links, sockets, FIFOs, directories, unfinished uploads, nor what is ours alone."""
+    store.put_object("d/a", b"x", meta_of(b"x"))
+    store.create_multipart_upload("d/unfinished", meta_of(b"x"))
+    (root / "link").symlink_to(root / "d" / "a")
+    (root / "linked").symlink_to(root / "d")
+    (root / "empty").mkdir()
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(root / "socket"))
+    (root / os.fsdecode(b"\xff")).write_text("x")
+    assert keys(store) == ["d/a"]
+
+
+def test_an_object_beside_a_directory_of_its_name_is_listed_once(store: DirStore) -> None:
+    """Wherever it lies."""
+    store.put_object("a", b"1", meta_of(b"x"))
+    store.put_object("a/b", b"2", meta_of(b"x"))
+    store.put_object("c/d", b"3", meta_of(b"x"))
+    store.put_object("c", b"4", meta_of(b"x"))
+    store.put_object("e.~syncd-name~", b"5", meta_of(b"x"))
+    store.put_object("e.~syncd-name~/f", b"6", meta_of(b"x"))
+    expected = ["a", "a/b", "c", "c/d", "e.~syncd-name~", "e.~syncd-name~/f"]
+    assert keys(store) == expected
+
+
+def test_an_older_version_that_is_about_to_go_is_not_listed_twice(store: DirStore, root: Path) -> None:
+    """Whoever died between two steps left both."""
+    store.put_object("a", b"new", meta_of(b"x"))
+    (root / os.fsdecode(b"a" + DISPLACED)).write_text("old")
+    assert [(info.key, info.size) for info in store.list_objects("")] == [("a", 3)]
+
+
+def test_a_file_put_there_by_hand_has_no_etag_until_it_is_read(store: DirStore, root: Path) -> None:
+    """A listing reads no content."""
+    (root / "by-hand").write_text("12345")
+    store.put_object("ours", b"x", meta_of(b"x"))
+    found = {info.key: info for info in store.list_objects("")}
+    assert found["by-hand"] == ObjectInfo("by-hand", 5, "")
+    known = store.head_object("ours")
+    assert known is not None
+    assert found["ours"] == ObjectInfo("ours", 1, known.etag)
+
+
+def test_a_large_directory_comes_in_pages(store: DirStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, also when objects come and go between two pages."""
+    monkeypatch.setattr(dir_listing, "PAGE", 3)
+    expected = [f"d{number}/f{index}" for number in range(3) for index in range(7)]
+    for key in expected:
+        store.put_object(key, b"x", meta_of(b"x"))
+    assert keys(store) == expected
+    listed = store.list_objects("")
+    first = next(listed).key
+    store.delete_object("d2/f6")
+    store.delete_object(first)
+    assert sorted([first, *(info.key for info in listed)]) == expected[:-1]
+
+
+def test_a_directory_that_goes_away_under_the_walk_is_passed_over(
+    store: DirStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what was in it."""
+    monkeypatch.setattr(dir_listing, "PAGE", 1)
+    for key in ("a/1", "a/2", "b/1", "c"):
+        store.put_object(key, b"x", meta_of(b"x"))
+    listed = store.list_objects("")
+    assert next(listed).key == "c"
+    assert next(listed).key == "b/1"
+    (root / "a").rename(root.parent / "moved")
+    assert list(listed) == []
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_not_a_shorter_list(
+    store: DirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the list goes on when it can be read again."""
+    store.put_object("a/1", b"x", meta_of(b"x"))
+    store.put_object("b/1", b"x", meta_of(b"x"))
+    real = os.listdir
+    failures = [OSError(5, "Input/output error")]
+
+    def failing(fd: Any) -> list[str]:
+        if failures and os.readlink(f"/proc/self/fd/{fd}").endswith("/a"):
+            raise failures.pop()
+        return real(fd)
+
+    monkeypatch.setattr(os, "listdir", failing)
+    listed = store.list_objects("")
+    with pytest.raises(StoreUnavailable):
+        list(listed)
+    assert [info.key for info in listed] == ["b/1", "a/1"]
+
+
+def test_no_descriptor_is_left_open_by_a_listing(store: DirStore) -> None:
+    """Whether it is read to its end or not."""
+    for number in range(20):
+        store.put_object(f"d{number}/a", b"x", meta_of(b"x"))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        next(store.list_objects(""))
+        list(store.list_objects("d1"))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,95 @@
+"""Multipart uploads in a directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from syncd.core.errors import (
+    PartsRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
+from tests.unit.storage.dir.dir_rig import MTIME_NS, meta_of, read
+
+
+def test_the_list_of_parts_knows_their_digests(store: DirStore) -> None:
+    """A part that was acknowledged without our record of it need not be sent again to be known."""
+    upload_id = store.create_multipart_upload("big", meta_of(b""))
+    store.upload_part("big", upload_id, 1, b"content")
+    assert [part.digest for part in store.list_parts("big", upload_id)] == [
+        xxhash.xxh3_128_digest(b"content")
+    ]
+
+
+def test_a_part_that_was_damaged_is_not_the_part_that_was_sent(store: DirStore, root: Path) -> None:
+    """Cut off or appended to, it has another ETag, and completing with the old one is refused."""
+    upload_id = store.create_multipart_upload("big", meta_of(b""))
+    part = store.upload_part("big", upload_id, 1, b"content" * 100)
+    path = root / ".syncd" / "uploads" / upload_id / "00001"
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole + b"x", whole[:17]):
+        path.write_bytes(damaged)
+        assert store.list_parts("big", upload_id)[0].etag != part.etag
+        with pytest.raises(PartsRefused):
+            store.complete_multipart_upload("big", upload_id, [part], meta_of(b""))
+    path.write_bytes(whole[:3])
+    with pytest.raises(StoreUnavailable):
+        store.list_parts("big", upload_id)
+    assert store.head_object("big") is None
+    assert store.upload_part("big", upload_id, 1, b"content" * 100).etag == part.etag
+    store.complete_multipart_upload("big", upload_id, [part], meta_of(b""))
+
+
+def test_what_is_no_upload_hides_none(store: DirStore, root: Path) -> None:
+    """Strange things among the uploads are passed over, and those with a damaged manifest are gone."""
+    good = store.create_multipart_upload("good", meta_of(b""))
+    bad = store.create_multipart_upload("bad", meta_of(b""))
+    uploads = root / ".syncd" / "uploads"
+    (uploads / bad / "manifest.json").write_bytes(b'{"key": "bad"')
+    (uploads / "README").write_bytes(b"hello")
+    (uploads / ("f" * 32)).write_bytes(b"")
+    (uploads / ("e" * 32)).mkdir()
+    assert [upload.upload_id for upload in store.list_multipart_uploads("")] == [good]
+    with pytest.raises(UploadGone):
+        store.upload_part("bad", bad, 1, b"x")
+
+
+def test_when_an_upload_began_is_kept(root: Path) -> None:
+    """Orphans are judged by their age."""
+    store = DirStore(DirSettings(str(root)), now_ns=lambda: MTIME_NS)
+    store.create_multipart_upload("big", meta_of(b""))
+    assert [upload.initiated_ns for upload in store.list_multipart_uploads("")] == [MTIME_NS]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 0])
+def test_bytes_are_copied_also_without_help_of_the_kernel(
+    store: DirStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where copy_file_range is missing, or stops after the first bytes, the rest is read and written."""
+    body = os.urandom(3_000_000)
+    real = os.copy_file_range
+
+    def limited(source: int, target: int, count: int, offset_src: int) -> int:
+        if offset_src > 0:
+            if number:
+                raise OSError(number, os.strerror(number))
+            return 0
+        return real(source, target, min(count, 1000), offset_src=offset_src)
+
+    monkeypatch.setattr(os, "copy_file_range", limited)
+    upload_id = store.create_multipart_upload("big", meta_of(body))
+    parts = [store.upload_part("big", upload_id, n + 1, body[n << 20 : n + 1 << 20]) for n in range(3)]
+    store.complete_multipart_upload("big", upload_id, parts, meta_of(body))
+    assert read(store, "big") == body
+    store.copy_object("big", "copy", meta_of(body), "")
+    assert read(store, "copy") == body
+    upload_id = store.create_multipart_upload("part", meta_of(body))
+    part = store.upload_part_copy("part", upload_id, 1, "big", 5, 2_000_004, "")
+    assert part.digest == xxhash.xxh3_128_digest(body[5:2_000_005])
