@@ -194,6 +194,9 @@ def test_breaker_trips_at_once() -> None:
     breaker.trip(100.0, 60.0)
 
     assert [breaker.allows(159.0), breaker.allows(160.0)] == [False, True]
+    assert breaker.failures == 1
+    breaker.trip(161.0, 60.0)
+    assert breaker.failures == 2
 
 
 def test_trip_only_lengthens_a_pause() -> None:

@@ -92,6 +92,7 @@ def test_what_trickles_in_for_ever_does_not_hold_up_the_rest() -> None:
     gone(some, 1, now=0.0)
     gone(some, 1, now=10 * GRACE - 0.5, first=1)
 
+    assert some.judge(10 * GRACE - 0.25, 1000).allowed == ()
     verdict = some.judge(10 * GRACE, 1000)
 
     assert verdict == Verdict((ref(0),), 0, "", 10 * GRACE - 0.5 + GRACE)
@@ -200,9 +201,11 @@ def test_one_more_that_vanishes_meanwhile_does_not_void_the_word() -> None:
 def test_all_of_a_single_pass_may_be_allowed_beforehand() -> None:
     """``sync --allow-deletes`` speaks before anything is found."""
     some = deletions(10, 1.0, grace=0.0)
+    some.held = "the root was replaced"
     some.confirm_all()
     gone(some, 50)
 
+    assert some.held == ""
     assert len(some.judge(0.0, 1000).allowed) == 50
 
 

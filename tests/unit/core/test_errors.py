@@ -1,6 +1,8 @@
-"""What each error means for the file and for its store."""
+"""What each error carries, and what it means for the file and for its store."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,20 +16,86 @@ from syncd.core.errors import (
     REFUSED_SCHEDULE,
     STORE_SCHEDULE,
     AccessRefused,
+    ConfigError,
     FileChanged,
     FileUnreadable,
     FileVanished,
     PartCorrupt,
     PartsRefused,
     PreconditionFailed,
+    Problem,
     Reaction,
     RootChanged,
     StateError,
+    StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
     react,
 )
+
+FACTS = {"status": 503, "code": "SlowDown", "request_id": "r-1", "hint": "check the clock"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "usual"),
+    [
+        (StoreError, {}, {}),
+        (
+            StoreUnavailable,
+            {"outcome_unknown": True, "retry_after_seconds": 2.5},
+            {"outcome_unknown": False, "retry_after_seconds": None},
+        ),
+        (PartsRefused, {"too_small": True}, {"too_small": False}),
+        (AccessRefused, {"credentials": False}, {"credentials": True}),
+    ],
+)
+def test_a_store_error_keeps_its_facts(
+    kind: type[StoreError], more: dict[str, Any], usual: dict[str, Any]
+) -> None:
+    """What the store said is kept, and an error without such facts has none of them."""
+    told, plain = vars(kind("slow down", **FACTS, **more)), vars(kind("slow down"))
+
+    assert told == {**FACTS, **more}
+    assert plain == {"status": None, "code": "", "request_id": "", "hint": "", **usual}
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        (FACTS, "slow down (503 SlowDown) [request r-1]; check the clock"),
+        ({"status": 503}, "slow down (503)"),
+        ({"code": "SlowDown"}, "slow down (SlowDown)"),
+        ({"request_id": "r-1"}, "slow down [request r-1]"),
+        ({"hint": "check the clock"}, "slow down; check the clock"),
+        ({}, "slow down"),
+    ],
+)
+def test_a_store_error_says_all_that_it_knows(facts: dict[str, Any], text: str) -> None:
+    """Status, code, request id and hint appear only where they are known."""
+    assert str(StoreError("slow down", **facts)) == text
+
+
+def test_a_change_says_how_long_the_file_has_to_rest() -> None:
+    """By default it need not rest."""
+    changed = FileChanged("the file changed", 2.5)
+
+    assert (str(changed), changed.quiet_seconds) == ("the file changed", 2.5)
+    assert FileChanged("the file changed").quiet_seconds == 0.0
+
+
+def test_a_mistake_in_the_configuration_names_place_and_key() -> None:
+    """A mistake of the whole file has no key; an error lists all mistakes, a line each."""
+    one = Problem("c.yaml:3", "stores.nas.path", "7", "a path")
+    other = Problem("c.yaml", "", "nothing", "a mapping")
+    error = ConfigError([one, other])
+
+    assert error.problems == (one, other)
+    assert str(error).splitlines() == [
+        "c.yaml:3: stores.nas.path: found 7; expected a path",
+        "c.yaml: found nothing; expected a mapping",
+    ]
+
 
 EVERY_ERROR = [
     error(*arguments)
