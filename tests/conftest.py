@@ -22,6 +22,7 @@ REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
 """Set where all servers are installed: then one that is missing is a failure, not a skip."""
 
 settings.register_profile("untimed", deadline=None)  # a busy machine refutes nothing
+settings.register_profile("mutation", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("untimed")
 
 LEAK_DEADLINE_SECONDS = 5.0
