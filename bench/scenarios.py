@@ -26,7 +26,7 @@ from measure import Result, Run, interleaved, run
 from peers import Command, Task
 from servers import BUCKET, Ceph, Server, Sink
 
-from tests.support.proxy import CountingProxy  # `servers` has made the tests importable
+from tests.support.fault_proxy import FaultProxy  # `servers` has made the tests importable
 
 Tell = Callable[[str], None]
 
@@ -307,7 +307,7 @@ def crash(bench: Bench, server: Ceph, size: int) -> dict[str, float]:
     again: dict[str, float] = {}
     listed = [name for name, _ in peers.commands(_task(bench, server, path, "list"))]
     for name in filter(bench.wants, listed):
-        with CountingProxy(("127.0.0.1", server.port)) as proxy:
+        with FaultProxy(("127.0.0.1", server.port)) as proxy:
             through = SimpleNamespace(
                 name="proxy",
                 port=proxy.port,
@@ -334,7 +334,7 @@ def crash(bench: Bench, server: Ceph, size: int) -> dict[str, float]:
 
 
 def _killed_at(
-    bench: Bench, command: list[str], environ: Mapping[str, str], proxy: CountingProxy, half: int
+    bench: Bench, command: list[str], environ: Mapping[str, str], proxy: FaultProxy, half: int
 ) -> None:
     with (bench.directory / "output.log").open("ab") as log:
         process = subprocess.Popen(command, env=dict(environ), stdout=log, stderr=log, start_new_session=True)

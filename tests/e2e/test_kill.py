@@ -17,8 +17,10 @@ import xxhash
 from tests.e2e import trees
 from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
 from tests.support.bos_server import BosServer
-from tests.support.proxy import CountingProxy
+from tests.support.fault_proxy import FaultProxy
+from tests.support.http_pieces import Head
 from tests.support.servers import S3Server
+from tests.support.shelves import BosShelf, BucketShelf, Shelf
 
 MIB = trees.MIB
 PART = 8 * MIB
@@ -38,33 +40,33 @@ class Case:
     """One store behind a proxy, and what a client that is not ours says about it."""
 
     syncd: Syncd
-    proxy: CountingProxy
-    server: S3Server | BosServer
-    bucket: str
+    proxy: FaultProxy
+    shelf: Shelf
+    answers: Answers
 
     def digest(self) -> str | None:
         """XXH3-128 of the object ``p/big`` as it is in the store; None when there is none."""
-        if isinstance(self.server, BosServer):
-            stored = self.server.disk.buckets[self.bucket]
-            found = stored.objects.get("p/big")
-            return None if found is None else _hex(stored.read(found.blobs, 0, found.size - 1))
-        client = self.server.client()
-        try:
-            return _hex(client.get_object(Bucket=self.bucket, Key="p/big")["Body"].read())
-        except client.exceptions.NoSuchKey:
-            return None
-        finally:
-            client.close()
+        content = self.shelf.fetch("p/big")
+        return None if content is None else _hex(content)
 
     def unfinished(self) -> int:
         """How many multipart uploads are open."""
-        if isinstance(self.server, BosServer):
-            return len(self.server.contents(self.bucket)["uploads"])
-        client = self.server.client()
-        try:
-            return len(client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
-        finally:
-            client.close()
+        return len(self.shelf.unfinished())
+
+
+class Answers:
+    """What happens to the answer of the first request that `which` names."""
+
+    def __init__(self) -> None:
+        self.which: Callable[[str], bool] = lambda request: False
+        self.kind = ""
+        self.kept: list[str] = []
+
+    def __call__(self, number: int, head: Head) -> str | None:
+        if self.kept or not self.which(head.request):
+            return None
+        self.kept.append(head.request)
+        return self.kind
 
 
 def _hex(content: bytes) -> str:
@@ -73,18 +75,19 @@ def _hex(content: bytes) -> str:
 
 @pytest.fixture(params=["ceph", "bos"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    """syncd, and a real gateway or the strict BOS server with an empty bucket, behind a counting proxy."""
+    """syncd, and a real gateway or the strict BOS server with an empty bucket, behind a proxy that counts."""
     server: S3Server | BosServer = request.getfixturevalue(f"{request.param}_server")
-    bucket = f"kill-{next(_numbers)}"
-    with CountingProxy(("127.0.0.1", server.port)) as proxy:
+    shelf: Shelf
+    bucket, answers = f"kill-{next(_numbers)}", Answers()
+    with FaultProxy(("127.0.0.1", server.port), answers, stall_seconds=60) as proxy:
         if isinstance(server, BosServer):
             server.disk.create(bucket)
-            store = bos_store(server, bucket, proxy.port)
+            store, shelf = bos_store(server, bucket, proxy.port), BosShelf(server, bucket)
         else:
             server.make_bucket(bucket)
-            store = s3_store(server.settings(bucket), proxy.port)
+            store, shelf = s3_store(server.settings(bucket), proxy.port), BucketShelf(server, bucket)
         syncd = _syncd(tmp_path, store)
-        yield Case(syncd, proxy, server, bucket)
+        yield Case(syncd, proxy, shelf, answers)
         syncd.close()
     (tmp_path / "folder" / "big").unlink()
 
@@ -118,7 +121,7 @@ def test_a_killed_upload_goes_on_where_it_was(case: Case) -> None:
     for size in KILLS_AFTER:
         case.proxy.freeze_after(size)
         case.syncd.start()
-        assert case.proxy.wait_frozen(60), case.syncd.log_text()
+        assert case.proxy.wait_stalled(60), case.syncd.log_text()
         case.syncd.kill()
         case.proxy.thaw()
         assert case.digest() is None
@@ -129,7 +132,7 @@ def test_a_killed_upload_goes_on_where_it_was(case: Case) -> None:
 
     assert digest == case.digest()
     assert SIZE <= case.proxy.bytes_sent <= SIZE + len(KILLS_AFTER) * CONCURRENCY * PART + HEADS
-    assert len(list(filter(_is_create, case.proxy.requests))) == 1
+    assert len(list(filter(_is_create, case.proxy.ledger.targets))) == 1
     assert case.unfinished() == 0
 
 
@@ -160,9 +163,9 @@ def test_killed_when_the_server_has_done_it_and_we_do_not_know(
 ) -> None:
     """The effect is there, the answer on its way, the process dead: the next one finds out."""
     digest = _write(case.syncd, SMALLER)
-    case.proxy.hold_answers(which)
+    case.answers.which, case.answers.kind = which, "stalled answer"
     case.syncd.start()
-    assert case.proxy.wait_frozen(60), case.syncd.log_text()
+    assert case.proxy.wait_stalled(60), case.syncd.log_text()
     case.syncd.kill()
     case.proxy.thaw()
 
@@ -179,12 +182,12 @@ def test_killed_when_the_server_has_done_it_and_we_do_not_know(
 def test_a_lost_answer_is_asked_for(case: Case, which: Callable[[str], bool], twice: int) -> None:
     """The first answer of its kind never comes: the process finds out what became of the request."""
     digest = _write(case.syncd, SMALLER)
-    case.proxy.lose_answers(lambda request: which(request) and not case.proxy.lost)
+    case.answers.which, case.answers.kind = which, "lost answer"
 
     done = case.syncd.command("sync")
 
     assert "1 uploaded" in done.stdout
-    assert len(case.proxy.lost) == 1
+    assert len(case.answers.kept) == 1
     assert digest == case.digest()
     assert SMALLER <= case.proxy.bytes_sent <= SMALLER + twice + HEADS
     assert case.unfinished() == 0

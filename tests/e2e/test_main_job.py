@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import trees
-from tests.e2e.compare import differences_by_rclone, differences_in_bytes, differences_in_keys
 from tests.e2e.process import Syncd, s3_store
-from tests.support.proxy import CountingProxy
+from tests.support.compare import differences, differences_by_rclone, differences_in_keys
+from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import S3Server
+from tests.support.shelves import BucketShelf
 
 FILES = int(os.environ.get("SYNCD_E2E_FILES", "20000"))
 BIG = 1 << 30
@@ -21,14 +22,14 @@ PREFIX = "tree/"
 
 
 @pytest.fixture
-def job(ceph_server: S3Server, tmp_path: Path) -> Iterator[tuple[Syncd, CountingProxy, str]]:
+def job(ceph_server: S3Server, tmp_path: Path) -> Iterator[tuple[Syncd, FaultProxy, str]]:
     """A folder, an empty bucket, and syncd between them, through the proxy."""
     bucket = "main-job"
     ceph_server.make_bucket(bucket)
     folder = tmp_path / "folder"
     folder.mkdir()
     source = {"name": "tree", "path": "./folder", "store": "ceph", "prefix": PREFIX}
-    with CountingProxy(("127.0.0.1", ceph_server.port)) as proxy:
+    with FaultProxy(("127.0.0.1", ceph_server.port)) as proxy:
         store = s3_store(ceph_server.settings(bucket), proxy.port)
         syncd = Syncd(tmp_path, {"ceph": store}, [source])
         yield syncd, proxy, bucket
@@ -40,7 +41,7 @@ def job(ceph_server: S3Server, tmp_path: Path) -> Iterator[tuple[Syncd, Counting
 @pytest.mark.real_server
 @pytest.mark.timeout(1200)
 def test_a_large_tree_is_carried_once_and_never_again(
-    job: tuple[Syncd, CountingProxy, str],
+    job: tuple[Syncd, FaultProxy, str],
     ceph_server: S3Server,
     figure: Callable[[str, object], None],
 ) -> None:
@@ -54,17 +55,19 @@ def test_a_large_tree_is_carried_once_and_never_again(
     (folder / "empty").touch()
 
     first = syncd.measured("sync")
-    sent, requests, connections = proxy.bytes_sent, proxy.requests, proxy.connections
+    sent, requests, connections = proxy.bytes_sent, proxy.ledger.targets, proxy.connections
     dry = syncd.command("sync", "--dry-run")
     second = syncd.measured("sync")
 
     assert "0 failed" in first.stdout
     assert "nothing to do; 0 bytes sent" in second.stdout
     assert dry.stdout == ""
-    assert (proxy.bytes_sent, proxy.connections, proxy.requests[len(requests) :]) == (sent, connections, [])
+    assert (proxy.bytes_sent, proxy.connections) == (sent, connections)
+    assert proxy.ledger.targets == requests
 
-    assert differences_in_keys(folder, ceph_server, bucket, PREFIX) == []
-    assert differences_in_bytes(folder / "odd", ceph_server, bucket, f"{PREFIX}odd/") == []
+    shelf = BucketShelf(ceph_server, bucket)
+    assert differences_in_keys(folder, shelf, PREFIX) == []
+    assert differences(folder / "odd", shelf, f"{PREFIX}odd/") == []
     assert differences_by_rclone(folder, ceph_server, bucket, PREFIX, "--exclude", "/odd/**") == []
     assert sent < size + 4096 * len(requests)
 
@@ -81,6 +84,6 @@ def test_a_large_tree_is_carried_once_and_never_again(
         "second sync: wall s": round(second.wall_seconds, 2),
         "second sync: cpu s": round(second.cpu_seconds, 2),
         "second sync: peak MiB": round(second.peak_rss_mib),
-        "second sync: requests": len(proxy.requests) - len(requests),
+        "second sync: requests": len(proxy.ledger.targets) - len(requests),
     }.items():
         figure(name, value)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compare import differences_by_rclone, differences_in_bytes
 from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
 from tests.e2e.workloads import WORKLOADS, do, pip_install, tree
 from tests.support.bos_server import BosServer
+from tests.support.compare import differences, differences_by_rclone
 from tests.support.servers import S3Server
+from tests.support.shelves import BucketShelf
 
 SETTLE = "200ms"
 
@@ -74,9 +75,8 @@ def test_what_people_do_in_a_folder_arrives_in_a_bucket(
     assert failures == []
     want = len(tree(folder))
     assert want > 400
-    wait_until(
-        "all are there", lambda: differences_in_bytes(folder, ceph_server, "work", "w/") == [], pause=1
-    )
+    shelf = BucketShelf(ceph_server, "work")
+    wait_until("all are there", lambda: differences(folder, shelf, "w/") == [], pause=1)
 
     assert differences_by_rclone(folder, ceph_server, "work", "w/", "--one-way") == []
     status = syncd.wait_idle()
@@ -131,5 +131,5 @@ def test_a_wrong_key_is_said_once_and_a_right_one_needs_no_restart(
         assert log.count(f"store {name}: works again") == 1
         assert log.count("refused") + log.count("SignatureDoesNotMatch") < 10
     assert sorted(bos_server.contents("keys")["objects"]) == sorted(f"f{number}" for number in range(30))
-    assert differences_in_bytes(tmp_path / "ceph", ceph_server, "keys", "") == []
+    assert differences(tmp_path / "ceph", BucketShelf(ceph_server, "keys"), "") == []
     assert syncd.status()["failures"] == []

@@ -75,7 +75,7 @@ class Passage:
         """For the log."""
         return {
             "number": self.number,
-            "request": f"{self.head.method} {self.head.target}",
+            "request": self.head.request,
             "fault": self.kind,
             "size": self.size,
             "status": self.status,
@@ -111,6 +111,7 @@ class Ledger:
         self._rows: list[dict[str, object]] = []
         self._lock = threading.Lock()
         self._numbers = 0
+        self._targets: list[str] = []
         self._objects: dict[str, str] = {}
         self._parts: dict[tuple[str, str, str], str] = {}
         self._uploading: dict[str, str] = {}
@@ -125,6 +126,7 @@ class Ledger:
     def begin(self, number: int, head: Head, kind: str | None) -> Passage:
         """A request came."""
         with self._lock:
+            self._targets.append(head.request)
             if kind is not None:
                 self.faults[kind] += 1
         return Passage(number, head, kind)
@@ -149,6 +151,12 @@ class Ledger:
         """How many there were."""
         with self._lock:
             return self._numbers
+
+    @property
+    def targets(self) -> list[str]:
+        """Method and target of each request so far, in the order in which they began."""
+        with self._lock:
+            return list(self._targets)
 
     def write(self, path: Path, more: Iterable[dict[str, object]] = ()) -> None:
         """Keep everything as lines of JSON."""

@@ -90,8 +90,13 @@ class FaultProxy:
         self._down_seconds = down_seconds
         self._listener = _listen(0)
         self.port = int(self._listener.getsockname()[1])
+        self.connections = 0
+        self.bytes_sent = 0
+        """Heads and bodies of clients, as far as the proxy has read them to pass them on."""
         self._lock = threading.Lock()
         self._age = 0  # connections of an earlier age are to end
+        self._frozen_at: int | None = None
+        self._stalled = threading.Event()
         self._down = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -121,6 +126,7 @@ class FaultProxy:
                 client, _ = self._listener.accept()
             except OSError:  # nobody came, or we went down
                 continue
+            self.connections += 1
             thread = threading.Thread(target=self._serve, args=(client, self._age), name="fault-proxied")
             self._threads = [known for known in self._threads if known.is_alive()]
             self._threads.append(thread)
@@ -151,6 +157,32 @@ class FaultProxy:
             self._down.set()
             with contextlib.suppress(OSError):  # it is down already
                 self._listener.shutdown(socket.SHUT_RDWR)
+
+    def freeze_after(self, size: int) -> None:
+        """Once clients have sent `size` more bytes, nothing of theirs passes any more, until `thaw`."""
+        with self._lock:
+            self._frozen_at = self.bytes_sent + size
+            self._stalled.clear()
+
+    def thaw(self) -> None:
+        """Cut every connection that there is, and let new ones pass."""
+        with self._lock:
+            self._age += 1
+            self._frozen_at = None
+
+    def wait_stalled(self, seconds: float) -> bool:
+        """Wait until something is held back; False when nothing was in time."""
+        return self._stalled.wait(seconds)
+
+    def stalls(self) -> None:
+        """A connection holds something back."""
+        self._stalled.set()
+
+    def passes(self, size: int) -> bool:
+        """Count bytes of a client that are about to go on; whether they may."""
+        with self._lock:
+            self.bytes_sent += size
+            return self._frozen_at is None or self.bytes_sent < self._frozen_at
 
     def check(self, age: int) -> None:
         """Raise `_Gone` when a connection of that age is to end."""
@@ -222,18 +254,27 @@ class _Connection:
         """Pass the request on; up to `limit` bytes of its body, and then no more of it."""
         if self._server is None:
             self._server = self._proxy.connect()
-        self._send(self._server, head.raw)
+        self._send_on(head.raw)
+        if head.headers.get("expect", "").lower() == "100-continue":  # the server's own word is skipped later
+            self._send(self._client, b"HTTP/1.1 100 Continue\r\n\r\n")
         left = head.length if limit is None else limit
         while left:
             piece = self._from_client.some(min(left, _PIECE))
             if not piece:
                 raise _Gone
-            self._send(self._server, piece)
+            self._send_on(piece)
             passage.forwarded(piece)
             left -= len(piece)
         if limit is not None:
             _reset(self._server)
             self._server = None
+
+    def _send_on(self, data: bytes) -> None:
+        assert self._server is not None
+        if not self._proxy.passes(len(data)):
+            self._stall()
+            raise _Gone
+        self._send(self._server, data)
 
     def _answer(self, head: Head) -> Answer:
         assert self._server is not None
@@ -312,6 +353,7 @@ class _Connection:
 
     def _stall(self) -> bool:
         """Longer than the client waits; over as soon as it has gone or the proxy ends."""
+        self._proxy.stalls()
         deadline = time.monotonic() + self._proxy.stall_seconds
         while time.monotonic() < deadline and not self._from_client.is_over():
             self._proxy.check(self._age)

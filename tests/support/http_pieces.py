@@ -30,6 +30,11 @@ class Head:
     headers: dict[str, str]
 
     @property
+    def request(self) -> str:
+        """Method and target, such as ``PUT /bucket/key?partNumber=1``."""
+        return f"{self.method} {self.target}"
+
+    @property
     def length(self) -> int:
         """Of the body, in bytes."""
         return int(self.headers.get("content-length", "0"))

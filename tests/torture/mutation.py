@@ -1,11 +1,11 @@
-"""Changes the code of `core`, `state` and `transfer` in small ways, one at a time; a test has to fail each time.
+"""Changes `core`, `state` and `transfer` in small ways, one at a time; each time a test has to fail.
 
     pip install -e '.[test,mutation]'
     python -m tests.torture.mutation [PATTERN ...]      # such as 'syncd.core.plan.*'; default: everything
 
-mutmut makes the mutants in `mutants/` and goes on there where it was stopped; its part of `pyproject.toml` says
-what it changes and which tests it runs. The table at the end has a line for each module. `mutmut results` lists
-the survivors, `mutmut show NAME` shows one.
+mutmut makes the mutants in `mutants/`, and resumes there when it was interrupted; `pyproject.toml` says what it
+changes and which tests it runs. The table at the end has a line for each module. `mutmut results` lists the
+survivors, `mutmut show NAME` shows one.
 """
 
 from __future__ import annotations

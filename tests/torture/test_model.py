@@ -35,6 +35,7 @@ from syncd.sources import files
 from syncd.sources.scan import compare
 from syncd.transfer.engine import RACY_WINDOW_NS
 from tests.support.rig import PART, Rig
+from tests.support.states import States
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
 from tests.torture.deaths.test_deaths import STATE_EFFECTS, STORE_EFFECTS, Death, Fate, Point
 
@@ -115,7 +116,7 @@ class Folder(RuleBasedStateMachine):
         self.forbidden: set[str] = set()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(files, "open_file", self._open_file)
-        self.versions: dict[str, set[bytes]] = {}
+        self.states = States()
         self.dirty: dict[str, bool] = {}
         self.counter = 0
         self.trace: list[str] = []
@@ -339,9 +340,7 @@ class Folder(RuleBasedStateMachine):
             return
         for key, thing in self.rig.fake.objects.items():
             name = key.removeprefix("p/")
-            assert thing.data in self.versions.get(name, set()), (
-                f"{name}: the object is nothing that it ever was"
-            )
+            assert self.states.had(name, thing.data), f"{name}: the object is nothing that it ever was"
 
     def teardown(self) -> None:
         if hasattr(self, "rig"):
@@ -378,8 +377,7 @@ class Folder(RuleBasedStateMachine):
 
     def _publish(self) -> None:
         """Whatever is in the folder now is something that its path was."""
-        for name, content in self._files().items():
-            self.versions.setdefault(name, set()).add(content)
+        self.states.add(self._files())
 
     def _event(self, name: str, *, told: bool = True) -> None:
         self._publish()

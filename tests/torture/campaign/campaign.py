@@ -17,11 +17,12 @@ from typing import Any
 
 from syncd.state.schema import DATABASE_NAME
 from tests.e2e.process import Syncd, wait_until
+from tests.support.compare import differences
 from tests.support.fault_proxy import KINDS, FaultProxy
 from tests.support.http_pieces import Head
-from tests.torture.campaign.judge import Judge, differences
-from tests.torture.campaign.shelves import Shelf
-from tests.torture.campaign.states import KnownStates
+from tests.support.shelves import Shelf
+from tests.support.states import LoggedStates
+from tests.torture.campaign.judge import Judge
 
 WRITERS = {"ada": "people", "bob": "people", "eve": "people", "sql": "database"}
 """Names and habits."""
@@ -86,7 +87,7 @@ class Campaign:
         self.folder = syncd.root / "watched"
         self.states = syncd.root / "states.log"
         self.states.touch()
-        self.known = KnownStates(self.states)
+        self.known = LoggedStates(self.states)
         self._calm = calm
         self._seed = seed
         self._chance = random.Random(f"kills {seed}")
@@ -169,7 +170,7 @@ class Campaign:
         self.report.failures = self.syncd.wait_idle(IDLE_SECONDS)["failures"]
         self.report.integrity += integrity(self.syncd)
         self.syncd.stop()
-        self.report.differences = differences(self.folder, self.shelf, lambda name: PREFIX + name)
+        self.report.differences = differences(self.folder, self.shelf, PREFIX)
         self.report.unfinished = self.shelf.unfinished()
         if self.proxy is not None:
             self.report.faults = dict(self.proxy.ledger.faults)

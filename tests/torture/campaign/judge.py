@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.torture.campaign.shelves import Shelf
-from tests.torture.campaign.states import KnownStates, state_of
+from tests.support.shelves import Shelf
+from tests.support.states import LoggedStates
 
 _PAUSE_SECONDS = 0.1
 
@@ -32,7 +31,7 @@ class Judge:
     `name_of` tells the name of the file that an object is of. `keep` is where torn objects go.
     """
 
-    def __init__(self, shelf: Shelf, known: KnownStates, name_of: Callable[[str], str], keep: Path) -> None:
+    def __init__(self, shelf: Shelf, known: LoggedStates, name_of: Callable[[str], str], keep: Path) -> None:
         self.verdict = Verdict()
         self._shelf = shelf
         self._known = known
@@ -69,7 +68,7 @@ class Judge:
             self._compare(key, content)
 
     def _compare(self, key: str, content: bytes) -> None:
-        if state_of(content) in self._known.of(self._name_of(key)):
+        if self._known.had(self._name_of(key), content):
             self.verdict.compared += 1
             return
         self.verdict.torn.append(key)
@@ -82,18 +81,3 @@ class Judge:
                 self.look()
         except BaseException as error:  # raised by whoever ends us
             self._error = error
-
-
-def differences(folder: Path, shelf: Shelf, key_of: Callable[[str], str]) -> list[str]:
-    """Files whose objects are absent or have other bytes: every byte of both is read."""
-    found = []
-    for directory, _, files in os.walk(folder):
-        for file in files:
-            path = Path(directory, file)
-            name = os.fspath(path.relative_to(folder))
-            content = shelf.fetch(key_of(name))
-            if content is None:
-                found.append(f"absent: {name}")
-            elif content != path.read_bytes():
-                found.append(f"other bytes: {name}")
-    return found

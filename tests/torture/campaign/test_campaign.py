@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compare import differences_by_rclone
 from tests.e2e.process import Syncd, bos_store, s3_store, wait_until
 from tests.support.bos_server import BosServer
+from tests.support.compare import differences_by_rclone
 from tests.support.fault_ledger import Ledger
 from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import S3Server
+from tests.support.shelves import BosShelf, BucketShelf, DirectoryShelf
+from tests.support.states import LoggedStates
 from tests.torture.campaign.campaign import (
     CONCURRENCY,
     PART_SIZE,
@@ -37,8 +39,6 @@ from tests.torture.campaign.campaign import (
     Writers,
 )
 from tests.torture.campaign.judge import Judge
-from tests.torture.campaign.shelves import BosShelf, BucketShelf, DirectoryShelf
-from tests.torture.campaign.states import KnownStates
 
 KILLS = int(os.environ.get("SYNCD_CAMPAIGN_KILLS", "200"))
 """In all; the stores share them."""
@@ -173,7 +173,7 @@ def test_files_that_are_rewritten_all_the_time(tmp_path: Path) -> None:
     syncd = _syncd(tmp_path, {"type": "dir", "path": "./mirror"})
     states = tmp_path / "states.log"
     states.touch()
-    shelf, known = DirectoryShelf(tmp_path / "mirror"), KnownStates(states)
+    shelf, known = DirectoryShelf(tmp_path / "mirror"), LoggedStates(states)
     writers = Writers(tmp_path / "watched", states, SEED, {f"sql{number}": "database" for number in range(5)})
     with Judge(shelf, known, lambda key: key.removeprefix(PREFIX), tmp_path / "torn") as judge, writers:
         try:

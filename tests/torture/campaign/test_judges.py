@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.workloads import tree
+from tests.support.compare import differences
 from tests.support.fault_ledger import Ledger
 from tests.support.http_pieces import Head
-from tests.torture.campaign.judge import Judge, differences
-from tests.torture.campaign.shelves import DirectoryShelf
-from tests.torture.campaign.states import KnownStates, StateLog, state_of
+from tests.support.shelves import DirectoryShelf
+from tests.support.states import LoggedStates, StateLog, state_of
+from tests.torture.campaign.judge import Judge
 from tests.torture.campaign.writer import PEOPLE, Writer
 
 
@@ -27,11 +28,11 @@ def test_a_writer_notes_every_state_before_it_can_be_seen(tmp_path: Path, seed: 
         nonlocal looks
         looks += 1
         for name, content in tree(folder).items():
-            assert state_of(content) in known.of(os.fsdecode(name))
+            assert known.had(os.fsdecode(name), content)
 
     with StateLog(states) as log:
         writer = Writer(folder, "ada", seed, log, large=False, pause_seconds=0)
-        known = KnownStates(states)
+        known = LoggedStates(states)
         writer.watch = look
         for _ in range(120):
             writer.step()
@@ -69,7 +70,7 @@ def _judge(tmp_path: Path) -> tuple[Judge, StateLog, Path]:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     log = StateLog(tmp_path / "states")
-    known = KnownStates(tmp_path / "states")
+    known = LoggedStates(tmp_path / "states")
     return Judge(DirectoryShelf(mirror), known, lambda key: key, tmp_path / "torn"), log, mirror
 
 
@@ -104,9 +105,9 @@ def test_what_differs_in_the_end_is_named(tmp_path: Path) -> None:
     for name, content in {"same": b"1", "other": b"x"}.items():
         (mirror / name).write_bytes(content)
 
-    found = differences(folder, DirectoryShelf(mirror), lambda name: name)
+    found = differences(folder, DirectoryShelf(mirror), "")
 
-    assert sorted(found) == ["absent: absent", "other bytes: other"]
+    assert sorted(found) == ["absent: 'absent'", "other bytes: 'other'"]
 
 
 # ---- the ledger -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture.campaign.states import State, StateLog, state_of
+from tests.support.states import State, StateLog, state_of
 
 MIB = 1 << 20
 SMALL_SIZES = (0, 1, 100, 5_000, 60_000, 400_000)

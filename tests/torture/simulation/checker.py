@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from syncd.core.model import FileRef, OnDelete
 from tests.support.faults import Call
+from tests.support.states import States
 from tests.support.store import StoredObject
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class Checker:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.versions: dict[str, set[bytes]] = {}
-        """Every content that a path ever had."""
+        self._states = States()
         self._present: dict[str, float] = {}
         """Since when there is a file at a path."""
         self._gone: dict[str, float] = {}
@@ -77,11 +77,11 @@ class Checker:
         """Somebody changed something: what is there now is something that its path was."""
         files = self.files()
         now = self._world.clock.monotonic()
-        for name, content in files.items():
-            self.versions.setdefault(name, set()).add(content)
+        self._states.add(files)
+        for name in files:
             self._present.setdefault(name, now)
         self._present = {name: since for name, since in self._present.items() if name in files}
-        for name in self.versions.keys() - files.keys():
+        for name in self._states.names() - files.keys():
             self._gone.setdefault(name, now)
 
     def step_begins(self) -> None:
@@ -110,7 +110,7 @@ class Checker:
         objects = self._world.store.objects
         for key, thing in objects.items():
             name = key.removeprefix("p/")
-            if thing.data not in self.versions.get(name, ()):
+            if not self._states.had(name, thing.data):
                 raise self._broken(
                     f"{name}: after {verb} the object is nothing that its file ever was: {thing.data!r}"
                 )
