@@ -3,7 +3,7 @@
     pip install -e '.[test,mutation]'
     python -m tests.torture.mutation [PATTERN ...]      # such as 'syncd.core.plan.*'; default: everything
 
-mutmut makes the mutants in `mutants/`, and resumes there when it was interrupted; `pyproject.toml` says what it
+mutmut makes the mutants in `mutants/`, and resumes there after an interruption; `pyproject.toml` says what it
 changes and which tests it runs. The table at the end has a line for each module. `mutmut results` lists the
 survivors, `mutmut show NAME` shows one.
 """
