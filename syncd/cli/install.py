@@ -41,7 +41,7 @@ CREDENTIAL = re.compile(r"\$\{CREDENTIALS_DIRECTORY\}/([A-Za-z0-9._-]+)")
 
 
 @click.command()
-@click.option("--user", is_flag=True, help="For the calling user's own session, not for the system.")
+@click.option("--user", is_flag=True, help="Install for the calling user, not for the system.")
 @click.option("--print", "print_only", is_flag=True, help="Print the units instead of writing them.")
 @common.config_option
 def command(user: bool, print_only: bool, config_path: str | None) -> None:
@@ -68,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a configuration asks of the unit, beyond what every unit has."""
+    """What a configuration needs in the unit, beyond what every unit has."""
 
     writable: tuple[str, ...] = ()
     private_tmp: bool = True
@@ -88,9 +88,9 @@ def install_service(
 ) -> int:
     """Write the units for the system, or for the calling `user`; returns the exit code of the command.
 
-    `config_path` is written into the unit; None keeps the usual place. `print_only` says the files instead of
-    writing them. `root` goes before every path that is written (for images); the running manager is told only
-    when it is ``/``. Files that somebody else wrote are never replaced.
+    `config_path` is written into the unit; None keeps the usual place. `print_only` prints the files, and
+    writes none. `root` goes before every path that is written (for images); the running manager reloads only
+    when it is ``/``. A file without our mark is never replaced.
     """
     run = runner or _run
     place = _place(user, environ)
@@ -106,7 +106,7 @@ def install_service(
         for path, text in files.items():
             say(f"{_write(root.rstrip('/') + path, text)}: {path}")
     except FileExistsError as error:
-        say(f"{error.filename} was not written by install-service; move it away first")
+        say(f"{error.filename} was not written by install-service; move it away and try again")
         return 1
     except OSError as error:
         say(f"cannot write {error.filename}: {error.strerror}; be root, or use --user or --print")
@@ -125,14 +125,14 @@ def _credential_file(config_file: str, name: str) -> str:
 
 
 def _files(place: Place, config_file: str | None, extra: str | None) -> dict[str, str | None]:
-    """Every file that the installation consists of, path to text; None for one that should not be there."""
+    """The files of the installation, path to text; None for a file that should not be there."""
     names = ["user/syncd.service"] if place.user else ["syncd.service", "syncd@.service"]
     files: dict[str, str | None] = {}
     for name in names:
         template = _original(name)
         text = unit_text(template, _program(), config_file)
         base = os.path.basename(name)
-        # A package of the distribution may have brought this very unit: then it is the better owner.
+        # Where a package of the distribution has brought the same unit, the package owns it.
         shipped = _read(os.path.join(place.vendor_units, base)) == text
         files[os.path.join(place.units, base)] = None if shipped else MARK + text
     files[os.path.join(place.units, "syncd.service.d", _DROP_IN)] = extra and MARK + extra
@@ -146,7 +146,7 @@ def _original(name: str) -> str:
 
 
 def _program() -> tuple[str, ...]:
-    """How to start this installation: its script, by the name that the search path has for it, if any."""
+    """How to start this installation: its script, by the name on the search path where it is there."""
     script = os.path.join(os.path.dirname(sys.executable), "syncd")
     if not os.access(script, os.X_OK):
         return (sys.executable, "-m", "syncd")
@@ -156,7 +156,7 @@ def _program() -> tuple[str, ...]:
     return (script,)
 
 
-# ---- what the configuration wants -------------------------------------------------------------------------
+# ---- what the configuration needs -------------------------------------------------------------------------
 
 
 def _place(user: bool, environ: Mapping[str, str]) -> Place:
@@ -185,10 +185,10 @@ def _place(user: bool, environ: Mapping[str, str]) -> Place:
 
 
 def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[Wants, list[str]]:
-    """What the configuration asks of the unit, and what its administrator should know."""
+    """What the configuration needs in the unit, and notes for the administrator."""
     text = _read(config_file)
     if text is None:
-        return Wants(), [f"There is no {config_file} yet: write it, then run install-service once more."]
+        return Wants(), [f"There is no {config_file} yet: write it, then run install-service again."]
     inside = {**environ, "CREDENTIALS_DIRECTORY": place.credentials}
     if not place.user:
         inside["STATE_DIRECTORY"] = place.state
@@ -196,7 +196,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
         settings = config.load(config_file, inside, with_secrets=False)
     except ConfigError as error:
         problems = [f"  {problem}" for problem in error.problems]
-        return Wants(), ["The configuration cannot be used, so the unit does not follow it yet:", *problems]
+        return Wants(), ["The configuration has mistakes, so the unit does not follow it yet:", *problems]
     stores = [store.path for store in settings.stores.values() if isinstance(store, DirSettings)]
     names = dict.fromkeys(CREDENTIAL.findall(text))
     credentials = tuple((name, _credential_file(config_file, name)) for name in names)
@@ -205,7 +205,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
         for name, file in credentials
         if not os.path.exists(file)
     ]
-    if place.user:  # no sandbox that would need a hole
+    if place.user:  # a user's unit has no sandbox to open
         return Wants(credentials=credentials), notes
     writable = [*stores, *([settings.state_dir] if settings.state_dir != place.state else [])]
     notes += _writable_notes(writable)
@@ -222,7 +222,7 @@ def _writable_notes(paths: Iterable[str]) -> list[str]:
     for path in paths:
         if not _is_expressible(path):
             notes.append(
-                f"{path!r} cannot be named in a unit file: the service will not be able to write there."
+                f"{path!r} cannot stand in a unit file, so the service cannot write there: rename it."
             )
         elif not os.path.isdir(path):
             notes.append(
@@ -232,13 +232,11 @@ def _writable_notes(paths: Iterable[str]) -> list[str]:
 
 
 def _reach_notes(program: str) -> list[str]:
-    """The account of the service has to get to the program through every directory."""
+    """A note where the account of the service cannot reach the program."""
     path = os.path.realpath(program)
     while (path := os.path.dirname(path)) != "/":
         if not os.stat(path).st_mode & 0o001:
-            return [
-                f"The account syncd may not enter {path}, where this program lives: install it elsewhere."
-            ]
+            return [f"The account syncd may not enter {path}, where this program is: install it elsewhere."]
     return []
 
 
@@ -285,14 +283,14 @@ def quoted(text: str) -> str:
 
 
 def drop_in(wants: Wants, version: int) -> str | None:
-    """What goes beside the unit for `wants` under systemd `version`; None when there is nothing to say."""
+    """The drop-in for `wants` under systemd `version`; None when it would be empty."""
     lines = []
     if version >= 254:
         lines += ["# From 5 seconds to 5 minutes, in six steps.", "RestartSteps=6", "RestartMaxDelaySec=5min"]
     if not wants.private_tmp:
         lines += ["# A configured path lies where a private /tmp would hide it.", "PrivateTmp=no"]
     if wants.writable:
-        lines += ["# Stores that are directories, and a state directory of one's own."]
+        lines += ["# Stores that are directories, and a state directory in another place."]
         lines += [f"ReadWritePaths=-{quoted(path)}" for path in wants.writable]
     for name, source in wants.credentials:
         kind = "LoadCredentialEncrypted" if source.endswith(".cred") else "LoadCredential"
@@ -304,7 +302,7 @@ def drop_in(wants: Wants, version: int) -> str | None:
 
 
 def _write(path: str, text: str | None) -> str:
-    """Bring `path` to `text` (None: away), and say what that took. FileExistsError: the file is not ours."""
+    """Make `path` hold `text`, None removes it; returns what was done. FileExistsError: it is not ours."""
     present = _read(path)
     if present == text:
         return "unchanged" if text is not None else "not needed"
@@ -327,13 +325,13 @@ def _write(path: str, text: str | None) -> str:
 
 
 def _tell_manager(place: Place, run: Runner, say: Callable[[str], None]) -> int:
-    """Make the account, and let the manager read its files anew; 0, or 1 when the service could not start."""
+    """Make the account, and reload the manager; 0, or 1 when the service could not start."""
     if place.sysusers and (made := run(["systemd-sysusers"])).returncode != 0:
         say(f"systemd-sysusers did not make the account syncd: {made.stderr.strip() or made.returncode}")
         return 1
     told = run(["systemctl", *(["--user"] if place.user else []), "daemon-reload"])
     if told.returncode != 0:
-        say(f"No service manager was told (is systemd running?): {told.stderr.strip() or told.returncode}")
+        say(f"systemd did not reload its units (is it running?): {told.stderr.strip() or told.returncode}")
     return 0
 
 

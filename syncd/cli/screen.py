@@ -1,4 +1,5 @@
-"""What a person sees: the progress of `sync`, the table of `status`. Imported only by commands that draw."""
+"""The bars of `sync` and the table of `status`. Only commands that draw import this module,
+since rich is slow to import."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ _UNFOLDED = 1 << 20
 
 
 def human(size: float) -> str:
-    """A size in bytes, as a person writes it."""
+    """A size in bytes, as people write it."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -121,7 +122,7 @@ def show_status(status: Status, console: Console) -> None:
         console.print("... and more that failed: syncd status --json", style="red")
     totals = status.totals
     console.print(
-        f"since the beginning: {human(totals['bytes_sent'])} sent, "
+        f"in total: {human(totals['bytes_sent'])} sent, "
         f"{human(totals['bytes_saved'])} not sent again, {totals['requests']} requests"
     )
 

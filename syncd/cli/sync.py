@@ -51,13 +51,13 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass came to."""
+    """How a pass ended."""
 
     pipeline: Pipeline
     interrupted: bool
     gave_up: BaseException | None
     ended: bool
-    """All threads have; otherwise one is stuck in the kernel, and must not hold up the exit."""
+    """Whether all threads did; one that is stuck in the kernel must not hold up the exit."""
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *,
         clock = real_clock()
         with closing(State.open(settings.state_dir, now_ns=clock.now_ns)) as state:
             state.interrupted = lock.interrupted
-            with _bars() if terminal else _no_bars() as tick:
+            with _progress(terminal) as tick:
                 done = run_once(
                     settings, state, clock, should_stop=stopping.is_set, tick=tick, overrides=overrides
                 )
@@ -157,14 +157,11 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
 
 
 @contextmanager
-def _no_bars() -> Iterator[Callable[[Pipeline], None]]:
-    """The log lines show the progress."""
-    yield lambda pipeline: None
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[Pipeline], None]]:
-    """Bars on standard error."""
+def _progress(terminal: bool) -> Iterator[Callable[[Pipeline], None]]:
+    """Bars on a terminal's standard error; elsewhere the log lines show the progress."""
+    if not terminal:
+        yield lambda pipeline: None
+        return
     from rich.console import Console
 
     from syncd.cli.screen import Bars

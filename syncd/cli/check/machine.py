@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from syncd.cli.common import Reporter
 from syncd.core.model import Source
@@ -14,11 +14,11 @@ _ENOUGH = 1.2  # share of headroom: folders grow
 
 
 def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> None:
-    """Are the roots there and readable, is the state directory writable."""
+    """Check that the roots are there and readable, and that the state directory is writable."""
     for source in sources:
         name = f"source {source.name}"
         if not os.path.isdir(source.root):
-            report(name, None, f"{source.root} is not there (yet); the daemon will wait for it")
+            report(name, None, f"{source.root} does not exist; the daemon waits for it")
         elif not os.access(source.root, os.R_OK | os.X_OK):
             report(name, False, f"{source.root} cannot be read by this user; change its mode or the user")
         else:
@@ -32,7 +32,7 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
 
 
 def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
-    """Does the kernel allow as many watches as there are directories, and a queue long enough for bursts."""
+    """Check that the kernel allows a watch for each directory, and a queue long enough for bursts."""
     needed = sum(_count_directories(source) for source in sources)
     limit = inotify.watch_limit()
     if limit is None:
@@ -48,24 +48,23 @@ def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
         report("inotify watches", True, f"{needed} of {limit} would be used")
     queue = inotify.queue_limit()
     if queue is not None and queue < 16384:
-        text = f"{queue}: bursts will overflow it and cost scans: sysctl fs.inotify.max_queued_events=65536"
-        report("inotify queue", None, text)
+        remedy = "sysctl fs.inotify.max_queued_events=65536"
+        report("inotify queue", None, f"a burst of {queue} events costs a scan; raise it with: {remedy}")
 
 
 def _count_directories(source: Source) -> int:
+    if not os.path.isdir(source.root):
+        return 0
     rules = Rules(source.include, source.exclude)
-    return sum(1 for _ in _walk(source.root, "", rules)) if os.path.isdir(source.root) else 0
-
-
-def _walk(root: str, below: str, rules: Rules) -> Iterator[str]:
-    pending = [below]
+    count, pending = 0, [""]
     while pending:
         path = pending.pop()
-        yield path
+        count += 1
         try:
-            with os.scandir(os.path.join(root, path)) as entries:
+            with os.scandir(os.path.join(source.root, path)) as entries:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             continue
         children = [f"{path}/{name}" if path else name for name in names]
         pending.extend(child for child in children if rules.wants_directory(child))
+    return count

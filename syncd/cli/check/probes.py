@@ -45,7 +45,7 @@ class Upload:
 
 
 class Bench:
-    """One store under examination. Keys are under `prefix`, in a directory that nobody else has."""
+    """One store under examination. Keys are under `prefix`, in a directory that only this bench uses."""
 
     def __init__(self, store: ObjectStore, prefix: str, report: Reporter) -> None:
         self.store = store
@@ -55,7 +55,7 @@ class Bench:
         self._uploads: list[Upload] = []
 
     def run(self, name: str, probe: Callable[[Bench], ProbeResult]) -> None:
-        """Run a probe and report it. What is about the whole store goes up; other errors are the result."""
+        """Run a probe and report it. Raises errors about the whole store; every other error is the result."""
         try:
             passed, detail = probe(self)
         except (AccessRefused, StoreUnavailable):
@@ -113,10 +113,15 @@ class Bench:
                 return f"other bytes at {first}"
         return None
 
+    def holds(self, key: str, body: bytes, detail: str) -> ProbeResult:
+        """Passed, with this detail, if the object is `body`; else failed, with how it differs."""
+        difference = self.differs(key, body)
+        return difference is None, difference or detail
+
     def refusal(self, call: Callable[[], object], *kinds: type[StoreError]) -> StoreError | None:
         """The refusal of one of these kinds that the call ends in; None when it succeeds.
 
-        What is about the whole store goes up, as does every other kind.
+        Raises every other error.
         """
         try:
             call()
@@ -128,22 +133,24 @@ class Bench:
 
     def clean(self) -> list[str]:
         """Remove everything; returns what could not be removed, by name."""
-        left = [f"upload {upload.id} of {upload.key}" for upload in self._uploads if not self._abort(upload)]
-        return left + [key for key in dict.fromkeys(self._keys) if not self._delete(key)]
+        store = self.store
+        tasks = [
+            (
+                f"upload {upload.id} of {upload.key}",
+                partial(store.abort_multipart_upload, upload.key, upload.id),
+            )
+            for upload in self._uploads
+        ]
+        tasks += [(key, partial(store.delete_object, key)) for key in dict.fromkeys(self._keys)]
+        return [name for name, remove in tasks if not _succeeds(remove)]
 
-    def _abort(self, upload: Upload) -> bool:
-        try:
-            self.store.abort_multipart_upload(upload.key, upload.id)
-        except StoreError:
-            return False
-        return True
 
-    def _delete(self, key: str) -> bool:
-        try:
-            self.store.delete_object(key)
-        except StoreError:
-            return False
-        return True
+def _succeeds(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except StoreError:
+        return False
+    return True
 
 
 def said(refused: StoreError) -> str:
@@ -170,11 +177,11 @@ def writable(bench: Bench) -> ProbeResult:
     """One tiny object is put, looked at and deleted."""
     body = b"syncd check"
     key, _ = bench.put("writable", body)
-    difference = bench.differs(key, body)
+    passed, detail = bench.holds(key, body, "an object was put, found and deleted")
     refused = bench.refusal(lambda: bench.store.delete_object(key), StoreRefused)
     if refused is not None:
         return None, f"writable, but {key} cannot be deleted (only on_delete: delete needs that): {refused}"
-    return difference is None, difference or "an object was put, found and deleted"
+    return passed, detail
 
 
 # ---- whole objects ----------------------------------------------------------------------------------------
@@ -201,8 +208,7 @@ def metadata(bench: Bench) -> ProbeResult:
 def empty(bench: Bench) -> ProbeResult:
     """An object without content."""
     key, _ = bench.put("empty", b"")
-    difference = bench.differs(key, b"")
-    return difference is None, difference or "0 bytes"
+    return bench.holds(key, b"", "0 bytes")
 
 
 def odd_names(bench: Bench) -> ProbeResult:
@@ -228,12 +234,11 @@ def overwrite(bench: Bench) -> ProbeResult:
     """The second put replaces the first, and is seen at once."""
     key, _ = bench.put("overwrite", b"first")
     bench.put("overwrite", _HELLO)
-    difference = bench.differs(key, _HELLO)
-    return difference is None, difference or "the second content is there at once"
+    return bench.holds(key, _HELLO, "the second content is there at once")
 
 
 def absent(bench: Bench) -> ProbeResult:
-    """What is not there: head says so, get is refused, delete is done, twice as well."""
+    """Head finds no deleted object, get is refused, and deleting it twice succeeds."""
     key, _ = bench.put("absent", _HELLO)
     bench.store.delete_object(key)
     bench.store.delete_object(key)
@@ -259,7 +264,7 @@ def copy(bench: Bench) -> ProbeResult:
 
 
 def conditional_copy(bench: Bench) -> ProbeResult:
-    """A copy from a source that is another one than meant."""
+    """A copy is refused when its source was replaced."""
     source, _ = bench.put("condition source", _HELLO)
     key = bench.key("condition target")
     refused = bench.refusal(
@@ -305,39 +310,34 @@ def resume(bench: Bench) -> ProbeResult:
     bench.part(upload, 3, body[2 * size :])
     bench.part(upload, 1, body[:size])
     listed = bench.store.list_parts(upload.key, upload.id)
-    if [(part.number, part.size) for part in listed] != [(1, size), (3, len(_TAIL))]:
-        return (
-            False,
-            f"parts 1 and 3 were sent, but {[(part.number, part.size) for part in listed]} is listed",
-        )
+    sizes = [(part.number, part.size) for part in listed]
+    if sizes != [(1, size), (3, len(_TAIL))]:
+        return False, f"parts 1 and 3 were sent, but {sizes} is listed"
     second = bench.part(upload, 2, body[size : 2 * size])
     bench.complete(upload, [listed[0], second, listed[1]])
-    difference = bench.differs(upload.key, body)
-    return difference is None, difference or "the gap was filled, the object is whole"
+    return bench.holds(upload.key, body, "the gap was filled, the object is whole")
 
 
 def replace_part(bench: Bench) -> ProbeResult:
-    """The same part number sent twice: the second counts."""
+    """Of two parts with the same number the second counts."""
     upload = bench.begin("replace a part", _TAIL)
     bench.part(upload, 1, b"something else")
     bench.complete(upload, [bench.part(upload, 1, _TAIL)])
-    difference = bench.differs(upload.key, _TAIL)
-    return difference is None, difference or "the second counts"
+    return bench.holds(upload.key, _TAIL, "the second counts")
 
 
 def complete_twice(bench: Bench) -> ProbeResult:
-    """What a client hears that repeats a complete whose answer was lost."""
+    """The answer to a client that repeats a complete whose answer was lost."""
     upload = bench.begin("complete twice", _TAIL)
     part = bench.part(upload, 1, _TAIL)
     bench.complete(upload, [part])
     gone = bench.refusal(lambda: bench.complete(upload, [part]), UploadGone)
     answer = f"the second time: {said(gone)}" if gone else "the second time it succeeds again"
-    difference = bench.differs(upload.key, _TAIL)
-    return difference is None, difference or answer
+    return bench.holds(upload.key, _TAIL, answer)
 
 
 def abort(bench: Bench) -> ProbeResult:
-    """An aborted upload is gone, and aborting it again is done."""
+    """An aborted upload is gone, and aborting it again succeeds."""
     upload = bench.begin("abort", _TAIL)
     bench.part(upload, 1, _TAIL)
     bench.store.abort_multipart_upload(upload.key, upload.id)
@@ -385,11 +385,11 @@ def smallest_part(bench: Bench) -> ProbeResult:
                 raise
             continue
         return True, f"parts of {size} bytes are taken; syncd sends {needed} or more"
-    return False, f"even parts of {needed} bytes are too small for it: syncd will learn larger ones"
+    return False, f"even parts of {needed} bytes are too small: syncd learns to send larger ones"
 
 
 def part_copy(bench: Bench) -> ProbeResult:
-    """A part copied from another object of the store, as long as that is the one meant."""
+    """A part is copied from another object, and refused when that object was replaced."""
     size = bench.store.limits.min_part_size
     body = os.urandom(size)
     source, receipt = bench.put("part source", b"x" + body)
@@ -428,4 +428,4 @@ PROBES = (
     ("smallest part", smallest_part),
     ("part copy", part_copy),
 )
-"""What `thorough` asks, in order, each with the name under which it is reported."""
+"""The probes of ``--thorough`` in order, each with the name under which it is reported."""

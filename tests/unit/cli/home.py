@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,10 @@ class Home:
         )
         self.processes.append(process)
         return process
+
+    def stored(self) -> set[str]:
+        """The names of what is in the store."""
+        return {name for name in os.listdir(self.mirror) if name != ".syncd"}
 
     def close(self) -> None:
         for process in self.processes:

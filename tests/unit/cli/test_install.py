@@ -203,7 +203,7 @@ def test_missing_configuration_still_installs_and_tells(machine: Machine) -> Non
     """Units may come before the configuration; what is left to do is told."""
     machine.config.unlink()
     assert machine.install() == 0
-    assert f"There is no {machine.config} yet: write it, then run install-service once more." in machine.said
+    assert f"There is no {machine.config} yet: write it, then run install-service again." in machine.said
 
 
 def test_account_that_cannot_be_made_fails_the_install() -> None:
@@ -228,7 +228,7 @@ def test_absent_manager_is_told_but_no_failure() -> None:
     said: list[str] = []
     assert install._tell_manager(install._place(True, {"HOME": "/home/ada"}), absent, said.append) == 0
     assert asked == [["systemctl", "--user", "daemon-reload"]]
-    assert said == ["No service manager was told (is systemd running?): No such file"]
+    assert said == ["systemd did not reload its units (is it running?): No such file"]
 
 
 @pytest.mark.parametrize(

@@ -210,38 +210,6 @@ def test_a_store_that_cannot_be_opened_is_an_error(place: Place) -> None:
         )
 
 
-def test_deletions_need_a_word_when_they_are_many(place: Place) -> None:
-    """Without it they wait and the pass says so; with it they go in this very pass."""
-    names = [f"f{number}" for number in range(60)]
-    place.write(*names)
-    place.run(on_delete=OnDelete.DELETE)
-    for name in names[:50]:
-        (place.folder / name).unlink()
-    done = place.run(on_delete=OnDelete.DELETE)
-    assert done.pipeline.source_runners["docs"].news.deletes_parked == 50
-    assert len(place.store.objects) == 60
-    place.run(Overrides(allow_deletes=frozenset({"docs"})), on_delete=OnDelete.DELETE)
-    assert len(place.store.objects) == 10
-
-
-def test_a_replaced_root_needs_a_word(place: Place) -> None:
-    """Without it nothing is done; with it new files go, and nothing is deleted."""
-    place.write("a", "b")
-    place.run(on_delete=OnDelete.DELETE)
-    place.folder.rename(place.folder.with_name("old"))
-    place.folder.mkdir()
-    place.write("c")
-    done = place.run(on_delete=OnDelete.DELETE)
-    assert "--accept-root docs" in done.pipeline.source_runners["docs"].news.waiting_for
-    assert set(place.store.objects) == {"p/a", "p/b"}
-    done = place.run(Overrides(accept_roots=frozenset({"docs"})), on_delete=OnDelete.DELETE)
-    assert set(place.store.objects) == {"p/a", "p/b", "p/c"}
-    assert done.pipeline.source_runners["docs"].news.deletes_parked == 2
-    both = frozenset({"docs"})
-    place.run(Overrides(allow_deletes=both, accept_roots=both), on_delete=OnDelete.DELETE)
-    assert set(place.store.objects) == {"p/c"}
-
-
 def test_a_plan_tells_each_action_and_does_none(place: Place) -> None:
     """New, changed, unchanged, gone: by name and reason; store and state stay as they are."""
     place.write("same", "changed", "gone")
@@ -293,24 +261,18 @@ def test_sync_is_zero_when_all_is_there(home: Home) -> None:
     assert home.run("sync").exit_code == 0
 
 
-def test_sync_is_three_when_some_files_failed(home: Home) -> None:
-    """The others are there, and each failure is named."""
-    (home.watched / "good").write_text("x")
+@pytest.mark.parametrize("others", [1, 0])
+def test_sync_is_three_when_some_files_failed(home: Home, others: int) -> None:
+    """Each failure is named. Also when it was the only file: the store answered, so it can be reached."""
     (home.watched / "sub").mkdir()
     (home.watched / "sub" / "bad").write_text("y")
     (home.mirror / "sub").symlink_to("/nowhere")
+    for _ in range(others):
+        (home.watched / "good").write_text("x")
     done = home.run("sync")
     assert done.exit_code == 3
     assert "failed: docs:sub/bad" in done.stderr
-    assert (home.mirror / "good").exists()
-
-
-def test_one_refused_object_is_no_store_that_cannot_be_reached(home: Home) -> None:
-    """Also when it was the only file: the store answered."""
-    (home.watched / "sub").mkdir()
-    (home.watched / "sub" / "bad").write_text("y")
-    (home.mirror / "sub").symlink_to("/nowhere")
-    assert home.run("sync").exit_code == 3
+    assert (home.mirror / "good").exists() == bool(others)
 
 
 def test_sync_is_three_when_a_source_could_not_be_seen(home: Home) -> None:
@@ -402,33 +364,42 @@ def test_a_word_about_an_unknown_source_is_wrong_usage(home: Home) -> None:
         assert "dosc" in done.stderr
 
 
-def test_allowed_deletions_go(home: Home) -> None:
-    """Without the word they wait, and the command that helps is named."""
-    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 0}
-    (home.watched / "a").write_text("x")
-    (home.watched / "b").write_text("y")
+def test_many_deletions_wait_for_the_operator(home: Home) -> None:
+    """The command that allows them is named; it deletes in the same pass."""
+    home.content["sources"][0]["on_delete"] = "delete"
+    names = {f"f{number}" for number in range(60)}
+    for name in names:
+        (home.watched / name).write_text(name)
     home.run("sync")
-    (home.watched / "a").unlink()
+    for name in sorted(names)[:50]:
+        (home.watched / name).unlink()
     done = home.run("sync")
+    assert "docs: 50 deletions wait" in done.stderr
     assert "syncd sync --allow-deletes docs" in done.stderr
-    assert (home.mirror / "a").exists()
+    assert home.stored() == names
     done = home.run("sync", "--allow-deletes", "docs")
-    assert (done.exit_code, "1 deleted" in done.stdout) == (0, True)
-    assert not (home.mirror / "a").exists()
+    assert (done.exit_code, "50 deleted" in done.stdout) == (0, True)
+    assert home.stored() == set(sorted(names)[50:])
 
 
-def test_an_accepted_root_is_taken(home: Home) -> None:
-    """The message of the pass before names the very command."""
-    (home.watched / "a").write_text("x")
+def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
+    """Then new files go; what is gone is deleted only with --allow-deletes."""
+    home.content["sources"][0]["on_delete"] = "delete"
+    for name in ("a", "b"):
+        (home.watched / name).write_text(name)
     home.run("sync")
     home.watched.rename(home.root / "old")
     home.watched.mkdir()
-    (home.watched / "b").write_text("y")
+    (home.watched / "c").write_text("c")
     done = home.run("sync")
     assert done.exit_code == 3
     assert "syncd sync --accept-root docs" in done.stderr
-    assert home.run("sync", "--accept-root", "docs").exit_code == 0
-    assert sorted(path for path in os.listdir(home.mirror) if path != ".syncd") == ["a", "b"]
+    assert home.stored() == {"a", "b"}
+    done = home.run("sync", "--accept-root", "docs")
+    assert (done.exit_code, "2 deletions wait" in done.stderr) == (0, True)
+    assert home.stored() == {"a", "b", "c"}
+    home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs")
+    assert home.stored() == {"c"}
 
 
 def test_words_go_to_the_daemon_where_one_runs(home: Home) -> None:
