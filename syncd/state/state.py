@@ -40,7 +40,7 @@ from syncd.core.model import (
     RootIdentity,
 )
 from syncd.state import queries, schema
-from syncd.state.novelty import Newcomers
+from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
 from syncd.state.unwritten import NAMES, Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
@@ -61,7 +61,7 @@ class State:
         self._reader = Reader(path)
         self._unwritten = Unwritten()
         empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
-        self._newcomers = Newcomers(empty=empty and writer is not None)  # a reader's may be filled by others
+        self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
@@ -114,7 +114,7 @@ class State:
 
     def close(self) -> None:
         """Flush and close, also when it raises. Sets aside a damaged database, which a check may miss."""
-        self._newcomers = Newcomers(empty=False)  # whoever asks now is to be told that it is closed
+        self._novelty = Novelty(empty=False)  # every question from now on reaches the closed reader
         with ExitStack() as last:
             if self._writer is not None:
                 if self._reader.damage or self._writer.is_damaged:
@@ -128,7 +128,7 @@ class State:
     def recorded(self, ref: FileRef) -> Recorded | None:
         """What was last committed for `ref`, on the disk or not yet; None: never."""
         self._flush_if_due()
-        if self._newcomers.is_new_file(ref):
+        if self._novelty.is_new_file(ref):
             return None
         with self._unwritten.lock:
             if ref in self._unwritten.files:
@@ -158,7 +158,7 @@ class State:
     ) -> list[tuple[FileRef, Recorded]]:
         """Recorded files of this very content in this store, at most `limit`."""
         self._flush_if_due()
-        if self._newcomers.is_new_content(fingerprint):
+        if self._novelty.is_new_content(fingerprint):
             return []
         with self._unwritten.lock:
             twins = self._unwritten.twins(store_id, fingerprint)
@@ -359,7 +359,7 @@ class State:
 
     def _put(self, ref: FileRef, recorded: Recorded | None, operation: Operation, *, durable: bool) -> None:
         if recorded is not None:
-            self._newcomers.committed(ref, recorded.fingerprint)
+            self._novelty.add(ref, recorded.fingerprint)
         if durable:
             self._write(operation)
             return

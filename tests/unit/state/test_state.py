@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 
 from syncd.core.errors import StateError
 from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, RootIdentity
-from syncd.state import queries as rows
 from syncd.state import sqlite as statedb
 from syncd.state import writer as groupcommit
 from syncd.state.state import State
-from syncd.state.unwritten import Unwritten
 from tests.support.clock import FakeClock
 
 DEADLINE_SECONDS = 20.0
@@ -434,20 +432,6 @@ def test_closing_flushes(tmp_path: Path) -> None:
     assert seen_outside(tmp_path, "SELECT error FROM failures") == [("e",)]
 
 
-def test_a_record_is_hidden_only_by_its_own_successor() -> None:
-    """When an older write settles, a younger one of the same file is still the one that is told."""
-    fresh = Unwritten()
-    younger = replace(RECORDED, etag="younger")
-    fresh.add(REF, RECORDED)
-    fresh.add(REF, younger)
-
-    fresh.settled(REF, RECORDED)
-    assert fresh.files == {REF: younger}
-
-    fresh.settled(REF, younger)
-    assert fresh.files == {}
-
-
 # ---- many threads, one transaction ------------------------------------------------------------------------
 
 
@@ -724,22 +708,3 @@ def test_a_closed_state_says_so(tmp_path: Path) -> None:
         state.recorded(REF)
     with pytest.raises(StateError, match="closed"):
         state.commit(REF, RECORDED)
-
-
-# ---- folding ----------------------------------------------------------------------------------------------
-
-
-@given(number=unsigned)
-def test_unsigned_numbers_fold_into_what_sqlite_holds(number: int) -> None:
-    """Folding is reversible, stays within 64 bits and leaves small numbers alone."""
-    folded = rows.fold(number)
-
-    assert -(2**63) <= folded < 2**63
-    assert rows.unfold(folded) == number
-    assert number >= 2**63 or folded == number
-
-
-@given(time_ns=times)
-def test_times_of_five_centuries_fold(time_ns: int) -> None:
-    """Every time that ext4 or xfs can store comes back."""
-    assert rows.unfold_time(rows.fold(time_ns)) == time_ns

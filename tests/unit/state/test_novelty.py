@@ -1,4 +1,4 @@
-"""A filter that never denies what it was given, and rarely claims what it was not."""
+"""A filter that never denies what it was given, and rarely claims what it was not given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.state.bloom import BloomFilter
+from syncd.state.novelty import BloomFilter
 
 NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1)
 """As digests and as the interpreter's own hashes, which may be negative."""

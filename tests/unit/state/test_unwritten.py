@@ -1,15 +1,20 @@
-"""Counters that wait for a write to go along with, and are never counted twice or lost."""
+"""What is not on the disk yet is found: records until they settle, counters exactly once."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded
 from syncd.state import schema
-from syncd.state.unwritten import Totals
+from syncd.state.unwritten import Totals, Unwritten
+
+REF = FileRef("photos", "a.txt")
+RECORDED = Recorded(FileStat(1, 2, 3, 4, 5), Fingerprint(bytes(16), 3), "store", "key", "etag", 6)
 
 
 class Queue:
@@ -86,3 +91,17 @@ def test_an_operation_that_was_taken_back_writes_everything_later(queue: Queue) 
 
     queue.write()
     assert queue.stored() == {"bytes_saved": 5}
+
+
+def test_a_record_is_hidden_only_by_its_own_successor() -> None:
+    """When an older write settles, a younger one of the same file is still the one that is told."""
+    unwritten = Unwritten()
+    younger = replace(RECORDED, etag="younger")
+    unwritten.add(REF, RECORDED)
+    unwritten.add(REF, younger)
+
+    unwritten.settled(REF, RECORDED)
+    assert unwritten.files == {REF: younger}
+
+    unwritten.settled(REF, younger)
+    assert unwritten.files == {}

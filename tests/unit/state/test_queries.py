@@ -1,0 +1,27 @@
+"""Numbers that SQLite cannot hold come back as they went in."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.state import queries
+
+unsigned = st.integers(0, 2**64 - 1)
+times = st.integers(-(2**31) * 10**9, (2**34 - 2**31 - 1) * 10**9)  # what ext4 can store: 1901 to 2446
+
+
+@given(number=unsigned)
+def test_unsigned_numbers_fold_into_what_sqlite_holds(number: int) -> None:
+    """Folding is reversible, stays within 64 bits and leaves small numbers alone."""
+    folded = queries.fold(number)
+
+    assert -(2**63) <= folded < 2**63
+    assert queries.unfold(folded) == number
+    assert number >= 2**63 or folded == number
+
+
+@given(time_ns=times)
+def test_times_of_five_centuries_fold(time_ns: int) -> None:
+    """Every time that ext4 or xfs can store comes back."""
+    assert queries.unfold_time(queries.fold(time_ns)) == time_ns
