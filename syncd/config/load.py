@@ -113,30 +113,20 @@ def _line(problem: Problem) -> tuple[int, str]:
 def _read_file(path: str) -> tuple[bytes, int]:
     """Content and mode of the file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a fifo
-        try:
-            mode = os.fstat(descriptor).st_mode
-            data = _read_all(descriptor) if stat.S_ISREG(mode) else b""
-        finally:
-            os.close(descriptor)
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):  # not even opened, since it may be a fifo
+            found = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
+            raise _unreadable(path, found, "a YAML file")
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise _unreadable(path, f"a file that cannot be read ({reason})", "a YAML file") from None
     except ValueError:  # a zero byte
         raise _unreadable(path, "a name that no file can have", "a YAML file") from None
-    if not stat.S_ISREG(mode):
-        found = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
-        raise _unreadable(path, found, "a YAML file")
     if len(data) > MAX_FILE_SIZE:
         raise _unreadable(path, "more than 1 MiB", "a smaller configuration")
     return data, mode
-
-
-def _read_all(descriptor: int) -> bytes:
-    data = b""
-    while len(data) <= MAX_FILE_SIZE and (chunk := os.read(descriptor, MAX_FILE_SIZE + 1)):
-        data += chunk
-    return data
 
 
 def _unreadable(path: str, found: str, expected: str) -> ConfigError:

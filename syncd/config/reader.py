@@ -10,48 +10,35 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from syncd.config import sources as source_rules
+from syncd.config import values as kinds
 from syncd.config.document import Document, Path, quoted
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
-from syncd.config.values import (
-    MIB,
-    NAME_EXPECTED,
-    REFUSED,
-    Entry,
-    FilePath,
-    Place,
-    Text,
-    choice,
-    is_name,
-    nearest,
-    one_of,
-    size,
-    whole_number,
-)
+from syncd.config.values import MIB, Entry
 
 
 class TransferEntry(Entry):
     """Limits of all transfers; the keys are the fields of `TransferPolicy`."""
 
-    concurrency: Annotated[int, whole_number(1, 256)] = 32
-    part_size: Annotated[int, size(MIB, 5 << 30)] = 8 * MIB
-    bandwidth_limit: Annotated[int, size(16 << 10, 1 << 50, or_zero=True)] = 0
-    max_attempts: Annotated[int, whole_number(0, 1_000_000, note=" (0: no limit)")] = 0
-    memory_limit: Annotated[int, size(MIB, 1 << 40)] = 48 * MIB
+    concurrency: Annotated[int, kinds.whole_number(1, 256)] = 32
+    part_size: Annotated[int, kinds.size(MIB, 5 << 30)] = 8 * MIB
+    bandwidth_limit: Annotated[int, kinds.size(16 << 10, 1 << 50, or_zero=True)] = 0
+    max_attempts: Annotated[int, kinds.whole_number(0, 1_000_000, note=" (0: no limit)")] = 0
+    memory_limit: Annotated[int, kinds.size(MIB, 1 << 40)] = 48 * MIB
 
 
 class LogEntry(Entry):
     """What is logged, and how; the keys are the fields of `LogSettings`."""
 
-    level: Annotated[Text, one_of("debug", "info", "warning", "error")] = "info"
-    format: Annotated[Text, one_of("auto", "text", "json")] = "auto"
+    level: Annotated[kinds.Text, kinds.one_of("debug", "info", "warning", "error")] = "info"
+    format: Annotated[kinds.Text, kinds.one_of("auto", "text", "json")] = "auto"
 
 
 class TopEntry(Entry):
     """The whole file; what is inside its sections is read one by one."""
 
     required = ("stores", "sources")
-    state_dir: FilePath = ""
+    state_dir: kinds.FilePath = ""
     stores: dict[str, Any] = Field(default={}, description="a mapping with at least one store")
     sources: list[Any] = Field(default=[], description="a list with at least one source")
     transfer: Any = None
@@ -81,7 +68,7 @@ class Entries:
     log: LogEntry = field(default_factory=LogEntry)
 
 
-def read(document: Document, place: Place) -> Entries:
+def read(document: Document, place: kinds.Place) -> Entries:
     """The entries in `document`, as far as they can be read; adds every mistake to its problems."""
     value = document.value
     if isinstance(value, dict):  # `x-...` is a place for anchors
@@ -132,10 +119,10 @@ _EXPECTED = {
 """For the kinds of error that pydantic raises itself."""
 
 
-def _store(name: str, value: object, document: Document, place: Place) -> StoreEntry | None:
+def _store(name: str, value: object, document: Document, place: kinds.Place) -> StoreEntry | None:
     path: Path = ("stores", name)
-    if not is_name(name):
-        document.report(path, found=f"the name {quoted(name)}", expected=NAME_EXPECTED)
+    if not kinds.is_name(name):
+        document.report(path, found=f"the name {quoted(name)}", expected=kinds.NAME_EXPECTED)
     if not isinstance(value, dict):
         document.report(path, found=document.kind(path), expected="a mapping with `type` and other keys")
         return None
@@ -143,12 +130,12 @@ def _store(name: str, value: object, document: Document, place: Place) -> StoreE
     if isinstance(kind, str) and kind in STORE_TYPES:
         return _entry(STORE_TYPES[kind], value, path, document, place)
     if not document.is_spoiled((*path, "type")):
-        document.report((*path, "type"), expected=choice(str(kind), STORE_TYPES))
+        document.report((*path, "type"), expected=kinds.choice(str(kind), STORE_TYPES))
     return None
 
 
 def _entry(
-    model: type[_EntryType], value: object, path: Path, document: Document, place: Place
+    model: type[_EntryType], value: object, path: Path, document: Document, place: kinds.Place
 ) -> _EntryType | None:
     """The entry at `path`, with defaults in the place of what is wrong; None if it is no mapping."""
     if not isinstance(value, dict):
@@ -176,7 +163,7 @@ def _report(fault: ErrorDetails, model: type[Entry], path: Path, document: Docum
     kind, where = fault["type"], (*path, *fault["loc"])
     if kind == "extra_forbidden":
         document.report(where, found="an unknown key", expected=_known_key(str(fault["loc"][0]), model))
-    elif kind == REFUSED:
+    elif kind == kinds.REFUSED:
         document.report(where, expected=fault["ctx"]["expected"])
     elif kind == "string_type":
         is_scalar = document.kind(where) in ("a number", "a truth value", "a date")
@@ -192,7 +179,7 @@ def _known_key(wrong: str, model: type[Entry]) -> str:
     homes = [name for name, section in SECTIONS.items() if wrong in section.model_fields]
     if homes:
         return f"it in {' or '.join(homes)}"
-    near = nearest(wrong.lower().replace("-", "_"), model.model_fields)
+    near = kinds.nearest(wrong.lower().replace("-", "_"), model.model_fields)
     return f"`{near}`, the nearest known key" if near else f"one of {_keys(model)}"
 
 

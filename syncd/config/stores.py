@@ -14,22 +14,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from syncd.config import values as kinds
 from syncd.config.document import Document, Path
-from syncd.config.values import (
-    MIB,
-    Endpoint,
-    Entry,
-    FilePath,
-    Flag,
-    Proxy,
-    Secret,
-    Text,
-    choice,
-    duration,
-    matching,
-    one_of,
-    size,
-)
+from syncd.config.values import MIB, Entry
 from syncd.storage.settings import (
     BosSettings,
     DirSettings,
@@ -53,7 +40,7 @@ _KEY_FILES = {
 _PAIR = "`access_key_id` and `secret_access_key`, or `access_key_file` and `secret_key_file`"
 
 _BucketName = Field(default="", description="the name of the bucket")
-_TimeLimit = Annotated[float, duration(0.1, 3600)]
+_TimeLimit = Annotated[float, kinds.duration(0.1, 3600)]
 
 
 class StoreEntry(Entry):
@@ -88,8 +75,8 @@ class DirEntry(StoreEntry):
 
     required = ("path",)
     type: str = "dir"
-    path: FilePath = Field(default="", description="the directory for the objects")
-    create: Flag = False
+    path: kinds.FilePath = Field(default="", description="the directory for the objects")
+    create: kinds.Flag = False
 
     def settings(self) -> DirSettings:
         return DirSettings(self.path, self.create)
@@ -116,17 +103,17 @@ class HttpEntry(StoreEntry):
     required = ("bucket",)
     smallest_part = 5 * MIB
     bucket: str
-    endpoint: Endpoint = ""
-    path_style: Flag | None = None
-    access_key_id: Secret = ""
-    secret_access_key: Secret = ""
-    session_token: Secret = ""
-    access_key_file: FilePath = ""
-    secret_key_file: FilePath = ""
-    session_token_file: FilePath = ""
-    proxy: Proxy = ""
-    ca_bundle: FilePath = ""
-    trust_environment: Flag = False
+    endpoint: kinds.Endpoint = ""
+    path_style: kinds.Flag | None = None
+    access_key_id: kinds.Secret = ""
+    secret_access_key: kinds.Secret = ""
+    session_token: kinds.Secret = ""
+    access_key_file: kinds.FilePath = ""
+    secret_key_file: kinds.FilePath = ""
+    session_token_file: kinds.FilePath = ""
+    proxy: kinds.Proxy = ""
+    ca_bundle: kinds.FilePath = ""
+    trust_environment: kinds.Flag = False
     connect_timeout: _TimeLimit = 30.0
     read_timeout: _TimeLimit = 60.0
     progress_timeout: _TimeLimit = 120.0
@@ -167,7 +154,7 @@ class HttpEntry(StoreEntry):
         )
 
     def _keys(self) -> KeySettings:
-        return KeySettings(**{key: getattr(self, key) for key in CREDENTIAL_KEYS})
+        return KeySettings(**self.model_dump(include=set(CREDENTIAL_KEYS)))
 
     def _host(self) -> str:
         """Without the port."""
@@ -198,30 +185,24 @@ class S3Entry(HttpEntry):
 
     type: str = "s3"
     bucket: Annotated[
-        Text,
-        matching(
+        kinds.Text,
+        kinds.matching(
             r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]",
             "the name of a bucket: 3 or more letters, digits, `.`, `_` or `-` (folders go into `prefix`)",
         ),
     ] = _BucketName
-    region: Annotated[Text, matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`")] = (
-        "us-east-1"
-    )
+    region: Annotated[
+        kinds.Text, kinds.matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`")
+    ] = "us-east-1"
     storage_class: Annotated[
-        Text, matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`")
+        kinds.Text,
+        kinds.matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`"),
     ] = ""
-    integrity: Annotated[Text, one_of("auto", "sha256", "md5", "crc32", "none")] = "auto"
+    integrity: Annotated[kinds.Text, kinds.one_of("auto", "sha256", "md5", "crc32", "none")] = "auto"
 
     def settings(self) -> S3Settings:
-        return S3Settings(
-            http=self._http(),
-            bucket=self.bucket,
-            region=self.region,
-            path_style=self.path_style,
-            storage_class=self.storage_class,
-            integrity=self.integrity,
-            keys=self._keys(),
-        )
+        same = self.model_dump(include={"bucket", "region", "path_style", "storage_class", "integrity"})
+        return S3Settings(http=self._http(), keys=self._keys(), **same)
 
     def address(self) -> str:
         china = ".cn" if self.region.startswith("cn-") else ""
@@ -237,7 +218,7 @@ class S3Entry(HttpEntry):
         known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
         if self.storage_class and is_aws and known and self.storage_class not in _AWS_STORAGE_CLASSES:
             document.report(
-                (*path, "storage_class"), expected=choice(self.storage_class, _AWS_STORAGE_CLASSES)
+                (*path, "storage_class"), expected=kinds.choice(self.storage_class, _AWS_STORAGE_CLASSES)
             )
 
 
@@ -247,30 +228,26 @@ class BosEntry(HttpEntry):
     reserved_folder = "v1"  # BOS reads it as the version of its API
     type: str = "bos"
     bucket: Annotated[
-        Text,
-        matching(
+        kinds.Text,
+        kinds.matching(
             r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
             "the name of a bucket: 3 to 63 of `a-z`, `0-9` and `-` (folders go into `prefix`)",
         ),
     ] = _BucketName
     region: Annotated[
-        Text, matching(r"[a-z0-9-]{1,63}", "the short name of a region, such as `bj` or `gz`")
+        kinds.Text, kinds.matching(r"[a-z0-9-]{1,63}", "the short name of a region, such as `bj` or `gz`")
     ] = ""
     storage_class: Annotated[
-        Text,
-        one_of("STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD"),
+        kinds.Text,
+        kinds.one_of(
+            "STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD"
+        ),
     ] = ""
-    traffic_limit: Annotated[int, size(100 << 10, 100 * MIB, or_zero=True)] = 0
+    traffic_limit: Annotated[int, kinds.size(100 << 10, 100 * MIB, or_zero=True)] = 0
 
     def settings(self) -> BosSettings:
-        return BosSettings(
-            http=self._http(),
-            bucket=self.bucket,
-            path_style=bool(self.path_style),
-            storage_class=self.storage_class,
-            traffic_limit=self.traffic_limit,
-            keys=self._keys(),
-        )
+        same = self.model_dump(include={"bucket", "storage_class", "traffic_limit"})
+        return BosSettings(http=self._http(), keys=self._keys(), path_style=bool(self.path_style), **same)
 
     def address(self) -> str:
         return self.endpoint or f"https://{self.region}.bcebos.com"
@@ -316,16 +293,15 @@ def _is_local(host: str) -> bool:
 def _mode_of(file: str, path: Path, document: Document) -> int:
     """The mode of a file that can be read and holds something; 0, with a problem, when it is not one."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        found = os.stat(file)
+        if not stat.S_ISREG(found.st_mode):  # not even opened, since it may be a fifo
+            reason = "it is not a regular file"
+        else:
+            with open(file, "rb"):
+                reason = "" if found.st_size else "it is empty"
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
-    else:
-        if stat.S_ISREG(found.st_mode) and found.st_size:
-            return found.st_mode
-        reason = "it is empty" if stat.S_ISREG(found.st_mode) else "it is not a regular file"
+    if not reason:
+        return found.st_mode
     document.report(path, found=f"{document.found(path)} ({reason})", expected="a file that can be read")
     return 0
