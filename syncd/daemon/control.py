@@ -1,7 +1,7 @@
-"""The daemon's ear for the command line: a Unix socket in the state directory, one JSON line each way.
+"""The control socket: the command line asks the running daemon, one JSON line each way.
 
-Only the owner of the state directory (mode 0700) can reach it. The socket is bound and reached through a
-descriptor of its directory, since a socket's path may be no longer than 107 bytes.
+It lies in the state directory (mode 0700), which only its owner can enter. Both ends reach it through a
+descriptor of that directory, because the path of a Unix socket has at most 107 bytes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from syncd.core.errors import StateError
 log = logging.getLogger("syncd.daemon")
 
 NAME = "control.sock"
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 64 << 20  # of one message
 _SECONDS = 10.0
-_BREATH_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlServer:
-    """Answers requests with `handler` in one thread; a request that fails is answered with its error.
+    """Answers requests with `handler` in one thread. Where `handler` raises, the answer is the error.
 
-    Raises OSError where a socket cannot be made.
+    Raises OSError if the directory cannot hold a socket.
     """
 
     def __init__(self, directory: str, handler: Handler) -> None:
@@ -42,7 +42,7 @@ class ControlServer:
             with suppress(FileNotFoundError):
                 os.unlink(NAME, dir_fd=self._directory_fd)
             self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
-            os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # whatever umask and directory say
+            os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # bind() obeys the umask
             self._socket.listen(8)
         except OSError:
             self._socket.close()
@@ -70,7 +70,7 @@ class ControlServer:
             try:
                 peer, _ = self._socket.accept()
             except OSError as error:
-                if not self._stopping.wait(_BREATH_SECONDS):  # out of descriptors, for example
+                if not self._stopping.wait(_RETRY_SECONDS):  # out of descriptors, for example
                     log.warning("control: %s", error)
                 continue
             with peer:
@@ -90,7 +90,7 @@ class ControlServer:
 
 
 def ask(directory: str, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The running daemon's answer, or None when no daemon listens there. Raises OSError, ValueError."""
+    """The running daemon's answer; None if no daemon listens. Raises OSError, ValueError."""
     try:
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -121,8 +121,8 @@ def _receive(peer: socket.socket) -> dict[str, Any]:
             break
         data += piece
         if len(data) > _MOST_BYTES:
-            raise ValueError("the message is too long")
+            raise ValueError(f"the message has more than {_MOST_BYTES} bytes")
     message = json.loads(data)
     if not isinstance(message, dict):
-        raise ValueError("the message is not an object")  # noqa: TRY004  a bad message, not a bad call
+        raise ValueError("the message is not a JSON object")  # noqa: TRY004  a bad message, not a bad call
     return message

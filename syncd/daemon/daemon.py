@@ -186,7 +186,7 @@ class Daemon:
             self._notifier.watchdog()
             trouble = self._look_at_state()
         self._look_for_sleep()
-        logs.tell_held_back()
+        logs.report_suppressed()
         if trouble and trouble != self._live.health:
             log.error("not healthy: %s", trouble)
         self._live.health = trouble

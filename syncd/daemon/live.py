@@ -15,9 +15,8 @@ from syncd.sources.mounts import hidden_by
 from syncd.sources.watch.watcher import Watcher
 
 RESTLESS_SECONDS = 900.0
-"""`never_quiet` names a file that events have kept from being quiet for so long, and for
-`_RESTLESS_SETTLES` settle periods: no half of it is sent, and the operator has to know.
-"""
+"""`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle
+periods: it is not uploaded, and the operator has to know."""
 _RESTLESS_SETTLES = 10
 
 
@@ -31,19 +30,19 @@ class Live:
         self, pipeline: Pipeline, watcher: Callable[[], Watcher], monotonic: Callable[[], float]
     ) -> None:
         self.health = ""
-        """What is wrong with the daemon; empty when all is well."""
+        """What is wrong with the daemon; empty if nothing is."""
         self._pipeline = pipeline
         self._watcher = watcher
         self._monotonic = monotonic
         self._started = monotonic()
 
     def status(self, sources: tuple[Source, ...]) -> Status:
-        """Everything that can be said about these sources now. Raises StateError."""
+        """The status of the daemon and these sources. Raises StateError."""
         self._pipeline.flush_totals()
         return status.report(sources, self._pipeline.state, self)
 
     def coverage(self, source: str) -> EventCoverage:
-        """Which parts of a source events do not cover, and why."""
+        """Which parts of a source the kernel's events do not cover, and why."""
         seen = self._watcher().status().get(source)
         if seen is None or not (seen.mode == "polling" or seen.unwatched):
             return EventCoverage()
@@ -83,7 +82,7 @@ class Live:
         return [item for runner in runners for item in runner.progress.in_flight()]
 
     def source(self, name: str) -> LiveSource | None:
-        """What there is to say about a source beyond its numbers; None while a reload adds it."""
+        """What is known about a source beyond its numbers; None while a reload adds it."""
         runner = self._pipeline.source_runners.get(name)
         seen = self._watcher().status().get(name)
         if runner is None or seen is None:

@@ -1,7 +1,7 @@
-"""Log lines: for people, for machines, for the journal; not the same cause again and again; never a secret.
+"""Log lines for people, programs or the journal. Repeated messages are throttled, secrets masked.
 
-One handler on the root logger does all three. What is said goes to one stream (standard error); where that
-is the journal, each line carries its priority as ``<N>``, the prefix that sd-daemon(3) defines.
+One handler on the root logger does all of it and writes to one stream (standard error). If that is the
+journal, each line starts with its priority, ``<N>``, as sd-daemon(3) defines it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 MASK = "[secret]"
 _SHORTEST_SECRET = 6
-"""Shorter values are not hidden: they would blacken ordinary text, and are no secrets to speak of."""
+"""Shorter values are not masked: they occur in ordinary text."""
 _BURST = 20
-"""Lines at level INFO that a cause may have in one go: an upload is worth a line, fifty thousand are not."""
+"""Lines at level INFO that one cause may have a minute: enough to show each of a few uploads."""
 _MOST_CAUSES = 1000
-"""Causes that the throttle remembers at once."""
+"""Causes that the throttle remembers at a time."""
 _TALKATIVE = ("urllib3", "watchdog", "botocore")
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -36,10 +36,10 @@ _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 def set_up(
     settings: LogSettings, *, verbosity: int, stream: TextIO, environ: Mapping[str, str] | None = None
 ) -> None:
-    """Send everything that is logged to `stream`, in the format that suits it; safe to call again.
+    """Send all log records to `stream`. A second call replaces the settings of the first.
 
-    ``format`` auto is the journal's where `stream` is the journal, else text. `verbosity` counts ``-v``
-    (more) and ``-q`` (less, negative) from the configured level; at 2 the libraries may speak, too.
+    With ``format: auto`` the journal gets its own format, any other stream text. `verbosity` is the number
+    of ``-v``, or minus the number of ``-q``; each moves the level by one. From 2 on, libraries log as well.
     """
     handler = _Lines(stream, _format(settings.format, stream, os.environ if environ is None else environ))
     handler.addFilter(Throttle(say=handler.say))
@@ -54,16 +54,16 @@ def set_up(
         logging.getLogger(name).setLevel(logging.DEBUG if verbosity >= 2 else logging.WARNING)
 
 
-def tell_held_back() -> None:
-    """Say how many lines were held back, for causes whose minute is over; to be called now and then."""
+def report_suppressed() -> None:
+    """Log how many lines were suppressed, for each cause whose minute is over. Call this now and then."""
     for handler in logging.getLogger().handlers:
         for one in handler.filters:
             if isinstance(one, Throttle):
-                one.tell_held_back()
+                one.report_suppressed()
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether `stream` is the connection to the journal that ``$JOURNAL_STREAM`` (device:inode) describes."""
+    """Whether `stream` is the journal: ``$JOURNAL_STREAM`` names the device and inode of its socket."""
     try:
         seen = os.fstat(stream.fileno())
     except (OSError, ValueError):  # io.UnsupportedOperation is both
@@ -75,7 +75,7 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class _Secrets:
-    """The values that no line may show, in every spelling that our formats and URLs give them."""
+    """The values that no line may show, in each spelling that they have in text, JSON and URLs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,37 +101,36 @@ _secrets = _Secrets()
 
 
 def hide(*values: str) -> None:
-    """From now on, show ``[secret]`` wherever one of `values` would stand in a line or a traceback."""
+    """From now on, write ``[secret]`` in place of each of `values`, in lines and tracebacks."""
     for value in values:
         _secrets.add(value)
 
 
 def hide_keys(keys: KeySettings) -> None:
-    """`hide` the secrets of an account, given or in files. A file that cannot be read is not our business."""
+    """`hide` the secrets of an account, given or in files. A file that cannot be read is skipped."""
     hide(keys.secret_access_key, keys.session_token)
     for path in filter(None, (keys.secret_key_file, keys.session_token_file)):
         with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
             hide(file.read().strip())
 
 
-# ---- the same again ---------------------------------------------------------------------------------------
+# ---- repeated messages ------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class _Cause:
     until: float
     passed: int = 1
-    held: int = 0
+    suppressed: int = 0
     last: logging.LogRecord | None = None
 
 
 class Throttle(logging.Filter):
-    """Lets one line of a cause through, holds the others of the next `seconds`, then tells their number. Of
-    what is merely told (INFO) the first twenty go through.
+    """Passes the first line of a cause (at level INFO the first twenty), suppresses the others for `seconds`,
+    then says how many there were.
 
-    The cause is the record's ``cause`` attribute where it has one, else the template of the message; with it
-    count the logger and the level. Debugging is never throttled: who asks for everything gets everything.
-    `say` receives the lines that tell.
+    Lines have the same cause if logger, level and the record's ``cause`` attribute (by default the template
+    of the message) are equal. DEBUG is never throttled. `say` receives the lines with the numbers.
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class Throttle(logging.Filter):
         if record.levelno <= logging.DEBUG:
             return True
         cause = (record.name, record.levelno, str(getattr(record, "cause", record.msg)))
-        self.tell_held_back()
+        self.report_suppressed()
         with self._lock:
             known = self._causes.get(cause)
             if known is None:
@@ -161,43 +160,43 @@ class Throttle(logging.Filter):
             if record.levelno <= logging.INFO and known.passed < _BURST:
                 known.passed += 1
                 return True
-            known.held += 1
+            known.suppressed += 1
             known.last = record
             return False
 
-    def tell_held_back(self) -> None:
-        """Say one line for each cause whose time is over and that had more than its one line."""
+    def report_suppressed(self) -> None:
+        """Say one line for each cause whose time is over and that had lines suppressed."""
         now = self._now()
         with self._lock:
             over = [cause for cause, known in self._causes.items() if known.until <= now]
-            # Insertion order is the order of age: beyond the bound, the oldest end early.
+            # The dict is ordered by age: beyond the bound, the oldest causes end early.
             over += [cause for cause in self._causes if cause not in over][
                 : max(0, len(self._causes) - _MOST_CAUSES)
             ]
             ended = [self._causes.pop(cause) for cause in over]
         for known in ended:
             if known.last is not None:
-                self._say(self._told(known.held, known.last))
+                self._say(self._summary(known.suppressed, known.last))
 
-    def _told(self, held: int, last: logging.LogRecord) -> logging.LogRecord:
-        more = f"{held} more like this held back in {self._seconds:.0f} s, the last: {last.getMessage()}"
-        told = logging.makeLogRecord({**vars(last), "msg": more, "args": None})
-        told.exc_info = told.exc_text = told.stack_info = None
-        return told
+    def _summary(self, count: int, last: logging.LogRecord) -> logging.LogRecord:
+        more = f"{count} more like this suppressed in {self._seconds:.0f} s, the last: {last.getMessage()}"
+        summary = logging.makeLogRecord({**vars(last), "msg": more, "args": None})
+        summary.exc_info = summary.exc_text = summary.stack_info = None
+        return summary
 
 
 # ---- how a line looks -------------------------------------------------------------------------------------
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Writes records to a stream, masked whatever the formatter made of them."""
+    """Writes records to a stream and masks secrets in what the formatter made."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
 
     def format(self, record: logging.LogRecord) -> str:
-        # Names may hold bytes that are not text; a log line must never fail for that.
+        # File names may hold bytes that are not text.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
         return _secrets.mask(text)
 
@@ -215,19 +214,19 @@ class _Text(logging.Formatter):
 
 
 class _Journal(logging.Formatter):
-    """Every line with its priority; time, process and unit are the journal's own affair."""
+    """Each line with its priority. The journal itself adds time, process and unit."""
 
     _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next((number for level, number in self._PRIORITIES if record.levelno >= level), 7)
-        # A line break makes a new entry there, which needs a priority of its own (a name may hold one, too).
+        # The journal makes each line an entry, which needs a priority. Names may hold line breaks.
         lines = super().format(record).splitlines() or [""]
         return "\n".join(f"<{priority}>{line}" for line in lines)
 
 
 class _Json(logging.Formatter):
-    """One object a line: time, level, logger, message, what the record was given as ``extra``, exception."""
+    """One JSON object a line: time, level, logger, message, the fields given as ``extra``, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""What the daemon asks of the machine that it runs on."""
+"""This process and its machine: core files, descriptors, suspend, a directory in memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def keep_memory_private() -> None:
-    """No core file of this process, whatever ends it: keys would be in it. Best effort.
+    """Prevent core files of this process, as far as possible: they would contain keys.
 
-    The limit alone does not bind a handler that the kernel pipes cores to, so the process says it itself.
-    That also closes it to debuggers of its own user; root may attach to it as ever. A signal still kills and
-    is still told to the service manager.
+    The limit does not bind a program that the kernel pipes cores to; being undumpable does. It also keeps
+    debuggers of the same user out. Root can still attach, and signals still end the process as usual.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     with suppress(OSError, ValueError):
@@ -30,12 +29,12 @@ def keep_memory_private() -> None:
 
 
 def suspended_seconds() -> float:
-    """How long the machine has slept since it was started."""
+    """How long the machine has been suspended since it booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 def canary_directory(state_dir: str, environ: Mapping[str, str]) -> str:
-    """A directory in memory where there is one: an idle daemon writes to no disk."""
+    """Make the canary's directory, in memory if possible, so that an idle daemon writes to no disk."""
     runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     for place in (runtime, environ.get("XDG_RUNTIME_DIR", ""), SHARED_MEMORY):
         if place and os.access(place, os.W_OK | os.X_OK):
@@ -45,7 +44,7 @@ def canary_directory(state_dir: str, environ: Mapping[str, str]) -> str:
 
 
 def raise_descriptor_limit() -> None:
-    """The soft limit is for programs that use select(2); nobody else needs it."""
+    """Raise the soft limit to the hard one. It protects programs that use select(2); syncd uses poll."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,6 +1,6 @@
-"""What `syncd status` says, as one frozen value: from the state alone, or with what a running daemon adds.
+"""What `syncd status` says, as one frozen value: from the state alone, or with what the running daemon adds.
 
-The control socket, the line for systemd, the table and the JSON all read a `Status`, so that they agree.
+The control socket, the line for systemd, the table and the JSON all read the same `Status`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from syncd.core.paths import printable
 from syncd.state.state import State
 
 MAX_FAILURES = 1000
-"""Failures that are listed; all are counted."""
+"""At most this many failures are listed; all are counted."""
 _ALL_FAILURES = 1 << 20
 
 _T = TypeVar("_T")
@@ -106,7 +106,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class FailureReport:
-    """A file that could not be carried. `next_attempt` is None where only a change brings another try."""
+    """A file that could not be uploaded. Without `next_attempt` it waits for the file to change."""
 
     source: str
     path: str
@@ -126,11 +126,11 @@ class Status:
     totals: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The interface that DESIGN.md calls "Status as JSON", with more keys where there is more to say."""
+        """`syncd status --json`. A running daemon adds keys, to itself and to each source."""
         data = asdict(self)
-        if self.daemon.health is None:  # no daemon was asked: only what the interface promises
-            told = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
-            data["daemon"] = {key: data["daemon"][key] for key in told}
+        if self.daemon.health is None:  # no daemon was asked: only the keys that are always there
+            shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
+            data["daemon"] = {key: data["daemon"][key] for key in shown}
         for source in data["sources"]:
             source.update(source.pop("live") or {})
         return data
@@ -147,7 +147,7 @@ class Status:
         )
 
     def line(self) -> str:
-        """The state of things in one line, as ``systemctl status`` shows it."""
+        """The summary in one line, as ``systemctl status`` shows it."""
         pending = sum(source.files.pending for source in self.sources)
         flying = sum(source.files.in_flight for source in self.sources)
         failed = sum(source.files.failed for source in self.sources)
@@ -174,12 +174,12 @@ class Live(Protocol):
         ...
 
     def source(self, name: str) -> LiveSource | None:
-        """What there is to say about a source beyond its numbers."""
+        """What is known about a source beyond its numbers; None if it is being added."""
         ...
 
 
 def iso(time_ns: int | None) -> str | None:
-    """ISO 8601 in UTC, to the second; None stays None."""
+    """ISO 8601 in UTC, to the second; None for None."""
     if time_ns is None:
         return None
     moment = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
@@ -225,7 +225,7 @@ def _sources(
         recorded, size = state.recorded_totals(source.name)
         last_scan_ns, drift = state.last_scan(source.name)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
-        # The daemon goes on while it is asked: a file may be in flight and no longer pending.
+        # The daemon goes on working between the two counts: `dirty` may lack a file that is in flight.
         moving, waiting = 0, len(mine)
         if live is not None:
             moving, waiting = len(mine), max(0, dirty.get(source.name, 0) - len(mine))

@@ -1,7 +1,7 @@
 """What a service tells its manager: readiness, status, reload, stop, and the watchdog's pulse.
 
 The protocol is sd_notify(3): lines of ``NAME=value`` in one datagram to the socket that ``$NOTIFY_SOCKET``
-names. Nothing here ever raises: a daemon does not fail because nobody listens.
+names. Nothing here raises: the daemon runs with or without a manager.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ import time
 from collections.abc import Callable, Mapping
 
 _SEND_SECONDS = 1.0
-"""A manager that does not read its socket must not hold us up for longer."""
+"""A manager that does not read its socket delays the daemon by no more than this."""
 
 
 class Notifier:
-    """Speaks sd_notify(3) to the service manager; silent when there is none."""
+    """Speaks sd_notify(3) to the service manager, if there is one."""
 
     watchdog_seconds: float | None
-    """A ping is wanted at least this often; None when no watchdog waits for one."""
+    """The manager wants a ping at least this often; None without a watchdog."""
 
     def __init__(
         self, environ: Mapping[str, str], *, monotonic_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._monotonic_ns = monotonic_ns
-        self._told: str | None = None
+        self._sent: str | None = None
         self.watchdog_seconds = _watchdog_seconds(environ) if self._address is not None else None
 
     @property
     def listens(self) -> bool:
-        """Whether there is a manager to tell anything."""
+        """Whether there is a manager."""
         return self._address is not None
 
     def ready(self, status: str) -> None:
-        """Started, or done with a reload; `status` is the line that ``systemctl status`` shows."""
-        self._told = status
+        """Say that the start or a reload is complete. ``systemctl status`` shows `status`."""
+        self._sent = status
         self._send("READY=1", f"STATUS={_one_line(status)}")
 
     def status(self, text: str) -> None:
-        """What is going on, in one line. The same text twice is said once."""
-        if text != self._told:
-            self._told = text
+        """Set the line that ``systemctl status`` shows. An unchanged text is not sent again."""
+        if text != self._sent:
+            self._sent = text
             self._send(f"STATUS={_one_line(text)}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it, whether the new configuration was any good or not."""
-        # The time tells systemd >= 253 (Type=notify-reload) that this answers its signal, not an older one.
+        """Say that a reload begins. `ready` ends it, whether it succeeded or not."""
+        # By the time, systemd >= 253 (Type=notify-reload) knows that this answers its latest signal.
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The shutdown begins."""
-        self._told = None
+        """Say that the shutdown begins."""
+        self._sent = None
         self._send("STOPPING=1")
 
     def watchdog(self) -> None:
@@ -63,7 +63,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Start or stop will take this much longer, from now on; to be said again before it has passed."""
+        """Ask for this much time from now on to start or stop. Ask again before it has passed."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, *lines: str) -> None:
@@ -104,7 +104,7 @@ class Pulse:
 
 
 def _address(text: str) -> str | None:
-    """The socket's address for `socket.sendto`; None when it is not one that we can send to."""
+    """The address for `socket.sendto`; None if it is of a kind that syncd cannot send to."""
     if text.startswith("/"):
         return text
     if text.startswith("@") and len(text) > 1:
@@ -113,7 +113,7 @@ def _address(text: str) -> str | None:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """``$WATCHDOG_USEC``, unless ``$WATCHDOG_PID`` says that it is meant for another process."""
+    """``$WATCHDOG_USEC``, unless ``$WATCHDOG_PID`` names another process."""
     wait_usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not wait_usec.isdecimal() or int(wait_usec) == 0:
         return None
@@ -123,5 +123,5 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    """A line break would end the value; systemd refuses a status that is not UTF-8."""
+    """The text without line breaks: one would end the value."""
     return " ".join(text.split())

@@ -16,14 +16,14 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """Answers requests of the command line about one daemon. `sources` gives those of the moment."""
+    """Answers what the command line asks one daemon. `sources` returns those of the current configuration."""
 
     pipeline: Pipeline
     live: Live
     sources: Callable[[], tuple[Source, ...]]
 
     def answer(self, request: Request) -> dict[str, Any]:
-        """The answer to one request. Raises ValueError for one that cannot be answered, StateError."""
+        """The answer to one request. Raises ValueError for a wrong request, StateError."""
         verb = VERBS.get(str(request.get("command")))
         if verb is None:
             raise ValueError(f"unknown command {request.get('command')!r}")
@@ -31,17 +31,17 @@ class Verbs:
 
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Everything that the daemon can say."""
+    """The `Status`, as JSON."""
     return verbs.live.status(verbs.sources()).to_json()
 
 
 def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """The operator allows the deletions of `source` that wait."""
+    """Allow the deletions of `source` that wait for the operator."""
     return {"allowed": _runner(verbs, request).confirm_deletes()}
 
 
 def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """The operator says that the root of `source` is another directory on purpose."""
+    """Accept that the root of `source` is a different directory now."""
     _runner(verbs, request).accept_root()
     return {"accepted": True}
 
@@ -56,5 +56,5 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
 def _runner(verbs: Verbs, request: Request) -> SourceRunner:
     runner = verbs.pipeline.source_runners.get(str(request.get("source")))
     if runner is None:
-        raise ValueError("the daemon has no such source; does it have to reload its configuration?")
+        raise ValueError("the daemon knows no such source; check the name, or reload the daemon")
     return runner

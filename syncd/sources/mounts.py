@@ -17,8 +17,8 @@ _REMOTE = frozenset({
     "glusterfs", "gpfs", "kafs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs",
     "pvfs2", "shfs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 })  # fmt: skip
-"""Types whose files others change without our kernel knowing. Any ``fuse.*`` is one too: what is behind it
-is not ours to know. ``fuseblk`` is not: that is a disk of this machine."""
+"""Types whose files can change without this kernel noticing. Any ``fuse.*`` is one as well, whatever lies
+behind it. ``fuseblk`` is not: that is a disk of this machine."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -95,7 +95,7 @@ def parse(table: bytes) -> dict[str, Mount]:
 def hidden_by(path: str) -> str | None:
     """The sandbox directive of our unit that covers `path`, such as ``PrivateTmp=``; None when none does.
 
-    Ask it when a root is missing or empty: then the reason may be our own unit, not the disk.
+    Ask this when a root is missing or empty: the reason may be syncd's own unit, not the disk.
     """
     try:
         with open(TABLE, "rb") as table:
@@ -105,7 +105,7 @@ def hidden_by(path: str) -> str | None:
 
 
 def hiding_directive(path: str, table: bytes) -> str | None:
-    """As `hidden_by`, from the text of the mount table. Pure."""
+    """As `hidden_by`, from the text of the mount table."""
     mounts = parse(table)
     point = path
     while point not in mounts and point not in ("", "/"):

@@ -159,7 +159,7 @@ def test_running_out_of_descriptors_does_not_end_the_ear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An accept that fails is tried again."""
-    monkeypatch.setattr(control, "_BREATH_SECONDS", 0.01)
+    monkeypatch.setattr(control, "_RETRY_SECONDS", 0.01)
     server = ControlServer(str(tmp_path), echo)
     real = server._socket
     failures = [OSError(24, "Too many open files"), OSError(24, "Too many open files")]

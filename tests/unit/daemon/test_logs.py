@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import pytest
 
 from syncd.daemon import logs
-from syncd.daemon.logs import Throttle, hide, hide_keys, is_journal, set_up, tell_held_back
+from syncd.daemon.logs import Throttle, hide, hide_keys, is_journal, report_suppressed, set_up
 from syncd.storage.settings import KeySettings
 
 log = logging.getLogger("syncd.tests")
@@ -217,7 +217,7 @@ def test_same_cause_is_said_once_a_minute_and_then_counted() -> None:
     clock.seconds = 60.0
     logger.error("cannot reach %s", "host5")
     assert written(stream)[1:] == [
-        "ERROR 4 more like this held back in 60 s, the last: cannot reach host4",
+        "ERROR 4 more like this suppressed in 60 s, the last: cannot reach host4",
         "ERROR cannot reach host5",
     ]
 
@@ -251,13 +251,13 @@ def test_held_lines_are_told_although_the_cause_is_over() -> None:
     logger.error("a")
     clock.seconds = 61.0
     logger.warning("something else")
-    assert written(stream)[1] == "ERROR 1 more like this held back in 60 s, the last: a"
+    assert written(stream)[1] == "ERROR 1 more like this suppressed in 60 s, the last: a"
     logger.warning("something else")
     clock.seconds = 122.0
     for one in logger.handlers[0].filters:
         assert isinstance(one, Throttle)
-        one.tell_held_back()
-    assert written(stream)[-1] == "WARNING 1 more like this held back in 60 s, the last: something else"
+        one.report_suppressed()
+    assert written(stream)[-1] == "WARNING 1 more like this suppressed in 60 s, the last: something else"
 
 
 def test_each_of_a_few_uploads_has_its_line_and_each_of_many_has_not() -> None:
@@ -273,7 +273,7 @@ def test_each_of_a_few_uploads_has_its_line_and_each_of_many_has_not() -> None:
     clock.seconds = 61.0
     logger.info("%s: uploaded", "another")
     assert written(stream)[20:] == [
-        "INFO 49980 more like this held back in 60 s, the last: 49999: uploaded",
+        "INFO 49980 more like this suppressed in 60 s, the last: 49999: uploaded",
         "INFO another: uploaded",
     ]
 
@@ -299,7 +299,7 @@ def test_throttle_forgets_the_oldest_causes_beyond_its_bound() -> None:
     (throttle,) = logger.handlers[0].filters
     assert isinstance(throttle, Throttle)
     assert len(throttle._causes) == logs._MOST_CAUSES + 1
-    assert "ERROR 1 more like this held back in 60 s, the last: x again" in written(stream)
+    assert "ERROR 1 more like this suppressed in 60 s, the last: x again" in written(stream)
 
 
 def test_burst_through_the_installed_handler_stays_small() -> None:
@@ -308,5 +308,5 @@ def test_burst_through_the_installed_handler_stays_small() -> None:
     set_up(settings(format="text"), verbosity=0, stream=stream)
     for number in range(50_000):
         log.error("cannot read %s", number)
-    tell_held_back()
+    report_suppressed()
     assert len(written(stream)) < 10

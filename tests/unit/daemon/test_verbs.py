@@ -27,5 +27,5 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert home.ask(command="accept-root", source="docs") == {"accepted": True}
     home.arrives("c")
     for command in ("allow-deletes", "accept-root"):
-        assert "no such source" in home.ask(command=command, source="dosc")["error"]
+        assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
     assert "unknown command" in home.ask(command="nonsense")["error"]
