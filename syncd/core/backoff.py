@@ -68,6 +68,10 @@ class Breaker:
         self._probing = False
         self._until: float | None = None
 
+    def __repr__(self) -> str:
+        state = "closed" if self._until is None else "probing" if self._probing else "open"
+        return f"<Breaker {state}, failures={self._failures}, until={self._until}>"
+
     @property
     def until(self) -> float | None:
         """When the next probe is allowed (seconds, monotonic); None while closed."""

@@ -46,6 +46,13 @@ class WorkQueue:
         self._alarm: float | None = None
         self._closed = False
 
+    def __repr__(self) -> str:
+        with self._work:
+            dirty, looks = self._dirty, self._second_looks.waiting() + self._in_doubt.waiting()
+            counts = f"{dirty.waiting()} waiting ({len(self._deferred)} deferred), {looks} to look at again"
+            closed = " closed" if self._closed else ""
+            return f"<WorkQueue{closed} {counts}, {len(dirty.processing())} in work, {self._breaker!r}>"
+
     # ---- what becomes dirty -----------------------------------------------------------------------------
 
     def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool, delete_allowed: bool = False) -> None:

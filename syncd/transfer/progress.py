@@ -79,8 +79,6 @@ class Progress:
         beats: Beats | None = None,
     ) -> None:
         self.beats = beats or Beats(NoPulse(), 0.0, monotonic)
-        self.bytes_moved = 0
-        self.bytes_saved = 0
         self.requests = 0
         self._taken = 0
         self._limit = RateLimit(bandwidth_limit)
@@ -96,7 +94,6 @@ class Progress:
         """A file of `total` bytes is being carried; `done` of them are in the store already."""
         with self._lock:
             self._carrying[ref] = Carrying(total, done)
-            self.bytes_saved += done
 
     def carried(self, ref: FileRef, size: int) -> None:
         """`size` more bytes of it are acknowledged."""
@@ -114,9 +111,10 @@ class Progress:
 
     def moved(self, size: int) -> None:
         """`size` bytes of a body went out; waits here when that was too fast. Raises Stopped from `sleep`."""
-        with self._lock:
-            self.bytes_moved += size
-            seconds = self._limit.reserve(size, self._monotonic()) if self._limited else 0.0
+        seconds = 0.0
+        if self._limited:
+            with self._lock:
+                seconds = self._limit.reserve(size, self._monotonic())
         if seconds > 0:
             self.beats.rest()
             self._sleep(seconds)

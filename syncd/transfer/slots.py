@@ -41,6 +41,10 @@ class Slots:
         self._stopped = False
         self._changed = threading.Condition()
 
+    def __repr__(self) -> str:
+        held = f"{self._held} of {int(self._open)} (at most {self._slots})"
+        return f"<Slots {held}, {self._bytes} of {self._memory} bytes, {len(self._line)} waiting>"
+
     def hold(self, size: int) -> AbstractContextManager[None]:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
         return _Held(self, size)

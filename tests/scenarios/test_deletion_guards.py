@@ -19,7 +19,7 @@ from syncd.sources.scan import walk
 from tests.support import mounting
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
-from tests.unit.pipeline.test_source_runner import House, remove
+from tests.unit.pipeline.house import House, remove
 
 
 @pytest.fixture

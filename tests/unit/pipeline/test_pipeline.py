@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, Stopped, StoreUnavailable, SyncdError
-from syncd.core.model import Copy, FileRef, ObjectMeta, OnDelete, Outcome, Source, TransferPolicy
+from syncd.core.errors import AccessRefused, StoreUnavailable, SyncdError
+from syncd.core.model import Copy, FileRef, OnDelete, Outcome, Source, TransferPolicy
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
-from syncd.pipeline.context import Context, real_clock
+from syncd.pipeline.context import real_clock
 from syncd.pipeline.pipeline import Pipeline
-from syncd.pipeline.store_runner import StoreRunner
-from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.settings import DirSettings
@@ -486,27 +484,3 @@ def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:
         once.pipeline.failed(FileRef("a", f"f{index}"), KeyError("x"), 1)
     assert (once.pipeline.tally.failed, len(once.pipeline.tally.failures)) == (150, 100)
     assert once.pipeline.tally.failures[0] == (FileRef("a", "f0"), "KeyError('x')")
-
-
-# ---- one line ---------------------------------------------------------------------------------------------
-
-
-def test_a_line_wires_its_store_to_its_meter(tmp_path: Path) -> None:
-    """Bytes, requests and signs of life of the store arrive where they belong; a directory has them, too."""
-    state = State.open(str(tmp_path / "state"), now_ns=time.time_ns)
-    (tmp_path / "mirror").mkdir()
-    context = Context(state, real_clock(), Pipeline(state, real_clock()))
-    some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), POLICY, context)
-    some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
-    assert (some.progress.bytes_moved, some.progress.requests) == (5, 1)
-    breaker = some._store_context(state).breaker
-    assert not breaker.is_shut()
-    some.workers.queue.pause(60.0)
-    assert breaker.is_shut()
-    breaker.busy()
-    assert int(some._slots._open) < POLICY.concurrency
-    some.stop()
-    with pytest.raises(Stopped):
-        some.sleep(60.0)
-    assert some.join(30.0)
-    state.close()

@@ -291,6 +291,17 @@ def test_a_probe_that_told_nothing_is_followed_by_another() -> None:
     assert queue.is_shut
 
 
+def test_a_queue_shows_its_state() -> None:
+    """What waits, what is in work, and what its breaker says."""
+    queue = WorkQueue(lambda: 100.0)
+    queue.mark(FileRef("s", "a"), quiet_seconds=0.0, event=True)
+    queue.take()
+    queue.mark(FileRef("s", "b"), quiet_seconds=0.0, event=True)
+    queue.pause(5.0)
+    breaker = "<Breaker open, failures=1, until=105.0>"
+    assert repr(queue) == f"<WorkQueue 1 waiting (0 deferred), 0 to look at again, 1 in work, {breaker}>"
+
+
 def test_a_store_may_be_tried_at_once_when_the_machine_has_slept() -> None:
     """The pause was about a network that may be another one by now."""
     queue = marked_queue(FakeClock(), A)

@@ -4,128 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
-from syncd.core.model import Failure, FileRef, FileStat, OnDelete, Outcome, RootIdentity, Source
-from syncd.daemon.systemd import Pulse
+from syncd.core.errors import StateError, StoreUnavailable
+from syncd.core.model import Failure, OnDelete, RootIdentity
 from syncd.pipeline import source_runner as runner
-from syncd.pipeline.context import Clock, Context
-from syncd.pipeline.source_runner import SourceRunner
-from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
-from syncd.pipeline.workers import Workers
+from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.scan import compare
-from syncd.transfer.progress import Beats
-from tests.support.rig import Rig
-from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
-
-
-class House:
-    """A rig with workers and one keeper, wired as the pipeline does it."""
-
-    def __init__(
-        self, root: Path, *, once: bool = False, store: FakeStore | None = None, **source: Any
-    ) -> None:
-        self.rig = Rig(root, store=store)
-        self.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young
-        self.once = once
-        self.source = replace(self.rig.source, settle_seconds=0.0, **source)
-        self.blind = EventCoverage()
-        self.rewatched = 0
-        self.jump = 0.0
-        self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
-        self.open()
-
-    def open(self) -> None:
-        """Build everything on the rig."""
-        context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
-        beats = Beats(context.pulse, 60.0, self.clock.monotonic)
-        self.workers = Workers("store", self.rig.engine, context, beats)
-        watch = WatchHandle(lambda: self.blind, self._rewatch)
-        self.runner = SourceRunner(self.source, self.workers, context, beats, watch)
-
-    def _rewatch(self) -> None:
-        self.rewatched += 1
-
-    def finished(self, ref: FileRef, outcome: Outcome) -> None:
-        self.runner.gone(ref) if outcome.wants_delete else self.runner.file_done(ref)
-
-    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
-        """Nothing follows from it here."""
-
-    def root_changed(self, source: str, reason: str) -> None:
-        self.runner.ask("", reason)
-
-    def start(self) -> None:
-        self.runner.start()
-        self.workers.start()
-
-    def restart(self) -> None:
-        """What a new process would find."""
-        self.stop()
-        self.rig.restart()
-        self.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
-        self.open()
-        self.start()
-
-    def later(self, seconds: float) -> None:
-        """Time passes."""
-        self.jump += seconds
-        with self.runner._changed:
-            self.runner._changed.notify_all()
-        with self.workers.queue._work:
-            self.workers.queue._work.notify_all()
-
-    def settle(self) -> None:
-        """Wait until the keeper has nothing to do and all files are done with."""
-        wait_until("it settles", lambda: self._is_settled() and self._is_settled())
-
-    def _is_settled(self) -> bool:
-        runner = self.runner
-        with runner._changed:
-            idle = not runner._busy and (not runner._asked or runner._setbacks > 0)
-        return idle and self.workers.queue.idle()
-
-    def stop(self) -> None:
-        self.runner.stop()
-        self.workers.stop()
-        assert self.runner.join(30.0)
-        assert self.workers.join(30.0)
-
-    def close(self) -> None:
-        self.stop()
-        self.rig.close()
-
-    @property
-    def objects(self) -> set[str]:
-        return {key.removeprefix("p/") for key in self.rig.fake.objects}
-
-    def write(self, *names: str) -> None:
-        for name in names:
-            self.rig.write(name, b"content of " + os.fsencode(name))
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.close()
-
-
-@pytest.fixture
-def deleting(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, on_delete=OnDelete.DELETE)
-    yield house
-    house.close()
-
+from tests.unit.pipeline.house import House, remove
 
 # ---- scanning ---------------------------------------------------------------------------------------------
 
@@ -448,12 +339,6 @@ def test_a_root_that_was_emptied_is_not_believed(deleting: House) -> None:
 # ---- deletions --------------------------------------------------------------------------------------------
 
 
-def remove(house: House, *names: str) -> None:
-    for name in names:
-        (house.rig.folder / name).unlink()
-        house.workers.queue.mark(house.rig.ref(name), quiet_seconds=0.0, event=True)
-
-
 def test_a_few_deletions_go_after_their_grace(deleting: House) -> None:
     """Told by an event, judged when they have been gone for long enough."""
     house = deleting
@@ -612,145 +497,3 @@ def test_a_single_pass_ends_when_the_root_is_away(tmp_path: Path) -> None:
     wait_until("it is over", house.runner.settled)
     assert house.runner.news.waiting_for == "the root is missing"
     house.close()
-
-
-# ---- objects that are there already -----------------------------------------------------------------------
-
-
-def test_an_empty_store_is_asked_once_not_once_a_file(house: House) -> None:
-    """The first sync into an empty bucket costs one request more than its files."""
-    house.write(*(f"f{number}" for number in range(20)))
-    house.start()
-    house.settle()
-    assert house.rig.fake.calls["head_object"] == 0
-    assert house.rig.fake.calls["list_objects"] == 1
-    assert not house.rig.engine.sources["docs"].reconciling
-
-
-def lose_state(house: House) -> None:
-    house.stop()
-    house.rig.close()
-    for path in house.rig.state_dir.iterdir():
-        path.unlink()
-    house.rig.fake.reset_counters()
-    house.rig.open()
-    house.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
-    house.open()
-
-
-def test_after_the_loss_of_the_state_nothing_is_sent_again(house: House) -> None:
-    """Each object is asked for, and recorded as it is; then that is over, for good."""
-    names = [f"f{number}" for number in range(20)]
-    house.write(*names)
-    house.start()
-    house.settle()
-    lose_state(house)
-    house.write("new")
-    house.start()
-    house.settle()
-    assert house.rig.state.recorded_totals("docs")[0] == 21
-    assert house.rig.fake.bytes_received == len(b"content of new")
-    assert not house.rig.engine.sources["docs"].reconciling
-    house.restart()
-    house.rig.fake.reset_counters()
-    house.write("newer")
-    house.runner.ask("", "look")
-    wait_until("it is there", lambda: "newer" in house.objects)
-    assert house.rig.fake.calls["head_object"] == 0
-    assert house.rig.fake.calls["list_objects"] == 0
-
-
-def test_a_death_in_the_middle_does_not_end_the_asking(house: House) -> None:
-    """Only when all was compared is it over: what one process did not reach the next asks for."""
-    names = [f"f{number}" for number in range(20)]
-    house.write(*names)
-    house.start()
-    house.settle()
-    lose_state(house)
-    release = threading.Event()
-    house.rig.fake.before("head_object", lambda call: release.wait(30) if call.nth > 5 else None)
-    house.start()
-    wait_until("it is in the middle", lambda: house.rig.fake.calls["head_object"] > 5)
-    house.workers.stop()
-    release.set()
-    house.rig.fake.heal()
-    house.restart()
-    house.settle()
-    assert house.rig.fake.bytes_received == 0
-    assert house.rig.state.recorded_totals("docs")[0] == 20
-
-
-def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
-    """As long as one of them could not be compared, its object may be there."""
-    house.write("a", "b")
-    house.start()
-    house.settle()
-    lose_state(house)
-    house.rig.fake.fail("head_object", StoreUnavailable("down"), when=lambda call: call.key == "p/a")
-    house.start()
-    wait_until("one is compared", lambda: house.rig.state.recorded_totals("docs")[0] == 1)
-    wait_until("one failed", lambda: house.rig.state.failures())
-    assert house.rig.engine.sources["docs"].reconciling
-    house.later(3600.0)
-    wait_until("it is over", lambda: not house.rig.engine.sources["docs"].reconciling)
-    assert house.rig.fake.bytes_received == 0
-
-
-def test_a_store_that_cannot_be_asked_now_is_asked_file_by_file(tmp_path: Path) -> None:
-    """Asking does no harm; the next scan tries again whether there is anything to ask for."""
-    store = FakeStore(SMALL_LIMITS)
-    store.fail("list_objects", StoreUnavailable("down"))
-    house = House(tmp_path, store=store)
-    house.write("a")
-    house.start()
-    house.settle()
-    assert store.calls["head_object"] == 1
-    house.close()
-
-
-def test_who_may_not_list_may_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Keys that only allow to put: asking for what is not there would be forbidden, so nobody asks."""
-    store = FakeStore(SMALL_LIMITS)
-    store.fail("list_objects", AccessRefused("no"), times=None)
-    store.fail("head_object", AccessRefused("no"), times=None)
-    house = House(tmp_path, store=store)
-    house.write("a")
-    house.start()
-    house.settle()
-    assert house.objects == {"a"}
-    assert "without asking" in caplog.text
-    house.close()
-
-
-# ---- findings ---------------------------------------------------------------------------------------------
-
-
-def found_quiet(settle: float, age_seconds: float) -> float:
-    """For how many seconds a file that is so old has yet to be quiet."""
-    now_ns = 10**18
-    marked: list[float] = []
-    sink = ScanResults(
-        Source("docs", "/x", "store", settle_seconds=settle),
-        SourceStatus(),
-        mark=lambda ref, quiet: bool(marked.append(quiet)),
-        gone=lambda ref: None,
-        now_ns=lambda: now_ns,
-    )
-    then = now_ns - int(age_seconds * 1e9)
-    sink.found(FileRef("docs", "a"), FileStat(1, 1, 5, then, then), None)
-    return marked[0]
-
-
-@pytest.mark.parametrize(
-    ("settle", "age_seconds", "expected"),
-    [(2.0, 3600.0, 0.0), (2.0, 0.5, 1.5), (2.0, -3600.0, 2.0), (0.0, 0.0, 0.0)],
-)
-def test_a_found_file_settles_for_what_is_left(settle: float, age_seconds: float, expected: float) -> None:
-    """An old file is read at once, a young one when it has been quiet, one from the future after settling."""
-    assert found_quiet(settle, age_seconds) == pytest.approx(expected)
-
-
-def test_without_a_watcher_everything_is_seen() -> None:
-    """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
-    assert WatchHandle().coverage() == EventCoverage()
-    WatchHandle().rewatch()

@@ -51,11 +51,11 @@ def test_requests_are_told_once(clock: FakeClock) -> None:
 
 
 def test_without_a_limit_nobody_waits(clock: FakeClock) -> None:
-    """Bytes are only counted."""
+    """However many bytes go."""
     some = progress(clock)
     for _ in range(100):
         some.moved(1 << 20)
-    assert (some.bytes_moved, clock.slept) == (100 << 20, [])
+    assert clock.slept == []
 
 
 def test_a_limit_holds_back_what_is_too_fast(clock: FakeClock) -> None:
@@ -75,7 +75,8 @@ def test_many_threads_share_one_limit() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert some.bytes_moved == 8000
+    assert some._limit._paid_at is not None
+    assert some._limit._paid_at >= 0.8 - 1e-6  # 8,000 bytes at 10,000 a second
     assert sum(clock.slept) > 0
 
 

@@ -50,6 +50,13 @@ def in_line(slots: Slots) -> int:
     return len(slots._line)
 
 
+def test_slots_show_their_state() -> None:
+    """How many of how many, and how much of how much."""
+    slots = Slots(2, 100)
+    with slots.hold(30):
+        assert repr(slots) == "<Slots 1 of 2 (at most 2), 30 of 100 bytes, 0 waiting>"
+
+
 def test_no_more_holders_than_slots() -> None:
     """The third waits until one of two leaves."""
     slots = Slots(2, 100)

@@ -1,0 +1,119 @@
+"""Objects that are there already are recorded, not sent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import AccessRefused, StoreUnavailable
+from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import wait_until
+from tests.unit.pipeline.house import House
+
+
+def test_an_empty_store_is_asked_once_not_once_a_file(house: House) -> None:
+    """The first sync into an empty bucket costs one request more than its files."""
+    house.write(*(f"f{number}" for number in range(20)))
+    house.start()
+    house.settle()
+    assert house.rig.fake.calls["head_object"] == 0
+    assert house.rig.fake.calls["list_objects"] == 1
+    assert not house.rig.engine.sources["docs"].reconciling
+
+
+def lose_state(house: House) -> None:
+    house.stop()
+    house.rig.close()
+    for path in house.rig.state_dir.iterdir():
+        path.unlink()
+    house.rig.fake.reset_counters()
+    house.rig.open()
+    house.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    house.open()
+
+
+def test_after_the_loss_of_the_state_nothing_is_sent_again(house: House) -> None:
+    """Each object is asked for, and recorded as it is; then that is over, for good."""
+    names = [f"f{number}" for number in range(20)]
+    house.write(*names)
+    house.start()
+    house.settle()
+    lose_state(house)
+    house.write("new")
+    house.start()
+    house.settle()
+    assert house.rig.state.recorded_totals("docs")[0] == 21
+    assert house.rig.fake.bytes_received == len(b"content of new")
+    assert not house.rig.engine.sources["docs"].reconciling
+    house.restart()
+    house.rig.fake.reset_counters()
+    house.write("newer")
+    house.runner.ask("", "look")
+    wait_until("it is there", lambda: "newer" in house.objects)
+    assert house.rig.fake.calls["head_object"] == 0
+    assert house.rig.fake.calls["list_objects"] == 0
+
+
+def test_a_death_in_the_middle_does_not_end_the_asking(house: House) -> None:
+    """Only when all was compared is it over: what one process did not reach the next asks for."""
+    names = [f"f{number}" for number in range(20)]
+    house.write(*names)
+    house.start()
+    house.settle()
+    lose_state(house)
+    release = threading.Event()
+    house.rig.fake.before("head_object", lambda call: release.wait(30) if call.nth > 5 else None)
+    house.start()
+    wait_until("it is in the middle", lambda: house.rig.fake.calls["head_object"] > 5)
+    house.workers.stop()
+    release.set()
+    house.rig.fake.heal()
+    house.restart()
+    house.settle()
+    assert house.rig.fake.bytes_received == 0
+    assert house.rig.state.recorded_totals("docs")[0] == 20
+
+
+def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
+    """As long as one of them could not be compared, its object may be there."""
+    house.write("a", "b")
+    house.start()
+    house.settle()
+    lose_state(house)
+    house.rig.fake.fail("head_object", StoreUnavailable("down"), when=lambda call: call.key == "p/a")
+    house.start()
+    wait_until("one is compared", lambda: house.rig.state.recorded_totals("docs")[0] == 1)
+    wait_until("one failed", lambda: house.rig.state.failures())
+    assert house.rig.engine.sources["docs"].reconciling
+    house.later(3600.0)
+    wait_until("it is over", lambda: not house.rig.engine.sources["docs"].reconciling)
+    assert house.rig.fake.bytes_received == 0
+
+
+def test_a_store_that_cannot_be_asked_now_is_asked_file_by_file(tmp_path: Path) -> None:
+    """Asking does no harm; the next scan tries again whether there is anything to ask for."""
+    store = FakeStore(SMALL_LIMITS)
+    store.fail("list_objects", StoreUnavailable("down"))
+    house = House(tmp_path, store=store)
+    house.write("a")
+    house.start()
+    house.settle()
+    assert store.calls["head_object"] == 1
+    house.close()
+
+
+def test_who_may_not_list_may_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys that only allow to put: asking for what is not there would be forbidden, so nobody asks."""
+    store = FakeStore(SMALL_LIMITS)
+    store.fail("list_objects", AccessRefused("no"), times=None)
+    store.fail("head_object", AccessRefused("no"), times=None)
+    house = House(tmp_path, store=store)
+    house.write("a")
+    house.start()
+    house.settle()
+    assert house.objects == {"a"}
+    assert "without asking" in caplog.text
+    house.close()

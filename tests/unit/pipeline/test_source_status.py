@@ -1,0 +1,39 @@
+"""What scans report, and what no event tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.core.model import FileRef, FileStat, Source
+from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
+
+
+def found_quiet(settle: float, age_seconds: float) -> float:
+    """For how many seconds a file that is so old has yet to be quiet."""
+    now_ns = 10**18
+    marked: list[float] = []
+    sink = ScanResults(
+        Source("docs", "/x", "store", settle_seconds=settle),
+        SourceStatus(),
+        mark=lambda ref, quiet: bool(marked.append(quiet)),
+        gone=lambda ref: None,
+        now_ns=lambda: now_ns,
+    )
+    then = now_ns - int(age_seconds * 1e9)
+    sink.found(FileRef("docs", "a"), FileStat(1, 1, 5, then, then), None)
+    return marked[0]
+
+
+@pytest.mark.parametrize(
+    ("settle", "age_seconds", "expected"),
+    [(2.0, 3600.0, 0.0), (2.0, 0.5, 1.5), (2.0, -3600.0, 2.0), (0.0, 0.0, 0.0)],
+)
+def test_a_found_file_settles_for_what_is_left(settle: float, age_seconds: float, expected: float) -> None:
+    """An old file is read at once, a young one when it has been quiet, one from the future after settling."""
+    assert found_quiet(settle, age_seconds) == pytest.approx(expected)
+
+
+def test_without_a_watcher_everything_is_seen() -> None:
+    """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
+    assert WatchHandle().coverage() == EventCoverage()
+    WatchHandle().rewatch()

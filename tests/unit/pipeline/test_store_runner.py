@@ -1,0 +1,43 @@
+"""Everything that works for one store is wired to it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import Stopped
+from syncd.core.model import ObjectMeta, TransferPolicy
+from syncd.pipeline.context import Context, real_clock
+from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.store_runner import StoreRunner
+from syncd.sources.fingerprint import of_bytes
+from syncd.state.state import State
+from syncd.storage.settings import DirSettings
+
+POLICY = TransferPolicy(concurrency=3, part_size=8)
+
+
+def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
+    """Bytes, requests and signs of life of the store arrive where they belong; a directory has them, too."""
+    state = State.open(str(tmp_path / "state"), now_ns=time.time_ns)
+    (tmp_path / "mirror").mkdir()
+    context = Context(state, real_clock(), Pipeline(state, real_clock()))
+    limited = replace(POLICY, bandwidth_limit=1 << 30)
+    some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), limited, context)
+    some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
+    assert some.progress.requests == 1
+    assert some.progress._limit._paid_at is not None
+    breaker = some._store_context(state).breaker
+    assert not breaker.is_shut()
+    some.workers.queue.pause(60.0)
+    assert breaker.is_shut()
+    breaker.busy()
+    assert int(some._slots._open) < POLICY.concurrency
+    some.stop()
+    with pytest.raises(Stopped):
+        some.sleep(60.0)
+    assert some.join(30.0)
+    state.close()
