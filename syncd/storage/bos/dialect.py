@@ -5,8 +5,8 @@ What differs from S3 and is easily got wrong:
 - bodies are JSON; ETags are quoted in headers and bare in JSON;
 - an object's metadata belongs to *complete*, its content type and storage class to *initiate*;
 - deleting what is not there is 404; an error answer to HEAD has no body at all;
-- a success can carry an error in its body, and an empty body where there should be one means that nobody
-  knows what happened;
+- a success can carry an error in its body, and an empty body where there should be one means that the
+  outcome is unknown;
 - part sizes are checked only at complete; the ETag of a multipart object is no digest. The CRC-32 of the
   whole object is: it is combined from the parts' own at complete, and BOS gives it back with every HEAD.
 
@@ -89,7 +89,7 @@ class BosDialect:
             **self._traffic_limit,
             **metadata_headers(_META, meta),
         }
-        return Request("PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, body=body)
+        return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
         """Raises PartCorrupt when the ETag is not the MD5 of what was sent."""
@@ -98,7 +98,7 @@ class BosDialect:
 
     def head_request(self, key: str) -> Request:
         """HeadObject."""
-        return Request("HEAD", self._bucket.host, self._bucket.object_path(key))
+        return self._on_object("HEAD", key)
 
     def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
         """None when there is no such object; BOS says the same when there is no such bucket."""
@@ -114,12 +114,7 @@ class BosDialect:
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
-        return Request(
-            "GET",
-            self._bucket.host,
-            self._bucket.object_path(key),
-            headers={"Range": f"bytes={first}-{last}"},
-        )
+        return self._on_object("GET", key, headers={"Range": f"bytes={first}-{last}"})
 
     def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
         """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
@@ -134,7 +129,7 @@ class BosDialect:
 
     def delete_request(self, key: str) -> Request:
         """DeleteObject."""
-        return Request("DELETE", self._bucket.host, self._bucket.object_path(key))
+        return self._on_object("DELETE", key)
 
     def delete_result(self, key: str, request: Request, response: Response) -> None:
         """Done also when there was no such object."""
@@ -149,9 +144,7 @@ class BosDialect:
             **self._storage_class,
             **metadata_headers(_META, meta),
         }
-        return Request(
-            "PUT", self._bucket.host, self._bucket.object_path(key), headers=headers, slow_answer=True
-        )
+        return self._on_object("PUT", key, headers=headers, slow_answer=True)
 
     def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
         """Raises what an error inside a 200 stands for; an answer without ETag leaves the outcome unknown."""
@@ -161,10 +154,9 @@ class BosDialect:
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
         """InitiateMultipartUpload: type and storage class go here, metadata does not."""
-        return Request(
+        return self._on_object(
             "POST",
-            self._bucket.host,
-            self._bucket.object_path(key),
+            key,
             query=(("uploads", ""),),
             headers={"Content-Type": meta.content_type, **self._storage_class},
             safe_to_repeat=False,
@@ -179,10 +171,9 @@ class BosDialect:
 
     def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
         """UploadPart, with Content-MD5."""
-        return Request(
+        return self._on_object(
             "PUT",
-            self._bucket.host,
-            self._bucket.object_path(key),
+            key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
             headers={"Content-MD5": _md5_base64(body), **self._traffic_limit},
             body=body,
@@ -199,10 +190,9 @@ class BosDialect:
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Request:
         """UploadPartCopy. Conditional, or a source replaced midway would make a mixed object."""
-        return Request(
+        return self._on_object(
             "PUT",
-            self._bucket.host,
-            self._bucket.object_path(key),
+            key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
             headers={
                 **self._bucket.copy_source(source_key, if_match),
@@ -221,7 +211,7 @@ class BosDialect:
         """ListParts, from the part number behind `after`."""
         marker = (("partNumberMarker", str(after)),) if after else ()
         query = (("uploadId", upload_id), ("maxParts", bucket.PAGE), *marker)
-        return Request("GET", self._bucket.host, self._bucket.object_path(key), query=query)
+        return self._on_object("GET", key, query=query)
 
     def parts_result(
         self, key: str, upload_id: str, request: Request, response: Response
@@ -249,10 +239,9 @@ class BosDialect:
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if crcs and len(crcs) == len(parts):
             headers["x-bce-content-crc32"] = str(combine_crc32(crcs))
-        return Request(
+        return self._on_object(
             "POST",
-            self._bucket.host,
-            self._bucket.object_path(key),
+            key,
             query=(("uploadId", upload_id),),
             headers=headers,
             body=json.dumps({"parts": listed}, separators=(",", ":")).encode(),
@@ -274,9 +263,7 @@ class BosDialect:
 
     def abort_request(self, key: str, upload_id: str) -> Request:
         """AbortMultipartUpload."""
-        return Request(
-            "DELETE", self._bucket.host, self._bucket.object_path(key), query=(("uploadId", upload_id),)
-        )
+        return self._on_object("DELETE", key, query=(("uploadId", upload_id),))
 
     def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
         """Done also when there was no such upload."""
@@ -304,12 +291,15 @@ class BosDialect:
 
     # ---- what they have in common ------------------------------------------------------------------------
 
+    def _on_object(self, method: str, key: str, **more: Any) -> Request:
+        return Request(method, self._bucket.host, self._bucket.object_path(key), **more)
+
     def _succeeded(self, request: Request, response: Response) -> None:
         if not 200 <= response.status < 300 or carries_error(response):
             raise self.error(request, response)
 
     def _removed(self, request: Request, response: Response, *codes: str) -> None:
-        """A page that somebody else answers with removes nothing, whatever its status."""
+        """A page of another server removes nothing, whatever its status."""
         if _was_not_there(response, *codes):
             return
         self._succeeded(request, response)

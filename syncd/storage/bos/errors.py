@@ -1,7 +1,7 @@
 """What BOS's refusals mean to us: one table from its error codes, one from HTTP statuses, one reaction each.
 
 The code decides before the status does, because the same status stands for unlike things: 400 is a wrong
-digest (send again), a slow connection (repeat), an expired signature (sign anew) or a bad name (give up).
+digest (send again), a slow connection (repeat), an expired signature (sign again) or a bad name (give up).
 Answers to HEAD have no body and so no code; answers of a proxy in between have a body that is not BOS's.
 
 Source: https://cloud.baidu.com/doc/BOS/s/Ajwvysfpl, and what the vendor's SDKs and integration tests expect.
@@ -41,7 +41,7 @@ CODES: Mapping[str, Refusal] = {
     "NoSuchBucket": place("there is no such bucket here", _CHECK_REGION),
     "InvalidBucketName": place("BOS refused the bucket's name", "check bucket"),
     "InvalidVersion": place("BOS does not know this version of its API", "check endpoint"),
-    # clock: the client corrects it from the answer's Date header and signs anew
+    # clock: the client corrects it from the answer's Date header and signs again
     "RequestTimeTooSkewed": later(
         "this machine's clock and BOS's differ too much", "set this machine's clock"
     ),
@@ -124,7 +124,7 @@ def carries_error(response: Response) -> bool:
 
 
 def is_foreign(response: Response) -> bool:
-    """Whether somebody else answered: with a body that is not JSON, or where there is none (HEAD), with the
+    """Whether another server answered: with a body that is not JSON, or where there is none (HEAD), with the
     headers of a page.
     """
     if response.body.strip():

@@ -28,7 +28,7 @@ _SHUT = {
     errno.EACCES: "give the user that syncd runs as permission to read, write and search there",
     errno.EPERM: "give the user that syncd runs as permission to read, write and search there",
 }
-"""Nothing can be stored here until a person acts."""
+"""Nothing can be stored here until the operator acts."""
 
 _NOT_THIS_ONE = {
     errno.ENAMETOOLONG: "a part of its name is longer than the file system takes",
@@ -102,7 +102,7 @@ def open_subdirectory(fd: int, name: bytes) -> int:
 
 
 def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
-    """Make directory `name` below `fd`, durably; done also when somebody else has made it meanwhile."""
+    """Make directory `name` below `fd`, durably; done also when it has just been made by another process."""
     try:
         os.mkdir(name, mode, dir_fd=fd)
     except FileExistsError:

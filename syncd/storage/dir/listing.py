@@ -1,6 +1,6 @@
 """The objects of a `dir` store, found by walking its tree: the reverse of `dir_tree.names_of`.
 
-Files that nobody could have asked for by a key (links, sockets, names that are not UTF-8, names that the
+Files that no key leads to (links, sockets, names that are not UTF-8, names that the
 mapping never makes, ``.syncd``) are no objects. Memory is bounded by the names of one directory and the
 directories that are still to be read.
 """
@@ -54,7 +54,7 @@ class ObjectWalk:
     def _look_here(self, store: Opened) -> None:
         """Look at some names of the directory that was read."""
         fd = _descend(store.root, self._here)
-        if fd is None:  # removed meanwhile
+        if fd is None:  # removed since it was listed
             self._names.clear()
             return
         with closing(fd):

@@ -2,8 +2,8 @@
 
 A record is one JSON text. It lives in the extended attribute ``user.syncd`` of the object itself, set before
 the object gets its name; on a file system without such attributes it lives in ``.syncd/meta/``, under the
-hash of the key. There the order of effects is: old record away, object in place, new record written. Whoever
-dies in between leaves an object without a record, which is read and hashed when somebody asks.
+hash of the key. There the order of effects is: old record away, object in place, new record written. A crash
+in between leaves an object without a record, which is read and hashed when it is asked for.
 
 A record is believed only while size and mtime of the file are those that it names. Anything else was changed
 by hand.

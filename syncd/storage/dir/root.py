@@ -54,7 +54,7 @@ class Root:
 
     ``instance`` is the identity that the marker must have, empty when none is known yet. ``now_ns`` is the
     wall clock at the start, by which left-over staged files are judged. With ``create`` the directory is
-    made when it is missing, but not its parent, and not if it has been seen. ``on_instance`` is told the
+    made when it is missing, but not its parent, and not if it has been seen. ``on_instance`` gets the
     identity when it is first known.
     """
 
@@ -212,7 +212,7 @@ def _read_marker(private: int) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreUnavailable(
             "the store's marker .syncd/store.json is damaged",
-            hint="restore it, or remove it and start syncd anew to begin a new store",
+            hint="restore it, or remove it and start syncd again to begin a new store",
         ) from error
 
 

@@ -5,7 +5,7 @@ beside them (`dir_record`); unfinished uploads (`dir_uploads`) and unfinished fi
 the root (`dir_root`), on the same file system.
 
 An object gets its name in one rename, after its bytes, its mtime and its record are durable, and the name is
-durable before anybody hears that it is there. Whoever dies in between leaves the old object or the new one,
+durable before any caller learns that it is there. A crash in between leaves the old object or the new one,
 never a half.
 
 ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `dir_uploads.join`
@@ -282,7 +282,7 @@ class DirStore(ObjectStore):
         digest = digest_of_range(fd, 0, stat.st_size)
         again = os.fstat(fd)
         if (again.st_size, again.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            raise StoreUnavailable("the object in the store's directory is being changed by somebody else")
+            raise StoreUnavailable("the object in the store's directory is being changed by another program")
         if record is not None and (record.size, record.meta.fingerprint.digest) == (stat.st_size, digest):
             return _info_from(record, key)  # only touched
         return ObjectInfo(key, stat.st_size, _etag(digest, stat.st_size), digest, stat.st_mtime_ns)

@@ -36,7 +36,7 @@ DISPLACED = b".~syncd-object~"
 ESCAPED = b".~syncd-name~"
 
 _TRIES = 10
-"""How often a path is walked anew because somebody made, moved or removed a directory of it meanwhile."""
+"""How often a path is walked again when a directory of it was made, moved or removed during the walk."""
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
 """No object can be where one of these is the answer: absent, link or file instead of a directory, socket."""
 
@@ -82,7 +82,7 @@ class Tree:
         """Give the staged file the object's name, in one step and durably, replacing what was there."""
         with errors_of_ours("put the object in place", whole_store=len(names) == 1):
             for _ in range(_TRIES):
-                # A directory on the way may be removed as empty, by us, between two calls: walk anew.
+                # A directory on the way may be removed as empty, by us, between two calls: walk again.
                 with contextlib.suppress(FileNotFoundError), closing(self._make_parent(root, names)) as fd:
                     with self._lock:  # or we might remove what has just been moved out of the way
                         _rename_onto(staging, staged, fd, names[-1])
@@ -128,7 +128,7 @@ class Tree:
         return fd
 
     def _make_parent(self, root: int, names: tuple[bytes, ...]) -> int:
-        """The same, made where it is missing. Raises FileNotFoundError when somebody removes it meanwhile."""
+        """The same, made where it is missing. Raises FileNotFoundError when it is removed again."""
         fd = os.dup(root)
         for name in names[:-1]:
             with closing(fd):
@@ -143,12 +143,12 @@ class Tree:
             make_directory(fd, name)
             below = _open_directory(fd, name)
         if below is None:
-            raise FileNotFoundError(errno.ENOENT, "removed or replaced meanwhile")
+            raise FileNotFoundError(errno.ENOENT, "removed or replaced during the walk")
         return below
 
     def _make_room(self, fd: int, name: bytes) -> None:
         """Move an object out of the way of a directory of its name."""
-        with self._lock:  # between look and rename nobody may have made the directory
+        with self._lock:  # no other thread may make the directory between look and rename
             try:
                 mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
             except FileNotFoundError:

@@ -81,7 +81,7 @@ def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
 
 @contextlib.contextmanager
 def opened(private: int, key: str, upload_id: str) -> Iterator[Upload]:
-    """The upload. Raises UploadGone when there is none of this id for this key, or it goes meanwhile."""
+    """The upload. Raises UploadGone when there is none of this id for this key, or it goes now."""
     try:
         with _uploads(private) as uploads:
             upload = _open(uploads, upload_id)
@@ -108,7 +108,7 @@ def all_of(private: int, prefix: str) -> list[UploadInfo]:
     found = []
     with _uploads(private) as uploads:
         for name in os.listdir(uploads):
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile, or nothing of ours
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed, or nothing of ours
                 upload = _open(uploads, name)
                 os.close(upload.fd)
                 if upload.key.startswith(prefix):

@@ -10,8 +10,10 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import syncd
@@ -32,7 +34,7 @@ def split_host(host: str, scheme: str) -> tuple[str, int]:
     return host.strip("[]"), 443 if scheme == "https" else 80
 
 
-def connect(host: str, port: int, seconds: float, patience: Deadline) -> socket.socket:
+def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.socket:
     """A connected, non-blocking socket.
 
     Raises OSError (TimeoutError and socket.gaierror among them), Stopped.
@@ -46,7 +48,7 @@ def connect(host: str, port: int, seconds: float, patience: Deadline) -> socket.
     for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
         try:
-            _connect_one(sock, address, share, patience)
+            _connect_one(sock, address, share, deadline)
         except OSError as error:
             sock.close()
             failure = error
@@ -58,7 +60,7 @@ def connect(host: str, port: int, seconds: float, patience: Deadline) -> socket.
     raise failure
 
 
-def _connect_one(sock: socket.socket, address: object, seconds: float, patience: Deadline) -> None:
+def _connect_one(sock: socket.socket, address: object, seconds: float, deadline: Deadline) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds a dead peer while an answer is slow
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
@@ -67,34 +69,34 @@ def _connect_one(sock: socket.socket, address: object, seconds: float, patience:
     sock.setblocking(False)
     status = sock.connect_ex(address)  # type: ignore[arg-type]  # what getaddrinfo gave
     if status == errno.EINPROGRESS:
-        _wait_until(sock, select.POLLOUT, time.monotonic() + seconds, patience)
+        _wait_until(sock, select.POLLOUT, time.monotonic() + seconds, deadline)
         status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if status:
         raise OSError(status, os.strerror(status))
 
 
-def _wait_until(sock: socket.socket, events: int, deadline: float, patience: Deadline) -> None:
+def _wait_until(sock: socket.socket, events: int, until: float, deadline: Deadline) -> None:
     poll = select.poll()
     poll.register(sock, events)
-    while not poll.poll(patience.slice_seconds() * 1000):
-        patience.ask()
-        if time.monotonic() >= deadline:
+    while not poll.poll(deadline.slice_seconds() * 1000):
+        deadline.ask()
+        if time.monotonic() >= until:
             raise TimeoutError("no connection in time")
 
 
 def handshake(
-    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, patience: Deadline
+    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, deadline: Deadline
 ) -> ssl.SSLSocket:
     """The socket, encrypted. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
     encrypted = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-    _shake_hands(encrypted, encrypted.do_handshake, seconds, patience)
+    _shake_hands(encrypted, encrypted.do_handshake, seconds, deadline)
     return encrypted
 
 
 def shake_hands_in_slices(
     context: ssl.SSLContext, http: HttpSettings, should_stop: Callable[[], bool]
 ) -> None:
-    """Makes every socket that others wrap with `context` keep to patience in its handshake."""
+    """Makes every socket that others wrap with `context` keep to a `Deadline` in its handshake."""
 
     class Sliced(ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:
@@ -105,18 +107,18 @@ def shake_hands_in_slices(
 
 
 def _shake_hands(
-    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, patience: Deadline
+    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, deadline: Deadline
 ) -> None:
     """Closes the socket when it fails."""
-    deadline = time.monotonic() + seconds
+    until = time.monotonic() + seconds
     try:
         while True:
             try:
                 handshake_step()
             except ssl.SSLWantReadError:
-                _wait_until(sock, select.POLLIN, deadline, patience)
+                _wait_until(sock, select.POLLIN, until, deadline)
             except ssl.SSLWantWriteError:
-                _wait_until(sock, select.POLLOUT, deadline, patience)
+                _wait_until(sock, select.POLLOUT, until, deadline)
             else:
                 return
     except BaseException:
@@ -170,3 +172,59 @@ class Proxies:
             chosen = found.get(self._scheme) or found.get("all")
             known = self._known[host] = {self._scheme: chosen} if chosen else {}
         return known
+
+
+class Closable(Protocol):
+    """A connection, or what holds one."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Idle(Generic[C]):
+    """Connections that no request uses now, by host; each is lent to one request, the last used first.
+
+    So there are never more of them than requests in flight, and no two threads share one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[tuple[float, C]]] = {}
+        self._closed = False
+
+    def take(self, host: str, is_stale: Callable[[C], bool] = lambda connection: False) -> C | None:
+        """One that is fit for use; None when there is none."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(host)
+                if not idle:
+                    return None
+                since, connection = idle.pop()
+            if time.monotonic() - since < MAX_IDLE_SECONDS and not is_stale(connection):
+                return connection
+            connection.close()
+
+    def give_back(self, host: str, connection: C) -> None:
+        """Keep it for the next request; closed at once after `close`."""
+        with self._lock:
+            if not self._closed:
+                self._idle.setdefault(host, []).append((time.monotonic(), connection))
+                return
+        connection.close()
+
+    def drop(self, host: str) -> None:
+        """Close those of a host: where one has died of age, the others will."""
+        with self._lock:
+            dropped = self._idle.pop(host, [])
+        for _, connection in dropped:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all, and the rest as it comes back."""
+        with self._lock:
+            self._closed = True
+            hosts = list(self._idle)
+        for host in hosts:
+            self.drop(host)

@@ -1,12 +1,12 @@
 """How long one request may take: judged by bytes that move, not by the clock of a single call.
 
 A timeout of the socket cannot do it. Each byte resets it, so a peer that sends one byte a second holds a
-request for ever; and a whole request's deadline cannot do it either, because a slow line is not a dead one.
+request without end. Nor can a whole request's deadline, because a slow line is not a dead one.
 So: at least `LEAST_BYTES` have to move in every window of ``progress_seconds``, and while we wait for an
 answer some byte has to within ``read_seconds``. A request whose answer is known to be slow (complete, copy)
-may take `SLOW_ANSWER_SECONDS` for it, whatever does or does not drip meanwhile.
+may take `SLOW_ANSWER_SECONDS` for it, whatever does or does not drip until then.
 
-Whoever blocks on the network does so in slices and asks here in between, also whether we are to stop. A
+Code that blocks on the network does so in slices and asks here in between, also whether to stop. A
 request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer in hand is worth having.
 """
 

@@ -37,14 +37,14 @@ class EndlessAnswerError(OSError):
 
 
 class GuardedSocket:
-    """A connected socket, plain or TLS, that never outstays its patience.
+    """A connected socket, plain or TLS, that never outstays its deadline.
 
     Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
     """
 
-    def __init__(self, sock: socket.socket, patience: Deadline, on_sent: Callable[[int], object]) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, on_sent: Callable[[int], object]) -> None:
         sock.setblocking(False)
-        self.patience = patience
+        self.deadline = deadline
         self.body: Body | None = None
         """What counts as sent; everything else that goes out is overhead."""
         self.answered_early = False
@@ -75,11 +75,11 @@ class GuardedSocket:
         while offset < size:
             sent = self._send_some(view[offset : offset + step])
             offset += sent
-            self.patience.moved(sent)
+            self.deadline.moved(sent)
             if counted:
                 self._on_sent(sent)
             if offset < size:
-                self.patience.ask()
+                self.deadline.ask()
                 self._look_for_answer()
 
     def _send_some(self, chunk: memoryview) -> int:
@@ -125,7 +125,7 @@ class GuardedSocket:
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes; none at the end."""
-        self.patience.answer()
+        self.deadline.answer()
         if self._early:
             data, self._early = self._early[:size], self._early[size:]
             return data
@@ -144,7 +144,7 @@ class GuardedSocket:
                 if data:
                     self._answering = True
                     self._count(data)
-                    self.patience.moved(len(data))
+                    self.deadline.moved(len(data))
                 else:
                     self.ended = True
                 return data
@@ -171,7 +171,7 @@ class GuardedSocket:
     # ---- waiting -----------------------------------------------------------------------------------------
 
     def is_stale(self) -> bool:
-        """Idle, yet something came: the end, or words that nobody asked for."""
+        """Idle, yet something came: the end, or an answer to no question."""
         return bool(self._ready(select.POLLIN, 0)) or self._pending()
 
     def _pending(self) -> bool:
@@ -188,14 +188,14 @@ class GuardedSocket:
     def _wait(self, events: int) -> int:
         """Until one of the events is there. Raises StalledError, Stopped."""
         while True:
-            self.patience.ask()
-            ready = self._ready(events, self.patience.slice_seconds() * 1000)
+            self.deadline.ask()
+            ready = self._ready(events, self.deadline.slice_seconds() * 1000)
             if ready:
                 return ready
             queued = self._queue_bytes()
             if queued != self._queued:
                 moved, self._queued = abs(queued - self._queued), queued
-                self.patience.moved(moved)
+                self.deadline.moved(moved)
 
     def _queue_bytes(self) -> int:
         """What the kernel still holds of what we sent."""
@@ -209,7 +209,7 @@ class GuardedSocket:
         return self._sock.fileno()
 
     def settimeout(self, _seconds: float | None) -> None:
-        """Patience decides, nobody else."""
+        """Ignored: the deadline decides."""
 
     def gettimeout(self) -> float | None:
         """As for any socket."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -33,9 +32,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from syncd.core.errors import AccessRefused, Stopped, StoreError, StoreUnavailable
-from syncd.storage.http import connect as dial
-from syncd.storage.http import errors as failures
-from syncd.storage.http.connect import MAX_IDLE_SECONDS, USER_AGENT, Proxies
+from syncd.storage.http import connect, errors
+from syncd.storage.http.connect import USER_AGENT, Idle, Proxies
 from syncd.storage.http.deadlines import Deadline, Stalled
 from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.http.http1 import answer_limit, most_bytes, target, wire_headers
@@ -54,10 +52,9 @@ class RequestsTransport:
         self._should_stop = should_stop
         self._on_sent = on_sent
         self._lock = threading.Lock()
-        self._idle: list[tuple[float, Adapter]] = []
+        self._idle: Idle[Adapter] = Idle()
         self._context: ssl.SSLContext | None = None
         self._proxies = Proxies(http)
-        self._closed = False
 
     def send(self, request: Request) -> Response:
         """The answer, read whole; errors as in `Transport.send`."""
@@ -65,55 +62,31 @@ class RequestsTransport:
             raise Stopped("stopped before a request")
         prepared = prepare(self._scheme, request)
         proxies = self._proxies.of(request.host)
-        adapter = self._take()
+        adapter = self._idle.take("")
+        if adapter is None:
+            adapter = Adapter(self._http, self._tls(), self._should_stop, self._on_sent)
         try:
             response = adapter.exchange(prepared, request, proxies)
         except BaseException as error:
             adapter.close()
             if adapter.reused:
-                self._drop_idle()
+                self._idle.drop("")
             told = translate(request.host, error, connected=adapter.connected, reused=adapter.reused)
             if told is None:
                 raise
             raise told from error
-        self._give_back(adapter)
+        self._idle.give_back("", adapter)
         return response
 
     def close(self) -> None:
-        """Closes what is idle now, and the rest as it comes back."""
-        with self._lock:
-            self._closed = True
-        self._drop_idle()
-
-    def _take(self) -> Adapter:
-        while True:
-            with self._lock:
-                if not self._idle:
-                    break
-                since, adapter = self._idle.pop()
-            if time.monotonic() - since < MAX_IDLE_SECONDS:
-                return adapter
-            adapter.close()
-        return Adapter(self._http, self._tls(), self._should_stop, self._on_sent)
-
-    def _give_back(self, adapter: Adapter) -> None:
-        with self._lock:
-            if not self._closed:
-                self._idle.append((time.monotonic(), adapter))
-                return
-        adapter.close()
-
-    def _drop_idle(self) -> None:
-        with self._lock:
-            dropped, self._idle = self._idle, []
-        for _, adapter in dropped:
-            adapter.close()
+        """Close what is idle now, and the rest as it comes back."""
+        self._idle.close()
 
     def _tls(self) -> ssl.SSLContext | None:
         with self._lock:
             if self._context is None and (self._scheme == "https" or self._http.proxy.startswith("https")):
-                self._context = dial.tls_context(self._http)
-                dial.shake_hands_in_slices(self._context, self._http, self._should_stop)
+                self._context = connect.tls_context(self._http)
+                connect.shake_hands_in_slices(self._context, self._http, self._should_stop)
             return self._context
 
 
@@ -140,7 +113,7 @@ class Adapter(HTTPAdapter):
         self._http = http
         self._context = context
         self._on_sent = on_sent
-        self.patience = Deadline(http, should_stop)
+        self.deadline = Deadline(http, should_stop)
         self.socket: GuardedSocket | None = None
         self.reused = False
         """The connection had carried another request before."""
@@ -153,7 +126,7 @@ class Adapter(HTTPAdapter):
         self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]
     ) -> Response:
         """Send, and read the answer whole."""
-        self.patience.start(slow_answer=request.slow_answer)
+        self.deadline.start(slow_answer=request.slow_answer)
         before = self.socket
         self.reused = self.connected = self._carried
         self._body = request.body
@@ -187,7 +160,7 @@ class Adapter(HTTPAdapter):
         if not isinstance(sock, socket.socket):
             self.socket = None
             return sock
-        self.socket = GuardedSocket(sock, self.patience, self._on_sent)
+        self.socket = GuardedSocket(sock, self.deadline, self._on_sent)
         self.socket.body = self._body
         self.socket.allowance = self._allowance
         return self.socket
@@ -234,7 +207,7 @@ def _dial(connection: HTTPConnection, adapter: Adapter, seconds: float) -> socke
     """A connected socket, or one of urllib3's reasons why not."""
     adapter.connected = adapter.reused = False
     try:
-        sock = dial.connect(connection._dns_host, connection.port, seconds, adapter.patience)
+        sock = connect.connect(connection._dns_host, connection.port, seconds, adapter.deadline)
     except socket.gaierror as error:
         raise NameResolutionError(connection.host, connection, error) from error
     except TimeoutError as error:
@@ -336,7 +309,7 @@ def translate(host: str, error: BaseException, *, connected: bool, reused: bool)
     causes = list(_causes(error))
     distrust = _first(causes, ssl.SSLCertVerificationError)
     if distrust is not None:
-        return failures.untrusted(host, distrust)
+        return errors.untrusted(host, distrust)
     if isinstance(error, (requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError)):
         return _proxy_trouble(error, causes)
     if isinstance(error, _BAD_ADDRESS):
@@ -344,13 +317,13 @@ def translate(host: str, error: BaseException, *, connected: bool, reused: bool)
             "the address of the store cannot be used", hint="check endpoint", credentials=False
         )
     if not connected:
-        return failures.not_connected(host, _root(causes))
+        return errors.not_connected(host, _root(causes))
     stalled = _first(causes, Stalled)
     if stalled is not None:
-        return failures.lost(host, stalled, reused=False)
+        return errors.lost(host, stalled, reused=False)
     if isinstance(error, requests.exceptions.ReadTimeout):
         return StoreUnavailable(f"gave up on {host}: no answer in time", outcome_unknown=True)
-    return failures.lost(host, _root(causes), reused=reused)
+    return errors.lost(host, _root(causes), reused=reused)
 
 
 def _proxy_trouble(error: BaseException, causes: list[BaseException]) -> StoreError:

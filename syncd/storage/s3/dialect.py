@@ -3,7 +3,7 @@
 What a client must not take for granted, because one server or another does otherwise:
 
 - a success is one only when the fields that it should have are there: 200 with an error inside, with a
-  proxy's page, with half a document or with nothing means that nobody knows what happened;
+  proxy's page, with half a document or with nothing leaves the outcome unknown;
 - an absent ``IsTruncated`` means the last page; a prefix or a marker may be ignored;
 - an ETag is opaque: echoed at complete and compared with itself, never computed;
 - conditions may be ignored, so the result of a copy carries the ETag for the caller to check;
@@ -368,7 +368,7 @@ class S3Dialect:
         raise self.error(request, response)
 
     def _document(self, root: str, request: Request, response: Response) -> Element:
-        """The body when it is what it should be; the error that it is, or holds; or nobody knows."""
+        """The body when it is what it should be; the error that it is, or holds; or an unknown outcome."""
         self._require(request, response)
         page = document(response.body, root)
         if page is not None:

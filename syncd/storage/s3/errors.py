@@ -74,7 +74,7 @@ CODES: Mapping[str, Refusal] = {
     "QuotaExceeded": _QUOTA,
     "XMinioStorageFull": place("the store is full", "make room"),
     "XMinioAdminBucketQuotaExceeded": _QUOTA,
-    # clock: learned from the answer's Date header, then signed anew
+    # clock: learned from the answer's Date header, then signed again
     "RequestTimeTooSkewed": _CLOCK,
     "RequestExpired": _CLOCK,
     # not now

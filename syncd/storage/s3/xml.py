@@ -92,7 +92,7 @@ class _Builder:
 def parse(body: bytes) -> Element | None:
     """The root of the document; None when `body` is not one. White space before it is tolerated: servers
     send some to keep a slow request alive. So are references to characters that XML forbids: a key may hold
-    them, and servers write it down all the same.
+    them, and servers write them.
     """
     if len(body) > MAX_BYTES:
         return None

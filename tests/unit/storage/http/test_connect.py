@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import AccessRefused, Stopped
-from syncd.storage.http.connect import Proxies, connect, split_host, tls_context
+from syncd.storage.http.connect import Idle, Proxies, connect, split_host, tls_context
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.settings import HttpSettings
 
@@ -68,3 +68,38 @@ def test_the_environment_chooses_a_proxy_only_where_it_may(monkeypatch: pytest.M
     assert Proxies(given).of("h")["http"] == "http://given"
     assert Proxies(HTTP).of("h") == {}
     assert Proxies(HttpSettings("http://h", trust_environment=True)).of("h") == {"http": "http://env"}
+
+
+class Connection:
+    """Knows whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_one_request_has_is_not_lent_to_another() -> None:
+    """The last used first, and after closing nothing is kept."""
+    idle: Idle[Connection] = Idle()
+    one, other = Connection(), Connection()
+    assert idle.take("h") is None
+    idle.give_back("h", one)
+    idle.give_back("h", other)
+    assert [idle.take("h"), idle.take("h"), idle.take("h")] == [other, one, None]
+    idle.give_back("h", one)
+    idle.close()
+    idle.give_back("h", other)
+    assert one.closed
+    assert other.closed
+
+
+def test_what_is_stale_or_of_another_host_is_not_lent() -> None:
+    """The one is closed, the other stays."""
+    idle: Idle[Connection] = Idle()
+    one, other = Connection(), Connection()
+    idle.give_back("h", one)
+    idle.give_back("g", other)
+    assert idle.take("h", lambda connection: connection is one) is None
+    idle.drop("h")
+    assert (one.closed, other.closed) == (True, False)

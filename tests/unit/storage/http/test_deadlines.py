@@ -36,124 +36,124 @@ def test_silence_is_given_up_when_its_time_is_over() -> None:
     """While sending after progress_seconds, while waiting for an answer after read_seconds; not before."""
     for answering, seconds in ((False, 120.0), (True, 60.0)):
         clock = Clock()
-        patience = patient(clock)
+        deadline = patient(clock)
         if answering:
-            patience.answer()
+            deadline.answer()
         clock.now += seconds - 0.001
-        patience.ask()
+        deadline.ask()
         clock.now += 0.001
         with pytest.raises(Stalled):
-            patience.ask()
+            deadline.ask()
 
 
 def test_a_byte_breaks_the_silence() -> None:
     """The count begins anew."""
     clock = Clock()
-    patience = patient(clock, progress_seconds=1000.0)
-    patience.answer()
+    deadline = patient(clock, progress_seconds=1000.0)
+    deadline.answer()
     for _ in range(10):
         clock.now += 59.0
-        patience.moved(1)
-        patience.ask()
+        deadline.moved(1)
+        deadline.ask()
 
 
 def test_bytes_that_only_drip_are_given_up() -> None:
     """Fewer than LEAST_BYTES in a window, though each breaks the silence."""
     clock = Clock()
-    patience = patient(clock)
-    patience.answer()
+    deadline = patient(clock)
+    deadline.answer()
     for _ in range(119):
         clock.now += 1.0
-        patience.moved(1)
+        deadline.moved(1)
     clock.now += 1.0
     with pytest.raises(Stalled):
-        patience.moved(1)
+        deadline.moved(1)
 
 
 def test_a_slow_line_is_waited_for_for_ever() -> None:
     """LEAST_BYTES in each window are enough."""
     clock = Clock()
-    patience = patient(clock)
+    deadline = patient(clock)
     for _ in range(10_000):
         clock.now += 59.0
-        patience.moved(LEAST_BYTES // 2)
-        patience.ask()
+        deadline.moved(LEAST_BYTES // 2)
+        deadline.ask()
 
 
 def test_the_answer_has_a_window_of_its_own() -> None:
     """What was slow while sending is not held against the answer; asked twice it begins once."""
     clock = Clock()
-    patience = patient(clock)
+    deadline = patient(clock)
     clock.now += 119.0
-    patience.answer()
+    deadline.answer()
     clock.now += 59.0
-    patience.answer()
-    patience.ask()
+    deadline.answer()
+    deadline.ask()
     clock.now += 1.0
     with pytest.raises(Stalled):
-        patience.ask()
+        deadline.ask()
 
 
 def test_a_slow_answer_may_be_silent_or_drip_until_its_deadline() -> None:
     """Fifteen minutes for the whole of it."""
     clock = Clock()
-    patience = patient(clock)
-    patience.start(slow_answer=True)
-    patience.answer()
+    deadline = patient(clock)
+    deadline.start(slow_answer=True)
+    deadline.answer()
     while clock.now < 1000.0 + SLOW_ANSWER_SECONDS - 100:
         clock.now += 100.0
-        patience.ask()
-        patience.moved(1)
+        deadline.ask()
+        deadline.moved(1)
     clock.now += 100.0
     with pytest.raises(Stalled):
-        patience.moved(1)
+        deadline.moved(1)
     with pytest.raises(Stalled):
-        patience.ask()
+        deadline.ask()
 
 
 def test_a_slow_answer_has_its_body_sent_in_time() -> None:
     """Only the answer is slow."""
     clock = Clock()
-    patience = patient(clock)
-    patience.start(slow_answer=True)
+    deadline = patient(clock)
+    deadline.start(slow_answer=True)
     clock.now += 120.0
     with pytest.raises(Stalled):
-        patience.ask()
+        deadline.ask()
 
 
 def test_every_request_begins_anew() -> None:
     """Nothing of the last one is left, neither phase nor count."""
     clock = Clock()
-    patience = patient(clock)
-    patience.start(slow_answer=True)
-    patience.answer()
+    deadline = patient(clock)
+    deadline.start(slow_answer=True)
+    deadline.answer()
     clock.now += 500.0
-    patience.start(slow_answer=False)
-    patience.ask()
-    patience.answer()
+    deadline.start(slow_answer=False)
+    deadline.ask()
+    deadline.answer()
     clock.now += 60.0
     with pytest.raises(Stalled):
-        patience.ask()
+        deadline.ask()
 
 
 def test_a_stop_leaves_a_moment_to_end_by_itself() -> None:
     """Then it unwinds."""
     clock = Clock()
     stop: list[bool] = []
-    patience = patient(clock, stop=stop)
-    patience.ask()
+    deadline = patient(clock, stop=stop)
+    deadline.ask()
     stop.append(True)
-    patience.ask()
+    deadline.ask()
     clock.now += GRACE_SECONDS / 2
-    patience.ask()
+    deadline.ask()
     clock.now += GRACE_SECONDS / 2
     with pytest.raises(Stopped):
-        patience.ask()
+        deadline.ask()
 
 
 @pytest.mark.parametrize(("progress", "read"), [(120.0, 60.0), (0.2, 60.0), (120.0, 0.2), (0.0, 0.0)])
 def test_nobody_blocks_longer_than_patience_lasts(progress: float, read: float) -> None:
     """A slice is short against every limit, and never nothing."""
-    patience = patient(Clock(), progress_seconds=progress, read_seconds=read)
-    patience.answer()
-    assert 0 < patience.slice_seconds() <= max(0.01, min(0.5, progress / 4, read / 4))
+    deadline = patient(Clock(), progress_seconds=progress, read_seconds=read)
+    deadline.answer()
+    assert 0 < deadline.slice_seconds() <= max(0.01, min(0.5, progress / 4, read / 4))

@@ -37,15 +37,15 @@ def ends() -> Iterator[tuple[GuardedSocket, RecordingSocket, socket.socket]]:
         ours = RecordingSocket()
         ours.connect(listener.getsockname())
         theirs, _ = listener.accept()
-    patience = Deadline(HttpSettings("http://h"), lambda: False)
-    guarded = GuardedSocket(ours, patience, lambda size: None)
+    deadline = Deadline(HttpSettings("http://h"), lambda: False)
+    guarded = GuardedSocket(ours, deadline, lambda size: None)
     guarded.allowance = 1 << 20
     with closing(theirs), closing(guarded):
         yield guarded, ours, theirs
 
 
 def ask(ours: GuardedSocket, theirs: socket.socket) -> None:
-    ours.patience.start(slow_answer=False)
+    ours.deadline.start(slow_answer=False)
     ours.sendall(b"question")
     assert theirs.recv(100) == b"question"
 

@@ -6,25 +6,10 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.storage.http.messages import Request
-from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.transport import open_transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, answers
-from tests.unit.storage.http.transports import Client, free_port
-
-
-def test_what_one_thread_has_is_not_lent_to_another() -> None:
-    """An adapter is for one request at a time, also one that has been used before."""
-    with HostileServer([answers(OK)]) as server:
-        client = Client(RequestsTransport, server)
-        client.put()
-        transport = client.transport
-        assert isinstance(transport, RequestsTransport)
-        lent = [transport._take(), transport._take()]
-        assert lent[0] is not lent[1]
-        for adapter in lent:
-            transport._give_back(adapter)
-        transport.close()
+from tests.unit.storage.http.transports import free_port
 
 
 def test_a_proxy_that_wants_credentials_stops_the_store(certificate: Certificate) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.storage.http import socket_transport
+from syncd.storage.http import connect, socket_transport
 from syncd.storage.http.socket_transport import SocketTransport
 from tests.support.hostile import OK, HostileServer, answers
 from tests.unit.storage.http.transports import Client
@@ -29,7 +29,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pyte
         client.put()
         client.put()
         assert server.connections == 1
-        monkeypatch.setattr(socket_transport, "MAX_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(connect, "MAX_IDLE_SECONDS", 0.0)
         client.put()
         client.transport.close()
         assert server.connections == 2
