@@ -37,7 +37,6 @@ _KEY_FILES = {
     "secret_key_file": "secret_access_key",
     "session_token_file": "session_token",
 }
-_PAIR = "`access_key_id` and `secret_access_key`, or `access_key_file` and `secret_key_file`"
 
 _BucketName = Field(default="", description="the name of the bucket")
 _TimeLimit = Annotated[float, kinds.duration(0.1, 3600)]
@@ -102,6 +101,7 @@ class HttpEntry(StoreEntry):
 
     required = ("bucket",)
     smallest_part = 5 * MIB
+    needs_keys: ClassVar[bool] = False
     bucket: str
     endpoint: kinds.Endpoint = ""
     path_style: kinds.Flag | None = None
@@ -168,16 +168,14 @@ class HttpEntry(StoreEntry):
             if {key, file_key} <= given:
                 expected = f"`{key}` or `{file_key}`, not both"
                 document.report((*path, file_key), found=f"a file beside a `{key}`", expected=expected)
-        has_id = given & {"access_key_id", "access_key_file"}
-        has_secret = given & {"secret_access_key", "secret_key_file"}
-        if has_id and not has_secret:
-            expected = "`secret_access_key` or `secret_key_file`, since keys come in pairs"
-            document.report((*path, "secret_access_key"), found="nothing", expected=expected)
-        elif has_secret and not has_id:
-            expected = "`access_key_id` or `access_key_file`, since keys come in pairs"
+        pair = {"access_key_id": "access_key_file", "secret_access_key": "secret_key_file"}
+        missing = [key for key, file_key in pair.items() if not given & {key, file_key}]
+        if len(missing) == 1:
+            expected = f"`{missing[0]}` or `{pair[missing[0]]}`, since keys come in pairs"
+            document.report((*path, missing[0]), found="nothing", expected=expected)
+        elif missing and (given or self.needs_keys):
+            expected = "`access_key_id` and `secret_access_key`, or `access_key_file` and `secret_key_file`"
             document.report((*path, "access_key_id"), found="nothing", expected=expected)
-        elif given and not has_id:
-            document.report((*path, "access_key_id"), found="nothing", expected=_PAIR)
 
 
 class S3Entry(HttpEntry):
@@ -226,6 +224,7 @@ class BosEntry(HttpEntry):
     """A Baidu BOS bucket."""
 
     reserved_folder = "v1"  # BOS reads it as the version of its API
+    needs_keys = True
     type: str = "bos"
     bucket: Annotated[
         kinds.Text,
@@ -261,8 +260,6 @@ class BosEntry(HttpEntry):
         elif endpoint not in document.marks and region not in document.marks:
             expected = "an address such as `https://bj.bcebos.com`, or instead a `region` such as `bj`"
             document.report(endpoint, found="nothing", expected=expected)
-        if not any((*path, key) in document.marks for key in CREDENTIAL_KEYS):
-            document.report((*path, "access_key_id"), found="nothing", expected=_PAIR)
 
 
 STORE_TYPES: Mapping[str, type[StoreEntry]] = {"bos": BosEntry, "s3": S3Entry, "dir": DirEntry}

@@ -1,7 +1,7 @@
 """Sizes, durations and shares as people write them: ``8MiB``, ``1h30m``, ``25%``. Pure.
 
-Sizes count in powers of 1024 whatever the spelling (``16MB`` is ``16MiB``). A number without a unit is
-refused because nobody can know what it was meant to be; ``0`` alone needs no unit.
+Sizes count in powers of 1024 whatever the spelling (``16MB`` is ``16MiB``). A number without a unit could
+mean anything, so it is refused; ``0`` alone needs no unit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ _DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "
 
 _NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
 _SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
-_DURATION_STEP = re.compile(_NUMBER + r"\s?(ms|d|h|m|s)\s?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(
+    "".join(rf"(?:{_NUMBER}\s?{unit}\s?)?" for unit in _DURATION_UNITS_MS), re.IGNORECASE | re.ASCII
+)
 _SHARE = re.compile(_NUMBER + r"\s?%")
 
 
@@ -44,23 +46,16 @@ def parse_duration(text: str) -> float:
     text = text.strip()
     if text == "0":
         return 0.0
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(DURATION_EXAMPLE)
     total_ms = 0
-    position = 0
-    last_unit_ms = 0
-    while position < len(text) or not text:
-        match = _DURATION_STEP.match(text, position)
-        if match is None:
-            raise ValueError(DURATION_EXAMPLE)
-        whole, fraction, unit = match.groups()
-        unit_ms = _DURATION_UNITS_MS[unit.lower()]
-        if last_unit_ms and unit_ms >= last_unit_ms:
-            raise ValueError(DURATION_EXAMPLE)
-        milliseconds = _times(whole, fraction, unit_ms)
+    numbers = zip(match.groups()[::2], match.groups()[1::2], _DURATION_UNITS_MS.values(), strict=True)
+    for whole, fraction, unit_ms in numbers:
+        milliseconds = _times(whole or "0", fraction, unit_ms)
         if milliseconds is None:
             raise ValueError("a duration in whole milliseconds")
         total_ms += milliseconds
-        last_unit_ms = unit_ms
-        position = match.end()
     return total_ms / 1000
 
 
