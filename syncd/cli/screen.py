@@ -75,7 +75,7 @@ class Bars:
         source_runners = list(pipeline.source_runners.values())
         scanning = not all(runner.first_scan_done.is_set() for runner in source_runners)
         found = sum(runner.news.found_bytes for runner in source_runners)
-        flying = [item for line in pipeline.store_runners.values() for item in line.progress.in_flight()]
+        flying = [item for store in pipeline.store_runners.values() for item in store.progress.in_flight()]
         done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
         files = pipeline.tally.actions.total()
         what = "scanning" if scanning else "carrying"

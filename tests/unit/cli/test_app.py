@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -13,23 +16,27 @@ from syncd.cli.app import COMMANDS, cli
 from tests.unit.cli.home import Home
 
 
-def test_help_names_every_command() -> None:
-    """Each with a line that says what it is for: the first one of its own help."""
-    shown = CliRunner().invoke(cli, ["--help"])
-    assert shown.exit_code == 0
-    for command, (_, summary) in COMMANDS.items():
-        assert f"  {command} " in shown.output
-        assert summary in shown.output
-        assert f"\n\n  {summary}\n" in CliRunner().invoke(cli, [command, "--help"]).output
-
-
-@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, option: str) -> None:
-    """Without a configuration."""
-    shown = CliRunner().invoke(cli, [command, option])
-    assert shown.exit_code == 0
-    assert "Usage:" in shown.output
+    """Without a configuration; its first line is also what the help of the group says about it."""
+    shown, every = CliRunner().invoke(cli, [command, option]), CliRunner().invoke(cli, [option])
+    assert (shown.exit_code, every.exit_code) == (0, 0)
+    summary = COMMANDS[command][1]
+    assert f"\n\n  {summary}\n" in shown.output
+    assert re.search(rf"^  {command} +{re.escape(summary)}$", every.output, re.MULTILINE)
+
+
+def test_looking_for_a_command_imports_no_other() -> None:
+    """``--version`` and ``--help`` import no command, and one command none of the others."""
+    program = "import sys; from syncd.cli.app import cli; cli(sys.argv[1:], standalone_mode=False)"
+    program += "; print(*(name for name in sys.modules if name.startswith('syncd.')), file=sys.stderr)"
+    for arguments, allowed in (["--version"], set()), (["--help"], set()), (["uploads", "-h"], {"uploads"}):
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+        loaded = {name.removeprefix("syncd.cli.") for name in done.stderr.split()}
+        assert "app" in loaded
+        assert {module for module, _ in COMMANDS.values()} & loaded == allowed
+        assert not any(name.startswith(("syncd.daemon", "syncd.pipeline")) for name in loaded) or allowed
 
 
 def test_the_version_is_told() -> None:

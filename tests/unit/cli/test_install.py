@@ -27,7 +27,7 @@ def manager(version: int = 252) -> Callable[[Sequence[str]], subprocess.Complete
 
 
 class Machine:
-    """A root directory to install into, and what was said meanwhile."""
+    """A root directory to install into, and what the command printed."""
 
     def __init__(self, root: Path, config: str = "") -> None:
         self.root = root
@@ -113,7 +113,7 @@ def test_second_install_changes_nothing(machine: Machine) -> None:
 
 
 def test_store_directory_becomes_writable(machine: Machine, tmp_path: Path) -> None:
-    """A directory store gets its hole in the sandbox, quoted, and its owner is told how to make it."""
+    """A directory store gets its hole in the sandbox, quoted, and a note says how to make it."""
     machine.install()
     assert f'ReadWritePaths=-"{tmp_path}/my mirror"' in machine.files()[DROP_IN].splitlines()
     assert any("install -d -o syncd" in line for line in machine.said)
@@ -181,7 +181,7 @@ def test_print_shows_and_writes_nothing(machine: Machine) -> None:
     assert "WantedBy=multi-user.target" in text
 
 
-def test_unit_of_somebody_else_is_not_replaced(machine: Machine) -> None:
+def test_a_unit_without_our_mark_is_not_replaced(machine: Machine) -> None:
     """A file without our mark stays, and the command says which one is in the way."""
     theirs = machine.root / "etc/systemd/system/syncd.service"
     theirs.parent.mkdir(parents=True)
@@ -192,7 +192,7 @@ def test_unit_of_somebody_else_is_not_replaced(machine: Machine) -> None:
 
 
 def test_bad_configuration_still_installs_and_tells(machine: Machine) -> None:
-    """The units are written; every problem of the configuration is told."""
+    """The units are written; every mistake in the configuration is printed."""
     machine.config.write_text("stores: {}\nsauces: []\n")
     assert machine.install() == 0
     assert "etc/systemd/system/syncd.service" in machine.files()
@@ -200,7 +200,7 @@ def test_bad_configuration_still_installs_and_tells(machine: Machine) -> None:
 
 
 def test_missing_configuration_still_installs_and_tells(machine: Machine) -> None:
-    """Units may come before the configuration; what is left to do is told."""
+    """Units may come before the configuration; a note says what is left to do."""
     machine.config.unlink()
     assert machine.install() == 0
     assert f"There is no {machine.config} yet: write it, then run install-service again." in machine.said
@@ -217,8 +217,8 @@ def test_account_that_cannot_be_made_fails_the_install() -> None:
     assert said == ["systemd-sysusers did not make the account syncd: no space left"]
 
 
-def test_absent_manager_is_told_but_no_failure() -> None:
-    """In an image or a container nobody listens; the files are there all the same."""
+def test_an_absent_manager_is_no_failure() -> None:
+    """An image or a container has no manager; the files are there."""
     asked: list[list[str]] = []
 
     def absent(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

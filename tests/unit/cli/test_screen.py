@@ -1,4 +1,4 @@
-"""What a person sees: everything worth saying, in eighty columns."""
+"""What people see: everything worth saying, in eighty columns."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-LONG = "a very long name of a directory that somebody made/" * 6
+LONG = "a very long name of a directory of photos/" * 6
 
 
 def everything() -> dict[str, Any]:
@@ -153,7 +153,7 @@ def test_a_console_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch) ->
     ("size", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB")],
 )
-def test_sizes_are_what_a_person_writes(size: int, text: str) -> None:
+def test_sizes_are_what_people_write(size: int, text: str) -> None:
     """In powers of 1024, as in the configuration."""
     assert human(size) == text
 
@@ -171,9 +171,9 @@ class Pass:
             first_scan_done=SimpleNamespace(is_set=lambda: self.scanned),
             news=SimpleNamespace(found_bytes=100),
         )
-        line = SimpleNamespace(progress=SimpleNamespace(in_flight=lambda: self.flying))
+        store = SimpleNamespace(progress=SimpleNamespace(in_flight=lambda: self.flying))
         self.source_runners = {"docs": runner}
-        self.store_runners = {"nas": line}
+        self.store_runners = {"nas": store}
         self.tally = SimpleNamespace(bytes_finished=40, actions=SimpleNamespace(total=lambda: 3))
 
 

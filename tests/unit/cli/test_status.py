@@ -27,7 +27,7 @@ def test_status_is_for_people_or_for_programs(home: Home) -> None:
 
 
 def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
-    """Else from the state; and a daemon that answers nonsense is told of."""
+    """Else from the state; an answer that makes no sense is an error of the daemon."""
     os.makedirs(home.settings.state_dir)
     assert not status.of_everything(home.settings).daemon.running
     empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
@@ -43,7 +43,7 @@ def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
         assert (daemon.running, error in str(daemon.error)) == (running, True)
 
 
-def test_a_daemon_that_hangs_does_not_hang_who_asks(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the state answers instead."""
     os.makedirs(home.settings.state_dir)
     release = threading.Event()
@@ -62,7 +62,7 @@ def test_a_daemon_that_hangs_does_not_hang_who_asks(home: Home, monkeypatch: pyt
 
 
 def test_one_file_is_found_by_its_path(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Absolute, relative, through a link to its directory; and one of nobody's is nobody's."""
+    """Absolute, relative, through a link to its directory; a file in no source is not found."""
     (home.root / "watched" / "d").mkdir()
     (home.root / "watched" / "d" / "a").write_text("x")
     (home.root / "link").symlink_to(home.root / "watched" / "d")

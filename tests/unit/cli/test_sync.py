@@ -67,7 +67,7 @@ class Place:
             should_stop=self.stopping.is_set,
             tick=self._tick,
             overrides=overrides,
-            opener=lambda settings, wiring: self._opened(),
+            opener=lambda settings, context: self._opened(),
         )
 
     def _opened(self) -> FakeStore:
@@ -168,8 +168,8 @@ def test_a_stop_at_the_very_end_is_no_interruption(place: Place) -> None:
     assert place.run().interrupted is False
 
 
-def test_a_thread_that_does_not_end_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever called has to leave without it."""
+def test_a_thread_that_does_not_end_is_reported(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit must not wait for it."""
     monkeypatch.setattr(sync, "STOP_SECONDS", 0.1)
     release = threading.Event()
     place.store.before("put_object", lambda call: (place.stopping.set(), release.wait(30)))
@@ -206,7 +206,7 @@ def test_a_store_that_cannot_be_opened_is_an_error(place: Place) -> None:
             real_clock(),
             should_stop=lambda: False,
             tick=lambda pipeline: None,
-            opener=lambda settings, wiring: (_ for _ in ()).throw(AccessRefused("no address")),
+            opener=lambda settings, context: (_ for _ in ()).throw(AccessRefused("no address")),
         )
 
 

@@ -72,20 +72,38 @@ def test_a_state_directory_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_pa
     assert directories([], str(tmp_path / "a" / "b" / "c"))[0][:2] == ("state directory", True)
 
 
-def test_enough_watches_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every directory counts, the root too."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10))
-    assert found == [("inotify watches", True, "10 of 100 would be used")]
-
-
-def test_too_few_watches_fail_with_the_line_that_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("watches", "queue", "passed", "detail"),
+    [
+        (100, 16384, [True], "10 of 100 would be used"),
+        (
+            11,
+            16384,
+            [False],
+            "10 directories, but 11 watches; raise it with: sysctl fs.inotify.max_user_watches=8192",
+        ),
+        ("many", 16384, [None], "the kernel's limit is unknown; 10 directories are to be watched"),
+        (100, 100, [True, None], "raise it with: sysctl fs.inotify.max_queued_events=65536"),
+    ],
+)
+def test_limits_are_judged_with_the_line_that_helps(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    watches: int | str,
+    queue: int,
+    passed: list[bool | None],
+    detail: str,
 ) -> None:
-    """It is the line that the log would name. Some headroom is wanted: folders grow."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), watches=11)
-    assert found[0][:2] == ("inotify watches", False)
-    assert found[0][2].endswith(inotify.watches_remedy(10 - 11))
-    assert "sysctl fs.inotify.max_user_watches=8192" in found[0][2]
+    """Folders grow, so some headroom is wanted; a short queue costs scans, not files, and is a remark."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 10), watches=watches, queue=queue)
+    assert [mark for _, mark, _ in found] == passed
+    assert found[-1][2].endswith(detail)
+
+
+def test_the_advice_is_that_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same number: what lies beyond the limit is what the watcher counts."""
+    found = limits(monkeypatch, tmp_path, tree(tmp_path, 50), watches=20)
+    assert found[0][2].endswith(inotify.watches_remedy(50 - 20))
 
 
 def test_excluded_directories_need_no_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,23 +113,6 @@ def test_excluded_directories_need_no_watch(tmp_path: Path, monkeypatch: pytest.
     kept = Source("docs", source.root, "nas", exclude=("d1/", "d2/"))
     found = limits(monkeypatch, tmp_path, kept)
     assert found[0][2] == "8 of 100 would be used"
-
-
-def test_a_short_queue_is_a_remark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs scans, not files."""
-    found = limits(monkeypatch, tmp_path, queue=100)
-    assert found[1][:2] == ("inotify queue", None)
-    assert "sysctl fs.inotify.max_queued_events=65536" in found[1][2]
-
-
-def test_limits_that_cannot_be_read_are_said_to_be_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A container may hide them, or show something odd."""
-    found = limits(monkeypatch, tmp_path, tree(tmp_path, 2), watches="many")
-    assert found == [
-        ("inotify watches", None, "the kernel's limit is unknown; 2 directories are to be watched")
-    ]
 
 
 def test_a_directory_that_cannot_be_listed_is_still_counted(

@@ -86,7 +86,7 @@ def test_thorough_passes_on_a_store_that_does_everything(fake_store: FakeStore) 
 
 
 def test_thorough_tells_what_a_store_does_otherwise() -> None:
-    """Ignored conditions and a repeated complete that succeeds are told, not taken for failures."""
+    """Ignored conditions and a repeated complete that succeeds are remarks, not failures."""
     store = FakeStore(SMALL_LIMITS, ignores_conditions=True, completes_again=True, random_etags=True)
     found = ask(check_thoroughly, store)
     assert marks(found, "conditional copy", "part copy") == {"conditional copy": None, "part copy": None}
@@ -104,7 +104,7 @@ def test_thorough_stops_when_the_store_fails_and_cleans_up(fake_store: FakeStore
 
 
 def test_what_cannot_be_removed_is_named(fake_store: FakeStore) -> None:
-    """Somebody has to remove by hand what the check may not."""
+    """The operator has to remove it by hand."""
     fake_store.fail("delete_object", StoreRefused("no"), times=None)
     fake_store.fail("abort_multipart_upload", StoreRefused("no"), times=None)
     found = ask(check_thoroughly, fake_store)
@@ -180,7 +180,7 @@ def bos(server: BosServer) -> Iterator[ObjectStore]:
 
 
 def test_thorough_on_bos_answers_the_open_questions(server: BosServer, bos: ObjectStore) -> None:
-    """Everything passes, the smallest part and the second complete are told, and nothing is left."""
+    """Everything passes, the details name the smallest part and the second complete, and nothing is left."""
     found = ask(check_thoroughly, bos)
     assert list(found) == EVERYTHING
     assert [name for name, (passed, _) in found.items() if passed is not True] == []
