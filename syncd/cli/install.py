@@ -38,6 +38,7 @@ CONFIG = "%E/syncd/config.yaml"
 """What the originals give it: ``%E`` is the manager's own configuration directory."""
 CREDENTIAL = re.compile(r"\$\{CREDENTIALS_DIRECTORY\}/([A-Za-z0-9._-]+)")
 """How a configuration names a key that the manager hands over."""
+_UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @click.command()
@@ -208,27 +209,21 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
     if place.user:  # a user's unit has no sandbox to open
         return Wants(credentials=credentials), notes
     writable = [*stores, *([settings.state_dir] if settings.state_dir != place.state else [])]
-    notes += _writable_notes(writable)
+    notes += [note for note in map(_writable_note, writable) if note]
     roots = [source.root for source in settings.sources]
     return Wants(
-        writable=tuple(dict.fromkeys(path for path in writable if _is_expressible(path))),
+        writable=tuple(dict.fromkeys(path for path in writable if not _UNQUOTABLE.search(path))),
         private_tmp=not any(_is_below(path, _PRIVATE) for path in (*roots, *writable)),
         credentials=credentials,
     ), notes
 
 
-def _writable_notes(paths: Iterable[str]) -> list[str]:
-    notes = []
-    for path in paths:
-        if not _is_expressible(path):
-            notes.append(
-                f"{path!r} cannot stand in a unit file, so the service cannot write there: rename it."
-            )
-        elif not os.path.isdir(path):
-            notes.append(
-                f"Make {path} and give it to the service: install -d -o syncd -g syncd -m 0750 {path!r}"
-            )
-    return notes
+def _writable_note(path: str) -> str | None:
+    if _UNQUOTABLE.search(path):
+        return f"{path!r} cannot stand in a unit file, so the service cannot write there: rename it."
+    if not os.path.isdir(path):
+        return f"Make {path} and give it to the service: install -d -o syncd -g syncd -m 0750 {path!r}"
+    return None
 
 
 def _reach_notes(program: str) -> list[str]:
@@ -240,14 +235,6 @@ def _reach_notes(program: str) -> list[str]:
     return []
 
 
-def _is_expressible(path: str) -> bool:
-    try:
-        quoted(path)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_below(path: str, roots: Iterable[str]) -> bool:
     return any(path == root or path.startswith(f"{root}/") for root in roots)
 
@@ -257,15 +244,14 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 def unit_text(template: str, program: Sequence[str], config_file: str | None) -> str:
     """The unit that runs `program` instead of ``/usr/bin/syncd``, with `config_file` unless that is None."""
-    lines = []
     command = " ".join(quoted(word).replace("$", "$$") for word in program)
     argument = CONFIG if config_file is None else quoted(config_file).replace("$", "$$")
-    for line in template.splitlines():
-        if line.startswith(("ExecStart=", "ExecReload=")):
-            lines.append(line.replace(PROGRAM, command).replace(CONFIG, argument))
-        else:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    return "".join(
+        line.replace(PROGRAM, command).replace(CONFIG, argument)
+        if line.startswith(("ExecStart=", "ExecReload="))
+        else line
+        for line in template.splitlines(keepends=True)
+    )
 
 
 def quoted(text: str) -> str:
@@ -274,7 +260,7 @@ def quoted(text: str) -> str:
     Raises:
         ValueError: unit files cannot hold it (control characters, bytes that are not UTF-8).
     """
-    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
+    if _UNQUOTABLE.search(text):
         raise ValueError("control characters, or bytes that are not UTF-8")
     escaped = text.replace("%", "%%")
     if re.search(r"[\s\"'\\;]", escaped):

@@ -113,9 +113,13 @@ class Bench:
                 return f"other bytes at {first}"
         return None
 
-    def holds(self, key: str, body: bytes, detail: str) -> ProbeResult:
-        """Passed, with this detail, if the object is `body`; else failed, with how it differs."""
+    def holds(self, key: str, body: bytes, detail: str, token: str | None = None) -> ProbeResult:
+        """Passed, with this detail, if the object is `body` and has this token; else failed, with why not."""
         difference = self.differs(key, body)
+        if difference is None and token is not None:
+            info = self.store.head_object(key)
+            if info is None or info.token != token:
+                difference = "the object does not have the metadata that was sent with it"
         return difference is None, difference or detail
 
     def refusal(self, call: Callable[[], object], *kinds: type[StoreError]) -> StoreError | None:
@@ -256,11 +260,7 @@ def copy(bench: Bench) -> ProbeResult:
     key = bench.key("copy target")
     meta = bench.meta(_HELLO)
     bench.store.copy_object(source, key, meta, receipt.etag)
-    difference = bench.differs(key, _HELLO)
-    info = bench.store.head_object(key)
-    if difference is None and (info is None or info.token != meta.token):
-        difference = "the copy has the source's metadata, not its own"
-    return difference is None, difference or "with new metadata"
+    return bench.holds(key, _HELLO, "with new metadata", meta.token)
 
 
 def conditional_copy(bench: Bench) -> ProbeResult:
@@ -290,16 +290,13 @@ def multipart(bench: Bench) -> ProbeResult:
     parts = [bench.part(upload, 1, body[:size]), bench.part(upload, 2, body[size:])]
     listed = [one.upload_id for one in bench.store.list_multipart_uploads(upload.key)]
     bench.complete(upload, parts)
-    difference = bench.differs(upload.key, body)
     info = bench.store.head_object(upload.key)
-    if difference is None and (info is None or info.token != upload.meta.token):
-        difference = "its metadata did not come back"
-    if difference is not None:
-        return False, difference
-    if upload.id not in listed:
-        return None, "the object is right, but the unfinished upload was not listed"
     crc32 = "with" if info is not None and info.crc32 is not None else "without"
-    return True, f"ETag {info.etag if info else ''}, {crc32} a checksum of the whole"
+    detail = f"ETag {info.etag if info else ''}, {crc32} a checksum of the whole"
+    passed, detail = bench.holds(upload.key, body, detail, upload.meta.token)
+    if passed and upload.id not in listed:
+        return None, "the object is right, but the unfinished upload was not listed"
+    return passed, detail
 
 
 def resume(bench: Bench) -> ProbeResult:
