@@ -18,8 +18,6 @@ import pytest
 from syncd.core.errors import StateError
 from syncd.core.model import Checkpoint, FileRef, FileStat, Fingerprint, Part, Recorded
 from syncd.state import schema
-from syncd.state import sqlite as statedb
-from syncd.state.lock import StateLock
 from syncd.state.state import State
 from tests.support import mounting
 
@@ -74,32 +72,6 @@ def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 # ---- files and modes --------------------------------------------------------------------------------------
-
-
-def test_the_first_start_makes_everything_private(tmp_path: Path) -> None:
-    """The directory is for its owner alone, and so is every file in it; nothing is called rebuilt."""
-    directory = tmp_path / "a" / "state"
-    with opened(directory) as state:
-        fill(state, 3)
-        modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
-
-        assert state.rebuilt is None
-        assert directory.stat().st_mode & 0o777 == 0o700
-        assert set(modes) == {"state.db", "state.db-wal", "state.db-shm", "instance"}
-        assert set(modes.values()) == {0o600}
-
-
-def test_the_writer_is_durable(tmp_path: Path) -> None:
-    """The connection that writes has a write-ahead log, flushes on every commit and checks references."""
-    with opened(tmp_path):
-        pass
-    with closing(statedb.connect_writer(str(tmp_path / "state.db"))) as connection:
-        values = [
-            connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        ]
-
-    assert values == ["wal", 2, 1, 5000]
 
 
 def test_a_reopened_state_is_the_same(tmp_path: Path) -> None:
@@ -350,24 +322,6 @@ def test_a_database_that_goes_away_while_in_use_is_noticed(tmp_path: Path, repla
     state.close()
 
 
-def test_damage_is_not_mistaken_for_a_lack_of_rights(tmp_path: Path) -> None:
-    """A database that we may not read is an error, not something to set aside."""
-    if os.geteuid() != 0:
-        pytest.skip("CANNOT BE TESTED HERE: becoming another user needs root")
-    with opened(tmp_path):
-        pass
-    for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(StateError, match="cannot be used"):
-            open_state(tmp_path)
-    finally:
-        os.seteuid(0)
-
-    assert not [path for path in tmp_path.iterdir() if "set-aside" in path.name]
-
-
 # ---- a full disk ------------------------------------------------------------------------------------------
 
 
@@ -429,160 +383,3 @@ def test_a_full_file_system_recovers(tmp_path: Path) -> None:
             assert state.rebuilt is None
             assert state.recorded_totals("s")[0] == acknowledged + 1
         assert integrity(at) == "ok"
-
-
-# ---- versions ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("checkpointed", [True, False])
-def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path, checkpointed: bool) -> None:
-    """A newer database is neither changed nor set aside, also if only its log tells the version."""
-    with opened(tmp_path) as state:
-        fill(state, 5)
-    path = tmp_path / "state.db"
-    newer = sqlite3.connect(path, isolation_level=None)
-    newer.execute("PRAGMA wal_autocheckpoint=0")
-    newer.execute(f"PRAGMA user_version={len(schema.STEPS) + 1}")
-    if not checkpointed:  # as a kill leaves it: the log beside the file
-        log = Path(f"{path}-wal").read_bytes()
-        before = path.read_bytes()
-    newer.close()
-    if not checkpointed:
-        path.write_bytes(before)
-        Path(f"{path}-wal").write_bytes(log)
-    content = path.read_bytes()
-
-    with pytest.raises(StateError, match=r"newer syncd \(version 2"):
-        open_state(tmp_path)
-    with pytest.raises(StateError, match="newer syncd"):
-        State.open_read_only(str(tmp_path))
-
-    assert path.read_bytes() == content
-    assert not [path for path in tmp_path.iterdir() if "set-aside" in path.name]
-
-
-NEXT_STEP = ("ALTER TABLE files ADD COLUMN mood TEXT", "UPDATE files SET mood = 'good'")
-
-KILLED_IN_A_MIGRATION = """
-import os, signal, sys
-from syncd.state import schema
-
-class Deadly(tuple):
-    def __iter__(self):
-        for number, statement in enumerate(super().__iter__()):
-            if number == int(sys.argv[2]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield statement
-        os.kill(os.getpid(), signal.SIGKILL)
-
-schema.upgrade(sys.argv[1], (*schema.STEPS, Deadly((
-    "ALTER TABLE files ADD COLUMN mood TEXT", "UPDATE files SET mood = 'good'"))))
-"""
-
-
-@pytest.mark.parametrize("statement", [0, 1, 2])
-def test_a_migration_killed_half_way_has_not_happened(tmp_path: Path, statement: int) -> None:
-    """Death before, inside or behind the statements of a step leaves the former version, which works."""
-    with opened(tmp_path) as state:
-        fill(state, 50)
-    path = tmp_path / "state.db"
-    with child(KILLED_IN_A_MIGRATION, str(path), str(statement)) as process:
-        assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
-
-    with closing(sqlite3.connect(path)) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(files)")]
-    assert "path" in columns
-    assert "mood" not in columns
-    with opened(tmp_path) as state:
-        assert state.rebuilt is None
-        assert state.recorded_totals("s") == (50, 250)
-        assert state.recorded(ref(1)) == RECORDED
-
-
-def test_a_migration_keeps_a_copy(tmp_path: Path) -> None:
-    """After the steps the version is the new one, the data is there, and the former file lies beside it."""
-    with opened(tmp_path) as state:
-        fill(state, 50)
-    path = tmp_path / "state.db"
-
-    schema.upgrade(str(path), (*schema.STEPS, NEXT_STEP))
-
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(schema.STEPS) + 1
-        assert connection.execute("SELECT DISTINCT mood FROM files").fetchall() == [("good",)]
-    copy = tmp_path / f"state.db.version-{len(schema.STEPS)}"
-    assert copy.stat().st_mode & 0o777 == 0o600
-    with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(schema.STEPS)
-        assert connection.execute("SELECT count(*) FROM files").fetchall() == [(50,)]
-
-
-def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """A step with an impossible statement leaves the former version, which works."""
-    with opened(tmp_path) as state:
-        fill(state, 50)
-    path = tmp_path / "state.db"
-
-    with pytest.raises(sqlite3.OperationalError):
-        schema.upgrade(str(path), (*schema.STEPS, (*NEXT_STEP, "UPDATE nonsense SET x = 1")))
-
-    with opened(tmp_path) as state:
-        assert (state.rebuilt, state.recorded_totals("s")) == (None, (50, 250))
-
-
-# ---- two daemons ------------------------------------------------------------------------------------------
-
-HOLD_THE_LOCK = """
-import sys, time
-from syncd.state.lock import StateLock
-lock = StateLock.acquire(sys.argv[1])
-print("held", flush=True)
-time.sleep(600)
-"""
-
-
-def test_a_second_daemon_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
-    """The refusal names the process that holds the lock; a kill -9 of that process is enough to let go."""
-    directory = str(tmp_path / "state")
-    with child(HOLD_THE_LOCK, directory) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "held\n"
-
-        with pytest.raises(StateError, match=f"already running .*process {first.pid}"):
-            StateLock.acquire(directory)
-
-        first.kill()
-        first.wait(DEADLINE_SECONDS)
-    lock = StateLock.acquire(directory)
-    assert lock.interrupted
-    lock.release()
-    lock.release()
-    again = StateLock.acquire(directory)
-    assert not again.interrupted
-    again.release()
-
-
-def test_the_lock_is_private(tmp_path: Path) -> None:
-    """The lock makes its directory for the owner alone, and is not passed on to programs that we start."""
-    directory = tmp_path / "state"
-    lock = StateLock.acquire(str(directory))
-    try:
-        assert directory.stat().st_mode & 0o777 == 0o700
-        assert (directory / "lock").stat().st_mode & 0o777 == 0o600
-        with child("import time; print('here', flush=True); time.sleep(600)") as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "here\n"
-            lock.release()
-            StateLock.acquire(str(directory)).release()
-    finally:
-        lock.release()
-
-
-def test_a_lock_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
-    """A link in place of the lock file is not followed, and told as StateError."""
-    (tmp_path / "elsewhere").write_text("")
-    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
-
-    with pytest.raises(StateError, match="cannot be used"):
-        StateLock.acquire(str(tmp_path))
-    assert (tmp_path / "elsewhere").read_text() == ""

@@ -1,17 +1,15 @@
-"""A file is found without following links, read whole and exactly, and its digests are those of others."""
+"""The digests of a file are those of others, and a file that changes while it is read has none."""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,40 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.core import plan
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, Stopped
-from syncd.core.model import FileStat, Fingerprint, Irregular
+from syncd.core.errors import FileChanged, Stopped
+from syncd.core.model import Fingerprint
 from syncd.sources import files, fingerprint
 from syncd.sources.fingerprint import Digests
-from tests.support import mounting
 
 MIB = 1 << 20
 DEADLINE_SECONDS = 60.0
 
+pytestmark = pytest.mark.usefixtures("no_descriptor_left_open")
+
 
 def never() -> bool:
     return False
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def root_fd(root: Path) -> Iterator[int]:
-    descriptor = files.open_root(str(root))
-    yield descriptor
-    os.close(descriptor)
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_left_open() -> Iterator[None]:
-    """Whatever goes wrong, every descriptor is given back."""
-    before = len(os.listdir("/proc/self/fd"))
-    yield
-    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def xxh128sum(*files: Path) -> list[bytes]:
@@ -152,36 +129,6 @@ def test_another_size_than_expected_is_a_change(root: Path, root_fd: int, size: 
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def test_a_range_is_read_exactly(root: Path, root_fd: int) -> None:
-    """Any range gives exactly its bytes, in any order; the end of the file is no range."""
-    content = random.Random(1).randbytes(100_000)
-    (root / "file").write_bytes(content)
-
-    with files.open_file(root_fd, "file") as file:
-        for offset, size in ((0, 100_000), (99_999, 1), (5, 7), (0, 0), (100_000, 0)):
-            assert file.read(offset, size) == content[offset : offset + size]
-        for offset, size in ((0, 100_001), (99_999, 2), (100_000, 1), (500_000, 1)):
-            with pytest.raises(FileChanged, match="shortened"):
-                file.read(offset, size)
-
-
-def test_what_the_kernel_gives_in_pieces_is_put_together(
-    root: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read may return less than was asked for (2 GiB at most, less on network file systems)."""
-    content = random.Random(2).randbytes(20_000)
-    (root / "file").write_bytes(content)
-    pread, preadv = os.pread, os.preadv
-    monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 999), offset))
-    monkeypatch.setattr(os, "preadv", lambda fd, views, offset: preadv(fd, [views[0][:777]], offset))
-
-    with files.open_file(root_fd, "file") as file:
-        assert file.read(5, 19_995) == content[5:]
-        assert fingerprint.compute(file, 20_000, 7_000, never).fingerprint == fingerprint.of_bytes(content)
-        with pytest.raises(FileChanged, match="ends after 20000 bytes"):
-            file.read(5, 19_996)
-
-
 def test_a_file_that_shrinks_while_it_is_read(root: Path, root_fd: int) -> None:
     """Truncation between two reads is a FileChanged, not a short block and not a signal."""
     path = root / "file"
@@ -259,311 +206,3 @@ def test_torn_reads_show_in_the_stat(root: Path, root_fd: int) -> None:
 
     assert torn == 20
     assert noticed >= 18
-
-
-def test_the_descriptor_stays_with_its_file(root: Path, root_fd: int) -> None:
-    """After a rename over its name the open file still gives the old bytes, and its stat tells: another
-    ctime, while the name leads to another inode."""
-    (root / "file").write_bytes(b"old")
-    with files.open_file(root_fd, "file") as file:
-        before = file.stat()
-        (root / "new").write_bytes(b"new")
-        os.rename(root / "new", root / "file")
-
-        assert file.read(0, 3) == b"old"
-        assert file.stat() != before
-        now = files.look(root_fd, "file")
-        assert isinstance(now, FileStat)
-        assert now.inode != before.inode
-
-
-def test_an_input_output_error_is_told(root_fd: int) -> None:
-    """What the system cannot read is a FileUnreadable with the system's reason."""
-    proc_fd = files.open_root("/proc/self")
-    try:
-        with files.open_file(proc_fd, "mem") as memory:  # nothing is mapped at address 0
-            with pytest.raises(FileUnreadable, match="Input/output error"):
-                memory.read(0, 10)
-            with pytest.raises(FileUnreadable, match="Input/output error"):
-                fingerprint.compute(memory, 10, 10, never)
-            with pytest.raises(FileUnreadable, match="Input/output error"):
-                memory.ends_at(0)
-    finally:
-        os.close(proc_fd)
-
-
-def test_a_missing_right_is_told(root: Path, root_fd: int) -> None:
-    """A file or a directory that we may not open is unreadable, not gone."""
-    if os.geteuid() != 0:
-        pytest.skip("CANNOT BE TESTED HERE: becoming another user needs root")
-    (root / "closed").mkdir(mode=0o700)
-    (root / "closed" / "file").write_bytes(b"secret")
-    (root / "secret").write_bytes(b"secret")
-    (root / "secret").chmod(0)
-    os.seteuid(65534)
-    try:
-        for path in ("secret", "closed/file"):
-            with pytest.raises(FileUnreadable, match="denied"):
-                files.open_file(root_fd, path)
-        assert isinstance(files.look(root_fd, "secret"), FileStat)
-        with pytest.raises(FileUnreadable, match="denied"):
-            files.look(root_fd, "closed/file")
-    finally:
-        os.seteuid(0)
-
-
-def test_a_closed_file_is_closed(root: Path, root_fd: int) -> None:
-    """Closing twice is fine; reading afterwards is an error of ours."""
-    (root / "file").write_bytes(b"x")
-    file = files.open_file(root_fd, "file")
-    file.close()
-    file.close()
-
-    with pytest.raises(FileUnreadable):
-        file.read(0, 1)
-    with pytest.raises(FileUnreadable):
-        file.stat()
-
-
-# ---- what is at a path ------------------------------------------------------------------------------------
-
-
-def irregular_things(directory: Path) -> dict[str, str]:
-    """One of each that is no regular file: name to kind."""
-    (directory / "directory").mkdir()
-    (directory / "target").write_bytes(b"x")
-    (directory / "link").symlink_to("target")
-    (directory / "broken").symlink_to("nowhere")
-    (directory / "loop").symlink_to("loop")
-    os.mkfifo(directory / "fifo")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(os.path.relpath(directory / "socket"))
-    listener.close()
-    kinds = {
-        "directory": "directory",
-        "link": "symbolic link",
-        "broken": "symbolic link",
-        "loop": "symbolic link",
-        "fifo": "fifo",
-        "socket": "socket",
-    }
-    if os.geteuid() == 0:
-        os.mknod(directory / "null", 0o600 | 0o020000, os.makedev(1, 3))
-        kinds["null"] = "device"
-    return kinds
-
-
-def test_what_is_no_regular_file_is_named_and_never_opened(root: Path, root_fd: int) -> None:
-    """Links, fifos, sockets, devices and directories are told apart; opening one fails at once."""
-    for name, kind in irregular_things(root).items():
-        assert files.look(root_fd, name) == Irregular(kind)
-        with pytest.raises(FileChanged, match="not a regular file"):
-            files.open_file(root_fd, name)
-
-
-def test_a_waiting_writer_does_not_notice_us(root: Path, root_fd: int) -> None:
-    """A fifo is not even opened: somebody who waits for a reader goes on waiting."""
-    os.mkfifo(root / "fifo")
-    writer = threading.Thread(target=lambda: os.close(os.open(root / "fifo", os.O_WRONLY)))
-    writer.start()
-    try:
-        for _ in range(100):  # by one of them he has come to where he waits
-            with pytest.raises(FileChanged):
-                files.open_file(root_fd, "fifo")
-            writer.join(0.005)
-        assert writer.is_alive()
-    finally:
-        reader = os.open(root / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-        writer.join(DEADLINE_SECONDS)
-        os.close(reader)
-    assert not writer.is_alive()
-
-
-def test_a_stat_is_that_of_the_file(root: Path, root_fd: int) -> None:
-    """Device, inode, size and both times, by path and by descriptor, for any name."""
-    directory = root / os.fsdecode(b"d\xff\n") / "e"
-    directory.mkdir(parents=True)
-    file = directory / os.fsdecode("\u00e9".encode("latin-1"))
-    file.write_bytes(b"12345")
-    found = file.stat()
-    expected = FileStat(found.st_dev, found.st_ino, 5, found.st_mtime_ns, found.st_ctime_ns)
-
-    path = os.path.relpath(file, root)
-    assert files.look(root_fd, path) == expected
-    with files.open_file(root_fd, path) as opened:
-        assert opened.stat() == expected
-        assert opened.read(0, 5) == b"12345"
-
-
-def test_what_is_not_there_is_absent(root: Path, root_fd: int) -> None:
-    """A missing name, a missing directory, a file or a link in place of a directory: nothing is there."""
-    (root / "file").write_bytes(b"x")
-    (root / "real").mkdir()
-    (root / "real" / "x").write_bytes(b"x")
-    (root / "link").symlink_to("real")
-
-    for path in ("missing", "missing/x", "file/x", "link/x", "real/x/y"):
-        assert files.look(root_fd, path) is None
-        with pytest.raises(FileVanished):
-            files.open_file(root_fd, path)
-
-
-@pytest.mark.parametrize(
-    "path", ["", ".", "..", "../secret", "a/../../secret", "/etc/passwd", "a//b", "a\0b"]
-)
-def test_no_path_leads_out_of_the_root(root: Path, root_fd: int, path: str) -> None:
-    """A path that is none of a file below the root is refused, whatever it would lead to."""
-    (root / "a").mkdir()
-    (root.parent / "secret").write_bytes(b"secret")
-
-    with pytest.raises(FileUnreadable, match="not the name"):
-        files.look(root_fd, path)
-    with pytest.raises(FileUnreadable, match="not the name"):
-        files.open_file(root_fd, path)
-
-
-def test_a_root_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """A missing root has vanished; a file is no root."""
-    (tmp_path / "file").write_bytes(b"x")
-    for path in ("missing", "file"):
-        with pytest.raises(FileVanished):
-            files.open_root(str(tmp_path / path))
-
-
-def test_a_very_deep_file_is_found(root: Path, root_fd: int) -> None:
-    """Paths longer than the kernel takes at once are no obstacle."""
-    parent = os.dup(root_fd)
-    for _ in range(60):
-        os.mkdir("d" * 200, dir_fd=parent)
-        below = os.open("d" * 200, os.O_PATH, dir_fd=parent)
-        os.close(parent)
-        parent = below
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=parent))
-    os.close(parent)
-
-    path = "/".join(["d" * 200] * 60 + ["file"])
-    with files.open_file(root_fd, path) as file:
-        assert files.look(root_fd, path) == file.stat()
-    subprocess.run(["rm", "-rf", root / ("d" * 200)], check=True, timeout=60)
-
-
-# ---- when a stat proves something -------------------------------------------------------------------------
-
-
-def stat_of(root_fd: int, name: str) -> FileStat:
-    found = files.look(root_fd, name)
-    assert isinstance(found, FileStat)
-    return found
-
-
-def test_a_restored_mtime_does_not_hide_a_change(root: Path, root_fd: int) -> None:
-    """Same size and the old mtime put back: the ctime tells."""
-    file = root / "file"
-    file.write_bytes(b"before")
-    before = stat_of(root_fd, "file")
-    file.write_bytes(b"after!")
-    os.utime(file, ns=(before.mtime_ns, before.mtime_ns))
-    after = stat_of(root_fd, "file")
-
-    assert (after.size, after.mtime_ns, after.inode) == (before.size, before.mtime_ns, before.inode)
-    assert after != before
-
-
-def test_an_inode_that_is_used_again_does_not_hide_a_change(root: Path, root_fd: int) -> None:
-    """Deleted and made anew with the same size and mtime, even in the same inode: another stat."""
-    for number in range(50):
-        file = root / "file"
-        file.write_bytes(b"%06d" % number)
-        os.utime(file, ns=(1, 1))
-        before = stat_of(root_fd, "file")
-        file.unlink()
-        file.write_bytes(b"%06d" % (number + 1))
-        os.utime(file, ns=(1, 1))
-
-        assert stat_of(root_fd, "file") != before
-
-
-def test_coarse_clocks_hide_changes_only_from_young_stats(tmp_path: Path) -> None:
-    """On a file system that counts in seconds a change leaves no trace, but then its stat is racy."""
-    image = mounting.ext4_image(tmp_path / "disk", 8, "-I", "128")
-    with mounting.image(image, tmp_path / "mnt") as at:
-        root_fd = files.open_root(str(at))
-        try:
-            for number in range(20):
-                (at / "file").write_bytes(b"before %03d" % number)
-                before = stat_of(root_fd, "file")
-                with (at / "file").open("r+b") as file:
-                    file.write(b"after! ")
-                after, now_ns = stat_of(root_fd, "file"), time.time_ns()
-                if before == after:  # no second began in between
-                    break
-            assert before == after
-            assert plan.is_racy(after, now_ns)
-        finally:
-            os.close(root_fd)
-
-
-# ---- links that are swapped under way ---------------------------------------------------------------------
-
-SWAP = """
-import os, sys
-os.chdir(sys.argv[1])
-print("swapping", flush=True)
-while True:
-    os.rename("folder", "aside")
-    os.symlink("../outside", "folder")
-    os.unlink("folder")
-    os.rename("aside", "folder")
-"""
-
-
-def test_a_swapped_link_never_leads_outside(root: Path, root_fd: int) -> None:
-    """While another process swaps a folder for a link to a secret one, ten thousand looks and opens of the
-    file in it find the file or nothing, never the secret."""
-    (root / "folder").mkdir()
-    (root / "folder" / "file").write_bytes(b"public")
-    (root.parent / "outside").mkdir()
-    secret = root.parent / "outside" / "file"
-    secret.write_bytes(b"SECRET")
-    secret_inode = secret.stat().st_ino
-    told = {b"public": 0, b"": 0}
-    with running(SWAP, root):
-        for _ in range(10_000):
-            content = b""
-            with suppress(FileVanished), files.open_file(root_fd, "folder/file") as file:
-                content = file.read(0, 6)
-            told[content] += 1  # anything else is a KeyError
-            seen = files.look(root_fd, "folder/file")
-            assert seen is None or (isinstance(seen, FileStat) and seen.inode != secret_inode)
-
-    assert min(told.values()) > 0, "the race was not run: one of the two was never seen"
-
-
-SWAP_FILE = """
-import os, sys
-os.chdir(sys.argv[1])
-print("swapping", flush=True)
-while True:
-    os.symlink("../secret", "new")
-    os.rename("new", "file")
-    os.mkfifo("new")
-    os.rename("new", "file")
-    with open("new", "w") as file:
-        file.write("public")
-    os.rename("new", "file")
-"""
-
-
-def test_what_takes_a_files_place_is_never_read(root: Path, root_fd: int) -> None:
-    """A file that turns into a link and a fifo and back, thousands of times: its content, or an error."""
-    (root / "file").write_bytes(b"public")
-    (root.parent / "secret").write_bytes(b"SECRET")
-    told = {b"public": 0, b"": 0}
-    with running(SWAP_FILE, root):
-        for _ in range(5_000):
-            content = b""
-            with suppress(FileVanished, FileChanged), files.open_file(root_fd, "file") as file:
-                content = file.read(0, 6)
-            told[content] += 1
-
-    assert min(told.values()) > 0, "the race was not run: one of the two was never seen"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,9 +23,8 @@ from hypothesis import strategies as st
 from syncd.core import paths, patterns
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, FileStat, Fingerprint, Irregular, Recorded, RootIdentity, Source
-from syncd.sources import files
 from syncd.sources.root import check_root
-from syncd.sources.scan import compare, walk
+from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
 from syncd.state.state import State
 from tests.support import mounting
@@ -619,106 +616,7 @@ def test_an_error_at_one_file_is_told_and_no_absence(tree: Tree, monkeypatch: py
     assert (list(told.found), list(told.absent)) == ([], ["a/3"])
 
 
-@pytest.mark.parametrize("at", ["second open", "second listing", "second stat"])
-def test_an_error_at_the_second_look_is_no_absence(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
-    """A missing file whose directory cannot be read again is not gone, as far as we know."""
-    tree.write("a/1", "a/2", "b/1")
-    tree.record_all()
-    for name in ("a/1", "a/2", "b/1"):
-        (tree.root / name).unlink()
-    target = str(tree.root / "a")
-    really_list, really_stat, really_open = os.listdir, os.stat, files.open_listing
-    broken = OSError(errno.ESTALE, "Stale file handle")
-
-    def listing(descriptor: int) -> list[str]:
-        if _path_of(descriptor) == target:
-            raise broken
-        return really_list(descriptor)
-
-    def stat(path: str | bytes | int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> object:
-        if dir_fd is not None and _path_of(dir_fd) == target:
-            raise broken
-        return really_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
-
-    def opening(root_fd: int, path: bytes) -> int:
-        if path == b"a":
-            raise broken
-        return really_open(root_fd, path)
-
-    if at == "second open":
-        monkeypatch.setattr(walk, "open_listing", opening)
-    elif at == "second listing":
-        monkeypatch.setattr(os, "listdir", listing)
-    else:
-        monkeypatch.setattr(os, "stat", stat)
-    told = tree.scan()
-    monkeypatch.undo()
-
-    assert list(told.absent) == ["b/1"]
-    assert told.unreadable == [("a", errno.ESTALE)]
-
-
-def test_a_listing_that_has_a_name_outvotes_a_look(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that a look does not find but a later listing has is in motion, not gone."""
-    tree.write("a/1", "a/2")
-    tree.record_all()
-    (tree.root / "a" / "1").unlink()
-    really = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda where: [*really(where), "1"])
-
-    told = tree.scan()
-    monkeypatch.undo()
-
-    assert told.absent == {}
-    assert told.unreadable == [("a", errno.EAGAIN)]
-
-
 # ---- while others work ------------------------------------------------------------------------------------
-
-RENAME = """
-import os, random, sys
-os.chdir(sys.argv[1])
-print("renaming", flush=True)
-while True:
-    number = random.randrange(6000)
-    os.rename(f"moving/{number:05}", f"moving/x{number:05}")
-    os.rename(f"moving/x{number:05}", f"moving/{number:05}")
-"""
-
-
-def test_no_false_absence_while_others_rename(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another process renames files in a large directory there and back, files that are never touched
-    are never absent, and one that is really gone always is; though the listings do miss files."""
-    steady = [f"moving/steady {number:05}" for number in range(500)]
-    tree.write(*(f"moving/{number:05}" for number in range(6000)), *steady, "moving/gone", "other/1")
-    tree.record_all()
-    (tree.root / "moving" / "gone").unlink()
-    verdicts: list[object] = []
-    really = compare.second_look
-
-    def counting(*arguments: Any) -> Iterator[Any]:
-        for verdict in really(*arguments):
-            verdicts.append(verdict)
-            yield verdict
-
-    monkeypatch.setattr(compare, "second_look", counting)
-    with running(RENAME, tree.root):
-        for number in range(400):
-            if number >= 4 and any(isinstance(verdict, walk.Present) for verdict in verdicts):
-                break  # a listing has missed files that are there, which is the point
-            told = tree.scan()
-            assert "moving/gone" in told.absent
-            assert not set(told.absent) & {*steady, "other/1"}
-            assert not set(told.found) & {*steady, "other/1"}
-            for name, recorded in told.absent.items():  # the renamer's own may really be gone for an instant
-                assert name == "moving/gone" or name.startswith("moving/0"), recorded
-
-    assert [verdict for verdict in verdicts if isinstance(verdict, walk.Present)]
-    last = set(tree.scan().absent)
-    assert "moving/gone" in last
-    assert len(last) <= 2  # the renamer was killed between two renames
 
 
 FLIP = """
@@ -786,49 +684,6 @@ def test_a_swapped_link_leads_no_scan_outside(tree: Tree) -> None:
     assert inside > 0
 
 
-def test_what_a_listing_missed_is_looked_for(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names that the first listing leaves out although they are there: unchanged ones are not told at all,
-    changed ones are found."""
-    tree.write("a/1", "a/2", "b/1", "c")
-    tree.record_all()
-    (tree.root / "a" / "2").write_bytes(b"changed")
-    really = walk.entries_of
-    monkeypatch.setattr(
-        walk, "entries_of", lambda fd: [name for name in really(fd) if name not in (b"1", b"2", b"b/")]
-    )
-
-    told = tree.scan()
-    monkeypatch.undo()
-
-    assert (list(told.found), told.absent) == (["a/2"], {})
-
-
-def test_a_listing_that_changes_meanwhile_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If names of a directory change while it is listed it is listed again, and both count."""
-    tree.write("a/1", "a/2")
-    really = os.scandir
-    listings: list[str] = []
-
-    def scandir(descriptor: int) -> Iterator[os.DirEntry[str]]:
-        listings.append(_path_of(descriptor))
-        if len(listings) == 2:  # after the root: in the middle of the first look into "a"
-            tree.write("a/3")
-        return really(descriptor)
-
-    root_fd = os.open(tree.root, os.O_RDONLY)
-    try:
-        assert walk.entries_of(root_fd) == [b"a/"]
-        monkeypatch.setattr(os, "scandir", scandir)
-        listings.append("")
-        inside = files.open_listing(root_fd, b"a")
-        assert walk.entries_of(inside) == [b"1", b"2", b"3"]
-        os.close(inside)
-    finally:
-        monkeypatch.undo()
-        os.close(root_fd)
-    assert len(listings) == 3
-
-
 def test_a_scan_that_is_asked_to_stop_concludes_nothing(tree: Tree) -> None:
     """It ends soon, is not complete, and nothing is absent; whenever it is asked."""
     tree.write(*(f"d{n}/f{m}" for n in range(5) for m in range(3)))
@@ -865,83 +720,7 @@ def test_an_error_of_the_state_ends_the_scan(tree: Tree) -> None:
         tree.scan()
 
 
-@pytest.mark.parametrize("room", [0, 150, 10_000])
-def test_no_room_for_what_is_missing(tree: Tree, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """What is missing goes to an unnamed file when it is much; if there is no room for that, some waits for
-    the next scan, and this one is not complete."""
-    names = [f"{number:05}" for number in range(300)]
-    tree.write("stays", *names)
-    tree.record_all()
-    for name in names:
-        (tree.root / name).unlink()
-    monkeypatch.setattr(walk, "IN_MEMORY", 100)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    try:
-        told = tree.scan()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-    kept = min(room // 6, 300)  # five digits and a separator each
-    assert list(told.absent) == names[:kept]
-    assert told.report.complete == (kept == 300)
-
-
 # ---- deep and large ---------------------------------------------------------------------------------------
-
-
-def test_a_tree_deeper_than_descriptors_and_paths_go(tree: Tree) -> None:
-    """A chain of directories three times as deep as descriptors are kept, with a path too long for the
-    kernel, and work left at every level: each file is met once, in few descriptors."""
-    levels = 3 * walk.MOST_OPEN
-    parent = os.open(tree.root, os.O_PATH)
-    try:
-        for _ in range(levels):
-            for name in ("a", "z"):
-                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=parent))
-            os.mkdir("m" * 50, dir_fd=parent)
-            below = os.open("m" * 50, os.O_PATH, dir_fd=parent)
-            os.close(parent)
-            parent = below
-    finally:
-        os.close(parent)
-    before = len(os.listdir("/proc/self/fd"))
-    most = 0
-
-    class Counter(Sink):
-        def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
-            nonlocal most
-            super().found(ref, stat, recorded)
-            most = max(most, len(os.listdir("/proc/self/fd")))
-
-    told = tree.scan(sink=Counter())
-    subprocess.run(["rm", "-rf", tree.root / ("m" * 50)], check=True, timeout=60)
-
-    assert len(told.found) == 2 * levels
-    assert told.report.directories == levels + 1
-    assert told.report.complete
-    assert walk.MOST_OPEN <= most - before <= walk.MOST_OPEN + 5
-
-
-def test_a_deep_directory_that_moves_away_meanwhile(tree: Tree) -> None:
-    """When the way back up leads to another directory, the rest of it is looked at by name."""
-    levels = walk.MOST_OPEN + 5
-    deep = "/".join(["m"] * levels)
-    tree.write("m/z", "m/y", f"{deep}/bottom")
-    tree.record("m/z", "m/y")
-
-    class Mover(Sink):
-        def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
-            super().found(ref, stat, recorded)
-            if ref.path.endswith("bottom"):
-                os.rename(tree.root / "m", tree.root / "moved")
-                tree.write("m/y")
-
-    told = tree.scan(sink=Mover())
-
-    assert sorted(told.found) == [f"{deep}/bottom", "m/y"]
-    assert list(told.absent) == ["m/z"]
-    assert told.unreadable == []
 
 
 class _Counting(Sink):

@@ -1,0 +1,275 @@
+"""Rules decide as git decides: the last pattern that matches, from the top directory downward."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.core.patterns import Rules
+from tests.unit.core.test_paths import _decoded
+
+TREE = [
+    "a.txt",
+    "a.tmp",
+    "docs/a.txt",
+    "docs/deep/a.txt",
+    "docs/deep/b.tmp",
+    "docs/build/out.o",
+    "build/x/out.o",
+    ".git/config",
+    "docs/.git/config",
+    "docs/git/.gitx",
+    "keep/private/x.txt",
+    "keep/private/y.txt",
+]
+
+
+def _wanted(include: list[str], exclude: list[str]) -> list[str]:
+    rules = Rules(include, exclude)
+    return [path for path in TREE if rules.wants_file(path)]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "gone"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param(["*.tmp"], ["a.tmp", "docs/deep/b.tmp"], id="a name at any depth"),
+        pytest.param(["/*.tmp"], ["a.tmp"], id="anchored by a leading slash"),
+        pytest.param(["docs/*.txt"], ["docs/a.txt"], id="anchored by an inner slash"),
+        pytest.param(["docs/**/*.txt"], ["docs/a.txt", "docs/deep/a.txt"], id="inner double asterisk"),
+        pytest.param(["**/deep"], ["docs/deep/a.txt", "docs/deep/b.tmp"], id="leading double asterisk"),
+        pytest.param(["docs/**"], [p for p in TREE if p.startswith("docs/")], id="trailing double asterisk"),
+        pytest.param([".git/"], [".git/config", "docs/.git/config"], id="a directory hides all below"),
+        pytest.param(["build"], ["docs/build/out.o", "build/x/out.o"], id="a name may be a directory"),
+        pytest.param(["/build/"], ["build/x/out.o"], id="only the one at the top"),
+        pytest.param(["a.txt/"], [], id="a trailing slash is not about files"),
+        pytest.param(
+            ["?.t[mx][pt]"], [p for p in TREE if p[-5:-3] in ("a.", "b.", "x.", "y.")], id="classes"
+        ),
+        pytest.param(["*.txt", "!a.txt"], ["keep/private/x.txt", "keep/private/y.txt"], id="negation"),
+        pytest.param(["!a.txt", "*.txt"], [p for p in TREE if p.endswith(".txt")], id="the last one decides"),
+        pytest.param(
+            ["private/", "!keep/private/x.txt"],
+            ["keep/private/x.txt", "keep/private/y.txt"],
+            id="nothing below an excluded directory comes back",
+        ),
+        pytest.param(
+            ["private/*", "!keep/private/x.txt"],
+            [],
+            id="an inner slash anchors: there is no private/ at the top",
+        ),
+        pytest.param(
+            ["keep/private/*", "!keep/private/x.txt"],
+            ["keep/private/y.txt"],
+            id="back from a directory that is not itself excluded",
+        ),
+        pytest.param(
+            ["*.txt", "!keep", "!private/"],
+            [p for p in TREE if p.endswith(".txt")],
+            id="a negated directory does not bring back what is in it",
+        ),
+        pytest.param(
+            ["*", "!*/", "!*.o"],
+            [p for p in TREE if not p.endswith(".o")],
+            id="all but one kind, in every directory",
+        ),
+        pytest.param(
+            ["docs/**", "!docs/a.txt"],
+            [p for p in TREE if p.startswith("docs/") and p != "docs/a.txt"],
+            id="all that is in a directory, but one",
+        ),
+        pytest.param(["A.TXT"], [], id="case counts"),
+        pytest.param(
+            ["a.txt   "], [p for p in TREE if p.endswith("a.txt")], id="trailing blanks do not count"
+        ),
+    ],
+)
+def test_exclude(exclude: list[str], gone: list[str]) -> None:
+    """Patterns mean what they mean in a .gitignore file at the top of the source."""
+    assert sorted(set(TREE) - set(gone)) == sorted(_wanted([], exclude))
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "wanted"),
+    [
+        pytest.param(["*.tmp"], [], ["a.tmp", "docs/deep/b.tmp"], id="only these"),
+        pytest.param(
+            ["deep/", "/a.txt"],
+            [],
+            ["a.txt", "docs/deep/a.txt", "docs/deep/b.tmp"],
+            id="a directory means all that is in it",
+        ),
+        pytest.param(
+            ["*.txt"], ["docs/"], ["a.txt", "keep/private/x.txt", "keep/private/y.txt"], id="exclude wins"
+        ),
+        pytest.param(
+            ["*.txt", "!a.txt"], [], ["keep/private/x.txt", "keep/private/y.txt"], id="with exceptions"
+        ),
+        pytest.param(["*.jpg"], [], [], id="none of these"),
+    ],
+)
+def test_include(include: list[str], exclude: list[str], wanted: list[str]) -> None:
+    """An include list means only these, in the same syntax; what is excluded stays so."""
+    assert wanted == _wanted(include, exclude)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", True),
+        ("docs", True),
+        ("docs/deep", True),
+        (".git", False),
+        (".git/objects/ab", False),
+        ("docs/.git", False),
+        ("docs/.git/objects", False),
+        ("photos", True),
+        ("a.tmp", False),
+        ("docs/a.tmp/x", False),
+        ("build", True),
+        ("build/keep", True),
+        ("build/x", False),
+    ],
+)
+def test_directories(path: str, expected: bool) -> None:
+    """Only exclusion keeps out of a directory: what an include list is about may lie further down."""
+    rules = Rules(["*.jpg"], [".git/", "*.tmp", "build/*", "!build/keep"])
+
+    assert expected == rules.wants_directory(path)
+
+
+def test_directory_patterns_are_not_about_files() -> None:
+    """A file that is called like an excluded directory is wanted, also after the directory was asked for."""
+    rules = Rules([], ["out/"])
+
+    assert not rules.wants_directory("out")
+    assert rules.wants_file("out")
+
+
+@pytest.mark.parametrize(
+    "path", ["odd\nname/x.tmp", "odd\nname/deep/x.tmp", "x\n.tmp", "skip\nthis/a", "sub/skip\nthis/a"]
+)
+def test_newlines_do_not_escape_the_rules(path: str) -> None:
+    """A newline in a name is a character like any other, and not the end of what a pattern sees."""
+    assert not Rules([], ["*.tmp", "skip?this/"]).wants_file(path)
+
+
+def test_newline_at_the_end_is_part_of_the_name() -> None:
+    """A name that ends in a newline is not the name without it."""
+    assert Rules([], ["*.tmp"]).wants_file("x.tmp\n")
+
+
+def test_names_that_are_not_utf_8() -> None:
+    """Wildcards match bytes that are not UTF-8, one character for a byte."""
+    rules = Rules([], ["caf?.tmp"])
+
+    assert not rules.wants_file(_decoded(b"caf\xe9.tmp"))
+    assert rules.wants_file(_decoded(b"caf\xc3\xa9\xe9.tmp"))
+
+
+def test_any_depth() -> None:
+    """Depth costs no recursion: ten thousand directories below an excluded one are excluded."""
+    path = "/".join(["d"] * 10_000)
+    rules = Rules([], ["x/"])
+
+    assert rules.wants_file(path)
+    assert not rules.wants_file("x/" + path)
+
+
+def test_memory_of_directories_is_bounded() -> None:
+    """However many directories a source has, only so many are remembered, and the answers stay right."""
+    rules = Rules([], ["odd[13579]/"])
+
+    answers = [rules.wants_file(f"odd{number % 10}/{number}/x") for number in range(25_000)]
+
+    assert [number % 2 == 0 for number in range(25_000)] == answers
+    assert rules._exclude is not None
+    assert len(rules._exclude._directories) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("", "names nothing"),
+        ("   ", "names nothing"),
+        ("/", "names nothing"),
+        ("!", "names nothing"),
+        ("!/", "names nothing"),
+        ("# note", "is a comment"),
+        ("a//b", "empty segment"),
+        ("//", "names nothing"),
+        ("a//", "empty segment"),
+        ("./a", "segment '.' or '..'"),
+        ("a/../b", "segment '.' or '..'"),
+        ("a\nb", "is not one line"),
+        ("a\0b", "is not one line"),
+        ("[z-a]", "is not a gitignore pattern"),
+    ],
+)
+@pytest.mark.parametrize("what", ["include", "exclude"])
+def test_patterns_that_could_never_match(pattern: str, why: str, what: str) -> None:
+    """A pattern that can only be a mistake is refused by name, with what is wrong with it."""
+    with pytest.raises(ValueError, match="pattern") as caught:
+        Rules(**{"include": [], "exclude": [], what: ["*.good", pattern]})
+
+    assert str(caught.value).startswith(f"{what} pattern {pattern!r} ")
+    assert why in str(caught.value)
+
+
+def test_include_that_only_takes_away() -> None:
+    """An include list of nothing but negations would want no file at all: that cannot be meant."""
+    with pytest.raises(ValueError, match=r"'!\*\.tmp'"):
+        Rules(["!*.tmp"], [])
+
+
+@pytest.mark.parametrize("name", ["#note", "!important", " lead", "trail ", "br[acket", "st*r"])
+def test_special_characters_can_be_escaped(name: str) -> None:
+    """A backslash makes any character of a pattern stand for itself."""
+    rules = Rules([], ["".join("\\" + character for character in name)])
+
+    assert not rules.wants_file(name)
+    assert not rules.wants_file(f"docs/{name}")
+    assert rules.wants_file("x" + name)
+
+
+pattern_parts = st.sampled_from(["a", "b", "*", "**", "?", "a*", "[ab]", "x.t"])
+
+patterns = st.builds(
+    lambda negation, lead, parts, trail: negation + lead + "/".join(parts) + trail,
+    st.sampled_from(["", "", "!"]),
+    st.sampled_from(["", "/"]),
+    st.lists(pattern_parts, min_size=1, max_size=3),
+    st.sampled_from(["", "", "/"]),
+)
+
+names = st.lists(st.sampled_from(["a", "b", "ab", "x.t", "c"]), min_size=1, max_size=4).map("/".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(exclude=st.lists(patterns, max_size=4), path=names, more=names)
+def test_nothing_below_an_excluded_directory(exclude: list[str], path: str, more: str) -> None:
+    """Whatever the patterns: a directory that is not wanted hides every file and directory below, and one
+    that holds a wanted file is wanted."""
+    rules = Rules([], exclude)
+
+    if not rules.wants_directory(path):
+        assert not rules.wants_directory(f"{path}/{more}")
+        assert not rules.wants_file(f"{path}/{more}")
+    if rules.wants_file(f"{path}/{more}"):
+        assert rules.wants_directory(path)
+
+
+@settings(deadline=None, max_examples=300)
+@given(exclude=st.lists(patterns, max_size=4), asked=st.lists(names, max_size=6), path=names)
+def test_answers_do_not_depend_on_what_was_asked_before(
+    exclude: list[str], asked: list[str], path: str
+) -> None:
+    """What is remembered of directories never changes an answer."""
+    used = Rules([], exclude)
+    for earlier in asked:
+        used.wants_file(earlier)
+        used.wants_directory(earlier)
+
+    assert Rules([], exclude).wants_file(path) == used.wants_file(path)
+    assert Rules([], exclude).wants_directory(path) == used.wants_directory(path)

@@ -1,0 +1,66 @@
+"""One process has a state directory, and the lock ends with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import StateError
+from syncd.state.lock import StateLock
+from tests.scenarios.test_state_survival import DEADLINE_SECONDS, child
+
+HOLD_THE_LOCK = """
+import sys, time
+from syncd.state.lock import StateLock
+lock = StateLock.acquire(sys.argv[1])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    """The refusal names the process that holds the lock; a kill -9 of that process is enough to let go."""
+    directory = str(tmp_path / "state")
+    with child(HOLD_THE_LOCK, directory) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+
+        with pytest.raises(StateError, match=f"already running .*process {first.pid}"):
+            StateLock.acquire(directory)
+
+        first.kill()
+        first.wait(DEADLINE_SECONDS)
+    lock = StateLock.acquire(directory)
+    assert lock.interrupted
+    lock.release()
+    lock.release()
+    again = StateLock.acquire(directory)
+    assert not again.interrupted
+    again.release()
+
+
+def test_the_lock_is_private(tmp_path: Path) -> None:
+    """The lock makes its directory for the owner alone, and is not passed on to programs that we start."""
+    directory = tmp_path / "state"
+    lock = StateLock.acquire(str(directory))
+    try:
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert (directory / "lock").stat().st_mode & 0o777 == 0o600
+        with child("import time; print('here', flush=True); time.sleep(600)") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+            lock.release()
+            StateLock.acquire(str(directory)).release()
+    finally:
+        lock.release()
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
+    """A link in place of the lock file is not followed, and told as StateError."""
+    (tmp_path / "elsewhere").write_text("")
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StateError, match="cannot be used"):
+        StateLock.acquire(str(tmp_path))
+    assert (tmp_path / "elsewhere").read_text() == ""
