@@ -51,7 +51,9 @@ def test_paths_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w./~-])(?:syncd|tests|docs|bench|systemd|\.ci)/[\w./@-]*", text)
 
-    assert [name for name in named if not (PROJECT / name.rstrip(".")).exists()] == []
+    assert [
+        name for name in named if "/a/" not in name and not (PROJECT / name.rstrip(".")).exists()
+    ] == []  # `syncd/a/b.py` stands for any module
 
 
 # ---- commands ---------------------------------------------------------------------------------------------
