@@ -21,13 +21,14 @@ from syncd.daemon import logs
 from syncd.daemon import process as machine
 from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
-from syncd.daemon.systemd import Notifier, Pulse
+from syncd.daemon.systemd import Notifier
 from syncd.daemon.verbs import Verbs
 from syncd.pipeline.context import Clock, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
 from syncd.state.state import State
+from syncd.transfer.heartbeat import STUCK_SECONDS, Heartbeats
 
 log = logging.getLogger("syncd.daemon")
 
@@ -57,7 +58,8 @@ class Daemon:
         self._environ = environ
         self._clock = clock or real_clock()
         self._notifier = Notifier(environ)
-        self._pulse = Pulse()
+        limit = self._notifier.watchdog_seconds or STUCK_SECONDS
+        self._heartbeats = Heartbeats(limit, self._clock.monotonic)
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
         self._slept = machine.suspended_seconds()
         self._turn_waits = False
@@ -85,10 +87,7 @@ class Daemon:
             log.warning(
                 "the state was begun anew: %s; objects are compared before anything is sent", state.rebuilt
             )
-        limit = self._notifier.watchdog_seconds or 180.0
-        self._pipeline = Pipeline(
-            state, self._clock, pulse=self._pulse, limit_seconds=limit, on_turn=self._turned
-        )
+        self._pipeline = Pipeline(state, self._clock, heartbeats=self._heartbeats, on_turn=self._turned)
         self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
         self._pipeline.coverage = self._live.coverage
         self._pipeline.rewatch = self._rewatch
@@ -176,7 +175,7 @@ class Daemon:
         that is lost is: then this raises StateError, and the manager starts us again.
         """
         now = self._clock.monotonic()
-        trouble = ", ".join(f"{part} is stuck" for part in self._pulse.late(now))
+        trouble = ", ".join(f"{part} is stuck" for part in self._heartbeats.late(now))
         if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
             log.error("the watcher does not see its own canary: it is built anew")
             self._watcher.restart()

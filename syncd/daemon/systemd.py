@@ -1,4 +1,4 @@
-"""What a service tells its manager: readiness, status, reload, stop, and the watchdog's pulse.
+"""What a service tells its manager: readiness, status, reload, stop, and the watchdog's ping.
 
 The protocol is sd_notify(3): lines of ``NAME=value`` in one datagram to the socket that ``$NOTIFY_SOCKET``
 names. Nothing here raises: the daemon runs with or without a manager.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -58,7 +57,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def watchdog(self) -> None:
-        """The ping. Only for him who has just seen that every working part moves (see `Pulse`)."""
+        """The ping. Only for a caller that has just seen no thread late (`syncd.transfer.heartbeat`)."""
         if self.watchdog_seconds is not None:
             self._send("WATCHDOG=1")
 
@@ -73,34 +72,6 @@ class Notifier:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.settimeout(_SEND_SECONDS)
             channel.sendto(message, self._address)
-
-
-class Pulse:
-    """Which working part must show progress by when. Thread-safe; time is passed in, monotonic seconds.
-
-    A part that works has a deadline, and moves it with every step. A part that waits for work has none, so
-    that an idle daemon needs no timer to look alive. The watchdog is pinged only while nothing is late.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._deadlines: dict[str, float] = {}
-
-    def expect(self, part: str, by: float) -> None:
-        """`part` works, and makes its next step before `by`."""
-        with self._lock:
-            self._deadlines[part] = by
-
-    def rest(self, part: str) -> None:
-        """`part` has nothing to do."""
-        with self._lock:
-            self._deadlines.pop(part, None)
-
-    def late(self, now: float) -> tuple[str, ...]:
-        """The parts that should have moved before `now`, in the order of their deadlines."""
-        with self._lock:
-            late = [(by, part) for part, by in self._deadlines.items() if by < now]
-        return tuple(part for _, part in sorted(late))
 
 
 def _address(text: str) -> str | None:

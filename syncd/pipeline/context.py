@@ -12,7 +12,7 @@ from typing import Protocol
 from syncd.core.errors import StoreError
 from syncd.core.model import FileRef, Outcome
 from syncd.state.state import State
-from syncd.transfer.progress import NoPulse, Pulse
+from syncd.transfer.heartbeat import Heartbeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,14 @@ class Context:
     """What every part of the pipeline is given.
 
     `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
-    ends the pass. `pulse` hears of progress; a part that shows none for `limit_seconds` is stuck.
+    ends the pass. Threads report their progress to `heartbeats`.
     """
 
     state: State
     clock: Clock
     listener: Listener
     once: bool = False
-    pulse: Pulse = field(default_factory=NoPulse)
-    limit_seconds: float = 180.0
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     on_turn: Callable[[], None] = lambda: None
     """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
 

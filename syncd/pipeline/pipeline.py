@@ -22,7 +22,7 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
 from syncd.storage.settings import StoreSettings
-from syncd.transfer.progress import NoPulse, Pulse
+from syncd.transfer.heartbeat import Heartbeats
 
 log = logging.getLogger("syncd.daemon")
 file_log = logging.getLogger("syncd.transfer")
@@ -37,20 +37,19 @@ _MOST_FAILURES = 100
 class Pipeline:
     """The running whole. Its methods may be called from any thread."""
 
-    def __init__(  # noqa: PLR0913  # the wiring of everything, each named
+    def __init__(  # the wiring of everything, each named
         self,
         state: State,
         clock: Clock,
         *,
         once: bool = False,
         on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
-        pulse: Pulse | None = None,
-        limit_seconds: float = 180.0,
+        heartbeats: Heartbeats | None = None,
         on_turn: Callable[[], None] = lambda: None,
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
         self._opener = opener
-        self._context = Context(state, clock, self, once, pulse or NoPulse(), limit_seconds, on_turn)
+        self._context = Context(state, clock, self, once, heartbeats or Heartbeats(), on_turn)
         self.state = state
         self.tally = RunSummary()
         self.store_runners: dict[str, StoreRunner] = {}
@@ -149,7 +148,7 @@ class Pipeline:
     def _source_runner(self, source: Source) -> SourceRunner:
         store = self.store_runners[source.store]
         watch = WatchHandle(lambda: self.coverage(source.name), lambda: self.rewatch(source.name))
-        return SourceRunner(source, store.workers, self._context, store.beats, watch)
+        return SourceRunner(source, store.workers, self._context, store.heartbeat, watch)
 
     # ---- running ----------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
 from syncd.transfer import affinity as processors
 from syncd.transfer.engine import EngineSource
-from syncd.transfer.progress import Beats
+from syncd.transfer.heartbeat import Heartbeat
 
 log = logging.getLogger("syncd.scan")
 
@@ -46,7 +46,7 @@ class SourceRunner:
         source: Source,
         workers: Workers,
         context: Context,
-        beats: Beats,
+        heartbeat: Heartbeat,
         watch: WatchHandle | None = None,
     ) -> None:
         self.source = source
@@ -69,7 +69,7 @@ class SourceRunner:
             source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)
         )
         self._guard = RootGuard(source, context.state)
-        self._beats = beats
+        self._heartbeat = heartbeat
         self._state = context.state
         self._store_id = engine.store.store_id
         self._watch = watch or WatchHandle()
@@ -154,7 +154,7 @@ class SourceRunner:
 
     def should_stop(self) -> bool:
         """Whether a scan that is under way should end."""
-        self._beats.step()
+        self._heartbeat.step()
         return self._stopping
 
     def settled(self) -> bool:
@@ -189,7 +189,7 @@ class SourceRunner:
 
     def _turn(self, subtree: str, reason: str) -> bool:
         """False: somebody asked to stop."""
-        self._beats.step()
+        self._heartbeat.step()
         try:
             if reason:
                 self.round(subtree, reason)
@@ -203,7 +203,7 @@ class SourceRunner:
             log.error("%s: the scan failed", self.source.name, exc_info=error)
             self._set_back(f"the last scan failed: {error!r}")
         finally:
-            self._beats.rest()
+            self._heartbeat.rest()
         return True
 
     def _next(self) -> tuple[str, str] | None:
@@ -277,12 +277,12 @@ class SourceRunner:
         return report
 
     def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
-        self._beats.rest()  # while the queue is full the workers are to move, and they have pulses
+        self._heartbeat.rest()  # while the queue is full the workers have to move, and they have heartbeats
         try:
             queue = self.workers.queue
             return queue.mark_found(ref, quiet_seconds=quiet_seconds, cancelled=lambda: self._stopping)
         finally:
-            self._beats.step()
+            self._heartbeat.step()
 
     def judge_deletions(self) -> None:
         """Let the deletions go that are due and allowed, if the root is still the one that we know."""

@@ -19,8 +19,9 @@ from syncd.state.state import State
 from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import StoreSettings
+from syncd.transfer import heartbeat
 from syncd.transfer.engine import Engine
-from syncd.transfer.progress import Beats, Progress
+from syncd.transfer.progress import Progress
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader
 
@@ -47,11 +48,11 @@ class StoreRunner:
         self.policy = policy
         self._stopping = threading.Event()
         self._clock = clock = context.clock
-        self.beats = Beats(context.pulse, context.limit_seconds, clock.monotonic)
+        self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
         self.progress = Progress(
-            policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, beats=self.beats
+            policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, heartbeat=self.heartbeat
         )
-        self._slots = Slots(policy.concurrency, policy.memory_limit, self.beats)
+        self._slots = Slots(policy.concurrency, policy.memory_limit, self.heartbeat)
         self.store = opener(settings, self._store_context(context.state))
         parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
         self._senders = ThreadPoolExecutor(
@@ -67,7 +68,7 @@ class StoreRunner:
             new_token=lambda: secrets.token_hex(16),
         )
         self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
-        self.workers = Workers(name, self.engine, context, self.beats)
+        self.workers = Workers(name, self.engine, context, self.heartbeat)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not into a shutdown: raises Stopped."""
@@ -95,7 +96,7 @@ class StoreRunner:
 
     def _should_stop(self) -> bool:
         """Asked between blocks and while a peer is silent: so whoever asks is alive."""
-        self.beats.step()
+        self.heartbeat.step()
         return self._stopping.is_set()
 
     def _store_context(self, state: State) -> StoreContext:
@@ -103,7 +104,7 @@ class StoreRunner:
         return StoreContext(
             Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
             self._should_stop,
-            Heartbeat(self.beats.rest, self.beats.step),
+            Heartbeat(self.heartbeat.rest, self.heartbeat.step),
             Meter(self.progress.requested, self.progress.moved),
             Breaker(lambda: self.workers.queue.is_shut, slots.throttled, slots.answered),
             Instance(

@@ -17,7 +17,7 @@ from syncd.pipeline.context import Context
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.transfer import affinity as processors
 from syncd.transfer.engine import Engine
-from syncd.transfer.progress import Beats
+from syncd.transfer.heartbeat import Heartbeat
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -39,8 +39,8 @@ class Workers:
     In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
     """
 
-    def __init__(self, name: str, engine: Engine, context: Context, beats: Beats) -> None:
-        self._beats = beats
+    def __init__(self, name: str, engine: Engine, context: Context, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
         self._on_turn = context.on_turn
         self.name = name
         self.engine = engine
@@ -126,7 +126,7 @@ class Workers:
 
     def _turn(self, taken: Taken) -> bool:
         """False: somebody asked to stop."""
-        self._beats.step()
+        self._heartbeat.step()
         self._on_turn()
         try:
             self._process(taken)
@@ -135,7 +135,7 @@ class Workers:
         except BaseException as error:  # noqa: BLE001  a worker must not die of anything
             self._rescue(taken.ref, error)
         finally:
-            self._beats.rest()
+            self._heartbeat.rest()
             self._on_turn()
         return True
 

@@ -83,11 +83,11 @@ class Engine:
         self._uploader = uploader
         self._slots = uploader.slots
         self.policy = policy
-        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.beats)
+        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.heartbeat)
         """Who reads a large file for its fingerprint."""
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._keys = KeyLocks(self._slots.beats)
+        self._keys = KeyLocks(self._slots.heartbeat)
         self._reuse = Reuse(self.store, self.state, self._keys)
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
 

@@ -28,7 +28,8 @@ from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
-from syncd.transfer.slots import Beats, Slots
+from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")
 
@@ -51,8 +52,8 @@ class Meter(Protocol):
     def ended(self, ref: FileRef) -> None: ...
 
     @property
-    def beats(self) -> Beats:
-        """The pulse of the calling thread."""
+    def heartbeat(self) -> Heartbeat:
+        """The heartbeat of the calling thread."""
         ...
 
 
@@ -183,7 +184,7 @@ class PartSender:
                 running[future] = span.number
             if not running:
                 break
-            self._meter.beats.rest()  # the senders have pulses of their own
+            self._meter.heartbeat.rest()  # the senders have heartbeats of their own
             ended, _ = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
             for future in sorted(ended, key=running.__getitem__):
                 number = running.pop(future)
@@ -196,7 +197,7 @@ class PartSender:
             if failure is not None:
                 for future in running:
                     future.cancel()
-        self._meter.beats.step()
+        self._meter.heartbeat.step()
         if failure is not None:
             raise failure
         return Sent(sent, copied)
@@ -212,7 +213,7 @@ class PartSender:
             self._meter.carried(job.ref, span.size)
             return part, copy is not None
         finally:
-            self._meter.beats.rest()
+            self._meter.heartbeat.rest()
 
     def _copied(self, job: Job, upload_id: str, span: Span, body: Body) -> Part | None:
         """The part from the donor, if it has it and the store's ETag proves that these bytes were copied.

@@ -5,55 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from syncd.core.backoff import RateLimit
 from syncd.core.model import FileRef
-
-
-class Pulse(Protocol):
-    """Which working part must show progress by when (`syncd.daemon.systemd.Pulse`)."""
-
-    def expect(self, part: str, by: float) -> None: ...
-
-    def rest(self, part: str) -> None: ...
-
-
-class NoPulse:
-    """For when nobody watches."""
-
-    def expect(self, part: str, by: float) -> None:
-        """Nobody expects anything."""
-
-    def rest(self, part: str) -> None:
-        """Nobody minds."""
-
-
-class _Named(threading.local):
-    """The calling thread's name, looked up once a thread."""
-
-    def __init__(self) -> None:
-        self.name = threading.current_thread().name
-
-
-_thread = _Named()
-
-
-class Beats:
-    """The calling thread's pulse: it works, and will move again within the limit; or it waits for work."""
-
-    def __init__(self, pulse: Pulse, limit_seconds: float, monotonic: Callable[[], float]) -> None:
-        self._pulse = pulse
-        self._limit_seconds = limit_seconds
-        self._monotonic = monotonic
-
-    def step(self) -> None:
-        """The calling thread made progress."""
-        self._pulse.expect(_thread.name, self._monotonic() + self._limit_seconds)
-
-    def rest(self) -> None:
-        """The calling thread waits for somebody else, who has a pulse of his own, or has nothing to do."""
-        self._pulse.rest(_thread.name)
+from syncd.transfer.heartbeat import Heartbeat
 
 
 @dataclass(slots=True)
@@ -76,9 +31,9 @@ class Progress:
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
-        beats: Beats | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        self.beats = beats or Beats(NoPulse(), 0.0, monotonic)
+        self.heartbeat = heartbeat or Heartbeat()
         self.requests = 0
         self._taken = 0
         self._limit = RateLimit(bandwidth_limit)
@@ -116,9 +71,9 @@ class Progress:
             with self._lock:
                 seconds = self._limit.reserve(size, self._monotonic())
         if seconds > 0:
-            self.beats.rest()
+            self.heartbeat.rest()
             self._sleep(seconds)
-        self.beats.step()
+        self.heartbeat.step()
 
     def requested(self) -> None:
         """One request was sent."""

@@ -23,8 +23,8 @@ from syncd.core.model import (
 from syncd.core.paths import printable
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.transfer.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
-from syncd.transfer.slots import Beats
 
 log = logging.getLogger("syncd.transfer")
 
@@ -101,8 +101,8 @@ class KeyLocks:
     for one another.
     """
 
-    def __init__(self, beats: Beats | None = None) -> None:
-        self._beats = beats
+    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
+        self._heartbeat = heartbeat or Heartbeat()
         self._written: Counter[str] = Counter()
         self._copied: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -115,12 +115,10 @@ class KeyLocks:
         """The first half of `writing`."""
         with self._changed:
             if key in self._copied:
-                if self._beats is not None:
-                    self._beats.rest()  # a copy may take long; whoever makes it has a pulse of his own
+                self._heartbeat.rest()  # a copy may take long; its thread has a heartbeat of its own
                 self._changed.wait_for(lambda: key not in self._copied)
             self._written[key] += 1
-        if self._beats is not None:
-            self._beats.step()
+        self._heartbeat.step()
 
     def end_writing(self, key: str) -> None:
         """The second half of `writing`."""

@@ -5,17 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 from syncd.core.errors import Stopped
-
-
-class Beats(Protocol):
-    """The calling thread's pulse (`syncd.transfer.progress.Beats`)."""
-
-    def step(self) -> None: ...
-
-    def rest(self) -> None: ...
+from syncd.transfer.heartbeat import Heartbeat
 
 
 class Slots:
@@ -28,8 +20,8 @@ class Slots:
     of answers (`answered`), up to `slots` again: as much as it takes, without asking it what that is.
     """
 
-    def __init__(self, slots: int, memory: int, beats: Beats | None = None) -> None:
-        self.beats = beats
+    def __init__(self, slots: int, memory: int, heartbeat: Heartbeat | None = None) -> None:
+        self.heartbeat = heartbeat or Heartbeat()
         self._slots = slots
         self._open = float(slots)
         self._echoes = 0
@@ -52,11 +44,9 @@ class Slots:
     def enter(self, size: int) -> None:
         """The first half of `hold`."""
         if not self._enter_at_once(size):
-            if self.beats is not None:
-                self.beats.rest()  # whoever holds the slots has a pulse of his own
+            self.heartbeat.rest()  # the threads that hold the slots have heartbeats of their own
             self._wait(size)
-        if self.beats is not None:
-            self.beats.step()
+        self.heartbeat.step()
 
     def _enter_at_once(self, size: int) -> bool:
         with self._changed:

@@ -21,13 +21,12 @@ from syncd.core import errors
 from syncd.core.backoff import Schedule
 from syncd.core.errors import AccessRefused, StoreRefused, StoreUnavailable
 from syncd.daemon import logs
-from syncd.daemon.systemd import Pulse
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.pipeline.workers import Workers
 from syncd.storage import base
 from syncd.storage.retry import Retries, RetryingStore
-from syncd.transfer.progress import Beats
+from syncd.transfer.heartbeat import Heartbeat
 from tests.support.clock import FakeClock
 from tests.support.rig import Rig
 from tests.unit.pipeline.test_workers import Ear
@@ -81,8 +80,8 @@ class World:
         self.ear = Ear()
         clock = Clock(self.clock.monotonic, self.clock.now_ns, self.chance.random)
         around = Context(self.rig.state, clock, self.ear)
-        beats = Beats(Pulse(), 60.0, clock.monotonic)
-        self.workers = Workers("store", self.rig.engine, around, beats)
+        heartbeat = Heartbeat()
+        self.workers = Workers("store", self.rig.engine, around, heartbeat)
         self.queue = self.workers.queue
         self.queue._work = Waiting(self, self.queue._room._lock)  # type: ignore[assignment, attr-defined]
         self.rig.engine._now_ns = lambda: self.clock.now_ns() + 10**11

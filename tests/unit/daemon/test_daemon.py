@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -101,7 +100,7 @@ def test_a_stuck_thread_does_not_hold_up_the_end(home: Home, monkeypatch: pytest
     made = home.start()
     wait_until("it runs", lambda: made._pipeline.store_runners)
     (line,) = made._pipeline.store_runners.values()
-    monkeypatch.setattr(line.engine, "sync", lambda ref, event, rest_seconds: release.wait(30))
+    monkeypatch.setattr(line.engine, "sync", lambda ref, **_: release.wait(30))
     (home.root / "watched" / "a").write_text("x")
     wait_until("a worker is stuck", lambda: line.workers.queue.counts()[1])
     home.stop()
@@ -148,7 +147,7 @@ def watched_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     home.environ |= {"WATCHDOG_USEC": str(60_000_000)}
     made = home.start()
     wait_until("it pings", lambda: home.manager.count("WATCHDOG=1") >= 1)
-    wait_until("it rests", lambda: made._pipeline.idle() and made._pulse.late(1e18) == ())
+    wait_until("it rests", lambda: made._pipeline.idle() and made._heartbeats.late(1e18) == ())
     between = threading.Event()
     look = made._tick
     monkeypatch.setattr(made, "_tick", between.set)
@@ -173,11 +172,12 @@ def test_the_watchdog_is_not_fed_while_a_part_is_stuck(home: Home, monkeypatch: 
     """And status says which; when it moves again, all is well."""
     made = watched_home(home, monkeypatch)
     pings = home.manager.count("WATCHDOG=1")
-    made._pulse.expect("worker-7-mirror", time.monotonic() - 1)
+    made._heartbeats.limit_seconds = -1.0
+    made._heartbeats.step("worker-7-mirror")
     made.look()
     assert home.manager.count("WATCHDOG=1") == pings
     assert home.ask(command="status")["daemon"]["health"] == "worker-7-mirror is stuck"
-    made._pulse.rest("worker-7-mirror")
+    made._heartbeats.rest("worker-7-mirror")
     made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 1
     assert home.ask(command="status")["daemon"]["health"] == "ok"

@@ -1,4 +1,4 @@
-"""The sd_notify protocol, on real datagram sockets, and the pulse that feeds the watchdog."""
+"""The sd_notify protocol, on real datagram sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.systemd import Notifier, Pulse
+from syncd.daemon.systemd import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -102,23 +102,3 @@ def test_nobody_listening_is_no_error(address: str) -> None:
     notifier.extend_timeout(1)
     notifier.stopping()
     assert Notifier({}).watchdog_seconds is None
-
-
-def test_part_is_late_after_its_deadline_until_it_moves() -> None:
-    """Progress moves a part's deadline; only what has passed its own is late, the longest overdue first."""
-    pulse = Pulse()
-    pulse.expect("worker-1", by=10.0)
-    pulse.expect("worker-2", by=5.0)
-    assert pulse.late(now=4.0) == ()
-    assert pulse.late(now=11.0) == ("worker-2", "worker-1")
-    pulse.expect("worker-2", by=20.0)
-    assert pulse.late(now=11.0) == ("worker-1",)
-
-
-def test_resting_part_is_never_late() -> None:
-    """Who waits for work has no deadline."""
-    pulse = Pulse()
-    pulse.expect("worker-1", by=10.0)
-    pulse.rest("worker-1")
-    pulse.rest("never seen")
-    assert pulse.late(now=1e9) == ()

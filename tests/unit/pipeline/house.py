@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.model import FileRef, Outcome
-from syncd.daemon.systemd import Pulse
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.workers import Workers
-from syncd.transfer.progress import Beats
+from syncd.transfer.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
 from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
@@ -38,11 +37,11 @@ class House:
 
     def open(self) -> None:
         """Build everything on the rig."""
-        context = Context(self.rig.state, self.clock, self, self.once, Pulse(), 60.0)
-        beats = Beats(context.pulse, 60.0, self.clock.monotonic)
-        self.workers = Workers("store", self.rig.engine, context, beats)
+        context = Context(self.rig.state, self.clock, self, self.once, Heartbeats(60.0, self.clock.monotonic))
+        heartbeat = Heartbeat(context.heartbeats)
+        self.workers = Workers("store", self.rig.engine, context, heartbeat)
         watch = WatchHandle(lambda: self.blind, self._rewatch)
-        self.runner = SourceRunner(self.source, self.workers, context, beats, watch)
+        self.runner = SourceRunner(self.source, self.workers, context, heartbeat, watch)
 
     def _rewatch(self) -> None:
         self.rewatched += 1

@@ -22,11 +22,10 @@ from syncd.core.errors import (
     StoreUnavailable,
 )
 from syncd.core.model import Failure, FileRef, OnDelete, Outcome
-from syncd.daemon.systemd import Pulse
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
-from syncd.transfer.progress import Beats
+from syncd.transfer.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
 
@@ -63,12 +62,12 @@ class Crew:
         # The files of these tests were written a moment ago.
         rig.configure(settle_seconds=0.0)
         self.ear = Ear()
-        self.pulse = Pulse()
         self.jump = 0.0
         self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
-        context = Context(rig.state, self.clock, self.ear, once, self.pulse, 60.0)
-        beats = Beats(self.pulse, 60.0, self.clock.monotonic)
-        self.workers = Workers("store", rig.engine, context, beats)
+        self.heartbeats = Heartbeats(60.0, self.clock.monotonic)
+        context = Context(rig.state, self.clock, self.ear, once, self.heartbeats)
+        heartbeat = Heartbeat(self.heartbeats)
+        self.workers = Workers("store", rig.engine, context, heartbeat)
         self.queue = self.workers.queue
         self.workers.start()
 
@@ -549,7 +548,7 @@ def test_stop_ends_workers_that_wait_and_workers_that_are_told_to(rig: Rig, crew
     crew.mark("a")
     wait_until("a worker ended", lambda: not all(thread.is_alive() for thread in crew.workers._threads))
     crew.stop()
-    assert crew.pulse.late(1e18) == ()
+    assert crew.heartbeats.late(1e18) == ()
 
 
 def test_an_idle_worker_has_no_deadline(rig: Rig, crew: Crew) -> None:
@@ -557,7 +556,7 @@ def test_an_idle_worker_has_no_deadline(rig: Rig, crew: Crew) -> None:
     rig.write("a", b"x")
     crew.mark("a")
     wait_until("it is there", lambda: "p/a" in rig.fake.objects)
-    wait_until("nobody is expected", lambda: crew.pulse.late(1e18) == ())
+    wait_until("nobody is expected", lambda: crew.heartbeats.late(1e18) == ())
 
 
 def test_a_worker_that_hangs_is_late(rig: Rig, crew: Crew) -> None:
@@ -566,8 +565,8 @@ def test_a_worker_that_hangs_is_late(rig: Rig, crew: Crew) -> None:
     rig.fake.before("put_object", lambda call: release.wait(30))
     rig.write("a", b"x")
     crew.mark("a")
-    wait_until("it hangs", lambda: crew.pulse.late(1e18) != ())
-    (late,) = crew.pulse.late(1e18)
+    wait_until("it hangs", lambda: crew.heartbeats.late(1e18) != ())
+    (late,) = crew.heartbeats.late(1e18)
     assert late.startswith("worker-")
     release.set()
     wait_until("it is there", lambda: "p/a" in rig.fake.objects)
@@ -588,6 +587,6 @@ def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Cr
 def test_everything_may_be_called_before_the_start(rig: Rig) -> None:
     """A plan never starts its workers, and ends them all the same."""
     context = Context(rig.state, Clock(time.monotonic, time.time_ns, lambda: 0.5), Ear())
-    workers = Workers("store", rig.engine, context, Beats(Pulse(), 1.0, time.monotonic))
+    workers = Workers("store", rig.engine, context, Heartbeat())
     workers.stop()
     assert workers.join(1.0) is True

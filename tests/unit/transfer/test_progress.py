@@ -1,4 +1,4 @@
-"""Bytes are counted as they go, held back where a limit is set, and every thread has a pulse."""
+"""Bytes are counted as they go, held back where a limit is set, and every thread has a heartbeat."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from syncd.core.errors import Stopped
 from syncd.core.model import FileRef
-from syncd.daemon.systemd import Pulse
-from syncd.transfer.progress import Beats, NoPulse, Progress
+from syncd.transfer.heartbeat import Heartbeat, Heartbeats
+from syncd.transfer.progress import Progress
 from tests.support.clock import FakeClock
 
 REF = FileRef("docs", "a")
@@ -94,41 +94,18 @@ def test_a_shutdown_ends_the_wait(clock: FakeClock) -> None:
 
 def test_a_thread_that_waits_for_bandwidth_is_not_stuck(clock: FakeClock) -> None:
     """While it is held back it has no deadline; afterwards it has one again."""
-    pulse = Pulse()
+    heartbeats = Heartbeats(1.0, clock.monotonic)
     late: list[tuple[str, ...]] = []
 
     def sleep(seconds: float) -> None:
         clock.advance(seconds)
-        late.append(pulse.late(clock.monotonic()))
+        late.append(heartbeats.late(clock.monotonic()))
 
-    beats = Beats(pulse, 1.0, clock.monotonic)
-    some = Progress(1, monotonic=clock.monotonic, sleep=sleep, beats=beats)
-    beats.step()
+    heartbeat = Heartbeat(heartbeats)
+    some = Progress(1, monotonic=clock.monotonic, sleep=sleep, heartbeat=heartbeat)
+    heartbeat.step()
     some.moved(100)
     some.moved(1)
     assert late == [()]
     clock.advance(2.0)
-    assert pulse.late(clock.monotonic()) == (threading.current_thread().name,)
-
-
-def test_a_thread_is_late_only_while_it_works(clock: FakeClock) -> None:
-    """Each step moves the deadline; rest takes it away."""
-    pulse = Pulse()
-    beats = Beats(pulse, 10.0, clock.monotonic)
-    beats.step()
-    clock.advance(9.0)
-    beats.step()
-    clock.advance(9.0)
-    assert pulse.late(clock.monotonic()) == ()
-    clock.advance(2.0)
-    assert pulse.late(clock.monotonic()) == (threading.current_thread().name,)
-    beats.rest()
-    assert pulse.late(clock.monotonic()) == ()
-
-
-def test_without_a_watchdog_nobody_minds() -> None:
-    """The pulse of a single pass takes everything and keeps nothing."""
-    beats = Beats(NoPulse(), 0.0, lambda: 0.0)
-    beats.step()
-    beats.rest()
-    assert vars(NoPulse()) == {}
+    assert heartbeats.late(clock.monotonic()) == (threading.current_thread().name,)

@@ -183,7 +183,7 @@ def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(ri
 
 
 class Diary:
-    """Beats that write down what they are told."""
+    """A heartbeat that writes down what it hears."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -227,7 +227,7 @@ def test_an_object_is_not_copied_while_it_is_written() -> None:
 
 
 def test_an_object_is_not_written_while_it_is_copied() -> None:
-    """The writer waits for all copies, without a pulse of its own."""
+    """The writer waits for all copies, and has no deadline while it does."""
     diary = Diary()
     keys = KeyLocks(diary)
     copies = [keys.copying("a"), keys.copying("a")]

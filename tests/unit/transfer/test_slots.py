@@ -15,7 +15,7 @@ from tests.support.waiting import Running, wait_until
 
 
 class Diary:
-    """Beats that write down what they are told."""
+    """A heartbeat that writes down what it hears."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
