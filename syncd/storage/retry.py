@@ -8,6 +8,8 @@ corrected.
 
 A store that is left alone for a while is asked by one request now and then: that one is not repeated, except
 at once. Whether it is answered is all that it is for.
+
+To repeat a verb is safe: a second put, copy or part replaces the first, and what is removed twice is gone.
 """
 
 from __future__ import annotations
@@ -93,32 +95,25 @@ class RetryingStore:
 
     @property
     def store_id(self) -> str:
-        """As the store itself."""
         return self._inner.store_id
 
     @property
     def limits(self) -> StoreLimits:
-        """As the store itself."""
         return self._inner.limits
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        """Repeated: the second replaces the first."""
         return self._repeat(lambda: self._inner.put_object(key, body, meta))
 
     def head_object(self, key: str) -> ObjectInfo | None:
-        """Repeated."""
         return self._repeat(lambda: self._inner.head_object(key))
 
     def get_object(self, key: str, first: int, last: int) -> bytes:
-        """Repeated."""
         return self._repeat(lambda: self._inner.get_object(key, first, last))
 
     def delete_object(self, key: str) -> None:
-        """Repeated: absent is done."""
         self._repeat(lambda: self._inner.delete_object(key))
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        """Repeated: the second replaces the first."""
         return self._repeat(lambda: self._inner.copy_object(source_key, key, meta, if_match))
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
@@ -126,19 +121,16 @@ class RetryingStore:
         return self._repeat(lambda: self._inner.create_multipart_upload(key, meta), repeat_unknown=False)
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        """Repeated: the same number replaces the part."""
         return self._repeat(lambda: self._inner.upload_part(key, upload_id, number, body))
 
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Part:
-        """Repeated: the same number replaces the part."""
         return self._repeat(
             lambda: self._inner.upload_part_copy(key, upload_id, number, source_key, first, last, if_match)
         )
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """Repeated from the first page."""
         return self._repeat(lambda: self._inner.list_parts(key, upload_id))
 
     def complete_multipart_upload(
@@ -148,7 +140,6 @@ class RetryingStore:
         return self._repeat(lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """Repeated: absent is done."""
         self._repeat(lambda: self._inner.abort_multipart_upload(key, upload_id))
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
@@ -166,5 +157,4 @@ class RetryingStore:
         return Pages(page)
 
     def close(self) -> None:
-        """Closes the store itself."""
         self._inner.close()

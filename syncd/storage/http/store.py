@@ -56,12 +56,10 @@ class HttpStore:
 
     @property
     def store_id(self) -> str:
-        """That of the dialect."""
         return self._dialect.store_id
 
     @property
     def limits(self) -> StoreLimits:
-        """Those of the dialect."""
         return self._dialect.limits
 
     # ---- one request -------------------------------------------------------------------------------------
@@ -119,7 +117,6 @@ class HttpStore:
     # ---- whole objects -----------------------------------------------------------------------------------
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        """One request."""
         request = self._dialect.put_request(key, body, meta)
         return self._send_body(
             request, lambda *pair: self._dialect.put_result(key, *pair), lambda: self._first_byte(key)
@@ -141,12 +138,10 @@ class HttpStore:
         return self.get_object(key, 0, 0)
 
     def get_object(self, key: str, first: int, last: int) -> bytes:
-        """One request."""
         request = self._dialect.get_request(key, first, last)
         return self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
 
     def delete_object(self, key: str) -> None:
-        """One request."""
         request = self._dialect.delete_request(key)
         self._send(request, lambda *pair: self._dialect.delete_result(key, *pair))
 
@@ -158,7 +153,6 @@ class HttpStore:
     # ---- multipart ---------------------------------------------------------------------------------------
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        """One request."""
         request = self._dialect.create_request(key, meta)
         return self._send(request, lambda *pair: self._dialect.create_result(key, *pair))
 
@@ -175,7 +169,6 @@ class HttpStore:
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Part:
-        """One request."""
         request = self._dialect.part_copy_request(key, upload_id, number, source_key, first, last, if_match)
         size = last - first + 1
         return self._send(
@@ -207,12 +200,10 @@ class HttpStore:
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        """One request."""
         request = self._dialect.complete_request(key, upload_id, parts, meta)
         return self._send(request, lambda *pair: self._dialect.complete_result(key, upload_id, *pair))
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """One request."""
         request = self._dialect.abort_request(key, upload_id)
         self._send(request, lambda *pair: self._dialect.abort_result(key, upload_id, *pair))
 
@@ -250,7 +241,6 @@ class HttpStore:
         return Pages(page)
 
     def close(self) -> None:
-        """Closes the transport."""
         self._transport.close()
 
 

@@ -94,22 +94,6 @@ def test_every_known_code_makes_its_error_whatever_the_status(code: str) -> None
     assert not isinstance(error, AccessRefused) or error.hint
 
 
-@pytest.mark.parametrize(("code", "blamed"), [("InvalidAccessKeyId", True), ("NoSuchBucket", False)])
-def test_keys_are_blamed_only_where_they_are_to_blame(code: str, blamed: bool) -> None:
-    """The exit code of a command depends on it."""
-    error = STORE.error(PUT, refusal(404, code))
-    assert isinstance(error, AccessRefused)
-    assert error.credentials is blamed
-
-
-def test_too_small_parts_are_told_apart() -> None:
-    """The restart takes larger ones."""
-    for code, too_small in (("EntityTooSmall", True), ("InvalidPart", False)):
-        error = STORE.error(COMPLETE, refusal(400, code))
-        assert isinstance(error, PartsRefused)
-        assert error.too_small is too_small
-
-
 @pytest.mark.parametrize(
     ("status", "code", "unknown"),
     [
