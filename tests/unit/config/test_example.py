@@ -30,7 +30,7 @@ NOT_THE_DEFAULT = {
 
 
 def uncommented(levels: int) -> str:
-    """The example with every key made real that is behind at most so many ``# ``."""
+    """The example with every key uncommented that is behind at most `levels` times ``# ``."""
     lines = []
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
         text, depth = line, 0

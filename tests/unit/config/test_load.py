@@ -90,7 +90,7 @@ def test_the_state_has_its_usual_places(tmp_path: Path) -> None:
     assert f"{here}/mine" == load(tmp_path, SMALL + "state_dir: ./mine", **both).state_dir
 
 
-def test_who_only_looks_needs_no_keys(tmp_path: Path) -> None:
+def test_commands_that_open_no_store_need_no_keys(tmp_path: Path) -> None:
     """Status and the installer read a configuration without its credentials; other mistakes count."""
     text = f"{FOR_STORE}  s:\n    type: bos\n    bucket: abc\n    region: bj\n"
     text += "    access_key_file: ${CREDENTIALS_DIRECTORY}/id\n    secret_access_key: ${KEY}\n"

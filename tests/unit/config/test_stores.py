@@ -89,7 +89,7 @@ def test_an_s3_store_without_endpoint_is_at_amazon(region: str, endpoint: str, t
     ],
 )
 def test_plain_http_to_another_machine_is_warned_of(endpoint: str, warned: bool, tmp_path: Path) -> None:
-    """It may be meant so, in a closed network; but it is said, with the line."""
+    """It may be intended in a closed network, so it is a warning, with its line."""
     text = f"{FOR_STORE}  s:\n    type: s3\n    bucket: abc\n    endpoint: '{endpoint}'"
     warning = (
         f"{tmp_path}/config.yaml:6: stores.s.endpoint: `{endpoint}` is plain http: "
@@ -98,8 +98,8 @@ def test_plain_http_to_another_machine_is_warned_of(endpoint: str, warned: bool,
     assert ((warning,) if warned else ()) == load(tmp_path, text).warnings
 
 
-def test_a_key_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
-    """A key file, or the configuration with a key in it, that others can read works, but is said."""
+def test_a_key_that_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
+    """A key file, or the configuration with a key in it, that others can read works with a warning."""
     (tmp_path / "key").write_text("x")
     (tmp_path / "key").chmod(0o644)
     text = (
