@@ -5,7 +5,7 @@ what is in the folder now. At every moment an object is one of the contents that
 is quiet, it is the one that the path has.
 
 Two players: hypothesis, which prints a failing history as a script, and a plain seeded one that knows where
-it hurts; each of its seeds is played twice and must leave the same trace. Longer campaigns::
+it hurts; every fifth of its seeds is played twice and must leave the same trace. Longer campaigns::
 
     SYNCD_MODEL_EXAMPLES=5000 SYNCD_MODEL_SEEDS=5000 python -m pytest tests/torture/test_model.py
 """
@@ -521,12 +521,13 @@ def played(seed: int, steps: int) -> list[str]:
 
 @pytest.mark.parametrize("block", range(10))
 def test_seeded_histories(block: int) -> None:
-    """Every seed keeps the promises, and played twice it leaves the same trace."""
-    for seed in range(block, SEEDS, 10):
+    """Every seed keeps the promises; one that is played twice leaves the same trace."""
+    for number, seed in enumerate(range(block, SEEDS, 10)):
         try:
             first = played(seed, STEPS)
         except Exception as error:
             raise AssertionError(
                 f"seed {seed}: replay with tests.torture.test_model.played({seed}, {STEPS})"
             ) from error
-        assert first == played(seed, STEPS), f"seed {seed} is not deterministic"
+        if number % 5 == 0:
+            assert first == played(seed, STEPS), f"seed {seed} is not deterministic"

@@ -1,4 +1,4 @@
-"""The whole engine in one thread, under a clock, a disk and a network of ours: seeds, each played twice.
+"""The whole engine in one thread, under a clock, a disk and a network of ours; every fifth seed plays twice.
 
 Longer campaigns, and one seed again, with its shortest script if it fails::
 
@@ -24,14 +24,15 @@ BLOCKS = 10
 @pytest.mark.timeout(0 if SEEDS > 1000 else 300)
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_history_ends_well(block: int) -> None:
-    """Every seed keeps the promises at every moment and in the end, and played twice it leaves one trace."""
-    for seed in range(block, SEEDS, BLOCKS):
+    """Every seed keeps the promises at every moment and in the end; played twice it leaves one trace."""
+    for number, seed in enumerate(range(block, SEEDS, BLOCKS)):
         terms, script = terms_of(seed), script_of(seed)
         try:
             first = play(terms, script)
         except Exception as error:
             raise AssertionError(told(seed)) from error
-        assert first == play(terms, script), f"seed {seed} is not deterministic"
+        if number % 5 == 0:
+            assert first == play(terms, script), f"seed {seed} is not deterministic"
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.terms.seed)
