@@ -38,6 +38,7 @@ def _wanted(include: list[str], exclude: list[str]) -> list[str]:
         pytest.param(["/*.tmp"], ["a.tmp"], id="anchored by a leading slash"),
         pytest.param(["docs/*.txt"], ["docs/a.txt"], id="anchored by an inner slash"),
         pytest.param(["docs/**/*.txt"], ["docs/a.txt", "docs/deep/a.txt"], id="inner double asterisk"),
+        pytest.param(["**/deep/a.txt"], ["docs/deep/a.txt"], id="leading double asterisk before two names"),
         pytest.param(["**/deep"], ["docs/deep/a.txt", "docs/deep/b.tmp"], id="leading double asterisk"),
         pytest.param(["docs/**"], [p for p in TREE if p.startswith("docs/")], id="trailing double asterisk"),
         pytest.param([".git/"], [".git/config", "docs/.git/config"], id="a directory hides all below"),

@@ -118,6 +118,16 @@ def test_twin_that_is_none(twin: Recorded) -> None:
     assert Upload("new") == actual
 
 
+@pytest.mark.parametrize("recorded", [replace(RECORDED, fingerprint=OTHER_CONTENT), ELSEWHERE])
+def test_an_object_is_not_copied_onto_itself(recorded: Recorded) -> None:
+    """Whatever is recorded: where the twin lies under the file's own key, the content is sent."""
+    twin = replace(TWIN, key=KEY)
+
+    actual = decide(SEEN, recorded, store_id=STORE, key=KEY, on_delete=OnDelete.KEEP, twin=twin)
+
+    assert isinstance(actual, Upload)
+
+
 def test_empty_files_are_nobodys_twin() -> None:
     """An empty file is uploaded: there is no byte to save."""
     seen = Observed(STAT._replace(size=0), EMPTY)

@@ -294,10 +294,10 @@ def test_the_longest_restless_first() -> None:
     """Several are listed by how long they have been so."""
     dirty = DirtyFiles()
     for second in range(5, 100):
-        for ref in (A, B, C)[: second // 20 + 1]:
+        for ref in (C, B, A)[: second // 20 + 1]:
             _mark(dirty, ref, float(second))
 
-    assert dirty.restless(100.0, 10.0) == [(A, 5.0), (B, 20.0), (C, 40.0)]
+    assert dirty.restless(100.0, 10.0) == [(C, 5.0), (B, 20.0), (A, 40.0)]
 
 
 def test_what_merely_waits_is_not_restless() -> None:
