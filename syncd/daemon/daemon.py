@@ -1,7 +1,7 @@
-"""The daemon: builds every object once, then waits for signals. Threads, signals, systemd, shutdown.
+"""The daemon: it builds one pipeline and one watcher, then waits for signals.
 
-Order at start: configuration, lock, state, watches, READY, first scan. Order at the end: no new work,
-requests in flight given up within seconds (the next start resumes their uploads), state closed.
+It starts in this order: configuration, lock, state, watches, READY, first scan. At the end it takes no new
+work, gives up requests in flight within seconds (the next start resumes their uploads), and closes the state.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import Source
-from syncd.daemon import logs
-from syncd.daemon import process as machine
+from syncd.daemon import logs, process
 from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
 from syncd.daemon.systemd import Notifier
@@ -34,10 +33,10 @@ log = logging.getLogger("syncd.daemon")
 
 DRAIN_SECONDS = 20.0
 _IDLE_TICK_SECONDS = 60.0
-_TURN_SECONDS = 1.0  # the status line follows the work by so much, and is not told more often
+_TURN_SECONDS = 1.0  # the status line changes at most this often
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
-_SLEPT_SECONDS = 10.0  # a suspend shorter than this hurts no connection
+_SLEPT_SECONDS = 10.0  # connections survive a shorter suspend
 
 
 class Daemon:
@@ -61,12 +60,12 @@ class Daemon:
         limit = self._notifier.watchdog_seconds or STUCK_SECONDS
         self._heartbeats = Heartbeats(limit, self._clock.monotonic)
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
-        self._slept = machine.suspended_seconds()
+        self._slept = process.suspended_seconds()
         self._turn_waits = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; returns the exit code. Raises StateError when there is no state to use."""
-        machine.raise_descriptor_limit()
+        """Serve until SIGTERM or SIGINT; return the exit code. Raises StateError without a usable state."""
+        process.raise_descriptor_limit()
         lock = StateLock.acquire(self._settings.state_dir)
         try:
             self._notifier.extend_timeout(60)
@@ -85,14 +84,15 @@ class Daemon:
     def _serve(self, state: State) -> int:
         if state.rebuilt:
             log.warning(
-                "the state was begun anew: %s; objects are compared before anything is sent", state.rebuilt
+                "the state starts empty: %s; objects are compared before anything is sent",
+                state.rebuilt,
             )
         self._pipeline = Pipeline(state, self._clock, heartbeats=self._heartbeats, on_turn=self._turned)
         self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
         self._pipeline.coverage = self._live.coverage
         self._pipeline.rewatch = self._rewatch
         self._apply(self._settings)
-        self._canary_directory = machine.canary_directory(self._settings.state_dir, self._environ)
+        self._canary_directory = process.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
         control = self._control()
         try:
@@ -111,14 +111,18 @@ class Daemon:
                     control.stop()
 
     def _control(self) -> ControlServer | None:
-        """The ear for the command line. A file system that knows no sockets costs it, and nothing else."""
+        """The control socket. On a file system without sockets the daemon runs without it."""
         verbs = Verbs(self._pipeline, self._live, lambda: self._settings.sources)
         try:
             control = ControlServer(self._settings.state_dir, verbs.answer)
             control.start()
             return control
         except OSError as error:
-            log.error("no control socket in %s: %s", self._settings.state_dir, error)
+            log.error(
+                "no control socket in %s: %s",
+                self._settings.state_dir,
+                error,
+            )
             return None
 
     def _apply(self, settings: Settings) -> None:
@@ -141,7 +145,7 @@ class Daemon:
                 return
 
     def _wait(self, seconds: float) -> bool:
-        """Until it is time for another look, or soon after work began or ended; False: stop."""
+        """Wait until the next tick is due, which is soon after work began or ended. False means stop."""
         until = self._clock.monotonic() + seconds
         while (left := until - self._clock.monotonic()) > 0:
             try:
@@ -157,27 +161,27 @@ class Daemon:
         return True
 
     def _turned(self) -> None:
-        """Work began or ended: the status line is to follow. Costs nothing where nobody reads one."""
+        """Work began or ended, so the status line has to change. Does nothing without a manager."""
         if self._notifier.listens and not self._turn_waits:
             self._turn_waits = True
             self._asked.put("turn")
 
     def _tick_seconds(self) -> float:
-        busy = any(line.workers.queue.counts()[1] for line in self._pipeline.store_runners.values())
+        busy = any(store.workers.queue.counts()[1] for store in self._pipeline.store_runners.values())
         seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
         watchdog = self._notifier.watchdog_seconds
         return min(seconds, watchdog / 3) if watchdog else seconds
 
     def _tick(self) -> None:
-        """A look at the working parts; the manager's watchdog is fed only if all of them move.
+        """Check that every part works, and only then ping the manager's watchdog.
 
-        A state that cannot be written stops the transfers, is said, and is not cured by another start. One
-        that is lost is: then this raises StateError, and the manager starts us again.
+        A restart does not cure a state that cannot be written: transfers stop, and the status says why. It
+        does cure a lost state: this raises StateError, and the manager restarts the daemon.
         """
         now = self._clock.monotonic()
         trouble = ", ".join(f"{part} is stuck" for part in self._heartbeats.late(now))
         if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
-            log.error("the watcher does not see its own canary: it is built anew")
+            log.error("the watcher misses events of its own test file; it is restarted")
             self._watcher.restart()
             if not self._watcher.is_alive(_CANARY_SECONDS):
                 trouble = "the watcher is blind"
@@ -205,26 +209,25 @@ class Daemon:
         return trouble
 
     def _look_for_sleep(self) -> None:
-        """After a suspend connections are dead and events may be lost: try again, and scan."""
-        slept = machine.suspended_seconds()
+        """After a suspend, connections are dead and events may be lost: try paused stores again, and scan."""
+        slept = process.suspended_seconds()
         if slept - self._slept > _SLEPT_SECONDS:
-            log.info("the machine was asleep for %.0f s: everything is looked at again", slept - self._slept)
-            for line in self._pipeline.store_runners.values():
-                line.workers.queue.reopen()
+            log.info("the machine was suspended for %.0f s: all sources are scanned", slept - self._slept)
+            for store in self._pipeline.store_runners.values():
+                store.workers.queue.reopen()
             for source in self._settings.sources:
-                self._pipeline.rescan(source.name, "", "the machine was asleep")
+                self._pipeline.rescan(source.name, "", "the machine was suspended")
         self._slept = slept
 
     def _apply_reload(self) -> None:
-        """The new configuration is read whole first; an error leaves the old one running."""
+        """Read the new configuration and apply it. After any error the old one stays in use."""
         self._notifier.reloading()
         try:
             settings = self._reload()
         except ConfigError as error:
             for problem in error.problems:
                 log.error("reload: %s", problem)
-            log.error("reload failed; the old configuration goes on")
-            self._notifier.ready(f"reload failed, the old configuration goes on: {error.problems[0]}")
+            self._refuse_reload(str(error.problems[0]))
             return
         if settings.state_dir != self._settings.state_dir:
             self._refuse_reload("state_dir can only change with a restart")
@@ -236,7 +239,7 @@ class Daemon:
             return
         self._set_up_logs(settings.log)
         if settings.sources != self._settings.sources:
-            # Watches first, scans after: what happens in between is told by the one or the other.
+            # Watch before the scan, so that no change falls between them.
             old, self._watcher = self._watcher, self._watch(settings.sources)
             old.stop()
         self._settings = settings
@@ -258,10 +261,10 @@ class Daemon:
         finally:
             ended = self._pipeline.stop(DRAIN_SECONDS)
         if not ended:
-            log.warning("some requests did not end in time; they are left behind")
+            log.warning("some requests did not end in time; the process ends without them")
             with suppress(StateError):
                 state.close()
-            os._exit(0)  # a thread stuck in the kernel must not hold up the exit
+            os._exit(0)  # a thread that is stuck in the kernel would hold up the exit
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -283,4 +286,4 @@ class Daemon:
             return str(error)
 
     def _rewatch(self, source: str) -> None:
-        self._watcher.rewatch(source)  # not bound once: a reload may have put another in its place
+        self._watcher.rewatch(source)  # a reload replaces the watcher, so look it up each time

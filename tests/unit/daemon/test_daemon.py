@@ -11,8 +11,7 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError
 from syncd.core.model import FileRef
-from syncd.daemon import control, daemon
-from syncd.daemon import process as machine
+from syncd.daemon import control, daemon, process
 from syncd.daemon.daemon import Daemon
 from syncd.pipeline import pipeline
 from syncd.state.lock import StateLock
@@ -241,10 +240,10 @@ def test_after_a_sleep_everything_is_tried_and_looked_at_again(
     wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
     (line,) = made._pipeline.store_runners.values()
     line.workers.queue.pause(3600.0)
-    monkeypatch.setattr(machine, "suspended_seconds", lambda: made._slept + 5.0)
+    monkeypatch.setattr(process, "suspended_seconds", lambda: made._slept + 5.0)
     made._look_for_sleep()
     assert line.workers.queue.is_shut
-    monkeypatch.setattr(machine, "suspended_seconds", lambda: 1e6)
+    monkeypatch.setattr(process, "suspended_seconds", lambda: 1e6)
     scans = made._pipeline.source_runners["docs"].news.scans
     made._look_for_sleep()
     assert not line.workers.queue.is_shut
@@ -362,6 +361,6 @@ def test_a_state_that_was_begun_anew_is_said(home: Home, caplog: pytest.LogCaptu
     home.manager.listen().clear()
     home.start()
     wait_until("it is recorded", lambda: home.ask(command="status")["sources"][0]["files"]["recorded"] == 1)
-    assert "begun anew" in caplog.text
+    assert "the state starts empty" in caplog.text
     assert home.ask(command="status")["daemon"]["state_rebuilt"]
     assert (home.root / "mirror" / "a").stat().st_ctime_ns == stamp
