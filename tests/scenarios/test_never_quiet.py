@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from syncd.daemon import daemon
+from syncd.daemon import live
 from tests.support.waiting import wait_until
 from tests.unit.daemon.test_daemon import Home
 
@@ -48,9 +48,9 @@ def test_a_file_that_is_appended_for_ever_is_named_and_holds_up_nobody(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status names it, other files of its folder arrive, nothing of it is sent, and in the end all of it."""
-    monkeypatch.setattr(daemon, "RESTLESS_SECONDS", 0.3)
+    monkeypatch.setattr(live, "RESTLESS_SECONDS", 0.3)
     home.content["sources"] = [{**home.source("docs", "watched"), "settle": "2s"}]
-    monkeypatch.setattr(daemon, "_RESTLESS_SETTLES", 0.2)
+    monkeypatch.setattr(live, "_RESTLESS_SETTLES", 0.2)
     home.start()
     assert never_quiet(home) == []
     log = home.root / "watched" / "log"

@@ -181,7 +181,7 @@ def test_many_files_that_fail_make_neither_a_busy_loop_nor_many_lines(
     """Each is tried when its time has come, ever more seldom; the good one among them is not held up; and
     what is the same of all of them is said once a minute at most.
     """
-    count = 10_000
+    count = 1_000
     good = f"p/f{count // 2:05}"
     world.rig.fake.fail(
         "put_object",
