@@ -228,7 +228,7 @@ class DirtyFiles:
 
     def _end(self, ref: FileRef) -> _Processing:
         if ref not in self._processing:
-            raise ValueError(f"not being processed: {ref}")
+            raise ValueError(f"not being processed: {ref.source}:{ref.path}")
         return self._processing.pop(ref)
 
     def _count(self, source: str, change: int) -> None:

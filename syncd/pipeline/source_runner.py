@@ -23,7 +23,7 @@ from syncd.pipeline.workers import Workers
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
-from syncd.transfer import affinity as processors
+from syncd.transfer import affinity
 from syncd.transfer.engine import EngineSource
 from syncd.transfer.heartbeat import Heartbeat
 
@@ -177,7 +177,7 @@ class SourceRunner:
         self._changed.notify()
 
     def _run(self) -> None:
-        processors.narrow()
+        affinity.narrow()
         while (due := self._next()) is not None:
             if not self._turn(*due):
                 return

@@ -15,7 +15,7 @@ from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
-from syncd.transfer import affinity as processors
+from syncd.transfer import affinity
 from syncd.transfer.engine import Engine
 from syncd.transfer.heartbeat import Heartbeat
 
@@ -114,7 +114,7 @@ class Workers:
     # ---- the loop ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        processors.narrow()
+        affinity.narrow()
         while (taken := self.queue.take()) is not None:
             if not self._turn(taken):
                 return

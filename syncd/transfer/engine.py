@@ -37,7 +37,7 @@ from syncd.sources import files, fingerprint
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests
 from syncd.sources.scan import walk
-from syncd.transfer import affinity as processors
+from syncd.transfer import affinity
 from syncd.transfer.in_doubt import InDoubt
 from syncd.transfer.part_sender import Job
 from syncd.transfer.reuse import KeyLocks, Reuse
@@ -117,7 +117,7 @@ class Engine:
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
-            with files.open_file(root_fd, ref.path) as file, processors.room_for(file.opened.size):
+            with files.open_file(root_fd, ref.path) as file, affinity.room_for(file.opened.size):
                 if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
                     raise FileChanged("the file was changed a moment ago")
                 outcome = self._carry(ref, key, file, recorded)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import StateError
-from syncd.state import sqlite as statedb
+from syncd.state import sqlite
 from tests.scenarios.test_state_survival import open_state, opened
 
 
@@ -17,7 +17,7 @@ def test_the_writer_is_durable(tmp_path: Path) -> None:
     """The connection that writes has a write-ahead log, flushes on every commit and checks references."""
     with opened(tmp_path):
         pass
-    with closing(statedb.connect_writer(str(tmp_path / "state.db"))) as connection:
+    with closing(sqlite.connect_writer(str(tmp_path / "state.db"))) as connection:
         values = [
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from syncd.core.errors import StateError
 from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, RootIdentity
-from syncd.state import writer as groupcommit
+from syncd.state import writer
 from syncd.state.state import State
 from tests.support.clock import FakeClock
 
@@ -374,17 +374,17 @@ def test_joined_commits_overtake_what_the_disk_has(state: State) -> None:
 def test_many_joined_commits_share_one_transaction(state: State) -> None:
     """A thousand small results take four transactions, not a thousand."""
     before = state.commits
-    for number in range(4 * groupcommit.JOIN_MOST):
+    for number in range(4 * writer.JOIN_MOST):
         state.commit(FileRef("s", str(number)), RECORDED, durable=False)
 
     assert state.commits == before + 4
-    assert state.recorded_totals("s") == (4 * groupcommit.JOIN_MOST, 5 * 4 * groupcommit.JOIN_MOST)
+    assert state.recorded_totals("s") == (4 * writer.JOIN_MOST, 5 * 4 * writer.JOIN_MOST)
 
 
 def test_no_joined_commit_waits_for_long(tmp_path: Path, state: State, clock: FakeClock) -> None:
     """The next call after a tenth of a second puts it on the disk, even if it only reads."""
     state.commit(REF, RECORDED, durable=False)
-    clock.advance(groupcommit.JOIN_SECONDS - 0.01)
+    clock.advance(writer.JOIN_SECONDS - 0.01)
     state.recorded(FileRef("s", "another"))
     assert seen_outside(tmp_path / "state", COUNT_FILES) == [(0,)]
 

@@ -13,7 +13,7 @@ import pytest
 
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, Part
-from syncd.state import sqlite as statedb
+from syncd.state import sqlite
 from syncd.state.state import State
 from tests.support.clock import FakeClock
 from tests.unit.state.test_state import RECORDED, REF, checkpoint, seen_outside
@@ -213,7 +213,7 @@ def test_a_lock_that_stays_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     """When another program never lets go the error says so; what was joined is written once it does."""
-    monkeypatch.setattr(statedb, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     state = State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)
     state.commit(REF, RECORDED, durable=False)
     busy = outside_writer(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.transfer import affinity as processors
+from syncd.transfer import affinity
 from syncd.transfer.affinity import LARGE_BYTES, narrow, room_for
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -82,7 +82,7 @@ def test_where_it_is_forbidden_nothing_happens(monkeypatch: pytest.MonkeyPatch) 
     def refuse(pid: int, mask: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(processors.os, "sched_setaffinity", refuse)
+    monkeypatch.setattr(affinity.os, "sched_setaffinity", refuse)
     narrow()
     with room_for(LARGE_BYTES):
         assert os.sched_getaffinity(0) == ALL

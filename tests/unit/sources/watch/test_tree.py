@@ -149,53 +149,43 @@ def test_out_and_in_again(root: Path, outside: Path, stepped: Begin) -> None:
     check(stepper, root)
 
 
-def test_exchange_of_two_directories(root: Path, stepped: Begin) -> None:
-    """Two directories that change places at once are both followed."""
-    (root / "a/in-a").mkdir(parents=True)
-    (root / "b/in-b").mkdir(parents=True)
+SURGERY = {
+    "two directories change places": ("mkdir a/in-a; mkdir b/in-b", "swap a b"),
+    "one changes places with one outside": ("mkdir a/old; mkdir ../outside/b/new", "swap a ../outside/b"),
+    "a directory and a grandchild of another": ("mkdir a/b/c/d; mkdir x/y", "swap x a/b/c"),
+    "a child becomes its parent's parent": ("mkdir a/b/c", "mv a/b b; mv a b/a; mv b/c c; mv b c/b"),
+    "names are passed on": (
+        "mkdir a/in-a; mkdir b/in-b; mkdir c/in-c; mkdir d/in-d; mkdir e/in-e",
+        "mv e spare; mv d e; mv c d; mv b c; mv a b; mv spare a",
+    ),
+    "made in a directory that moved on": ("mkdir a", "mkdir a/new; mv a b"),
+    "made in a directory whose place another took": ("mkdir a", "mkdir a/new; mv a b; mkdir a/new/second"),
+    # The three that end the reader of watchdog itself:
+    "trash, make again, delete, empty the trash": (
+        "mkdir a", "mv a ../outside/a; mkdir a/sub; rm a; rm ../outside/a",
+    ),
+    "trash, make again, rename, empty the trash": (
+        "mkdir a", "mv a ../outside/a; mkdir a/sub; mv a b; rm ../outside/a",
+    ),
+    "two change places and are deleted": ("mkdir a/x; mkdir b/y", "swap a b; rm a; rm b"),
+}  # fmt: skip
+
+
+def operate(root: Path, steps: str) -> None:
+    """Each step is a verb and paths relative to the root."""
+    verbs = {"mkdir": os.makedirs, "mv": os.rename, "swap": exchange, "rm": shutil.rmtree}
+    for step in steps.split("; "):
+        verb, *paths = step.split()
+        verbs[verb](*(root / path for path in paths))
+
+
+@pytest.mark.parametrize("surgery", SURGERY)
+def test_surgery_between_two_turns(root: Path, outside: Path, stepped: Begin, surgery: str) -> None:
+    """Whatever was moved, exchanged and made before the records are read, no directory is blind."""
+    before, then = SURGERY[surgery]
+    operate(root, before)
     stepper = stepped()
-    exchange(root / "a", root / "b")
-    check(stepper, root)
-
-
-def test_exchange_with_one_outside(root: Path, outside: Path, stepped: Begin) -> None:
-    """A directory that changes places with one outside is let go, and the other one is watched."""
-    (root / "a/old").mkdir(parents=True)
-    (outside / "b/new").mkdir(parents=True)
-    stepper = stepped()
-    exchange(root / "a", outside / "b")
-    check(stepper, root)
-
-
-def test_exchange_of_parent_and_grandchild_of_another(root: Path, stepped: Begin) -> None:
-    """Exchanges across levels are followed."""
-    (root / "a/b/c/d").mkdir(parents=True)
-    (root / "x/y").mkdir(parents=True)
-    stepper = stepped()
-    exchange(root / "x", root / "a/b/c")
-    check(stepper, root)
-
-
-def test_directory_and_parent_change_roles(root: Path, stepped: Begin) -> None:
-    """A child that becomes its parent's parent makes no circle in the map."""
-    (root / "a/b/c").mkdir(parents=True)
-    stepper = stepped()
-    (root / "a/b").rename(root / "b")
-    (root / "a").rename(root / "b/a")
-    (root / "b/c").rename(root / "c")
-    (root / "b").rename(root / "c/b")
-    check(stepper, root)
-
-
-def test_chain_of_renames_of_one_name(root: Path, stepped: Begin) -> None:
-    """Directories that pass names on to each other are told apart."""
-    for name in "abcde":
-        (root / name / f"in-{name}").mkdir(parents=True)
-    stepper = stepped()
-    (root / "e").rename(root / "spare")
-    for old, new in ("de", "cd", "bc", "ab"):
-        (root / old).rename(root / new)
-    (root / "spare").rename(root / "a")
+    operate(root, then)
     check(stepper, root)
 
 
@@ -209,27 +199,6 @@ def test_created_renamed_and_filled_at_once(root: Path, stepped: Begin) -> None:
     stepper.catch_up()
 
     assert "b/c/file" in stepper.listener.paths()
-    check(stepper, root)
-
-
-def test_created_in_a_directory_that_moved_on(root: Path, stepped: Begin) -> None:
-    """What was made in a directory that has moved since is looked for where it is, not where it was."""
-    (root / "a").mkdir()
-    stepper = stepped()
-    (root / "a/new").mkdir()
-    (root / "a").rename(root / "b")
-    check(stepper, root)
-
-
-def test_created_in_a_directory_whose_place_another_took(root: Path, stepped: Begin) -> None:
-    """What was made in a directory is not mixed up with what is in the one that took its place."""
-    (root / "a").mkdir()
-    stepper = stepped()
-    (root / "a/new").mkdir()
-    (root / "a/new/first").touch()
-    (root / "a").rename(root / "b")
-    (root / "a/new").mkdir(parents=True)
-    (root / "a/new/second").touch()
     check(stepper, root)
 
 
@@ -287,39 +256,6 @@ def test_directory_becomes_a_symbolic_link(root: Path, outside: Path, stepped: B
     (outside / "target/file").touch()
     stepper.catch_up()
     assert (stepper.listener.paths(), stepper.watches) == (["a"], 1)
-
-
-def test_trash_recreate_delete_empty_trash(root: Path, outside: Path, stepped: Begin) -> None:
-    """The first script that ends watchdog's own reader: trash, make anew, delete, empty the trash."""
-    (root / "a").mkdir()
-    stepper = stepped()
-    (root / "a").rename(outside / "a")
-    (root / "a/sub").mkdir(parents=True)
-    shutil.rmtree(root / "a")
-    (outside / "a").rmdir()
-    check(stepper, root)
-
-
-def test_trash_recreate_rename_empty_trash(root: Path, outside: Path, stepped: Begin) -> None:
-    """The second script: the folder that was made anew is renamed."""
-    (root / "a").mkdir()
-    stepper = stepped()
-    (root / "a").rename(outside / "a")
-    (root / "a/sub").mkdir(parents=True)
-    (root / "a").rename(root / "b")
-    (outside / "a").rmdir()
-    check(stepper, root)
-
-
-def test_exchange_then_delete_both(root: Path, stepped: Begin) -> None:
-    """The third script: two folders are exchanged atomically, then deleted."""
-    (root / "a/x").mkdir(parents=True)
-    (root / "b/y").mkdir(parents=True)
-    stepper = stepped()
-    exchange(root / "a", root / "b")
-    shutil.rmtree(root / "a")
-    shutil.rmtree(root / "b")
-    check(stepper, root)
 
 
 def test_long_chain_of_directories(root: Path, stepped: Begin) -> None:
