@@ -82,11 +82,6 @@ class Daemon:
     # ---- one life ---------------------------------------------------------------------------------------
 
     def _serve(self, state: State) -> int:
-        if state.rebuilt:
-            log.warning(
-                "the state starts empty: %s; objects are compared before anything is sent",
-                state.rebuilt,
-            )
         self._pipeline = Pipeline(state, self._clock, heartbeats=self._heartbeats, on_turn=self._turned)
         self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
         self._pipeline.coverage = self._live.coverage

@@ -20,6 +20,7 @@ What is not here: the queue. After a restart the scan finds again what was dirty
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sqlite3
@@ -44,6 +45,8 @@ from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
 from syncd.state.unwritten import NAMES, Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
+
+log = logging.getLogger("syncd.state")
 
 
 class State:
@@ -87,6 +90,8 @@ class State:
         path, instance_id, rebuilt = schema.prepare(
             directory, instance_id=secrets.token_hex(16), now_ns=now_ns()
         )
+        if rebuilt:
+            log.warning("the state starts empty: %s; objects are compared before anything is sent", rebuilt)
         return cls(path, instance_id, rebuilt, GroupWriter(path, monotonic))
 
     @classmethod
