@@ -11,11 +11,11 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from syncd.core.backoff import Schedule, ceiling
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, Source
 from syncd.core.patterns import Rules
+from syncd.core.schedule import ScanSchedule
 from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
@@ -29,11 +29,6 @@ from syncd.transfer.heartbeat import Heartbeat
 
 log = logging.getLogger("syncd.scan")
 
-POLL_SECONDS = 60.0
-"""How often a source without events, or with subtrees that have no watch, is scanned."""
-_POLL_SHARE = 20  # but a scan takes at most a twentieth of the time
-_AWAY = Schedule(base_seconds=2.0, cap_seconds=60.0)  # how often a root that is away is looked for
-_MAX_SUBTREES = 64  # doubts kept apart; more of them are one doubt about the whole source
 _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # what the state keeps until a person has spoken
 
@@ -74,11 +69,7 @@ class SourceRunner:
         self._store_id = engine.store.store_id
         self._watch = watch or WatchHandle()
         self._once = context.once
-        self._asked: dict[str, str] = {"": "start"}
-        self._next_scan: float | None = None
-        self._next_judgement: float | None = None
-        self._setbacks = 0
-        """Rounds in a row that came to nothing: the root was away, the scan failed."""
+        self.schedule = ScanSchedule()
         self._was_away = self._taken_up = False
         self._changed = threading.Condition()
         self._busy = self._stopping = self._started = False
@@ -89,7 +80,8 @@ class SourceRunner:
     def ask(self, subtree: str, reason: str) -> None:
         """Scan `subtree` (empty: everything) soon."""
         with self._changed:
-            self._ask(subtree, reason)
+            self.schedule.ask(subtree, reason)
+            self._changed.notify()
 
     def gone(self, ref: FileRef) -> None:
         """A recorded file is gone, somebody found."""
@@ -98,8 +90,8 @@ class SourceRunner:
                 return  # its deletion is on its way
             now = self.clock.monotonic()
             self.deletions.add(ref, now)
-            if self._next_judgement is None:
-                self._next_judgement = now + self._grace_seconds
+            if self.schedule.next_judgement is None:
+                self.schedule.next_judgement = now + self._grace_seconds
                 self._changed.notify()
 
     def file_done(self, ref: FileRef) -> None:
@@ -115,7 +107,7 @@ class SourceRunner:
             if self._once:
                 self.deletions.confirm_all()
             number = self.deletions.confirm()
-            self._next_judgement = self.clock.monotonic()
+            self.schedule.next_judgement = self.clock.monotonic()
             self._changed.notify()
         return number
 
@@ -123,8 +115,8 @@ class SourceRunner:
         """The operator says that the root is another directory on purpose."""
         with self._changed:
             self._guard.accept()
-            self._ask("", "the root was accepted")
-            self._next_scan = self.clock.monotonic()
+            self.schedule.ask("", "the root was accepted")
+            self.schedule.next_scan = self.clock.monotonic()
             self._changed.notify()
 
     def start(self) -> None:
@@ -163,18 +155,9 @@ class SourceRunner:
             if self._stopping:
                 return True
             undecided = self.deletions.waiting() > 0 and self.news.deletes_parked == 0
-            return self.first_scan_done.is_set() and not (self._busy or self._asked or undecided)
+            return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked or undecided)
 
     # ---- the loop ---------------------------------------------------------------------------------------
-
-    def _ask(self, subtree: str, reason: str) -> None:
-        if "" in self._asked:
-            return
-        if subtree == "" or len(self._asked) >= _MAX_SUBTREES:
-            self._asked = {"": reason}
-        else:
-            self._asked[subtree] = reason
-        self._changed.notify()
 
     def _run(self) -> None:
         affinity.narrow()
@@ -184,7 +167,7 @@ class SourceRunner:
 
     def step(self) -> bool:
         """Do what is due, in the calling thread; whether anything was."""
-        due = self._due(self.clock.monotonic())
+        due = self.schedule.take(self.clock.monotonic())
         return due is not None and self._turn(*due)
 
     def _turn(self, subtree: str, reason: str) -> bool:
@@ -212,7 +195,7 @@ class SourceRunner:
             self._busy = False
             while not self._stopping:
                 now = self.clock.monotonic()
-                due = self._due(now)
+                due = self.schedule.take(now)
                 if due is not None:
                     self._busy = True
                     return due
@@ -221,21 +204,8 @@ class SourceRunner:
         return None
 
     def due(self) -> float | None:
-        """When there will be something to do, if nothing is asked before; None: only then."""
-        if self._asked and not self._setbacks:
-            return self.clock.monotonic()
-        return min((at for at in (self._next_scan, self._next_judgement) if at is not None), default=None)
-
-    def _due(self, now: float) -> tuple[str, str] | None:
-        scan_is_due = self._next_scan is not None and now >= self._next_scan
-        if self._asked and (scan_is_due or not self._setbacks):
-            subtree = next(iter(self._asked))
-            return subtree, self._asked.pop(subtree)
-        if scan_is_due:
-            return "", "interval"
-        if self._next_judgement is not None and now >= self._next_judgement:
-            return "", ""
-        return None
+        """When there is something to do, if nothing is asked before; None: only then."""
+        return self.schedule.due(self.clock.monotonic())
 
     # ---- steps ------------------------------------------------------------------------------------------
 
@@ -272,8 +242,17 @@ class SourceRunner:
             self._away(report.doubt)
             return None
         self._note(subtree, reason, report, sink)
-        self._setbacks = 0  # not before: what cannot be noted came to nothing, too
-        self._schedule(subtree, self.clock.monotonic() - started)
+        now = self.clock.monotonic()
+        poll = bool(self._watch.coverage().reason or (self.deletions.unseen and self.deletions.waiting()))
+        with self._changed:  # not before: what cannot be noted came to nothing, too
+            self.schedule.scanned(
+                subtree,
+                now,
+                interval=self.source.rescan_seconds,
+                took_seconds=now - started,
+                poll=poll,
+                chance=self.clock.chance(),
+            )
         return report
 
     def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
@@ -287,7 +266,7 @@ class SourceRunner:
     def judge_deletions(self) -> None:
         """Let the deletions go that are due and allowed, if the root is still the one that we know."""
         with self._changed:
-            self._next_judgement = None
+            self.schedule.next_judgement = None
             if not self.deletions.waiting():
                 self.news.deletes_parked, self.news.deletes_reason = 0, ""
                 return
@@ -296,12 +275,11 @@ class SourceRunner:
         files, _ = self._state.recorded_totals(self.source.name)
         with self._changed:
             verdict = self.deletions.judge(self.clock.monotonic(), files)
-            self._next_judgement = verdict.next_look
+            self.schedule.next_judgement = verdict.next_look
             if self.deletions.unseen and verdict.parked > self.news.deletes_parked == 0:
-                soon = self.clock.monotonic() + POLL_SECONDS
-                self._next_scan = min(self._next_scan or soon, soon)
+                self.schedule.poll_by(self.clock.monotonic())
             if verdict.rescan:
-                self._ask("", "more files are gone than could be remembered")
+                self.schedule.ask("", "more files are gone than could be remembered")
         if verdict.parked and not self.news.deletes_parked:
             allow = f"to allow them: syncd sync --allow-deletes {self.source.name}"
             log.warning(
@@ -360,10 +338,8 @@ class SourceRunner:
         """Nothing came of this round: another one soon, and ever later."""
         self.news.waiting_for = reason
         with self._changed:
-            self._setbacks += 1
             self.deletions.scan_ended(reason)
-            self._asked.setdefault("", "the last round came to nothing")
-            self._next_scan = self.clock.monotonic() + ceiling(self._setbacks, _AWAY)
+            self.schedule.set_back(self.clock.monotonic())
         if self._once:
             self.first_scan_done.set()
             self.stop()
@@ -398,15 +374,3 @@ class SourceRunner:
             name = self.source.name
             if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):
                 self._reconciliation.drained()
-
-    def _schedule(self, subtree: str, took_seconds: float) -> None:
-        """The next one of everything: jittered, sooner without events or where deletions wait for it."""
-        interval = self.source.rescan_seconds
-        if self._watch.coverage().reason or (self.deletions.unseen and self.deletions.waiting()):
-            interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
-        interval *= 0.9 + 0.2 * self.clock.chance()
-        at = self.clock.monotonic() + interval
-        with self._changed:
-            # A scan of a part must not put off the one of everything, but may bring it forward.
-            keep = bool(subtree) and self._next_scan is not None
-            self._next_scan = min(at, self._next_scan or at) if keep else at

@@ -13,7 +13,7 @@ import pytest
 
 from syncd.core.errors import FileUnreadable, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, OnDelete
-from syncd.pipeline import source_runner as runner
+from syncd.core.schedule import POLL_SECONDS
 from syncd.sources import fingerprint
 from syncd.sources.scan import walk
 from tests.support import mounting
@@ -123,11 +123,11 @@ def test_after_a_scan_with_errors_nothing_is_deleted(
         house.later(10.0)
         wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
         assert "1 errors" in house.runner.news.deletes_reason
-        house.later(1.2 * runner.POLL_SECONDS)
+        house.later(1.2 * POLL_SECONDS)
         house.settle()
         assert house.objects == {"a", "b", "sick/c"}
 
-    house.later(1.2 * runner.POLL_SECONDS)  # it is looked at again soon, since something waits for it
+    house.later(1.2 * POLL_SECONDS)  # it is looked at again soon, since something waits for it
     wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
 
 
@@ -151,7 +151,7 @@ def test_an_event_after_a_scan_with_errors_deletes_nothing_either(
         wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
         assert house.objects == {"a", "b", "sick/c"}
 
-    house.later(1.2 * runner.POLL_SECONDS)  # long before the next scan would have been due
+    house.later(1.2 * POLL_SECONDS)  # long before the next scan would have been due
     wait_until("it goes", lambda: house.objects == {"a", "sick/c"})
 
 
@@ -197,7 +197,7 @@ def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
         wait_until("it failed", lambda: "last scan failed" in house.runner.news.waiting_for)
         remove(house, "a")
         wait_until("one is a candidate", lambda: house.runner.deletions.waiting() == 1)
-        house.runner._next_scan = house.clock.monotonic() + 3600.0
+        house.runner.schedule.next_scan = house.clock.monotonic() + 3600.0
         house.later(10.0)
         wait_until("it waits", lambda: house.runner.news.deletes_parked == 1)
         assert "ZeroDivisionError" in house.runner.news.deletes_reason

@@ -82,7 +82,7 @@ class House:
     def _is_settled(self) -> bool:
         runner = self.runner
         with runner._changed:
-            idle = not runner._busy and (not runner._asked or runner._setbacks > 0)
+            idle = not runner._busy and (not runner.schedule.asked or runner.schedule.setbacks > 0)
         return idle and self.workers.queue.idle()
 
     def stop(self) -> None:

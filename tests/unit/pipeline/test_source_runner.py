@@ -12,7 +12,7 @@ import pytest
 
 from syncd.core.errors import StateError, StoreUnavailable
 from syncd.core.model import Failure, OnDelete, RootIdentity
-from syncd.pipeline import source_runner as runner
+from syncd.core.schedule import POLL_SECONDS
 from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.scan import compare
 from tests.support.waiting import wait_until
@@ -45,10 +45,10 @@ def test_many_doubts_become_one(house: House) -> None:
     """Beyond a bound the whole source is scanned once, and no memory grows."""
     house.write(*(f"d{number}/f" for number in range(100)))
     with house.runner._changed:
-        house.runner._asked.clear()
+        house.runner.schedule.asked.clear()
     for number in range(100):
         house.runner.ask(f"d{number}", "events were lost")
-    assert list(house.runner._asked) == [""]
+    assert list(house.runner.schedule.asked) == [""]
 
 
 def test_the_interval_brings_a_scan_and_what_it_finds_is_counted(house: House) -> None:
@@ -83,7 +83,7 @@ def test_a_source_without_events_is_polled(house: House) -> None:
     house.start()
     house.settle()
     house.write("a")
-    house.later(1.2 * runner.POLL_SECONDS)
+    house.later(1.2 * POLL_SECONDS)
     wait_until("it is there", lambda: house.objects == {"a"})
     house.settle()
     assert house.rig.state.last_scan("docs")[1] == 0
@@ -108,8 +108,8 @@ def test_a_scan_that_fails_is_said_and_tried_again_ever_later(
     waits = []
     for number in (1, 2, 3):
         wait_until("it failed", lambda number=number: len(calls) == number and house._is_settled())
-        assert house.runner._next_scan is not None
-        waits.append(house.runner._next_scan - house.clock.monotonic())
+        assert house.runner.schedule.next_scan is not None
+        waits.append(house.runner.schedule.next_scan - house.clock.monotonic())
         assert "last scan failed" in house.runner.news.waiting_for
         house.later(waits[-1] + 1)
     wait_until("it is there", lambda: house.objects == {"a"})

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from syncd.core import schedule
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
-from syncd.pipeline import source_runner as runner
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch.watcher import Watcher
 from tests.unit.daemon.test_daemon import Home
@@ -192,7 +192,7 @@ def daemon_beyond_the_watch_limit(directory: Path) -> Answer:
     """The daemon over 60 directories, room for 20 watches, polling every second instead of every minute."""
     namespace(0)
     WATCH_LIMIT.write_text("20")
-    runner.POLL_SECONDS = 1.0
+    schedule.POLL_SECONDS = 1.0
     home = Home(directory)
     for number in range(60):
         (directory / f"watched/{number}").mkdir()

@@ -1,0 +1,78 @@
+"""When a source is scanned, and when its deletions are judged. Pure.
+
+Time is seconds of a monotonic clock, passed in, as is chance. No lock inside: the owner holds one.
+"""
+
+from __future__ import annotations
+
+from syncd.core.backoff import Schedule, ceiling
+
+POLL_SECONDS = 60.0
+"""How often a source without events, or with subtrees that have no watch, is scanned."""
+_POLL_SHARE = 20  # but a scan takes at most a twentieth of the time
+_AWAY = Schedule(base_seconds=2.0, cap_seconds=60.0)  # how often a root that is away is looked for
+_MAX_SUBTREES = 64  # requests kept apart; more of them become one scan of the whole source
+
+
+class ScanSchedule:
+    """What was asked of one source, and what is due when. A new source is asked for its first scan."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, str] = {"": "start"}
+        """Subtrees to scan soon, each with the reason; empty: everything."""
+        self.next_scan: float | None = None
+        """When everything is scanned next, whatever is asked before."""
+        self.next_judgement: float | None = None
+        """When the deletions that wait are looked at."""
+        self.setbacks = 0
+        """Rounds in a row that came to nothing: the root was away, the scan failed."""
+
+    def ask(self, subtree: str, reason: str) -> None:
+        """Scan `subtree` soon."""
+        if "" in self.asked:
+            return
+        if subtree == "" or len(self.asked) >= _MAX_SUBTREES:
+            self.asked = {"": reason}
+        else:
+            self.asked[subtree] = reason
+
+    def poll_by(self, now: float) -> None:
+        """Scan everything within a poll's time."""
+        soon = now + POLL_SECONDS
+        self.next_scan = min(self.next_scan or soon, soon)
+
+    def due(self, now: float) -> float | None:
+        """When there is something to do, if nothing is asked before; None: only then."""
+        if self.asked and not self.setbacks:
+            return now
+        return min((at for at in (self.next_scan, self.next_judgement) if at is not None), default=None)
+
+    def take(self, now: float) -> tuple[str, str] | None:
+        """The subtree to scan now and why; an empty reason: only deletions are due. None: nothing is."""
+        scan_is_due = self.next_scan is not None and now >= self.next_scan
+        if self.asked and (scan_is_due or not self.setbacks):
+            subtree = next(iter(self.asked))
+            return subtree, self.asked.pop(subtree)
+        if scan_is_due:
+            return "", "interval"
+        if self.next_judgement is not None and now >= self.next_judgement:
+            return "", ""
+        return None
+
+    def set_back(self, now: float) -> None:
+        """A round came to nothing: another one soon, and ever later."""
+        self.setbacks += 1
+        self.asked.setdefault("", "the last round came to nothing")
+        self.next_scan = now + ceiling(self.setbacks, _AWAY)
+
+    def scanned(
+        self, subtree: str, now: float, *, interval: float, took_seconds: float, poll: bool, chance: float
+    ) -> None:
+        """A scan succeeded: the next one of everything is jittered, and sooner if the source is polled."""
+        self.setbacks = 0
+        if poll:
+            interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
+        at = now + interval * (0.9 + 0.2 * chance)
+        # A scan of a part must not put off the one of everything, but may bring it forward.
+        keep = bool(subtree) and self.next_scan is not None
+        self.next_scan = min(at, self.next_scan or at) if keep else at
