@@ -149,7 +149,7 @@ def open_state(directory: str) -> Iterator[State]:
     """
     from syncd.state.state import State
 
-    if not _has_state(directory):
+    if not has_state(directory):
         import tempfile
         import time
 
@@ -163,7 +163,7 @@ def open_state(directory: str) -> Iterator[State]:
         yield state
 
 
-def _has_state(directory: str) -> bool:
+def has_state(directory: str) -> bool:
     """Whether there is a database. A directory that must not be searched is an error, not empty."""
     from syncd.state.schema import DATABASE_NAME
 

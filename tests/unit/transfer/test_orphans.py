@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import StoreUnavailable
-from syncd.core.model import Checkpoint
+from syncd.core.model import Checkpoint, RootIdentity, UploadInfo
 from syncd.transfer import orphans
 from tests.support.rig import Rig
 
@@ -39,6 +40,29 @@ def test_orphans_are_what_no_checkpoint_knows(rig: Rig) -> None:
         )
     )
     sources = [rig.source, replace(rig.source, name="again")]
-    found = list(orphans.orphans("nas", rig.store, sources, rig.state))
-    assert [(each.store, each.upload.upload_id) for each in found] == [("nas", lost)]
+    rig.state.set_root_identity("docs", RootIdentity(1, 2))
+    now_ns = time.time_ns()
+    (found,) = orphans.orphans("nas", rig.store, sources[:1], rig.state, before_ns=now_ns)
+    assert (found.store, found.upload.upload_id, found.spared) == ("nas", lost, "")
+    (found,) = orphans.orphans("nas", rig.store, sources, rig.state, before_ns=now_ns)
+    assert "does not know the source again" in found.spared  # it may be that one's
     assert [each.key for each in orphans.ours(rig.state)] == ["p/big", "p/beginning"]
+
+
+@pytest.mark.parametrize(
+    ("initiated_ns", "foreign", "spared"),
+    [
+        (99, False, ""),
+        (100, False, ""),
+        (101, False, "began too recently"),
+        (10**18, False, "began too recently"),
+        (None, False, "does not say when"),
+        (99, True, "does not know the source docs"),
+        (None, True, "does not know the source docs"),
+    ],
+)
+def test_what_may_be_at_work_is_spared(initiated_ns: int | None, foreign: bool, spared: str) -> None:
+    """Too young, of unknown age, or known perhaps to another state: each of them alone is enough."""
+    said = orphans.why_spared(UploadInfo("k", "u", initiated_ns), "docs", 100, foreign=foreign)
+    assert spared in said
+    assert bool(said) == bool(spared)
