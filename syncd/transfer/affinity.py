@@ -2,10 +2,11 @@
 
 Threads that spend their time in the interpreter take turns anyway: only one of them runs at a time. Spread
 over several processors, they wake each other across them with every system call, which may cost as much as
-the work itself; on one processor the kernel just goes on with the next. So whoever handles small files or
-compares listings keeps to one. What computes outside of the interpreter (digests of large files) keeps all.
+the work itself; on one processor the kernel just goes on with the next. So threads that handle small files
+or compare listings keep to one processor. Digests of large files, computed outside of the interpreter, use
+all.
 
-Where a sandbox forbids it, nothing happens: it is cheaper, never necessary.
+Where a sandbox forbids the call, nothing happens: it saves time, but nothing depends on it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 LARGE_BYTES = 256 << 10
-"""From here on the digests of a file are more work than all the rest."""
+"""From this size on, computing the digests of a file is most of the work."""
 
 
 class _Here(threading.local):
-    """What the calling thread gave up; empty where it gave up nothing."""
+    """The processors that the calling thread could use before `narrow`; empty if it was not narrowed."""
 
     allowed: frozenset[int] = frozenset()
 
@@ -60,7 +61,7 @@ def _chosen(allowed: frozenset[int]) -> int:
 
 
 def _keep_to(processors: frozenset[int] | set[int]) -> bool:
-    with suppress(OSError):  # forbidden, or the machine has fewer of them by now
+    with suppress(OSError):  # a sandbox forbids it, or a processor went offline
         os.sched_setaffinity(0, processors)
         return True
     return False

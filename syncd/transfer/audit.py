@@ -22,7 +22,7 @@ _READ_SIZE = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as recorded. `serious`: the store does not hold what we said it holds."""
+    """One thing that differs from its record. `serious`: the store does not hold what we claim it holds."""
 
     ref: FileRef
     what: str
@@ -32,11 +32,11 @@ class Difference:
 def verify(
     source: Source, state: State, store: ObjectStore, *, read: bool, threads: int
 ) -> Iterator[list[Difference]]:
-    """The differences of each recorded file of one source, in turn; none where it is as recorded.
+    """Yield the differences of each recorded file of one source: an empty list where there are none.
 
     Asks the store for each recorded object. With `read` every file is read and fingerprinted again; without,
-    a file whose stat is as recorded is believed. Where the root cannot be opened only the store is compared.
-    Raises StoreError when the store cannot be used.
+    a file whose stat matches its record counts as unchanged. If the root cannot be opened, only the store is
+    compared. Raises StoreError when the store cannot be used.
     """
     root_fd: int | None = None
     try:
@@ -52,7 +52,7 @@ def verify(
             for future in work:
                 yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # a store that is down is not asked for the others, too
+        pool.shutdown(cancel_futures=True)  # do not ask a store that is down for the remaining objects
         if root_fd is not None:
             os.close(root_fd)
 
@@ -60,9 +60,9 @@ def verify(
 def unknown(
     source: Source, state: State, store: ObjectStore, others: Sequence[Source]
 ) -> Iterator[Difference]:
-    """Objects under the source's prefix that no record knows: of files of before, or of somebody else.
+    """Objects under the source's prefix without a record: left from earlier files, or written by others.
 
-    `others` are the other sources of the same store; what lies under their own prefixes is theirs. Raises
+    `others` are the other sources of the same store; objects under their own prefixes belong to them. Raises
     StoreError.
     """
     theirs = tuple(
@@ -77,7 +77,7 @@ def unknown(
         row = state.recorded(FileRef(source.name, path)) if path is not None else None
         if row is None or (row.store_id, row.key) != (store.store_id, info.key):
             shown = FileRef(source.name, path if path is not None else info.key)
-            yield Difference(shown, "the store has an object that nothing is recorded of", serious=False)
+            yield Difference(shown, "the store has an object without a record", serious=False)
 
 
 def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
@@ -104,19 +104,19 @@ def _of_store(ref: FileRef, row: Recorded, store: ObjectStore) -> list[Differenc
     except AccessRefused:
         raise
     except StoreRefused as refused:
-        return [Difference(ref, f"the store does not tell: {refused}", serious=True)]
+        return [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
     if info is None:
         return [Difference(ref, "the object is missing", serious=True)]
     if info.size != row.fingerprint.size:
-        what = f"the object has {info.size} bytes, recorded are {row.fingerprint.size}"
+        what = f"the object has {info.size} bytes, its record says {row.fingerprint.size}"
         return [Difference(ref, what, serious=True)]
     if info.digest is not None and info.digest != row.fingerprint.digest:
-        return [Difference(ref, "the object has another fingerprint", serious=True)]
+        return [Difference(ref, "the object has a different fingerprint", serious=True)]
     if info.etag == row.etag:
         return []
     if info.digest is None:
-        return [Difference(ref, "the object was written by somebody else", serious=True)]
-    return [Difference(ref, "the object was written anew, with the same fingerprint", serious=False)]
+        return [Difference(ref, "another program wrote the object", serious=True)]
+    return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
 
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Difference]:

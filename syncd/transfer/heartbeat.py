@@ -1,4 +1,4 @@
-"""Which threads have to move by when, so that the daemon notices one that is stuck.
+"""The deadlines by which threads have to make progress, so that the daemon notices one that is stuck.
 
 A thread that works has a deadline and moves it with every step. A thread that waits for work, or for another
 thread, has none, so that an idle daemon needs no timer to look alive.
@@ -54,7 +54,7 @@ _thread = _Named()
 
 
 class Heartbeat:
-    """The calling thread's heartbeat, whichever thread calls. Without `heartbeats` no one listens."""
+    """The heartbeat of whichever thread calls. Without `heartbeats` nothing reads it."""
 
     def __init__(self, heartbeats: Heartbeats | None = None) -> None:
         self._heartbeats = heartbeats or Heartbeats()

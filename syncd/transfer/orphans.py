@@ -25,9 +25,10 @@ def orphans(
 ) -> Iterator[Orphan]:
     """Uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
-    `before_ns` is the wall clock before which an upload has to have begun to be aborted. The server is asked
-    before the state: what a running daemon begins in between is not mistaken. An upload whose id a daemon is
-    just about to record is left out because its key has a checkpoint.
+    An orphan is aborted only if it began before `before_ns` (wall clock). The server is asked before the
+    state, so that an upload that a running daemon begins in between does not look like an orphan. A
+    checkpoint without an upload id protects every upload under its key: the daemon may be about to record
+    the id.
     """
     found: dict[tuple[str, str], Orphan] = {}
     for source in sources:
@@ -61,5 +62,5 @@ def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool
 
 
 def ours(state: State) -> list[Checkpoint]:
-    """The uploads that the next start, or the running daemon, goes on with."""
+    """The uploads that the running daemon, or its next start, resumes."""
     return state.checkpoints()

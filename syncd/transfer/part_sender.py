@@ -1,7 +1,7 @@
-"""The parts of one upload: which of them are there, and how the others get there.
+"""The parts of one upload: finds those that the store has, and sends the others.
 
-Bytes of a part are read once; that buffer is compared with the digest of the fingerprint pass and that buffer
-is sent. What the store lists decides which parts are done.
+The bytes of a part are read once; the same buffer is compared with the digest of the fingerprint pass and
+then sent. The store's listing decides which parts are done.
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ from syncd.transfer.slots import Slots
 log = logging.getLogger("syncd.transfer")
 
 _WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
-
 _MOST_UNFIT = 256
 
 
 class Meter(Protocol):
-    """Told about the bytes of one file as they go."""
+    """Counts the bytes of each file as they are sent."""
 
     def began(self, ref: FileRef, total: int, done: int) -> None:
-        """`done` of `total` bytes need not be sent (again)."""
+        """The transfer of a file starts; `done` of its `total` bytes need not be sent (again)."""
         ...
 
     def carried(self, ref: FileRef, size: int) -> None:
-        """`size` more bytes are acknowledged."""
+        """The store acknowledged `size` more bytes."""
         ...
 
     def ended(self, ref: FileRef) -> None: ...
@@ -59,7 +58,7 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """An object in the same store that has parts of the new one already, on the same grid."""
+    """An object in the same store that already has parts of the new one, at the same offsets."""
 
     key: str
     etag: str
@@ -68,11 +67,11 @@ class Donor:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What tells this state of the object from every other."""
+        """Identifies this version of the object."""
         return self.key, self.etag
 
     def has(self, span: Span, digest: bytes) -> bool:
-        """Whether its bytes at this place are the ones that are wanted there."""
+        """Whether the object has the wanted bytes at this offset."""
         index = span.number - 1
         return (
             index < len(self.digests)
@@ -83,7 +82,7 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to be carried: opened and read, what is recorded of it, and where it goes."""
+    """One file to be sent: open and read, with its record and its destination."""
 
     ref: FileRef
     key: str
@@ -91,14 +90,14 @@ class Job:
     stat: FileStat
     digests: Digests
     part_size: int
-    """0 where the file fits one request."""
+    """0 if the file fits one request."""
     body: Body | None
-    """The content, where it fits one request."""
+    """The content, if it fits one request."""
     recorded: Recorded | None
     aimed: Recorded | None
-    """The record, if it is about the object under this very key; another one proves nothing."""
+    """The record, if it describes the object under this key; a record of another key proves nothing."""
     donor: Donor | None = None
-    """An object that has some of the parts already."""
+    """An object that already has some of the parts."""
 
     @property
     def grid(self) -> PartDigests:
@@ -106,21 +105,21 @@ class Job:
         return PartDigests(self.part_size, self.digests.parts)
 
     def meta(self, token: str = "") -> ObjectMeta:
-        """What travels with the object."""
+        """The metadata stored with the object."""
         content_type = content_type_of(self.ref.path)
         return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, content_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Acknowledged parts by number, and how many of their bytes the store copied by itself."""
+    """Acknowledged parts by number, and how many of their bytes the store copied itself."""
 
     parts: dict[int, Part]
     bytes_copied: int
 
 
 class PartSender:
-    """Sends and recognises parts. `senders` are other threads than those that call."""
+    """Sends and recognises parts. The threads of `senders` are not the callers'."""
 
     def __init__(
         self, store: ObjectStore, state: State, senders: Executor, slots: Slots, meter: Meter
@@ -132,10 +131,10 @@ class PartSender:
         self._meter = meter
         self._buffers = Buffers()
         self._unfit: set[tuple[str, str]] = set()
-        """Key and ETag of donors that could not be copied from; at most `_MOST_UNFIT`, then anew."""
+        """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
-        """The parts that the store has and that are ours, by the matching rule."""
+        """The parts that the store has and that `parts.resume` or their ETags prove to be ours."""
         try:
             with self._slots.hold(0):
                 listed = self._store.list_parts(job.key, upload_id)
@@ -157,18 +156,18 @@ class PartSender:
         return kept
 
     def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
-        """A part that we sent and died before recording: ours if its ETag is a digest of the local bytes."""
+        """A listed part without a record (we died after sending it), if its ETag matches the local bytes."""
         self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
         return _recognised(listed, buffer)
 
     def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes of a part, equal to what was fingerprinted; raises FileChanged."""
+        """Fill `buffer` with the bytes of a part; raises FileChanged unless they match the fingerprint."""
         job.file.read_into(span.offset, buffer)
         if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:
             raise FileChanged(f"part {span.number} is not what was fingerprinted")
 
     def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
-        """Send parts in parallel, a bounded number at once; the first failure ends it."""
+        """Send parts in parallel, a limited number at once; raises the first failure."""
         with self._buffers.in_use():
             return self._send_all(job, checkpoint, upload_id, spans)
 
@@ -203,7 +202,7 @@ class PartSender:
         return Sent(sent, copied)
 
     def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
-        """Runs on a sender: read, compare, copy or send, record. Tells whether the store copied it."""
+        """Read, compare, copy or send, and record one part, on a sender. Returns whether it was copied."""
         try:
             with self._slots.hold(span.size), self._buffers.lend(span.size) as body:
                 self._read(job, span, body)
@@ -216,9 +215,9 @@ class PartSender:
             self._meter.heartbeat.rest()
 
     def _copied(self, job: Job, upload_id: str, span: Span, body: Body) -> Part | None:
-        """The part from the donor, if it has it and the store's ETag proves that these bytes were copied.
+        """The part copied from the donor, if the store's ETag proves that these bytes were copied.
 
-        The proof matters: some servers ignore the condition, and the donor may have been replaced meanwhile.
+        The proof matters: some servers ignore the condition, and the donor may have been replaced.
         """
         donor = job.donor
         if (
@@ -255,7 +254,7 @@ class PartSender:
             return self._sent_before(job, upload_id, span, body, refused)
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: Body, refused: StoreRefused) -> Part:
-        """Some servers refuse a part that they already have (its first answer was lost): then list it."""
+        """The listed part. Some servers refuse a part that they already have (its first answer was lost)."""
         for listed in self._store.list_parts(job.key, upload_id):
             if listed.number == span.number and listed.size == span.size:
                 part = _recognised(listed, body)
@@ -274,7 +273,7 @@ def _recognised(listed: Part, body: Body) -> Part | None:
 
 
 def content_type_of(path: str) -> str:
-    """From the name alone: the content is not looked into."""
+    """The content type by the file's extension; the content is not examined."""
     return _type_of(os.path.splitext(path)[1])
 
 

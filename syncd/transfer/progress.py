@@ -1,4 +1,4 @@
-"""What is under way: bytes of each file and of all requests; read by `sync` and `status`."""
+"""Bytes sent so far of each file, and the number of requests; `sync` and `status` read them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from syncd.transfer.heartbeat import Heartbeat
 
 @dataclass(slots=True)
 class Carrying:
-    """One file that is being carried, in bytes."""
+    """The bytes of a file that is being sent."""
 
     total: int
     done: int
 
 
 class Progress:
-    """Counts bytes as they go, and holds them back where a bandwidth limit is set.
+    """Counts bytes as they are sent, and slows them down to the bandwidth limit.
 
     The transport calls `moved` in the thread that sends.
     """
@@ -46,26 +46,26 @@ class Progress:
     # ---- the meter of syncd.transfer --------------------------------------------------------------------
 
     def began(self, ref: FileRef, total: int, done: int) -> None:
-        """A file of `total` bytes is being carried; `done` of them are in the store already."""
+        """The transfer of a file of `total` bytes starts; `done` of them are in the store already."""
         with self._lock:
             self._carrying[ref] = Carrying(total, done)
 
     def carried(self, ref: FileRef, size: int) -> None:
-        """`size` more bytes of it are acknowledged."""
+        """The store acknowledged `size` more bytes of the file."""
         with self._lock:
             entry = self._carrying.get(ref)
             if entry is not None:
                 entry.done += size
 
     def ended(self, ref: FileRef) -> None:
-        """It is carried, or was given up for now."""
+        """The transfer of the file ended, successfully or not."""
         with self._lock:
             self._carrying.pop(ref, None)
 
     # ---- the hooks of the transport ---------------------------------------------------------------------
 
     def moved(self, size: int) -> None:
-        """`size` bytes of a body went out; waits here when that was too fast. Raises Stopped from `sleep`."""
+        """`size` bytes of a body were sent; waits if that was too fast. Raises Stopped from `sleep`."""
         seconds = 0.0
         if self._limited:
             with self._lock:
@@ -81,7 +81,7 @@ class Progress:
             self.requests += 1
 
     def take_requests(self) -> int:
-        """How many requests were sent since this was last asked."""
+        """How many requests were sent since the last call."""
         with self._lock:
             new = self.requests - self._taken
             self._taken = self.requests
@@ -90,6 +90,6 @@ class Progress:
     # ---- readers ----------------------------------------------------------------------------------------
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
-        """Each file that is being carried, with bytes done and bytes in all."""
+        """Each file that is being sent, with its bytes done and its total."""
         with self._lock:
             return [(ref, entry.done, entry.total) for ref, entry in self._carrying.items()]

@@ -1,7 +1,7 @@
-"""What the store has already: content that need not be sent, or not all of it.
+"""Finds content that the store already holds, so that it need not be sent, or not all of it.
 
-Nothing here is believed on our word alone. A copy inside the store is looked at before and after, since some
-servers ignore the condition that goes with it; parts of a donor are proven by their ETags as they are copied.
+A record alone is no proof. A copy inside the store checks both objects before and after, since some servers
+ignore the condition of the request; parts copied from a donor are proven by their ETags.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class Reuse:
         return None
 
     def adopt(self, key: str, content: Fingerprint) -> Receipt | None:
-        """After a loss of the state: an object with this very content needs no sending, only recording."""
+        """The object under `key` if it already has this content, as after a loss of the state."""
         info = self._store.head_object(key)
         if info is None or info.digest != content.digest or info.size != content.size:
             return None
         return Receipt(key, info.etag)
 
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
-        """Let the store copy an object that it has; None when that cannot be relied upon.
+        """Let the store copy an object that it has; None when the copy is not proven.
 
-        Not while another worker writes the object that is copied.
+        Makes no copy while another worker writes the source object.
         """
         key, content = job.key, job.digests.fingerprint
         if content.size > self._store.limits.max_put_size:
@@ -81,7 +81,7 @@ class Reuse:
         return Receipt(key, copy.etag)
 
     def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
-        """An object that has parts of a large file: a twin too large to copy whole, or its own last state."""
+        """An object that has parts of a large file: a twin too large to copy whole, or its last version."""
         if isinstance(action, Copy):
             twin = action.twin
             return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
@@ -95,10 +95,10 @@ class Reuse:
 
 
 class KeyLocks:
-    """Keeps a copy inside the store from being made of an object that we are just replacing.
+    """Prevents a copy inside the store of an object that another worker is replacing.
 
-    Always `writing` before `copying`, which never waits: so two files that are each other's twin cannot wait
-    for one another.
+    Callers take `writing` before `copying`, and `copying` never waits: so two files that are each other's
+    twin cannot deadlock.
     """
 
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
@@ -108,7 +108,7 @@ class KeyLocks:
         self._changed = threading.Condition()
 
     def writing(self, key: str) -> AbstractContextManager[None]:
-        """Around every change of an object: waits for the copies that are made of it."""
+        """Surrounds every change of an object; waits until copies of it have ended."""
         return _Writing(self, key)
 
     def begin_writing(self, key: str) -> None:
@@ -127,7 +127,7 @@ class KeyLocks:
 
     @contextmanager
     def copying(self, key: str) -> Iterator[bool]:
-        """Around a copy of an object; yields False, and claims nothing, while somebody writes it."""
+        """Surrounds a copy of an object; yields False, and takes no lock, while another thread writes it."""
         with self._changed:
             free = key not in self._written
             if free:
@@ -142,7 +142,7 @@ class KeyLocks:
 
 
 class _Writing:
-    """What `KeyLocks.writing` returns: without a generator, for it is used with every file."""
+    """What `KeyLocks.writing` returns. No generator, because every file uses it and generators cost more."""
 
     __slots__ = ("_key", "_keys")
 

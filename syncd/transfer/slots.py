@@ -1,4 +1,4 @@
-"""What the transfers to one store share: a bound on requests and memory, and the keys that are in use."""
+"""The limit on concurrent requests and on memory that the transfers to one store share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from syncd.transfer.heartbeat import Heartbeat
 
 
 class Slots:
-    """A door that lets `slots` holders in at once, with at most `memory` bytes among them.
+    """Up to `slots` holders at once, with at most `memory` bytes among them.
 
-    First come, first served: a large part is not starved by small files that would slip past it. One holder
-    is always let in, whatever its size, so that a part larger than the whole allowance still goes.
+    First come, first served, so that small files do not starve a large part. One holder is always admitted,
+    whatever its size, so that a part larger than `memory` can be sent.
 
-    A store that wants fewer requests (`throttled`) gets half as many in flight, and one more for each round
-    of answers (`answered`), up to `slots` again: as much as it takes, without asking it what that is.
+    When the store asks for fewer requests (`throttled`), half as many are allowed; each round of answers
+    (`answered`) then allows one more, up to `slots`.
     """
 
     def __init__(self, slots: int, memory: int, heartbeat: Heartbeat | None = None) -> None:
@@ -25,7 +25,7 @@ class Slots:
         self._slots = slots
         self._open = float(slots)
         self._echoes = 0
-        """Complaints that may still come about what was in flight when the door was last narrowed."""
+        """How many more `throttled` to ignore: of requests in flight when the limit was last halved."""
         self._memory = memory
         self._held = 0
         self._bytes = 0
@@ -81,7 +81,7 @@ class Slots:
                 self._changed.notify_all()
 
     def throttled(self) -> None:
-        """The store wants fewer requests. Of those in flight together each may say so; the first counts."""
+        """The store asked for fewer requests. Of the requests in flight together, only the first counts."""
         with self._changed:
             if self._echoes > 0:
                 self._echoes -= 1
@@ -90,7 +90,7 @@ class Slots:
             self._echoes = self._held - 1
 
     def answered(self) -> None:
-        """The store did what it was asked for."""
+        """A request succeeded."""
         if self._open >= self._slots:  # as nearly always
             return
         with self._changed:
@@ -99,7 +99,7 @@ class Slots:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Everybody who waits, now or later, gets Stopped."""
+        """Raise Stopped in every thread that waits, now or later."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -111,7 +111,7 @@ class Slots:
 
 
 class _Held:
-    """What `Slots.hold` returns: without a generator, for it is used with every request."""
+    """What `Slots.hold` returns. No generator, because every request uses it and generators cost more."""
 
     __slots__ = ("_size", "_slots")
 

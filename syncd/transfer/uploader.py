@@ -3,15 +3,15 @@
 The order of effects of a multipart upload, each step durable before the next relies on it::
 
     begin            the intent is in the state, without an upload id
-    create           the store makes an upload      (died before the id was kept: swept by key, begun anew)
+    create           the store makes an upload      (died before the id was kept: swept by key, begun again)
     set_upload_id    the id is in the state
     part, add_part   for each part, in parallel     (died between: known by its MD5, or sent again)
     look             the file is still what was fingerprinted, or nothing is completed
     set_completing   from here on the object may exist
-    complete         (answer lost: the store is asked for the object, and its token tells whether it is ours)
+    complete         (answer lost: the store is asked for the object, and its token shows whether it is ours)
     commit           the engine records the object and drops the checkpoint in one transaction
 
-The parts themselves are `syncd.transfer.part_sender`'s.
+`part_sender` sends the parts.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from syncd.transfer.slots import Slots
 log = logging.getLogger("syncd.transfer")
 
 MIN_PART_SIZE = "min_part_size"
-"""Name under which the state keeps what a store taught us about its smallest part."""
+"""Name under which the state keeps the smallest part size learned from a store's refusals."""
 
-# The store's clock may differ from ours by as much as it accepts in a signature.
+# Stores accept signatures from clocks that differ by up to 15 minutes.
 _SWEEP_SLACK_NS = 15 * 60 * 10**9
 _MAX_RESTARTS = 2
 
 
 class PartSizeRefused(StoreUnavailable):
-    """The store wants larger parts; what it taught is in the state, and the next plan heeds it."""
+    """The store wants larger parts. The state keeps the new size, and the next attempt uses it."""
 
 
 class Carried(NamedTuple):
@@ -63,7 +63,7 @@ class Carried(NamedTuple):
 
 
 class Uploader:
-    """Uploads to one store. Called by many threads; `senders` are other threads than those that call."""
+    """Uploads to one store, for any thread. The threads of `senders` are not the callers'."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Uploader:
         self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
 
     def limits(self) -> StoreLimits:
-        """The store's limits, corrected by what it taught us."""
+        """The store's limits, corrected by refusals of earlier uploads."""
         if self._limits is None:
             self._limits = learned_limits(self.store, self.state)
         return self._limits
@@ -135,7 +135,7 @@ class Uploader:
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays.
 
-        Unless we may not abort it: then it does stay, and the file goes on all the same.
+        If the credentials do not allow the abort, the upload stays in the store; the file is sent regardless.
         """
         if checkpoint.upload_id is None:
             self._sweep(checkpoint)
@@ -155,7 +155,7 @@ class Uploader:
     # ---- steps ------------------------------------------------------------------------------------------
 
     def _checkpoint(self, job: Job) -> tuple[Checkpoint, bool]:
-        """The checkpoint to go on with, and whether it is new. One that does not fit is abandoned."""
+        """The checkpoint to continue, and whether it is new. A checkpoint that does not fit is abandoned."""
         found = self.unfinished(job.ref)
         if found is not None:
             why = parts.misfit(
@@ -193,7 +193,7 @@ class Uploader:
         )
 
     def _begun(self, job: Job) -> tuple[Checkpoint, str, bool]:
-        """A checkpoint, the id of its upload, and whether the upload is new: then it has no parts."""
+        """A checkpoint, the id of its upload, and whether the upload is new and so has no parts."""
         checkpoint, fresh = self._checkpoint(job)
         if checkpoint.upload_id is not None:
             return checkpoint, checkpoint.upload_id, False
@@ -205,7 +205,7 @@ class Uploader:
         return replace(checkpoint, upload_id=upload_id), upload_id, True
 
     def _create(self, job: Job, checkpoint: Checkpoint) -> str:
-        """Ask for an upload; when the answer is lost, abort what it may have left and ask once more."""
+        """Create an upload; if the answer is lost, abort what the request may have left and try once more."""
         meta = job.meta(checkpoint.token)
         try:
             return self.store.create_multipart_upload(job.key, meta)
@@ -259,7 +259,7 @@ class Uploader:
         return receipt
 
     def _check_whole(self, key: str, ordered: list[Part]) -> None:
-        """Where the store tells the CRC-32 of the whole, it is that of the parts; raises PartsRefused."""
+        """Raise PartsRefused if the store computes the object's CRC-32 and it is not that of the parts."""
         crcs = [(part.crc32, part.size) for part in ordered if part.crc32 is not None]
         if not self.store.limits.computes_crc32 or len(crcs) < len(ordered):
             return
@@ -270,9 +270,9 @@ class Uploader:
             raise PartsRefused(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
 
     def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
-        """The object under our key, if it is the one that this upload was to make.
+        """The object under our key, if this upload made it.
 
-        Who may not list is told "forbidden" about an object that is not there: that is no proof of ours.
+        Without the permission to list, a store answers "forbidden" about a missing object: that is no proof.
         """
         try:
             info = self.store.head_object(job.key)
@@ -284,14 +284,14 @@ class Uploader:
             return None
         if info.token is not None:
             ours = info.token == checkpoint.token
-        else:  # the store drops metadata that it does not like; the digest is the next best witness
+        else:  # some stores drop metadata; the digest is the next best evidence
             ours = info.digest == job.digests.fingerprint.digest
         return Receipt(info.key, info.etag) if ours else None
 
     def _sweep(self, checkpoint: Checkpoint) -> None:
-        """Abort what an unanswered create may have left under this very key; others' uploads stay."""
+        """Abort what an unanswered create may have left under this key; uploads with a checkpoint stay."""
         ours = {known.upload_id for known in self.state.checkpoints()}
-        # Our own clock may have been set back since.
+        # The local clock may have been set back since.
         since_ns = min(checkpoint.created_ns, self._now_ns()) - _SWEEP_SLACK_NS
         for upload in self._uploads_of(checkpoint):
             if upload.key != checkpoint.key or upload.upload_id in ours:
@@ -301,7 +301,7 @@ class Uploader:
                 self.store.abort_multipart_upload(upload.key, upload.upload_id)
 
     def _uploads_of(self, checkpoint: Checkpoint) -> list[UploadInfo]:
-        """What the store lists under the key; nothing where we may not ask, which must not stop the file."""
+        """The uploads that the store lists under the key; empty if listing is denied, which is no failure."""
         try:
             return list(self.store.list_multipart_uploads(checkpoint.key))
         except StoreError as error:
@@ -319,7 +319,7 @@ class Uploader:
 
 
 def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
-    """The store's own limits, with the smallest part size that it taught us."""
+    """The store's limits, with the smallest part size learned from its refusals."""
     learned = state.learned(store.store_id, MIN_PART_SIZE)
     limits = store.limits
     if learned is None or int(learned) <= limits.min_part_size:

@@ -55,14 +55,14 @@ def test_an_object_of_another_size_is_serious(rig: Rig) -> None:
     """With both sizes."""
     carry(rig, "a")
     rig.fake.tamper("p/a", b"longer than before")
-    assert differences(rig) == {"a": ("the object has 18 bytes, recorded are 3", True)}
+    assert differences(rig) == {"a": ("the object has 18 bytes, its record says 3", True)}
 
 
 def test_an_object_of_another_content_is_serious(rig: Rig) -> None:
     """Its metadata says another fingerprint."""
     carry(rig, "a", "b")
     rig.fake.objects["p/a"] = replace(rig.fake.objects["p/b"], data=b"c-b")
-    assert differences(rig) == {"a": ("the object has another fingerprint", True)}
+    assert differences(rig) == {"a": ("the object has a different fingerprint", True)}
 
 
 def test_an_object_without_our_metadata_and_with_another_etag_is_serious(rig: Rig) -> None:
@@ -76,21 +76,21 @@ def test_an_object_without_our_metadata_and_with_another_etag_is_serious(rig: Ri
         return replace(info, digest=None, etag="another")
 
     rig.fake.head_object = stripped  # type: ignore[method-assign]
-    assert differences(rig) == {"a": ("the object was written by somebody else", True)}
+    assert differences(rig) == {"a": ("another program wrote the object", True)}
 
 
 def test_an_object_that_was_written_anew_with_the_same_content_is_a_note(rig: Rig) -> None:
     """Some servers change the ETag of an object by themselves."""
     carry(rig, "a")
     rig.fake.objects["p/a"].etag = "another"
-    assert differences(rig) == {"a": ("the object was written anew, with the same fingerprint", False)}
+    assert differences(rig) == {"a": ("another program rewrote the object, with the same fingerprint", False)}
 
 
 def test_an_object_that_the_store_does_not_tell_of_is_serious_and_stops_nothing(rig: Rig) -> None:
     """One forbidden key does not end the comparison."""
     carry(rig, "a", "b")
     rig.fake.fail("head_object", StoreRefused("no", status=403), when=lambda call: call.key == "p/a")
-    assert differences(rig) == {"a": ("the store does not tell: no (403)", True)}
+    assert differences(rig) == {"a": ("the store refuses to describe the object: no (403)", True)}
 
 
 def test_a_store_that_cannot_be_used_ends_the_comparison_at_once(rig: Rig) -> None:
