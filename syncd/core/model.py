@@ -145,6 +145,8 @@ class ObjectMeta:
     token: str = ""
     """Random text of one upload: marks the object as ours after a lost answer."""
     content_type: str = "application/octet-stream"
+    mode: int = 0o600
+    """Permission bits of the file. Stores behind HTTP have permissions of their own and ignore this."""
 
 
 @dataclass(frozen=True, slots=True)

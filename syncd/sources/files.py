@@ -138,8 +138,10 @@ def file_stat(found: os.stat_result) -> FileStat:
 class OpenFile:
     """One regular file, open for reading. A context manager; reads from several threads at once are fine."""
 
-    def __init__(self, descriptor: int, opened: FileStat) -> None:
+    def __init__(self, descriptor: int, opened: FileStat, mode: int) -> None:
         self._descriptor = descriptor
+        self.mode = mode
+        """The permission bits that it had then."""
         self.opened = opened
         """What the file was when it was opened: before its first byte was read."""
 
@@ -229,7 +231,7 @@ def open_file(root_fd: int, path: str) -> OpenFile:
         if isinstance(error, OSError):
             raise FileUnreadable(_reason(error)) from error
         raise
-    return OpenFile(descriptor, file_stat(after))
+    return OpenFile(descriptor, file_stat(after), modes.S_IMODE(after.st_mode))
 
 
 _KINDS = {

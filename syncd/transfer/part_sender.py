@@ -107,7 +107,7 @@ class Job:
     def meta(self, token: str = "") -> ObjectMeta:
         """The metadata stored with the object."""
         content_type = content_type_of(self.ref.path)
-        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, content_type)
+        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, content_type, self.file.mode)
 
 
 @dataclass(frozen=True, slots=True)

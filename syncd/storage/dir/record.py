@@ -87,6 +87,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
         "mtime-ns": meta.mtime_ns,
         "token": meta.token,
         "content-type": meta.content_type,
+        "mode": meta.mode,
     }
 
 
@@ -97,6 +98,7 @@ def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
         mtime_ns=int(str(fields["mtime-ns"])),
         token=str(fields["token"]),
         content_type=str(fields["content-type"]),
+        mode=int(str(fields.get("mode", 0o600))),  # older versions did not write it
     )
 
 

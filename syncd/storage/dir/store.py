@@ -107,7 +107,7 @@ class DirStore(ObjectStore):
         if len(body) > LIMITS.max_put_size:
             raise StoreRefused("the body is too large for one request")
         etag = _etag(xxhash.xxh3_128_digest(body), len(body))
-        with self._opened("store the object", body) as store, _staged(store) as (staging, name, fd):
+        with self._opened("store the object", body) as store, _staged(store, meta) as (staging, name, fd):
             write_whole(fd, body)
             self._finish(store, key, names, (staging, name, fd), (meta, etag))
         return Receipt(key, etag)
@@ -137,7 +137,7 @@ class DirStore(ObjectStore):
         names = _checked(key)
         with self._opened("copy the object") as store, self._existing(store, source_key) as source:
             info = self._matching(store, source_key, source, if_match)
-            with _staged(store) as (staging, name, fd):
+            with _staged(store, meta) as (staging, name, fd):
                 copy_range(source, 0, fd, info.size)
                 self._matching(store, source_key, source, info.etag)
                 self._finish(store, key, names, (staging, name, fd), (meta, info.etag))
@@ -189,7 +189,7 @@ class DirStore(ObjectStore):
         with self._opened("complete the upload") as store:
             with (
                 dir_uploads.opened(store.private, key, upload_id) as upload,
-                _staged(store) as (staging, name, fd),
+                _staged(store, meta) as (staging, name, fd),
             ):
                 etag = dir_uploads.join(upload, parts, fd)
                 self._finish(store, key, names, (staging, name, fd), (upload.meta, etag))
@@ -311,12 +311,18 @@ def _info_from(record: Record, key: str) -> ObjectInfo:
 
 
 @contextlib.contextmanager
-def _staged(store: Opened) -> Iterator[tuple[int, bytes, int]]:
-    """A new file in the staging area (directory, name, descriptor), removed when the work on it fails."""
+def _staged(store: Opened, meta: ObjectMeta) -> Iterator[tuple[int, bytes, int]]:
+    """A new file in the staging area (directory, name, descriptor), removed when the work on it fails.
+
+    From its first moment, only those may read it who may read the file that it is a copy of, and the umask
+    narrows that. We may always write it: a record can be attached only then, and a server for Windows refuses
+    to replace what is read-only.
+    """
+    mode = 0o600 | meta.mode & 0o066
     name = secrets.token_hex(16).encode()
     with (
         closing(open_subdirectory(store.private, STAGING)) as staging,
-        closing(os.open(name, OPEN_NEW, 0o666, dir_fd=staging)) as fd,
+        closing(os.open(name, OPEN_NEW, mode, dir_fd=staging)) as fd,
     ):
         try:
             yield staging, name, fd

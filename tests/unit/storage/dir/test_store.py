@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from syncd.core.errors import (
     StoreRefused,
     UploadGone,
 )
+from syncd.core.model import ObjectMeta
 from syncd.storage.base import Heartbeat, Meter
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
@@ -257,3 +260,55 @@ def test_a_stop_while_bytes_are_held_back_writes_nothing(root: Path) -> None:
     with pytest.raises(Stopped):
         put(DirStore(DirSettings(str(root)), meter=Meter(sent=stopped)), "a", b"12345")
     assert DirStore(DirSettings(str(root))).head_object("a") is None
+
+
+# ---- permissions ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o027, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def _put_whole(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
+    store.put_object("a/b", body, meta)
+
+
+def _put_copy(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
+    store.put_object("public", body, dataclasses.replace(meta, mode=0o666))
+    store.copy_object("public", "a/b", meta, "")
+
+
+def _put_parts(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
+    upload = store.create_multipart_upload("a/b", dataclasses.replace(meta, mode=0o666))
+    part = store.upload_part("a/b", upload, 1, body)
+    store.complete_multipart_upload("a/b", upload, [part], meta)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o640, 0o644, 0o664, 0o666, 0o755, 0o4777])
+@pytest.mark.parametrize("carry", [_put_whole, _put_copy, _put_parts])
+def test_an_object_has_no_permission_for_others_that_its_file_does_not_have(
+    any_store: DirStore,
+    root: Path,
+    umask: int,
+    mode: int,
+    carry: Callable[[DirStore, bytes, ObjectMeta], None],
+) -> None:
+    created: list[int] = []
+    opened = os.open
+
+    def noted(path: bytes, flags: int, given: int = 0o777, **more: int) -> int:
+        if flags & os.O_CREAT:
+            created.append(given)
+        return opened(path, flags, given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        any_store.put_object("old", b"", meta_of(b""))
+        patch.setattr(os, "open", noted)
+        carry(any_store, b"secret", dataclasses.replace(meta_of(b"secret"), mode=mode))
+    assert stat.S_IMODE((root / "a/b").stat().st_mode) == 0o600 | mode & 0o066 & ~umask
+    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o777 & ~umask
+    assert not any(given & 0o077 & ~mode for given in created[-1:])  # from its first moment
+    assert not any(path.stat().st_mode & 0o077 for path in (root / ".syncd").rglob("*"))
