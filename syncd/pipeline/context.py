@@ -1,4 +1,4 @@
-"""What every part of the pipeline is given: state, time, and who hears what became of files."""
+"""What all parts of the pipeline share: the state, the clock, and the listener for finished files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from syncd.transfer.heartbeat import Heartbeats
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance, passed in. ``monotonic`` in seconds, ``now_ns`` wall clock in nanoseconds."""
+    """Time and chance. ``monotonic`` counts seconds, ``now_ns`` is the wall clock in nanoseconds."""
 
     monotonic: Callable[[], float]
     now_ns: Callable[[], int]
@@ -30,8 +30,8 @@ def real_clock() -> Clock:
 
 
 class Listener(Protocol):
-    """Hears what became of files: called by workers, outside every lock, while the file still counts as being
-    processed. What it raises is logged, and harms nobody.
+    """Receives the result of each file. Workers call it outside every lock, while the file still counts as
+    being processed; they log what it raises, and go on.
     """
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None: ...
@@ -43,10 +43,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What every part of the pipeline is given.
+    """What all parts of the pipeline share.
 
-    `once` is for a single pass: what fails is reported and not tried again, and a store that cannot be used
-    ends the pass. Threads report their progress to `heartbeats`.
+    `once` means a single pass: failures are reported and not retried, and a store that cannot be used ends
+    the pass. Threads report their progress to `heartbeats`.
     """
 
     state: State
@@ -55,7 +55,7 @@ class Context:
     once: bool = False
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     on_turn: Callable[[], None] = lambda: None
-    """A worker began or ended: what there is to tell may have changed. Called often, from any thread."""
+    """A worker began or ended a file, so the status may have changed. Called often, from any thread."""
 
 
 @dataclass
@@ -66,9 +66,9 @@ class RunSummary:
     bytes_sent: int = 0
     bytes_saved: int = 0
     bytes_finished: int = 0
-    """Sizes of all files that are done with."""
+    """The sizes of all finished files."""
     failed: int = 0
     store_error: StoreError | None = None
-    """The last that blames a whole store."""
+    """The last error that concerns a whole store."""
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""

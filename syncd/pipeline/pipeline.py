@@ -1,4 +1,4 @@
-"""Builds every object for a set of sources and stores, starts and stops them, and passes news between them.
+"""Builds, starts and stops everything for a set of sources and stores, and passes events between them.
 
 `syncd sync` runs it once; `syncd run` keeps it running and puts a watcher in front of it.
 """
@@ -28,14 +28,14 @@ log = logging.getLogger("syncd.daemon")
 file_log = logging.getLogger("syncd.transfer")
 
 RETIRE_SECONDS = 20.0
-"""How long a reload waits for the requests of a store's runner that is replaced."""
+"""How long a reload waits for the requests of a store runner that it replaces."""
 _STEP_SECONDS = 0.1
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
 
 
 class Pipeline:
-    """The running whole. Its methods may be called from any thread."""
+    """All sources and stores, running. For any thread."""
 
     def __init__(  # the wiring of everything, each named
         self,
@@ -71,11 +71,11 @@ class Pipeline:
         *,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        """Bring the pipeline in line with the settings: what is new or changed starts, the rest goes on.
+        """Build runners for what is new or changed in the settings; the others keep running.
 
-        Called once before `start`, and again for every reload; never by two threads at once. The runner
-        of a store that is replaced ends first, so that no file is carried twice at once; `waiting` is called
-        until it has. Raises SyncdError when a store cannot be opened; then everything is as it was.
+        Called once before `start`, and again for every reload; never by two threads at once. A store runner
+        that is replaced ends first, so that no file is sent twice at once; `waiting` is called until then.
+        Raises SyncdError when a store cannot be opened; then nothing has changed.
         """
         wanted = {source.name: source for source in sources}
         used = {source.store: stores[source.store] for source in sources}
@@ -121,14 +121,14 @@ class Pipeline:
             waiting()
         for store in self._retired:
             log.warning(
-                "store %s: requests from before the reload do not end; continuing without them",
+                "store %s: requests begun before the reload have not ended; continuing without them",
                 store.name,
             )
 
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
         for name, runner in self.source_runners.items():
             if wanted.get(name) != runner.source:
-                self._drop_runner(name)  # first: what it still marks is discarded, too
+                self._drop_runner(name)  # first, so that `discard` also removes what it still marks
                 runner.workers.discard(name)
         fresh = {
             name: self._source_runner(source)
@@ -153,15 +153,15 @@ class Pipeline:
     # ---- running ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start what is not running yet: sources with their first scans, and workers. Raises StateError."""
-        gc.freeze()  # what is there by now stays: the collector need not look through it again and again
+        """Start the sources and workers that do not run yet. Raises StateError."""
+        gc.freeze()  # objects made until now stay: the collector need not visit them again and again
         for runner in self.source_runners.values():
             runner.start()
         for store in self.store_runners.values():
             store.start()
 
     def stop(self, seconds: float) -> bool:
-        """End everything, with unfinished uploads kept for the next start; whether all threads ended."""
+        """End everything and return whether all threads ended; the next start resumes unfinished uploads."""
         deadline = self._clock.monotonic() + seconds
         source_runners, store_runners = (
             list(self.source_runners.values()),
@@ -181,9 +181,9 @@ class Pipeline:
         return all(ended)
 
     def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
-        """For a single pass: until every first scan is over and nothing is dirty, or a store gave up.
+        """For a single pass: wait until every first scan is over and nothing is dirty, or a store gave up.
 
-        False: not over, but `should_stop` said so.
+        Returns False if `should_stop` ended the wait.
         """
         while not should_stop():
             tick()
@@ -192,12 +192,12 @@ class Pipeline:
             for runner in self.source_runners.values():
                 runner.first_scan_done.wait(_STEP_SECONDS / len(self.source_runners))
             if all(store.workers.queue.wait_idle(_STEP_SECONDS) for store in self.store_runners.values()):
-                time.sleep(_PAUSE_SECONDS)  # only a source's runner is busy, for a moment
+                time.sleep(_PAUSE_SECONDS)  # only a source runner is busy, and not for long
         return False
 
     def _is_over(self) -> bool:
-        """Nothing is dirty, and no source will make anything so. Exact: had anything been marked between the
-        two looks, the number of marks would be another one.
+        """Whether nothing is dirty and no source will mark anything. Exact: a mark between the two checks
+        would change the number of marks.
         """
         marks = self._marks()
         over = self.idle() and all(runner.settled() for runner in self.source_runners.values())
@@ -212,7 +212,7 @@ class Pipeline:
         return next((error for error in errors if error is not None), None)
 
     def flush_totals(self) -> None:
-        """Bring the requests that were counted into the state's totals."""
+        """Add the requests counted since the last call to the state's totals."""
         requests = sum(
             store.progress.take_requests() for store in [*self.store_runners.values(), *self._retired]
         )
@@ -220,27 +220,27 @@ class Pipeline:
             self.state.add_totals(requests=requests)
 
     def idle(self) -> bool:
-        """Nothing waits and nothing is being processed, at any store."""
+        """Whether no file waits or is being processed, at any store."""
         return all(store.workers.queue.idle() for store in self.store_runners.values())
 
-    # ---- news from the watcher (syncd.watch.WatchSink) --------------------------------------------------
+    # ---- from the watcher -------------------------------------------------------------------------------
 
     def changed(self, source: str, path: str) -> None:
         """Something happened to this path."""
         runner = self.source_runners.get(source)
-        if runner is None or not runner.rules.wants_file(path):  # of before a reload
+        if runner is None or not runner.rules.wants_file(path):  # the event is older than a reload
             return
         settle = runner.source.settle_seconds
         if not runner.workers.queue.heard(FileRef(source, path), quiet_seconds=settle):
             runner.ask("", "more events than could be kept")
 
     def rescan(self, source: str, subtree: str, reason: str) -> None:
-        """Events about this subtree were lost, or cannot come."""
+        """Events of this subtree were lost, or cannot arrive."""
         runner = self.source_runners.get(source)
         if runner is not None:
             runner.ask(subtree, reason)
 
-    # ---- news from the workers (syncd.workers.Listener) -------------------------------------------------
+    # ---- from the workers: the `Listener` of the context ------------------------------------------------
 
     def finished(self, ref: FileRef, outcome: Outcome) -> None:
         """One file is done."""

@@ -1,9 +1,9 @@
-"""The dirty files of one store, shared by threads: `syncd.core.settle` behind a lock, and a door for its
-store.
+"""The dirty files of one store, shared by threads: `syncd.core.settle` behind a lock, with the circuit
+breaker of the store.
 
-Three kinds of threads wait here, each on a condition of its own, so that nobody takes a wake-up that was
-meant for somebody else: workers for work, scans for room, a single pass for the end. A worker that waits has
-no timeout; one of them at a time sleeps only until the next file is due.
+Three kinds of threads wait here: workers for work, scans for room, a single pass for the end. Each kind has a
+condition of its own, so that no thread takes a wake-up meant for another kind. One waiting worker at a time
+sleeps until the next file is due; the others wait without a timeout.
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ from syncd.core.settle import DirtyFiles, Taken
 MAX_WAITING = 20_000
 """Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
 MAX_DEFERRED = 20_000
-"""Failed files held in memory beside those; more of them are left to the next scan."""
+"""Failed files held in memory beside those; the next scan finds any others."""
 MAX_SECOND_LOOKS = 20_000
-"""Files that wait for a second look; more of them are left to ``verify --read``."""
+"""Files that wait for a second look; only ``verify --read`` checks any others."""
 BREAKER_THRESHOLD = 4
-"""Failures in a row after which a store is left alone for a while."""
+"""Failures in a row after which requests to the store pause."""
 
 
 class WorkQueue:
-    """Files that wait for a worker, and those that a worker has. Nothing is handed out while the store is
-    left alone.
-    """
+    """Files that wait for a worker, and those that a worker has. Hands out nothing while the store pauses."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.marks = 0
-        """How many marks there were: while the number stands still, nothing became dirty."""
+        """How many marks there were: while the number stays the same, no file becomes dirty."""
         self._monotonic = monotonic
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
-        # Clean files that become dirty at their time. Apart: neither puts off or crowds out the other.
+        # Clean files that become dirty later; two sets, so that neither delays or displaces the other.
         self._second_looks, self._in_doubt = DirtyFiles(), DirtyFiles()
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
         lock = threading.Lock()
@@ -56,12 +54,12 @@ class WorkQueue:
     # ---- what becomes dirty -----------------------------------------------------------------------------
 
     def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool, delete_allowed: bool = False) -> None:
-        """Mark a path dirty, whatever waits already, perhaps with the permission to delete its object."""
+        """Mark a path dirty, even if the queue is full; `delete_allowed` permits deleting its object."""
         with self._work:
             self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed)
 
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
-        """An event: False when too many files wait already (then the source needs a scan)."""
+        """Mark a path after an event; False if too many files wait already (then the source needs a scan)."""
         with self._work:
             if self._crowd() >= 2 * MAX_WAITING:
                 return False
@@ -71,9 +69,9 @@ class WorkQueue:
     def mark_found(
         self, ref: FileRef, *, quiet_seconds: float, cancelled: Callable[[], bool] = lambda: False
     ) -> bool:
-        """For scans: waits while the queue is full. Returns whether the file was not known to be dirty.
+        """For scans: wait while the queue is full, then mark. Returns whether the file was clean before.
 
-        Does nothing once `cancelled` says so; after that became true, call `wake_scans`.
+        Does nothing if `cancelled` returns True; call `wake_scans` when that becomes so.
         """
         with self._room:
             self._room.wait_for(lambda: self._closed or cancelled() or self._crowd() < MAX_WAITING)
@@ -84,12 +82,12 @@ class WorkQueue:
             return self._dirty.waiting() > before
 
     def wake_scans(self) -> None:
-        """Let scans that wait for room ask again whether they are cancelled."""
+        """Make scans that wait for room check again whether they are cancelled."""
         with self._room:
             self._room.notify_all()
 
     def discard(self, source: str) -> None:
-        """Forget what waits of a source."""
+        """Forget the waiting files of a source."""
         with self._work:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
@@ -105,13 +103,13 @@ class WorkQueue:
         self._work.notify()
 
     def _crowd(self) -> int:
-        """Files that wait for a worker. Those that failed wait for a time, and hold up nobody."""
+        """How many files wait for a worker. Failed files do not count: they wait for their next attempt."""
         return self._dirty.waiting() - len(self._deferred)
 
     # ---- for workers ------------------------------------------------------------------------------------
 
     def take(self) -> Taken | None:
-        """The next file that is due, when it is; None: the end. To be ended by `done`, `again` or `defer`."""
+        """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`."""
         with self._work:
             while not self._closed:
                 now = self._monotonic()
@@ -122,12 +120,12 @@ class WorkQueue:
             return None
 
     def take_due(self) -> Taken | None:
-        """As `take`, but without waiting: None also when nothing is due now."""
+        """Like `take`, but without waiting: None also when nothing is due now."""
         with self._work:
             return None if self._closed else self._take(self._monotonic())
 
     def due(self) -> float | None:
-        """When something will be handed out, if nothing changes before; None: nothing waits."""
+        """When `take` will return a file, unless something changes first; None if nothing waits."""
         with self._work:
             return self._due(self._monotonic())
 
@@ -138,7 +136,7 @@ class WorkQueue:
         taken = self._dirty.take(now)
         if taken is not None:
             self._deferred.discard(taken.ref)
-            self._work.notify()  # somebody else looks what is next
+            self._work.notify()  # another worker waits for the next file
             self._room.notify()
         return taken
 
@@ -147,17 +145,17 @@ class WorkQueue:
         return None if due is None else max(due, self._breaker.until or due)
 
     def _next_due(self, now: float) -> float | None:
-        """When there is something to take; second looks that are due become dirty here."""
+        """When the next file is due. Marks the files whose second look is due."""
         for looks in (self._second_looks, self._in_doubt):
             while (look := looks.take(now)) is not None:
                 looks.done(look.ref)
-                if not self._dirty.is_dirty(look.ref):  # else it is looked at anyway, when it is quiet
+                if not self._dirty.is_dirty(look.ref):  # a dirty file is read anyway, once it is quiet
                     self._mark(look.ref, 0.0, event=True)
         dues = (self._dirty.next_due(), self._second_looks.next_due(), self._in_doubt.next_due())
         return min((due for due in dues if due is not None), default=None)
 
     def _sleep(self, now: float) -> None:
-        """Until something changes; one worker only until the next file is due."""
+        """Sleep until something changes; one worker sleeps no longer than until the next file is due."""
         until = self._due(now)
         if until is None:
             self._work.wait()
@@ -171,26 +169,26 @@ class WorkQueue:
             self._alarm = None
 
     def done(self, ref: FileRef) -> bool:
-        """The file is clean, unless it was marked meanwhile; whether all workers have nothing to do now."""
+        """The file is clean, unless it was marked while being processed. Returns whether all workers rest."""
         with self._work:
             return self._done(ref)
 
     def again(self, ref: FileRef, quiet_seconds: float) -> None:
-        """The file moved while it was read: it has to settle once more."""
+        """The file changed while it was read: it has to settle once more."""
         with self._work:
             self._mark(ref, quiet_seconds, event=True)
             self._done(ref)
 
     def look_again(self, ref: FileRef, seconds: float) -> None:
-        """Mark the file after so long, whatever its stat says then; until then it counts as clean.
+        """Mark the file after `seconds`, whatever its stat says then; until then it counts as clean.
 
-        Nothing waits for a second look: neither `idle` nor `counts` knows it.
+        `idle` and `counts` ignore second looks, so that nothing waits for them.
         """
         with self._work:
             self._look(self._second_looks, ref, seconds)
 
     def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
-        """As `look_again`, and beside it. What is too many is left to the next scan: the row says so."""
+        """Like `look_again`, but counted apart. If too many wait, the next scan finds the file by its row."""
         with self._work:
             self._look(self._in_doubt, ref, seconds)
 
@@ -200,7 +198,7 @@ class WorkQueue:
             self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool, delete_allowed: bool = False) -> bool:
-        """The file failed and is due again later; False: too many are, it is left to the next scan."""
+        """The file failed and is due again later; False if too many failed: the next scan finds this one."""
         with self._work:
             if len(self._deferred) >= MAX_DEFERRED:
                 self._done(ref)
@@ -211,7 +209,7 @@ class WorkQueue:
             return True
 
     def delete_allowed(self, ref: FileRef) -> bool:
-        """Whether the deletion of this file's object is on its way."""
+        """Whether this file waits with the permission to delete its object."""
         with self._work:
             return self._dirty.delete_allowed(ref)
 
@@ -229,22 +227,22 @@ class WorkQueue:
         return not self._dirty.processing() and (due is None or due > self._monotonic())
 
     def close(self) -> None:
-        """Nothing is handed out or taken in any more."""
+        """Stop handing out files, and wake every thread that waits."""
         with self._work:
             self._closed = True
             for condition in (self._work, self._room, self._end):
                 condition.notify_all()
 
-    # ---- the store's door -------------------------------------------------------------------------------
+    # ---- the store's circuit breaker --------------------------------------------------------------------
 
     @property
     def is_shut(self) -> bool:
-        """Whether the store is left alone now, or only probed."""
+        """Whether requests to the store pause now, or only single ones probe it."""
         with self._work:
             return self._breaker.until is not None
 
     def answered(self) -> bool:
-        """The store did something; whether it had been left alone before."""
+        """The store answered. Returns whether it was paused before."""
         with self._work:
             recovered = self._breaker.success()
             if recovered:
@@ -252,26 +250,26 @@ class WorkQueue:
             return recovered
 
     def stumbled(self, chance: float) -> None:
-        """The store failed; after several times in a row it is left alone."""
+        """The store failed; after several failures in a row it is paused."""
         with self._work:
             self._breaker.failure(self._monotonic(), chance)
             self._work.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Leave the store alone at once."""
+        """Pause the store at once."""
         with self._work:
             self._breaker.trip(self._monotonic(), seconds)
             self._work.notify_all()
 
     def probe(self) -> None:
-        """If the last file was to try a store that is left alone, but told nothing about it: try the next."""
+        """If the store is paused, try the next file at once: the last one showed nothing about the store."""
         with self._work:
             if self._breaker.until is not None:
                 self._breaker.trip(self._monotonic(), 0.0)
                 self._work.notify_all()
 
     def reopen(self) -> None:
-        """Whatever kept the store from being used may be over: the machine slept."""
+        """End the pause: the machine slept, so its cause may be gone."""
         with self._work:
             self._breaker.success()
             self._work.notify_all()
@@ -279,12 +277,12 @@ class WorkQueue:
     # ---- looking ----------------------------------------------------------------------------------------
 
     def idle(self) -> bool:
-        """Nothing waits and nothing is being processed; or it is closed."""
+        """Whether nothing waits or is being processed, or the queue is closed."""
         with self._work:
             return self._is_idle()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until `idle`, at most so long."""
+        """Wait until `idle`, at most `seconds`."""
         with self._end:
             return self._end.wait_for(self._is_idle, seconds)
 
@@ -294,7 +292,7 @@ class WorkQueue:
             return self._dirty.counts(), self._dirty.processing()
 
     def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
-        """Files that have been marked again and again for so many seconds, and for how long."""
+        """Files that have been marked again and again for longer than this, and for how many seconds."""
         now = self._monotonic()
         with self._work:
             return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]

@@ -1,9 +1,9 @@
-"""Does the store already hold what a source is about to send?
+"""Decides whether the store may already hold what a source is about to send.
 
-A source that was never brought in line with its store (it is new, or the state was lost) may find its objects
-there already; so may the last small files of a process that died before their records were written. Until the
-source has been gone through once, the store is asked for an object before a new file is sent; where nothing
-lies under the source's prefix, there is nothing to ask for.
+The store may hold the objects of a source whose records are missing: the source is new to this state, the
+state was lost, or the last process died before it wrote the records of its last small files. Until every file
+of the source has been compared once, the engine asks the store for the object before it sends a new file.
+If nothing lies under the source's prefix, it does not ask.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("syncd.transfer")
 
 
 class Reconciliation:
-    """Switches the asking on for one source, and off for good when it is no longer needed.
+    """Calls `switch` to turn the questions on for one source, and off when all is compared.
 
     For any thread. Raises StateError.
     """
@@ -36,17 +36,17 @@ class Reconciliation:
         self._asked = False
         self._seen_whole = False
         self.is_on = False
-        """Whether new files are asked for before they are sent."""
+        """Whether the engine asks for the object of a new file before it sends the file."""
 
     def begin(self) -> None:
-        """Before the first file is sent: ask, unless it is known that nobody has to."""
-        if self._state.interrupted:  # however often we are started until all has been compared
+        """Before the first file is sent: turn the questions on unless an earlier run compared everything."""
+        if self._state.interrupted:  # remember that until all has been compared, over any number of starts
             self._state.learn(self._store.store_id, self._name, "")
         if not self._state.learned(self._store.store_id, self._name):
             self._turn(True)
 
     def probe(self) -> None:
-        """Before a scan: is there anything to adopt? One request, until the store has answered."""
+        """Before a scan: check with one request whether the prefix has objects; repeat it until answered."""
         if self._asked or not self.is_on:
             return
         try:
@@ -54,22 +54,22 @@ class Reconciliation:
         except StoreUnavailable:
             return  # asking for each file does no harm; the next scan tries again
         except StoreError as refused:
-            # Whoever may not list gets "forbidden" for what does not exist: asking would stop everything.
-            log.warning("%s: objects are sent without asking for them before: %s", self._source.name, refused)
+            # Without the permission to list, a missing object is "forbidden": asking would stop every file.
+            log.warning("%s: files are sent without asking for objects: %s", self._source.name, refused)
             self._turn(False)
             return
         self._asked = True
         if first is None:
             self._end("nothing was there")
         else:
-            log.info("%s: the store holds objects already: they are compared first", self._source.name)
+            log.info("%s: the store already holds objects: they are compared first", self._source.name)
 
     def seen_whole(self) -> None:
-        """A scan has told everything that differs."""
+        """A complete scan has marked every file that differs."""
         self._seen_whole = True
 
     def drained(self) -> None:
-        """Nothing of the source waits any more: if all was told before, and nothing failed, it is over."""
+        """No file of the source waits: after a complete scan without failures, the questions end."""
         if self._seen_whole and self.is_on and not self._state.failure_count().get(self._source.name):
             self._end("all was compared")
 

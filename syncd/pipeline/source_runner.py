@@ -1,7 +1,7 @@
-"""One thread per source: is its root there, when is it scanned, and which deletions are due.
+"""One thread for each source: it checks the root, scans it, and decides which deletions are due.
 
-The thread sleeps until something is asked of it (a doubt from the watcher, a reload, a person's word) or due
-(the periodic scan, another look at a root that is away, the grace period of a deletion).
+The thread sleeps until something is requested (by the watcher, a reload, the operator) or due (the periodic
+scan, another check of a missing root, the end of a deletion's grace period).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from syncd.transfer.heartbeat import Heartbeat
 log = logging.getLogger("syncd.scan")
 
 _LEAST_GRACE_SECONDS = 2.0
-_HELD = "deletes-held:"  # what the state keeps until a person has spoken
+_HELD = "deletes-held:"  # the state keeps the reason under this name until the operator confirms
 
 
 class SourceRunner:
@@ -46,7 +46,7 @@ class SourceRunner:
     ) -> None:
         self.source = source
         self.rules = Rules(source.include, source.exclude)
-        """The watcher takes them, too: they remember directories."""
+        """The watcher shares them, because they remember directories."""
         self.workers = workers
         self.clock = context.clock
         self.news = SourceStatus()
@@ -84,10 +84,10 @@ class SourceRunner:
             self._changed.notify()
 
     def gone(self, ref: FileRef) -> None:
-        """A recorded file is gone, somebody found."""
+        """A scan or a worker found that a recorded file no longer exists."""
         with self._changed:
             if self.workers.queue.delete_allowed(ref):
-                return  # its deletion is on its way
+                return  # a worker will delete its object
             now = self.clock.monotonic()
             self.deletions.add(ref, now)
             if self.schedule.next_judgement is None:
@@ -95,13 +95,13 @@ class SourceRunner:
                 self._changed.notify()
 
     def file_done(self, ref: FileRef) -> None:
-        """A worker is done with a file, and did not find that its object should go."""
+        """A worker finished a file, and its object stays or is deleted."""
         with self._changed:
             self.deletions.withdraw(ref)
         self._end_reconciliation(ref)
 
     def confirm_deletes(self) -> int:
-        """The operator allows the deletions that wait (in a single pass: that it will find); how many."""
+        """The operator allows the waiting deletions (in a single pass, all it will find); how many wait."""
         self._state.learn(self._store_id, _HELD + self.source.name, "")
         with self._changed:
             if self._once:
@@ -112,7 +112,7 @@ class SourceRunner:
         return number
 
     def accept_root(self) -> None:
-        """The operator says that the root is another directory on purpose."""
+        """The operator confirms that the root is now a different directory."""
         with self._changed:
             self._guard.accept()
             self.schedule.ask("", "the root was accepted")
@@ -127,30 +127,30 @@ class SourceRunner:
             self._thread.start()
 
     def begin(self) -> None:
-        """What comes before the first step. Raises StateError."""
+        """Prepare the first step. Raises StateError."""
         self._reconciliation.begin()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
 
     def stop(self) -> None:
-        """Ask the thread to end; does not wait."""
+        """Ask the thread to end, without waiting."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self.workers.queue.wake_scans()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the thread at most so long; whether it ended."""
+        """Wait up to `seconds` for the thread; return whether it ended."""
         if self._started:
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def should_stop(self) -> bool:
-        """Whether a scan that is under way should end."""
+        """Whether a running scan should end."""
         self._heartbeat.step()
         return self._stopping
 
     def settled(self) -> bool:
-        """For a single pass: the scan is over and every deletion is on its way, or waits for a person."""
+        """For a single pass: the scan is over, and each deletion is allowed or waits for the operator."""
         with self._changed:
             if self._stopping:
                 return True
@@ -166,12 +166,12 @@ class SourceRunner:
                 return
 
     def step(self) -> bool:
-        """Do what is due, in the calling thread; whether anything was."""
+        """Do what is due, in the calling thread; return False if nothing was."""
         due = self.schedule.take(self.clock.monotonic())
         return due is not None and self._turn(*due)
 
     def _turn(self, subtree: str, reason: str) -> bool:
-        """False: somebody asked to stop."""
+        """Do what is due; False after a request to stop."""
         self._heartbeat.step()
         try:
             if reason:
@@ -210,7 +210,7 @@ class SourceRunner:
     # ---- steps ------------------------------------------------------------------------------------------
 
     def round(self, subtree: str, reason: str) -> ScanReport | None:
-        """One look at the root and, if it is the one that we know, one scan. None: the root is in doubt."""
+        """Check the root and, if it is the expected directory, scan it. None: the root is in doubt."""
         if not self._root_is_right():
             return None
         self._reconciliation.probe()
@@ -244,7 +244,7 @@ class SourceRunner:
         self._note(subtree, reason, report, sink)
         now = self.clock.monotonic()
         poll = bool(self._watch.coverage().reason or (self.deletions.unseen and self.deletions.waiting()))
-        with self._changed:  # not before: what cannot be noted came to nothing, too
+        with self._changed:  # not before: a scan that cannot be recorded counts as failed
             self.schedule.scanned(
                 subtree,
                 now,
@@ -264,7 +264,7 @@ class SourceRunner:
             self._heartbeat.step()
 
     def judge_deletions(self) -> None:
-        """Let the deletions go that are due and allowed, if the root is still the one that we know."""
+        """Hand due and allowed deletions to the workers, if the root is the expected directory."""
         with self._changed:
             self.schedule.next_judgement = None
             if not self.deletions.waiting():
@@ -288,7 +288,7 @@ class SourceRunner:
         self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
         with self._changed:
             if self._stopping:
-                return  # what another configuration allows is for its own runner to say
+                return  # after a reload the new runner decides, by the new configuration
             for ref in verdict.allowed:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
@@ -308,14 +308,14 @@ class SourceRunner:
         return True
 
     def _tell_engine(self, **changes: Any) -> None:
-        """Replace what the engine knows of the source; once stopped, that is for another runner to do."""
+        """Replace what the engine knows of the source; a stopped runner leaves that to its successor."""
         sources = self.workers.engine.sources
         with self._changed:
             if not self._stopping:
                 sources[self.source.name] = replace(sources[self.source.name], **changes)
 
     def _hold_deletions(self) -> None:
-        """The files of another directory are gone for a reason: no object goes without a word about that."""
+        """Hold all deletions until the operator confirms them: the root is another directory."""
         reason = "the root was replaced: its files are gone from there, but perhaps not for good"
         self._state.learn(self._store_id, _HELD + self.source.name, reason)
         with self._changed:
@@ -323,7 +323,7 @@ class SourceRunner:
 
     def _away(self, doubt: str) -> None:
         known = self._state.root_identity(self.source.name)
-        if known is not None:  # every step of a worker will find the root to be another, and do nothing
+        if known is not None:  # so that workers find that the root is another directory, and do nothing
             self._tell_engine(root_identity=known)
         with self._changed:
             self.deletions.clear()
@@ -361,14 +361,14 @@ class SourceRunner:
             self._reconciliation.seen_whole()
             self._end_reconciliation(None)
         if drift:
-            log.info("%s: the scan found %d files that no event had told of", self.source.name, drift)
+            log.info("%s: the scan found %d files that no event had announced", self.source.name, drift)
         seen = report.files, report.found, report.absent, report.errors
         words = "%s: scanned (%s): %d files, %d to look at, %d gone, %d unreadable directories"
         log.info(words, self.source.name, reason, *seen)
         self.first_scan_done.set()
 
     def _end_reconciliation(self, done: FileRef | None) -> None:
-        """Tell when nothing of the source waits any more; `done` is as good as done."""
+        """End the reconciliation if no file of the source waits; `done` counts as finished."""
         if self._reconciliation.is_on:
             waiting, processing = self.workers.queue.counts()
             name = self.source.name

@@ -1,4 +1,4 @@
-"""What `status` says about a source beyond what the state holds: what scans found, what no event tells."""
+"""What `status` says about a source beyond the state: results of scans, and gaps in its events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_NAMED = 20  # examples that `status` names
 
 @dataclass(frozen=True, slots=True)
 class EventCoverage:
-    """What events do not tell about a source: all of it, or some subtrees. `reason` is empty when nothing."""
+    """What events do not cover of a source: all of it, or some subtrees. No `reason`: they cover it."""
 
     reason: str = ""
     subtrees: tuple[str, ...] = ()
@@ -28,15 +28,15 @@ class WatchHandle:
 
     coverage: Callable[[], EventCoverage] = EventCoverage
     rewatch: Callable[[], None] = lambda: None
-    """Place the watches anew."""
+    """Place the watches again."""
 
 
 @dataclass(slots=True)
 class SourceStatus:
-    """What `status` says about a source beyond what the state holds."""
+    """What `status` says about a source beyond the state."""
 
     waiting_for: str = ""
-    """Why nothing is done: the root is away, replaced, empty; or the last scan failed."""
+    """Why the source waits: its root is missing, replaced or empty, or the last scan failed."""
     scanning: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -45,14 +45,14 @@ class SourceStatus:
     deletes_reason: str = ""
     scans: int = 0
     found_bytes: int = 0
-    """Sizes of all files that scans have marked, since the start."""
+    """The sizes of all files that scans have marked since the start."""
 
 
 class ScanResults:
     """The sink of one scan (`syncd.sources.scan.compare.ScanSink`).
 
-    `mark` takes a file and for how many seconds it has yet to be quiet, may block, and returns whether the
-    file was not known to be dirty; `gone` takes a recorded file that is gone.
+    `mark` takes a file and the seconds that it still has to stay quiet; it may block, and returns whether the
+    file was clean before. `gone` takes a recorded file that no longer exists.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class ScanResults:
         self._gone = gone
         self._now_ns = now_ns
         self.drift = 0
-        """Files that nobody had told of."""
+        """How many changed files no event had announced."""
         self.unreadable_paths: list[str] = []
-        """The first of them, with the reason."""
+        """The first unreadable directories, with the reason."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
         quiet_for = (self._now_ns() - max(stat.mtime_ns, stat.ctime_ns)) / 1e9

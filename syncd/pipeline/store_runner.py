@@ -1,4 +1,4 @@
-"""Everything that carries files to one store: the store, its slots, its engine and its workers.
+"""Everything that sends files to one store: the store, its slots, its engine and its workers.
 
 Stores share nothing but the state, so that one that hangs, fails or is reconfigured leaves the others alone.
 """
@@ -28,11 +28,11 @@ from syncd.transfer.uploader import Uploader
 log = logging.getLogger("syncd.store")
 
 INSTANCE = "instance"
-"""Name under which the state keeps which directory a directory store was."""
+"""Name under which the state keeps the identity of a directory store."""
 
 
 class StoreRunner:
-    """One store and all that works for it."""
+    """One store, and all the threads that work for it."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class StoreRunner:
         self.workers = Workers(name, self.engine, context, self.heartbeat)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but not into a shutdown: raises Stopped."""
+        """Sleep; raises Stopped as soon as a shutdown begins."""
         if self._stopping.wait(seconds):
             raise Stopped
 
@@ -80,14 +80,14 @@ class StoreRunner:
         self.workers.start()
 
     def stop(self) -> None:
-        """Ask everything to end; requests in flight are given up within seconds. Does not wait."""
+        """Ask all threads to end, without waiting; they abandon requests in flight within seconds."""
         self._stopping.set()
         self._slots.stop()
         self.engine.readers.stop()
         self.workers.stop()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the workers at most so long, then release what they used; whether all ended."""
+        """Wait up to `seconds` for the workers, release what they used, and return whether all ended."""
         ended = self.workers.join(seconds)
         self._senders.shutdown(wait=ended, cancel_futures=True)
         if ended:
@@ -95,7 +95,7 @@ class StoreRunner:
         return ended
 
     def _should_stop(self) -> bool:
-        """Asked between blocks and while a peer is silent: so whoever asks is alive."""
+        """Called between blocks and while a peer is silent, so the calling thread is alive."""
         self.heartbeat.step()
         return self._stopping.is_set()
 

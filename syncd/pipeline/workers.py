@@ -1,6 +1,6 @@
-"""The threads that carry files to one store. The step is the engine's; here are the loop and what follows.
+"""The threads that send files to one store: they call the engine for each file, and handle its result.
 
-Each store has workers of its own, so that a store that cannot be reached holds up nobody else's files.
+Each store has workers of its own, so that an unreachable store does not delay the files of another.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
 
 SECOND_LOOK_SECONDS = 60.0
-"""After a change that events told of, its file is read once more. A store through a memory map tells nothing
-and moves no stamp until its page was written back, which takes the kernel half a minute."""
-_STATE_PAUSE_SECONDS = 5.0  # between looks whether the state can be written again (disk full)
-_DOUBT_SECONDS = 5.0  # until a file is looked at again whose root could not be trusted for a moment
-_BUG_SECONDS = 60.0  # until the next try of a file whose failure could not even be noted
+"""A file that is uploaded after an event is read once more after so long. A write through a memory map raises
+no event and moves no timestamp until the kernel writes the page back, which takes half a minute."""
+_STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
+_DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
+_BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _REST_SHARE = 0.5  # of the settle period; see `plan.is_restless`
 _MOST_REST_SECONDS = 1.0
-_ONCE_ATTEMPTS = 5  # a file that keeps changing under `sync` is given up after so many looks
+_ONCE_ATTEMPTS = 5  # `sync` gives up a file that keeps changing after so many attempts
 
 
 class Workers:
-    """As many workers on one `queue` as requests may be in flight.
+    """The workers on one `queue`, as many as requests may be in flight.
 
-    In a single pass a store that cannot be used ends it; then `gave_up` holds the error.
+    A store that cannot be used ends a single pass; then `gave_up` holds the error.
     """
 
     def __init__(self, name: str, engine: Engine, context: Context, heartbeat: Heartbeat) -> None:
@@ -62,19 +62,19 @@ class Workers:
 
     @property
     def paused_for(self) -> str:
-        """Why nothing is sent to this store now; empty when something may be."""
+        """Why nothing is sent to this store now; empty if files are sent."""
         return self._trouble if self.queue.is_shut else ""
 
     def remember_failure(self, failure: Failure) -> None:
-        """A file that had failed before this process began: it goes on counting, and is looked at."""
+        """Try a file again that an earlier process failed to send; its attempts keep counting."""
         with self._lock:
             self._attempts[failure.ref] = 0 if self._once else failure.attempts
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
-        """What the state says of an earlier process: unfinished uploads and failures go on, or are forgotten.
+        """Mark the unfinished uploads and failures of earlier processes, if `wanted` includes their paths.
 
-        `wanted` tells whether a path is to be carried at all. Raises StateError.
+        Forgets other failures. Raises StateError.
         """
         state = self.engine.state
         for checkpoint in state.checkpoints():
@@ -87,7 +87,7 @@ class Workers:
                 state.clear_failure(failure.ref)
 
     def discard(self, source: str) -> None:
-        """Forget what waits of a source whose root cannot be trusted, or that is no more."""
+        """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
         with self._lock:
             self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
         self.queue.discard(source)
@@ -100,11 +100,11 @@ class Workers:
                 thread.start()
 
     def stop(self) -> None:
-        """Ask the workers to end; does not wait."""
+        """Ask the workers to end, without waiting."""
         self.queue.close()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the workers at most so long altogether; whether all ended."""
+        """Wait up to `seconds` for all workers; return whether all ended."""
         deadline = self._clock.monotonic() + seconds
         for thread in self._threads:
             if thread.is_alive():
@@ -120,19 +120,19 @@ class Workers:
                 return
 
     def step(self) -> bool:
-        """Process one file that is due, in the calling thread; whether there was one."""
+        """Process one file that is due, in the calling thread; return False if none was."""
         taken = self.queue.take_due()
         return taken is not None and self._turn(taken)
 
     def _turn(self, taken: Taken) -> bool:
-        """False: somebody asked to stop."""
+        """Process one file; False after a request to stop."""
         self._heartbeat.step()
         self._on_turn()
         try:
             self._process(taken)
         except Stopped:
             return False  # its checkpoint stays; the next start finds the file again
-        except BaseException as error:  # noqa: BLE001  a worker must not die of anything
+        except BaseException as error:  # noqa: BLE001  no error ends a worker
             self._rescue(taken.ref, error)
         finally:
             self._heartbeat.rest()
@@ -155,11 +155,11 @@ class Workers:
             self._finished(taken.ref, outcome, event=taken.event)
 
     def _rest_seconds(self, ref: FileRef) -> float:
-        """How long a file must have rested by its own stat. Less than it settles: clocks are coarse."""
+        """How old a file's timestamps must be. Less than the settle period, because clocks are coarse."""
         return min(self.engine.sources[ref.source].source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
-        log.error("%s: unexpected error afterwards", name_of(ref), exc_info=error)
+        log.error("%s: unexpected error after the transfer", name_of(ref), exc_info=error)
         if self.queue.is_processing(ref):
             self.queue.defer(ref, _BUG_SECONDS, hold=True)
 
@@ -181,14 +181,14 @@ class Workers:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)
-        if self.queue.done(ref):  # nobody follows in whose transaction the last records could go along
+        if self.queue.done(ref):  # no further file's transaction would write the last records
             self._keep_in_state(self.engine.state.flush)
 
     def _failed(self, ref: FileRef, error: BaseException, *, delete_allowed: bool) -> None:
         if isinstance(error, RootChanged):
             self._tell(lambda: self._listener.root_changed(ref.source, str(error)))
             self.queue.probe()
-            # If the root is away, the source's runner discards it.
+            # If the root is missing, the source runner discards the file.
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
             return
         with self._lock:
@@ -208,7 +208,7 @@ class Workers:
             self._put_off(ref, reaction, delete_allowed=delete_allowed)
 
     def _put_off(self, ref: FileRef, reaction: Reaction, *, delete_allowed: bool) -> None:
-        """The permission to delete stands until the object is gone, or the file was met again."""
+        """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
         if reaction.again:
             settle_seconds = self.engine.sources[ref.source].source.settle_seconds
             self.queue.again(ref, max(settle_seconds, reaction.defer_seconds))
@@ -223,7 +223,7 @@ class Workers:
             store_log.info("store %s: works again", self.name)
 
     def _judge_store(self, error: BaseException, reaction: Reaction) -> None:
-        """Shut or open the store's door: one that answered, if only to refuse one key, is there."""
+        """Pause or resume the store. A store that answers is there, even if it refuses one key."""
         before = self.queue.is_shut
         if reaction.pause_seconds:
             self.queue.pause(reaction.pause_seconds)
@@ -231,7 +231,7 @@ class Workers:
             self.queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed:
             self.queue.stumbled(self._clock.chance())
-        elif isinstance(error, StoreError) and error.status is not None:  # else we refused it ourselves
+        elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
             self._answered()
             return
         else:
@@ -247,7 +247,7 @@ class Workers:
             self.queue.close()
 
     def _record(self, ref: FileRef, error: BaseException, attempts: int, reaction: Reaction) -> bool:
-        """Keep the failure for `status`; True when the file has used up its attempts."""
+        """Record the failure for `status`; True if the file has used up its attempts."""
         if reaction.bug:
             log.error(
                 "%s: unexpected error", name_of(ref), exc_info=error, extra={"cause": repr(type(error))}
@@ -264,7 +264,7 @@ class Workers:
         return parked
 
     def _keep_in_state(self, write: Callable[[], None]) -> None:
-        """Without memory nothing is sent: the files stay dirty, and the state is tried again soon."""
+        """Write to the state. If that fails, sending pauses; the files stay dirty and are retried soon."""
         try:
             write()
         except StateError as error:
@@ -274,7 +274,7 @@ class Workers:
         try:
             listener()
         except Exception as error:
-            log.error("what became of a file could not be told", exc_info=error)
+            log.error("unexpected error while reporting the result of a file", exc_info=error)
 
 
 def _words(error: BaseException) -> str:
@@ -282,7 +282,7 @@ def _words(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """What is the same for many files: without request ids and the like."""
+    """The part of the message that is the same for many files: no request ids and the like."""
     if isinstance(error, StoreError):
         return f"{type(error).__name__} {error.status} {error.code}"
     return _words(error)
