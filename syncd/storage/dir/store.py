@@ -10,7 +10,8 @@ never a half.
 
 ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `dir_uploads.join`
 says. An object that was changed by hand since it was stored is never taken for ours: its content is read
-and hashed.
+and hashed. Nor is a copy that the store makes: rot changes neither size nor mtime, so the copy is read, and
+refused if it is not what the record of its source says.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ class DirStore(ObjectStore):
             with _staged(store, meta) as (staging, name, fd):
                 copy_range(source, 0, fd, info.size)
                 self._matching(store, source_key, source, info.etag)
+                if digest_of_range(fd, 0, info.size) != info.digest:
+                    raise PreconditionFailed("the object in the store's directory is damaged: not copied")
                 self._finish(store, key, names, (staging, name, fd), (meta, info.etag))
         return Receipt(key, info.etag)
 

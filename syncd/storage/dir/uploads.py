@@ -147,8 +147,8 @@ def parts_of(upload: Upload) -> list[Part]:
 def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
     """Append the bytes of `parts` to `target`; returns the ETag of the whole. Raises PartsRefused.
 
-    The ETag is the XXH3-128 of the parts' digests, then size and number of parts: the bytes themselves are
-    not read again, and need not even be copied where the file system can share them.
+    The ETag is the XXH3-128 of the parts' digests, then size and number of parts. The bytes are read again: a
+    part may have rotted since it was stored.
     """
     numbers = [part.number for part in parts]
     if not numbers or numbers != sorted(set(numbers)):
@@ -165,6 +165,8 @@ def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
             if stored.etag != part.etag:
                 raise PartsRefused(f"part {part.number} is another than the one that was named")
             copy_range(fd, 0, target, stored.size)
+            if digest_of_range(target, size, stored.size) != stored.digest:
+                raise PartsRefused(f"part {part.number} is damaged in the store's directory")
         digests.append(bytes.fromhex(stored.etag))
         size += stored.size
     return f"{xxhash.xxh3_128_hexdigest(b''.join(digests))}-{size}-{len(parts)}"

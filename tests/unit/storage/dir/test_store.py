@@ -16,6 +16,7 @@ import xxhash
 
 from syncd.core.errors import (
     PartsRefused,
+    PreconditionFailed,
     Stopped,
     StoreRefused,
     UploadGone,
@@ -312,3 +313,75 @@ def test_an_object_has_no_permission_for_others_that_its_file_does_not_have(
     assert stat.S_IMODE((root / "a").stat().st_mode) == 0o777 & ~umask
     assert not any(given & 0o077 & ~mode for given in created[-1:])  # from its first moment
     assert not any(path.stat().st_mode & 0o077 for path in (root / ".syncd").rglob("*"))
+
+
+# ---- rot ------------------------------------------------------------------------------------------------
+
+
+def _rot(path: Path, at: int) -> None:
+    """Change one byte, and neither size nor times."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _put_in_parts(store: DirStore, key: str, body: bytes) -> None:
+    upload, half = store.create_multipart_upload(key, meta_of(body)), len(body) // 2
+    parts = [store.upload_part(key, upload, 1, body[:half]), store.upload_part(key, upload, 2, body[half:])]
+    store.complete_multipart_upload(key, upload, parts, meta_of(body))
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["kernel", "read-and-write"])
+@pytest.mark.parametrize("at", [0, 4096, 9_999])
+@pytest.mark.parametrize("carry", [put, _put_in_parts])
+def test_rot_is_not_copied(
+    any_store: DirStore,
+    root: Path,
+    carry: Callable[[DirStore, str, bytes], object],
+    at: int,
+    share: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not share:
+        monkeypatch.setattr(os, "copy_file_range", lambda *_, **__: 0)
+    body = os.urandom(10_000)
+    carry(any_store, "good", body)
+    info = any_store.head_object("good")
+    assert info is not None
+    any_store.copy_object("good", "copy", meta_of(body), info.etag)
+    assert read(any_store, "copy") == body
+    _rot(root / "good", at)
+    with pytest.raises(PreconditionFailed, match="damaged"):
+        any_store.copy_object("good", "copy of rot", meta_of(body), info.etag)
+    assert visible(root) == ["copy", "good"]
+    assert staged(root) == []
+
+
+def test_a_copied_part_is_named_by_what_it_holds(any_store: DirStore, root: Path) -> None:
+    """So that whoever asked for it sees that it is not what was wanted."""
+    body = os.urandom(8000)
+    put(any_store, "good", body)
+    _rot(root / "good", 5000)
+    info = any_store.head_object("good")
+    assert info is not None
+    upload = any_store.create_multipart_upload("new", meta_of(body))
+    part = any_store.upload_part_copy("new", upload, 1, "good", 4000, 7999, info.etag)
+    held = (root / "good").read_bytes()[4000:]
+    assert part.digest == xxhash.xxh3_128_digest(held) != xxhash.xxh3_128_digest(body[4000:])
+
+
+def test_a_part_that_rotted_is_not_joined(any_store: DirStore, root: Path) -> None:
+    body = os.urandom(8000)
+    upload = any_store.create_multipart_upload("new", meta_of(body))
+    parts = [any_store.upload_part("new", upload, n + 1, body[n * 4000 : n * 4000 + 4000]) for n in range(2)]
+    _rot(root / ".syncd" / "uploads" / upload / "00002", 17)
+    with pytest.raises(PartsRefused, match="part 2 is damaged"):
+        any_store.complete_multipart_upload("new", upload, parts, meta_of(body))
+    assert visible(root) == []
+    parts[1] = any_store.upload_part("new", upload, 2, body[4000:])
+    any_store.complete_multipart_upload("new", upload, parts, meta_of(body))
+    assert read(any_store, "new") == body
