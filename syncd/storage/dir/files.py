@@ -22,6 +22,9 @@ OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _COPY_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
+_BLOCK = 4096
+"""The least that becomes a hole: the block size of most file systems."""
+_ZEROS = bytes(_BLOCK)
 
 _SHUT = {
     errno.EROFS: "mount it so that it can be written to",
@@ -164,11 +167,77 @@ def read_range(fd: int, offset: int, size: int) -> bytes:
     return b"".join(blocks)
 
 
+def write_sparse(fd: int, body: Body) -> None:
+    """The same as `write_whole`, but blocks of zeros become holes. `fd` is at the end of its file."""
+    view = memoryview(body)
+    written = 0
+    for start, end in _zeros_in(view):
+        write_whole(fd, view[written:start])
+        os.lseek(fd, end - start, os.SEEK_CUR)
+        written = end
+    write_whole(fd, view[written:])
+    if written and written == len(view):
+        _end_here(fd)
+
+
+def _zeros_in(view: memoryview) -> Iterator[tuple[int, int]]:
+    """Runs of blocks of zeros, from where to where. Only blocks that begin with a zero are looked at."""
+    first_bytes = bytes(view[: len(view) // _BLOCK * _BLOCK : _BLOCK])
+    index = first_bytes.find(0)
+    while index >= 0:
+        start = index
+        while index < len(first_bytes) and view[index * _BLOCK : (index + 1) * _BLOCK].tobytes() == _ZEROS:
+            index += 1
+        if index > start:
+            yield start * _BLOCK, index * _BLOCK
+        index = first_bytes.find(0, max(index, start + 1))
+
+
+def _end_here(fd: int) -> None:
+    """Let the file end at the descriptor's position, behind a hole that nothing was written after."""
+    os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+
+
 def copy_range(source: int, offset: int, target: int, size: int) -> None:
     """Append `size` bytes of `source` from `offset` to `target`, inside the kernel where that can be.
 
-    File systems that can share blocks do so. Raises StoreUnavailable when `source` ends too soon.
+    File systems that can share blocks do so, and holes stay holes. Raises StoreUnavailable when `source`
+    ends too soon.
     """
+    end = offset + size
+    while offset < end:
+        data = _next_data(source, offset, end)
+        if data > offset:
+            os.lseek(target, data - offset, os.SEEK_CUR)
+            if data == end:
+                _end_here(target)
+            offset = data
+            continue
+        hole = _next_hole(source, offset, end)
+        _copy_data(source, offset, target, hole - offset)
+        offset = hole
+
+
+def _next_data(fd: int, offset: int, end: int) -> int:
+    """Where the next data begin, `end` at most. Raises StoreUnavailable when the file ends before `end`."""
+    try:
+        return min(os.lseek(fd, offset, os.SEEK_DATA), end)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            return offset  # this file system knows no holes
+    if os.fstat(fd).st_size < end:
+        raise StoreUnavailable("a file in the store's directory became shorter while it was read")
+    return end
+
+
+def _next_hole(fd: int, offset: int, end: int) -> int:
+    try:
+        return min(max(os.lseek(fd, offset, os.SEEK_HOLE), offset + 1), end)
+    except OSError:
+        return end
+
+
+def _copy_data(source: int, offset: int, target: int, size: int) -> None:
     end = offset + size
     while offset < end:
         try:

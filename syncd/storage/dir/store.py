@@ -37,7 +37,7 @@ from syncd.storage.dir.files import (
     errors_of_ours,
     open_subdirectory,
     read_range,
-    write_whole,
+    write_sparse,
 )
 from syncd.storage.dir.listing import ObjectWalk
 from syncd.storage.dir.record import Record, Sidecars, read_attached, seal
@@ -109,7 +109,7 @@ class DirStore(ObjectStore):
             raise StoreRefused("the body is too large for one request")
         etag = _etag(xxhash.xxh3_128_digest(body), len(body))
         with self._opened("store the object", body) as store, _staged(store, meta) as (staging, name, fd):
-            write_whole(fd, body)
+            write_sparse(fd, body)
             self._finish(store, key, names, (staging, name, fd), (meta, etag))
         return Receipt(key, etag)
 

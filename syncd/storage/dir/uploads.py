@@ -36,6 +36,7 @@ from syncd.storage.dir.files import (
     remove_file,
     sync_directory,
     write_file,
+    write_sparse,
     write_whole,
 )
 from syncd.storage.dir.record import meta_from_json, meta_to_json
@@ -120,7 +121,7 @@ def put_part(upload: Upload, number: int, body: Body) -> Part:
     """Store a part, durably and at once, replacing an older one of its number."""
     digest = xxhash.xxh3_128_digest(body)
     with _new_part(upload, number) as fd:
-        write_whole(fd, body)
+        write_sparse(fd, body)
         write_whole(fd, digest)
     return Part(number, len(body), digest.hex(), digest=digest, crc32=zlib.crc32(body))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncd.core.errors import (
     AccessRefused,
@@ -193,3 +195,101 @@ def test_every_error_of_the_system_has_one_meaning(number: int, kind: type[Store
     if isinstance(error, AccessRefused):
         assert error.credentials is False
     assert str(error).startswith("cannot store the object: ")
+
+
+# ---- holes ----------------------------------------------------------------------------------------------
+
+BLOCK = 4096
+blocks = st.lists(
+    st.sampled_from([bytes(BLOCK), b"x" * BLOCK, b"\0" * (BLOCK - 1) + b"x", b"x" + b"\0" * (BLOCK - 1)]),
+    max_size=9,
+)
+tails = st.sampled_from([b"", b"\0", b"y", bytes(BLOCK - 1)])
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@given(blocks, tails, st.integers(0, 3))
+def test_what_is_written_with_holes_reads_the_same(
+    place: Path, blocks: list[bytes], tail: bytes, before: int
+) -> None:
+    body = b"".join(blocks) + tail
+    with new_file(place / "sparse") as fd:
+        dir_files.write_whole(fd, b"b" * before)
+        dir_files.write_sparse(fd, memoryview(body))
+        dir_files.write_whole(fd, b"end")
+    assert (place / "sparse").read_bytes() == b"b" * before + body + b"end"
+
+
+@given(blocks, tails)
+def test_a_block_of_zeros_takes_no_space(place: Path, blocks: list[bytes], tail: bytes) -> None:
+    with new_file(place / "sparse") as fd:
+        dir_files.write_sparse(fd, b"".join(blocks) + tail)
+        os.fsync(fd)
+        taken = os.fstat(fd).st_blocks * 512
+        assert os.fstat(fd).st_size == len(blocks) * BLOCK + len(tail)
+    assert taken <= (sum(any(block) for block in blocks) + bool(tail)) * BLOCK
+
+
+@given(blocks, tails, st.data(), st.sampled_from(["kernel", "read and write", "no holes known"]))
+def test_a_copy_of_any_range_is_that_range_and_has_its_holes(
+    place: Path, blocks: list[bytes], tail: bytes, data: st.DataObject, way: str
+) -> None:
+    body = b"".join(blocks) + tail
+    first = data.draw(st.integers(0, len(body)))
+    last = data.draw(st.integers(first, len(body)))
+    seek = os.lseek
+
+    def no_holes(fd: int, offset: int, how: int) -> int:
+        if how in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, "")
+        return seek(fd, offset, how)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        new_file(place / "from") as source,
+        new_file(place / "to") as target,
+    ):
+        if way == "read and write":
+            patch.setattr(os, "copy_file_range", lambda *_, **__: 0)
+        if way == "no holes known":
+            patch.setattr(os, "lseek", no_holes)
+        dir_files.write_sparse(source, body)
+        dir_files.write_whole(target, b"before")
+        dir_files.copy_range(source, first, target, last - first)
+        dir_files.write_whole(target, b"end")
+    assert (place / "to").read_bytes() == b"before" + body[first:last] + b"end"
+
+
+def test_a_source_that_ends_in_a_hole_too_soon_is_noticed(tmp_path: Path) -> None:
+    with new_file(tmp_path / "from") as source, new_file(tmp_path / "to") as target:
+        os.ftruncate(source, 10_000)
+        with pytest.raises(StoreUnavailable, match="shorter"):
+            dir_files.copy_range(source, 0, target, 10_001)
+
+
+def test_a_sparse_object_stays_sparse_however_it_comes(any_store: DirStore, root: Path) -> None:
+    part = bytes(1 << 20) + b"x" * BLOCK + bytes(1 << 20)
+    put(any_store, "put", part)
+    any_store.copy_object("put", "copied", meta_of(part), "")
+    whole = part + part
+    upload = any_store.create_multipart_upload("parts", meta_of(whole))
+    sent = any_store.upload_part("parts", upload, 1, part)
+    copied = any_store.upload_part_copy("parts", upload, 2, "put", 0, len(part) - 1, "")
+    any_store.complete_multipart_upload("parts", upload, [sent, copied], meta_of(whole))
+    for name, body in (("put", part), ("copied", part), ("parts", whole)):
+        assert read(any_store, name) == body
+        assert (root / name).stat().st_blocks * 512 <= 8 * BLOCK
