@@ -4,9 +4,9 @@ A source with ``on_delete: delete`` loses an object only when its file has been 
 never more of them at once than the source allows: an unmounted disk or a mistyped path must not look like a
 wish to delete everything.
 
-Each scan of the whole source reports all that is gone, so a candidate that a scan does not report is back.
-Only `MOST_KEPT` candidates are remembered by name, the others are counted. Once those that are remembered
-have been deleted, another scan finds the others.
+Each scan of the whole source reports every missing file, so a candidate that a scan does not report is back.
+Only `MOST_KEPT` candidates are remembered by name; the others are counted, and another scan finds them once
+the remembered ones have been deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syncd.core.model import FileRef
 MOST_KEPT = 10_000
 """Candidates that are remembered by name."""
 FLOOR = 10
-"""Any share above 0 allows at least so many: a share of a small folder would be next to nothing."""
+"""Any share above 0 allows at least this many: a share of a small folder would be next to nothing."""
 
 _PATIENCE = 10  # grace periods that a candidate waits for younger ones at most
 
@@ -34,7 +34,7 @@ class Verdict:
     next_look: float | None
     """When the youngest candidate will have been gone for long enough; None: nothing waits for time."""
     rescan: bool = False
-    """Only another scan can find the rest of them."""
+    """Only another scan can find the remaining candidates."""
 
 
 def allowance(recorded_files: int, max_files: int, max_fraction: float) -> int:
@@ -84,16 +84,16 @@ class Deletions:
             self._uncounted += 1
 
     def withdraw(self, ref: FileRef) -> None:
-        """It is there again."""
+        """The file is back."""
         self._candidates.pop(ref, None)
 
     def clear(self) -> None:
-        """Forget all candidates: what was seen may not be believed any more."""
+        """Forget all candidates: the observations can no longer be trusted."""
         self._candidates.clear()
         self._uncounted = 0
 
     def scan_begins(self) -> None:
-        """A scan of the whole source begins: it will report all that is gone."""
+        """A scan of the whole source begins; it will report every missing file."""
         self._scan += 1
         self._uncounted = 0
 
@@ -111,13 +111,13 @@ class Deletions:
     # ---- confirmations ----------------------------------------------------------------------------------
 
     def confirm(self) -> int:
-        """The operator confirmed as many as wait now, beyond what is allowed anyway; returns how many."""
+        """The operator allows all deletions that wait now, beyond the allowance; returns how many."""
         self.held = ""
         self._granted = self.waiting()
         return self._granted
 
     def confirm_all(self) -> None:
-        """The operator confirmed all that will be found: for a single pass."""
+        """For a single pass: the operator allows all deletions that it will find."""
         self.held = ""
         self._all_granted = True
 

@@ -9,23 +9,23 @@ from syncd.core.backoff import Schedule, ceiling
 
 POLL_SECONDS = 60.0
 """How often a source without events, or with subtrees that have no watch, is scanned."""
-_POLL_SHARE = 20  # but a scan takes at most a twentieth of the time
-_AWAY = Schedule(base_seconds=2.0, cap_seconds=60.0)  # how often a root that is away is looked for
+_POLL_SHARE = 20  # but scans take at most a twentieth of the time
+_AWAY = Schedule(base_seconds=2.0, cap_seconds=60.0)  # how often a missing root is looked for
 _MAX_SUBTREES = 64  # requests kept apart; more of them become one scan of the whole source
 
 
 class ScanSchedule:
-    """What was asked of one source, and what is due when. A new source is asked for its first scan."""
+    """What was requested of one source, and what is due when. A new source requests its first scan."""
 
     def __init__(self) -> None:
         self.asked: dict[str, str] = {"": "start"}
         """Subtrees to scan soon, each with the reason; empty: everything."""
         self.next_scan: float | None = None
-        """When everything is scanned next, whatever is asked before."""
+        """When the whole source is scanned next, unless a request comes first."""
         self.next_judgement: float | None = None
-        """When the deletions that wait are looked at."""
+        """When the waiting deletions are judged."""
         self.setbacks = 0
-        """Rounds in a row that came to nothing: the root was away, the scan failed."""
+        """Failed rounds in a row: the root was missing, or the scan failed."""
 
     def ask(self, subtree: str, reason: str) -> None:
         """Scan `subtree` soon."""
@@ -37,18 +37,18 @@ class ScanSchedule:
             self.asked[subtree] = reason
 
     def poll_by(self, now: float) -> None:
-        """Scan everything within a poll's time."""
+        """Scan everything within `POLL_SECONDS`."""
         soon = now + POLL_SECONDS
         self.next_scan = min(self.next_scan or soon, soon)
 
     def due(self, now: float) -> float | None:
-        """When there is something to do, if nothing is asked before; None: only then."""
+        """When something is due, unless a request comes first; None: only a request makes anything due."""
         if self.asked and not self.setbacks:
             return now
         return min((at for at in (self.next_scan, self.next_judgement) if at is not None), default=None)
 
     def take(self, now: float) -> tuple[str, str] | None:
-        """The subtree to scan now and why; an empty reason: only deletions are due. None: nothing is."""
+        """The subtree to scan now, and why. No reason: only deletions are due. None: nothing is due."""
         scan_is_due = self.next_scan is not None and now >= self.next_scan
         if self.asked and (scan_is_due or not self.setbacks):
             subtree = next(iter(self.asked))
@@ -60,9 +60,9 @@ class ScanSchedule:
         return None
 
     def set_back(self, now: float) -> None:
-        """A round came to nothing: another one soon, and ever later."""
+        """A round failed: retry soon, then after longer and longer pauses."""
         self.setbacks += 1
-        self.asked.setdefault("", "the last round came to nothing")
+        self.asked.setdefault("", "the last attempt failed")
         self.next_scan = now + ceiling(self.setbacks, _AWAY)
 
     def scanned(
@@ -73,6 +73,6 @@ class ScanSchedule:
         if poll:
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         at = now + interval * (0.9 + 0.2 * chance)
-        # A scan of a part must not put off the one of everything, but may bring it forward.
+        # A scan of a subtree must not delay the scan of everything, but may bring it forward.
         keep = bool(subtree) and self.next_scan is not None
         self.next_scan = min(at, self.next_scan or at) if keep else at

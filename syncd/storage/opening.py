@@ -1,4 +1,4 @@
-"""Settings to a store: dialect, transport and retry joined, and wired to their surroundings."""
+"""Opens the store that settings describe: joins dialect, transport and retry with their context."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSe
 
 @dataclass(frozen=True, slots=True)
 class StoreContext:
-    """What a store takes from its surroundings."""
+    """The clock, meter, breaker and callbacks that a store uses."""
 
     clock: Clock
     should_stop: Callable[[], bool] = lambda: False
-    """Asked between requests, and while one waits for its peer."""
+    """Called between requests, and while a request waits for the server."""
     heartbeat: Heartbeat = Heartbeat()
     meter: Meter = Meter()
     breaker: Breaker = Breaker()

@@ -1,15 +1,16 @@
-"""The only place that repeats requests. Whether is decided here, when in `syncd.core.backoff`.
+"""Repeats failed requests; no other module does. `syncd.core.backoff` computes the pauses.
 
-What is repeated: StoreUnavailable, except a *create* whose answer was lost (it may have made an upload, and
-the caller has to look for it first), and PartCorrupt a few times. What the store asks for by ``Retry-After``
-is kept to; where it is longer than any pause of ours, the error goes up at once and the file is deferred: a
-worker does not sleep for minutes. Zero means at once: a connection had died of age, a clock or a region was
+A request is repeated after StoreUnavailable and, a few times, after PartCorrupt. The exception is a *create*
+whose answer was lost: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is
+honoured; if it exceeds our longest pause, the error is raised at once and the file is deferred, because a
+worker does not sleep for minutes. Zero means at once: a connection had expired, or a clock or a region was
 corrected.
 
-A store that is left alone for a while is asked by one request now and then: that one is not repeated, except
-at once. Whether it is answered is all that it is for.
+While the circuit breaker is open, single requests probe the store. A probe is repeated only if no pause is
+needed.
 
-To repeat a verb is safe: a second put, copy or part replaces the first, and what is removed twice is gone.
+Repeating any other verb is safe: a second put, copy or part replaces the first, and a second delete changes
+nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Breaker, Clock, ObjectStore, Pages, StoreLimits
 
 MAX_CORRUPT = 3
-"""Tries of a body that arrives damaged: chance does not explain a third time."""
+"""Tries of a body that arrives damaged: three in a row are no coincidence."""
 
 _BUSY = frozenset({429, 503})
 
@@ -35,7 +36,7 @@ _T = TypeVar("_T")
 class Retries:
     """How often, and after which pauses, one request is repeated in place.
 
-    Longer waits are the queue's: there other files may go first.
+    Longer waits take place in the queue, where other files can go first.
     """
 
     schedule: Schedule = Schedule(base_seconds=0.25, cap_seconds=8.0)
@@ -81,9 +82,7 @@ class RetryingStore:
                 self._clock.sleep(pause)
 
     def _pause(self, tries: int, wish: float | None) -> float | None:
-        """Seconds until the next try; None for a probe, and when the store asks for more than a worker may
-        sleep.
-        """
+        """Seconds until the next try; None for a probe, or if the store asks for too long a wait."""
         if wish == 0.0:
             return 0.0
         if self._breaker.is_shut():
@@ -117,7 +116,7 @@ class RetryingStore:
         return self._repeat(lambda: self._inner.copy_object(source_key, key, meta, if_match))
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        """Repeated only when there is certainly no upload yet."""
+        """Repeated only if the failed request certainly made no upload."""
         return self._repeat(lambda: self._inner.create_multipart_upload(key, meta), repeat_unknown=False)
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -136,18 +135,18 @@ class RetryingStore:
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        """Repeated: safe while the upload exists. UploadGone upon that may mean that the first try did it."""
+        """Safe to repeat while the upload exists. UploadGone may mean that the first try completed it."""
         return self._repeat(lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         self._repeat(lambda: self._inner.abort_multipart_upload(key, upload_id))
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
-        """Repeated from the first page, so it is read whole first."""
+        """Reads the whole list first, because a retry starts again from the first page."""
         return iter(self._repeat(lambda: list(self._inner.list_multipart_uploads(prefix))))
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Each page is repeated, not the list: it may be long, and its reader may want only the beginning."""
+        """Repeats each page, not the list, which may be long; some callers read only its beginning."""
         listed = self._repeat(lambda: self._inner.list_objects(prefix))
 
         def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:

@@ -1,4 +1,4 @@
-"""The settings of each kind of store: what the configuration says about it. Pure values."""
+"""The settings of each kind of store, as pure values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HttpSettings:
     connect_seconds: float = 30.0
     read_seconds: float = 60.0
     progress_seconds: float = 120.0
-    """A request that moves no byte for this long is given up."""
+    """A request that moves no byte for this long fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class DirSettings:
 
     path: str
     create: bool = False
-    """Make the directory when it is missing; else that is an error, for a disk may not be mounted."""
+    """Create a missing directory; otherwise it is an error, because a disk may not be mounted."""
 
 
 StoreSettings = S3Settings | BosSettings | DirSettings

@@ -1,7 +1,7 @@
-"""One step for one file: observe, plan, carry out, commit. No loop, no thread, no clock of its own.
+"""One step for one file: observe, plan, act, commit. No loop, no thread, no clock of its own.
 
-``sync(ref)`` may be called by many threads for different files of one store, never twice at once for one
-file. Whatever it raises left the state such that calling it again does the right thing.
+Many threads may call ``sync(ref)`` for different files of one store, never twice at once for one file. After
+any exception the state is such that calling it again does the right thing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 log = logging.getLogger("syncd.transfer")
 
 RACY_WINDOW_NS = 2_000_000_000
-"""A stat younger than this proves nothing (clocks are coarse): such a file is looked at once more."""
+"""A stat younger than this proves nothing (clocks are coarse), so the file is checked once more."""
 
 
 MOST_READERS = 8
@@ -56,11 +56,11 @@ MOST_READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class EngineSource:
-    """What a step has to know about a source. The source's runner owns it, and replaces it whole."""
+    """What a step needs to know about a source. The source runner owns it, and replaces it whole."""
 
     source: Source
     root_identity: RootIdentity | None = None
-    """Which directory the root is known to be; None: that is not checked."""
+    """The directory that the root has to be; None: any."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
 
@@ -84,7 +84,7 @@ class Engine:
         self._slots = uploader.slots
         self.policy = policy
         self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.heartbeat)
-        """Who reads a large file for its fingerprint."""
+        """Limits how many large files are read at once for their fingerprints."""
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._keys = KeyLocks(self._slots.heartbeat)
@@ -96,10 +96,10 @@ class Engine:
     def sync(
         self, ref: FileRef, *, event: bool, rest_seconds: float = 0.0, delete_allowed: bool = False
     ) -> Outcome:
-        """Look at one path and do what is to be done.
+        """Bring the object of one path in line with the file.
 
-        `event` says that something marked the path since it was recorded. A file whose own stat is younger
-        than `rest_seconds` is not read: FileChanged. The object of a file that is gone is removed only if
+        `event` says that something marked the path since it was recorded. A file whose stat is younger than
+        `rest_seconds` is not read: FileChanged. The object of a missing file is removed only if
         `delete_allowed`. Raises FileError, StoreError, StateError, Stopped.
         """
         known = self.sources[ref.source]
@@ -149,7 +149,7 @@ class Engine:
     # ---- observing --------------------------------------------------------------------------------------
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
-        """The record, if it is about the object that this file should have; another one proves nothing."""
+        """The record, if it describes the object that this file should have; any other proves nothing."""
         if recorded is None or recorded.key != key or recorded.store_id != self.store.store_id:
             return None
         return recorded
@@ -157,7 +157,7 @@ class Engine:
     def _absent(
         self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
     ) -> Outcome:
-        """Nothing to read here: its unfinished upload is given up, and its object may have to go."""
+        """The path has no file to read: abandon its upload, and decide whether its object is deleted."""
         checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id != self.store.store_id:
             checkpoint = None
@@ -180,7 +180,7 @@ class Engine:
             action = Nothing("deleted locally, but its key belongs to another file by now")
         else:
             with self._keys.writing(recorded.key), self._slots.hold(0):
-                self._in_doubt.keep(ref, recorded)  # whatever becomes of the answer, or of us
+                self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
         self._in_doubt.settled(ref)
@@ -213,7 +213,7 @@ class Engine:
     # ---- acting -----------------------------------------------------------------------------------------
 
     def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> Outcome:
-        """Read, decide, act, commit: with the file open."""
+        """Read the open file, decide, act and commit."""
         stat, aimed = file.opened, self._aimed(recorded, key)
 
         def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
@@ -271,7 +271,7 @@ class Engine:
         return Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, job.stat.size)
 
     def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
-        """The action, and the object where it stays as it is. If its row is in doubt, the store is asked."""
+        """The action, and the object if it stays as it is. Asks the store if the row is in doubt."""
         ref, recorded = job.ref, job.aimed
         if recorded is None:
             return action, None
@@ -279,19 +279,19 @@ class Engine:
         reconciling = self.sources[ref.source].reconciling
         is_in_doubt = self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
         if unfinished is not None and unfinished.completing:
-            self._in_doubt.keep(ref, recorded)  # what says so until now may be dropped before there is a row
+            self._in_doubt.keep(ref, recorded)  # the checkpoint may be dropped before there is a new row
         if isinstance(action, Upload | Copy):
             return action, None
         if not is_in_doubt:
             return action, Receipt(recorded.key, recorded.etag)
         if unfinished is not None and unfinished.store_id == self.store.store_id:
-            self._uploader.abandon(unfinished)  # before the question, or it could be completed after that
+            self._uploader.abandon(unfinished)  # first, or the upload could complete after the question
         with self._request_slot(job):
             there = self._in_doubt.ask(recorded)
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
     def _commit(self, row: Recorded, carried: Carried, job: Job) -> None:
-        """A small file's row may join others in one transaction: lost, its object is found by asking."""
+        """Record the result. A small file's row may share a transaction: if lost, the store is asked."""
         stale = self._uploader.unfinished(job.ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
             self._uploader.abandon(stale)
@@ -319,7 +319,7 @@ class Engine:
             return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
     def _there(self, action: Upload | Copy, job: Job) -> Receipt | None:
-        """The object, if it can be had without sending the content."""
+        """The object, if the store already has it or can copy it."""
         if self.sources[job.ref.source].reconciling:
             there = self._reuse.adopt(job.key, job.digests.fingerprint)
             if there is not None:
@@ -336,7 +336,7 @@ class Engine:
 
 @contextmanager
 def _root(known: EngineSource) -> Iterator[int]:
-    """The root, opened for one step; raises RootChanged unless it is the one that we know."""
+    """Open the root for one step; raises RootChanged unless it is the expected directory."""
     try:
         root_fd = files.open_root(known.source.root)
     except (FileVanished, FileUnreadable) as error:
@@ -354,7 +354,7 @@ def _root(known: EngineSource) -> Iterator[int]:
 
 
 def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:
-    """Whether the file's place is on another device than the file was: it may be out of watch, not gone."""
+    """Whether the path is now on another device than the file was: then the file's disk may be unmounted."""
     try:
         return walk.device_above(root_fd, os.fsencode(ref.path)) != stat.device
     except OSError as error:

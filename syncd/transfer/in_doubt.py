@@ -1,16 +1,16 @@
-"""Rows that may be wrong about their object, and what the store says about it.
+"""Finds records that may be wrong about their object, and asks the store about it.
 
-An object changes a moment before its row does. Whoever dies in between, or loses the answer, has a row that
-describes what was there before. Mostly the file differs from the row, too, and all is made good by carrying
-it. But if the file has meanwhile become what the row says (put back from a backup, a disk plugged in again),
-row and file agree, and neither is what the store has. So before an unchanged content is believed to be there,
-a row in doubt is compared with its object:
+An object changes a moment before its row does. A process that dies in between, or loses the answer, leaves
+a row that describes the previous object. Usually the file differs from the row, too, and its next upload
+repairs that. But the file may have been restored to what the row says (from a backup, say). Then row and file
+agree, while the store still holds something else. So a row in doubt is compared with its object before the
+file counts as unchanged. A row is in doubt if
 
-- the row has no ETag any more: that is written before its object is removed, and when a put or a copy ended
-  without an answer;
-- its object was being changed in this process, and no new row came of it;
-- its upload was being completed: the checkpoint says so;
-- the process before this one died, and the row is one of its.
+- it has no ETag: the ETag is cleared before the object is removed, and when a put or a copy got no answer;
+- this process began to change its object, and has not written a new row;
+- its checkpoint says that an upload was being completed;
+- it is older than this process, and the records of the source may be older than their objects (as after a
+  crash).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_ROW = nullcontext()
 
 
 class InDoubt:
-    """The doubts about the rows of one store. For any thread."""
+    """The rows of one store that are in doubt. For any thread."""
 
     def __init__(self, store: ObjectStore, state: State, now_ns: Callable[[], int]) -> None:
         self._store = store
@@ -40,7 +40,7 @@ class InDoubt:
     def about(
         self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None, *, reconciling: bool
     ) -> bool:
-        """Whether the object may be another one than `recorded` says.
+        """Whether the object may differ from `recorded`.
 
         `reconciling` says that records of the source may be older than their objects.
         """
@@ -52,7 +52,7 @@ class InDoubt:
         )
 
     def keep(self, ref: FileRef, recorded: Recorded) -> None:
-        """Write the doubt down, to outlive this process, with the moment since which there is one.
+        """Record the doubt and its time in the state, so that it outlives this process.
 
         Raises StateError.
         """
@@ -65,14 +65,14 @@ class InDoubt:
         except StoreRefused as refused:
             if not is_denied(refused):
                 raise
-            return None  # whoever may not list is told this also about what is not there
+            return None  # without the permission to list, a missing object is "forbidden", too
         if info is None or info.size != recorded.fingerprint.size:
             return None
         same = info.digest == recorded.fingerprint.digest or (bool(info.etag) and info.etag == recorded.etag)
         return Receipt(info.key, info.etag) if same else None
 
     def changing(self, ref: FileRef, recorded: Recorded | None) -> AbstractContextManager[None]:
-        """Around a change of the object whose row this is; ends for good with `settled`."""
+        """Surrounds a change of the object of this row, which stays in doubt until `settled`."""
         return _NO_ROW if recorded is None else self._being_changed(ref, recorded)
 
     @contextmanager
@@ -82,7 +82,7 @@ class InDoubt:
             yield
         except (StoreUnavailable, Stopped) as error:
             if isinstance(error, Stopped) or error.outcome_unknown:
-                with suppress(StateError):  # then this process remembers, as long as it lives
+                with suppress(StateError):  # then only this process remembers the doubt
                     self.keep(ref, recorded)
             raise
 

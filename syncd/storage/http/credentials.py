@@ -44,7 +44,7 @@ def _nothing_given() -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A file as it was read: what tells a new version, and the text."""
+    """A file as it was read: its text, and what identifies its version."""
 
     mark: tuple[int, int, int, int]
     text: str

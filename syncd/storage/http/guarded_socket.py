@@ -24,12 +24,12 @@ from syncd.storage.http.deadlines import Deadline
 
 _CHUNK = 256 << 10
 _TLS_CHUNK = 64 << 10
-"""A write over TLS tells nothing until it is done, so it has to be small for progress to be seen."""
+"""A write over TLS shows no progress until it is done, so each has to be small."""
 _LOST = (BlockingIOError, ssl.SSLWantReadError)
 
 
 class EarlyAnswerError(BrokenPipeError):
-    """The answer came before the body was out; what is left of the body is of no use to anybody."""
+    """The answer came before the body was sent; the rest of the body is useless."""
 
 
 class EndlessAnswerError(OSError):
@@ -46,7 +46,7 @@ class GuardedSocket:
         sock.setblocking(False)
         self.deadline = deadline
         self.body: Body | None = None
-        """What counts as sent; everything else that goes out is overhead."""
+        """The bytes that count as sent; all others are overhead."""
         self.answered_early = False
         """A request was cut short: the connection is of no further use."""
         self.allowance = 0
@@ -171,7 +171,7 @@ class GuardedSocket:
     # ---- waiting -----------------------------------------------------------------------------------------
 
     def is_stale(self) -> bool:
-        """Idle, yet something came: the end, or an answer to no question."""
+        """Whether an idle connection has input: it was closed, or an answer came without a request."""
         return bool(self._ready(select.POLLIN, 0)) or self._pending()
 
     def _pending(self) -> bool:

@@ -23,7 +23,7 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class BadAnswerError(Exception):
-    """What came is not a whole HTTP response."""
+    """The server did not send a whole HTTP response."""
 
 
 def target(request: Request) -> str:

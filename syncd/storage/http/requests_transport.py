@@ -79,7 +79,7 @@ class RequestsTransport:
         return response
 
     def close(self) -> None:
-        """Close what is idle now, and the rest as it comes back."""
+        """Close idle connections now, and the others as they are returned."""
         self._idle.close()
 
     def _tls(self) -> ssl.SSLContext | None:

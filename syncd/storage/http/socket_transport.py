@@ -74,7 +74,7 @@ class SocketTransport:
         return reader.response
 
     def close(self) -> None:
-        """Close what is idle now, and the rest as it comes back."""
+        """Close idle connections now, and the others as they are returned."""
         self._idle.close()
 
     # ---- one request -------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class HttpStore:
         self._send(request, lambda *pair: self._dialect.delete_result(key, *pair))
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        """One request. The receipt's ETag tells whether a store kept to the condition."""
+        """One request. The receipt's ETag shows whether the store honoured the condition."""
         request = self._dialect.copy_request(source_key, key, meta, if_match)
         return self._send(request, lambda *pair: self._dialect.copy_result(key, *pair))
 

@@ -30,7 +30,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close what is idle now, and the rest as it comes back."""
+        """Close idle connections now, and the others as they are returned."""
         ...
 
 

@@ -72,7 +72,7 @@ def test_setbacks_put_off_everything_that_is_asked_ever_later() -> None:
         due = schedule.due(0.0)
         assert due is not None
         assert schedule.take(due - 0.1) is None
-        assert schedule.take(due) == ("", "the last round came to nothing")
+        assert schedule.take(due) == ("", "the last attempt failed")
         waits.append(due)
     assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     schedule.scanned("", 0.0, interval=3600.0, took_seconds=0.0, poll=False, chance=0.5)
