@@ -123,7 +123,6 @@ def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *,
     try:
         clock = real_clock()
         with closing(State.open(settings.state_dir, now_ns=clock.now_ns)) as state:
-            state.interrupted = lock.interrupted
             with _progress(terminal) as tick:
                 done = run_once(
                     settings, state, clock, should_stop=stopping.is_set, tick=tick, overrides=overrides

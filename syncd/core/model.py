@@ -121,6 +121,8 @@ class Recorded:
     """Wall clock of the look at ``stat``, or since when the row is in doubt, nanoseconds."""
     racy: bool = False
     """The stat was too young to prove anything: fingerprint again at the next look."""
+    life: int = field(default=0, compare=False)
+    """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers."""
 
     @property
     def in_doubt(self) -> bool:

@@ -70,7 +70,6 @@ class Daemon:
         try:
             self._notifier.extend_timeout(60)
             state = State.open(self._settings.state_dir, now_ns=self._clock.now_ns)
-            state.interrupted = lock.interrupted
             try:
                 with self._signals():
                     return self._serve(state)
@@ -258,7 +257,7 @@ class Daemon:
         if not ended:
             log.warning("some requests did not end in time; the process ends without them")
             with suppress(StateError):
-                state.close()
+                state.close(clean=False)
             os._exit(0)  # a thread that is stuck in the kernel would hold up the exit
 
     @contextmanager

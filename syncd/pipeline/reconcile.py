@@ -1,9 +1,9 @@
 """Decides whether the store may already hold what a source is about to send.
 
 The store may hold the objects of a source whose records are missing: the source is new to this state, the
-state was lost, or the last process died before it wrote the records of its last small files. Until every file
-of the source has been compared once, the engine asks the store for the object before it sends a new file.
-If nothing lies under the source's prefix, it does not ask.
+state was lost, or a process did not end cleanly and may not have written the records of its last small files.
+Until every file of the source has been compared once, by a process that began after that, the engine asks the
+store for the object before it sends a new file. If nothing lies under the source's prefix, it does not ask.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Reconciliation:
         """Whether the engine asks for the object of a new file before it sends the file."""
 
     def begin(self) -> None:
-        """Before the first file is sent: turn the questions on unless an earlier run compared everything."""
-        if self._state.interrupted:  # remember that until all has been compared, over any number of starts
-            self._state.learn(self._store.store_id, self._name, "")
-        if not self._state.learned(self._store.store_id, self._name):
+        """Before the first file is sent: ask, unless all was compared since the last unclean end."""
+        compared_in = self._state.learned(self._store.store_id, self._name) or ""
+        number = compared_in.partition(":")[0]
+        if not number.isdigit() or int(number) <= self._state.unclean_life:
             self._turn(True)
 
     def probe(self) -> None:
@@ -74,7 +74,7 @@ class Reconciliation:
             self._end("all was compared")
 
     def _end(self, why: str) -> None:
-        self._state.learn(self._store.store_id, self._name, why)
+        self._state.learn(self._store.store_id, self._name, f"{self._state.life}: {why}")
         self._turn(False)
 
     def _turn(self, on: bool) -> None:

@@ -15,10 +15,8 @@ _LINE = "%-15d\n"
 class StateLock:
     """Held from `acquire` to `release`. The file of a process that died is no obstacle."""
 
-    def __init__(self, descriptor: int, *, interrupted: bool = False) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
-        self.interrupted = interrupted
-        """The last holder died with it: what it had joined but not yet written is lost."""
 
     @classmethod
     def acquire(cls, directory: str) -> StateLock:
@@ -37,7 +35,8 @@ class StateLock:
             pid = _pid_in(descriptor)
             os.close(descriptor)
         else:
-            return cls(descriptor, interrupted=_taken_over(descriptor, directory))
+            _take_over(descriptor, directory)
+            return cls(descriptor)
         who = f"process {pid}" if pid else "another process"
         raise StateError(f"syncd is already running on the state directory {directory} ({who})")
 
@@ -56,16 +55,13 @@ def _open(directory: str) -> int:
     return os.open(os.path.join(directory, LOCK_NAME), flags, 0o600)
 
 
-def _taken_over(descriptor: int, directory: str) -> bool:
-    """Put our process id into the locked file; whether it held that of a dead process."""
+def _take_over(descriptor: int, directory: str) -> None:
+    """Put our process id into the locked file, for the message to who comes second."""
     try:
-        interrupted = _pid_in(descriptor) != 0
         _write(descriptor, os.getpid())
-        os.fsync(descriptor)
     except OSError as error:
         os.close(descriptor)
         raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
-    return interrupted
 
 
 def _write(descriptor: int, pid: int) -> None:

@@ -43,11 +43,12 @@ def unfold_time(time_ns: int) -> int:
 
 _PUT_FILE = (
     "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
-    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?) "
+    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?, ?) "
     "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
     "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
     "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
-    "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy"
+    "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy, "
+    "life = excluded.life"
 )
 
 
@@ -57,6 +58,7 @@ def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
     values = (
         *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
         *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
+        recorded.life,
     )
     try:
         connection.execute(_PUT_FILE, values)
@@ -108,7 +110,7 @@ def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
     """What is recorded of `ref`."""
     row = connection.execute(
         "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
-        "recorded_ns, racy FROM files JOIN stores ON stores.id = files.store "
+        "recorded_ns, racy, life FROM files JOIN stores ON stores.id = files.store "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
         _named(ref),
     ).fetchone()
@@ -121,7 +123,7 @@ def file_page(
     """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes."""
     found = connection.execute(
         "SELECT path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, "
-        "etag, recorded_ns, racy FROM files CROSS JOIN stores ON stores.id = files.store "
+        "etag, recorded_ns, racy, life FROM files CROSS JOIN stores ON stores.id = files.store "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
         "ORDER BY path LIMIT ?",
         (source, *_range(start, below), limit),
@@ -153,7 +155,7 @@ def find_content(
     """Files of any source that are recorded with this content in this store."""
     found = connection.execute(
         "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
-        "stores.store_id, key, etag, recorded_ns, racy FROM files "
+        "stores.store_id, key, etag, recorded_ns, racy, life FROM files "
         "JOIN stores ON stores.id = files.store JOIN sources ON sources.id = files.source "
         "WHERE digest = ? AND content_size = ? AND stores.store_id = ? LIMIT ?",
         (fingerprint.digest, fingerprint.size, store_id, limit),
@@ -281,6 +283,21 @@ def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
     )
 
 
+def begin_life(connection: Connection) -> tuple[int, int, bool]:
+    """Take the next number; returns it, the last unclean life, and whether the former one ended cleanly."""
+    ended = connection.execute("SELECT ended FROM lives").fetchone()[0]
+    if not ended:
+        connection.execute("UPDATE lives SET unclean = number")
+    connection.execute("UPDATE lives SET number = number + 1, ended = 0")
+    number, unclean = connection.execute("SELECT number, unclean FROM lives").fetchone()
+    return number, unclean, bool(ended)
+
+
+def end_life(connection: Connection, number: int) -> None:
+    """Life `number` wrote all that it had to; done also when another one began since, which then stays."""
+    connection.execute("UPDATE lives SET ended = 1 WHERE number = ?", (number,))
+
+
 def ensure_source(connection: Connection, source: str) -> None:
     """Rows refer to sources by number: this gives `source` one."""
     connection.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (source,))
@@ -310,9 +327,9 @@ def _stat(row: Row) -> FileStat:
 
 
 def _recorded(row: Row) -> Recorded:
-    digest, content_size, store_id, key, etag, recorded_ns, racy = row[5:]
+    digest, content_size, store_id, key, etag, recorded_ns, racy, life = row[5:]
     content = Fingerprint(digest, content_size)
-    return Recorded(_stat(row[:5]), content, store_id, key, etag, unfold_time(recorded_ns), bool(racy))
+    return Recorded(_stat(row[:5]), content, store_id, key, etag, unfold_time(recorded_ns), bool(racy), life)
 
 
 def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:

@@ -113,6 +113,16 @@ STEPS: tuple[tuple[str, ...], ...] = (
             store_id TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
             PRIMARY KEY (store_id, name)) WITHOUT ROWID""",
     ),
+    (
+        # The processes that write are numbered; `unclean` is the last one that was not seen to end.
+        """CREATE TABLE lives (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            number INTEGER NOT NULL,
+            unclean INTEGER NOT NULL,
+            ended INTEGER NOT NULL)""",
+        "INSERT INTO lives VALUES (1, 0, 0, 1)",
+        "ALTER TABLE files ADD COLUMN life INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 

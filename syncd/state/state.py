@@ -26,7 +26,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from syncd.core.errors import StateError
@@ -68,8 +68,11 @@ class State:
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
+        self.life = 0
+        """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
-        """The last process died: the last small files may have no record. Set by the lock's owner."""
+        """The process before this one did not end cleanly: the records of its last objects may be missing."""
+        self._unclean_life = 0
 
     # ---- opening and closing ----------------------------------------------------------------------------
 
@@ -92,7 +95,17 @@ class State:
         )
         if rebuilt:
             log.warning("the state starts empty: %s; objects are compared before anything is sent", rebuilt)
-        return cls(path, instance_id, rebuilt, GroupWriter(path, monotonic))
+        writer = GroupWriter(path, monotonic)
+        with ExitStack() as failed:
+            failed.callback(writer.close)
+            state = cls(path, instance_id, rebuilt, writer)
+            failed.callback(state._reader.close)
+            state.life, state._unclean_life, ended = writer.run(queries.begin_life)
+            state.interrupted = not ended
+            failed.pop_all()
+        if state.interrupted:
+            log.info("the last run did not end cleanly: objects are compared before anything is sent")
+        return state
 
     @classmethod
     def open_read_only(cls, directory: str) -> State:
@@ -101,6 +114,11 @@ class State:
         if not os.path.exists(path):
             raise StateError(f"there is no state database in {directory}; syncd has not run with it yet")
         return cls(path, schema.identity_of(path), None, None)
+
+    @property
+    def unclean_life(self) -> int:
+        """The last life that did not end cleanly; what was compared in a later one is right."""
+        return self.life - 1 if self.interrupted else self._unclean_life
 
     @property
     def commits(self) -> int:
@@ -117,8 +135,12 @@ class State:
         """Why this database cannot be used until the next `open` (removed, replaced, damaged), or None."""
         return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
 
-    def close(self) -> None:
-        """Flush and close, also when it raises. Sets aside a damaged database, which a check may miss."""
+    def close(self, *, clean: bool = True) -> None:
+        """Flush and close, also when it raises. Sets aside a damaged database, which a check may miss.
+
+        This life ends cleanly if nothing failed to be written in it. The caller passes ``clean=False`` while
+        a thread may still change an object.
+        """
         self._novelty = Novelty(empty=False)  # every question from now on reaches the closed reader
         with ExitStack() as last:
             if self._writer is not None:
@@ -127,6 +149,9 @@ class State:
                 last.callback(self._writer.close)
             last.callback(self._reader.close)
             self.flush()
+            if clean and self._writer is not None and not self._writer.has_failed:
+                with suppress(StateError):  # nothing is lost: the next life compares more than it has to
+                    self._writer.run(lambda connection: queries.end_life(connection, self.life))
 
     # ---- recorded files ---------------------------------------------------------------------------------
 
@@ -198,8 +223,10 @@ class State:
         on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
         """
 
+        row = replace(recorded, life=self.life)
+
         def operation(connection: sqlite3.Connection) -> None:
-            queries.put_file(connection, ref, recorded)
+            queries.put_file(connection, ref, row)
             if self._has_failures:
                 queries.drop_failure(connection, ref)
             if part_digests is not None:
@@ -207,7 +234,7 @@ class State:
             if checkpoint_id is not None:
                 queries.drop_checkpoint(connection, checkpoint_id)
 
-        self._put(ref, recorded, operation, durable=durable or checkpoint_id is not None)
+        self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
 
     def doubt(self, ref: FileRef, recorded: Recorded) -> None:
         """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""

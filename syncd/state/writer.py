@@ -70,6 +70,8 @@ class GroupWriter:
         self._broken: str | None = None
         self.is_damaged = False
         """The file was found to hold what no database holds."""
+        self.has_failed = False
+        """A write failed since the start, so something may be missing although later ones succeeded."""
         self.commits = 0
         """Transactions committed since the start."""
 
@@ -160,6 +162,7 @@ class GroupWriter:
                 ticket.result = ticket.operation(connection)
             connection.execute("COMMIT")
         except Exception as raised:  # noqa: BLE001  # whatever an operation raises goes to its caller
+            self.has_failed = True
             error = self._translated(raised)
             self._roll_back()
             if isinstance(raised, sqlite3.Error) and primary_code(raised) == sqlite3.SQLITE_FULL:

@@ -9,8 +9,8 @@ file counts as unchanged. A row is in doubt if
 - it has no ETag: the ETag is cleared before the object is removed, and when a put or a copy got no answer;
 - this process began to change its object, and has not written a new row;
 - its checkpoint says that an upload was being completed;
-- it is older than this process, and the records of the source may be older than their objects (as after a
-  crash).
+- an earlier process wrote it, and the source has not been compared since a process ended without writing all.
+  Processes are numbered, because a clock may be set back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class InDoubt:
         self._store = store
         self._state = state
         self._now_ns = now_ns
-        self._born_ns = now_ns()
         self._changing: set[FileRef] = set()
 
     def about(
@@ -48,7 +47,7 @@ class InDoubt:
             recorded.in_doubt
             or ref in self._changing
             or (unfinished is not None and unfinished.completing)
-            or (reconciling and recorded.recorded_ns < self._born_ns)
+            or (reconciling and recorded.life < self._state.life)
         )
 
     def keep(self, ref: FileRef, recorded: Recorded) -> None:

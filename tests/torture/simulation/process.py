@@ -100,7 +100,6 @@ class Process:
         sleep: Callable[[float], None],
         chance: random.Random,
         senders: Later,
-        interrupted: bool,
         effect: Callable[[str, bool], None],
         told: Callable[[str], None],
     ) -> None:
@@ -115,7 +114,6 @@ class Process:
         self._senders = senders
         self._busy_keeper = False
         self.state = State.open(state_dir, now_ns=clock.now_ns, monotonic=clock.monotonic)
-        self.state.interrupted = interrupted
         self._mortal_state()
         self.pipeline = Pipeline(self.state, clock, on_outcome=self._outcome, opener=self._opened)
         policy = TransferPolicy(concurrency=6, part_size=8)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from syncd.core.errors import StateError
 from syncd.core.model import OnDelete, Source
 from syncd.pipeline.context import Clock
 from tests.support.clock import FakeClock
@@ -154,12 +155,12 @@ class World:
         """Something happened to the root that only a person can judge."""
         self.process: Process | None = None
         with reading(self.syscalls, self._senders):
-            self.begin(interrupted=False)
+            self.begin()
         self.run(1.0)  # from here on it is known which directory the root is
 
     # ---- the process ------------------------------------------------------------------------------------
 
-    def begin(self, *, interrupted: bool) -> None:
+    def begin(self) -> None:
         """Start syncd."""
         self.doom = Doom()
         self.store.closed = False
@@ -173,7 +174,6 @@ class World:
                 sleep=self._sleep,
                 chance=self._tokens,
                 senders=self._senders,
-                interrupted=interrupted,
                 effect=self._transaction,
                 told=self.trace.append,
             )
@@ -187,13 +187,13 @@ class World:
             self.doom.left, self.doom.after = 1, False
             return
         with reading(self.syscalls, self._senders):
-            self.process.disk_full = False
             try:
-                self.process.stop()
+                with suppress(StateError):  # what a full disk did not take is lost, and the next one knows
+                    self.process.stop()
             except Death:
                 self._bury()
             else:
-                self.begin(interrupted=False)
+                self.begin()
             self.process.disk_full = self.disk_full
 
     def _bury(self) -> None:
@@ -203,9 +203,10 @@ class World:
         self.process.die()
         self.syscalls.exit()
         self._senders.shutdown()
+        self.store.closed = False  # also when it died in the middle of its good order
         self.store.arrive_all()
         self.doom = Doom()
-        self.begin(interrupted=True)
+        self.begin()
         assert self.process is not None
         self.process.disk_full = self.disk_full
 

@@ -54,7 +54,7 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path, checkpointed: b
         Path(f"{path}-wal").write_bytes(log)
     content = path.read_bytes()
 
-    with pytest.raises(StateError, match=r"newer syncd \(version 2"):
+    with pytest.raises(StateError, match=rf"newer syncd \(version {len(schema.STEPS) + 1}"):
         open_state(tmp_path)
     with pytest.raises(StateError, match="newer syncd"):
         State.open_read_only(str(tmp_path))

@@ -223,7 +223,8 @@ def test_a_death_is_remembered_until_all_was_compared(rig: Rig) -> None:
     first = rig.reconcile()
     first.begin()
     first.probe()
-    rig.state.interrupted = True
+    rig.state.close(clean=False)
+    rig.open()
     rig.reconcile().begin()
     rig.restart()
 
