@@ -14,7 +14,7 @@ from syncd.cli import common
 
 COMMANDS = {
     "run": ("run", "Run the daemon in the foreground; systemd starts this."),
-    "sync": ("sync", "Carry over everything that differs, in one pass, then exit."),
+    "sync": ("sync", "Transfer everything that differs, in one pass, then exit."),
     "status": ("status", "Show what is recorded, pending, in flight and failed."),
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with what is recorded and with the disk."),

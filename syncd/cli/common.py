@@ -60,7 +60,7 @@ def exit_code(error: BaseException) -> int:
 
 @contextmanager
 def errors_become_exit_codes() -> Iterator[None]:
-    """An error of ours is one clear message and an exit code; a traceback is for bugs only."""
+    """Turn our errors into one clear message and an exit code; only bugs print a traceback."""
     try:
         yield
     except ConfigError as error:
@@ -143,7 +143,7 @@ def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., N
 
 @contextmanager
 def open_state(directory: str) -> Iterator[State]:
-    """The state as it is, also beside a running daemon, to be read; an empty one where there is none yet.
+    """The state, opened for reading, even beside a running daemon; empty if it does not exist.
 
     Raises StateError when the state cannot be read.
     """

@@ -57,7 +57,7 @@ class Pass:
     interrupted: bool
     gave_up: BaseException | None
     ended: bool
-    """Whether all threads did; one that is stuck in the kernel must not hold up the exit."""
+    """Whether all threads ended; a thread that is stuck in the kernel must not delay the exit."""
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class Pass:
 def command(
     options: common.Options, dry_run: bool, allow_deletes: tuple[str, ...], accept_roots: tuple[str, ...]
 ) -> None:
-    """Carry over everything that differs, in one pass, then exit.
+    """Transfer everything that differs, in one pass, then exit.
 
     Where a daemon runs, --allow-deletes and --accept-root go to the daemon, and there is no pass.
     """
@@ -231,7 +231,7 @@ def run_once(
     overrides: Overrides | None = None,
     opener: Callable[..., ObjectStore] = open_store,
 ) -> Pass:
-    """Scan every source and carry what differs; `tick` is called several times a second until the end.
+    """Scan every source and transfer what differs, calling `tick` several times a second until the end.
 
     Raises SyncdError when a store cannot be opened or the state cannot be used.
     """

@@ -69,9 +69,9 @@ class FileVanished(FileError):
 
 
 class FileChanged(FileError):
-    """The file is not what it was when we began to read it, or that cannot be ruled out.
+    """The file changed while it was read, or may have changed.
 
-    ``quiet_seconds`` is how long it has to be quiet before another look can find out more.
+    ``quiet_seconds`` is how long it has to be quiet before another attempt is useful.
     """
 
     def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
@@ -150,7 +150,7 @@ class UploadGone(StoreError):
 
 
 class PartCorrupt(StoreError):
-    """What arrived is not what was sent (digest refused, or another ETag than the bytes have)."""
+    """The body arrived damaged: its digest was refused, or the ETag is not that of the bytes."""
 
 
 class PartsRefused(StoreError):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class OnDelete(Enum):
-    """What becomes of an object whose file is gone."""
+    """What happens to an object when its file is gone."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -140,7 +140,7 @@ class PartDigests:
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """What travels with an object, so that a lost state database can be rebuilt and others can check."""
+    """The metadata of an object, to rebuild a lost state database and to let other programs check content."""
 
     fingerprint: Fingerprint
     mtime_ns: int
@@ -199,7 +199,7 @@ class UploadInfo:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What lets an upload continue after a restart. Written before the request that begins the upload."""
+    """The record by which an upload continues after a restart, written before the upload begins."""
 
     id: int
     ref: FileRef
@@ -212,7 +212,7 @@ class Checkpoint:
     created_ns: int
     upload_id: str | None = None
     completing: bool = False
-    """Complete was asked for; its answer may have been lost."""
+    """The complete request was sent; its answer may have been lost."""
     parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -295,17 +295,17 @@ Action = Nothing | Refresh | Upload | Copy | Delete
 
 
 class Outcome(NamedTuple):
-    """What became of one file."""
+    """The result for one file."""
 
     action: Action
     bytes_sent: int = 0
     bytes_saved: int = 0
     look_again_seconds: float | None = None
-    """The record is too young to be trusted: mark it again after this."""
+    """The record is too young to be trusted: mark the file again after so long."""
     doubt_seconds: float | None = None
-    """For so long a request whose answer was lost may yet be carried out: then the object is to be compared
-    once more. Until then the file counts as carried."""
+    """How long a request whose answer was lost may still take effect. Then the object has to be compared once
+    more; until then the file counts as done."""
     size: int = 0
     """Of the file, in bytes."""
     wants_delete: bool = False
-    """The object should go, but that was not allowed yet."""
+    """The object should be deleted, but the caller did not allow it."""

@@ -1,8 +1,8 @@
-"""What to do about one file: the difference between what is observed and what is recorded, as an action.
+"""Decides what to do about one file, by comparing the observation with the record.
 
-Two questions, each one small switch. `needs_fingerprint` is asked with the cheap evidence, a stat, and says
-whether the content has to be read at all. `decide` is asked with the proof, a fingerprint, and returns an
-inert action that the caller performs. Every answer carries its reason, for the log and for the tests.
+`needs_fingerprint` takes the cheap evidence, a stat, and says whether the content has to be read at all.
+`decide` takes the proof, a fingerprint, and returns an inert action that the caller performs. Every answer
+carries its reason, for the log and for the tests.
 
 =====================================  ==================  ==============================================
 observed                               recorded            action, reason

@@ -1,4 +1,4 @@
-"""Which dirty files have been quiet long enough to be read, and never the same file twice at once.
+"""Hands out the dirty files that have been quiet long enough to be read, never the same file twice at once.
 
 Two sets, as in a work queue of Kubernetes: *waiting* (dirty, due at some time) and *processing* (a worker has
 it). A file that is marked while it is processing waits behind its own processing and runs again afterwards.
@@ -42,7 +42,7 @@ class Taken(NamedTuple):
 
 
 class _Dirty:
-    """What is true of one dirty file."""
+    """The state of one dirty file."""
 
     __slots__ = (
         "delete_allowed", "due", "event", "first_marked", "held", "remarked", "restless_since", "ticket",
@@ -72,7 +72,7 @@ class _Dirty:
 
 
 class _Processing:
-    """What is true of one file that a worker has."""
+    """The state of one file that a worker has."""
 
     __slots__ = ("again", "delete_allowed", "discarded", "event", "first_marked", "restless_since")
 

@@ -1,6 +1,6 @@
 """The checking side of bce-auth-v1, written from the vendor's description and sharing nothing with ours.
 
-Works on bytes as they came over the wire: path and query are decoded and encoded anew, as the real service
+Works on bytes as they came over the wire: path and query are decoded and encoded again, as the real service
 does, so that a client may write them in any valid spelling.
 """
 

@@ -1,7 +1,7 @@
 """What the BOS server of the tests keeps, in a directory: objects, uploads and parts survive its own restart.
 
 Contents are files under random names; a JSON row beside them says which they are. A row is renamed into
-place, so that whoever kills the server finds either the old object or the new one.
+place, so that a killed server leaves either the old object or the new one.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Fault:
     part: int = 0
     """Part number; 0: any."""
     times: int = 1
-    """-1: for ever."""
+    """-1: without end."""
     skip: int = 0
     status: int = 500
     code: str = "InternalError"
@@ -51,7 +51,7 @@ class Fault:
 
 
 class Faults:
-    """The orders in force, and whoever is held by one of them."""
+    """The orders in force, and the requests that they hold."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -64,13 +64,13 @@ class Faults:
             self._orders.append(fault)
 
     def clear(self) -> None:
-        """No orders any more; whoever is held goes on."""
+        """Remove all orders and release the requests that they hold."""
         with self._changed:
             self._orders.clear()
             self._release()
 
     def release(self) -> None:
-        """Whoever is held goes on; orders stay."""
+        """Release the requests that are held; the orders stay."""
         with self._changed:
             self._release()
 

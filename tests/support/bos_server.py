@@ -297,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._note(call)
 
     def _note(self, call: Call) -> None:
-        """Into the log, once: before an answer is sent, so that whoever has the answer finds it there."""
+        """Log the request once, before its answer is sent, so that the client finds it there."""
         if not self._noted:
             self._noted = True
             status, received = self._sent.status, self._received

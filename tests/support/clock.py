@@ -6,7 +6,7 @@ import threading
 
 
 class FakeClock:
-    """Wall clock and monotonic clock, both standing still until somebody moves them.
+    """Wall clock and monotonic clock, both standing still until the test moves them.
 
     >>> clock = FakeClock()
     >>> clock.sleep(2.5)

@@ -3,8 +3,8 @@
 It stands between a client and one server, passes everything on as it came, and lets what `choose` says happen
 to a request: `KINDS` names all of it. What happened, and every body that went through, is in its `Ledger`.
 
-It never delivers a request whose client has gone meanwhile: what a dead process had not sent in time does not
-overtake what its successor sends.
+It never delivers a request whose client is gone: a request of a dead process does not overtake those of its
+successor.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class FaultProxy:
             return self.ledger.begin(number, head, kind), random.Random(self._seed * 1_000_003 + number)
 
     def go_down(self) -> None:
-        """Nobody listens for a while; every connection ends."""
+        """Stop listening for a while, and end every connection."""
         with self._lock:
             self._age += 1
             self._down.set()

@@ -55,7 +55,7 @@ Fault = BaseException | type[BaseException] | Callable[[Call], BaseException]
 
 @dataclass(slots=True)
 class _Order:
-    """A fault that somebody ordered."""
+    """A fault that a test ordered."""
 
     verb: str
     fault: Fault
@@ -119,7 +119,7 @@ class Switchboard:
     ) -> Self:
         """Let calls of `verb` (``*``: any) raise `fault`: an error, its class, or a function of the call.
 
-        `times` of them (None: for ever), counted over those that `when` and `nth` (the number of the call of
+        `times` of them (None: always), counted over those that `when` and `nth` (the number of the call of
         that verb, from 1, over the life of the store) let through; after the effect, that is with the answer
         lost, or instead of it. Orders are tried in the order in which they were given; one fires for a call.
         """
@@ -166,7 +166,7 @@ class Switchboard:
         return self
 
     def reset_counters(self) -> Self:
-        """Count anew from here on. Numbers of calls (``nth``) begin at 1 again."""
+        """Reset the counts. Numbers of calls (``nth``) begin at 1 again."""
         with self._lock:
             self.calls.clear()
             self.log.clear()

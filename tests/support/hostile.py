@@ -147,7 +147,7 @@ Script = Callable[[Peer], None]
 
 
 def answers(*texts: bytes) -> Script:
-    """Answers each request of a connection with the next text, the last one for ever."""
+    """Answers each request of a connection with the next text, and repeats the last one."""
 
     def script(peer: Peer) -> None:
         count = 0

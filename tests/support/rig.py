@@ -28,7 +28,7 @@ class Rig:
     """A folder, a store and all that is between them, without loop and thread of its own.
 
     `wrap_state` and `wrap_store` put something between the engine and the real ones. `restart` is what a new
-    process would find: the same directories and the same store, everything else anew.
+    process would find: the same directories and the same store, everything else new.
     """
 
     def __init__(

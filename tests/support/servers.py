@@ -185,7 +185,7 @@ class S3Server(ABC):
         return done.stdout
 
     def _wait_until(self, what: str, holds: Callable[[], bool], *, may_end: bool = False) -> None:
-        """Wait until something holds; a process that ends meanwhile is a failure unless it `may_end`."""
+        """Wait until `holds` returns True; a process that ends before is a failure unless it `may_end`."""
         deadline = time.monotonic() + START_SECONDS
         while not holds():
             ended = [process.args for process in self._processes if process.poll() is not None]
@@ -474,7 +474,7 @@ SERVERS: tuple[type[S3Server], ...] = (CephServer, SwiftServer, RcloneServer, Mo
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
+    """A TCP port on loopback without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

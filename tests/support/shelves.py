@@ -1,4 +1,4 @@
-"""A store as seen by somebody else: not through our client, not through the proxy."""
+"""A store as seen from outside: not through our client, not through the proxy."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class StateLog:
 
 
 class States:
-    """Every state that each name has had, for whoever judges whether an object is one of them."""
+    """Every state that each name has had, to judge whether an object is one of them."""
 
     def __init__(self) -> None:
         self._states: dict[str, set[State]] = {}

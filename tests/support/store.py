@@ -2,7 +2,7 @@
 
     store = FakeStore(limits=SMALL_LIMITS)
     store.fail("upload_part", StoreUnavailable("reset"), times=2, when=lambda call: call.number == 3)
-    store.lose_answer("complete_multipart_upload")          # it happens, but nobody is told
+    store.lose_answer("complete_multipart_upload")          # it happens, but the answer is lost
     store.before("put_object", lambda call: released.wait(5))
     ...
     assert store.objects["camera/a.jpg"].data == b"..."

@@ -91,7 +91,7 @@ def test_wrong_keys_are_refused(server: BosServer, keys: Credentials, expected: 
 
 
 def test_a_request_without_signature_is_refused(server: BosServer) -> None:
-    """Nobody comes in anonymously, or with an Authorization header of another kind."""
+    """Requests without an Authorization header, or with one of another kind, are refused."""
     request = dialect_for(server).get_request("k", 0, 1)
     assert code(send(server, request)) == (403, "AccessDenied")
     assert code(send(server, request, {"Authorization": "Basic YTpi"})) == (400, "InvalidHTTPAuthHeader")
@@ -458,7 +458,7 @@ def test_fault_error(server: BosServer, status: int, word: str) -> None:
 
 
 def test_faults_choose_their_requests(server: BosServer) -> None:
-    """By operation, key and part; some may pass first, and it may last for ever."""
+    """By operation, key and part; some may pass first, and it may last without end."""
     server.faults.add(Fault("error", op="UploadPart", part=2, skip=1, times=-1))
     upload = begin(server, "k")
     outcomes = []
@@ -507,7 +507,7 @@ def test_faults_that_cut_before_the_effect(server: BosServer) -> None:
 
 
 def test_faults_that_lose_or_cut_the_answer(server: BosServer) -> None:
-    """It was done, but nobody is told, or only half."""
+    """The request takes effect, but its answer is lost, or half of it."""
     server.faults.add(Fault("lose_answer"))
     with pytest.raises(CUT):
         put(server, "lost")

@@ -31,7 +31,7 @@ class Running(Generic[T]):
         def run() -> None:
             try:
                 self._outcome.append(call(*arguments, **named))
-            except BaseException as error:  # handed to whoever asks for the result
+            except BaseException as error:  # raised again where the result is read
                 self._error.append(error)
 
         self._thread = threading.Thread(target=run, daemon=True)
