@@ -11,10 +11,18 @@ import os
 import stat as stat_module
 from collections.abc import Callable
 
+from syncd.core.errors import StoreRefused
 from syncd.core.model import ObjectInfo
 from syncd.storage.dir.files import OPEN_DIRECTORY, closing
 from syncd.storage.dir.root import PRIVATE, Opened
-from syncd.storage.dir.tree import DISPLACED, ESCAPED, NOTHING_THERE, open_regular
+from syncd.storage.dir.tree import (
+    CONTINUED,
+    DISPLACED,
+    ESCAPED,
+    NOTHING_THERE,
+    names_of,
+    open_regular,
+)
 
 PAGE = 1000
 
@@ -70,8 +78,8 @@ class ObjectWalk:
                 return
             raise
         if stat_module.S_ISDIR(mode):
-            key = key_of((*self._here, name))
-            if key is not None and _on_the_way(f"{key}/", self._prefix):
+            start = start_of((*self._here, name))
+            if start is not None and _on_the_way(start, self._prefix):
                 self._directories.append((*self._here, name))
             return
         displaced = name.endswith(DISPLACED)
@@ -88,19 +96,44 @@ class ObjectWalk:
 
 def key_of(names: tuple[bytes, ...]) -> str | None:
     """The key whose path has these components; None when there is none."""
-    parts = []
-    for index, name in enumerate(names):
-        special = name.endswith((DISPLACED, ESCAPED)) or (index == 0 and name == PRIVATE)
+    parts: list[bytes] = []
+    begun = b""
+    for piece in names:
+        if piece.endswith(CONTINUED):
+            begun += piece.removesuffix(CONTINUED)
+            continue
+        name, begun = begun + piece, b""
         base = name.removesuffix(ESCAPED)
-        if special and (
-            base == name or not (base.endswith((DISPLACED, ESCAPED)) or (index == 0 and base == PRIVATE))
-        ):
-            return None
-        parts.append(base if special else name)
+        if _is_reserved(name, first=not parts):
+            if base == name or not _is_reserved(base, first=not parts):
+                return None
+            name = base
+        parts.append(name)
     try:
-        return b"/".join(parts).decode()
+        key = b"/".join(parts).decode()
+        cut = any(piece.endswith(CONTINUED) for piece in names)
+        return None if cut and names_of(key) != names else key
+    except (UnicodeDecodeError, StoreRefused):
+        return None
+
+
+def start_of(names: tuple[bytes, ...]) -> str | None:
+    """What every key begins with whose path leads through this directory; None when none does."""
+    whole = len(names)
+    while whole and names[whole - 1].endswith(CONTINUED):
+        whole -= 1
+    above = key_of(names[:whole]) if whole else ""
+    try:
+        begun = b"".join(piece.removesuffix(CONTINUED) for piece in names[whole:]).decode()
     except UnicodeDecodeError:
         return None
+    if above is None:
+        return None
+    return f"{above}/{begun}" if whole else begun
+
+
+def _is_reserved(name: bytes, *, first: bool) -> bool:
+    return name.endswith((DISPLACED, ESCAPED, CONTINUED)) or (first and name == PRIVATE)
 
 
 def _on_the_way(directory: str, prefix: str) -> bool:

@@ -1,13 +1,16 @@
 """Where the objects of a `dir` store lie, and how they get their names.
 
 An object lies at its natural path: ``camera/2024/a.jpg`` is a file of that name below the root, for people
-and their tools to read. Three things need more:
+and their tools to read. Four things need more:
 
 - **Object and directory of one name.** A store may hold ``a`` and ``a/b``; a file system may not. When
   ``a/b`` comes, ``a`` is renamed to ``a.~syncd-object~`` (one atomic rename); when ``a`` comes to where a
   directory is, it goes there at once. A lookup asks at the natural place first.
 - **Reserved names.** ``.syncd`` below the root is ours. A key that begins with that component, or has one
   that ends like our own additions, gets ``.~syncd-name~`` appended to it. No two keys share a path.
+- **Long names.** A component of more than 255 bytes is cut into names that a file system takes; all of them
+  but the last are directories that end in ``.~syncd-more~``. A key is longer than the file's own name where
+  the name is not UTF-8.
 - **No way out.** Empty, ``.`` and ``..`` components and NUL are refused. Every component is opened relative
   to its parent, and symbolic links are not followed.
 """
@@ -34,6 +37,11 @@ from syncd.storage.dir.root import PRIVATE
 
 DISPLACED = b".~syncd-object~"
 ESCAPED = b".~syncd-name~"
+CONTINUED = b".~syncd-more~"
+
+_LONGEST_NAME = 255
+_LONGEST_PIECE = 200
+"""Room is left for what is appended to a piece."""
 
 _TRIES = 10
 """How often a path is walked again when a directory of it was made, moved or removed during the walk."""
@@ -52,10 +60,29 @@ def names_of(key: str) -> tuple[bytes, ...]:
     for name in names:
         if name in (b"", b".", b".."):
             raise StoreRefused(f"the key has {name.decode()!r} as a component, which is not a file name")
-    escaped = [name + ESCAPED if name.endswith((DISPLACED, ESCAPED)) else name for name in names]
     if names[0] == PRIVATE:
-        escaped[0] += ESCAPED
-    return tuple(escaped)
+        names[0] += ESCAPED
+    else:
+        names[0] = _escaped(names[0])
+    return tuple(piece for name in (names[0], *map(_escaped, names[1:])) for piece in _pieces(name))
+
+
+def _escaped(name: bytes) -> bytes:
+    return name + ESCAPED if name.endswith((DISPLACED, ESCAPED, CONTINUED)) else name
+
+
+def _pieces(name: bytes) -> list[bytes]:
+    """The name, or pieces of nearly the same length, each of whole characters."""
+    if len(name) <= _LONGEST_NAME:
+        return [name]
+    pieces = []
+    for left in range(-(-len(name) // _LONGEST_PIECE), 1, -1):
+        end = -(-len(name) // left)
+        while name[end] & 0xC0 == 0x80:  # in the middle of a character
+            end -= 1
+        pieces.append(name[:end] + CONTINUED)
+        name = name[end:]
+    return [*pieces, name]
 
 
 class Tree:

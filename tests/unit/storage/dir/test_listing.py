@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo
 from syncd.storage.dir import listing as dir_listing
-from syncd.storage.dir.listing import key_of
+from syncd.storage.dir.listing import key_of, start_of
 from syncd.storage.dir.store import DirStore
-from syncd.storage.dir.tree import DISPLACED, ESCAPED, names_of
+from syncd.storage.dir.tree import CONTINUED, DISPLACED, ESCAPED, names_of
 from tests.unit.storage.dir.dir_rig import meta_of
 
 
@@ -35,9 +35,57 @@ def test_the_path_of_every_key_leads_back_to_it(key: str) -> None:
         assert key_of(names_of(key)) == key
 
 
+_long = st.lists(
+    _pieces | st.sampled_from(["b" * 90, "\u201bD6" * 50, CONTINUED.decode()]), min_size=1, max_size=8
+)
+_long_keys = st.lists(_long.map("".join).filter(lambda name: name not in (".", "..")), min_size=1, max_size=3)
+
+
+@given(_long_keys.map("/".join))
+def test_the_path_of_a_key_with_long_names_leads_back_to_it(key: str) -> None:
+    """Every name fits, also of an object that is moved aside; a listing finds the way to it."""
+    names = names_of(key)
+    assert key_of(names) == key
+    for index, name in enumerate(names):
+        assert name.decode() not in ("", ".", "..")
+        assert len(name) <= 255
+        start = start_of(names[:index])
+        assert start is not None
+        assert key.startswith(start.removesuffix("/"))
+    if len(key.rpartition("/")[2].encode()) > 255:
+        assert len(names[-1] + DISPLACED) <= 255
+
+
+def test_long_names_are_objects_like_others(store: DirStore, root: Path) -> None:
+    """Read, listed by any prefix, beside directories of their name, and removed without a trace."""
+    gbk = "\u201bD6\u201bD0" * 30
+    tree = {
+        f"{gbk}.txt",
+        f"{gbk}.txt/{gbk}/a",
+        f"{gbk}.doc",
+        "d" * 300,
+        f"{'d' * 300}/e",
+        "d" * 255,
+        "x/" + "é" * 500,
+    }
+    for key in tree:
+        store.put_object(key, key.encode(), meta_of(key.encode()))
+    for key in tree:
+        assert store.get_object(key, 0, 10_000) == key.encode()
+    for prefix in {key[:length] for key in tree for length in (0, 1, 30, 130, 200, 299, 301)}:
+        assert keys(store, prefix) == sorted(key for key in tree if key.startswith(prefix))
+    for key in tree:
+        store.delete_object(key)
+    assert [path.name for path in root.iterdir()] == [".syncd"]
+
+
 @pytest.mark.parametrize(
     "names",
     [
+        (b"a" + CONTINUED, b"b"),
+        (b"a" * 150 + CONTINUED,),
+        (b"a" * 150 + CONTINUED, b"b" * 150 + CONTINUED),
+        (b"a" * 200 + CONTINUED, b"b" * 100),
         (b".syncd",),
         (b"a" + DISPLACED,),
         (b"a" + ESCAPED,),
