@@ -59,7 +59,7 @@ _NO_KERNEL_COPY = {
 
 
 def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreError:
-    """The error of ours that `error` stands for, met while `doing` (a verb and its object).
+    """Our error for `error`, which occurred while `doing` (a verb and its object).
 
     ``whole_store`` says that a missing permission concerns every object, not only the one at hand.
     """
@@ -79,7 +79,7 @@ def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreE
 
 @contextmanager
 def errors_of_ours(doing: str, *, whole_store: bool = True) -> Iterator[None]:
-    """Let no OSError out: it leaves as what `translate` makes of it."""
+    """Turn every OSError into the error that `translate` makes of it."""
     try:
         yield
     except OSError as error:
@@ -114,7 +114,7 @@ def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
 
 
 def sync_directory(fd: int) -> None:
-    """Make the names in a directory durable, on every file system that knows how to be asked for that."""
+    """Make the names in a directory durable, if its file system supports that."""
     try:
         os.fsync(fd)
     except OSError as error:

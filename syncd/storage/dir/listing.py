@@ -27,7 +27,7 @@ from syncd.storage.dir.tree import (
 PAGE = 1000
 
 Describe = Callable[[Opened, str, int], ObjectInfo]
-"""What is to be said about an object: the open store, its key, a descriptor of its file."""
+"""Describes an object, given the open store, its key, a descriptor of its file."""
 
 
 class ObjectWalk:

@@ -159,7 +159,7 @@ class Sidecars:
                 sync_directory(directory)
 
     def write(self, private: int, key: str, record: Record) -> None:
-        """Record what has just been put in place."""
+        """Record the object that was just put in place."""
         with closing(open_subdirectory(private, _SIDECARS)) as directory:
             temporary = secrets.token_hex(8).encode() + b".tmp"
             write_file(directory, _sidecar_name(key), temporary, record.encode())

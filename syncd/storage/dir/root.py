@@ -1,4 +1,4 @@
-"""The root of a `dir` store: is it there, and is it the one that we know?
+"""The root of a `dir` store: checks that it is there, and that it is the expected directory.
 
 The marker ``.syncd/store.json`` holds a random identity. It is made at the first use of a directory. One that
 has been seen and is gone, or has become another, means that something is not mounted: then nothing is
@@ -168,7 +168,7 @@ class Root:
             above = os.path.dirname(above)
 
     def _sweep(self, private: int) -> None:
-        """Remove what processes that died had staged long ago."""
+        """Remove files that dead processes staged long ago."""
         with contextlib.suppress(OSError), closing(open_subdirectory(private, STAGING)) as staging:
             for name in map(os.fsencode, os.listdir(staging)):
                 # ctime: the mtime of a staged file is that of the user's file.

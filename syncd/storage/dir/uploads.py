@@ -53,7 +53,7 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that is there: a descriptor of its directory, and what its manifest says."""
+    """An existing upload: a descriptor of its directory, and its manifest."""
 
     fd: int
     key: str

@@ -151,7 +151,7 @@ def tls_context(http: HttpSettings) -> ssl.SSLContext:
 
 
 class Proxies:
-    """Which proxy a request goes through, from the settings or, where they say so, from the environment."""
+    """Chooses the proxy of a request, from the settings or, where they say so, from the environment."""
 
     def __init__(self, http: HttpSettings) -> None:
         self._http = http
@@ -195,7 +195,7 @@ class Idle(Generic[C]):
         self._closed = False
 
     def take(self, host: str, is_stale: Callable[[C], bool] = lambda connection: False) -> C | None:
-        """One that is fit for use; None when there is none."""
+        """An idle connection that can be used, or None."""
         while True:
             with self._lock:
                 idle = self._idle.get(host)
@@ -215,14 +215,14 @@ class Idle(Generic[C]):
         connection.close()
 
     def drop(self, host: str) -> None:
-        """Close those of a host: where one has died of age, the others will."""
+        """Close the connections to a host: if one has expired, the others have, too."""
         with self._lock:
             dropped = self._idle.pop(host, [])
         for _, connection in dropped:
             connection.close()
 
     def close(self) -> None:
-        """Close all, and the rest as it comes back."""
+        """Close idle connections now, and the others as they are returned."""
         with self._lock:
             self._closed = True
             hosts = list(self._idle)

@@ -150,7 +150,7 @@ def _look_up() -> Any:
 
 
 def _frozen(found: Any) -> Credentials:
-    """The keys of this moment; renewing them may need the network. Raises AccessRefused."""
+    """The current keys; renewing them may need the network. Raises AccessRefused."""
     import botocore.exceptions
 
     try:

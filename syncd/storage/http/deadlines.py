@@ -27,11 +27,11 @@ SLOW_ANSWER_SECONDS = 900.0
 
 
 class Stalled(TimeoutError):
-    """The peer was given up: nothing, or next to nothing, moved."""
+    """The request failed because nothing, or next to nothing, moved."""
 
 
 class Deadline:
-    """With one request at a time. Not for several threads at once."""
+    """The deadline of one request at a time, for one thread."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Deadline:
         self._in_window = 0
 
     def answer(self) -> None:
-        """The request is out, its answer is waited for. Asked any number of times, counts once."""
+        """The request is sent, and the wait for its answer begins. Only the first call counts."""
         if self._answering:
             return
         self._answering = True
@@ -66,7 +66,7 @@ class Deadline:
             self._deadline = now + SLOW_ANSWER_SECONDS
 
     def moved(self, size: int) -> None:
-        """So many bytes went out or came in. Raises StalledError when they are too few."""
+        """`size` bytes were sent or received. Raises StalledError when they are too few."""
         self._last_byte = now = self._clock()
         self._in_window += size
         if self._in_window >= LEAST_BYTES:

@@ -99,7 +99,7 @@ class ConnectionLost(StoreUnavailable):
 
 
 def untrusted(host: str, error: BaseException) -> AccessRefused:
-    """The server's certificate does not hold: nothing may be sent to it."""
+    """The server's certificate is invalid: nothing may be sent to it."""
     reason = getattr(error, "verify_message", "") or str(error)
     return AccessRefused(
         f"the certificate of {host} is not trusted: {reason}",

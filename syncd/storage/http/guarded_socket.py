@@ -52,7 +52,7 @@ class GuardedSocket:
         self.allowance = 0
         """Bytes that may still come in for the present request: an answer without end is none."""
         self.ended = False
-        """The peer has said its last."""
+        """The peer will send nothing more."""
         self._sock = sock
         self._on_sent = on_sent
         self._encrypted = isinstance(sock, ssl.SSLSocket)

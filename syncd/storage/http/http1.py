@@ -92,7 +92,7 @@ class ResponseReader:
         self._in_trailer = False
         self.response: Response | None = None
         self.reusable = False
-        """The connection can carry another request. Only said with the response."""
+        """Whether the connection can carry another request; valid only with the response."""
 
     def feed(self, data: bytes) -> None:
         """What came in; never empty."""
