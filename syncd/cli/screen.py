@@ -176,6 +176,10 @@ def _show_source(source: SourceReport, console: Console) -> None:
     skipped = ", ".join(f"{count} {kind}" for kind, count in live.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
+    if live.out_of_sight:
+        console.print(f"{name}: {live.out_of_sight} files are out of sight and are kept", style="yellow")
+    for line in live.hidden:
+        console.print(f"{name}: out of sight: {escape(line)}", style="yellow")
     for line in live.unreadable:
         console.print(f"{name}: cannot be read: {escape(line)}", style="yellow")
     for path in live.never_quiet[:_MOST_LINES]:

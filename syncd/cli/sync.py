@@ -191,6 +191,10 @@ def _print_summary(done: Pass) -> None:
         name, news = runner.source.name, runner.news
         if news.waiting_for:
             click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
+        if news.out_of_sight:
+            click.echo(f"{name}: {news.out_of_sight} files are out of sight and are kept", err=True)
+        for line in news.hidden:
+            click.echo(f"out of sight: {name}:{line}", err=True)
         for line in news.unreadable:
             click.echo(f"cannot be read: {name}:{line}", err=True)
         if news.deletes_reason:
@@ -329,3 +333,6 @@ class _Planner:
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         self._report(FileRef(source, path), f"the directory cannot be read: {error.strerror}", 0)
+
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        self._report(FileRef(source, path), f"out of sight, its files are kept: {reason}", 0)

@@ -98,6 +98,8 @@ class Live:
             news.scanning,
             news.skipped,
             news.unreadable,
+            news.out_of_sight,
+            news.hidden,
             news.deletes_parked,
             news.deletes_reason or None,
             [printable(ref.path) for ref, _ in restless if ref.source == name],

@@ -74,6 +74,8 @@ class LiveSource:
     scanning: bool = False
     skipped: Mapping[str, int] = field(default_factory=dict)
     unreadable: Sequence[str] = ()
+    out_of_sight: int = 0
+    hidden: Sequence[str] = ()
     deletes_parked: int = 0
     deletes_reason: str | None = None
     never_quiet: Sequence[str] = ()

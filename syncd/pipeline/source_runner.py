@@ -354,6 +354,7 @@ class SourceRunner:
             return
         news.errors = report.errors
         news.unreadable = sink.unreadable_paths
+        news.out_of_sight, news.hidden = report.out_of_sight, sink.hidden_paths
         news.skipped = dict(report.skipped)
         drift = sink.drift if reason == "interval" and not self._watch.coverage().reason else 0
         if report.complete:

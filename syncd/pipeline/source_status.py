@@ -40,6 +40,10 @@ class SourceStatus:
     scanning: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    out_of_sight: int = 0
+    """Recorded files that cannot be seen and are kept: behind a link or a mount, or on a device now away."""
+    hidden: list[str] = field(default_factory=list)
+    """The first directories of those behind a link, with the reason."""
     errors: int = 0
     deletes_parked: int = 0
     deletes_reason: str = ""
@@ -73,6 +77,8 @@ class ScanResults:
         """How many changed files no event had announced."""
         self.unreadable_paths: list[str] = []
         """The first unreadable directories, with the reason."""
+        self.hidden_paths: list[str] = []
+        """The first directories behind a link, with the reason."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
         quiet_for = (self._now_ns() - max(stat.mtime_ns, stat.ctime_ns)) / 1e9
@@ -98,4 +104,15 @@ class ScanResults:
             printable(path),
             error.strerror,
             extra={"cause": f"unreadable {source}"},
+        )
+
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        if len(self.hidden_paths) < _MAX_NAMED:
+            self.hidden_paths.append(f"{printable(path) or '.'}: {reason}")
+        log.warning(
+            "%s:%s: its files are out of sight and are kept: %s",
+            source,
+            printable(path),
+            reason,
+            extra={"cause": f"out of sight {source}"},
         )

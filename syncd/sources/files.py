@@ -26,21 +26,66 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
 
 _LISTINGS = 3
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For a directory that is to be listed."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-def open_root(path: str) -> int:
-    """An O_PATH descriptor of the directory `path`, which may be reached through links (the operator's).
+def open_resolved(path: str, flags: int = DIRECTORY) -> int:
+    """A descriptor of the directory at the absolute `path`, none of whose components may be a link.
 
-    Raises FileVanished, FileUnreadable.
+    The configuration resolves a root once. A link that stands in its way later was put there by someone who
+    may write above the root, and may lead to what only syncd's user can read. Raises OSError.
     """
+    descriptor = os.open("/", DIRECTORY)
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        below = open_directory(descriptor, path.strip("/"))
+    finally:
+        os.close(descriptor)
+    if flags == DIRECTORY:
+        return below
+    try:
+        return os.open(".", flags, dir_fd=below)
+    finally:
+        os.close(below)
+
+
+def open_root(path: str) -> int:
+    """An O_PATH descriptor of the root at the resolved `path`. Raises FileVanished, FileUnreadable."""
+    try:
+        return open_resolved(path)
     except OSError as error:
         raise _translated(error) from error
+
+
+def link_in(path: str) -> str:
+    """The first component of an absolute path that is a symbolic link, as a path; empty if none is."""
+    at = ""
+    for name in path.strip("/").split("/"):
+        at += f"/{name}"
+        try:
+            if modes.S_ISLNK(os.stat(at, follow_symlinks=False).st_mode):
+                return at
+        except OSError:
+            break
+    return ""
+
+
+def mount_of(descriptor: int) -> bytes:
+    """Which mount an open directory is seen through, as the kernel names it; empty where it does not say.
+
+    Source: proc_pid_fdinfo(5). A mount over a folder may be of the folder's own device.
+    """
+    try:
+        info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(info, 4096, 0).partition(b"mnt_id:")[2].partition(b"\n")[0].strip()
+    finally:
+        os.close(info)
 
 
 def identity_of(root_fd: int) -> RootIdentity:
@@ -63,7 +108,7 @@ def open_directory(root_fd: int, path: str) -> int:
     try:
         for name in path.split("/"):
             _check_component(name)
-            below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            below = os.open(name, DIRECTORY, dir_fd=descriptor)
             if descriptor != root_fd:
                 os.close(descriptor)
             descriptor = below

@@ -1,8 +1,9 @@
 """Is the root of a source the directory that we know?
 
-A root that is missing, empty or another directory than before says nothing about its files. It is accepted if
-it holds the files that we recorded (their disk got another number), or if the operator says that it was
-replaced on purpose; then deletions wait for a confirmation of their own.
+A root that is missing, empty, behind a link or another directory than before says nothing about its files. It
+is known by its inode. A disk may get another number: that alone is accepted where most recorded files still
+have their inodes and the times that only the kernel sets. For any other directory, files put back from a
+backup included, the operator has to say that it is meant; then deletions wait for a confirmation too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 
 from syncd.core.errors import FileChanged, FileError
 from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
+from syncd.core.paths import printable
 from syncd.sources import files
 from syncd.state.state import State
 
@@ -23,7 +25,9 @@ EMPTY = (
 )
 """A mount point without its disk looks like that. A root with a single file in it is believed."""
 SAMPLE = 200
-"""Recorded files that are looked for when a root has another identity than it had."""
+"""Recorded files that are looked for when a root has another device number than it had."""
+MOUNT_SAMPLE = 1000
+"""Recorded files that are looked for below a mount inside a source, until one is found."""
 
 
 def check_root(
@@ -31,10 +35,16 @@ def check_root(
 ) -> tuple[RootIdentity | None, str | None]:
     """Which directory the root is now (None: none), and why it must not be believed, or None."""
     try:
-        descriptor = os.open(source.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = files.open_resolved(source.root, files.OPEN_DIRECTORY)
     except OSError as error:
-        gone = error.errno in files.GONE
-        return None, "the root is missing" if gone else f"the root cannot be read: {error.strerror}"
+        if error.errno not in files.GONE:
+            return None, f"the root cannot be read: {error.strerror}"
+        if link := files.link_in(source.root):
+            return None, (
+                f"{printable(link)} is a symbolic link now, and syncd follows none; "
+                "if the new place is meant, reload the configuration"
+            )
+        return None, "the root is missing"
     try:
         identity = files.identity_of(descriptor)
         if known is not None and identity != known:
@@ -62,6 +72,15 @@ def open_root(path: str, identity: RootIdentity | None) -> int:
         os.close(root_fd)
         raise
     return root_fd
+
+
+def holds_recorded(root_fd: int, source: str, state: State, below: bytes) -> bool:
+    """Whether recorded files came from the mount at `below` inside a source: one is there, untouched.
+
+    Raises StateError.
+    """
+    rows = state.recorded_page(source, None, MOUNT_SAMPLE, below)
+    return any(_is_there(root_fd, path, row, row.stat.device) for path, row in rows)
 
 
 class RootGuard:
@@ -100,25 +119,26 @@ class RootGuard:
 
     def _judge_other(self, known: RootIdentity, identity: RootIdentity, doubt: str, *, accepted: bool) -> str:
         name = self._source.name
-        if self._holds_our_files(identity):
-            log.info("%s: the same files under another device or inode: accepted", name)
+        if identity.inode == known.inode and self._holds_our_files(known, identity):
+            log.info("%s: the same directory and files under another device number: accepted", name)
         elif accepted:
             log.warning("%s: the root is another directory, as the operator says", name)
             self.replaced = True
         else:
-            return f"{doubt} If this is meant: syncd sync --accept-root {name}"
+            restored = "files put back from a backup are another directory, too"
+            return f"{doubt} If this is meant ({restored}): syncd sync --accept-root {name}"
         if known.device != identity.device:  # else what is gone would always count as not mounted
             self._state.renumber_device(name, known.device, identity.device)
         return ""
 
-    def _holds_our_files(self, identity: RootIdentity) -> bool:
-        """Whether that directory holds the files that we recorded: then its disk got another number.
+    def _holds_our_files(self, known: RootIdentity, identity: RootIdentity) -> bool:
+        """Whether that directory holds the very files that we recorded: then its disk got another number.
 
         By now another directory may be mounted at its path, and must not answer for it.
         """
-        rows = self._state.recorded_page(self._source.name, None, SAMPLE)
-        if not rows:
-            return False
+        page = self._state.recorded_page(self._source.name, None, SAMPLE)
+        devices = (known.device, identity.device)  # the second if we died after the rows were renumbered
+        rows = [(path, row) for path, row in page if row.stat.device in devices]
         try:
             root_fd = files.open_root(self._source.root)
         except FileError:
@@ -126,7 +146,7 @@ class RootGuard:
         try:
             if files.identity_of(root_fd) != identity:
                 return False
-            there = sum(_is_there(root_fd, os.fsdecode(path), row) for path, row in rows)
+            there = sum(_is_there(root_fd, path, row, identity.device) for path, row in rows)
         except FileError:
             return False
         finally:
@@ -134,9 +154,10 @@ class RootGuard:
         return there > len(rows) / 2
 
 
-def _is_there(root_fd: int, path: str, row: Recorded) -> bool:
+def _is_there(root_fd: int, path: bytes, row: Recorded, device: int) -> bool:
+    """Whether the recorded file is there, untouched. A copy has another change time: people cannot set it."""
     try:
-        seen: FileStat | Irregular | None = files.look(root_fd, path)
+        seen: FileStat | Irregular | None = files.look(root_fd, os.fsdecode(path))
     except FileError:
         return False
-    return isinstance(seen, FileStat) and seen.size == row.stat.size and seen.mtime_ns == row.stat.mtime_ns
+    return seen == row.stat._replace(device=device)

@@ -36,6 +36,7 @@ from syncd.core.paths import name_of
 from syncd.sources import files, fingerprint
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests
+from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.transfer import affinity
 from syncd.transfer.in_doubt import InDoubt
@@ -162,8 +163,8 @@ class Engine:
         if checkpoint is not None and checkpoint.store_id != self.store.store_id:
             checkpoint = None
         known = checkpoint or recorded
-        if known is not None and _is_elsewhere(root_fd, ref, known.stat):
-            return Outcome(Nothing("gone with the device that it was on, which may be unmounted"))
+        if known is not None and (why := self._hidden(root_fd, ref, known.stat, found=seen is not None)):
+            return Outcome(Nothing(f"out of sight: {why}"))
         if checkpoint is not None:
             log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
@@ -174,6 +175,17 @@ class Engine:
         if recorded.store_id != self.store.store_id:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
         return Outcome(action, wants_delete=True)
+
+    def _hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
+        """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
+        directory = ref.path.rpartition("/")[0]
+        try:
+            near = walk.nearest(root_fd, os.fsencode(directory))
+        except OSError as error:
+            raise FileUnreadable(error.strerror or str(error)) from error
+        if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
+            raise FileChanged("it came back while it was looked for")
+        return near.hides(stat.device, lambda mount: holds_recorded(root_fd, ref.source, self.state, mount))
 
     def _delete(self, ref: FileRef, recorded: Recorded, action: Action) -> Outcome:
         if self._is_anothers(recorded.key, ref):
@@ -351,11 +363,3 @@ def _root(known: EngineSource) -> Iterator[int]:
         yield root_fd
     finally:
         os.close(root_fd)
-
-
-def _is_elsewhere(root_fd: int, ref: FileRef, stat: FileStat) -> bool:
-    """Whether the path is now on another device than the file was: then the file's disk may be unmounted."""
-    try:
-        return walk.device_above(root_fd, os.fsencode(ref.path)) != stat.device
-    except OSError as error:
-        raise FileUnreadable(error.strerror or str(error)) from error

@@ -234,10 +234,10 @@ def test_a_disk_that_fails_is_no_answer_about_its_files(
     rig.sync("folder/file")
     (rig.folder / "folder/file").unlink()
 
-    def fail(root_fd: int, path: bytes) -> int:
+    def fail(root_fd: int, directory: bytes) -> walk.Nearest:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(walk, "device_above", fail)
+    monkeypatch.setattr(walk, "nearest", fail)
     with pytest.raises(FileUnreadable, match="Input/output error"):
         rig.sync("folder/file", delete_allowed=True)
 

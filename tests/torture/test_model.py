@@ -80,6 +80,9 @@ class Sink:
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         raise AssertionError(f"{path}: {error}")
 
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        raise AssertionError(f"{path}: {reason}")
+
 
 class ModelRig(Rig):
     """A rig without threads, whose clock makes either every stat too young to be trusted, or none.

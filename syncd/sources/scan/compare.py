@@ -8,6 +8,7 @@ still the same.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections import Counter
@@ -20,8 +21,8 @@ from syncd.core.errors import FileError
 from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.sources import files
-from syncd.sources.root import check_root, open_root
-from syncd.sources.scan.walk import Absent, Frame, Missing, Present, Walk, second_look
+from syncd.sources.root import check_root, holds_recorded, open_root
+from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
 from syncd.state.queries import Row
 from syncd.state.state import State
 
@@ -50,6 +51,10 @@ class ScanSink(Protocol):
         """A directory of which something could not be seen; nothing of that is judged absent."""
         ...
 
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        """A directory whose recorded files may be where they were, and cannot be seen."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
@@ -67,6 +72,8 @@ class ScanReport:
     """All that is there was seen, without an error."""
     doubt: str | None
     """Why nothing may be concluded about the source as a whole; then `absent` was not called."""
+    out_of_sight: int = 0
+    """Recorded files behind a link, a mount or on a device that is away."""
 
     @property
     def unseen(self) -> str:
@@ -184,7 +191,8 @@ class _Scan:
         self._aim = store_id, key_of("a")[:-1].encode()
         self.missing = Missing()
         self._skipped: Counter[str] = Counter()
-        self._files = self._directories = self._found = self._absent = self._errors = 0
+        self._files = self._directories = self._found = self._absent = self._errors = self._hidden = 0
+        self._hidden_in: bytes | None = None
 
     def report(self, doubt: str | None, *, finished: bool) -> ScanReport:
         complete = finished and self._errors == 0 and not self.missing.lost
@@ -197,6 +205,7 @@ class _Scan:
             errors=self._errors,
             complete=complete,
             doubt=doubt,
+            out_of_sight=self._hidden,
         )
 
     # ---- first look ---------------------------------------------------------------------------------------
@@ -345,7 +354,14 @@ class _Scan:
 
     def judge_missing(self, root_fd: int) -> None:
         """Look again for what was not met, and report what is really gone."""
-        for verdict in second_look(root_fd, self.missing, self._recorded_and_wanted):
+        ours: dict[bytes, bool] = {}
+
+        def is_ours(mount: bytes) -> bool:
+            if mount not in ours:
+                ours[mount] = holds_recorded(root_fd, self._source, self._state, mount)
+            return ours[mount]
+
+        for verdict in second_look(root_fd, self.missing, self._recorded_and_wanted, is_ours):
             self._breathe()
             if isinstance(verdict, Absent):
                 self._absent += 1
@@ -353,8 +369,21 @@ class _Scan:
             elif isinstance(verdict, Present):
                 if not modes.S_ISDIR(verdict.found.st_mode):
                     self._meet(verdict.path, files.seen(verdict.found), known=True)
+            elif isinstance(verdict, Hidden):
+                self._hide(verdict)
             else:
                 self._unreadable(verdict.directory, verdict.error)
+
+    def _hide(self, verdict: Hidden) -> None:
+        """A recorded file is out of sight: count it, and name its directory once."""
+        self._hidden += 1
+        if verdict.directory == self._hidden_in:
+            return
+        self._hidden_in = verdict.directory
+        if verdict.by_link:
+            self._sink.out_of_sight(self._source, os.fsdecode(verdict.directory), verdict.reason)
+        else:
+            self._unreadable(verdict.directory, OSError(errno.ENODEV, verdict.reason))
 
     def _recorded_and_wanted(self, path: bytes) -> Recorded | None:
         text = os.fsdecode(path)

@@ -3,15 +3,17 @@
 The walk goes from descriptor to descriptor and follows no symbolic link. It holds the listings of the
 directories between the root and here, and at most `MOST_OPEN` descriptors, however deep it goes.
 
-A listing may miss files that exist, and a directory whose file system is unmounted looks empty. So a file is
-absent only if its name leads nowhere, a later listing of its directory does not have it either, and that
-directory is on the device on which the file was recorded.
+A listing may miss files that exist, a directory whose file system is unmounted looks empty, and one that
+became a symbolic link still leads to its files, though not for us. So a file is absent only if its name leads
+nowhere, a later listing of its directory does not have it either, and nothing hides its place: no link, no
+other device, no mount that holds none of our files. What is hidden is out of sight.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat as modes
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -19,7 +21,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from syncd.core.model import Recorded
-from syncd.sources.files import GONE, OPEN_DIRECTORY, list_directory, open_directory, open_listing
+from syncd.core.paths import printable
+from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, list_directory, mount_of, open_listing
 
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20
@@ -189,12 +192,26 @@ class Unknown:
     error: OSError
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Out of sight: the file may be where it was, and cannot be seen."""
+
+    directory: bytes
+    reason: str
+    by_link: bool
+    """A link is meant to stay. A mount or a device that is away may be an accident that hides more."""
+
+
 def second_look(
-    root_fd: int, missing: Missing, recorded_of: Callable[[bytes], Recorded | None]
-) -> Iterator[Absent | Present | Unknown]:
+    root_fd: int,
+    missing: Missing,
+    recorded_of: Callable[[bytes], Recorded | None],
+    is_ours: Callable[[bytes], bool],
+) -> Iterator[Absent | Present | Unknown | Hidden]:
     """A verdict for every missing path; one Unknown stands for a whole directory.
 
-    `recorded_of` returns the record as of now; a path that has none any more gets no verdict.
+    `recorded_of` returns the record as of now; a path that has none any more gets no verdict. `is_ours` says
+    whether recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`).
     """
     place: _Place | None = None
     try:
@@ -203,7 +220,7 @@ def second_look(
             if place is None or place.path != directory:
                 if place is not None:
                     place.close()
-                place = _Place(root_fd, directory)
+                place = _Place(root_fd, directory, is_ours)
             recorded = None if place.told else recorded_of(path)
             if recorded is not None:
                 yield place.verdict(name, recorded)
@@ -215,20 +232,21 @@ def second_look(
 class _Place:
     """A directory of missing files, listed again; or what is left of it."""
 
-    def __init__(self, root_fd: int, path: bytes) -> None:
+    def __init__(self, root_fd: int, path: bytes, is_ours: Callable[[bytes], bool]) -> None:
         self.path = path
+        self._is_ours = is_ours
         self.told = False
         """An Unknown was yielded: one is enough."""
         self._descriptor = -1
         self._names: frozenset[bytes] = frozenset()
-        self._device = 0
+        self._nearest = Nearest(0)
         self._error: OSError | None = None
         try:
             self._open(root_fd)
         except OSError as error:
             self._error = error
 
-    def verdict(self, name: bytes, recorded: Recorded) -> Absent | Present | Unknown:
+    def verdict(self, name: bytes, recorded: Recorded) -> Absent | Present | Unknown | Hidden:
         path = self.path + b"/" + name if self.path else name
         error = self._error
         if error is None:
@@ -239,40 +257,81 @@ class _Place:
                 error = None if raised.errno in GONE else raised
         if error is None and name in self._names:
             error = OSError(errno.EAGAIN, "its names change while it is read")
-        if error is None and recorded.stat.device != self._device:
-            error = OSError(errno.ENODEV, "its files were recorded on another device, which may be unmounted")
         if error is None:
-            return Absent(path, recorded)
+            reason = self._nearest.hides(recorded.stat.device, self._is_ours)
+            return Hidden(self.path, reason, bool(self._nearest.link)) if reason else Absent(path, recorded)
         self.told = True
         return Unknown(self.path, error)
 
     def _open(self, root_fd: int) -> None:
         try:
             self._descriptor = open_listing(root_fd, self.path)
-            self._device = os.fstat(self._descriptor).st_dev
             self._names = frozenset(map(os.fsencode, os.listdir(self._descriptor)))
         except OSError as error:
             if error.errno not in GONE or self._descriptor >= 0:
                 raise
-            self._device = device_above(root_fd, self.path)
+        self._nearest = nearest(root_fd, self.path)
+        if self._nearest.is_whole != (self._descriptor >= 0):
+            raise OSError(errno.EAGAIN, "it changes while it is read")
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
 
-def device_above(root_fd: int, path: bytes) -> int:
-    """The device of the nearest directory above `path` that is there. Raises OSError."""
-    while path:
-        path = path.rpartition(b"/")[0]
-        try:
-            descriptor = open_directory(root_fd, os.fsdecode(path))
-        except OSError as error:
-            if error.errno not in GONE:
-                raise
-        else:
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The nearest directory that is there, from a missing file upwards."""
+
+    device: int
+    mount: bytes = b""
+    """The innermost place on the way where something is mounted; empty: nothing is, below the root."""
+    link: bytes = b""
+    """The way ends at this symbolic link; empty: it does not."""
+    is_whole: bool = True
+    """It is the directory of the file itself."""
+
+    def hides(self, device: int, is_ours: Callable[[bytes], bool]) -> str:
+        """Why a file that was recorded on `device` is out of sight; empty: it is not, and so it is gone."""
+        if self.link:
+            return f"{printable(os.fsdecode(self.link))} is a symbolic link now, and syncd follows none"
+        if self.device != device:
+            return "its files were recorded on another device, which may be unmounted"
+        if self.mount and not is_ours(self.mount):
+            return f"what is mounted at {printable(os.fsdecode(self.mount))} holds no recorded file"
+        return ""
+
+
+def nearest(root_fd: int, directory: bytes) -> Nearest:
+    """The way from the root to `directory`, as far as it goes. Raises OSError."""
+    descriptor = os.dup(root_fd)
+    at, way, mounted, mount = b"", directory.split(b"/") if directory else [], mount_of(descriptor), b""
+    try:
+        for name in way:
             try:
-                return os.fstat(descriptor).st_dev
-            finally:
-                os.close(descriptor)
-    return os.fstat(root_fd).st_dev
+                below = os.open(name, DIRECTORY, dir_fd=descriptor)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                link = at + name if _is_link(name, descriptor) else b""
+                return Nearest(os.fstat(descriptor).st_dev, mount, link, is_whole=False)
+            os.close(descriptor)
+            descriptor, at = below, at + name + b"/"
+            if (now := mount_of(descriptor)) != mounted:
+                mounted, mount = now, at[:-1]
+        return Nearest(os.fstat(descriptor).st_dev, mount)
+    finally:
+        os.close(descriptor)
+
+
+def _is_link(name: bytes, descriptor: int) -> bool:
+    """Whether a link is what could not be opened as a directory. Raises OSError: a directory is there now."""
+    try:
+        found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise
+    if modes.S_ISDIR(found.st_mode):
+        raise OSError(errno.EAGAIN, "its directories change while they are read")
+    return modes.S_ISLNK(found.st_mode)

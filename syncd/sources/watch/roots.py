@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from syncd.core.model import Source
-from syncd.sources.files import OPEN_DIRECTORY
+from syncd.sources import files
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.inotify import Inotify
@@ -113,7 +113,7 @@ class WatchedRoots:
             self._withdraw(name, f"{remote}: what others change there makes no events", first)
             return
         try:
-            fd = os.open(root, OPEN_DIRECTORY)
+            fd = files.open_resolved(root, files.OPEN_DIRECTORY)
         except OSError as error:
             if error.errno in inotify.EXHAUSTED:
                 raise
@@ -156,7 +156,7 @@ def _problem(root: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "the root is missing"
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
-        return "the root is a symbolic link" if os.path.islink(root) else "the root is not a directory"
+        return "the root lies behind a link" if files.link_in(root) else "the root is not a directory"
     if error.errno in inotify.UNREADABLE:
         return "the root cannot be read"
     return f"the root cannot be opened: {error.strerror}"

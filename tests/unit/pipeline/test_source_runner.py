@@ -283,8 +283,8 @@ def test_a_word_about_a_root_that_is_right_is_not_kept_for_later(house: House) -
     assert house.objects == {"a"}
 
 
-def test_the_same_files_in_another_directory_are_the_same_source(house: House) -> None:
-    """A disk that got another number is believed by what is on it: nothing is sent again."""
+def test_the_same_files_in_another_directory_need_a_word(house: House) -> None:
+    """As after a restore to a new disk: resemblance is no proof. Once accepted, nothing is sent again."""
     house.write("a", "b", "c")
     house.start()
     house.settle()
@@ -296,6 +296,8 @@ def test_the_same_files_in_another_directory_are_the_same_source(house: House) -
     house.rig.fake.reset_counters()
     scans = house.runner.news.scans
     house.runner.ask("", "look")
+    wait_until("it waits", lambda: "backup" in house.runner.news.waiting_for)
+    house.runner.accept_root()
     wait_until("it is scanned", lambda: house.runner.news.scans > scans)
     house.settle()
     assert house.runner.news.waiting_for == ""

@@ -71,7 +71,7 @@ def test_the_descriptor_stays_with_its_file(root: Path, root_fd: int) -> None:
 
 def test_an_input_output_error_is_told(root_fd: int) -> None:
     """What the system cannot read is a FileUnreadable with the system's reason."""
-    proc_fd = files.open_root("/proc/self")
+    proc_fd = files.open_root(f"/proc/{os.getpid()}")
     try:
         with files.open_file(proc_fd, "mem") as memory:  # nothing is mapped at address 0
             with pytest.raises(FileUnreadable, match="Input/output error"):

@@ -43,6 +43,7 @@ class Told:
     absent: dict[str, Recorded] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, int]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
     report: ScanReport = field(default_factory=lambda: ScanReport(0, 0, 0, 0, {}, 0, False, "not run"))
 
 
@@ -67,6 +68,9 @@ class Sink:
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         assert source == "s"
         self.told.unreadable.append((path, error.errno or 0))
+
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        self.told.hidden.append(path)
 
 
 class Tree:

@@ -1,0 +1,286 @@
+"""What became of a place on the way to recorded files, and what may be concluded from that: a table.
+
+The root is known by path and inode; below it a file is gone only where its directory was read and nothing
+hides it. Each case asks all that could conclude something: the guard of the root, the scan, and a step for a
+file whose object may be deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import RootChanged
+from syncd.core.model import FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity
+from syncd.core.paths import key_for
+from syncd.core.patterns import Rules
+from syncd.sources.root import RootGuard
+from syncd.sources.scan import compare
+from tests.support import mounting
+from tests.support.rig import Rig
+
+FILES = ("middle/leaf/file", "middle/leaf/other", "middle/beside", "top")
+Happening = Callable[[Path], AbstractContextManager[object]]
+
+
+class Told:
+    """Keeps what a scan concludes."""
+
+    def __init__(self) -> None:
+        self.absent_paths: set[str] = set()
+        self.hidden: set[str] = set()
+
+    def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
+        """Files that are looked at again do no harm."""
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        self.absent_paths.add(ref.path)
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        """Named elsewhere."""
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        self.hidden.add(path)
+
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        self.hidden.add(path)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    (tmp_path / "above").mkdir()
+    rig = Rig(tmp_path / "above", on_delete=OnDelete.DELETE)
+    for path in FILES:
+        rig.write(path, path.encode()[:8])
+        rig.sync(path)
+    identity, doubt = RootGuard(rig.source, rig.state).look()
+    assert not doubt
+    rig.know(root_identity=identity)
+    yield rig
+    rig.close()
+
+
+def scan(rig: Rig) -> tuple[Told, compare.ScanReport]:
+    told = Told()
+    report = compare.scan(
+        rig.source,
+        Rules((), ()),
+        rig.state,
+        told,
+        should_stop=lambda: False,
+        key_of=lambda path: key_for(rig.source.prefix, path),
+        store_id=rig.store.store_id,
+    )
+    return told, report
+
+
+# ---- what happens to a place ------------------------------------------------------------------------------
+
+
+def moved_and_linked(place: Path) -> AbstractContextManager[object]:
+    """To a bigger disk, with a link in its place: the same content under the same paths."""
+    place.rename(place.with_name("bigger"))
+    place.symlink_to("bigger")
+    return nullcontext()
+
+
+def copied_and_linked(place: Path) -> AbstractContextManager[object]:
+    """To what another user may not read: same names, sizes and times, and something more."""
+    shutil.copytree(place, place.with_name("elsewhere"))
+    (place.with_name("elsewhere") / "secret").write_text("secret")
+    place.rename(place.with_name("old"))
+    place.symlink_to("elsewhere")
+    return nullcontext()
+
+
+def linked_to_nothing(place: Path) -> AbstractContextManager[object]:
+    place.rename(place.with_name("old"))
+    place.symlink_to("nowhere")
+    return nullcontext()
+
+
+def another_device_mounted(place: Path) -> AbstractContextManager[object]:
+    return mounting.tmpfs(place, "1m")
+
+
+def same_device_mounted(place: Path) -> AbstractContextManager[object]:
+    """A bind mount of a directory on the same device: no device number tells of it."""
+    other = place.with_name("of the same device")
+    (other / "folder" / "middle" / "leaf").mkdir(parents=True)
+    (other / "unrelated").write_text("x")
+    return mounting.mounted("--bind", str(other), at=place)
+
+
+def restored(place: Path) -> AbstractContextManager[object]:
+    """The same names, sizes and times in other inodes."""
+    place.rename(place.with_name("old"))
+    shutil.copytree(place.with_name("old"), place)
+    return nullcontext()
+
+
+LINKS: tuple[Happening, ...] = (moved_and_linked, copied_and_linked, linked_to_nothing)
+MOUNTS: tuple[Happening, ...] = (another_device_mounted, same_device_mounted)
+
+
+def place_of(rig: Rig, name: str) -> Path:
+    return {
+        "parent": rig.folder.parent,
+        "root": rig.folder,
+        "middle": rig.folder / "middle",
+        "leaf": rig.folder / "middle" / "leaf",
+    }[name]
+
+
+# ---- at and above the root --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happens", [*LINKS, *MOUNTS, restored], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("where", ["parent", "root"])
+def test_nothing_is_believed_of_another_root(rig: Rig, where: str, happens: Happening) -> None:
+    """Its files are not carried, what is missing there is not gone, and the message names the way out."""
+    stored = set(rig.fake.objects)
+    with happens(place_of(rig, where)):
+        identity, doubt = RootGuard(rig.source, rig.state).look()
+        told, report = scan(rig)
+        with pytest.raises(RootChanged):
+            rig.sync("middle/leaf/file", delete_allowed=True)
+
+    assert doubt
+    assert "reload" in doubt if happens in LINKS else identity is None or "--accept-root" in doubt
+    assert report.doubt
+    assert not told.absent_paths
+    assert set(rig.fake.objects) == stored
+
+
+def renumber(rig: Rig) -> RootIdentity:
+    """As if all had been recorded while the disk had another number."""
+    known = rig.state.root_identity("docs")
+    assert known is not None
+    rig.state.renumber_device("docs", known.device, known.device + 1)
+    rig.state.set_root_identity("docs", RootIdentity(known.device + 1, known.inode))
+    return known
+
+
+@pytest.mark.parametrize("died", [False, True], ids=["", "died after the rows were renumbered"])
+def test_another_device_number_is_accepted_for_the_same_inodes(rig: Rig, died: bool) -> None:
+    """After a reboot, or when a disk was plugged in again; most of the recorded files have to be untouched."""
+    known = renumber(rig)
+    if died:
+        rig.state.renumber_device("docs", known.device + 1, known.device)
+    (rig.folder / "top").write_bytes(b"changed meanwhile")
+
+    assert RootGuard(rig.source, rig.state).look() == (known, "")
+    row = rig.state.recorded(rig.ref("middle/beside"))
+    assert row is not None
+    assert row.stat.device == known.device
+
+
+def test_another_device_number_is_not_accepted_for_copies(rig: Rig) -> None:
+    """Same names, sizes and times of every file are resemblance, not proof."""
+    known = renumber(rig)
+    for path in FILES:
+        shutil.copy2(rig.folder / path, rig.folder / "copy")
+        os.rename(rig.folder / "copy", rig.folder / path)
+    guard = RootGuard(rig.source, rig.state)
+
+    identity, doubt = guard.look()
+
+    assert identity == known
+    assert "--accept-root docs" in doubt
+    assert "backup" in doubt
+    guard.accept()
+    assert guard.look() == (known, "")
+    assert guard.replaced
+
+
+# ---- below the root ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("happens", [*LINKS, *MOUNTS], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("where", ["middle", "leaf"])
+def test_what_lies_behind_a_link_or_a_mount_is_out_of_sight(rig: Rig, where: str, happens: Happening) -> None:
+    """It is kept, counted and named, whatever told of it and whatever may be deleted."""
+    stored = set(rig.fake.objects)
+    prefix = os.fspath(place_of(rig, where).relative_to(rig.folder)) + "/"
+    below = {path for path in FILES if path.startswith(prefix)}
+    with happens(place_of(rig, where)):
+        told, report = scan(rig)
+        outcomes = [rig.sync(path, delete_allowed=True) for path in sorted(below)]
+
+    assert told.absent_paths == set()
+    assert report.out_of_sight == len(below)
+    assert told.hidden == {path.rpartition("/")[0] for path in below}
+    assert report.complete == (happens in LINKS)  # a link is there to stay and holds nothing else up
+    for outcome in outcomes:
+        assert isinstance(outcome.action, Nothing)
+        assert outcome.action.reason.startswith("out of sight")
+        assert not outcome.wants_delete
+    assert set(rig.fake.objects) == stored
+    assert all(rig.state.recorded(rig.ref(path)) is not None for path in below)
+
+
+@pytest.mark.parametrize("where", ["middle", "leaf"])
+def test_what_was_recorded_on_another_device_is_out_of_sight(rig: Rig, where: str) -> None:
+    """A disk inside the source that is away leaves its mount point, or not even that."""
+    for path in FILES:
+        row = rig.state.recorded(rig.ref(path))
+        assert row is not None
+        if path.startswith("middle/"):
+            rig.state.commit(rig.ref(path), replace(row, stat=row.stat._replace(device=row.stat.device + 1)))
+    shutil.rmtree(place_of(rig, where))
+
+    told, report = scan(rig)
+
+    assert not told.absent_paths
+    assert report.out_of_sight == len(FILES) - 1 - (where == "leaf")
+    assert not rig.sync("middle/leaf/file", delete_allowed=True).wants_delete
+    assert "p/middle/leaf/file" in rig.fake.objects
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied", "replaced", "became a file", "restored without it"])
+@pytest.mark.parametrize("where", ["middle", "leaf"])
+def test_what_nothing_hides_is_gone(rig: Rig, where: str, how: str) -> None:
+    """A directory that was read, or that is not there, does tell of its files."""
+    place = place_of(rig, where)
+    if how == "restored without it":
+        restored(place)
+        (rig.folder / "middle/leaf/file").unlink()
+    else:
+        shutil.rmtree(place)
+        if how == "became a file":
+            place.write_text("x")
+        elif how != "removed":
+            place.mkdir()
+            if how == "replaced":
+                (place / "new").write_text("x")
+
+    told, report = scan(rig)
+
+    assert "middle/leaf/file" in told.absent_paths
+    assert report.out_of_sight == 0
+    rig.sync("middle/leaf/file", delete_allowed=True)
+    assert "p/middle/leaf/file" not in rig.fake.objects
+
+
+def test_a_mount_is_believed_while_it_holds_a_recorded_file(rig: Rig) -> None:
+    """A disk of its own below the root stays in place: what is deleted there is gone, as long as an untouched
+    file shows that it is the mount that the others came from."""
+    with mounting.tmpfs(rig.folder / "disk", "1m"):
+        for path in ("disk/a", "disk/b"):
+            rig.write(path, b"hello")
+            rig.sync(path)
+        (rig.folder / "disk/a").unlink()
+        assert scan(rig)[0].absent_paths == {"disk/a"}
+        rig.sync("disk/a", delete_allowed=True)
+        (rig.folder / "disk/b").unlink()
+        told, report = scan(rig)
+
+    assert "p/disk/a" not in rig.fake.objects
+    assert told.absent_paths == set()
+    assert report.out_of_sight == 1
