@@ -131,6 +131,28 @@ def test_after_a_scan_with_errors_nothing_is_deleted(
     wait_until("it goes", lambda: house.objects == {"b", "sick/c"})
 
 
+def test_a_folder_behind_a_link_is_kept_and_named_and_holds_nothing_up(
+    deleting: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It moved to a bigger disk and a link is there to stay; other deletions go on without a word."""
+    house = deleting
+    house.write("a", "b", "albums/c", "albums/d")
+    house.start()
+    house.settle()
+    (house.rig.folder / "albums").rename(house.rig.folder.with_name("bigger"))
+    (house.rig.folder / "albums").symlink_to("../bigger")
+    (house.rig.folder / "a").unlink()
+    scan(house)
+    wait_until("one is a candidate", lambda: house.runner.deletions.waiting() == 1)
+    house.later(10.0)
+    wait_until("it goes", lambda: house.objects == {"b", "albums/c", "albums/d"})
+
+    news = house.runner.news
+    assert (news.out_of_sight, news.errors, news.deletes_parked) == (2, 0, 0)
+    assert news.hidden == ["albums: albums is a symbolic link now, and syncd follows none"]
+    assert "docs:albums: its files are out of sight and are kept" in caplog.text
+
+
 def test_an_event_after_a_scan_with_errors_deletes_nothing_either(
     deleting: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

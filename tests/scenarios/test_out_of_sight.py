@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,12 +109,18 @@ def another_device_mounted(place: Path) -> AbstractContextManager[object]:
     return mounting.tmpfs(place, "1m")
 
 
-def same_device_mounted(place: Path) -> AbstractContextManager[object]:
+@contextmanager
+def same_device_mounted(place: Path) -> Iterator[None]:
     """A bind mount of a directory on the same device: no device number tells of it."""
     other = place.with_name("of the same device")
     (other / "folder" / "middle" / "leaf").mkdir(parents=True)
     (other / "unrelated").write_text("x")
-    return mounting.mounted("--bind", str(other), at=place)
+    mounting.need()
+    mounting.mount("--bind", str(other), at=place)
+    try:
+        yield
+    finally:
+        mounting.run("umount", str(place))
 
 
 def restored(place: Path) -> AbstractContextManager[object]:
@@ -169,7 +175,7 @@ def renumber(rig: Rig) -> RootIdentity:
 
 @pytest.mark.parametrize("died", [False, True], ids=["", "died after the rows were renumbered"])
 def test_another_device_number_is_accepted_for_the_same_inodes(rig: Rig, died: bool) -> None:
-    """After a reboot, or when a disk was plugged in again; most of the recorded files have to be untouched."""
+    """After a reboot, or when a disk was plugged in again; most recorded files have to be untouched."""
     known = renumber(rig)
     if died:
         rig.state.renumber_device("docs", known.device + 1, known.device)
@@ -226,7 +232,7 @@ def test_what_lies_behind_a_link_or_a_mount_is_out_of_sight(rig: Rig, where: str
 
 
 @pytest.mark.parametrize("where", ["middle", "leaf"])
-def test_what_was_recorded_on_another_device_is_out_of_sight(rig: Rig, where: str) -> None:
+def test_what_was_on_another_device_is_out_of_sight(rig: Rig, where: str) -> None:
     """A disk inside the source that is away leaves its mount point, or not even that."""
     for path in FILES:
         row = rig.state.recorded(rig.ref(path))

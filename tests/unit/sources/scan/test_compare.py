@@ -420,7 +420,7 @@ ROOTS: dict[Callable[[Tree], None], str] = {
     root_emptied: "empty",
     root_replaced: "another directory",
     root_is_a_file: "missing",
-    root_is_a_link: "another directory",
+    root_is_a_link: "symbolic link",
 }
 
 
