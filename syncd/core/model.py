@@ -164,6 +164,8 @@ class ObjectInfo:
     token: str | None = None
     crc32: int | None = None
     """CRC-32 of the whole object, where the store itself computes one."""
+    foreign: bool = False
+    """Another program wrote it: the digest is computed from the content, for want of metadata of ours."""
 
 
 class Receipt(NamedTuple):

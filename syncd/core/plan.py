@@ -31,6 +31,7 @@ from syncd.core.model import (
     FileStat,
     Irregular,
     Nothing,
+    ObjectInfo,
     Observed,
     OnDelete,
     Recorded,
@@ -135,6 +136,20 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
         # Every empty file is every other one's twin: a copy would save no byte and could fail.
         and observed.fingerprint.size > 0
     )
+
+
+def may_delete(info: ObjectInfo, recorded: Recorded, *, in_doubt: bool) -> bool:
+    """Whether the object under the key is the one that was recorded, and not another program's.
+
+    `in_doubt` says that a request of ours may have replaced the object since. Then an object with any digest
+    in its metadata counts as what that request left: no other program writes one.
+    """
+    if info.etag and info.etag == recorded.etag:
+        return True
+    if info.digest is None:
+        return False
+    same = (info.digest, info.size) == (recorded.fingerprint.digest, recorded.fingerprint.size)
+    return same or (in_doubt and not info.foreign)
 
 
 def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:

@@ -369,8 +369,11 @@ class SourceRunner:
         self.first_scan_done.set()
 
     def _end_reconciliation(self, done: FileRef | None) -> None:
-        """End the reconciliation if no file of the source waits; `done` counts as finished."""
-        if self._reconciliation.is_on:
+        """End the reconciliation if no file of the source waits; `done` counts as finished.
+
+        It goes on while a deletion waits, whose row may be older than the object.
+        """
+        if self._reconciliation.is_on and not self.deletions.waiting():
             waiting, processing = self.workers.queue.counts()
             name = self.source.name
             if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):

@@ -16,6 +16,7 @@ from syncd.core import paths, plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, RootChanged, StoreRefused
 from syncd.core.model import (
     Action,
+    Checkpoint,
     Copy,
     Delete,
     FileRef,
@@ -109,9 +110,7 @@ class Engine:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
                 outcome = self._absent(ref, seen, recorded, root_fd)
-                if recorded is None or not (outcome.wants_delete and delete_allowed):
-                    return outcome
-                return self._delete(ref, recorded, outcome.action)
+                return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
@@ -166,6 +165,8 @@ class Engine:
         if known is not None and (why := self._hidden(root_fd, ref, known.stat, found=seen is not None)):
             return Outcome(Nothing(f"out of sight: {why}"))
         if checkpoint is not None:
+            if checkpoint.completing and recorded is not None and recorded.store_id == self.store.store_id:
+                self._in_doubt.keep(ref, recorded)  # the object may be what that upload made
             log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
@@ -187,16 +188,28 @@ class Engine:
             raise FileChanged("it came back while it was looked for")
         return near.hides(stat.device, lambda mount: holds_recorded(root_fd, ref.source, self.state, mount))
 
-    def _delete(self, ref: FileRef, recorded: Recorded, action: Action) -> Outcome:
-        if self._is_anothers(recorded.key, ref):
-            action = Nothing("deleted locally, but its key belongs to another file by now")
-        else:
-            with self._keys.writing(recorded.key), self._slots.hold(0):
+    def _delete(self, ref: FileRef, asked: Outcome) -> Outcome:
+        """Look at the object, and delete it only if it is the very one that was recorded."""
+        action, recorded = asked.action, self.state.recorded(ref)
+        if recorded is None:
+            return Outcome(action)
+        in_doubt = self._is_in_doubt(ref, recorded, None)
+        with self._keys.writing(recorded.key), self._slots.hold(0):
+            if self._is_anothers(recorded.key, ref):
+                action = Nothing("deleted locally, but its key belongs to another file by now")
+            elif (may_delete := self._in_doubt.may_delete(recorded, in_doubt=in_doubt)) is False:
+                action = Nothing("deleted locally, but another program replaced its object")
+                log.warning("%s: the object is kept: another program replaced it", name_of(ref))
+            elif may_delete:
                 self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
                 self.store.delete_object(recorded.key)
         self.state.forget(ref)
         self._in_doubt.settled(ref)
         return Outcome(action)
+
+    def _is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
+        reconciling = self.sources[ref.source].reconciling
+        return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
 
     def _is_anothers(self, key: str, ref: FileRef) -> bool:
         """Whether the object under this key is another file's, as it may be after prefixes were changed."""
@@ -288,8 +301,7 @@ class Engine:
         if recorded is None:
             return action, None
         unfinished = self._uploader.unfinished(ref)
-        reconciling = self.sources[ref.source].reconciling
-        is_in_doubt = self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
+        is_in_doubt = self._is_in_doubt(ref, recorded, unfinished)
         if unfinished is not None and unfinished.completing:
             self._in_doubt.keep(ref, recorded)  # the checkpoint may be dropped before there is a new row
         if isinstance(action, Upload | Copy):

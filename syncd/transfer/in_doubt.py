@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
+from syncd.core import plan
 from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
 from syncd.core.model import Checkpoint, FileRef, Receipt, Recorded
 from syncd.state.state import State
@@ -69,6 +70,21 @@ class InDoubt:
             return None
         same = info.digest == recorded.fingerprint.digest or (bool(info.etag) and info.etag == recorded.etag)
         return Receipt(info.key, info.etag) if same else None
+
+    def may_delete(self, recorded: Recorded, *, in_doubt: bool) -> bool | None:
+        """Whether the object may be deleted as the recorded one; None: there is none. Raises StoreError."""
+        try:
+            info = self._store.head_object(recorded.key)
+        except StoreRefused as refused:
+            if not is_denied(refused):
+                raise
+            raise StoreRefused(
+                f"its object is kept: these keys may not look at it before it is deleted: {refused}",
+                hint="allow to read it, or set on_delete: keep",
+                status=refused.status,
+                code=refused.code,
+            ) from refused
+        return None if info is None else plan.may_delete(info, recorded, in_doubt=in_doubt)
 
     def changing(self, ref: FileRef, recorded: Recorded | None) -> AbstractContextManager[None]:
         """Surrounds a change of the object of this row, which stays in doubt until `settled`."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import xxhash
 
 from syncd.core.errors import PartsRefused, PreconditionFailed, StoreRefused, UploadGone
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, Pages, StoreLimits
 from tests.support.faults import VERBS, Call, Condition, Fault, Hook, Switchboard
 
@@ -134,6 +134,11 @@ class FakeStore(Switchboard, ObjectStore):
         with self._lock:
             self.objects[key].data = data
 
+    def without_metadata(self, key: str, data: bytes) -> None:
+        """Another program replaces an object, with no metadata of ours."""
+        with self._lock:
+            self.objects[key] = StoredObject(data, ObjectMeta(Fingerprint(b"", 0), 0), self._etag(data))
+
     # ---- the verbs ---------------------------------------------------------------------------------------
 
     @property
@@ -160,7 +165,7 @@ class FakeStore(Switchboard, ObjectStore):
                 key=key,
                 size=len(found.data),
                 etag=found.etag,
-                digest=found.meta.fingerprint.digest,
+                digest=found.meta.fingerprint.digest or None,
                 mtime_ns=found.meta.mtime_ns,
                 token=found.meta.token or None,
                 crc32=zlib.crc32(found.data) if self._computes_crc32 else None,

@@ -288,7 +288,9 @@ class DirStore(ObjectStore):
             raise StoreUnavailable("the object in the store's directory is being changed by another program")
         if record is not None and (record.size, record.meta.fingerprint.digest) == (stat.st_size, digest):
             return _info_from(record, key)  # only touched
-        return ObjectInfo(key, stat.st_size, _etag(digest, stat.st_size), digest, stat.st_mtime_ns)
+        return ObjectInfo(
+            key, stat.st_size, _etag(digest, stat.st_size), digest, stat.st_mtime_ns, foreign=True
+        )
 
     def _lock_for(self, key: str) -> threading.Lock:
         """Two versions of one object are put in place one after the other, each with its record."""

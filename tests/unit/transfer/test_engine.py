@@ -149,6 +149,63 @@ def test_a_vanished_file_waits_for_permission_before_its_object_goes(tmp_path: P
     rig.close()
 
 
+@pytest.mark.parametrize("in_doubt", [False, True])
+@pytest.mark.parametrize(
+    ("there", "gone", "forgotten"),
+    [("same", True, True), ("replaced", False, True), ("absent", True, True), ("denied", False, False)],
+)
+def test_only_the_recorded_object_is_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, there: str, gone: bool, forgotten: bool, in_doubt: bool
+) -> None:
+    """One HEAD decides: another program's object is kept, and what may not be looked at stays."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    ref = rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    row = rig.state.recorded(ref)
+    assert row is not None
+    if in_doubt:
+        rig.state.doubt(ref, row)
+    if there == "replaced":
+        rig.fake.without_metadata("p/a.txt", b"newer report")
+    elif there == "absent":
+        rig.fake.delete_object("p/a.txt")
+    elif there == "denied":
+        rig.fake.fail("head_object", StoreRefused("forbidden", status=403, code="AccessDenied"))
+    (rig.folder / "a.txt").unlink()
+    rig.fake.reset_counters()
+
+    if there == "denied":
+        with pytest.raises(StoreRefused, match="its object is kept"):
+            rig.sync("a.txt", delete_allowed=True)
+    else:
+        action = rig.sync("a.txt", delete_allowed=True).action
+        assert isinstance(action, Nothing if there == "replaced" else Delete)
+        assert ("another program replaced it" in caplog.text) == (there == "replaced")
+
+    assert rig.fake.calls["head_object"] == 1
+    assert rig.fake.calls["delete_object"] == (there == "same")
+    assert ("p/a.txt" not in rig.fake.objects) == gone
+    assert (rig.state.recorded(ref) is None) == forgotten
+    rig.close()
+
+
+def test_an_object_that_a_lost_put_left_is_deleted(tmp_path: Path) -> None:
+    """It is not what the row says, but ours: the row is in doubt, and the object bears a digest."""
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    rig.write("a.txt", b"other")
+    rig.fake.lose_answer("put_object")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a.txt")
+    (rig.folder / "a.txt").unlink()
+
+    rig.sync("a.txt", delete_allowed=True)
+
+    assert "p/a.txt" not in rig.fake.objects
+    rig.close()
+
+
 def test_a_file_that_is_back_is_not_deleted(tmp_path: Path) -> None:
     """The last look decides: a file that came back keeps its object."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
