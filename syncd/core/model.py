@@ -69,8 +69,17 @@ class FileRef(NamedTuple):
     """Relative to the source's root, ``/`` between components, surrogate-escaped."""
 
 
+OLDEST_NS = -(1 << 31) * 10**9
+"""December 1901, the oldest time that is kept: ext4 stores none before it. btrfs and tmpfs store any time."""
+LATEST_NS = OLDEST_NS + (1 << 64) - 1
+"""July 2486, the latest: what 64 bits of nanoseconds hold from `OLDEST_NS` on."""
+
+
 class FileStat(NamedTuple):
-    """Cheap evidence of change. Two equal stats of a file that had been quiet mean the same content."""
+    """Cheap evidence of change. Two equal stats of a file that had been quiet mean the same content.
+
+    A time before `OLDEST_NS` or after `LATEST_NS` counts as that limit.
+    """
 
     device: int
     inode: int

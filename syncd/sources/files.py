@@ -14,7 +14,7 @@ import stat as modes
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import FileStat, Irregular, RootIdentity
+from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular, RootIdentity
 from syncd.sources.buffers import fresh
 
 Body = bytes | bytearray | memoryview
@@ -177,7 +177,8 @@ def seen(found: os.stat_result) -> FileStat | Irregular:
 
 def file_stat(found: os.stat_result) -> FileStat:
     """The part of the kernel's answer that shows changes."""
-    return FileStat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    mtime_ns, ctime_ns = (min(max(t, OLDEST_NS), LATEST_NS) for t in (found.st_mtime_ns, found.st_ctime_ns))
+    return FileStat(found.st_dev, found.st_ino, found.st_size, mtime_ns, ctime_ns)
 
 
 class OpenFile:
@@ -229,17 +230,32 @@ class OpenFile:
             except OSError as error:
                 raise FileUnreadable(_reason(error)) from error
             if count == 0:
+                if offset + done < self.opened.size:
+                    self._refuse_false_size("less")
                 raise FileChanged(
                     f"the file ends after {offset + done} bytes: it was shortened while it was read"
                 )
             done += count
 
-    def ends_at(self, size: int) -> bool:
-        """Whether there is nothing behind the first `size` bytes. Raises FileUnreadable."""
+    def check_end(self, size: int) -> None:
+        """Check that nothing follows the first `size` bytes. Raises FileChanged when something does,
+        FileUnreadable."""
         try:
-            return not os.pread(self._descriptor, 1, size)
+            more = os.pread(self._descriptor, 1, size)
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
+        if more:
+            if size >= self.opened.size:
+                self._refuse_false_size("more")
+            raise FileChanged(f"the file goes on after {size} bytes: it has grown since it was looked at")
+
+    def _refuse_false_size(self, content: str) -> None:
+        """Raise FileUnreadable if the file still says the size that it said when it was opened.
+
+        The kernel makes up what is in such a file: its size never fits, however long one waits.
+        """
+        if self.stat() == self.opened:
+            raise FileUnreadable(f"the file has {content} content than its size says (a file of procfs?)")
 
     def close(self) -> None:
         """Close the file; harmless if it is closed."""

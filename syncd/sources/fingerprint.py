@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from syncd.core.errors import FileChanged, Stopped
+from syncd.core.errors import Stopped
 from syncd.core.model import Fingerprint
 from syncd.sources.files import Body, OpenFile
 
@@ -44,8 +44,7 @@ def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[],
             if part_size < size:
                 whole.update(view)
         parts.append(part.digest())
-    if not file.ends_at(size):
-        raise FileChanged(f"the file goes on after {size} bytes: it has grown since it was looked at")
+    file.check_end(size)
     digest_of_all = parts[0] if len(parts) == 1 else whole.digest()
     return Digests(Fingerprint(digest_of_all, size), tuple(parts))
 

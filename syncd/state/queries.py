@@ -12,14 +12,23 @@ from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
 
-from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, PartDigests, Recorded
+from syncd.core.model import (
+    OLDEST_NS,
+    Checkpoint,
+    Failure,
+    FileRef,
+    FileStat,
+    Fingerprint,
+    Part,
+    PartDigests,
+    Recorded,
+)
 
 Row = tuple[Any, ...]
 """As SQLite returns it: the columns decide the types, and a type checker cannot see them."""
 
 _FOLD = 1 << 64
 _SIGN = 1 << 63
-_OLDEST_NS = -(1 << 31) * 10**9  # December 1901: nothing that a file system for Linux stores is older
 _AFTER_ALL = b"\xff" * 256  # no component of a path is that long, so every path sorts before it
 
 
@@ -34,8 +43,8 @@ def unfold(number: int) -> int:
 
 
 def unfold_time(time_ns: int) -> int:
-    """The time that was folded: ext4 and xfs go to the years 2446 and 2486, beyond 64 bits of nanoseconds."""
-    return time_ns if time_ns >= _OLDEST_NS else time_ns + _FOLD
+    """The time between `OLDEST_NS` and `LATEST_NS` that was folded."""
+    return time_ns if time_ns >= OLDEST_NS else time_ns + _FOLD
 
 
 # ---- recorded files -------------------------------------------------------------------------------------

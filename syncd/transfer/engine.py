@@ -247,6 +247,7 @@ class Engine:
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             with self._slots.hold(stat.size):  # the content is in memory until it is sent
                 body = file.read(0, stat.size)
+                file.check_end(stat.size)
                 return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)

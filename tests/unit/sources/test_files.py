@@ -8,15 +8,18 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import FileStat, Irregular
+from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular
 from syncd.sources import files, fingerprint
+from syncd.state import queries
 from tests.support import mounting
 from tests.unit.sources.test_fingerprint import DEADLINE_SECONDS, never, running
 
@@ -79,9 +82,44 @@ def test_an_input_output_error_is_told(root_fd: int) -> None:
             with pytest.raises(FileUnreadable, match="Input/output error"):
                 fingerprint.compute(memory, 10, 10, never)
             with pytest.raises(FileUnreadable, match="Input/output error"):
-                memory.ends_at(0)
+                memory.check_end(0)
     finally:
         os.close(proc_fd)
+
+
+@pytest.mark.parametrize(
+    ("size", "content", "refusal"),
+    [
+        (0, b"more", "more"),
+        (4, b"more than that", "more"),
+        (4096, b"less", "less"),
+        (0, b"", ""),
+        (4, b"just", ""),
+    ],
+)
+def test_a_size_that_is_not_true_is_refused(
+    root: Path, root_fd: int, size: int, content: bytes, refusal: str
+) -> None:
+    """procfs says 0 and sysfs says 4096 for any content; a file that really changed is another thing."""
+    (root / "file").write_bytes(content)
+    with files.open_file(root_fd, "file") as file:
+        file.opened = said = file.opened._replace(size=size)
+        with patch.object(file, "stat", return_value=said) if refusal else nullcontext():
+            if refusal:
+                with pytest.raises(FileUnreadable, match=f"{refusal} content than its size says"):
+                    fingerprint.compute(file, size, 1 << 20, never)
+            else:
+                assert fingerprint.compute(file, size, 1 << 20, never).fingerprint.size == size
+
+
+def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> None:
+    """It is looked at again, once it is quiet."""
+    for after in (b"", b"1234567"):
+        (root / "file").write_bytes(b"12345")
+        with files.open_file(root_fd, "file") as file:
+            (root / "file").write_bytes(after)
+            with pytest.raises(FileChanged):
+                fingerprint.compute(file, 5, 1 << 20, never)
 
 
 def test_a_missing_right_is_told(root: Path, root_fd: int) -> None:
@@ -182,6 +220,18 @@ def test_a_stat_is_that_of_the_file(root: Path, root_fd: int) -> None:
     with files.open_file(root_fd, path) as opened:
         assert opened.stat() == expected
         assert opened.read(0, 5) == b"12345"
+
+
+@pytest.mark.parametrize(
+    "time_ns", [-(2**33) * 10**9, OLDEST_NS, -1, LATEST_NS, LATEST_NS + 1, 19_900_000_000 * 10**9]
+)
+def test_a_time_out_of_range_counts_as_the_limit(time_ns: int) -> None:
+    """As the state keeps it, so that the file is as recorded at the next look."""
+    numbers = SimpleNamespace(st_dev=1, st_ino=2, st_size=3, st_mtime_ns=time_ns, st_ctime_ns=time_ns)
+    stat = files.file_stat(numbers)  # type: ignore[arg-type]
+    expected = min(max(time_ns, OLDEST_NS), LATEST_NS)
+    assert stat == (1, 2, 3, expected, expected)
+    assert queries.unfold_time(queries.fold(stat.mtime_ns)) == expected
 
 
 def test_what_is_not_there_is_absent(root: Path, root_fd: int) -> None:

@@ -15,7 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import StateError
-from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, RootIdentity
+from syncd.core.model import (
+    LATEST_NS,
+    OLDEST_NS,
+    Checkpoint,
+    Failure,
+    FileRef,
+    FileStat,
+    Fingerprint,
+    Part,
+    Recorded,
+    RootIdentity,
+)
 from syncd.state import writer
 from syncd.state.state import State
 from tests.support.clock import FakeClock
@@ -44,7 +55,7 @@ def seen_outside(state_directory: Path, sql: str) -> list[tuple[object, ...]]:
 names = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
 paths = st.lists(names, min_size=1, max_size=3).map(lambda parts: os.fsdecode(b"/".join(parts)))
 unsigned = st.integers(0, 2**64 - 1)
-times = st.integers(-(2**31) * 10**9, (2**34 - 2**31 - 1) * 10**9)  # what ext4 can store: 1901 to 2446
+times = st.integers(OLDEST_NS, LATEST_NS)
 stats = st.builds(FileStat, unsigned, unsigned, st.integers(0, 2**63 - 1), times, times)
 contents = st.builds(Fingerprint, st.binary(min_size=16, max_size=16), st.integers(0, 2**63 - 1))
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

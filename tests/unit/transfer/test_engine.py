@@ -33,7 +33,7 @@ from syncd.core.model import (
     RootIdentity,
     Upload,
 )
-from syncd.sources import fingerprint
+from syncd.sources import files, fingerprint
 from syncd.sources.files import OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.engine import MOST_READERS
@@ -556,3 +556,17 @@ def test_whoever_waits_to_read_a_large_file_is_told_to_stop(rig: Rig) -> None:
     with pytest.raises(Stopped):
         rig.sync("large")
     assert rig.fake.objects == {}
+
+
+@pytest.mark.parametrize("size", [0, 4, 4096])
+def test_a_file_whose_size_is_not_true_has_no_object(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A file of procfs says 0 bytes, one of sysfs 4,096; neither an empty nor a cut object is made of it."""
+    rig.write("a.txt", b"hello")
+    monkeypatch.setattr(files, "file_stat", lambda found: file_stat(found)._replace(size=size))
+
+    with pytest.raises(FileUnreadable, match="content than its size says"):
+        rig.sync("a.txt")
+
+    assert not rig.fake.objects
