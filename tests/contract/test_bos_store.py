@@ -281,7 +281,9 @@ PASSING = [
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}-{fault.status}-{fault.code}")
 @pytest.mark.parametrize("op", ["PutObject", "UploadPart"])
 def test_what_passes_is_repeated(server: BosServer, store: ObjectStore, fault: Fault, op: str) -> None:
-    """Every kind of passing failure of a body ends in one whole object after another try."""
+    """Every kind of passing failure of a body ends in one whole object after another try: or after a question,
+    where the store has done it and only its answer proves nothing.
+    """
     upload = store.create_multipart_upload("k", META)
     server.faults.add(Fault(**{**vars(fault), "op": op}))
     if op == "PutObject":
@@ -290,7 +292,7 @@ def test_what_passes_is_repeated(server: BosServer, store: ObjectStore, fault: F
         part = store.upload_part("k", upload, 1, b"hello")
         store.complete_multipart_upload("k", upload, [part], META)
     assert store.get_object("k", 0, 4) == b"hello"
-    assert server.count(op) == 2
+    assert server.count(op) == (1 if fault.kind == "empty_200" else 2)
 
 
 def test_a_create_whose_answer_was_lost_is_not_repeated(server: BosServer, store: ObjectStore) -> None:

@@ -31,6 +31,7 @@ from syncd.storage.base import Body, StoreLimits
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
+from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import bare_etag, described, metadata_headers
 from syncd.storage.settings import BosSettings
@@ -56,6 +57,11 @@ class BosDialect:
     def store_id(self) -> str:
         """``bos://`` endpoint and bucket: the same whatever style or scheme is used."""
         return self._bucket.store_id
+
+    @property
+    def own_header(self) -> str:
+        """The name of the header in which BOS numbers its answers."""
+        return "x-bce-request-id"
 
     @property
     def limits(self) -> StoreLimits:
@@ -92,8 +98,8 @@ class BosDialect:
         return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Raises PartCorrupt when the ETag is not the MD5 of what was sent."""
-        self._succeeded(request, response)
+        """Raises PartCorrupt when the ETag is not the MD5 of what was sent, Unproven when there is none."""
+        self._require("put", request, response)
         return Receipt(key, self._checked_etag(request, response))
 
     def head_request(self, key: str) -> Request:
@@ -104,7 +110,7 @@ class BosDialect:
         """None when there is no such object; BOS says the same when there is no such bucket."""
         if response.status == 404 and not is_foreign(response):
             return None
-        self._succeeded(request, response)
+        self._require("head", request, response)
         size = values.number(response.headers.get("content-length"))
         etag = bare_etag(response.headers.get("etag"))
         if size is None or not etag:
@@ -133,7 +139,7 @@ class BosDialect:
 
     def delete_result(self, key: str, request: Request, response: Response) -> None:
         """Done also when there was no such object."""
-        self._removed(request, response, "NoSuchKey")
+        self._removed("delete", request, response, "NoSuchKey")
 
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject with new metadata, while the source still is the one meant."""
@@ -147,7 +153,7 @@ class BosDialect:
         return self._on_object("PUT", key, headers=headers, slow_answer=True)
 
     def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Raises what an error inside a 200 stands for; an answer without ETag leaves the outcome unknown."""
+        """Raises what an error inside a 200 stands for, and Unproven where there is no ETag."""
         return Receipt(key, self._member_etag(request, response))
 
     # ---- multipart uploads -------------------------------------------------------------------------------
@@ -182,8 +188,8 @@ class BosDialect:
     def part_result(
         self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
     ) -> Part:
-        """Raises PartCorrupt when the ETag is not the MD5 of what was sent. The part carries its CRC-32."""
-        self._succeeded(request, response)
+        """Raises as `put_result`. The part carries its CRC-32."""
+        self._require("part", request, response)
         return Part(number, len(body), self._checked_etag(request, response), crc32=zlib.crc32(body))
 
     def part_copy_request(
@@ -267,7 +273,7 @@ class BosDialect:
 
     def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
         """Done also when there was no such upload."""
-        self._removed(request, response, "NoSuchUpload", "NoSuchKey")
+        self._removed("abort", request, response, "NoSuchUpload", "NoSuchKey")
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
@@ -294,20 +300,19 @@ class BosDialect:
     def _on_object(self, method: str, key: str, **more: Any) -> Request:
         return Request(method, self._bucket.host, self._bucket.object_path(key), **more)
 
-    def _succeeded(self, request: Request, response: Response) -> None:
-        if not 200 <= response.status < 300 or carries_error(response):
+    def _require(self, verb: str, request: Request, response: Response) -> None:
+        """Raises unless the answer has the status of a success, and no body."""
+        if response.status not in EMPTY_SUCCESS[verb] or (response.body and response.body.strip()):
             raise self.error(request, response)
 
-    def _removed(self, request: Request, response: Response, *codes: str) -> None:
+    def _removed(self, verb: str, request: Request, response: Response, *codes: str) -> None:
         """A page of another server removes nothing, whatever its status."""
-        if _was_not_there(response, *codes):
-            return
-        self._succeeded(request, response)
-        if is_foreign(response):
-            raise self.error(request, response)
+        if not _was_not_there(response, *codes):
+            self._require(verb, request, response)
 
     def _members(self, request: Request, response: Response) -> dict[str, Any]:
-        self._succeeded(request, response)
+        if response.status != 200 or carries_error(response):
+            raise self.error(request, response)
         found = values.body_object(response)
         if found is None:
             raise self.error(request, response)
@@ -316,16 +321,18 @@ class BosDialect:
     def _member_etag(self, request: Request, response: Response) -> str:
         etag = bare_etag(self._members(request, response).get("eTag"))
         if not etag:
-            raise self.error(request, response)
+            raise unproven(response, "the answer has no ETag")
         return etag
 
     def _checked_etag(self, request: Request, response: Response) -> str:
         """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores."""
         etag = bare_etag(response.headers.get("etag"))
         if not etag:
-            raise self.error(request, response)
+            raise unproven(response, "the answer has no ETag")
         sent = base64.b64decode(request.headers["Content-MD5"]).hex()
         if etag.lower() != sent and "x-bce-server-side-encryption" not in response.headers:
+            if self.own_header not in response.headers:
+                raise unproven(response, NOT_THE_STORES)
             raise PartCorrupt(
                 f"BOS acknowledged other bytes (ETag {etag}) than were sent (MD5 {sent})",
                 status=response.status,

@@ -91,6 +91,37 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+# ---- successes -------------------------------------------------------------------------------------------
+
+
+EMPTY_SUCCESS: Mapping[str, frozenset[int]] = {
+    "put": frozenset({200}),
+    "part": frozenset({200}),
+    "head": frozenset({200}),
+    "delete": frozenset({200, 202, 204}),
+    "abort": frozenset({200, 202, 204}),
+}
+"""The verbs whose success has no body, with its statuses. The success of every other verb is 200 with a
+document, which the dialect reads. Whatever is neither is an error, or not the answer of the store.
+"""
+
+NOT_THE_STORES = "the answer is not the store's: something between here and the store answered"
+
+
+class Unproven(StoreUnavailable):
+    """The answer has the form of a success, but nothing in it that only the store can know."""
+
+    response: Response
+
+
+def unproven(response: Response, text: str) -> Unproven:
+    """The error for a success that another question has to settle."""
+    hint = "check proxy and endpoint if this goes on"
+    doubt = Unproven(text, status=response.status, hint=hint, outcome_unknown=True)
+    doubt.response = response
+    return doubt
+
+
 # ---- the network -------------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,11 @@ class Dialect(Protocol):
     @property
     def limits(self) -> StoreLimits: ...
 
+    @property
+    def own_header(self) -> str:
+        """The name, in lower case, of a header that only servers of this protocol send with every answer."""
+        ...
+
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
         ...

@@ -2,11 +2,13 @@
 
 `HttpStore` sends each request once. It signs each time, with the keys of the moment and a clock corrected by
 the server's own; reads all pages of a listing; and where the server cut off a body, it asks with a small
-request why, because the refusal itself is lost with the connection.
+request why, because the refusal itself is lost with the connection. Where a success proves nothing, one
+question settles it: what the store has under the key, or in the upload.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +21,9 @@ import xxhash
 from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Meter, Pages, StoreLimits
-from syncd.storage.http.errors import ConnectionLost
+from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Unproven, unproven
 from syncd.storage.http.messages import CredentialsSource, Dialect, Request, Response
+from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport
 
 MAX_UPLOADS_BYTES = 64 << 20
@@ -31,6 +34,8 @@ PROBE_BYTES = 128 << 10
 TOLERANCE_SECONDS = 60.0
 """A signature is good for some minutes around the server's time, so a smaller difference does not count."""
 _REMEMBERED = 3
+_MARKS = ("request-id", "requestid", "trans-id", "-id-2", "debug-id", "uploadid", "-ray")
+"""How the names of headers end that number answers, with the stores and gateways that are known."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger("syncd.store")
@@ -53,6 +58,7 @@ class HttpStore:
         self._now = now
         self._meter = meter
         self._skew = ClockSkew()
+        self._marks = Marks(dialect.own_header)
 
     @property
     def store_id(self) -> str:
@@ -117,16 +123,58 @@ class HttpStore:
     # ---- whole objects -----------------------------------------------------------------------------------
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
+        """One request; a HEAD more where the answer to the first proves nothing."""
         request = self._dialect.put_request(key, body, meta)
-        return self._send_body(
-            request, lambda *pair: self._dialect.put_result(key, *pair), lambda: self._first_byte(key)
-        )
+
+        def read(signed: Request, response: Response) -> Receipt:
+            receipt = self._dialect.put_result(key, signed, response)
+            self._prove(response, receipt.etag, body)
+            return receipt
+
+        try:
+            return self._send_body(request, read, lambda: self._first_byte(key))
+        except Unproven as doubt:
+            return self._found(key, meta, body, doubt)
+
+    def _prove(self, response: Response, etag: str, body: Body) -> None:
+        """Raises Unproven where neither the answer's headers nor its ETag come from the store for certain."""
+        if self._marks.are_in(response):
+            return
+        if etag.lower() != _md5(body):
+            raise unproven(response, NOT_THE_STORES)
+        self._marks.learn(response)
+
+    def _found(self, key: str, meta: ObjectMeta, body: Body | None, doubt: Unproven) -> Receipt:
+        """The object under `key`, if it has the content that was meant; else raises `doubt`."""
+        try:
+            info = self.head_object(key)
+        except StoreError as error:
+            raise doubt from error
+        if info is None or info.size != meta.fingerprint.size:
+            raise doubt
+        if info.digest is None:  # the store keeps no metadata: its ETag is the next best witness
+            ours = body is not None and info.etag.lower() == _md5(body)
+        else:
+            ours = info.digest == meta.fingerprint.digest
+        if not ours:
+            raise doubt
+        self._marks.learn_first(doubt.response)
+        return Receipt(key, info.etag)
 
     def head_object(self, key: str) -> ObjectInfo | None:
         """One request; two where the first is refused, for a refused HEAD does not say why."""
         request = self._dialect.head_request(key)
+
+        def read(signed: Request, response: Response) -> ObjectInfo | None:
+            info = self._dialect.head_result(key, signed, response)
+            if self._marks.look_foreign(response, info):
+                raise StoreUnavailable(
+                    NOT_THE_STORES, status=response.status, hint="check proxy and endpoint"
+                )
+            return info
+
         try:
-            return self._send(request, lambda *pair: self._dialect.head_result(key, *pair))
+            return self._send(request, read)
         except StoreRefused as refused:
             if refused.status not in (400, 403) or refused.code:
                 raise
@@ -142,13 +190,41 @@ class HttpStore:
         return self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
 
     def delete_object(self, key: str) -> None:
+        """One request; a HEAD more where the answer to the first proves nothing."""
         request = self._dialect.delete_request(key)
-        self._send(request, lambda *pair: self._dialect.delete_result(key, *pair))
+        try:
+            self._send(request, self._removed(lambda *pair: self._dialect.delete_result(key, *pair)))
+        except Unproven as doubt:
+            self._settle(doubt, lambda: self.head_object(key) is None)
+
+    def _removed(self, read: Callable[[Request, Response], None]) -> Callable[[Request, Response], None]:
+        """`read`, after which the answer has to have the marks of the store."""
+
+        def judge(signed: Request, response: Response) -> None:
+            read(signed, response)
+            if not self._marks.are_in(response):
+                raise unproven(response, NOT_THE_STORES)
+
+        return judge
+
+    def _settle(self, doubt: Unproven, is_so: Callable[[], bool]) -> None:
+        """Raises `doubt` unless the store confirms what it was asked for."""
+        try:
+            confirmed = is_so()
+        except StoreError as error:
+            raise doubt from error
+        if not confirmed:
+            raise doubt
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        """One request. The receipt's ETag shows whether the store honoured the condition."""
+        """One request; a HEAD more where the answer has no ETag. The receipt's ETag shows whether the store
+        honoured the condition.
+        """
         request = self._dialect.copy_request(source_key, key, meta, if_match)
-        return self._send(request, lambda *pair: self._dialect.copy_result(key, *pair))
+        try:
+            return self._send(request, lambda *pair: self._dialect.copy_result(key, *pair))
+        except Unproven as doubt:
+            return self._found(key, meta, None, doubt)
 
     # ---- multipart ---------------------------------------------------------------------------------------
 
@@ -157,23 +233,50 @@ class HttpStore:
         return self._send(request, lambda *pair: self._dialect.create_result(key, *pair))
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        """One request. The part's digest is that of `body`; its crc32 is set where the dialect uses one."""
+        """One request; a listing more where the answer to the first proves nothing. The part's digest is that
+        of `body`; its crc32 is set where the dialect uses one.
+        """
         request = self._dialect.part_request(key, upload_id, number, body)
-        part = self._send_body(
-            request,
-            lambda *pair: self._dialect.part_result(key, upload_id, number, body, *pair),
-            lambda: self._parts_page(key, upload_id, number - 1),
-        )
+
+        def read(signed: Request, response: Response) -> Part:
+            part = self._dialect.part_result(key, upload_id, number, body, signed, response)
+            self._prove(response, part.etag, body)
+            return part
+
+        try:
+            part = self._send_body(request, read, lambda: self._parts_page(key, upload_id, number - 1))
+        except Unproven as doubt:
+            part = self._listed(key, upload_id, number, memoryview(body).nbytes, doubt)
+            answered = bare_etag(doubt.response.headers.get("etag"))
+            if part.etag.lower() != _md5(body) and part.etag != answered:
+                raise
+            self._marks.learn_first(doubt.response)
         return part if part.digest is not None else replace(part, digest=xxhash.xxh3_128_digest(body))
+
+    def _listed(self, key: str, upload_id: str, number: int, size: int, doubt: Unproven) -> Part:
+        """The part as the store lists it; raises `doubt` where it lists none of this size."""
+        try:
+            page, _ = self._parts_page(key, upload_id, number - 1)
+        except UploadGone:
+            raise
+        except StoreError as error:
+            raise doubt from error
+        for part in page:
+            if part.number == number and part.size == size:
+                return part
+        raise doubt
 
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Part:
         request = self._dialect.part_copy_request(key, upload_id, number, source_key, first, last, if_match)
         size = last - first + 1
-        return self._send(
-            request, lambda *pair: self._dialect.part_copy_result(key, upload_id, number, size, *pair)
-        )
+        try:
+            return self._send(
+                request, lambda *pair: self._dialect.part_copy_result(key, upload_id, number, size, *pair)
+            )
+        except Unproven as doubt:
+            return self._listed(key, upload_id, number, size, doubt)
 
     def _parts_page(self, key: str, upload_id: str, after: int) -> tuple[list[Part], int | None]:
         request = self._dialect.parts_request(key, upload_id, after)
@@ -204,8 +307,21 @@ class HttpStore:
         return self._send(request, lambda *pair: self._dialect.complete_result(key, upload_id, *pair))
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
+        """One request; a listing more where the answer to the first proves nothing."""
         request = self._dialect.abort_request(key, upload_id)
-        self._send(request, lambda *pair: self._dialect.abort_result(key, upload_id, *pair))
+        try:
+            self._send(
+                request, self._removed(lambda *pair: self._dialect.abort_result(key, upload_id, *pair))
+            )
+        except Unproven as doubt:
+            self._settle(doubt, lambda: self._is_gone(key, upload_id))
+
+    def _is_gone(self, key: str, upload_id: str) -> bool:
+        try:
+            self._parts_page(key, upload_id, 0)
+        except UploadGone:
+            return True
+        return False
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         """As many requests as there are pages, each when it is needed; none of them told twice. A page
@@ -242,6 +358,59 @@ class HttpStore:
 
     def close(self) -> None:
         self._transport.close()
+
+
+class Marks:
+    """Tells the answers of one store from those of others by the headers that number answers: a store sends
+    them always or never. The header of the protocol suffices. Whether a store has others, or none at all, the
+    first proven answer teaches. For several threads.
+    """
+
+    def __init__(self, own_header: str) -> None:
+        self._own_header = own_header
+        self._known: frozenset[str] | None = None
+
+    def are_in(self, response: Response) -> bool:
+        """Whether the answer has every mark of the store; while none is known, the header of the protocol."""
+        known = self._known
+        if known is not None:
+            return all(name in response.headers for name in known)
+        if self._own_header not in response.headers:
+            return False
+        self.learn(response)
+        return True
+
+    def learn(self, response: Response) -> None:
+        """The answer itself was proven to be the store's: what it lacks is no mark."""
+        if self._own_header in response.headers:
+            marks = frozenset({self._own_header})
+        else:
+            marks = frozenset(name for name in response.headers if name.endswith(_MARKS))
+        self._known = marks if self._known is None else self._known & marks
+
+    def learn_first(self, response: Response) -> None:
+        """What was asked for was found done. This answer need not have said so: it takes no mark away."""
+        if self._known is None:
+            self.learn(response)
+
+    def look_foreign(self, response: Response, info: ObjectInfo | None) -> bool:
+        """Whether an answer to HEAD, which has no body, has nothing of ours and nothing of the store's in it.
+
+        Leniently: answers to HEAD may have fewer marks than others, and a page of HTML may be a file of ours.
+        """
+        headers = response.headers
+        if self._own_header in headers or any(name in headers for name in self._known or ()):
+            return False
+        if info is not None and (info.digest or info.token or info.mtime_ns is not None):
+            return False
+        is_page = headers.get("content-type", "").startswith("text/html")
+        if self._known is None:
+            return is_page and info is not None
+        return bool(self._known) and (is_page or info is not None)
+
+
+def _md5(body: Body) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class ClockSkew:

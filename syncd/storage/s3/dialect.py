@@ -2,10 +2,11 @@
 
 What a client must not take for granted, because one server or another does otherwise:
 
-- a success is one only when the fields that it should have are there: 200 with an error inside, with a
-  proxy's page, with half a document or with nothing leaves the outcome unknown;
+- a success is one only as a whole (`EMPTY_SUCCESS` of `syncd.storage.http.errors`): 200 with an error inside,
+  with a proxy's page, with half a document or with nothing leaves the outcome unknown;
 - an absent ``IsTruncated`` means the last page; a prefix or a marker may be ignored;
-- an ETag is opaque: echoed at complete and compared with itself, never computed;
+- an ETag is opaque: echoed at complete and compared with itself; it is compared with the MD5 of a body only
+  where that was sent along;
 - conditions may be ignored, so the result of a copy carries the ETag for the caller to check;
 - a part copy may be ignored as a whole, which leaves an empty part.
 
@@ -24,11 +25,11 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 
-from syncd.core.errors import StoreError, StoreRefused, StoreUnavailable
+from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
-from syncd.storage.http.errors import Facts, refused
+from syncd.storage.http.errors import EMPTY_SUCCESS, Facts, refused, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import bare_etag, described, metadata_headers
 from syncd.storage.s3 import bucket as values
@@ -41,6 +42,7 @@ _META = "x-amz-meta-"
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/", re.ASCII)
+_MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 
@@ -74,6 +76,11 @@ class S3Dialect:
         return self._bucket.store_id
 
     @property
+    def own_header(self) -> str:
+        """The name of the header in which S3 numbers its answers."""
+        return "x-amz-request-id"
+
+    @property
     def limits(self) -> StoreLimits:
         """What AWS documents and others follow."""
         return values.LIMITS
@@ -104,7 +111,7 @@ class S3Dialect:
     def error(self, request: Request, response: Response) -> StoreError:
         """The error that `response` stands for. A region that it names is used from now on."""
         if response.status in (400, 403, 404) and is_foreign(response):  # it does not know what is there
-            return unclear(response, "the answer is not from the store")
+            return unclear(response)
         told = facts(response)
         if self._learn_region(request, told, response.status):
             return StoreUnavailable(
@@ -139,9 +146,9 @@ class S3Dialect:
         return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Success has an ETag."""
-        self._require(request, response)
-        return Receipt(key, self._etag(request, response))
+        """Raises Unproven where the answer has no ETag, PartCorrupt where that is not the MD5 sent along."""
+        self._require("put", request, response)
+        return Receipt(key, self._sent_etag(request, response))
 
     def head_request(self, key: str) -> Request:
         """HeadObject; asks for the checksum of the whole where the server keeps one."""
@@ -152,14 +159,17 @@ class S3Dialect:
         """None when there is no such object; a HEAD cannot tell that from no such bucket."""
         if response.status == 404:
             return None
-        self._require(request, response)
+        self._require("head", request, response)
         headers = response.headers
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
         crc32 = values.crc32_number(headers.get(_CRC32, "")) if whole else None
-        return described(_META, headers, key, int(length), self._etag(request, response), crc32)
+        etag = bare_etag(headers.get("etag", ""))
+        if not etag:
+            raise unclear(response, "the answer has no ETag")
+        return described(_META, headers, key, int(length), etag, crc32)
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
@@ -167,7 +177,8 @@ class S3Dialect:
 
     def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
         """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
-        self._require(request, response, 200, 206)
+        if response.status not in (200, 206):
+            raise self.error(request, response)
         content_range = response.headers.get("content-range", "")
         if response.status == 200 and not content_range:  # one server honours the range and says 200
             return response.body[first : last + 1]
@@ -184,7 +195,7 @@ class S3Dialect:
 
     def delete_result(self, key: str, request: Request, response: Response) -> None:
         """Done also when there was none."""
-        self._done_or_absent(request, response, "NoSuchKey")
+        self._done_or_absent("delete", request, response, "NoSuchKey")
 
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject, with new metadata."""
@@ -197,7 +208,10 @@ class S3Dialect:
         return self._on_object("PUT", key, headers=headers, slow_answer=True)
 
     def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Success has an ETag in the body; whether it is the one that was meant, the caller has to check."""
+        """Success has an ETag in the body; whether it is the one that was meant, the caller has to check.
+
+        Raises Unproven where the body is what it should be, but for the ETag.
+        """
         return Receipt(key, self._etag_inside("CopyObjectResult", request, response))
 
     # ---- multipart ---------------------------------------------------------------------------------------
@@ -226,10 +240,10 @@ class S3Dialect:
     def part_result(
         self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
     ) -> Part:
-        """The part, with the CRC-32 that was sent along where one was."""
-        self._require(request, response)
+        """The part, with the CRC-32 that was sent along where one was. Raises as `put_result`."""
+        self._require("part", request, response)
         crc32 = values.crc32_number(request.headers.get(_CRC32, ""))
-        return Part(number, memoryview(body).nbytes, self._etag(request, response), crc32=crc32)
+        return Part(number, memoryview(body).nbytes, self._sent_etag(request, response), crc32=crc32)
 
     def part_copy_request(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
@@ -287,7 +301,7 @@ class S3Dialect:
 
     def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
         """Done also when there was none."""
-        self._done_or_absent(request, response, "NoSuchUpload", "NoSuchKey")
+        self._done_or_absent("abort", request, response, "NoSuchUpload", "NoSuchKey")
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
@@ -353,41 +367,68 @@ class S3Dialect:
             headers["x-amz-copy-source-if-match"] = f'"{if_match}"'
         return headers
 
-    def _require(self, request: Request, response: Response, *statuses: int) -> None:
-        if response.status not in (statuses or (200,)):
+    def _require(self, verb: str, request: Request, response: Response) -> None:
+        """Raises unless the answer has the status of a success, and no body."""
+        if response.status not in EMPTY_SUCCESS[verb]:
             raise self.error(request, response)
+        if response.body and response.body.strip():
+            raise self._instead(request, response)
 
-    def _done_or_absent(self, request: Request, response: Response, *codes: str) -> None:
+    def _instead(self, request: Request, response: Response) -> StoreError:
+        """The error that a success holds in place of what it should, or that it is not the store's."""
+        if document(response.body, "Error") is not None:
+            return self.error(request, response)
+        return unclear(response)
+
+    def _done_or_absent(self, verb: str, request: Request, response: Response, *codes: str) -> None:
         """Success of a removal: done, or nothing there to remove (which a bare 404 says as well)."""
         if is_foreign(response):
-            raise unclear(response, "the answer is not from the store")
-        if response.status in (200, 202, 204):
+            raise unclear(response)
+        if response.status == 404 and (not response.body.strip() or facts(response).code in codes):
             return
-        if response.status == 404 and facts(response).code in ("", *codes):
-            return
-        raise self.error(request, response)
+        self._require(verb, request, response)
 
     def _document(self, root: str, request: Request, response: Response) -> Element:
         """The body when it is what it should be; the error that it is, or holds; or an unknown outcome."""
-        self._require(request, response)
+        if response.status != 200:
+            raise self.error(request, response)
         page = document(response.body, root)
         if page is not None:
             return page
-        if document(response.body, "Error") is not None:
-            raise self.error(request, response)
-        raise unclear(response, "the answer is not the one expected")
+        raise self._instead(request, response)
 
-    def _etag(self, request: Request, response: Response) -> str:
+    def _sent_etag(self, request: Request, response: Response) -> str:
+        """The ETag of a body just sent. Where its MD5 went along, it is that, unless the store encrypts."""
         etag = bare_etag(response.headers.get("etag", ""))
         if not etag:
-            raise unclear(response, "the answer has no ETag")
+            raise unproven(response, "the answer has no ETag")
+        md5 = request.headers.get("content-md5")
+        if md5 is None or not _MD5.fullmatch(etag) or _encrypts(response):
+            return etag
+        if etag.lower() != base64.b64decode(md5).hex():
+            raise PartCorrupt(
+                f"the store acknowledged other bytes (ETag {etag}) than were sent",
+                status=response.status,
+                request_id=response.headers.get("x-amz-request-id", ""),
+            )
         return etag
 
     def _etag_inside(self, root: str, request: Request, response: Response) -> str:
         etag = bare_etag(self._document(root, request, response).get("ETag"))
         if not etag:
-            raise unclear(response, "the answer has no ETag")
+            raise unproven(response, "the answer has no ETag")
         return etag
+
+
+def _encrypts(response: Response) -> bool:
+    """Whether the ETag is not of the content: with keys of KMS or of the customer.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    headers = response.headers
+    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+        return True
+    return headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
 
 
 def _metadata(meta: ObjectMeta) -> dict[str, str]:

@@ -23,7 +23,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.storage.http.errors import Facts, Refusal, keys, later, place
+from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, keys, later, place
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.s3.xml import parse
 
@@ -168,13 +168,13 @@ def is_foreign(response: Response) -> bool:
     return root is None or root.name.lower() == "html"
 
 
-def unclear(response: Response, text: str) -> StoreUnavailable:
+def unclear(response: Response, text: str = NOT_THE_STORES) -> StoreUnavailable:
     """An answer that the store would not give."""
     return StoreUnavailable(
         text,
         status=response.status,
         request_id=response.headers.get("x-amz-request-id", ""),
-        hint="something between here and the store may answer in its place",
+        hint="check proxy and endpoint",
         outcome_unknown=True,
     )
 

@@ -127,7 +127,7 @@ def test_a_page_of_html_is_not_taken_for_bos(status: int, error: type[StoreError
     page = answer(status, b"<html><h1>Blocked</h1></html>", content_type="text/html")
     found = bos().error(PART, page)
     assert type(found) is error
-    assert "not from BOS" in str(found)
+    assert "not the store's" in str(found)
 
 
 @pytest.mark.parametrize("message", ["The request rate is too high", "Too many requests", "visit frequently"])

@@ -65,7 +65,8 @@ def store(
 
 def dated(offset: float, status: int = 200, body: bytes = b"") -> Response:
     """An answer whose Date is off by so many seconds."""
-    return Response(status, {"date": formatdate(NOW + offset, usegmt=True), "etag": '"e"'}, body)
+    headers = {"date": formatdate(NOW + offset, usegmt=True), "etag": '"e"', "x-amz-request-id": "r"}
+    return Response(status, headers, body)
 
 
 def error(status: int, code: str) -> Response:
@@ -321,7 +322,7 @@ def test_a_server_that_ignores_markers_ends_the_list_of_uploads(again: str) -> N
     assert len(transport.requests) == 2
 
 
-ETAG = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
+ETAG = b'HTTP/1.1 200 OK\r\nx-amz-request-id: r\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
 
 
 def ok(body: str) -> bytes:
@@ -353,7 +354,11 @@ VERBS: dict[str, tuple[Callable[[Any], object], bytes, str]] = {
         b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nxy",
         "GET /photos/k",
     ),
-    "delete": (lambda s: s.delete_object("k"), b"HTTP/1.1 204 No\r\n\r\n", "DELETE /photos/k"),
+    "delete": (
+        lambda s: s.delete_object("k"),
+        b"HTTP/1.1 204 No\r\nx-amz-request-id: r\r\n\r\n",
+        "DELETE /photos/k",
+    ),
     "copy": (
         lambda s: s.copy_object("s", "k", META, "e"),
         ok("<CopyObjectResult><ETag>e</ETag></CopyObjectResult>"),
@@ -372,7 +377,7 @@ VERBS: dict[str, tuple[Callable[[Any], object], bytes, str]] = {
     ),
     "abort": (
         lambda s: s.abort_multipart_upload("k", "u"),
-        b"HTTP/1.1 204 No\r\n\r\n",
+        b"HTTP/1.1 204 No\r\nx-amz-request-id: r\r\n\r\n",
         "DELETE /photos/k?uploadId=u",
     ),
     "list parts": (
@@ -477,7 +482,7 @@ def _skewed(peer: Peer) -> None:
         seen = peer.read_request()
         right = seen.get("x-amz-date") == "20270115T090000Z"
         if right:
-            peer.send(b'HTTP/1.1 200 OK\r\nDate: %s\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n' % date)
+            peer.send(ETAG.replace(b"ETag", b"Date: %s\r\nETag" % date))
         else:
             peer.send(b"HTTP/1.1 403 F\r\nDate: %s\r\nContent-Length: %d\r\n\r\n%s" % (date, len(body), body))
 
@@ -515,8 +520,7 @@ def test_many_threads_may_use_one_store(opened: Callable[..., Any]) -> None:
 
     def script(peer: Peer) -> None:
         while True:
-            etag = peer.read_request().body
-            peer.send(b"HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: 0\r\n\r\n" % etag)
+            peer.send(ETAG.replace(b'"e"', peer.read_request().body))
 
     scripts: list[Script] = [script]
     wrong: list[str] = []
