@@ -281,7 +281,7 @@ PASSING = [
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}-{fault.status}-{fault.code}")
 @pytest.mark.parametrize("op", ["PutObject", "UploadPart"])
 def test_what_passes_is_repeated(server: BosServer, store: ObjectStore, fault: Fault, op: str) -> None:
-    """Every kind of passing failure of a body ends in one whole object after another try: or after a question,
+    """Every kind of passing failure of a body ends in one whole object after another try, or after a question
     where the store has done it and only its answer proves nothing.
     """
     upload = store.create_multipart_upload("k", META)
