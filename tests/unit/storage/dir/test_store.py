@@ -146,6 +146,8 @@ def test_no_descriptor_is_left_open(store: DirStore, root: Path) -> None:
 
     def work() -> None:
         put(store, "a/b", b"x")
+        put(store, "a/b" + "f" * 247, b"too long to move aside")
+        put(store, "f" * 300 + "/x", b"x")
         read(store, "a/b")
         upload_id = store.create_multipart_upload("a", meta_of(b"x"))
         part = store.upload_part("a", upload_id, 1, b"x")
@@ -153,11 +155,14 @@ def test_no_descriptor_is_left_open(store: DirStore, root: Path) -> None:
             store.complete_multipart_upload("a", upload_id, [part, part], meta_of(b"x"))
         store.complete_multipart_upload("a", upload_id, [part], meta_of(b"x"))
         store.copy_object("a", "c", meta_of(b"x"), "")
-        for key in ("link/x", "f" * 300, "f" * 300 + "/x"):
+        for key in ("link/x", "a/b" + "f" * 247 + "/x", "a//x"):
             with pytest.raises(StoreRefused):
                 put(store, key, b"x")
         with pytest.raises(UploadGone):
             store.list_parts("other", upload_id)
+        _rot(root / "c", 0)
+        with pytest.raises(PreconditionFailed):
+            store.copy_object("c", "d", meta_of(b"x"), "")
         for key in ("a", "a/b", "c", "absent"):
             store.delete_object(key)
             store.head_object(key)
