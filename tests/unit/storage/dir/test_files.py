@@ -241,7 +241,8 @@ def test_a_block_of_zeros_takes_no_space(place: Path, blocks: list[bytes], tail:
         os.fsync(fd)
         taken = os.fstat(fd).st_blocks * 512
         assert os.fstat(fd).st_size == len(blocks) * BLOCK + len(tail)
-    assert taken <= (sum(any(block) for block in blocks) + bool(tail)) * BLOCK
+    # ext4 counts the block in which it lists more than four extents.
+    assert taken <= (sum(any(block) for block in blocks) + bool(tail) + 1) * BLOCK
 
 
 @given(blocks, tails, st.data(), st.sampled_from(["kernel", "read and write", "no holes known"]))
