@@ -13,7 +13,7 @@ from typing import Any
 
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
-from syncd.core.model import FileRef, Source
+from syncd.core.model import FileRef, OnDelete, Source
 from syncd.core.patterns import Rules
 from syncd.core.schedule import ScanSchedule
 from syncd.pipeline.context import Context
@@ -31,6 +31,8 @@ log = logging.getLogger("syncd.scan")
 
 _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # the state keeps the reason under this name until the operator confirms
+_POLICY = "on-delete:"  # under which policy the source was last served
+_TURNED = "on_delete was keep until now: files that are gone may have objects that are to stay"
 
 
 class SourceRunner:
@@ -103,6 +105,7 @@ class SourceRunner:
     def confirm_deletes(self) -> int:
         """The operator allows the waiting deletions (in a single pass, all it will find); how many wait."""
         self._state.learn(self._store_id, _HELD + self.source.name, "")
+        self._state.learn(self._store_id, _POLICY + self.source.name, self.source.on_delete.value)
         with self._changed:
             if self._once:
                 self.deletions.confirm_all()
@@ -129,7 +132,26 @@ class SourceRunner:
     def begin(self) -> None:
         """Prepare the first step. Raises StateError."""
         self._reconciliation.begin()
+        self._heed_policy()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
+
+    def _heed_policy(self) -> None:
+        """What went while deletions were kept was meant to stay: when the policy turns, its objects wait."""
+        policy, name = self.source.on_delete, self.source.name
+        before = self._state.learned(self._store_id, _POLICY + name)
+        if before == policy.value:
+            return
+        if before == OnDelete.KEEP.value and not self._state.learned(self._store_id, _HELD + name):
+            self._state.learn(self._store_id, _HELD + name, _TURNED)
+            log.warning("%s: %s; to allow them: syncd sync --allow-deletes %s", name, _TURNED, name)
+        self._state.learn(self._store_id, _POLICY + name, policy.value)
+
+    def _none_went_under_keep(self) -> None:
+        """A whole scan under the new policy found nothing gone: from now on it is the policy that counts."""
+        if self.deletions.held == _TURNED and not self.deletions.waiting():
+            self._state.learn(self._store_id, _HELD + self.source.name, "")
+            with self._changed:
+                self.deletions.held = ""
 
     def stop(self) -> None:
         """Ask the thread to end, without waiting."""
@@ -358,6 +380,7 @@ class SourceRunner:
         news.skipped = dict(report.skipped)
         drift = sink.drift if reason == "interval" and not self._watch.coverage().reason else 0
         if report.complete:
+            self._none_went_under_keep()
             self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
             self._reconciliation.seen_whole()
             self._end_reconciliation(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -498,4 +499,52 @@ def test_a_single_pass_ends_when_the_root_is_away(tmp_path: Path) -> None:
     house.start()
     wait_until("it is over", house.runner.settled)
     assert house.runner.news.waiting_for == "the root is missing"
+    house.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "gone_before", "gone_after", "held"),
+    [
+        (OnDelete.KEEP, 1, 0, True),
+        (OnDelete.KEEP, 1, 1, True),
+        (OnDelete.KEEP, 0, 1, False),
+        (OnDelete.DELETE, 1, 0, False),
+    ],
+)
+def test_what_went_while_deletions_were_kept_waits_for_a_word(
+    tmp_path: Path, before: OnDelete, gone_before: int, gone_after: int, held: bool
+) -> None:
+    """However few they are; once, and only where anything is gone when the policy turns."""
+    house = House(tmp_path, on_delete=before)
+    house.write("a", "b", "c")
+    house.start()
+    house.settle()
+    house.stop()
+    if gone_before:
+        (house.rig.folder / "a").unlink()
+    house.source = replace(house.source, on_delete=OnDelete.DELETE)
+    house.rig.configure(on_delete=OnDelete.DELETE)
+    house.restart()
+    wait_until("it is scanned", lambda: house.runner.news.scans > 0)
+    if gone_after:
+        (house.rig.folder / "b").unlink()
+        house.runner.ask("", "look")
+    expected = 3 if held else 3 - gone_before - gone_after
+
+    def decided() -> bool:
+        house.later(3.0)
+        parked = house.runner.news.deletes_parked == gone_before + gone_after
+        return parked if held else len(house.objects) == expected
+
+    wait_until("it is decided", decided)
+    assert len(house.objects) == expected
+    if held:
+        assert "on_delete was keep until now" in house.runner.news.deletes_reason
+        house.restart()
+        wait_until("they wait still", decided)
+        house.runner.confirm_deletes()
+        held, expected = False, 3 - gone_before - gone_after
+        wait_until("they go", decided)
+        house.restart()
+        assert not house.runner.deletions.held
     house.close()
