@@ -10,8 +10,9 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from syncd.core.errors import Stopped
+from syncd.core.errors import StateError, Stopped
 from syncd.core.model import TransferPolicy
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
@@ -46,6 +47,7 @@ class StoreRunner:
         self.name = name
         self.settings = settings
         self.policy = policy
+        self._state = context.state
         self._stopping = threading.Event()
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
@@ -99,6 +101,10 @@ class StoreRunner:
         self.heartbeat.step()
         return self._stopping.is_set()
 
+    def _unsettled(self, key: str, creates: bool) -> None:
+        with suppress(StateError):  # this process remembers, as long as it lives
+            self._state.unsettled.add(self.store.store_id, key, creates=creates)
+
     def _store_context(self, state: State) -> StoreContext:
         clock, slots = self._clock, self._slots
         return StoreContext(
@@ -111,4 +117,5 @@ class StoreRunner:
                 recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
                 remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
             ),
+            unsettled=self._unsettled,
         )

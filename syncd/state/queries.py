@@ -292,6 +292,23 @@ def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
     )
 
 
+def put_unsettled(connection: Connection, store_id: str, key: str, since_ns: int, creates: bool) -> None:
+    """Insert or replace."""
+    values = (store_id, key, fold(since_ns), creates)
+    connection.execute("INSERT OR REPLACE INTO unsettled VALUES (?, ?, ?, ?)", values)
+
+
+def drop_unsettled(connection: Connection, names: list[tuple[str, str]]) -> None:
+    """By store id and key; done also when there was none."""
+    connection.executemany("DELETE FROM unsettled WHERE store_id = ? AND key = ?", names)
+
+
+def all_unsettled(connection: Connection) -> list[tuple[str, str, int, bool]]:
+    """Store id, key, since when in nanoseconds, whether the object may be made yet."""
+    found = connection.execute("SELECT store_id, key, since_ns, creates FROM unsettled")
+    return [(row[0], row[1], unfold_time(row[2]), bool(row[3])) for row in found]
+
+
 def begin_life(connection: Connection) -> tuple[int, int, bool]:
     """Take the next number; returns it, the last unclean life, and whether the former one ended cleanly."""
     ended = connection.execute("SELECT ended FROM lives").fetchone()[0]

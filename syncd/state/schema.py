@@ -123,6 +123,15 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO lives VALUES (1, 0, 0, 1)",
         "ALTER TABLE files ADD COLUMN life INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        # Objects that a request without an answer may yet change; `creates`: it may make one.
+        """CREATE TABLE unsettled (
+            store_id TEXT NOT NULL,
+            key TEXT NOT NULL,
+            since_ns INTEGER NOT NULL,
+            creates INTEGER NOT NULL,
+            PRIMARY KEY (store_id, key)) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -43,6 +43,7 @@ from syncd.core.model import (
 from syncd.state import queries, schema
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
+from syncd.state.unsettled import Unsettled
 from syncd.state.unwritten import NAMES, Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
@@ -55,7 +56,15 @@ class State:
     Writes are on the disk when the method returns, unless its docstring says otherwise.
     """
 
-    def __init__(self, path: str, instance_id: str, rebuilt: str | None, writer: GroupWriter | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        instance_id: str,
+        rebuilt: str | None,
+        writer: GroupWriter | None,
+        now_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.instance_id = instance_id
         self.rebuilt = rebuilt
         """Why a new database had to be built (nothing may be deleted until all is seen again), or None."""
@@ -68,6 +77,8 @@ class State:
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
         self._totals = Totals()
+        self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
+        """Objects that a request without an answer may yet change."""
         self.life = 0
         """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
@@ -98,10 +109,11 @@ class State:
         writer = GroupWriter(path, monotonic)
         with ExitStack() as failed:
             failed.callback(writer.close)
-            state = cls(path, instance_id, rebuilt, writer)
+            state = cls(path, instance_id, rebuilt, writer, now_ns, monotonic)
             failed.callback(state._reader.close)
             state.life, state._unclean_life, ended = writer.run(queries.begin_life)
             state.interrupted = not ended
+            state.unsettled.load(state._read(queries.all_unsettled))
             failed.pop_all()
         if state.interrupted:
             log.info("the last run did not end cleanly: objects are compared before anything is sent")

@@ -12,7 +12,7 @@ from syncd.storage.http.credentials import credentials_source
 from syncd.storage.http.messages import Dialect
 from syncd.storage.http.store import HttpStore
 from syncd.storage.http.transport import open_transport
-from syncd.storage.retry import Retries, RetryingStore
+from syncd.storage.retry import Retries, RetryingStore, Unsettled
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSettings
 
@@ -29,6 +29,7 @@ class StoreContext:
     breaker: Breaker = Breaker()
     instance: Instance = Instance()
     retries: Retries = Retries()
+    unsettled: Unsettled = lambda key, creates: None
 
 
 def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
@@ -36,7 +37,9 @@ def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
 
     Raises AccessRefused when the endpoint in the settings is not an address.
     """
-    return RetryingStore(_open(settings, context), context.clock, context.breaker, context.retries)
+    return RetryingStore(
+        _open(settings, context), context.clock, context.breaker, context.retries, context.unsettled
+    )
 
 
 def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from syncd.core.backoff import Schedule, delay
-from syncd.core.errors import PartCorrupt, StoreUnavailable
+from syncd.core.errors import PartCorrupt, Stopped, StoreUnavailable
 from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Breaker, Clock, ObjectStore, Pages, StoreLimits
 
@@ -28,6 +28,9 @@ MAX_CORRUPT = 3
 """Tries of a body that arrives damaged: three in a row are no coincidence."""
 
 _BUSY = frozenset({429, 503})
+
+Unsettled = Callable[[str, bool], object]
+"""Called with the key of an object that a lost request may yet change, and whether that may make one."""
 
 _T = TypeVar("_T")
 
@@ -47,12 +50,31 @@ class RetryingStore:
     """An `ObjectStore` that tries again, at most ``max_tries`` times in all."""
 
     def __init__(
-        self, inner: ObjectStore, clock: Clock, breaker: Breaker = Breaker(), retries: Retries = Retries()
+        self,
+        inner: ObjectStore,
+        clock: Clock,
+        breaker: Breaker = Breaker(),
+        retries: Retries = Retries(),
+        unsettled: Unsettled = lambda key, creates: None,
     ) -> None:
         self._inner = inner
         self._clock = clock
         self._breaker = breaker
         self._retries = retries
+        self._unsettled = unsettled
+
+    def _change(self, key: str, verb: Callable[[], _T], *, creates: bool = True) -> _T:
+        """Repeat a change of the object; each try without an answer is reported, before it is repeated."""
+
+        def reporting() -> _T:
+            try:
+                return verb()
+            except (StoreUnavailable, Stopped) as error:
+                if isinstance(error, Stopped) or error.outcome_unknown:
+                    self._unsettled(key, creates)
+                raise
+
+        return self._repeat(reporting)
 
     def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
         tries, corrupt = 0, 0
@@ -101,7 +123,7 @@ class RetryingStore:
         return self._inner.limits
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        return self._repeat(lambda: self._inner.put_object(key, body, meta))
+        return self._change(key, lambda: self._inner.put_object(key, body, meta))
 
     def head_object(self, key: str) -> ObjectInfo | None:
         return self._repeat(lambda: self._inner.head_object(key))
@@ -110,10 +132,10 @@ class RetryingStore:
         return self._repeat(lambda: self._inner.get_object(key, first, last))
 
     def delete_object(self, key: str) -> None:
-        self._repeat(lambda: self._inner.delete_object(key))
+        self._change(key, lambda: self._inner.delete_object(key), creates=False)
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        return self._repeat(lambda: self._inner.copy_object(source_key, key, meta, if_match))
+        return self._change(key, lambda: self._inner.copy_object(source_key, key, meta, if_match))
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
         """Repeated only if the failed request certainly made no upload."""
@@ -136,7 +158,7 @@ class RetryingStore:
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
         """Safe to repeat while the upload exists. UploadGone may mean that the first try completed it."""
-        return self._repeat(lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
+        return self._change(key, lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         self._repeat(lambda: self._inner.abort_multipart_upload(key, upload_id))

@@ -203,6 +203,9 @@ class Engine:
             elif may_delete:
                 self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
                 self.store.delete_object(recorded.key)
+            if self.state.unsettled.may_appear(self.store.store_id, recorded.key):
+                left_ns = self.state.unsettled.left_ns(self.store.store_id, recorded.key)
+                return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row is what makes us look
         self.state.forget(ref)
         self._in_doubt.settled(ref)
         return Outcome(action)
@@ -287,10 +290,12 @@ class Engine:
         )
         soon = racy and job.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
         again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
-        doubt_ns = plan.doubt_left_ns(job.aimed, looked_ns)
+        unsettled_ns = self.state.unsettled.left_ns(self.store.store_id, job.key)
+        doubt_ns = max(unsettled_ns, plan.doubt_left_ns(job.aimed, looked_ns))
         doubt_seconds = doubt_ns / 1e9 + 1.0 if doubt_ns else None
-        if job.aimed is not None and doubt_ns:  # what was just seen or made may be removed yet
-            row = replace(row, etag="", recorded_ns=job.aimed.recorded_ns, racy=True)
+        if doubt_ns:  # what was just seen or made may be replaced or removed yet
+            since_ns = looked_ns + doubt_ns - plan.LATE_EFFECT_NS
+            row = replace(row, etag="", recorded_ns=since_ns, racy=True)
         if job.recorded is None or replace(job.recorded, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)

@@ -182,7 +182,8 @@ class Process:
 
     def _opened(self, settings: object, context: StoreContext) -> ObjectStore:
         """As `open_store` wraps what it opens."""
-        return RetryingStore(self._store, replace(context.clock, sleep=self._sleep), retries=context.retries)
+        clock = replace(context.clock, sleep=self._sleep)
+        return RetryingStore(self._store, clock, retries=context.retries, unsettled=context.unsettled)
 
     def _outcome(self, ref: FileRef, outcome: Outcome) -> None:
         self._told(f"{ref.path}: {type(outcome.action).__name__}, {outcome.action.reason}")

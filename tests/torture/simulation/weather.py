@@ -3,12 +3,11 @@
 What is sent may take effect at once, twice, not at all, or later than requests that were sent after it. Where
 no client without conditional writes could come through, the fake keeps to what servers keep to, and says so:
 
-- A late write, copy, complete or delete takes effect before the next change of the same key: whoever sends a
-  put, has no answer, sends another one and has its answer cannot keep the first from arriving afterwards.
+- A late write, copy, complete or delete takes effect within a quarter of an hour, also behind a repeat that
+  succeeded and behind newer changes of the same key.
 - A late create takes effect before the next listing of uploads is answered: an upload that comes into being
   after everybody has looked for it can be found by nobody.
-- A late abort or part takes effect at any time before the calm. So does a late delete, as long as nobody has
-  written the key since.
+- A late abort or part takes effect at any time before the calm.
 - What a process sent that died takes effect, if at all, before the next one starts: its connections are gone.
 - A create comes twice only where its answer is lost, too: of two uploads nobody would tell us the second
   one's id, and no listing would be made.
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
+from syncd.core.plan import LATE_EFFECT_NS
 from tests.support.faults import Call
 from tests.support.store import SMALL_LIMITS, FakeStore
 
@@ -63,6 +63,8 @@ class _Late:
     verb: str
     key: str
     effect: Callable[[], object] = field(repr=False)
+    until: float
+    """The latest that it takes effect, by the monotonic clock."""
 
 
 class WeatherStore(FakeStore):
@@ -76,6 +78,7 @@ class WeatherStore(FakeStore):
         chance: random.Random,
         *,
         now_ns: Callable[[], int],
+        monotonic: Callable[[], float],
         page_size: int = 1000,
         random_etags: bool = False,
         completes_again: bool = False,
@@ -99,6 +102,7 @@ class WeatherStore(FakeStore):
         self._watch = watch
         self._settled = settled
         self._late: list[_Late] = []
+        self._monotonic = monotonic
 
     # ---- the stations of a request ----------------------------------------------------------------------
 
@@ -122,7 +126,8 @@ class WeatherStore(FakeStore):
         if chance() < sky.lost_before:
             raise Lost(verb)
         if verb in CHANGES and chance() < sky.late:
-            self._late.append(_Late(verb, key, effect))
+            longest = LATE_EFFECT_NS / 1e9 - 1.0
+            self._late.append(_Late(verb, key, effect, self._monotonic() + longest * chance()))
             raise Lost(verb)
         lost = chance() < sky.lost_after
         again = verb in CHANGES and chance() < sky.twice
@@ -148,10 +153,10 @@ class WeatherStore(FakeStore):
     def _land(self, verb: str, key: str) -> None:
         """Late requests that take effect before this one: those that must, and any other by chance."""
         for late in list(self._late):
-            must = (late.verb in WRITES and verb in WRITES and late.key == key) or (
+            must = late.until <= self._monotonic() or (
                 late.verb == "create_multipart_upload" and verb == "list_multipart_uploads"
             )
-            if must or self._sky.random() < 0.2:
+            if must or self._sky.random() < 0.1:
                 self._arrive(late)
 
     def _arrive(self, late: _Late) -> None:

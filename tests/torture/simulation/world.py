@@ -128,6 +128,7 @@ class World:
         self.store = WeatherStore(
             sky,
             now_ns=self.clock.now_ns,
+            monotonic=self.clock.monotonic,
             page_size=terms.page_size,
             random_etags=terms.random_etags,
             completes_again=terms.completes_again,

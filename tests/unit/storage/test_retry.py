@@ -13,6 +13,7 @@ Scenarios:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -111,6 +112,30 @@ def test_a_verb_is_repeated_when_its_outcome_is_unknown(verb: str) -> None:
     inner = Failing(unavailable(outcome_unknown=True))
     getattr(retrying(inner)[0], verb)(*VERBS[verb])
     assert len(inner.calls) == 2
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_unknown_outcome_is_reported_whatever_succeeds_afterwards(verb: str, ends_well: bool) -> None:
+    """Of what changes an object, by its key, once for each such try; a delete makes no object."""
+    told: list[tuple[str, bool]] = []
+    last = () if ends_well else (StoreRefused("no"),)
+    inner = Failing(
+        unavailable(outcome_unknown=True), unavailable(), unavailable(outcome_unknown=True), *last
+    )
+    clock = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
+    store = RetryingStore(inner, clock, unsettled=lambda key, creates: told.append((key, creates)))  # type: ignore[arg-type]
+
+    with suppress(StoreRefused, StoreUnavailable):
+        getattr(store, verb)(*VERBS[verb])
+
+    changes = {
+        "put_object": True,
+        "copy_object": True,
+        "complete_multipart_upload": True,
+        "delete_object": False,
+    }
+    assert told == ([("k", changes[verb])] * 2 if verb in changes else [])
 
 
 def test_create_is_not_repeated_when_its_outcome_is_unknown() -> None:
