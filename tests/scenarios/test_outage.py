@@ -26,6 +26,7 @@ from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.pipeline.workers import Workers
 from syncd.storage import base
 from syncd.storage.retry import Retries, RetryingStore
+from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Heartbeat
 from tests.support.clock import FakeClock
 from tests.support.rig import Rig
@@ -115,8 +116,10 @@ class World:
 
     def work(self) -> None:
         """Until nothing waits, or until `stop_at`."""
-        with pytest.raises(Nothing):
-            self.workers._run()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(affinity, "narrow", lambda: None)  # this is the thread of all tests
+            with pytest.raises(Nothing):
+                self.workers._run()
 
 
 @pytest.fixture

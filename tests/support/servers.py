@@ -248,8 +248,11 @@ class CephServer(S3Server):
             if self._processes[-1].poll() is not None:
                 self._processes.pop()
                 self._spawn("osd", command)
-            state = self._run("ceph", "-c", str(conf), "--connect-timeout", "30", "osd", "stat", "-f", "json")
-            return bool(json.loads(state)["num_up_osds"])
+            ask = ("ceph", "-c", str(conf), "--connect-timeout", "30", "osd", "stat", "-f", "json")
+            try:
+                return bool(json.loads(self._run(*ask))["num_up_osds"])
+            except ServerFailed:  # the monitor refuses questions (EPERM) for a moment after its start
+                return False
 
         command = ["ceph-osd", "-c", str(conf), "-i", "0", "-f"]
         self._spawn("osd", command)

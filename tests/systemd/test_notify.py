@@ -16,7 +16,7 @@ UNIT = "stub.service"
 
 STUB = """
 import os, signal, sys, time
-from syncd.service import Notifier
+from syncd.daemon.systemd import Notifier
 
 notifier = Notifier(os.environ)
 stuck = leaving = False
@@ -157,7 +157,7 @@ def test_directive_that_hides_a_tree_is_named(stub: Box, directive: str, path: s
 def test_journal_has_the_priority_of_each_line(stub: Box) -> None:
     """Standard error is recognised as the journal, and every level arrives as its syslog priority."""
     program = (
-        "import logging, sys; from types import SimpleNamespace; from syncd.logs import set_up;"
+        "import logging, sys; from types import SimpleNamespace; from syncd.daemon.logs import set_up;"
         "set_up(SimpleNamespace(level='debug', format='auto'), verbosity=0, stream=sys.stderr);"
         "[logging.log(level, 'at %d', level) for level in (10, 20, 30, 40, 50)]"
     )
