@@ -55,7 +55,8 @@ class Pass:
 
     pipeline: Pipeline
     interrupted: bool
-    gave_up: BaseException | None
+    gave_up: dict[str, BaseException]
+    """The stores that could not be used, each with its error; the files of the others were carried."""
     ended: bool
     """Whether all threads ended; a thread that is stuck in the kernel must not delay the exit."""
 
@@ -202,15 +203,15 @@ def _print_summary(done: Pass) -> None:
             click.echo(
                 f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True
             )
-    if done.gave_up is not None:
-        common.say(str(done.gave_up))
-    elif done.interrupted:
+    for store, trouble in done.gave_up.items():
+        common.say(f"store {store}: {trouble}")
+    if not done.gave_up and done.interrupted:
         click.echo("interrupted; the next pass continues where this one stopped", err=True)
 
 
 def _code(done: Pass) -> int:
-    if done.gave_up is not None:
-        return common.exit_code(done.gave_up)
+    for error in done.gave_up.values():
+        return common.exit_code(error)
     if done.interrupted:
         return common.EXIT_INTERRUPTED
     tally = done.pipeline.tally

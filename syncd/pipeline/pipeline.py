@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from syncd.core.errors import AccessRefused, StoreUnavailable, SyncdError
+from syncd.core.errors import AccessRefused, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import Copy, Delete, FileRef, Outcome, Refresh, Source, TransferPolicy, Upload
 from syncd.core.paths import name_of
 from syncd.pipeline.context import Clock, Context, RunSummary
@@ -181,13 +181,14 @@ class Pipeline:
         return all(ended)
 
     def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
-        """For a single pass: wait until every first scan is over and nothing is dirty, or a store gave up.
+        """For a single pass: wait until every first scan is over and nothing is dirty.
 
-        Returns False if `should_stop` ended the wait.
+        A store that gave up has nothing to wait for; a state that cannot be used ends the pass. Returns False
+        if `should_stop` ended the wait.
         """
         while not should_stop():
             tick()
-            if self.gave_up() or self._is_over():
+            if self._is_over() or any(isinstance(error, StateError) for error in self.gave_up().values()):
                 return True
             for runner in self.source_runners.values():
                 runner.first_scan_done.wait(_STEP_SECONDS / len(self.source_runners))
@@ -200,16 +201,18 @@ class Pipeline:
         would change the number of marks.
         """
         marks = self._marks()
-        over = self.idle() and all(runner.settled() for runner in self.source_runners.values())
+        over = self.idle() and all(
+            runner.workers.gave_up is not None or runner.settled() for runner in self.source_runners.values()
+        )
         return over and marks == self._marks()
 
     def _marks(self) -> int:
         return sum(store.workers.queue.marks for store in self.store_runners.values())
 
-    def gave_up(self) -> BaseException | None:
-        """The error that made a store unusable for this pass."""
-        errors = (store.workers.gave_up for store in self.store_runners.values())
-        return next((error for error in errors if error is not None), None)
+    def gave_up(self) -> dict[str, BaseException]:
+        """The stores that could not be used in this pass, each with its error."""
+        errors = {name: store.workers.gave_up for name, store in self.store_runners.items()}
+        return {name: error for name, error in errors.items() if error is not None}
 
     def flush_totals(self) -> None:
         """Add the requests counted since the last call to the state's totals."""

@@ -341,7 +341,7 @@ def pass_over(place: Place) -> None:
         except StateError:
             done = None
         place.state = open_state(Path(place.state_dir))
-        if done is not None and done.gave_up is None and not place.state.failure_count():
+        if done is not None and not done.gave_up and not place.state.failure_count():
             return
     raise AssertionError("no pass came to an end")
 

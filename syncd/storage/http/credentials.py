@@ -7,6 +7,7 @@ botocore, which is imported only when it is used.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -130,16 +131,17 @@ class _Chain:
 def _look_up() -> Any:
     """botocore's credentials object. Raises AccessRefused."""
     try:
-        import botocore.exceptions  # type: ignore[import-untyped]
         import botocore.session  # type: ignore[import-untyped]
     except ImportError:
         raise AccessRefused(
             "the standard AWS credential chain needs a package that is not installed",
             hint="pip install botocore, or set access_key_id and secret_access_key",
         ) from None
+    # It logs a traceback for each error that it raises, too.
+    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
     try:
         found = botocore.session.Session().get_credentials()
-    except botocore.exceptions.BotoCoreError as error:
+    except Exception as error:  # not only botocore's: a helper program fails in its own ways
         raise _chain_refused(error) from error
     if found is None:
         raise AccessRefused(
@@ -151,11 +153,9 @@ def _look_up() -> Any:
 
 def _frozen(found: Any) -> Credentials:
     """The current keys; renewing them may need the network. Raises AccessRefused."""
-    import botocore.exceptions
-
     try:
         now = found.get_frozen_credentials()
-    except botocore.exceptions.BotoCoreError as error:
+    except Exception as error:  # as in `_look_up`: renewing runs helpers, and asks services
         raise _chain_refused(error) from error
     if not now.access_key or not now.secret_key:
         raise AccessRefused(
@@ -165,6 +165,8 @@ def _frozen(found: Any) -> Credentials:
 
 
 def _chain_refused(error: Exception) -> AccessRefused:
+    why = str(error) or type(error).__name__
     return AccessRefused(
-        f"the standard AWS credential chain failed: {error}", hint="check AWS_PROFILE and its files"
+        f"the standard AWS credential chain failed: {why}",
+        hint="check AWS_PROFILE, its files, and the program or service that they name",
     )

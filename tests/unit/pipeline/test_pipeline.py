@@ -182,14 +182,28 @@ def test_a_file_that_vanishes_under_a_pass_is_still_decided(once: Works) -> None
     assert "a/f3" not in once.stored()
 
 
+def test_a_pass_in_which_one_store_is_down_finishes_the_others(once: Works) -> None:
+    """The error is that of the store that gave up; every file of the other one is there."""
+    once.stores["/one"].fail("*", StoreUnavailable("down"), times=None)
+    for index in range(20):
+        once.write("a", f"f{index}", b"%d" % index)
+        once.write("b", f"f{index}", b"%d" % index)
+    slow = threading.Event()
+    once.stores["/two"].before("put_object", lambda call: slow.wait(0.05))
+    once.apply(once.source("a"), once.source("b", store="two"))
+    assert once.run_once() is True
+    assert {name: str(error) for name, error in once.pipeline.gave_up().items()} == {"one": "down"}
+    assert len(once.stores["/two"].objects) == 20
+
+
 def test_a_pass_ends_when_a_store_gives_up(once: Works) -> None:
-    """With the error; what the other store could take may be there or not, and is found by the next pass."""
+    """With the error, instead of a failure for each file."""
     once.stores["/one"].fail("*", StoreUnavailable("down"), times=None)
     for index in range(20):
         once.write("a", f"f{index}", b"%d" % index)
     once.apply(once.source("a"))
     assert once.run_once() is True
-    assert str(once.pipeline.gave_up()) == "down"
+    assert [str(error) for error in once.pipeline.gave_up().values()] == ["down"]
     assert str(once.pipeline.tally.store_error) == "down"
 
 

@@ -196,6 +196,25 @@ def test_a_profile_that_does_not_exist_is_refused(empty_chain: Path, monkeypatch
         credentials_source(KeySettings(), chain=True)()
 
 
+def test_whatever_fails_in_the_chain_is_trouble_with_keys(
+    empty_chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper program that is not there, one that fails, one that prints nonsense; also when renewing."""
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    for helper in ("/nowhere/helper", "false", "echo nonsense"):
+        (empty_chain.parent / "config").write_text(f"[profile p]\ncredential_process = {helper}\n")
+        with pytest.raises(AccessRefused) as caught:
+            credentials_source(KeySettings(), chain=True)()
+        assert caught.value.credentials
+
+    class Renewing:
+        def get_frozen_credentials(self) -> object:
+            raise FileNotFoundError(2, "No such file or directory", "/nowhere/helper")
+
+    with pytest.raises(AccessRefused, match="/nowhere/helper"):
+        credentials._frozen(Renewing())
+
+
 def test_without_botocore_the_chain_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra that brings it."""
     monkeypatch.setitem(sys.modules, "botocore", None)
