@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("run", "Run the daemon in the foreground; systemd starts this."),
     "sync": ("sync", "Transfer everything that differs, in one pass, then exit."),
     "status": ("status", "Show what is recorded, pending, in flight and failed."),
+    "explain": ("explain", "Say which rule takes or leaves a file, and why."),
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with what is recorded and with the disk."),
     "uploads": ("uploads", "List unfinished uploads: ours, and orphans in the stores."),

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
+from syncd.core.words import human
 from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 from syncd.pipeline.pipeline import Pipeline
 
@@ -29,15 +30,6 @@ _MOST_LINES = 8
 _MOST_FAILURES = 20
 _UNFOLDED = 1 << 20
 """Columns that no line fills."""
-
-
-def human(size: float) -> str:
-    """A size in bytes, as people write it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def console() -> Console:

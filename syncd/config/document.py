@@ -104,14 +104,14 @@ class Document:
 
     def report(self, path: Path, *, expected: str, found: str = "", line: int = 0) -> None:
         """Add a problem with the value at `path`; `found` and `line` are by default those of the value."""
-        where = f"{self.file}:{line}" if line else self._where(path)
+        where = f"{self.file}:{line}" if line else self.where(path)
         problem = Problem(where, dotted(path), found or self.found(path), expected)
         if problem not in self.problems:
             self.problems.append(problem)
 
     def warn(self, path: Path, text: str) -> None:
         """Add a warning about the value at `path`; `text` continues a sentence that begins with the value."""
-        self.warnings.append(f"{self._where(path)}: {dotted(path)}: {self.found(path)} {text}")
+        self.warnings.append(f"{self.where(path)}: {dotted(path)}: {self.found(path)} {text}")
 
     def forgive(self, keys: Collection[str]) -> None:
         """Drop the problems with variables that are not set, for values of these keys."""
@@ -122,7 +122,7 @@ class Document:
         """Whether the value at `path`, or anything inside it, could not be expanded."""
         return any(spoiled[: len(path)] == path for spoiled in self.spoiled)
 
-    def _where(self, path: Path) -> str:
+    def where(self, path: Path) -> str:
         """``file:line`` of `path`, or of the nearest value around it."""
         while path and path not in self.marks:
             path = path[:-1]

@@ -76,7 +76,7 @@ def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) ->
     """
     data, mode = _read_file(path)
     from syncd.config import document as documents  # late, like all that only a file's content needs
-    from syncd.config import reader, stores
+    from syncd.config import reader, sources, stores
     from syncd.config.values import Place
 
     document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
@@ -97,7 +97,9 @@ def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) ->
         path=os.path.abspath(path),
         state_dir=os.path.realpath(state_dir),
         stores={name: entry.settings() for name, entry in entries.stores.items() if entry},
-        sources=tuple(entry.source() for entry in entries.sources.values()),
+        sources=tuple(
+            entry.source(sources.places(index, entry, document)) for index, entry in entries.sources.items()
+        ),
         transfer=TransferPolicy(**entries.transfer.model_dump()),
         log=LogSettings(**entries.log.model_dump()),
         warnings=tuple(document.warnings),

@@ -51,7 +51,7 @@ class SourceEntry(Entry):
         """The directory to watch, symbolic links resolved; empty when it is not known."""
         return os.path.realpath(self.path) if self.path else ""
 
-    def source(self) -> Source:
+    def source(self, places: Mapping[tuple[str, str], str]) -> Source:
         """The settings of a source that has no problems."""
         return Source(
             name=self.name,
@@ -66,6 +66,7 @@ class SourceEntry(Entry):
             max_delete_files=self.max_delete[0],
             max_delete_fraction=self.max_delete[1],
             given="" if self.root == self.path else self.path,
+            places=places,
         )
 
 
@@ -73,6 +74,15 @@ Sources = Mapping[int, SourceEntry]
 """The sources that can be read, by their position in the list."""
 Stores = Mapping[str, StoreEntry | None]
 """All stores of the file; None for one that cannot be read."""
+
+
+def places(index: int, entry: SourceEntry, document: Document) -> dict[tuple[str, str], str]:
+    """``file:line`` of each pattern of a source, by its list and its text."""
+    return {
+        (key, pattern): document.where(("sources", index, key, number))
+        for key, patterns in (("include", entry.include), ("exclude", entry.exclude))
+        for number, pattern in enumerate(patterns)
+    }
 
 
 def check(sources: Sources, stores: Stores, state_dir: str, document: Document) -> None:

@@ -43,6 +43,8 @@ class Source:
     """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
+    places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
+    """Where each pattern is written, by its list and its text: ``file:line``."""
 
 
 @dataclass(frozen=True, slots=True)

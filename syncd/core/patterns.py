@@ -7,7 +7,8 @@ what is below an excluded directory is excluded whatever else is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from pathspec import GitIgnoreSpec
 
@@ -26,9 +27,10 @@ class _Pattern:
     that is the whole pattern, and the entry has as many segments.
     """
 
-    __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated")
+    __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated", "written")
 
     def __init__(self, pattern: str) -> None:
+        self.written = pattern
         text = _checked(pattern)
         self.negated = text.startswith("!")
         text = text.removeprefix("!")
@@ -129,11 +131,56 @@ class _PatternList:
         return verdict
 
     def _decide(self, path: str, name: str, *, is_directory: bool) -> bool:
+        pattern = self._deciding(path, name, is_directory=is_directory)
+        return pattern is not None and not pattern.negated
+
+    def _deciding(self, path: str, name: str, *, is_directory: bool) -> _Pattern | None:
+        """The last pattern that matches this entry itself."""
         depth = path.count("/") + 1
         for pattern in self._patterns:
             if pattern.matches(path, name, depth, is_directory):
-                return not pattern.negated
-        return False
+                return pattern
+        return None
+
+    def explain(self, path: str, *, is_directory: bool) -> tuple[str, str]:
+        """The pattern that decides about an entry, and the entry that it matches: this one or one above."""
+        last = "", ""
+        for entry in _downward(path):
+            directory = is_directory or entry != path
+            pattern = self._deciding(entry, entry.rpartition("/")[2], is_directory=directory)
+            if pattern is not None and not pattern.negated:
+                return pattern.written, entry
+            if entry == path and pattern is not None:
+                last = pattern.written, entry
+        return last
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an entry is wanted, and which pattern says so."""
+
+    wanted: bool
+    key: str = ""
+    """``include`` or ``exclude``: the list that decides; empty: there are no patterns."""
+    pattern: str = ""
+    """The pattern that decides, as written; empty: none matches."""
+    entry: str = ""
+    """What it matches: the path, or a directory above it."""
+    near: str = ""
+    """A pattern that would decide otherwise if upper and lower case were the same."""
+
+    def __str__(self) -> str:
+        if not self.key:
+            return "there are no patterns"
+        if not self.pattern:
+            told = f"no pattern of `{self.key}` matches"
+            return f"{told} (`{self.near}` differs only in case)" if self.near else told
+        match = f"`{self.pattern}` of `{self.key}` matches"
+        if self.pattern.startswith("!"):
+            match += " last"
+        if self.near:
+            match += f" (`{self.near}` differs only in case)"
+        return match
 
 
 class Rules:
@@ -146,6 +193,7 @@ class Rules:
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         """Raises ValueError, naming the pattern and what is wrong with it."""
+        self._written = tuple(include), tuple(exclude)
         self._include = _PatternList("include", include) if include else None
         self._exclude = _PatternList("exclude", exclude) if exclude else None
         if self._include is not None and not self._include.can_match():
@@ -160,9 +208,41 @@ class Rules:
             return False
         return self._include is None or self._include.matches_file(path)
 
+    def explain(self, path: str, *, is_directory: bool = False) -> Verdict:
+        """Whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
+        verdict = self._explain(_one_line(path), is_directory=is_directory)
+        if not any(self._written):
+            return verdict
+        caseless = Rules(*(tuple(text.lower() for text in texts) for texts in self._written))
+        other = caseless._explain(_one_line(path).lower(), is_directory=is_directory)
+        if other.wanted == verdict.wanted or not other.pattern:
+            return verdict
+        texts = self._written[0 if other.key == "include" else 1]
+        near = next(text for text in reversed(texts) if text.lower() == other.pattern)
+        return replace(verdict, near=near)
+
+    def _explain(self, path: str, *, is_directory: bool) -> Verdict:
+        excluded = "", ""
+        if self._exclude is not None:
+            excluded = self._exclude.explain(path, is_directory=is_directory)
+            if excluded[0] and not excluded[0].startswith("!"):
+                return Verdict(False, "exclude", *excluded)
+        if self._include is not None and not is_directory:  # a directory may hold what is included
+            included = self._include.explain(path, is_directory=is_directory)
+            return Verdict(bool(included[0]) and not included[0].startswith("!"), "include", *included)
+        return Verdict(True, "exclude" if self._exclude is not None else "", *excluded)
+
     def wants_directory(self, path: str) -> bool:
         """Whether anything below this directory may be wanted: False means neither descend nor watch."""
         return self._exclude is None or not self._exclude.matches_directory(_one_line(path))
+
+
+def _downward(path: str) -> Iterator[str]:
+    """Each directory above the path, from the top, and the path itself."""
+    at = -1
+    while (at := path.find("/", at + 1)) >= 0:
+        yield path[:at]
+    yield path
 
 
 def _one_line(path: str) -> str:

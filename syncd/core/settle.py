@@ -193,6 +193,15 @@ class DirtyFiles:
         ]
         return sorted(found, key=lambda item: (item[1], item[0]))
 
+    def entry(self, ref: FileRef, now: float) -> tuple[float, float | None] | None:
+        """Of a file that waits: seconds until it is due, and for how many events have kept it from that."""
+        entry = self._waiting.get(ref)
+        if entry is None:
+            return None
+        restless = entry.remarked and entry.due > now and entry.restless_since is not None
+        since = entry.restless_since if restless else None
+        return entry.due - now, None if since is None else now - since
+
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""
         return ref in self._processing

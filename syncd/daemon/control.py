@@ -21,6 +21,7 @@ log = logging.getLogger("syncd.daemon")
 
 NAME = "control.sock"
 _MOST_BYTES = 64 << 20  # of one message
+_MOST_AT_ONCE = 16  # conversations
 _SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 
@@ -28,14 +29,15 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlServer:
-    """Answers requests with `handler` in one thread. Where `handler` raises, the answer is the error.
+    """Answers each request with `handler`, in a thread of its own: one that takes long delays no other.
 
-    Raises OSError if the directory cannot hold a socket.
+    Where `handler` raises, the answer is the error. Raises OSError if the directory cannot hold a socket.
     """
 
     def __init__(self, directory: str, handler: Handler) -> None:
         self._handler = handler
         self._stopping = threading.Event()
+        self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -73,12 +75,20 @@ class ControlServer:
                 if not self._stopping.wait(_RETRY_SECONDS):  # out of descriptors, for example
                     log.warning("control: %s", error)
                 continue
+            if not self._room.acquire(timeout=_SECONDS):
+                peer.close()
+                continue
+            threading.Thread(target=self._converse, args=(peer,), name="control-peer", daemon=True).start()
+
+    def _converse(self, peer: socket.socket) -> None:
+        try:
             with peer:
                 peer.settimeout(_SECONDS)
-                try:
-                    _send(peer, self._answer(_receive(peer)))
-                except (OSError, ValueError) as error:
-                    log.debug("control: %s", error)
+                _send(peer, self._answer(_receive(peer)))
+        except (OSError, ValueError, RecursionError) as error:  # the last: JSON that is nested too deeply
+            log.debug("control: %s", error)
+        finally:
+            self._room.release()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -89,15 +99,15 @@ class ControlServer:
             return {"error": str(error) or type(error).__name__}
 
 
-def ask(directory: str, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The running daemon's answer; None if no daemon listens. Raises OSError, ValueError."""
+def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any] | None:
+    """The daemon's answer, within `seconds`; None if no daemon listens. Raises OSError, ValueError."""
     try:
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_SECONDS)
+            client.settimeout(_SECONDS if seconds is None else seconds)
             try:
                 client.connect(f"/proc/self/fd/{directory_fd}/{NAME}")
             except (FileNotFoundError, ConnectionRefusedError):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.daemon import status
+from syncd.daemon.explain import LiveFile
 from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_status import EventCoverage
@@ -80,6 +81,28 @@ class Live:
         """Files under way, with bytes done and bytes in all."""
         runners = self._pipeline.store_runners.values()
         return [item for runner in runners for item in runner.progress.in_flight()]
+
+    def file(self, ref: FileRef) -> LiveFile | None:
+        """What the daemon knows about one path; None while a reload adds its source."""
+        runner = self._pipeline.source_runners.get(ref.source)
+        if runner is None:
+            return None
+        store = self._pipeline.store_runners[runner.source.store]
+        flying = (item for item in store.progress.in_flight() if item[0] == ref)
+        paused = store.workers.paused_for
+        coverage = self.coverage(ref.source)
+        watched = not any(
+            part in ("", ref.path) or ref.path.startswith(f"{part}/") for part in coverage.subtrees
+        )
+        return LiveFile(
+            store.store.store_id,
+            store.workers.queue.about(ref),
+            next((item[1:] for item in flying), None),
+            f"store {store.name} is paused: {paused}" if paused else "",
+            runner.news.waiting_for,
+            "" if watched else coverage.reason,
+            runner.news.deletes_reason,
+        )
 
     def source(self, name: str) -> LiveSource | None:
         """What is known about a source beyond its numbers; None while a reload adds it."""

@@ -5,18 +5,17 @@ The control socket, the line for systemd, the table and the JSON all read the sa
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
 from syncd.core.model import Checkpoint, FileRef, Source
 from syncd.core.paths import printable
+from syncd.core.words import iso
 from syncd.state.state import State
 
 MAX_FAILURES = 1000
 """At most this many failures are listed; all are counted."""
-_ALL_FAILURES = 1 << 20
 
 _T = TypeVar("_T")
 
@@ -180,14 +179,6 @@ class Live(Protocol):
         ...
 
 
-def iso(time_ns: int | None) -> str | None:
-    """ISO 8601 in UTC, to the second; None for None."""
-    if time_ns is None:
-        return None
-    moment = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
-    return moment.isoformat().replace("+00:00", "Z")
-
-
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
     """The status of these sources. Raises StateError."""
     checkpoints = state.checkpoints()
@@ -262,25 +253,3 @@ def _source_from(data: Mapping[str, Any]) -> SourceReport:
 def _made(kind: type[_T], data: Mapping[str, Any]) -> _T:
     """A dataclass from those of its fields that `data` has; keys of a newer version are left out."""
     return kind(**{each.name: data[each.name] for each in fields(kind) if each.name in data})  # type: ignore[arg-type]
-
-
-def of_path(state: State, ref: FileRef) -> dict[str, Any]:
-    """What is known about one file. Raises StateError."""
-    recorded = state.recorded(ref)
-    failure = next((row for row in state.failures(ref.source, _ALL_FAILURES) if row.ref == ref), None)
-    checkpoint = state.checkpoint_for(ref)
-    entry: dict[str, Any] = {"source": ref.source, "path": printable(ref.path)}
-    entry |= {"recorded": None, "unfinished": None, "failure": None}
-    if recorded is not None:
-        entry["recorded"] = {
-            "key": recorded.key,
-            "etag": recorded.etag,
-            "size": recorded.fingerprint.size,
-            "xxh128": recorded.fingerprint.hex,
-            "since": iso(recorded.recorded_ns),
-        }
-    if checkpoint is not None:
-        entry["unfinished"] = {"bytes_done": _done(checkpoint), "bytes_total": checkpoint.fingerprint.size}
-    if failure is not None:
-        entry["failure"] = {"error": failure.error, "attempts": failure.attempts}
-    return entry

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd.core.model import Source
+from syncd.daemon import explain
 from syncd.daemon.live import Live
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
@@ -46,11 +47,28 @@ def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"accepted": True}
 
 
+def file(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """What is known about the file at `path`, an absolute path."""
+    found = explain.find(verbs.sources(), _text(request, "path"))
+    if found is None:
+        return {"in_no_source": True}
+    live = verbs.live.file(found.ref)
+    return explain.report(found, verbs.pipeline.state, live, verbs.pipeline.clock.now_ns())
+
+
 VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "status": status,
+    "file": file,
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
 }
+
+
+def _text(request: Request, name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"the request names no {name}")  # noqa: TRY004  a bad message, not a bad call
+    return value
 
 
 def _runner(verbs: Verbs, request: Request) -> SourceRunner:

@@ -56,7 +56,7 @@ class Pipeline:
         self.source_runners: dict[str, SourceRunner] = {}
         self.coverage: Callable[[str], EventCoverage] = lambda source: EventCoverage()
         self.rewatch: Callable[[str], None] = lambda source: None
-        self._clock = clock
+        self.clock = clock
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
@@ -115,8 +115,8 @@ class Pipeline:
         self._retired.append(store)
 
     def _await_retired(self, waiting: Callable[[], None]) -> None:
-        deadline = self._clock.monotonic() + RETIRE_SECONDS
-        while self._retired and self._clock.monotonic() < deadline:
+        deadline = self.clock.monotonic() + RETIRE_SECONDS
+        while self._retired and self.clock.monotonic() < deadline:
             self._retired = [store for store in self._retired if not store.join(_STEP_SECONDS)]
             waiting()
         for store in self._retired:
@@ -162,7 +162,7 @@ class Pipeline:
 
     def stop(self, seconds: float) -> bool:
         """End everything and return whether all threads ended; the next start resumes unfinished uploads."""
-        deadline = self._clock.monotonic() + seconds
+        deadline = self.clock.monotonic() + seconds
         source_runners, store_runners = (
             list(self.source_runners.values()),
             [*self.store_runners.values(), *self._retired],
@@ -173,7 +173,7 @@ class Pipeline:
             store.stop()
 
         def left() -> float:
-            return max(0.0, deadline - self._clock.monotonic())
+            return max(0.0, deadline - self.clock.monotonic())
 
         ended = [store.join(left()) for store in store_runners]
         ended += [runner.join(left()) for runner in source_runners]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from syncd.core.backoff import Breaker
 from syncd.core.model import FileRef
 from syncd.core.settle import DirtyFiles, Taken
+from syncd.core.words import Queued
 
 MAX_WAITING = 20_000
 """Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
@@ -290,6 +291,14 @@ class WorkQueue:
         """Dirty files per source, and those being processed."""
         with self._work:
             return self._dirty.counts(), self._dirty.processing()
+
+    def about(self, ref: FileRef) -> Queued | None:
+        """What is known of a dirty file; None: it is clean."""
+        with self._work:
+            if self._dirty.is_processing(ref):
+                return Queued(True, 0.0)
+            entry = self._dirty.entry(ref, self._monotonic())
+            return None if entry is None else Queued(False, entry[0], ref in self._deferred, entry[1])
 
     def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
         """Files that have been marked again and again for longer than this, and for how many seconds."""

@@ -262,6 +262,16 @@ def drop_failure(connection: Connection, ref: FileRef) -> None:
     )
 
 
+def find_failure(connection: Connection, ref: FileRef) -> Failure | None:
+    """Why `ref` could not be carried."""
+    row = connection.execute(
+        "SELECT error, attempts, next_attempt_ns FROM failures "
+        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _named(ref),
+    ).fetchone()
+    return Failure(ref, row[0], row[1], unfold_time(row[2])) if row else None
+
+
 def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
     """Of one source, or of all where `source` is None; in the order of source and path."""
     found = connection.execute(

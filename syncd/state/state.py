@@ -306,6 +306,11 @@ class State:
         """Forget why; done also when there was none. Joined with later writes."""
         self._join(lambda c: queries.drop_failure(c, ref))
 
+    def failure(self, ref: FileRef) -> Failure | None:
+        """Why `ref` could not be carried; None: it was, or was never tried."""
+        self.flush()
+        return self._read(queries.find_failure, ref)
+
     def failures(self, source: str | None = None, limit: int = 1000) -> list[Failure]:
         """At most `limit` failures, of one source or of all, in the order of source and path."""
         self.flush()

@@ -19,6 +19,9 @@ from syncd.core.model import FileRef
 from syncd.state.state import State
 from tests.unit.cli.home import Home
 
+ARGUMENTS = {"explain": ("a",)}
+"""What a command cannot do without."""
+
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize("command", COMMANDS)
@@ -67,7 +70,7 @@ def test_wrong_usage_is_two(arguments: list[str]) -> None:
 def test_a_wrong_configuration_is_78_with_every_mistake(home: Home, command: str) -> None:
     """Before anything is made or asked."""
     home.content |= {"sources": [{"name": "docs", "pth": "x", "store": "miror"}], "lgo": {}}
-    done = home.run(command)
+    done = home.run(command, *ARGUMENTS.get(command, ()))
     assert done.exit_code == common.EXIT_CONFIG
     for word in ("pth", "miror", "lgo"):
         assert word in done.stderr

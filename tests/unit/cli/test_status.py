@@ -61,20 +61,6 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: 
     server.stop()
 
 
-def test_one_file_is_found_by_its_path(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Absolute, relative, through a link to its directory; a file in no source is not found."""
-    (home.root / "watched" / "d").mkdir()
-    (home.root / "watched" / "d" / "a").write_text("x")
-    (home.root / "link").symlink_to(home.root / "watched" / "d")
-    assert home.run("sync").exit_code == 0
-    monkeypatch.chdir(home.root)
-    for path in (str(home.root / "watched/d/a"), "watched/d/../d/a", "link/a"):
-        found = status.of_path(home.settings, path)
-        assert found is not None
-        assert (found["path"], found["recorded"]["size"]) == ("d/a", 1)
-    assert status.of_path(home.settings, "mirror/d/a") is None
-
-
 def test_a_state_that_may_not_be_read_is_an_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not an empty answer."""
     settings = home.settings
@@ -87,58 +73,20 @@ def test_a_state_that_may_not_be_read_is_an_error(home: Home, monkeypatch: pytes
         status.of_everything(settings)
 
 
-def test_of_one_file_it_speaks_in_sentences(home: Home) -> None:
-    """Or, with --json, as data; a path that is in no source is an error."""
+def test_of_one_file_it_says_one_word_first(home: Home) -> None:
+    """Then why; with --json the same word is data. A path that is in no source is an error."""
     file = home.watched / "a"
     file.write_text("x")
     home.run("sync")
     shown = home.run("status", str(file))
     assert shown.exit_code == 0
-    assert shown.stdout.startswith("stored: docs:a is stored as a since 20")
-    assert "null" not in shown.stdout
-    assert json.loads(home.run("status", str(file), "--json").stdout)["recorded"]["size"] == 1
-    assert home.run("status", str(home.watched / "b")).stdout == "unknown: nothing is recorded about docs:b\n"
+    assert shown.stdout.startswith("stored     docs: as a since 20")
+    told = json.loads(home.run("status", str(file), "--json").stdout)
+    assert (told["state"], told["recorded"]["size"]) == ("stored", 1)
+    missing = home.run("status", str(home.watched / "b")).stdout
+    assert missing == "unknown    docs: there is no such file, and nothing is recorded\n"
     elsewhere = home.run("status", "/etc/hostname")
     assert (elsewhere.exit_code, elsewhere.stderr) == (
         1,
         "syncd: /etc/hostname is in no source of the configuration\n",
     )
-
-
-RECORDED = {"key": "d/a", "etag": "e", "size": 5, "xxh128": "ff", "since": "2026-01-31T12:34:56Z"}
-UNFINISHED = {"bytes_done": 5, "bytes_total": 9}
-FAILURE = {"error": "no", "attempts": 3}
-
-
-@pytest.mark.parametrize(
-    ("known", "words"),
-    [
-        ({}, ["unknown"]),
-        ({"recorded": RECORDED}, ["stored"]),
-        ({"unfinished": UNFINISHED}, ["uploading"]),
-        ({"failure": FAILURE}, ["failed"]),
-        (
-            {"recorded": RECORDED, "unfinished": UNFINISHED, "failure": FAILURE},
-            ["failed", "uploading", "stored"],
-        ),
-    ],
-)
-def test_a_sentence_starts_with_the_word_of_the_file(known: dict[str, Any], words: list[str]) -> None:
-    """What needs attention comes first, and every number is said."""
-    found = {"source": "docs", "path": "d/a", "recorded": None, "unfinished": None, "failure": None, **known}
-    lines = list(status.sentences(found))
-    assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == words
-    text = "\n".join(lines)
-    assert "docs:d/a" in text
-    assert ("5 of 9 bytes" in text) == ("uploading" in words)
-    assert ("3 times" in text) == ("failed" in words)
-
-
-def test_output_into_a_pipe_is_not_folded(home: Home) -> None:
-    """Only a terminal has a width: a program reads whole lines."""
-    deep = home.root / ("a-long-name-of-a-directory" * 8)
-    deep.mkdir()
-    home.content["sources"][0]["path"] = str(deep)
-    for columns in ("80", "20"):
-        home.environ["COLUMNS"] = columns
-        assert f"docs: {deep} to store mirror" in home.run("status").stdout.splitlines()

@@ -274,3 +274,36 @@ def test_answers_do_not_depend_on_what_was_asked_before(
 
     assert Rules([], exclude).wants_file(path) == used.wants_file(path)
     assert Rules([], exclude).wants_directory(path) == used.wants_directory(path)
+
+
+@settings(deadline=None, max_examples=300)
+@given(include=st.lists(patterns, max_size=3), exclude=st.lists(patterns, max_size=3), path=names)
+def test_an_explanation_says_what_the_rules_do(include: list[str], exclude: list[str], path: str) -> None:
+    """Whatever the patterns: explained is what is done, and the pattern is one of those that were written."""
+    try:
+        rules = Rules(include, exclude)
+    except ValueError:
+        return  # only negations
+    verdict = rules.explain(path)
+    assert verdict.wanted == rules.wants_file(path)
+    assert verdict.pattern in ("", *include, *exclude)
+    assert str(verdict)
+    assert rules.explain(path, is_directory=True).wanted == rules.wants_directory(path)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "path", "told"),
+    [
+        ([], [], "a", "there are no patterns"),
+        (["*.jpg"], [], "a.jpg", "`*.jpg` of `include` matches"),
+        (["*.jpg"], [], "a.JPG", "no pattern of `include` matches (`*.jpg` differs only in case)"),
+        ([], ["*.TMP"], "a.tmp", "no pattern of `exclude` matches (`*.TMP` differs only in case)"),
+        ([], ["*.tmp", "!keep.tmp"], "keep.tmp", "`!keep.tmp` of `exclude` matches last"),
+        (["*.jpg"], ["d/"], "x/d/a.jpg", "`d/` of `exclude` matches"),
+    ],
+)
+def test_an_explanation_names_the_pattern(
+    include: list[str], exclude: list[str], path: str, told: str
+) -> None:
+    """And the one that would decide otherwise if upper and lower case were the same."""
+    assert str(Rules(include, exclude).explain(path)) == told

@@ -115,7 +115,9 @@ def test_a_request_that_fails_is_answered_with_its_error(
     assert ("Traceback" in caplog.text) is logged
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"\n", b"[]\n", b"not json\n", b"\xff\xfe\n", b'{"half":'])
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"\n", b"[]\n", b"not json\n", b"\xff\xfe\n", b'{"half":', b"[" * 200_000 + b"\n"]
+)
 def test_nonsense_ends_one_conversation_only(server: ControlServer, tmp_path: Path, nonsense: bytes) -> None:
     """Whoever sends it is hung up on."""
     with connected(tmp_path) as peer:
@@ -193,3 +195,36 @@ def test_a_directory_that_takes_no_socket_is_an_error_that_leaks_nothing(
     with pytest.raises(OSError, match="not supported"):
         ControlServer(str(tmp_path), echo)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_request_that_takes_long_delays_no_other(tmp_path: Path) -> None:
+    """A disk that does not answer holds up the question about it, and nothing else."""
+    release = threading.Event()
+
+    def handler(request: dict[str, Any]) -> dict[str, Any]:
+        if "wait" in request:
+            release.wait(30)
+        return {"heard": request}
+
+    server = ControlServer(str(tmp_path), handler)
+    server.start()
+    answers: list[Any] = []
+    slow = threading.Thread(target=lambda: answers.append(ask(str(tmp_path), {"wait": 1})))
+    slow.start()
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+    assert answers == []
+    release.set()
+    slow.join()
+    assert answers == [{"heard": {"wait": 1}}]
+    server.stop()
+
+
+def test_a_directory_that_must_not_be_entered_is_an_error(tmp_path: Path) -> None:
+    """Nobody can say then whether a daemon runs."""
+    if os.getuid() == 0:
+        (tmp_path / "file").touch()
+        assert ask(str(tmp_path / "file"), {}) is None
+        pytest.skip("root may enter everything")
+    tmp_path.chmod(0)
+    with pytest.raises(PermissionError):
+        ask(str(tmp_path), {})

@@ -1,0 +1,221 @@
+"""The word of a file: one word that says how a path stands, and the reason behind it. Pure.
+
+=============  ==============================================================================================
+stored         the store has this content
+settling       it changed a moment ago, and has to be quiet first
+pending        it is to be sent, and waits
+uploading      a worker has it
+failed         it could not be sent
+excluded       a pattern leaves it out
+skipped        it is no regular file
+gone           it was deleted here, and an object is recorded
+unknown        nothing can be said: nothing is there, or it cannot be looked at
+unwatched      it differs from what is recorded, and only a scan will notice
+=============  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from syncd.core.model import Failure, FileStat, Irregular, OnDelete, Recorded
+from syncd.core.paths import printable
+
+if TYPE_CHECKING:
+    from syncd.core.patterns import Verdict
+
+WORDS = (
+    "stored", "settling", "pending", "uploading", "failed",
+    "excluded", "skipped", "gone", "unknown", "unwatched",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What a queue knows of a dirty file. Seconds count from now."""
+
+    in_work: bool
+    """A worker has it."""
+    due_seconds: float
+    """Until a worker may take it; negative: it is due."""
+    deferred: bool = False
+    """Its last attempt failed."""
+    restless_seconds: float | None = None
+    """For how long events have kept it from becoming quiet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What could be found out about one path of a source."""
+
+    now_ns: int
+    verdict: Verdict
+    source_waits: str = ""
+    """Why the source's directory cannot be trusted or opened; empty: it can."""
+    unseen: str = ""
+    """Why the path could not be looked at; empty: `seen` holds."""
+    seen: FileStat | Irregular | None = None
+    recorded: Recorded | None = None
+    difference: str | None = None
+    """What tells the file from its record; None: nothing does."""
+    failure: Failure | None = None
+    arrived: tuple[int, int] | None = None
+    """Bytes of an unfinished upload that have arrived, and all."""
+    settle_seconds: float = 0.0
+    on_delete: OnDelete = OnDelete.KEEP
+    running: bool = False
+    """A daemon answers; what follows is only known then."""
+    queued: Queued | None = None
+    store_waits: str = ""
+    """Why nothing is sent at the moment; empty: files are sent."""
+    unwatched: str = ""
+    """Why no event will tell of a change here; empty: one will."""
+    deletes_wait: str = ""
+    """Why deletions of the source wait for the operator."""
+
+
+class Word(NamedTuple):
+    """One of `WORDS`, and the reason."""
+
+    word: str
+    reason: str
+
+
+def word_of(facts: Facts) -> Word:
+    """How the path stands. What cannot be otherwise comes first, then what the disk shows, then the queue."""
+    if not facts.verdict.wanted:
+        return Word("excluded", f"{facts.verdict}{_object_stays(facts)}")
+    if facts.source_waits:
+        return Word("unknown", f"the source waits: {facts.source_waits}")
+    if facts.unseen:
+        told = f"it cannot be looked at: {facts.unseen}"
+        return Word("failed", _failed(facts.failure)) if facts.failure else Word("unknown", told)
+    if isinstance(facts.seen, Irregular):
+        return Word("skipped", _irregular(facts))
+    in_work = facts.queued is not None and facts.queued.in_work
+    if facts.failure is not None and not in_work:
+        return Word("failed", _failed(facts.failure))
+    if facts.seen is None:
+        return _absent(facts)
+    if in_work:
+        return Word("uploading", _share(facts.arrived) if facts.arrived else "it is being read")
+    return _present(facts, facts.seen)
+
+
+def _present(facts: Facts, seen: FileStat) -> Word:
+    """A file that no worker has."""
+    if facts.queued is not None:
+        return _waiting(facts, facts.queued, seen)
+    if facts.difference is None and facts.recorded is not None:
+        return Word("stored", _stored(facts.recorded))
+    why = _why(facts)
+    if facts.unwatched:
+        return Word("unwatched", f"{why}; the next scan finds it, because no event does: {facts.unwatched}")
+    if not facts.running:
+        return Word("pending", f"{why}; the next pass takes it, no daemon runs{_arrived(facts)}")
+    if _quiet_seconds(facts, seen) < facts.settle_seconds:
+        return Word("settling", f"changed {human_seconds(_quiet_seconds(facts, seen))} ago")
+    return Word("pending", f"{why}; the next scan takes it{_arrived(facts)}")
+
+
+def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
+    why = f"{_why(facts)}; " if facts.difference else ""
+    if queued.due_seconds <= 0 or queued.deferred:
+        if facts.store_waits:
+            return Word("pending", f"{why}{facts.store_waits}{_arrived(facts)}")
+        when = f"it is tried again in {human_seconds(queued.due_seconds)}"
+        when = when if queued.deferred and queued.due_seconds > 0 else "it waits for a worker"
+        return Word("pending", f"{why}{when}{_arrived(facts)}")
+    told = f"changed {human_seconds(_quiet_seconds(facts, seen))} ago"
+    told += f", it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
+    if queued.restless_seconds is not None:
+        told += f"; restless for {human_seconds(queued.restless_seconds)} (a log that grows?)"
+    return Word("settling", told)
+
+
+def _absent(facts: Facts) -> Word:
+    if facts.recorded is None:
+        return Word("unknown", "there is no such file, and nothing is recorded")
+    key = printable(facts.recorded.key)
+    if facts.on_delete is OnDelete.KEEP:
+        return Word("gone", f"it was deleted here; its object {key} is kept")
+    if facts.deletes_wait:
+        waits = f"waits for your word: {facts.deletes_wait}"
+        return Word("gone", f"it was deleted here; the deletion of its object {key} {waits}")
+    when = "soon" if facts.running else "by the next pass"
+    return Word("gone", f"it was deleted here; its object {key} is deleted {when}")
+
+
+def _irregular(facts: Facts) -> str:
+    assert isinstance(facts.seen, Irregular)
+    if facts.seen.kind != "directory":
+        return f"a {facts.seen.kind}{_object_stays(facts)}"
+    told = "a directory: the files in it are carried, it is not"
+    return f"{told}; only scans notice changes in it: {facts.unwatched}" if facts.unwatched else told
+
+
+def _object_stays(facts: Facts) -> str:
+    return f"; its object {printable(facts.recorded.key)} stays" if facts.recorded is not None else ""
+
+
+def _stored(recorded: Recorded) -> str:
+    content = recorded.fingerprint
+    told = f"as {printable(recorded.key)} since {iso(recorded.recorded_ns)}"
+    told += f", {human(content.size)}, xxh128 {content.hex[:8]}"
+    doubt = "; its object is looked at once more, because a request had no answer"
+    return told + doubt if recorded.in_doubt else told
+
+
+def _failed(failure: Failure) -> str:
+    again = f"again {iso(failure.next_attempt_ns)}" if failure.next_attempt_ns else "again when it changes"
+    attempts = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
+    return f"{failure.error} ({attempts}, {again})"
+
+
+def _why(facts: Facts) -> str:
+    return facts.difference or "new"
+
+
+def _arrived(facts: Facts) -> str:
+    return f"; {_share(facts.arrived)} have arrived" if facts.arrived and facts.arrived[0] else ""
+
+
+def _share(arrived: tuple[int, int]) -> str:
+    return f"{human(arrived[0])} of {human(arrived[1])}"
+
+
+def _quiet_seconds(facts: Facts, seen: FileStat) -> float:
+    return max(0.0, (facts.now_ns - max(seen.mtime_ns, seen.ctime_ns)) / 1e9)
+
+
+# ---- numbers for people ---------------------------------------------------------------------------------
+
+
+def human(size: float) -> str:
+    """A size in bytes, as people write it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration, with its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def iso(time_ns: int | None) -> str | None:
+    """ISO 8601 in UTC, to the second; None for None."""
+    if time_ns is None:
+        return None
+    moment = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,185 @@
+"""What is known about one file: its word, the rule that takes or leaves it, its record, what would be done.
+
+From the state alone, or with what the running daemon adds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.core import paths, plan
+from syncd.core.errors import FileUnreadable, FileVanished
+from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
+from syncd.core.patterns import Rules, Verdict
+from syncd.core.words import Facts, Queued, iso, word_of
+from syncd.sources import files
+from syncd.state.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A path, and the source that it is in."""
+
+    source: Source
+    path: str
+    """Relative to the source's root; empty: the root."""
+
+    @property
+    def ref(self) -> FileRef:
+        """The key of state and queue."""
+        return FileRef(self.source.name, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """What only the running daemon knows about a file."""
+
+    store_id: str
+    queued: Queued | None = None
+    arrived: tuple[int, int] | None = None
+    store_waits: str = ""
+    source_waits: str = ""
+    unwatched: str = ""
+    deletes_wait: str = ""
+
+
+def find(sources: Sequence[Source], path: str) -> Found | None:
+    """The source that the absolute `path` is in; None: in none.
+
+    First as it is written, so that a link in a source is not followed, then with the links above it resolved.
+    """
+    written = os.path.normpath(path)
+    real = os.path.join(os.path.realpath(os.path.dirname(written)), os.path.basename(written))
+    for place in (written, real):
+        for source in sources:
+            for root in filter(None, (source.root, source.given)):
+                below = f"{place}/".removeprefix(root.rstrip("/") + "/")
+                if below != f"{place}/":
+                    return Found(source, below.rstrip("/"))
+    return None
+
+
+def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> dict[str, Any]:
+    """Everything about one path, as JSON. Raises StateError."""
+    source, ref = found.source, found.ref
+    recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
+    key = paths.key_for(source.prefix, found.path)
+    source_waits, unseen, seen = _look(found)
+    verdict = Rules(source.include, source.exclude).explain(
+        found.path, is_directory=isinstance(seen, Irregular) and seen.kind == "directory"
+    )
+    arrived = None
+    if checkpoint is not None:
+        arrived = sum(part.size for part in checkpoint.parts.values()), checkpoint.fingerprint.size
+    facts = Facts(
+        now_ns=now_ns,
+        verdict=verdict if found.path else Verdict(wanted=True),
+        source_waits=(live.source_waits if live else "") or source_waits,
+        unseen=unseen,
+        seen=seen,
+        recorded=recorded,
+        difference=_difference(seen, recorded, key, live.store_id if live else None),
+        failure=failure,
+        arrived=(live.arrived if live else None) or arrived,
+        settle_seconds=source.settle_seconds,
+        on_delete=source.on_delete,
+        running=live is not None,
+        queued=live.queued if live else None,
+        store_waits=live.store_waits if live else "",
+        unwatched=live.unwatched if live else "",
+        deletes_wait=live.deletes_wait if live else "",
+    )
+    word, reason = word_of(facts)
+    return {
+        "source": source.name,
+        "path": paths.printable(found.path),
+        "state": word,
+        "reason": reason,
+        "key": key,
+        "store": source.store,
+        "rule": _rule(source, verdict),
+        "next": _next(word, facts),
+        **_evidence(facts),
+    }
+
+
+def _evidence(facts: Facts) -> dict[str, Any]:
+    """What the disk and the state hold."""
+    seen, recorded, arrived, failure = facts.seen, facts.recorded, facts.arrived, facts.failure
+    told: dict[str, Any] = dict.fromkeys(("disk", "recorded", "unfinished", "failure"))
+    if isinstance(seen, FileStat):
+        told["disk"] = {"size": seen.size, "modified": iso(seen.mtime_ns), "changed": iso(seen.ctime_ns)}
+    if recorded is not None:
+        told["recorded"] = {
+            "key": recorded.key,
+            "etag": recorded.etag,
+            "size": recorded.fingerprint.size,
+            "xxh128": recorded.fingerprint.hex,
+            "since": iso(recorded.recorded_ns),
+        }
+    if arrived is not None:
+        told["unfinished"] = {"bytes_done": arrived[0], "bytes_total": arrived[1]}
+    if failure is not None:
+        told["failure"] = {"error": failure.error, "attempts": failure.attempts}
+    return told
+
+
+def _look(found: Found) -> tuple[str, str, FileStat | Irregular | None]:
+    """Why the source waits, why the file cannot be looked at, and what is at its path."""
+    try:
+        root_fd = files.open_root(found.source.root)
+    except (FileVanished, FileUnreadable) as error:
+        return f"its directory cannot be opened: {error}", "", None
+    try:
+        if not found.path:
+            return "", "", Irregular("directory")
+        seen = files.look(root_fd, found.path)
+        if seen is None and (link := files.link_in(f"{found.source.root}/{found.path}")):
+            return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}")
+        return "", "", seen
+    except FileUnreadable as error:
+        return "", str(error), None
+    finally:
+        os.close(root_fd)
+
+
+def _difference(
+    seen: FileStat | Irregular | None, recorded: Recorded | None, key: str, store_id: str | None
+) -> str | None:
+    """What tells the file from its record. Without a daemon the identity of the store is not known."""
+    if not isinstance(seen, FileStat):
+        return None
+    if recorded is not None and (recorded.key, store_id or recorded.store_id) != (key, recorded.store_id):
+        return "destination changed"
+    difference = plan.needs_fingerprint(seen, recorded, event=False)
+    racy = recorded is not None and recorded.racy and seen == recorded.stat
+    return None if racy else difference
+
+
+def _rule(source: Source, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "wanted": verdict.wanted,
+        "list": verdict.key or None,
+        "pattern": verdict.pattern or None,
+        "matches": paths.printable(verdict.entry) or None,
+        "differs_only_in_case": verdict.near or None,
+        "where": source.places.get((verdict.key, verdict.pattern or verdict.near)),
+        "text": str(verdict),
+    }
+
+
+def _next(word: str, facts: Facts) -> str:
+    """What would be done, and why."""
+    if word in ("settling", "pending", "uploading", "unwatched"):
+        what = "its content is compared with the record, and sent if it differs"
+        return f"{what}: {facts.difference or 'an event marked it'}" if facts.recorded else "it is sent: new"
+    if word == "failed":
+        return (
+            "it is tried again"
+            if facts.failure and facts.failure.next_attempt_ns
+            else "nothing until it changes"
+        )
+    return "nothing"

@@ -1,0 +1,121 @@
+"""Each file has one word, and the reason behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.model import Failure, FileRef, FileStat, Fingerprint, Irregular, OnDelete, Recorded
+from syncd.core.patterns import Rules
+from syncd.core.words import WORDS, Facts, Queued, human, human_seconds, iso, word_of
+
+NOW = 1_700_000_000 * 10**9
+STAT = FileStat(1, 2, 5, NOW - 10**12, NOW - 10**12)
+YOUNG = STAT._replace(ctime_ns=NOW - 10**9)
+ROW = Recorded(STAT, Fingerprint(bytes(16), 5), "store", "k", "etag", NOW)
+FAILURE = Failure(FileRef("s", "a"), "too long", 2, 0)
+WANTED, UNWANTED = Rules([], []).explain("a"), Rules([], ["a"]).explain("a")
+PLAIN = Facts(now_ns=NOW, verdict=WANTED, seen=STAT, difference="new", settle_seconds=2.0)
+STORED = replace(PLAIN, recorded=ROW, difference=None)
+GONE = replace(STORED, seen=None)
+RUNS = replace(PLAIN, running=True)
+
+
+def in_queue(**more: object) -> Facts:
+    return replace(RUNS, queued=Queued(**{"in_work": False, "due_seconds": 0.0, **more}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "word", "reason"),
+    [
+        (STORED, "stored", "as k since 2023-11-14T22:13:20Z, 5 B, xxh128 00000000"),
+        (replace(STORED, recorded=replace(ROW, etag="")), "stored", "looked at once more"),
+        (PLAIN, "pending", "new; the next pass takes it, no daemon runs"),
+        (replace(PLAIN, arrived=(1024, 4096)), "pending", "1.0 KiB of 4.0 KiB have arrived"),
+        (RUNS, "pending", "new; the next scan takes it"),
+        (replace(RUNS, seen=YOUNG), "settling", "changed 1.0 s ago"),
+        (in_queue(), "pending", "it waits for a worker"),
+        (in_queue(due_seconds=5.0), "settling", "read in 5.0 s if it stays quiet"),
+        (in_queue(due_seconds=5.0, restless_seconds=250), "settling", "restless for 4 min 10 s"),
+        (in_queue(due_seconds=70.0, deferred=True), "pending", "tried again in 1 min 10 s"),
+        (replace(in_queue(), store_waits="store m is paused: no"), "pending", "store m is paused: no"),
+        (in_queue(in_work=True), "uploading", "it is being read"),
+        (replace(in_queue(in_work=True), arrived=(1, 4)), "uploading", "1 B of 4 B"),
+        (replace(in_queue(in_work=True), failure=FAILURE), "uploading", "it is being read"),
+        (replace(PLAIN, failure=FAILURE), "failed", "too long (2 attempts, again when it changes)"),
+        (replace(PLAIN, failure=replace(FAILURE, attempts=1, next_attempt_ns=NOW)), "failed",
+         "(1 attempt, again 2023-11-14T22:13:20Z)"),
+        (replace(PLAIN, unseen="Permission denied"), "unknown", "Permission denied"),
+        (replace(PLAIN, unseen="Permission denied", failure=FAILURE), "failed", "too long"),
+        (replace(PLAIN, verdict=UNWANTED), "excluded", "`a` of `exclude` matches"),
+        (replace(STORED, verdict=UNWANTED), "excluded", "its object k stays"),
+        (replace(PLAIN, seen=Irregular("fifo")), "skipped", "a fifo"),
+        (replace(PLAIN, seen=Irregular("directory")), "skipped", "a directory: the files in it are carried"),
+        (GONE, "gone", "its object k is kept"),
+        (replace(GONE, on_delete=OnDelete.DELETE), "gone", "deleted by the next pass"),
+        (replace(GONE, on_delete=OnDelete.DELETE, running=True), "gone", "is deleted soon"),
+        (replace(GONE, on_delete=OnDelete.DELETE, deletes_wait="too many"), "gone", "your word: too many"),
+        (replace(PLAIN, seen=None, difference=None), "unknown", "there is no such file"),
+        (replace(STORED, source_waits="the root is missing"), "unknown", "the source waits: the root is"),
+        (replace(RUNS, unwatched="nfs"), "unwatched", "new; the next scan finds it"),
+        (replace(STORED, running=True, unwatched="nfs"), "stored", "as k since"),
+        (replace(STORED, recorded=replace(ROW, key="a\nb")), "stored", "as a\\x0ab since"),
+    ],
+)  # fmt: skip
+def test_the_word_of_a_file(facts: Facts, word: str, reason: str) -> None:
+    """A row for each word and each reason."""
+    said = word_of(facts)
+    assert said.word == word
+    assert reason in said.reason
+    assert said.reason.isprintable()
+
+
+def test_the_table_has_every_word() -> None:
+    """No word is there that no file can have."""
+    (mark,) = (mark for mark in test_the_word_of_a_file.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
+    assert {row[1] for row in mark.args[1]} == set(WORDS)
+
+
+@given(
+    st.builds(
+        Facts,
+        now_ns=st.just(NOW),
+        verdict=st.sampled_from([WANTED, UNWANTED]),
+        source_waits=st.sampled_from(["", "missing"]),
+        unseen=st.sampled_from(["", "denied"]),
+        seen=st.sampled_from([None, STAT, YOUNG, Irregular("socket")]),
+        recorded=st.sampled_from([None, ROW]),
+        difference=st.sampled_from([None, "new"]),
+        failure=st.sampled_from([None, FAILURE]),
+        arrived=st.sampled_from([None, (0, 9), (3, 9)]),
+        running=st.booleans(),
+        queued=st.sampled_from([None, Queued(True, 0.0), Queued(False, 1.0), Queued(False, -1.0, True)]),
+        store_waits=st.sampled_from(["", "paused"]),
+        unwatched=st.sampled_from(["", "nfs"]),
+    )
+)
+def test_whatever_is_known_there_is_one_word(facts: Facts) -> None:
+    """And a reason that is not empty; what the store has not is never called stored."""
+    said = word_of(facts)
+    assert said.word in WORDS
+    assert said.reason
+    if said.word == "stored":
+        assert facts.recorded is not None
+        assert facts.difference is None
+        assert facts.failure is None
+
+
+def test_numbers_are_written_for_people() -> None:
+    """Two units at most."""
+    assert [human(size) for size in (0, 1023, 1024, 5 << 30, 3 << 40)] == [
+        "0 B", "1023 B", "1.0 KiB", "5.0 GiB", "3.0 TiB",
+    ]  # fmt: skip
+    assert [human_seconds(seconds) for seconds in (0.5, 59, 61, 3600, 90_000, 200_000)] == [
+        "0.5 s", "59 s", "1 min 1 s", "1 h 0 min", "25 h 0 min", "2 d 7 h",
+    ]  # fmt: skip
+    assert [iso(time_ns) for time_ns in (None, 0, 1_700_000_000_999_999_999)] == [
+        None, "1970-01-01T00:00:00Z", "2023-11-14T22:13:20Z",
+    ]  # fmt: skip

@@ -1,0 +1,97 @@
+"""What is known about one file, from the disk, the state and the daemon."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Source
+from syncd.daemon import explain
+from syncd.state.state import State
+from tests.support.waiting import wait_until
+from tests.unit.daemon.conftest import Home
+
+
+def test_the_state_alone_tells_what_is_recorded_unfinished_and_failed(tmp_path: Path) -> None:
+    """Each, or none; one failure is found among many."""
+    ref, print_ = FileRef("s", "f1499"), Fingerprint(bytes(16), 100)
+    stat = FileStat(1, 2, 100, 3, 4)
+    (tmp_path / "w").mkdir()
+    found = explain.Found(Source("s", str(tmp_path / "w"), "m"), ref.path)
+    with closing(State.open(str(tmp_path / "state"), now_ns=lambda: 10**18)) as state:
+        told = explain.report(found, state, None, 10**18)
+        assert [told[name] for name in ("recorded", "unfinished", "failure", "disk")] == [None] * 4
+        (tmp_path / "w" / ref.path).write_text("x")
+        part = Part(1, 40, "e", bytes(16))
+        state.begin(Checkpoint(0, ref, "store", "k", print_, stat, 40, "token", 10**18, parts={1: part}))
+        for number in range(1500):
+            state.record_failure(Failure(FileRef("s", f"f{number:04}"), "no", number, 0))
+        told = explain.report(found, state, None, 10**18)
+    assert (told["state"], told["reason"]) == ("failed", "no (1499 attempts, again when it changes)")
+    assert told["unfinished"] == {"bytes_done": 40, "bytes_total": 100}
+    assert told["failure"] == {"error": "no", "attempts": 1499}
+    assert told["next"] == "nothing until it changes"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/w/a", ("s", "a")),
+        ("/w/d/../a", ("s", "a")),
+        ("/w", ("s", "")),
+        ("/w/", ("s", "")),
+        ("/given/d/a", ("s", "d/a")),
+        ("/wa", None),
+        ("/", None),
+    ],
+)
+def test_a_path_is_in_a_source_or_in_none(path: str, found: tuple[str, str] | None) -> None:
+    """By the root, also as it was configured; a directory whose name only begins like it is another one."""
+    there = explain.find([Source("s", "/w", "m", given="/given")], path)
+    assert (there and tuple(there.ref)) == found
+
+
+def test_a_link_in_a_source_is_not_followed(tmp_path: Path) -> None:
+    """A link above it is."""
+    (tmp_path / "w" / "d").mkdir(parents=True)
+    (tmp_path / "w" / "link").symlink_to(tmp_path / "w" / "d")
+    (tmp_path / "above").symlink_to(tmp_path)
+    source = Source("s", str(tmp_path / "w"), "m")
+    for place, below in ((tmp_path / "w/link/a", "link/a"), (tmp_path / "above/w/a", "a")):
+        found = explain.find([source], str(place))
+        assert found is not None
+        assert found.path == below
+
+
+def test_the_running_daemon_has_a_word_for_every_file(home: Home) -> None:
+    """Stored, settling, skipped (also behind a link), gone, unknown; in no source is no word."""
+    home.content["sources"][0]["settle"] = "1h"
+    watched = home.root / "watched"
+    (watched / "old").write_text("x")
+    (watched / "link").symlink_to("/etc")
+    made = home.start()
+
+    def state(name: str) -> str:
+        return str(home.ask(command="file", path=str(watched / name)).get("state"))
+
+    assert state("old") == "settling"
+    queue = made._pipeline.store_runners["mirror"].workers.queue
+
+    def stored() -> bool:
+        queue.mark(FileRef("docs", "old"), quiet_seconds=0.0, event=True)  # it may still be too young
+        return state("old") == "stored"
+
+    wait_until("it is stored", stored)
+    (watched / "new").write_text("x")
+    assert [state(name) for name in ("new", "link", "link/passwd", "nothing")] == [
+        "settling",
+        "skipped",
+        "skipped",
+        "unknown",
+    ]
+    (watched / "old").unlink()
+    assert state("old") == "gone"
+    assert home.ask(command="file", path="/etc/passwd") == {"in_no_source": True}
+    assert "names no path" in home.ask(command="file")["error"]
