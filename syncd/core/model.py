@@ -177,6 +177,18 @@ class ObjectInfo:
     """CRC-32 of the whole object, where the store itself computes one."""
     foreign: bool = False
     """Another program wrote it: the digest is computed from the content, for want of metadata of ours."""
+    md5: bytes | None = None
+    """The MD5 of the content, where the store says that its ETag is one."""
+    mode: int | None = None
+    """Permission bits, where the store keeps them."""
+
+
+class Content(NamedTuple):
+    """A range of an object's bytes, and what the answer that carried them says about the object."""
+
+    info: ObjectInfo
+    """May lack what only `head_object` tells; the ETag is empty where nothing cheap proves it."""
+    body: bytes
 
 
 class Receipt(NamedTuple):

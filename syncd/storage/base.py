@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
     "Body", "Breaker", "Clock", "Heartbeat", "Instance", "Meter", "ObjectStore", "Pages", "StoreLimits",
@@ -47,8 +47,12 @@ class ObjectStore(Protocol):
         """What the store has under `key`; None when there is nothing."""
         ...
 
-    def get_object(self, key: str, first: int, last: int) -> bytes:
-        """Bytes `first` to `last`, both included. Raises StoreRefused when there is no such object."""
+    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+        """Bytes `first` to `last`, both included, or as many of them as the object has.
+
+        Raises StoreRefused when there is no such object or range, and PreconditionFailed when `if_match` is
+        given and the answer does not prove that the object has this ETag.
+        """
         ...
 
     def delete_object(self, key: str) -> None:

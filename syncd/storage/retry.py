@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from syncd.core.backoff import Schedule, delay
 from syncd.core.errors import PartCorrupt, Stopped, StoreUnavailable
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Breaker, Clock, ObjectStore, Pages, StoreLimits
 
 MAX_CORRUPT = 3
@@ -128,8 +128,8 @@ class RetryingStore:
     def head_object(self, key: str) -> ObjectInfo | None:
         return self._repeat(lambda: self._inner.head_object(key))
 
-    def get_object(self, key: str, first: int, last: int) -> bytes:
-        return self._repeat(lambda: self._inner.get_object(key, first, last))
+    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+        return self._repeat(lambda: self._inner.get_object(key, first, last, if_match))
 
     def delete_object(self, key: str) -> None:
         self._change(key, lambda: self._inner.delete_object(key), creates=False)

@@ -23,7 +23,7 @@ from baidubce.exception import BceHttpClientError
 from baidubce.services.bos.bos_client import BosClient
 
 from syncd.cli.check import probes as check
-from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part
+from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.messages import Request, Response
@@ -86,7 +86,8 @@ def head(server: BosServer, key: str) -> ObjectInfo | None:
 
 def get(server: BosServer, key: str, size: int) -> bytes:
     dialect = dialect_for(server)
-    return call(server, dialect, "get", dialect.get_request(key, 0, size - 1), key, 0, size - 1)
+    content: Content = call(server, dialect, "get", dialect.get_request(key, 0, size - 1), key, 0, size - 1)
+    return content.body
 
 
 def upload(server: BosServer, key: str, blocks: list[bytes]) -> None:
@@ -123,6 +124,7 @@ def test_what_the_sdk_puts_is_read_by_ours(server: BosServer, sdk: BosClient) ->
         1_600_000_000_500_000_000,
         "t",
         zlib.crc32(content),
+        md5=hashlib.md5(content).digest(),
     )
     assert expected == found
     assert get(server, ODD_KEY, len(content)) == content

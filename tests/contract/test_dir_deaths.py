@@ -76,7 +76,7 @@ class Place:
         info = self.store.head_object(key)
         if info is None:
             return None
-        data = self.store.get_object(key, 0, 10_000)
+        data = self.store.get_object(key, 0, 10_000).body
         assert (info.size, info.digest) == (len(data), xxhash.xxh3_128_digest(data))
         return data.decode()
 

@@ -5,6 +5,7 @@ The stores and their declared deviations (``subject.quirk``) are in `tests.contr
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,8 +137,8 @@ def whole(store: ObjectStore, key: str) -> bytes:
     if info.size == 0:
         return b""
     middle = info.size // 2
-    head = store.get_object(key, 0, middle - 1) if middle else b""
-    return head + store.get_object(key, middle, info.size - 1)
+    head = store.get_object(key, 0, middle - 1).body if middle else b""
+    return head + store.get_object(key, middle, info.size - 1).body
 
 
 def found(store: ObjectStore, key: str) -> ObjectInfo:
@@ -258,10 +259,45 @@ def test_a_body_may_be_any_kind_of_bytes(
 def test_a_range_has_both_its_ends(store: ObjectStore, subject: Subject) -> None:
     """First and last byte are included; what lies beyond the end is left out."""
     put(store, subject.key("file"), b"0123456789")
-    assert store.get_object(subject.key("file"), 0, 0) == b"0"
-    assert store.get_object(subject.key("file"), 3, 5) == b"345"
-    assert store.get_object(subject.key("file"), 9, 9) == b"9"
-    assert store.get_object(subject.key("file"), 7, 100) == b"789"
+    assert store.get_object(subject.key("file"), 0, 0).body == b"0"
+    assert store.get_object(subject.key("file"), 3, 5).body == b"345"
+    assert store.get_object(subject.key("file"), 9, 9).body == b"9"
+    assert store.get_object(subject.key("file"), 7, 100).body == b"789"
+
+
+def test_a_range_tells_what_it_is_of(store: ObjectStore, subject: Subject) -> None:
+    """The answer that carries bytes names the whole object: size, ETag, and the metadata of ours."""
+    etag = put(store, subject.key("file"), b"0123456789", "a-Token_09")
+    for first, last in ((0, 9), (2, 4), (7, 100)):
+        info = store.get_object(subject.key("file"), first, last).info
+        assert (info.key, info.size, info.etag) == (subject.key("file"), 10, etag)
+        assert (info.digest, info.mtime_ns) == (xxhash.xxh3_128_digest(b"0123456789"), MTIME_NS)
+        assert info.token == "a-Token_09"
+        assert info.md5 in (None, hashlib.md5(b"0123456789").digest())
+
+
+def test_ranges_are_of_one_object_or_refused(store: ObjectStore, subject: Subject) -> None:
+    """With the ETag of what is there a range is given; with that of what was there it is not."""
+    key = subject.key("file")
+    old = put(store, key, b"0123456789")
+    assert store.get_object(key, 0, 4, old).body == b"01234"
+    new = put(store, key, b"abcdefghij", "token-2")
+    with pytest.raises(PreconditionFailed):
+        store.get_object(key, 5, 9, old)
+    assert store.get_object(key, 5, 9, new).body == b"fghij"
+
+
+def test_ranges_of_a_joined_object_are_of_one_object(store: ObjectStore, subject: Subject) -> None:
+    """The ETag that HEAD tells of an object made of parts is the one that its ranges are asked for by; it is
+    not taken for an MD5 where it is none."""
+    key, bodies = subject.key("joined"), blocks(subject, 1, -100)
+    upload_id = begin(store, key, bodies)
+    complete(store, key, upload_id, send_all(store, key, upload_id, bodies), bodies)
+    info = found(store, key)
+    content = store.get_object(key, 10, info.size - 1, info.etag)
+    assert content.body == b"".join(bodies)[10:]
+    assert content.info.digest == info.digest == xxhash.xxh3_128_digest(b"".join(bodies))
+    assert info.md5 in (None, hashlib.md5(b"".join(bodies)).digest())
 
 
 def test_reading_what_is_not_there_is_refused(store: ObjectStore, subject: Subject) -> None:

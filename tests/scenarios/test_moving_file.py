@@ -197,7 +197,7 @@ class Scene:
         info = self.store.head_object(KEY)
         if info is None or info.size == 0:
             return None if info is None else b""
-        return bytes(self.store.get_object(KEY, 0, info.size - 1))
+        return bytes(self.store.get_object(KEY, 0, info.size - 1).body)
 
     def uploads(self) -> list[str]:
         return [upload.key for upload in self.store.list_multipart_uploads("")]

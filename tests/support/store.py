@@ -19,12 +19,12 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
 from syncd.core.errors import PartsRefused, PreconditionFailed, StoreRefused, UploadGone
-from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, ObjectStore, Pages, StoreLimits
 from tests.support.faults import VERBS, Call, Condition, Fault, Hook, Switchboard
 
@@ -161,24 +161,19 @@ class FakeStore(Switchboard, ObjectStore):
             found = self.objects.get(key)
             if found is None:
                 return None
-            return ObjectInfo(
-                key=key,
-                size=len(found.data),
-                etag=found.etag,
-                digest=found.meta.fingerprint.digest or None,
-                mtime_ns=found.meta.mtime_ns,
-                token=found.meta.token or None,
-                crc32=zlib.crc32(found.data) if self._computes_crc32 else None,
-            )
+            crc32 = zlib.crc32(found.data) if self._computes_crc32 else None
+            return replace(self._described(key, found), crc32=crc32)
 
-    def get_object(self, key: str, first: int, last: int) -> bytes:
+    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
         with self._call("get_object", key):
             found = self._existing(key)
+            if if_match and found.etag != if_match:
+                raise PreconditionFailed("the object has another ETag", status=412, code="PreconditionFailed")
             if not 0 <= first <= last or first >= len(found.data):
                 raise StoreRefused("no such range", status=416, code="InvalidRange")
             data = found.data[first : last + 1]
             self.bytes_served += len(data)
-            return data
+            return Content(self._described(key, found), data)
 
     def delete_object(self, key: str) -> None:
         with self._call("delete_object", key):
@@ -284,6 +279,19 @@ class FakeStore(Switchboard, ObjectStore):
         self.closed = True
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    def _described(self, key: str, found: StoredObject) -> ObjectInfo:
+        meta = found.meta
+        ours = bool(meta.fingerprint.digest)
+        return ObjectInfo(
+            key=key,
+            size=len(found.data),
+            etag=found.etag,
+            digest=meta.fingerprint.digest or None,
+            mtime_ns=meta.mtime_ns if ours else None,
+            token=meta.token or None,
+            md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
+        )
 
     def _check_key(self, key: str) -> None:
         if not key or len(key.encode()) > self._limits.max_key_bytes:

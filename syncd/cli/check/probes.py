@@ -109,7 +109,7 @@ class Bench:
             return "the store's checksum is that of another content"
         for first in sorted({0, len(body) // 2, max(0, len(body) - _SAMPLE_BYTES)}):
             last = min(first + _SAMPLE_BYTES, len(body)) - 1
-            if last >= first and self.store.get_object(key, first, last) != body[first : last + 1]:
+            if last >= first and self.store.get_object(key, first, last).body != body[first : last + 1]:
                 return f"other bytes at {first}"
         return None
 
@@ -230,7 +230,7 @@ def odd_names(bench: Bench) -> ProbeResult:
 def ranges(bench: Bench) -> ProbeResult:
     """Ranges with both ends included."""
     key, _ = bench.put("ranges", _HELLO)
-    found = bench.store.get_object(key, 6, 9)
+    found = bench.store.get_object(key, 6, 9).body
     return found == _HELLO[6:10], f"bytes 6 to 9 are {found!r}"
 
 

@@ -18,14 +18,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from syncd.core.errors import PartCorrupt, PartsRefused, StoreUnavailable
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
 from syncd.storage.bos import bucket, signing, values
@@ -33,7 +32,7 @@ from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, described, metadata_headers
+from syncd.storage.http.metadata import bare_etag, described, metadata_headers, range_total
 from syncd.storage.settings import BosSettings
 
 _META = "x-bce-meta-"
@@ -116,22 +115,23 @@ class BosDialect:
         if size is None or not etag:
             raise self.error(request, response)
         crc32 = values.number(response.headers.get("x-bce-content-crc32"))
-        return described(_META, response.headers, key, size, etag, crc32)
+        return _described(response, key, size, crc32)
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
         return self._on_object("GET", key, headers={"Range": f"bytes={first}-{last}"})
 
-    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> Content:
         """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
         if response.status not in (200, 206):
             raise self.error(request, response)
+        body = response.body
         if response.status == 200:
-            return response.body[first : last + 1]
-        range_given = re.match(r"bytes (\d+)-(\d+)/", response.headers.get("content-range", ""))
-        if range_given is None or int(range_given[1]) != first or len(response.body) > last - first + 1:
+            return Content(_described(response, key, len(body)), body[first : last + 1])
+        size = range_total(response.headers, first, last, len(body))
+        if size is None:
             raise StoreUnavailable("BOS answered with another range than the one asked for", status=206)
-        return response.body
+        return Content(_described(response, key, size), body)
 
     def delete_request(self, key: str) -> Request:
         """DeleteObject."""
@@ -345,6 +345,18 @@ class BosDialect:
         if not number or size is None:
             raise self.error(request, response)
         return Part(number, size, bare_etag(item.get("eTag")))
+
+
+def _described(response: Response, key: str, size: int, crc32: int | None = None) -> ObjectInfo:
+    """The ETag is known for an MD5 where the answer has the same one as Content-MD5: which other objects have
+    an ETag of that form is not documented."""
+    headers = response.headers
+    etag = bare_etag(headers.get("etag", ""))
+    try:
+        plain = base64.b64decode(headers.get("content-md5", "")).hex() == etag.lower()
+    except ValueError:
+        plain = False
+    return described(_META, headers, key, size, etag, crc32, plain=plain)
 
 
 def _md5_base64(body: Body) -> str:

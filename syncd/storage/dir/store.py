@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 import xxhash
 
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
@@ -122,11 +123,15 @@ class DirStore(ObjectStore):
             with closing(fd):
                 return self._info(store, key, fd)
 
-    def get_object(self, key: str, first: int, last: int) -> bytes:
+    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+        """The content is not hashed for a range of it: an object without a record that fits has no ETag."""
         with self._opened("read the object") as store, self._existing(store, key) as fd:
-            if not 0 <= first <= last or first >= os.fstat(fd).st_size:
+            info = self._recorded_info(store, key, fd)
+            if if_match and info.etag != if_match:
+                raise PreconditionFailed("the object in the store's directory is another one by now")
+            if not 0 <= first <= last or first >= info.size:
                 raise StoreRefused("the object has no such range")
-            return read_range(fd, first, last - first + 1)
+            return Content(info, read_range(fd, first, last - first + 1))
 
     def delete_object(self, key: str) -> None:
         names = _checked(key)
@@ -276,6 +281,15 @@ class DirStore(ObjectStore):
             if not attached:
                 self._sidecars.write(store.private, key, record)
 
+    def _recorded_info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
+        """What the file is by its record; without ETag and digest where that does not fit."""
+        stat = os.fstat(fd)
+        record = read_attached(fd) or self._sidecars.read(store.private, key)
+        if record is not None and record.fits(stat):
+            return _info_from(record, key)
+        mode = stat_module.S_IMODE(stat.st_mode)
+        return ObjectInfo(key, stat.st_size, "", mtime_ns=stat.st_mtime_ns, foreign=True, mode=mode)
+
     def _info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
         """What the file is: by its record if that fits, else by its content."""
         stat = os.fstat(fd)
@@ -289,7 +303,13 @@ class DirStore(ObjectStore):
         if record is not None and (record.size, record.meta.fingerprint.digest) == (stat.st_size, digest):
             return _info_from(record, key)  # only touched
         return ObjectInfo(
-            key, stat.st_size, _etag(digest, stat.st_size), digest, stat.st_mtime_ns, foreign=True
+            key,
+            stat.st_size,
+            _etag(digest, stat.st_size),
+            digest,
+            stat.st_mtime_ns,
+            foreign=True,
+            mode=stat_module.S_IMODE(stat.st_mode),
         )
 
     def _lock_for(self, key: str) -> threading.Lock:
@@ -311,7 +331,13 @@ def _etag(digest: bytes, size: int) -> str:
 def _info_from(record: Record, key: str) -> ObjectInfo:
     meta = record.meta
     return ObjectInfo(
-        key, record.size, record.etag, meta.fingerprint.digest, meta.mtime_ns, meta.token or None
+        key,
+        record.size,
+        record.etag,
+        meta.fingerprint.digest,
+        meta.mtime_ns,
+        meta.token or None,
+        mode=meta.mode,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, StoreLimits
 
 
@@ -93,7 +93,9 @@ class Dialect(Protocol):
 
     def get_request(self, key: str, first: int, last: int) -> Request: ...
 
-    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes: ...
+    def get_result(
+        self, key: str, first: int, last: int, request: Request, response: Response
+    ) -> Content: ...
 
     def delete_request(self, key: str) -> Request: ...
 

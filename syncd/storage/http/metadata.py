@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 from syncd.core.model import ObjectInfo, ObjectMeta
 
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,20}))?", re.ASCII)
 
 
@@ -29,12 +30,30 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
 
 
 def described(
-    prefix: str, headers: Mapping[str, str], key: str, size: int, etag: str, crc32: int | None
+    prefix: str, headers: Mapping[str, str], key: str, size: int, etag: str, crc32: int | None, *, plain: bool
 ) -> ObjectInfo:
-    """The object, with what its headers say about it; None for what is missing or makes no sense."""
+    """The object, with what its headers say about it; None for what is missing or makes no sense.
+
+    `plain` says that an ETag in the form of an MD5 is that of the content.
+    """
     token = unquote(headers.get(f"{prefix}syncd-upload", "").strip()) or None
     mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
-    return ObjectInfo(key, size, etag, digest(headers.get(f"{prefix}syncd-xxh128", "")), mtime, token, crc32)
+    found = digest(headers.get(f"{prefix}syncd-xxh128", ""))
+    md5 = digest(etag) if plain else None
+    return ObjectInfo(key, size, etag, found, mtime, token, crc32, md5=md5)
+
+
+def range_total(headers: Mapping[str, str], first: int, last: int, size: int) -> int | None:
+    """Bytes of the whole object by the answer's Content-Range; None unless that fits what was asked for.
+
+    `size` is how many bytes the answer has.
+    """
+    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
+    if found is None:
+        return None
+    begin, end, total = map(int, found.groups())
+    fits = begin == first and end == first + size - 1 <= last and end < total
+    return total if fits and end == min(last, total - 1) else None
 
 
 def mtime_text(mtime_ns: int) -> str:
@@ -55,7 +74,7 @@ def mtime_ns(text: str) -> int | None:
 
 
 def digest(text: str) -> bytes | None:
-    """An XXH3-128 digest in hex: 16 bytes."""
+    """An XXH3-128 or MD5 digest in hex: 16 bytes."""
     try:
         found = bytes.fromhex(text.strip())
     except ValueError:

@@ -18,8 +18,15 @@ from typing import TypeVar
 
 import xxhash
 
-from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable, UploadGone
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.errors import (
+    AccessRefused,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Meter, Pages, StoreLimits
 from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Unproven, unproven
 from syncd.storage.http.messages import CredentialsSource, Dialect, Request, Response
@@ -181,13 +188,21 @@ class HttpStore:
             self._ask(lambda: self._first_byte(key))
             raise
 
-    def _first_byte(self, key: str) -> bytes:
+    def _first_byte(self, key: str) -> object:
         """The cheapest question about an object whose refusal says why."""
         return self.get_object(key, 0, 0)
 
-    def get_object(self, key: str, first: int, last: int) -> bytes:
+    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+        """One request. The ETag of the answer is compared, for a server may ignore a condition, or compare it
+        with another ETag than the one that it tells.
+        """
         request = self._dialect.get_request(key, first, last)
-        return self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
+        found = self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
+        if if_match and not found.info.etag:
+            raise StoreUnavailable(NOT_THE_STORES, hint="check proxy and endpoint")
+        if if_match and found.info.etag != if_match:
+            raise PreconditionFailed("the object is another one by now")
+        return found
 
     def delete_object(self, key: str) -> None:
         """One request; a HEAD more where the answer to the first proves nothing."""

@@ -26,12 +26,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavailable
-from syncd.core.model import ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
 from syncd.storage.http.errors import EMPTY_SUCCESS, Facts, refused, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, described, metadata_headers
+from syncd.storage.http.metadata import bare_etag, described, metadata_headers, range_total
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3.errors import facts, is_foreign, refusal, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
@@ -41,7 +41,6 @@ from syncd.storage.settings import S3Settings
 _META = "x-amz-meta-"
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/", re.ASCII)
 _MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
@@ -166,28 +165,26 @@ class S3Dialect:
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
         crc32 = values.crc32_number(headers.get(_CRC32, "")) if whole else None
-        etag = bare_etag(headers.get("etag", ""))
-        if not etag:
+        info = _described(response, key, int(length), crc32)
+        if not info.etag:
             raise unclear(response, "the answer has no ETag")
-        return described(_META, headers, key, int(length), etag, crc32)
+        return info
 
     def get_request(self, key: str, first: int, last: int) -> Request:
         """GetObject of a range, both ends included."""
         return self._on_object("GET", key, headers={"range": f"bytes={first}-{last}"})
 
-    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> bytes:
+    def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> Content:
         """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
         if response.status not in (200, 206):
             raise self.error(request, response)
-        content_range = response.headers.get("content-range", "")
-        if response.status == 200 and not content_range:  # one server honours the range and says 200
-            return response.body[first : last + 1]
-        given = _RANGE.match(content_range)
-        if given is None or int(given[1]) != first or len(response.body) != int(given[2]) - first + 1:
+        body = response.body
+        if response.status == 200 and "content-range" not in response.headers:  # one honours it and says 200
+            return Content(_described(response, key, len(body)), body[first : last + 1])
+        size = range_total(response.headers, first, last, len(body))
+        if size is None:
             raise unclear(response, "the answer has another range than the one asked for")
-        if int(given[2]) > last:
-            raise unclear(response, "the answer has more than was asked for")
-        return response.body
+        return Content(_described(response, key, size), body)
 
     def delete_request(self, key: str) -> Request:
         """DeleteObject."""
@@ -429,6 +426,12 @@ def _encrypts(response: Response) -> bool:
     if "x-amz-server-side-encryption-customer-algorithm" in headers:
         return True
     return headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+
+
+def _described(response: Response, key: str, size: int, crc32: int | None = None) -> ObjectInfo:
+    headers = response.headers
+    etag = bare_etag(headers.get("etag", ""))
+    return described(_META, headers, key, size, etag, crc32, plain=not _encrypts(response))
 
 
 def _metadata(meta: ObjectMeta) -> dict[str, str]:

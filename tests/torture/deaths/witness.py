@@ -47,7 +47,7 @@ class Witness:
         info = self._real.head_object(key)
         if info is None:
             return None
-        return self._real.get_object(key, 0, info.size - 1) if info.size else b""
+        return self._real.get_object(key, 0, info.size - 1).body if info.size else b""
 
     def head(self, key: str) -> ObjectInfo | None:
         """The object, asked for by nobody who counts."""

@@ -26,7 +26,7 @@ def read(store: DirStore, key: str) -> bytes | None:
     info = store.head_object(key)
     if info is None:
         return None
-    body = store.get_object(key, 0, info.size) if info.size else b""
+    body = store.get_object(key, 0, info.size).body if info.size else b""
     assert (info.size, info.digest) == (len(body), xxhash.xxh3_128_digest(body))
     return body
 

@@ -130,7 +130,7 @@ def test_a_reader_sees_one_version_or_the_other(any_store: DirStore) -> None:
     thread.start()
     looks = 0
     while not done.is_set():
-        body = any_store.get_object("file", 0, 100_000)
+        body = any_store.get_object("file", 0, 100_000).body
         info = any_store.head_object("file")
         assert body in versions
         assert info is not None
@@ -390,3 +390,30 @@ def test_a_part_that_rotted_is_not_joined(any_store: DirStore, root: Path) -> No
     parts[1] = any_store.upload_part("new", upload, 2, body[4000:])
     any_store.complete_multipart_upload("new", upload, parts, meta_of(body))
     assert read(any_store, "new") == body
+
+
+def test_a_range_of_a_file_without_a_record_is_given_without_hashing_it(store: DirStore, root: Path) -> None:
+    """What another program put there has no ETag for a range; whoever asks for one by its ETag is refused."""
+    put(store, "ours", b"0123456789")
+    (root / "theirs").write_bytes(b"abcdefghij")
+    (root / "theirs").chmod(0o640)
+    info = store.get_object("theirs", 2, 4).info
+    assert (info.size, info.etag, info.digest, info.foreign, info.mode) == (10, "", None, True, 0o640)
+    head = store.head_object("theirs")
+    assert head is not None
+    assert head.mode == 0o640
+    with pytest.raises(PreconditionFailed):
+        store.get_object("theirs", 2, 4, head.etag)
+    etag = store.get_object("ours", 0, 0).info.etag
+    (root / "ours").write_bytes(b"9876543210")
+    with pytest.raises(PreconditionFailed):
+        store.get_object("ours", 0, 4, etag)
+    assert store.get_object("ours", 0, 4).body == b"98765"
+
+
+def test_the_mode_of_a_file_comes_back(store: DirStore) -> None:
+    """With HEAD and with the content, as it was recorded."""
+    store.put_object("a", b"x", dataclasses.replace(meta_of(b"x"), mode=0o751))
+    head = store.head_object("a")
+    assert head is not None
+    assert (head.mode, store.get_object("a", 0, 0).info.mode) == (0o751, 0o751)

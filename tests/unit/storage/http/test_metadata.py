@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.model import Fingerprint, ObjectMeta
-from syncd.storage.http.metadata import bare_etag, described, metadata_headers, mtime_ns, mtime_text
+from syncd.storage.http.metadata import (
+    bare_etag,
+    described,
+    metadata_headers,
+    mtime_ns,
+    mtime_text,
+    range_total,
+)
 
 PREFIX = "x-amz-meta-"
 
@@ -55,7 +62,7 @@ def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
     """Values go out as printable ASCII and come back as they were."""
     headers = metadata_headers(PREFIX, meta(token))
     assert all(value.isascii() and value.isprintable() for value in headers.values())
-    assert described(PREFIX, headers, "k", 5, "e", None).token == token
+    assert described(PREFIX, headers, "k", 5, "e", None, plain=True).token == token
 
 
 def test_metadata_stays_far_below_its_limit() -> None:
@@ -67,7 +74,7 @@ def test_metadata_stays_far_below_its_limit() -> None:
 @pytest.mark.parametrize("digest", ["", "00", "x" * 32, "00" * 17])
 def test_a_digest_that_is_none_is_none(digest: str) -> None:
     """Sixteen bytes in hex, or nothing."""
-    found = described(PREFIX, {f"{PREFIX}syncd-xxh128": digest}, "k", 5, "e", 7)
+    found = described(PREFIX, {f"{PREFIX}syncd-xxh128": digest}, "k", 5, "e", 7, plain=False)
     assert (found.digest, found.mtime_ns, found.token, found.crc32) == (None, None, None, 7)
 
 
@@ -77,3 +84,25 @@ def test_a_digest_that_is_none_is_none(digest: str) -> None:
 def test_an_etag_has_no_quotes(text: object, bare: str) -> None:
     """However the server writes it."""
     assert bare_etag(text) == bare
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "total"),
+    [
+        ("bytes 2-4/11", 3, 11),
+        ("bytes 2-3/4", 2, 4),
+        ("bytes 2-3/11", 2, None),
+        ("bytes 1-3/11", 3, None),
+        ("bytes 2-5/11", 4, None),
+        ("bytes 2-4/4", 3, None),
+        ("bytes 2-4/11", 2, None),
+        ("bytes 2-4/*", 3, None),
+        ("items 2-4/11", 3, None),
+        ("", 3, None),
+    ],
+)
+def test_a_range_tells_the_size_of_the_whole_only_where_it_fits(
+    header: str, size: int, total: int | None
+) -> None:
+    """Asked for bytes 2 to 4: the answer has exactly these, or all up to the object's end."""
+    assert range_total({"content-range": header}, 2, 4, size) == total

@@ -20,7 +20,14 @@ from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavailable, UploadGone
+from syncd.core.errors import (
+    AccessRefused,
+    PreconditionFailed,
+    Stopped,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Meter
 from syncd.storage.http.errors import ConnectionLost
@@ -320,6 +327,22 @@ def test_a_server_that_ignores_markers_ends_the_list_of_uploads(again: str) -> N
     client, transport = store(*[uploads_page(["a", "b"], marker) for marker in ("b", again, "b")])
     assert [upload.key for upload in client.list_multipart_uploads("")] == ["a", "b"]
     assert len(transport.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("etag", "error"),
+    [('"e"', None), ('W/"e"', None), ('"other"', PreconditionFailed), ("", StoreUnavailable)],
+)
+def test_a_range_is_of_the_object_that_was_meant(etag: str, error: type[Exception] | None) -> None:
+    """By the ETag of the answer, whatever the server makes of conditions; without one it is foreign."""
+    headers = {"content-range": "bytes 0-1/2", **({"etag": etag} if etag else {})}
+    client, transport = store(Response(206, headers, b"xy"))
+    if error is None:
+        assert client.get_object("k", 0, 1, "e").body == b"xy"
+    else:
+        with pytest.raises(error):
+            client.get_object("k", 0, 1, "e")
+    assert len(transport.requests) == 1
 
 
 ETAG = b'HTTP/1.1 200 OK\r\nx-amz-request-id: r\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'

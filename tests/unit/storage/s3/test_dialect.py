@@ -307,6 +307,9 @@ RANGES = [
     (Response(206, {"content-range": "bytes 0-2/11"}, b"hel"), None),
     (Response(206, {"content-range": "bytes 2-4/11"}, b"ll"), None),
     (Response(206, {"content-range": "bytes 2-5/11"}, b"llo "), None),
+    (Response(206, {"content-range": "bytes 2-4/4"}, b"llo"), None),
+    (Response(206, {"content-range": "bytes 2-3/11"}, b"ll"), None),
+    (Response(206, {"content-range": "bytes 2-4/*"}, b"llo"), None),
     (Response(206, {}, b"llo"), None),
 ]
 
@@ -317,10 +320,33 @@ def test_a_range_is_the_one_that_was_asked_for(answer: Response, content: bytes 
     request = STORE.get_request("k", 2, 4)
     assert request.headers["range"] == "bytes=2-4"
     if content is not None:
-        assert STORE.get_result("k", 2, 4, request, answer) == content
+        assert STORE.get_result("k", 2, 4, request, answer).body == content
         return
     with pytest.raises(StoreUnavailable):
         STORE.get_result("k", 2, 4, request, answer)
+
+
+MD5_OF_HELLO = "5d41402abc4b2a76b9719d911017c592"
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        ({"etag": f'"{MD5_OF_HELLO}"'}, True),
+        ({"etag": f'"{MD5_OF_HELLO.upper()}"', "x-amz-server-side-encryption": "AES256"}, True),
+        ({"etag": f'"{MD5_OF_HELLO}"', "x-amz-server-side-encryption": "aws:kms"}, False),
+        ({"etag": f'"{MD5_OF_HELLO}"', "x-amz-server-side-encryption-customer-algorithm": "AES256"}, False),
+        ({"etag": f'"{MD5_OF_HELLO}-2"'}, False),
+        ({"etag": '"opaque"'}, False),
+        ({}, False),
+    ],
+)
+def test_an_etag_is_an_md5_only_where_it_is(headers: dict[str, str], known: bool) -> None:
+    """One in that form is not of the content where the server encrypts with keys of others."""
+    answer = Response(206, {"content-range": "bytes 0-4/11", **headers}, b"hello")
+    info = STORE.get_result("k", 0, 4, STORE.get_request("k", 0, 4), answer).info
+    assert info.size == 11
+    assert info.md5 == (bytes.fromhex(MD5_OF_HELLO) if known else None)
 
 
 @pytest.mark.parametrize(
