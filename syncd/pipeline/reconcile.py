@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from syncd.core.errors import StoreError, StoreUnavailable
+from syncd.core.errors import StoreError, is_denied
 from syncd.core.model import Source
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -51,11 +51,11 @@ class Reconciliation:
             return
         try:
             first = next(self._store.list_objects(self._source.prefix), None)
-        except StoreUnavailable:
-            return  # asking for each file does no harm; the next scan tries again
-        except StoreError as refused:
-            # Without the permission to list, a missing object is "forbidden": asking would stop every file.
-            log.warning("%s: files are sent without asking for objects: %s", self._source.name, refused)
+        except StoreError as error:
+            if not is_denied(error):
+                return  # asking for each file does no harm; the next scan tries again
+            # Without the permission to list, a missing object is "forbidden": the answers would say nothing.
+            log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)
             self._turn(False)
             return
         self._asked = True

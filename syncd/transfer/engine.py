@@ -13,7 +13,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from syncd.core import paths, plan
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, RootChanged, StoreRefused
+from syncd.core.errors import (
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    RootChanged,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from syncd.core.model import (
     Action,
     Checkpoint,
@@ -41,7 +49,7 @@ from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.transfer import affinity
 from syncd.transfer.in_doubt import InDoubt
-from syncd.transfer.part_sender import Job
+from syncd.transfer.part_sender import COPY, Job
 from syncd.transfer.reuse import KeyLocks, Reuse
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
@@ -337,10 +345,15 @@ class Engine:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
     def _perform(self, action: Upload | Copy, job: Job) -> Carried:
-        with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
-            there = self._there(action, job)
+        there, failure = self._there(action, job)
         if there is not None:
             return Carried(there, None, 0, job.stat.size)
+        carried = self._send(action, job)
+        if failure is not None:
+            self._uploader.shortcuts.failed(COPY, failure)
+        return carried
+
+    def _send(self, action: Upload | Copy, job: Job) -> Carried:
         with self._keys.writing(job.key):
             if job.body is not None:
                 with self._in_doubt.changing(job.ref, job.aimed):
@@ -348,13 +361,30 @@ class Engine:
                 return Carried(receipt, None, len(job.body), 0)
             return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
-    def _there(self, action: Upload | Copy, job: Job) -> Receipt | None:
-        """The object, if the store already has it or can copy it."""
+    def _there(self, action: Upload | Copy, job: Job) -> tuple[Receipt | None, StoreError | None]:
+        """The object, if the store already has it or can copy it; or else the error, if a copy failed.
+
+        These are shortcuts: where they fail, the content is sent.
+        """
         if self.sources[job.ref.source].reconciling:
-            there = self._reuse.adopt(job.key, job.digests.fingerprint)
-            if there is not None:
-                return there
-        return self._reuse.copy(action.twin, job) if isinstance(action, Copy) else None
+            try:
+                with self._request_slot(job):
+                    there = self._reuse.adopt(job.key, job.digests.fingerprint)
+            except StoreError as error:
+                if isinstance(error, StoreUnavailable) and error.status is None:
+                    raise  # it did not answer: nor would it take the content
+                log.info("%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
+            else:
+                if there is not None:
+                    return there, None
+        if isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
+            try:
+                with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
+                    return self._reuse.copy(action.twin, job), None
+            except StoreError as error:
+                log.info("%s: sent, not copied: %s", name_of(job.ref), error)
+                return None, error
+        return None, None
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

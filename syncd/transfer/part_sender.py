@@ -11,14 +11,21 @@ import logging
 import mimetypes
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from syncd.core import parts
-from syncd.core.errors import FileChanged, PreconditionFailed, StoreRefused, is_denied
+from syncd.core.errors import (
+    FileChanged,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    UploadGone,
+    is_denied,
+)
 from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, PartDigests, Recorded
 from syncd.core.parts import Span
 from syncd.core.paths import name_of
@@ -35,6 +42,9 @@ log = logging.getLogger("syncd.transfer")
 
 _WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
 _MOST_UNFIT = 256
+COPY, COPY_PARTS = "copy objects", "copy parts"
+_CANNOT = "cannot:"  # the state keeps under this name, and that of the verb, until when to leave it alone
+_CANNOT_NS = 3600 * 10**9
 
 
 class Meter(Protocol):
@@ -118,13 +128,51 @@ class Sent:
     bytes_copied: int
 
 
+class Shortcuts:
+    """The verbs that spare us sending, copies inside the store, and which of them the store cannot do.
+
+    A shortcut may fail, the file may not: its content is sent at once. If that succeeds, the verb was at
+    fault, and is left alone for a while. For any thread.
+    """
+
+    def __init__(self, store: ObjectStore, state: State, now_ns: Callable[[], int]) -> None:
+        self._store = store
+        self._state = state
+        self._now_ns = now_ns
+        self._until_ns: dict[str, int] = {}
+
+    def works(self, verb: str) -> bool:
+        """Whether to try `verb` now. Raises StateError."""
+        if verb not in self._until_ns:
+            self._until_ns[verb] = int(self._state.learned(self._store.store_id, _CANNOT + verb) or 0)
+        left_ns = self._until_ns[verb] - self._now_ns()
+        return not 0 < left_ns <= _CANNOT_NS  # a longer time: the clock was set back
+
+    def failed(self, verb: str, error: StoreError | None) -> None:
+        """`verb` failed (None: it did something else), and the content was sent without trouble."""
+        if isinstance(error, PreconditionFailed) or (error is not None and error.status == 404):
+            return  # it was about that one object
+        self._until_ns[verb] = self._now_ns() + _CANNOT_NS
+        self._state.learn(self._store.store_id, _CANNOT + verb, str(self._until_ns[verb]))
+        log.warning(
+            "the store does not %s (%s): content is sent instead", verb, error or "it makes another part"
+        )
+
+
 class PartSender:
     """Sends and recognises parts. The threads of `senders` are not the callers'."""
 
     def __init__(
-        self, store: ObjectStore, state: State, senders: Executor, slots: Slots, meter: Meter
+        self,
+        store: ObjectStore,
+        state: State,
+        senders: Executor,
+        slots: Slots,
+        meter: Meter,
+        shortcuts: Shortcuts,
     ) -> None:
         self._store = store
+        self._shortcuts = shortcuts
         self._state = state
         self._senders = senders
         self._slots = slots
@@ -206,39 +254,48 @@ class PartSender:
         try:
             with self._slots.hold(span.size), self._buffers.lend(span.size) as body:
                 self._read(job, span, body)
-                copy = self._copied(job, upload_id, span, body)
-                part = copy or self._sent(job, upload_id, span, body)
+                part, copied = self._copied_or_sent(job, upload_id, span, body)
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
-            return part, copy is not None
+            return part, copied
         finally:
             self._meter.heartbeat.rest()
 
-    def _copied(self, job: Job, upload_id: str, span: Span, body: Body) -> Part | None:
-        """The part copied from the donor, if the store's ETag proves that these bytes were copied.
-
-        The proof matters: some servers ignore the condition, and the donor may have been replaced.
-        """
+    def _copied_or_sent(self, job: Job, upload_id: str, span: Span, body: Body) -> tuple[Part, bool]:
+        """The part, and whether the store copied it from the donor."""
         donor = job.donor
         if (
             donor is None
             or donor.name in self._unfit
             or not donor.has(span, job.digests.parts[span.number - 1])
+            or not self._shortcuts.works(COPY_PARTS)
         ):
-            return None
-        last = span.offset + span.size - 1
+            return self._sent(job, upload_id, span, body), False
+        failure: StoreError | None = None
         try:
-            part = self._store.upload_part_copy(
-                job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
-            )
-        except (PreconditionFailed, StoreRefused) as refused:
-            log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), refused)
-            self._avoid(donor)
-            return None
-        proven = _recognised(part, body) if part.size == span.size else None
-        if proven is None:
-            self._avoid(donor)
-        return proven
+            part = self._copied(job, upload_id, span, body, donor)
+            if part is not None:
+                return part, True
+        except UploadGone:
+            raise
+        except StoreError as error:
+            log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), error)
+            failure = error
+        self._avoid(donor)
+        part = self._sent(job, upload_id, span, body)
+        self._shortcuts.failed(COPY_PARTS, failure)
+        return part, False
+
+    def _copied(self, job: Job, upload_id: str, span: Span, body: Body, donor: Donor) -> Part | None:
+        """The part copied from the donor, if the store's ETag proves that these bytes were copied.
+
+        The proof matters: some servers ignore the condition, and the donor may have been replaced.
+        """
+        last = span.offset + span.size - 1
+        part = self._store.upload_part_copy(
+            job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
+        )
+        return _recognised(part, body) if part.size == span.size else None
 
     def _avoid(self, donor: Donor) -> None:
         if len(self._unfit) >= _MOST_UNFIT:

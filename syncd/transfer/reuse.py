@@ -6,13 +6,11 @@ ignore the condition of the request; parts copied from a donor are proven by the
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from syncd.core.errors import PreconditionFailed, StoreRefused
 from syncd.core.model import (
     Copy,
     Fingerprint,
@@ -20,13 +18,10 @@ from syncd.core.model import (
     Recorded,
     Upload,
 )
-from syncd.core.paths import printable
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
-
-log = logging.getLogger("syncd.transfer")
 
 
 class Reuse:
@@ -47,14 +42,17 @@ class Reuse:
         return None
 
     def adopt(self, key: str, content: Fingerprint) -> Receipt | None:
-        """The object under `key` if it already has this content, as after a loss of the state."""
+        """The object under `key` if it already has this content, as after a loss of the state.
+
+        Raises StoreError.
+        """
         info = self._store.head_object(key)
         if info is None or info.digest != content.digest or info.size != content.size:
             return None
         return Receipt(key, info.etag)
 
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
-        """Let the store copy an object that it has; None when the copy is not proven.
+        """Let the store copy an object that it has; None when the copy is not proven. Raises StoreError.
 
         Makes no copy while another worker writes the source object.
         """
@@ -64,16 +62,12 @@ class Reuse:
         with self._keys.writing(key), self._keys.copying(twin.key) as free:
             if not free:
                 return None
-            try:
-                info = self._store.head_object(twin.key)
-                if info is None or info.etag != twin.etag or info.size != content.size:
-                    return None
-                if info.digest is not None and info.digest != content.digest:
-                    return None
-                self._store.copy_object(twin.key, key, job.meta(), twin.etag)
-            except (PreconditionFailed, StoreRefused) as refused:
-                log.info("%s: sent, not copied: %s", printable(key), refused)
+            info = self._store.head_object(twin.key)
+            if info is None or info.etag != twin.etag or info.size != content.size:
                 return None
+            if info.digest is not None and info.digest != content.digest:
+                return None
+            self._store.copy_object(twin.key, key, job.meta(), twin.etag)
             copy = self._store.head_object(key)
             after = self._store.head_object(twin.key)
         if copy is None or copy.size != content.size or after is None or after.etag != twin.etag:

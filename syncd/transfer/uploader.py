@@ -36,7 +36,7 @@ from syncd.core.model import Checkpoint, FileRef, Part, Receipt, UploadInfo
 from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.transfer.part_sender import Job, Meter, PartSender
+from syncd.transfer.part_sender import Job, Meter, PartSender, Shortcuts
 from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")
@@ -78,7 +78,8 @@ class Uploader:
     ) -> None:
         self.store = store
         self.state = state
-        self._parts = PartSender(store, state, senders, slots, meter)
+        self.shortcuts = Shortcuts(store, state, now_ns)
+        self._parts = PartSender(store, state, senders, slots, meter, self.shortcuts)
         self.slots = slots
         self._meter = meter
         self._now_ns = now_ns

@@ -105,11 +105,24 @@ def test_a_store_that_cannot_be_asked_now_is_asked_file_by_file(tmp_path: Path) 
     house.close()
 
 
+def test_wrong_keys_do_not_end_the_asking(tmp_path: Path) -> None:
+    """What they could not see is there: it is compared as soon as the keys are right."""
+    store = FakeStore(SMALL_LIMITS)
+    store.fail("list_objects", AccessRefused("bad key", status=403, code="InvalidAccessKeyId"))
+    house = House(tmp_path, store=store)
+    house.write("a")
+    house.start()
+    house.settle()
+    assert store.calls["head_object"] == 1
+    house.close()
+
+
 def test_who_may_not_list_may_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Keys that only allow to put: asking for what is not there would be forbidden, so nobody asks."""
     store = FakeStore(SMALL_LIMITS)
-    store.fail("list_objects", AccessRefused("no"), times=None)
-    store.fail("head_object", AccessRefused("no"), times=None)
+    denied = AccessRefused("no", status=403, code="AccessDenied")
+    store.fail("list_objects", denied, times=None)
+    store.fail("head_object", denied, times=None)
     house = House(tmp_path, store=store)
     house.write("a")
     house.start()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from syncd.core.errors import (
+    AccessRefused,
+    PartCorrupt,
+    PreconditionFailed,
+    StoreError,
     StoreRefused,
+    StoreUnavailable,
 )
 from syncd.core.model import (
     Copy,
@@ -77,6 +85,72 @@ def test_a_store_that_cannot_copy_parts_gets_them_sent(rig: Rig) -> None:
 
     assert store.objects["p/big"].data == CONTENT + b"more"
     assert store.calls["upload_part_copy"] <= 3
+
+
+FAILURES = [
+    StoreUnavailable("broken", status=500, outcome_unknown=True),
+    StoreUnavailable("gave up", status=504, outcome_unknown=True),
+    StoreUnavailable("slow down", status=503),
+    StoreRefused("no", status=501, code="NotImplemented"),
+    StoreRefused("no", status=403, code="AccessDenied"),
+    StoreRefused("no such object", status=404, code="NoSuchKey"),
+    StoreRefused("odd", status=400, code="InvalidRequest"),
+    AccessRefused("bad signature", status=403, code="SignatureDoesNotMatch"),
+    PreconditionFailed("another", status=412),
+    PartCorrupt("other bytes"),
+]
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, StoreUnavailable("cut", outcome_unknown=True)], ids=str)
+@pytest.mark.parametrize("verb", ["copy_object", "upload_part_copy", "head_object"])
+def test_where_a_shortcut_fails_the_content_is_sent_at_once(rig: Rig, verb: str, failure: StoreError) -> None:
+    """Whatever the failure is; and the verb is left alone, unless it was about the one object."""
+    store = changed(rig, CONTENT + b"more")
+    rig.write("small", b"hello")
+    rig.sync("small")
+    store.fail(verb, failure, times=None)
+    rig.write("twin", b"hello")
+
+    rig.sync("big")
+    rig.sync("twin")
+    calls = store.calls[verb]
+    rig.restart()
+    rig.write("another", b"hello")
+    rig.sync("another")
+
+    assert store.objects["p/big"].data == CONTENT + b"more"
+    assert store.objects["p/twin"].data == store.objects["p/another"].data == b"hello"
+    about_the_object = failure.status in (404, 412)
+    assert verb != "copy_object" or (store.calls[verb] > calls) == about_the_object
+
+
+def test_a_store_that_cannot_copy_is_asked_again_after_an_hour(rig: Rig) -> None:
+    """It may have learned it; until then nothing is asked in vain."""
+    rig.write("a", b"hello")
+    rig.sync("a")
+    rig.fake.fail("copy_object", StoreRefused("no", status=501), times=1)
+    for number, copies in ((1, 1), (2, 1)):
+        rig.write(f"b{number}", b"hello")
+        rig.sync(f"b{number}")
+        assert rig.fake.calls["copy_object"] == copies
+    now_ns = time.time_ns()
+    rig.uploader.shortcuts._now_ns = lambda: now_ns + 3601 * 10**9
+    rig.write("b3", b"hello")
+    rig.sync("b3")
+    assert rig.fake.calls["copy_object"] == 2
+    assert rig.uploader.shortcuts.works("copy objects")
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_where_an_object_cannot_be_asked_for_it_is_sent(rig: Rig, failure: StoreError) -> None:
+    """Keys may be allowed to put and to list, and not to read; after a loss of the state all is asked for."""
+    rig.know(reconciling=True)
+    rig.fake.fail("head_object", failure, times=None)
+    rig.write("a", b"hello")
+
+    rig.sync("a")
+
+    assert rig.fake.objects["p/a"].data == b"hello"
 
 
 def test_an_object_replaced_behind_our_back_lends_no_part(tmp_path: Path) -> None:
