@@ -84,7 +84,9 @@ def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) ->
         document.forgive(stores.CREDENTIAL_KEYS)
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
-    entries = reader.read(document, Place(os.path.dirname(os.path.abspath(path)), _home(environ)))
+    directory = os.path.dirname(os.path.abspath(path))
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    entries = reader.read(document, Place(directory, _home(environ), region))
     state_dir = entries.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)

@@ -12,11 +12,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
+from syncd.config import units
 from syncd.config import values as kinds
 from syncd.config.document import Document, Path
 from syncd.config.values import MIB, Entry
+from syncd.storage.s3 import regions
 from syncd.storage.settings import (
     BosSettings,
     DirSettings,
@@ -32,6 +34,15 @@ _AWS_STORAGE_CLASSES = (
 )  # fmt: skip
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
 
+_ACLS = (
+    "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+)  # fmt: skip
+"""Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html"""
+
+_DEFAULT_REGION = "us-east-1"
+_CDN = ".cdn.bcebos.com"
+
 _KEY_FILES = {
     "access_key_file": "access_key_id",
     "secret_key_file": "secret_access_key",
@@ -40,6 +51,25 @@ _KEY_FILES = {
 
 _BucketName = Field(default="", description="the name of the bucket")
 _TimeLimit = Annotated[float, kinds.duration(0.1, 3600)]
+
+
+def _region_in_force(value: object, info: ValidationInfo) -> object:
+    """Where the file names no region, the one of the environment, which the context of the validation has."""
+    if value != "" or not isinstance(info.context, kinds.Place):
+        return value or _DEFAULT_REGION
+    return info.context.aws_region or _DEFAULT_REGION
+
+
+def _object_lock(value: object) -> tuple[str, float]:
+    """Mode, and the seconds of retention."""
+    mode, _, length = value.partition(" ") if isinstance(value, str) else ("", "", "")
+    try:
+        seconds = units.parse_duration(length)
+    except ValueError:
+        seconds = 0.0
+    if mode not in ("GOVERNANCE", "COMPLIANCE") or not 60 <= seconds <= 36_500 * 86_400:
+        raise kinds.refuse("a mode and a time, such as `GOVERNANCE 30d` or `COMPLIANCE 365d`")
+    return mode, seconds
 
 
 class StoreEntry(Entry):
@@ -190,21 +220,44 @@ class S3Entry(HttpEntry):
         ),
     ] = _BucketName
     region: Annotated[
-        kinds.Text, kinds.matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`")
-    ] = "us-east-1"
+        kinds.Text,
+        kinds.matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`"),
+        BeforeValidator(_region_in_force),
+    ] = Field(default="", validate_default=True)
     storage_class: Annotated[
         kinds.Text,
         kinds.matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`"),
     ] = ""
     integrity: Annotated[kinds.Text, kinds.one_of("auto", "sha256", "md5", "crc32", "none")] = "auto"
+    sse: Annotated[kinds.Text, kinds.one_of("AES256", "aws:kms", "aws:kms:dsse")] = ""
+    kms_key_id: kinds.Text = ""
+    acl: Annotated[kinds.Text, kinds.one_of(*_ACLS)] = ""
+    request_payer: Annotated[kinds.Text, kinds.one_of("requester")] = ""
+    object_lock: Annotated[tuple[str, float], PlainValidator(_object_lock)] = ("", 0.0)
 
     def settings(self) -> S3Settings:
-        same = self.model_dump(include={"bucket", "region", "path_style", "storage_class", "integrity"})
-        return S3Settings(http=self._http(), keys=self._keys(), **same)
+        same = {"bucket", "path_style", "storage_class", "integrity", "sse", "kms_key_id", "acl"}
+        mode, seconds = self.object_lock
+        return S3Settings(
+            http=self._http(),
+            keys=self._keys(),
+            region=self.signing_region,
+            request_payer=bool(self.request_payer),
+            lock_mode=mode,
+            lock_seconds=seconds,
+            **self.model_dump(include=same),
+        )
 
     def address(self) -> str:
-        china = ".cn" if self.region.startswith("cn-") else ""
-        return self.endpoint or f"https://s3.{self.region}.amazonaws.com{china}"
+        return self.endpoint or f"https://{regions.host(self.signing_region)}"
+
+    @property
+    def signing_region(self) -> str:
+        """The region as given or as the endpoint names it; else for AWS what the environment names."""
+        host = self._host() if self.endpoint else ""
+        if "region" in self.model_fields_set or not host or regions.is_aws(host):
+            return self.region
+        return regions.bos_region(host) or _DEFAULT_REGION
 
     def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
         super().check(path, document, with_secrets=with_secrets)
@@ -212,11 +265,27 @@ class S3Entry(HttpEntry):
             document.report(
                 (*path, "integrity"), expected="another check, since plain http does not notice damage"
             )
-        is_aws = self._host().endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        if self.kms_key_id and not self.sse.startswith("aws:kms"):
+            document.report((*path, "kms_key_id"), expected="`sse: aws:kms` beside it")
+        if self.object_lock[0] and self.integrity in ("sha256", "none"):
+            found = f"{document.found((*path, 'integrity'))} beside `object_lock`"
+            document.report((*path, "integrity"), found=found, expected="`auto`, `md5` or `crc32`")
+        self._check_bos(path, document)
+        is_aws = regions.is_aws(self._host())
         known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
         if self.storage_class and is_aws and known and self.storage_class not in _AWS_STORAGE_CLASSES:
             document.report(
                 (*path, "storage_class"), expected=kinds.choice(self.storage_class, _AWS_STORAGE_CLASSES)
+            )
+
+    def _check_bos(self, path: Path, document: Document) -> None:
+        """BOS has an endpoint of its own for S3."""
+        host = self._host()
+        if regions.under(host, ("bcebos.com",)) and not regions.bos_region(host):
+            document.report(
+                (*path, "endpoint"),
+                found=f"{document.found((*path, 'endpoint'))}, which speaks BOS's own interface",
+                expected="`type: bos`, or an address such as `https://s3.bj.bcebos.com`",
             )
 
 
@@ -243,9 +312,10 @@ class BosEntry(HttpEntry):
         ),
     ] = ""
     traffic_limit: Annotated[int, kinds.size(100 << 10, 100 * MIB, or_zero=True)] = 0
+    custom_domain: kinds.Flag = False
 
     def settings(self) -> BosSettings:
-        same = self.model_dump(include={"bucket", "storage_class", "traffic_limit"})
+        same = self.model_dump(include={"bucket", "storage_class", "traffic_limit", "custom_domain"})
         return BosSettings(http=self._http(), keys=self._keys(), path_style=bool(self.path_style), **same)
 
     def address(self) -> str:
@@ -260,6 +330,28 @@ class BosEntry(HttpEntry):
         elif endpoint not in document.marks and region not in document.marks:
             expected = "an address such as `https://bj.bcebos.com`, or instead a `region` such as `bj`"
             document.report(endpoint, found="nothing", expected=expected)
+        if regions.bos_region(self._host()):
+            found = f"{document.found(endpoint)}, which speaks S3"
+            expected = "`type: s3`, or an address such as `https://bj.bcebos.com`"
+            document.report(endpoint, found=found, expected=expected)
+        self._check_custom_domain(path, document)
+
+    def _check_custom_domain(self, path: Path, document: Document) -> None:
+        """A domain of the bucket's own has the bucket neither in its name nor in the path."""
+        if not self.custom_domain:
+            return
+        host = self._host() if self.endpoint else ""
+        official = regions.under(host, ("bcebos.com",)) and not host.endswith(_CDN)
+        if official or not self.endpoint:
+            document.report(
+                (*path, "custom_domain"),
+                found=f"`true` with {'the address of BOS' if official else 'no `endpoint`'}",
+                expected="an `endpoint` with the domain that leads to this bucket",
+            )
+        elif self.path_style:
+            document.report(
+                (*path, "path_style"), found="`true` beside `custom_domain`", expected="one of them"
+            )
 
 
 STORE_TYPES: Mapping[str, type[StoreEntry]] = {"bos": BosEntry, "s3": S3Entry, "dir": DirEntry}

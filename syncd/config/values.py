@@ -49,11 +49,13 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What relative paths and ``~`` stand for."""
+    """What relative paths, ``~`` and absent values stand for."""
 
     directory: str
     """The directory of the configuration file, absolute."""
     home: str
+    aws_region: str = ""
+    """What the environment names; empty: nothing."""
 
 
 def refuse(expected: str) -> PydanticCustomError:
@@ -232,7 +234,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+
 
 def _address(text: str, *, login: bool) -> str:
     """``scheme://host[:port]``, with a login only where that is allowed. Without a scheme it is https, for a
-    proxy http.
+    proxy http. A port that is the scheme's own is left out: the address is the same.
     """
     expected = "an address such as `https://host` or `http://host:9000`, without path or login"
     if login:
@@ -255,7 +257,7 @@ def _address(text: str, *, login: bool) -> str:
         or (at and not login)
     ):
         raise refuse(expected)
-    suffix = f":{port}" if port is not None else ""
+    suffix = f":{port}" if port not in (None, {"http": 80, "https": 443}[parts.scheme]) else ""
     return f"{parts.scheme}://{userinfo}{at}{host_name.lower()}{suffix}"
 
 

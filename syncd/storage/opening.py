@@ -49,4 +49,4 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
     dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
     transport = open_transport(settings.http, should_stop=context.should_stop, on_sent=meter.sent)
     keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
-    return HttpStore(dialect, transport, keys, context.clock.now, meter)
+    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget)

@@ -50,6 +50,16 @@ class S3Settings:
     integrity: str = "auto"
     """How the server checks a body: auto, sha256 (signed payload), md5, crc32, none (TLS only)."""
     keys: KeySettings = field(default_factory=KeySettings)
+    sse: str = ""
+    """How the server encrypts objects: AES256, aws:kms, aws:kms:dsse; empty: as the bucket does."""
+    kms_key_id: str = ""
+    acl: str = ""
+    """A canned ACL for objects."""
+    request_payer: bool = False
+    """Whether these keys pay for requests to a bucket of another account."""
+    lock_mode: str = ""
+    """GOVERNANCE or COMPLIANCE: nobody may delete a version of an object for `lock_seconds`."""
+    lock_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class BosSettings:
     traffic_limit: int = 0
     """Bytes per second asked of the server by header; 0: none."""
     keys: KeySettings = field(default_factory=KeySettings)
+    custom_domain: bool = False
+    """The endpoint is a domain of this bucket alone (CNAME)."""
 
 
 @dataclass(frozen=True, slots=True)

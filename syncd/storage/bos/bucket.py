@@ -35,22 +35,25 @@ PAGE = "1000"
 """The most that one answer lists."""
 
 _OFFICIAL = ".bcebos.com"
+_CDN = ".cdn.bcebos.com"
 _MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
 
 
 class Bucket:
     """The address of one bucket.
 
-    ``host`` is where its requests go, ``path`` the path of the bucket itself (``/`` in virtual-host style),
-    ``store_id`` its identity: the same whatever style or scheme is used. Raises AccessRefused when the
-    endpoint belongs to another bucket.
+    ``host`` is where its requests go, ``path`` the path of the bucket itself (``/`` in virtual-host style and
+    behind a domain of its own), ``store_id`` its identity: the same whatever style or scheme is used. Raises
+    AccessRefused when the endpoint belongs to another bucket.
     """
 
     def __init__(self, settings: BosSettings) -> None:
-        service = _service_host(urlsplit(settings.http.endpoint).netloc.rpartition("@")[2], settings.bucket)
-        path_style = settings.path_style or _is_address(service)
+        host = urlsplit(settings.http.endpoint).netloc.rpartition("@")[2].lower()
+        service = host if settings.custom_domain else _service_host(host, settings.bucket)
+        path_style = not settings.custom_domain and (settings.path_style or _is_address(service))
         self.name = settings.bucket
-        self.host = service if path_style else f"{settings.bucket}.{service}"
+        as_given = path_style or settings.custom_domain
+        self.host = service if as_given else f"{settings.bucket}.{service}"
         self.path = f"/{settings.bucket}" if path_style else "/"
         self.store_id = f"bos://{service}/{settings.bucket}"
         self.may_refuse_path_style = path_style and service.endswith(_OFFICIAL)
@@ -125,7 +128,12 @@ def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) 
 
 def _service_host(host: str, bucket: str) -> str:
     """The host without a bucket in front, whichever way the endpoint was written."""
-    host = host.lower()
+    if host.endswith(_CDN):
+        raise AccessRefused(
+            f"the endpoint {host} is that of a CDN",
+            hint="set custom_domain: true if it takes uploads, or use the address of a region",
+            credentials=False,
+        )
     first, _, rest = host.partition(".")
     if not host.endswith(_OFFICIAL) or host.count(".") != 3 or first == "s3":
         return host

@@ -36,6 +36,8 @@ from syncd.storage.http.metadata import bare_etag, described, metadata_headers, 
 from syncd.storage.settings import BosSettings
 
 _META = "x-bce-meta-"
+_BYTES = {"Content-Type": "application/octet-stream"}
+"""Of parts: BOS ignores it, but no SDK of the vendor leaves it out."""
 
 
 class BosDialect:
@@ -181,7 +183,7 @@ class BosDialect:
             "PUT",
             key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
-            headers={"Content-MD5": _md5_base64(body), **self._traffic_limit},
+            headers={**_BYTES, "Content-MD5": _md5_base64(body), **self._traffic_limit},
             body=body,
         )
 
@@ -201,6 +203,7 @@ class BosDialect:
             key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
             headers={
+                **_BYTES,
                 **self._bucket.copy_source(source_key, if_match),
                 "x-bce-copy-source-range": f"bytes={first}-{last}",
             },

@@ -1,8 +1,8 @@
 """Where an account's keys come from. Asked for every request, so that rotated keys need no restart.
 
 Three sources: keys from the configuration; files (systemd credentials, a mounted secret), read again when
-they change; the standard AWS chain (environment, shared files, web identity, container, instance) by way of
-botocore, which is imported only when it is used.
+they change; the standard AWS chain. Its first link, the environment, is read here; the others (shared files,
+web identity, container, instance) are botocore's, which is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from syncd.core.errors import AccessRefused
-from syncd.storage.http.messages import Credentials, CredentialsSource
+from syncd.storage.http.messages import Credentials
 from syncd.storage.settings import KeySettings
 
 RELOAD_SECONDS = 300.0
@@ -24,7 +24,17 @@ RELOAD_SECONDS = 300.0
 _MAX_FILE_BYTES = 64 << 10
 
 
-def credentials_source(keys: KeySettings, *, chain: bool) -> CredentialsSource:
+class Keys(Protocol):
+    """A source of keys, which may keep what it found for a while."""
+
+    def __call__(self) -> Credentials:
+        """The keys of the moment. Raises AccessRefused."""
+
+    def forget(self) -> None:
+        """The store refused the keys: look for newer ones at the next call."""
+
+
+def credentials_source(keys: KeySettings, *, chain: bool) -> Keys:
     """The source that the settings ask for. With `chain`, no settings at all mean the standard AWS chain.
 
     The source raises AccessRefused, naming the file or the missing setting; never the key.
@@ -33,14 +43,21 @@ def credentials_source(keys: KeySettings, *, chain: bool) -> CredentialsSource:
     secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file")
     token = _Value(keys.session_token, keys.session_token_file, "session_token_file")
     if not identifier.given and not secret.given:
-        return _Chain() if chain else _nothing_given
+        return _Chain() if chain else _Nothing()
     return _Given(identifier, secret, token)
 
 
-def _nothing_given() -> Credentials:
-    raise AccessRefused(
-        "there are no keys for this store", hint="set access_key_id and secret_access_key, or the key files"
-    )
+class _Nothing:
+    """No keys and no chain."""
+
+    def __call__(self) -> Credentials:
+        raise AccessRefused(
+            "there are no keys for this store",
+            hint="set access_key_id and secret_access_key, or the key files",
+        )
+
+    def forget(self) -> None:
+        """There is nothing to forget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +115,9 @@ class _Given:
     def __call__(self) -> Credentials:
         return self._fixed or self._read()
 
+    def forget(self) -> None:
+        """Files are looked at for every request already."""
+
     def _read(self) -> Credentials:
         identifier, secret, token = (value.read() for value in self._values)
         if not identifier or not secret:
@@ -107,7 +127,9 @@ class _Given:
 
 
 class _Chain:
-    """The standard AWS chain. botocore renews what expires; what it only read once is read again."""
+    """The standard AWS chain. botocore renews what expires; what it only read once is read again after a
+    while, and as soon as the store refuses it.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -116,6 +138,9 @@ class _Chain:
         self._found_at = 0.0
 
     def __call__(self) -> Credentials:
+        given = _from_environment()
+        if given is not None:
+            return given
         with self._lock:
             if self._found is None or self._is_old():
                 self._found = _look_up()
@@ -123,9 +148,22 @@ class _Chain:
             found = self._found
         return _frozen(found)
 
+    def forget(self) -> None:
+        """At most once a second: all the workers that had the old keys call this."""
+        with self._lock:
+            if self._clock() - self._found_at > 1.0:
+                self._found = None
+
     def _is_old(self) -> bool:
         renews_itself = hasattr(self._found, "refresh_needed")
         return not renews_itself and self._clock() - self._found_at > RELOAD_SECONDS
+
+
+def _from_environment() -> Credentials | None:
+    """The pair of keys in the environment; None where half of it or all is missing."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    identifier, secret, token = (os.environ.get(name, "").strip() for name in names)
+    return Credentials(identifier, secret, token) if identifier and secret else None
 
 
 def _look_up() -> Any:

@@ -58,12 +58,14 @@ class HttpStore:
         credentials: CredentialsSource,
         now: Callable[[], float],
         meter: Meter = Meter(),
+        keys_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._dialect = dialect
         self._transport = transport
         self._credentials = credentials
         self._now = now
         self._meter = meter
+        self._keys_refused = keys_refused
         self._skew = ClockSkew()
         self._marks = Marks(dialect.own_header)
 
@@ -90,9 +92,11 @@ class HttpStore:
         try:
             return read(signed, response)
         except StoreError as error:
-            if not (refused and corrected):
-                raise
-            raise self._clock_was_off(error) from error
+            if refused and corrected:
+                raise self._clock_was_off(error) from error
+            if isinstance(error, AccessRefused) and error.credentials:
+                self._keys_refused()
+            raise
 
     def _clock_was_off(self, error: StoreError) -> StoreUnavailable:
         """The refusal may be about the time alone: worth one more try with the server's."""

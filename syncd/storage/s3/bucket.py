@@ -1,19 +1,22 @@
 """Where an S3 bucket is, how it is listed, and how a checksum is written. Pure.
 
-Path style puts the bucket into the path, virtual-host style into the host name. Servers of one's own speak
-path style; AWS and the large clouds want the other, except for bucket names with dots over TLS, for which
-no wildcard certificate is valid.
+Path style puts the bucket into the path, virtual-host style into the host name. Servers that people run
+themselves speak path style. AWS and the large clouds want the other, with two exceptions: bucket names with
+dots over TLS, for which no wildcard certificate is valid, and old names that no host can have.
 """
 
 from __future__ import annotations
 
 import base64
+import re
+from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from syncd.core.errors import AccessRefused
 from syncd.storage.base import StoreLimits
 from syncd.storage.http.messages import Request
+from syncd.storage.s3 import regions
 from syncd.storage.s3.signing import encode_path
 from syncd.storage.settings import S3Settings
 
@@ -24,9 +27,13 @@ LIMITS = StoreLimits(
     max_put_size=5 << 30,
     max_object_size=5 << 40,
 )
+"""What AWS documented for long, and others follow."""
+
+AWS_LIMITS = replace(LIMITS, max_object_size=50 * 10**12)
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
-_VIRTUAL_HOST_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "aliyuncs.com", "myqcloud.com", "bcebos.com")
+_VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, "aliyuncs.com", "myqcloud.com", "bcebos.com")
+_HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -53,12 +60,14 @@ class Bucket:
             return not path_style
         if _is_address(self._endpoint_host) or ("." in self.name and self.scheme == "https"):
             return False
-        return _under(self._endpoint_host, _VIRTUAL_HOST_DOMAINS)
+        if not _HOST_LABEL.fullmatch(self.name):  # made when AWS still took capitals and underscores
+            return False
+        return regions.under(self._endpoint_host, _VIRTUAL_HOST_DOMAINS)
 
     @property
     def is_aws(self) -> bool:
         """Amazon's own service, whose checks and addresses are known."""
-        return _under(self._endpoint_host, ("amazonaws.com", "amazonaws.com.cn"))
+        return regions.is_aws(self._endpoint_host)
 
     def _host(self) -> str:
         host = self._regional_host() + self._port
@@ -68,10 +77,8 @@ class Bucket:
 
     def _regional_host(self) -> str:
         """On AWS the address follows the region, so that a body goes where the bucket is."""
-        labels = self._endpoint_host.split(".")
-        if self.is_aws and labels[0] == "s3" and self._learned:
-            tail = ".".join(labels[labels.index("amazonaws") :])
-            return f"s3.{self.region}.{tail}"
+        if self.is_aws and self._endpoint_host.startswith("s3.") and self._learned:
+            return regions.host(self.region)
         return self._endpoint_host
 
     def learn(self, region: str) -> bool:
@@ -118,10 +125,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _under(host: str, domains: tuple[str, ...]) -> bool:
-    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
 # ---- requests and values ------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
@@ -33,7 +35,7 @@ from syncd.storage.http.errors import EMPTY_SUCCESS, Facts, refused, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import bare_etag, described, metadata_headers, range_total
 from syncd.storage.s3 import bucket as values
-from syncd.storage.s3.errors import facts, is_foreign, refusal, unclear
+from syncd.storage.s3.errors import facts, is_foreign, redirect, refusal, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
 from syncd.storage.s3.xml import Element, complete_body, document, objects_page, parts_page, uploads_page
 from syncd.storage.settings import S3Settings
@@ -41,6 +43,7 @@ from syncd.storage.settings import S3Settings
 _META = "x-amz-meta-"
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"
+_LOCK_MODE = "x-amz-object-lock-mode"
 _MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
@@ -56,15 +59,18 @@ class S3Dialect:
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = values.Bucket(settings)
         self._signer = Signer(settings.region)
-        self._storage_class = (
-            {"x-amz-storage-class": settings.storage_class} if settings.storage_class else {}
-        )
-        self._integrity = self._choose(settings.integrity)
+        self._new_object = _object_headers(settings)
+        self._payer = {"x-amz-request-payer": "requester"} if settings.request_payer else {}
+        self._lock_seconds = settings.lock_seconds
+        self._integrity = self._choose(settings)
 
-    def _choose(self, integrity: str) -> str:
+    def _choose(self, settings: S3Settings) -> str:
+        integrity = settings.integrity
         encrypted = self._bucket.scheme == "https"
         if integrity == "auto":
-            return "crc32" if encrypted and self._bucket.is_aws else "sha256"
+            if encrypted and self._bucket.is_aws:
+                return "crc32"
+            return "md5" if settings.lock_mode else "sha256"  # a signed SHA-256 is not enough for a lock
         if integrity == "none" and not encrypted:
             return "sha256"  # without TLS nothing else would notice a changed byte
         return integrity
@@ -81,8 +87,8 @@ class S3Dialect:
 
     @property
     def limits(self) -> StoreLimits:
-        """What AWS documents and others follow."""
-        return values.LIMITS
+        """What AWS documents, and what others follow."""
+        return values.AWS_LIMITS if self._bucket.is_aws else values.LIMITS
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""
@@ -92,6 +98,8 @@ class S3Dialect:
         headers["x-amz-date"] = signer.date(now)
         if credentials.session_token:
             headers["x-amz-security-token"] = credentials.session_token
+        if _LOCK_MODE in headers:
+            headers["x-amz-object-lock-retain-until-date"] = _date(now + self._lock_seconds)
         payload_hash = headers.setdefault(_HASH, EMPTY_SHA256)
         headers["Authorization"] = signer.authorization(
             request.method, request.path, request.query, headers, payload_hash, credentials
@@ -112,6 +120,14 @@ class S3Dialect:
         if response.status in (400, 403, 404) and is_foreign(response):  # it does not know what is there
             return unclear(response)
         told = facts(response)
+        if self._learn_digest(request, told):
+            return StoreUnavailable(
+                "the bucket wants an MD5 with each body",
+                status=response.status,
+                code=told.code,
+                request_id=told.request_id,
+                retry_after_seconds=0.0,
+            )
         if self._learn_region(request, told, response.status):
             return StoreUnavailable(
                 f"the bucket is in the region {told.region}",
@@ -121,8 +137,24 @@ class S3Dialect:
                 retry_after_seconds=0.0,
             )
         whole_bucket = request.path == self._bucket.path()
-        found = refusal(request, response.status, told.code, whole_bucket=whole_bucket)
+        found = None if told.code else redirect(response)
+        found = found or refusal(request, response.status, told.code, whole_bucket=whole_bucket)
         return refused(found, response, told)
+
+    def _learn_digest(self, request: Request, told: Facts) -> bool:
+        """Whether the bucket wants an MD5, which `request` did not have: one with object locks does.
+
+        Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+        """
+        if (
+            told.code not in ("InvalidRequest", "MissingContentMD5")
+            or "content-md5" not in told.message.lower()
+        ):
+            return False
+        if request.method != "PUT" or "content-md5" in request.headers:
+            return False
+        self._integrity = "md5"
+        return True
 
     def _learn_region(self, request: Request, told: Facts, status: int) -> bool:
         """Whether the server wants another region than the one that `request` was signed for."""
@@ -139,9 +171,7 @@ class S3Dialect:
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
         """PutObject."""
-        headers = _metadata(meta)
-        headers.update(self._storage_class)
-        headers.update(self._body_headers(body))
+        headers = {**_metadata(meta), **self._new_object, **self._body_headers(body)}
         return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
@@ -198,7 +228,7 @@ class S3Dialect:
         """CopyObject, with new metadata."""
         headers = {
             **_metadata(meta),
-            **self._storage_class,
+            **self._new_object,
             **self._source_headers(source_key, if_match),
             "x-amz-metadata-directive": "REPLACE",
         }
@@ -215,7 +245,7 @@ class S3Dialect:
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
         """CreateMultipartUpload; the metadata of the object to be is given here."""
-        headers = {**_metadata(meta), **self._storage_class}
+        headers = {**_metadata(meta), **self._new_object}
         if self._integrity == "crc32":
             headers["x-amz-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
@@ -302,7 +332,7 @@ class S3Dialect:
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListMultipartUploads, one page."""
-        return values.uploads_request(self._bucket, prefix, after)
+        return replace(values.uploads_request(self._bucket, prefix, after), headers=self._payer)
 
     def uploads_result(
         self, prefix: str, request: Request, response: Response
@@ -312,7 +342,7 @@ class S3Dialect:
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListObjectsV2, one page."""
-        return values.objects_request(self._bucket, prefix, after)
+        return replace(values.objects_request(self._bucket, prefix, after), headers=self._payer)
 
     def objects_result(
         self, prefix: str, request: Request, response: Response
@@ -341,7 +371,7 @@ class S3Dialect:
             self._bucket.host,
             self._bucket.path(key),
             query,
-            headers if headers is not None else {},
+            {**self._payer, **(headers or {})},
             body,
             safe_to_repeat,
             slow_answer,
@@ -432,6 +462,23 @@ def _described(response: Response, key: str, size: int, crc32: int | None = None
     headers = response.headers
     etag = bare_etag(headers.get("etag", ""))
     return described(_META, headers, key, size, etag, crc32, plain=not _encrypts(response))
+
+
+def _object_headers(settings: S3Settings) -> dict[str, str]:
+    """What every new object carries, whether it is put, uploaded in parts or copied."""
+    given = {
+        "x-amz-storage-class": settings.storage_class,
+        "x-amz-server-side-encryption": settings.sse,
+        "x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id,
+        "x-amz-acl": settings.acl,
+        _LOCK_MODE: settings.lock_mode,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _date(now: float) -> str:
+    """Unix seconds as ISO 8601, as the retention of an object is written."""
+    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _metadata(meta: ObjectMeta) -> dict[str, str]:

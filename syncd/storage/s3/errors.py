@@ -157,6 +157,15 @@ def facts(response: Response) -> Facts:
     )
 
 
+def redirect(response: Response) -> Refusal | None:
+    """What an answer means that only sends the request elsewhere: the store itself would give a code."""
+    target = "".join(char for char in response.headers.get("location", "") if char.isprintable())[:300]
+    if not 300 <= response.status < 400 or not target:
+        return None
+    hint = "set endpoint to the address that it leads to, if that is the store; a portal may want a login"
+    return place(f"the answer is a redirect to {target}", hint)
+
+
 def is_foreign(response: Response) -> bool:
     """Whether the answer has a body that no store sends: a page of HTML, or no XML at all.
 

@@ -25,6 +25,11 @@ NOT_THE_DEFAULT = {
     "proxy",
     "ca_bundle",
     "include",
+    "sse",
+    "kms_key_id",
+    "acl",
+    "request_payer",
+    "object_lock",
 }
 """Keys in comments of which the text says what the default is, and the line shows something else."""
 

@@ -61,9 +61,62 @@ def test_an_s3_store(tmp_path: Path) -> None:
     assert S3Settings(http, "Old_Bucket", "eu-west-1", False, "GLACIER", "crc32", keys) == s3
 
 
+def test_what_a_bucket_demands_is_set(tmp_path: Path) -> None:
+    """Encryption, ACL, payer and retention, which some buckets' policies want to see with every object."""
+    s3 = load_store(
+        tmp_path,
+        "type: s3, bucket: abc, sse: 'aws:kms', kms_key_id: alias/a, acl: bucket-owner-full-control",
+        "request_payer: requester, object_lock: COMPLIANCE 1d12h",
+    )
+    assert (s3.sse, s3.kms_key_id, s3.acl, s3.request_payer) == (
+        "aws:kms",
+        "alias/a",
+        "bucket-owner-full-control",
+        True,
+    )
+    assert (s3.lock_mode, s3.lock_seconds) == ("COMPLIANCE", 1.5 * 86_400)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "region"),
+    [
+        ("", {}, "us-east-1"),
+        ("", {"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ("", {"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ("region: eu-west-3", {"AWS_REGION": "eu-west-1"}, "eu-west-3"),
+        ("endpoint: s3.amazonaws.com", {"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ("endpoint: minio.lan", {"AWS_REGION": "eu-west-1"}, "us-east-1"),
+        ("endpoint: s3.gz.bcebos.com", {"AWS_REGION": "eu-west-1"}, "gz"),
+        ("endpoint: photos.s3.gz.bcebos.com", {}, "gz"),
+        ("endpoint: s3.gz.bcebos.com, region: bj", {}, "bj"),
+    ],
+)
+def test_the_region_is_given_or_follows_from_the_place(
+    given: str, environment: dict[str, str], region: str, tmp_path: Path
+) -> None:
+    """AWS's own tools name it in the environment; BOS's endpoint has it in its name."""
+    s3 = load_store(tmp_path, "type: s3, bucket: photos", *filter(None, [given]), **environment)
+    assert region == s3.region
+
+
+@pytest.mark.parametrize("scheme_and_port", [("https", 443), ("http", 80)])
+def test_a_port_that_is_the_schemes_own_makes_no_other_store(
+    scheme_and_port: tuple[str, int], tmp_path: Path
+) -> None:
+    """What was recorded for the address without it still counts."""
+    scheme, port = scheme_and_port
+    keys = "access_key_id: a, secret_access_key: b"
+    bos = load_store(tmp_path, f"type: bos, bucket: abc, endpoint: '{scheme}://bj.bcebos.com:{port}', {keys}")
+    assert bos.http.endpoint == f"{scheme}://bj.bcebos.com"
+
+
 @pytest.mark.parametrize(
     ("region", "endpoint"),
     [
+        ("us-gov-west-1", "https://s3.us-gov-west-1.amazonaws.com"),
+        ("us-iso-east-1", "https://s3.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "https://s3.us-isob-east-1.sc2s.sgov.gov"),
+        ("eusc-de-east-1", "https://s3.eusc-de-east-1.amazonaws.eu"),
         ("us-east-1", "https://s3.us-east-1.amazonaws.com"),
         ("eu-central-1", "https://s3.eu-central-1.amazonaws.com"),
         ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn"),

@@ -33,6 +33,25 @@ def test_the_bucket_is_in_the_host_unless_that_is_an_address(
     assert (host, path) == (request.host, request.path)
 
 
+def test_a_domain_of_the_buckets_own_is_used_as_it_is() -> None:
+    """The bucket goes neither into its host nor into the path; a copy still names it."""
+    cname = bos(endpoint="https://files.example.org", custom_domain=True)
+    request = cname.copy_request("s", "k", META, "e")
+    assert (request.host, request.path) == ("files.example.org", "/k")
+    assert request.headers["x-bce-copy-source"] == "/photos/s"
+    assert cname.store_id == "bos://files.example.org/photos"
+    cdn = bos(endpoint="https://photos.cdn.bcebos.com", custom_domain=True)
+    assert cdn.head_request("k").host == "photos.cdn.bcebos.com"
+
+
+def test_the_address_of_a_cdn_is_not_taken_for_a_region() -> None:
+    """`cdn` is no region: without the operator's word nothing is sent there."""
+    for bucket in ("photos", "other"):
+        error = raised(lambda bucket=bucket: bos(endpoint=f"https://{bucket}.cdn.bcebos.com"))
+        assert isinstance(error, AccessRefused)
+        assert "CDN" in str(error)
+
+
 def test_a_bucket_is_the_same_store_however_it_is_reached() -> None:
     """Style and scheme do not make another store; endpoint and bucket do."""
     ids = {

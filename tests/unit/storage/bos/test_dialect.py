@@ -200,7 +200,7 @@ def test_a_part_carries_number_upload_and_md5() -> None:
     """UploadPart, and the part that comes of it: with the CRC-32 that complete will need."""
     request = bos().part_request("k", "a+b/c=", 7, b"hello")
     assert request.query == (("partNumber", "7"), ("uploadId", "a+b/c="))
-    assert request.headers == {"Content-MD5": MD5_BASE64}
+    assert request.headers == {"Content-Type": "application/octet-stream", "Content-MD5": MD5_BASE64}
     part = bos().part_result("k", UPLOAD, 7, memoryview(b"hello"), request, answer(etag=f'"{MD5}"'))
     assert part == Part(7, 5, MD5, crc32=zlib.crc32(b"hello"))
 
@@ -209,6 +209,7 @@ def test_a_part_copy_is_a_conditional_range_of_another_object() -> None:
     """UploadPartCopy with both ends included; an unconditional one could mix two states of the source."""
     request = bos().part_copy_request("k", UPLOAD, 2, "src", 10, 19, MD5)
     assert request.headers == {
+        "Content-Type": "application/octet-stream",
         "x-bce-copy-source": "/photos/src",
         "x-bce-copy-source-if-match": MD5,
         "x-bce-copy-source-range": "bytes=10-19",

@@ -170,6 +170,30 @@ def test_the_chain_takes_the_environment(empty_chain: Path, monkeypatch: pytest.
     assert shown(credentials_source(KeySettings(), chain=True)()) == ("ENVKEY", "envsecret", "envtoken")
 
 
+def test_the_environment_needs_no_botocore(empty_chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a pair is no pair: it is left to the rest of the chain."""
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ENVKEY")
+    source = credentials_source(KeySettings(), chain=True)
+    with pytest.raises(AccessRefused, match="botocore"):
+        source()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "envsecret")
+    assert shown(source()) == ("ENVKEY", "envsecret", "")
+
+
+def test_keys_that_the_store_refused_are_looked_up_again(empty_chain: Path) -> None:
+    """By the next request; once for all the workers that had them."""
+    now = [0.0]
+    source = credentials._Chain(clock=lambda: now[0])
+    seen = []
+    for secret, at in (("one", 0.0), ("two", 0.5), ("two", 2.0)):
+        empty_chain.write_text(f"[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = {secret}\n")
+        now[0] = at
+        source.forget()
+        seen.append(shown(source())[1])
+    assert seen == ["one", "one", "two"]
+
+
 def test_the_chain_reads_shared_files_again(empty_chain: Path) -> None:
     """Not with every request, but without a restart."""
     now = [0.0]

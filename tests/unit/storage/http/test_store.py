@@ -24,6 +24,7 @@ from syncd.core.errors import (
     AccessRefused,
     PreconditionFailed,
     Stopped,
+    StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -109,6 +110,26 @@ def test_without_keys_nothing_is_sent() -> None:
     with pytest.raises(AccessRefused, match="no keys"):
         HttpStore(S3Dialect(SETTINGS), transport, refuse, lambda: NOW).head_object("k")
     assert transport.requests == []
+
+
+@pytest.mark.parametrize(
+    ("code", "forgotten"),
+    [("ExpiredToken", 1), ("InvalidAccessKeyId", 1), ("NoSuchBucket", 0), ("SlowDown", 0)],
+)
+def test_keys_that_are_refused_are_forgotten(code: str, forgotten: int) -> None:
+    """Only where the keys are to blame: newer ones may lie on the disk already."""
+    calls: list[None] = []
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    client = HttpStore(
+        S3Dialect(SETTINGS),
+        Told(Response(403, {}, body)),
+        lambda: Credentials("a", "b"),
+        lambda: NOW,
+        keys_refused=lambda: calls.append(None),
+    )
+    with pytest.raises(StoreError):
+        client.put_object("k", b"", META)
+    assert len(calls) == forgotten
 
 
 def test_requests_are_counted() -> None:

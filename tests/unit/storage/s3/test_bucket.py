@@ -29,6 +29,9 @@ PLACES = [
     ("https://s3.bj.bcebos.com", {}, "photos.s3.bj.bcebos.com", "/k"),
     ("https://oss-cn-beijing.aliyuncs.com", {}, "photos.oss-cn-beijing.aliyuncs.com", "/k"),
     ("https://notamazonaws.com", {}, "notamazonaws.com", "/photos/k"),
+    ("https://s3.amazonaws.com", {"bucket": "Old_Photos"}, "s3.amazonaws.com", "/Old_Photos/k"),
+    ("https://s3.amazonaws.com", {"bucket": "Photos"}, "s3.amazonaws.com", "/Photos/k"),
+    ("https://s3.eusc-de-east-1.amazonaws.eu", {}, "photos.s3.eusc-de-east-1.amazonaws.eu", "/k"),
 ]
 
 
@@ -37,6 +40,12 @@ def test_an_object_has_its_address(endpoint: str, settings: dict[str, Any], host
     """Path style by default, the virtual-host form where it is wanted, no port where it says nothing."""
     request = dialect(endpoint, **settings).head_request("k")
     assert (request.host, request.path) == (host, path)
+
+
+def test_only_amazon_takes_objects_beyond_5_tib() -> None:
+    """A file that cannot fit is refused before its first part."""
+    assert dialect("https://s3.amazonaws.com").limits.max_object_size == 50 * 10**12
+    assert dialect("https://minio.lan").limits.max_object_size == 5 << 40
 
 
 @pytest.mark.parametrize(

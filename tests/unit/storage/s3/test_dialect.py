@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from syncd.core.errors import (
 from syncd.core.model import Part
 from syncd.storage.http.messages import Credentials, Response
 from syncd.storage.s3 import xml as s3_xml
+from syncd.storage.s3.dialect import S3Dialect
 from tests.unit.storage.s3.s3_wire import BODY, META, MULTIPART, STORE, dialect, refusal, xml
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
@@ -67,11 +69,13 @@ def test_a_region_that_was_tried_already_is_a_matter_of_configuration() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_without_a_region_is_a_matter_of_configuration(status: int) -> None:
-    """Where it points is never followed."""
-    error = dialect().error(dialect().head_request("k"), Response(status, {"location": "http://evil/"}))
+def test_a_redirect_is_named_with_its_target(status: int) -> None:
+    """From http to https, or to the login page of a portal: no word of regions. It is never followed."""
+    answer = Response(status, {"location": "https://login.example.com/\x1b[2J"}, b"<html>Moved</html>")
+    error = STORE.error(STORE.put_request("k", BODY, META), answer)
     assert isinstance(error, AccessRefused)
-    assert "region" in str(error)
+    assert "redirect to https://login.example.com/[2J" in str(error)
+    assert "region" not in str(error)
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "a b", "x" * 100, ""])
@@ -112,6 +116,80 @@ def test_the_server_is_asked_to_check_the_body(
             if "sha256" in name or "md5" in name or "checksum" in name
         }
         assert found == headers
+
+
+DEMANDS = {
+    "storage_class": "GLACIER_IR",
+    "sse": "aws:kms",
+    "kms_key_id": "alias/a",
+    "acl": "bucket-owner-full-control",
+    "lock_mode": "GOVERNANCE",
+    "lock_seconds": 86_400.0,
+}
+OF_NEW_OBJECTS = {
+    "x-amz-storage-class": "GLACIER_IR",
+    "x-amz-server-side-encryption": "aws:kms",
+    "x-amz-server-side-encryption-aws-kms-key-id": "alias/a",
+    "x-amz-acl": "bucket-owner-full-control",
+    "x-amz-object-lock-mode": "GOVERNANCE",
+    "x-amz-object-lock-retain-until-date": "2023-11-15T22:13:20Z",
+}
+
+
+def test_what_a_bucket_demands_goes_with_every_new_object_and_with_nothing_else() -> None:
+    """Put, create and copy make objects; retention counts from the moment of the request."""
+    store = dialect(**DEMANDS)
+    new = [
+        store.put_request("k", BODY, META),
+        store.create_request("k", META),
+        store.copy_request("s", "k", META, "e"),
+    ]
+    other = [
+        store.part_request("k", "u", 1, BODY),
+        store.part_copy_request("k", "u", 1, "s", 0, 9, "e"),
+        store.complete_request("k", "u", [Part(1, 1, "e")], META),
+        store.head_request("k"),
+        store.delete_request("k"),
+    ]
+    for request, expected in [*((new_one, OF_NEW_OBJECTS) for new_one in new), *((old, {}) for old in other)]:
+        signed = store.sign(request, Credentials("AKID", "secret"), 1_700_000_000.0).headers
+        found = {name: value for name, value in signed.items() if name in OF_NEW_OBJECTS}
+        assert found == expected
+        signed_names = signed["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+        assert set(expected) <= set(signed_names)
+
+
+def test_who_pays_is_said_with_every_request() -> None:
+    """A bucket whose owner does not pay refuses any request that does not say so, listings too."""
+    store = dialect(request_payer=True)
+    requests = [
+        store.put_request("k", BODY, META),
+        store.head_request("k"),
+        store.get_request("k", 0, 9),
+        store.parts_request("k", "u", 0),
+        store.uploads_request("p", None),
+        store.objects_request("p", None),
+    ]
+    assert {request.headers.get("x-amz-request-payer") for request in requests} == {"requester"}
+    assert "x-amz-request-payer" not in dialect().head_request("k").headers
+
+
+@pytest.mark.parametrize("make", [S3Dialect.put_request, S3Dialect.part_request], ids=["put", "part"])
+def test_a_bucket_with_locks_is_sent_an_md5_from_then_on(make: Any) -> None:
+    """It says so when it meets a body without one. What it says about a request that has one is final."""
+    store = dialect()
+    arguments = ("k", BODY, META) if make is S3Dialect.put_request else ("k", "u", 1, BODY)
+    text = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock"
+    body = f"<Error><Code>InvalidRequest</Code><Message>{text} parameters</Message></Error>".encode()
+    first = make(store, *arguments)
+    error = store.error(first, Response(400, {}, body))
+    assert isinstance(error, StoreUnavailable)
+    assert error.retry_after_seconds == 0.0
+    assert not error.outcome_unknown
+    second = make(store, *arguments)
+    assert second.headers["content-md5"] == MD5["content-md5"]
+    assert isinstance(store.error(second, Response(400, {}, body)), StoreRefused)
+    assert dialect(lock_mode="GOVERNANCE").put_request("k", BODY, META).headers["content-md5"]
 
 
 def test_a_part_carries_the_crc32_that_was_sent_with_it() -> None:

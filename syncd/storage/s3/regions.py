@@ -1,0 +1,41 @@
+"""The hosts of AWS: which region belongs to which partition, and what its domain is. Pure.
+
+Source: https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json
+"""
+
+from __future__ import annotations
+
+_PARTITIONS = {
+    "cn-": "amazonaws.com.cn",
+    "eusc-": "amazonaws.eu",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "us-isof-": "csp.hci.ic.gov",
+    "eu-isoe-": "cloud.adc-e.uk",
+}
+"""By the first letters of the regions' names; all other regions are below `_AWS`."""
+_AWS = "amazonaws.com"
+DOMAINS = (_AWS, *_PARTITIONS.values())
+
+
+def host(region: str) -> str:
+    """The host of S3 in a region."""
+    domain = next((domain for start, domain in _PARTITIONS.items() if region.startswith(start)), _AWS)
+    return f"s3.{region}.{domain}"
+
+
+def is_aws(host: str) -> bool:
+    """Whether a host, without its port, belongs to Amazon's own service."""
+    return under(host, DOMAINS)
+
+
+def bos_region(host: str) -> str:
+    """The region that a host of BOS's S3 endpoint names (``s3.bj.bcebos.com``); empty for any other host."""
+    labels = host.split(".")
+    at = labels.index("s3") if "s3" in labels else -1
+    return labels[at + 1] if at >= 0 and labels[at + 2 :] == ["bcebos", "com"] else ""
+
+
+def under(host: str, domains: tuple[str, ...]) -> bool:
+    """Whether a host is one of the domains, or below one."""
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)

@@ -1,0 +1,46 @@
+"""The hosts of AWS and of BOS's S3 endpoint, and the regions in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.storage.s3 import regions
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("us-east-1", "s3.us-east-1.amazonaws.com"),
+        ("us-gov-west-1", "s3.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+        ("us-iso-east-1", "s3.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "s3.us-isob-east-1.sc2s.sgov.gov"),
+        ("eusc-de-east-1", "s3.eusc-de-east-1.amazonaws.eu"),
+    ],
+)
+def test_every_partition_has_its_domain(region: str, host: str) -> None:
+    """And each of these hosts is known as Amazon's own."""
+    assert regions.host(region) == host
+    assert regions.is_aws(host)
+
+
+@pytest.mark.parametrize("host", ["notamazonaws.com", "amazonaws.com.example.org", "minio.lan", ""])
+def test_a_host_that_only_looks_like_amazons_is_not(host: str) -> None:
+    """A domain counts from a dot on."""
+    assert not regions.is_aws(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("s3.bj.bcebos.com", "bj"),
+        ("photos.s3.gz.bcebos.com", "gz"),
+        ("bj.bcebos.com", ""),
+        ("s3.bcebos.com", ""),
+        ("s3.bj.example.org", ""),
+        ("127.0.0.1", ""),
+    ],
+)
+def test_bos_names_the_region_in_the_host(host: str, region: str) -> None:
+    """Only its S3 endpoint; the native one has no use for it."""
+    assert regions.bos_region(host) == region
