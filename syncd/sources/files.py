@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+from collections.abc import Callable
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
@@ -97,11 +98,13 @@ def identity_of(root_fd: int) -> RootIdentity:
     return RootIdentity(found.st_dev, found.st_ino)
 
 
-def open_directory(root_fd: int, path: str) -> int:
+def open_directory(root_fd: int, path: str, passed: Callable[[int], object] = lambda descriptor: None) -> int:
     """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
 
-    Raises OSError as the kernel gave it, ENOTDIR or ELOOP where a component is not a directory.
+    `passed` is given a descriptor of the root and of every directory on the way. Raises OSError as the kernel
+    gave it, ENOTDIR or ELOOP where a component is not a directory.
     """
+    passed(root_fd)
     if not path:
         return os.dup(root_fd)
     descriptor = root_fd
@@ -112,6 +115,7 @@ def open_directory(root_fd: int, path: str) -> int:
             if descriptor != root_fd:
                 os.close(descriptor)
             descriptor = below
+            passed(descriptor)
     except BaseException:
         if descriptor != root_fd:
             os.close(descriptor)
@@ -187,7 +191,7 @@ class OpenFile:
     def __init__(self, descriptor: int, opened: FileStat, mode: int) -> None:
         self._descriptor = descriptor
         self.mode = mode
-        """The permission bits that it had then."""
+        """The permission bits that it had then, narrowed by the directories above it."""
         self.opened = opened
         """What the file was when it was opened: before its first byte was read."""
 
@@ -272,7 +276,8 @@ def open_file(root_fd: int, path: str) -> OpenFile:
     directory, _, name = path.rpartition("/")
     try:
         _check_component(name)
-        parent = open_directory(root_fd, directory)
+        access = _Access()
+        parent = open_directory(root_fd, directory, access.pass_through)
         try:
             # Look before opening: a fifo with a writer, or a tape, would notice the open.
             before = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -292,7 +297,49 @@ def open_file(root_fd: int, path: str) -> OpenFile:
         if isinstance(error, OSError):
             raise FileUnreadable(_reason(error)) from error
         raise
-    return OpenFile(descriptor, file_stat(after), modes.S_IMODE(after.st_mode))
+    return OpenFile(descriptor, file_stat(after), access.mode_of(descriptor, after))
+
+
+class _Access:
+    """Who may read a file: what its own mode says, narrowed by the directories above it.
+
+    Where the group of the file is not that of this process, which a copy will have, its members are others in
+    the copy, and the members of the new group were others so far: both get what both had. With an access
+    control list the bits of the group are not what the group may do, so they count for no more either.
+    """
+
+    def __init__(self) -> None:
+        self._group = self._others = True
+
+    def pass_through(self, directory: int) -> None:
+        """The way to the file leads through this directory."""
+        if self._group or self._others:
+            found = os.fstat(directory)
+            mode = self._mode(directory, found)
+            self._others = self._others and bool(mode & modes.S_IXOTH)
+            self._group = self._group and bool(mode & modes.S_IXGRP)
+
+    def mode_of(self, descriptor: int, found: os.stat_result) -> int:
+        """The permission bits of a file that the way led to."""
+        mode = self._mode(descriptor, found)
+        if not self._group:
+            mode &= ~modes.S_IRWXG
+        return mode if self._others else mode & ~modes.S_IRWXO
+
+    def _mode(self, descriptor: int, found: os.stat_result) -> int:
+        mode = modes.S_IMODE(found.st_mode)
+        group, others = mode >> 3 & 7, mode & 7
+        if group != others and (found.st_gid != os.getegid() or _has_acl(descriptor)):
+            mode = mode & ~0o077 | (group & others) * 0o011
+        return mode
+
+
+def _has_acl(descriptor: int) -> bool:
+    try:
+        os.getxattr(f"/proc/self/fd/{descriptor}", "system.posix_acl_access")
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
+    return True
 
 
 _KINDS = {

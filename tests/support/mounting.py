@@ -67,3 +67,26 @@ def ext4_image(path: Path, megabytes: int, *more: str) -> Path:
 def image(path: Path, at: Path) -> AbstractContextManager[Path]:
     """The file system in the file `path`, mounted inside the block."""
     return mounted("-o", "loop", str(path), at=at)
+
+
+@contextmanager
+def formatted(path: Path, at: Path, make: tuple[str, ...], mount_by: tuple[str, ...]) -> Iterator[Path]:
+    """The file `path`, made by the program `make` and mounted by the program `mount_by`, inside the block."""
+    need(make[0], mount_by[0], "losetup")
+    run(*make, str(path))
+    at.mkdir()
+    attached = subprocess.run(
+        ["losetup", "-f", "--show", str(path)], capture_output=True, text=True, check=False
+    )
+    if attached.returncode != 0:
+        pytest.skip(f"CANNOT BE TESTED HERE: no loop device: {attached.stderr.strip()}")
+    device = attached.stdout.strip()
+    try:
+        done = subprocess.run([*mount_by, device, str(at)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"CANNOT BE TESTED HERE: {mount_by[0]} is refused: {done.stderr.strip()}")
+        yield at
+    finally:
+        if os.path.ismount(at):
+            run("umount", str(at))
+        run("losetup", "-d", device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,6 +94,47 @@ def closing(fd: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def narrow_group(fd: int, mode: int) -> None:
+    """A new file may have another group than this process, from its directory: then the bits in `mode` that
+    its group has and others have not, or the other way round, are taken away.
+    """
+    group, others = mode >> 3 & 7, mode & 7
+    found = os.fstat(fd)
+    if group != others and found.st_gid != os.getegid():
+        os.fchmod(fd, stat.S_IMODE(found.st_mode) & (0o700 | (group & others) * 0o011))
+
+
+def refuse_exposed(directory: int, fd: int, mode: int) -> None:
+    """Raises StoreRefused when people can read a file in `directory` to whom `mode` does not allow that.
+
+    FAT and many network file systems have permissions of their own. They do no harm where a directory above
+    lets nobody pass.
+    """
+    exposed = stat.S_IMODE(os.fstat(fd).st_mode) & 0o044 & ~mode
+    passing = 0o011 if exposed & 0o040 else 0o001
+    if exposed and _may_pass(directory, passing):
+        raise StoreRefused(
+            "the store's file system would let others read this private file",
+            hint="mount it with umask=077 (SMB: file_mode=0600,dir_mode=0700), or close a directory above it "
+            "with `chmod 700`",
+        )
+
+
+def _may_pass(directory: int, passing: int) -> bool:
+    """Whether a directory and all above it have one of the permission bits `passing`."""
+    here = os.dup(directory)
+    while True:
+        with closing(here):
+            found = os.fstat(here)
+            if not found.st_mode & passing:
+                return False
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+        if os.path.samestat(found, os.fstat(above)):
+            os.close(above)
+            return True
+        here = above
 
 
 def open_subdirectory(fd: int, name: bytes) -> int:

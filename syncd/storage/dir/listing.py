@@ -1,4 +1,4 @@
-"""The objects of a `dir` store, found by walking its tree: the reverse of `dir_tree.names_of`.
+"""The objects of a `dir` store, found by walking its tree: `names` says which key a path is of.
 
 Files that no key leads to (links, sockets, names that are not UTF-8, names that the
 mapping never makes, ``.syncd``) are no objects. Memory is bounded by the names of one directory and the
@@ -11,18 +11,11 @@ import os
 import stat as stat_module
 from collections.abc import Callable
 
-from syncd.core.errors import StoreRefused
 from syncd.core.model import ObjectInfo
 from syncd.storage.dir.files import OPEN_DIRECTORY, closing
-from syncd.storage.dir.root import PRIVATE, Opened
-from syncd.storage.dir.tree import (
-    CONTINUED,
-    DISPLACED,
-    ESCAPED,
-    NOTHING_THERE,
-    names_of,
-    open_regular,
-)
+from syncd.storage.dir.names import DISPLACED, key_of, start_of
+from syncd.storage.dir.root import Opened
+from syncd.storage.dir.tree import NOTHING_THERE, open_regular
 
 PAGE = 1000
 
@@ -78,12 +71,12 @@ class ObjectWalk:
                 return
             raise
         if stat_module.S_ISDIR(mode):
-            start = start_of((*self._here, name))
+            start = start_of((*self._here, name), store.traits)
             if start is not None and _on_the_way(start, self._prefix):
                 self._directories.append((*self._here, name))
             return
         displaced = name.endswith(DISPLACED)
-        key = key_of((*self._here, name.removesuffix(DISPLACED)))
+        key = key_of((*self._here, name.removesuffix(DISPLACED)), store.traits)
         if key is None or not key.startswith(self._prefix):
             return
         if displaced and _is_regular(fd, name.removesuffix(DISPLACED)):
@@ -92,48 +85,6 @@ class ObjectWalk:
         if found is not None:
             with closing(found):
                 self._ready.append(self._describe(store, key, found))
-
-
-def key_of(names: tuple[bytes, ...]) -> str | None:
-    """The key whose path has these components; None when there is none."""
-    parts: list[bytes] = []
-    begun = b""
-    for piece in names:
-        if piece.endswith(CONTINUED):
-            begun += piece.removesuffix(CONTINUED)
-            continue
-        name, begun = begun + piece, b""
-        base = name.removesuffix(ESCAPED)
-        if _is_reserved(name, first=not parts):
-            if base == name or not _is_reserved(base, first=not parts):
-                return None
-            name = base
-        parts.append(name)
-    try:
-        key = b"/".join(parts).decode()
-        cut = any(piece.endswith(CONTINUED) for piece in names)
-        return None if cut and names_of(key) != names else key
-    except (UnicodeDecodeError, StoreRefused):
-        return None
-
-
-def start_of(names: tuple[bytes, ...]) -> str | None:
-    """What every key begins with whose path leads through this directory; None when none does."""
-    whole = len(names)
-    while whole and names[whole - 1].endswith(CONTINUED):
-        whole -= 1
-    above = key_of(names[:whole]) if whole else ""
-    try:
-        begun = b"".join(piece.removesuffix(CONTINUED) for piece in names[whole:]).decode()
-    except UnicodeDecodeError:
-        return None
-    if above is None:
-        return None
-    return f"{above}/{begun}" if whole else begun
-
-
-def _is_reserved(name: bytes, *, first: bool) -> bool:
-    return name.endswith((DISPLACED, ESCAPED, CONTINUED)) or (first and name == PRIVATE)
 
 
 def _on_the_way(directory: str, prefix: str) -> bool:

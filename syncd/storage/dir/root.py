@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.storage.dir import file_system
 from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_NEW,
@@ -31,8 +32,8 @@ from syncd.storage.dir.files import (
     sync_directory,
     write_whole,
 )
+from syncd.storage.dir.names import POSIX, PRIVATE, Traits
 
-PRIVATE = b".syncd"
 STAGING = b"tmp"
 MOUNT_TABLE = "/etc/fstab"
 
@@ -43,10 +44,13 @@ _STALE_NS = 24 * 3600 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The store while a verb works on it: descriptors of the root and of ``.syncd``."""
+    """The store while a verb works on it: descriptors of the root and of ``.syncd``, and the traits of their
+    file system.
+    """
 
     root: int
     private: int
+    traits: Traits = POSIX
 
 
 class Root:
@@ -74,6 +78,7 @@ class Root:
         self._started_ns = now_ns
         self._swept = False
         self._marker: tuple[int, int, int] | None = None
+        self._traits: Traits | None = None
         self._lock = threading.Lock()
 
     @property
@@ -92,7 +97,7 @@ class Root:
             ) from error
         with closing(root_fd) as root, closing(self._open_private(root)) as private:
             self._check_marker(private)
-            yield Opened(root, private)
+            yield Opened(root, private, self._traits_of(root, private))
 
     def _open_root(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -144,9 +149,20 @@ class Root:
                 self._on_instance(instance)
             self._instance = instance
             self._marker = look
+            self._traits = None  # another file system may hold the directory now
             if not self._swept:
                 self._swept = True
                 self._sweep(private)
+
+    def _traits_of(self, root: int, private: int) -> Traits:
+        """What the file system does with names: asked once, again where it could not be asked."""
+        with self._lock:
+            if self._traits is not None:
+                return self._traits
+            traits, sure = file_system.ask(root, private, STAGING)
+            if sure:
+                self._traits = traits
+            return traits
 
     def _refuse_if_known(self) -> None:
         if self._instance:

@@ -1,14 +1,14 @@
 """A store in a plain directory: a NAS mount, a second disk, and the default that needs no account.
 
-Objects are files at their natural paths (`dir_tree`), with their metadata in an extended attribute or
-beside them (`dir_record`); unfinished uploads (`dir_uploads`) and unfinished files lie in ``.syncd`` below
-the root (`dir_root`), on the same file system.
+Objects are files at their natural paths (`names`, `tree`), with their metadata in an extended attribute or
+beside them (`record`); unfinished uploads (`uploads`) and unfinished files lie in ``.syncd`` below
+the root (`root`), on the same file system.
 
 An object gets its name in one rename, after its bytes, its mtime and its record are durable, and the name is
 durable before any caller learns that it is there. A crash in between leaves the old object or the new one,
 never a half.
 
-ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `dir_uploads.join`
+ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `uploads.join`
 says. An object that was changed by hand since it was stored is never taken for ours: its content is read
 and hashed. Nor is a copy that the store makes: rot changes neither size nor mtime, so the copy is read, and
 refused if it is not what the record of its source says.
@@ -36,14 +36,17 @@ from syncd.storage.dir.files import (
     copy_range,
     digest_of_range,
     errors_of_ours,
+    narrow_group,
     open_subdirectory,
     read_range,
+    refuse_exposed,
     write_sparse,
 )
 from syncd.storage.dir.listing import ObjectWalk
+from syncd.storage.dir.names import names_of
 from syncd.storage.dir.record import Record, Sidecars, read_attached, seal
 from syncd.storage.dir.root import STAGING, Opened, Root, discard
-from syncd.storage.dir.tree import Tree, names_of
+from syncd.storage.dir.tree import Tree
 from syncd.storage.settings import DirSettings
 
 LIMITS = StoreLimits(
@@ -105,19 +108,19 @@ class DirStore(ObjectStore):
     # ---- whole objects -----------------------------------------------------------------------------------
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        names = _checked(key)
         if len(body) > LIMITS.max_put_size:
             raise StoreRefused("the body is too large for one request")
         etag = _etag(xxhash.xxh3_128_digest(body), len(body))
-        with self._opened("store the object", body) as store, _staged(store, meta) as (staging, name, fd):
-            write_sparse(fd, body)
-            self._finish(store, key, names, (staging, name, fd), (meta, etag))
+        with self._opened("store the object", body) as store:
+            names = _names(store, key)
+            with _staged(store, meta) as (staging, name, fd):
+                write_sparse(fd, body)
+                self._finish(store, key, names, (staging, name, fd), (meta, etag))
         return Receipt(key, etag)
 
     def head_object(self, key: str) -> ObjectInfo | None:
-        names = _checked(key)
         with self._opened("look for the object") as store:
-            fd = self._tree.find(store.root, names)
+            fd = self._tree.find(store, _names(store, key))
             if fd is None:
                 return None
             with closing(fd):
@@ -134,14 +137,14 @@ class DirStore(ObjectStore):
             return Content(info, read_range(fd, first, last - first + 1))
 
     def delete_object(self, key: str) -> None:
-        names = _checked(key)
         with self._opened("delete the object") as store, self._lock_for(key):
+            names = _names(store, key)
             self._sidecars.drop(store.private, key)
-            self._tree.remove(store.root, names)
+            self._tree.remove(store, names)
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        names = _checked(key)
         with self._opened("copy the object") as store, self._existing(store, source_key) as source:
+            names = _names(store, key)
             info = self._matching(store, source_key, source, if_match)
             with _staged(store, meta) as (staging, name, fd):
                 copy_range(source, 0, fd, info.size)
@@ -154,8 +157,8 @@ class DirStore(ObjectStore):
     # ---- multipart uploads -------------------------------------------------------------------------------
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        _checked(key)
         with self._opened("begin an upload") as store:
+            _names(store, key)
             return dir_uploads.begin(store.private, key, meta, self._now_ns())
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -193,8 +196,8 @@ class DirStore(ObjectStore):
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        names = _checked(key)
         with self._opened("complete the upload") as store:
+            names = _names(store, key)
             with (
                 dir_uploads.opened(store.private, key, upload_id) as upload,
                 _staged(store, meta) as (staging, name, fd),
@@ -252,7 +255,7 @@ class DirStore(ObjectStore):
 
     @contextlib.contextmanager
     def _existing(self, store: Opened, key: str) -> Iterator[int]:
-        fd = self._tree.find(store.root, _checked(key))
+        fd = self._tree.find(store, _names(store, key))
         if fd is None:
             raise StoreRefused("there is no such object in the store's directory")
         with closing(fd):
@@ -277,7 +280,7 @@ class DirStore(ObjectStore):
         record, attached = seal(fd, *described)
         with self._lock_for(key):
             self._sidecars.drop(store.private, key)
-            self._tree.place(store.root, names, staging, name)
+            self._tree.place(store, names, staging, name)
             if not attached:
                 self._sidecars.write(store.private, key, record)
 
@@ -317,8 +320,8 @@ class DirStore(ObjectStore):
         return self._key_locks[hash(key) % _KEY_LOCKS]
 
 
-def _checked(key: str) -> tuple[bytes, ...]:
-    names = names_of(key)
+def _names(store: Opened, key: str) -> tuple[bytes, ...]:
+    names = names_of(key, store.traits)
     if len(key.encode()) > LIMITS.max_key_bytes:
         raise StoreRefused(f"the key is longer than {LIMITS.max_key_bytes} bytes")
     return names
@@ -356,6 +359,8 @@ def _staged(store: Opened, meta: ObjectMeta) -> Iterator[tuple[int, bytes, int]]
         closing(os.open(name, OPEN_NEW, mode, dir_fd=staging)) as fd,
     ):
         try:
+            narrow_group(fd, mode)
+            refuse_exposed(store.root, fd, mode)
             yield staging, name, fd
         except BaseException:
             discard(staging, name)

@@ -33,6 +33,7 @@ from syncd.storage.dir.files import (
     open_subdirectory,
     read_file,
     read_range,
+    refuse_exposed,
     remove_file,
     sync_directory,
     write_file,
@@ -63,7 +64,10 @@ class Upload:
 
 
 def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
-    """Make an upload; returns its id. ``private`` is a descriptor of ``.syncd`` here and below."""
+    """Make an upload; returns its id. ``private`` is a descriptor of ``.syncd`` here and below.
+
+    Raises StoreRefused where others could read its parts, though not the file.
+    """
     upload_id = secrets.token_hex(16)
     name = upload_id.encode()
     fields = {"key": key, "initiated-ns": now_ns, "meta": meta_to_json(meta)}
@@ -72,6 +76,8 @@ def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
             make_directory(staging, name, 0o700)
             with closing(os.open(name, OPEN_DIRECTORY, dir_fd=staging)) as directory:
                 write_file(directory, _MANIFEST, _MANIFEST + b".tmp", json.dumps(fields).encode())
+                with closing(os.open(_MANIFEST, OPEN_TO_READ, dir_fd=directory)) as manifest:
+                    refuse_exposed(private, manifest, meta.mode)
             os.rename(name, name, src_dir_fd=staging, dst_dir_fd=uploads)
         except BaseException:
             discard(staging, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -401,3 +402,80 @@ def test_what_takes_a_files_place_is_never_read(root: Path, root_fd: int) -> Non
             told[content] += 1
 
     assert min(told.values()) > 0, "the race was not run: one of the two was never seen"
+
+
+@pytest.mark.parametrize(
+    ("directories", "mode", "expected"),
+    [
+        ((0o755, 0o755), 0o644, 0o644),
+        ((0o755, 0o755), 0o600, 0o600),
+        ((0o755, 0o700), 0o644, 0o600),
+        ((0o700, 0o755), 0o664, 0o600),
+        ((0o755, 0o750), 0o644, 0o640),
+        ((0o750, 0o705), 0o644, 0o600),
+        ((0o711, 0o755), 0o644, 0o644),
+        ((0o755, 0o754), 0o666, 0o660),
+        ((0o755, 0o755), 0o640, 0o640),
+        ((0o755, 0o755), 0o604, 0o604),
+    ],
+)
+def test_who_may_read_a_file_is_decided_by_all_above_it(
+    root: Path, root_fd: int, directories: tuple[int, int], mode: int, expected: int
+) -> None:
+    """A file that all may read is private in a folder that is; the root of the source counts, too."""
+    (root / "a").mkdir()
+    (root / "a" / "file").touch()
+    for path, bits in zip((root, root / "a", root / "a" / "file"), (*directories, mode), strict=True):
+        path.chmod(bits)
+    with files.open_file(root_fd, "a/file") as file:
+        assert file.mode == expected
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another group takes root")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(0o640, 0o600), (0o644, 0o644), (0o604, 0o600), (0o664, 0o644), (0o660, 0o600)]
+)
+def test_the_rights_of_another_group_are_not_carried(
+    root: Path, root_fd: int, mode: int, expected: int
+) -> None:
+    """A copy has the group of this process, whose members are other people."""
+    (root / "file").touch()
+    os.chown(root / "file", -1, 12345)
+    (root / "file").chmod(mode)
+    with files.open_file(root_fd, "file") as file:
+        assert file.mode == expected
+
+
+@needs_root
+def test_a_directory_of_another_group_lets_only_that_one_pass(root: Path, root_fd: int) -> None:
+    (root / "a").mkdir()
+    (root / "a" / "file").touch()
+    (root / "a" / "file").chmod(0o644)
+    os.chown(root / "a", -1, 12345)
+    (root / "a").chmod(0o750)
+    with files.open_file(root_fd, "a/file") as file:
+        assert file.mode == 0o600
+
+
+def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path, root_fd: int) -> None:
+    """Where somebody else may read, the group bits show what the list allows at most."""
+    (root / "file").touch()
+    (root / "file").chmod(0o600)
+    entries = [
+        (1, 6, 0xFFFFFFFF),
+        (2, 4, 12345),
+        (4, 0, 0xFFFFFFFF),
+        (16, 4, 0xFFFFFFFF),
+        (32, 0, 0xFFFFFFFF),
+    ]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(root / "file", "system.posix_acl_access", value)
+    except OSError as error:
+        pytest.skip(f"CANNOT BE TESTED HERE: no access control lists: {error}")
+    assert (root / "file").stat().st_mode & 0o777 == 0o640
+    with files.open_file(root_fd, "file") as file:
+        assert file.mode == 0o600

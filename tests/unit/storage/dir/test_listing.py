@@ -8,52 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import ObjectInfo
 from syncd.storage.dir import listing as dir_listing
-from syncd.storage.dir.listing import key_of, start_of
+from syncd.storage.dir.names import DISPLACED
 from syncd.storage.dir.store import DirStore
-from syncd.storage.dir.tree import CONTINUED, DISPLACED, ESCAPED, names_of
 from tests.unit.storage.dir.dir_rig import meta_of
 
 
 def keys(store: DirStore, prefix: str = "") -> list[str]:
     return sorted(info.key for info in store.list_objects(prefix))
-
-
-_pieces = st.sampled_from(["a", "é", ".", "~", DISPLACED.decode(), ESCAPED.decode(), "-object~"])
-_component = st.lists(_pieces, min_size=1, max_size=4).map("".join)
-
-
-@given(st.lists(_component | st.just(".syncd"), min_size=1, max_size=4).map("/".join))
-def test_the_path_of_every_key_leads_back_to_it(key: str) -> None:
-    """What `names_of` makes of a key, `key_of` undoes."""
-    if not any(part in (".", "..") for part in key.split("/")):
-        assert key_of(names_of(key)) == key
-
-
-_long = st.lists(
-    _pieces | st.sampled_from(["b" * 90, "\u201bD6" * 50, CONTINUED.decode()]), min_size=1, max_size=8
-)
-_long_keys = st.lists(_long.map("".join).filter(lambda name: name not in (".", "..")), min_size=1, max_size=3)
-
-
-@given(_long_keys.map("/".join))
-def test_the_path_of_a_key_with_long_names_leads_back_to_it(key: str) -> None:
-    """Every name fits, also of an object that is moved aside; a listing finds the way to it."""
-    names = names_of(key)
-    assert key_of(names) == key
-    for index, name in enumerate(names):
-        assert name.decode() not in ("", ".", "..")
-        assert len(name) <= 255
-        start = start_of(names[:index])
-        assert start is not None
-        assert key.startswith(start.removesuffix("/"))
-    if len(key.rpartition("/")[2].encode()) > 255:
-        assert len(names[-1] + DISPLACED) <= 255
 
 
 def test_long_names_are_objects_like_others(store: DirStore, root: Path) -> None:
@@ -77,26 +42,6 @@ def test_long_names_are_objects_like_others(store: DirStore, root: Path) -> None
     for key in tree:
         store.delete_object(key)
     assert [path.name for path in root.iterdir()] == [".syncd"]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        (b"a" + CONTINUED, b"b"),
-        (b"a" * 150 + CONTINUED,),
-        (b"a" * 150 + CONTINUED, b"b" * 150 + CONTINUED),
-        (b"a" * 200 + CONTINUED, b"b" * 100),
-        (b".syncd",),
-        (b"a" + DISPLACED,),
-        (b"a" + ESCAPED,),
-        (b"a" + ESCAPED, b"b"),
-        (b"a", b".syncd" + ESCAPED),
-        (b"\xff",),
-    ],
-)
-def test_a_path_that_no_key_has_is_no_object(names: tuple[bytes, ...]) -> None:
-    """Our own directory, our own additions in the wrong place, names that are not UTF-8."""
-    assert key_of(names) is None
 
 
 def test_only_objects_are_listed(store: DirStore, root: Path) -> None:

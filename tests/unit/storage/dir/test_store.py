@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from syncd.core.model import ObjectMeta
 from syncd.storage.base import Heartbeat, Meter
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
+from tests.support.odd_file_system import Oddities, odd
 from tests.unit.storage.dir.dir_rig import MTIME_NS, meta_of, put, read, staged, visible
 
 
@@ -82,6 +84,7 @@ def test_an_object_moves_aside_for_a_directory_and_back(store: DirStore, root: P
     put(store, "a/b", b"below")
     assert visible(root) == ["a", "a.~syncd-object~", "a/b"]
     store.delete_object("a/b")
+    assert visible(root) == ["a"]
     assert read(store, "a") == b"one"
     put(store, "a", b"two")
     assert visible(root) == ["a"]
@@ -318,6 +321,59 @@ def test_an_object_has_no_permission_for_others_that_its_file_does_not_have(
     assert stat.S_IMODE((root / "a").stat().st_mode) == 0o777 & ~umask
     assert not any(given & 0o077 & ~mode for given in created[-1:])  # from its first moment
     assert not any(path.stat().st_mode & 0o077 for path in (root / ".syncd").rglob("*"))
+
+
+@pytest.fixture
+def open_mount() -> Iterator[Path]:
+    """A file system without permissions, to which a way leads for everybody."""
+    with tempfile.TemporaryDirectory() as above:
+        os.chmod(above, 0o755)
+        with odd(Path(above) / "mnt", Oddities(modes=False, attributes=False)) as at:
+            yield at
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o644])
+def test_a_private_file_is_refused_where_all_can_read(open_mount: Path, mode: int) -> None:
+    """Nor do parts of it lie there. A file that all may read is stored."""
+    store = DirStore(DirSettings(str(open_mount)))
+    meta = dataclasses.replace(meta_of(b"secret"), mode=mode)
+    if mode == 0o644:
+        store.put_object("a", b"secret", meta)
+        assert read(store, "a") == b"secret"
+        store.abort_multipart_upload("a", store.create_multipart_upload("a", meta))
+        return
+    for verb in (
+        lambda: store.put_object("a", b"secret", meta),
+        lambda: store.create_multipart_upload("a", meta),
+    ):
+        with pytest.raises(StoreRefused, match=r"others read this private file.*umask=077"):
+            verb()
+    assert visible(open_mount) == []
+    assert staged(open_mount) == []
+
+
+@pytest.mark.parametrize("closed", ["", "."])
+def test_a_closed_directory_above_is_enough(open_mount: Path, closed: str) -> None:
+    """Wherever it is."""
+    os.chmod(open_mount.parent, 0o700)
+    store = DirStore(DirSettings(str(open_mount / closed)))
+    put(store, "a", b"secret")
+    assert read(store, "a") == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [(0o640, 0o600), (0o644, 0o644), (0o604, 0o600), (0o664, 0o644)]
+)
+def test_another_group_gets_no_more_than_all(
+    store: DirStore, root: Path, umask: int, mode: int, expected: int
+) -> None:
+    """The store's directory gives its own group to what is made in it: that one has other members."""
+    os.chown(root, -1, 12345)
+    os.chmod(root, 0o2755)
+    store.put_object("a", b"x", dataclasses.replace(meta_of(b"x"), mode=mode))
+    found = (root / "a").stat()
+    assert found.st_gid == 12345
+    assert stat.S_IMODE(found.st_mode) == expected & ~umask
 
 
 # ---- rot ------------------------------------------------------------------------------------------------

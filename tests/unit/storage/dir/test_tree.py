@@ -7,12 +7,11 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from syncd.core.errors import (
     AccessRefused,
@@ -21,9 +20,9 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.storage.dir.store import DirStore
-from syncd.storage.dir.tree import DISPLACED, names_of
 from syncd.storage.settings import DirSettings
 from tests.contract.subjects import without_extended_attributes
+from tests.support.odd_file_system import SHARE, Oddities, odd
 from tests.unit.storage.dir.dir_rig import meta_of, put, read, visible
 
 
@@ -88,22 +87,6 @@ def test_our_own_names_are_not_in_the_way(store: DirStore, root: Path) -> None:
         put(store, key, key.encode())
     assert [read(store, key) for key in keys] == [key.encode() for key in keys]
     assert json.loads((root / ".syncd" / "store.json").read_bytes())["instance"] == store.instance
-
-
-_pieces = st.sampled_from(["a", "B", ".", "é", " ", ".~syncd-object~", ".~syncd-name~", ".syncd", "\n"])
-_component = st.lists(_pieces, min_size=1, max_size=4).map("".join)
-_keys = st.lists(_component.filter(lambda name: name not in (".", "..")), min_size=1, max_size=3).map(
-    "/".join
-)
-
-
-@given(_keys, _keys)
-def test_no_two_keys_share_a_path(one: str, other: str) -> None:
-    """Different keys have different files, and none is where another one would be moved aside to."""
-    first, second = names_of(one), names_of(other)
-    assert (first == second) == (one == other)
-    assert (*first[:-1], first[-1] + DISPLACED) != second
-    assert first[0] != b".syncd"
 
 
 def test_a_symbolic_link_in_the_mirror_is_not_followed(store: DirStore, root: Path, outside: Path) -> None:
@@ -218,3 +201,120 @@ def test_an_object_whose_name_is_too_long_to_move_aside_stays(store: DirStore) -
     with pytest.raises(StoreRefused):
         put(store, "f" * 250 + "/below", b"x")
     assert read(store, "f" * 250) == b"there"
+
+
+# ---- file systems that take two names for one ------------------------------------------------------------
+
+_ONE = {
+    "case": Oddities(case=True, attributes=False),
+    "form": Oddities(normal=True),
+    "share": SHARE,
+}
+_PAIRS = {
+    "case": [
+        ("README", "Readme"), ("dir/a", "DIR/b"), ("Stra\u00dfe", "STRASSE"),
+        ("x", "X/below"), ("y/below", "Y"),
+    ],
+    "form": [("\u00e9", "e\u0301"), ("\u00e9/a", "e\u0301/b")],
+    "share": [("README", "readme"), ("a", "A"), ("d./a", "D./b"), ("What?", "what?")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _ONE)
+def test_names_that_are_one_are_kept_apart_or_refused(tmp_path: Path, kind: str) -> None:
+    """For every pair: the first stays what it is, whatever is done to the second."""
+    with odd(tmp_path / "mnt", _ONE[kind]) as at:
+        store = DirStore(DirSettings(str(at)))
+        for first, second in _PAIRS[kind]:
+            put(store, first, b"first")
+            for attempt in (
+                lambda second=second: put(store, second, b"second!"),
+                lambda first=first, second=second: store.copy_object(first, second, meta_of(b"first"), ""),
+                lambda second=second: _put_in_parts(store, second),
+            ):
+                with suppress(StoreRefused):
+                    attempt()
+                    # Kept apart: each is found, listed and removed by itself.
+                    assert {first, second} <= {info.key for info in store.list_objects("")}
+                    store.delete_object(second)
+                assert store.head_object(second) is None
+                with pytest.raises(StoreRefused):
+                    store.get_object(second, 0, 0)
+                store.delete_object(second)
+                assert read(store, first) == b"first"
+                assert [info.key for info in store.list_objects("")] == [first]
+            store.delete_object(first)
+            assert visible(at) == []
+
+
+def _put_in_parts(store: DirStore, key: str) -> None:
+    upload = store.create_multipart_upload(key, meta_of(b"second!"))
+    try:
+        part = store.upload_part(key, upload, 1, b"second!")
+        store.complete_multipart_upload(key, upload, [part], meta_of(b"second!"))
+    finally:
+        store.abort_multipart_upload(key, upload)
+
+
+def test_the_refusal_names_both(tmp_path: Path) -> None:
+    """Also where they look alike, and where one is ours."""
+    with odd(tmp_path / "mnt", Oddities(case=True, normal=True)) as at:
+        store = DirStore(DirSettings(str(at)))
+        put(store, "caf\u00e9", b"x")
+        with pytest.raises(StoreRefused, match=r"'cafe\\u0301' for 'caf\\xe9', which is there.*rename"):
+            put(store, "cafe\u0301", b"x")
+        with pytest.raises(StoreRefused, match=r"'\.SYNCD' for '\.syncd'"):
+            put(store, ".SYNCD/store.json", b"x")
+        assert read(store, "caf\u00e9") == b"x"
+        store.delete_object("caf\u00e9")
+        put(store, "cafe\u0301", b"y")
+        assert read(store, "cafe\u0301") == b"y"
+
+
+def test_two_that_are_one_come_at_once(tmp_path: Path) -> None:
+    """One of them is stored, and the others are told."""
+    with odd(tmp_path / "mnt", Oddities(case=True)) as at:
+        store = DirStore(DirSettings(str(at)))
+
+        def place(key: str) -> str | None:
+            try:
+                put(store, key, key.encode())
+            except StoreRefused:
+                return None
+            return key
+
+        for number in range(4):
+            names = [f"readme{number}", f"Readme{number}", f"README{number}", f"readmE{number}/x"]
+            with ThreadPoolExecutor(4) as pool:
+                kept = {key for key in pool.map(place, names) if key is not None}
+            assert kept
+            assert {key for key in names if read(store, key) == key.encode()} == kept
+            assert {info.key for info in store.list_objects("") if f"e{number}" in info.key.lower()} == kept
+
+
+# ---- an object beside a directory of its name ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", [["a/b"], ["a/b", "a/c/d"], ["a/b/c"]])
+@pytest.mark.parametrize("first", ["object", "directory"])
+def test_an_object_gets_its_name_back_when_the_directory_goes(
+    any_store: DirStore, root: Path, below: list[str], first: str
+) -> None:
+    """Whichever came first; and not as long as anything else is there."""
+    keys = ["a", *below] if first == "object" else [*below, "a"]
+    for key in keys:
+        put(any_store, key, key.encode())
+    for key in below:
+        assert (root / "a.~syncd-object~").is_file()
+        any_store.delete_object(key)
+    assert visible(root) == ["a"]
+    assert read(any_store, "a") == b"a"
+    assert [info.key for info in any_store.list_objects("")] == ["a"]
+
+
+def test_a_name_is_given_back_by_the_repeat_of_a_deletion_that_died(store: DirStore, root: Path) -> None:
+    """The directory is gone already; the older name is still there."""
+    put(store, "a", b"a")
+    (root / "a").rename(root / "a.~syncd-object~")
+    store.delete_object("a/b")
+    assert visible(root) == ["a"]

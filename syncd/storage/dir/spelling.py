@@ -1,0 +1,71 @@
+"""How names are really spelled in a directory whose file system takes different names for one.
+
+There a lookup of ``readme`` finds ``README``. Only a listing tells, so it is kept as long as the directory's
+times stay, and dropped when syncd itself changes the directory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import unicodedata
+from collections import OrderedDict
+from dataclasses import dataclass
+
+_MOST_DIRECTORIES = 64
+_MOST_NAMES = 100_000
+"""Of one directory; a larger one is listed each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    times_ns: tuple[int, int]
+    names: frozenset[bytes]
+
+
+class Spellings:
+    """The names of some directories. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listings: OrderedDict[tuple[int, int], _Listing] = OrderedDict()
+
+    def has(self, directory: int, name: bytes) -> bool:
+        """Whether an entry of this directory has exactly this name. Raises OSError."""
+        stat = os.fstat(directory)
+        where, times_ns = (stat.st_dev, stat.st_ino), (stat.st_mtime_ns, stat.st_ctime_ns)
+        with self._lock:  # or a listing from before a removal might be kept after it
+            known = self._listings.get(where)
+            if known is not None and known.times_ns == times_ns and name in known.names:
+                return True
+            # A name may have come since, in the same tick of the file system's clock.
+            names = frozenset(map(os.fsencode, os.listdir(directory)))
+            self._listings.pop(where, None)
+            if len(names) <= _MOST_NAMES:
+                self._listings[where] = _Listing(times_ns, names)
+            if len(self._listings) > _MOST_DIRECTORIES:
+                self._listings.popitem(last=False)
+            return name in names
+
+    def forget(self, directory: int) -> None:
+        """The directory has been changed. Raises OSError."""
+        stat = os.fstat(directory)
+        with self._lock:
+            self._listings.pop((stat.st_dev, stat.st_ino), None)
+
+
+def spelled_in(directory: int, name: bytes) -> bytes:
+    """The name of the entry that `name` leads to. Raises OSError."""
+    names = sorted(map(os.fsencode, os.listdir(directory)))
+    alike = [other for other in names if _folded(other) == _folded(name)]
+    if alike:
+        return alike[0]
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    for other in names:
+        if os.path.samestat(found, os.stat(other, dir_fd=directory, follow_symlinks=False)):
+            return other
+    return name
+
+
+def _folded(name: bytes) -> str:
+    return unicodedata.normalize("NFKC", name.decode(errors="surrogateescape").casefold())
