@@ -79,6 +79,10 @@ class FileChanged(FileError):
         self.quiet_seconds = quiet_seconds
 
 
+class KeyBusy(FileError):
+    """Another thread of this process works on the object under the file's key."""
+
+
 class FileUnreadable(FileError):
     """The file is there, but the operating system will not let us read it."""
 
@@ -221,6 +225,8 @@ STORE_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=300.0)
 """For a request that did not get through, after the retries in place."""
 REFUSED_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 """For an object that the store refuses: only time or the operator can change that."""
+KEY_BUSY_SECONDS = 5.0
+"""Until the next attempt of a file whose key another thread holds."""
 PAUSE_SECONDS = 60.0
 """How often to probe a store that refuses us as a whole."""
 
@@ -255,6 +261,8 @@ def react(error: BaseException, attempts: int, chance: float) -> Reaction:
         return Reaction(again=True, defer_seconds=error.quiet_seconds)
     if isinstance(error, FileVanished):
         return Reaction(again=True)
+    if isinstance(error, KeyBusy):
+        return Reaction(again=True, defer_seconds=KEY_BUSY_SECONDS)
     if isinstance(error, FileError):
         return Reaction(defer_seconds=_late(attempts, chance, FILE_SCHEDULE), record=True)
     if isinstance(error, AccessRefused):

@@ -63,6 +63,14 @@ class TransferPolicy:
     """Bytes of file content held in memory at once; one part always fits, whatever its size."""
 
 
+class Destination(NamedTuple):
+    """Where the files of a source go: the keys of one store that begin with a prefix."""
+
+    source: str
+    store_id: str
+    prefix: str
+
+
 class FileRef(NamedTuple):
     """Which file: the key of queue, state and log."""
 
@@ -117,6 +125,10 @@ class Observed(NamedTuple):
     fingerprint: Fingerprint
 
 
+OVERTAKEN = -1
+"""Instead of a life: since this row was written, its key belonged to another file's destination."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A file as it was last committed: the store has acknowledged an object with this content."""
@@ -133,7 +145,8 @@ class Recorded:
     racy: bool = False
     """The stat was too young to prove anything: fingerprint again at the next look."""
     life: int = field(default=0, compare=False)
-    """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers."""
+    """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers;
+    `OVERTAKEN`: another source may have written the object since."""
 
     @property
     def in_doubt(self) -> bool:

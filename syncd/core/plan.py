@@ -24,10 +24,15 @@ is a Copy with the same reason: no byte that the store already has is sent again
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from syncd.core.model import (
+    OVERTAKEN,
     Action,
     Copy,
     Delete,
+    Destination,
+    FileRef,
     FileStat,
     Irregular,
     Nothing,
@@ -38,6 +43,7 @@ from syncd.core.model import (
     Refresh,
     Upload,
 )
+from syncd.core.paths import path_for
 
 LATE_EFFECT_NS = 15 * 60 * 10**9
 """The longest that a store may take to answer: after that a lost request has no effect any more."""
@@ -138,18 +144,29 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
     )
 
 
+def owner_of(key: str, store_id: str, destinations: Iterable[Destination]) -> FileRef | None:
+    """The file whose object lies under this key, by where the files of all sources go at present."""
+    for destination in destinations:
+        if destination.store_id == store_id:
+            path = path_for(destination.prefix, key)
+            if path is not None:
+                return FileRef(destination.source, path)
+    return None
+
+
 def may_delete(info: ObjectInfo, recorded: Recorded, *, in_doubt: bool) -> bool:
     """Whether the object under the key is the one that was recorded, and not another program's.
 
     `in_doubt` says that a request of ours may have replaced the object since. Then an object with any digest
-    in its metadata counts as what that request left: no other program writes one.
+    in its metadata counts as what that request left: no other program writes one. Another source does, so
+    where one had the key, only what was recorded counts.
     """
     if info.etag and info.etag == recorded.etag:
         return True
     if info.digest is None:
         return False
     same = (info.digest, info.size) == (recorded.fingerprint.digest, recorded.fingerprint.size)
-    return same or (in_doubt and not info.foreign)
+    return same or (in_doubt and recorded.life != OVERTAKEN and not info.foreign)
 
 
 def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:

@@ -12,7 +12,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable, SyncdError
-from syncd.core.model import Copy, Delete, FileRef, Outcome, Refresh, Source, TransferPolicy, Upload
+from syncd.core.model import (
+    Copy,
+    Delete,
+    Destination,
+    FileRef,
+    Outcome,
+    Refresh,
+    Source,
+    TransferPolicy,
+    Upload,
+)
 from syncd.core.paths import name_of
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
@@ -60,6 +70,7 @@ class Pipeline:
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
+        self._started = False
 
     # ---- building ---------------------------------------------------------------------------------------
 
@@ -89,7 +100,18 @@ class Pipeline:
             self._retire(name)
         self._await_retired(waiting)
         self.store_runners = {**self.store_runners, **fresh}
+        if self._started:
+            self._serve(wanted)
         self._place_sources(wanted)
+
+    def _serve(self, sources: Mapping[str, Source]) -> None:
+        """Tell the state which keys are whose, before any file goes there."""
+        self.state.serve(
+            [
+                Destination(source.name, self.store_runners[source.store].store.store_id, source.prefix)
+                for source in sources.values()
+            ]
+        )
 
     def _open_stores(
         self, stores: Mapping[str, StoreSettings], policy: TransferPolicy
@@ -124,6 +146,7 @@ class Pipeline:
                 "store %s: requests begun before the reload have not ended; continuing without them",
                 store.name,
             )
+            store.abandon()
 
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
         for name, runner in self.source_runners.items():
@@ -154,6 +177,9 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the sources and workers that do not run yet. Raises StateError."""
+        if not self._started:
+            self._serve({name: runner.source for name, runner in self.source_runners.items()})
+            self._started = True
         gc.freeze()  # objects made until now stay: the collector need not visit them again and again
         for runner in self.source_runners.values():
             runner.start()

@@ -96,6 +96,11 @@ class StoreRunner:
             self.store.close()
         return ended
 
+    def abandon(self) -> None:
+        """Go on without the requests that have not ended: what they still do counts as unknown."""
+        for _, key in self._state.locks.abandon(self.uploader):
+            self._unsettled(key, creates=True)
+
     def _should_stop(self) -> bool:
         """Called between blocks and while a peer is silent, so the calling thread is alive."""
         self.heartbeat.step()

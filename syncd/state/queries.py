@@ -7,14 +7,16 @@ or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
 
 from syncd.core.model import (
     OLDEST_NS,
+    OVERTAKEN,
     Checkpoint,
+    Destination,
     Failure,
     FileRef,
     FileStat,
@@ -300,6 +302,29 @@ def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
         "INSERT INTO totals VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
         list(amounts.items()),
     )
+
+
+def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
+    """Keep where the files of each source go from now on. Rows of other files under these keys are overtaken.
+
+    A destination that was there before had the keys to itself: of two at once, none leads into the other.
+    """
+    before = {Destination(*row) for row in connection.execute(_DESTINATIONS)}
+    for source, store_id, prefix in set(destinations) - before:
+        end = prefix[:-1] + "0" if prefix else None  # "0" follows "/"
+        connection.execute(_OVERTAKE, (OVERTAKEN, store_id, prefix, end, source))
+    if set(destinations) != before:
+        connection.execute("DELETE FROM destinations")
+        connection.executemany("INSERT INTO destinations VALUES (?, ?, ?)", destinations)
+
+
+_DESTINATIONS = "SELECT source, store_id, prefix FROM destinations"
+_OVERTAKE = (
+    "UPDATE files SET racy = 1, life = ?1 WHERE life <> ?1 "
+    "AND store = (SELECT id FROM stores WHERE store_id = ?2) "
+    "AND key >= ?3 AND (?4 IS NULL OR key < ?4) "
+    "AND NOT (source IS (SELECT id FROM sources WHERE name = ?5) AND key = ?3 || path)"
+)
 
 
 def put_unsettled(connection: Connection, store_id: str, key: str, since_ns: int, creates: bool) -> None:

@@ -132,6 +132,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
             creates INTEGER NOT NULL,
             PRIMARY KEY (store_id, key)) WITHOUT ROWID""",
     ),
+    (
+        # Where the files of each source went when the configuration was last applied.
+        """CREATE TABLE destinations (
+            source TEXT PRIMARY KEY,
+            store_id TEXT NOT NULL,
+            prefix TEXT NOT NULL) WITHOUT ROWID""",
+    ),
 )
 
 

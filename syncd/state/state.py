@@ -25,13 +25,15 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from syncd.core.errors import StateError
 from syncd.core.model import (
+    OVERTAKEN,
     Checkpoint,
+    Destination,
     Failure,
     FileRef,
     Fingerprint,
@@ -41,6 +43,7 @@ from syncd.core.model import (
     RootIdentity,
 )
 from syncd.state import queries, schema
+from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
 from syncd.state.unsettled import Unsettled
@@ -79,6 +82,10 @@ class State:
         self._totals = Totals()
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
+        self.locks = KeyLocks()
+        """Objects that a thread of this process changes now."""
+        self.destinations: tuple[Destination, ...] = ()
+        """Where the files of the sources go, since `serve`."""
         self.life = 0
         """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
@@ -235,7 +242,8 @@ class State:
         on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
         """
 
-        row = replace(recorded, life=self.life)
+        overtaken = recorded.life == OVERTAKEN or not self._is_at_home(ref, recorded)
+        row = replace(recorded, life=OVERTAKEN if overtaken else self.life)
 
         def operation(connection: sqlite3.Connection) -> None:
             queries.put_file(connection, ref, row)
@@ -247,6 +255,24 @@ class State:
                 queries.drop_checkpoint(connection, checkpoint_id)
 
         self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
+
+    def serve(self, destinations: Sequence[Destination]) -> None:
+        """From now on the files of the sources go there.
+
+        Rows of other files under these keys stay, but count as overtaken: the store is asked for their
+        objects before they are believed again.
+        """
+        self.destinations = tuple(destinations)
+        self._write(lambda connection: queries.serve(connection, self.destinations))
+
+    def _is_at_home(self, ref: FileRef, recorded: Recorded) -> bool:
+        """Whether the key is the source's own at present, so that no other source can have written there."""
+        if not self.destinations:
+            return True
+        for source, store_id, prefix in self.destinations:
+            if source == ref.source:
+                return recorded.store_id == store_id and recorded.key.startswith(prefix)
+        return False
 
     def doubt(self, ref: FileRef, recorded: Recorded) -> None:
         """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from syncd.core import paths, plan
@@ -18,11 +18,14 @@ from syncd.core.errors import (
     FileUnreadable,
     FileVanished,
     RootChanged,
+    StateError,
+    Stopped,
     StoreError,
     StoreRefused,
     StoreUnavailable,
 )
 from syncd.core.model import (
+    OVERTAKEN,
     Action,
     Checkpoint,
     Copy,
@@ -47,10 +50,11 @@ from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
+from syncd.state.key_locks import Exclusive
 from syncd.transfer import affinity
 from syncd.transfer.in_doubt import InDoubt
 from syncd.transfer.part_sender import COPY, Job
-from syncd.transfer.reuse import KeyLocks, Reuse
+from syncd.transfer.reuse import Reuse
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -97,8 +101,7 @@ class Engine:
         """Limits how many large files are read at once for their fingerprints."""
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._keys = KeyLocks(self._slots.heartbeat)
-        self._reuse = Reuse(self.store, self.state, self._keys)
+        self._reuse = Reuse(self.store, self.state, uploader)
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
 
     # ---- the step ---------------------------------------------------------------------------------------
@@ -201,36 +204,63 @@ class Engine:
         action, recorded = asked.action, self.state.recorded(ref)
         if recorded is None:
             return Outcome(action)
-        in_doubt = self._is_in_doubt(ref, recorded, None)
-        with self._keys.writing(recorded.key), self._slots.hold(0):
-            if self._is_anothers(recorded.key, ref):
+        with self._exclusive(ref, recorded.key):
+            self._still_recorded(ref, recorded)
+            owner = plan.owner_of(recorded.key, self.store.store_id, self.state.destinations)
+            if owner not in (None, ref):
                 action = Nothing("deleted locally, but its key belongs to another file by now")
-            elif (may_delete := self._in_doubt.may_delete(recorded, in_doubt=in_doubt)) is False:
+            elif not self._delete_object(ref, recorded):
                 action = Nothing("deleted locally, but another program replaced its object")
                 log.warning("%s: the object is kept: another program replaced it", name_of(ref))
-            elif may_delete:
-                self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
-                self.store.delete_object(recorded.key)
             if self.state.unsettled.may_appear(self.store.store_id, recorded.key):
                 left_ns = self.state.unsettled.left_ns(self.store.store_id, recorded.key)
                 return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row is what makes us look
-        self.state.forget(ref)
-        self._in_doubt.settled(ref)
+            self.state.forget(ref)
+            self._in_doubt.settled(ref)
         return Outcome(action)
+
+    def _delete_object(self, ref: FileRef, recorded: Recorded) -> bool:
+        """Remove the object, or find none; False: there is another one, which stays."""
+        in_doubt = self._is_in_doubt(ref, recorded, None)
+        with self._slots.hold(0):
+            may_delete = self._in_doubt.may_delete(recorded, in_doubt=in_doubt)
+            if may_delete:
+                self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
+                self.store.delete_object(recorded.key)
+        return may_delete is not False
 
     def _is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
         reconciling = self.sources[ref.source].reconciling
         return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
 
-    def _is_anothers(self, key: str, ref: FileRef) -> bool:
-        """Whether the object under this key is another file's, as it may be after prefixes were changed."""
-        for known in list(self.sources.values()):
-            path = paths.path_for(known.source.prefix, key)
-            other = FileRef(known.source.name, path) if path is not None else ref
-            row = self.state.recorded(other) if other != ref else None
-            if row is not None and (row.store_id, row.key) == (self.store.store_id, key):
-                return True
-        return False
+    # ---- the key ----------------------------------------------------------------------------------------
+
+    def _exclusive(self, ref: FileRef, key: str) -> Exclusive:
+        """Surrounds what changes the object of a file. Taken before any slot, which others may wait for."""
+        name = (self.store.store_id, key)
+        return self.state.locks.exclusive(
+            self._uploader, name, waiting=self._waiting, lost=lambda: self._overtaken(ref, key)
+        )
+
+    def _waiting(self) -> None:
+        if self._should_stop():
+            raise Stopped
+
+    def _still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
+        """Raises FileChanged if another thread recorded the file before this one had the key."""
+        if self.state.recorded(ref) != recorded:
+            raise FileChanged("it was recorded by an earlier request")
+
+    def _overtaken(self, ref: FileRef, key: str) -> None:
+        """A reload went on without this thread, whose request may have ended after those that followed."""
+        store_id = self.store.store_id
+        owner = plan.owner_of(key, store_id, self.state.destinations)
+        with suppress(StateError):  # then this process is about to end, and not cleanly
+            self.state.unsettled.add(store_id, key, creates=True)
+            for each in {ref, owner or ref}:
+                recorded = self.state.recorded(each)
+                if recorded is not None:
+                    self._in_doubt.keep(each, recorded)
 
     def _decide(
         self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
@@ -256,7 +286,8 @@ class Engine:
             return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed)
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
-            with self._slots.hold(stat.size):  # the content is in memory until it is sent
+            # The slot is held with the content, until that is sent.
+            with self._exclusive(ref, key), self._slots.hold(stat.size):
                 body = file.read(0, stat.size)
                 file.check_end(stat.size)
                 return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
@@ -265,13 +296,16 @@ class Engine:
             with self.readers.hold(0):
                 digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
             try:
-                return self._act(job(digests, part_size))
+                with self._exclusive(ref, key):
+                    return self._act(job(digests, part_size))
             except PartSizeRefused:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
 
     def _act(self, job: Job) -> Outcome:
+        """Decide, act and commit. The caller holds the key."""
+        self._still_recorded(job.ref, job.recorded)
         looked_ns = self._now_ns()
         if job.file.stat() != job.stat:
             raise FileChanged("the file changed while it was read")
@@ -304,7 +338,8 @@ class Engine:
         if doubt_ns:  # what was just seen or made may be replaced or removed yet
             since_ns = looked_ns + doubt_ns - plan.LATE_EFFECT_NS
             row = replace(row, etag="", recorded_ns=since_ns, racy=True)
-        if job.recorded is None or replace(job.recorded, recorded_ns=looked_ns) != row:
+        known = job.recorded
+        if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
         return Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, job.stat.size)
@@ -354,12 +389,11 @@ class Engine:
         return carried
 
     def _send(self, action: Upload | Copy, job: Job) -> Carried:
-        with self._keys.writing(job.key):
-            if job.body is not None:
-                with self._in_doubt.changing(job.ref, job.aimed):
-                    receipt = self._uploader.put(job, job.body)
-                return Carried(receipt, None, len(job.body), 0)
-            return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
+        if job.body is not None:
+            with self._in_doubt.changing(job.ref, job.aimed):
+                receipt = self._uploader.put(job, job.body)
+            return Carried(receipt, None, len(job.body), 0)
+        return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
     def _there(self, action: Upload | Copy, job: Job) -> tuple[Receipt | None, StoreError | None]:
         """The object, if the store already has it or can copy it; or else the error, if a copy failed.

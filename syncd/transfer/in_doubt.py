@@ -7,6 +7,7 @@ agree, while the store still holds something else. So a row in doubt is compared
 file counts as unchanged. A row is in doubt if
 
 - it has no ETag: the ETag is cleared before the object is removed, and when a put or a copy got no answer;
+- it was overtaken: its key was, for a time, where the file of another source goes;
 - this process began to change its object, and has not written a new row;
 - its checkpoint says that an upload was being completed;
 - an earlier process wrote it, and the source has not been compared since a process ended without writing all.
@@ -21,7 +22,7 @@ from dataclasses import replace
 
 from syncd.core import plan
 from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
-from syncd.core.model import Checkpoint, FileRef, Receipt, Recorded
+from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, Receipt, Recorded
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
@@ -46,6 +47,7 @@ class InDoubt:
         """
         return (
             recorded.in_doubt
+            or recorded.life == OVERTAKEN
             or ref in self._changing
             or (unfinished is not None and unfinished.completing)
             or (reconciling and recorded.life < self._state.life)

@@ -6,11 +6,6 @@ ignore the condition of the request; parts copied from a donor are proven by the
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-
 from syncd.core.model import (
     Copy,
     Fingerprint,
@@ -20,17 +15,16 @@ from syncd.core.model import (
 )
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
 
 
 class Reuse:
     """Looks for content in one store, in the records and in the store itself."""
 
-    def __init__(self, store: ObjectStore, state: State, keys: KeyLocks) -> None:
+    def __init__(self, store: ObjectStore, state: State, owner: object) -> None:
         self._store = store
         self._state = state
-        self._keys = keys
+        self._owner = owner
 
     def twin(self, key: str, content: Fingerprint) -> Recorded | None:
         """A record of the same content under another key."""
@@ -54,12 +48,12 @@ class Reuse:
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
         """Let the store copy an object that it has; None when the copy is not proven. Raises StoreError.
 
-        Makes no copy while another worker writes the source object.
+        Makes no copy while another worker writes the source object. The caller holds the job's key.
         """
         key, content = job.key, job.digests.fingerprint
         if content.size > self._store.limits.max_put_size:
             return None
-        with self._keys.writing(key), self._keys.copying(twin.key) as free:
+        with self._state.locks.shared(self._owner, (self._store.store_id, twin.key)) as free:
             if not free:
                 return None
             info = self._store.head_object(twin.key)
@@ -86,72 +80,3 @@ class Reuse:
         if last is None or last.part_size != job.part_size:
             return None
         return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)
-
-
-class KeyLocks:
-    """Prevents a copy inside the store of an object that another worker is replacing.
-
-    Callers take `writing` before `copying`, and `copying` never waits: so two files that are each other's
-    twin cannot deadlock.
-    """
-
-    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
-        self._heartbeat = heartbeat or Heartbeat()
-        self._written: Counter[str] = Counter()
-        self._copied: Counter[str] = Counter()
-        self._changed = threading.Condition()
-
-    def writing(self, key: str) -> AbstractContextManager[None]:
-        """Surrounds every change of an object; waits until copies of it have ended."""
-        return _Writing(self, key)
-
-    def begin_writing(self, key: str) -> None:
-        """The first half of `writing`."""
-        with self._changed:
-            if key in self._copied:
-                self._heartbeat.rest()  # a copy may take long; its thread has a heartbeat of its own
-                self._changed.wait_for(lambda: key not in self._copied)
-            self._written[key] += 1
-        self._heartbeat.step()
-
-    def end_writing(self, key: str) -> None:
-        """The second half of `writing`."""
-        with self._changed:
-            _less(self._written, key)
-
-    @contextmanager
-    def copying(self, key: str) -> Iterator[bool]:
-        """Surrounds a copy of an object; yields False, and takes no lock, while another thread writes it."""
-        with self._changed:
-            free = key not in self._written
-            if free:
-                self._copied[key] += 1
-        try:
-            yield free
-        finally:
-            if free:
-                with self._changed:
-                    _less(self._copied, key)
-                    self._changed.notify_all()
-
-
-class _Writing:
-    """What `KeyLocks.writing` returns. No generator, because every file uses it and generators cost more."""
-
-    __slots__ = ("_key", "_keys")
-
-    def __init__(self, keys: KeyLocks, key: str) -> None:
-        self._keys = keys
-        self._key = key
-
-    def __enter__(self) -> None:
-        self._keys.begin_writing(self._key)
-
-    def __exit__(self, *_: object) -> None:
-        self._keys.end_writing(self._key)
-
-
-def _less(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]

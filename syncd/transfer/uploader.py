@@ -137,17 +137,22 @@ class Uploader:
         """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays.
 
         If the credentials do not allow the abort, the upload stays in the store; the file is sent regardless.
+        Raises KeyBusy while another thread works on its key: the caller may hold a key, and does not wait.
         """
-        if checkpoint.upload_id is None:
-            self._sweep(checkpoint)
-        else:
-            try:
-                self.store.abort_multipart_upload(checkpoint.key, checkpoint.upload_id)
-            except StoreError as error:
-                if not is_denied(error):
-                    raise
-                log.warning("%s: an unfinished upload stays in the store: %s", name_of(checkpoint.ref), error)
-        self.state.drop_checkpoint(checkpoint.id)
+        with self.state.locks.exclusive(self, (checkpoint.store_id, checkpoint.key)):
+            if checkpoint.upload_id is None:
+                self._sweep(checkpoint)
+            else:
+                self._abort(checkpoint, checkpoint.upload_id)
+            self.state.drop_checkpoint(checkpoint.id)
+
+    def _abort(self, checkpoint: Checkpoint, upload_id: str) -> None:
+        try:
+            self.store.abort_multipart_upload(checkpoint.key, upload_id)
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            log.warning("%s: an unfinished upload stays in the store: %s", name_of(checkpoint.ref), error)
 
     def finished(self, ref: FileRef) -> None:
         """The file has no unfinished upload any more."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from syncd.core.model import FileRef, OnDelete, Outcome, Source, TransferPolicy
+from syncd.core.model import Destination, FileRef, OnDelete, Outcome, Source, TransferPolicy
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -78,8 +78,10 @@ class Rig:
         )
 
     def configure(self, **changes: Any) -> None:
-        """Change the source as the engine knows it."""
-        self.know(source=replace(self.engine.sources["docs"].source, **changes))
+        """Change the source as the engine and the state know it."""
+        source = replace(self.engine.sources["docs"].source, **changes)
+        self.know(source=source)
+        self.state.serve([Destination(source.name, self.store.store_id, source.prefix)])
 
     def know(self, **changes: Any) -> None:
         """Change what the engine knows of the source."""

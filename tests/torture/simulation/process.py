@@ -147,7 +147,7 @@ class Process:
 
     def nested(self, keeper_first: bool) -> bool:
         """A step in the middle of another one, unless it would wait for that one for ever."""
-        if self.line.engine._keys._copied:
+        if self.state.locks._copies:
             return False
         return self.step(keeper_first)
 

@@ -20,6 +20,7 @@ from syncd.core.errors import (
     FileChanged,
     FileUnreadable,
     FileVanished,
+    KeyBusy,
     PartCorrupt,
     PartsRefused,
     PreconditionFailed,
@@ -102,6 +103,7 @@ EVERY_ERROR = [
     for error, arguments in [
         (FileVanished, ("x",)),
         (FileChanged, ("x",)),
+        (KeyBusy, ("x",)),
         (FileUnreadable, ("x",)),
         (RootChanged, ("x",)),
         (StoreUnavailable, ("x",)),
@@ -122,6 +124,11 @@ EVERY_ERROR = [
 def test_a_file_that_moves_is_looked_at_again(error: errors.FileError) -> None:
     """Nothing is wrong, so nothing is recorded and nobody is to blame."""
     assert react(error, 1, 0.5) == Reaction(again=True)
+
+
+def test_a_file_whose_key_is_taken_is_looked_at_again_a_little_later() -> None:
+    """The one who holds the key may change what there is to do."""
+    assert react(KeyBusy("x"), 1, 0.5) == Reaction(again=True, defer_seconds=errors.KEY_BUSY_SECONDS)
 
 
 def test_an_unreadable_file_waits_and_a_change_of_it_hastens_the_next_try() -> None:

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.model import (
+    OVERTAKEN,
     Copy,
     Delete,
+    Destination,
+    FileRef,
     FileStat,
     Fingerprint,
     Irregular,
@@ -22,7 +25,15 @@ from syncd.core.model import (
     Refresh,
     Upload,
 )
-from syncd.core.plan import decide, doubt_left_ns, is_racy, is_restless, may_delete, needs_fingerprint
+from syncd.core.plan import (
+    decide,
+    doubt_left_ns,
+    is_racy,
+    is_restless,
+    may_delete,
+    needs_fingerprint,
+    owner_of,
+)
 
 STORE = "s3 https://here photos"
 OTHER_STORE = "dir /mnt/nas"
@@ -380,3 +391,31 @@ def test_only_the_recorded_object_may_be_deleted(
 ) -> None:
     """By its ETag, or by digest and size; after a request of unknown outcome also by the mark of syncd."""
     assert may_delete(info, replace(RECORDED, etag=etag), in_doubt=in_doubt) == expected
+
+
+@pytest.mark.parametrize(("info", "expected"), [(THERE, True), (MARKED, False), (COMPUTED, False)])
+def test_where_another_source_had_the_key_the_mark_of_syncd_proves_nothing(
+    info: ObjectInfo, expected: bool
+) -> None:
+    """It may be that source's object: only what was recorded may be deleted."""
+    assert may_delete(info, replace(RECORDED, etag="", life=OVERTAKEN), in_doubt=True) == expected
+
+
+DESTINATIONS = [Destination("camera", STORE, "camera/"), Destination("all", OTHER_STORE, "")]
+
+
+@pytest.mark.parametrize(
+    ("key", "store", "owner"),
+    [
+        ("camera/a.jpg", STORE, FileRef("camera", "a.jpg")),
+        ("camera/d/a.jpg", STORE, FileRef("camera", "d/a.jpg")),
+        ("camera", STORE, None),
+        ("camera/", STORE, None),
+        ("cameras/a.jpg", STORE, None),
+        ("camera/a.jpg", OTHER_STORE, FileRef("all", "camera/a.jpg")),
+        ("a.jpg", "s3 https://else photos", None),
+    ],
+)
+def test_a_key_belongs_to_the_file_that_goes_there_now(key: str, store: str, owner: FileRef | None) -> None:
+    """By store and prefix; whether that file exists does not matter."""
+    assert owner_of(key, store, DESTINATIONS) == owner

@@ -18,7 +18,9 @@ from syncd.core.errors import StateError
 from syncd.core.model import (
     LATEST_NS,
     OLDEST_NS,
+    OVERTAKEN,
     Checkpoint,
+    Destination,
     Failure,
     FileRef,
     FileStat,
@@ -195,6 +197,73 @@ def test_a_new_device_number_changes_nothing_else(state: State) -> None:
     assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=STAT._replace(device=9))
     assert state.recorded(FileRef("t", "a")) == RECORDED
     assert state.checkpoints() == [replace(begun[0], stat=moved.stat), *begun[1:]]
+
+
+STORE, OTHER = "s3:host/bucket", "s3:host/other"
+BEFORE = [Destination("photos", STORE, "pre/"), Destination("beside", STORE, "else/")]
+
+
+@pytest.mark.parametrize(
+    ("after", "overtaken"),
+    [
+        (BEFORE, False),
+        (BEFORE[:1], False),
+        ([], False),
+        ([*BEFORE, Destination("third", STORE, "pref/")], False),
+        ([Destination("third", OTHER, "pre/")], False),
+        ([Destination("third", STORE, "pre/")], True),
+        ([Destination("third", STORE, "")], True),
+        ([Destination("beside", STORE, "pre/"), Destination("photos", STORE, "else/")], True),
+        ([Destination("photos", STORE, "")], True),  # another file of the source may be `pre/a.txt`
+        ([Destination("photos", STORE, "other/")], False),
+    ],
+)
+def test_rows_are_overtaken_where_the_key_becomes_another_files(
+    state: State, after: list[Destination], overtaken: bool
+) -> None:
+    """They stay as they are but for that mark, which makes a scan look; the next commit takes it away."""
+    state.serve(BEFORE)
+    state.commit(REF, RECORDED)
+
+    state.serve(after)
+    state.serve(after)
+
+    row = state.recorded(REF)
+    assert row is not None
+    assert (row.life == OVERTAKEN, row.racy) == (overtaken, overtaken)
+    assert replace(row, racy=False) == RECORDED
+    state.serve(BEFORE)
+    state.commit(REF, RECORDED)
+    row = state.recorded(REF)
+    assert row is not None
+    assert row.life == state.life
+
+
+def test_a_row_that_comes_after_its_key_is_anothers_is_overtaken_from_the_start(state: State) -> None:
+    """Written by a request that was begun before; and a doubt does not take the mark away."""
+    state.serve([Destination("third", STORE, "pre/")])
+    state.commit(REF, RECORDED)
+    row = state.recorded(REF)
+    assert row is not None
+    assert row.life == OVERTAKEN
+    state.serve(BEFORE)
+    state.doubt(REF, row)
+    row = state.recorded(REF)
+    assert row is not None
+    assert (row.life, row.in_doubt) == (OVERTAKEN, True)
+
+
+def test_where_files_go_is_remembered_by_the_next_process(tmp_path: Path) -> None:
+    """A source takes over while this one is not configured, in a process of its own."""
+    for destinations in (BEFORE[:1], [Destination("third", STORE, "pre/")], BEFORE[:1]):
+        state = State.open(str(tmp_path), now_ns=time.time_ns)
+        state.serve(destinations)
+        if destinations == BEFORE[:1] and state.life == 1:
+            state.commit(REF, RECORDED)
+        row = state.recorded(REF)
+        state.close()
+    assert row is not None
+    assert row.life == OVERTAKEN
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------

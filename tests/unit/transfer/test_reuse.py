@@ -1,10 +1,8 @@
-"""Content that the store has already: copies, donors of parts, and the locks on keys."""
+"""Content that the store has already: copies, and donors of parts."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +22,8 @@ from syncd.core.model import (
     ObjectMeta,
 )
 from syncd.sources.fingerprint import of_bytes
-from syncd.transfer.reuse import KeyLocks
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
-from tests.support.waiting import Running, wait_until
 from tests.unit.transfer.multipart import CONTENT, PARTS, sent_parts
 
 
@@ -254,80 +250,3 @@ def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(ri
     rig.sync("b.txt")
 
     assert rig.fake.objects["p/b.txt"].data == b"hello"
-
-
-class Diary:
-    """A heartbeat that writes down what it hears."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def step(self) -> None:
-        self.told.append("step")
-
-    def rest(self) -> None:
-        self.told.append("rest")
-
-
-class Holder:
-    """Holds until it is let go."""
-
-    def __init__(self, hold: Callable[[], object]) -> None:
-        self.inside = threading.Event()
-        self.release = threading.Event()
-
-        def run() -> None:
-            with hold():  # type: ignore[attr-defined]
-                self.inside.set()
-                self.release.wait(30)
-
-        self.running = Running(run)
-
-    def leave(self) -> None:
-        self.release.set()
-        self.running.result()
-
-
-def test_an_object_is_not_copied_while_it_is_written() -> None:
-    """The copier is told at once; it never waits."""
-    keys = KeyLocks()
-    with keys.writing("a"):
-        with keys.copying("a") as free:
-            assert free is False
-        with keys.copying("b") as free:
-            assert free is True
-    with keys.copying("a") as free:
-        assert free is True
-
-
-def test_an_object_is_not_written_while_it_is_copied() -> None:
-    """The writer waits for all copies, and has no deadline while it does."""
-    diary = Diary()
-    keys = KeyLocks(diary)
-    copies = [keys.copying("a"), keys.copying("a")]
-    for copy in copies:
-        copy.__enter__()
-    writer = Holder(lambda: keys.writing("a"))
-    wait_until("it waits", lambda: diary.told == ["rest"])
-    copies[0].__exit__(None, None, None)
-    assert not writer.inside.wait(0.01)
-    copies[1].__exit__(None, None, None)
-    assert writer.inside.wait(30)
-    assert diary.told == ["rest", "step"]
-    writer.leave()
-
-
-def test_two_files_that_are_each_others_twin_do_not_wait_for_each_other() -> None:
-    """Each writes its own key and would copy the other's: both are told to send instead."""
-    keys = KeyLocks()
-    with keys.writing("a"), keys.writing("b"), keys.copying("a") as one, keys.copying("b") as other:
-        assert (one, other) == (False, False)
-
-
-def test_no_key_is_remembered_after_use() -> None:
-    """Memory does not grow with the number of files."""
-    keys = KeyLocks()
-    for number in range(100):
-        with keys.writing(f"w{number}"), keys.copying(f"c{number}"):
-            pass
-    assert (len(keys._written), len(keys._copied)) == (0, 0)
