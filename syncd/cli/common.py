@@ -25,7 +25,7 @@ from syncd.core.errors import (
     AccessRefused,
     ConfigError,
     StateError,
-    StateTooNew,
+    StateRefused,
     StoreError,
     SyncdError,
 )
@@ -49,7 +49,7 @@ Reporter = Callable[[str, bool | None, str], None]
 
 def exit_code(error: BaseException) -> int:
     """The exit code that an error stands for."""
-    if isinstance(error, ConfigError | StateTooNew):
+    if isinstance(error, ConfigError | StateRefused):
         return EXIT_CONFIG
     if isinstance(error, AccessRefused):
         return EXIT_CREDENTIALS if error.credentials else EXIT_UNAVAILABLE

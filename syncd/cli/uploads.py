@@ -57,7 +57,7 @@ def command(options: common.Options, abort_orphans: bool, older_than: float, as_
         fate = "aborted" if row["aborted"] else "not ours"
         if abort_orphans and row["spared"]:
             fate += f"; spared: {row['spared']}"
-        click.echo(f"orphan  {row['store']}:{row['key']}: {row['upload_id']} ({fate})")
+        click.echo(f"orphan  {row['store']}:{printable(row['key'])}: {printable(row['upload_id'])} ({fate})")
     if not found["ours"] and not found["orphans"]:
         click.echo("no unfinished uploads")
 

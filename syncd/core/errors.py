@@ -21,7 +21,7 @@ has it reported with its traceback and tried again late, so that other files go 
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
     ├── Stopped                syncd is asked to stop: unwind, keep every checkpoint
     └── StateError             stop the daemon: without memory we do not act
-        └── StateTooNew        exit 78: a restart will not help, the operator has to
+        └── StateRefused       exit 78: a restart will not help, the operator has to
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncd.core.backoff import Schedule, delay
+from syncd.core.paths import one_line
 
 
 class SyncdError(Exception):
@@ -95,7 +96,8 @@ class StoreError(SyncdError):
     """A request to a store failed.
 
     ``status`` is the HTTP status or None, ``code`` the store's own word for the error, ``request_id`` what
-    the store's support would ask for, ``hint`` what the operator can do about it.
+    the store's support would ask for, ``hint`` what the operator can do about it. Whatever the store put into
+    them is one printable line here: it reaches logs and terminals.
     """
 
     def __init__(
@@ -107,11 +109,11 @@ class StoreError(SyncdError):
         request_id: str = "",
         hint: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.status = status
-        self.code = code
-        self.request_id = request_id
-        self.hint = hint
+        self.code = one_line(code)
+        self.request_id = one_line(request_id)
+        self.hint = one_line(hint)
 
     def __str__(self) -> str:
         facts = [str(self.status) if self.status else "", self.code]
@@ -213,8 +215,8 @@ class StateError(SyncdError):
     """The state database cannot be used, so nothing may be acted upon."""
 
 
-class StateTooNew(StateError):
-    """The state database was written by a newer syncd; it is left as it is."""
+class StateRefused(StateError):
+    """The state was written by a newer syncd, or other users can write to it; it is left as it is."""
 
 
 # ---- reactions ------------------------------------------------------------------------------------------

@@ -104,6 +104,11 @@ def printable(path: str) -> str:
     return "".join(map(_shown, path))
 
 
+def one_line(text: str) -> str:
+    """Text from elsewhere, such as a store's message, with nothing that a terminal or a log interprets."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _shown(c) for c in text)
+
+
 def _shown(character: str) -> str:
     code = ord(character)
     if character == "\\":

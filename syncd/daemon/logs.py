@@ -74,6 +74,10 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 # ---- secrets ----------------------------------------------------------------------------------------------
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and line feed, which tracebacks need."""
+
+
 class _Secrets:
     """The values that no line may show, in each spelling that they have in text, JSON and URLs."""
 
@@ -196,9 +200,9 @@ class _Lines(logging.StreamHandler[TextIO]):
         self.setFormatter(formatter)
 
     def format(self, record: logging.LogRecord) -> str:
-        # File names may hold bytes that are not text.
+        # File names may hold bytes that are not text, and foreign text what a terminal obeys.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
-        return _secrets.mask(text)
+        return _secrets.mask(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
 
     def say(self, record: logging.LogRecord) -> None:
         """Emit past the filters."""

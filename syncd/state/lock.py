@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
+import stat
 
-from syncd.core.errors import StateError
+from syncd.core.errors import StateError, StateRefused
 
 LOCK_NAME = "lock"
 _LINE = "%-15d\n"
@@ -22,10 +24,12 @@ class StateLock:
     def acquire(cls, directory: str) -> StateLock:
         """Lock `directory` (made with mode 0700 where missing).
 
-        Raises StateError, with the process id of the holder, when another process has it.
+        Raises StateError, with the process id of the holder, when another process has it, and StateRefused
+        when another user could change what lies in it.
         """
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
+            _require_private(directory, os.stat(directory))
             descriptor = _open(directory)
         except OSError as error:
             raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
@@ -48,6 +52,33 @@ class StateLock:
                 _write(descriptor, 0)
             finally:
                 os.close(descriptor)
+
+
+def _require_private(directory: str, found: os.stat_result) -> None:
+    """Raise StateRefused unless the directory is ours, and no other user's to write in.
+
+    Who can write there can lead our writes elsewhere by links, and decide what counts as uploaded. A group
+    that is the user's own, as many systems give to every user, is no other user.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        raise StateRefused(
+            f"the state directory {directory} belongs to the user {_name(found.st_uid)}, not to "
+            f"{_name(os.geteuid())}: run syncd as {_name(found.st_uid)}, or choose another state_dir"
+        )
+    shared = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid != os.getegid())
+    if shared:
+        raise StateRefused(
+            f"the state directory {directory} can be written by other users (mode {mode:04o}): "
+            f"run `chmod 700 {directory}` after looking at what is in it"
+        )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _open(directory: str) -> int:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 
-from syncd.core.errors import StateError, StateTooNew
+from syncd.core.errors import StateError, StateRefused
 from syncd.state import sqlite
 
 DATABASE_NAME = "state.db"
@@ -248,7 +248,7 @@ def _fault_inside(connection: sqlite3.Connection, path: str, instance_id: str | 
 
 def _refuse_newer(path: str, version: int) -> None:
     if version > len(STEPS):
-        raise StateTooNew(
+        raise StateRefused(
             f"the state database {path} was written by a newer syncd (version {version} of its schema, "
             f"this one knows {len(STEPS)}); install that one again, or move the file away to start afresh"
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.common import EXIT_CONFIG, exit_code
-from syncd.core.errors import StateError, StateTooNew
+from syncd.core.errors import StateError, StateRefused
 from syncd.core.model import OnDelete
 from syncd.state import schema
 from syncd.state import sqlite as statedb
@@ -311,7 +311,7 @@ def test_a_newer_state_is_a_matter_for_a_person(tmp_path: Path) -> None:
         pass
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         connection.execute(f"PRAGMA user_version={len(schema.STEPS) + 1}")
-    with pytest.raises(StateTooNew) as caught:
+    with pytest.raises(StateRefused) as caught:
         State.open(str(tmp_path), now_ns=time.time_ns)
 
     assert exit_code(caught.value) == EXIT_CONFIG == 78

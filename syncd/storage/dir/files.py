@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import xxhash
 
@@ -152,7 +152,19 @@ def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
         os.mkdir(name, mode, dir_fd=fd)
     except FileExistsError:
         return
+    give_to_owner(fd, name)
     sync_directory(fd)
+
+
+def give_to_owner(fd: int, name: bytes) -> None:
+    """Where root works in another user's directory, what it makes there belongs to that user, too.
+
+    Otherwise one command of root's, such as a check, would lock out the service that writes there.
+    """
+    if os.geteuid() == 0:
+        owner = os.fstat(fd)
+        with suppress(OSError):  # not every file system has owners
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=fd, follow_symlinks=False)
 
 
 def sync_directory(fd: int) -> None:

@@ -25,6 +25,7 @@ from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_NEW,
     closing,
+    give_to_owner,
     make_directory,
     open_subdirectory,
     read_file,
@@ -211,6 +212,7 @@ def _make_marker(private: int) -> None:
     with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=private)) as fd:
         write_whole(fd, content)
         os.fsync(fd)
+    give_to_owner(private, temporary)
     try:
         os.link(temporary, _MARKER, src_dir_fd=private, dst_dir_fd=private, follow_symlinks=False)
     except FileExistsError:

@@ -77,6 +77,16 @@ def test_a_store_error_says_all_that_it_knows(facts: dict[str, Any], text: str) 
     assert str(StoreError("slow down", **facts)) == text
 
 
+@given(st.text())
+def test_nothing_that_a_store_says_is_more_than_one_printable_line(said: str) -> None:
+    """Logs and terminals obey line feeds and escape sequences, and the way to the store may be plain http."""
+    error = StoreError(f"no: {said}", code=said, request_id=said, hint=said)
+    assert str(error).isprintable()
+    assert all(text.isprintable() for text in (error.code, error.request_id, error.hint))
+    if said.isprintable():
+        assert error.code == said
+
+
 def test_a_change_says_how_long_the_file_has_to_rest() -> None:
     """By default it need not rest."""
     changed = FileChanged("the file changed", 2.5)

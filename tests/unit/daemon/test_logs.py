@@ -168,6 +168,14 @@ def test_name_that_is_no_text_is_still_logged() -> None:
     assert written(stream)[0].endswith("uploaded a\\udcff")
 
 
+def test_nothing_that_a_terminal_obeys_is_written() -> None:
+    """Whatever line it stands in; line feeds and tabs stay, for tracebacks."""
+    stream = io.StringIO()
+    set_up(settings(format="text"), verbosity=0, stream=stream)
+    log.info("said %s", "\x1b]0;owned\x07\x9b31m\rover\ttab")
+    assert written(stream)[0].endswith("said \\x1b]0;owned\\x07\\x9b31m\\x0dover\ttab")
+
+
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_secret_is_masked_wherever_it_stands(format: str) -> None:
     """Message, arguments, extra fields, URLs and tracebacks never show a hidden value."""

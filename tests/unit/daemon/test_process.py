@@ -35,6 +35,23 @@ def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: py
     assert os.path.dirname(process.canary_directory(str(state), {})) == str(state)
 
 
+def test_the_canarys_directory_of_a_killed_daemon_is_used_again(tmp_path: Path) -> None:
+    """Kills leave nothing that adds up; a directory of another user, or a link, is not taken for ours."""
+    runtime, state = tmp_path / "run", tmp_path / "state"
+    runtime.mkdir()
+    state.mkdir()
+    environ = {"RUNTIME_DIRECTORY": str(runtime)}
+    first = process.canary_directory(str(state), environ)
+    assert process.canary_directory(str(state), environ) == first
+    assert len(list(runtime.iterdir())) == 1
+    other = tmp_path / "other"
+    other.mkdir()
+    assert process.canary_directory(str(other), environ) != first
+    os.rmdir(first)
+    os.symlink(state, first)
+    assert os.path.dirname(process.canary_directory(str(state), {**environ})) != str(runtime)
+
+
 def test_a_process_that_holds_keys_is_closed() -> None:
     """To core dumps, and to debuggers of its own user: said by the process itself."""
     program = (

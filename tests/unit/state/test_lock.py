@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import StateError
+from syncd.core.errors import StateError, StateRefused
 from syncd.state.lock import StateLock
 from tests.scenarios.test_state_survival import DEADLINE_SECONDS, child
 
@@ -51,6 +52,45 @@ def test_the_lock_is_private(tmp_path: Path) -> None:
             StateLock.acquire(str(directory)).release()
     finally:
         lock.release()
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "refused"),
+    [
+        (0o700, None, False),
+        (0o755, None, False),
+        (0o775, None, False),
+        (0o775, 65534, True),
+        (0o777, None, True),
+    ],
+)
+def test_a_directory_that_others_can_write_is_refused(
+    mode: int, group: int | None, refused: bool, tmp_path: Path
+) -> None:
+    """By links they could lead our writes elsewhere. A group that is the user's own is no other user."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    if group is not None and os.geteuid() != 0:
+        pytest.skip("needs root to give a directory to another group")
+    os.chown(directory, -1, group if group is not None else os.getegid())
+    directory.chmod(mode)
+    if refused:
+        with pytest.raises(StateRefused, match=r"written by other users .*chmod 700"):
+            StateLock.acquire(str(directory))
+        assert list(directory.iterdir()) == []
+    else:
+        StateLock.acquire(str(directory)).release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory to another user")
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Also for root, who may write there: what it made would lock out its owner."""
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, 65534, 65534)
+    with pytest.raises(StateRefused, match="run syncd as"):
+        StateLock.acquire(str(directory))
+    assert list(directory.iterdir()) == []
 
 
 def test_a_lock_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -31,6 +31,23 @@ def test_the_root_is_never_made(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    """A check by root leaves nothing that locks out the service, which runs as another user."""
+    root = tmp_path / "mirror"
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    put(DirStore(DirSettings(str(root))), "a/b/file", b"x")
+    owned = [
+        root / ".syncd",
+        root / ".syncd" / "store.json",
+        root / ".syncd" / "tmp",
+        root / "a",
+        root / "a" / "b",
+    ]
+    assert {path.name: path.stat().st_uid for path in owned} == {path.name: 65534 for path in owned}
+
+
 def test_a_root_that_is_a_file_is_not_there(tmp_path: Path) -> None:
     """It is no directory, but may become one."""
     (tmp_path / "file").write_bytes(b"")
