@@ -18,6 +18,8 @@ COMMANDS = {
     "sync": ("sync", "Transfer everything that differs, in one pass, then exit."),
     "status": ("status", "Show what is recorded, pending, in flight and failed."),
     "explain": ("explain", "Say which rule takes or leaves a file, and why."),
+    "pause": ("pause", "Send nothing more of a source, of a store, or at all."),
+    "resume": ("resume", "End a pause."),
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with what is recorded and with the disk."),
     "uploads": ("uploads", "List unfinished uploads: ours, and orphans in the stores."),

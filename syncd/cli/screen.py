@@ -159,6 +159,8 @@ def _show_source(source: SourceReport, console: Console) -> None:
     console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
     if live.waiting_for:
         console.print(f"{name}: waiting: {escape(live.waiting_for)}", style="yellow")
+    if source.paused:
+        console.print(f"{name}: paused {escape(source.paused)}", style="yellow")
     if live.watch is not None and live.watch.reason:
         console.print(f"{name}: {live.watch.mode}: {escape(live.watch.reason)}", style="yellow")
     if live.deletes_parked:

@@ -10,6 +10,7 @@ has it reported with its traceback and tried again late, so that other files go 
     ├── FileError              one file; all others go on
     │   ├── FileVanished       mark dirty: the next look will plan it as absent
     │   ├── FileChanged        mark dirty: let it settle again
+    │   ├── FilePaused         mark dirty: the operator paused its source or store
     │   └── FileUnreadable     defer with backoff, report
     ├── StoreError             one request
     │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 5xx, 429)
@@ -82,6 +83,10 @@ class FileChanged(FileError):
 
 class KeyBusy(FileError):
     """Another thread of this process works on the object under the file's key."""
+
+
+class FilePaused(FileError):
+    """The operator paused the source or the store while the file was sent; its upload is kept."""
 
 
 class FileUnreadable(FileError):
@@ -261,7 +266,7 @@ def react(error: BaseException, attempts: int, chance: float) -> Reaction:
     """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row."""
     if isinstance(error, FileChanged):
         return Reaction(again=True, defer_seconds=error.quiet_seconds)
-    if isinstance(error, FileVanished):
+    if isinstance(error, FileVanished | FilePaused):
         return Reaction(again=True)
     if isinstance(error, KeyBusy):
         return Reaction(again=True, defer_seconds=KEY_BUSY_SECONDS)

@@ -11,6 +11,7 @@ every legal UTF-8 name exactly as it is and is reversible for the others:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from syncd.core.model import FileRef
 
@@ -125,3 +126,27 @@ def _shown(character: str) -> str:
 def name_of(ref: FileRef) -> str:
     """A file, as logs and reports name it."""
     return f"{ref.source}:{printable(ref.path)}"
+
+
+def named(given: str, sources: Sequence[str], stores: Sequence[str]) -> tuple[str, str]:
+    """``source`` or ``store``, and its name. ``source:NAME`` and ``store:NAME`` say it outright.
+
+    Raises ValueError for a name that is both, and for one that is neither.
+    """
+    kind, colon, name = given.partition(":")
+    known = {"source": sources, "store": stores}
+    if colon and kind in known:
+        if name not in known[kind]:
+            raise ValueError(f"there is no {kind} {name!r}; there are: {_listed(known[kind])}")
+        return kind, name
+    found = [kind for kind, names in known.items() if given in names]
+    if len(found) > 1:
+        raise ValueError(f"{given!r} is both a source and a store; say source:{given} or store:{given}")
+    if not found:
+        there = f"sources: {_listed(sources)}; stores: {_listed(stores)}"
+        raise ValueError(f"there is no source or store {given!r}; there are {there}")
+    return found[0], given
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

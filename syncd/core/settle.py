@@ -8,6 +8,7 @@ The rules of being due:
 - An event puts the file off: it is due when it has been quiet for its settle period.
 - A mark of a scan only makes a clean file dirty; on a dirty one it changes nothing.
 - A deferred file is due when its time comes; an event hastens it, unless it was deferred to be held.
+- Files of a source that is paused wait until its pause ends, as due as they are.
 
 How the queue works: a heap of ``(due, ticket, ref)`` beside a table of what is true. Being put off does not
 touch the heap: the item stays, too early, and is corrected when it comes to the top. So marking a file a
@@ -20,7 +21,9 @@ Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
+from math import inf
 from typing import NamedTuple
 
 from syncd.core.model import FileRef
@@ -94,6 +97,7 @@ class DirtyFiles:
         self._heap: list[tuple[float, int, FileRef]] = []
         self._tickets = 0
         self._counts: dict[str, int] = {}
+        self._paused: dict[str, float] = {}
 
     # ---- marking ----------------------------------------------------------------------------------------
 
@@ -130,10 +134,30 @@ class DirtyFiles:
                 running.again = None
                 running.discarded = True
 
+    # ---- pausing ----------------------------------------------------------------------------------------
+
+    def pause(self, paused: Mapping[str, float]) -> None:
+        """These sources, and no others, are paused, each until its time, which may be infinite."""
+        self._paused = dict(paused)
+        self._rebuild()
+
+    def is_paused(self, source: str, now: float) -> bool:
+        """Whether files of this source are not handed out now."""
+        return self._paused.get(source, now) > now
+
+    def hasten(self, now: float, wanted: Callable[[FileRef], bool]) -> None:
+        """Those of the waiting files that are `wanted` are due now."""
+        for ref, entry in self._waiting.items():
+            if entry.due > now and wanted(ref):
+                entry.due = now
+        self._rebuild()
+
     # ---- working off ------------------------------------------------------------------------------------
 
     def take(self, now: float) -> Taken | None:
         """The file that has been due the longest, or None. It is processing until `done` or `defer`."""
+        if any(until <= now for until in self._paused.values()):
+            self.pause({source: until for source, until in self._paused.items() if until > now})
         self._settle_top()
         if not self._heap or self._heap[0][0] > now:
             return None
@@ -173,9 +197,10 @@ class DirtyFiles:
     # ---- looking ----------------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        """When `take` will have something, if nothing is marked before; None when nothing waits."""
+        """When `take` may have something, if nothing is marked before; None when nothing waits."""
         self._settle_top()
-        return self._heap[0][0] if self._heap else None
+        ends = [until for source, until in self._paused.items() if source in self._counts and until < inf]
+        return min([*ends, self._heap[0][0]] if self._heap else ends, default=None)
 
     def restless(self, now: float, longer_than: float) -> list[tuple[FileRef, float]]:
         """Files that events have kept from becoming quiet for more than `longer_than` seconds.
@@ -224,6 +249,14 @@ class DirtyFiles:
         """The files that workers have, in the order in which they were taken."""
         return tuple(self._processing)
 
+    def waiting_of(self, source: str) -> int:
+        """How many files of this source wait."""
+        return self._counts.get(source, 0)
+
+    def paused(self) -> tuple[str, ...]:
+        """The sources whose files are not handed out."""
+        return tuple(self._paused)
+
     def counts(self) -> dict[str, int]:
         """How many files of each source wait; sources without any are left out."""
         return dict(self._counts)
@@ -264,7 +297,7 @@ class DirtyFiles:
         while heap:
             due, ticket, ref = heap[0]
             entry = self._waiting.get(ref)
-            if entry is None or entry.ticket != ticket:
+            if entry is None or entry.ticket != ticket or ref.source in self._paused:
                 heappop(heap)
             elif entry.due != due:
                 heapreplace(heap, self._item(ref, entry))

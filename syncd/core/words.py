@@ -213,6 +213,12 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def paused_words(until_ns: int) -> str:
+    """How long a pause of the operator lasts; 0: without end."""
+    end = f"until {iso(until_ns)}" if until_ns else "until it is resumed"
+    return f"by the operator, {end}"
+
+
 def iso(time_ns: int | None) -> str | None:
     """ISO 8601 in UTC, to the second; None for None."""
     if time_ns is None:

@@ -96,7 +96,8 @@ class ControlServer:
         except Exception as error:
             if not isinstance(error, ValueError | StateError):
                 log.exception("control: a request failed")
-            return {"error": str(error) or type(error).__name__}
+            told = {"error": str(error) or type(error).__name__}
+            return told | {"usage": True} if isinstance(error, ValueError) else told
 
 
 def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any] | None:

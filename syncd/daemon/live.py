@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
+from syncd.core.words import paused_words
 from syncd.daemon import status
 from syncd.daemon.explain import LiveFile
 from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
@@ -59,12 +60,18 @@ class Live:
             uptime_seconds=round(self._monotonic() - self._started, 3),
             health=self.health or "ok",
             stores_paused={
-                runner.name: runner.workers.paused_for
-                for runner in self._pipeline.store_runners.values()
-                if runner.workers.paused_for
+                name: why for name in self._pipeline.store_runners if (why := self._store_waits(name))
             },
             state_rebuilt=self._pipeline.state.rebuilt,
         )
+
+    def _store_waits(self, store: str) -> str:
+        """Why nothing is sent to a store at the moment."""
+        pauses = self._pipeline.state.pauses()
+        for what in (("all", ""), ("store", store)):
+            if what in pauses:
+                return paused_words(pauses[what])
+        return self._pipeline.store_runners[store].workers.paused_for
 
     def pending(self) -> dict[str, int]:
         """Dirty files by source, those in progress included."""
@@ -89,7 +96,10 @@ class Live:
             return None
         store = self._pipeline.store_runners[runner.source.store]
         flying = (item for item in store.progress.in_flight() if item[0] == ref)
-        paused = store.workers.paused_for
+        pauses = self._pipeline.state.pauses()
+        waits = f"store {store.name} is paused: {why}" if (why := self._store_waits(store.name)) else ""
+        if ("source", ref.source) in pauses:
+            waits = f"the source is paused {paused_words(pauses['source', ref.source])}"
         coverage = self.coverage(ref.source)
         watched = not any(
             part in ("", ref.path) or ref.path.startswith(f"{part}/") for part in coverage.subtrees
@@ -98,7 +108,7 @@ class Live:
             store.store.store_id,
             store.workers.queue.about(ref),
             next((item[1:] for item in flying), None),
-            f"store {store.name} is paused: {paused}" if paused else "",
+            waits,
             runner.news.waiting_for,
             "" if watched else coverage.reason,
             runner.news.deletes_reason,

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from syncd.core.model import Checkpoint, FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import iso
+from syncd.core.words import iso, paused_words
 from syncd.state.state import State
 
 MAX_FAILURES = 1000
@@ -92,6 +92,8 @@ class SourceReport:
     bytes: ByteCounts
     last_scan: str | None
     drift: int
+    paused: str | None = None
+    """By whom it is paused, and until when; None: it is not."""
     live: LiveSource | None = None
 
 
@@ -133,7 +135,10 @@ class Status:
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
             data["daemon"] = {key: data["daemon"][key] for key in shown}
         for source in data["sources"]:
-            source.update(source.pop("live") or {})
+            live = source.pop("live")
+            source.update(live or {})
+            if live is None and source["paused"] is None:  # as above
+                del source["paused"]
         return data
 
     @classmethod
@@ -156,6 +161,7 @@ class Status:
         if not pending and not flying:
             counts = f"idle: {sum(source.files.recorded for source in self.sources)} files recorded"
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
+        paused += [f"{source.name} paused {source.paused}" for source in self.sources if source.paused]
         return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
 
 
@@ -211,7 +217,7 @@ def _sources(
     flying: Sequence[tuple[FileRef, int, int]],
     live: Live | None,
 ) -> list[SourceReport]:
-    failed = state.failure_count()
+    failed, pauses = state.failure_count(), state.pauses()
     dirty = live.pending() if live is not None else {}
     reports = []
     for source in sources:
@@ -231,6 +237,7 @@ def _sources(
                 ByteCounts(size, sum(total - done for done, total in mine)),
                 iso(last_scan_ns),
                 drift,
+                paused_words(pauses["source", source.name]) if ("source", source.name) in pauses else None,
                 live.source(source.name) if live is not None else None,
             )
         )

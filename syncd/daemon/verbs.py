@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from syncd.core import paths
 from syncd.core.model import Source
+from syncd.core.words import iso
 from syncd.daemon import explain
 from syncd.daemon.live import Live
 from syncd.pipeline.pipeline import Pipeline
@@ -47,6 +49,30 @@ def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"accepted": True}
 
 
+def pause(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Pause what `name` means (without one: everything), for `seconds` (without them: until `resume`)."""
+    kind, name = _target(verbs, request)
+    seconds = request.get("seconds")
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e9):
+        raise ValueError("a pause lasts for a positive number of seconds")
+    until_ns = verbs.pipeline.clock.now_ns() + int(seconds * 1e9) if seconds else 0
+    was = verbs.pipeline.state.pauses().get((kind, name))
+    if was is None or was != until_ns:
+        verbs.pipeline.pause(kind, name, until_ns)
+    return {"kind": kind, "name": name, "until": iso(until_ns) if until_ns else None, "was": was is not None}
+
+
+def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """End the pause of what `name` means (without one: all pauses)."""
+    pauses = list(verbs.pipeline.state.pauses())
+    kind, name = _target(verbs, request)
+    ended = [what for what in pauses if kind == "all" or what == (kind, name)]
+    if ended:
+        verbs.pipeline.resume(ended)
+    left = [what for what in pauses if what not in ended]
+    return {"kind": kind, "name": name, "was": bool(ended), "left": [f"{k}:{n}" if n else k for k, n in left]}
+
+
 def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     """What is known about the file at `path`, an absolute path."""
     found = explain.find(verbs.sources(), _text(request, "path"))
@@ -59,9 +85,21 @@ def file(verbs: Verbs, request: Request) -> dict[str, Any]:
 VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "status": status,
     "file": file,
+    "pause": pause,
+    "resume": resume,
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
 }
+
+
+def _target(verbs: Verbs, request: Request) -> tuple[str, str]:
+    """What `name` means: kind (``source``, ``store``, ``all``) and name. Raises ValueError."""
+    given = request.get("name")
+    if given is None:
+        return "all", ""
+    return paths.named(
+        str(given), [source.name for source in verbs.sources()], list(verbs.pipeline.store_runners)
+    )
 
 
 def _text(request: Request, name: str) -> str:

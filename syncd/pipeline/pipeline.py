@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import (
@@ -103,6 +104,7 @@ class Pipeline:
         if self._started:
             self._serve(wanted)
         self._place_sources(wanted)
+        self._heed_pauses()
 
     def _serve(self, sources: Mapping[str, Source]) -> None:
         """Tell the state which keys are whose, before any file goes there."""
@@ -172,6 +174,35 @@ class Pipeline:
         store = self.store_runners[source.store]
         watch = WatchHandle(lambda: self.coverage(source.name), lambda: self.rewatch(source.name))
         return SourceRunner(source, store.workers, self._context, store.heartbeat, watch)
+
+    # ---- pausing ----------------------------------------------------------------------------------------
+
+    def pause(self, kind: str, name: str, until_ns: int) -> None:
+        """Send nothing more of a source (or store, or all) until then; 0: until `resume`. Raises StateError.
+
+        An upload under way stops after the parts that are being sent. A restart changes nothing.
+        """
+        self.state.pause(kind, name, until_ns)
+        self._heed_pauses()
+
+    def resume(self, names: Sequence[tuple[str, str]]) -> None:
+        """End these pauses, by kind and name. Raises StateError."""
+        self.state.resume(names)
+        self._heed_pauses()
+
+    def _heed_pauses(self) -> None:
+        """Tell the queues what is paused. A single pass is what the operator wants now: it heeds none."""
+        if self._context.once:
+            return
+        now, now_ns = self.clock.monotonic(), self.clock.now_ns()
+        ends = {
+            what: now + (until_ns - now_ns) / 1e9 if until_ns else inf
+            for what, until_ns in self.state.pauses().items()
+        }
+        paused = {name: until for (kind, name), until in ends.items() if kind == "source"}
+        for name, store in list(self.store_runners.items()):
+            held_until = max(ends.get(("all", ""), -inf), ends.get(("store", name), -inf))
+            store.workers.queue.hold(held_until, paused)
 
     # ---- running ----------------------------------------------------------------------------------------
 

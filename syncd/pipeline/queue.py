@@ -9,7 +9,8 @@ sleeps until the next file is due; the others wait without a timeout.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import inf
 
 from syncd.core.backoff import Breaker
 from syncd.core.model import FileRef
@@ -43,6 +44,7 @@ class WorkQueue:
         self._room = threading.Condition(lock)
         self._end = threading.Condition(lock)
         self._alarm: float | None = None
+        self._held_until = -inf
         self._closed = False
 
     def __repr__(self) -> str:
@@ -62,7 +64,7 @@ class WorkQueue:
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
         """Mark a path after an event; False if too many files wait already (then the source needs a scan)."""
         with self._work:
-            if self._crowd() >= 2 * MAX_WAITING:
+            if self._crowd(ref.source) >= 2 * MAX_WAITING:
                 return False
             self._mark(ref, quiet_seconds, event=True)
         return True
@@ -75,7 +77,7 @@ class WorkQueue:
         Does nothing if `cancelled` returns True; call `wake_scans` when that becomes so.
         """
         with self._room:
-            self._room.wait_for(lambda: self._closed or cancelled() or self._crowd() < MAX_WAITING)
+            self._room.wait_for(lambda: self._closed or cancelled() or self._crowd(ref.source) < MAX_WAITING)
             if self._closed or cancelled():
                 return False
             before = self._dirty.waiting()
@@ -103,9 +105,41 @@ class WorkQueue:
         self.marks += 1
         self._work.notify()
 
-    def _crowd(self) -> int:
-        """How many files wait for a worker. Failed files do not count: they wait for their next attempt."""
-        return self._dirty.waiting() - len(self._deferred)
+    def _crowd(self, source: str) -> int:
+        """How many files wait for a worker before one of `source`. Failed files do not count: they wait for
+        their next attempt. Nor do those of a source that is paused, but for itself.
+        """
+        if source in self._dirty.paused():
+            return self._dirty.waiting_of(source)
+        paused = sum(self._dirty.waiting_of(each) for each in self._dirty.paused())
+        return self._dirty.waiting() - len(self._deferred) - paused
+
+    # ---- what the operator holds or hastens -------------------------------------------------------------
+
+    def hold(self, held_until: float, paused: Mapping[str, float]) -> None:
+        """Hand out nothing until `held_until`, and nothing of the sources in `paused` until their times.
+
+        Times are those of the monotonic clock; one in the past holds nothing, an infinite one has no end.
+        """
+        with self._work:
+            self._held_until = held_until
+            self._dirty.pause(paused)
+            self._work.notify_all()
+            self._room.notify_all()
+
+    def is_held(self, source: str) -> bool:
+        """Whether nothing of this source is handed out, because the operator said so."""
+        with self._work:
+            now = self._monotonic()
+            return self._held_until > now or self._dirty.is_paused(source, now)
+
+    def hasten(self, source: str) -> None:
+        """Do not wait until the files of this source have been quiet; a write that goes on is still seen."""
+        with self._work:
+            self._dirty.hasten(
+                self._monotonic(), lambda ref: ref.source == source and ref not in self._deferred
+            )
+            self._work.notify_all()
 
     # ---- for workers ------------------------------------------------------------------------------------
 
@@ -132,7 +166,7 @@ class WorkQueue:
 
     def _take(self, now: float) -> Taken | None:
         due = self._next_due(now)
-        if due is None or due > now or not self._breaker.allows(now):
+        if due is None or due > now or self._held_until > now or not self._breaker.allows(now):
             return None
         taken = self._dirty.take(now)
         if taken is not None:
@@ -143,7 +177,9 @@ class WorkQueue:
 
     def _due(self, now: float) -> float | None:
         due = self._next_due(now)
-        return None if due is None else max(due, self._breaker.until or due)
+        if due is None or self._held_until == inf:
+            return None
+        return max(due, self._breaker.until or due, self._held_until)
 
     def _next_due(self, now: float) -> float | None:
         """When the next file is due. Marks the files whose second look is due."""

@@ -52,7 +52,11 @@ class StoreRunner:
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
         self.progress = Progress(
-            policy.bandwidth_limit, monotonic=clock.monotonic, sleep=self.sleep, heartbeat=self.heartbeat
+            policy.bandwidth_limit,
+            monotonic=clock.monotonic,
+            sleep=self.sleep,
+            heartbeat=self.heartbeat,
+            is_held=lambda ref: self.workers.queue.is_held(ref.source),
         )
         self._slots = Slots(policy.concurrency, policy.memory_limit, self.heartbeat)
         self.store = opener(settings, self._store_context(context.state))

@@ -139,6 +139,14 @@ STEPS: tuple[tuple[str, ...], ...] = (
             store_id TEXT NOT NULL,
             prefix TEXT NOT NULL) WITHOUT ROWID""",
     ),
+    (
+        # What the operator paused; `kind` is source, store or all, `until_ns` is 0 where it has no end.
+        """CREATE TABLE pauses (
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            until_ns INTEGER NOT NULL,
+            PRIMARY KEY (kind, name)) WITHOUT ROWID""",
+    ),
 )
 
 

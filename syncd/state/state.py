@@ -72,6 +72,7 @@ class State:
         self.rebuilt = rebuilt
         """Why a new database had to be built (nothing may be deleted until all is seen again), or None."""
         self._path = path
+        self._now_ns = now_ns
         self._writer = writer
         self._reader = Reader(path)
         self._unwritten = Unwritten()
@@ -367,6 +368,23 @@ class State:
         """Remember or replace what a store has taught us."""
         values = (store_id, name, value)
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", values))
+
+    # ---- what the operator paused -----------------------------------------------------------------------
+
+    def pauses(self) -> dict[tuple[str, str], int]:
+        """What is paused, by kind (``source``, ``store``, ``all``) and name: until when; 0: without end."""
+        now_ns = self._now_ns()
+        found = self._all("SELECT kind, name, until_ns FROM pauses ORDER BY kind, name")
+        return {(kind, name): until_ns for kind, name, until_ns in found if not 0 < until_ns <= now_ns}
+
+    def pause(self, kind: str, name: str, until_ns: int) -> None:
+        """Remember or replace a pause."""
+        values = (kind, name, until_ns)
+        self._write(lambda c: c.execute("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?)", values))
+
+    def resume(self, names: Sequence[tuple[str, str]]) -> None:
+        """Forget these pauses; done also when there were none."""
+        self._write(lambda c: c.executemany("DELETE FROM pauses WHERE kind = ? AND name = ?", names))
 
     # ---- sources ----------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Protocol
 from syncd.core import parts
 from syncd.core.errors import (
     FileChanged,
+    FilePaused,
     PreconditionFailed,
     StoreError,
     StoreRefused,
@@ -59,6 +60,10 @@ class Meter(Protocol):
         ...
 
     def ended(self, ref: FileRef) -> None: ...
+
+    def is_held(self, ref: FileRef) -> bool:
+        """Whether the operator wants nothing more of this file to be sent now."""
+        ...
 
     @property
     def heartbeat(self) -> Heartbeat:
@@ -253,6 +258,8 @@ class PartSender:
         """Read, compare, copy or send, and record one part, on a sender. Returns whether it was copied."""
         try:
             with self._slots.hold(span.size), self._buffers.lend(span.size) as body:
+                if self._meter.is_held(job.ref):
+                    raise FilePaused("it is paused; its upload continues later")
                 self._read(job, span, body)
                 part, copied = self._copied_or_sent(job, upload_id, span, body)
             self._state.add_part(checkpoint_id, part)

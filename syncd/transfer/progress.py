@@ -32,7 +32,9 @@ class Progress:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         heartbeat: Heartbeat | None = None,
+        is_held: Callable[[FileRef], bool] = lambda ref: False,
     ) -> None:
+        self.is_held = is_held
         self.heartbeat = heartbeat or Heartbeat()
         self.requests = 0
         self._taken = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.paths import QUOTE, key_for, key_problem, path_for, prefix_problem, printable
+from syncd.core.paths import QUOTE, key_for, key_problem, named, path_for, prefix_problem, printable
 
 
 def _decoded(name: bytes) -> str:
@@ -222,3 +224,25 @@ def test_printable_is_one_line_and_tells_paths_apart(first: str, second: str) ->
     """Any name prints as one line of text, and different names print differently."""
     assert printable(first).isprintable()
     assert (first == second) == (printable(first) == printable(second))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("docs", ("source", "docs")),
+        ("nas", ("store", "nas")),
+        ("source:both", ("source", "both")),
+        ("store:both", ("store", "both")),
+        ("both", "both a source and a store; say source:both or store:both"),
+        ("dosc", "no source or store 'dosc'; there are sources: both, docs; stores: both, nas"),
+        ("source:nas", "no source 'nas'; there are: both, docs"),
+        ("host:docs", "no source or store 'host:docs'"),
+    ],
+)
+def test_a_name_means_a_source_or_a_store(given: str, meant: tuple[str, str] | str) -> None:
+    """One that is both has to be said outright; one that is neither is answered with those that are."""
+    if isinstance(meant, tuple):
+        assert named(given, ["docs", "both"], ["nas", "both"]) == meant
+    else:
+        with pytest.raises(ValueError, match=re.escape(meant)):
+            named(given, ["docs", "both"], ["nas", "both"])

@@ -75,8 +75,9 @@ class Home:
 
     def start(self) -> Daemon:
         self.daemon = self.make()
+        done = self.manager.count("READY=1")
         self.running = Running(self.daemon.run)
-        wait_until("it is ready", lambda: self.manager.count("READY=1") or self.running_ended())
+        wait_until("it is ready", lambda: self.manager.count("READY=1") > done or self.running_ended())
         return self.daemon
 
     def running_ended(self) -> bool:

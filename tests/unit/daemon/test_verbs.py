@@ -29,3 +29,47 @@ def test_the_operators_words_arrive(home: Home) -> None:
     for command in ("allow-deletes", "accept-root"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
     assert "unknown command" in home.ask(command="nonsense")["error"]
+
+
+def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
+    """Changes are noticed and wait; the status says why; without a name everything is meant."""
+    home.content["sources"] = [
+        home.source("docs", "watched", prefix="docs/"),
+        home.source("more", "more", prefix="more/"),
+    ]
+    (home.root / "more").mkdir()
+    home.start()
+    paused = home.ask(command="pause", name="docs")
+    assert paused == {"kind": "source", "name": "docs", "until": None, "was": False}
+    assert home.ask(command="pause", name="docs")["was"]
+    (home.root / "watched" / "a").write_text("x")
+    (home.root / "more" / "b").write_text("x")
+    home.arrives("more/b")
+
+    def waits() -> bool:
+        return bool(home.ask(command="file", path=str(home.root / "watched/a"))["state"] == "pending")
+
+    wait_until("it waits", waits)
+    assert home.stop() == 0
+    home.start()
+    wait_until("it waits again", waits)
+    told = home.ask(command="file", path=str(home.root / "watched/a"))["reason"]
+    assert told == "new; the source is paused by the operator, until it is resumed"
+    status = home.ask(command="status")
+    assert [source["paused"] for source in status["sources"]] == [
+        "by the operator, until it is resumed",
+        None,
+    ]
+    assert not (home.root / "mirror" / "docs/a").exists()
+    assert home.ask(command="resume", name="docs")["was"]
+    home.arrives("docs/a")
+    assert not home.ask(command="resume", name="docs")["was"]
+
+    assert home.ask(command="pause", seconds=3600.0)["until"] is not None
+    assert "by the operator, until 2" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
+    home.ask(command="pause", name="store:mirror")
+    assert home.ask(command="resume", name="mirror")["left"] == ["all"]
+    assert home.ask(command="resume") == {"kind": "all", "name": "", "was": True, "left": []}
+    assert home.ask(command="status")["daemon"]["stores_paused"] == {}
+    assert home.ask(command="pause", name="dosc")["usage"]
+    assert "positive" in home.ask(command="pause", seconds=-1)["error"]

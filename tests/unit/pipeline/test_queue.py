@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 
@@ -310,3 +311,76 @@ def test_a_store_may_be_tried_at_once_when_the_machine_has_slept() -> None:
     wait_until("it waits", lambda: queue._alarm == 3600.0)
     queue.reopen()
     assert taken(worker) == A
+
+
+def test_what_the_operator_holds_is_not_handed_out(queue: WorkQueue) -> None:
+    """One source, or all; the others go on, and a hold that ends wakes the worker that waits."""
+    queue.hold(-inf, {"docs": inf})
+    for ref in (A, OTHER):
+        queue.mark(ref, quiet_seconds=0.0, event=True)
+    assert (queue.is_held("docs"), queue.is_held("other")) == (True, False)
+    assert taken(Running(queue.take)) == OTHER
+    queue.done(OTHER)
+    worker = Running(queue.take)
+    wait_until("it waits", lambda: waiting_workers(queue) == 1)
+    queue.hold(time.monotonic() + 0.1, {})
+    assert queue.is_held("other")
+    assert taken(worker) == A
+    queue.done(A)
+    queue.hold(inf, {})
+    queue.mark(B, quiet_seconds=0.0, event=True)
+    assert queue.take_due() is None
+    assert queue.due() is None
+
+
+def test_a_paused_source_takes_no_room_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scan waits when it alone fills the queue; the scans of others do not."""
+    monkeypatch.setattr(workqueue, "MAX_WAITING", 2)
+    queue = WorkQueue(FakeClock().monotonic)
+    queue.hold(-inf, {"docs": inf})
+    for ref in (A, B):
+        assert queue.mark_found(ref, quiet_seconds=0.0)
+    scan = Running(lambda: queue.mark_found(C, quiet_seconds=0.0))
+    assert queue.mark_found(OTHER, quiet_seconds=0.0)
+    assert queue.heard(OTHER, quiet_seconds=0.0)
+    assert not scan.is_over
+    queue.hold(-inf, {})
+    assert queue.take_due() is not None
+    assert queue.take_due() is not None
+    assert scan.result()
+    queue.close()
+
+
+def test_files_need_not_settle_when_the_operator_cannot_wait(queue: WorkQueue) -> None:
+    """Those of one source; one that failed keeps its time."""
+    queue.mark(B, quiet_seconds=0.0, event=True)
+    assert queue.take_due() is not None
+    queue.defer(B, 3600.0, hold=True)
+    for ref in (A, OTHER):
+        queue.mark(ref, quiet_seconds=3600.0, event=True)
+    queue.hasten("docs")
+    assert taken(Running(queue.take)) == A
+    assert queue.take_due() is None
+
+
+def test_what_is_known_of_one_file(queue: WorkQueue) -> None:
+    """Clean, waiting, failed, in work."""
+    assert queue.about(A) is None
+    queue.mark(A, quiet_seconds=3600.0, event=True)
+    known = queue.about(A)
+    assert known is not None
+    assert (known.in_work, known.deferred, known.restless_seconds) == (False, False, None)
+    assert 0 < known.due_seconds <= 3600
+    queue.mark(A, quiet_seconds=3600.0, event=True)
+    known = queue.about(A)
+    assert known is not None
+    assert known.restless_seconds is not None
+    queue.hasten("docs")
+    assert queue.take_due() is not None
+    known = queue.about(A)
+    assert known is not None
+    assert known.in_work
+    queue.defer(A, 60.0, hold=True)
+    known = queue.about(A)
+    assert known is not None
+    assert known.deferred

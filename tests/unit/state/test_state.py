@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -564,3 +565,17 @@ def test_a_closed_state_says_so(tmp_path: Path) -> None:
         state.recorded(REF)
     with pytest.raises(StateError, match="closed"):
         state.commit(REF, RECORDED)
+
+
+def test_a_pause_is_remembered_until_its_end(tmp_path: Path, clock: FakeClock) -> None:
+    """By kind and name; one without an end stays until it is taken back, also over a restart."""
+    with closing(State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)) as state:
+        soon_ns = clock.now_ns() + 10**9
+        state.pause("source", "docs", soon_ns)
+        state.pause("all", "", 0)
+    with closing(State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)) as state:
+        assert state.pauses() == {("all", ""): 0, ("source", "docs"): soon_ns}
+        clock.advance(2.0)
+        assert state.pauses() == {("all", ""): 0}
+        state.resume([("all", ""), ("store", "never")])
+        assert state.pauses() == {}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import (
+    FilePaused,
     PartCorrupt,
     StoreRefused,
     StoreUnavailable,
 )
+from syncd.core.model import FileRef
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
@@ -164,3 +166,22 @@ def test_a_corrupt_part_reaches_the_caller_and_the_next_try_succeeds(rig: Rig) -
     rig.sync("big")
 
     assert rig.fake.objects["p/big"].data == CONTENT
+
+
+def test_a_pause_stops_an_upload_between_two_parts_and_loses_none(tmp_path: Path) -> None:
+    """What the store has stays there; the upload continues when the pause is over."""
+    rig = Rig(tmp_path, concurrency=1)
+    held: list[FileRef] = []
+    rig.progress.is_held = lambda ref: ref in held
+    rig.fake.before("upload_part", lambda call: held.append(rig.ref("big")) if call.nth == 3 else None)
+    rig.write("big", CONTENT)
+
+    with pytest.raises(FilePaused):
+        rig.sync("big")
+
+    assert sent_parts(rig.fake) == [1, 2, 3]
+    held.clear()
+    rig.sync("big")
+    assert sorted(sent_parts(rig.fake)) == list(range(1, PARTS + 1))
+    assert rig.fake.objects["p/big"].data == CONTENT
+    rig.close()

@@ -1,0 +1,22 @@
+"""`syncd pause`: the running daemon sends nothing more of a source, of a store, or at all."""
+
+from __future__ import annotations
+
+import click
+
+from syncd.cli import asking, common
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[SOURCE|STORE]")
+@asking.duration_option("--for", "seconds", help="For so long, such as 2h; else until `syncd resume`.")
+@common.options
+def command(options: common.Options, name: str | None, seconds: float | None) -> None:
+    """Send nothing more of a source, of a store, or at all.
+
+    An upload under way stops after the parts that are being sent, and continues later. The pause survives a
+    restart. Changes are still noticed; they wait.
+    """
+    answer = asking.daemon(options, {"command": "pause", "name": name, "seconds": seconds})
+    until = f"until {answer['until']}" if answer["until"] else "until `syncd resume`"
+    click.echo(f"{asking.target(answer)}: paused {until}")
