@@ -24,7 +24,7 @@ from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelet
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
 from syncd.daemon import control
-from syncd.pipeline.context import Clock, real_clock
+from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import root
 from syncd.sources.scan import compare
@@ -182,12 +182,7 @@ def _leave(code: int, state: State) -> None:
 
 
 def _print_summary(done: Pass) -> None:
-    tally = done.pipeline.tally
-    parts = [f"{tally.actions[name]} {word}" for name, word in _DONE.items() if tally.actions[name]]
-    sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
-    click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
-    for ref, error in tally.failures:
-        click.echo(f"failed: {name_of(ref)}: {error}", err=True)
+    _print_files(done.pipeline.tally)
     for runner in done.pipeline.source_runners.values():
         name, news = runner.source.name, runner.news
         if news.waiting_for:
@@ -209,6 +204,17 @@ def _print_summary(done: Pass) -> None:
         click.echo("interrupted; the next pass continues where this one stopped", err=True)
 
 
+def _print_files(tally: RunSummary) -> None:
+    parts = [f"{tally.actions[name]} {word}" for name, word in _DONE.items() if tally.actions[name]]
+    sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
+    settling = f"; {tally.settling} settling" if tally.settling else ""
+    click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed{settling}")
+    for ref, error in tally.failures:
+        click.echo(f"failed: {name_of(ref)}: {error}", err=True)
+    for ref, reason in tally.unsettled:
+        click.echo(f"settling: {name_of(ref)}: {reason}; a later pass carries it when it is quiet", err=True)
+
+
 def _code(done: Pass) -> int:
     for error in done.gave_up.values():
         return common.exit_code(error)
@@ -220,7 +226,9 @@ def _code(done: Pass) -> int:
             tally.store_error
         )  # nothing got through: the store is to blame, not the files
     news = [runner.news for runner in done.pipeline.source_runners.values()]
-    return common.EXIT_PARTLY if tally.failed or any(each.waiting_for or each.errors for each in news) else 0
+    if tally.failed or any(each.waiting_for or each.errors for each in news):
+        return common.EXIT_PARTLY
+    return common.EXIT_UNSETTLED if tally.settling else 0
 
 
 # ---- one pass ---------------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ class FileVanished(FileError):
 class FileChanged(FileError):
     """The file changed while it was read, or may have changed.
 
-    ``quiet_seconds`` is how long it has to be quiet before another attempt is useful.
+    ``quiet_seconds`` is how long it has to be quiet before another attempt is useful; 0: as long as it has to
+    be before any attempt.
     """
 
     def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
@@ -246,7 +247,7 @@ class Reaction:
     """What to do after a file failed."""
 
     again: bool = False
-    """Nothing is wrong: mark it dirty and let it settle, for ``defer_seconds`` at least."""
+    """Nothing is wrong: mark it dirty and let it settle, for ``defer_seconds`` if those are given."""
     defer_seconds: float = 0.0
     hold: bool = False
     """Marks do not hasten it: the cause is not the file."""

@@ -340,6 +340,8 @@ class Outcome(NamedTuple):
     bytes_saved: int = 0
     look_again_seconds: float | None = None
     """The record is too young to be trusted: mark the file again after so long."""
+    second_look: bool = False
+    """The record cannot be trusted before a minute has passed; until then the file counts as done."""
     doubt_seconds: float | None = None
     """How long a request whose answer was lost may still take effect. Then the object has to be compared once
     more; until then the file counts as done."""

@@ -25,6 +25,7 @@ is a Copy with the same reason: no byte that the store already has is sent again
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from syncd.core.model import (
     OVERTAKEN,
@@ -47,6 +48,10 @@ from syncd.core.paths import path_for
 
 LATE_EFFECT_NS = 15 * 60 * 10**9
 """The longest that a store may take to answer: after that a lost request has no effect any more."""
+RACY_WINDOW_NS = 2_000_000_000
+"""A stat younger than this proves nothing, because clocks are coarse."""
+MINUTE_NS = 60 * 10**9
+DAY_NS = 24 * 60 * MINUTE_NS
 
 
 def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool) -> str | None:
@@ -180,17 +185,55 @@ def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_
     return max(0, recorded.recorded_ns + window_ns - now_ns)
 
 
-def is_restless(stat: FileStat, now_ns: int, rest_ns: int) -> bool:
-    """Whether the file was changed less than `rest_ns` ago: a write may be going on.
+def age_ns(stat: FileStat, now_ns: int) -> int | None:
+    """How long ago the file changed last; None where its times lie in the future, and tell nothing.
 
-    Such a write shows in no later stat: the kernel sets the times before it copies the bytes, and sends the
-    event afterwards. So bytes that are read during the write are a mixture, and an equal stat before and
-    after proves nothing. Nor does a change time after `now_ns`: that is another machine's clock.
+    A clock that is ahead by less than a minute is that of a file server: the age is negative. A modification
+    time that was set on purpose counts only if it is the later one: then the change time is wrong.
     """
-    return 0 <= now_ns - stat.ctime_ns < rest_ns
+    known = [time_ns for time_ns in (stat.mtime_ns, stat.ctime_ns) if time_ns <= now_ns + MINUTE_NS]
+    return now_ns - max(known) if known else None
 
 
-def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
+class Settling(NamedTuple):
+    """Why a file is not read yet, and after how long to look again."""
+
+    reason: str
+    look_again_ns: int
+
+
+def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | None) -> Settling | None:
+    """Why the file may be in the middle of a change; None: read it. With `settle_ns` 0 nothing waits.
+
+    `is_open` says whether a program has it open for writing; None: unknown. The kernel sets the times before
+    it copies the bytes, and sends the event afterwards. So a write that goes on shows in no later stat, and
+    what is read during it is a mixture. Hence an open file has to rest for a minute, looked at ever more
+    rarely. Then it is carried: many programs never close their files.
+    """
+    age = age_ns(stat, now_ns)
+    if age is None or not settle_ns:
+        return None
+    if age < settle_ns:
+        return Settling("it changed a moment ago", settle_ns - age)
+    if is_open and age < MINUTE_NS:
+        return Settling(
+            "it is open for writing, and changed less than a minute ago", min(MINUTE_NS - age, age)
+        )
+    return None
+
+
+def racy_window_ns(*, is_open: bool | None) -> int:
+    """How old a stat has to be to prove anything, by whether the file was open for writing.
+
+    A file that was open may be in the middle of a write, which no later stat would show, but none lasts for a
+    day. Where it is not known whether it was open, a minute has to do.
+    """
+    if is_open is None:
+        return MINUTE_NS
+    return DAY_NS if is_open else RACY_WINDOW_NS
+
+
+def is_racy(stat: FileStat, now_ns: int, window_ns: int = RACY_WINDOW_NS) -> bool:
     """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
 
     True when the modification or the change time is less than `window_ns` away from `now_ns`, or the change
@@ -202,7 +245,7 @@ def is_racy(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool
     return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns
 
 
-def may_hide_a_change(stat: FileStat, now_ns: int, window_ns: int = 2_000_000_000) -> bool:
+def may_hide_a_change(stat: FileStat, now_ns: int, window_ns: int = RACY_WINDOW_NS) -> bool:
     """Whether a file with this stat may have changed between two looks that show the same.
 
     That is so where the file system counts in whole seconds (its change times have no fraction) and the last

@@ -72,3 +72,7 @@ class RunSummary:
     """The last error that concerns a whole store."""
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""
+    settling: int = 0
+    """Files that a single pass left alone, because they were never quiet."""
+    unsettled: list[tuple[FileRef, str]] = field(default_factory=list)
+    """The first hundred of those."""

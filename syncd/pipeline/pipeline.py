@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from syncd.core.errors import AccessRefused, StateError, StoreUnavailable, SyncdError
+from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import (
     Copy,
     Delete,
@@ -323,14 +323,19 @@ class Pipeline:
         self._on_outcome(ref, outcome)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
-        """One file failed for now."""
+        """One file failed for now, or (in a single pass) was never quiet."""
+        words = str(error) if isinstance(error, SyncdError) else repr(error)
         with self._lock:
-            self.tally.failed += 1
+            named = self.tally.failures
+            if isinstance(error, FileChanged):
+                self.tally.settling += 1
+                named = self.tally.unsettled
+            else:
+                self.tally.failed += 1
             if isinstance(error, StoreUnavailable | AccessRefused):
                 self.tally.store_error = error
-            if len(self.tally.failures) < _MOST_FAILURES:
-                words = str(error) if isinstance(error, SyncdError) else repr(error)
-                self.tally.failures.append((ref, words))
+            if len(named) < _MOST_FAILURES:
+                named.append((ref, words))
 
     def root_changed(self, source: str, reason: str) -> None:
         """A worker could not trust a source's root."""

@@ -211,10 +211,10 @@ class WorkQueue:
             return self._done(ref)
 
     def again(self, ref: FileRef, quiet_seconds: float) -> None:
-        """The file changed while it was read: it has to settle once more."""
+        """The file changed while it was read, or just before: it has to settle, and counts as restless."""
         with self._work:
             self._mark(ref, quiet_seconds, event=True)
-            self._done(ref)
+            self._dirty.defer(ref, self._monotonic() + quiet_seconds, hold=False)
 
     def look_again(self, ref: FileRef, seconds: float) -> None:
         """Mark the file after `seconds`, whatever its stat says then; until then it counts as clean.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from syncd.core import plan
 from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
 from syncd.core.paths import name_of, printable
 
@@ -81,10 +82,9 @@ class ScanResults:
         """The first directories behind a link, with the reason."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
-        quiet_for = (self._now_ns() - max(stat.mtime_ns, stat.ctime_ns)) / 1e9
-        settle = self._source.settle_seconds
+        age_ns = plan.age_ns(stat, self._now_ns()) or 0  # unknown: the whole period
         self._news.found_bytes += stat.size
-        fresh = self._mark(ref, min(settle, max(0.0, settle - quiet_for)))
+        fresh = self._mark(ref, max(0.0, self._source.settle_seconds - max(0, age_ns) / 1e9))
         if fresh and not (recorded and recorded.racy):
             self.drift += 1
 

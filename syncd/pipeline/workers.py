@@ -23,14 +23,13 @@ log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
 
 SECOND_LOOK_SECONDS = 60.0
-"""A file that is uploaded after an event is read once more after so long. A write through a memory map raises
-no event and moves no timestamp until the kernel writes the page back, which takes half a minute."""
+"""A file that is uploaded after an event, or that may be open for writing, is read once more after so long. A
+write through a memory map raises no event and moves no timestamp until the kernel writes the page back, which
+takes half a minute."""
 _STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
-_REST_SHARE = 0.5  # of the settle period; see `plan.is_restless`
-_MOST_REST_SECONDS = 1.0
-_ONCE_ATTEMPTS = 5  # `sync` gives up a file that keeps changing after so many attempts
+_ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
 class Workers:
@@ -144,7 +143,7 @@ class Workers:
             outcome = self.engine.sync(
                 taken.ref,
                 event=taken.event,
-                rest_seconds=self._rest_seconds(taken.ref),
+                settle_seconds=self._settle_seconds(taken.ref),
                 delete_allowed=taken.delete_allowed,
             )
         except Stopped:
@@ -154,9 +153,8 @@ class Workers:
         else:
             self._finished(taken.ref, outcome, event=taken.event)
 
-    def _rest_seconds(self, ref: FileRef) -> float:
-        """How old a file's timestamps must be. Less than the settle period, because clocks are coarse."""
-        return min(self.engine.sources[ref.source].source.settle_seconds * _REST_SHARE, _MOST_REST_SECONDS)
+    def _settle_seconds(self, ref: FileRef) -> float:
+        return self.engine.sources[ref.source].source.settle_seconds
 
     def _rescue(self, ref: FileRef, error: BaseException) -> None:
         log.error("%s: unexpected error after the transfer", name_of(ref), exc_info=error)
@@ -177,7 +175,8 @@ class Workers:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
             self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
-        if event and isinstance(outcome.action, Upload | Copy) and not self._once:
+        doubtful = event or outcome.second_look
+        if doubtful and isinstance(outcome.action, Upload | Copy) and not self._once:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)
@@ -210,8 +209,7 @@ class Workers:
     def _put_off(self, ref: FileRef, reaction: Reaction, *, delete_allowed: bool) -> None:
         """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
         if reaction.again:
-            settle_seconds = self.engine.sources[ref.source].source.settle_seconds
-            self.queue.again(ref, max(settle_seconds, reaction.defer_seconds))
+            self.queue.again(ref, reaction.defer_seconds or self._settle_seconds(ref))
         elif not self.queue.defer(
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):

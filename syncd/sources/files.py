@@ -9,13 +9,16 @@ device may have effects.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import stat as modes
 from collections.abc import Callable
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
 from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular, RootIdentity
+from syncd.sources import mounts
 from syncd.sources.buffers import fresh
 
 Body = bytes | bytearray | memoryview
@@ -27,6 +30,8 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
 
 _LISTINGS = 3
+_SERVER_LEASES = frozenset({"cifs", "nfs", "nfs4", "smb2", "smb3"})
+"""Types of file systems that refuse a lease where the server has not granted the file to this machine."""
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -209,6 +214,25 @@ class OpenFile:
             return file_stat(os.fstat(self._descriptor))
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
+
+    def is_open_for_writing(self) -> bool | None:
+        """Whether a program on this machine could write to the file now; None: the kernel does not say.
+
+        A read lease is granted only where nothing can write, neither through a descriptor nor through a
+        memory map. It is given back at once: a program that opens the file for writing has to wait for that.
+        The kernel grants leases only on the files of the caller, or with CAP_LEASE. See fcntl(2).
+        """
+        descriptor = self._descriptor
+        try:
+            # The signal that announces such a program would be SIGIO, which kills; SIGURG is ignored.
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            if error.errno != errno.EAGAIN or mounts.type_of(self.opened.device) in _SERVER_LEASES:
+                return None
+            return True
+        return False
 
     def read(self, offset: int, size: int) -> Body:
         """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""

@@ -75,6 +75,20 @@ class MountTable:
         return b"".join(chunks)
 
 
+def type_of(device: int) -> str:
+    """Type of the file system with this device number; empty where the table does not have it."""
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    try:
+        with open(TABLE, "rb") as table:
+            for line in table:
+                mount, _, tail = line.partition(b" - ")
+                if number in mount.split(b" ", 3)[2:3]:
+                    return os.fsdecode(tail.split(b" ")[0])
+    except OSError:
+        pass
+    return ""
+
+
 def is_remote(type_name: str) -> bool:
     """Whether a file system of this type changes without events."""
     return type_name in _REMOTE or type_name.startswith("fuse.")

@@ -60,10 +60,6 @@ from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger("syncd.transfer")
 
-RACY_WINDOW_NS = 2_000_000_000
-"""A stat younger than this proves nothing (clocks are coarse), so the file is checked once more."""
-
-
 MOST_READERS = 8
 """Large files that are read at once: a disk that has to move its head between more of them gets slow."""
 
@@ -107,12 +103,12 @@ class Engine:
     # ---- the step ---------------------------------------------------------------------------------------
 
     def sync(
-        self, ref: FileRef, *, event: bool, rest_seconds: float = 0.0, delete_allowed: bool = False
+        self, ref: FileRef, *, event: bool, settle_seconds: float = 0.0, delete_allowed: bool = False
     ) -> Outcome:
         """Bring the object of one path in line with the file.
 
-        `event` says that something marked the path since it was recorded. A file whose stat is younger than
-        `rest_seconds` is not read: FileChanged. The object of a missing file is removed only if
+        `event` says that something marked the path since it was recorded. While the file settles it is not
+        read: FileChanged (see `plan.settling`). The object of a missing file is removed only if
         `delete_allowed`. Raises FileError, StoreError, StateError, Stopped.
         """
         known = self.sources[ref.source]
@@ -129,9 +125,8 @@ class Engine:
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
             with files.open_file(root_fd, ref.path) as file, affinity.room_for(file.opened.size):
-                if plan.is_restless(file.opened, self._now_ns(), int(rest_seconds * 1e9)):
-                    raise FileChanged("the file was changed a moment ago")
-                outcome = self._carry(ref, key, file, recorded)
+                is_open = self._quiet(file, int(settle_seconds * 1e9))
+                outcome = self._carry(ref, key, file, recorded, is_open=is_open)
             if files.look(root_fd, ref.path) != file.opened:
                 raise FileChanged("the path leads to another file than the one that was read")
             return outcome
@@ -158,6 +153,16 @@ class Engine:
         return paths.key_for(self.sources[ref.source].source.prefix, ref.path)
 
     # ---- observing --------------------------------------------------------------------------------------
+
+    def _quiet(self, file: OpenFile, settle_ns: int) -> bool | None:
+        """Raise FileChanged unless the file is quiet. Returns whether it is open for writing, if known."""
+        now_ns = self._now_ns()
+        rests = now_ns - file.opened.ctime_ns >= plan.DAY_NS
+        is_open = False if rests else file.is_open_for_writing()
+        settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
+        if settling is not None:
+            raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
+        return is_open
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
         """The record, if it describes the object that this file should have; any other proves nothing."""
@@ -278,12 +283,14 @@ class Engine:
 
     # ---- acting -----------------------------------------------------------------------------------------
 
-    def _carry(self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None) -> Outcome:
+    def _carry(
+        self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None, *, is_open: bool | None
+    ) -> Outcome:
         """Read the open file, decide, act and commit."""
         stat, aimed = file.opened, self._aimed(recorded, key)
 
         def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
-            return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed)
+            return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open)
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             # The slot is held with the content, until that is sent.
@@ -309,12 +316,12 @@ class Engine:
         looked_ns = self._now_ns()
         if job.file.stat() != job.stat:
             raise FileChanged("the file changed while it was read")
-        if plan.may_hide_a_change(job.stat, looked_ns, RACY_WINDOW_NS):
-            quiet_seconds = RACY_WINDOW_NS / 1e9
+        if plan.may_hide_a_change(job.stat, looked_ns):
+            quiet_seconds = plan.RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
         observed = Observed(job.stat, job.digests.fingerprint)
         action, standing = self._confirmed(self._decide(job.ref, observed, job.recorded), job)
-        racy = plan.is_racy(job.stat, looked_ns, RACY_WINDOW_NS)
+        racy = plan.is_racy(job.stat, looked_ns, plan.racy_window_ns(is_open=job.is_open))
         if isinstance(action, Upload | Copy):
             carried = self._perform(action, job)
         elif standing is not None:  # the object stays as it is
@@ -330,8 +337,9 @@ class Engine:
             recorded_ns=looked_ns,
             racy=racy,
         )
-        soon = racy and job.stat.ctime_ns <= looked_ns + RACY_WINDOW_NS  # else the next scan will do
-        again = RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
+        # If the change lies in the future, the next scan will do.
+        soon = plan.is_racy(job.stat, looked_ns) and job.stat.ctime_ns <= looked_ns + plan.RACY_WINDOW_NS
+        again = plan.RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         unsettled_ns = self.state.unsettled.left_ns(self.store.store_id, job.key)
         doubt_ns = max(unsettled_ns, plan.doubt_left_ns(job.aimed, looked_ns))
         doubt_seconds = doubt_ns / 1e9 + 1.0 if doubt_ns else None
@@ -342,7 +350,8 @@ class Engine:
         if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
-        return Outcome(action, carried.bytes_sent, carried.bytes_saved, again, doubt_seconds, job.stat.size)
+        sent, saved = carried.bytes_sent, carried.bytes_saved
+        return Outcome(action, sent, saved, again, racy and not soon, doubt_seconds, job.stat.size)
 
     def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
         """The action, and the object if it stays as it is. Asks the store if the row is in doubt."""

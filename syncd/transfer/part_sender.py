@@ -113,6 +113,8 @@ class Job:
     """The record, if it describes the object under this key; a record of another key proves nothing."""
     donor: Donor | None = None
     """An object that already has some of the parts."""
+    is_open: bool | None = None
+    """Whether the file was open for writing before it was read; None: unknown."""
 
     @property
     def grid(self) -> PartDigests:

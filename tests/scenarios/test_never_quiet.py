@@ -1,9 +1,12 @@
-"""A file that is never quiet is named, and holds up nobody; when it has become quiet it arrives."""
+"""A file that is never quiet is named, and holds up no other; when it has become quiet it arrives."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from syncd.daemon import live
 from tests.support.waiting import wait_until
+from tests.unit.cli.home import Home as Commands
 from tests.unit.daemon.test_daemon import Home
 
 
@@ -69,3 +73,49 @@ def test_a_file_that_is_appended_for_ever_is_named_and_holds_up_nobody(
     home.arrives("log")
     assert (home.root / "mirror" / "log").read_bytes() == log.read_bytes()
     wait_until("it is named no more", lambda: never_quiet(home) == [])
+
+
+# ---- in a single pass, where no event tells of anything ----------------------------------------------------
+
+
+WRITER = """
+import sys, time
+file = open(sys.argv[1], "ab", buffering=0)
+while True:
+    file.write(b"another line;")
+    print("written", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@contextmanager
+def writing(path: Path, every_seconds: float) -> Iterator[None]:
+    """Another process that has the file open, and has written to it."""
+    command = [sys.executable, "-c", WRITER, path, str(every_seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        try:
+            yield
+        finally:
+            writer.kill()
+
+
+@pytest.mark.parametrize("every_seconds", [0.05, 3600.0], ids=["it appends", "it holds the file open"])
+def test_a_pass_leaves_a_file_that_is_being_written(tmp_path: Path, every_seconds: float) -> None:
+    """It is counted and named, the status says that not all is in sync; the others arrive, and later it."""
+    commands = Commands(tmp_path)
+    commands.content["sources"][0]["settle"] = "400ms"
+    log = commands.watched / "log"
+    (commands.watched / "other").write_text("other")
+    with writing(log, every_seconds):
+        done = commands.run("sync")
+
+    assert done.exit_code == 4
+    assert done.stdout == "1 uploaded; 5 bytes sent, 0 saved; 0 failed; 1 settling\n"
+    assert "settling: docs:log: it " in done.stderr
+    assert commands.stored() == {"other"}
+
+    done = commands.run("sync")
+    assert (done.exit_code, commands.stored()) == (0, {"log", "other"})
+    assert (commands.mirror / "log").read_bytes() == log.read_bytes()

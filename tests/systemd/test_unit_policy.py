@@ -57,11 +57,11 @@ def test_an_end_has_time_and_hits_the_daemon_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", SYSTEM)
 def test_the_service_may_read_everything_and_write_nothing_of_others(name: str) -> None:
-    """One capability, which reads; file systems read-only; what it makes is for itself alone."""
+    """It may read, and ask who writes; file systems read-only; what it makes is for itself alone."""
     unit = settings(name)
     assert unit["User"] == ["syncd"]
-    assert unit["CapabilityBoundingSet"] == ["CAP_DAC_READ_SEARCH"]
-    assert unit["AmbientCapabilities"] == ["CAP_DAC_READ_SEARCH"]
+    assert unit["CapabilityBoundingSet"] == ["CAP_DAC_READ_SEARCH CAP_LEASE"]
+    assert unit["AmbientCapabilities"] == ["CAP_DAC_READ_SEARCH CAP_LEASE"]
     assert unit["ProtectSystem"] == ["strict"]
     assert unit["ProtectHome"] == ["read-only"]  # "yes" would show empty homes
     assert unit["UMask"] == ["0077"]

@@ -28,12 +28,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from syncd.core import plan
 from syncd.core.errors import FileUnreadable, StoreUnavailable, SyncdError
 from syncd.core.model import FileRef, FileStat, OnDelete, Recorded
 from syncd.core.patterns import Rules
 from syncd.sources import files
 from syncd.sources.scan import compare
-from syncd.transfer.engine import RACY_WINDOW_NS
 from tests.support.rig import PART, Rig
 from tests.support.states import States
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
@@ -95,7 +95,7 @@ class ModelRig(Rig):
     """By how much somebody has set the clock."""
 
     def _now_ns(self) -> int:
-        start_ns = 0 if self.everything_is_young else time.time_ns() + 10 * RACY_WINDOW_NS
+        start_ns = 0 if self.everything_is_young else time.time_ns() + 10 * plan.RACY_WINDOW_NS
         return start_ns + self.jumped_ns
 
     def open(self) -> None:

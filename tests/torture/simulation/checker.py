@@ -75,13 +75,16 @@ class Checker:
 
     def published(self) -> None:
         """Somebody changed something: what is there now is something that its path was."""
-        files = self.files()
+        nodes = {
+            os.fsdecode(path): node for path, node in self._world.folder.below() if node.kind == modes.S_IFREG
+        }
+        files = nodes.keys()
         now = self._world.clock.monotonic()
-        self._states.add(files)
+        self._states.add({name: node.data for name, node in nodes.items() if not node.torn})
         for name in files:
             self._present.setdefault(name, now)
         self._present = {name: since for name, since in self._present.items() if name in files}
-        for name in self._states.names() - files.keys():
+        for name in self._states.names() - files:
             self._gone.setdefault(name, now)
 
     def step_begins(self) -> None:
@@ -116,9 +119,10 @@ class Checker:
                 )
             if self._objects.get(name) is not thing:
                 self._objects[name] = thing
-                self._gone.pop(name, None)
-                if name not in self._present:
-                    self._gone[name] = self._world.clock.monotonic()
+                if name in self._present:
+                    self._gone.pop(name, None)
+                else:  # a late request: the file may have been gone for long
+                    self._gone.setdefault(name, self._world.clock.monotonic())
         if self._world.terms.on_delete is OnDelete.KEEP:
             if not self._kept <= objects.keys():
                 raise self._broken(f"vanished: {sorted(self._kept - objects.keys())}")

@@ -6,6 +6,7 @@ People write as programs do: in several steps, and nobody tells syncd when they 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 from collections.abc import Callable
@@ -81,6 +82,8 @@ def _do(world: World, call: str, *arguments: Any, **options: Any) -> Any:
     """One system call of somebody; what it made of the folder is something that the folder was."""
     if world.mount_point not in world.tree.mounts or world.tree.mounts[world.mount_point] is not world.volume:
         raise OSError(errno.ENODEV, "the disk is away")
+    if any(world.people.is_torn(path) for path in arguments if str(path).startswith(ROOT)):
+        raise OSError(errno.EBUSY, "a write holds the lock; nobody waits for it")
     answer = getattr(world.people, call)(*arguments, **options)
     world.checker.published()
     return answer
@@ -161,6 +164,13 @@ def overwrite_in_place(world: World, name: str, offset: int, key: int, fate: str
     if restore:
         _do(world, "utime", _at(name), ns=(before.st_mtime_ns, before.st_mtime_ns))
     world.tell(name, fate)
+
+
+@_move(6, lambda chance: (*_file(chance), chance.choice((0.5, 3.0, 20.0, 50.0))))
+def write_for_long(world: World, name: str, size: int, key: int, fate: str, seconds: float) -> None:
+    """One write that takes longer than a file has to be quiet."""
+    fd = _do(world, "open", _at(name), os.O_WRONLY)
+    world.write_for_long(fd, _content(key, max(2, size)), seconds, lambda: world.tell(name, fate))
 
 
 @_move(4, _file)
@@ -321,6 +331,8 @@ def overflow(world: World) -> None:
 
 @_move(3, lambda chance: (chance.choice((-7200.0, -3600.0, -5.0, 30.0, 3600.0, 86400.0)),))
 def set_clock(world: World, seconds: float) -> None:
+    """By the old clock no file would be open for writing that changed a moment ago."""
+    world.end_long_writes(until=math.inf)
     world.clock.jump(seconds)
 
 

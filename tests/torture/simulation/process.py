@@ -83,6 +83,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
     with ExitStack() as stack:
         for module in READERS:
             stack.enter_context(mock.patch.object(module, "os", calls))
+        stack.enter_context(mock.patch.object(files, "fcntl", calls))
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
         yield
 

@@ -8,6 +8,7 @@ have: a new call in the product fails loudly until the fake learns it, and
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat as modes
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,10 @@ class _Open:
     @property
     def only_path(self) -> bool:
         return bool(self.flags & os.O_PATH)
+
+    @property
+    def can_write(self) -> bool:
+        return not self.only_path and self.flags & os.O_ACCMODE != os.O_RDONLY
 
 
 class Entry:
@@ -105,6 +110,8 @@ class Syscalls:
     def __getattr__(self, name: str) -> Any:
         if name in _PURE or name.startswith("O_"):
             return getattr(os, name)
+        if name.startswith("F_"):
+            return getattr(fcntl, name)
         raise AttributeError(f"the fake has no os.{name}: give it one, and hold it against the real one")
 
     @property
@@ -163,16 +170,38 @@ class Syscalls:
     def close(self, fd: int) -> None:
         if fd not in self._open and self._exited:
             return  # somebody cleans up after his own death
-        node = self._held(fd).node
+        held = self._held(fd)
+        node = held.node
         del self._open[fd]
         node.opened -= 1
+        node.writers -= held.can_write
         node.volume.release(node)
 
     def _descriptor(self, node: _Node, flags: int) -> int:
         self._next += 1
-        self._open[self._next] = _Open(node, flags)
+        self._open[self._next] = held = _Open(node, flags)
         node.opened += 1
+        node.writers += held.can_write
         return self._next
+
+    def node(self, fd: int) -> _Node:
+        """What the descriptor leads to."""
+        return self._held(fd).node
+
+    def is_torn(self, path: Path) -> bool:
+        """Whether a long write holds the lock of what is there."""
+        node = self._find(os.fsencode(path), None, follow=False)[2]
+        return node is not None and node.torn
+
+    def fcntl(self, fd: int, command: int, argument: int = 0) -> int:
+        """The module ``fcntl``, as far as leases go: everything is the caller's own."""
+        node = self._held(fd).node
+        if command == fcntl.F_SETLEASE and node.kind != modes.S_IFREG:
+            raise failure(errno.EINVAL)
+        if command == fcntl.F_SETLEASE and argument == fcntl.F_RDLCK and node.writers:
+            raise failure(errno.EAGAIN)
+        assert command in (fcntl.F_SETSIG, fcntl.F_SETLEASE)
+        return 0
 
     def _held(self, fd: int) -> _Open:
         held = self._open.get(fd)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import itertools
 import os
 import random
 import shutil
+import signal
 import stat as modes
 import tempfile
 import time
@@ -50,15 +52,19 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("symlink"), st.sampled_from(("a", "d", "nowhere", "l")), NAMES),
     st.tuples(st.just("read"), NAMES, READ_FLAGS, st.integers(0, 9), st.integers(0, 6)),
     st.tuples(st.just("list"), NAMES, READ_FLAGS),
+    st.tuples(st.just("lease"), NAMES, st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR))),
     st.tuples(st.just("below"), NAMES, READ_FLAGS, st.sampled_from(("a", "e", "x", "."))),
 )
 
 
 class RealCalls:
-    """The kernel, with the one call that Python does not offer."""
+    """The kernel, with the one call that Python does not offer, and one that is in another module."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def fcntl(self, fd: int, command: int, argument: int) -> int:
+        return fcntl.fcntl(fd, command, argument)
 
     def exchange(self, one: str, two: str) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -130,6 +136,18 @@ class Side:
             return count, bytes(buffer), self.calls.pread(fd, size, offset)
         finally:
             self.calls.close(fd)
+
+    def _lease(self, _: str, name: str, other: int) -> object:
+        """Where somebody else has the file open, too."""
+        fds = [self.calls.open(self._at(name), other | os.O_NONBLOCK)]
+        try:
+            fds.append(self.calls.open(self._at(name), os.O_RDONLY | os.O_NONBLOCK))
+            self.calls.fcntl(fds[1], fcntl.F_SETSIG, signal.SIGURG)
+            self.calls.fcntl(fds[1], fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            return self.calls.fcntl(fds[1], fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        finally:
+            for fd in fds:
+                self.calls.close(fd)
 
     def _list(self, _: str, name: str, flags: int) -> object:
         fd = self.calls.open(self._at(name), flags)

@@ -30,7 +30,7 @@ class Node:
 
     __slots__ = (
         "cookies", "ctime_ns", "data", "entries", "inode", "kind", "links", "mode", "mtime_ns", "opened",
-        "parent", "true_ns", "volume",
+        "parent", "torn", "true_ns", "volume", "writers",
     )  # fmt: skip
 
     def __init__(self, volume: Volume, inode: int, kind: int, mode: int) -> None:
@@ -46,6 +46,10 @@ class Node:
         self.parent: Node = self
         self.links = 0
         self.opened = 0
+        self.writers = 0
+        """Of the descriptors that are open, those that may write."""
+        self.torn = False
+        """It is in the middle of one long write."""
         self.mtime_ns = self.ctime_ns = 0
         self.true_ns = 0
         """When it changed last, on a clock that nobody sets."""

@@ -48,6 +48,18 @@ class Ambush:
 
 
 @dataclass(slots=True)
+class LongWrite:
+    """One write that goes on: a program holds the file open, and half of the bytes are there."""
+
+    until: float
+    fd: int
+    node: Node
+    data: bytes
+    """The content, once all is there."""
+    end: Callable[[], None]
+
+
+@dataclass(slots=True)
 class DiskError:
     """The next `times` calls of a kind fail."""
 
@@ -146,6 +158,7 @@ class World:
         self.ambushes: list[Ambush] = []
         self.disk_errors: list[DiskError] = []
         self.events: list[Event] = []
+        self.long_writes: list[LongWrite] = []
         self._numbers = 0
         self.doom = Doom()
         self._depth = 0
@@ -329,11 +342,29 @@ class World:
         self._numbers += 1
         self.events.append(Event(self.clock.monotonic(), self._numbers, "", "events were lost"))
 
+    def write_for_long(self, fd: int, data: bytes, seconds: float, end: Callable[[], None]) -> None:
+        """One write: the kernel stamps the file before the first byte, and events come after the last one."""
+        node = self.people.node(fd)
+        half = len(data) // 2
+        node.data, node.torn = data[:half] + node.data[half:], True
+        self.tree.stamp(node)
+        self.long_writes.append(LongWrite(self.clock.monotonic() + seconds, fd, node, data, end))
+
+    def end_long_writes(self, until: float) -> None:
+        """All of them that are over by then."""
+        for write in [write for write in self.long_writes if write.until <= until]:
+            self.long_writes.remove(write)
+            write.node.data, write.node.torn = write.data, False
+            self.people.close(write.fd)
+            write.end()
+
     def _next_event(self) -> float | None:
-        return min(self.events).at if self.events else None
+        times = [event.at for event in self.events] + [write.until for write in self.long_writes]
+        return min(times, default=None)
 
     def _deliver(self) -> None:
         now = self.clock.monotonic()
+        self.end_long_writes(now)
         for event in sorted(event for event in self.events if event.at <= now):
             self.events.remove(event)
             if self.process is None:

@@ -26,13 +26,15 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.plan import (
+    age_ns,
     decide,
     doubt_left_ns,
     is_racy,
-    is_restless,
     may_delete,
     needs_fingerprint,
     owner_of,
+    racy_window_ns,
+    settling,
 )
 
 STORE = "s3 https://here photos"
@@ -219,15 +221,71 @@ def test_racy(mtime_ns: int, ctime_ns: int, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ctime_ns", "expected"),
-    [(100 * SECOND, True), (99 * SECOND + 1, True), (99 * SECOND, False), (0, False), (101 * SECOND, False)],
-)
-def test_restless(ctime_ns: int, expected: bool) -> None:
-    """A change less than the rest ago may be a write that goes on; the modification time may be anybody's."""
-    stat = STAT._replace(mtime_ns=0, ctime_ns=ctime_ns)
+    ("mtime", "ctime", "expected"),
+    [
+        (90, 95, 5), (95, 90, 5), (100, 100, 0), (90, 160, -60), (90, 161, 10), (10**6, 90, 10),
+        (10**6, 10**6, None),
+    ],
+)  # fmt: skip
+def test_the_age_of_a_file(mtime: int, ctime: int, expected: int | None) -> None:
+    """The later time counts, unless it is more than a minute ahead: then a clock was set, or the time was."""
+    stat = STAT._replace(mtime_ns=mtime * SECOND, ctime_ns=ctime * SECOND)
 
-    assert expected == is_restless(stat, 100 * SECOND, SECOND)
-    assert not is_restless(stat, 100 * SECOND, 0)
+    assert age_ns(stat, 100 * SECOND) == (None if expected is None else expected * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("age", "settle", "is_open", "wait"),
+    [
+        # It changed less than its settle period ago: for what is left of that.
+        (0.0, 8.0, False, 8.0),
+        (2.5, 8.0, False, 5.5),
+        (2.5, 8.0, None, 5.5),
+        (2.5, 8.0, True, 5.5),
+        (-5.0, 8.0, False, 13.0),  # the clock of a file server
+        (7.999, 8.0, False, 0.001),
+        (8.0, 8.0, False, 0.0),
+        (599.0, 600.0, False, 1.0),
+        # It is open for writing: for a minute, looked at ever more rarely.
+        (2.0, 2.0, True, 2.0),
+        (3.0, 2.0, True, 3.0),
+        (32.0, 2.0, True, 28.0),
+        (59.0, 2.0, True, 1.0),
+        (60.0, 2.0, True, 0.0),
+        (3600.0, 2.0, True, 0.0),
+        # It is not, or that is not known.
+        (2.0, 2.0, False, 0.0),
+        (2.0, 2.0, None, 0.0),
+        # It changed in the future, or the operator wants no waiting.
+        (-3600.0, 8.0, True, 0.0),
+        (0.0, 0.0, True, 0.0),
+        (0.0, 0.0, False, 0.0),
+    ],
+)
+def test_settling(age: float, settle: float, is_open: bool | None, wait: float) -> None:
+    """Whether a file is read now, and else after how long to look at it again."""
+    now_ns = 10**18
+    stat = STAT._replace(mtime_ns=0, ctime_ns=now_ns - round(age * SECOND))
+    found = settling(stat, now_ns, settle_ns=round(settle * SECOND), is_open=is_open)
+
+    assert (found.look_again_ns if found is not None else 0) == round(wait * SECOND)
+    assert found is None or found.reason
+
+
+@pytest.mark.parametrize(
+    ("is_open", "age", "expected"),
+    [
+        (False, 1.9, True), (False, 2.0, False), (None, 2.0, True), (None, 59.0, True), (None, 60.0, False),
+        (True, 60.0, True), (True, 86399.0, True), (True, 86400.0, False),
+    ],
+)  # fmt: skip
+def test_what_may_be_open_proves_less(is_open: bool | None, age: float, expected: bool) -> None:
+    """A stat proves nothing for two seconds; a minute, where it is not known; a day, if the file is open."""
+    now_ns = 10**18
+    then_ns = now_ns - round(age * SECOND)
+    stat = STAT._replace(mtime_ns=then_ns, ctime_ns=then_ns)
+
+    assert is_racy(stat, now_ns, racy_window_ns(is_open=is_open)) == expected
 
 
 def test_racy_window_is_an_argument() -> None:

@@ -187,6 +187,20 @@ def test_a_file_that_moved_while_it_was_read_settles_again() -> None:
     assert queue.take() == Taken(A, event=True, first_marked=0.0)
 
 
+def test_a_file_that_changes_before_every_look_is_restless() -> None:
+    """Also where no event tells of it: each look finds that it changed, and it is never done."""
+    clock = FakeClock()
+    queue = WorkQueue(clock.monotonic)
+    queue.mark(A, quiet_seconds=0.0, event=False)
+    for _ in range(500):
+        assert queue.take() is not None
+        queue.again(A, 2.0)
+        clock.advance(2.0)
+    queue.take()
+    queue.again(A, 2.0)
+    assert queue.restless(900.0) == [(A, 1000.0)]
+
+
 def test_done_says_when_the_workers_have_nothing_to_do_now() -> None:
     """A file that waits for a later time does not count: until then nobody follows."""
     clock = FakeClock()

@@ -25,6 +25,7 @@ from syncd.core.model import Failure, FileRef, OnDelete, Outcome
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
+from syncd.sources.files import OpenFile
 from syncd.transfer.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
@@ -212,6 +213,33 @@ def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) 
     crew.later(4.0)
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
     assert crew.ear.failed_files == []
+
+
+def test_a_restless_file_waits_for_the_remainder_of_its_settle_period(rig: Rig, crew: Crew) -> None:
+    """Not for the whole period again."""
+    rig.configure(settle_seconds=600.0)
+    rig.write("a", b"x")
+    changed_ns = (rig.folder / "a").stat().st_ctime_ns
+    rig.engine._now_ns = lambda: changed_ns + 599 * 10**9  # type: ignore[method-assign]
+    crew.mark("a")
+    wait_until("it waits", lambda: crew.queue.marks == 2 and not crew.queue.counts()[1])
+    rig.engine._now_ns = lambda: changed_ns + 601 * 10**9  # type: ignore[method-assign]
+    crew.later(2.0)
+    wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
+
+
+def test_a_file_that_may_be_open_is_read_again_after_a_minute(
+    rig: Rig, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if only a scan found it; until then nothing is pending."""
+    monkeypatch.setattr(OpenFile, "is_open_for_writing", lambda file: None)
+    age(rig)
+    rig.write("a", b"x")
+    crew.queue.mark(rig.ref("a"), quiet_seconds=0.0, event=False)
+    crew.wait_idle()
+    rig.engine._now_ns = lambda: time.time_ns() + 61 * 10**9  # type: ignore[method-assign]
+    crew.later(61.0)
+    wait_until("it is confirmed", lambda: crew.ear.outcomes() == ["Upload", "Refresh"])
 
 
 def test_looking_again_is_no_failure(rig: Rig, crew: Crew) -> None:

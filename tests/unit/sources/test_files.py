@@ -7,9 +7,11 @@ import random
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -19,7 +21,7 @@ import pytest
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
 from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular
-from syncd.sources import files, fingerprint
+from syncd.sources import files, fingerprint, mounts
 from syncd.state import queries
 from tests.support import mounting
 from tests.unit.sources.test_fingerprint import DEADLINE_SECONDS, never, running
@@ -121,6 +123,86 @@ def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> Non
             (root / "file").write_bytes(after)
             with pytest.raises(FileChanged):
                 fingerprint.compute(file, 5, 1 << 20, never)
+
+
+# ---- who may write ---------------------------------------------------------------------------------------
+
+HOLDERS = {
+    "nobody": ("", False),
+    "a reader": ("f = open(p, 'rb')", False),
+    "a private map": ("f = open(p, 'rb'); m = mmap.mmap(f.fileno(), 0, mmap.MAP_PRIVATE)", False),
+    "a writer": ("f = open(p, 'r+b')", True),
+    "one that appends": ("f = open(p, 'ab')", True),
+    "a shared map": ("f = open(p, 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close()", True),
+}
+
+
+@contextmanager
+def holding(path: Path, code: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has run this code on the file `p`, and ends when its input is closed."""
+    script = f"import mmap, sys; p = sys.argv[1]; {code}\nprint('holds', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holds\n"
+        yield holder
+        holder.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_the_kernel_says_whether_a_program_can_write(root: Path, root_fd: int, holder: str) -> None:
+    """Through a descriptor or a map, as long as it has either; and asking leaves nothing behind."""
+    code, expected = HOLDERS[holder]
+    (root / "file").write_bytes(b"content")
+    with files.open_file(root_fd, "file") as file:
+        with holding(root / "file", code):
+            assert [file.is_open_for_writing() for _ in range(2)] == [expected, expected]
+        assert file.is_open_for_writing() is False
+        os.close(os.open(root / "file", os.O_WRONLY | os.O_NONBLOCK))  # refused while there is a lease
+
+
+def test_it_is_not_known_of_the_files_of_others(root: Path, root_fd: int) -> None:
+    """Without CAP_LEASE the kernel tells only the owner."""
+    if os.geteuid() != 0:
+        pytest.skip("CANNOT BE TESTED HERE: another user is needed, and so root")
+    (root / "file").write_bytes(b"content")
+    with files.open_file(root_fd, "file") as file, holding(root / "file", "f = open(p, 'ab')"):
+        os.seteuid(65534)
+        try:
+            assert file.is_open_for_writing() is None
+        finally:
+            os.seteuid(0)
+
+
+def test_it_is_not_known_where_the_server_decides(
+    root: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS and SMB refuse a lease also where nobody writes."""
+    (root / "file").write_bytes(b"content")
+    monkeypatch.setattr(mounts, "type_of", lambda device: "nfs4")
+    with files.open_file(root_fd, "file") as file, holding(root / "file", "f = open(p, 'ab')"):
+        assert file.is_open_for_writing() is None
+
+
+def test_a_program_that_breaks_the_lease_does_not_kill_us(root: Path) -> None:
+    """The kernel sends a signal to the holder of a lease; SIGIO would end the process."""
+    (root / "file").write_bytes(b"content")
+    script = """if True:
+        import fcntl, os, sys
+        from syncd.sources import files
+        ask = fcntl.fcntl
+        keep = lambda fd, command, value: 0 if value == fcntl.F_UNLCK else ask(fd, command, value)
+        files.fcntl.fcntl = keep
+        root = files.open_root(sys.argv[1])
+        with files.open_file(root, "file") as file:
+            assert file.is_open_for_writing() is False
+            try:
+                os.open(sys.argv[1] + "/file", os.O_WRONLY | os.O_NONBLOCK)
+            except BlockingIOError:
+                print("broken, and alive")
+    """
+    done = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("broken, and alive\n", "", 0)
 
 
 def test_a_missing_right_is_told(root: Path, root_fd: int) -> None:

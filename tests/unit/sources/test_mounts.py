@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,15 @@ def test_sandbox_that_hides_a_root_is_named(path: str, directive: str | None) ->
 def test_nothing_hides_an_ordinary_directory(tmp_path: Path) -> None:
     """Outside of a sandbox no directive is blamed, on the machine's real mounts."""
     assert mounts.hidden_by(str(tmp_path)) is None
+
+
+def test_the_type_of_a_device_is_found() -> None:
+    """By its number, as stat gives it; a device that the table does not have has no type."""
+    assert mounts.type_of(os.stat("/proc/self").st_dev) == "proc"
+    assert mounts.type_of(os.makedev(4000, 1)) == ""
+
+
+def test_without_a_table_no_device_has_a_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure."""
+    monkeypatch.setattr(mounts, "TABLE", "/nowhere")
+    assert mounts.type_of(os.stat("/proc/self").st_dev) == ""

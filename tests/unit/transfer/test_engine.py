@@ -328,6 +328,70 @@ def test_a_young_file_is_looked_at_once_more(rig: Rig) -> None:
     assert recorded.racy
 
 
+def later(rig: Rig, name: str, seconds: float) -> None:
+    """Let it be so long after the file's last change."""
+    changed_ns = (rig.folder / name).stat().st_ctime_ns
+    rig.engine._now_ns = lambda: changed_ns + round(seconds * 1e9)
+
+
+def is_racy(rig: Rig, name: str) -> bool:
+    recorded = rig.state.recorded(rig.ref(name))
+    assert recorded is not None
+    return recorded.racy
+
+
+def test_an_open_file_rests_for_a_minute_and_proves_nothing_until_it_is_closed(rig: Rig) -> None:
+    """A write may go on that no stat will ever show: so each look reads the file, and the first one waits."""
+    ref = rig.write("a.txt", b"hello")
+    with (rig.folder / "a.txt").open("ab"):
+        later(rig, "a.txt", 59.0)
+        with pytest.raises(FileChanged) as raised:
+            rig.engine.sync(ref, event=False, settle_seconds=2.0)
+        assert raised.value.quiet_seconds == pytest.approx(1.0)
+        assert rig.fake.calls.total() == 0
+
+        later(rig, "a.txt", 61.0)
+        outcome = rig.engine.sync(ref, event=False, settle_seconds=2.0)
+        assert (type(outcome.action), outcome.look_again_seconds, outcome.second_look) == (Upload, None, True)
+        assert is_racy(rig, "a.txt")
+        assert isinstance(rig.engine.sync(ref, event=False, settle_seconds=2.0).action, Refresh)
+        assert is_racy(rig, "a.txt")
+
+    assert isinstance(rig.engine.sync(ref, event=False, settle_seconds=2.0).action, Refresh)
+    assert not is_racy(rig, "a.txt")
+    assert isinstance(rig.engine.sync(ref, event=False, settle_seconds=2.0).action, Nothing)
+
+
+def test_where_it_is_not_known_who_writes_a_stat_proves_nothing_for_a_minute(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is carried when it has settled, and read once more."""
+    monkeypatch.setattr(OpenFile, "is_open_for_writing", lambda file: None)
+    ref = rig.write("a.txt", b"hello")
+    later(rig, "a.txt", 3.0)
+    outcome = rig.engine.sync(ref, event=False, settle_seconds=2.0)
+    assert (type(outcome.action), outcome.look_again_seconds, outcome.second_look) == (Upload, None, True)
+    assert is_racy(rig, "a.txt")
+
+    later(rig, "a.txt", 60.0)
+    outcome = rig.engine.sync(ref, event=True, settle_seconds=2.0)
+    assert (type(outcome.action), outcome.second_look) == (Refresh, False)
+    assert not is_racy(rig, "a.txt")
+
+
+def test_the_kernel_is_not_asked_who_writes_to_old_files(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first pass over an old tree costs no call more."""
+
+    def ask(file: OpenFile) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(OpenFile, "is_open_for_writing", ask)
+    ref = rig.write("a.txt", b"hello")
+    later(rig, "a.txt", 86400.0)
+    rig.engine.sync(ref, event=False, settle_seconds=2.0)
+    assert not is_racy(rig, "a.txt")
+
+
 def test_a_file_from_the_future_is_not_looked_at_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera with a wrong date, or a clock that was put back, does not keep the disk busy."""
     rig.write("a.txt", b"hello")
