@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": ("resume", "End a pause."),
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with what is recorded and with the disk."),
+    "restore": ("restore", "Bring files back from a store."),
     "uploads": ("uploads", "List unfinished uploads: ours, and orphans in the stores."),
     "install-service": ("install", "Write the systemd units for this installation."),
 }

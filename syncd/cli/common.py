@@ -11,7 +11,9 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from syncd.core.errors import (
 
 if TYPE_CHECKING:
     from syncd.state.state import State
-    from syncd.storage.base import ObjectStore
+    from syncd.storage.base import Breaker, ObjectStore
 
 P = ParamSpec("P")
 
@@ -99,15 +101,21 @@ class Options:
         """How many levels more (or, negative, less) the log says than the configuration wants."""
         return self.verbose - self.quiet
 
-    def load(self, *, with_secrets: bool = True, quieter: int = 0) -> config.Settings:
-        """Read the settings and set up logging. A command that asks no store needs no secrets."""
+    def load(
+        self, *, with_secrets: bool = True, with_sources: bool = True, quieter: int = 0
+    ) -> config.Settings:
+        """Read the settings and set up logging. A command that asks no store needs no secrets, and one that
+        looks at stores alone needs no sources."""
         from syncd.daemon import logs
         from syncd.daemon import process as machine
 
         if with_secrets:
             machine.keep_memory_private()
         settings = config.load(
-            config.find(self.config_path, os.environ), os.environ, with_secrets=with_secrets
+            config.find(self.config_path, os.environ),
+            os.environ,
+            with_secrets=with_secrets,
+            with_sources=with_sources,
         )
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()
@@ -179,15 +187,49 @@ def has_state(directory: str) -> bool:
 
 
 @contextmanager
-def open_store(settings: config.Settings, name: str) -> Iterator[ObjectStore]:
-    """One store, closed at the end."""
+def interrupt() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; a second one kills as usual."""
+    stopping = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def open_store(
+    settings: config.Settings,
+    name: str,
+    *,
+    stopping: threading.Event | None = None,
+    breaker: Breaker | None = None,
+) -> Iterator[ObjectStore]:
+    """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped."""
     import time
 
+    from syncd.core.errors import Stopped
     from syncd.pipeline.context import real_clock
-    from syncd.storage.base import Clock
+    from syncd.storage import base
     from syncd.storage.opening import StoreContext, open_store
 
     clock = real_clock()
-    context = StoreContext(Clock(lambda: clock.now_ns() / 1e9, time.sleep, clock.chance))
+    stop = stopping or threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped("stopped between two tries")
+
+    context = StoreContext(
+        base.Clock(lambda: clock.now_ns() / 1e9, sleep if stopping else time.sleep, clock.chance),
+        should_stop=stop.is_set,
+        breaker=breaker or base.Breaker(),
+    )
     with closing(open_store(settings.stores[name], context)) as store:
         yield store

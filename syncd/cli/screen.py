@@ -70,13 +70,11 @@ class Bars:
         flying = [item for store in pipeline.store_runners.values() for item in store.progress.in_flight()]
         done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
         files = pipeline.tally.actions.total()
-        what = "scanning" if scanning else "carrying"
-        self._progress.update(
-            self._all,
-            description=f"{what}, {files} files done",
-            total=max(found, done) or None,
-            completed=done,
-        )
+        self.draw(f"{'scanning' if scanning else 'carrying'}, {files} files done", done, found, flying)
+
+    def draw(self, what: str, done: int, found: int, flying: Sequence[tuple[FileRef, int, int]]) -> None:
+        """Draw `done` of the `found` bytes, and the files that are on their way: done and total of each."""
+        self._progress.update(self._all, description=what, total=max(found, done) or None, completed=done)
         self._update_files([item for item in flying if item[2] >= LARGE][:_MOST_LINES])
 
     def _update_files(self, large: list[tuple[FileRef, int, int]]) -> None:

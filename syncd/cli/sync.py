@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -94,26 +93,9 @@ def command(
         raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")
     if dry_run:
         sys.exit(print_plan(settings))
-    with _interrupt() as stopping:
+    with common.interrupt() as stopping:
         code = sync(settings, overrides, stopping, terminal=terminal)
     sys.exit(code)
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second one kills as usual."""
-    stopping = threading.Event()
-
-    def handle(number: int, _: object) -> None:
-        stopping.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *, terminal: bool) -> int:

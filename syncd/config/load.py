@@ -67,12 +67,15 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> str:
     raise _unreadable("configuration", found, "one of these files, or another with `-c FILE`")
 
 
-def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) -> Settings:
+def load(
+    path: str, environ: Mapping[str, str], *, with_secrets: bool = True, with_sources: bool = True
+) -> Settings:
     """The settings in the file at `path`, with ``${NAME}`` from `environ`.
 
     Commands that open no store (status, writing a unit) pass `with_secrets` False: keys that cannot be had
-    here are no mistake then, and the stores in the result cannot be used. Raises ConfigError with every
-    problem, in the order of lines.
+    here are no mistake then, and the stores in the result cannot be used. With `with_sources` False there
+    need not be a source, for commands that look at stores. Raises ConfigError with every problem, in the
+    order of lines.
     """
     data, mode = _read_file(path)
     from syncd.config import document as documents  # late, like all that only a file's content needs
@@ -86,7 +89,8 @@ def load(path: str, environ: Mapping[str, str], *, with_secrets: bool = True) ->
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
     directory = os.path.dirname(os.path.abspath(path))
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    entries = reader.read(document, Place(directory, _home(environ), region))
+    place = Place(directory, _home(environ), region)
+    entries = reader.read(document, place, with_sources=with_sources)
     state_dir = entries.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)

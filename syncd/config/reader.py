@@ -37,7 +37,7 @@ class LogEntry(Entry):
 class TopEntry(Entry):
     """The whole file; what is inside its sections is read one by one."""
 
-    required = ("stores", "sources")
+    required = ("stores",)
     state_dir: kinds.FilePath = ""
     stores: dict[str, Any] = Field(default={}, description="a mapping with at least one store")
     sources: list[Any] = Field(default=[], description="a list with at least one source")
@@ -68,14 +68,19 @@ class Entries:
     log: LogEntry = field(default_factory=LogEntry)
 
 
-def read(document: Document, place: kinds.Place) -> Entries:
-    """The entries in `document`, as far as they can be read; adds every mistake to its problems."""
+def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -> Entries:
+    """The entries in `document`, as far as they can be read; adds every mistake to its problems.
+
+    With `with_sources` False there need not be a source.
+    """
     value = document.value
     if isinstance(value, dict):  # `x-...` is a place for anchors
         value = {key: item for key, item in value.items() if not key.startswith("x-")}
     top = _entry(TopEntry, value, (), document, place) or TopEntry()
     entries = Entries(top.state_dir)
-    for key in top.model_fields_set & {"stores", "sources"}:
+    if with_sources and isinstance(value, dict) and "sources" not in value:
+        document.report(("sources",), found="nothing", expected=_description(TopEntry, "sources"))
+    for key in top.model_fields_set & ({"stores", "sources"} if with_sources else {"stores"}):
         if not getattr(top, key):
             document.report((key,), found=f"no {key}", expected=_description(TopEntry, key))
     for name, item in top.stores.items():

@@ -11,7 +11,8 @@ has it reported with its traceback and tried again late, so that other files go 
     │   ├── FileVanished       mark dirty: the next look will plan it as absent
     │   ├── FileChanged        mark dirty: let it settle again
     │   ├── FilePaused         mark dirty: the operator paused its source or store
-    │   └── FileUnreadable     defer with backoff, report
+    │   ├── FileUnreadable     defer with backoff, report
+    │   └── FileUnwritable     of a restore: report, go on with the next
     ├── StoreError             one request
     │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 5xx, 429)
     │   ├── UploadGone         ask for the object, then restart the upload
@@ -92,6 +93,14 @@ class FilePaused(FileError):
 
 class FileUnreadable(FileError):
     """The file is there, but the operating system will not let us read it."""
+
+
+class FileUnwritable(FileError):
+    """A file cannot be put where it is to be restored. With ``every_file``, no other can be either."""
+
+    def __init__(self, message: str, *, every_file: bool = False) -> None:
+        super().__init__(message)
+        self.every_file = every_file
 
 
 class RootChanged(FileUnreadable):

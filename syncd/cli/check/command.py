@@ -25,7 +25,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
 
     Every check is one line: ok, FAIL or note, and what to change.
     """
-    settings = options.load(with_secrets=not config_only)
+    settings = options.load(with_secrets=not config_only, with_sources=False)
     if config_only:
         if not options.quiet:
             click.echo(f"{settings.path}: the configuration is right")
@@ -55,8 +55,8 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
 
     machine.directories(settings.sources, settings.state_dir, noted)
     machine.watch_limits(settings.sources, noted)
-    for name in sorted({source.store for source in settings.sources}):
-        prefix = next(source.prefix for source in settings.sources if source.store == name)
+    for name in sorted({source.store for source in settings.sources} or settings.stores):
+        prefix = next((source.prefix for source in settings.sources if source.store == name), "")
         examine = check_thoroughly if thorough else check_basics
         try:
             with common.open_store(settings, name) as store:

@@ -23,9 +23,9 @@ OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _COPY_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
-_BLOCK = 4096
+BLOCK = 4096
 """The least that becomes a hole: the block size of most file systems."""
-_ZEROS = bytes(_BLOCK)
+_ZEROS = bytes(BLOCK)
 
 _SHUT = {
     errno.EROFS: "mount it so that it can be written to",
@@ -225,7 +225,7 @@ def write_sparse(fd: int, body: Body) -> None:
     """The same as `write_whole`, but blocks of zeros become holes. `fd` is at the end of its file."""
     view = memoryview(body)
     written = 0
-    for start, end in _zeros_in(view):
+    for start, end in zero_runs(view):
         write_whole(fd, view[written:start])
         os.lseek(fd, end - start, os.SEEK_CUR)
         written = end
@@ -234,16 +234,16 @@ def write_sparse(fd: int, body: Body) -> None:
         _end_here(fd)
 
 
-def _zeros_in(view: memoryview) -> Iterator[tuple[int, int]]:
+def zero_runs(view: memoryview) -> Iterator[tuple[int, int]]:
     """Runs of blocks of zeros, from where to where. Only blocks that begin with a zero are looked at."""
-    first_bytes = bytes(view[: len(view) // _BLOCK * _BLOCK : _BLOCK])
+    first_bytes = bytes(view[: len(view) // BLOCK * BLOCK : BLOCK])
     index = first_bytes.find(0)
     while index >= 0:
         start = index
-        while index < len(first_bytes) and view[index * _BLOCK : (index + 1) * _BLOCK].tobytes() == _ZEROS:
+        while index < len(first_bytes) and view[index * BLOCK : (index + 1) * BLOCK].tobytes() == _ZEROS:
             index += 1
         if index > start:
-            yield start * _BLOCK, index * _BLOCK
+            yield start * BLOCK, index * BLOCK
         index = first_bytes.find(0, max(index, start + 1))
 
 

@@ -19,7 +19,7 @@ from syncd.core.model import FileRef
 from syncd.state.state import State
 from tests.unit.cli.home import Home
 
-ARGUMENTS = {"explain": ("a",)}
+ARGUMENTS = {"explain": ("a",), "restore": ("--to", "x")}
 """What a command cannot do without."""
 
 

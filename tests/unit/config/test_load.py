@@ -104,6 +104,26 @@ def test_commands_that_open_no_store_need_no_keys(tmp_path: Path) -> None:
     assert [problem.key for problem in caught.value.problems] == ["stores.s.storage_class"]
 
 
+@pytest.mark.parametrize(
+    "text", ["stores: {nas: {type: dir, path: ./mirror}}\n", SMALL.split("sources")[0] + "sources: []"]
+)
+def test_a_command_that_looks_at_stores_needs_no_source(tmp_path: Path, text: str) -> None:
+    """On a new machine there is nothing to watch yet; every other command says that a source is missing."""
+    with pytest.raises(ConfigError, match="at least one source"):
+        load(tmp_path, text)
+    settings = config.load(str(tmp_path / "config.yaml"), {"HOME": str(tmp_path)}, with_sources=False)
+    assert (settings.sources, list(settings.stores)) == ((), ["nas"])
+
+
+@pytest.mark.parametrize("sources", ["{a: b}", "[{name: a}]", "a"])
+def test_sources_that_are_there_have_to_be_right(tmp_path: Path, sources: str) -> None:
+    """For every command."""
+    with pytest.raises(ConfigError):
+        load(tmp_path, f"stores: {{nas: {{type: dir, path: ./mirror}}}}\nsources: {sources}")
+    with pytest.raises(ConfigError):
+        config.load(str(tmp_path / "config.yaml"), {"HOME": str(tmp_path)}, with_sources=False)
+
+
 def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     """Missing, a directory, a fifo, empty, too large, or not a mapping: one clear sentence."""
     os.mkfifo(tmp_path / "fifo")

@@ -1,0 +1,345 @@
+"""`syncd restore`: bring files back, from the records or from nothing but a listing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import Any
+
+import click
+
+from syncd.cli import common
+from syncd.config.load import Settings
+from syncd.core.errors import FileUnwritable, SyncdError
+from syncd.core.model import Source
+from syncd.core.paths import printable
+from syncd.core.restoring import Overwrite
+from syncd.daemon import explain
+from syncd.state.state import State
+from syncd.storage.base import Breaker, ObjectStore
+from syncd.storage.settings import DirSettings
+from syncd.transfer.progress import Progress
+from syncd.transfer.restore import wanted
+from syncd.transfer.restore.download import Download
+from syncd.transfer.restore.folder import Closed, Folder
+from syncd.transfer.restore.restore import Entry, Report, Restore
+from syncd.transfer.slots import Slots
+
+_MOST_LINES = 20
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A source, or a file or folder of it, or what a store has under a prefix."""
+
+    store: str
+    prefix: str
+    path: str = ""
+    """Below the prefix; empty: everything."""
+    source: Source | None = None
+    """Its records are asked first."""
+    into: str = ""
+    """The folder below the target; empty, or ends in ``/``."""
+
+    @property
+    def label(self) -> str:
+        """As messages name it."""
+        if self.source is None:
+            return f"{self.store}:{self.prefix}{self.path}"
+        return f"{self.source.name}:{self.path}" if self.path else self.source.name
+
+
+@click.command()
+@click.argument("what", nargs=-1, metavar="[SOURCE|PATH]...")
+@click.option(
+    "--to", required=True, metavar="DIR", help="The folder to restore to; made where it is missing."
+)
+@click.option(
+    "--overwrite",
+    type=click.Choice([each.value for each in Overwrite]),
+    default=Overwrite.NEVER.value,
+    show_default=True,
+    help="Whether files that are there and differ are replaced; older: those whose mtime is older.",
+)
+@click.option("--store", "store", metavar="NAME", help="Restore what this store has, without any record.")
+@click.option("--prefix", default="", metavar="P", help="With --store: only the folder or object P.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be restored; write nothing.")
+@common.json_option
+@common.options
+def command(
+    options: common.Options,
+    /,
+    what: tuple[str, ...],
+    to: str,
+    overwrite: str,
+    dry_run: bool,
+    as_json: bool,
+    **of: Any,
+) -> None:
+    """Bring files back from a store.
+
+    SOURCE is a source of the configuration, PATH a file or folder in one, also one that is gone; without
+    either, all sources come back. One source comes directly into DIR, several into a folder each.
+    """
+    terminal = sys.stderr.isatty() and not options.quiet and not dry_run
+    settings = options.load(with_sources=False, quieter=1 if terminal else 0)
+    selections = _of_store(settings, what, **of) if any(of.values()) else _selected(settings, what)
+    with common.interrupt() as stopping, ExitStack() as last:
+        try:
+            folder = Folder(os.path.realpath(to), _closed(settings), create=not dry_run)
+        except FileUnwritable as error:
+            raise click.UsageError(f"--to {to}: {error}") from error
+        last.enter_context(closing(folder))
+        job = Job(_without_making_stores(settings), folder, Overwrite(overwrite), stopping, dry_run=dry_run)
+        with _progress(job) if terminal else ExitStack():
+            job.run(selections)
+    _print(job, to, as_json=as_json, dry_run=dry_run)
+    sys.exit(_code(job.report))
+
+
+# ---- what is meant ----------------------------------------------------------------------------------------
+
+
+def _of_store(settings: Settings, what: Sequence[str], store: str | None, prefix: str) -> list[Selection]:
+    if store is None:
+        raise click.UsageError("--prefix needs --store: the store that has this prefix")
+    if what:
+        raise click.UsageError(f"--store restores by its listing; leave out {what[0]}, or --store")
+    if store not in settings.stores:
+        raise click.UsageError(f"no such store: {store}")
+    if not prefix or prefix.endswith("/"):
+        return [Selection(store, prefix)]
+    above, slash, name = prefix.rpartition("/")
+    return [Selection(store, above + slash, name)]
+
+
+def _selected(settings: Settings, what: Sequence[str]) -> list[Selection]:
+    if not settings.sources:
+        raise click.UsageError("the configuration has no source; name a store: --store NAME [--prefix P]")
+    names = {source.name: source for source in settings.sources}
+    found: dict[str, set[str]] = {}
+    for given in what or names:
+        if given in names:
+            found.setdefault(given, set()).add("")
+            continue
+        place = explain.find(settings.sources, os.path.abspath(given))
+        if place is None:
+            raise click.UsageError(f"{given} is neither a source nor a path in one")
+        found.setdefault(place.source.name, set()).add(place.path)
+    return [
+        Selection(source.store, source.prefix, path, source, f"{name}/" if len(found) > 1 else "")
+        for name, source in names.items()
+        for path in _outermost(found.get(name, set()))
+    ]
+
+
+def _outermost(paths: set[str]) -> list[str]:
+    """Without those that are inside another one."""
+    return [
+        path
+        for path in sorted(paths)
+        if not any(path != other and f"{path}/".startswith(f"{other}/" if other else "") for other in paths)
+    ]
+
+
+def _closed(settings: Settings) -> dict[str, Closed]:
+    closed = {settings.state_dir: Closed("the state of syncd")}
+    for name, store in settings.stores.items():
+        if isinstance(store, DirSettings):
+            closed[os.path.realpath(store.path)] = Closed(f"the directory of the store {name}")
+    for source in settings.sources:
+        closed[source.root] = Closed(f"the watched folder of {source.name}", around=True)
+    return closed
+
+
+def _without_making_stores(settings: Settings) -> Settings:
+    """A directory store that is not there is not mounted: what has to come back cannot be in a new one."""
+    stores = {
+        name: replace(store, create=False) if isinstance(store, DirSettings) else store
+        for name, store in settings.stores.items()
+    }
+    return replace(settings, stores=stores)
+
+
+# ---- the restore ------------------------------------------------------------------------------------------
+
+
+class Job:
+    """One run of the command: store after store, all into one folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Folder,
+        overwrite: Overwrite,
+        stopping: threading.Event,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self.report = Report()
+        self.progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
+        self._settings = settings
+        self._folder = folder
+        self._overwrite = overwrite
+        self._stopping = stopping
+        self._dry_run = dry_run
+
+    def run(self, selections: Sequence[Selection]) -> None:
+        """Restore everything; the report says what became of it. Raises AccessRefused, StateError."""
+        with common.open_state(self._settings.state_dir) as state:
+            for name, chosen in groupby(sorted(selections, key=_store_of), key=_store_of):
+                if not self._stopping.is_set():
+                    self._run_store(name, list(chosen), state)
+
+    def _run_store(self, name: str, selections: Sequence[Selection], state: State) -> None:
+        policy = self._settings.transfer
+        slots = Slots(policy.concurrency, policy.memory_limit)
+        breaker = Breaker(busy=slots.throttled, answered=slots.answered)
+        with (
+            common.open_store(self._settings, name, stopping=self._stopping, breaker=breaker) as store,
+            ThreadPoolExecutor(policy.concurrency, thread_name_prefix="restore-part") as fetchers,
+        ):
+            download = Download(
+                store,
+                self._folder,
+                fetchers,
+                slots,
+                self.progress,
+                part_size=policy.part_size,
+                concurrency=policy.concurrency,
+                should_stop=self._stopping.is_set,
+            )
+            restore = Restore(
+                download,
+                self.report,
+                self._overwrite,
+                dry_run=self._dry_run,
+                should_stop=self._stopping.is_set,
+            )
+            restore.run(chain.from_iterable(self._find(each, state, store) for each in selections))
+
+    def _find(self, selection: Selection, state: State, store: ObjectStore) -> Iterator[wanted.Wanted]:
+        """What the records have; where they have nothing, what the store lists. Raises StoreError."""
+        empty = True
+        if selection.source is not None:
+            rows = wanted.recorded(selection.source, selection.path, state, store, selection.into)
+            for item in rows:
+                empty = False
+                yield item
+            if empty:
+                common.say(f"{selection.label}: there are no records of it; the store is asked what it has")
+        if empty:
+            for item in wanted.listed(store, selection.prefix, selection.path, selection.into):
+                empty = False
+                yield item
+        if empty:
+            reason = "nothing of it is in the store"
+            with self.report.lock:
+                self.report.counts["failed"] += 1
+                self.report.failures.append(Entry(selection.label, selection.prefix + selection.path, reason))
+
+
+def _store_of(selection: Selection) -> str:
+    return selection.store
+
+
+@contextmanager
+def _progress(job: Job) -> Iterator[None]:
+    """Bars on a terminal's standard error."""
+    from rich.console import Console
+
+    from syncd.cli.screen import Bars
+
+    done = threading.Event()
+
+    def draw(bars: Bars) -> None:
+        while not done.wait(_TICK_SECONDS):
+            report, flying = job.report, job.progress.in_flight()
+            files = report.counts.total()
+            moved = report.bytes_finished + sum(item[1] for item in flying)
+            bars.draw(f"restoring, {files} files done", moved, report.bytes_found, flying)
+
+    with Bars(Console(stderr=True)) as bars:
+        thread = threading.Thread(target=draw, args=(bars,), name="restore-bars")
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+# ---- the end ----------------------------------------------------------------------------------------------
+
+
+def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
+    report = job.report
+    stopped = str(report.gave_up) if report.gave_up else "interrupted" if report.interrupted else None
+    if as_json:
+        counts = ("restored", "already_there", "kept", "failed", "folders", "unchecked")
+        common.print_json(
+            {
+                "to": printable(os.path.abspath(to)),
+                "dry_run": dry_run,
+                "files": {name: report.counts[name] for name in counts},
+                "bytes": {"restored": report.bytes_restored},
+                **{
+                    name: [_row(entry) for entry in getattr(report, name)]
+                    for name in ("planned", "kept", "unchecked", "failures")
+                },
+                "stopped": stopped,
+            }
+        )
+        return
+    for entry in report.planned:
+        click.echo(f"restore {printable(entry.path)} ({entry.size} bytes): {entry.reason}")
+    counts_of = report.counts
+    click.echo(
+        f"{counts_of['restored']} files {'would be ' if dry_run else ''}restored "
+        f"({report.bytes_restored} bytes), {counts_of['already_there']} were already there, "
+        f"{counts_of['kept']} kept, {counts_of['failed']} failed"
+    )
+    _lines("kept", report.kept, "--overwrite older or always replaces them")
+    unchecked = "restored, but neither syncd nor the store knows what its content has to be"
+    _lines("unchecked", [Entry(each.path, each.key, unchecked) for each in report.unchecked], "")
+    _lines("failed", report.failures, "")
+    if stopped:
+        common.say(f"{stopped}; the same command goes on from here")
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    found = {"path": printable(entry.path), "key": printable(entry.key)}
+    return {**found, "reason": entry.reason} if entry.reason else found
+
+
+def _lines(word: str, entries: Sequence[Entry], hint: str) -> None:
+    for entry in entries[:_MOST_LINES]:
+        click.echo(f"{word}: {printable(entry.path)}: {entry.reason}", err=True)
+    if len(entries) > _MOST_LINES:
+        click.echo(f"{word}: ... and {len(entries) - _MOST_LINES} more; --json names them all", err=True)
+    if entries and hint:
+        click.echo(f"{word}: {hint}", err=True)
+
+
+def _code(report: Report) -> int:
+    error = report.gave_up
+    if isinstance(error, FileUnwritable):
+        return common.EXIT_PARTLY
+    if isinstance(error, SyncdError):
+        return common.exit_code(error)
+    if error is not None:
+        raise error  # a bug of ours
+    if report.interrupted:
+        return common.EXIT_INTERRUPTED
+    nothing = not report.counts["restored"] and not report.counts["already_there"]
+    if report.store_error is not None and nothing:
+        return common.exit_code(report.store_error)
+    return common.EXIT_PARTLY if report.counts["failed"] else 0

@@ -1,0 +1,133 @@
+"""The rules of a restore: where an object goes, what becomes of a file that is there, and what proves a copy.
+
+A key is not trusted. Every name in it is used as one component of a path, so what is no name of a file
+(``..``, empty, NUL) is refused with a reason, and whatever else the file system refuses is refused there.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from syncd.core.model import ObjectInfo
+from syncd.core.paths import key_for, path_for
+
+DRAFT = ".syncd-restore-"
+"""Begins the names of unfinished files."""
+COARSEST_CLOCK_NS = 2 * 10**9
+"""FAT keeps times in steps of two seconds."""
+
+
+class Overwrite(Enum):
+    """What happens to a file that is there already and differs."""
+
+    NEVER = "never"
+    OLDER = "older"
+    """It is replaced if its mtime is older than the object's."""
+    ALWAYS = "always"
+
+
+class Place(NamedTuple):
+    """Where an object goes."""
+
+    path: str
+    """Relative, ``/`` between components, surrogate-escaped; empty: the folder that is restored itself."""
+    is_folder: bool = False
+    """The object marks a folder."""
+    rival: str = ""
+    """Another key that would go to the same place, if there is such an object."""
+
+
+class Refused(NamedTuple):
+    """Why an object has no place."""
+
+    reason: str
+
+
+def place_of(prefix: str, key: str, size: int) -> Place | Refused:
+    """Where the object of `size` bytes under `key` goes, below the folder that stands for `prefix`."""
+    if not key.startswith(prefix):
+        return Refused("the key does not begin with the prefix")
+    below = key[len(prefix) :]
+    if size == 0 and not below:
+        return Place("", is_folder=True)
+    is_folder = size == 0 and below.endswith("/")
+    if is_folder:
+        below = below[:-1]
+    if reason := _why_no_path(below):
+        return Refused(reason)
+    path = path_for("", below)
+    if path is not None:
+        return Place(path, is_folder)
+    # Another program's: such a key is never made by us, and taken as it is written.
+    return Place(below, is_folder, rival=key_for(prefix, below))
+
+
+def _why_no_path(below: str) -> str | None:
+    if "\0" in below:
+        return "the key holds a NUL character, which no file name may hold"
+    if below.startswith("/"):
+        return "the key is an absolute path"
+    names = below.split("/")
+    for name in names:
+        if name == "":
+            return "the key has an empty component, which is not a file name"
+        if name in (".", ".."):
+            return f"the key has the component {name}, which is not a file name"
+    if names[-1].startswith(DRAFT):
+        return "the name is one that unfinished files have during a restore"
+    return None
+
+
+# ---- a file that is there already -------------------------------------------------------------------------
+
+
+class Existing(NamedTuple):
+    """A regular file where an object is to go."""
+
+    size: int
+    mtime_ns: int
+    identity: tuple[int, int, int]
+    """Device, inode and ctime: it is still the one that was looked at."""
+
+
+def may_be_same(existing: Existing, size: int, mtime_ns: int | None) -> bool:
+    """Whether it is worth comparing the content. An object that another program wrote may have no mtime."""
+    if existing.size != size:
+        return False
+    return mtime_ns is None or abs(existing.mtime_ns - mtime_ns) < COARSEST_CLOCK_NS
+
+
+def why_kept(existing: Existing, mtime_ns: int | None, overwrite: Overwrite) -> str | None:
+    """Why a file that differs stays, or None: it is replaced."""
+    if overwrite is Overwrite.ALWAYS:
+        return None
+    if overwrite is Overwrite.NEVER:
+        return "a file that differs is there"
+    if mtime_ns is None:
+        return "a file that differs is there, and the object has no mtime to compare"
+    if existing.mtime_ns >= mtime_ns:
+        return "a file that differs and is not older is there"
+    return None
+
+
+# ---- proof ------------------------------------------------------------------------------------------------
+
+
+class Proof(NamedTuple):
+    """What a copy of the content must have."""
+
+    kind: str
+    """``xxh128``, ``crc32`` or ``md5``."""
+    value: bytes
+
+
+def proof_of(info: ObjectInfo) -> Proof | None:
+    """The best witness: our digest, else the store's checksum of the whole, else an ETag that is an MD5."""
+    if info.digest is not None:
+        return Proof("xxh128", info.digest)
+    if info.md5 is not None:
+        return Proof("md5", info.md5)
+    if info.crc32 is not None:
+        return Proof("crc32", info.crc32.to_bytes(4, "big"))
+    return None

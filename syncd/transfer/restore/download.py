@@ -1,0 +1,184 @@
+"""Fetches one object into a draft, proves it, and gives it its name.
+
+A small object comes in one request. A large one comes in ranges, by several threads, and goes on after a
+death. Every range is asked for by the ETag of the object that is meant, so that it never becomes a mixture of
+two. An object that was replaced in between is fetched as it is now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+
+import xxhash
+
+from syncd.core import parts
+from syncd.core.errors import AccessRefused, PartCorrupt, PreconditionFailed, Stopped, StoreRefused
+from syncd.core.model import FileRef, ObjectInfo
+from syncd.core.restoring import Existing, Proof, proof_of
+from syncd.storage.base import Body, ObjectStore
+from syncd.transfer.progress import Progress
+from syncd.transfer.restore.draft import Draft, digest_of_body, name_of_draft
+from syncd.transfer.restore.folder import Folder
+from syncd.transfer.slots import Slots
+
+_TRIES = 3
+"""An object that is replaced as often as this while it is fetched is left for the next restore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What all downloads from one store share. ``fetchers`` are the threads that ask for ranges."""
+
+    store: ObjectStore
+    folder: Folder
+    fetchers: Executor
+    slots: Slots
+    progress: Progress
+    part_size: int
+    concurrency: int
+    should_stop: Callable[[], bool]
+
+    def is_large(self, size: int) -> bool:
+        """Whether an object comes in ranges."""
+        return size > self.part_size
+
+    def describe(self, key: str) -> ObjectInfo:
+        """What the store says about the object. Raises StoreError, StoreRefused when there is none."""
+        info = self.store.head_object(key)
+        if info is None:
+            raise StoreRefused("the store has no such object")
+        return info
+
+    def fetch(
+        self, info: ObjectInfo, path: str, existing: Existing | None
+    ) -> tuple[ObjectInfo, Proof | None]:
+        """Restore the object to `path`, in the place of `existing`; returns what it was and by what it was
+        proven, None by nothing.
+
+        `info` is what is known of it. Raises StoreError, FileUnwritable, Stopped.
+        """
+        asked = False
+        for attempt in range(_TRIES):
+            try:
+                if self.is_large(info.size):
+                    info = info if asked else self.describe(info.key)
+                if self.is_large(info.size):
+                    return info, self._large(info, path, existing, again=attempt > 0)
+                return self._small(info, path, existing, asked=asked)
+            except (PreconditionFailed, PartCorrupt):
+                if attempt == _TRIES - 1:
+                    raise
+                info, asked = self.describe(info.key), True
+        raise AssertionError("the last attempt returns or raises")
+
+    # ---- in one request ----------------------------------------------------------------------------------
+
+    def _small(
+        self, info: ObjectInfo, path: str, existing: Existing | None, *, asked: bool
+    ) -> tuple[ObjectInfo, Proof | None]:
+        if info.size == 0 and not asked:
+            info, asked = self.describe(info.key), True
+            if info.size:
+                raise PreconditionFailed("the object is another one by now")
+        with self.slots.hold(info.size):
+            found, body = self._get(info, asked=asked)
+            proof = proof_of(found) or proof_of(info)
+            if proof is None and not asked:
+                proof = proof_of(self.describe(info.key))
+            if proof is not None and digest_of_body(body, proof.kind) != proof.value:
+                raise damaged(proof)
+            with self.folder.draft(path, name_of_draft(self.store.store_id, info.key)) as draft:
+                try:
+                    draft.write(body)
+                    self.folder.place(draft, path, existing, info.size, facts_of(found, info))
+                except BaseException:
+                    draft.discard()
+                    raise
+        return info, proof
+
+    def _get(self, info: ObjectInfo, *, asked: bool) -> tuple[ObjectInfo, Body]:
+        if info.size == 0:
+            return info, b""
+        found, body = self.store.get_object(info.key, 0, info.size - 1, condition(info, again=asked))
+        if found.size != info.size or len(body) != info.size:
+            raise PreconditionFailed("the object has another size by now")
+        return found, body
+
+    # ---- in ranges ---------------------------------------------------------------------------------------
+
+    def _large(self, info: ObjectInfo, path: str, existing: Existing | None, *, again: bool) -> Proof | None:
+        proof = proof_of(info)
+        ref = FileRef("", path)
+        with self.folder.draft(path, name_of_draft(self.store.store_id, info.key)) as draft:
+            if proof is None or not draft.is_cut_to(info.size) or not draft.proves(proof, info.size):
+                draft.prepare(info.size, self.part_size, self._identity(info))
+                self.progress.began(ref, info.size, 0)
+                try:
+                    self._fill(draft, info, ref, condition(info, again=again))
+                except (PreconditionFailed, StoreRefused) as error:
+                    if not isinstance(error, AccessRefused):
+                        draft.discard()  # nothing will go on with it
+                    raise
+                finally:
+                    self.progress.ended(ref)
+                if proof is not None and not draft.proves(proof, info.size):
+                    draft.discard()
+                    raise damaged(proof)
+            self.folder.place(draft, path, existing, info.size, facts_of(info, info))
+        return proof
+
+    def _identity(self, info: ObjectInfo) -> bytes:
+        """Another object, or the same in other parts, has another one."""
+        facts = (self.store.store_id, info.key, info.etag, info.size, info.digest, self.part_size)
+        return xxhash.xxh3_128_digest(repr(facts).encode())
+
+    def _fill(self, draft: Draft, info: ObjectInfo, ref: FileRef, if_match: str) -> None:
+        """Bring every part into the draft. Raises the first error, when no thread works on it any more."""
+        pending: set[Future[None]] = set()
+        try:
+            for span in parts.cut(info.size, self.part_size):
+                pending.add(self.fetchers.submit(self._part, draft, info.key, ref, span, if_match))
+                if len(pending) >= 2 * self.concurrency:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in pending:
+                future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+            wait(pending)
+
+    def _part(self, draft: Draft, key: str, ref: FileRef, span: parts.Span, if_match: str) -> None:
+        if self.should_stop():
+            raise Stopped("stopped before a part")
+        with self.slots.hold(span.size):
+            if not draft.has(span):
+                body = self.store.get_object(key, span.offset, span.offset + span.size - 1, if_match).body
+                if len(body) != span.size:
+                    raise PreconditionFailed("the object has another size by now")
+                draft.keep(span, body)
+        self.progress.carried(ref, span.size)
+
+
+def condition(info: ObjectInfo, *, again: bool) -> str:
+    """The ETag to ask for. Where a store would have to read the object to tell it, the digest has to do: it
+    shows a mixture at the end.
+    """
+    return "" if info.foreign or (again and info.digest is not None) else info.etag
+
+
+def facts_of(found: ObjectInfo, known: ObjectInfo) -> tuple[int | None, int | None]:
+    """Mtime and mode, as far as either tells them."""
+    mtime_ns = found.mtime_ns if found.mtime_ns is not None else known.mtime_ns
+    return mtime_ns, found.mode if found.mode is not None else known.mode
+
+
+def damaged(proof: Proof) -> PartCorrupt:
+    """What arrived is not what the store says that it has."""
+    return PartCorrupt(
+        f"the content does not have the {proof.kind} that its object has to have: it is damaged, in the "
+        "store or on the way"
+    )

@@ -1,0 +1,282 @@
+"""A file that is not proven yet: it lies beside its final name, and survives the death of the process.
+
+A small file is written at once. A large one arrives in parts, in any order. Behind its content it keeps a
+digest of each part that was written, and before these a digest of what is being restored; a part counts after
+a restart only if its bytes still have that digest. So nothing has to be flushed before the end, and one file
+holds everything: it is cut to its size when it is proven.
+
+One process works on a draft at a time: it holds a lock on it. The name is derived from the object's key, so
+that the next restore finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import stat as modes
+import zlib
+from collections.abc import Iterator
+
+import xxhash
+
+from syncd.core import parts
+from syncd.core.errors import FileUnwritable
+from syncd.core.restoring import DRAFT, Existing, Proof
+from syncd.storage.base import Body
+from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
+
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TRIES = 5
+_DIGEST_BYTES = 16
+_READ_BYTES = 1 << 20
+_NOREPLACE = 1
+"""RENAME_NOREPLACE of rename(2)."""
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def name_of_draft(store_id: str, key: str) -> str:
+    """The name of the draft of an object."""
+    digest = xxhash.xxh3_128_hexdigest(f"{store_id}\n{key}".encode())
+    return f"{DRAFT}{digest}.part"
+
+
+class Draft:
+    """The draft `name` in the directory that `directory` is a descriptor of. All methods raise OSError."""
+
+    def __init__(self, directory: int, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        self._fd = _open(directory, name)
+        self._size = 0
+        self._part_size = 0
+
+    def write(self, body: Body) -> None:
+        """Let the draft be `body`; blocks of zeros become holes."""
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        write_sparse(self._fd, body)
+
+    # ---- parts -------------------------------------------------------------------------------------------
+
+    def prepare(self, size: int, part_size: int, identity: bytes) -> None:
+        """Go on with the draft if it is of the object with this `identity` (16 bytes), else begin again."""
+        self._size, self._part_size = size, part_size
+        whole = self._trailer + _DIGEST_BYTES * (1 + parts.count(size, part_size))
+        known = os.pread(self._fd, _DIGEST_BYTES, self._trailer) == identity
+        if known and os.fstat(self._fd).st_size == whole:
+            return
+        os.ftruncate(self._fd, 0)
+        os.ftruncate(self._fd, whole)
+        os.pwrite(self._fd, identity, self._trailer)
+
+    def is_cut_to(self, size: int) -> bool:
+        """Whether it may be whole already: the process died before the draft got its name."""
+        return os.fstat(self._fd).st_size == size
+
+    @property
+    def _trailer(self) -> int:
+        return -(-self._size // BLOCK) * BLOCK
+
+    def has(self, span: parts.Span) -> bool:
+        """Whether the bytes of a part are those that were written."""
+        noted = os.pread(self._fd, _DIGEST_BYTES, self._trailer + _DIGEST_BYTES * span.number)
+        return any(noted) and digest_of_range(self._fd, span.offset, span.size) == noted
+
+    def keep(self, span: parts.Span, body: Body) -> None:
+        """Write a part, and then its digest."""
+        view = memoryview(body)
+        at = 0
+        for start, end in zero_runs(view) if self._is_hole(span) else ():
+            self._write_at(view[at:start], span.offset + at)
+            at = end
+        self._write_at(view[at:], span.offset + at)
+        self._write_at(memoryview(xxhash.xxh3_128_digest(body)), self._trailer + _DIGEST_BYTES * span.number)
+
+    def _is_hole(self, span: parts.Span) -> bool:
+        try:
+            return os.lseek(self._fd, span.offset, os.SEEK_DATA) >= span.offset + span.size
+        except OSError as error:
+            return error.errno == errno.ENXIO
+
+    def _write_at(self, view: memoryview, offset: int) -> None:
+        while view:
+            written = os.pwrite(self._fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    # ---- the end -----------------------------------------------------------------------------------------
+
+    def proves(self, proof: Proof, size: int) -> bool:
+        """Whether the first `size` bytes on the disk have this digest."""
+        return digest_of(self._fd, size, proof.kind) == proof.value
+
+    def finish(self, size: int, mtime_ns: int | None, mode: int) -> None:
+        """Cut the draft to its content, give it its mode and time, and make it durable."""
+        os.ftruncate(self._fd, size)
+        os.fchmod(self._fd, mode)
+        if mtime_ns is not None:
+            # A file system that holds no such time, or lets nobody set it, holds the content all the same.
+            with contextlib.suppress(PermissionError, OverflowError):
+                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        os.fsync(self._fd)
+
+    def place(self, name: str, existing: Existing | None) -> tuple[int, int]:
+        """Give the draft its final name: where nothing is, or in the place of `existing`. Returns device and
+        inode. Raises FileUnwritable when something else is there by now.
+        """
+        if existing is None:
+            _rename_new(self._directory, self._name, name)
+        else:
+            found = look(self._directory, name)
+            if found is None or found.identity != existing.identity:
+                raise FileUnwritable("the file that was to be replaced changed in between, and is kept")
+            os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        found_now = os.fstat(self._fd)
+        return found_now.st_dev, found_now.st_ino
+
+    def discard(self) -> None:
+        """Remove the draft; done also when it has its final name."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._directory)
+
+    def close(self) -> None:
+        """Let go of the draft, and leave it as it is."""
+        os.close(self._fd)
+
+
+def look(directory: int, name: str) -> Existing | None:
+    """The regular file under `name`; None: nothing. Raises OSError, FileUnwritable where it is none."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not modes.S_ISREG(found.st_mode):
+        raise FileUnwritable(
+            f"{_KINDS.get(modes.S_IFMT(found.st_mode), 'a device')} of this name is in the way"
+        )
+    return Existing(found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino, found.st_ctime_ns))
+
+
+_KINDS = {
+    modes.S_IFLNK: "a symbolic link",
+    modes.S_IFDIR: "a folder",
+    modes.S_IFIFO: "a fifo",
+    modes.S_IFSOCK: "a socket",
+}
+
+
+def digest_of(fd: int, size: int, kind: str) -> bytes:
+    """The digest of the first `size` bytes: ``xxh128``, ``md5`` or ``crc32``."""
+    if kind == "xxh128":
+        return digest_of_range(fd, 0, size)
+    if kind == "md5":
+        md5 = hashlib.md5(usedforsecurity=False)
+        for block in _blocks(fd, size):
+            md5.update(block)
+        return md5.digest()
+    crc32 = 0
+    for block in _blocks(fd, size):
+        crc32 = zlib.crc32(block, crc32)
+    return crc32.to_bytes(4, "big")
+
+
+def digest_of_body(body: Body, kind: str) -> bytes:
+    """The same of bytes in memory."""
+    if kind == "xxh128":
+        return xxhash.xxh3_128_digest(body)
+    if kind == "md5":
+        return hashlib.md5(body, usedforsecurity=False).digest()
+    return zlib.crc32(body).to_bytes(4, "big")
+
+
+def _blocks(fd: int, size: int) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(min(size, _READ_BYTES) or 1))
+    offset = 0
+    while offset < size and (count := os.preadv(fd, [buffer[: min(size - offset, len(buffer))]], offset)):
+        yield buffer[:count]
+        offset += count
+
+
+# ---- names ------------------------------------------------------------------------------------------------
+
+
+def _open(directory: int, name: str) -> int:
+    """A locked descriptor of the draft: the one that is there if we left it, else a new one.
+
+    What others may have put there in its place is removed: a file of theirs would be theirs when it is done.
+    """
+    for _ in range(_TRIES):
+        try:
+            fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+        except FileExistsError:
+            left = _open_left(directory, name)
+            if left is None:
+                continue
+            fd = left
+        try:
+            if _lock(fd) and _is_still(directory, name, fd):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    raise FileUnwritable("another restore works on this file")
+
+
+def _open_left(directory: int, name: str) -> int | None:
+    try:
+        fd = os.open(name, _FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO):
+            raise
+        os.unlink(name, dir_fd=directory)
+        return None
+    found = os.fstat(fd)
+    if modes.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    os.unlink(name, dir_fd=directory)
+    return None
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _is_still(directory: int, name: str, fd: int) -> bool:
+    """Whether the draft has not been placed or removed by the process that had the lock."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(fd))
+
+
+def _rename_new(directory: int, old: str, new: str) -> None:
+    """Rename where nothing is. Raises FileUnwritable where something is, OSError."""
+    before, after = os.fsencode(old), os.fsencode(new)
+    if _libc.renameat2(directory, before, directory, after, ctypes.c_uint(_NOREPLACE)) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # this file system cannot: look, then rename
+        if look(directory, new) is None:
+            os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+            return
+        number = errno.EEXIST
+    if number == errno.EEXIST:
+        raise FileUnwritable("something of this name appeared in between, and is kept")
+    raise OSError(number, os.strerror(number))

@@ -1,0 +1,254 @@
+"""The folder that files are restored to, and nothing outside of it.
+
+Each component of a path is opened relative to the one before it, and only as a directory: no link is
+followed, whoever put it there and however fast. A directory that is watched or belongs to a store is not
+entered, under whatever name it is mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from syncd.core.errors import FileUnwritable
+from syncd.core.restoring import DRAFT, Existing, Proof
+from syncd.sources.files import DIRECTORY, GONE, open_resolved
+from syncd.storage.dir.files import closing, sync_directory
+from syncd.transfer.restore.draft import Draft, digest_of, look
+
+_EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+"""What one file meets, the next one meets as well."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+Facts = tuple[int | None, int | None]
+"""Of a file to be: mtime in nanoseconds, and permission bits; None for what is not known."""
+
+
+class Closed(NamedTuple):
+    """A directory that must not be written."""
+
+    label: str
+    around: bool = False
+    """Nor may anything be restored to a directory that it is inside."""
+
+
+def why_closed(path: str, closed: Mapping[str, Closed]) -> str | None:
+    """Why nothing may be restored to the resolved `path`, or None.
+
+    `closed` names what must not be written, by resolved path. Compared as paths, for what does not exist yet,
+    and by inode, for a directory may be mounted in two places.
+    """
+    here = _identity(path)
+    above = {_identity(each) for each in _and_above(path)}
+    for other, (label, around) in closed.items():
+        there = _identity(other)
+        if _is_inside(path, other) or (there is not None and there in above):
+            return f"it is inside {label}"
+        if not around:
+            continue
+        if _is_inside(other, path) or (here is not None and here in map(_identity, _and_above(other))):
+            return f"{label} is inside it"
+    return None
+
+
+def _is_inside(path: str, other: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
+
+
+def _and_above(path: str) -> Iterator[str]:
+    while True:
+        yield path
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Folder:
+    """The directory at the resolved `path`, made where it is missing. For several threads.
+
+    With ``create=False`` nothing is made, and a directory that is not there is an empty one. Raises
+    FileUnwritable.
+    """
+
+    def __init__(self, path: str, closed: Mapping[str, Closed], *, create: bool) -> None:
+        if reason := why_closed(path, closed):
+            raise FileUnwritable(f"nothing is restored to {path}: {reason}", every_file=True)
+        self._closed = {_identity(each): found.label for each, found in closed.items()}
+        self._lock = threading.Lock()
+        self._changed: set[str] = set()
+        self._placed: set[tuple[int, int]] | None = None
+        """The files that this restore placed, where two names may be one."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        self._mode = 0o666 & ~umask
+        self._root: int | None = None
+        with _errors_of_ours():
+            if create:
+                os.makedirs(path, exist_ok=True)
+            with contextlib.suppress(*(() if create else (FileNotFoundError,))):
+                self._root = open_resolved(path)
+            if create and self._root is not None and _folds(self._root):
+                self._placed = set()
+
+    def look(self, path: str) -> Existing | None:
+        """The file at `path`, None if there is none. Raises FileUnwritable when something else is there, and
+        when this restore has placed it for another key.
+        """
+        with _errors_of_ours(), self._parent(path) as (parent, name):
+            found = look(parent, name) if parent is not None else None
+        if found is not None and self._placed is not None and found.identity[:2] in self._placed:
+            raise FileUnwritable("another key has the same name on this file system")
+        return found
+
+    def has(self, path: str, existing: Existing, proof: Proof) -> bool:
+        """Whether the file that was found at `path` has this digest. Raises FileUnwritable."""
+        with _errors_of_ours(), self._parent(path) as (parent, name):
+            if parent is None:
+                return False
+            with closing(os.open(name, _READ, dir_fd=parent)) as fd:
+                stat = os.fstat(fd)
+                same = (stat.st_dev, stat.st_ino, stat.st_ctime_ns) == existing.identity
+                return same and digest_of(fd, existing.size, proof.kind) == proof.value
+
+    def make(self, path: str) -> None:
+        """Make the folder `path`. Raises FileUnwritable."""
+        with _errors_of_ours(), self._made(f"{path}/."):
+            pass
+
+    @contextlib.contextmanager
+    def draft(self, path: str, name: str) -> Iterator[Draft]:
+        """The draft `name` of the file at `path`, in the same directory. Raises FileUnwritable, also for
+        errors of the file system inside the block.
+        """
+        with _errors_of_ours(), self._made(path) as (parent, _):
+            draft = Draft(parent, name)
+            with contextlib.closing(draft):
+                yield draft
+
+    def place(self, draft: Draft, path: str, existing: Existing | None, size: int, facts: Facts) -> None:
+        """Finish the draft and give it its name. Raises OSError, FileUnwritable."""
+        mtime_ns, mode = facts
+        draft.finish(size, mtime_ns, self._mode if mode is None else mode & 0o777)
+        identity = draft.place(path.rpartition("/")[2], existing)
+        with self._lock:
+            self._changed.add(path.rpartition("/")[0])
+            if self._placed is not None:
+                self._placed.add(identity)
+
+    def sync(self) -> None:
+        """Make the names of everything that was placed durable. Raises FileUnwritable."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        for path in changed:
+            with _errors_of_ours(), self._parent(f"{path}/." if path else ".") as (parent, _):
+                if parent is not None:
+                    with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)) as fd:
+                        sync_directory(fd)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int | None, str]]:
+        """A descriptor of the directory of `path`, None if there is none, and the last component."""
+        directory, _, name = path.rpartition("/")
+        fd = os.dup(self._root) if self._root is not None else None
+        try:
+            for component in directory.split("/") if directory else ():
+                if fd is None:
+                    break
+                below = self._enter(fd, component)
+                os.close(fd)
+                fd = below
+            yield fd, name
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _made(self, path: str) -> Iterator[tuple[int, str]]:
+        """The same, made where it is missing."""
+        assert self._root is not None, "a folder to restore to was made"
+        directory, _, name = path.rpartition("/")
+        fd = os.dup(self._root)
+        try:
+            above = ""
+            for component in directory.split("/") if directory else ():
+                below = self._enter(fd, component)
+                if below is None:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(component, dir_fd=fd)
+                        with self._lock:
+                            self._changed.add(above)
+                    below = self._enter(fd, component)
+                if below is None:
+                    raise FileUnwritable("the folder was removed in between")
+                os.close(fd)
+                fd = below
+                above = f"{above}/{component}" if above else component
+            yield fd, name
+        finally:
+            os.close(fd)
+
+    def _enter(self, fd: int, component: str) -> int | None:
+        """A descriptor of the directory below `fd`; None: there is none. Raises FileUnwritable, OSError."""
+        if component in ("", ".", "..") or "\0" in component:
+            raise FileUnwritable("a component of the path is not a file name")
+        try:
+            below = os.open(component, DIRECTORY, dir_fd=fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in GONE:
+                raise FileUnwritable(
+                    "a file or a symbolic link is in the way of the folder that it belongs to"
+                ) from error
+            raise
+        found = os.fstat(below)
+        label = self._closed.get((found.st_dev, found.st_ino))
+        if label:
+            os.close(below)
+            raise FileUnwritable(f"its folder is {label}")
+        return below
+
+
+@contextlib.contextmanager
+def _errors_of_ours() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileUnwritable(reason, every_file=error.errno in _EVERY_FILE) from error
+
+
+def _folds(root: int) -> bool:
+    """Whether names that differ may be one here: by case, or by the form of an accent."""
+    probe = f"{DRAFT}\u00e9"
+    with contextlib.suppress(OSError):
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root))
+        try:
+            for other in (probe.upper(), probe.replace("\u00e9", "e\u0301")):
+                with contextlib.suppress(FileNotFoundError):
+                    os.stat(other, dir_fd=root, follow_symlinks=False)
+                    return True
+        finally:
+            os.unlink(probe, dir_fd=root)
+    return False

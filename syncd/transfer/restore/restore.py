@@ -1,0 +1,199 @@
+"""Restores many objects at once: decides about each, counts what became of it, and goes on after failures.
+
+It gives up where going on is useless: the keys are refused, the store does not answer any more, or the disk
+is full. What was done then is done, and the next restore goes on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from syncd.core.errors import (
+    AccessRefused,
+    FileError,
+    FileUnwritable,
+    Stopped,
+    StoreError,
+    StoreUnavailable,
+    SyncdError,
+)
+from syncd.core.restoring import Overwrite, Place, Refused, may_be_same, proof_of, why_kept
+from syncd.transfer.restore.download import Download
+from syncd.transfer.restore.wanted import Wanted
+
+LARGE_AT_ONCE = 4
+"""Large objects at a time; the requests for all of them share one bound."""
+_WAITING_PER_THREAD = 4
+MOST_OUTAGES = 8
+"""So many objects in a row that the store did not answer for: it is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object to name in a report."""
+
+    path: str
+    key: str
+    reason: str = ""
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the objects. Changed by several threads under ``lock``; read it at the end."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """``restored``, ``already_there``, ``kept``, ``failed``, ``folders``."""
+    bytes_restored: int = 0
+    bytes_found: int = 0
+    """Of all objects so far, whatever becomes of them."""
+    bytes_finished: int = 0
+    failures: list[Entry] = field(default_factory=list)
+    kept: list[Entry] = field(default_factory=list)
+    unchecked: list[Entry] = field(default_factory=list)
+    """Restored, but neither we nor the store know what the content has to be."""
+    planned: list[Entry] = field(default_factory=list)
+    """With a dry run: what would be restored."""
+    gave_up: BaseException | None = None
+    store_error: StoreError | None = None
+    """The last outage that an object failed for."""
+    interrupted: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Restore:
+    """Restores the objects of one store, or with ``dry_run`` only says what it would do."""
+
+    def __init__(
+        self,
+        download: Download,
+        report: Report,
+        overwrite: Overwrite,
+        *,
+        dry_run: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._download = download
+        self._folder = download.folder
+        self._report = report
+        self._overwrite = overwrite
+        self._dry_run = dry_run
+        self._should_stop = should_stop
+        self._outages = 0
+
+    def run(self, wanted: Iterable[Wanted]) -> None:
+        """Work off everything. Never raises one of our errors: the report has them."""
+        threads = self._download.concurrency
+        room = threading.Semaphore(threads * _WAITING_PER_THREAD)
+        with ExitStack() as pools:
+            large = pools.enter_context(ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="restore-large"))
+            small = pools.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="restore"))
+            try:
+                for item in wanted:
+                    with self._report.lock:
+                        self._report.bytes_found += item.info.size
+                    pool = large if self._download.is_large(item.info.size) else small
+                    room.acquire()
+                    if self._is_over():
+                        break
+                    pool.submit(self._one, item).add_done_callback(lambda _: room.release())
+            except SyncdError as error:  # the listing, or the state
+                self._give_up(error)
+        if self._should_stop():
+            self._report.interrupted = True
+        try:
+            self._folder.sync()
+        except FileUnwritable as error:
+            self._give_up(error)
+
+    def _is_over(self) -> bool:
+        return self._report.gave_up is not None or self._should_stop()
+
+    def _give_up(self, error: BaseException) -> None:
+        with self._report.lock:
+            if isinstance(error, Stopped):
+                self._report.interrupted = True
+            elif self._report.gave_up is None:
+                self._report.gave_up = error
+
+    # ---- one object --------------------------------------------------------------------------------------
+
+    def _one(self, item: Wanted) -> None:
+        """Restore one object; every outcome goes into the report."""
+        if self._is_over():
+            return
+        try:
+            self._restore(item)
+        except (Stopped, AccessRefused) as error:
+            self._give_up(error)
+        except (FileError, StoreError) as error:
+            self._failed(item, error)
+        except Exception as error:  # noqa: BLE001  a bug of ours: the command ends with its traceback
+            self._give_up(error)
+        finally:
+            with self._report.lock:
+                self._report.bytes_finished += item.info.size
+
+    def _restore(self, item: Wanted) -> None:
+        if isinstance(item.place, Refused):
+            raise FileUnwritable(item.place.reason)
+        if item.place.is_folder:
+            self._make(item, item.place)
+            return
+        if item.place.rival and self._download.store.head_object(item.place.rival) is not None:
+            raise FileUnwritable(f"another key has the same name: {item.place.rival}")
+        path = item.path
+        info, existing = item.info, self._folder.look(path)
+        if existing is not None:
+            if not item.described and (existing.size == info.size or self._overwrite is Overwrite.OLDER):
+                info = self._download.describe(info.key)
+            proof = proof_of(info)
+            if (
+                proof is not None
+                and may_be_same(existing, info.size, info.mtime_ns)
+                and self._folder.has(path, existing, proof)
+            ):
+                self._count("already_there")
+                return
+            reason = why_kept(existing, info.mtime_ns, self._overwrite)
+            if reason is not None:
+                self._count("kept", self._report.kept, Entry(path, info.key, reason, info.size))
+                return
+        if self._dry_run:
+            reason = "nothing is there" if existing is None else "it replaces the file that is there"
+            self._count("restored", self._report.planned, Entry(path, info.key, reason, info.size), info.size)
+            return
+        found, proven = self._download.fetch(info, path, existing)
+        self._outages = 0
+        self._count("restored", size=found.size)
+        if proven is None:
+            self._count("unchecked", self._report.unchecked, Entry(path, found.key, size=found.size))
+
+    def _make(self, item: Wanted, place: Place) -> None:
+        if place.path and not self._dry_run:
+            self._folder.make(place.path)
+        self._count("folders")
+
+    def _failed(self, item: Wanted, error: FileError | StoreError) -> None:
+        self._count("failed", self._report.failures, Entry(item.path, item.info.key, str(error)))
+        if isinstance(error, FileUnwritable) and error.every_file:
+            self._give_up(error)
+        if isinstance(error, StoreUnavailable):
+            self._report.store_error = error
+            self._outages += 1
+            if self._outages >= MOST_OUTAGES:
+                self._give_up(error)
+
+    def _count(
+        self, what: str, entries: list[Entry] | None = None, entry: Entry | None = None, size: int = 0
+    ) -> None:
+        with self._report.lock:
+            self._report.counts[what] += 1
+            self._report.bytes_restored += size
+            if entries is not None and entry is not None:
+                entries.append(entry)

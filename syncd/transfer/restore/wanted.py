@@ -1,0 +1,76 @@
+"""What is to be restored: from the records, or from nothing but a listing of the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
+from syncd.core.paths import key_for
+from syncd.core.restoring import Place, Refused, place_of
+from syncd.state.state import State
+from syncd.storage.base import ObjectStore
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One object, and where it goes."""
+
+    info: ObjectInfo
+    """What is known of the object so far."""
+    place: Place | Refused
+    """Below the folder that is restored to."""
+    described: bool = False
+    """`info` has digest and mtime; a listing tells only size and ETag."""
+
+    @property
+    def path(self) -> str:
+        """Where it goes; the key where it has no place."""
+        return self.place.path if isinstance(self.place, Place) else self.info.key
+
+
+def recorded(source: Source, path: str, state: State, store: ObjectStore, into: str) -> Iterator[Wanted]:
+    """The recorded files of `source` at and below `path` (empty: all). They go to the folder `into`."""
+    if path:
+        row = state.recorded(FileRef(source.name, path))
+        if row is not None:
+            yield _of_row(path, row, store, into)
+    after: bytes | None = None
+    while page := state.recorded_page(source.name, after, _PAGE, below=os.fsencode(path)):
+        for name, row in page:
+            yield _of_row(os.fsdecode(name), row, store, into)
+        after = page[-1][0]
+
+
+def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:
+    content = row.fingerprint
+    info = ObjectInfo(row.key, content.size, row.etag, content.digest, row.stat.mtime_ns)
+    place: Place | Refused = Place(into + path)
+    if row.store_id != store.store_id:
+        place = Refused(f"its object is in another store: {row.store_id}")
+    return Wanted(info, place, described=True)
+
+
+def listed(store: ObjectStore, prefix: str, path: str, into: str) -> Iterator[Wanted]:
+    """The objects of the file or folder `path` below `prefix` (empty: all). They go to the folder `into`.
+
+    Raises StoreError.
+    """
+    wanted = key_for(prefix, path)
+    if path:
+        info = store.head_object(wanted)
+        if info is not None:
+            yield _of_object(info, prefix, into)
+        wanted += "/"
+    for info in store.list_objects(wanted):
+        yield _of_object(info, prefix, into)
+
+
+def _of_object(info: ObjectInfo, prefix: str, into: str) -> Wanted:
+    place = place_of(prefix, info.key, info.size)
+    if isinstance(place, Place):
+        place = place._replace(path=(into + place.path).rstrip("/"))
+    return Wanted(info, place)

@@ -1,0 +1,149 @@
+"""An object becomes a file when its content is proven, whatever happens to object, store and process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import StoreUnavailable
+from syncd.core.restoring import DRAFT, Overwrite
+from syncd.storage.base import ObjectStore
+from syncd.storage.dir.store import DirStore
+from syncd.transfer.restore.wanted import listed
+from tests.support.store import FakeStore
+from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
+
+SECOND = 10**9
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART + 1])
+def test_a_damaged_object_never_becomes_a_file(to: Path, size: int) -> None:
+    """Its digest is not that of its bytes: it is fetched again, and then reported."""
+    store = FakeStore()
+    put(store, "rotten", content(size))
+    put(store, "good", content(size))
+    store.tamper("rotten", content(size, seed=1))
+    report = restore(store, to)
+    assert list(reasons(report)) == ["rotten"]
+    assert "damaged" in reasons(report)["rotten"]
+    assert tree(to) == {"good": content(size)}
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART + 1])
+def test_objects_of_other_tools_are_checked_by_what_the_store_knows(
+    store: ObjectStore, to: Path, size: int, tmp_path: Path
+) -> None:
+    """By an ETag that is an MD5, by a checksum of the whole, by the content itself; else they are counted."""
+    put(store, "ours", content(size))
+    if isinstance(store, FakeStore):
+        store.without_metadata("theirs", content(size, 1))
+        store.without_metadata("joined", content(size, 2))
+        store.objects["joined"].etag += "-2"
+    elif isinstance(store, DirStore):
+        (tmp_path / "store" / "theirs").write_bytes(content(size, 1))
+        (tmp_path / "store" / "joined").write_bytes(content(size, 2))
+    else:
+        pytest.skip("the SDK of the vendor writes such objects: tests/contract/test_bos_sdk.py")
+    report = restore(store, to)
+    assert tree(to) == {"ours": content(size), "theirs": content(size, 1), "joined": content(size, 2)}
+    assert report.failures == []
+    unchecked = ["joined"] if isinstance(store, FakeStore) else []
+    assert [entry.path for entry in report.unchecked] == unchecked
+    again = restore(store, to, overwrite=Overwrite.ALWAYS)
+    assert again.counts["already_there"] == 3 - len(unchecked)
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART + 1])
+def test_a_damaged_object_of_other_tools_never_becomes_a_file(to: Path, size: int) -> None:
+    """An ETag that is an MD5 says so, and so does a checksum."""
+    store = FakeStore(computes_crc32=True)
+    store.without_metadata("theirs", content(size))
+    store.tamper("theirs", content(size, 1))
+    report = restore(store, to)
+    assert "md5" in reasons(report)["theirs"]
+    assert tree(to) == {}
+    store.objects["theirs"].etag = "opaque"
+    report = restore(store, to)
+    assert (report.failures, report.unchecked) == ([], [])
+    assert tree(to) == {"theirs": content(size, 1)}
+
+
+def test_an_object_that_is_replaced_between_two_ranges_is_no_mixture(to: Path) -> None:
+    """The file is the object as it is after that, whole; nothing is left of the old one."""
+    store = FakeStore()
+    put(store, "a", content(9 * PART))
+
+    def swap(call: object) -> None:
+        if store.calls["get_object"] == 4:
+            put(store, "a", content(9 * PART, seed=1), MTIME_NS + SECOND)
+
+    store.before("get_object", swap)
+    report = restore(store, to, concurrency=1)
+    assert (report.failures, report.counts["restored"]) == ([], 1)
+    assert (to / "a").read_bytes() == content(9 * PART, seed=1)
+    assert (to / "a").stat().st_mtime_ns == MTIME_NS + SECOND
+    assert os.listdir(to) == ["a"]
+
+
+def test_an_object_that_never_rests_is_left(to: Path) -> None:
+    """After some tries it is reported, without a file and without a rest of one."""
+    store = FakeStore()
+    put(store, "a", content(9 * PART))
+    store.before(
+        "get_object", lambda call: put(store, "a", content(9 * PART, seed=call.nth), MTIME_NS + call.nth)
+    )
+    report = restore(store, to, concurrency=1)
+    assert list(reasons(report)) == ["a"]
+    assert os.listdir(to) == []
+
+
+def test_an_object_that_is_gone_is_reported(to: Path) -> None:
+    """Between the listing and its turn."""
+    store = FakeStore()
+    for key in ("a", "b", "c"):
+        put(store, key, content(3 * PART) if key == "b" else b"x")
+    items = list(listed(store, "", "", ""))
+    del store.objects["a"], store.objects["b"]
+    report = restore(store, to, items)
+    assert {path: "no such object" in reason for path, reason in reasons(report).items()} == {
+        "a": True,
+        "b": True,
+    }
+    assert tree(to) == {"c": b"x"}
+
+
+# ---- going on -------------------------------------------------------------------------------------------
+
+
+def test_a_large_object_goes_on_from_what_is_proven(to: Path) -> None:
+    """After an outage only the missing parts are asked for, and a part that rotted on the disk."""
+    store = FakeStore()
+    put(store, "a", content(12 * PART + 5))
+    store.fail("get_object", StoreUnavailable("away"), times=None, when=lambda call: call.nth > 6)
+    report = restore(store, to, concurrency=1)
+    assert list(reasons(report)) == ["a"]
+    (draft,) = to.iterdir()
+    assert draft.name.startswith(DRAFT)
+    store.heal().reset_counters()
+    with draft.open("r+b") as file:
+        file.seek(2 * PART + 7)
+        file.write(b"rot")
+    report = restore(store, to, concurrency=1)
+    assert (report.failures, report.counts["restored"]) == ([], 1)
+    assert (to / "a").read_bytes() == content(12 * PART + 5)
+    assert store.calls["get_object"] == 13 - 6 + 1
+    assert os.listdir(to) == ["a"]
+
+
+def test_a_draft_of_another_object_is_begun_again(to: Path) -> None:
+    """Between the two restores the object changed."""
+    store = FakeStore()
+    put(store, "a", content(12 * PART))
+    store.fail("get_object", StoreUnavailable("away"), times=None, when=lambda call: call.nth > 6)
+    restore(store, to, concurrency=1)
+    store.heal()
+    put(store, "a", bytes(PART) + content(11 * PART, seed=1))
+    assert restore(store, to).failures == []
+    assert (to / "a").read_bytes() == bytes(PART) + content(11 * PART, seed=1)

@@ -1,0 +1,163 @@
+"""Nothing is written outside of the folder, nor where it must not be, whatever stands in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import FileUnwritable
+from syncd.core.restoring import DRAFT, Overwrite
+from syncd.transfer.restore import folder as folders
+from syncd.transfer.restore.folder import Closed, Folder
+from syncd.transfer.restore.restore import LARGE_AT_ONCE
+from syncd.transfer.restore.wanted import Wanted, listed
+from tests.support.faults import Call
+from tests.support.mounting import image, need, run, tmpfs
+from tests.support.store import FakeStore
+from tests.support.waiting import wait_until
+from tests.unit.transfer.restore.restoring import content, put, reasons, restore, tree
+
+
+@pytest.mark.parametrize("inside", [".", "deep/er"])
+def test_nothing_is_restored_into_a_watched_folder(tmp_path: Path, inside: str) -> None:
+    """Nor below it, nor into a folder that it is in, nor under another name that leads there."""
+    watched = tmp_path / "above" / "watched"
+    watched.mkdir(parents=True)
+    closed = {str(watched): Closed("the watched folder", around=True)}
+    store = FakeStore()
+    put(store, "a", b"x")
+    (tmp_path / "alias").symlink_to(watched)
+    for target in (watched / inside, tmp_path / "alias" / inside, tmp_path / "above", tmp_path):
+        with pytest.raises(FileUnwritable, match="watched"):
+            restore(store, target, closed=closed)
+    assert os.listdir(watched) == []
+    assert restore(store, tmp_path / "above" / "watched-not", closed=closed).failures == []
+
+
+def test_a_closed_folder_inside_is_not_entered(tmp_path: Path) -> None:
+    """The directory of a store may lie in a home directory; a key that leads into it is reported."""
+    (tmp_path / "home" / "store").mkdir(parents=True)
+    closed = {str(tmp_path / "home" / "store"): Closed("the directory of the store")}
+    store = FakeStore()
+    put(store, "store/a", b"x")
+    put(store, "a", b"x")
+    report = restore(store, tmp_path / "home", closed=closed)
+    assert reasons(report) == {"store/a": "its folder is the directory of the store"}
+    with pytest.raises(FileUnwritable, match="is inside the directory of the store"):
+        restore(store, tmp_path / "home" / "store" / "x", closed=closed)
+
+
+@pytest.mark.slow
+def test_two_keys_that_are_one_name_on_this_file_system_are_told_apart(tmp_path: Path) -> None:
+    """Where case means nothing, the second key is reported: it never replaces what the first became."""
+    need("mkfs.vfat", "losetup")
+    disk = tmp_path / "fat"
+    with disk.open("wb") as file:
+        file.truncate(4 << 20)
+    run("mkfs.vfat", str(disk))
+    with image(disk, tmp_path / "mount") as mount:
+        store = FakeStore()
+        for key in ("photo.jpg", "PHOTO.JPG", "other"):
+            put(store, key, key.encode())
+        for overwrite in (Overwrite.ALWAYS, Overwrite.NEVER):
+            report = restore(store, mount / overwrite.value, overwrite=overwrite, concurrency=1)
+            assert reasons(report) == {"photo.jpg": "another key has the same name on this file system"}
+            assert (mount / overwrite.value / "PHOTO.JPG").read_bytes() == b"PHOTO.JPG"
+
+
+def test_a_file_that_another_key_became_is_never_replaced(to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two names are one: a hard link is the same file under another name."""
+    monkeypatch.setattr(folders, "_folds", lambda root: True)
+    store = FakeStore()
+    put(store, "a", b"first")
+    put(store, "b", b"second")
+    items = list(listed(store, "", "", ""))
+
+    def fold() -> Iterator[Wanted]:
+        yield items[0]
+        wait_until("the first file is there", (to / "a").exists)
+        os.link(to / "a", to / "b")
+        yield items[1]
+
+    report = restore(store, to, fold(), overwrite=Overwrite.ALWAYS)
+    assert reasons(report) == {"b": "another key has the same name on this file system"}
+    assert (to / "a").read_bytes() == b"first"
+
+
+def test_this_file_system_tells_names_apart(to: Path) -> None:
+    """The probe finds nothing where case and accents count, and leaves nothing behind."""
+    with closing(Folder(str(to), {}, create=True)) as folder:
+        assert folder._placed is None
+    assert os.listdir(to) == []
+
+
+def test_a_link_that_takes_the_place_of_a_folder_is_not_followed(to: Path, tmp_path: Path) -> None:
+    """However late: each file looks at every component again."""
+    (tmp_path / "outside").mkdir()
+    store = FakeStore()
+    for name in ("sub/a", "sub/b", "sub/c"):
+        put(store, name, b"x")
+
+    def swap(call: Call) -> None:
+        if call.nth == 2:
+            (to / "sub").rename(tmp_path / "moved")
+            (to / "sub").symlink_to(tmp_path / "outside")
+
+    store.before("get_object", swap)
+    report = restore(store, to, concurrency=1)
+    assert report.counts["restored"] == 1
+    assert sorted(reasons(report)) == ["sub/b", "sub/c"]
+    assert os.listdir(tmp_path / "outside") == []
+
+
+def test_a_file_that_changes_before_it_is_replaced_is_kept(to: Path) -> None:
+    """What was decided about it was about another file."""
+    to.mkdir()
+    store = FakeStore()
+    for name in ("a", "b"):
+        put(store, name, b"stored")
+    (to / "a").write_bytes(b"old")
+
+    def change(call: Call) -> None:
+        (to / call.key).write_bytes(b"written meanwhile")
+
+    store.before("get_object", change)
+    report = restore(store, to, overwrite=Overwrite.ALWAYS)
+    assert sorted(reasons(report)) == ["a", "b"]
+    assert {path.read_bytes() for path in to.iterdir()} == {b"written meanwhile"}
+    assert sorted(os.listdir(to)) == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_restore_and_leaves_no_half_file(tmp_path: Path) -> None:
+    """It is not tried for each of the other files; what was restored is whole."""
+    store = FakeStore()
+    for number in range(40):
+        put(store, f"{number:02}", content(100_000, number))
+    with tmpfs(tmp_path / "small", "1m") as small:
+        report = restore(store, small / "to", concurrency=1)
+        assert isinstance(report.gave_up, FileUnwritable)
+        assert "No space left" in str(report.gave_up)
+        assert 1 <= report.counts["failed"] <= LARGE_AT_ONCE
+        found = {name: body for name, body in tree(small / "to").items() if not name.startswith(DRAFT)}
+        assert found == {name: content(100_000, int(name)) for name in found}
+        assert len(found) == report.counts["restored"] > 0
+
+
+@pytest.mark.parametrize("error", ["EACCES", "ENOSPC"])
+def test_an_error_of_the_file_system_is_of_one_file_or_of_all(to: Path, error: str) -> None:
+    """A folder that may not be written concerns its files; a full disk everything."""
+    number = getattr(errno, error)
+
+    def refuse() -> None:
+        with folders._errors_of_ours():
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(FileUnwritable, match=os.strerror(number)) as refusal:
+        refuse()
+    assert refusal.value.every_file is (error == "ENOSPC")
