@@ -11,8 +11,12 @@ import click
 from syncd.cli import common
 from syncd.config.load import Settings
 from syncd.core.paths import printable
+from syncd.state.lock import StateLock
 from syncd.transfer import audit
 from syncd.transfer.engine import MOST_READERS
+
+_PAUSES_SECONDS = (0.5, 2.0)
+"""Beside a running daemon: the time in which it records what it has just sent."""
 
 
 @click.command()
@@ -50,14 +54,18 @@ def compare(settings: Settings, counts: dict[str, int], *, read: bool) -> Iterat
     """
     threads = settings.transfer.concurrency
     threads = min(threads, MOST_READERS) if read else threads
+    pauses = _PAUSES_SECONDS if StateLock.holder(settings.state_dir) else ()
     with common.open_state(settings.state_dir) as state:
         for source in settings.sources:
             others = [other for other in settings.sources if other.store == source.store]
             with common.open_store(settings, source.store) as store:
-                for of_one_file in audit.verify(source, state, store, read=read, threads=threads):
+                for of_one_file in audit.verify(
+                    source, state, store, read=read, threads=threads, pauses_seconds=pauses
+                ):
                     counts["files"] += 1
                     yield from _counted(of_one_file, counts)
                 yield from _counted(audit.unknown(source, state, store, others), counts)
+                yield from _counted(audit.unrecorded(source, state, store.store_id), counts)
 
 
 def _counted(found: Iterable[audit.Difference], counts: dict[str, int]) -> Iterator[audit.Difference]:

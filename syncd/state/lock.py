@@ -44,6 +44,19 @@ class StateLock:
         who = f"process {pid}" if pid else "another process"
         raise StateError(f"syncd is already running on the state directory {directory} ({who})")
 
+    @staticmethod
+    def holder(directory: str) -> int:
+        """The id of the process that probably has the lock; 0: none. Locks nothing."""
+        try:
+            descriptor = os.open(os.path.join(directory, LOCK_NAME), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return 0
+        try:
+            pid = _pid_in(descriptor)
+        finally:
+            os.close(descriptor)
+        return pid if pid and os.path.exists(f"/proc/{pid}") else 0
+
     def release(self) -> None:
         """Let go; harmless if released. The file stays, so that no process locks an unlinked one."""
         descriptor, self._descriptor = self._descriptor, None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,13 +12,17 @@ from itertools import islice
 
 from syncd.core import paths
 from syncd.core.errors import AccessRefused, FileError, StoreRefused
-from syncd.core.model import FileRef, FileStat, Recorded, Source
+from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
+from syncd.core.patterns import Rules
 from syncd.sources import files, fingerprint
+from syncd.sources.scan import compare
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
 _PAGE = 1000
 _READ_SIZE = 8 << 20
+_MOST_REASONS = 100_000
+NOT_STORED = "the file has not been uploaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,25 @@ class Difference:
     serious: bool
 
 
-def verify(
-    source: Source, state: State, store: ObjectStore, *, read: bool, threads: int
+def verify(  # the caller's wiring, each named
+    source: Source,
+    state: State,
+    store: ObjectStore,
+    *,
+    read: bool,
+    threads: int,
+    pauses_seconds: Sequence[float] = (),
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[Difference]]:
     """Yield the differences of each recorded file of one source: an empty list where there are none.
 
     Asks the store for each recorded object. With `read` every file is read and fingerprinted again; without,
     a file whose stat matches its record counts as unchanged. If the root cannot be opened, only the store is
-    compared. Raises StoreError when the store cannot be used.
+    compared.
+
+    Beside a working daemon an object changes a moment before its record does. So what looks serious is looked
+    at again after each of `pauses_seconds`, with the record of that moment, and counts only if record and
+    object have stood still. Raises StoreError when the store cannot be used.
     """
     root_fd: int | None = None
     try:
@@ -48,9 +64,22 @@ def verify(
     try:
         rows = _rows(source, state)
         while batch := list(islice(rows, _PAGE)):
-            work = [pool.submit(_verify_one, root_fd, ref, row, store, read) for ref, row in batch]
-            for future in work:
-                yield future.result()
+            work = [pool.submit(_look, root_fd, ref, row, store, read) for ref, row in batch]
+            looks = [future.result() for future in work]
+            for seconds in pauses_seconds:
+                suspects = [index for index, look in enumerate(looks) if look.is_serious]
+                if not suspects:
+                    break
+                sleep(seconds)
+                again = {
+                    index: pool.submit(
+                        _look_again, root_fd, batch[index][0], looks[index], state, store, read
+                    )
+                    for index in suspects
+                }
+                for index, future in again.items():
+                    looks[index] = future.result()
+            yield from (look.found for look in looks)
     finally:
         pool.shutdown(cancel_futures=True)  # do not ask a store that is down for the remaining objects
         if root_fd is not None:
@@ -80,6 +109,54 @@ def unknown(
             yield Difference(shown, "the store has an object without a record", serious=False)
 
 
+def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Difference]:
+    """The wanted files of the source that have no record: nothing says that the store has them.
+
+    Raises StateError.
+    """
+    sink = _Unrecorded()
+    report = compare.scan(
+        source,
+        Rules(source.include, source.exclude),
+        state,
+        sink,
+        should_stop=lambda: False,
+        key_of=lambda path: paths.key_for(source.prefix, path),
+        store_id=store_id,
+    )
+    if report.doubt:
+        yield Difference(
+            FileRef(source.name, ""), f"its files cannot be listed: {report.doubt}", serious=False
+        )
+    reasons = {failure.ref: failure.error for failure in state.failures(source.name, _MOST_REASONS)}
+    for ref in sink.refs:
+        why = f": {reasons[ref]}" if ref in reasons else ""
+        yield Difference(ref, f"{NOT_STORED}{why}", serious=False)
+
+
+class _Unrecorded:
+    """The sink of a scan that keeps the names of files without a record."""
+
+    def __init__(self) -> None:
+        self.refs: list[FileRef] = []
+
+    def found(self, ref: FileRef, _stat: FileStat, recorded: Recorded | None) -> None:
+        if recorded is None:
+            self.refs.append(ref)
+
+    def absent(self, ref: FileRef, recorded: Recorded) -> None:
+        """`verify` names it."""
+
+    def skipped(self, ref: FileRef, reason: str) -> None:
+        """It is not wanted."""
+
+    def unreadable(self, source: str, path: str, error: OSError) -> None:
+        """What is in it is not known to have no record."""
+
+    def out_of_sight(self, source: str, path: str, reason: str) -> None:
+        """Its files have records."""
+
+
 def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
     after: bytes | None = None
     while page := state.recorded_page(source.name, after, _PAGE):
@@ -88,23 +165,53 @@ def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
         after = page[-1][0]
 
 
-def _verify_one(
-    root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, read: bool
-) -> list[Difference]:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One file, its record and its object, as they were at one moment."""
+
+    found: list[Difference]
+    row: Recorded
+    seen: tuple[str, int] | None = None
+    """ETag and size of the object; None: there was none, or the store did not say."""
+
+    @property
+    def is_serious(self) -> bool:
+        return any(difference.serious for difference in self.found)
+
+
+def _look(root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, read: bool) -> _Look:
+    seen = None
     if row.store_id != store.store_id:
         found = [Difference(ref, f"its object is in another store: {row.store_id}", serious=False)]
     else:
-        found = _of_store(ref, row, store)
-    return found + _of_disk(root_fd, ref, row, read) if root_fd is not None else found
+        try:
+            info = store.head_object(row.key)
+            found = _of_store(ref, row, info)
+            seen = (info.etag, info.size) if info is not None else None
+        except AccessRefused:
+            raise
+        except StoreRefused as refused:
+            found = [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
+    if root_fd is not None:
+        found += _of_disk(root_fd, ref, row, read)
+    return _Look(found, row, seen)
 
 
-def _of_store(ref: FileRef, row: Recorded, store: ObjectStore) -> list[Difference]:
-    try:
-        info = store.head_object(row.key)
-    except AccessRefused:
-        raise
-    except StoreRefused as refused:
-        return [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
+def _look_again(  # as `_look`
+    root_fd: int | None, ref: FileRef, before: _Look, state: State, store: ObjectStore, read: bool
+) -> _Look:
+    """With the record of now. What did not stand still in between is being changed, and is no difference."""
+    row = state.recorded(ref)
+    if row is None:
+        return _Look([], before.row)
+    look = _look(root_fd, ref, row, store, read)
+    if look.is_serious and (look.row, look.seen) != (before.row, before.seen):
+        changing = Difference(ref, "it was changed while it was compared", serious=False)
+        return _Look([*(each for each in look.found if not each.serious), changing], row)
+    return look
+
+
+def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Difference]:
     if info is None:
         return [Difference(ref, "the object is missing", serious=True)]
     if info.size != row.fingerprint.size:
@@ -141,4 +248,4 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Diff
     return [Difference(ref, "the file has changed since", serious=False)]
 
 
-__all__ = ["Difference", "unknown", "verify"]
+__all__ = ["NOT_STORED", "Difference", "unknown", "unrecorded", "verify"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import AccessRefused, StoreRefused
-from syncd.core.model import Source
+from syncd.core.model import Failure, Source
 from syncd.transfer import audit
 from tests.support.rig import Rig
 
@@ -101,6 +101,82 @@ def test_a_store_that_cannot_be_used_ends_the_comparison_at_once(rig: Rig) -> No
     with pytest.raises(AccessRefused):
         differences(rig)
     assert rig.fake.calls["head_object"] < 200
+
+
+def looked_at(rig: Rig, *changes: Callable[[], object]) -> tuple[list[list[audit.Difference]], int]:
+    """The differences found with a pause for each of `changes`, which happen in it; how many were taken."""
+    steps = iter(changes)
+    taken: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        taken.append(seconds)
+        next(steps)()
+
+    pauses = [0.5] * len(changes)
+    found = audit.verify(
+        rig.source, rig.state, rig.store, read=False, threads=2, pauses_seconds=pauses, sleep=sleep
+    )
+    return list(found), len(taken)
+
+
+def test_what_is_recorded_a_moment_later_is_no_difference(rig: Rig) -> None:
+    """The object is there before its record, when a daemon works beside the audit."""
+    carry(rig, "a", "b")
+    row = rig.state.recorded(rig.ref("a"))
+    assert row is not None
+    rig.write("a", b"changed")
+    rig.sync("a")
+    new = rig.state.recorded(rig.ref("a"))
+    assert new is not None
+    rig.state.commit(rig.ref("a"), row)  # as it was before the daemon wrote the new one
+    found, pauses = looked_at(rig, lambda: rig.state.commit(rig.ref("a"), new), lambda: None)
+    assert [each for each in found if any(one.serious for one in each)] == []
+    assert pauses == 1
+
+
+def test_what_keeps_changing_is_a_note(rig: Rig) -> None:
+    """Nothing can be said of it, and nothing is wrong."""
+    carry(rig, "a")
+    contents = iter((b"first", b"second one", b"third, and last"))
+
+    def change() -> None:
+        rig.fake.tamper("p/a", next(contents))
+
+    change()
+    ((only,),), _ = looked_at(rig, change, change)
+    assert only.what == "it was changed while it was compared"
+    assert not only.serious
+
+
+def test_what_stands_still_and_differs_stays_serious(rig: Rig) -> None:
+    """Also beside a daemon; what was right at the first look costs no pause."""
+    carry(rig, "a", "b")
+    del rig.fake.objects["p/a"]
+    found, pauses = looked_at(rig, lambda: None, lambda: None)
+    assert [one.what for each in found for one in each] == ["the object is missing"]
+    assert pauses == 2
+    assert looked_at(rig)[1] == 0
+
+
+def test_a_record_that_went_while_its_object_was_compared_is_no_difference(rig: Rig) -> None:
+    """The daemon deleted both."""
+    carry(rig, "a")
+    del rig.fake.objects["p/a"]
+    assert looked_at(rig, lambda: rig.state.forget(rig.ref("a"))) == ([[]], 1)
+
+
+def test_a_wanted_file_without_a_record_is_named_with_what_is_known_of_it(rig: Rig) -> None:
+    """Nothing says that the store has it; what patterns leave out is not missed."""
+    carry(rig, "a")
+    for name in ("never", "failed", "left.out"):
+        rig.write(name, b"x")
+    rig.state.record_failure(Failure(rig.ref("failed"), "no such bucket", 3, 0))
+    source = replace(rig.source, exclude=("*.out",))
+    found = {one.ref.path: one.what for one in audit.unrecorded(source, rig.state, rig.store.store_id)}
+    assert found == {
+        "never": "the file has not been uploaded",
+        "failed": "the file has not been uploaded: no such bucket",
+    }
 
 
 @pytest.mark.parametrize("change", ["gone", "changed", "directory", "unreadable"])
