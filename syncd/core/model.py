@@ -105,6 +105,14 @@ class Irregular:
     kind: str
     """``symbolic link``, ``directory``, ``fifo``, ``socket``, ``device``."""
 
+    @property
+    def took_place(self) -> bool:
+        """Whether a file that had this path is gone.
+
+        A directory cannot stand before a file. The others can be mounted over it, and a link may lead to it.
+        """
+        return self.kind == "directory"
+
 
 class Fingerprint(NamedTuple):
     """Proof of change: the XXH3-128 digest of the content (16 bytes, big-endian) and its size in bytes."""

@@ -15,7 +15,8 @@ same stat, same fingerprint            yes, racy           Refresh, confirmed, s
 other stat, same fingerprint           yes                 Refresh, touched, same content
 other fingerprint                      yes                 Upload, content changed
 any content                            yes, elsewhere      Upload, destination changed
-not a regular file                     any                 Nothing, not a regular file
+a directory                            as where absent
+neither file nor directory             any                 Nothing, not a regular file
 =====================================  ==================  ==============================================
 
 Wherever the table says Upload and the store is known to hold the same content under another key, the action
@@ -98,9 +99,9 @@ def decide(
     its object is in the same store, has the same fingerprint and is under another key, so the caller may pass
     what it found without checking. Delete means the object under ``recorded.key``.
     """
-    if isinstance(observed, Irregular):
+    if isinstance(observed, Irregular) and not (observed.took_place and recorded is not None):
         return Nothing("not a regular file")
-    if observed is None:
+    if observed is None or isinstance(observed, Irregular):
         return _decide_absent(recorded, store_id=store_id, on_delete=on_delete)
     if recorded is None:
         return _carry(observed, "new", store_id, key, (twin,))

@@ -92,12 +92,12 @@ def word_of(facts: Facts) -> Word:
     if facts.unseen:
         told = f"it cannot be looked at: {facts.unseen}"
         return Word("failed", _failed(facts.failure)) if facts.failure else Word("unknown", told)
-    if isinstance(facts.seen, Irregular):
+    if isinstance(facts.seen, Irregular) and not (facts.seen.took_place and facts.recorded):
         return Word("skipped", _irregular(facts))
     in_work = facts.queued is not None and facts.queued.in_work
     if facts.failure is not None and not in_work:
         return Word("failed", _failed(facts.failure))
-    if facts.seen is None:
+    if facts.seen is None or isinstance(facts.seen, Irregular):
         return _absent(facts)
     if in_work:
         return Word("uploading", _share(facts.arrived) if facts.arrived else "it is being read")
@@ -139,13 +139,14 @@ def _absent(facts: Facts) -> Word:
     if facts.recorded is None:
         return Word("unknown", "there is no such file, and nothing is recorded")
     key = printable(facts.recorded.key)
+    went = "it was deleted here" if facts.seen is None else "a directory took its place"
     if facts.on_delete is OnDelete.KEEP:
-        return Word("gone", f"it was deleted here; its object {key} is kept")
+        return Word("gone", f"{went}; its object {key} is kept")
     if facts.deletes_wait:
         waits = f"waits for your word: {facts.deletes_wait}"
-        return Word("gone", f"it was deleted here; the deletion of its object {key} {waits}")
+        return Word("gone", f"{went}; the deletion of its object {key} {waits}")
     when = "soon" if facts.running else "by the next pass"
-    return Word("gone", f"it was deleted here; its object {key} is deleted {when}")
+    return Word("gone", f"{went}; its object {key} is deleted {when}")
 
 
 def _irregular(facts: Facts) -> str:

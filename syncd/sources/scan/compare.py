@@ -248,7 +248,7 @@ class _Scan:
             return  # the walk will meet the same error and report it
         if isinstance(now, FileStat):
             self._meet(path, now, known=True)
-        elif now is None:
+        elif now is None or now.took_place:
             self.missing.add(path)
 
     def _descend(self, walk: Walk, records: RecordCursor, path: bytes) -> None:
@@ -367,8 +367,7 @@ class _Scan:
                 self._absent += 1
                 self._sink.absent(FileRef(self._source, os.fsdecode(verdict.path)), verdict.recorded)
             elif isinstance(verdict, Present):
-                if not modes.S_ISDIR(verdict.found.st_mode):
-                    self._meet(verdict.path, files.seen(verdict.found), known=True)
+                self._meet(verdict.path, files.seen(verdict.found), known=True)
             elif isinstance(verdict, Hidden):
                 self._hide(verdict)
             else:

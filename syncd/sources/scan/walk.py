@@ -170,7 +170,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Two looks found nothing."""
+    """Two looks found no file: nothing, or a directory."""
 
     path: bytes
     recorded: Recorded
@@ -249,13 +249,17 @@ class _Place:
     def verdict(self, name: bytes, recorded: Recorded) -> Absent | Present | Unknown | Hidden:
         path = self.path + b"/" + name if self.path else name
         error = self._error
+        replaced = False
         if error is None:
             try:
                 if self._descriptor >= 0:
-                    return Present(path, os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
+                    found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+                    replaced = modes.S_ISDIR(found.st_mode)  # by a directory: the file is gone
+                    if not replaced:
+                        return Present(path, found)
             except OSError as raised:
                 error = None if raised.errno in GONE else raised
-        if error is None and name in self._names:
+        if error is None and name in self._names and not replaced:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None:
             reason = self._nearest.hides(recorded.stat.device, self._is_ours)

@@ -165,7 +165,7 @@ class Checker:
                 raise Broken(f"{name} is {content!r}, and in the store {objects.get(name)!r}")
             if process.state.recorded(FileRef("docs", name)) is None:
                 raise Broken(f"{name} is not recorded")
-        there = {os.fsdecode(path) for path, _ in world.folder.below()}
+        there = {os.fsdecode(path) for path, node in world.folder.below() if not node.is_directory}
         if not world.folder.entries:  # it may as well be a disk that is not there: nothing is concluded
             return
         self._nothing_left(objects.keys() - there)

@@ -85,7 +85,10 @@ ROWS = {
     "other store": (SEEN, ELSEWHERE, None, Upload("destination changed")),
     "other store, which has the content": (SEEN, ELSEWHERE, TWIN, Copy(TWIN, "destination changed")),
     "irregular, never": (Irregular("fifo"), None, None, Nothing("not a regular file")),
-    "irregular, recorded": (Irregular("symbolic link"), RECORDED, None, Nothing("not a regular file")),
+    "link, recorded": (Irregular("symbolic link"), RECORDED, None, Nothing("not a regular file")),
+    "fifo, recorded": (Irregular("fifo"), RECORDED, None, Nothing("not a regular file")),
+    "device, recorded": (Irregular("device"), RECORDED, None, Nothing("not a regular file")),
+    "directory, never": (Irregular("directory"), None, None, Nothing("not a regular file")),
 }
 
 
@@ -112,8 +115,12 @@ def test_truth_table(row: str, on_delete: OnDelete) -> None:
     ],
 )
 def test_absent_but_recorded(recorded: Recorded, on_delete: OnDelete, expected: Nothing | Delete) -> None:
-    """A file that is gone is deleted only by policy, and only from the store that the policy is about."""
-    assert expected == decide(None, recorded, store_id=STORE, key=KEY, on_delete=on_delete)
+    """A file that is gone is deleted only by policy, and only from the store that the policy is about.
+
+    It is gone, too, where a directory has its name.
+    """
+    for observed in (None, Irregular("directory")):
+        assert expected == decide(observed, recorded, store_id=STORE, key=KEY, on_delete=on_delete)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +319,8 @@ records = st.builds(
     recorded_ns=small,
     racy=st.booleans(),
 )
-anything = st.one_of(st.none(), observations, st.just(Irregular("fifo")))
+DIRECTORY = Irregular("directory")
+anything = st.one_of(st.none(), observations, st.sampled_from([DIRECTORY, Irregular("fifo")]))
 
 
 def _commit(observed: Observed, *, racy: bool) -> Recorded:
@@ -369,7 +377,7 @@ def test_no_action_without_its_evidence(
     assert action.reason
     match action:
         case Delete():
-            assert observed is None
+            assert observed in (None, DIRECTORY)
             assert recorded is not None
             assert recorded.store_id == STORE
             assert on_delete is OnDelete.DELETE
