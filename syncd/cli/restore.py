@@ -194,12 +194,15 @@ class Job:
 
     def run(self, selections: Sequence[Selection]) -> None:
         """Restore everything; the report says what became of it. Raises AccessRefused, StateError."""
-        with common.open_state(self._settings.state_dir) as state:
+        with ExitStack() as last:
+            state = None
+            if any(selection.source for selection in selections):
+                state = last.enter_context(common.open_state(self._settings.state_dir))
             for name, chosen in groupby(sorted(selections, key=_store_of), key=_store_of):
                 if not self._stopping.is_set():
                     self._run_store(name, list(chosen), state)
 
-    def _run_store(self, name: str, selections: Sequence[Selection], state: State) -> None:
+    def _run_store(self, name: str, selections: Sequence[Selection], state: State | None) -> None:
         policy = self._settings.transfer
         slots = Slots(policy.concurrency, policy.memory_limit)
         breaker = Breaker(busy=slots.throttled, answered=slots.answered)
@@ -226,10 +229,10 @@ class Job:
             )
             restore.run(chain.from_iterable(self._find(each, state, store) for each in selections))
 
-    def _find(self, selection: Selection, state: State, store: ObjectStore) -> Iterator[wanted.Wanted]:
+    def _find(self, selection: Selection, state: State | None, store: ObjectStore) -> Iterator[wanted.Wanted]:
         """What the records have; where they have nothing, what the store lists. Raises StoreError."""
         empty = True
-        if selection.source is not None:
+        if selection.source is not None and state is not None:
             rows = wanted.recorded(selection.source, selection.path, state, store, selection.into)
             for item in rows:
                 empty = False

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import xxhash
@@ -108,8 +108,8 @@ class Mortals:
         return status == DEAD
 
 
-def lay_mines(at: int, after: bool) -> None:
-    """From now on the `at`-th call (from 1) of any function in `CALLS` is the last thing that happens."""
+def lay_mines(at: int, after: bool, names: Sequence[str] = CALLS) -> None:
+    """From now on the `at`-th call (from 1) of any of these functions is the last thing that happens."""
     count = 0
 
     def mined(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,7 +126,7 @@ def lay_mines(at: int, after: bool) -> None:
 
         return step
 
-    for name in CALLS:
+    for name in names:
         setattr(os, name, mined(getattr(os, name)))
 
 

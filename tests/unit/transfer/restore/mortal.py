@@ -1,0 +1,52 @@
+"""A process that restores the same objects again and again, and dies at a given system call of each restore.
+
+Reads lines ``AT TARGET`` and answers each with the exit status of a child that was forked for it: `DEAD` if
+it died before its ``AT``-th call (from 1), 0 if it came to its end first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from syncd.core.restoring import Overwrite
+from tests.contract.mortal import CALLS, lay_mines
+from tests.support.store import FakeStore
+from tests.unit.transfer.restore.restoring import PART, content, put, restore
+
+OBJECTS = {
+    "a": b"small",
+    "sub/deep/b": content(PART),
+    "large": content(2 * PART) + bytes(PART) + content(77),
+    "replaced": b"the new content",
+}
+OLD = b"the old content"
+
+
+def filled() -> FakeStore:
+    """The store of the dying process and of the one after it."""
+    store = FakeStore()
+    for key, body in OBJECTS.items():
+        put(store, key, body)
+    return store
+
+
+def main() -> None:
+    for line in sys.stdin:
+        at, _, target = line.rstrip("\n").partition(" ")
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                store = filled()
+                lay_mines(int(at), after=False, names=(*CALLS, "pwrite", "ftruncate", "fchmod"))
+                restore(store, Path(target), overwrite=Overwrite.ALWAYS, concurrency=1)
+                status = 0
+            finally:
+                os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

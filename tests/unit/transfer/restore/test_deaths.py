@@ -1,0 +1,62 @@
+"""A restore dies before each of its system calls: what is there is whole, and the next one completes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from syncd.core.restoring import DRAFT, Overwrite
+from tests.contract.mortal import DEAD
+from tests.unit.transfer.restore.mortal import OBJECTS, OLD, filled
+from tests.unit.transfer.restore.restoring import restore, tree
+
+PROJECT = Path(__file__).resolve().parents[4]
+
+
+def test_a_restore_may_die_before_every_system_call() -> None:
+    """No half file, no old file lost, nothing left over at the end; and no content is fetched for a file that
+    was whole."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(dir=memory) as place,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.transfer.restore.mortal"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=PROJECT,
+            text=True,
+        ) as mortal,
+    ):
+        assert mortal.stdin is not None
+        assert mortal.stdout is not None
+        at, died = 0, True
+        while died:
+            at += 1
+            to = Path(place) / str(at)
+            to.mkdir()
+            (to / "replaced").write_bytes(OLD)
+            mortal.stdin.write(f"{at} {to}\n")
+            mortal.stdin.flush()
+            status = int(mortal.stdout.readline())
+            assert status in (0, DEAD)
+            died = status == DEAD
+            _judge(to, died=died)
+        assert at > 40
+        mortal.stdin.close()
+
+
+def _judge(to: Path, *, died: bool) -> None:
+    left = {name: body for name, body in tree(to).items() if body is not None and DRAFT not in name}
+    assert left.pop("replaced") in ((OLD, OBJECTS["replaced"]) if died else (OBJECTS["replaced"],))
+    assert left == {name: OBJECTS[name] for name in left}
+    store = filled()
+    report = restore(store, to, overwrite=Overwrite.ALWAYS)
+    assert report.failures == []
+    assert report.counts["already_there"] >= len(left)
+    found = tree(to)
+    assert {name: body for name, body in found.items() if body is not None} == OBJECTS
+    assert not [name for name in found if DRAFT in name]
+    assert store.bytes_served <= sum(len(body) for name, body in OBJECTS.items() if name not in left)
