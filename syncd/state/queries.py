@@ -31,6 +31,7 @@ Row = tuple[Any, ...]
 
 _FOLD = 1 << 64
 _SIGN = 1 << 63
+_CLOSING_NS, _CLOSING_SLOWLY_NS = 10**9, 60 * 10**9  # until the log is written back into the database
 _AFTER_ALL = b"\xff" * 256  # no component of a path is that long, so every path sorts before it
 
 
@@ -344,19 +345,29 @@ def all_unsettled(connection: Connection) -> list[tuple[str, str, int, bool]]:
     return [(row[0], row[1], unfold_time(row[2]), bool(row[3])) for row in found]
 
 
-def begin_life(connection: Connection) -> tuple[int, int, bool]:
-    """Take the next number; returns it, the last unclean life, and whether the former one ended cleanly."""
-    ended = connection.execute("SELECT ended FROM lives").fetchone()[0]
+def begin_life(connection: Connection, inode: int, changed_ns: int) -> tuple[int, int, bool, bool]:
+    """Take the next number; returns it, the last unclean life, whether the former one ended cleanly, and
+    whether the file with this inode and change time was put back from a copy: then every row is overtaken.
+    """
+    ended, known, ended_ns = connection.execute("SELECT ended, inode, ended_ns FROM lives").fetchone()
+    moved = known is not None and unfold(known) != inode
+    put_back = moved
+    if ended and ended_ns is not None:
+        # Where inodes are made up at each mount, the change time still is that of the last write.
+        put_back = changed_ns - unfold_time(ended_ns) > (_CLOSING_NS if moved else _CLOSING_SLOWLY_NS)
+    if put_back:
+        connection.execute("UPDATE files SET racy = 1, life = ?", (OVERTAKEN,))
+    connection.execute("UPDATE lives SET inode = ?", (fold(inode),))
     if not ended:
         connection.execute("UPDATE lives SET unclean = number")
     connection.execute("UPDATE lives SET number = number + 1, ended = 0")
     number, unclean = connection.execute("SELECT number, unclean FROM lives").fetchone()
-    return number, unclean, bool(ended)
+    return number, unclean, bool(ended), put_back
 
 
-def end_life(connection: Connection, number: int) -> None:
+def end_life(connection: Connection, number: int, now_ns: int) -> None:
     """Life `number` wrote all that it had to; done also when another one began since, which then stays."""
-    connection.execute("UPDATE lives SET ended = 1 WHERE number = ?", (number,))
+    connection.execute("UPDATE lives SET ended = 1, ended_ns = ? WHERE number = ?", (fold(now_ns), number))
 
 
 def ensure_source(connection: Connection, source: str) -> None:

@@ -147,6 +147,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
             until_ns INTEGER NOT NULL,
             PRIMARY KEY (kind, name)) WITHOUT ROWID""",
     ),
+    (
+        # The file of the database as the last life knew it, to notice one that was put back from a copy.
+        "ALTER TABLE lives ADD COLUMN inode INTEGER",
+        "ALTER TABLE lives ADD COLUMN ended_ns INTEGER",
+    ),
 )
 
 
@@ -239,19 +244,38 @@ def _fault_inside(connection: sqlite3.Connection, path: str, instance_id: str | 
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
         return "the state database is another program's"
-    _refuse_newer(path, connection.execute("PRAGMA user_version").fetchone()[0])
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    _refuse_newer(path, version)
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         return f"the state database is damaged: {' '.join(str(found).split())}"
-    try:
-        row = connection.execute("SELECT instance_id FROM identity WHERE one = 1").fetchone()
-    except sqlite3.OperationalError as error:  # no such table
-        return f"the state database is damaged: {error}"
+    lost = _columns_of(version) - _columns(connection)
+    if lost:  # a check does not look into the names
+        return f"the state database is damaged: it lacks {min(lost).decode()}"
+    row = connection.execute("SELECT instance_id FROM identity WHERE one = 1").fetchone()
     if row is None:
         return "the state database holds no identity"
     if instance_id is not None and row[0] != instance_id:
         return "the state database belongs to another instance of syncd"
     return None
+
+
+def _columns(connection: sqlite3.Connection) -> set[bytes]:
+    """``table.column`` of each column; bytes, because damage may leave no text."""
+    found = connection.execute(
+        "SELECT CAST(tables.name || '.' || columns.name AS BLOB) FROM sqlite_master AS tables "
+        "JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+    )
+    return {bytes(row[0]) for row in found}
+
+
+def _columns_of(version: int) -> set[bytes]:
+    """Those that a database of this version has."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for step in STEPS[:version]:
+            for statement in step:
+                connection.execute(statement)
+        return _columns(connection)
 
 
 def _refuse_newer(path: str, version: int) -> None:

@@ -91,6 +91,8 @@ class State:
         """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
         """The process before this one did not end cleanly: the records of its last objects may be missing."""
+        self.put_back = False
+        """The database was put back from a copy: what was uploaded since the copy was made is not in it."""
         self._unclean_life = 0
 
     # ---- opening and closing ----------------------------------------------------------------------------
@@ -119,10 +121,15 @@ class State:
             failed.callback(writer.close)
             state = cls(path, instance_id, rebuilt, writer, now_ns, monotonic)
             failed.callback(state._reader.close)
-            state.life, state._unclean_life, ended = writer.run(queries.begin_life)
+            seen = os.stat(path)
+            state.life, state._unclean_life, ended, state.put_back = writer.run(
+                lambda connection: queries.begin_life(connection, seen.st_ino, seen.st_ctime_ns)
+            )
             state.interrupted = not ended
             state.unsettled.load(state._read(queries.all_unsettled))
             failed.pop_all()
+        if state.put_back:
+            log.warning("the state was put back from a copy: every object is compared before it is believed")
         if state.interrupted:
             log.info("the last run did not end cleanly: objects are compared before anything is sent")
         return state
@@ -171,7 +178,9 @@ class State:
             self.flush()
             if clean and self._writer is not None and not self._writer.has_failed:
                 with suppress(StateError):  # nothing is lost: the next life compares more than it has to
-                    self._writer.run(lambda connection: queries.end_life(connection, self.life))
+                    self._writer.run(
+                        lambda connection: queries.end_life(connection, self.life, self._now_ns())
+                    )
 
     # ---- recorded files ---------------------------------------------------------------------------------
 

@@ -162,8 +162,8 @@ def test_a_start_that_failed_at_the_state_changes_nothing(
     """The number is not taken, nothing stays open, and the start after it knows of the death before it."""
     _killed(tmp_path)
 
-    def full(connection: sqlite3.Connection) -> None:
-        queries_begin(connection)
+    def full(connection: sqlite3.Connection, *seen: int) -> None:
+        queries_begin(connection, *seen)
         raise StateError("no room")
 
     queries_begin = queries.begin_life

@@ -241,7 +241,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "three pages overwritten": (_damage_three_pages, "damaged"),
     "another program's": (_foreign, "another program"),
     "no identity": (_without_identity, "no identity"),
-    "no tables": (_without_tables, "no such table"),
+    "no tables": (_without_tables, "it lacks"),
 }
 
 

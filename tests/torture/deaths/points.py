@@ -34,9 +34,11 @@ STATE_ELSEWHERE = frozenset(
         "set_root_identity",
         "renumber_device",
         "add_totals",
+        "serve",
     }
 )
-"""Not part of a step: opening and closing have tests of their own, the rest holds no promise about files."""
+"""Not part of a step: opening, closing and a change of destinations have tests of their own; the rest holds no
+promise about files."""
 STORE_QUESTIONS = frozenset(
     {"head_object", "get_object", "list_objects", "list_parts", "list_multipart_uploads"}
 )

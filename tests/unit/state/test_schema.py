@@ -63,6 +63,19 @@ def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path, checkpointed: b
     assert not [path for path in tmp_path.iterdir() if "set-aside" in path.name]
 
 
+def test_a_column_whose_name_rotted_makes_the_database_a_damaged_one(tmp_path: Path) -> None:
+    """SQLite's own check does not look into names: without ours, every later start would fail."""
+    with opened(tmp_path) as state:
+        fill(state, 5)
+    path = tmp_path / "state.db"
+    content = path.read_bytes()
+    assert content.count(b"unclean INTEGER") == 1
+    path.write_bytes(content.replace(b"unclean INTEGER", b"uncleao INTEGER"))
+
+    with opened(tmp_path) as state:
+        assert state.rebuilt == "the state database is damaged: it lacks lives.unclean"
+
+
 NEXT_STEP = ("ALTER TABLE files ADD COLUMN mood TEXT", "UPDATE files SET mood = 'good'")
 
 KILLED_IN_A_MIGRATION = """
