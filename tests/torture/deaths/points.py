@@ -18,10 +18,10 @@ from syncd.storage.base import ObjectStore
 
 STATE_QUESTIONS = frozenset(
     {
-        "checkpoint_for", "checkpoints", "commits", "failure_count", "failures", "find_content",
+        "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_content",
         "last_scan", "learned", "lost", "outline_page",
         "part_digests", "recorded", "recorded_page", "recorded_totals",
-        "root_identity", "totals",
+        "pauses", "root_identity", "totals",
     }
 )  # fmt: skip
 STATE_ELSEWHERE = frozenset(
@@ -35,10 +35,11 @@ STATE_ELSEWHERE = frozenset(
         "renumber_device",
         "add_totals",
         "serve",
+        "pause",
+        "resume",
     }
 )
-"""Not part of a step: opening, closing and a change of destinations have tests of their own; the rest holds no
-promise about files."""
+"""Not part of a step: opening, closing and `serve` have tests of their own, the rest holds no promise."""
 STORE_QUESTIONS = frozenset(
     {"head_object", "get_object", "list_objects", "list_parts", "list_multipart_uploads"}
 )
