@@ -14,10 +14,12 @@ has it reported with its traceback and tried again late, so that other files go 
     │   ├── FileUnreadable     defer with backoff, report
     │   └── FileUnwritable     of a restore: report, go on with the next
     ├── StoreError             one request
-    │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 5xx, 429)
+    │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 502, 503, 429)
+    │   │   └── StoreFailed    perhaps at this one thing only (500)
     │   ├── UploadGone         ask for the object, then restart the upload
     │   ├── PartCorrupt        send the part again
-    │   ├── PartsRefused       what was sent cannot be completed: restart the upload, once
+    │   ├── PartsRefused       what was sent cannot be completed
+    │   ├── ObjectSpoiled      another object was made of the parts: restart the upload
     │   ├── PreconditionFailed the object is not the one that we meant: look again
     │   └── StoreRefused       this object: defer long, report (403 for one key, key too long)
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
@@ -125,6 +127,8 @@ class StoreError(SyncdError):
         hint: str = "",
     ) -> None:
         super().__init__(one_line(message))
+        self.call = ""
+        """Which call of an upload met it: ``part``, ``list of parts`` or ``complete``."""
         self.status = status
         self.code = one_line(code)
         self.request_id = one_line(request_id)
@@ -166,6 +170,10 @@ class StoreUnavailable(StoreError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class StoreFailed(StoreUnavailable):
+    """The store tried and failed. It may be broken as a whole, or fail at this object or upload alone."""
+
+
 class UploadGone(StoreError):
     """The store knows no multipart upload by this id: completed, aborted or expired."""
 
@@ -192,6 +200,10 @@ class PartsRefused(StoreError):
     ) -> None:
         super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
         self.too_small = too_small
+
+
+class ObjectSpoiled(StoreError):
+    """The upload is over, and what the store made of its parts is not the object that was meant."""
 
 
 class PreconditionFailed(StoreError):
@@ -307,6 +319,14 @@ def _is_ours(error: BaseException) -> bool:
 def _late(attempts: int, chance: float, schedule: Schedule) -> float:
     """Jitter in the upper half only, so that a failing file is never tried again at once."""
     return delay(attempts, 0.5 + chance / 2, schedule)
+
+
+def may_be_the_uploads(error: StoreError) -> bool:
+    """Whether a call of an upload may have failed because of the upload itself.
+
+    Keys, place, quota, clock, throttling and connections have nothing to do with it.
+    """
+    return not isinstance(error, AccessRefused | StoreUnavailable) or isinstance(error, StoreFailed)
 
 
 def is_denied(error: StoreError) -> bool:

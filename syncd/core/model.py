@@ -259,7 +259,25 @@ class Checkpoint:
     upload_id: str | None = None
     completing: bool = False
     """The complete request was sent; its answer may have been lost."""
+    restarts: int = 0
+    """How many uploads of this state of the file ended before this one, because the store refused them."""
+    refused: str = ""
+    """Which call the last try ended with, how it was refused, and after how many parts; empty: none was."""
     parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An upload that will not be continued, and that could not be aborted yet."""
+
+    ref: FileRef
+    store_id: str
+    key: str
+    upload_id: str
+    """Empty: the answer to create was lost, so that the store has to be asked which uploads there are."""
+    begun_ns: int
+    left_ns: int
+    """Wall clock, nanoseconds: the upload was begun between the two."""
 
 
 @dataclass(frozen=True, slots=True)

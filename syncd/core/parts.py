@@ -8,12 +8,16 @@ every mismatch has a name.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Checkpoint, Fingerprint, Part, StoreLimits
+
+_MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 SMALLEST_COMMON_PART_SIZE = 5 << 20
 """What every S3-compatible store accepts as a part (AWS, S3 API reference, "multipart upload limits")."""
@@ -209,6 +213,17 @@ def _numbers(numbers: Sequence[int], most: int = 8) -> str:
     shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:most])
     rest = sum(b - a + 1 for a, b in runs[most:])
     return f"part {shown}" + (f" and {rest} more" if rest else "")
+
+
+def etag_of(etags: Sequence[str]) -> str | None:
+    """The ETag that S3 gives an object of parts with these ETags; None where they are no MD5s.
+
+    It is the MD5 of the parts' MD5s, and their number.
+    """
+    if not etags or not all(_MD5.fullmatch(etag) for etag in etags):
+        return None
+    digests = b"".join(bytes.fromhex(etag) for etag in etags)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"
 
 
 # ---- CRC-32 of the whole from those of the parts ----------------------------------------------------------

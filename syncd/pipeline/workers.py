@@ -79,6 +79,9 @@ class Workers:
         for checkpoint in state.checkpoints():
             if checkpoint.ref.source == source and wanted(checkpoint.ref.path):
                 self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
+        for leftover in state.leftovers(self.engine.store.store_id):
+            if leftover.ref.source == source and wanted(leftover.ref.path):
+                self.queue.mark(leftover.ref, quiet_seconds=0.0, event=False)
         for failure in state.failures(source, MAX_DEFERRED):
             if wanted(failure.ref.path):
                 self.remember_failure(failure)
@@ -180,8 +183,15 @@ class Workers:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)
+        self._keep_in_state(lambda: self._clear_up(ref))
         if self.queue.done(ref):  # no further file's transaction would write the last records
             self._keep_in_state(self.engine.state.flush)
+
+    def _clear_up(self, ref: FileRef) -> None:
+        """Abort uploads that could not be aborted before; after this file, for nothing waits for that."""
+        seconds = self.engine.clear_up()
+        if seconds is not None and not self._once:
+            self.queue.look_again(ref, seconds)  # to be called again, also if nothing happens until then
 
     def _failed(self, ref: FileRef, error: BaseException, *, delete_allowed: bool) -> None:
         if isinstance(error, RootChanged):

@@ -21,6 +21,7 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Fingerprint,
+    Leftover,
     Part,
     PartDigests,
     Recorded,
@@ -184,13 +185,13 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
     content = checkpoint.fingerprint
     number = connection.execute(
         "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing) VALUES "
-        "((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
+        "refused) VALUES ((SELECT id FROM sources WHERE name = ?)" + ", ?" * 17 + ")",
         (
             *_named(checkpoint.ref),
             *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
             *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
-            *(checkpoint.upload_id, checkpoint.completing),
+            *(checkpoint.upload_id, checkpoint.completing, checkpoint.restarts, checkpoint.refused),
         ),
     ).lastrowid
     assert number is not None
@@ -216,7 +217,7 @@ def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
     """With its parts."""
     row = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused "
         "FROM checkpoints JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
         _named(ref),
     ).fetchone()
@@ -237,10 +238,49 @@ def all_checkpoints(connection: Connection) -> list[Checkpoint]:
         parts.setdefault(row[0], {})[row[1]] = Part(*row[1:])
     found = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing "
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused "
         "FROM checkpoints JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
     )
     return [_checkpoint(row, parts.get(row[0], {})) for row in found]
+
+
+def put_leftover(connection: Connection, leftover: Leftover) -> None:
+    """Insert or replace."""
+    connection.execute(
+        "INSERT OR REPLACE INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(leftover.store_id, leftover.key, leftover.upload_id),
+            *_named(leftover.ref),
+            *(fold(leftover.begun_ns), fold(leftover.left_ns)),
+        ),
+    )
+
+
+def drop_leftover(connection: Connection, leftover: Leftover) -> None:
+    """Done also when there was none."""
+    connection.execute(
+        "DELETE FROM leftovers WHERE store_id = ? AND key = ? AND upload_id = ?",
+        (leftover.store_id, leftover.key, leftover.upload_id),
+    )
+
+
+def all_leftovers(connection: Connection, store_id: str) -> list[Leftover]:
+    """Those of one store."""
+    rows = connection.execute(
+        "SELECT source, path, key, upload_id, begun_ns, left_ns FROM leftovers WHERE store_id = ?",
+        (store_id,),
+    )
+    return [
+        Leftover(
+            FileRef(source, os.fsdecode(path)),
+            store_id,
+            key,
+            upload_id,
+            unfold_time(begun_ns),
+            unfold_time(left_ns),
+        )
+        for source, path, key, upload_id, begun_ns, left_ns in rows
+    ]
 
 
 # ---- failures and totals --------------------------------------------------------------------------------
@@ -405,7 +445,7 @@ def _recorded(row: Row) -> Recorded:
 
 
 def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
-    store_id, key, part_size, token, created_ns, upload_id, completing = row[10:]
+    store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused = row[10:]
     return Checkpoint(
         id=row[0],
         ref=FileRef(row[1], os.fsdecode(row[2])),
@@ -418,5 +458,7 @@ def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
         created_ns=unfold_time(created_ns),
         upload_id=upload_id,
         completing=bool(completing),
+        restarts=restarts,
+        refused=refused,
         parts=MappingProxyType(dict(parts)),
     )

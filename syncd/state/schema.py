@@ -152,6 +152,21 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE lives ADD COLUMN inode INTEGER",
         "ALTER TABLE lives ADD COLUMN ended_ns INTEGER",
     ),
+    (
+        # What an upload met, so that a next process knows whether it meets it again.
+        "ALTER TABLE checkpoints ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE checkpoints ADD COLUMN refused TEXT NOT NULL DEFAULT ''",
+        # Uploads that could not be aborted yet; an empty id: it was lost.
+        """CREATE TABLE leftovers (
+            store_id TEXT NOT NULL,
+            key TEXT NOT NULL,
+            upload_id TEXT NOT NULL,
+            source TEXT NOT NULL,
+            path BLOB NOT NULL,
+            begun_ns INTEGER NOT NULL,
+            left_ns INTEGER NOT NULL,
+            PRIMARY KEY (store_id, key, upload_id)) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -37,6 +37,7 @@ from syncd.core.model import (
     Failure,
     FileRef,
     Fingerprint,
+    Leftover,
     Part,
     PartDigests,
     Recorded,
@@ -318,6 +319,28 @@ class State:
     def set_completing(self, checkpoint_id: int) -> None:
         """Complete is about to be asked for."""
         self._change_checkpoint("UPDATE checkpoints SET completing = ? WHERE id = ?", 1, checkpoint_id)
+
+    def set_refused(self, checkpoint_id: int, refused: str) -> None:
+        """The store refused a call of the upload; see `Checkpoint.refused`."""
+        self._change_checkpoint("UPDATE checkpoints SET refused = ? WHERE id = ?", refused, checkpoint_id)
+
+    def leave(self, leftover: Leftover, checkpoint_id: int | None = None) -> None:
+        """The upload could not be aborted: remember it, and drop its checkpoint, if any."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            queries.put_leftover(connection, leftover)
+            if checkpoint_id is not None:
+                queries.drop_checkpoint(connection, checkpoint_id)
+
+        self._write(operation)
+
+    def leftovers(self, store_id: str) -> list[Leftover]:
+        """What is to be aborted yet in one store."""
+        return self._read(queries.all_leftovers, store_id)
+
+    def drop_leftover(self, leftover: Leftover) -> None:
+        """It was aborted, or is gone."""
+        self._write(lambda connection: queries.drop_leftover(connection, leftover))
 
     def drop_checkpoint(self, checkpoint_id: int) -> None:
         """The upload is no more: aborted, gone, or never begun. Done also when there was none."""

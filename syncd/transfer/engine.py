@@ -148,6 +148,10 @@ class Engine:
             observed = Observed(stat, digests.fingerprint)
             return self._decide(ref, observed, recorded), stat.size
 
+    def clear_up(self) -> float | None:
+        """See `Leftovers.clear_up`."""
+        return self._uploader.leftovers.clear_up()
+
     def key(self, ref: FileRef) -> str:
         """The object key of a file."""
         return paths.key_for(self.sources[ref.source].source.prefix, ref.path)

@@ -1,13 +1,22 @@
-"""Unfinished multipart uploads: ours, and orphans that the stores list."""
+"""Unfinished multipart uploads: ours, leftovers that are still to be aborted, and orphans of stores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from syncd.core.model import Checkpoint, Source, UploadInfo
+from syncd.core.backoff import Schedule, ceiling
+from syncd.core.errors import KeyBusy, StoreError, is_denied
+from syncd.core.model import Checkpoint, Leftover, Source, UploadInfo
+from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+
+log = logging.getLogger("syncd.transfer")
+
+_SLACK_NS = 15 * 60 * 10**9  # stores accept signatures from clocks that differ by so much
+_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +73,127 @@ def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool
 def ours(state: State) -> list[Checkpoint]:
     """The uploads that the running daemon, or its next start, resumes."""
     return state.checkpoints()
+
+
+class Leftovers:
+    """Aborts uploads that will not be continued. What cannot be aborted now is remembered, and aborted later:
+    the file does not wait for it. For any thread.
+    """
+
+    def __init__(self, store: ObjectStore, state: State, now_ns: Callable[[], int], *, owner: object) -> None:
+        self._store = store
+        self._state = state
+        self._now_ns = now_ns
+        self._owner = owner
+        self._there_are_some = bool(state.leftovers(store.store_id))
+        self._sweeps = 0
+        self._swept_ns = self._pause_ns = 0
+        self._told = False
+
+    def abandon(self, checkpoint: Checkpoint) -> None:
+        """Abort the upload of a checkpoint, then forget that: in this order, so that no orphan stays."""
+        leftover = self._of(checkpoint)
+        if self._is_aborted(leftover, checkpoint):
+            self._state.drop_checkpoint(checkpoint.id)
+        else:
+            self._state.leave(leftover, checkpoint.id)
+
+    def sweep(self, checkpoint: Checkpoint) -> None:
+        """Abort what a create without an answer may have left. The checkpoint stays."""
+        leftover = self._of(checkpoint)
+        if not self._is_aborted(leftover, checkpoint):
+            self._state.leave(leftover)
+
+    def clear_up(self) -> float | None:
+        """Abort what was left before, if it is time to. Returns in how many seconds to call again, once."""
+        if not self._there_are_some:
+            return None
+        waited_ns = self._now_ns() - self._swept_ns
+        if not 0 <= waited_ns < self._pause_ns:  # less than nothing: the clock was set back
+            waited_ns = 0
+            self._put_off()  # first, so that other threads do not do the same
+            left = [each for each in self._state.leftovers(self._store.store_id) if not self._cleared(each)]
+            self._there_are_some = bool(left)
+        if self._told or not self._there_are_some:
+            return None
+        self._told = True
+        return (self._pause_ns - waited_ns) / 1e9
+
+    def _of(self, checkpoint: Checkpoint) -> Leftover:
+        now_ns = self._now_ns()
+        return Leftover(
+            checkpoint.ref,
+            checkpoint.store_id,
+            checkpoint.key,
+            checkpoint.upload_id or "",
+            checkpoint.created_ns,
+            now_ns,
+        )
+
+    def _is_aborted(self, leftover: Leftover, checkpoint: Checkpoint) -> bool:
+        try:
+            if leftover.upload_id:
+                self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
+            else:
+                self._abort_unknown(leftover, checkpoint)
+        except StoreError as error:
+            log.warning(
+                "%s: an unfinished upload stays in the store for now: %s", name_of(leftover.ref), error
+            )
+            self._there_are_some = True
+            self._sweeps = 0
+            self._put_off()
+            return False
+        return True
+
+    def _cleared(self, leftover: Leftover) -> bool:
+        try:
+            if leftover.upload_id:
+                self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
+            else:
+                with self._state.locks.exclusive(self._owner, (leftover.store_id, leftover.key)):
+                    if not self._abort_unknown(leftover, None):
+                        return False
+        except KeyBusy:
+            return False
+        except StoreError as error:
+            level = logging.INFO if is_denied(error) else logging.WARNING
+            log.log(level, "%s: an unfinished upload stays in the store: %s", name_of(leftover.ref), error)
+            return False
+        self._state.drop_leftover(leftover)
+        return True
+
+    def _put_off(self) -> None:
+        self._sweeps += 1
+        self._swept_ns, self._pause_ns = self._now_ns(), int(ceiling(self._sweeps, _SCHEDULE) * 1e9)
+        self._told = False
+
+    def _abort_unknown(self, leftover: Leftover, own: Checkpoint | None) -> bool:
+        """Abort uploads under the key that began when this one did, and have no checkpoint.
+
+        `own` is its checkpoint, if it still has one. False: later, since an upload is being begun. The store
+        is asked before the state, so that an upload whose id is recorded in between is known.
+        """
+        now_ns = self._now_ns()
+        listed = [
+            upload
+            for upload in self._store.list_multipart_uploads(leftover.key)
+            if upload.key == leftover.key and _may_be(upload, leftover, own, now_ns)
+        ]
+        checkpoints = self._state.checkpoints()
+        if own is None and any(each.upload_id is None and each.key == leftover.key for each in checkpoints):
+            return False
+        known = {each.upload_id for each in checkpoints}
+        for upload in listed:
+            if upload.upload_id not in known:
+                log.info("%s: abort an upload whose id was lost", name_of(leftover.ref))
+                self._store.abort_multipart_upload(upload.key, upload.upload_id)
+        return True
+
+
+def _may_be(upload: UploadInfo, leftover: Leftover, own: Checkpoint | None, now_ns: int) -> bool:
+    """Whether the upload may be the one whose id was lost, by its age; clocks are set back."""
+    if upload.initiated_ns is None:
+        return own is not None  # later, it may be another program's
+    after_begin = upload.initiated_ns >= min(leftover.begun_ns, now_ns) - _SLACK_NS
+    return after_begin and (own is not None or upload.initiated_ns <= leftover.left_ns + _SLACK_NS)

@@ -11,8 +11,9 @@ import logging
 import mimetypes
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -129,10 +130,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Acknowledged parts by number, and how many of their bytes the store copied itself."""
+    """Acknowledged parts by number, and the numbers of those that the store copied itself."""
 
     parts: dict[int, Part]
-    bytes_copied: int
+    copied: frozenset[int]
+
+
+@contextmanager
+def call(name: str) -> Iterator[None]:
+    """Let what the store raises say in which call of an upload."""
+    try:
+        yield
+    except StoreError as error:
+        error.call = name
+        raise
 
 
 class Shortcuts:
@@ -191,7 +202,7 @@ class PartSender:
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """The parts that the store has and that `parts.resume` or their ETags prove to be ours."""
         try:
-            with self._slots.hold(0):
+            with self._slots.hold(0), call("list of parts"):
                 listed = self._store.list_parts(job.key, upload_id)
         except StoreRefused as refused:
             if not is_denied(refused):
@@ -228,7 +239,7 @@ class PartSender:
 
     def _send_all(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
         sent: dict[int, Part] = {}
-        copied = 0
+        copied: set[int] = set()
         running: dict[Future[tuple[Part, bool]], int] = {}
         queue = iter(spans)
         failure: BaseException | None = None
@@ -247,14 +258,14 @@ class PartSender:
                     failure = failure or error
                 elif not future.cancelled():
                     sent[number], without_sending = future.result()
-                    copied += sent[number].size if without_sending else 0
+                    copied.update((number,) if without_sending else ())
             if failure is not None:
                 for future in running:
                     future.cancel()
         self._meter.heartbeat.step()
         if failure is not None:
             raise failure
-        return Sent(sent, copied)
+        return Sent(sent, frozenset(copied))
 
     def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
         """Read, compare, copy or send, and record one part, on a sender. Returns whether it was copied."""
@@ -263,7 +274,8 @@ class PartSender:
                 if self._meter.is_held(job.ref):
                     raise FilePaused("it is paused; its upload continues later")
                 self._read(job, span, body)
-                part, copied = self._copied_or_sent(job, upload_id, span, body)
+                with call("part"):
+                    part, copied = self._copied_or_sent(job, upload_id, span, body)
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
             return part, copied

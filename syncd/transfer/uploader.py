@@ -17,26 +17,31 @@ The order of effects of a multipart upload, each step durable before the next re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import NamedTuple
 
 from syncd.core import parts
+from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import (
+    AccessRefused,
     FileChanged,
+    ObjectSpoiled,
     PartsRefused,
     StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
     is_denied,
+    may_be_the_uploads,
 )
-from syncd.core.model import Checkpoint, FileRef, Part, Receipt, UploadInfo
+from syncd.core.model import Checkpoint, FileRef, Part, Receipt
 from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.transfer.part_sender import Job, Meter, PartSender, Shortcuts
+from syncd.transfer.orphans import Leftovers
+from syncd.transfer.part_sender import Job, Meter, PartSender, Sent, Shortcuts, call
 from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")
@@ -44,9 +49,9 @@ log = logging.getLogger("syncd.transfer")
 MIN_PART_SIZE = "min_part_size"
 """Name under which the state keeps the smallest part size learned from a store's refusals."""
 
-# Stores accept signatures from clocks that differ by up to 15 minutes.
-_SWEEP_SLACK_NS = 15 * 60 * 10**9
-_MAX_RESTARTS = 2
+_RESTARTS = Schedule(base_seconds=6 * 3600.0, cap_seconds=7 * 86400.0)
+"""How old an upload has to be before another one follows, after the first restart."""
+_NEUTRAL_KEY = "syncd-question"
 
 
 class PartSizeRefused(StoreUnavailable):
@@ -78,6 +83,7 @@ class Uploader:
     ) -> None:
         self.store = store
         self.state = state
+        self.leftovers = Leftovers(store, state, now_ns, owner=self)
         self.shortcuts = Shortcuts(store, state, now_ns)
         self._parts = PartSender(store, state, senders, slots, meter, self.shortcuts)
         self.slots = slots
@@ -110,49 +116,87 @@ class Uploader:
     def upload(self, job: Job) -> Carried:
         """A multipart upload, resumed where an unfinished one fits.
 
-        Raises FileChanged, FileUnreadable, PartSizeRefused and whatever the store raises.
+        One that the store refuses for itself is begun once more, without donor. Raises FileChanged,
+        FileUnreadable, PartSizeRefused and whatever the store raises.
         """
         try:
-            for _ in range(_MAX_RESTARTS + 1):
+            while True:
                 checkpoint, upload_id, fresh = self._begun(job)
                 try:
-                    return self._carry(job, checkpoint, upload_id, fresh)
+                    without = replace(job, donor=None) if checkpoint.restarts else job
+                    return self._carry(without, checkpoint, upload_id, fresh)
                 except UploadGone as gone:
                     receipt = self._own_object(job, checkpoint)
                     if receipt is not None:
                         return Carried(receipt, checkpoint.id, 0, job.stat.size)
-                    log.warning("%s: restart: the store has forgotten the upload: %s", name_of(job.ref), gone)
-                    self.state.drop_checkpoint(checkpoint.id)
+                    self._begin_again(job, checkpoint, gone)
                 except PartsRefused as refused:
-                    self._learn(job, refused)
-                    log.warning("%s: restart: %s", name_of(job.ref), refused)
-                    self.abandon(checkpoint)
                     if refused.too_small:
+                        self._learn(job)
+                        self.abandon(checkpoint)
                         raise PartSizeRefused(str(refused)) from refused
-            raise StoreUnavailable("the upload had to be restarted too often", hint="it is tried again later")
+                    self._judge(job, checkpoint, refused)
+                except StoreError as refused:
+                    self._judge(job, checkpoint, refused)
         finally:
             self._meter.ended(job.ref)
 
-    def abandon(self, checkpoint: Checkpoint) -> None:
-        """Abort an upload that will not be continued, then forget it: in this order, so no orphan stays.
+    def _judge(self, job: Job, checkpoint: Checkpoint, error: StoreError) -> None:
+        """End the upload if the error is about itself; else raise the error.
 
-        If the credentials do not allow the abort, the upload stays in the store; the file is sent regardless.
+        It is if a call of the same kind met the same answer in the last try and no part was accepted since,
+        while the store answers a question about nothing in particular. One failure alone ends no upload.
+        """
+        if not isinstance(error, ObjectSpoiled):
+            if not error.call or not may_be_the_uploads(error):
+                raise error
+            now = self.state.checkpoint_for(job.ref) or checkpoint
+            met = f"{error.call}: {error.status or ''} {error.code or type(error).__name__}, {len(now.parts)}"
+            if met != checkpoint.refused:
+                self.state.set_refused(checkpoint.id, met)
+                raise error
+            if self.trouble() is not None:
+                raise error
+        self._begin_again(job, checkpoint, error)
+
+    def _begin_again(self, job: Job, checkpoint: Checkpoint, why: StoreError) -> None:
+        """Give an upload up for another one: once, and then ever more rarely. Raises StoreRefused."""
+        age_seconds = (self._now_ns() - checkpoint.created_ns) / 1e9
+        if checkpoint.restarts and age_seconds < ceiling(checkpoint.restarts, _RESTARTS):
+            raise StoreRefused(
+                f"the store refused its upload, and the one that was begun instead: {why.args[0]}",
+                status=why.status,
+                code=why.code,
+                request_id=why.request_id,
+                hint=why.hint,
+            ) from why
+        log.warning("%s: restart: %s", name_of(job.ref), why)
+        if isinstance(why, UploadGone):
+            self.state.drop_checkpoint(checkpoint.id)
+        else:
+            self.abandon(checkpoint)
+        self._begin(job, restarts=checkpoint.restarts + 1)
+
+    def trouble(self) -> StoreError | None:
+        """What a question about nothing in particular meets; None: the store answers it as it should."""
+        try:
+            with self.slots.hold(0):
+                self.store.get_object(_NEUTRAL_KEY, 0, 0)
+        except AccessRefused as refused:
+            return refused
+        except StoreRefused:  # there is no such object, or these keys may not read
+            return None
+        except StoreError as error:
+            return error
+        return None
+
+    def abandon(self, checkpoint: Checkpoint) -> None:
+        """Abort an upload that will not be continued, now or later, and forget it.
+
         Raises KeyBusy while another thread works on its key: the caller may hold a key, and does not wait.
         """
         with self.state.locks.exclusive(self, (checkpoint.store_id, checkpoint.key)):
-            if checkpoint.upload_id is None:
-                self._sweep(checkpoint)
-            else:
-                self._abort(checkpoint, checkpoint.upload_id)
-            self.state.drop_checkpoint(checkpoint.id)
-
-    def _abort(self, checkpoint: Checkpoint, upload_id: str) -> None:
-        try:
-            self.store.abort_multipart_upload(checkpoint.key, upload_id)
-        except StoreError as error:
-            if not is_denied(error):
-                raise
-            log.warning("%s: an unfinished upload stays in the store: %s", name_of(checkpoint.ref), error)
+            self.leftovers.abandon(checkpoint)
 
     def finished(self, ref: FileRef) -> None:
         """The file has no unfinished upload any more."""
@@ -182,7 +226,7 @@ class Uploader:
                 self.state.drop_checkpoint(found.id)
         return self._begin(job), True
 
-    def _begin(self, job: Job) -> Checkpoint:
+    def _begin(self, job: Job, restarts: int = 0) -> Checkpoint:
         self._maybe_unfinished.add(job.ref)
         return self.state.begin(
             Checkpoint(
@@ -195,6 +239,7 @@ class Uploader:
                 part_size=job.part_size,
                 token=self._new_token(),
                 created_ns=self._now_ns(),
+                restarts=restarts,
             )
         )
 
@@ -204,7 +249,7 @@ class Uploader:
         if checkpoint.upload_id is not None:
             return checkpoint, checkpoint.upload_id, False
         if not fresh:
-            self._sweep(checkpoint)
+            self.leftovers.sweep(checkpoint)
         with self.slots.hold(0):
             upload_id = self._create(job, checkpoint)
         self.state.set_upload_id(checkpoint.id, upload_id)
@@ -218,7 +263,7 @@ class Uploader:
         except StoreUnavailable as unavailable:
             if not unavailable.outcome_unknown:
                 raise
-        self._sweep(checkpoint)
+        self.leftovers.sweep(checkpoint)
         return self.store.create_multipart_upload(job.key, meta)
 
     def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
@@ -236,11 +281,21 @@ class Uploader:
         missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
         sent = self._parts.send(job, checkpoint, upload_id, missing)
         done.update(sent.parts)
-        saved += sent.bytes_copied
         self._still(job)
         self.state.set_completing(checkpoint.id)
-        ordered = [done[number] for number in sorted(done)]
-        receipt = self._complete(job, checkpoint, upload_id, ordered)
+        try:
+            receipt = self._complete(job, checkpoint, upload_id, done)
+        except StoreError as refused:
+            is_over = isinstance(refused, UploadGone | ObjectSpoiled)
+            if not sent.copied or is_over or not may_be_the_uploads(refused):
+                raise
+            log.warning("%s: the parts that were copied are sent: %s", name_of(job.ref), refused)
+            again = [span for span in missing if span.number in sent.copied]
+            plain = self._parts.send(replace(job, donor=None), checkpoint, upload_id, again)
+            done.update(plain.parts)
+            sent = Sent(done, frozenset())
+            receipt = self._complete(job, checkpoint, upload_id, done)
+        saved += sum(done[number].size for number in sent.copied)
         return Carried(receipt, checkpoint.id, job.stat.size - saved, saved)
 
     def _still(self, job: Job) -> None:
@@ -248,9 +303,12 @@ class Uploader:
         if job.file.stat() != job.stat:
             raise FileChanged("the file changed while it was sent")
 
-    def _complete(self, job: Job, checkpoint: Checkpoint, upload_id: str, ordered: list[Part]) -> Receipt:
+    def _complete(
+        self, job: Job, checkpoint: Checkpoint, upload_id: str, done: Mapping[int, Part]
+    ) -> Receipt:
+        ordered = [done[number] for number in sorted(done)]
         try:
-            with self.slots.hold(0):
+            with self.slots.hold(0), call("complete"):
                 receipt = self.store.complete_multipart_upload(
                     job.key, upload_id, ordered, job.meta(checkpoint.token)
                 )
@@ -265,7 +323,7 @@ class Uploader:
         return receipt
 
     def _check_whole(self, key: str, ordered: list[Part]) -> None:
-        """Raise PartsRefused if the store computes the object's CRC-32 and it is not that of the parts."""
+        """Raise ObjectSpoiled if the store computes the object's CRC-32 and it is not that of the parts."""
         crcs = [(part.crc32, part.size) for part in ordered if part.crc32 is not None]
         if not self.store.limits.computes_crc32 or len(crcs) < len(ordered):
             return
@@ -273,7 +331,7 @@ class Uploader:
             info = self.store.head_object(key)
         meant = parts.combine_crc32(crcs)
         if info is not None and info.crc32 is not None and info.crc32 != meant:
-            raise PartsRefused(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
+            raise ObjectSpoiled(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
 
     def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
         """The object under our key, if this upload made it.
@@ -290,35 +348,15 @@ class Uploader:
             return None
         if info.token is not None:
             ours = info.token == checkpoint.token
-        else:  # some stores drop metadata; the digest is the next best evidence
+        elif info.digest is not None:
             ours = info.digest == job.digests.fingerprint.digest
+        else:  # some stores drop metadata; what the object is made of is the next best evidence
+            made_of = self.state.checkpoint_for(job.ref) or checkpoint
+            meant = parts.etag_of([part.etag for _, part in sorted(made_of.parts.items())])
+            ours = meant is not None and info.etag.lower() == meant
         return Receipt(info.key, info.etag) if ours else None
 
-    def _sweep(self, checkpoint: Checkpoint) -> None:
-        """Abort what an unanswered create may have left under this key; uploads with a checkpoint stay."""
-        ours = {known.upload_id for known in self.state.checkpoints()}
-        # The local clock may have been set back since.
-        since_ns = min(checkpoint.created_ns, self._now_ns()) - _SWEEP_SLACK_NS
-        for upload in self._uploads_of(checkpoint):
-            if upload.key != checkpoint.key or upload.upload_id in ours:
-                continue
-            if upload.initiated_ns is None or upload.initiated_ns >= since_ns:
-                log.info("%s: abort an upload whose id was lost", name_of(checkpoint.ref))
-                self.store.abort_multipart_upload(upload.key, upload.upload_id)
-
-    def _uploads_of(self, checkpoint: Checkpoint) -> list[UploadInfo]:
-        """The uploads that the store lists under the key; empty if listing is denied, which is no failure."""
-        try:
-            return list(self.store.list_multipart_uploads(checkpoint.key))
-        except StoreError as error:
-            if not is_denied(error):
-                raise
-            log.warning("%s: an unfinished upload may stay in the store: %s", name_of(checkpoint.ref), error)
-            return []
-
-    def _learn(self, job: Job, refused: PartsRefused) -> None:
-        if not refused.too_small:
-            return
+    def _learn(self, job: Job) -> None:
         larger = parts.part_sizes_after_refusal(job.part_size, self.limits())
         self.state.learn(self.store.store_id, MIN_PART_SIZE, str(larger))
         self._limits = None

@@ -134,6 +134,11 @@ class FakeStore(Switchboard, ObjectStore):
         with self._lock:
             self.objects[key].data = data
 
+    def tamper_etag(self, key: str) -> None:
+        """The object gets an ETag that says nothing about its content."""
+        with self._lock:
+            self.objects[key].etag = f"{self._chance.randrange(1 << 64):016x}"
+
     def without_metadata(self, key: str, data: bytes) -> None:
         """Another program replaces an object, with no metadata of ours."""
         with self._lock:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from syncd.core.errors import PartCorrupt, PartsRefused, StoreUnavailable
+from syncd.core.errors import ObjectSpoiled, PartCorrupt, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
@@ -258,12 +258,12 @@ class BosDialect:
         )
 
     def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
-        """Raises PartsRefused when BOS reports another CRC-32 than ours: that is not the object meant."""
+        """Raises ObjectSpoiled when BOS reports another CRC-32 than ours: that is not the object meant."""
         etag = self._member_etag(request, response)
         meant = values.number(request.headers.get("x-bce-content-crc32"))
         made = values.number(response.headers.get("x-bce-content-crc32"))
         if meant is not None and made is not None and meant != made:
-            raise PartsRefused(
+            raise ObjectSpoiled(
                 f"BOS made an object with CRC-32 {made}, not {meant}",
                 status=response.status,
                 request_id=response.headers.get("x-bce-request-id", ""),

@@ -22,7 +22,7 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.storage.bos.values import body_object
-from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, keys, later, place, refused
+from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, failed, keys, later, place, refused
 from syncd.storage.http.messages import Request, Response
 
 _ON_MISMATCH = "check the secret access key; a proxy that rewrites Host or path breaks signatures too"
@@ -47,7 +47,7 @@ CODES: Mapping[str, Refusal] = {
     ),
     "RequestExpired": later("the signature had expired when it arrived", "check this machine's clock"),
     # not now
-    "InternalError": later("BOS had an internal error", unknown=True),
+    "InternalError": failed("BOS had an internal error"),
     "ServiceUnavailable": later("BOS is unavailable or wants fewer requests"),
     "SlowDown": later("BOS wants fewer requests"),
     "RequestRateLimitExceeded": later("BOS wants fewer requests"),
@@ -85,7 +85,7 @@ STATUSES: Mapping[int, Refusal] = {
     408: later("BOS waited too long for the request"),
     412: Refusal(PreconditionFailed, "the object is not the one that was meant"),
     429: later("BOS wants fewer requests"),
-    500: later("BOS had an internal error", unknown=True),
+    500: failed("BOS had an internal error"),
     501: Refusal(StoreRefused, "BOS cannot do this"),
     502: _GATEWAY,
     503: later("BOS is unavailable or wants fewer requests"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from syncd.core.errors import AccessRefused, PartsRefused, StoreError, StoreUnavailable
+from syncd.core.errors import AccessRefused, PartsRefused, StoreError, StoreFailed, StoreUnavailable
 from syncd.storage.http.deadlines import Stalled
 from syncd.storage.http.messages import Response
 
@@ -57,6 +57,11 @@ def later(text: str, hint: str = "", *, unknown: bool = False) -> Refusal:
     return Refusal(StoreUnavailable, text, hint, outcome_unknown=unknown)
 
 
+def failed(text: str) -> Refusal:
+    """The store tried, and may have done it or not; perhaps it fails at this one thing alone."""
+    return Refusal(StoreFailed, text, outcome_unknown=True)
+
+
 def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:
     """The error that `response` stands for."""
     details: dict[str, Any] = {
@@ -65,7 +70,7 @@ def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:
         "request_id": facts.request_id,
         "hint": refusal.hint,
     }
-    if refusal.error is StoreUnavailable:
+    if issubclass(refusal.error, StoreUnavailable):
         details["outcome_unknown"] = refusal.outcome_unknown
         details["retry_after_seconds"] = retry_after_seconds(response.headers)
     elif refusal.error is AccessRefused:

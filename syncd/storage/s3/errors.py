@@ -23,7 +23,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, keys, later, place
+from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, failed, keys, later, place
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.s3.xml import parse
 
@@ -34,7 +34,8 @@ _CUT = later("the store did not get the whole body in time")
 _CLOCK = later("this machine's clock and the store's differ too much", hint="set this machine's clock")
 _CORRUPT = Refusal(PartCorrupt, "what arrived is not what was sent")
 _GONE = Refusal(UploadGone, "the store does not know this upload")
-_BROKEN = later("the store had an internal error", unknown=True)
+_BROKEN = failed("the store had an internal error")
+_GATEWAY = later("a gateway before the store failed", unknown=True)
 _CONFLICT = later("another request for the same object is under way")
 _QUOTA = place("a quota is used up", "raise the quota, or make room")
 _NAME = Refusal(StoreRefused, "the store does not take this name")
@@ -94,7 +95,9 @@ CODES: Mapping[str, Refusal] = {
     "ServerNotInitialized": later("the store is starting"),
     "InternalError": _BROKEN,
     "OperationAborted": _CONFLICT,
-    "ConditionalRequestConflict": _CONFLICT,
+    "Conflict": _CONFLICT,
+    "ConcurrentModification": _CONFLICT,
+    "ConditionalRequestConflict": Refusal(StoreRefused, "the store refused the request"),
     # parts and uploads
     "NoSuchUpload": _GONE,
     "EntityTooSmall": Refusal(PartsRefused, "the store finds parts too small", too_small=True),
@@ -135,6 +138,7 @@ STATUSES: Mapping[int, Refusal] = {
     425: _SLOW,
     429: _SLOW,
     499: _CUT,
+    500: _BROKEN,
     501: CODES["NotImplemented"],
     503: later("the store is unavailable or wants fewer requests"),
     507: place("the store is full", "make room"),
@@ -196,11 +200,13 @@ def refusal(request: Request, status: int, code: str, *, whole_bucket: bool) -> 
             return _GONE
     if code in ("AccessDenied", "Forbidden") or (status == 403 and code not in CODES):
         return _DENIED_ALL if whole_bucket else _DENIED
-    known = CODES.get(code) or STATUSES.get(status)
+    known = CODES.get(code)
+    if known is None and not (status == 409 and code):
+        known = STATUSES.get(status)
     if known is not None:
         return known
     if status >= 500:
-        return _BROKEN
+        return _BROKEN if code else _GATEWAY
     if status >= 400:
         return Refusal(StoreRefused, "the store refused the request")
     return _ELSEWHERE if status >= 300 else _ODD

@@ -57,8 +57,8 @@ def test_a_store_error_keeps_its_facts(
     """What the store said is kept, and an error without such facts has none of them."""
     told, plain = vars(kind("slow down", **FACTS, **more)), vars(kind("slow down"))
 
-    assert told == {**FACTS, **more}
-    assert plain == {"status": None, "code": "", "request_id": "", "hint": "", **usual}
+    assert told == {"call": "", **FACTS, **more}
+    assert plain == {"call": "", "status": None, "code": "", "request_id": "", "hint": "", **usual}
 
 
 @pytest.mark.parametrize(

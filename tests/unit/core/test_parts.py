@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import replace
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from syncd.core.parts import (
     combine_crc32,
     count,
     cut,
+    etag_of,
     fits_one_request,
     misfit,
     part_size_for,
@@ -545,3 +547,12 @@ def test_combined_crc_of_large_parts(size: int) -> None:
     crcs = [(zlib.crc32(b"head"), 4), (zlib.crc32(zeros), size), (zlib.crc32(b"tail"), 4)]
 
     assert zlib.crc32(b"tail", zlib.crc32(zeros, zlib.crc32(b"head"))) == combine_crc32(crcs)
+
+
+def test_an_object_of_parts_has_the_etag_that_s3_documents() -> None:
+    """The MD5 of the MD5s, and their number; of other ETags nothing is known."""
+    one, two = (hashlib.md5(text).hexdigest() for text in (b"one", b"two"))
+    whole = hashlib.md5(bytes.fromhex(one) + bytes.fromhex(two)).hexdigest()
+    assert etag_of([one, two.upper()]) == f"{whole}-2"
+    assert etag_of([]) is None
+    assert etag_of([one, "opaque"]) is None

@@ -489,23 +489,6 @@ def test_keys_that_are_wrong_are_not_mistaken_for_a_narrow_policy(rig: Rig) -> N
     assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
 
 
-def test_what_somebody_on_the_way_forbids_is_no_narrow_policy(rig: Rig) -> None:
-    """A firewall's 403 says nothing about the keys: the unfinished upload stays known until it is aborted."""
-    rig.write("a.bin", bytes(range(30)))
-    _interrupted(rig, "a.bin")
-    (rig.folder / "a.bin").unlink()
-    blocked = AccessRefused("the answer is not from the store", status=403, credentials=False)
-    rig.fake.fail("abort_multipart_upload", blocked)
-
-    with pytest.raises(AccessRefused):
-        rig.sync("a.bin")
-    assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
-    rig.sync("a.bin")
-
-    assert list(rig.fake.list_multipart_uploads("")) == []
-    assert rig.state.checkpoint_for(rig.ref("a.bin")) is None
-
-
 def test_keys_that_may_not_list_parts_send_them_again(rig: Rig) -> None:
     """What cannot be asked about is sent again, under the same numbers of the same upload."""
     body = bytes(range(30))

@@ -9,9 +9,7 @@ import pytest
 
 from syncd.core.errors import (
     FileChanged,
-    PartsRefused,
     StoreUnavailable,
-    UploadGone,
 )
 from syncd.core.model import ObjectMeta, Upload
 from syncd.sources.fingerprint import of_bytes
@@ -263,26 +261,6 @@ def test_parts_that_are_too_small_teach_the_store_s_minimum(rig: Rig) -> None:
     rig.write("big2", CONTENT[::-1])
     rig.sync("big2")
     assert store.calls["create_multipart_upload"] == 3
-
-
-def test_parts_refused_for_another_reason_restart_the_upload(rig: Rig) -> None:
-    """A stale ETag at complete: the upload is abandoned and sent anew."""
-    rig.write("big", CONTENT)
-    rig.fake.fail("complete_multipart_upload", PartsRefused("InvalidPart"))
-
-    rig.sync("big")
-
-    assert rig.fake.objects["p/big"].data == CONTENT
-    assert rig.fake.uploads == {}
-
-
-def test_restarts_are_bounded(rig: Rig) -> None:
-    """A store that forgets every upload does not keep us busy for ever."""
-    rig.write("big", CONTENT)
-    rig.fake.fail("complete_multipart_upload", UploadGone("gone"), times=None)
-    with pytest.raises(StoreUnavailable, match="too often"):
-        rig.sync("big")
-    assert rig.fake.calls["create_multipart_upload"] == 3
 
 
 @pytest.mark.parametrize("stage", ["create_multipart_upload", "upload_part", "list_parts"])

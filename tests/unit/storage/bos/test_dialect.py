@@ -10,8 +10,8 @@ import pytest
 
 from syncd.core.errors import (
     AccessRefused,
+    ObjectSpoiled,
     PartCorrupt,
-    PartsRefused,
     PreconditionFailed,
     StoreRefused,
     StoreUnavailable,
@@ -253,8 +253,7 @@ def test_complete_notices_that_another_object_was_made() -> None:
     right = answer(200, done, x_bce_content_crc32=str(zlib.crc32(b"hello")))
     assert Receipt("k", "-abc") == bos().complete_result("k", UPLOAD, request, right)
     wrong = raised(bos().complete_result, "k", UPLOAD, request, answer(200, done, x_bce_content_crc32="1"))
-    assert isinstance(wrong, PartsRefused)
-    assert not wrong.too_small
+    assert isinstance(wrong, ObjectSpoiled)
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
