@@ -13,6 +13,7 @@ from syncd.daemon import explain
 from syncd.daemon.live import Live
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
+from syncd.storage.base import DIGESTS, Digests
 
 Request = Mapping[str, Any]
 
@@ -41,6 +42,15 @@ def status(verbs: Verbs, request: Request) -> dict[str, Any]:
 def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Allow the deletions of `source` that wait for the operator."""
     return {"allowed": _runner(verbs, request).confirm_deletes()}
+
+
+def learn_digests(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Remember what `store` does with digests, as `syncd check` found out; the next upload heeds it."""
+    runner = verbs.pipeline.store_runners.get(str(request.get("store")))
+    if runner is None:
+        raise ValueError("the daemon knows no such store; check the name, or reload the daemon")
+    verbs.pipeline.state.learn(runner.store.store_id, DIGESTS, Digests(_text(request, "found")).value)
+    return {"learned": True}
 
 
 def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -89,6 +99,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "resume": resume,
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
+    "learn-digests": learn_digests,
 }
 
 

@@ -17,7 +17,7 @@ from syncd.core.model import TransferPolicy
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
 from syncd.state.state import State
-from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
+from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import StoreSettings
 from syncd.transfer import heartbeat
@@ -127,4 +127,5 @@ class StoreRunner:
                 remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
             ),
             unsettled=self._unsettled,
+            digests=lambda store_id: state.learned(store_id, DIGESTS) or "",
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from enum import Enum
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
-    "Body", "Breaker", "Clock", "Heartbeat", "Instance", "Meter", "ObjectStore", "Pages", "StoreLimits",
+    "DIGESTS", "Body", "Breaker", "Clock", "Digests", "Heartbeat", "Instance", "Meter", "ObjectStore",
+    "Pages", "ProbesDigests", "StoreLimits",
 ]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
@@ -112,6 +114,33 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Release connections. The store may not be used afterwards."""
+        ...
+
+
+DIGESTS = "digests"
+"""Name under which the state keeps what a store does with digests: a value of `Digests`."""
+
+
+class Digests(Enum):
+    """What a store does with a body that is not what its digest says."""
+
+    CHECKED = "checked"
+    """It refuses the body."""
+    ETAG = "etag"
+    """It takes the body, and its ETag is the MD5 of what it took."""
+    SIZE = "size"
+    """It takes the body, and its ETag says nothing about it."""
+
+
+@runtime_checkable
+class ProbesDigests(Protocol):
+    """A store that can find out what it does with digests."""
+
+    @property
+    def store_id(self) -> str: ...
+
+    def probe_digests(self, key: str) -> Digests | None:
+        """Costs four small requests, and makes no object under `key`; None: there is nothing to find out."""
         ...
 
 

@@ -30,6 +30,8 @@ class StoreContext:
     instance: Instance = Instance()
     retries: Retries = Retries()
     unsettled: Unsettled = lambda key, creates: None
+    digests: Callable[[str], str] = lambda store_id: ""
+    """What is remembered under `DIGESTS` for a store id; empty: nothing."""
 
 
 def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
@@ -49,4 +51,9 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
     dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
     transport = open_transport(settings.http, should_stop=context.should_stop, on_sent=meter.sent)
     keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
-    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget)
+    store_id = dialect.store_id
+
+    def digests() -> str:
+        return context.digests(store_id)
+
+    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget, digests)

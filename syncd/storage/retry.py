@@ -22,7 +22,16 @@ from typing import TypeVar
 from syncd.core.backoff import Schedule, delay
 from syncd.core.errors import PartCorrupt, Stopped, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, Breaker, Clock, ObjectStore, Pages, StoreLimits
+from syncd.storage.base import (
+    Body,
+    Breaker,
+    Clock,
+    Digests,
+    ObjectStore,
+    Pages,
+    ProbesDigests,
+    StoreLimits,
+)
 
 MAX_CORRUPT = 3
 """Tries of a body that arrives damaged: three in a row are no coincidence."""
@@ -176,6 +185,11 @@ class RetryingStore:
             return ([], None) if found is None else ([found], (number or 0) + 1)
 
         return Pages(page)
+
+    def probe_digests(self, key: str) -> Digests | None:
+        """None also where the store is one that takes no digests."""
+        inner = self._inner
+        return self._repeat(lambda: inner.probe_digests(key)) if isinstance(inner, ProbesDigests) else None
 
     def close(self) -> None:
         self._inner.close()

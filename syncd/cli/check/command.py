@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from syncd.cli import common
-from syncd.cli.check import machine, probes
+from syncd.cli.check import digests, machine, probes
 from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
@@ -47,6 +47,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
 def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
     """Run every check; returns the exit code, that of the worst store error where there is one."""
     codes = [0]
+    examine = check_thoroughly if thorough else check_basics
 
     def noted(name: str, passed: bool | None, detail: str) -> None:
         if passed is False:
@@ -57,10 +58,11 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
     machine.watch_limits(settings.sources, noted)
     for name in sorted({source.store for source in settings.sources} or settings.stores):
         prefix = next((source.prefix for source in settings.sources if source.store == name), "")
-        examine = check_thoroughly if thorough else check_basics
+        named = _named(name, noted)
         try:
             with common.open_store(settings, name) as store:
-                examine(store, prefix, _named(name, noted))
+                examine(store, prefix, named)
+                digests.examine(probes.Bench(store, prefix, named), name, settings.state_dir, named)
         except StoreError as error:
             codes.append(common.exit_code(error))
             report(f"store {name}", False, str(error))

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from syncd.core.errors import AccessRefused, PartsRefused, StoreError, StoreFailed, StoreUnavailable
+from syncd.core.model import ObjectInfo
 from syncd.storage.http.deadlines import Stalled
 from syncd.storage.http.messages import Response
 
@@ -113,6 +114,10 @@ document, which the dialect reads. Whatever is neither is an error, or not the a
 NOT_THE_STORES = "the answer is not the store's: something between here and the store answered"
 
 
+_MARKS = ("request-id", "requestid", "trans-id", "-id-2", "debug-id", "uploadid", "-ray")
+"""How the names of headers end that number answers, with the stores and gateways that are known."""
+
+
 class Unproven(StoreUnavailable):
     """The answer has the form of a success, but nothing in it that only the store can know."""
 
@@ -125,6 +130,55 @@ def unproven(response: Response, text: str) -> Unproven:
     doubt = Unproven(text, status=response.status, hint=hint, outcome_unknown=True)
     doubt.response = response
     return doubt
+
+
+class Marks:
+    """Tells the answers of one store from those of others by the headers that number answers: a store sends
+    them always or never. The header of the protocol suffices. Whether a store has others, or none at all, the
+    first proven answer teaches. For several threads.
+    """
+
+    def __init__(self, own_header: str) -> None:
+        self._own_header = own_header
+        self._known: frozenset[str] | None = None
+
+    def are_in(self, response: Response) -> bool:
+        """Whether the answer has every mark of the store; while none is known, the header of the protocol."""
+        known = self._known
+        if known is not None:
+            return all(name in response.headers for name in known)
+        if self._own_header not in response.headers:
+            return False
+        self.learn(response)
+        return True
+
+    def learn(self, response: Response) -> None:
+        """The answer itself was proven to be the store's: what it lacks is no mark."""
+        if self._own_header in response.headers:
+            marks = frozenset({self._own_header})
+        else:
+            marks = frozenset(name for name in response.headers if name.endswith(_MARKS))
+        self._known = marks if self._known is None else self._known & marks
+
+    def learn_first(self, response: Response) -> None:
+        """What was asked for was found done. This answer need not have said so: it takes no mark away."""
+        if self._known is None:
+            self.learn(response)
+
+    def look_foreign(self, response: Response, info: ObjectInfo | None) -> bool:
+        """Whether an answer to HEAD, which has no body, has nothing of ours and nothing of the store's in it.
+
+        Leniently: answers to HEAD may have fewer marks than others, and a page of HTML may be a file of ours.
+        """
+        headers = response.headers
+        if self._own_header in headers or any(name in headers for name in self._known or ()):
+            return False
+        if info is not None and (info.digest or info.token or info.mtime_ns is not None):
+            return False
+        is_page = headers.get("content-type", "").startswith("text/html")
+        if self._known is None:
+            return is_page and info is not None
+        return bool(self._known) and (is_page or info is not None)
 
 
 # ---- the network -------------------------------------------------------------------------------------------

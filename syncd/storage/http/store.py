@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -20,15 +21,16 @@ import xxhash
 
 from syncd.core.errors import (
     AccessRefused,
+    PartCorrupt,
     PreconditionFailed,
     StoreError,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, Meter, Pages, StoreLimits
-from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Unproven, unproven
+from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.storage.base import Body, Digests, Meter, Pages, StoreLimits
+from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Marks, Unproven, unproven
 from syncd.storage.http.messages import CredentialsSource, Dialect, Request, Response
 from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport
@@ -41,9 +43,6 @@ PROBE_BYTES = 128 << 10
 TOLERANCE_SECONDS = 60.0
 """A signature is good for some minutes around the server's time, so a smaller difference does not count."""
 _REMEMBERED = 3
-_MARKS = ("request-id", "requestid", "trans-id", "-id-2", "debug-id", "uploadid", "-ray")
-"""How the names of headers end that number answers, with the stores and gateways that are known."""
-
 _T = TypeVar("_T")
 _log = logging.getLogger("syncd.store")
 
@@ -59,6 +58,7 @@ class HttpStore:
         now: Callable[[], float],
         meter: Meter = Meter(),
         keys_refused: Callable[[], None] = lambda: None,
+        digests: Callable[[], str] = lambda: "",
     ) -> None:
         self._dialect = dialect
         self._transport = transport
@@ -66,6 +66,7 @@ class HttpStore:
         self._now = now
         self._meter = meter
         self._keys_refused = keys_refused
+        self._digests = digests
         self._skew = ClockSkew()
         self._marks = Marks(dialect.own_header)
 
@@ -148,12 +149,25 @@ class HttpStore:
             return self._found(key, meta, body, doubt)
 
     def _prove(self, response: Response, etag: str, body: Body) -> None:
-        """Raises Unproven where neither the answer's headers nor its ETag come from the store for certain."""
-        if self._marks.are_in(response):
+        """Raises Unproven where neither the answer's headers nor its ETag come from the store for certain.
+
+        Where the store ignores digests, only the ETag tells whether the bytes arrived as they were sent.
+        Raises PartCorrupt where it says that they did not.
+        """
+        ignored = self._digests()
+        blind = ignored in (Digests.ETAG.value, Digests.SIZE.value)
+        if not blind and self._marks.are_in(response):
             return
-        if etag.lower() != _md5(body):
-            raise unproven(response, NOT_THE_STORES)
-        self._marks.learn(response)
+        if etag.lower() == _md5(body):
+            self._marks.learn(response)
+        elif ignored == Digests.ETAG.value:
+            raise PartCorrupt(
+                f"the store acknowledged other bytes (ETag {etag}) than were sent",
+                status=response.status,
+                hint="it does not check digests; run `syncd check` again if it encrypts objects now",
+            )
+        else:
+            raise unproven(response, "the store does not check digests" if blind else NOT_THE_STORES)
 
     def _found(self, key: str, meta: ObjectMeta, body: Body | None, doubt: Unproven) -> Receipt:
         """The object under `key`, if it has the content that was meant; else raises `doubt`."""
@@ -167,7 +181,7 @@ class HttpStore:
             ours = body is not None and info.etag.lower() == _md5(body)
         else:
             ours = info.digest == meta.fingerprint.digest
-        if not ours:
+        if not ours or (body is not None and info.crc32 not in (None, zlib.crc32(body))):
             raise doubt
         self._marks.learn_first(doubt.response)
         return Receipt(key, info.etag)
@@ -271,6 +285,34 @@ class HttpStore:
                 raise
             self._marks.learn_first(doubt.response)
         return part if part.digest is not None else replace(part, digest=xxhash.xxh3_128_digest(body))
+
+    def probe_digests(self, key: str) -> Digests | None:
+        """Send a part with the digest of another body, to an upload that is aborted: no object is made.
+
+        None: requests carry no digest. Raises StoreError, also when the upload cannot be aborted.
+        """
+        meant, sent = b"what the digest says", b"what the body says! "
+        upload_id = self.create_multipart_upload(key, ObjectMeta(Fingerprint(bytes(16), len(meant)), 0))
+        try:
+            request = self._dialect.part_request(key, upload_id, 1, meant)
+            if request.headers == self._dialect.part_request(key, upload_id, 1, sent).headers:
+                return None
+            self.upload_part(key, upload_id, 1, meant)  # or a refusal might be about something else
+            return self._judge_digest(replace(request, body=sent))
+        finally:
+            self.abort_multipart_upload(key, upload_id)
+
+    def _judge_digest(self, wrong: Request) -> Digests:
+        def read(signed: Request, response: Response) -> str:
+            if response.status != 200:
+                raise self._dialect.error(signed, response)
+            return bare_etag(response.headers.get("etag"))
+
+        try:
+            etag = self._send(wrong, read)
+        except (PartCorrupt, StoreRefused):
+            return Digests.CHECKED
+        return Digests.ETAG if etag.lower() == _md5(wrong.body) else Digests.SIZE
 
     def _listed(self, key: str, upload_id: str, number: int, size: int, doubt: Unproven) -> Part:
         """The part as the store lists it; raises `doubt` where it lists none of this size."""
@@ -381,55 +423,6 @@ class HttpStore:
 
     def close(self) -> None:
         self._transport.close()
-
-
-class Marks:
-    """Tells the answers of one store from those of others by the headers that number answers: a store sends
-    them always or never. The header of the protocol suffices. Whether a store has others, or none at all, the
-    first proven answer teaches. For several threads.
-    """
-
-    def __init__(self, own_header: str) -> None:
-        self._own_header = own_header
-        self._known: frozenset[str] | None = None
-
-    def are_in(self, response: Response) -> bool:
-        """Whether the answer has every mark of the store; while none is known, the header of the protocol."""
-        known = self._known
-        if known is not None:
-            return all(name in response.headers for name in known)
-        if self._own_header not in response.headers:
-            return False
-        self.learn(response)
-        return True
-
-    def learn(self, response: Response) -> None:
-        """The answer itself was proven to be the store's: what it lacks is no mark."""
-        if self._own_header in response.headers:
-            marks = frozenset({self._own_header})
-        else:
-            marks = frozenset(name for name in response.headers if name.endswith(_MARKS))
-        self._known = marks if self._known is None else self._known & marks
-
-    def learn_first(self, response: Response) -> None:
-        """What was asked for was found done. This answer need not have said so: it takes no mark away."""
-        if self._known is None:
-            self.learn(response)
-
-    def look_foreign(self, response: Response, info: ObjectInfo | None) -> bool:
-        """Whether an answer to HEAD, which has no body, has nothing of ours and nothing of the store's in it.
-
-        Leniently: answers to HEAD may have fewer marks than others, and a page of HTML may be a file of ours.
-        """
-        headers = response.headers
-        if self._own_header in headers or any(name in headers for name in self._known or ()):
-            return False
-        if info is not None and (info.digest or info.token or info.mtime_ns is not None):
-            return False
-        is_page = headers.get("content-type", "").startswith("text/html")
-        if self._known is None:
-            return is_page and info is not None
-        return bool(self._known) and (is_page or info is not None)
 
 
 def _md5(body: Body) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syncd.storage.base import DIGESTS
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
 
@@ -28,6 +29,12 @@ def test_the_operators_words_arrive(home: Home) -> None:
     home.arrives("c")
     for command in ("allow-deletes", "accept-root"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
+    learn = {"command": "learn-digests", "store": "mirror"}
+    assert home.ask(**learn, found="etag") == {"learned": True}
+    store_id = made._pipeline.store_runners["mirror"].store.store_id
+    assert made._pipeline.state.learned(store_id, DIGESTS) == "etag"
+    assert "error" in home.ask(**learn, found="nonsense")
+    assert "knows no such store" in home.ask(command="learn-digests", store="other", found="etag")["error"]
     assert "unknown command" in home.ask(command="nonsense")["error"]
 
 

@@ -1,0 +1,129 @@
+"""What `syncd check` finds out about digests, says and has remembered."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.cli.check import digests
+from syncd.cli.check.probes import Bench
+from syncd.core.errors import StoreRefused
+from syncd.daemon import control
+from syncd.state.lock import StateLock
+from syncd.state.state import State
+from syncd.storage.base import DIGESTS, Digests
+from tests.support.store import FakeStore
+
+Row = tuple[str, bool | None, str]
+
+
+class Probed(FakeStore):
+    """A store about whose digests something is found out."""
+
+    found: Digests | StoreRefused | None = Digests.CHECKED
+
+    def probe_digests(self, key: str) -> Digests | None:
+        self.asked = key
+        if isinstance(self.found, StoreRefused):
+            raise self.found
+        return self.found
+
+
+def _examine(state_dir: Path, found: Digests | StoreRefused | None) -> list[Row]:
+    store, rows = Probed(), []
+    store.found = found
+    bench = Bench(store, "p/", lambda *row: rows.append(row))
+    digests.examine(bench, "mirror", str(state_dir), lambda *row: rows.append(row))
+    assert store.asked.startswith("p/syncd-check-")
+    return rows
+
+
+def _state(state_dir: Path) -> None:
+    with closing(State.open(str(state_dir), now_ns=time.time_ns)):
+        pass
+
+
+def _known(state_dir: Path) -> str | None:
+    with closing(State.open_read_only(str(state_dir))) as state:
+        return state.learned(FakeStore().store_id, DIGESTS)
+
+
+@pytest.mark.parametrize("found", [Digests.ETAG, Digests.SIZE])
+def test_what_is_ignored_is_said_and_remembered(tmp_path: Path, found: Digests) -> None:
+    """And forgotten when the store is another one since."""
+    _state(tmp_path)
+    ((name, passed, detail),) = _examine(tmp_path, found)
+    assert (name, passed) == ("digests", None)
+    assert "takes a body that is not what its digest says" in detail
+    assert "not remembered" not in detail
+    assert _known(tmp_path) == found.value
+    assert _examine(tmp_path, Digests.CHECKED)[0][1] is True
+    assert _known(tmp_path) == "checked"
+
+
+def test_what_is_ordinary_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor asked of the daemon; nor is a state made for it."""
+    monkeypatch.setattr(control, "ask", lambda *request: pytest.fail("the daemon was asked"))
+    assert _examine(tmp_path / "none", Digests.CHECKED) == [
+        ("digests", True, "a body that is not what its digest says is refused")
+    ]
+    _state(tmp_path)
+    assert _examine(tmp_path, Digests.CHECKED)[0][1] is True
+    assert _known(tmp_path) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_a_state_it_says_what_to_do(tmp_path: Path) -> None:
+    """A check makes no state: it may run as another user than the service."""
+    ((_, passed, detail),) = _examine(tmp_path / "none", Digests.ETAG)
+    assert passed is None
+    assert "not remembered" in detail
+    assert "run `syncd check` again later" in detail
+    assert not (tmp_path / "none").exists()
+
+
+def test_where_another_process_has_the_state_it_says_so(tmp_path: Path) -> None:
+    _state(tmp_path)
+    lock = StateLock.acquire(str(tmp_path))
+    ((_, _, detail),) = _examine(tmp_path, Digests.ETAG)
+    lock.release()
+    assert "already running" in detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [({"learned": True}, ""), ({"error": "no such store"}, "no such")]
+)
+def test_a_running_daemon_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, object], said: str
+) -> None:
+    _state(tmp_path)
+    asked = []
+
+    def ask(directory: str, request: dict[str, object]) -> dict[str, object]:
+        asked.append(request)
+        return answer
+
+    monkeypatch.setattr(control, "ask", ask)
+    ((_, _, detail),) = _examine(tmp_path, Digests.ETAG)
+    assert asked == [{"command": "learn-digests", "store": "mirror", "found": "etag"}]
+    assert said in detail
+    assert ("not remembered" in detail) == bool(said)
+    assert _known(tmp_path) is None
+
+
+def test_a_store_that_cannot_be_asked_is_a_remark(tmp_path: Path) -> None:
+    """Keys that may not begin uploads are no fault of the store."""
+    ((_, passed, detail),) = _examine(tmp_path, StoreRefused("no rights"))
+    assert passed is None
+    assert "no rights" in detail
+
+
+def test_nothing_is_said_where_there_are_no_digests(tmp_path: Path) -> None:
+    assert _examine(tmp_path, None) == []
+    rows: list[Row] = []
+    bench = Bench(FakeStore(), "p/", lambda *row: rows.append(row))
+    digests.examine(bench, "mirror", str(tmp_path), lambda *row: rows.append(row))
+    assert rows == []
