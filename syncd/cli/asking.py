@@ -16,16 +16,50 @@ from syncd.core.errors import StateError
 from syncd.daemon import control
 
 
-def daemon(options: common.Options, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
-    """The running daemon's answer, within `seconds`; ends the command where there is none, or it refuses."""
+class NotTold(Exception):
+    """It cannot be said whether a daemon runs; the message says why."""
+
+
+def any_daemon(
+    options: common.Options, request: dict[str, Any], seconds: float | None = None
+) -> dict[str, Any] | None:
+    """The answer of the daemon with this configuration file, within `seconds`; None: none runs.
+
+    Looks into the runtime directories first. Only where it is in none of them the configuration is read,
+    which takes longer than all the rest. Raises NotTold.
+    """
+    config = common.config_path(options)
+    named = {**request, "config": os.path.abspath(config)} if config else request
+    closed = ""
+    for place in control.places(os.environ, config):
+        try:
+            answer = control.ask(place, named, seconds)
+        except PermissionError as error:
+            closed = f"{place}: {error.strerror}; ask as root, or as the user whose daemon it is"
+        except (OSError, ValueError) as error:
+            raise NotTold(f"it does not answer: {error}") from error
+        else:
+            if answer is not None and not answer.get("other"):
+                return answer
     settings = options.load(with_secrets=False)
     try:
         answer = control.ask(settings.state_dir, request, seconds)
     except (OSError, ValueError) as error:
-        common.say(f"the daemon does not answer: {error}")
+        raise NotTold(f"{settings.state_dir}: {getattr(error, 'strerror', None) or error}") from error
+    if answer is None and closed and common.is_system_config(config):
+        raise NotTold(closed)
+    return answer
+
+
+def daemon(options: common.Options, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+    """The running daemon's answer, within `seconds`; ends the command where there is none, or it refuses."""
+    try:
+        answer = any_daemon(options, request, seconds)
+    except NotTold as error:
+        common.say(f"cannot tell whether a daemon runs: {error}")
         sys.exit(common.EXIT_UNAVAILABLE)
     if answer is None:
-        common.say(f"no daemon runs with {settings.path}")
+        common.say("no daemon runs with this configuration")
         sys.exit(common.EXIT_UNAVAILABLE)
     if "error" in answer:
         common.say(str(answer["error"]))
@@ -33,9 +67,43 @@ def daemon(options: common.Options, request: dict[str, Any], seconds: float | No
     return answer
 
 
+def scope(name: str | None) -> dict[str, Any]:
+    """The part of a request that says what it is about: a name, or a path, which has a slash or a dot."""
+    if name is not None and ("/" in name or name in (".", "..")):
+        return {"path": os.path.abspath(name)}
+    return {"name": name}
+
+
+def flush(options: common.Options, name: str | None, seconds: float | None, *, scan: bool) -> int:
+    """Have the daemon send what is known, say what came of it; returns the exit code."""
+    request = {"command": "flush", **scope(name), "seconds": seconds, "scan": scan}
+    answer = daemon(options, request, ENDLESS if seconds is None else seconds + _SPARE_SECONDS)
+    return told_of_flush(answer)
+
+
+def told_of_flush(answer: dict[str, Any]) -> int:
+    """Print what a flush did and did not; returns the exit code."""
+    done = [
+        f"{answer['actions'][name]} {word}" for name, word in common.DONE.items() if answer["actions"][name]
+    ]
+    sent = f"{answer['bytes_sent']} bytes sent, {answer['bytes_saved']} saved"
+    click.echo(
+        f"{', '.join(done) or 'nothing to do'}; {sent}; {answer['failed']} failed; {answer['left']} left"
+    )
+    for source, why in answer["kept_back"].items():
+        click.echo(f"{source}: {why}", err=True)
+    if answer["left"]:
+        return common.EXIT_UNSETTLED
+    return common.EXIT_PARTLY if answer["failed"] or answer["unreadable"] or answer["kept_back"] else 0
+
+
 def target(answer: dict[str, Any]) -> str:
     """What an answer is about, in words."""
     return f"{answer['kind']} {answer['name']}" if answer["name"] else "everything"
+
+
+ENDLESS = 10.0 * 365 * 86_400
+_SPARE_SECONDS = 30.0
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -55,15 +123,15 @@ def duration_option(*names: str, help: str) -> Callable[[Any], Any]:
     return click.option(*names, type=_Duration(), metavar="DURATION", help=help)
 
 
-def of_path(settings: Settings, path: str) -> dict[str, Any]:
+def of_path(options: common.Options, path: str) -> dict[str, Any]:
     """What is known about the file at `path`; ends the command when it is in no source. Raises StateError."""
     absolute = os.path.abspath(path)
     try:
-        found = control.ask(settings.state_dir, {"command": "file", "path": absolute})
-    except (OSError, ValueError) as error:
-        raise StateError(f"the daemon does not answer: {error}") from error
+        found = any_daemon(options, {"command": "file", "path": absolute})
+    except NotTold as error:
+        raise StateError(f"cannot tell whether a daemon runs: {error}") from error
     if found is None:
-        found = _from_state(settings, absolute)
+        found = _from_state(options.load(with_secrets=False), absolute)
     if "error" in found:
         raise StateError(f"the daemon refuses: {found['error']}")
     if found.get("in_no_source"):

@@ -1,8 +1,8 @@
 """What the commands share: -c, -v and -q, loading the settings, exit codes, opening the state and a store.
 
 Exit codes are a promise to scripts and service managers: 0 done; 1 failed unexpectedly; 2 usage (click's
-own); 3 done, but some files failed; 69 store unreachable; 77 credentials refused; 78 configuration wrong, or
-the state is of a newer version; 130 interrupted.
+own); 3 done, but some files failed; 4 not in sync yet; 69 store or daemon unreachable; 77 credentials
+refused; 78 configuration wrong, or the state is of a newer version; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ EXIT_UNAVAILABLE = 69
 EXIT_CREDENTIALS = 77
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
+
+DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
+"""The actions that a summary counts, and its words for them."""
 
 Reporter = Callable[[str, bool | None, str], None]
 """Takes the name of a check; passed, failed, or None for a remark; what was found and what to do."""
@@ -127,6 +130,20 @@ class Options:
         for warning in settings.warnings:
             logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
         return settings
+
+
+def config_path(options: Options) -> str:
+    """The configuration file that the command uses; empty where there is none."""
+    try:
+        return config.find(options.config_path, os.environ)
+    except ConfigError:
+        return ""
+
+
+def is_system_config(path: str) -> bool:
+    """Whether a configuration file is one of the machine's, so that its daemon is a system service."""
+    directory = os.path.dirname(config.SYSTEM_FILE)
+    return not path or os.path.dirname(os.path.realpath(path)) == directory
 
 
 config_option = click.option("-c", "--config", "config_path", metavar="FILE", help="The configuration file.")

@@ -21,7 +21,7 @@ def command(options: common.Options, path: str, as_json: bool) -> None:
 
     PATH may be excluded or missing. The first line is that of `syncd status PATH`.
     """
-    found = asking.of_path(options.load(with_secrets=False), path)
+    found = asking.of_path(options, path)
     if as_json:
         common.print_json(found)
     else:

@@ -119,13 +119,15 @@ def show_status(status: Status, console: Console) -> None:
 
 def _show_daemon(daemon: DaemonStatus, console: Console) -> None:
     if not daemon.running:
-        console.print("daemon: not running")
         if daemon.error:
-            console.print(f"daemon: does not answer: {escape(daemon.error)}", style="red")
+            console.print(f"daemon: cannot tell whether it runs: {escape(daemon.error)}", style="red")
+        state = f" (state: {escape(daemon.state_dir)})" if daemon.state_dir else ""
+        console.print("what the state says:" if daemon.error else f"daemon: not running{state}")
         return
     uptime = int(daemon.uptime_seconds or 0)
     up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
-    console.print(f"daemon: running, pid {daemon.pid}, up {up}")
+    config = f", {escape(daemon.config)}" if daemon.config else ""
+    console.print(f"daemon: running, pid {daemon.pid}, up {up}{config}")
     if daemon.health not in (None, "ok"):
         console.print(f"not healthy: {escape(daemon.health)}", style="red")
     for store, why in daemon.stores_paused.items():

@@ -7,8 +7,7 @@ from dataclasses import replace
 import click
 
 from syncd.cli import asking, common
-from syncd.config.load import Settings
-from syncd.daemon import control, status
+from syncd.daemon import status
 from syncd.daemon.status import Status
 
 
@@ -21,11 +20,10 @@ def command(options: common.Options, path: str | None, as_json: bool) -> None:
 
     With PATH, say in one word how that file stands, and why.
     """
-    settings = options.load(with_secrets=False)
     if path is not None:
-        _show_path(settings, path, as_json=as_json)
+        _show_path(options, path, as_json=as_json)
         return
-    found = of_everything(settings)
+    found = of_everything(options)
     if as_json:
         common.print_json(found.to_json())
         return
@@ -34,26 +32,28 @@ def command(options: common.Options, path: str | None, as_json: bool) -> None:
     screen.show_status(found, screen.console())
 
 
-def _show_path(settings: Settings, path: str, *, as_json: bool) -> None:
-    found = asking.of_path(settings, path)
+def _show_path(options: common.Options, path: str, *, as_json: bool) -> None:
+    found = asking.of_path(options, path)
     if as_json:
         common.print_json(found)
     else:
         click.echo(asking.line(found))
 
 
-def of_everything(settings: Settings) -> Status:
+def of_everything(options: common.Options) -> Status:
     """The status: from the running daemon, else from the state."""
+    trouble = None
     try:
-        answer = control.ask(settings.state_dir, {"command": "status"})
+        answer = asking.any_daemon(options, {"command": "status"})
         if answer is not None and "error" not in answer:
             return Status.from_json(answer)
+        trouble = None if answer is None else str(answer["error"])
     except (KeyError, TypeError) as error:
-        answer = {"error": f"its answer cannot be read: {error}"}
-    except (OSError, ValueError) as error:
-        answer = {"error": str(error)}
+        trouble = f"its answer cannot be read: {error}"
+    except asking.NotTold as error:
+        trouble = str(error)
+    settings = options.load(with_secrets=False)
     with common.open_state(settings.state_dir) as state:
         report = status.report(settings.sources, state, None)
-    if answer is None:
-        return report
-    return replace(report, daemon=replace(report.daemon, error=answer["error"]))
+    read = replace(report.daemon, error=trouble, config=settings.path, state_dir=settings.state_dir)
+    return replace(report, daemon=read)

@@ -1,7 +1,7 @@
 """`syncd sync`: one pass over everything, or with ``--dry-run`` only the plan of one.
 
-Where a daemon runs, what the operator overrides is handed to the daemon. Otherwise the pass takes the lock of
-the state directory, scans, carries what differs, prints a summary and ends with an exit code.
+Where a daemon runs, it makes the pass, and gets what the operator overrides. Otherwise the pass takes the
+lock of the state directory, scans, carries what differs, prints a summary and ends with an exit code.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from syncd.cli import common
+from syncd.cli import asking, common
 from syncd.config.load import Settings
 from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
@@ -34,8 +35,6 @@ from syncd.storage.opening import open_store
 from syncd.transfer.engine import Engine
 
 STOP_SECONDS = 10.0
-
-_DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def command(
 ) -> None:
     """Transfer everything that differs, in one pass, then exit.
 
-    Where a daemon runs, --allow-deletes and --accept-root go to the daemon, and there is no pass.
+    Where a daemon runs, it makes the pass: it scans, sends without waiting for files to be quiet, and the
+    command waits for the end. --allow-deletes and --accept-root go to the daemon, too.
     """
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
     settings = options.load(quieter=1 if terminal else 0)
@@ -93,15 +93,17 @@ def command(
         raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")
     if dry_run:
         sys.exit(print_plan(settings))
+    if _tell_daemon(settings, overrides):
+        sys.exit(0)
+    if (answer := _ask_daemon(settings, {"command": "flush", "scan": True})) is not None:
+        sys.exit(asking.told_of_flush(answer))
     with common.interrupt() as stopping:
         code = sync(settings, overrides, stopping, terminal=terminal)
     sys.exit(code)
 
 
 def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
-    """Make one pass, or hand the overrides to the daemon; returns the exit code. Raises StateError."""
-    if _tell_daemon(settings, overrides):
-        return 0
+    """Make one pass; returns the exit code. Raises StateError, also where a daemon runs."""
     lock = StateLock.acquire(settings.state_dir)
     try:
         clock = real_clock()
@@ -123,19 +125,25 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
     requests = [("allow-deletes", name) for name in sorted(overrides.allow_deletes)]
     requests += [("accept-root", name) for name in sorted(overrides.accept_roots)]
     for verb, name in requests:
-        try:
-            answer = control.ask(settings.state_dir, {"command": verb, "source": name})
-        except (OSError, ValueError) as error:
-            raise StateError(f"the daemon does not answer: {error}") from error
+        answer = _ask_daemon(settings, {"command": verb, "source": name})
         if answer is None:
             return False
-        if "error" in answer:
-            raise StateError(f"the daemon refuses: {answer['error']}")
         if verb == "allow-deletes":
             click.echo(f"{name}: the daemon may now delete the {answer['allowed']} objects that waited")
         else:
             click.echo(f"{name}: the daemon accepts the directory that is there now")
     return bool(requests)
+
+
+def _ask_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The running daemon's answer; None where none runs. Raises StateError."""
+    try:
+        answer = control.ask(settings.state_dir, request, asking.ENDLESS)
+    except (OSError, ValueError) as error:
+        raise StateError(f"the daemon does not answer: {error}") from error
+    if answer is not None and "error" in answer:
+        raise StateError(f"the daemon refuses: {answer['error']}")
+    return answer
 
 
 @contextmanager
@@ -164,7 +172,12 @@ def _leave(code: int, state: State) -> None:
 
 
 def _print_summary(done: Pass) -> None:
-    _print_files(done.pipeline.tally)
+    tally = done.pipeline.tally
+    parts = [f"{tally.actions[name]} {word}" for name, word in common.DONE.items() if tally.actions[name]]
+    sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
+    click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
+    for ref, error in tally.failures:
+        click.echo(f"failed: {name_of(ref)}: {error}", err=True)
     for runner in done.pipeline.source_runners.values():
         name, news = runner.source.name, runner.news
         if news.waiting_for:
@@ -203,7 +216,7 @@ def _code(done: Pass) -> int:
     if done.interrupted:
         return common.EXIT_INTERRUPTED
     tally = done.pipeline.tally
-    if tally.store_error is not None and not any(tally.actions[name] for name in _DONE):
+    if tally.store_error is not None and not any(tally.actions[name] for name in common.DONE):
         return common.exit_code(
             tally.store_error
         )  # nothing got through: the store is to blame, not the files

@@ -241,6 +241,10 @@ class DirtyFiles:
         """Whether the file waits or is being processed."""
         return ref in self._waiting or ref in self._processing
 
+    def all(self) -> list[FileRef]:
+        """The files that wait, and those that are processing."""
+        return [*self._waiting, *self._processing]
+
     def waiting(self) -> int:
         """How many files wait, those that are processing not counted."""
         return len(self._waiting)

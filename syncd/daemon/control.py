@@ -1,7 +1,9 @@
 """The control socket: the command line asks the running daemon, one JSON line each way.
 
-It lies in the state directory (mode 0700), which only its owner can enter. Both ends reach it through a
-descriptor of that directory, because the path of a Unix socket has at most 107 bytes.
+It lies in the runtime directory, where a command finds it without any configuration, and in the state
+directory, where it is found if another daemon has the runtime directory. Only their owner can enter them
+(mode 0700). Both ends reach a socket through a descriptor of its directory, because the path of a Unix socket
+has at most 107 bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +26,8 @@ _MOST_BYTES = 64 << 20  # of one message
 _MOST_AT_ONCE = 16  # conversations
 _SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+
+SYSTEM_RUNTIME = "/run"  # where systemd makes the runtime directories of system services
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -98,6 +102,33 @@ class ControlServer:
                 log.exception("control: a request failed")
             told = {"error": str(error) or type(error).__name__}
             return told | {"usage": True} if isinstance(error, ValueError) else told
+
+
+def runtime_directory(environ: Mapping[str, str]) -> str:
+    """Where this daemon puts its socket besides the state directory; empty: nowhere.
+
+    systemd names a directory of the service's own; else it is below that of the session.
+    """
+    if given := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        return given
+    session = environ.get("XDG_RUNTIME_DIR", "")
+    return os.path.join(session, "syncd") if os.path.isabs(session) else ""
+
+
+def places(environ: Mapping[str, str], config: str) -> list[str]:
+    """Where the socket of a daemon may be that has this configuration file, the likeliest place first."""
+    name = os.path.splitext(os.path.basename(config))[0]
+    own = runtime_directory(environ)
+    system = [os.path.join(SYSTEM_RUNTIME, each) for each in ("syncd", f"syncd-{name}")]
+    return [place for place in (own, *system) if place]
+
+
+def is_taken(directory: str) -> bool:
+    """Whether a daemon listens in the directory. Raises OSError."""
+    try:
+        return ask(directory, {"command": "hello"}) is not None
+    except ValueError:
+        return True
 
 
 def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any] | None:

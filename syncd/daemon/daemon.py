@@ -13,11 +13,12 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import Source
-from syncd.daemon import logs, process
+from syncd.daemon import changes, control, logs, process
 from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
 from syncd.daemon.systemd import Notifier
@@ -36,6 +37,7 @@ _IDLE_TICK_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # the status line changes at most this often
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
+_RELOAD_SECONDS = 300.0  # for one who asked for a reload and waits for what came of it
 _SLEPT_SECONDS = 10.0  # connections survive a shorter suspend
 
 
@@ -61,6 +63,7 @@ class Daemon:
         self._heartbeats = Heartbeats(limit, self._clock.monotonic)
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
         self._slept = process.suspended_seconds()
+        self._answers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._turn_waits = False
 
     def run(self) -> int:
@@ -88,7 +91,7 @@ class Daemon:
         self._apply(self._settings)
         self._canary_directory = process.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
-        control = self._control()
+        servers = self._control()
         try:
             self._notifier.ready(self._line())
             log.info(
@@ -101,23 +104,27 @@ class Daemon:
             try:
                 self._shut_down(state)
             finally:
-                if control is not None:
-                    control.stop()
+                for server in servers:
+                    server.stop()
 
-    def _control(self) -> ControlServer | None:
-        """The control socket. On a file system without sockets the daemon runs without it."""
-        verbs = Verbs(self._pipeline, self._live, lambda: self._settings.sources)
-        try:
-            control = ControlServer(self._settings.state_dir, verbs.answer)
-            control.start()
-            return control
-        except OSError as error:
-            log.error(
-                "no control socket in %s: %s",
-                self._settings.state_dir,
-                error,
-            )
-            return None
+    def _control(self) -> list[ControlServer]:
+        """The control sockets. On a file system without sockets the daemon runs without them."""
+        verbs = Verbs(self._pipeline, self._live, lambda: self._settings, self._ask_reload)
+        servers = []
+        runtime = control.runtime_directory(self._environ)
+        for directory in filter(None, (self._settings.state_dir, runtime)):
+            try:
+                if directory == runtime:
+                    os.makedirs(directory, mode=0o700, exist_ok=True)
+                    if control.is_taken(directory):
+                        continue  # by a daemon with another state
+                server = ControlServer(directory, verbs.answer)
+            except OSError as error:
+                log.error("no control socket in %s: %s", directory, error)
+            else:
+                server.start()
+                servers.append(server)
+        return servers
 
     def _apply(self, settings: Settings) -> None:
         self._pipeline.apply(
@@ -149,7 +156,9 @@ class Daemon:
             if asked == "stop":
                 return False
             if asked == "reload":
-                self._apply_reload()
+                answer = self._apply_reload()
+                while not self._answers.empty():
+                    self._answers.get().put(answer)
                 break
             until = min(until, self._clock.monotonic() + _TURN_SECONDS)
         return True
@@ -213,24 +222,35 @@ class Daemon:
                 self._pipeline.rescan(source.name, "", "the machine was suspended")
         self._slept = slept
 
-    def _apply_reload(self) -> None:
-        """Read the new configuration and apply it. After any error the old one stays in use."""
+    def _ask_reload(self) -> dict[str, Any]:
+        """For another thread: reload, and return what came of it."""
+        answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._answers.put(answer)
+        self._asked.put("reload")
+        try:
+            return answer.get(timeout=_RELOAD_SECONDS)
+        except queue.Empty:
+            raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s") from None
+
+    def _apply_reload(self) -> dict[str, Any]:
+        """Read the new configuration and apply it; returns what changed, or every mistake.
+
+        After any error the old one stays in use.
+        """
         self._notifier.reloading()
         try:
             settings = self._reload()
         except ConfigError as error:
             for problem in error.problems:
                 log.error("reload: %s", problem)
-            self._refuse_reload(str(error.problems[0]))
-            return
+            return self._refuse_reload(*map(str, error.problems))
         if settings.state_dir != self._settings.state_dir:
-            self._refuse_reload("state_dir can only change with a restart")
-            return
+            return self._refuse_reload("state_dir can only change with a restart")
         try:
             self._apply(settings)
         except SyncdError as error:
-            self._refuse_reload(str(error))
-            return
+            return self._refuse_reload(str(error))
+        changed = changes.between(self._settings, settings)
         self._set_up_logs(settings.log)
         if settings.sources != self._settings.sources:
             # Watch before the scan, so that no change falls between them.
@@ -240,10 +260,12 @@ class Daemon:
         self._pipeline.start()
         log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.store_runners))
         self._notifier.ready(self._line())
+        return {"changes": changed}
 
-    def _refuse_reload(self, why: str) -> None:
-        log.error("reload failed: %s; the old configuration goes on", why)
-        self._notifier.ready(f"reload failed, the old configuration goes on: {why}")
+    def _refuse_reload(self, *why: str) -> dict[str, Any]:
+        log.error("reload failed: %s; the old configuration goes on", why[0])
+        self._notifier.ready(f"reload failed, the old configuration goes on: {why[0]}")
+        return {"problems": why}
 
     def _shut_down(self, state: State) -> None:
         self._notifier.stopping()

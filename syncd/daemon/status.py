@@ -34,6 +34,9 @@ class DaemonStatus:
     state_rebuilt: str | None = None
     """Why the state had to begin empty."""
     error: str | None = None
+    config: str | None = None
+    """The configuration file of the daemon, or of the command that read the state."""
+    state_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Status:
         data = asdict(self)
         if self.daemon.health is None:  # no daemon was asked: only the keys that are always there
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
+            shown += tuple(key for key in ("config", "state_dir") if data["daemon"][key])
             data["daemon"] = {key: data["daemon"][key] for key in shown}
         for source in data["sources"]:
             live = source.pop("live")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
+from syncd.config.load import Settings
 from syncd.core import paths
 from syncd.core.model import Source
+from syncd.core.paths import printable
 from syncd.core.words import iso
 from syncd.daemon import explain
+from syncd.daemon import flush as flushing
 from syncd.daemon.live import Live
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
@@ -20,14 +25,26 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """Answers what the command line asks one daemon. `sources` returns those of the current configuration."""
+    """Answers what the command line asks one daemon. `settings` returns the current ones.
+
+    A request that names another configuration file is for another daemon, and answered so.
+    """
 
     pipeline: Pipeline
     live: Live
-    sources: Callable[[], tuple[Source, ...]]
+    settings: Callable[[], Settings]
+    reload: Callable[[], dict[str, Any]] = dict
+
+    def sources(self) -> tuple[Source, ...]:
+        """Those of the current configuration."""
+        return self.settings().sources
 
     def answer(self, request: Request) -> dict[str, Any]:
         """The answer to one request. Raises ValueError for a wrong request, StateError."""
+        config = self.settings().path
+        asked = request.get("config")
+        if asked is not None and os.path.realpath(str(asked)) != os.path.realpath(config):
+            return {"other": True, "config": config, "pid": os.getpid()}
         verb = VERBS.get(str(request.get("command")))
         if verb is None:
             raise ValueError(f"unknown command {request.get('command')!r}")
@@ -36,7 +53,9 @@ class Verbs:
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:
     """The `Status`, as JSON."""
-    return verbs.live.status(verbs.sources()).to_json()
+    told = verbs.live.status(verbs.sources()).to_json()
+    told["daemon"] |= {"config": verbs.settings().path, "state_dir": verbs.settings().state_dir}
+    return told
 
 
 def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -83,6 +102,60 @@ def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"kind": kind, "name": name, "was": bool(ended), "left": [f"{k}:{n}" if n else k for k, n in left]}
 
 
+def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Carry everything known of `name` now, within `seconds`; with `scan`, look for changes first."""
+    sources, _ = _scope(verbs, request)
+    seconds = request.get("seconds")
+    if seconds is not None and not isinstance(seconds, int | float):
+        raise ValueError("the time is not a number of seconds")
+    return flushing.flush(verbs.pipeline, sources, seconds, scan=bool(request.get("scan")))
+
+
+def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Scan what `name` or `path` means, now."""
+    sources, below = _scope(verbs, request)
+    for name in sources:
+        verbs.pipeline.source_runners[name].ask_now(below, "the operator asked")
+    return {"sources": sources, "below": printable(below)}
+
+
+def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Try again what failed of what `name` or `path` means, now."""
+    sources, below = _scope(verbs, request)
+    inside = f"{below}/"
+    count = 0
+    for name in sources:
+        workers = verbs.pipeline.source_runners[name].workers
+        count += workers.retry(name, lambda path: not below or f"{path}/".startswith(inside))
+    return {"sources": sources, "files": count}
+
+
+def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Limit each store to `rate` bytes per second (0: no limit), for `seconds` if given; says what holds.
+
+    Without `rate` nothing changes; with `configured` what the configuration says holds again.
+    """
+    pipeline, rate, seconds = verbs.pipeline, request.get("rate"), request.get("seconds")
+    if request.get("configured"):
+        pipeline.limit(None, inf)
+    elif rate is not None:
+        if not isinstance(rate, int) or rate < 0:
+            raise ValueError("a limit is a number of bytes per second")
+        pipeline.limit(rate, inf if seconds is None else pipeline.clock.monotonic() + float(seconds))
+    limited = pipeline.limited
+    configured = {name: store.policy.bandwidth_limit for name, store in pipeline.store_runners.items()}
+    if limited is None:
+        return {"stores": configured, "seconds_left": None, "by_operator": False}
+    left = limited[1] - pipeline.clock.monotonic()
+    stores = dict.fromkeys(configured, limited[0])
+    return {"stores": stores, "seconds_left": left if left < inf else None, "by_operator": True}
+
+
+def reload(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Read the configuration again; what changed, or every mistake."""
+    return verbs.reload()
+
+
 def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     """What is known about the file at `path`, an absolute path."""
     found = explain.find(verbs.sources(), _text(request, "path"))
@@ -92,11 +165,23 @@ def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     return explain.report(found, verbs.pipeline.state, live, verbs.pipeline.clock.now_ns())
 
 
+def hello(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Which daemon this is."""
+    settings = verbs.settings()
+    return {"pid": os.getpid(), "config": settings.path, "state_dir": settings.state_dir}
+
+
 VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
+    "hello": hello,
     "status": status,
     "file": file,
     "pause": pause,
     "resume": resume,
+    "flush": flush,
+    "rescan": rescan,
+    "retry": retry,
+    "limit": limit,
+    "reload": reload,
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
     "learn-digests": learn_digests,
@@ -111,6 +196,22 @@ def _target(verbs: Verbs, request: Request) -> tuple[str, str]:
     return paths.named(
         str(given), [source.name for source in verbs.sources()], list(verbs.pipeline.store_runners)
     )
+
+
+def _scope(verbs: Verbs, request: Request) -> tuple[list[str], str]:
+    """The running sources that `name` or `path` means, and the path below the root; empty: everything."""
+    running = verbs.pipeline.source_runners
+    if "path" in request and request["path"] is not None:
+        found = explain.find(verbs.sources(), _text(request, "path"))
+        if found is None or found.source.name not in running:
+            raise ValueError(f"{printable(_text(request, 'path'))} is in no source of the configuration")
+        return [found.source.name], found.path
+    kind, name = _target(verbs, request)
+    return [
+        each.source.name
+        for each in running.values()
+        if kind == "all" or name == (each.source.name if kind == "source" else each.source.store)
+    ], ""
 
 
 def _text(request: Request, name: str) -> str:

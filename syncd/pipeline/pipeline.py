@@ -71,6 +71,7 @@ class Pipeline:
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
+        self._limit: tuple[int, float] | None = None
         self._started = False
 
     # ---- building ---------------------------------------------------------------------------------------
@@ -105,6 +106,8 @@ class Pipeline:
             self._serve(wanted)
         self._place_sources(wanted)
         self._heed_pauses()
+        if self._limit is not None:
+            self.limit(*self._limit)
 
     def _serve(self, sources: Mapping[str, Source]) -> None:
         """Tell the state which keys are whose, before any file goes there."""
@@ -203,6 +206,24 @@ class Pipeline:
         for name, store in list(self.store_runners.items()):
             held_until = max(ends.get(("all", ""), -inf), ends.get(("store", name), -inf))
             store.workers.queue.hold(held_until, paused)
+
+    # ---- the operator's limit ---------------------------------------------------------------------------
+
+    def limit(self, bytes_per_second: int | None, until: float) -> None:
+        """Until that time (monotonic, perhaps infinite) limit each store so; None: as configured again."""
+        self._limit = None if bytes_per_second is None else (bytes_per_second, until)
+        for store in list(self.store_runners.values()):
+            self._heed_limit(store)
+
+    @property
+    def limited(self) -> tuple[int, float] | None:
+        """The operator's limit in bytes per second, and until when; None: what is configured holds."""
+        limit = self._limit
+        return limit if limit is not None and self.clock.monotonic() < limit[1] else None
+
+    def _heed_limit(self, store: StoreRunner) -> None:
+        limit = self.limited
+        store.progress.limit(*(limit or (store.policy.bandwidth_limit, inf)))
 
     # ---- running ----------------------------------------------------------------------------------------
 

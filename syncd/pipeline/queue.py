@@ -133,6 +133,15 @@ class WorkQueue:
             now = self._monotonic()
             return self._held_until > now or self._dirty.is_paused(source, now)
 
+    def retry(self, wanted: Callable[[FileRef], bool]) -> int:
+        """Try what failed again, now, and the store with it; returns how many files that is."""
+        with self._work:
+            again = {ref for ref in self._deferred if wanted(ref)}
+            self._dirty.hasten(self._monotonic(), again.__contains__)
+            self._breaker.success()
+            self._work.notify_all()
+            return len(again)
+
     def hasten(self, source: str) -> None:
         """Do not wait until the files of this source have been quiet; a write that goes on is still seen."""
         with self._work:
@@ -335,6 +344,16 @@ class WorkQueue:
                 return Queued(True, 0.0)
             entry = self._dirty.entry(ref, self._monotonic())
             return None if entry is None else Queued(False, entry[0], ref in self._deferred, entry[1])
+
+    def dirty(self) -> dict[FileRef, bool]:
+        """All dirty files, and whether each waits because it failed."""
+        with self._work:
+            return {ref: ref in self._deferred for ref in self._dirty.all()}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is handed out any more."""
+        return self._closed
 
     def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
         """Files that have been marked again and again for longer than this, and for how many seconds."""

@@ -85,6 +85,14 @@ class SourceRunner:
             self.schedule.ask(subtree, reason)
             self._changed.notify()
 
+    def ask_now(self, subtree: str, reason: str) -> None:
+        """Like `ask`, also where the source was put off because its root was not there."""
+        with self._changed:
+            self.schedule.ask(subtree, reason)
+            if self.schedule.setbacks:
+                self.schedule.next_scan = self.clock.monotonic()
+            self._changed.notify()
+
     def gone(self, ref: FileRef) -> None:
         """A scan or a worker found that a recorded file no longer exists."""
         with self._changed:

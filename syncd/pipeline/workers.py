@@ -88,6 +88,20 @@ class Workers:
             else:
                 state.clear_failure(failure.ref)
 
+    def retry(self, source: str, wanted: Callable[[str], bool]) -> int:
+        """Try the failed files of a source again now, if `wanted` includes their paths. Raises StateError.
+
+        Also those that have used up their attempts. Returns how many there are.
+        """
+        failed = [
+            each.ref for each in self.engine.state.failures(source, MAX_DEFERRED) if wanted(each.ref.path)
+        ]
+        for ref in failed:
+            if self.queue.about(ref) is None:
+                self.queue.mark(ref, quiet_seconds=0.0, event=True)
+        hastened = self.queue.retry(lambda ref: ref.source == source and wanted(ref.path))
+        return max(hastened, len(failed))
+
     def discard(self, source: str) -> None:
         """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
         with self._lock:

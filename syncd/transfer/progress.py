@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from syncd.core.backoff import RateLimit
 from syncd.core.model import FileRef
@@ -40,6 +41,8 @@ class Progress:
         self._taken = 0
         self._limit = RateLimit(bandwidth_limit)
         self._limited = bandwidth_limit > 0
+        self._limited_until = -inf
+        self._configured = self._limit
         self._monotonic = monotonic
         self._sleep = sleep
         self._carrying: dict[FileRef, Carrying] = {}
@@ -64,6 +67,12 @@ class Progress:
         with self._lock:
             self._carrying.pop(ref, None)
 
+    def limit(self, bytes_per_second: int, until: float) -> None:
+        """Until that time (monotonic, perhaps infinite) this limit holds instead of the configured one."""
+        with self._lock:
+            self._limit, self._limited_until = RateLimit(bytes_per_second), until
+            self._limited = True
+
     # ---- the hooks of the transport ---------------------------------------------------------------------
 
     def moved(self, size: int) -> None:
@@ -71,7 +80,10 @@ class Progress:
         seconds = 0.0
         if self._limited:
             with self._lock:
-                seconds = self._limit.reserve(size, self._monotonic())
+                now = self._monotonic()
+                if now >= self._limited_until:
+                    self._limit = self._configured
+                seconds = self._limit.reserve(size, now)
         if seconds > 0:
             self.heartbeat.rest()
             self._sleep(seconds)

@@ -57,7 +57,7 @@ class Syncd:
         self.log = root / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environ = {**os.environ, "TEST_KEY_ID": "", "TEST_SECRET": ""}
-        for name in ("NOTIFY_SOCKET", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        for name in ("NOTIFY_SOCKET", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
             self.environ.pop(name, None)
         self.write({"state_dir": "./state", "stores": stores, "sources": sources, **more})
 

@@ -125,9 +125,6 @@ def test_a_second_instance_is_refused_with_the_pid_of_the_first(syncd: Syncd) ->
     second = syncd.command("run", check=False)
     assert second.returncode == 1
     assert str(syncd.process.pid) in second.stderr
-    third = syncd.command("sync", check=False)
-    assert third.returncode == 1
-    assert str(syncd.process.pid) in third.stderr
 
 
 def test_a_wrong_configuration_starts_nothing(syncd: Syncd) -> None:

@@ -29,6 +29,8 @@ def syncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Syncd]:
         [docs, namesake],
         transfer={"part_size": "1MiB", "concurrency": 2, "bandwidth_limit": "4MiB"},
     )
+    (root / "run").mkdir(mode=0o700)
+    instance.environ["XDG_RUNTIME_DIR"] = str(root / "run")
     instance.start()
     yield instance
     instance.close()
@@ -84,6 +86,83 @@ def test_a_pause_stops_a_film_in_the_middle_and_survives_a_restart(syncd: Syncd)
     assert syncd.command("resume", "docs").stdout == "source docs: resumed\n"
     wait_until("it is stored", lambda: word(syncd, "film") == "stored")
     assert (syncd.root / "mirror/docs/film").read_bytes() == film.read_bytes()
+
+
+def test_flush_and_sync_do_not_wait_until_a_file_is_quiet(syncd: Syncd) -> None:
+    """With a settle period of an hour; `sync` also finds what no event announced. Time and pauses end it."""
+    second = syncd.root / "second"
+    (second / "now").write_text("now")
+    wait_until("it settles", lambda: word(syncd, "now", "second") == "settling")
+    told = syncd.command("flush", "source:mirror", "--timeout", "60s").stdout
+    assert "uploaded" in told
+    assert "0 failed; 0 left" in told
+    assert word(syncd, "now", "second") == "stored"
+    (second / "later").write_text("later")
+    told = syncd.command("sync").stdout
+    assert "1 uploaded" in told
+    assert word(syncd, "later", "second") == "stored"
+
+    syncd.command("pause", "--for", "1h")
+    (second / "held").write_text("held")
+    wait_until("it is noticed", lambda: word(syncd, "held", "second") in ("settling", "pending"))
+    for command in (("flush", "--timeout", "1ms"), ("sync",)):
+        late = syncd.command(*command, check=False)
+        assert late.returncode == 4
+        assert "1 left" in late.stdout
+    assert "paused by the operator" in late.stderr
+    syncd.command("resume")
+    syncd.command("sync")
+    assert word(syncd, "held", "second") == "stored"
+
+
+def test_what_failed_is_tried_again_when_the_operator_says_so(syncd: Syncd) -> None:
+    """Without its back-off; until then `flush` ends with 3. `rescan` takes a name or a path."""
+    (syncd.root / "mirror").rename(syncd.root / "away")
+    (syncd.root / "watched" / "new").write_text("x")
+    wait_until("it fails", lambda: word(syncd, "new") == "failed")
+    done = syncd.command("flush", "docs", "--timeout", "1s", check=False)
+    assert done.returncode in (3, 4)
+    assert "1 failed" in done.stdout
+    (syncd.root / "away").rename(syncd.root / "mirror")
+    assert syncd.command("retry", f"{syncd.root}/watched/").stdout == "failed files that are tried again: 1\n"
+    wait_until("it is stored", lambda: word(syncd, "new") == "stored")
+    assert syncd.command("rescan", "docs").stdout == "the daemon scans docs\n"
+    assert syncd.command("rescan", str(syncd.root / "second/d")).stdout == "the daemon scans mirror: d\n"
+    assert syncd.command("rescan", "/etc/", check=False).returncode == 2
+
+
+def test_the_limit_is_shown_and_changed_while_it_runs(syncd: Syncd) -> None:
+    """For a while or until the end; 0 is refused with the words that are meant."""
+    assert syncd.command("limit").stdout == "mirror: 4.0 MiB/s, by the configuration\n"
+    told = syncd.command("limit", "1MiB", "--for", "1h").stdout
+    assert told.startswith("mirror: 1.0 MiB/s, by the operator, for ")
+    assert syncd.command("limit", "off").stdout == "mirror: no limit, by the operator\n"
+    refused = syncd.command("limit", "0", check=False)
+    assert refused.returncode == 2
+    assert "`off` means without limit" in refused.stderr
+    assert syncd.command("limit", "config").stdout == "mirror: 4.0 MiB/s, by the configuration\n"
+
+
+def test_reload_says_what_changed_or_every_mistake(syncd: Syncd) -> None:
+    """A mistake leaves the old configuration in use, and the exit code says so."""
+    good = dict(syncd.content)
+    assert syncd.command("reload").stdout == "nothing changed\n"
+    syncd.write({**good, "sources": [{**good["sources"][0], "settle": "300ms"}], "log": {"level": "debug"}})
+    assert syncd.command("reload").stdout.splitlines() == [
+        "source mirror: removed",
+        "source docs: changed: settle_seconds",
+        "log: level",
+    ]
+    right = syncd.config.read_text()
+    syncd.config.write_text(right.replace("settle", "setle").replace("exclude", "exlude"))
+    wrong = syncd.command("reload", check=False)
+    syncd.config.write_text(right)
+    assert wrong.returncode == 78
+    assert "setle" in wrong.stderr
+    assert "exlude" in wrong.stderr
+    assert "the old configuration goes on" in wrong.stderr
+    syncd.write(good)
+    assert syncd.command("reload").returncode == 0
 
 
 def status_of(syncd: Syncd, path: Path) -> dict[str, Any]:

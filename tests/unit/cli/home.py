@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from click.testing import CliRunner, Result
 
+from syncd.cli import common
 from syncd.cli.app import cli
 from syncd.config import load as config
 
@@ -35,6 +36,10 @@ class Home:
     @property
     def settings(self) -> config.Settings:
         return config.load(self.write(), {})
+
+    @property
+    def options(self) -> common.Options:
+        return common.Options(self.write(), 0, 0)
 
     def write(self) -> str:
         file = self.root / "config.yaml"

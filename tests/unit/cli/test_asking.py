@@ -20,10 +20,10 @@ def test_one_file_is_found_by_its_path(home: Home, monkeypatch: pytest.MonkeyPat
     assert home.run("sync").exit_code == 0
     monkeypatch.chdir(home.root)
     for path in (str(home.root / "watched/d/a"), "watched/d/../d/a", "link/a"):
-        found = asking.of_path(home.settings, path)
+        found = asking.of_path(home.options, path)
         assert (found["path"], found["state"], found["recorded"]["size"]) == ("d/a", "stored", 1)
     with pytest.raises(SystemExit):
-        asking.of_path(home.settings, "mirror/d/a")
+        asking.of_path(home.options, "mirror/d/a")
 
 
 def test_a_daemon_that_refuses_is_an_error(home: Home) -> None:
@@ -33,6 +33,6 @@ def test_a_daemon_that_refuses_is_an_error(home: Home) -> None:
     server.start()
     try:
         with pytest.raises(StateError, match="the daemon refuses: no"):
-            asking.of_path(home.settings, str(home.watched / "a"))
+            asking.of_path(home.options, str(home.watched / "a"))
     finally:
         server.stop()

@@ -128,7 +128,7 @@ def test_without_a_daemon_it_says_so() -> None:
     """And when one is there but does not answer, that."""
     assert "daemon: not running" in shown(report())
     silent = {"running": False, "pid": None, "uptime_seconds": None, "error": "timed out"}
-    assert "does not answer: timed out" in shown(report(daemon=silent))
+    assert "cannot tell whether it runs: timed out" in shown(report(daemon=silent))
 
 
 def test_names_are_not_taken_for_markup() -> None:

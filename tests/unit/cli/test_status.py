@@ -29,7 +29,7 @@ def test_status_is_for_people_or_for_programs(home: Home) -> None:
 def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     """Else from the state; an answer that makes no sense is an error of the daemon."""
     os.makedirs(home.settings.state_dir)
-    assert not status.of_everything(home.settings).daemon.running
+    assert not status.of_everything(home.options).daemon.running
     empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
     for answer, running, error in (
         ({"daemon": {"running": True}, **empty}, True, "None"),
@@ -38,7 +38,7 @@ def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     ):
         server = ControlServer(home.settings.state_dir, lambda request, answer=answer: answer)
         server.start()
-        daemon = status.of_everything(home.settings).daemon
+        daemon = status.of_everything(home.options).daemon
         server.stop()
         assert (daemon.running, error in str(daemon.error)) == (running, True)
 
@@ -55,7 +55,7 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: 
     server = ControlServer(home.settings.state_dir, hang)
     server.start()
     monkeypatch.setattr(control, "_SECONDS", 0.2)
-    assert "timed out" in str(status.of_everything(home.settings).daemon.error)
+    assert "timed out" in str(status.of_everything(home.options).daemon.error)
     release.set()
     monkeypatch.setattr(control, "_SECONDS", 30.0)
     server.stop()
@@ -63,14 +63,13 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: 
 
 def test_a_state_that_may_not_be_read_is_an_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not an empty answer."""
-    settings = home.settings
 
     def refuse(directory: str) -> None:
         raise StateError("the state directory cannot be read")
 
     monkeypatch.setattr(common, "open_state", refuse)
     with pytest.raises(StateError):
-        status.of_everything(settings)
+        status.of_everything(home.options)
 
 
 def test_of_one_file_it_says_one_word_first(home: Home) -> None:

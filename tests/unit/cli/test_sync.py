@@ -33,6 +33,7 @@ from syncd.storage.settings import DirSettings
 from tests.support.bos_server import BosServer
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
+from tests.unit.cli.answering import answering
 from tests.unit.cli.home import Home
 
 
@@ -422,10 +423,20 @@ def test_words_go_to_the_daemon_where_one_runs(home: Home) -> None:
     server.stop()
 
 
+def test_where_a_daemon_runs_it_makes_the_pass(home: Home) -> None:
+    """It scans first; the summary and the exit code are those of its answer."""
+    answer = {"left": 0, "failed": 1, "kept_back": {}, "unreadable": 0, "bytes_sent": 9, "bytes_saved": 0}
+    answer["actions"] = {"Upload": 2, "Copy": 0, "Refresh": 0, "Delete": 0}
+    with answering(home, answer) as heard:
+        done = home.run("sync")
+    assert heard == [{"command": "flush", "scan": True}]
+    assert (done.exit_code, done.stdout) == (3, "2 uploaded; 9 bytes sent, 0 saved; 1 failed; 0 left\n")
+
+
 def test_a_daemon_that_does_not_answer_is_an_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no traceback."""
 
-    def silent(directory: str, request: dict[str, Any]) -> None:
+    def silent(directory: str, request: dict[str, Any], seconds: float) -> None:
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(sync.control, "ask", silent)

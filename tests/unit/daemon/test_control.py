@@ -110,7 +110,8 @@ def test_a_request_that_fails_is_answered_with_its_error(
     server: ControlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, logged: bool
 ) -> None:
     """The next request is answered as if nothing had been; only a bug is worth a traceback."""
-    assert ask(str(tmp_path), {"raise": kind}) == {"error": "why"}
+    answer = ask(str(tmp_path), {"raise": kind})
+    assert answer == ({"error": "why", "usage": True} if kind == "value" else {"error": "why"})
     assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
     assert ("Traceback" in caplog.text) is logged
 
@@ -228,3 +229,30 @@ def test_a_directory_that_must_not_be_entered_is_an_error(tmp_path: Path) -> Non
     tmp_path.chmod(0)
     with pytest.raises(PermissionError):
         ask(str(tmp_path), {})
+
+
+@pytest.mark.parametrize(
+    ("environ", "places"),
+    [
+        ({}, ["/run/syncd", "/run/syncd-photos"]),
+        ({"XDG_RUNTIME_DIR": "/run/user/7"}, ["/run/user/7/syncd", "/run/syncd", "/run/syncd-photos"]),
+        ({"XDG_RUNTIME_DIR": "relative"}, ["/run/syncd", "/run/syncd-photos"]),
+        (
+            {"RUNTIME_DIRECTORY": "/run/mine:/run/other", "XDG_RUNTIME_DIR": "/run/user/7"},
+            ["/run/mine", "/run/syncd", "/run/syncd-photos"],
+        ),
+    ],
+)
+def test_a_daemon_is_looked_for_in_runtime_directories(environ: dict[str, str], places: list[str]) -> None:
+    """The session's own first, then those of the system, also of an instance with the file's name."""
+    assert control.places(environ, "/etc/syncd/photos.yaml") == places
+
+
+def test_a_directory_is_taken_while_a_daemon_listens_there(tmp_path: Path) -> None:
+    """Also if its answer makes no sense."""
+    assert not control.is_taken(str(tmp_path))
+    server = ControlServer(str(tmp_path), lambda request: {"error": "busy"})
+    server.start()
+    assert control.is_taken(str(tmp_path))
+    server.stop()
+    assert not control.is_taken(str(tmp_path))

@@ -80,3 +80,48 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
     assert home.ask(command="status")["daemon"]["stores_paused"] == {}
     assert home.ask(command="pause", name="dosc")["usage"]
     assert "positive" in home.ask(command="pause", seconds=-1)["error"]
+
+
+def test_a_request_for_another_configuration_is_answered_so(home: Home) -> None:
+    """The command then looks elsewhere; without a name any daemon is meant."""
+    home.start()
+    config = str(home.root / "config.yaml")
+    assert home.ask(command="hello", config=config)["config"] == config
+    assert home.ask(command="hello")["state_dir"] == str(home.root / "state")
+    assert home.ask(command="status", config="/etc/syncd/other.yaml")["other"]
+
+
+def test_a_limit_holds_until_its_end(home: Home) -> None:
+    """Then what the configuration says; a reload of the stores keeps it."""
+    home.content["transfer"]["bandwidth_limit"] = "4MiB"
+    home.start()
+    configured = {"stores": {"mirror": 4 << 20}, "seconds_left": None, "by_operator": False}
+    assert home.ask(command="limit") == configured
+    assert home.ask(command="limit", rate=1000)["stores"] == {"mirror": 1000}
+    home.content["transfer"]["concurrency"] = 3
+    assert home.ask(command="reload") == {"changes": ["transfer: concurrency"]}
+    assert home.ask(command="limit") == {
+        "stores": {"mirror": 1000},
+        "seconds_left": None,
+        "by_operator": True,
+    }
+    assert home.ask(command="limit", rate=1000, seconds=1e6)["seconds_left"] > 0
+    assert home.ask(command="limit", rate=1000, seconds=-1) == configured
+    assert home.ask(command="limit", configured=True) == configured
+    assert "bytes per second" in home.ask(command="limit", rate="fast")["error"]
+
+
+def test_rescan_and_retry_take_names_and_paths(home: Home) -> None:
+    """A source whose root is away is looked for at once, whatever its pauses are."""
+    home.content["sources"][0]["path"] = "./later"
+    made = home.start()
+    runner = made._pipeline.source_runners["docs"]
+    wait_until("it waits", lambda: runner.news.waiting_for)
+    runner.schedule.next_scan = runner.clock.monotonic() + 3600
+    (home.root / "later").mkdir()
+    assert home.ask(command="rescan", name="docs") == {"sources": ["docs"], "below": ""}
+    wait_until("it is back", lambda: not runner.news.waiting_for)
+    below = home.ask(command="rescan", path=str(home.root / "later" / "d"))
+    assert below == {"sources": ["docs"], "below": "d"}
+    assert home.ask(command="retry", path=str(home.root / "later")) == {"sources": ["docs"], "files": 0}
+    assert "in no source" in home.ask(command="retry", path="/etc")["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import inf
 
 import pytest
 
@@ -109,3 +110,22 @@ def test_a_thread_that_waits_for_bandwidth_is_not_stuck(clock: FakeClock) -> Non
     assert late == [()]
     clock.advance(2.0)
     assert heartbeats.late(clock.monotonic()) == (threading.current_thread().name,)
+
+
+def test_the_operators_limit_holds_for_its_time(clock: FakeClock) -> None:
+    """At once, also where none was configured; then the configured one again."""
+    for configured in (0, 100):
+        some = progress(clock, configured)
+        some.limit(10, clock.monotonic() + 1000)
+        some.moved(10)
+        before = clock.monotonic()
+        some.moved(10)
+        assert clock.monotonic() - before == pytest.approx(1.0)
+        clock.advance(2000)
+        some.moved(100)
+        before = clock.monotonic()
+        some.moved(100)
+        assert clock.monotonic() - before == pytest.approx(1.0 if configured else 0.0)
+        some.limit(0, inf)
+        some.moved(1 << 40)
+        assert clock.monotonic() - before < 2

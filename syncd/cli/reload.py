@@ -1,0 +1,27 @@
+"""`syncd reload`: the daemon reads its configuration again, and says what came of it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from syncd.cli import asking, common
+
+_SECONDS = 330.0
+
+
+@click.command()
+@common.options
+def command(options: common.Options) -> None:
+    """Have the daemon read the configuration again.
+
+    Prints what changed, or every mistake (exit code 78); after a mistake the old configuration goes on.
+    """
+    answer = asking.daemon(options, {"command": "reload"}, _SECONDS)
+    for problem in answer.get("problems", ()):
+        common.say(problem)
+    if "problems" in answer:
+        common.say("the old configuration goes on")
+        sys.exit(common.EXIT_CONFIG)
+    click.echo("\n".join(answer["changes"]) or "nothing changed")

@@ -1,0 +1,119 @@
+"""Waits until what is known now is in the store: the verb behind `syncd flush`, and behind `syncd sync`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from syncd.core.model import FileRef
+from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.workers import Workers
+
+_STEP_SECONDS = 0.1
+_HASTEN_STEPS = 5  # a file that was too young is deferred by its settle period, and hastened again
+_DONE = ("Upload", "Copy", "Refresh", "Delete")
+
+
+def flush(pipeline: Pipeline, sources: Sequence[str], seconds: float | None, *, scan: bool) -> dict[str, Any]:
+    """Carry what is known of these sources now, and say what came of it.
+
+    `scan` looks for changes first. Files are not waited for until they have been quiet, but one that is being
+    written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root or
+    a failure keeps files back. Raises ValueError when the daemon stops meanwhile, StateError.
+    """
+    work = _Flush(pipeline, sources, seconds)
+    if scan:
+        for runner in work.runners():
+            runner.ask_now("", "the operator asked")
+        work.wait(work.scans_are_over)
+    work.note_dirty()
+    work.wait(work.is_over)
+    return work.answer()
+
+
+class _Flush:
+    """One flush: the files that were dirty when it began, and what was done since."""
+
+    def __init__(self, pipeline: Pipeline, sources: Sequence[str], seconds: float | None) -> None:
+        self._pipeline = pipeline
+        self._sources = sources
+        self._until = None if seconds is None else pipeline.clock.monotonic() + seconds
+        self._files: set[FileRef] = set()
+        tally = pipeline.tally
+        self._before = {name: tally.actions[name] for name in _DONE}
+        self._bytes_before = tally.bytes_sent, tally.bytes_saved
+
+    def runners(self) -> list[SourceRunner]:
+        """Those of the sources that a reload has not removed."""
+        runners = self._pipeline.source_runners
+        return [runners[name] for name in self._sources if name in runners]
+
+    def scans_are_over(self) -> bool:
+        """Whether every source was scanned, or cannot be."""
+        return all(runner.settled() or runner.news.waiting_for for runner in self.runners())
+
+    def note_dirty(self) -> None:
+        """What is dirty now is what this flush is about."""
+        self._files = {ref for ref in self._dirty() if ref.source in self._sources}
+
+    def is_over(self) -> bool:
+        """Whether each of its files was carried, or is kept back by what no waiting ends."""
+        dirty = self._dirty()
+        waits = {runner.source.name for runner in self.runners() if not self._is_held(runner)}
+        return not any(
+            ref in self._files and ref.source in waits for ref, deferred in dirty.items() if not deferred
+        )
+
+    def wait(self, condition: Any) -> None:
+        """Hasten the files until the condition holds, or the time is over."""
+        step = 0
+        while not condition():
+            if self._until is not None and self._pipeline.clock.monotonic() >= self._until:
+                return
+            if step % _HASTEN_STEPS == 0:
+                for runner in self.runners():
+                    if runner.workers.queue.is_closed:
+                        raise ValueError("the daemon stops")
+                    runner.workers.queue.hasten(runner.source.name)
+            step += 1
+            time.sleep(_STEP_SECONDS)
+
+    def answer(self) -> dict[str, Any]:
+        """What was done since the beginning, and what was not."""
+        tally, failed = self._pipeline.tally, self._pipeline.state.failure_count()
+        left = sum(ref in self._files for ref in self._dirty())
+        failures = sum(failed.get(name, 0) for name in self._sources)
+        kept = {runner.source.name: why for runner in self.runners() if (why := self._kept_back(runner))}
+        return {
+            "files": len(self._files),
+            "left": left,
+            "failed": failures,
+            "kept_back": kept,
+            "unreadable": sum(runner.news.errors for runner in self.runners()),
+            "actions": {name: tally.actions[name] - self._before[name] for name in _DONE},
+            "bytes_sent": tally.bytes_sent - self._bytes_before[0],
+            "bytes_saved": tally.bytes_saved - self._bytes_before[1],
+        }
+
+    def _workers(self) -> list[Workers]:
+        return list({id(runner.workers): runner.workers for runner in self.runners()}.values())
+
+    def _dirty(self) -> dict[FileRef, bool]:
+        """The dirty files, and whether each is deferred because it failed."""
+        return {ref: on for workers in self._workers() for ref, on in workers.queue.dirty().items()}
+
+    def _is_held(self, runner: SourceRunner) -> bool:
+        return runner.workers.queue.is_held(runner.source.name)
+
+    def _kept_back(self, runner: SourceRunner) -> str:
+        if runner.news.waiting_for:
+            return runner.news.waiting_for
+        if self._is_held(runner):
+            return "it is paused by the operator"
+        if runner.workers.paused_for:
+            return f"store {runner.workers.name} is paused: {runner.workers.paused_for}"
+        if runner.news.deletes_reason:
+            return f"{runner.news.deletes_parked} deletions wait: {runner.news.deletes_reason}"
+        return ""
