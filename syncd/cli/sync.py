@@ -200,7 +200,7 @@ def _print_summary(done: Pass) -> None:
 
 
 def _print_files(tally: RunSummary) -> None:
-    parts = [f"{tally.actions[name]} {word}" for name, word in _DONE.items() if tally.actions[name]]
+    parts = [f"{tally.actions[name]} {word}" for name, word in common.DONE.items() if tally.actions[name]]
     sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
     settling = f"; {tally.settling} settling" if tally.settling else ""
     click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed{settling}")
