@@ -94,13 +94,14 @@ def check_thoroughly(store: ObjectStore, prefix: str, report: Reporter) -> None:
     It answers what documents leave open: the smallest part that the store takes, what a repeated complete
     gets, whether the store honours conditions and checksums. Everything made is removed, also when a probe
     fails.
-    Raises StoreUnavailable and AccessRefused as soon as they happen.
+    An odd answer is a finding, and the next probe is asked. Raises StoreUnavailable and AccessRefused where
+    the store answers nothing any more.
     """
     check_basics(store, prefix, report)
     bench = probes.Bench(store, prefix, report)
     try:
         for name, probe in probes.PROBES:
-            bench.run(name, probe)
+            bench.go_on(name, probe)
     finally:
         left = bench.clean()
         detail = f"remove by hand: {', '.join(left)}" if left else "nothing is left"

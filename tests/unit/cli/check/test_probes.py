@@ -11,13 +11,23 @@ import pytest
 
 from syncd.cli.check import probes
 from syncd.cli.check.command import check_basics, check_thoroughly
-from syncd.core.errors import AccessRefused, PartsRefused, StoreRefused, StoreUnavailable
+from syncd.core.errors import (
+    AccessRefused,
+    PartCorrupt,
+    PartsRefused,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UploadGone,
+)
 from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.dir.store import DirStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings
 from tests.support.bos_faults import Fault
 from tests.support.bos_server import BosServer
+from tests.support.faults import Call
 from tests.support.store import SMALL_LIMITS, FakeStore
 
 ScanResults = dict[str, tuple[bool | None, str]]
@@ -96,11 +106,76 @@ def test_thorough_tells_what_a_store_does_otherwise() -> None:
 
 def test_thorough_stops_when_the_store_fails_and_cleans_up(fake_store: FakeStore) -> None:
     """An error about the whole store ends it; what was made is removed, or named."""
-    fake_store.fail("list_parts", StoreUnavailable("down"))
+    down = StoreUnavailable("down")
+    fake_store.fail("list_parts", down)
+    fake_store.before("list_parts", lambda call: fake_store.fail("head_object", down, times=1))
     with pytest.raises(StoreUnavailable):
         ask(check_thoroughly, fake_store)
     assert fake_store.objects == {}
     assert fake_store.uploads == {}
+
+
+_VERBS = [
+    "put_object", "get_object", "head_object", "delete_object", "copy_object", "create_multipart_upload",
+    "upload_part", "upload_part_copy", "list_parts", "complete_multipart_upload", "abort_multipart_upload",
+    "list_multipart_uploads",
+]  # fmt: skip
+_ODD = [StoreUnavailable("odd"), AccessRefused("odd"), StoreRefused("odd"), PartCorrupt("odd")]
+_REFUSALS = [*_ODD[2:], PartsRefused("odd"), PreconditionFailed("odd"), UploadGone("odd")]
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+@pytest.mark.parametrize("error", _ODD, ids=lambda error: type(error).__name__)
+def test_thorough_goes_on_after_an_odd_answer(fake_store: FakeStore, verb: str, error: StoreError) -> None:
+    """Whatever one request ends in, every other probe is asked, and says what it says without that."""
+    ordinary = marks(ask(check_thoroughly, fake_store))
+    odd = []
+
+    def is_a_probe(call: Call) -> bool:
+        """The last request of this verb that a probe sends, not the removal at the end."""
+        if odd or "/wrong" in call.key or "/writable" in call.key or "/nothing" in call.key:
+            return False
+        odd.append(call.key)
+        return True
+
+    fake_store.fail(verb, error, when=is_a_probe)
+    found = ask(check_thoroughly, fake_store)
+    assert odd
+    assert list(found) == EVERYTHING
+    differing = {name for name in EVERYTHING if marks(found)[name] != ordinary[name]}
+    assert len(differing) <= 1
+    assert all("odd" in found[name][1] or found[name][0] is not True for name in differing)
+    assert fake_store.objects == {}
+
+
+def test_a_name_that_fails_is_a_remark_beside_the_others(fake_store: FakeStore) -> None:
+    """One name that the store cannot take, by whatever answer."""
+    fake_store.fail("put_object", StoreUnavailable("500"), when=lambda call: "//" in call.key, times=None)
+    fake_store.fail("put_object", AccessRefused("403"), when=lambda call: call.key.endswith("."), times=None)
+    found = ask(check_thoroughly, fake_store)
+    assert list(found) == EVERYTHING
+    assert found["odd names"] == (None, "'double//slash': 500; 'trailing dot.': 403")
+    assert [name for name, (passed, _) in found.items() if passed is False] == []
+
+
+@pytest.mark.parametrize("error", _REFUSALS, ids=lambda error: type(error).__name__)
+def test_any_refusal_of_what_is_wrong_is_right(fake_store: FakeStore, error: StoreError) -> None:
+    """Servers have many words for it: a wrong checksum is BadDigest with one, InvalidPart with another."""
+    fake_store.fail("complete_multipart_upload", error, when=lambda call: "/wrong " in call.key, times=None)
+    found = ask(check_thoroughly, fake_store)
+    assert found["wrong parts"][0] is True
+    assert found["wrong checksum"][0] is not False
+
+
+def test_a_store_that_does_not_copy_is_no_bad_one(fake_store: FakeStore) -> None:
+    """Content is sent instead."""
+    for verb in ("copy_object", "upload_part_copy"):
+        fake_store.fail(verb, StoreRefused("no", code="NotImplemented"), times=None)
+    found = ask(check_thoroughly, fake_store)
+    assert marks(found, "copy", "conditional copy", "part copy") == dict.fromkeys(
+        ("copy", "conditional copy", "part copy")
+    )
+    assert [name for name, (passed, _) in found.items() if passed is False] == []
 
 
 def test_what_cannot_be_removed_is_named(fake_store: FakeStore) -> None:
