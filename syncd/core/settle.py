@@ -42,17 +42,20 @@ class Taken(NamedTuple):
     """When it became dirty, deferrals included."""
     delete_allowed: bool = False
     """If the file is still gone, its object may be removed."""
+    hasty: bool = False
+    """The operator does not want to wait until it has been quiet."""
 
 
 class _Dirty:
     """The state of one dirty file."""
 
     __slots__ = (
-        "delete_allowed", "due", "event", "first_marked", "held", "remarked", "restless_since", "ticket",
+        "delete_allowed", "due", "event", "first_marked", "hasty", "held",
+        "remarked", "restless_since", "ticket",
     )  # fmt: skip
 
     def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
-        self.delete_allowed = False
+        self.delete_allowed = self.hasty = False
         self.due = due
         self.first_marked = first_marked
         self.event = event
@@ -66,7 +69,7 @@ class _Dirty:
         """Apply a further mark."""
         if not event:
             return
-        self.event = True
+        self.event, self.hasty = True, False
         self.due = max(self.due, due) if self.held else due
         if self.restless_since is None:
             self.restless_since = now
@@ -149,7 +152,7 @@ class DirtyFiles:
         """Those of the waiting files that are `wanted` are due now."""
         for ref, entry in self._waiting.items():
             if entry.due > now and wanted(ref):
-                entry.due = now
+                entry.due, entry.hasty = now, True
         self._rebuild()
 
     # ---- working off ------------------------------------------------------------------------------------
@@ -165,7 +168,7 @@ class DirtyFiles:
         entry = self._waiting.pop(ref)
         self._count(ref.source, -1)
         self._processing[ref] = _Processing(entry)
-        return Taken(ref, entry.event, entry.first_marked, entry.delete_allowed)
+        return Taken(ref, entry.event, entry.first_marked, entry.delete_allowed, entry.hasty)
 
     def done(self, ref: FileRef) -> None:
         """Processing ended. The file is clean, unless it was marked since it was taken."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from math import inf
 
 from syncd.core.errors import Reaction, RootChanged, StateError, Stopped, StoreError, react
 from syncd.core.model import Copy, Delete, Failure, FileRef, Outcome, Upload
@@ -26,6 +27,8 @@ SECOND_LOOK_SECONDS = 60.0
 """A file that is uploaded after an event, or that may be open for writing, is read once more after so long. A
 write through a memory map raises no event and moves no timestamp until the kernel writes the page back, which
 takes half a minute."""
+HASTY_SECONDS = 1.0
+"""How long a file has to be quiet where the operator does not want to wait until it has settled."""
 _STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
@@ -160,7 +163,7 @@ class Workers:
             outcome = self.engine.sync(
                 taken.ref,
                 event=taken.event,
-                settle_seconds=self._settle_seconds(taken.ref),
+                settle_seconds=min(self._settle_seconds(taken.ref), HASTY_SECONDS if taken.hasty else inf),
                 delete_allowed=taken.delete_allowed,
             )
         except Stopped:

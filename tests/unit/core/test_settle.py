@@ -463,6 +463,7 @@ class Naive:
     first_marked: float
     event: bool
     held: bool = False
+    hasty: bool = False
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -493,14 +494,14 @@ class AnyHistory(RuleBasedStateMachine):
     def hasten(self, source: str) -> None:
         self.dirty.hasten(self.now, lambda ref: ref.source == source)
         for ref, file in self.waiting.items():
-            if ref.source == source:
-                file.due = min(file.due, self.now)
+            if ref.source == source and file.due > self.now:
+                file.due, file.hasty = self.now, True
 
     @staticmethod
     def _apply(file: Naive, due: float, event: bool) -> None:
         if event:
             file.due = max(file.due, due) if file.held else due
-            file.event = True
+            file.event, file.hasty = True, False
 
     @rule(seconds=seconds)
     def time_passes(self, seconds: float) -> None:
@@ -529,7 +530,8 @@ class AnyHistory(RuleBasedStateMachine):
         assert taken.ref not in self.processing
         expected = self.waiting.pop(taken.ref)
         assert due[0] == expected.due
-        assert Taken(taken.ref, expected.event, expected.first_marked) == taken
+        hasty = expected.hasty
+        assert Taken(taken.ref, expected.event, expected.first_marked, hasty=hasty) == taken
         self.processing[taken.ref] = taken
 
     @rule(data=st.data())

@@ -398,3 +398,18 @@ def test_what_is_known_of_one_file(queue: WorkQueue) -> None:
     known = queue.about(A)
     assert known is not None
     assert known.deferred
+
+
+def test_what_failed_is_tried_again_at_once_when_the_operator_says_so(queue: WorkQueue) -> None:
+    """Also what was deferred to be held, though the store was paused; what settles is left alone."""
+    queue.mark(A, quiet_seconds=0.0, event=True)
+    assert queue.take_due() is not None
+    queue.defer(A, 3600.0, hold=True)
+    queue.mark(B, quiet_seconds=3600.0, event=True)
+    queue.pause(3600.0)
+    assert queue.retry(lambda ref: ref.source == "other") == 0
+    queue.pause(3600.0)
+    assert queue.take_due() is None
+    assert queue.retry(lambda ref: ref.source == "docs") == 1
+    assert taken(Running(queue.take)) == A
+    assert queue.take_due() is None
