@@ -173,8 +173,11 @@ class ResponseReader:
             self._finish()
 
     def _take(self, size: int) -> None:
-        piece = self._buffer[:size]
-        del self._buffer[: len(piece)]
+        if size >= len(self._buffer):
+            piece, self._buffer = self._buffer, bytearray()
+        else:
+            piece = self._buffer[:size]
+            del self._buffer[:size]
         self._body += piece
         if len(self._body) > self._limit:
             raise BadAnswerError(f"the answer is larger than {self._limit} bytes")

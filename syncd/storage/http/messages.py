@@ -44,7 +44,10 @@ class Request:
 
     @property
     def carries_content(self) -> bool:
-        """Whether it is a put or a part. A copy is a PUT as well, but its content never leaves the store."""
+        """Whether it is a put, a part or a get of a range, which go by the thousand. A copy is a PUT as well,
+        but its content never leaves the store."""
+        if self.method == "GET":
+            return "range" in self.headers or "Range" in self.headers
         return self.method == "PUT" and not self.slow_answer
 
 

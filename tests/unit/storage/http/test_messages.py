@@ -16,6 +16,12 @@ def test_puts_and_parts_carry_content(method: str, slow_answer: bool, content: b
     assert Request(method, "h", "/", slow_answer=slow_answer).carries_content is content
 
 
+@pytest.mark.parametrize("name", ["Range", "range"])
+def test_gets_of_ranges_carry_content(name: str) -> None:
+    """By the thousand in a restore; a listing is a GET without a range."""
+    assert Request("GET", "h", "/", headers={name: "bytes=0-1"}).carries_content
+
+
 def test_nothing_secret_is_shown() -> None:
     """Neither keys nor the headers of a signed request."""
     shown = repr(Credentials("AKIDX", "s3cr3t", "t0ken"))
