@@ -3,7 +3,7 @@ since rich is slow to import."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -157,24 +157,32 @@ def _sources_table(sources: Sequence[SourceReport]) -> Table:
 def _show_source(source: SourceReport, console: Console) -> None:
     name, live = escape(source.name), source.live or LiveSource()
     console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
-    if live.waiting_for:
-        console.print(f"{name}: waiting: {escape(live.waiting_for)}", style="yellow")
-    if source.paused:
-        console.print(f"{name}: paused {escape(source.paused)}", style="yellow")
-    if live.watch is not None and live.watch.reason:
-        console.print(f"{name}: {live.watch.mode}: {escape(live.watch.reason)}", style="yellow")
-    if live.deletes_parked:
-        why = f"{live.deletes_parked} deletions wait: {escape(live.deletes_reason or '')}"
-        allow = f"to allow them: syncd sync --allow-deletes {name}"
-        console.print(f"{name}: {why}; {allow}", style="yellow")
+    for line in _what_waits(source, live):
+        console.print(f"{name}: {escape(line)}", style="yellow")
     skipped = ", ".join(f"{count} {kind}" for kind, count in live.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
+    for line in _what_is_not_seen(live):
+        console.print(f"{name}: {escape(line)}", style="yellow")
+
+
+def _what_waits(source: SourceReport, live: LiveSource) -> Iterator[str]:
+    if live.waiting_for:
+        yield f"waiting: {live.waiting_for}"
+    if source.paused:
+        yield f"paused {source.paused}"
+    if live.watch is not None and live.watch.reason:
+        yield f"{live.watch.mode}: {live.watch.reason}"
+    if live.waits_for_take_over:
+        yield live.waits_for_take_over
+    if live.deletes_parked:
+        allow = f"to allow them: syncd sync --allow-deletes {source.name}"
+        yield f"{live.deletes_parked} deletions wait: {live.deletes_reason or ''}; {allow}"
+
+
+def _what_is_not_seen(live: LiveSource) -> Iterator[str]:
     if live.out_of_sight:
-        console.print(f"{name}: {live.out_of_sight} files are out of sight and are kept", style="yellow")
-    for line in live.hidden:
-        console.print(f"{name}: out of sight: {escape(line)}", style="yellow")
-    for line in live.unreadable:
-        console.print(f"{name}: cannot be read: {escape(line)}", style="yellow")
-    for path in live.never_quiet[:_MOST_LINES]:
-        console.print(f"{name}: never quiet: {escape(path)}", style="yellow")
+        yield f"{live.out_of_sight} files are out of sight and are kept"
+    yield from (f"out of sight: {line}" for line in live.hidden)
+    yield from (f"cannot be read: {line}" for line in live.unreadable)
+    yield from (f"never quiet: {path}" for path in live.never_quiet[:_MOST_LINES])

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +23,10 @@ from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
-from syncd.daemon import control
+from syncd.daemon import control, process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.source_runner import SourceRunner
 from syncd.sources import root
 from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
@@ -45,6 +46,13 @@ class Overrides:
     """What is gone may be deleted."""
     accept_roots: frozenset[str] = frozenset()
     """The root is a different directory on purpose."""
+    take_over: frozenset[str] = frozenset()
+    """This machine takes over from another one that wrote there."""
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """All that are named."""
+        return self.allow_deletes | self.accept_roots | self.take_over
 
 
 @dataclass(frozen=True)
@@ -74,21 +82,29 @@ class Pass:
     metavar="SOURCE",
     help="Accept that SOURCE is now a different directory. Deletions still wait for --allow-deletes.",
 )
+@click.option(
+    "--take-over",
+    multiple=True,
+    metavar="SOURCE",
+    help="Let this machine replace and delete what another machine wrote under the prefix of SOURCE.",
+)
 @common.options
 def command(
-    options: common.Options, dry_run: bool, allow_deletes: tuple[str, ...], accept_roots: tuple[str, ...]
+    options: common.Options,
+    dry_run: bool,
+    allow_deletes: tuple[str, ...],
+    accept_roots: tuple[str, ...],
+    take_over: tuple[str, ...],
 ) -> None:
     """Transfer everything that differs, in one pass, then exit.
 
     Where a daemon runs, it makes the pass: it scans, sends without waiting for files to be quiet, and the
-    command waits for the end. --allow-deletes and --accept-root go to the daemon, too.
+    command waits for the end. --allow-deletes, --accept-root and --take-over go to the daemon, too.
     """
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
     settings = options.load(quieter=1 if terminal else 0)
-    overrides = Overrides(frozenset(allow_deletes), frozenset(accept_roots))
-    unknown = (overrides.allow_deletes | overrides.accept_roots) - {
-        source.name for source in settings.sources
-    }
+    overrides = Overrides(frozenset(allow_deletes), frozenset(accept_roots), frozenset(take_over))
+    unknown = overrides.sources - {source.name for source in settings.sources}
     if unknown:
         raise click.UsageError(f"no such source: {', '.join(sorted(unknown))}")
     if dry_run:
@@ -124,15 +140,24 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
     """Hand the overrides to the running daemon; False when there are none, or no daemon."""
     requests = [("allow-deletes", name) for name in sorted(overrides.allow_deletes)]
     requests += [("accept-root", name) for name in sorted(overrides.accept_roots)]
+    requests += [("take-over", name) for name in sorted(overrides.take_over)]
     for verb, name in requests:
         answer = _ask_daemon(settings, {"command": verb, "source": name})
         if answer is None:
             return False
-        if verb == "allow-deletes":
-            click.echo(f"{name}: the daemon may now delete the {answer['allowed']} objects that waited")
-        else:
-            click.echo(f"{name}: the daemon accepts the directory that is there now")
+        click.echo(f"{name}: {_answered(verb, answer)}")
     return bool(requests)
+
+
+def _answered(verb: str, answer: Mapping[str, Any]) -> str:
+    """What the daemon said to the operator's word."""
+    if verb == "allow-deletes":
+        return f"the daemon may now delete the {answer['allowed']} objects that waited"
+    if verb == "accept-root":
+        return "the daemon accepts the directory that is there now"
+    if answer["taken_over"]:
+        return "the daemon takes over; what waited goes on"
+    return "the daemon has found no object of another machine"
 
 
 def _ask_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -179,20 +204,7 @@ def _print_summary(done: Pass) -> None:
     for ref, error in tally.failures:
         click.echo(f"failed: {name_of(ref)}: {error}", err=True)
     for runner in done.pipeline.source_runners.values():
-        name, news = runner.source.name, runner.news
-        if news.waiting_for:
-            click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
-        if news.out_of_sight:
-            click.echo(f"{name}: {news.out_of_sight} files are out of sight and are kept", err=True)
-        for line in news.hidden:
-            click.echo(f"out of sight: {name}:{line}", err=True)
-        for line in news.unreadable:
-            click.echo(f"cannot be read: {name}:{line}", err=True)
-        if news.deletes_reason:
-            allow = f"to allow them: syncd sync --allow-deletes {name}"
-            click.echo(
-                f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True
-            )
+        _print_source(runner)
     for store, trouble in done.gave_up.items():
         common.say(f"store {store}: {trouble}")
     if not done.gave_up and done.interrupted:
@@ -210,6 +222,24 @@ def _print_files(tally: RunSummary) -> None:
         click.echo(f"settling: {name_of(ref)}: {reason}; a later pass carries it when it is quiet", err=True)
 
 
+def _print_source(runner: SourceRunner) -> None:
+    """What the operator has to know about a source beyond its failed files."""
+    name, news = runner.source.name, runner.news
+    if news.waiting_for:
+        click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
+    if news.out_of_sight:
+        click.echo(f"{name}: {news.out_of_sight} files are out of sight and are kept", err=True)
+    for line in news.hidden:
+        click.echo(f"out of sight: {name}:{line}", err=True)
+    for line in news.unreadable:
+        click.echo(f"cannot be read: {name}:{line}", err=True)
+    if waits := runner.waits_for_take_over():
+        click.echo(f"{name}: {waits}", err=True)
+    if news.deletes_reason:
+        allow = f"to allow them: syncd sync --allow-deletes {name}"
+        click.echo(f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True)
+
+
 def _code(done: Pass) -> int:
     for error in done.gave_up.values():
         return common.exit_code(error)
@@ -220,8 +250,10 @@ def _code(done: Pass) -> int:
         return common.exit_code(
             tally.store_error
         )  # nothing got through: the store is to blame, not the files
-    news = [runner.news for runner in done.pipeline.source_runners.values()]
-    if tally.failed or any(each.waiting_for or each.errors for each in news):
+    runners = done.pipeline.source_runners.values()
+    if tally.failed or any(
+        each.news.waiting_for or each.news.errors or each.waits_for_take_over() for each in runners
+    ):
         return common.EXIT_PARTLY
     return common.EXIT_UNSETTLED if tally.settling else 0
 
@@ -243,7 +275,7 @@ def run_once(
 
     Raises SyncdError when a store cannot be opened or the state cannot be used.
     """
-    pipeline = Pipeline(state, clock, once=True, opener=opener)
+    pipeline = Pipeline(state, clock, once=True, opener=opener, machine_id=process.machine_id())
     overrides = overrides or Overrides()
     over = False
     try:
@@ -252,6 +284,8 @@ def run_once(
             pipeline.source_runners[name].accept_root()
         for name in overrides.allow_deletes:
             pipeline.source_runners[name].confirm_deletes()
+        for name in overrides.take_over:
+            pipeline.source_runners[name].take_over()
         pipeline.start()
         over = pipeline.wait_done(should_stop, lambda: tick(pipeline))
     finally:

@@ -181,6 +181,8 @@ class ObjectMeta:
     content_type: str = "application/octet-stream"
     mode: int = 0o600
     """Permission bits of the file. Stores behind HTTP have permissions of their own and ignore this."""
+    instance: str = ""
+    """Which machine and source wrote the object: see `syncd.core.plan`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,8 @@ class ObjectInfo:
     """The MD5 of the content, where the store says that its ETag is one."""
     mode: int | None = None
     """Permission bits, where the store keeps them."""
+    instance: str | None = None
+    """Which machine and source wrote it; None: another program, or a syncd that did not say so yet."""
 
 
 class Content(NamedTuple):

@@ -21,21 +21,42 @@ neither file nor directory             any                 Nothing, not a regula
 
 Wherever the table says Upload and the store is known to hold the same content under another key, the action
 is a Copy with the same reason: no byte that the store already has is sent again.
+
+Whose an object is, where several machines may write under one prefix: `before_put` and `before_delete`.
+An instance is one source on one machine. Its id travels with every object that it writes, and is made of what
+outlives the state: the machine's id, and the name and folder of the source.
+
+==================================  ===========================  ==========================================
+the object                          is what is known here        is anything else
+==================================  ===========================  ==========================================
+names an instance of ours, or one   ours                         ours: replaced; deleted only in doubt, or
+that this machine took over from                                 after taking over
+names another instance              ours: equal content is       foreign: to delete or replace it has to
+                                    adopted                      wait for the operator
+names none (another program, or a   ours                         replaced, as nothing says whose it is;
+syncd that wrote no ids yet)                                     never deleted
+==================================  ===========================  ==========================================
+
+What is known here is the record of the file, and the content that is about to be sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import hmac
+import re
+from collections.abc import Collection, Iterable
+from enum import Enum
 from typing import NamedTuple
 
 from syncd.core.model import (
-    OVERTAKEN,
     Action,
     Copy,
     Delete,
     Destination,
     FileRef,
     FileStat,
+    Fingerprint,
     Irregular,
     Nothing,
     ObjectInfo,
@@ -49,6 +70,7 @@ from syncd.core.paths import path_for
 
 LATE_EFFECT_NS = 15 * 60 * 10**9
 """The longest that a store may take to answer: after that a lost request has no effect any more."""
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 RACY_WINDOW_NS = 2_000_000_000
 """A stat younger than this proves nothing, because clocks are coarse."""
 MINUTE_NS = 60 * 10**9
@@ -160,19 +182,82 @@ def owner_of(key: str, store_id: str, destinations: Iterable[Destination]) -> Fi
     return None
 
 
-def may_delete(info: ObjectInfo, recorded: Recorded, *, in_doubt: bool) -> bool:
-    """Whether the object under the key is the one that was recorded, and not another program's.
+# ---- whose an object is ----------------------------------------------------------------------------------
 
-    `in_doubt` says that a request of ours may have replaced the object since. Then an object with any digest
-    in its metadata counts as what that request left: no other program writes one. Another source does, so
-    where one had the key, only what was recorded counts.
+
+def machine_id(text: str) -> str:
+    """The id that the text of a file like ``/etc/machine-id`` holds; empty: none that is set."""
+    found = text.strip().lower()
+    return found if _MACHINE_ID.fullmatch(found) and found.strip("0") else ""
+
+
+def instance_id(secret: str, source: str, root: str) -> str:
+    """The id of a source on the machine, or with the state, that has this `secret`.
+
+    It does not reveal the secret: machine-id(5) asks for that.
     """
-    if info.etag and info.etag == recorded.etag:
-        return True
-    if info.digest is None:
-        return False
-    same = (info.digest, info.size) == (recorded.fingerprint.digest, recorded.fingerprint.size)
-    return same or (in_doubt and recorded.life != OVERTAKEN and not info.foreign)
+    text = f"syncd\0{source}\0{root}".encode(errors="surrogateescape")
+    return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()[:32]
+
+
+class Verdict(Enum):
+    """What to do about the object that is where something is to be put or deleted."""
+
+    GO = "go on"
+    ADOPT = "it is what was to be put: record it, send nothing"
+    KEEP = "another program put it there: leave it"
+    WAIT = "another machine wrote it: the operator has to say that this one takes over"
+
+
+def before_put(
+    info: ObjectInfo | None, own: Collection[str], recorded: Recorded | None, content: Fingerprint
+) -> Verdict:
+    """Whether `content` may be put, or copied, where the store has `info`.
+
+    `own` are the ids that count as this instance; `recorded` is the record of the object, if there is one.
+    """
+    if info is None:
+        return Verdict.GO
+    if _has(info, content):
+        return Verdict.ADOPT
+    if recorded is not None and recorded.fingerprint == content and _is(info, recorded):
+        return Verdict.ADOPT  # the store drops metadata
+    return Verdict.WAIT if is_foreign(info, own, recorded) else Verdict.GO
+
+
+def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *, replaced: bool) -> Verdict:
+    """Whether `info` may be deleted as the object that was recorded.
+
+    `replaced` says that a request of ours may have replaced the object since, or a machine that this one took
+    over from. Then an object of ours counts as what that left.
+    """
+    if is_foreign(info, own, recorded):
+        return Verdict.WAIT
+    is_ours = _is(info, recorded) or (replaced and info.instance is not None)
+    return Verdict.GO if is_ours else Verdict.KEEP
+
+
+def is_others(info: ObjectInfo, own: Collection[str]) -> bool:
+    """Whether another instance wrote the object, whatever is in it."""
+    return info.instance is not None and info.instance not in own
+
+
+def is_foreign(info: ObjectInfo, own: Collection[str], recorded: Recorded | None) -> bool:
+    """Whether another instance wrote the object, and it is not what is recorded."""
+    return is_others(info, own) and (recorded is None or not _is(info, recorded))
+
+
+def _is(info: ObjectInfo, recorded: Recorded) -> bool:
+    """By its ETag, or by digest and size."""
+    by_etag = bool(info.etag) and info.etag == recorded.etag
+    return by_etag or _has(info, recorded.fingerprint)
+
+
+def _has(info: ObjectInfo, content: Fingerprint) -> bool:
+    return info.digest is not None and (info.digest, info.size) == content
+
+
+# ---- doubt and time --------------------------------------------------------------------------------------
 
 
 def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:

@@ -84,7 +84,13 @@ class Daemon:
     # ---- one life ---------------------------------------------------------------------------------------
 
     def _serve(self, state: State) -> int:
-        self._pipeline = Pipeline(state, self._clock, heartbeats=self._heartbeats, on_turn=self._turned)
+        self._pipeline = Pipeline(
+            state,
+            self._clock,
+            heartbeats=self._heartbeats,
+            on_turn=self._turned,
+            machine_id=process.machine_id(),
+        )
         self._live = Live(self._pipeline, lambda: self._watcher, self._clock.monotonic)
         self._pipeline.coverage = self._live.coverage
         self._pipeline.rewatch = self._rewatch

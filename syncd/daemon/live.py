@@ -135,6 +135,7 @@ class Live:
             news.hidden,
             news.deletes_parked,
             news.deletes_reason or None,
+            runner.waits_for_take_over() or None,
             [printable(ref.path) for ref, _ in restless if ref.source == name],
             WatchStatus(
                 seen.mode,

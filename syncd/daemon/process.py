@@ -1,4 +1,4 @@
-"""This process and its machine: core files, descriptors, suspend, a directory in memory."""
+"""This process and its machine: its id, core files, descriptors, suspend, a directory in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from syncd.core import plan
+from syncd.sources import mounts
+
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
 
+MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+PODMANS_MARK = "/run/.containerenv"
+
+_LAYERED = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
 
@@ -28,6 +35,26 @@ def keep_memory_private() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *(ctypes.c_ulong(0),) * 4)
+
+
+def machine_id() -> str:
+    """The id of this machine; empty where it has none that is its own and lasts.
+
+    A container's root is made of the layers of an image: an id there repeats in each container of the image,
+    or goes with the container. One that was mounted there on purpose counts.
+    """
+    mounted: Mapping[str, mounts.Mount] = {}
+    with suppress(OSError), open(mounts.TABLE, "rb") as table:
+        mounted = mounts.parse(table.read())
+    root = mounted.get("/")
+    is_container = os.path.exists(PODMANS_MARK) or (root is not None and root.type in _LAYERED)
+    for path in MACHINE_IDS:
+        if is_container and path not in mounted:
+            continue
+        with suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+            if found := plan.machine_id(file.read(100)):
+                return found
+    return ""
 
 
 def suspended_seconds() -> float:

@@ -80,6 +80,7 @@ class LiveSource:
     hidden: Sequence[str] = ()
     deletes_parked: int = 0
     deletes_reason: str | None = None
+    waits_for_take_over: str | None = None
     never_quiet: Sequence[str] = ()
     watch: WatchStatus | None = None
 

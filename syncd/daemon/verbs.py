@@ -156,6 +156,11 @@ def reload(verbs: Verbs, request: Request) -> dict[str, Any]:
     return verbs.reload()
 
 
+def take_over(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Let this machine take over `source` from others that wrote there."""
+    return {"taken_over": _runner(verbs, request).take_over()}
+
+
 def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     """What is known about the file at `path`, an absolute path."""
     found = explain.find(verbs.sources(), _text(request, "path"))
@@ -185,6 +190,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
     "learn-digests": learn_digests,
+    "take-over": take_over,
 }
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from syncd.core.errors import StoreError
-from syncd.core.model import FileRef, Outcome
+from syncd.core.model import FileRef, Outcome, Source
+from syncd.core.plan import instance_id
 from syncd.state.state import State
 from syncd.transfer.heartbeat import Heartbeats
 
@@ -56,6 +57,12 @@ class Context:
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     on_turn: Callable[[], None] = lambda: None
     """A worker began or ended a file, so the status may have changed. Called often, from any thread."""
+    machine_id: str = ""
+    """The id of this machine; empty where it has none that lasts: then the state's own takes its place."""
+
+    def instance_of(self, source: Source) -> str:
+        """The id that the objects of this source name."""
+        return instance_id(self.machine_id or self.state.instance_id, source.name, source.root)
 
 
 @dataclass

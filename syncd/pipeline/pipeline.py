@@ -48,7 +48,7 @@ _MOST_FAILURES = 100
 class Pipeline:
     """All sources and stores, running. For any thread."""
 
-    def __init__(  # the wiring of everything, each named
+    def __init__(  # noqa: PLR0913  the wiring of everything, each named
         self,
         state: State,
         clock: Clock,
@@ -58,9 +58,10 @@ class Pipeline:
         heartbeats: Heartbeats | None = None,
         on_turn: Callable[[], None] = lambda: None,
         opener: Callable[..., ObjectStore] = open_store,
+        machine_id: str = "",
     ) -> None:
         self._opener = opener
-        self._context = Context(state, clock, self, once, heartbeats or Heartbeats(), on_turn)
+        self._context = Context(state, clock, self, once, heartbeats or Heartbeats(), on_turn, machine_id)
         self.state = state
         self.tally = RunSummary()
         self.store_runners: dict[str, StoreRunner] = {}

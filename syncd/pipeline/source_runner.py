@@ -61,7 +61,9 @@ class SourceRunner:
             window_seconds=source.rescan_seconds,
         )
         engine = workers.engine
-        engine.sources[source.name] = EngineSource(source)
+        self._instance = context.instance_of(source)
+        self.foreigners = engine.foreigners
+        engine.sources[source.name] = EngineSource(source, instance=self._instance)
         self._reconciliation = Reconciliation(
             source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)
         )
@@ -130,6 +132,21 @@ class SourceRunner:
             self.schedule.next_scan = self.clock.monotonic()
             self._changed.notify()
 
+    def waits_for_take_over(self) -> str:
+        """Why deletions and overwrites wait, and the operator's word that ends it; empty: they do not."""
+        return self.foreigners.waits(self.source.name)
+
+    def take_over(self) -> int:
+        """The operator says that this machine takes over from others that wrote here; how many were found.
+
+        In a single pass those that it will find count, too. What waited because of them is tried again.
+        """
+        found = self.foreigners.take_over(self.source.name, ahead=self._once)
+        if not self._once:
+            self.workers.retry(self.source.name, lambda path: True)
+            self.ask("", "this machine takes over")
+        return found
+
     def start(self) -> None:
         """Start the thread, once. Raises StateError."""
         if not self._started:
@@ -139,6 +156,7 @@ class SourceRunner:
 
     def begin(self) -> None:
         """Prepare the first step. Raises StateError."""
+        self.foreigners.begin(self.source.name, self._instance)
         self._reconciliation.begin()
         self._heed_policy()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from syncd.core import paths
+from syncd.core import paths, plan
 from syncd.core.errors import AccessRefused, FileError, StoreRefused
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
@@ -20,6 +20,7 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
 _PAGE = 1000
+_SAMPLES = 10
 _READ_SIZE = 8 << 20
 _MOST_REASONS = 100_000
 NOT_STORED = "the file has not been uploaded"
@@ -157,6 +158,26 @@ class _Unrecorded:
         """Its files have records."""
 
 
+def of_others(
+    source: Source, state: State, store: ObjectStore, own: Collection[str]
+) -> list[tuple[ObjectInfo, bool]]:
+    """Objects under the source's prefix that another instance wrote; True: and not what is recorded.
+
+    `own` are the ids that count as ours. Looks at a few objects of the first page. Raises StoreError.
+    """
+    page = [info.key for info in islice(store.list_objects(source.prefix), _PAGE)]
+    found = []
+    for key in page[:: max(1, len(page) // _SAMPLES)][:_SAMPLES]:
+        info = store.head_object(key)
+        if info is None or not plan.is_others(info, own):
+            continue
+        path = paths.path_for(source.prefix, key)
+        row = state.recorded(FileRef(source.name, path)) if path is not None else None
+        is_foreign = row is not None and plan.is_foreign(info, own, row)
+        found.append((info, is_foreign))
+    return found
+
+
 def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
     after: bytes | None = None
     while page := state.recorded_page(source.name, after, _PAGE):
@@ -248,4 +269,4 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Diff
     return [Difference(ref, "the file has changed since", serious=False)]
 
 
-__all__ = ["NOT_STORED", "Difference", "unknown", "unrecorded", "verify"]
+__all__ = ["NOT_STORED", "Difference", "of_others", "unknown", "unrecorded", "verify"]

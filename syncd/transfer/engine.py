@@ -52,7 +52,7 @@ from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.key_locks import Exclusive
 from syncd.transfer import affinity
-from syncd.transfer.in_doubt import InDoubt
+from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.part_sender import COPY, Job
 from syncd.transfer.reuse import Reuse
 from syncd.transfer.slots import Slots
@@ -73,6 +73,8 @@ class EngineSource:
     """The directory that the root has to be; None: any."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
+    instance: str = ""
+    """The id that its objects name."""
 
 
 class Engine:
@@ -99,6 +101,7 @@ class Engine:
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader)
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
+        self.foreigners = Foreigners(self.store.store_id, self.state)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -229,14 +232,23 @@ class Engine:
         return Outcome(action)
 
     def _delete_object(self, ref: FileRef, recorded: Recorded) -> bool:
-        """Remove the object, or find none; False: there is another one, which stays."""
-        in_doubt = self._is_in_doubt(ref, recorded, None)
+        """Remove the object, or find none; False: another program replaced it, and it stays.
+
+        Raises StoreRefused where deletions of the source wait because of another machine.
+        """
+        self.foreigners.check(ref.source)
         with self._slots.hold(0):
-            may_delete = self._in_doubt.may_delete(recorded, in_doubt=in_doubt)
-            if may_delete:
-                self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
-                self.store.delete_object(recorded.key)
-        return may_delete is not False
+            info = self._in_doubt.look(recorded.key)
+            if info is None:
+                return True
+            # What another source of this machine may have put there is no request's of this one.
+            in_doubt = self._is_in_doubt(ref, recorded, None) and recorded.life != OVERTAKEN
+            instance = self.sources[ref.source].instance
+            if not self.foreigners.may_delete((ref.source, instance), info, recorded, in_doubt=in_doubt):
+                return False
+            self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
+            self.store.delete_object(recorded.key)
+            return True
 
     def _is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
         reconciling = self.sources[ref.source].reconciling
@@ -294,7 +306,11 @@ class Engine:
         stat, aimed = file.opened, self._aimed(recorded, key)
 
         def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
-            return Job(ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open)
+            instance = self.sources[ref.source].instance
+            return Job(
+                ref, key, file, stat, digests, part_size, body, recorded, aimed,
+                is_open=is_open, instance=instance,
+            )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             # The slot is held with the content, until that is sent.
@@ -373,7 +389,7 @@ class Engine:
         if unfinished is not None and unfinished.store_id == self.store.store_id:
             self._uploader.abandon(unfinished)  # first, or the upload could complete after the question
         with self._request_slot(job):
-            there = self._in_doubt.ask(recorded)
+            there = self.foreigners.adopt(job, self._in_doubt.ask(recorded.key))
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
     def _commit(self, row: Recorded, carried: Carried, job: Job) -> None:
@@ -413,25 +429,38 @@ class Engine:
 
         These are shortcuts: where they fail, the content is sent.
         """
-        if self.sources[job.ref.source].reconciling:
-            try:
-                with self._request_slot(job):
-                    there = self._reuse.adopt(job.key, job.digests.fingerprint)
-            except StoreError as error:
-                if isinstance(error, StoreUnavailable) and error.status is None:
-                    raise  # it did not answer: nor would it take the content
-                log.info("%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
-            else:
-                if there is not None:
-                    return there, None
-        if isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
+        there = self._asked(job)
+        if there is None and isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
             try:
                 with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
                     return self._reuse.copy(action.twin, job), None
             except StoreError as error:
                 log.info("%s: sent, not copied: %s", name_of(job.ref), error)
                 return None, error
-        return None, None
+        return there, None
+
+    def _asked(self, job: Job) -> Receipt | None:
+        """The object, if the store already has the content under this key. Asks only where that may be so.
+
+        Raises StoreRefused where it has another machine's object, or any that would be replaced while the
+        source waits because of another machine.
+        """
+        source = job.ref.source
+        waits = self.foreigners.waits(source)
+        if not (waits or self.sources[source].reconciling):
+            return None
+        try:
+            with self._request_slot(job):
+                info = self.store.head_object(job.key)
+        except StoreError as error:
+            if waits or (isinstance(error, StoreUnavailable) and error.status is None):
+                raise  # something may be there; or it did not answer, and would not take the content either
+            log.info("%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
+            return None
+        there = self.foreigners.adopt(job, info)
+        if info is not None and there is None:
+            self.foreigners.check(source)
+        return there
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

@@ -12,20 +12,40 @@ file counts as unchanged. A row is in doubt if
 - its checkpoint says that an upload was being completed;
 - an earlier process wrote it, and the source has not been compared since a process ended without writing all.
   Processes are numbered, because a clock may be set back.
+
+An object may be another machine's, too. Where one under the prefix of a source is (see `syncd.core.plan`),
+another machine works there, and it may have written under any key. So every deletion and every overwrite of
+that source waits until the operator says that this machine takes over; then the ids that were found count as
+ours. New keys are sent, after a question whether anything is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from typing import Any
 
 from syncd.core import plan
 from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
-from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, Receipt, Recorded
+from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, ObjectInfo, Receipt, Recorded
+from syncd.core.paths import printable
+from syncd.core.plan import Verdict
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.transfer.part_sender import Job
 
+log = logging.getLogger("syncd.transfer")
+
+OWN = "own-instances"
+"""Name under which the state keeps the ids that this machine's sources have had."""
+TAKEN_OVER = "taken-over-instances"
+"""Name under which the state keeps the ids of instances that this machine took over from."""
+_FOUND = "foreign:"  # and the name of a source: ids of other instances, each with the first key found
+_MOST_FOUND = 100
 _NO_ROW = nullcontext()
 
 
@@ -60,23 +80,19 @@ class InDoubt:
         """
         self._state.doubt(ref, replace(recorded, recorded_ns=self._now_ns()))
 
-    def ask(self, recorded: Recorded) -> Receipt | None:
-        """The object, if it has the recorded content. Raises StoreError."""
+    def ask(self, key: str) -> ObjectInfo | None:
+        """The object under this key, as far as these keys may know. Raises StoreError."""
         try:
-            info = self._store.head_object(recorded.key)
+            return self._store.head_object(key)
         except StoreRefused as refused:
             if not is_denied(refused):
                 raise
             return None  # without the permission to list, a missing object is "forbidden", too
-        if info is None or info.size != recorded.fingerprint.size:
-            return None
-        same = info.digest == recorded.fingerprint.digest or (bool(info.etag) and info.etag == recorded.etag)
-        return Receipt(info.key, info.etag) if same else None
 
-    def may_delete(self, recorded: Recorded, *, in_doubt: bool) -> bool | None:
-        """Whether the object may be deleted as the recorded one; None: there is none. Raises StoreError."""
+    def look(self, key: str) -> ObjectInfo | None:
+        """The object under this key, before it is deleted. Raises StoreError, also where that is denied."""
         try:
-            info = self._store.head_object(recorded.key)
+            return self._store.head_object(key)
         except StoreRefused as refused:
             if not is_denied(refused):
                 raise
@@ -86,7 +102,6 @@ class InDoubt:
                 status=refused.status,
                 code=refused.code,
             ) from refused
-        return None if info is None else plan.may_delete(info, recorded, in_doubt=in_doubt)
 
     def changing(self, ref: FileRef, recorded: Recorded | None) -> AbstractContextManager[None]:
         """Surrounds a change of the object of this row, which stays in doubt until `settled`."""
@@ -106,3 +121,139 @@ class InDoubt:
     def settled(self, ref: FileRef) -> None:
         """The row is right."""
         self._changing.discard(ref)
+
+
+# ---- other machines --------------------------------------------------------------------------------------
+
+
+class Foreigners:
+    """Other instances at one store, by source. For any thread; every method raises StateError."""
+
+    def __init__(self, store_id: str, state: State) -> None:
+        self._store_id = store_id
+        self._state = state
+        self._lock = threading.Lock()
+        self._own = {name: frozenset[str](self._load(name, [])) for name in (OWN, TAKEN_OVER)}
+        self._found: dict[str, dict[str, str]] = {}
+        self._taking_over: set[str] = set()
+        self._adopted: set[str] = set()
+
+    def recall(self, source: str) -> None:
+        """Learn from the state which other instances were found. Until then, none was."""
+        with self._lock:
+            self._found[source] = dict(self._load(_FOUND + source, {}))
+
+    def begin(self, source: str, instance: str) -> None:
+        """A source begins to write; its instance stays ours when the source is renamed or moved."""
+        self.recall(source)
+        with self._lock:
+            self._add(OWN, {instance})
+
+    def own(self, *instances: str) -> frozenset[str]:
+        """The ids that count as ours, these included."""
+        return self._own[OWN].union(self._own[TAKEN_OVER], instances)
+
+    def waits(self, source: str) -> str:
+        """Why deletions and overwrites of the source wait, and what ends that; empty: they do not."""
+        with self._lock:
+            key = next(iter(self._waiting(source).values()), None)
+        if key is None:
+            return ""
+        what = f"another machine wrote {printable(key)}, and not what is recorded here"
+        end = f"if this machine is to take over: syncd sync --take-over {source}"
+        return f"{what}: deletions and overwrites wait; {end}"
+
+    def check(self, source: str) -> None:
+        """Raises StoreRefused where deletions and overwrites of the source wait."""
+        why = self.waits(source)
+        if why:
+            raise StoreRefused(why)
+
+    def found(self, source: str, info: ObjectInfo) -> None:
+        """Another machine wrote an object that was to be deleted or replaced: from now on the source waits.
+
+        Raises StoreRefused, unless the operator said before that this machine takes over.
+        """
+        self._note(source, str(info.instance), info.key)
+        self.check(source)
+
+    def adopt(self, job: Job, info: ObjectInfo | None) -> Receipt | None:
+        """The object under the job's key, if it is what is to be sent.
+
+        Raises StoreRefused where it may not be replaced, because another machine wrote it.
+        """
+        own = self.own(job.instance)
+        verdict = plan.before_put(info, own, job.aimed, job.digests.fingerprint)
+        if info is None or verdict is Verdict.GO:
+            return None
+        if verdict is Verdict.WAIT:
+            self.found(job.ref.source, info)
+            return None
+        if job.aimed is None and plan.is_others(info, own):
+            self._say_once(job.ref.source, info.key)
+        return Receipt(info.key, info.etag)
+
+    def may_delete(
+        self, whose: tuple[str, str], info: ObjectInfo, recorded: Recorded, *, in_doubt: bool
+    ) -> bool:
+        """Whether the object is the recorded one or what a request of ours left; False: another program's.
+
+        `whose` are the source and its instance. Raises StoreRefused where another machine wrote it.
+        """
+        source, instance = whose
+        replaced = in_doubt or info.instance in self._own[TAKEN_OVER]
+        verdict = plan.before_delete(info, self.own(instance), recorded, replaced=replaced)
+        if verdict is Verdict.WAIT:
+            self.found(source, info)
+        return verdict is not Verdict.KEEP
+
+    def take_over(self, source: str, *, ahead: bool = False) -> int:
+        """The operator says that this machine takes over: returns how many other instances were found.
+
+        With `ahead`, for a single pass, those that it will find count as ours, too.
+        """
+        self.recall(source)
+        with self._lock:
+            if ahead:
+                self._taking_over.add(source)
+            found = self._waiting(source).keys()
+            self._add(TAKEN_OVER, found)
+            return len(found)
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _say_once(self, source: str, key: str) -> None:
+        """An object of another machine takes the place of a transfer: say whose it is, once for a source."""
+        if source in self._adopted:
+            return
+        self._adopted.add(source)
+        words = "%s: another machine wrote %s with the same content, so it is not sent; %s"
+        advice = "if that machine still works there, give one of the two another prefix"
+        log.warning(words, source, printable(key), advice)
+
+    def _note(self, source: str, other: str, key: str) -> None:
+        with self._lock:
+            if source in self._taking_over:
+                self._add(TAKEN_OVER, {other})
+                return
+            waiting = self._waiting(source)
+            if other in waiting or len(waiting) >= _MOST_FOUND:
+                return
+            waiting[other] = key
+            self._state.learn(self._store_id, _FOUND + source, json.dumps(waiting))
+            self._found[source] = waiting
+        log.warning("%s: %s", source, self.waits(source))
+
+    def _waiting(self, source: str) -> dict[str, str]:
+        own = self.own()
+        return {other: key for other, key in self._found.get(source, {}).items() if other not in own}
+
+    def _add(self, name: str, instances: Set[str]) -> None:
+        if instances - self._own[name]:
+            added = self._own[name] | instances
+            self._state.learn(self._store_id, name, json.dumps(sorted(added)))
+            self._own[name] = added
+
+    def _load(self, name: str, default: Any) -> Any:
+        text = self._state.learned(self._store_id, name)
+        return json.loads(text) if text else default

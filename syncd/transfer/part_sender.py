@@ -116,6 +116,8 @@ class Job:
     """An object that already has some of the parts."""
     is_open: bool | None = None
     """Whether the file was open for writing before it was read; None: unknown."""
+    instance: str = ""
+    """The id that the object is to name."""
 
     @property
     def grid(self) -> PartDigests:
@@ -124,8 +126,14 @@ class Job:
 
     def meta(self, token: str = "") -> ObjectMeta:
         """The metadata stored with the object."""
-        content_type = content_type_of(self.ref.path)
-        return ObjectMeta(self.digests.fingerprint, self.stat.mtime_ns, token, content_type, self.file.mode)
+        return ObjectMeta(
+            self.digests.fingerprint,
+            self.stat.mtime_ns,
+            token,
+            content_type_of(self.ref.path),
+            self.file.mode,
+            self.instance,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,16 +35,6 @@ class Reuse:
                 return row
         return None
 
-    def adopt(self, key: str, content: Fingerprint) -> Receipt | None:
-        """The object under `key` if it already has this content, as after a loss of the state.
-
-        Raises StoreError.
-        """
-        info = self._store.head_object(key)
-        if info is None or info.digest != content.digest or info.size != content.size:
-            return None
-        return Receipt(key, info.etag)
-
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
         """Let the store copy an object that it has; None when the copy is not proven. Raises StoreError.
 

@@ -13,6 +13,7 @@ import pytest
 from syncd.cli.sync import Pass, run_once
 from syncd.config.load import Settings
 from syncd.core.model import FileRef, Source, TransferPolicy
+from syncd.daemon import process
 from syncd.pipeline.context import real_clock
 from syncd.state.state import State
 from syncd.storage.settings import DirSettings, StoreSettings
@@ -73,8 +74,11 @@ class Place:
             state.close()
 
 
-def test_a_lost_state_costs_a_look_and_no_content(tmp_path: Path, subject: Subject) -> None:
+def test_a_lost_state_costs_a_look_and_no_content(
+    tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every object is known again by its fingerprint, put or made of parts; and what changed is sent."""
+    monkeypatch.setattr(process, "machine_id", lambda: "a" * 32)  # a container has none that lasts
     place = Place(tmp_path, subject)
     first, etags = place.run()
     assert first.pipeline.tally.bytes_sent == sum(FILES.values())

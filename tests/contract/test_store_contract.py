@@ -124,7 +124,8 @@ def content(size: int, seed: int = 0) -> bytes:
 
 
 def meta_of(body: bytes, token: str = "token-1") -> ObjectMeta:
-    return ObjectMeta(Fingerprint(xxhash.xxh3_128_digest(body), len(body)), MTIME_NS, token, "text/plain")
+    content = Fingerprint(xxhash.xxh3_128_digest(body), len(body))
+    return ObjectMeta(content, MTIME_NS, token, "text/plain", instance=f"writer of {token}")
 
 
 def put(store: ObjectStore, key: str, body: bytes, token: str = "token-1") -> str:
@@ -211,12 +212,13 @@ def test_an_absent_object_has_no_head(store: ObjectStore, subject: Subject) -> N
 
 
 def test_metadata_comes_back(store: ObjectStore, subject: Subject) -> None:
-    """Fingerprint, mtime to the nanosecond and token travel with the object."""
+    """Fingerprint, mtime to the nanosecond, token and writer travel with the object."""
     key, body = subject.key("file"), content(1000)
     etag = put(store, key, body, "a-Token_09")
     info = found(store, key)
     assert (info.key, info.size, info.etag) == (key, 1000, etag)
     assert (info.digest, info.mtime_ns, info.token) == (xxhash.xxh3_128_digest(body), MTIME_NS, "a-Token_09")
+    assert info.instance == "writer of a-Token_09"
 
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, 999_999_999, -1_500_000_000, 4_102_444_800_000_000_001])
@@ -479,6 +481,7 @@ def test_parts_may_come_in_any_order_and_at_once(store: ObjectStore, subject: Su
     etag = complete(store, key, upload_id, parts, bodies)
     info = found(store, key)
     assert (info.size, info.token) == (sum(map(len, bodies)), "token-1")
+    assert info.instance == "writer of token-1"
     assert (info.etag == etag) == (subject.quirk("changes the ETag of joined objects") is None)
     assert (info.digest, info.mtime_ns) == (xxhash.xxh3_128_digest(b"".join(bodies)), MTIME_NS)
     assert whole(store, key) == b"".join(bodies)
@@ -751,7 +754,7 @@ def test_a_copy_has_the_content_and_new_metadata(store: ObjectStore, subject: Su
     assert (receipt.key, info.etag, info.size) == (key, receipt.etag, len(body))
     assert whole(store, key) == body
     expected = "first" if subject.quirk("copies metadata along") else "second"
-    assert info.token == expected
+    assert (info.token, info.instance) == (expected, f"writer of {expected}")
     assert found(store, source).token == "first"
 
 

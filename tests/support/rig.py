@@ -48,6 +48,7 @@ class Rig:
         self.folder.mkdir(exist_ok=True)
         self.store = store if store is not None else FakeStore(SMALL_LIMITS, now_ns=time.time_ns)
         self.policy = TransferPolicy(concurrency=concurrency, part_size=part_size)
+        self.instance = "this machine's docs"
         self.source = Source("docs", str(self.folder), "store", prefix=prefix, on_delete=on_delete)
         self._wrap_state = wrap_state
         self._wrap_store = wrap_store
@@ -70,7 +71,7 @@ class Rig:
             new_token=self._token,
         )
         self.engine = Engine(
-            {self.source.name: EngineSource(self.source)},
+            {self.source.name: EngineSource(self.source, instance=self.instance)},
             self.uploader,
             self.policy,
             now_ns=time.time_ns,

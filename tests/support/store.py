@@ -296,6 +296,7 @@ class FakeStore(Switchboard, ObjectStore):
             mtime_ns=meta.mtime_ns if ours else None,
             token=meta.token or None,
             md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
+            instance=meta.instance or None,
         )
 
     def _check_key(self, key: str) -> None:

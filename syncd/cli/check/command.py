@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from syncd.cli import common
-from syncd.cli.check import digests, machine, probes
+from syncd.cli.check import digests, machine, others, probes
 from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
@@ -57,12 +57,14 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
     machine.directories(settings.sources, settings.state_dir, noted)
     machine.watch_limits(settings.sources, noted)
     for name in sorted({source.store for source in settings.sources} or settings.stores):
-        prefix = next((source.prefix for source in settings.sources if source.store == name), "")
+        sources = [source for source in settings.sources if source.store == name]
+        prefix = sources[0].prefix if sources else ""
         named = _named(name, noted)
         try:
             with common.open_store(settings, name) as store:
                 examine(store, prefix, named)
                 digests.examine(probes.Bench(store, prefix, named), name, settings.state_dir, named)
+                others.check(store, settings.state_dir, sources, noted)
         except StoreError as error:
             codes.append(common.exit_code(error))
             report(f"store {name}", False, str(error))

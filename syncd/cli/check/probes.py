@@ -86,7 +86,8 @@ class Bench:
 
     def meta(self, body: bytes) -> ObjectMeta:
         """Metadata for an object with this content, as the daemon would send it."""
-        return ObjectMeta(of_bytes(body), MTIME_NS, token=os.urandom(8).hex(), content_type="text/plain")
+        token, instance = os.urandom(8).hex(), os.urandom(16).hex()
+        return ObjectMeta(of_bytes(body), MTIME_NS, token, "text/plain", instance=instance)
 
     def put(self, name: str, body: bytes) -> tuple[str, Receipt]:
         """An object with this content: its key and the receipt."""
@@ -209,7 +210,7 @@ _HELLO = b"hello from syncd check"
 
 
 def metadata(bench: Bench) -> ProbeResult:
-    """Digest, mtime to the nanosecond and token come back with the object."""
+    """Digest, mtime to the nanosecond, token and instance come back with the object."""
     key = bench.key("metadata")
     meta = bench.meta(_HELLO)
     bench.store.put_object(key, _HELLO, meta)
@@ -218,9 +219,11 @@ def metadata(bench: Bench) -> ProbeResult:
         return False, "the object just put is not there"
     if (info.digest, info.token) != (meta.fingerprint.digest, meta.token):
         return False, "digest or token do not come back: a lost state database could not be rebuilt"
+    if info.instance != meta.instance:
+        return None, "the instance does not come back: another machine that writes here goes unnoticed"
     if info.mtime_ns != MTIME_NS:
         return None, f"the mtime comes back as {info.mtime_ns}, not as {MTIME_NS}"
-    return True, "digest, mtime and token come back"
+    return True, "digest, mtime, token and instance come back"
 
 
 def empty(bench: Bench) -> ProbeResult:

@@ -88,6 +88,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
         "token": meta.token,
         "content-type": meta.content_type,
         "mode": meta.mode,
+        "instance": meta.instance,
     }
 
 
@@ -98,7 +99,8 @@ def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
         mtime_ns=int(str(fields["mtime-ns"])),
         token=str(fields["token"]),
         content_type=str(fields["content-type"]),
-        mode=int(str(fields.get("mode", 0o600))),  # older versions did not write it
+        mode=int(str(fields.get("mode", 0o600))),  # older versions wrote neither this
+        instance=str(fields.get("instance", "")),  # nor this
     )
 
 

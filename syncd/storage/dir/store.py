@@ -341,6 +341,7 @@ def _info_from(record: Record, key: str) -> ObjectInfo:
         meta.mtime_ns,
         meta.token or None,
         mode=meta.mode,
+        instance=meta.instance or None,
     )
 
 

@@ -1,5 +1,6 @@
-"""What travels with an object: mtime, digest and token as headers, and ETags. Pure, and lenient in reading.
+"""What travels with an object: mtime, digest, token and instance as headers, and ETags.
 
+Pure, and lenient in reading.
 ``mtime`` is decimal seconds, as rclone writes and reads it.
 """
 
@@ -18,7 +19,7 @@ _MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,20}))?", re.ASCII)
 def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
     """The headers, whose names start with `prefix`.
 
-    The token is percent-encoded: clients disagree about values that are not plain ASCII.
+    Token and instance are percent-encoded: clients disagree about values that are not plain ASCII.
     """
     headers = {
         f"{prefix}mtime": mtime_text(meta.mtime_ns),
@@ -26,6 +27,8 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
     }
     if meta.token:
         headers[f"{prefix}syncd-upload"] = quote(meta.token, safe="-._~")
+    if meta.instance:
+        headers[f"{prefix}syncd-instance"] = quote(meta.instance, safe="-._~")
     return headers
 
 
@@ -36,11 +39,21 @@ def described(
 
     `plain` says that an ETag in the form of an MD5 is that of the content.
     """
-    token = unquote(headers.get(f"{prefix}syncd-upload", "").strip()) or None
-    mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
-    found = digest(headers.get(f"{prefix}syncd-xxh128", ""))
-    md5 = digest(etag) if plain else None
-    return ObjectInfo(key, size, etag, found, mtime, token, crc32, md5=md5)
+
+    def text(name: str) -> str | None:
+        return unquote(headers.get(f"{prefix}{name}", "").strip()) or None
+
+    return ObjectInfo(
+        key,
+        size,
+        etag,
+        digest(headers.get(f"{prefix}syncd-xxh128", "")),
+        mtime_ns(headers.get(f"{prefix}mtime", "")),
+        text("syncd-upload"),
+        crc32,
+        md5=digest(etag) if plain else None,
+        instance=text("syncd-instance"),
+    )
 
 
 def range_total(headers: Mapping[str, str], first: int, last: int, size: int) -> int | None:

@@ -116,7 +116,9 @@ class Process:
         self._busy_keeper = False
         self.state = State.open(state_dir, now_ns=clock.now_ns, monotonic=clock.monotonic)
         self._mortal_state()
-        self.pipeline = Pipeline(self.state, clock, on_outcome=self._outcome, opener=self._opened)
+        self.pipeline = Pipeline(
+            self.state, clock, on_outcome=self._outcome, opener=self._opened, machine_id="simulated"
+        )
         policy = TransferPolicy(concurrency=6, part_size=8)
         self.pipeline.apply([source], {"store": DirSettings("/nowhere")}, policy)
         uploader = self.line.uploader

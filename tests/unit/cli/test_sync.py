@@ -22,13 +22,25 @@ from syncd.cli.app import cli
 from syncd.cli.sync import Overrides, Pass, plan_all, run_once
 from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
-from syncd.core.model import Action, Delete, FileRef, Nothing, OnDelete, Source, TransferPolicy, Upload
+from syncd.core.model import (
+    Action,
+    Delete,
+    FileRef,
+    Nothing,
+    ObjectMeta,
+    OnDelete,
+    Source,
+    TransferPolicy,
+    Upload,
+)
 from syncd.daemon.control import ControlServer
 from syncd.pipeline.context import real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import root
+from syncd.sources.fingerprint import of_bytes
 from syncd.state.lock import StateLock
 from syncd.state.state import State
+from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from tests.support.bos_server import BosServer
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -359,7 +371,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(home: Home) -> None:
 
 def test_a_word_about_an_unknown_source_is_wrong_usage(home: Home) -> None:
     """With its name."""
-    for option in ("--allow-deletes", "--accept-root"):
+    for option in ("--allow-deletes", "--accept-root", "--take-over"):
         done = home.run("sync", option, "dosc")
         assert done.exit_code == 2
         assert "dosc" in done.stderr
@@ -403,21 +415,39 @@ def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
     assert home.stored() == {"c"}
 
 
+def test_what_another_machine_wrote_waits_for_the_operator(home: Home) -> None:
+    """The file with its reason, the source with the word that ends it, and exit code 3."""
+    (home.watched / "a").write_text("ours")
+    meta = ObjectMeta(of_bytes(b"theirs"), 0, instance="another machine's")
+    DirStore(DirSettings(str(home.mirror))).put_object("a", b"theirs", meta)
+    done = home.run("sync")
+    assert done.exit_code == 3
+    assert "failed: docs:a: another machine wrote a" in done.stderr
+    assert "docs: another machine wrote a, and not what is recorded here" in done.stderr
+    assert "syncd sync --take-over docs" in done.stderr
+    assert (home.mirror / "a").read_text() == "theirs"
+    done = home.run("sync", "--take-over", "docs")
+    assert (done.exit_code, "another machine" in done.stderr) == (0, False)
+    assert (home.mirror / "a").read_text() == "ours"
+
+
 def test_words_go_to_the_daemon_where_one_runs(home: Home) -> None:
-    """Both kinds, each with its answer; what it refuses is an error."""
+    """Each kind with its answer; what it refuses is an error."""
     (home.root / "state").mkdir()
     heard: list[dict[str, Any]] = []
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         heard.append(request)
-        return {"allowed": 7} if len(heard) < 3 else {"error": "why not"}
+        return {"allowed": 7, "taken_over": len(heard) == 3} if len(heard) < 5 else {"error": "why not"}
 
     server = ControlServer(str(home.root / "state"), answer)
     server.start()
-    done = home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs")
+    done = home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs", "--take-over", "docs")
     assert done.exit_code == 0
     assert "7 objects" in done.stdout
-    assert [request["command"] for request in heard] == ["allow-deletes", "accept-root"]
+    assert "docs: the daemon takes over" in done.stdout
+    assert [request["command"] for request in heard] == ["allow-deletes", "accept-root", "take-over"]
+    assert "has found no object of another machine" in home.run("sync", "--take-over", "docs").stdout
     refused = home.run("sync", "--accept-root", "docs")
     assert (refused.exit_code, "why not" in refused.stderr) == (1, True)
     server.stop()

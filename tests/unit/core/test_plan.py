@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.model import (
-    OVERTAKEN,
     Copy,
     Delete,
     Destination,
@@ -18,7 +17,6 @@ from syncd.core.model import (
     Fingerprint,
     Irregular,
     Nothing,
-    ObjectInfo,
     Observed,
     OnDelete,
     Recorded,
@@ -30,7 +28,6 @@ from syncd.core.plan import (
     decide,
     doubt_left_ns,
     is_racy,
-    may_delete,
     needs_fingerprint,
     owner_of,
     racy_window_ns,
@@ -426,45 +423,6 @@ def test_doubt_ends_when_a_late_effect_cannot_come_any_more(etag: str, after_ns:
     recorded = Recorded(STAT, CONTENT, STORE, KEY, etag, recorded_ns=10_000)
     assert doubt_left_ns(recorded, 10_000 + after_ns, window_ns=100) == left_ns
     assert doubt_left_ns(None, 10_000, window_ns=100) == 0
-
-
-THERE = ObjectInfo(KEY, 3, "etag", CONTENT.digest)
-MARKED = ObjectInfo(KEY, 3, "other", OTHER_CONTENT.digest)
-COMPUTED = replace(MARKED, foreign=True)
-BARE = ObjectInfo(KEY, 3, "other")
-
-
-@pytest.mark.parametrize(
-    ("info", "etag", "in_doubt", "expected"),
-    [
-        (THERE, "etag", False, True),
-        (replace(BARE, etag="etag"), "etag", False, True),  # a store that drops metadata
-        (replace(THERE, etag="other"), "etag", False, True),
-        (replace(THERE, etag="other", size=4), "etag", False, False),
-        (MARKED, "etag", False, False),
-        (COMPUTED, "etag", False, False),
-        (BARE, "etag", False, False),
-        (THERE, "", True, True),
-        (MARKED, "", True, True),  # what a request of ours left
-        (COMPUTED, "", True, False),
-        (replace(COMPUTED, digest=CONTENT.digest), "", True, True),
-        (BARE, "", True, False),
-        (replace(BARE, etag=""), "", True, False),  # two empty ETags prove nothing
-    ],
-)
-def test_only_the_recorded_object_may_be_deleted(
-    info: ObjectInfo, etag: str, in_doubt: bool, expected: bool
-) -> None:
-    """By its ETag, or by digest and size; after a request of unknown outcome also by the mark of syncd."""
-    assert may_delete(info, replace(RECORDED, etag=etag), in_doubt=in_doubt) == expected
-
-
-@pytest.mark.parametrize(("info", "expected"), [(THERE, True), (MARKED, False), (COMPUTED, False)])
-def test_where_another_source_had_the_key_the_mark_of_syncd_proves_nothing(
-    info: ObjectInfo, expected: bool
-) -> None:
-    """It may be that source's object: only what was recorded may be deleted."""
-    assert may_delete(info, replace(RECORDED, etag="", life=OVERTAKEN), in_doubt=True) == expected
 
 
 DESTINATIONS = [Destination("camera", STORE, "camera/"), Destination("all", OTHER_STORE, "")]

@@ -1,4 +1,4 @@
-"""The process and its machine: descriptors, the canary's place, and memory that no debugger reads."""
+"""The process and its machine: its id, descriptors, the canary's place, and memory that no debugger reads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncd.daemon import process
+from syncd.sources import mounts
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:
@@ -22,6 +23,50 @@ def test_the_limit_on_descriptors_is_raised() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+IDS = ("a" * 32, "b" * 32)
+
+
+@pytest.mark.parametrize(
+    ("root", "mounted", "texts", "expected"),
+    [
+        ("ext4", (), IDS, IDS[0]),
+        ("ext4", (), ("", IDS[1]), IDS[1]),
+        ("ext4", (), (None, IDS[1]), IDS[1]),
+        ("ext4", (), (None, None), ""),
+        ("ext4", (), ("uninitialized", None), ""),
+        ("overlay", (), IDS, ""),
+        ("overlay", (0,), IDS, IDS[0]),
+        ("overlay", (1,), IDS, IDS[1]),
+        ("podman", (), IDS, ""),
+        ("podman", (0,), IDS, IDS[0]),
+    ],
+)
+def test_a_machine_is_known_by_an_id_of_its_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    root: str,
+    mounted: tuple[int, ...],
+    texts: tuple[str | None, str | None],
+    expected: str,
+) -> None:
+    """The id in an image is that of all its containers; one that was mounted into a container is meant."""
+    paths = (tmp_path / "machine-id", tmp_path / "dbus-id")
+    for path, text in zip(paths, texts, strict=True):
+        if text is not None:
+            path.write_text(text + "\n")
+    lines = ["22 1 0:21 / /proc rw - proc proc rw", f"1 0 254:0 / / rw shared:1 - {root} /dev/vda rw"]
+    lines += [f"30 1 254:1 /id {paths[number]} rw - ext4 /dev/vdb rw" for number in mounted]
+    table, mark = tmp_path / "mountinfo", tmp_path / "mark"
+    table.write_text("\n".join(lines))
+    if root == "podman":
+        mark.touch()
+    monkeypatch.setattr(mounts, "TABLE", str(table))
+    monkeypatch.setattr(process, "PODMANS_MARK", str(mark))
+    monkeypatch.setattr(process, "MACHINE_IDS", tuple(str(path) for path in paths))
+
+    assert process.machine_id() == expected
 
 
 def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from syncd.core.model import ObjectMeta
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DIGESTS
+from syncd.storage.dir.store import DirStore
+from syncd.storage.settings import DirSettings
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
 
@@ -27,7 +31,7 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
     assert home.ask(command="accept-root", source="docs") == {"accepted": True}
     home.arrives("c")
-    for command in ("allow-deletes", "accept-root"):
+    for command in ("allow-deletes", "accept-root", "take-over"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
     learn = {"command": "learn-digests", "store": "mirror"}
     assert home.ask(**learn, found="etag") == {"learned": True}
@@ -125,3 +129,31 @@ def test_rescan_and_retry_take_names_and_paths(home: Home) -> None:
     assert below == {"sources": ["docs"], "below": "d"}
     assert home.ask(command="retry", path=str(home.root / "later")) == {"sources": ["docs"], "files": 0}
     assert "in no source" in home.ask(command="retry", path="/etc")["error"]
+
+
+def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
+    """Status says what waits and why; after the word it goes at once, also what was asked to be deleted."""
+    home.content["sources"][0] |= {"on_delete": "delete"}
+    watched, mirror = home.root / "watched", home.root / "mirror"
+    for name in ("a", "b", "c"):
+        (watched / name).write_text(f"ours: {name}")
+    home.start()
+    for name in ("a", "b", "c"):
+        home.arrives(name)
+    assert home.ask(command="take-over", source="docs") == {"taken_over": 0}
+    meta = ObjectMeta(of_bytes(b"theirs"), 0, instance="the other")
+    DirStore(DirSettings(str(mirror))).put_object("a", b"theirs", meta)
+    (watched / "a").unlink()
+    wait_until("it waits", lambda: home.ask(command="status")["failures"])
+    (watched / "b").write_text("ours: changed")
+    wait_until("both wait", lambda: len(home.ask(command="status")["failures"]) == 2)
+    status = home.ask(command="status")
+    assert "syncd sync --take-over docs" in status["sources"][0]["waits_for_take_over"]
+    assert {failure["path"] for failure in status["failures"]} == {"a", "b"}
+    assert (mirror / "b").read_text() == "ours: b"
+
+    assert home.ask(command="take-over", source="docs") == {"taken_over": 1}
+    wait_until("it is gone", lambda: not (mirror / "a").exists())
+    wait_until("it is replaced", lambda: (mirror / "b").read_text() == "ours: changed")
+    wait_until("nothing waits", lambda: not home.ask(command="status")["failures"])
+    assert home.ask(command="status")["sources"][0]["waits_for_take_over"] is None

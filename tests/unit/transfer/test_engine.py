@@ -190,7 +190,7 @@ def test_only_the_recorded_object_is_deleted(
 
 
 def test_an_object_that_a_lost_put_left_is_deleted(tmp_path: Path) -> None:
-    """It is not what the row says, but ours: the row is in doubt, and the object bears a digest."""
+    """It is not what the row says, but ours: the row is in doubt, and the object names our instance."""
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
     rig.write("a.txt", b"hello")
     rig.sync("a.txt")

@@ -12,8 +12,6 @@ import pytest
 from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
 from syncd.core.model import OnDelete, Recorded, Refresh, Upload
 from syncd.sources.files import file_stat
-from syncd.sources.fingerprint import of_bytes
-from syncd.transfer.in_doubt import InDoubt
 from tests.support.rig import PART, Rig
 from tests.support.store import Call
 
@@ -231,18 +229,3 @@ def test_a_death_is_remembered_until_all_was_compared(rig: Rig) -> None:
     rig.reconcile().begin()
 
     assert rig.engine.sources["docs"].reconciling
-
-
-def test_an_object_is_known_by_its_digest_or_else_by_its_etag(rig: Rig) -> None:
-    """A store that drops metadata leaves the ETag; two empty ones prove nothing."""
-    _sent(rig)
-    row = _row(rig)
-    doubts = InDoubt(rig.store, rig.state, lambda: 0)
-    assert doubts.ask(replace(row, etag="")) is not None
-    thing = rig.fake.objects["p/a"]
-    thing.meta = replace(thing.meta, fingerprint=of_bytes(b"else!"))
-
-    assert doubts.ask(row) is not None
-    assert doubts.ask(replace(row, etag="")) is None
-    thing.etag = ""
-    assert doubts.ask(replace(row, etag="")) is None

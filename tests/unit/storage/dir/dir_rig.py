@@ -14,7 +14,8 @@ MTIME_NS = 1_500_000_000_123_456_789
 
 
 def meta_of(body: bytes, token: str = "token") -> ObjectMeta:
-    return ObjectMeta(Fingerprint(xxhash.xxh3_128_digest(body), len(body)), MTIME_NS, token)
+    content = Fingerprint(xxhash.xxh3_128_digest(body), len(body))
+    return ObjectMeta(content, MTIME_NS, token, instance="writer")
 
 
 def put(store: DirStore, key: str, body: bytes) -> str:

@@ -40,12 +40,12 @@ def _truncate(path: Path) -> None:
 def test_an_object_changed_by_hand_is_not_taken_for_ours(
     any_store: DirStore, root: Path, change: Callable[[Path], None]
 ) -> None:
-    """Digest, size and ETag are those of the bytes that are there, and the token is gone."""
+    """Digest, size and ETag are those of the bytes that are there; token and writer are gone."""
     etag = put(any_store, "file", b"Content")
     change(root / "file")
     info = any_store.head_object("file")
     assert info is not None
-    assert (info.etag == etag, info.token) == (False, None)
+    assert (info.etag == etag, info.token, info.instance) == (False, None, None)
     assert info.mtime_ns == (root / "file").stat().st_mtime_ns
     read(any_store, "file")
     with pytest.raises(PreconditionFailed):

@@ -19,8 +19,8 @@ from syncd.storage.http.metadata import (
 PREFIX = "x-amz-meta-"
 
 
-def meta(token: str = "", mtime: int = 0) -> ObjectMeta:
-    return ObjectMeta(Fingerprint(bytes(range(16)), 5), mtime, token)
+def meta(token: str = "", mtime: int = 0, instance: str = "") -> ObjectMeta:
+    return ObjectMeta(Fingerprint(bytes(range(16)), 5), mtime, token, instance=instance)
 
 
 @given(st.integers(-(10**18), 10**19))
@@ -60,14 +60,15 @@ def test_an_mtime_of_others_is_read_or_left(written: str, read: int | None) -> N
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
 def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
     """Values go out as printable ASCII and come back as they were."""
-    headers = metadata_headers(PREFIX, meta(token))
+    headers = metadata_headers(PREFIX, meta(token, instance=token[::-1]))
     assert all(value.isascii() and value.isprintable() for value in headers.values())
-    assert described(PREFIX, headers, "k", 5, "e", None, plain=True).token == token
+    info = described(PREFIX, headers, "k", 5, "e", None, plain=True)
+    assert (info.token, info.instance) == (token, token[::-1])
 
 
 def test_metadata_stays_far_below_its_limit() -> None:
     """BOS and S3 take 2048 bytes of names and values."""
-    headers = metadata_headers(PREFIX, meta("f" * 32, -(10**18) - 1))
+    headers = metadata_headers(PREFIX, meta("f" * 32, -(10**18) - 1, "f" * 32))
     assert sum(len(name) + len(value) for name, value in headers.items()) < 300
 
 
@@ -76,6 +77,7 @@ def test_a_digest_that_is_none_is_none(digest: str) -> None:
     """Sixteen bytes in hex, or nothing."""
     found = described(PREFIX, {f"{PREFIX}syncd-xxh128": digest}, "k", 5, "e", 7, plain=False)
     assert (found.digest, found.mtime_ns, found.token, found.crc32) == (None, None, None, 7)
+    assert found.instance is None
 
 
 @pytest.mark.parametrize(

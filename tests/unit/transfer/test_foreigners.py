@@ -1,0 +1,166 @@
+"""Another machine is found by what it wrote: then the source waits until the operator says who works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import StoreRefused
+from syncd.core.model import Copy, Delete, ObjectInfo, OnDelete, Upload
+from syncd.sources.fingerprint import of_bytes
+from syncd.transfer.in_doubt import Foreigners
+from tests.support.rig import PART, Rig
+
+OTHERS = "another machine's docs"
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+    yield rig
+    rig.close()
+
+
+def rewritten(rig: Rig, name: str, content: bytes, instance: str = OTHERS) -> None:
+    """Another machine replaces the object."""
+    key = f"p/{name}"
+    meta = replace(rig.fake.objects[key].meta, fingerprint=of_bytes(content), instance=instance)
+    rig.fake.put_object(key, content, meta)
+    rig.fake.reset_counters()
+
+
+def restored(rig: Rig) -> Foreigners:
+    """What another process would know."""
+    known = Foreigners(rig.store.store_id, rig.state)
+    known.recall("docs")
+    return known
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART])
+def test_all_that_is_sent_names_who_wrote_it(rig: Rig, size: int) -> None:
+    """A put, an upload in parts and a copy."""
+    for name in ("a", "b"):
+        rig.write(name, bytes(range(size)))
+        outcome = rig.sync(name)
+        assert isinstance(outcome.action, Upload if name == "a" else Copy)
+    assert {each.meta.instance for each in rig.fake.objects.values()} == {rig.instance}
+
+
+def test_a_deletion_finds_it_and_no_other_follows(rig: Rig) -> None:
+    """Also after a restart. It costs no question more, and a file of another source does not wait."""
+    for name in ("a", "b"):
+        rig.write(name, name.encode())
+        rig.sync(name)
+        (rig.folder / name).unlink()
+    rewritten(rig, "a", b"theirs")
+
+    for name, questions in (("a", 1), ("b", 1)):
+        with pytest.raises(StoreRefused, match=r"another machine wrote p/a, .* syncd sync --take-over docs"):
+            rig.sync(name, delete_allowed=True)
+        assert (rig.fake.calls["head_object"], rig.fake.calls["delete_object"]) == (questions, 0)
+    assert restored(rig).waits("docs") == rig.engine.foreigners.waits("docs") != ""
+    assert restored(rig).waits("pictures") == ""
+    assert rig.state.recorded(rig.ref("b")) is not None
+
+
+def test_an_object_that_is_still_what_was_recorded_is_ours(rig: Rig) -> None:
+    """Whatever id it has: it was adopted, or the source had another name."""
+    rig.write("a", b"ours")
+    rig.sync("a")
+    rewritten(rig, "a", b"ours")
+    (rig.folder / "a").unlink()
+
+    assert isinstance(rig.sync("a", delete_allowed=True).action, Delete)
+    assert rig.fake.objects == {}
+
+
+def test_what_is_in_doubt_and_anothers_is_not_left_by_a_request_of_ours(rig: Rig) -> None:
+    """A row in doubt does not make every object of some syncd its own."""
+    ref = rig.write("a", b"ours")
+    rig.sync("a")
+    row = rig.state.recorded(ref)
+    assert row is not None
+    rig.state.doubt(ref, row)
+    rewritten(rig, "a", b"theirs")
+
+    with pytest.raises(StoreRefused, match="another machine"):
+        rig.sync("a")  # to replace it
+    (rig.folder / "a").unlink()
+    with pytest.raises(StoreRefused, match="another machine"):
+        rig.sync("a", delete_allowed=True)
+    assert rig.fake.objects["p/a"].data == b"theirs"
+
+
+def test_an_object_without_an_id_is_not_left_by_a_request_of_ours_either(rig: Rig) -> None:
+    """Another program's, with a digest of the same form: it is kept."""
+    ref = rig.write("a", b"ours")
+    rig.sync("a")
+    row = rig.state.recorded(ref)
+    assert row is not None
+    rig.state.doubt(ref, row)
+    rewritten(rig, "a", b"theirs", "")
+    (rig.folder / "a").unlink()
+
+    rig.sync("a", delete_allowed=True)
+    assert rig.fake.objects["p/a"].data == b"theirs"
+    assert rig.state.recorded(ref) is None
+
+
+def test_a_new_file_does_not_replace_anothers_object(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the records may be lost, it is asked for; the same content is adopted, and the log says so."""
+    for name in ("a", "b", "c"):
+        rig.write(name, name.encode())
+        rig.sync(name)
+        rewritten(rig, name, name.encode() if name != "b" else b"theirs")
+        rig.state.forget(rig.ref(name))
+    rig.know(reconciling=True)
+
+    assert [rig.sync(name).bytes_sent for name in ("a", "c")] == [0, 0]
+    assert caplog.text.count("another machine wrote p/a with the same content") == 1
+    assert "p/c" not in caplog.text
+    with pytest.raises(StoreRefused, match="another machine wrote p/b"):
+        rig.sync("b")
+    rig.know(reconciling=False)
+    rig.write("new", b"new")
+    assert rig.sync("new").bytes_sent == 3
+    rig.write("new", b"newer")
+    with pytest.raises(StoreRefused, match="another machine wrote p/b"):
+        rig.sync("new")
+    assert rig.fake.objects["p/new"].data == b"new"
+
+
+def test_the_operator_takes_over_what_was_found(rig: Rig) -> None:
+    """And nothing else: a third machine is found again."""
+    foreigners = rig.engine.foreigners
+    for number, other in enumerate(("x", "y")):
+        with pytest.raises(StoreRefused):
+            foreigners.found("docs", ObjectInfo(f"k{number}", 1, "e", instance=other))
+    assert foreigners.take_over("docs") == 2
+    assert foreigners.waits("docs") == ""
+    assert restored(rig).own("z") == foreigners.own("z") == {"x", "y", "z"}
+    assert foreigners.take_over("docs") == 0
+    with pytest.raises(StoreRefused, match="k2"):
+        foreigners.found("docs", ObjectInfo("k2", 1, "e", instance="third"))
+
+
+def test_a_single_pass_takes_over_what_it_will_find(rig: Rig) -> None:
+    """The word comes before the pass; it ends with it, and what was found stays ours."""
+    foreigners = rig.engine.foreigners
+    assert foreigners.take_over("docs", ahead=True) == 0
+    foreigners.found("docs", ObjectInfo("k", 1, "e", instance="x"))
+    assert foreigners.waits("docs") == ""
+    later = restored(rig)
+    assert "x" in later.own()
+    with pytest.raises(StoreRefused):
+        later.found("docs", ObjectInfo("k", 1, "e", instance="y"))
+
+
+def test_an_instance_stays_ours_when_its_source_has_another_name(rig: Rig) -> None:
+    """Each that began here counts, once; names may hold anything."""
+    rig.engine.foreigners.begin("docs", "one, \n\u00fc")
+    rig.engine.foreigners.begin("docs", "two")
+    rig.engine.foreigners.begin("docs", "two")
+    assert restored(rig).own() == {"one, \n\u00fc", "two"}
