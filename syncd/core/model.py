@@ -206,6 +206,8 @@ class ObjectInfo:
     """Permission bits, where the store keeps them."""
     instance: str | None = None
     """Which machine and source wrote it; None: another program, or a syncd that did not say so yet."""
+    stored_ns: int | None = None
+    """When the store got it, for an object without an mtime."""
 
 
 class Content(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote
 
 from syncd.core.model import ObjectInfo, ObjectMeta
@@ -43,17 +44,26 @@ def described(
     def text(name: str) -> str | None:
         return unquote(headers.get(f"{prefix}{name}", "").strip()) or None
 
+    mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
     return ObjectInfo(
         key,
         size,
         etag,
         digest(headers.get(f"{prefix}syncd-xxh128", "")),
-        mtime_ns(headers.get(f"{prefix}mtime", "")),
+        mtime,
         text("syncd-upload"),
         crc32,
         md5=digest(etag) if plain else None,
         instance=text("syncd-instance"),
+        stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
     )
+
+
+def _date_ns(text: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) * 10**9
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def range_total(headers: Mapping[str, str], first: int, last: int, size: int) -> int | None:

@@ -172,7 +172,8 @@ def condition(info: ObjectInfo, *, again: bool) -> str:
 
 def facts_of(found: ObjectInfo, known: ObjectInfo) -> tuple[int | None, int | None]:
     """Mtime and mode, as far as either tells them."""
-    mtime_ns = found.mtime_ns if found.mtime_ns is not None else known.mtime_ns
+    times = (found.mtime_ns, known.mtime_ns, found.stored_ns)
+    mtime_ns = next((time_ns for time_ns in times if time_ns is not None), None)
     return mtime_ns, found.mode if found.mode is not None else known.mode
 
 

@@ -160,7 +160,8 @@ class Restore:
             ):
                 self._count("already_there")
                 return
-            reason = why_kept(existing, info.mtime_ns, self._overwrite)
+            mtime_ns = info.mtime_ns if info.mtime_ns is not None else info.stored_ns
+            reason = why_kept(existing, mtime_ns, self._overwrite)
             if reason is not None:
                 self._count("kept", self._report.kept, Entry(path, info.key, reason, info.size))
                 return

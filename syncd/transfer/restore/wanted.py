@@ -50,7 +50,7 @@ def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:
     info = ObjectInfo(row.key, content.size, row.etag, content.digest, row.stat.mtime_ns)
     place: Place | Refused = Place(into + path)
     if row.store_id != store.store_id:
-        place = Refused(f"its object is in another store: {row.store_id}")
+        place = Refused(f"its object is in another store, {row.store_id}: name that one with --store")
     return Wanted(info, place, described=True)
 
 

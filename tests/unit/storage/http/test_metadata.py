@@ -17,6 +17,7 @@ from syncd.storage.http.metadata import (
 )
 
 PREFIX = "x-amz-meta-"
+SECOND = 10**9
 
 
 def meta(token: str = "", mtime: int = 0, instance: str = "") -> ObjectMeta:
@@ -108,3 +109,19 @@ def test_a_range_tells_the_size_of_the_whole_only_where_it_fits(
 ) -> None:
     """Asked for bytes 2 to 4: the answer has exactly these, or all up to the object's end."""
     assert range_total({"content-range": header}, 2, 4, size) == total
+
+
+@pytest.mark.parametrize(
+    ("headers", "stored"),
+    [
+        ({"last-modified": "Fri, 13 Feb 2009 23:31:30 GMT"}, 1_234_567_890 * SECOND),
+        ({"last-modified": "Fri, 13 Feb 2009 23:31:30 GMT", f"{PREFIX}mtime": "1"}, None),
+        ({"last-modified": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+def test_an_object_without_mtime_has_the_time_of_its_arrival(
+    headers: dict[str, str], stored: int | None
+) -> None:
+    """What other tools wrote comes back with the best time that there is."""
+    assert described(PREFIX, headers, "k", 5, "e", None, plain=True).stored_ns == stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 import subprocess
 from pathlib import Path
@@ -181,6 +182,26 @@ def _object(body: bytes) -> object:
     scratch = FakeStore()
     put(scratch, "x", body)
     return scratch.objects["x"]
+
+
+def test_no_key_whatever_it_is_leads_out_of_the_folder(to: Path, tmp_path: Path) -> None:
+    """Hundreds of keys made of what is dangerous: each becomes a file below the folder, or has a reason."""
+    chance = random.Random(16)
+    pieces = ["..", ".", "", "a", "A", "b", "\x00", "\n", "‛", "‛FF", "\u202e", "-rf", "~", " ", "n" * 256]
+    keys = {
+        chance.choice(["", "/", "//"]) + "/".join(chance.choices(pieces, k=chance.randint(1, 5)))
+        for _ in range(400)
+    } - {""}
+    store = FakeStore()
+    for key in keys:
+        store.objects[key] = _object(key.encode())
+    report = restore(store, to)
+    files = [path for path in to.rglob("*") if path.is_file()]
+    assert sorted(os.listdir(tmp_path)) == ["to"]
+    assert report.counts["restored"] == len(files) > 20
+    assert report.counts["restored"] + report.counts["failed"] == len(keys)
+    assert {path.read_bytes().decode() for path in files} | {entry.key for entry in report.failures} == keys
+    assert all(entry.reason for entry in report.failures)
 
 
 @pytest.mark.parametrize("order", [("a", "a/b"), ("a/b", "a")])

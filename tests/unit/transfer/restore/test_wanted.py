@@ -89,7 +89,7 @@ def test_an_object_in_another_store_is_reported(store: FakeStore, state: State) 
     state.commit(FileRef("docs", "a"), row)
     refused = [item for item in recorded(SOURCE, "", state, store, "") if isinstance(item.place, Refused)]
     assert [(item.info.key, item.place) for item in refused] == [
-        ("p/a", Refused("its object is in another store: dir:/elsewhere"))
+        ("p/a", Refused("its object is in another store, dir:/elsewhere: name that one with --store"))
     ]
 
 
