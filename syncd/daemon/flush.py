@@ -114,6 +114,8 @@ class _Flush:
             return "it is paused by the operator"
         if runner.workers.paused_for:
             return f"store {runner.workers.name} is paused: {runner.workers.paused_for}"
+        if waits := runner.waits_for_take_over():
+            return waits
         if runner.news.deletes_reason:
             return f"{runner.news.deletes_parked} deletions wait: {runner.news.deletes_reason}"
         return ""

@@ -151,6 +151,7 @@ def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
     assert "syncd sync --take-over docs" in status["sources"][0]["waits_for_take_over"]
     assert {failure["path"] for failure in status["failures"]} == {"a", "b"}
     assert (mirror / "b").read_text() == "ours: b"
+    assert "--take-over docs" in home.ask(command="flush", scan=True)["kept_back"]["docs"]
 
     assert home.ask(command="take-over", source="docs") == {"taken_over": 1}
     wait_until("it is gone", lambda: not (mirror / "a").exists())
