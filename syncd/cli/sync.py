@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Pass:
     gave_up: dict[str, BaseException]
     """The stores that could not be used, each with its error; the files of the others were carried."""
     ended: bool
-    """Whether all threads ended; a thread that is stuck in the kernel must not delay the exit."""
+    """Whether all threads ended, but for those that wait for a folder that does not answer."""
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -123,17 +123,22 @@ def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *,
     lock = StateLock.acquire(settings.state_dir)
     try:
         clock = real_clock()
-        with closing(State.open(settings.state_dir, now_ns=clock.now_ns)) as state:
+        state = State.open(settings.state_dir, now_ns=clock.now_ns)
+        is_over = True
+        try:
             with _progress(terminal) as tick:
                 done = run_once(
                     settings, state, clock, should_stop=stopping.is_set, tick=tick, overrides=overrides
                 )
             _print_summary(done)
-            if not done.ended:
-                _leave(_code(done), state)
-            return _code(done)
+            is_over = done.ended
+        finally:
+            state.close(clean=is_over)
     finally:
         lock.release()
+    if not done.ended or done.pipeline.waits_for_folders():
+        _leave(_code(done))
+    return _code(done)
 
 
 def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
@@ -185,10 +190,8 @@ def _progress(terminal: bool) -> Iterator[Callable[[Pipeline], None]]:
         yield bars.update
 
 
-def _leave(code: int, state: State) -> None:
+def _leave(code: int) -> None:
     """Exit now: a thread is stuck in the kernel, or in a request that does not end."""
-    with suppress(StateError):
-        state.flush()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -73,14 +73,15 @@ def load(
     """The settings in the file at `path`, with ``${NAME}`` from `environ`.
 
     Commands that open no store (status, writing a unit) pass `with_secrets` False: keys that cannot be had
-    here are no mistake then, and the stores in the result cannot be used. With `with_sources` False there
-    need not be a source, for commands that look at stores. Raises ConfigError with every problem, in the
-    order of lines.
+    here are no mistake then, and the stores in the result cannot be used. Nor is a network file system asked
+    anything: links that lie on one are not resolved. With `with_sources` False there need not be a source,
+    for commands that look at stores. Raises ConfigError with every problem, in the order of lines.
     """
     data, mode = _read_file(path)
     from syncd.config import document as documents  # late, like all that only a file's content needs
     from syncd.config import reader, sources, stores
     from syncd.config.values import Place
+    from syncd.sources.places import Places
 
     document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
     if not with_secrets:
@@ -89,19 +90,20 @@ def load(
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
     directory = os.path.dirname(os.path.abspath(path))
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    place = Place(directory, _home(environ), region)
+    places = Places(ask=with_secrets)
+    place = Place(directory, _home(environ), region, places)
     entries = reader.read(document, place, with_sources=with_sources)
     state_dir = entries.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)
-    reader.check(entries, document, state_dir, with_secrets=with_secrets)
+    reader.check(entries, document, state_dir, places, with_secrets=with_secrets)
     if document.problems:
         raise ConfigError(sorted(document.problems, key=_line))
     if mode & stat.S_IROTH:
         stores.warn_of_open_secrets(document)
     return Settings(
         path=os.path.abspath(path),
-        state_dir=os.path.realpath(state_dir),
+        state_dir=places.real(state_dir),
         stores={name: entry.settings() for name, entry in entries.stores.items() if entry},
         sources=tuple(
             entry.source(sources.places(index, entry, document)) for index, entry in entries.sources.items()

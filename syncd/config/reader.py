@@ -15,6 +15,7 @@ from syncd.config.document import Document, Path, quoted
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
 from syncd.config.values import MIB, Entry
+from syncd.sources.places import Places
 
 
 class TransferEntry(Entry):
@@ -96,7 +97,9 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
     return entries
 
 
-def check(entries: Entries, document: Document, state_dir: str, *, with_secrets: bool) -> None:
+def check(
+    entries: Entries, document: Document, state_dir: str, places: Places, *, with_secrets: bool
+) -> None:
     """Add to `document` what is wrong or worth a warning within entries and between them.
 
     `state_dir` is absolute; empty when it is not known. Without `with_secrets` the files that hold keys are
@@ -105,7 +108,7 @@ def check(entries: Entries, document: Document, state_dir: str, *, with_secrets:
     readable = {name: entry for name, entry in entries.stores.items() if entry}
     for name, entry in readable.items():
         entry.check(("stores", name), document, with_secrets=with_secrets)
-    source_rules.check(entries.sources, entries.stores, state_dir, document)
+    source_rules.check(entries.sources, entries.stores, state_dir, document, places)
     path, part_size = ("transfer", "part_size"), entries.transfer.part_size
     if part_size % MIB:
         document.report(path, expected="whole MiB, because BOS takes no other parts")

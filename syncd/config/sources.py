@@ -6,19 +6,19 @@ mistake: its disk may be mounted later, and the daemon waits for it and says so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from syncd.config.document import Document, Path, quoted
 from syncd.config.stores import StoreEntry
-from syncd.config.values import Entry, FilePath, MaxDelete, Name, Text, duration, nearest, one_of
+from syncd.config.values import Entry, FilePath, MaxDelete, Name, Place, Text, duration, nearest, one_of
 from syncd.core.model import OnDelete, Source
 from syncd.core.paths import prefix_problem
 from syncd.core.patterns import Rules
 from syncd.sources import mounts
+from syncd.sources.places import Found, Places
 
 MAX_PREFIX_BYTES = 512
 """Half of what a key may have, so that names fit after it."""
@@ -46,10 +46,23 @@ class SourceEntry(Entry):
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
     max_delete: MaxDelete = (1000, 0.25)
 
+    _found: Found | None = PrivateAttr(None)
+    _root: str = PrivateAttr("")
+
+    def model_post_init(self, context: Place) -> None:
+        """Look at the directory once, where that cannot hang."""
+        if self.path:
+            self._found, self._root = context.places.look(self.path), context.places.real(self.path)
+
     @property
     def root(self) -> str:
         """The directory to watch, symbolic links resolved; empty when it is not known."""
-        return os.path.realpath(self.path) if self.path else ""
+        return self._root
+
+    @property
+    def is_file(self) -> bool:
+        """Whether something else than a directory is known to be there."""
+        return self._found is not None and self._found.kind == "other"
 
     def source(self, places: Mapping[tuple[str, str], str]) -> Source:
         """The settings of a source that has no problems."""
@@ -74,6 +87,8 @@ Sources = Mapping[int, SourceEntry]
 """The sources that can be read, by their position in the list."""
 Stores = Mapping[str, StoreEntry | None]
 """All stores of the file; None for one that cannot be read."""
+Directories = Mapping[str, tuple[str, str]]
+"""The directories of stores, as written and without links."""
 
 
 def places(index: int, entry: SourceEntry, document: Document) -> dict[tuple[str, str], str]:
@@ -85,7 +100,7 @@ def places(index: int, entry: SourceEntry, document: Document) -> dict[tuple[str
     }
 
 
-def check(sources: Sources, stores: Stores, state_dir: str, document: Document) -> None:
+def check(sources: Sources, stores: Stores, state_dir: str, document: Document, places: Places) -> None:
     """Add every mistake to the document's problems. `state_dir` is absolute; empty when it is not known."""
     names: dict[str, int] = {}
     for index, entry in sources.items():
@@ -98,12 +113,16 @@ def check(sources: Sources, stores: Stores, state_dir: str, document: Document) 
         _check_prefix(entry, path, stores, document)
         _check_patterns(entry, path, document)
     roots = {index: entry.root for index, entry in sources.items() if _is_comparable(entry, index, document)}
-    directories = {name: entry.directory for name, entry in stores.items() if entry and entry.directory}
+    directories = {
+        name: (entry.directory, places.real(entry.directory))
+        for name, entry in stores.items()
+        if entry and entry.directory
+    }
     _check_overlaps(roots, document)
     _check_stores(roots, directories, document)
     _check_destinations(sources, stores, document)
     if state_dir:
-        _check_state_dir(state_dir, roots, directories, document)
+        _check_state_dir(state_dir, roots, directories, document, places)
 
 
 def _label(index: int, document: Document) -> str:
@@ -133,7 +152,7 @@ def _is_comparable(entry: SourceEntry, index: int, document: Document) -> bool:
         expected = "a directory below `/`, which itself holds /proc, /sys and the state of syncd"
         document.report(path, found=found, expected=expected)
         return False
-    if os.path.exists(entry.root) and not os.path.isdir(entry.root):
+    if entry.is_file:
         document.report(path, found=f"{found}, which is a file", expected="a directory")
         return False
     return bool(entry.root)
@@ -228,12 +247,11 @@ def _check_overlaps(roots: Mapping[int, str], document: Document) -> None:
         )
 
 
-def _check_stores(roots: Mapping[int, str], directories: Mapping[str, str], document: Document) -> None:
+def _check_stores(roots: Mapping[int, str], directories: Directories, document: Document) -> None:
     """No store is in a source, and no source in a store."""
     at = {root: index for index, root in reversed([*roots.items()])}  # of two in one place the first counts
-    for name, directory in directories.items():
+    for name, (directory, real) in directories.items():
         path: Path = ("stores", name, "path")
-        real = os.path.realpath(directory)
         for above in _and_above(real):
             if above in at:
                 relation = "is also" if above == real else "is inside"
@@ -270,21 +288,25 @@ def _check_destinations(sources: Sources, stores: Stores, document: Document) ->
 
 
 def _check_state_dir(
-    state_dir: str, roots: Mapping[int, str], directories: Mapping[str, str], document: Document
+    state_dir: str,
+    roots: Mapping[int, str],
+    directories: Directories,
+    document: Document,
+    places: Places,
 ) -> None:
     path: Path = ("state_dir",)
-    real = os.path.realpath(state_dir)
+    real, found = places.real(state_dir), places.look(state_dir)
     given = f"{quoted(state_dir, 4096)}, the default"
     if path in document.marks:
         given = _led(path, state_dir, real, document)
     at = {root: _label(index, document) for index, root in reversed([*roots.items()])}
-    for name, directory in directories.items():
-        at.setdefault(os.path.realpath(directory), f"store {quoted(name)}")
+    for name, (_, directory) in directories.items():
+        at.setdefault(directory, f"store {quoted(name)}")
     around = next((at[above] for above in _and_above(real) if above in at), "")
     if around:
         expected = "a directory outside all sources and stores, since every upload changes it"
         document.report(path, found=f"{given}, inside {around}", expected=expected)
-    if os.path.exists(real) and not os.path.isdir(real):
+    if found is not None and found.kind == "other":
         document.report(path, found=f"{given}, which is a file", expected="a directory")
     elif kind := network_type(real):
         document.report(

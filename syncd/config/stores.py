@@ -12,12 +12,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, ValidationInfo
 
 from syncd.config import units
 from syncd.config import values as kinds
 from syncd.config.document import Document, Path
 from syncd.config.values import MIB, Entry
+from syncd.sources.places import Found
 from syncd.storage.s3 import regions
 from syncd.storage.settings import (
     BosSettings,
@@ -110,8 +111,16 @@ class DirEntry(StoreEntry):
     def settings(self) -> DirSettings:
         return DirSettings(self.path, self.create)
 
+    _found: Found | None = PrivateAttr(None)
+    _real: str = PrivateAttr("")
+
+    def model_post_init(self, context: kinds.Place) -> None:
+        """Look at the directory once, where that cannot hang."""
+        if self.path:
+            self._found, self._real = context.places.look(self.path), context.places.real(self.path)
+
     def location(self) -> str:
-        return os.path.realpath(self.path) if self.path else ""
+        return self._real
 
     @property
     def directory(self) -> str:
@@ -122,7 +131,7 @@ class DirEntry(StoreEntry):
         path = (*path, "path")
         if self.location() == "/":
             document.report(path, expected="a directory below `/`, made for this store")
-        elif os.path.exists(self.path) and not os.path.isdir(self.path):
+        elif self._found is not None and self._found.kind == "other":
             document.report(path, found=f"{document.found(path)}, which is a file", expected="a directory")
 
 

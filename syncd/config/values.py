@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from syncd.config import units
 from syncd.config.document import Expanded
+from syncd.sources.places import Places
 
 MIB = 1 << 20
 REFUSED = "refused"
@@ -49,13 +50,14 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What relative paths, ``~`` and absent values stand for."""
+    """What relative paths, ``~`` and absent values stand for, and where links lead."""
 
     directory: str
     """The directory of the configuration file, absolute."""
     home: str
     aws_region: str = ""
     """What the environment names; empty: nothing."""
+    places: Places = field(default_factory=Places)
 
 
 def refuse(expected: str) -> PydanticCustomError:

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -49,7 +50,7 @@ class ControlServer:
                 os.unlink(NAME, dir_fd=self._directory_fd)
             self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
             os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # bind() obeys the umask
-            self._socket.listen(8)
+            self._socket.listen(64)
         except OSError:
             self._socket.close()
             os.close(self._directory_fd)
@@ -87,8 +88,7 @@ class ControlServer:
     def _converse(self, peer: socket.socket) -> None:
         try:
             with peer:
-                peer.settimeout(_SECONDS)
-                _send(peer, self._answer(_receive(peer)))
+                _send(peer, self._answer(_receive(peer, _SECONDS)))
         except (OSError, ValueError, RecursionError) as error:  # the last: JSON that is nested too deeply
             log.debug("control: %s", error)
         finally:
@@ -146,7 +146,7 @@ def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -
                 return None
             _send(client, request)
             client.shutdown(socket.SHUT_WR)
-            return _receive(client)
+            return _receive(client, _SECONDS if seconds is None else seconds)
     finally:
         os.close(directory_fd)
 
@@ -155,9 +155,12 @@ def _send(peer: socket.socket, message: dict[str, Any]) -> None:
     peer.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _receive(peer: socket.socket) -> dict[str, Any]:
+def _receive(peer: socket.socket, seconds: float) -> dict[str, Any]:
+    """One message, whole within `seconds`, however it drips. Raises OSError, ValueError, RecursionError."""
     data = bytearray()
+    until = time.monotonic() + seconds
     while not data.endswith(b"\n"):
+        peer.settimeout(max(0.01, until - time.monotonic()))
         piece = peer.recv(1 << 16)
         if not piece:
             break

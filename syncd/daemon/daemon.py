@@ -12,7 +12,7 @@ import queue
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from syncd.config.load import LogSettings, Settings
@@ -65,9 +65,14 @@ class Daemon:
         self._slept = process.suspended_seconds()
         self._answers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._turn_waits = False
+        self._ticks_slowly = True
+        self._must_leave = self._is_working = False
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; return the exit code. Raises StateError without a usable state."""
+        """Serve until SIGTERM or SIGINT; return the exit code. Raises StateError without a usable state.
+
+        Ends the process where a thread is left that cannot be ended: it waits in the kernel.
+        """
         process.raise_descriptor_limit()
         lock = StateLock.acquire(self._settings.state_dir)
         try:
@@ -75,11 +80,15 @@ class Daemon:
             state = State.open(self._settings.state_dir, now_ns=self._clock.now_ns)
             try:
                 with self._signals():
-                    return self._serve(state)
+                    code = self._serve(state)
             finally:
-                state.close()
+                state.close(clean=not self._is_working)
         finally:
             lock.release()
+        if self._must_leave:
+            logging.shutdown()
+            os._exit(code)
+        return code
 
     # ---- one life ---------------------------------------------------------------------------------------
 
@@ -108,7 +117,7 @@ class Daemon:
             return 0
         finally:
             try:
-                self._shut_down(state)
+                self._shut_down()
             finally:
                 for server in servers:
                     server.stop()
@@ -170,13 +179,16 @@ class Daemon:
         return True
 
     def _turned(self) -> None:
-        """Work began or ended, so the status line has to change. Does nothing without a manager."""
-        if self._notifier.listens and not self._turn_waits:
+        """Work began or ended, so the status line has to change, and ticks are to follow each other."""
+        if (self._notifier.listens or self._ticks_slowly) and not self._turn_waits:
             self._turn_waits = True
             self._asked.put("turn")
 
     def _tick_seconds(self) -> float:
-        busy = any(store.workers.queue.counts()[1] for store in self._pipeline.store_runners.values())
+        busy = self._heartbeats.are_expected() or any(
+            store.workers.queue.counts()[1] for store in self._pipeline.store_runners.values()
+        )
+        self._ticks_slowly = not busy
         seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
         watchdog = self._notifier.watchdog_seconds
         return min(seconds, watchdog / 3) if watchdog else seconds
@@ -187,6 +199,7 @@ class Daemon:
         A restart does not cure a state that cannot be written: transfers stop, and the status says why. It
         does cure a lost state: this raises StateError, and the manager restarts the daemon.
         """
+        self._pipeline.look_after()
         now = self._clock.monotonic()
         trouble = ", ".join(f"{part} is stuck" for part in self._heartbeats.late(now))
         if not trouble and not self._watcher.is_alive(_CANARY_SECONDS):
@@ -273,7 +286,7 @@ class Daemon:
         self._notifier.ready(f"reload failed, the old configuration goes on: {why[0]}")
         return {"problems": why}
 
-    def _shut_down(self, state: State) -> None:
+    def _shut_down(self) -> None:
         self._notifier.stopping()
         self._notifier.extend_timeout(DRAIN_SECONDS + 10)
         log.info("stopping; unfinished uploads are kept for the next start")
@@ -284,9 +297,8 @@ class Daemon:
             ended = self._pipeline.stop(DRAIN_SECONDS)
         if not ended:
             log.warning("some requests did not end in time; the process ends without them")
-            with suppress(StateError):
-                state.close(clean=False)
-            os._exit(0)  # a thread that is stuck in the kernel would hold up the exit
+        self._is_working = not ended
+        self._must_leave = not ended or self._pipeline.waits_for_folders()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
 from syncd.sources import files
+from syncd.sources.places import Places
 from syncd.state.state import State
 
 
@@ -52,7 +53,8 @@ def find(sources: Sequence[Source], path: str) -> Found | None:
     First as it is written, so that a link in a source is not followed, then with the links above it resolved.
     """
     written = os.path.normpath(path)
-    real = os.path.join(os.path.realpath(os.path.dirname(written)), os.path.basename(written))
+    directory, name = os.path.split(written)
+    real = os.path.join(Places(ask=False).real(directory), name)
     for place in (written, real):
         for source in sources:
             for root in filter(None, (source.root, source.given)):
@@ -129,6 +131,8 @@ def _evidence(facts: Facts) -> dict[str, Any]:
 
 def _look(found: Found) -> tuple[str, str, FileStat | Irregular | None]:
     """Why the source waits, why the file cannot be looked at, and what is at its path."""
+    if Places().look(os.path.dirname(f"{found.source.root}/{found.path}")) is None:
+        return "its folder does not answer; is the server of its file system gone?", "", None
     try:
         root_fd = files.open_root(found.source.root)
     except (FileVanished, FileUnreadable) as error:

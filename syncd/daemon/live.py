@@ -122,7 +122,9 @@ class Live:
             return None
         news = runner.news
         waiting_for = news.waiting_for
-        if waiting_for and (directive := hidden_by(runner.source.root)):
+        if silence := self._pipeline.silence(name):
+            waiting_for = silence
+        elif waiting_for and (directive := hidden_by(runner.source.root)):
             waiting_for += f" (hidden by the unit's {directive})"
         longer_than = max(RESTLESS_SECONDS, _RESTLESS_SETTLES * runner.source.settle_seconds)
         restless = runner.workers.queue.restless(longer_than)

@@ -41,6 +41,8 @@ file_log = logging.getLogger("syncd.transfer")
 RETIRE_SECONDS = 20.0
 """How long a reload waits for the requests of a store runner that it replaces."""
 _STEP_SECONDS = 0.1
+_STOP_SILENT_SECONDS = 2.0
+"""At the end, a thread that waits for a folder for so long is not waited for."""
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
 
@@ -74,6 +76,7 @@ class Pipeline:
         self._retired: list[StoreRunner] = []
         self._limit: tuple[int, float] | None = None
         self._started = False
+        self._silent: frozenset[str] = frozenset()
 
     # ---- building ---------------------------------------------------------------------------------------
 
@@ -145,6 +148,7 @@ class Pipeline:
     def _await_retired(self, waiting: Callable[[], None]) -> None:
         deadline = self.clock.monotonic() + RETIRE_SECONDS
         while self._retired and self.clock.monotonic() < deadline:
+            self._give_up(_STOP_SILENT_SECONDS)
             self._retired = [store for store in self._retired if not store.join(_STEP_SECONDS)]
             waiting()
         for store in self._retired:
@@ -240,7 +244,10 @@ class Pipeline:
             store.start()
 
     def stop(self, seconds: float) -> bool:
-        """End everything and return whether all threads ended; the next start resumes unfinished uploads."""
+        """End everything, but for threads that wait for a folder that does not answer.
+
+        Returns whether all others ended; the next start resumes unfinished uploads.
+        """
         deadline = self.clock.monotonic() + seconds
         source_runners, store_runners = (
             list(self.source_runners.values()),
@@ -250,14 +257,56 @@ class Pipeline:
             runner.stop()
         for store in store_runners:
             store.stop()
-
-        def left() -> float:
-            return max(0.0, deadline - self.clock.monotonic())
-
-        ended = [store.join(left()) for store in store_runners]
-        ended += [runner.join(left()) for runner in source_runners]
+        left: list[SourceRunner | StoreRunner] = [*store_runners, *source_runners]
+        while True:
+            given_up = self._give_up(_STOP_SILENT_SECONDS)
+            seconds = min(_STEP_SECONDS, max(0.0, deadline - self.clock.monotonic())) / (len(left) or 1)
+            left = [each for each in left if not each.is_among(given_up) and not each.join(seconds)]
+            if not left or self.clock.monotonic() >= deadline:
+                break
         self.flush_totals()
-        return all(ended)
+        return not left
+
+    def waits_for_folders(self) -> bool:
+        """Whether a thread is left that waits for a folder that does not answer: it holds up the exit."""
+        given_up = self._context.heartbeats.give_up(self.clock.monotonic(), _STOP_SILENT_SECONDS)
+        return any(runner.is_among(given_up) for runner in self.source_runners.values()) or any(
+            store.workers.waits_for_folders() for store in [*self.store_runners.values(), *self._retired]
+        )
+
+    # ---- folders that do not answer ---------------------------------------------------------------------
+
+    def look_after(self) -> None:
+        """Let no source whose folder does not answer stop the others. To be called every few seconds.
+
+        Its threads wait in the kernel; others take their places, and none of its files is begun.
+        """
+        self._give_up()
+        silent = frozenset(self._context.heartbeats.silent(self.clock.monotonic()))
+        for name in sorted(silent - self._silent):
+            log.warning("%s: %s", name, self.silence(name))
+        for name in sorted(self._silent - silent):
+            log.info("%s: the folder answers again", name)
+        self._silent = silent
+        for store in self.store_runners.values():
+            store.workers.queue.leave_out(silent)
+        if self._context.once:
+            for name in silent & self.source_runners.keys():
+                self.source_runners[name].leave_out(self.silence(name))
+
+    def silence(self, source: str) -> str:
+        """That the folder of this source does not answer, in words; empty if it does."""
+        seconds = self._context.heartbeats.silent(self.clock.monotonic()).get(source)
+        if seconds is None:
+            return ""
+        return f"the folder has not answered for {seconds:.0f} s; is the server of its file system gone?"
+
+    def _give_up(self, after_seconds: float | None = None) -> frozenset[int | str]:
+        given_up = self._context.heartbeats.give_up(self.clock.monotonic(), after_seconds)
+        if given_up:
+            for store in [*self.store_runners.values(), *self._retired]:
+                store.workers.replace(given_up)
+        return given_up
 
     def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         """For a single pass: wait until every first scan is over and nothing is dirty.
@@ -267,6 +316,7 @@ class Pipeline:
         """
         while not should_stop():
             tick()
+            self.look_after()
             if self._is_over() or any(isinstance(error, StateError) for error in self.gave_up().values()):
                 return True
             for runner in self.source_runners.values():

@@ -8,6 +8,7 @@ sleeps until the next file is due; the others wait without a timeout.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from math import inf
@@ -46,6 +47,8 @@ class WorkQueue:
         self._alarm: float | None = None
         self._held_until = -inf
         self._closed = False
+        self._paused: Mapping[str, float] = {}
+        self._silent: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         with self._work:
@@ -123,15 +126,27 @@ class WorkQueue:
         """
         with self._work:
             self._held_until = held_until
-            self._dirty.pause(paused)
-            self._work.notify_all()
-            self._room.notify_all()
+            self._paused = paused
+            self._hold_sources()
+
+    def leave_out(self, sources: frozenset[str]) -> None:
+        """Hand out no file of these sources until the next call: their folders do not answer."""
+        with self._work:
+            if sources != self._silent:
+                self._silent = sources
+                self._hold_sources()
+                self._end.notify_all()
+
+    def _hold_sources(self) -> None:
+        self._dirty.pause({**self._paused, **dict.fromkeys(self._silent, math.inf)})
+        self._work.notify_all()
+        self._room.notify_all()
 
     def is_held(self, source: str) -> bool:
         """Whether nothing of this source is handed out, because the operator said so."""
         with self._work:
             now = self._monotonic()
-            return self._held_until > now or self._dirty.is_paused(source, now)
+            return self._held_until > now or self._paused.get(source, now) > now
 
     def retry(self, wanted: Callable[[FileRef], bool]) -> int:
         """Try what failed again, now, and the store with it; returns how many files that is."""
@@ -323,7 +338,7 @@ class WorkQueue:
     # ---- looking ----------------------------------------------------------------------------------------
 
     def idle(self) -> bool:
-        """Whether nothing waits or is being processed, or the queue is closed."""
+        """Whether nothing waits or is being processed that could end, or the queue is closed."""
         with self._work:
             return self._is_idle()
 
@@ -362,4 +377,10 @@ class WorkQueue:
             return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]
 
     def _is_idle(self) -> bool:
-        return self._closed or not (self._dirty.waiting() or self._dirty.processing())
+        if self._closed:
+            return True
+        if self._silent:
+            return self._silent.issuperset(
+                [*self._dirty.counts(), *(ref.source for ref in self._dirty.processing())]
+            )
+        return not (self._dirty.waiting() or self._dirty.processing())

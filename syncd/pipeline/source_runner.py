@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -186,6 +187,17 @@ class SourceRunner:
             self._changed.notify()
         self.workers.queue.wake_scans()
 
+    def is_among(self, given_up: Collection[int | str]) -> bool:
+        """Whether its thread is one of these, by identifier."""
+        return self._thread.ident in given_up and self._thread.is_alive()
+
+    def leave_out(self, reason: str) -> None:
+        """For a single pass: its folder does not answer, and the pass ends without it."""
+        self.news.waiting_for = reason
+        self.workers.discard(self.source.name)
+        self.first_scan_done.set()
+        self.stop()
+
     def join(self, seconds: float) -> bool:
         """Wait up to `seconds` for the thread; return whether it ended."""
         if self._started:
@@ -220,11 +232,11 @@ class SourceRunner:
 
     def _turn(self, subtree: str, reason: str) -> bool:
         """Do what is due; False after a request to stop."""
-        self._heartbeat.step()
         try:
-            if reason:
-                self.round(subtree, reason)
-            self.judge_deletions()
+            with self._heartbeat.reading(self.source.name):
+                if reason:
+                    self.round(subtree, reason)
+                self.judge_deletions()
         except Stopped:
             return False
         except StateError as error:

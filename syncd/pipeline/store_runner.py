@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -93,10 +93,10 @@ class StoreRunner:
         self.workers.stop()
 
     def join(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the workers, release what they used, and return whether all ended."""
+        """Wait up to `seconds` for the workers; return whether all ended, and what they used is released."""
         ended = self.workers.join(seconds)
-        self._senders.shutdown(wait=ended, cancel_futures=True)
         if ended:
+            self._senders.shutdown()
             self.store.close()
         return ended
 
@@ -104,6 +104,10 @@ class StoreRunner:
         """Go on without the requests that have not ended: what they still do counts as unknown."""
         for _, key in self._state.locks.abandon(self.uploader):
             self._unsettled(key, creates=True)
+
+    def is_among(self, given_up: Collection[int | str]) -> bool:
+        """Never: its workers are replaced when they are given up."""
+        return False
 
     def _should_stop(self) -> bool:
         """Called between blocks and while a peer is silent, so the calling thread is alive."""

@@ -5,9 +5,10 @@ Each store has workers of its own, so that an unreachable store does not delay t
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
 
 from syncd.core.errors import Reaction, RootChanged, StateError, Stopped, StoreError, react
@@ -54,11 +55,10 @@ class Workers:
         self._once = context.once
         self._attempts: dict[FileRef, int] = {}
         self._lock = threading.Lock()
-        self._started = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"worker-{number}-{name}", daemon=True)
-            for number in range(engine.policy.concurrency)
-        ]
+        self._started = self._stopping = False
+        self._replaced: set[int | None] = set()
+        self._numbers = itertools.count()
+        self._threads = [self._thread() for _ in range(engine.policy.concurrency)]
 
     # ---- what others ask --------------------------------------------------------------------------------
 
@@ -118,14 +118,36 @@ class Workers:
             for thread in self._threads:
                 thread.start()
 
+    def _thread(self) -> threading.Thread:
+        name = f"worker-{next(self._numbers)}-{self.name}"
+        return threading.Thread(target=self._run, name=name, daemon=True)
+
+    def replace(self, given_up: Collection[int | str]) -> None:
+        """Start a thread for each of these (by identifier) that is a worker; it ends with its present file.
+
+        It waits in the kernel for a folder that does not answer, and is not waited for either.
+        """
+        with self._lock:
+            for thread in [thread for thread in self._threads if thread.ident in given_up]:
+                self._replaced.add(thread.ident)
+                self._threads.remove(thread)
+                if not self._stopping:
+                    self._threads.append(self._thread())
+                    self._threads[-1].start()
+
+    def waits_for_folders(self) -> bool:
+        """Whether a thread is left that waits for a folder that does not answer."""
+        return bool(self._replaced)
+
     def stop(self) -> None:
         """Ask the workers to end, without waiting."""
+        self._stopping = True
         self.queue.close()
 
     def join(self, seconds: float) -> bool:
-        """Wait up to `seconds` for all workers; return whether all ended."""
+        """Wait up to `seconds` for the workers; return whether all ended that were not replaced."""
         deadline = self._clock.monotonic() + seconds
-        for thread in self._threads:
+        for thread in list(self._threads):
             if thread.is_alive():
                 thread.join(max(0.0, deadline - self._clock.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -135,8 +157,14 @@ class Workers:
     def _run(self) -> None:
         affinity.narrow()
         while (taken := self.queue.take()) is not None:
-            if not self._turn(taken):
+            if not self._turn(taken) or self._is_replaced():
                 return
+
+    def _is_replaced(self) -> bool:
+        with self._lock:
+            found = threading.get_ident() in self._replaced
+            self._replaced.discard(threading.get_ident())
+        return found
 
     def step(self) -> bool:
         """Process one file that is due, in the calling thread; return False if none was."""

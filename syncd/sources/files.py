@@ -26,6 +26,9 @@ Body = bytes | bytearray | memoryview
 _LARGE_READ = 1 << 20
 """Memory for this much and more comes from the kernel and goes back to it after use."""
 
+_PIECE = 256 << 10
+"""The most that is read at once: a slow network file system answers for so much within seconds."""
+
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
 
@@ -191,10 +194,16 @@ def file_stat(found: os.stat_result) -> FileStat:
 
 
 class OpenFile:
-    """One regular file, open for reading. A context manager; reads from several threads at once are fine."""
+    """One regular file, open for reading. A context manager; reads from several threads at once are fine.
 
-    def __init__(self, descriptor: int, opened: FileStat, mode: int) -> None:
+    `on_read` is called whenever some of it was read: its disk may be slow.
+    """
+
+    def __init__(
+        self, descriptor: int, opened: FileStat, mode: int, on_read: Callable[[], object] = lambda: None
+    ) -> None:
         self._descriptor = descriptor
+        self._on_read = on_read
         self.mode = mode
         """The permission bits that it had then, narrowed by the directories above it."""
         self.opened = opened
@@ -254,7 +263,7 @@ class OpenFile:
         done = 0
         while done < len(view):
             try:
-                count = os.preadv(self._descriptor, [view[done:]], offset + done)
+                count = os.preadv(self._descriptor, [view[done : done + _PIECE]], offset + done)
             except OSError as error:
                 raise FileUnreadable(_reason(error)) from error
             if count == 0:
@@ -264,6 +273,7 @@ class OpenFile:
                     f"the file ends after {offset + done} bytes: it was shortened while it was read"
                 )
             done += count
+            self._on_read()
 
     def check_end(self, size: int) -> None:
         """Check that nothing follows the first `size` bytes. Raises FileChanged when something does,
@@ -292,8 +302,8 @@ class OpenFile:
             os.close(descriptor)
 
 
-def open_file(root_fd: int, path: str) -> OpenFile:
-    """Open the regular file at `path` below the root.
+def open_file(root_fd: int, path: str, on_read: Callable[[], object] = lambda: None) -> OpenFile:
+    """Open the regular file at `path` below the root; `on_read` is for the `OpenFile`.
 
     Raises FileVanished, FileUnreadable, and FileChanged when something else is or appears at the path.
     """
@@ -321,7 +331,7 @@ def open_file(root_fd: int, path: str) -> OpenFile:
         if isinstance(error, OSError):
             raise FileUnreadable(_reason(error)) from error
         raise
-    return OpenFile(descriptor, file_stat(after), access.mode_of(descriptor, after))
+    return OpenFile(descriptor, file_stat(after), access.mode_of(descriptor, after), on_read)
 
 
 class _Access:

@@ -20,6 +20,9 @@ _REMOTE = frozenset({
 """Types whose files can change without this kernel noticing. Any ``fuse.*`` is one as well, whatever lies
 behind it. ``fuseblk`` is not: that is a disk of this machine."""
 
+_ON_DEMAND = frozenset({"autofs", "fuseblk"})
+"""Their files change with events or not at all; but to look there mounts something, or asks a process."""
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -62,6 +65,22 @@ class MountTable:
             path = os.path.dirname(path)
         mount = self._mounts.get(path)
         return mount.type if mount is not None and is_remote(mount.type) else None
+
+    def may_hang(self, point: str) -> bool:
+        """Whether something is mounted exactly here whose server may be gone.
+
+        Not the root of all: without its server nothing runs.
+        """
+        mount = self._mounts.get(point)
+        return mount is not None and point != "/" and (is_remote(mount.type) or mount.type in _ON_DEMAND)
+
+    def hanging_type(self, path: str) -> str | None:
+        """The type of a file system on the way to this path whose server may be gone; else None."""
+        while path not in ("", "/"):
+            if self.may_hang(path):
+                return self._mounts[path].type
+            path = os.path.dirname(path)
+        return None
 
     def close(self) -> None:
         """Close the descriptor."""

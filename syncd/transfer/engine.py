@@ -52,6 +52,7 @@ from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.key_locks import Exclusive
 from syncd.transfer import affinity
+from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.part_sender import COPY, Job
 from syncd.transfer.reuse import Reuse
@@ -116,8 +117,9 @@ class Engine:
         """
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with _root(known) as root_fd:
-            seen = files.look(root_fd, ref.path)
+        with self._root(known) as root_fd:
+            with self._reading(ref):
+                seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
                 outcome = self._absent(ref, seen, recorded, root_fd)
                 return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
@@ -127,10 +129,13 @@ class Engine:
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
-            with files.open_file(root_fd, ref.path) as file, affinity.room_for(file.opened.size):
-                is_open = self._quiet(file, int(settle_seconds * 1e9))
+            with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
+                with self._reading(ref):
+                    is_open = self._quiet(file, int(settle_seconds * 1e9))
                 outcome = self._carry(ref, key, file, recorded, is_open=is_open)
-            if files.look(root_fd, ref.path) != file.opened:
+            with self._reading(ref):
+                seen = files.look(root_fd, ref.path)
+            if seen != file.opened:
                 raise FileChanged("the path leads to another file than the one that was read")
             return outcome
 
@@ -138,14 +143,14 @@ class Engine:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with _root(known) as root_fd:
+        with self._root(known) as root_fd:
             seen = files.look(root_fd, ref.path)
             if seen is None or isinstance(seen, Irregular):
                 return self._decide(ref, seen, recorded), 0
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
-            with files.open_file(root_fd, ref.path) as file:
+            with self._open(root_fd, ref) as file:
                 stat = file.stat()
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
             observed = Observed(stat, digests.fingerprint)
@@ -170,6 +175,25 @@ class Engine:
         if settling is not None:
             raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
         return is_open
+
+    def _reading(self, ref: FileRef) -> Reading:
+        """Around all that touches the folder of a source: its server may be gone."""
+        return self._slots.heartbeat.reading(ref.source)
+
+    def _open(self, root_fd: int, ref: FileRef) -> OpenFile:
+        """The file, which says that it moves whenever some of it was read."""
+        with self._reading(ref):
+            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step)
+
+    @contextmanager
+    def _root(self, known: EngineSource) -> Iterator[int]:
+        """Open the root for one step; raises RootChanged unless it is the expected directory."""
+        with self._slots.heartbeat.reading(known.source.name):
+            root_fd = _opened(known)
+        try:
+            yield root_fd
+        finally:
+            os.close(root_fd)
 
     def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
         """The record, if it describes the object that this file should have; any other proves nothing."""
@@ -203,13 +227,16 @@ class Engine:
     def _hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
         """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
         directory = ref.path.rpartition("/")[0]
-        try:
-            near = walk.nearest(root_fd, os.fsencode(directory))
-        except OSError as error:
-            raise FileUnreadable(error.strerror or str(error)) from error
-        if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
-            raise FileChanged("it came back while it was looked for")
-        return near.hides(stat.device, lambda mount: holds_recorded(root_fd, ref.source, self.state, mount))
+        with self._reading(ref):
+            try:
+                near = walk.nearest(root_fd, os.fsencode(directory))
+            except OSError as error:
+                raise FileUnreadable(error.strerror or str(error)) from error
+            if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
+                raise FileChanged("it came back while it was looked for")
+            return near.hides(
+                stat.device, lambda mount: holds_recorded(root_fd, ref.source, self.state, mount)
+            )
 
     def _delete(self, ref: FileRef, asked: Outcome) -> Outcome:
         """Look at the object, and delete it only if it is the very one that was recorded."""
@@ -315,12 +342,13 @@ class Engine:
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
             # The slot is held with the content, until that is sent.
             with self._exclusive(ref, key), self._slots.hold(stat.size):
-                body = file.read(0, stat.size)
-                file.check_end(stat.size)
+                with self._reading(ref):
+                    body = file.read(0, stat.size)
+                    file.check_end(stat.size)
                 return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
-            with self.readers.hold(0):
+            with self.readers.hold(0), self._reading(ref):
                 digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
             try:
                 with self._exclusive(ref, key):
@@ -334,7 +362,9 @@ class Engine:
         """Decide, act and commit. The caller holds the key."""
         self._still_recorded(job.ref, job.recorded)
         looked_ns = self._now_ns()
-        if job.file.stat() != job.stat:
+        with self._reading(job.ref):
+            now = job.file.stat()
+        if now != job.stat:
             raise FileChanged("the file changed while it was read")
         if plan.may_hide_a_change(job.stat, looked_ns):
             quiet_seconds = plan.RACY_WINDOW_NS / 1e9
@@ -470,20 +500,19 @@ class Engine:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
 
 
-@contextmanager
-def _root(known: EngineSource) -> Iterator[int]:
-    """Open the root for one step; raises RootChanged unless it is the expected directory."""
+def _opened(known: EngineSource) -> int:
+    """The root, if it is the expected directory. Raises RootChanged."""
     try:
         root_fd = files.open_root(known.source.root)
     except (FileVanished, FileUnreadable) as error:
         raise RootChanged(f"the source's directory cannot be opened: {error}") from error
     try:
-        try:
-            found = files.identity_of(root_fd)
-        except (FileVanished, FileUnreadable) as error:
-            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
+        found = files.identity_of(root_fd)
         if known.root_identity not in (None, found):
             raise RootChanged("the source's directory is not the one that it was")
-        yield root_fd
-    finally:
+    except BaseException as error:
         os.close(root_fd)
+        if isinstance(error, FileVanished | FileUnreadable) and not isinstance(error, RootChanged):
+            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
+        raise
+    return root_fd

@@ -2,6 +2,10 @@
 
 A thread that works has a deadline and moves it with every step. A thread that waits for work, or for another
 thread, has none, so that an idle daemon needs no timer to look alive.
+
+A thread that reads a source's folder may wait for a server that is gone, in the kernel, where nothing can end
+it. So it says where it is: such a thread is never late, but its source is *silent*. What it holds of the
+shared bounds is lent to others until it moves again.
 """
 
 from __future__ import annotations
@@ -9,48 +13,114 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 STUCK_SECONDS = 180.0
 """A thread that makes no step for so long counts as stuck, unless the service manager sets another limit."""
+SILENT_SECONDS = 10.0
+"""A folder that does not answer for so long is silent. Disks that slept need less to spin up."""
+
+
+class Hold(Protocol):
+    """A share of a bound (`syncd.transfer.slots`)."""
+
+    def lend(self) -> None:
+        """Others may use it: its owner waits for the kernel."""
+        ...
+
+    def take_back(self) -> None:
+        """Its owner moves again; others may have taken its place in the bound."""
+        ...
+
+
+class _Thread(threading.local):
+    """The calling thread."""
+
+    def __init__(self) -> None:
+        self.name = threading.current_thread().name
+        self.ident = threading.get_ident()
+        self.source = ""
+        self.hold: Hold | None = None
+
+
+_thread = _Thread()
+
+
+@dataclass(slots=True)
+class _Beat:
+    """A thread that works."""
+
+    moved: float
+    thread: str
+    source: str = ""
+    """The source whose folder it reads; empty: none."""
+    hold: Hold | None = None
+    is_silent: bool = False
 
 
 class Heartbeats:
-    """The deadlines of all threads, by name. For any thread; times in monotonic seconds."""
+    """What all threads do, and when each last moved. For any thread; times in monotonic seconds."""
 
     def __init__(
         self, limit_seconds: float = STUCK_SECONDS, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.limit_seconds = limit_seconds
+        self.silent_seconds = SILENT_SECONDS
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._deadlines: dict[str, float] = {}
+        self._beats: dict[int | str, _Beat] = {}
 
-    def step(self, thread: str) -> None:
+    def step(self, thread: str, key: int | None = None, source: str = "", hold: Hold | None = None) -> None:
         """This thread made progress, and makes its next step within the limit."""
-        by = self._monotonic() + self.limit_seconds
+        now = self._monotonic()
         with self._lock:
-            self._deadlines[thread] = by
+            self._end(key or thread)
+            self._beats[key or thread] = _Beat(now, thread, source, hold)
 
-    def rest(self, thread: str) -> None:
+    def rest(self, thread: str, key: int | None = None) -> None:
         """This thread has nothing to do."""
         with self._lock:
-            self._deadlines.pop(thread, None)
+            self._end(key or thread)
+
+    def _end(self, key: int | str) -> None:
+        beat = self._beats.pop(key, None)
+        if beat is not None and beat.is_silent and beat.hold is not None:
+            beat.hold.take_back()
 
     def late(self, now: float) -> tuple[str, ...]:
         """The threads that should have moved before `now`, in the order of their deadlines."""
         with self._lock:
-            late = [(by, thread) for thread, by in self._deadlines.items() if by < now]
+            late = [
+                (beat.moved, beat.thread)
+                for beat in self._beats.values()
+                if not beat.source and beat.moved + self.limit_seconds < now
+            ]
         return tuple(thread for _, thread in sorted(late))
 
+    def silent(self, now: float) -> dict[str, float]:
+        """The sources whose folders do not answer, and for how many seconds by now."""
+        with self._lock:
+            found: dict[str, float] = {}
+            for beat in self._beats.values():
+                if beat.source and now - beat.moved >= self.silent_seconds:
+                    found[beat.source] = max(found.get(beat.source, 0.0), now - beat.moved)
+            return found
 
-class _Named(threading.local):
-    """The calling thread's name, looked up once a thread."""
+    def give_up(self, now: float, after_seconds: float | None = None) -> frozenset[int | str]:
+        """The threads that wait for silent folders; what they hold is lent from now on."""
+        after_seconds = self.silent_seconds if after_seconds is None else after_seconds
+        with self._lock:
+            for beat in self._beats.values():
+                if beat.source and not beat.is_silent and now - beat.moved >= after_seconds:
+                    beat.is_silent = True
+                    if beat.hold is not None:
+                        beat.hold.lend()
+            return frozenset(key for key, beat in self._beats.items() if beat.is_silent)
 
-    def __init__(self) -> None:
-        self.name = threading.current_thread().name
-
-
-_thread = _Named()
+    def are_expected(self) -> bool:
+        """Whether any thread works."""
+        return bool(self._beats)
 
 
 class Heartbeat:
@@ -61,8 +131,35 @@ class Heartbeat:
 
     def step(self) -> None:
         """The calling thread made progress."""
-        self._heartbeats.step(_thread.name)
+        here = _thread
+        self._heartbeats.step(here.name, here.ident, here.source, here.hold)
 
     def rest(self) -> None:
         """The calling thread waits for work, or for a thread that has a heartbeat of its own."""
-        self._heartbeats.rest(_thread.name)
+        self._heartbeats.rest(_thread.name, _thread.ident)
+
+    def reading(self, source: str) -> Reading:
+        """While the calling thread reads the folder of `source`, and nothing else: a context manager."""
+        return Reading(self, source)
+
+    def holds(self, hold: Hold | None) -> None:
+        """What the calling thread holds of a bound from now on."""
+        _thread.hold = hold
+
+
+class Reading:
+    """What `Heartbeat.reading` returns. No generator: each file enters it several times."""
+
+    __slots__ = ("_before", "_heartbeat", "_source")
+
+    def __init__(self, heartbeat: Heartbeat, source: str) -> None:
+        self._heartbeat = heartbeat
+        self._source = source
+
+    def __enter__(self) -> None:
+        self._before, _thread.source = _thread.source, self._source
+        self._heartbeat.step()
+
+    def __exit__(self, *_: object) -> None:
+        _thread.source = self._before
+        self._heartbeat.step()

@@ -11,12 +11,12 @@ import logging
 import mimetypes
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from syncd.core import parts
 from syncd.core.errors import (
@@ -38,11 +38,10 @@ from syncd.sources.fingerprint import Digests
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.heartbeat import Heartbeat
-from syncd.transfer.slots import Slots
+from syncd.transfer.slots import Held, Slots
 
 log = logging.getLogger("syncd.transfer")
 
-_WINDOW = 64  # futures per file: more than any sensible concurrency, far fewer than ten thousand parts
 _MOST_UNFIT = 256
 COPY, COPY_PARTS = "copy objects", "copy parts"
 _CANNOT = "cannot:"  # the state keeps under this name, and that of the verb, until when to leave it alone
@@ -186,7 +185,11 @@ class Shortcuts:
 
 
 class PartSender:
-    """Sends and recognises parts. The threads of `senders` are not the callers'."""
+    """Sends and recognises parts.
+
+    The calling thread reads the file, part by part and in order; the threads of `senders` only send. So a
+    folder that does not answer stops its own files, and no thread that other files need.
+    """
 
     def __init__(
         self,
@@ -236,7 +239,8 @@ class PartSender:
 
     def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a part; raises FileChanged unless they match the fingerprint."""
-        job.file.read_into(span.offset, buffer)
+        with self._meter.heartbeat.reading(job.ref.source):
+            job.file.read_into(span.offset, buffer)
         if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:
             raise FileChanged(f"part {span.number} is not what was fingerprinted")
 
@@ -251,14 +255,16 @@ class PartSender:
         running: dict[Future[tuple[Part, bool]], int] = {}
         queue = iter(spans)
         failure: BaseException | None = None
+        span: Span | None = None
         while True:
-            while failure is None and len(running) < _WINDOW and (span := next(queue, None)) is not None:
-                future = self._senders.submit(self._send, job, checkpoint.id, upload_id, span)
-                running[future] = span.number
+            if failure is None and (span := next(queue, None)) is not None:
+                try:
+                    running[self._read_and_submit(job, checkpoint.id, upload_id, span)] = span.number
+                except BaseException as raised:  # noqa: BLE001  raised below, when no sender needs the file
+                    failure = raised
             if not running:
                 break
-            self._meter.heartbeat.rest()  # the senders have heartbeats of their own
-            ended, _ = wait(running, return_when=ALL_COMPLETED if failure else FIRST_COMPLETED)
+            ended = self._ended(running, everything=failure is not None, now=span is not None)
             for future in sorted(ended, key=running.__getitem__):
                 number = running.pop(future)
                 error = None if future.cancelled() else future.exception()
@@ -267,21 +273,55 @@ class PartSender:
                 elif not future.cancelled():
                     sent[number], without_sending = future.result()
                     copied.update((number,) if without_sending else ())
-            if failure is not None:
-                for future in running:
-                    future.cancel()
-        self._meter.heartbeat.step()
         if failure is not None:
             raise failure
         return Sent(sent, frozenset(copied))
 
-    def _send(self, job: Job, checkpoint_id: int, upload_id: str, span: Span) -> tuple[Part, bool]:
-        """Read, compare, copy or send, and record one part, on a sender. Returns whether it was copied."""
+    def _ended(self, running: Collection[Future[Any]], *, everything: bool, now: bool) -> set[Future[Any]]:
+        """The futures that ended: by `now`, or as soon as one did, or `everything` when all did."""
+        if everything:
+            for future in running:
+                future.cancel()
+        elif now:
+            return {future for future in running if future.done()}
+        self._meter.heartbeat.rest()  # the senders have heartbeats of their own
+        ended, _ = wait(running, return_when=ALL_COMPLETED if everything else FIRST_COMPLETED)
+        self._meter.heartbeat.step()
+        return ended
+
+    def _read_and_submit(
+        self, job: Job, checkpoint_id: int, upload_id: str, span: Span
+    ) -> Future[tuple[Part, bool]]:
+        """Wait for a slot, read and compare the part, and give it to a sender together with the slot."""
+        held, given = self._slots.hold(span.size), ExitStack()
         try:
-            with self._slots.hold(span.size), self._buffers.lend(span.size) as body:
-                if self._meter.is_held(job.ref):
-                    raise FilePaused("it is paused; its upload continues later")
-                self._read(job, span, body)
+            given.enter_context(held)
+            body = given.enter_context(self._buffers.lend(span.size))
+            if self._meter.is_held(job.ref):
+                raise FilePaused("it is paused; its upload continues later")
+            self._read(job, span, body)
+            held.hand_over()
+            future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)
+        except BaseException:
+            given.close()
+            raise
+        future.add_done_callback(lambda _: given.close())  # also if it is cancelled before it begins
+        return future
+
+    def _send(
+        self,
+        job: Job,
+        checkpoint_id: int,
+        upload_id: str,
+        span: Span,
+        body: Body,
+        held: Held,
+        given: ExitStack,
+    ) -> tuple[Part, bool]:
+        """Copy or send one part, and record it, on a sender. Returns whether it was copied."""
+        try:
+            with given:
+                held.take_over()
                 with call("part"):
                     part, copied = self._copied_or_sent(job, upload_id, span, body)
             self._state.add_part(checkpoint_id, part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import AbstractContextManager
 
 from syncd.core.errors import Stopped
 from syncd.transfer.heartbeat import Heartbeat
@@ -37,9 +36,9 @@ class Slots:
         held = f"{self._held} of {int(self._open)} (at most {self._slots})"
         return f"<Slots {held}, {self._bytes} of {self._memory} bytes, {len(self._line)} waiting>"
 
-    def hold(self, size: int) -> AbstractContextManager[None]:
+    def hold(self, size: int) -> Held:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
-        return _Held(self, size)
+        return Held(self, size)
 
     def enter(self, size: int) -> None:
         """The first half of `hold`."""
@@ -80,6 +79,12 @@ class Slots:
             if self._line:
                 self._changed.notify_all()
 
+    def enter_again(self, size: int) -> None:
+        """Take what was given back by `leave` too early, whether there is room or not."""
+        with self._changed:
+            self._held += 1
+            self._bytes += size
+
     def throttled(self) -> None:
         """The store asked for fewer requests. Of the requests in flight together, only the first counts."""
         with self._changed:
@@ -110,8 +115,11 @@ class Slots:
         return self._held == 0 or self._bytes + size <= self._memory
 
 
-class _Held:
-    """What `Slots.hold` returns. No generator, because every request uses it and generators cost more."""
+class Held:
+    """What `Slots.hold` returns. No generator, because every request uses it and generators cost more.
+
+    One thread may enter it and another leave it: the first calls `hand_over`, the other `take_over`.
+    """
 
     __slots__ = ("_size", "_slots")
 
@@ -121,6 +129,26 @@ class _Held:
 
     def __enter__(self) -> None:
         self._slots.enter(self._size)
+        self._slots.heartbeat.holds(self)
 
     def __exit__(self, *_: object) -> None:
+        self._slots.heartbeat.holds(None)
         self._slots.leave(self._size)
+
+    def hand_over(self) -> None:
+        """The calling thread goes on without it."""
+        self._slots.heartbeat.holds(None)
+
+    def take_over(self) -> None:
+        """The calling thread has it from now on."""
+        self._slots.heartbeat.holds(self)
+
+    # ---- see `syncd.transfer.heartbeat.Hold` ------------------------------------------------------------
+
+    def lend(self) -> None:
+        """Others may use it: its owner waits for the kernel."""
+        self._slots.leave(self._size)
+
+    def take_back(self) -> None:
+        """Its owner moves again."""
+        self._slots.enter_again(self._size)

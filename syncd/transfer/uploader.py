@@ -300,7 +300,9 @@ class Uploader:
 
     def _still(self, job: Job) -> None:
         """Raise FileChanged unless the file is what it was before its first byte was read."""
-        if job.file.stat() != job.stat:
+        with self._meter.heartbeat.reading(job.ref.source):
+            now = job.file.stat()
+        if now != job.stat:
             raise FileChanged("the file changed while it was sent")
 
     def _complete(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -53,6 +54,32 @@ def mounted(*options: str, at: Path) -> Iterator[Path]:
 def tmpfs(at: Path, size: str) -> AbstractContextManager[Path]:
     """A file system in memory of `size`, such as ``1m``, mounted inside the block."""
     return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", at=at)
+
+
+@contextmanager
+def silent(at: Path, kind: str = "fuse.sshfs") -> Iterator[Callable[[], None]]:
+    """A network file system at `at` whose server answers nothing. Yields what ends every wait for it."""
+    need()
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        pytest.skip(f"CANNOT BE TESTED HERE: there is no /dev/fuse: {error.strerror}")
+    at.mkdir(exist_ok=True)
+    options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % server
+    if ctypes.CDLL(None, use_errno=True).mount(b"server:", os.fsencode(at), kind.encode(), 0, options) != 0:
+        os.close(server)
+        pytest.skip(f"CANNOT BE TESTED HERE: mount is refused: {os.strerror(ctypes.get_errno())}")
+    fds = [server]
+
+    def end() -> None:
+        while fds:
+            os.close(fds.pop())
+
+    try:
+        yield end
+    finally:
+        end()
+        run("umount", "-l", str(at))
 
 
 def ext4_image(path: Path, megabytes: int, *more: str) -> Path:

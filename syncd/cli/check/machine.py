@@ -8,21 +8,27 @@ from collections.abc import Sequence
 from syncd.cli.common import Reporter
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
+from syncd.sources.places import Places
 from syncd.sources.watch import inotify
 
+SILENT = "does not answer: the server of its file system is gone, or slow"
 _ENOUGH = 1.2  # share of headroom: folders grow
 
 
 def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> None:
     """Check that the roots are there and readable, and that the state directory is writable."""
+    places = Places()
     for source in sources:
         name = f"source {source.name}"
-        if not os.path.isdir(source.root):
-            report(name, None, f"{source.root} does not exist; the daemon waits for it")
-        elif not os.access(source.root, os.R_OK | os.X_OK):
+        found = places.look(source.root)
+        if found is None:
+            report(name, False, f"{source.root} {SILENT}; the daemon waits for it")
+        elif found.kind == "directory":
+            report(name, True, source.root)
+        elif found.kind == "closed":
             report(name, False, f"{source.root} cannot be read by this user; change its mode or the user")
         else:
-            report(name, True, source.root)
+            report(name, None, f"{source.root} does not exist; the daemon waits for it")
     place = state_dir
     while not os.path.exists(place) and place != "/":
         place = os.path.dirname(place)
@@ -33,7 +39,9 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
 
 def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
     """Check that the kernel allows a watch for each directory, and a queue long enough for bursts."""
-    needed = sum(_count_directories(source) for source in sources)
+    places = Places(ask=False)  # where that may hang nothing is watched either
+    watched = [source for source in sources if places.look(source.root) is not None]
+    needed = sum(_count_directories(source, places) for source in watched)
     limit = inotify.watch_limit()
     if limit is None:
         report(
@@ -52,7 +60,7 @@ def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
         report("inotify queue", None, f"a burst of {queue} events costs a scan; raise it with: {remedy}")
 
 
-def _count_directories(source: Source) -> int:
+def _count_directories(source: Source, places: Places) -> int:
     if not os.path.isdir(source.root):
         return 0
     rules = Rules(source.include, source.exclude)
@@ -66,5 +74,9 @@ def _count_directories(source: Source) -> int:
         except OSError:
             continue
         children = [f"{path}/{name}" if path else name for name in names]
-        pending.extend(child for child in children if rules.wants_directory(child))
+        pending.extend(
+            child
+            for child in children
+            if rules.wants_directory(child) and not places.may_hang(f"{source.root}/{child}")
+        )
     return count

@@ -112,6 +112,9 @@ class WatchedRoots:
             # This thread never touches such a root: its server may be gone.
             self._withdraw(name, f"{remote}: what others change there makes no events", first)
             return
+        if hanging := self._mounts.hanging_type(root):
+            self._withdraw(name, f"on the way to it is {hanging}, whose server may be gone", first)
+            return
         try:
             fd = files.open_resolved(root, files.OPEN_DIRECTORY)
         except OSError as error:

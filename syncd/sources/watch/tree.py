@@ -238,6 +238,8 @@ class WatchTree:
         absolute = f"{self._roots[source]}/{path}"
         if self._mounts.is_mount_point(absolute) and (remote := self._mounts.remote_type(absolute)):
             return f"{remote}: what others change there makes no events"
+        if self._mounts.may_hang(absolute):
+            return "what is mounted there may not answer"
         return None
 
     def _found(self, parent: Node, name: str, watch: int, fd: int, mode: Mode) -> None:

@@ -337,8 +337,8 @@ def test_a_disk_that_is_full_at_the_end_is_no_success(home: Home, monkeypatch: p
     (home.watched / "a").write_text("x")
     real = State.close
 
-    def full(state: State) -> None:
-        real(state)
+    def full(state: State, *, clean: bool = True) -> None:
+        real(state, clean=clean)
         raise StateError("no room on the disk")
 
     monkeypatch.setattr(State, "close", full)

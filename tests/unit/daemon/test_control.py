@@ -15,6 +15,7 @@ import pytest
 from syncd.core.errors import StateError
 from syncd.daemon import control
 from syncd.daemon.control import ControlServer, ask
+from tests.support.waiting import wait_until
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -256,3 +257,50 @@ def test_a_directory_is_taken_while_a_daemon_listens_there(tmp_path: Path) -> No
     assert control.is_taken(str(tmp_path))
     server.stop()
     assert not control.is_taken(str(tmp_path))
+
+
+def test_peers_that_say_nothing_keep_no_other_waiting(server: ControlServer, tmp_path: Path) -> None:
+    """Each peer has a thread of its own: one that never ends its request is only its own affair."""
+    silent = [connected(tmp_path) for _ in range(control._MOST_AT_ONCE - 1)]
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+    for peer in silent:
+        peer.close()
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 200_000, b'{"a":' * 200_000, b"\xff\xfe", b'{"n": 1' + b"0" * 5000 + b"}", b"1e999999"]
+)
+def test_no_message_ends_the_server(server: ControlServer, tmp_path: Path, text: bytes) -> None:
+    """Whatever one peer sends, the next one is answered."""
+    with connected(tmp_path) as peer:
+        peer.sendall(text + b"\n")
+        peer.shutdown(socket.SHUT_WR)
+        assert peer.recv(100) == b""
+    assert ask(str(tmp_path), {"n": 1}) == {"heard": {"n": 1}}
+
+
+def test_a_peer_that_does_not_end_its_message_is_given_up(
+    server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed without an answer."""
+    monkeypatch.setattr(control, "_SECONDS", 0.2)
+    with connected(tmp_path) as peer:
+        peer.sendall(b"[")
+        assert peer.recv(100) == b""
+
+
+def test_a_peer_that_waits_for_its_answer_drips_in_vain(
+    server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that keep coming do not put the end off."""
+    monkeypatch.setattr(control, "_SECONDS", 0.2)
+    with connected(tmp_path) as peer:
+        wait_until("it is cut off", lambda: _is_cut_off(peer))
+
+
+def _is_cut_off(peer: socket.socket) -> bool:
+    try:
+        peer.sendall(b"[")
+    except OSError:
+        return True
+    return False

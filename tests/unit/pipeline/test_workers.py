@@ -25,6 +25,7 @@ from syncd.core.model import Failure, FileRef, OnDelete, Outcome
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
+from syncd.sources import files
 from syncd.sources.files import OpenFile
 from syncd.transfer.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
@@ -618,3 +619,42 @@ def test_everything_may_be_called_before_the_start(rig: Rig) -> None:
     workers = Workers("store", rig.engine, context, Heartbeat())
     workers.stop()
     assert workers.join(1.0) is True
+
+
+def test_a_worker_that_waits_for_a_folder_is_replaced_and_ends_with_its_file(
+    rig: Rig, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as before go on; the file that was stuck arrives when the folder answers."""
+    release = threading.Event()
+    real = files.open_file
+
+    def stuck(root_fd: int, path: str, *more: Any) -> files.OpenFile:
+        if path.startswith("stuck"):
+            release.wait(60)
+        return real(root_fd, path, *more)
+
+    monkeypatch.setattr(files, "open_file", stuck)
+    crew.heartbeats.silent_seconds = 0.2
+    rig.engine._slots.heartbeat = Heartbeat(crew.heartbeats)
+    many = rig.policy.concurrency
+    for number in range(many):
+        rig.write(f"stuck{number}", b"stuck")
+        crew.mark(f"stuck{number}")
+    given_up: frozenset[int | str] = frozenset()
+
+    def all_are_stuck() -> bool:
+        nonlocal given_up
+        given_up = crew.heartbeats.give_up(time.monotonic())
+        return len(given_up) == many
+
+    wait_until("all workers are stuck", all_are_stuck)
+    crew.workers.replace(given_up)
+    crew.workers.replace(given_up)
+    rig.write("small", b"small")
+    crew.mark("small")
+    wait_until("another file arrives", lambda: "p/small" in rig.fake.objects)
+    assert crew.workers.waits_for_folders()
+    release.set()
+    wait_until("the others arrive", lambda: len(rig.fake.objects) == many + 1)
+    wait_until("those that were stuck end", lambda: not crew.workers.waits_for_folders())
+    assert sum(thread.is_alive() for thread in crew.workers._threads) == many

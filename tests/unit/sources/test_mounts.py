@@ -122,3 +122,24 @@ def test_without_a_table_no_device_has_a_type(monkeypatch: pytest.MonkeyPatch) -
     """It is no failure."""
     monkeypatch.setattr(mounts, "TABLE", "/nowhere")
     assert mounts.type_of(os.stat("/proc/self").st_dev) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/mnt/nas/x", None),
+        ("/home/me/ssh/deep/down", "fuse.sshfs"),
+        ("/mnt/disk", "fuseblk"),
+        ("/srv", None),
+    ],
+)  # fmt: skip
+def test_a_mount_on_the_way_may_hang(table: MountTable, path: str, expected: str | None) -> None:
+    """Also one that makes events; but what was mounted over it last is what one sees."""
+    table._mounts = mounts.parse(TABLE)
+    assert table.hanging_type(path) == expected
+
+
+def test_the_root_of_all_is_never_avoided(table: MountTable) -> None:
+    """Without its server nothing runs."""
+    table._mounts = {"/": Mount(1, "nfs")}
+    assert table.hanging_type("/srv/photos") is None

@@ -42,3 +42,70 @@ def test_a_heartbeat_is_that_of_the_thread_that_calls(clock: FakeClock) -> None:
     assert set(heartbeats.late(clock.monotonic())) == {threading.current_thread().name, "other"}
     heartbeat.rest()
     assert heartbeats.late(clock.monotonic()) == ("other",)
+
+
+class Share:
+    """A hold that writes down what becomes of it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def lend(self) -> None:
+        self.told.append("lent")
+
+    def take_back(self) -> None:
+        self.told.append("taken back")
+
+
+def test_a_thread_that_reads_a_folder_is_never_late_but_its_source_is_silent(clock: FakeClock) -> None:
+    """A restart of the process does not bring the server of a network file system back."""
+    heartbeats = Heartbeats(60.0, clock.monotonic)
+    heartbeat = Heartbeat(heartbeats)
+    with heartbeat.reading("camera"):
+        clock.advance(9.0)
+        assert heartbeats.silent(clock.monotonic()) == {}
+        clock.advance(91.0)
+        assert heartbeats.silent(clock.monotonic()) == {"camera": 100.0}
+        assert heartbeats.late(clock.monotonic()) == ()
+        heartbeat.step()
+        assert heartbeats.silent(clock.monotonic()) == {}
+    clock.advance(100.0)
+    assert heartbeats.silent(clock.monotonic()) == {}
+    assert heartbeats.late(clock.monotonic()) == (threading.current_thread().name,)
+    heartbeat.rest()
+
+
+def test_what_a_silent_thread_holds_is_lent_until_it_moves(clock: FakeClock) -> None:
+    """Once lent, once taken back; a thread that holds nothing, or only works, lends nothing."""
+    heartbeats = Heartbeats(60.0, clock.monotonic)
+    heartbeat, share = Heartbeat(heartbeats), Share()
+    heartbeat.holds(share)
+    try:
+        heartbeat.step()
+        clock.advance(20.0)
+        assert heartbeats.give_up(clock.monotonic()) == frozenset()
+        with heartbeat.reading("camera"):
+            clock.advance(20.0)
+            for _ in range(2):
+                assert heartbeats.give_up(clock.monotonic()) == {threading.get_ident()}
+            assert share.told == ["lent"]
+        assert share.told == ["lent", "taken back"]
+        assert heartbeats.give_up(clock.monotonic()) == frozenset()
+    finally:
+        heartbeat.holds(None)
+        heartbeat.rest()
+
+
+def test_reading_lasts_through_a_rest(clock: FakeClock) -> None:
+    """A scan that waits for room in the queue rests there, and reads on afterwards."""
+    heartbeats = Heartbeats(60.0, clock.monotonic)
+    heartbeat = Heartbeat(heartbeats)
+    with heartbeat.reading("camera"):
+        heartbeat.rest()
+        clock.advance(100.0)
+        assert heartbeats.silent(clock.monotonic()) == {}
+        heartbeat.step()
+        clock.advance(100.0)
+        assert heartbeats.silent(clock.monotonic()) == {"camera": 100.0}
+    heartbeat.rest()
+    assert not heartbeats.are_expected()

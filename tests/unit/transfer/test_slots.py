@@ -26,6 +26,9 @@ class Diary:
     def rest(self) -> None:
         self.told.append("rest")
 
+    def holds(self, hold: object) -> None:
+        """Of no interest here."""
+
 
 class Holder:
     """Holds until it is let go."""
@@ -236,3 +239,18 @@ def test_who_waits_is_let_in_when_the_door_widens() -> None:
     assert second.inside.wait(30)
     first.leave()
     second.leave()
+
+
+def test_what_is_lent_admits_another_and_is_taken_back_whether_there_is_room_or_not() -> None:
+    """The bound is exceeded by those who come back, and nobody else enters until it holds again."""
+    slots = Slots(1, 100)
+    first, second = slots.hold(60), slots.hold(60)
+    with first:
+        first.lend()
+        with second:
+            first.take_back()
+            waiting = Holder(lambda: slots.hold(0))
+            assert not waiting.inside.wait(0.05)
+        assert not waiting.inside.wait(0.05)
+    assert waiting.inside.wait(30)
+    waiting.release.set()

@@ -1,0 +1,134 @@
+"""Where a configured path leads, without waiting for a file system whose server may be gone.
+
+Links are resolved as far as the file systems of this machine reach. What lies behind a mount whose server may
+be gone is asked in a process of its own: a thread that waits for a dead server cannot be ended, nor can its
+process. It is given a moment, and where there is no answer the path is taken as it is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from syncd.sources.mounts import MountTable
+
+if TYPE_CHECKING:
+    import subprocess
+
+PATIENCE_SECONDS = 2.0
+"""For all paths of one `Places` together."""
+_MOST_LINKS = 40  # as the kernel
+_PROGRAM = """
+import os, sys
+path = os.path.realpath(os.fsencode(sys.argv[1]))
+kind = "other" if os.path.exists(path) else ""
+if os.path.isdir(path):
+    kind = "directory" if os.access(path, os.R_OK | os.X_OK) else "closed"
+sys.stdout.buffer.write(kind.encode() + b"\\0" + path)
+"""
+
+_unanswered: dict[str, subprocess.Popen[bytes]] = {}
+"""Mount point -> the process that still waits for it: until that ends, no other one is started."""
+
+
+class Found(NamedTuple):
+    """What is at a path."""
+
+    path: str
+    """The path without symbolic links, as far as they could be resolved."""
+    kind: str
+    """``directory``, ``closed`` (one that we may not list), ``other``; empty: nothing is there."""
+
+
+class Places:
+    """Resolves paths. With `ask` False nothing behind a mount whose server may be gone is looked at."""
+
+    def __init__(self, *, ask: bool = True, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._until = 0.0
+        self._known: dict[str, Found | None] = {}
+        try:
+            self._mounts: MountTable | None = MountTable()
+        except OSError:  # without /proc it cannot be known
+            self._mounts = None
+        else:
+            self._mounts.close()
+
+    def real(self, path: str) -> str:
+        """The absolute `path` without symbolic links, as far as that can be known."""
+        found = self.look(path)
+        return found.path if found is not None else self._split(path)[1]
+
+    def look(self, path: str) -> Found | None:
+        """What is at the absolute `path`; None: its server does not answer, or is not to be asked."""
+        if path not in self._known:
+            mount, real = self._split(path)
+            self._known[path] = self._answer(mount, real) if mount else _look(real)
+        return self._known[path]
+
+    def may_hang(self, point: str) -> bool:
+        """Whether something is mounted exactly here whose server may be gone."""
+        return self._mounts is not None and self._mounts.may_hang(point)
+
+    def _split(self, path: str) -> tuple[str, str]:
+        """The mount behind which the path is not resolved (empty: none), and the path."""
+        done, rest, links = "", path.split("/"), 0
+        while rest:
+            name = rest.pop(0)
+            if name in ("", "."):
+                continue
+            at = os.path.dirname(done) if name == ".." else f"{done}/{name}"
+            if self.may_hang(at):
+                return at, os.path.normpath("/".join((at, *rest)))
+            done, target = at, _link(at) if links < _MOST_LINKS else ""
+            if target:
+                links += 1
+                done = "" if target.startswith("/") else os.path.dirname(done)
+                rest = target.split("/") + rest
+        return "", done or "/"
+
+    def _answer(self, mount: str, path: str) -> Found | None:
+        """What a process of its own finds there, if it does so in time."""
+        waiting = _unanswered.get(mount)
+        if not self._ask or (waiting is not None and waiting.poll() is None):
+            return None
+        import subprocess  # late: hardly any configuration needs it
+
+        self._until = self._until or self._monotonic() + PATIENCE_SECONDS
+        try:
+            asked = subprocess.Popen(  # noqa: S603  our own program, and a path as its argument
+                [sys.executable, "-ISc", _PROGRAM, path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError:
+            return None
+        try:
+            answer, _ = asked.communicate(timeout=max(0.0, self._until - self._monotonic()))
+        except subprocess.TimeoutExpired:
+            asked.kill()
+            if asked.stdout is not None:
+                asked.stdout.close()
+            _unanswered[mount] = asked
+            return None
+        kind, _, real = answer.partition(b"\0")
+        return Found(os.fsdecode(real), kind.decode()) if real else None
+
+
+def _look(path: str) -> Found:
+    if os.path.isdir(path):
+        return Found(path, "directory" if os.access(path, os.R_OK | os.X_OK) else "closed")
+    return Found(path, "other" if os.path.exists(path) else "")
+
+
+def _link(path: str) -> str:
+    """Where the symbolic link at `path` points to; empty: there is none."""
+    try:
+        return os.readlink(path)
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,215 @@
+"""A folder whose server is gone: it is the state of its source, and nobody else waits for it.
+
+First with a folder whose functions wait for an event, then with a mounted file system that answers nothing,
+where the threads that ask wait in the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.cli import sync
+from syncd.config import load
+from syncd.pipeline.context import real_clock
+from syncd.sources import files, places
+from syncd.state.lock import StateLock
+from syncd.state.state import State
+from tests.support.mounting import silent
+from tests.support.waiting import wait_until
+from tests.unit.pipeline.test_pipeline import Works, running
+
+FILES = 10
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While the event is not set, what opens a file or a directory of source `a` does not return."""
+    answers = threading.Event()
+    answers.set()
+
+    def waiting(name: str, place: Callable[..., str]) -> None:
+        real = getattr(files, name)
+
+        def wait_first(*arguments: Any) -> Any:
+            if "dead" in place(*arguments):
+                answers.wait(60)
+            return real(*arguments)
+
+        monkeypatch.setattr(files, name, wait_first)
+
+    waiting("open_resolved", lambda path, *_: path)
+    waiting("open_file", lambda root_fd, path, *_: path)
+    yield answers
+    answers.set()
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> Iterator[Works]:
+    works = Works(tmp_path)
+    works.pipeline._context.heartbeats.silent_seconds = 0.3
+    yield works
+    works.close()
+
+
+@pytest.fixture
+def once(tmp_path: Path) -> Iterator[Works]:
+    works = Works(tmp_path, once=True)
+    works.pipeline._context.heartbeats.silent_seconds = 0.3
+    yield works
+    works.close()
+
+
+def test_files_that_cannot_be_opened_hold_up_no_other_source(works: Works, dead: threading.Event) -> None:
+    """One store, three workers, ten files that do not open: the other source's files go all the same."""
+    works.source("a")
+    running(works, works.source("a"), works.source("b"))
+    dead.clear()
+    for number in range(FILES):
+        works.write("a", f"dead{number}", b"a %d" % number)
+    works.pipeline.rescan("a", "", "a test")
+    (store,) = works.pipeline.store_runners.values()
+    wait_until("its workers are stuck", lambda: len(store.workers.queue.counts()[1]) == 3)
+    for number in range(FILES):
+        works.write("b", f"f{number}", b"b %d" % number)
+    works.pipeline.rescan("b", "", "a test")
+
+    def arrived() -> bool:
+        works.pipeline.look_after()
+        return works.stored() == {f"b/f{number}" for number in range(FILES)}
+
+    wait_until("the other source is there", arrived)
+    assert "has not answered" in works.pipeline.silence("a")
+    assert works.pipeline.silence("b") == ""
+    dead.set()
+
+    def all_is_there() -> bool:
+        works.pipeline.look_after()
+        return len(works.stored()) == 2 * FILES
+
+    wait_until("the folder answers, and all is there", all_is_there)
+    assert works.pipeline.silence("a") == ""
+
+
+def test_a_pass_ends_without_the_folder_and_names_it(once: Works, dead: threading.Event) -> None:
+    """The others are whole; what was left out is no success."""
+    once.write("dead", "x", b"x")
+    once.write("b", "y", b"y")
+    once.apply(once.source("dead"), once.source("b"))
+    dead.clear()
+    once.pipeline.start()
+    assert once.pipeline.wait_done(lambda: False, lambda: None) is True
+    assert once.stored() == {"b/y"}
+    assert "has not answered" in once.pipeline.source_runners["dead"].news.waiting_for
+    assert once.pipeline.stop(30.0) is True
+    assert once.pipeline.waits_for_folders()
+    dead.set()
+    wait_until("its thread ends", lambda: not once.pipeline.waits_for_folders())
+
+
+def test_a_reload_does_not_wait_for_the_folder(works: Works, dead: threading.Event) -> None:
+    """The runners of its store are replaced, and what comes later goes with the new ones."""
+    running(works, works.source("dead"), works.source("b"))
+    works.write("b", "before", b"1")
+    works.pipeline.rescan("b", "", "a test")
+    wait_until("it runs", lambda: works.stored() == {"b/before"})
+    dead.clear()
+    works.pipeline.rescan("dead", "", "a test")
+    wait_until("its scan hangs", lambda: works.pipeline.silence("dead"))
+    works.apply(works.source("b"), one="/two")
+    works.pipeline.start()
+    works.write("b", "later", b"2")
+    works.pipeline.rescan("b", "", "a test")
+    wait_until("it goes on", lambda: "b/later" in works.stored("/two"))
+
+
+# ---- a file system that answers nothing -------------------------------------------------------------------
+
+
+class Machine:
+    """A source on a file system that answers nothing, one on this disk, one directory store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("net", "disk", "store"):
+            (root / name).mkdir()
+        (root / "disk/file").write_text("x")
+        sources = [
+            {"name": name, "path": str(root / name), "store": "s", "prefix": f"{name}/", "settle": "100ms"}
+            for name in ("net", "disk")
+        ]
+        self.write(sources)
+
+    def write(self, sources: list[dict[str, str]]) -> None:
+        stores = {"s": {"type": "dir", "path": str(self.root / "store")}}
+        text = json.dumps({"state_dir": str(self.root / "state"), "stores": stores, "sources": sources})
+        (self.root / "c.yaml").write_text(text)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "syncd", *arguments, "-c", str(self.root / "c.yaml")]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=60, check=False
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[tuple[Machine, Callable[[], None]]]:
+    made = Machine(tmp_path)
+    with silent(tmp_path / "net") as end:
+        yield made, end
+    for asked in places._unanswered.values():
+        asked.wait(30)
+    places._unanswered.clear()
+
+
+def test_the_daemon_never_waits_for_a_file_system(machine: tuple[Machine, Callable[[], None]]) -> None:
+    """Start, status, check, explain, reload and stop beside one that answers nothing."""
+    made, end = machine
+    daemon = subprocess.Popen(made.command("run"), stderr=subprocess.DEVNULL)
+    try:
+        wait_until("the other source is there", (made.root / "store/disk/file").exists)
+        assert json.loads(made.run("status", "--json").stdout)["daemon"]["health"] == "ok"
+        checks = json.loads(made.run("check", "--json").stdout)["checks"]
+        failed = {row["check"]: row["detail"] for row in checks if row["passed"] is False}
+        assert "does not answer" in failed["source net"]
+        assert "does not answer" in made.run("explain", str(made.root / "net/x")).stdout
+        daemon.send_signal(signal.SIGHUP)
+        (made.root / "disk/later").write_text("y")
+        wait_until("after the reload as well", (made.root / "store/disk/later").exists)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+        StateLock.acquire(str(made.root / "state")).release()
+    finally:
+        end()
+        daemon.kill()
+        daemon.wait()
+
+
+def test_a_pass_beside_such_a_file_system_is_partly_done(
+    machine: tuple[Machine, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 3; the source is named, and the process ends although a thread of its own cannot."""
+    made, end = machine
+    left: list[int] = []
+    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(sync.os, "_exit", left.append)
+    settings = load.load(str(made.root / "c.yaml"), os.environ)
+    code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
+    assert (code, left) == (3, [3])
+    assert "not scanned: net: the folder has not answered" in capsys.readouterr().err
+    assert (made.root / "store/disk/file").exists()
+    State.open(str(made.root / "state"), now_ns=real_clock().now_ns).close()
+    end()
