@@ -25,6 +25,7 @@ from syncd.core.errors import (
     PreconditionFailed,
     StoreError,
     StoreRefused,
+    StoreUnavailable,
     UploadGone,
     is_denied,
 )
@@ -207,6 +208,8 @@ class PartSender:
         self._slots = slots
         self._meter = meter
         self._buffers = Buffers()
+        self._lost: set[tuple[str, str]] = set()
+        """Those of which the answer to one copy was lost: at the second, they are unfit."""
         self._unfit: set[tuple[str, str]] = set()
         """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
 
@@ -350,6 +353,8 @@ class PartSender:
         except StoreError as error:
             log.info("%s: its parts are sent, not copied: %s", name_of(job.ref), error)
             failure = error
+        if isinstance(failure, StoreUnavailable) and failure.status is None and self._is_first_loss(donor):
+            return self._sent(job, upload_id, span, body), False  # a lost answer says nothing about copies
         self._avoid(donor)
         part = self._sent(job, upload_id, span, body)
         self._shortcuts.failed(COPY_PARTS, failure)
@@ -365,6 +370,12 @@ class PartSender:
             job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
         )
         return _recognised(part, body) if part.size == span.size else None
+
+    def _is_first_loss(self, donor: Donor) -> bool:
+        if donor.name in self._lost:
+            return False
+        self._lost = {donor.name} if len(self._lost) >= _MOST_UNFIT else {*self._lost, donor.name}
+        return True
 
     def _avoid(self, donor: Donor) -> None:
         if len(self._unfit) >= _MOST_UNFIT:
