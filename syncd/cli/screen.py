@@ -159,10 +159,10 @@ def _show_source(source: SourceReport, console: Console) -> None:
     console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
     for line in _what_waits(source, live):
         console.print(f"{name}: {escape(line)}", style="yellow")
-    skipped = ", ".join(f"{count} {kind}" for kind, count in live.skipped.items())
+    skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
-    for line in _what_is_not_seen(live):
+    for line in _what_is_not_seen(source, live):
         console.print(f"{name}: {escape(line)}", style="yellow")
 
 
@@ -180,7 +180,9 @@ def _what_waits(source: SourceReport, live: LiveSource) -> Iterator[str]:
         yield f"{live.deletes_parked} deletions wait: {live.deletes_reason or ''}; {allow}"
 
 
-def _what_is_not_seen(live: LiveSource) -> Iterator[str]:
+def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:
+    if source.last_scan_unseen and not live.unreadable:
+        yield f"not everything was seen: {source.last_scan_unseen}"
     if live.out_of_sight:
         yield f"{live.out_of_sight} files are out of sight and are kept"
     yield from (f"out of sight: {line}" for line in live.hidden)

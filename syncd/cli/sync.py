@@ -200,12 +200,7 @@ def _leave(code: int) -> None:
 
 
 def _print_summary(done: Pass) -> None:
-    tally = done.pipeline.tally
-    parts = [f"{tally.actions[name]} {word}" for name, word in common.DONE.items() if tally.actions[name]]
-    sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
-    click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed")
-    for ref, error in tally.failures:
-        click.echo(f"failed: {name_of(ref)}: {error}", err=True)
+    _print_files(done.pipeline.tally)
     for runner in done.pipeline.source_runners.values():
         _print_source(runner)
     for store, trouble in done.gave_up.items():
@@ -230,6 +225,9 @@ def _print_source(runner: SourceRunner) -> None:
     name, news = runner.source.name, runner.news
     if news.waiting_for:
         click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
+    if news.skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in news.skipped.items())
+        click.echo(f"{name}: skipped: {kinds}")
     if news.out_of_sight:
         click.echo(f"{name}: {news.out_of_sight} files are out of sight and are kept", err=True)
     for line in news.hidden:

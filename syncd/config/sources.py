@@ -6,6 +6,7 @@ mistake: its disk may be mounted later, and the daemon waits for it and says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -196,11 +197,28 @@ def _check_patterns(entry: SourceEntry, path: Path, document: Document) -> None:
             if fault := _rules_fault([], [lone]):
                 expected = f"a gitignore pattern; this one {fault.partition(f'{lone!r} ')[2] or fault}"
                 document.report((*path, key, index), expected=expected)
+            elif doubt := _doubt_about(lone, entry.path):
+                document.warn((*path, key, index), f"the pattern {doubt}")
         if patterns and len(document.problems) == before:
             arguments = (patterns, []) if key == "include" else ([], patterns)
             if _rules_fault(*arguments):
                 expected = "a pattern without `!`, which only takes away from what other patterns match"
                 document.report((*path, key), expected=expected)
+
+
+def _doubt_about(pattern: str, root: str) -> str:
+    """Why a pattern is probably not meant as gitignore reads it; empty: it may be. Each is a habit from
+    another tool.
+    """
+    inside = root.rstrip("/") + "/"
+    if root and pattern.startswith(inside):
+        below = pattern.removeprefix(inside)
+        return f"matches nothing, because paths begin below the source's directory: write `/{below}`"
+    if pattern.startswith("~"):
+        return "matches only names that begin with `~`: paths begin below the source's directory"
+    if re.search(r"(?<!\\)\{[^/{}]*,[^/{}]*\}", pattern):
+        return "matches only names with braces in them: write one pattern for each alternative"
+    return ""
 
 
 def _rules_fault(include: list[str], exclude: list[str]) -> str:

@@ -287,6 +287,20 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
+class LastScan:
+    """The last scan of a whole source."""
+
+    ended_ns: int | None = None
+    """Wall clock; None: there was none yet."""
+    drift: int = 0
+    """Changes that no event had announced, of all scans."""
+    unseen: str = ""
+    """What it could not see, in words; empty: it saw everything."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """How many of each kind it left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A file that could not be carried, and when it is tried again."""
 

@@ -1,12 +1,14 @@
 """Rules: which paths of a source are wanted, said in gitignore patterns.
 
-The order is git's: from the top directory downward, at each level the last pattern that matches wins, and
-what is below an excluded directory is excluded whatever else is said.
+In ``exclude`` the order is git's: from the top directory downward, at each level the last pattern that
+matches wins, and what is below an excluded directory is excluded whatever else is said. In ``include`` no
+directory is cut off: of all patterns that match the file or a directory above it, the last one decides.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,6 +69,8 @@ def _checked(pattern: str) -> str:
     segments = text.removeprefix("!").removeprefix("/").removesuffix("/").split("/")
     if "\n" in text or "\0" in text:
         raise ValueError("is not one line")
+    if unknown := _unknown_class(text):
+        raise ValueError(f"has {unknown}, which is not a class of characters such as [:digit:]")
     if text.startswith("#"):
         raise ValueError("is a comment; a name that begins with '#' is written '\\#'")
     if segments == [""]:
@@ -78,10 +82,53 @@ def _checked(pattern: str) -> str:
     return text
 
 
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \t",
+    "cntrl": "\x01-\x1f\x7f",
+    "digit": "0-9",
+    "graph": ':-~"-9!',  # '!' in front would negate
+    "lower": "a-z",
+    "print": " -~",
+    "punct": ':-@[-`{-~"-.!',
+    "space": " \t\n\r\f\v",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+"""POSIX's classes inside brackets, which git knows and pathspec does not."""
+_BRACKETS = re.compile(r"\\.|\[[!^]?\]?(?:\[:[A-Za-z]*:\]|\\.|[^\]\\])*\]")
+_CLASS = re.compile(r"\[:([A-Za-z]*):\]")
+
+
+def _unknown_class(text: str) -> str:
+    """The first class inside brackets that POSIX does not know; empty: none."""
+    for brackets in _BRACKETS.findall(text):
+        if brackets.startswith("["):
+            for name in _CLASS.findall(brackets, 1):
+                if name not in _CLASSES:
+                    return f"[:{name}:]"
+    return ""
+
+
+def _without_classes(text: str) -> str:
+    """The pattern with the characters of each class in its place."""
+
+    def spelt(brackets: re.Match[str]) -> str:
+        whole = brackets[0]
+        if not whole.startswith("["):
+            return whole
+        return whole[0] + _CLASS.sub(lambda found: _CLASSES[found[1]], whole[1:])
+
+    return _BRACKETS.sub(spelt, text)
+
+
 def _search(segments: Sequence[str]) -> _Search:
     """The compiled search for a pattern of these segments, anchored at the first."""
     try:
-        (pattern,) = GitIgnoreSpec.from_lines(["/" + "/".join(segments)]).patterns
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # a "[" in brackets stands for itself
+            (pattern,) = GitIgnoreSpec.from_lines(["/" + _without_classes("/".join(segments))]).patterns
     except (ValueError, re.error) as error:
         raise ValueError("is not a gitignore pattern") from error
     if pattern.regex is None:
@@ -155,6 +202,52 @@ class _PatternList:
         return last
 
 
+class _IncludeList(_PatternList):
+    """As `_PatternList`, but nothing is cut off: the last pattern that matches the file or a directory above
+    it decides, so that a negation also takes away from below a directory that is included.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        super().__init__("include", patterns)
+        self._ranks: dict[str, int] = {"": len(self._patterns)}
+
+    def matches_file(self, path: str) -> bool:
+        directory, _, name = path.rpartition("/")
+        rank = min(self._rank_of(directory), self._own_rank(path, name, is_directory=False))
+        return rank < len(self._patterns) and not self._patterns[rank].negated
+
+    def _rank_of(self, directory: str) -> int:
+        """The place, counted from the end, of the last pattern that matches the directory or one above it."""
+        unknown: list[str] = []
+        while directory not in self._ranks:
+            unknown.append(directory)
+            directory = directory.rpartition("/")[0]
+        rank = self._ranks[directory]
+        for path in reversed(unknown):
+            rank = min(rank, self._own_rank(path, path.rpartition("/")[2], is_directory=True))
+            if len(self._ranks) > _REMEMBERED_DIRECTORIES:
+                self._ranks = {"": len(self._patterns)}
+            self._ranks[path] = rank
+        return rank
+
+    def _own_rank(self, path: str, name: str, *, is_directory: bool) -> int:
+        depth = path.count("/") + 1
+        for rank, pattern in enumerate(self._patterns):
+            if pattern.matches(path, name, depth, is_directory):
+                return rank
+        return len(self._patterns)
+
+    def explain(self, path: str, *, is_directory: bool) -> tuple[str, str]:
+        last = len(self._patterns)
+        where = ""
+        for entry in _downward(path):
+            directory = is_directory or entry != path
+            rank = self._own_rank(entry, entry.rpartition("/")[2], is_directory=directory)
+            if rank < last:
+                last, where = rank, entry
+        return (self._patterns[last].written, where) if where else ("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether an entry is wanted, and which pattern says so."""
@@ -186,15 +279,15 @@ class Verdict:
 class Rules:
     """Which paths of a source are wanted.
 
-    ``include``, if there is any, means "only these": a file is wanted if it, or a directory above it, is
-    matched. ``exclude`` wins. Patterns have gitignore's syntax, relative to the source's directory. May be
-    asked from several threads at once.
+    ``include``, if there is any, means "only these": a file is wanted if the last pattern that matches it,
+    or a directory above it, is no negation. ``exclude`` wins. Patterns have gitignore's syntax, relative to
+    the source's directory. May be asked from several threads at once.
     """
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         """Raises ValueError, naming the pattern and what is wrong with it."""
         self._written = tuple(include), tuple(exclude)
-        self._include = _PatternList("include", include) if include else None
+        self._include = _IncludeList(include) if include else None
         self._exclude = _PatternList("exclude", exclude) if exclude else None
         if self._include is not None and not self._include.can_match():
             raise ValueError(f"include pattern {include[0]!r} takes away from nothing: no pattern adds")

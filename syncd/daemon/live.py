@@ -131,7 +131,6 @@ class Live:
         return LiveSource(
             waiting_for or None,
             news.scanning,
-            news.skipped,
             news.unreadable,
             news.out_of_sight,
             news.hidden,

@@ -74,7 +74,6 @@ class LiveSource:
 
     waiting_for: str | None = None
     scanning: bool = False
-    skipped: Mapping[str, int] = field(default_factory=dict)
     unreadable: Sequence[str] = ()
     out_of_sight: int = 0
     hidden: Sequence[str] = ()
@@ -96,6 +95,10 @@ class SourceReport:
     bytes: ByteCounts
     last_scan: str | None
     drift: int
+    last_scan_unseen: str = ""
+    """What the last scan could not see; empty: it saw everything."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """How many of each kind the last scan left out."""
     paused: str | None = None
     """By whom it is paused, and until when; None: it is not."""
     live: LiveSource | None = None
@@ -227,7 +230,7 @@ def _sources(
     reports = []
     for source in sources:
         recorded, size = state.recorded_totals(source.name)
-        last_scan_ns, drift = state.last_scan(source.name)
+        scan = state.last_scan(source.name)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
         # The daemon goes on working between the two counts: `dirty` may lack a file that is in flight.
         moving, waiting = 0, len(mine)
@@ -240,8 +243,10 @@ def _sources(
                 source.store,
                 FileCounts(recorded, waiting, moving, failed.get(source.name, 0)),
                 ByteCounts(size, sum(total - done for done, total in mine)),
-                iso(last_scan_ns),
-                drift,
+                iso(scan.ended_ns),
+                scan.drift,
+                scan.unseen,
+                scan.skipped,
                 paused_words(pauses["source", source.name]) if ("source", source.name) in pauses else None,
                 live.source(source.name) if live is not None else None,
             )

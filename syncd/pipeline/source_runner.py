@@ -417,9 +417,9 @@ class SourceRunner:
         news.out_of_sight, news.hidden = report.out_of_sight, sink.hidden_paths
         news.skipped = dict(report.skipped)
         drift = sink.drift if reason == "interval" and not self._watch.coverage().reason else 0
+        self._state.note_scan(self.source.name, self.clock.now_ns(), drift, report.unseen, report.skipped)
         if report.complete:
             self._none_went_under_keep()
-            self._state.note_scan(self.source.name, self.clock.now_ns(), drift)
             self._reconciliation.seen_whole()
             self._end_reconciliation(None)
         if drift:

@@ -167,6 +167,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
             left_ns INTEGER NOT NULL,
             PRIMARY KEY (store_id, key, upload_id)) WITHOUT ROWID""",
     ),
+    (
+        # What the last whole scan could not see (empty: nothing), and what it left out, as JSON.
+        "ALTER TABLE sources ADD COLUMN unseen TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE sources ADD COLUMN skipped TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 

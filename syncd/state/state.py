@@ -20,14 +20,16 @@ What is not here: the queue. After a restart the scan finds again what was dirty
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 from syncd.core.errors import StateError
 from syncd.core.model import (
@@ -37,6 +39,7 @@ from syncd.core.model import (
     Failure,
     FileRef,
     Fingerprint,
+    LastScan,
     Leftover,
     Part,
     PartDigests,
@@ -443,15 +446,26 @@ class State:
         """
         self._write(lambda c: queries.renumber_device(c, source, old, new))
 
-    def note_scan(self, source: str, finished_ns: int, drift: int) -> None:
-        """A scan of the whole source ended; it found `drift` changes that no event had announced."""
-        sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ? WHERE name = ?"
-        self._change_source(source, sql, (queries.fold(finished_ns), drift, source))
+    def note_scan(
+        self,
+        source: str,
+        finished_ns: int,
+        drift: int,
+        unseen: str = "",
+        skipped: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """A scan of the whole source ended; it found `drift` changes that no event had announced.
 
-    def last_scan(self, source: str) -> tuple[int | None, int]:
-        """Wall clock at the end of the last whole scan in nanoseconds (None: none yet), and all drift."""
-        row = self._row("SELECT last_scan_ns, drift FROM sources WHERE name = ?", source)
-        return (row[0], row[1]) if row else (None, 0)
+        `unseen` says what it could not see, `skipped` how many of each kind it left out.
+        """
+        sql = "UPDATE sources SET last_scan_ns = ?, drift = drift + ?, unseen = ?, skipped = ? WHERE name = ?"
+        told = json.dumps(dict(skipped))
+        self._change_source(source, sql, (queries.fold(finished_ns), drift, unseen, told, source))
+
+    def last_scan(self, source: str) -> LastScan:
+        """What is known of the last whole scan, and all drift."""
+        row = self._row("SELECT last_scan_ns, drift, unseen, skipped FROM sources WHERE name = ?", source)
+        return LastScan(row[0], row[1], row[2], json.loads(row[3])) if row else LastScan()
 
     # ---- how --------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
         report(name, passed, detail)
 
     machine.directories(settings.sources, settings.state_dir, noted)
-    machine.watch_limits(settings.sources, noted)
+    machine.patterns_and_watches(settings.sources, noted)
     for name in sorted({source.store for source in settings.sources} or settings.stores):
         sources = [source for source in settings.sources if source.store == name]
         prefix = sources[0].prefix if sources else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from syncd.cli.common import Reporter
 from syncd.core.model import Source
@@ -37,11 +38,18 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
     report("state directory", writable, f"{state_dir}{advice}")
 
 
-def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
-    """Check that the kernel allows a watch for each directory, and a queue long enough for bursts."""
+def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
+    """Say what the patterns take; check that the kernel allows a watch for each directory, and a queue long
+    enough for bursts.
+    """
     places = Places(ask=False)  # where that may hang nothing is watched either
     watched = [source for source in sources if places.look(source.root) is not None]
-    needed = sum(_count_directories(source, places) for source in watched)
+    surveys = [(source, _survey(source, places)) for source in watched]
+    for source, found in surveys:
+        if found.files and (source.include or source.exclude):
+            passed = None if not found.wanted else True
+            report(f"patterns of {source.name}", passed, f"they take {found.wanted} of {found.files} files")
+    needed = sum(found.directories for _, found in surveys)
     limit = inotify.watch_limit()
     if limit is None:
         report(
@@ -60,23 +68,33 @@ def watch_limits(sources: Sequence[Source], report: Reporter) -> None:
         report("inotify queue", None, f"a burst of {queue} events costs a scan; raise it with: {remedy}")
 
 
-def _count_directories(source: Source, places: Places) -> int:
-    if not os.path.isdir(source.root):
-        return 0
+@dataclass(slots=True)
+class _Survey:
+    """How much there is in a source."""
+
+    directories: int = 0
+    """To be watched."""
+    files: int = 0
+    wanted: int = 0
+
+
+def _survey(source: Source, places: Places) -> _Survey:
+    found = _Survey()
     rules = Rules(source.include, source.exclude)
-    count, pending = 0, [""]
+    pending = [""] if os.path.isdir(source.root) else []
     while pending:
         path = pending.pop()
-        count += 1
+        found.directories += 1
         try:
             with os.scandir(os.path.join(source.root, path)) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                for entry in entries:
+                    below = f"{path}/{entry.name}" if path else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if rules.wants_directory(below) and not places.may_hang(f"{source.root}/{below}"):
+                            pending.append(below)
+                    elif entry.is_file(follow_symlinks=False):
+                        found.files += 1
+                        found.wanted += rules.wants_file(below)
         except OSError:
             continue
-        children = [f"{path}/{name}" if path else name for name in names]
-        pending.extend(
-            child
-            for child in children
-            if rules.wants_directory(child) and not places.may_hang(f"{source.root}/{child}")
-        )
-    return count
+    return found

@@ -66,7 +66,7 @@ class ScanReport:
     found: int
     absent: int
     skipped: Mapping[str, int]
-    """How many of each kind of `Irregular`."""
+    """How many of each kind of `Irregular`, and how many files and directories the patterns leave out."""
     errors: int
     complete: bool
     """All that is there was seen, without an error."""
@@ -254,6 +254,7 @@ class _Scan:
     def _descend(self, walk: Walk, records: RecordCursor, path: bytes) -> None:
         """Enter a directory; if that cannot be, pass over what is recorded below it."""
         if path and not self._rules.wants_directory(os.fsdecode(path)):
+            self._skipped["excluded directory"] += 1
             records.skip_below(path + b"/")
             return
         self._directories += 1
@@ -330,6 +331,7 @@ class _Scan:
         """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
         text = os.fsdecode(path)
         if not self._rules.wants_file(text):
+            self._skipped["excluded file"] += 1
             return
         ref = FileRef(self._source, text)
         if isinstance(now, Irregular):

@@ -79,3 +79,27 @@ def test_a_state_on_a_network_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         "expected a directory on a local disk, because the database needs shared memory"
     )
     assert [expected] == said(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("{root}/private/", "write `/private/`"),
+        ("!{root}/private/", "write `/private/`"),
+        ("~/private/", "begin with `~`"),
+        ("*.{{key,pem}}", "one pattern for each"),
+        ("/private/", ""),
+        ("a{{b}}c", ""),
+        ("backup~", ""),
+        ("[[:digit:]]*", ""),
+    ],
+)
+def test_a_pattern_that_is_another_tools_is_warned_of(pattern: str, words: str, tmp_path: Path) -> None:
+    """With what to write instead: it would match nothing, in silence. Each warning has its line."""
+    (tmp_path / "w").mkdir()
+    written = pattern.format(root=tmp_path / "w")
+    text = "stores: {d: {type: dir, path: ./d}}\n"
+    text += f"sources: [{{name: a, path: ./w, store: d, exclude: ['x', '{written}']}}]"
+    warnings = load(tmp_path, text).warnings
+    assert len(warnings) == (1 if words else 0)
+    assert all("sources[0].exclude[1]: " in line and words in line for line in warnings)

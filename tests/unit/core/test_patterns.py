@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +110,17 @@ def test_exclude(exclude: list[str], gone: list[str]) -> None:
             ["*.txt", "!a.txt"], [], ["keep/private/x.txt", "keep/private/y.txt"], id="with exceptions"
         ),
         pytest.param(["*.jpg"], [], [], id="none of these"),
+        pytest.param(["keep/**", "!keep/private/**"], [], [], id="not what is taken away below"),
+        pytest.param(["keep/", "!private/"], [], [], id="not a directory that is taken away below"),
+        pytest.param(
+            ["keep/", "!private/", "x.txt"],
+            [],
+            ["keep/private/x.txt"],
+            id="but what is added again",
+        ),
+        pytest.param(
+            ["!*.txt", "a.txt"], [], ["a.txt", "docs/a.txt", "docs/deep/a.txt"], id="the last one decides"
+        ),
     ],
 )
 def test_include(include: list[str], exclude: list[str], wanted: list[str]) -> None:
@@ -206,6 +219,8 @@ def test_memory_of_directories_is_bounded() -> None:
         ("a\nb", "is not one line"),
         ("a\0b", "is not one line"),
         ("[z-a]", "is not a gitignore pattern"),
+        ("[[:number:]]", "has [:number:]"),
+        ("[a[:Digit:]]", "has [:Digit:]"),
     ],
 )
 @pytest.mark.parametrize("what", ["include", "exclude"])
@@ -216,6 +231,45 @@ def test_patterns_that_could_never_match(pattern: str, why: str, what: str) -> N
 
     assert str(caught.value).startswith(f"{what} pattern {pattern!r} ")
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("alnum", "aZ5"), ("alpha", "aZ"), ("blank", " \t"), ("cntrl", "\x01\x1f\x7f"), ("digit", "059"),
+        ("graph", "!~a-^]\\"), ("lower", "az"), ("print", " ~a!"), ("punct", "!/:@[]\\^`{~-\"_."),
+        ("space", " \t\r\v"), ("upper", "AZ"), ("xdigit", "0aF"),
+    ],
+)  # fmt: skip
+def test_classes_of_characters(name: str, inside: str) -> None:
+    """POSIX's, as git knows them: alone, negated, and beside other characters."""
+    every = [chr(code) for code in range(1, 127) if chr(code) not in "/\n"]
+    other = [character for character in every if character not in _POSIX[name]]
+    assert set(inside) <= set(_POSIX[name])
+    plain, negated = Rules([], [f"x[[:{name}:]]y"]), Rules([], [f"x[![:{name}:]]y"])
+    wider = Rules([], [f"x[é[:{name}:]]y"])
+    for character in every:
+        belongs = character not in other
+        path = f"x{character}y"
+        assert (plain.wants_file(path), negated.wants_file(path)) == (not belongs, belongs), character
+        assert wider.wants_file(path) == (not belongs)
+    assert not wider.wants_file("xéy")
+
+
+_POSIX = {
+    "alnum": string.ascii_letters + string.digits,
+    "alpha": string.ascii_letters,
+    "blank": " \t",
+    "cntrl": "".join(map(chr, (*range(1, 32), 127))),
+    "digit": string.digits,
+    "graph": string.ascii_letters + string.digits + string.punctuation,
+    "lower": string.ascii_lowercase,
+    "print": string.ascii_letters + string.digits + string.punctuation + " ",
+    "punct": string.punctuation,
+    "space": string.whitespace,
+    "upper": string.ascii_uppercase,
+    "xdigit": string.hexdigits,
+}
 
 
 def test_include_that_only_takes_away() -> None:

@@ -57,7 +57,7 @@ class Daemon:
 
     def source(self, name: str) -> LiveSource | None:
         watch = WatchStatus("events", 3, 0, None, ["deep"])
-        return LiveSource("the root is missing", skipped={"fifo": 2}, watch=watch) if name == "docs" else None
+        return LiveSource("the root is missing", watch=watch) if name == "docs" else None
 
 
 def test_it_is_the_interface(state: State) -> None:
@@ -77,6 +77,8 @@ def test_it_is_the_interface(state: State) -> None:
                 "files": {"recorded": 1, "pending": 1, "in_flight": 0, "failed": 1},
                 "bytes": {"recorded": 100, "pending": 60},
                 "last_scan": "2023-11-14T22:13:20Z",
+                "last_scan_unseen": "",
+                "skipped": {},
                 "drift": 3,
             }
         ],

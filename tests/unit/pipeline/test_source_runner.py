@@ -29,7 +29,7 @@ def test_the_start_scans_everything(house: House) -> None:
     house.settle()
     assert house.objects == {"a", "d/b"}
     assert house.runner.first_scan_done.is_set()
-    assert house.rig.state.last_scan("docs")[0] is not None
+    assert house.rig.state.last_scan("docs").ended_ns is not None
 
 
 def test_a_doubt_scans_its_subtree_and_no_more(house: House) -> None:
@@ -61,7 +61,7 @@ def test_the_interval_brings_a_scan_and_what_it_finds_is_counted(house: House) -
     wait_until("it is scanned again", lambda: house.runner.news.scans == 2)
     house.settle()
     assert house.objects == {"a", "b"}
-    assert house.rig.state.last_scan("docs")[1] == 2
+    assert house.rig.state.last_scan("docs").drift == 2
 
 
 def test_doubts_about_parts_do_not_put_off_the_scan_of_everything(house: House) -> None:
@@ -87,7 +87,7 @@ def test_a_source_without_events_is_polled(house: House) -> None:
     house.later(1.2 * POLL_SECONDS)
     wait_until("it is there", lambda: house.objects == {"a"})
     house.settle()
-    assert house.rig.state.last_scan("docs")[1] == 0
+    assert house.rig.state.last_scan("docs").drift == 0
 
 
 def test_a_scan_that_fails_is_said_and_tried_again_ever_later(

@@ -26,6 +26,7 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Fingerprint,
+    LastScan,
     Part,
     Recorded,
     RootIdentity,
@@ -408,15 +409,15 @@ def test_what_was_learned_is_kept_per_store(state: State) -> None:
 
 def test_sources_have_a_root_and_a_last_scan(state: State) -> None:
     """Root identity, time of the last scan and drift are told again; drift adds up."""
-    assert (state.root_identity("s"), state.last_scan("s")) == (None, (None, 0))
+    assert (state.root_identity("s"), state.last_scan("s")) == (None, LastScan())
 
     state.note_scan("s", 12345, 3)
     assert state.root_identity("s") is None
     state.set_root_identity("s", RootIdentity(7, 2**64 - 1))
-    state.note_scan("s", 12399, 4)
+    state.note_scan("s", 12399, 4, "2 errors", {"fifo": 3})
 
     assert state.root_identity("s") == RootIdentity(7, 2**64 - 1)
-    assert state.last_scan("s") == (12399, 7)
+    assert state.last_scan("s") == LastScan(12399, 7, "2 errors", {"fifo": 3})
 
 
 # ---- joined writes ----------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def limits(
     (proc / "max_queued_events").write_text(f"{queue}\n")
     monkeypatch.setattr(inotify, "_LIMITS", str(tmp_path))
     found: ScanResults = []
-    machine.watch_limits(sources, lambda *row: found.append(row))
+    machine.patterns_and_watches(sources, lambda *row: found.append(row))
     return found
 
 
@@ -135,5 +135,22 @@ def test_a_directory_that_cannot_be_listed_is_still_counted(
 def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:
     """With its own limits."""
     found: ScanResults = []
-    machine.watch_limits([tree(tmp_path, 2)], lambda *row: found.append(row))
+    machine.patterns_and_watches([tree(tmp_path, 2)], lambda *row: found.append(row))
     assert found[0][0] == "inotify watches"
+
+
+@pytest.mark.parametrize(
+    ("include", "passed", "words"),
+    [((), None, ""), (("*.a",), True, "they take 2 of 3 files"), (("*.c",), None, "they take 0 of 3 files")],
+)
+def test_it_is_said_how_many_files_the_patterns_take(
+    include: tuple[str, ...], passed: bool | None, words: str, tmp_path: Path
+) -> None:
+    """A pattern that takes nothing is probably not meant so. Without patterns there is nothing to say."""
+    for name in ("x.a", "y.a", "z.b"):
+        (tmp_path / name).touch()
+    found: list[tuple[str, bool | None, str]] = []
+    source = Source("docs", str(tmp_path), "store", include=include)
+    machine.patterns_and_watches([source], lambda *row: found.append(row))
+    said = [row for row in found if row[0] == "patterns of docs"]
+    assert said == ([("patterns of docs", passed, words)] if words else [])
