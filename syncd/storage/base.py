@@ -15,7 +15,7 @@ from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, Sto
 
 __all__ = [
     "DIGESTS", "Body", "Breaker", "Clock", "Digests", "Heartbeat", "Instance", "Meter", "ObjectStore",
-    "Pages", "ProbesDigests", "StoreLimits",
+    "Pages", "ProbesDigests", "Remarks", "StoreLimits",
 ]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
@@ -141,6 +141,15 @@ class ProbesDigests(Protocol):
 
     def probe_digests(self, key: str) -> Digests | None:
         """Costs four small requests, and makes no object under `key`; None: there is nothing to find out."""
+        ...
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """A store that knows what the operator should know about its place."""
+
+    def remarks(self) -> list[str]:
+        """One clause for each."""
         ...
 
 

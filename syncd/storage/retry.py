@@ -30,6 +30,7 @@ from syncd.storage.base import (
     ObjectStore,
     Pages,
     ProbesDigests,
+    Remarks,
     StoreLimits,
 )
 
@@ -190,6 +191,11 @@ class RetryingStore:
         """None also where the store is one that takes no digests."""
         inner = self._inner
         return self._repeat(lambda: inner.probe_digests(key)) if isinstance(inner, ProbesDigests) else None
+
+    def remarks(self) -> list[str]:
+        """Those of the store, where it has any."""
+        inner = self._inner
+        return self._repeat(inner.remarks) if isinstance(inner, Remarks) else []
 
     def close(self) -> None:
         self._inner.close()

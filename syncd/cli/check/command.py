@@ -13,7 +13,7 @@ from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
 from syncd.sources.places import Places
-from syncd.storage.base import ObjectStore
+from syncd.storage.base import ObjectStore, Remarks
 from syncd.storage.settings import DirSettings
 
 
@@ -70,6 +70,8 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
         try:
             with common.open_store(settings, name) as store:
                 examine(store, prefix, named)
+                for remark in store.remarks() if isinstance(store, Remarks) else ():
+                    named("file system", None, remark)
                 digests.examine(probes.Bench(store, prefix, named), name, settings.state_dir, named)
                 others.check(store, settings.state_dir, sources, noted)
         except StoreError as error:

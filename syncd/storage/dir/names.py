@@ -67,6 +67,17 @@ class Traits:
         """Whether some names are written otherwise."""
         return self != Traits(self.longest_name, self.folds)
 
+    def remarks(self) -> list[str]:
+        """What follows for the operator."""
+        found = []
+        if self.folds:
+            found.append("names that differ only in case or Unicode form are one: the second such file fails")
+        if self.codes:
+            found.append(f"some names do not fit: `What?.con` is written as `{_fitted('What?.con', self)}`")
+        if self.longest_name < POSIX.longest_name:
+            found.append(f"names of more than {self.longest_name} bytes are cut into pieces")
+        return found
+
 
 POSIX = Traits()
 WINDOWS = Traits(

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 import xxhash
 
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
-from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
@@ -234,6 +234,18 @@ class DirStore(ObjectStore):
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         known = record is not None and record.fits(stat)
         return ObjectInfo(key, stat.st_size, record.etag if record is not None and known else "")
+
+    def remarks(self) -> list[str]:
+        """What is otherwise about the file system than about most."""
+        private = ObjectMeta(Fingerprint(bytes(16), 0), 0, mode=0o600)
+        with self._opened("ask the file system") as store:
+            found = store.traits.remarks()
+            try:
+                with _staged(store, private) as (staging, name, _):
+                    discard(staging, name)
+            except StoreRefused as refused:
+                found.append(f"private files fail: {refused}")
+        return found
 
     def close(self) -> None:
         """Nothing is held open between two verbs."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from syncd.cli.check.command import check
+from syncd.storage.dir.store import DirStore
 from tests.unit.cli.home import Home
 
 
@@ -28,6 +31,16 @@ def test_check_has_the_exit_code_of_the_worst_store_error(home: Home) -> None:
     assert check(settings, lambda *row: found.append(row), thorough=False) == 69
     assert any(name == "store mirror" and passed is False for name, passed, _ in found)
     assert "FAIL store mirror" in home.run("check").stdout
+
+
+def test_check_says_what_is_unusual_about_a_directory_store(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As notes: a share is no fault."""
+    monkeypatch.setattr(DirStore, "remarks", lambda self: ["names are cut"])
+    shown = home.run("check")
+    assert shown.exit_code == 0
+    assert "note mirror: file system: names are cut" in shown.stdout
 
 
 def test_check_may_be_quiet(home: Home) -> None:

@@ -86,6 +86,21 @@ def test_people_can_read_what_was_written_otherwise(key: str, path: str) -> None
     assert b"/".join(names_of(key, WINDOWS)).decode() == path
 
 
+@pytest.mark.parametrize(
+    ("traits", "said"),
+    [
+        (POSIX, []),
+        (Traits(folds=True), ["the second such file fails"]),
+        (Traits(143), ["143 bytes"]),
+        (WINDOWS, ["the second such file fails", "`What.~syncd-3f~.con`"]),
+    ],
+)
+def test_the_operator_hears_what_is_unusual(traits: Traits, said: list[str]) -> None:
+    remarks = traits.remarks()
+    assert len(remarks) == len(said)
+    assert all(part in remark for part, remark in zip(said, remarks, strict=True))
+
+
 def test_what_is_no_text_in_a_name_is_no_object() -> None:
     """Digits that are not UTF-8 are not ours."""
     assert key_of((b"a.~syncd-ff~",), WINDOWS) is None

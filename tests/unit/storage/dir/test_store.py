@@ -352,6 +352,15 @@ def test_a_private_file_is_refused_where_all_can_read(open_mount: Path, mode: in
     assert staged(open_mount) == []
 
 
+def test_the_operator_hears_that_private_files_fail(open_mount: Path) -> None:
+    """Before the first one does; on an ordinary file system there is nothing to say."""
+    remarks = DirStore(DirSettings(str(open_mount))).remarks()
+    assert ["umask=077" in remark for remark in remarks] == [True]
+    assert staged(open_mount) == []
+    os.chmod(open_mount.parent, 0o700)
+    assert DirStore(DirSettings(str(open_mount))).remarks() == []
+
+
 @pytest.mark.parametrize("closed", ["", "."])
 def test_a_closed_directory_above_is_enough(open_mount: Path, closed: str) -> None:
     """Wherever it is."""
