@@ -6,14 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from syncd.cli import common
-from syncd.config.load import Settings
-from syncd.core.errors import StateError
 from syncd.daemon import control
+
+if TYPE_CHECKING:
+    from syncd.config.load import Settings
 
 
 class NotTold(Exception):
@@ -124,16 +125,18 @@ def duration_option(*names: str, help: str) -> Callable[[Any], Any]:
 
 
 def of_path(options: common.Options, path: str) -> dict[str, Any]:
-    """What is known about the file at `path`; ends the command when it is in no source. Raises StateError."""
+    """What is known about the file at `path`; ends the command when it is in no source."""
     absolute = os.path.abspath(path)
     try:
         found = any_daemon(options, {"command": "file", "path": absolute})
     except NotTold as error:
-        raise StateError(f"cannot tell whether a daemon runs: {error}") from error
+        common.say(f"cannot tell whether a daemon runs: {error}")
+        sys.exit(common.EXIT_UNAVAILABLE)
     if found is None:
         found = _from_state(options.load(with_secrets=False), absolute)
     if "error" in found:
-        raise StateError(f"the daemon refuses: {found['error']}")
+        common.say(f"the daemon refuses: {found['error']}")
+        sys.exit(common.EXIT_FAILED)
     if found.get("in_no_source"):
         common.say(f"{path} is in no source of the configuration")
         sys.exit(common.EXIT_FAILED)

@@ -22,17 +22,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
-from syncd.config import load as config
-from syncd.core.errors import (
-    AccessRefused,
-    ConfigError,
-    StateError,
-    StateRefused,
-    StoreError,
-    SyncdError,
-)
+from syncd.config import places
 
 if TYPE_CHECKING:
+    from syncd.config import load as config
     from syncd.state.state import State
     from syncd.storage.base import Breaker, ObjectStore
 
@@ -56,6 +49,8 @@ Reporter = Callable[[str, bool | None, str], None]
 
 def exit_code(error: BaseException) -> int:
     """The exit code that an error stands for."""
+    from syncd.core.errors import AccessRefused, ConfigError, StateRefused, StoreError
+
     if isinstance(error, ConfigError | StateRefused):
         return EXIT_CONFIG
     if isinstance(error, AccessRefused):
@@ -70,15 +65,16 @@ def errors_become_exit_codes() -> Iterator[None]:
     """Turn our errors into one clear message and an exit code; only bugs print a traceback."""
     try:
         yield
-    except ConfigError as error:
-        for problem in error.problems:
-            say(str(problem))
-        sys.exit(EXIT_CONFIG)
-    except SyncdError as error:
-        say(str(error))
-        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        from syncd.core.errors import ConfigError, SyncdError  # late: most commands end without one
+
+        if not isinstance(error, SyncdError):
+            raise
+        for line in error.problems if isinstance(error, ConfigError) else [error]:
+            say(str(line))
+        sys.exit(exit_code(error))
 
 
 def say(text: str) -> None:
@@ -109,13 +105,14 @@ class Options:
     ) -> config.Settings:
         """Read the settings and set up logging. A command that asks no store needs no secrets, and one that
         looks at stores alone needs no sources."""
+        from syncd.config import load as config
         from syncd.daemon import logs
         from syncd.daemon import process as machine
 
         if with_secrets:
             machine.keep_memory_private()
         settings = config.load(
-            config.find(self.config_path, os.environ),
+            places.find(self.config_path, os.environ),
             os.environ,
             with_secrets=with_secrets,
             with_sources=with_sources,
@@ -134,15 +131,12 @@ class Options:
 
 def config_path(options: Options) -> str:
     """The configuration file that the command uses; empty where there is none."""
-    try:
-        return config.find(options.config_path, os.environ)
-    except ConfigError:
-        return ""
+    return places.look(options.config_path, os.environ) or ""
 
 
 def is_system_config(path: str) -> bool:
     """Whether a configuration file is one of the machine's, so that its daemon is a system service."""
-    directory = os.path.dirname(config.SYSTEM_FILE)
+    directory = os.path.dirname(places.SYSTEM_FILE)
     return not path or os.path.dirname(os.path.realpath(path)) == directory
 
 
@@ -199,6 +193,8 @@ def has_state(directory: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
+        from syncd.core.errors import StateError
+
         raise StateError(f"the state directory {directory} cannot be read: {error.strerror}") from error
     return True
 

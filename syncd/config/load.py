@@ -1,4 +1,4 @@
-"""Finds the configuration file and loads it: frozen settings, or every mistake in it at once.
+"""Loads the configuration file: frozen settings, or every mistake in it at once.
 
 A file becomes settings in steps: `document` (text to values that know their lines), `reader` (values to
 entries), `stores` and `sources` (the rules, and the settings of each entry).
@@ -11,11 +11,11 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
 from syncd.core.model import Source, TransferPolicy
 from syncd.storage.settings import StoreSettings
 
-SYSTEM_FILE = "/etc/syncd/config.yaml"
 MAX_FILE_SIZE = 1 << 20
 """In bytes; no file that is written by hand is larger."""
 
@@ -44,29 +44,6 @@ class Settings:
     """What works, but may not be meant; each with file and line."""
 
 
-def find(explicit: str | None, environ: Mapping[str, str]) -> str:
-    """The configuration file to use: `explicit`, else $SYNCD_CONFIG, else the user's, else the machine's.
-
-    Only the last two are looked for; `load` says when one of the others does not exist. Raises ConfigError
-    with all the places when there is none.
-    """
-    if explicit:
-        return explicit
-    if environ.get("SYNCD_CONFIG"):
-        return environ["SYNCD_CONFIG"]
-    places = [os.path.join(_xdg("XDG_CONFIG_HOME", ".config", environ), "syncd", "config.yaml"), SYSTEM_FILE]
-    for place in places:
-        try:
-            os.stat(place)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            pass  # it may exist: reading it will say what is wrong
-        return place
-    found = f"no file at {' or '.join(places)}, and $SYNCD_CONFIG is not set"
-    raise _unreadable("configuration", found, "one of these files, or another with `-c FILE`")
-
-
 def load(
     path: str, environ: Mapping[str, str], *, with_secrets: bool = True, with_sources: bool = True
 ) -> Settings:
@@ -91,7 +68,7 @@ def load(
     directory = os.path.dirname(os.path.abspath(path))
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
     places = Places(ask=with_secrets)
-    place = Place(directory, _home(environ), region, places)
+    place = Place(directory, home(environ), region, places)
     entries = reader.read(document, place, with_sources=with_sources)
     state_dir = entries.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
@@ -147,14 +124,4 @@ def _default_state_dir(environ: Mapping[str, str]) -> str:
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): several, with colons
     if given:
         return os.path.abspath(given)
-    return os.path.join(_xdg("XDG_STATE_HOME", ".local/state", environ), "syncd")
-
-
-def _xdg(name: str, default: str, environ: Mapping[str, str]) -> str:
-    """A base directory of the XDG specification, which says to ignore relative ones."""
-    given = environ.get(name, "")
-    return given if os.path.isabs(given) else os.path.join(_home(environ), default)
-
-
-def _home(environ: Mapping[str, str]) -> str:
-    return environ.get("HOME") or os.path.expanduser("~")
+    return os.path.join(xdg("XDG_STATE_HOME", ".local/state", environ), "syncd")

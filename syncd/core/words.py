@@ -117,7 +117,7 @@ def _present(facts: Facts, seen: FileStat) -> Word:
         return Word("pending", f"{why}; the next pass takes it, no daemon runs{_arrived(facts)}")
     if _quiet_seconds(facts, seen) < facts.settle_seconds:
         return Word("settling", f"changed {human_seconds(_quiet_seconds(facts, seen))} ago")
-    return Word("pending", f"{why}; the next scan takes it{_arrived(facts)}")
+    return Word("pending", f"{why}; {facts.store_waits or 'the next scan takes it'}{_arrived(facts)}")
 
 
 def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
@@ -133,6 +133,19 @@ def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
     if queued.restless_seconds is not None:
         told += f"; restless for {human_seconds(queued.restless_seconds)} (a log that grows?)"
     return Word("settling", told)
+
+
+def queue_word(queued: Queued, error: str, share: tuple[int, int] | None, store_waits: str) -> Word:
+    """How a dirty file stands by the queue alone. `error` is that of its last attempt; empty: none failed."""
+    if queued.in_work:
+        return Word("uploading", _share(share) if share else "it is being read")
+    again = f"again in {human_seconds(queued.due_seconds)}" if queued.due_seconds > 0 else "again now"
+    if error:
+        return Word("failed", f"{error}; {store_waits or again}")
+    if queued.due_seconds > 0 and not queued.deferred:
+        told = f"it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
+        return Word("settling", told)
+    return Word("pending", store_waits or (again if queued.deferred else "it waits for a worker"))
 
 
 def _absent(facts: Facts) -> Word:

@@ -18,8 +18,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from syncd.core.errors import StateError
-
 log = logging.getLogger("syncd.daemon")
 
 NAME = "control.sock"
@@ -98,6 +96,8 @@ class ControlServer:
         try:
             return self._handler(request)
         except Exception as error:
+            from syncd.core.errors import StateError  # late: one who asks does without
+
             if not isinstance(error, ValueError | StateError):
                 log.exception("control: a request failed")
             told = {"error": str(error) or type(error).__name__}

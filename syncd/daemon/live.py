@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import paused_words
+from syncd.core.words import Word, paused_words, queue_word
 from syncd.daemon import status
 from syncd.daemon.explain import LiveFile
 from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
@@ -20,6 +20,7 @@ RESTLESS_SECONDS = 900.0
 """`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle
 periods: it is not uploaded, and the operator has to know."""
 _RESTLESS_SETTLES = 10
+_MOST_ERRORS = 20_000
 
 
 class Live:
@@ -64,6 +65,21 @@ class Live:
             },
             state_rebuilt=self._pipeline.state.rebuilt,
         )
+
+    def queue(self, limit: int) -> list[tuple[FileRef, Word]]:
+        """The dirty files, at most `limit`, those in work first, with their words. Raises StateError."""
+        found: list[tuple[FileRef, Word]] = []
+        errors = {failure.ref: failure.error for failure in self._pipeline.state.failures(limit=_MOST_ERRORS)}
+        for name, store in self._pipeline.store_runners.items():
+            shares = {ref: (done, total) for ref, done, total in store.progress.in_flight()}
+            waits = self._store_waits(name)
+            for ref in store.workers.queue.dirty():
+                queued = store.workers.queue.about(ref)
+                if queued is not None:
+                    error = errors.get(ref, "") if queued.deferred else ""
+                    found.append((ref, queue_word(queued, error, shares.get(ref), waits)))
+        order = ("uploading", "pending", "settling", "failed")
+        return sorted(found, key=lambda each: (order.index(each[1].word), each[0]))[:limit]
 
     def _store_waits(self, store: str) -> str:
         """Why nothing is sent to a store at the moment."""

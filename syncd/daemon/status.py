@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from syncd.core.model import Checkpoint, FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import iso, paused_words
-from syncd.state.state import State
+
+if TYPE_CHECKING:
+    from syncd.state.state import State
 
 MAX_FAILURES = 1000
 """At most this many failures are listed; all are counted."""

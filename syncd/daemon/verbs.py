@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -18,9 +18,13 @@ from syncd.daemon import flush as flushing
 from syncd.daemon.live import Live
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
+from syncd.state.history import Acted
 from syncd.storage.base import DIGESTS, Digests
 
 Request = Mapping[str, Any]
+
+MOST_LISTED = 10_000
+"""Files or actions in one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,48 @@ def take_over(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"taken_over": _runner(verbs, request).take_over()}
 
 
+def pending(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """What is in the queue, with words and reasons; at most `limit` files."""
+    found = verbs.live.queue(_limit(request))
+    files = [
+        {"source": ref.source, "path": printable(ref.path), "state": word.word, "reason": word.reason}
+        for ref, word in found
+    ]
+    return {"files": files, "total": sum(verbs.live.pending().values())}
+
+
+def history(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """The last actions, newest first, of what `name` or `path` means; at most `limit`."""
+    source, below = None, ""
+    if request.get("path") is not None or request.get("name") is not None:
+        sources, below = _scope(verbs, request)
+        source = sources[0] if sources else None
+    verbs.pipeline.state.flush()
+    return {"actions": listed(verbs.pipeline.state.history.last(_limit(request), source, below))}
+
+
+def listed(actions: Sequence[Acted]) -> list[dict[str, Any]]:
+    """Actions as JSON."""
+    return [
+        {
+            "at": iso(acted.at_ns),
+            "source": acted.ref.source,
+            "path": printable(acted.ref.path),
+            "action": acted.action,
+            "bytes": acted.size,
+            "detail": acted.detail,
+        }
+        for acted in actions
+    ]
+
+
+def health(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Whether the daemon works; with `ready`, whether every source was scanned, too."""
+    runners = verbs.pipeline.source_runners.values()
+    ready = all(runner.first_scan_done.is_set() or runner.news.waiting_for for runner in runners)
+    return {"health": verbs.live.health or "ok", "ready": ready, "pid": os.getpid()}
+
+
 def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     """What is known about the file at `path`, an absolute path."""
     found = explain.find(verbs.sources(), _text(request, "path"))
@@ -182,6 +228,9 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "file": file,
     "pause": pause,
     "resume": resume,
+    "pending": pending,
+    "history": history,
+    "health": health,
     "flush": flush,
     "rescan": rescan,
     "retry": retry,
@@ -218,6 +267,13 @@ def _scope(verbs: Verbs, request: Request) -> tuple[list[str], str]:
         for each in running.values()
         if kind == "all" or name == (each.source.name if kind == "source" else each.source.store)
     ], ""
+
+
+def _limit(request: Request) -> int:
+    limit = request.get("limit")
+    if not isinstance(limit, int) or not 0 < limit <= MOST_LISTED:
+        raise ValueError(f"the limit is a number between 1 and {MOST_LISTED}")
+    return limit
 
 
 def _text(request: Request, name: str) -> str:

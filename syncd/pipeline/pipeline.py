@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 
 from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
@@ -29,6 +30,7 @@ from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import StoreRunner
+from syncd.state.history import Acted
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
@@ -45,6 +47,7 @@ _STOP_SILENT_SECONDS = 2.0
 """At the end, a thread that waits for a folder for so long is not waited for."""
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
+_PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted"}
 
 
 class Pipeline:
@@ -388,6 +391,7 @@ class Pipeline:
             self.tally.bytes_saved += outcome.bytes_saved
             self.tally.bytes_finished += outcome.size
         if isinstance(action, Upload | Copy | Delete):
+            self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
             if file_log.isEnabledFor(logging.INFO):
                 file_log.info("%s: %s", name_of(ref), _done(outcome))
         elif isinstance(action, Refresh):
@@ -408,6 +412,12 @@ class Pipeline:
                 self.tally.store_error = error
             if len(named) < _MOST_FAILURES:
                 named.append((ref, words))
+        if attempts == 1 and not isinstance(error, FileChanged):  # its further attempts are no news
+            self._note(ref, "failed", 0, words)
+
+    def _note(self, ref: FileRef, action: str, size: int, detail: str) -> None:
+        with suppress(StateError):  # the state says elsewhere that it cannot be written
+            self.state.history.note(Acted(self.clock.now_ns(), ref, action, size, detail))
 
     def root_changed(self, source: str, reason: str) -> None:
         """A worker could not trust a source's root."""

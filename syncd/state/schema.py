@@ -172,6 +172,17 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE sources ADD COLUMN unseen TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE sources ADD COLUMN skipped TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        # The last actions; see `history`.
+        """CREATE TABLE history (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at_ns INTEGER NOT NULL,
+            source TEXT NOT NULL,
+            path BLOB NOT NULL,
+            action TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            detail TEXT NOT NULL)""",
+    ),
 )
 
 

@@ -47,6 +47,7 @@ from syncd.core.model import (
     RootIdentity,
 )
 from syncd.state import queries, schema
+from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
@@ -87,6 +88,8 @@ class State:
         self._totals = Totals()
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
+        self.history = History(self._join, self._reader.run)
+        """The last actions. What is not written yet is missing in it: call `flush` before."""
         self.locks = KeyLocks()
         """Objects that a thread of this process changes now."""
         self.destinations: tuple[Destination, ...] = ()

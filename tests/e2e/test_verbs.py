@@ -165,6 +165,27 @@ def test_reload_says_what_changed_or_every_mistake(syncd: Syncd) -> None:
     assert syncd.command("reload").returncode == 0
 
 
+def test_what_waits_what_was_done_and_whether_it_works(syncd: Syncd) -> None:
+    """Lists for people; a word and exit codes for probes and scripts."""
+    syncd.command("sync")
+    assert syncd.command("health", "--ready").stdout == "ok\n"
+    assert syncd.command("status", "--exit-code").returncode == 0
+    (syncd.root / "second" / "waits").write_text("waits")
+    wait_until("it is noticed", lambda: "mirror:waits" in syncd.command("pending").stdout)
+    assert syncd.command("status", "--exit-code", check=False).returncode == 4
+    told = syncd.command("history", str(syncd.root / "watched/film")).stdout
+    assert "uploaded docs:film: " in told
+    running = syncd.command("status").stdout
+    assert f"daemon: running, pid {syncd.process and syncd.process.pid}" in running
+    assert str(syncd.config) in running
+    assert syncd.stop() == 0
+    assert syncd.command("health", check=False).returncode == 69
+    assert syncd.command("status", "--exit-code", check=False).returncode == 69
+    assert f"daemon: not running (state: {syncd.root / 'state'})" in syncd.command("status").stdout
+    assert word(syncd, "waits", "second") == "pending"
+    syncd.start()
+
+
 def status_of(syncd: Syncd, path: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(syncd.command("status", "--json", str(path)).stdout)
     return told

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 import pytest
 
-from syncd.cli import asking
-from syncd.core.errors import StateError
+from syncd.cli import asking, common
 from syncd.daemon.control import ControlServer
+from tests.unit.cli.answering import answering
 from tests.unit.cli.home import Home
 
 
@@ -28,11 +28,43 @@ def test_one_file_is_found_by_its_path(home: Home, monkeypatch: pytest.MonkeyPat
 
 def test_a_daemon_that_refuses_is_an_error(home: Home) -> None:
     """Not an answer."""
-    os.makedirs(home.settings.state_dir)
-    server = ControlServer(home.settings.state_dir, lambda request: {"error": "no"})
+    with answering(home, {"error": "no"}):
+        done = home.run("explain", str(home.watched / "a"))
+    assert (done.exit_code, done.stderr) == (1, "syncd: the daemon refuses: no\n")
+
+
+def test_a_daemon_in_the_runtime_directory_is_asked_without_the_configuration(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it has another one; then the state directory is asked."""
+    runtime = home.root / "run" / "syncd"
+    runtime.mkdir(parents=True)
+    home.environ["XDG_RUNTIME_DIR"] = str(runtime.parent)
+    told = {"kind": "all", "name": "", "until": None, "was": False}
+    server = ControlServer(str(runtime), lambda request: {"other": True} if others else told)
     server.start()
-    try:
-        with pytest.raises(StateError, match="the daemon refuses: no"):
-            asking.of_path(home.options, str(home.watched / "a"))
-    finally:
-        server.stop()
+    others = False
+    right = home.content
+    home.content = {"nonsense": True}
+    assert home.run("pause").output == "everything: paused until `syncd resume`\n"
+    others = True
+    assert home.run("pause").exit_code == common.EXIT_CONFIG
+    home.content = right
+    assert home.run("pause").stderr == "syncd: no daemon runs with this configuration\n"
+    server.stop()
+
+
+def test_a_place_that_cannot_be_looked_into_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon of the system may run there; one's own is somewhere else, and does not run."""
+
+    def ask(directory: str, request: dict[str, Any], seconds: float | None) -> None:
+        if directory == "/run/syncd":
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(asking.control, "ask", ask)
+    assert home.run("pause").stderr == "syncd: no daemon runs with this configuration\n"
+    monkeypatch.setattr(common, "is_system_config", lambda path: True)
+    told = home.run("pause")
+    assert told.exit_code == common.EXIT_UNAVAILABLE
+    assert "cannot tell whether a daemon runs: /run/syncd: Permission denied; ask as root" in told.stderr
+    assert "daemon: not running" not in home.run("status").stdout

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -29,7 +31,7 @@ def test_status_is_for_people_or_for_programs(home: Home) -> None:
 def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     """Else from the state; an answer that makes no sense is an error of the daemon."""
     os.makedirs(home.settings.state_dir)
-    assert not status.of_everything(home.options).daemon.running
+    assert not status.of_everything(home.options)["daemon"]["running"]
     empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
     for answer, running, error in (
         ({"daemon": {"running": True}, **empty}, True, "None"),
@@ -38,9 +40,9 @@ def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     ):
         server = ControlServer(home.settings.state_dir, lambda request, answer=answer: answer)
         server.start()
-        daemon = status.of_everything(home.options).daemon
+        daemon = status.of_everything(home.options)["daemon"]
         server.stop()
-        assert (daemon.running, error in str(daemon.error)) == (running, True)
+        assert (daemon["running"], error in str(daemon.get("error"))) == (running, True)
 
 
 def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +57,7 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: 
     server = ControlServer(home.settings.state_dir, hang)
     server.start()
     monkeypatch.setattr(control, "_SECONDS", 0.2)
-    assert "timed out" in str(status.of_everything(home.options).daemon.error)
+    assert "timed out" in str(status.of_everything(home.options)["daemon"]["error"])
     release.set()
     monkeypatch.setattr(control, "_SECONDS", 30.0)
     server.stop()
@@ -89,3 +91,59 @@ def test_of_one_file_it_says_one_word_first(home: Home) -> None:
         1,
         "syncd: /etc/hostname is in no source of the configuration\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ({"state": "stored"}, 0),
+        ({"state": "excluded"}, 0),
+        ({"state": "pending"}, 4),
+        ({"state": "failed"}, 3),
+        ({"daemon": {"running": False}, "sources": []}, 69),
+        ({"daemon": {"running": True}, "sources": [{"files": [0, 0, 0], "last_scan": "x"}]}, 0),
+        ({"daemon": {"running": True}, "sources": [{"files": [1, 0, 0], "last_scan": "x"}]}, 4),
+        ({"daemon": {"running": True}, "sources": [{"files": [0, 1, 0], "last_scan": "x"}]}, 4),
+        ({"daemon": {"running": True}, "sources": [{"files": [0, 0, 0], "last_scan": None}]}, 4),
+        ({"daemon": {"running": True}, "sources": [{"files": [1, 1, 1], "last_scan": "x"}]}, 3),
+    ],
+)
+def test_the_exit_code_says_whether_it_is_in_sync(found: dict[str, Any], code: int) -> None:
+    """For scripts that wait; failures weigh more than what waits."""
+    for source in found.get("sources", ()):
+        source["files"] = dict(zip(("pending", "in_flight", "failed"), source["files"], strict=True))
+    assert status.code(found) == code
+
+
+def test_watching_shows_it_again_and_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --json, one line each time, until the end."""
+    shown = iter(range(2))
+
+    def sleep(seconds: float) -> None:
+        if next(shown, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    done = home.run("status", "--watch", "--json")
+    assert done.exit_code == 130
+    assert [json.loads(line)["daemon"]["running"] for line in done.stdout.splitlines()] == [False] * 3
+
+
+def test_asking_the_daemon_loads_no_configuration(home: Home) -> None:
+    """Neither the YAML nor what validates it, nor the state: it takes a fraction of the time."""
+    program = "import sys; from syncd.cli.app import main; sys.argv[0] = 'syncd'\n"
+    program += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    runtime = home.root / "run" / "syncd"
+    runtime.mkdir(parents=True)
+    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
+    server = ControlServer(str(runtime), lambda request: {"daemon": {"running": True}, **empty})
+    server.start()
+    done = subprocess.run(
+        [sys.executable, "-c", program, "status", "--json", "-c", home.write()],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(home.root / "run")},
+    )  # fmt: skip
+    server.stop()
+    loaded = set(done.stderr.split())
+    assert "syncd.daemon.control" in loaded
+    assert not loaded & {"yaml", "pydantic", "sqlite3", "requests", "rich", "pathspec", "syncd.core.model"}

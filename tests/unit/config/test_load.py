@@ -11,7 +11,7 @@ from syncd.config import load as config
 from syncd.core.errors import ConfigError
 from syncd.core.model import OnDelete, Source, TransferPolicy
 from syncd.storage.settings import DirSettings
-from tests.unit.config.loading import FOR_STORE, SMALL, load, said
+from tests.unit.config.loading import FOR_STORE, SMALL, load
 
 MIB = 1 << 20
 
@@ -148,25 +148,3 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
             config.load(path, {"HOME": str(tmp_path)})
         (problem,) = caught.value.problems
         assert words == str(problem).removeprefix(f"{path}:").strip()
-
-
-def test_the_file_is_found_in_its_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line, $SYNCD_CONFIG, the user's directory, the machine's: the first that there is."""
-    machine, user = tmp_path / "machine.yaml", tmp_path / "xdg" / "syncd" / "config.yaml"
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(machine))
-    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
-    with pytest.raises(ConfigError) as caught:
-        config.find(None, environ)
-    expected = (
-        f"configuration: found no file at {user} or {machine}, and $SYNCD_CONFIG is not set; "
-        "expected one of these files, or another with `-c FILE`"
-    )
-    assert [expected] == said(caught.value)
-    machine.touch()
-    assert str(machine) == config.find(None, environ)
-    user.parent.mkdir(parents=True)
-    user.touch()
-    assert str(user) == config.find(None, environ)
-    assert config.find(None, {**environ, "SYNCD_CONFIG": "/some/where"}) == "/some/where"
-    assert config.find("mine", {**environ, "SYNCD_CONFIG": "/some/where"}) == "mine"
-    assert str(machine) == config.find(None, {"HOME": str(tmp_path)})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from syncd.core.model import Failure, FileRef, FileStat, Fingerprint, Irregular, OnDelete, Recorded
 from syncd.core.patterns import Rules
-from syncd.core.words import WORDS, Facts, Queued, human, human_seconds, iso, word_of
+from syncd.core.words import WORDS, Facts, Queued, human, human_seconds, iso, queue_word, word_of
 
 NOW = 1_700_000_000 * 10**9
 STAT = FileStat(1, 2, 5, NOW - 10**12, NOW - 10**12)
@@ -121,3 +121,23 @@ def test_numbers_are_written_for_people() -> None:
     assert [iso(time_ns) for time_ns in (None, 0, 1_700_000_000_999_999_999)] == [
         None, "1970-01-01T00:00:00Z", "2023-11-14T22:13:20Z",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("queued", "error", "share", "waits", "said"),
+    [
+        (Queued(True, 0.0), "", None, "", ("uploading", "it is being read")),
+        (Queued(True, 0.0), "", (1, 4), "", ("uploading", "1 B of 4 B")),
+        (Queued(False, 2.0), "", None, "paused", ("settling", "it is read in 2.0 s if it stays quiet")),
+        (Queued(False, -2.0), "", None, "", ("pending", "it waits for a worker")),
+        (Queued(False, -2.0), "", None, "paused", ("pending", "paused")),
+        (Queued(False, 5.0, True), "", None, "", ("pending", "again in 5.0 s")),
+        (Queued(False, 5.0, True), "too long", None, "", ("failed", "too long; again in 5.0 s")),
+        (Queued(False, -5.0, True), "too long", None, "paused", ("failed", "too long; paused")),
+    ],
+)
+def test_the_word_of_a_file_by_the_queue_alone(
+    queued: Queued, error: str, share: tuple[int, int] | None, waits: str, said: tuple[str, str]
+) -> None:
+    """A list of many files does not look at the disk for each."""
+    assert queue_word(queued, error, share, waits) == said

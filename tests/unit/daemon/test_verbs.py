@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from syncd.core.model import ObjectMeta
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DIGESTS
@@ -158,3 +160,41 @@ def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
     wait_until("it is replaced", lambda: (mirror / "b").read_text() == "ours: changed")
     wait_until("nothing waits", lambda: not home.ask(command="status")["failures"])
     assert home.ask(command="status")["sources"][0]["waits_for_take_over"] is None
+
+
+def test_what_waits_and_what_was_done_is_listed(home: Home) -> None:
+    """With reasons, up to the limit; a failure is in the history once."""
+    home.content["sources"] = [
+        home.source("docs", "watched", prefix="docs/"),
+        home.source("slow", "slow", prefix="slow/", settle="1h"),
+    ]
+    (home.root / "slow").mkdir()
+    home.start()
+    for name in ("a", "d/b"):
+        (home.root / "watched" / name).parent.mkdir(exist_ok=True)
+        (home.root / "watched" / name).write_text(name)
+        home.arrives(f"docs/{name}")
+    (home.root / "slow" / "c").write_text("c")
+    wait_until("it is noticed", lambda: home.ask(command="pending", limit=5)["total"] == 1)
+    (waiting,) = home.ask(command="pending", limit=5)["files"]
+    assert (waiting["source"], waiting["path"], waiting["state"]) == ("slow", "c", "settling")
+
+    def done(**request: Any) -> list[tuple[str, str]]:
+        found = home.ask(command="history", limit=10, **request)["actions"]
+        return [(each["action"], each["path"]) for each in found]
+
+    wait_until("both are noted", lambda: len(done()) == 2)
+    assert done() == [("uploaded", "d/b"), ("uploaded", "a")]
+    assert done(path=str(home.root / "watched/d")) == [("uploaded", "d/b")]
+    assert done(name="slow") == []
+    assert "the limit is" in home.ask(command="history", limit=0)["error"]
+    assert "the limit is" in home.ask(command="pending")["error"]
+
+
+def test_health_is_one_word(home: Home) -> None:
+    """And whether every source was scanned, as far as it is there."""
+    made = home.start()
+    wait_until("it is ready", lambda: home.ask(command="health")["ready"])
+    assert home.ask(command="health")["health"] == "ok"
+    made._live.health = "the watcher is blind"
+    assert home.ask(command="health")["health"] == "the watcher is blind"

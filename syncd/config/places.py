@@ -1,0 +1,56 @@
+"""Where the configuration file is. Imports nothing heavy: a command that asks the daemon needs no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+SYSTEM_FILE = "/etc/syncd/config.yaml"
+
+
+def find(explicit: str | None, environ: Mapping[str, str]) -> str:
+    """The configuration file to use: `explicit`, else $SYNCD_CONFIG, else the user's, else the machine's.
+
+    Only the last two are looked for; `load` says when one of the others does not exist. Raises ConfigError
+    with all the places when there is none.
+    """
+    if (found := look(explicit, environ)) is not None:
+        return found
+    from syncd.core.errors import ConfigError, Problem
+
+    places = " or ".join(_usual(environ))
+    expected = "one of these files, or another with `-c FILE`"
+    raise ConfigError(
+        [Problem("configuration", "", f"no file at {places}, and $SYNCD_CONFIG is not set", expected)]
+    )
+
+
+def look(explicit: str | None, environ: Mapping[str, str]) -> str | None:
+    """Like `find`, but None where there is no file."""
+    given = explicit or environ.get("SYNCD_CONFIG")
+    if given:
+        return given
+    for place in _usual(environ):
+        try:
+            os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # it may exist: reading it will say what is wrong
+        return place
+    return None
+
+
+def _usual(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The user's and the machine's."""
+    return os.path.join(xdg("XDG_CONFIG_HOME", ".config", environ), "syncd", "config.yaml"), SYSTEM_FILE
+
+
+def xdg(name: str, default: str, environ: Mapping[str, str]) -> str:
+    """A base directory of the XDG specification, which says to ignore relative ones."""
+    given = environ.get(name, "")
+    return given if os.path.isabs(given) else os.path.join(home(environ), default)
+
+
+def home(environ: Mapping[str, str]) -> str:
+    return environ.get("HOME") or os.path.expanduser("~")
