@@ -53,4 +53,5 @@ def xdg(name: str, default: str, environ: Mapping[str, str]) -> str:
 
 
 def home(environ: Mapping[str, str]) -> str:
+    """The user's home directory."""
     return environ.get("HOME") or os.path.expanduser("~")
