@@ -183,6 +183,9 @@ class ObjectMeta:
     """Permission bits of the file. Stores behind HTTP have permissions of their own and ignore this."""
     instance: str = ""
     """Which machine and source wrote the object: see `syncd.core.plan`."""
+    replaces: str | None = None
+    """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
+    complete honour it where ``StoreLimits.has_conditions``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +337,8 @@ class StoreLimits:
     part_size_multiple: int = 1 << 20
     computes_crc32: bool = False
     """`head_object` returns the CRC-32 of every object, also of one made of parts."""
+    has_conditions: bool = False
+    """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
 
 
 # ---- actions: what the plan returns, inert, each with its reason ------------------------------------------

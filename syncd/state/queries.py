@@ -359,6 +359,14 @@ def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
         connection.executemany("INSERT INTO destinations VALUES (?, ?, ?)", destinations)
 
 
+def overtake(connection: Connection, source: str) -> None:
+    """Mark all rows of `source`."""
+    connection.execute(
+        "UPDATE files SET racy = 1, life = ? WHERE source = (SELECT id FROM sources WHERE name = ?)",
+        (OVERTAKEN, source),
+    )
+
+
 _DESTINATIONS = "SELECT source, store_id, prefix FROM destinations"
 _OVERTAKE = (
     "UPDATE files SET racy = 1, life = ?1 WHERE life <> ?1 "

@@ -282,6 +282,10 @@ class State:
         self.destinations = tuple(destinations)
         self._write(lambda connection: queries.serve(connection, self.destinations))
 
+    def overtake(self, source: str) -> None:
+        """Objects of this source were changed by an unknown hand: all its rows count as overtaken."""
+        self._write(lambda connection: queries.overtake(connection, source))
+
     def _is_at_home(self, ref: FileRef, recorded: Recorded) -> bool:
         """Whether the key is the source's own at present, so that no other source can have written there."""
         if not self.destinations:

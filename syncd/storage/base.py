@@ -42,7 +42,10 @@ class ObjectStore(Protocol):
     def limits(self) -> StoreLimits: ...
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        """Store `body` (at most ``limits.max_put_size`` bytes) whole, replacing what was there."""
+        """Store `body` (at most ``limits.max_put_size`` bytes) whole, replacing what was there.
+
+        Raises PreconditionFailed where that is not what ``meta.replaces`` says, and the store has conditions.
+        """
         ...
 
     def head_object(self, key: str) -> ObjectInfo | None:
@@ -93,7 +96,7 @@ class ObjectStore(Protocol):
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        """Make the object of `parts` (ascending). Raises UploadGone, PartsRefused."""
+        """Make the object of `parts` (ascending). Raises UploadGone, PartsRefused, PreconditionFailed."""
         ...
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:

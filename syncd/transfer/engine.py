@@ -103,6 +103,7 @@ class Engine:
         self._reuse = Reuse(self.store, self.state, uploader)
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
         self.foreigners = Foreigners(self.store.store_id, self.state)
+        uploader.judge = self.foreigners.judge
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -272,6 +273,8 @@ class Engine:
             in_doubt = self._is_in_doubt(ref, recorded, None) and recorded.life != OVERTAKEN
             instance = self.sources[ref.source].instance
             if not self.foreigners.may_delete((ref.source, instance), info, recorded, in_doubt=in_doubt):
+                if not self._is_in_doubt(ref, recorded, None):
+                    self.foreigners.suspect((ref.source, instance), info)
                 return False
             self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
             self.store.delete_object(recorded.key)
@@ -439,7 +442,7 @@ class Engine:
             self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
 
     def _perform(self, action: Upload | Copy, job: Job) -> Carried:
-        there, failure = self._there(action, job)
+        there, failure, job = self._there(action, replace(job, seen=self._last_seen(job)))
         if there is not None:
             return Carried(there, None, 0, job.stat.size)
         carried = self._send(action, job)
@@ -454,23 +457,32 @@ class Engine:
             return Carried(receipt, None, len(job.body), 0)
         return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
-    def _there(self, action: Upload | Copy, job: Job) -> tuple[Receipt | None, StoreError | None]:
-        """The object, if the store already has it or can copy it; or else the error, if a copy failed.
+    def _last_seen(self, job: Job) -> str | None:
+        """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
+        aimed = job.aimed
+        if aimed is None or self._is_in_doubt(job.ref, aimed, self._uploader.unfinished(job.ref)):
+            return None
+        return None if self.state.unsettled.left_ns(self.store.store_id, job.key) else aimed.etag
+
+    def _there(self, action: Upload | Copy, job: Job) -> tuple[Receipt | None, StoreError | None, Job]:
+        """The object, if the store already has it or can copy it; or else the error, if a copy failed. And
+        the job with what was seen.
 
         These are shortcuts: where they fail, the content is sent.
         """
-        there = self._asked(job)
+        there, job = self._asked(job)
         if there is None and isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
             try:
                 with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
-                    return self._reuse.copy(action.twin, job), None
+                    return self._reuse.copy(action.twin, job), None, job
             except StoreError as error:
                 log.info("%s: sent, not copied: %s", name_of(job.ref), error)
-                return None, error
-        return there, None
+                return None, error, replace(job, seen=None)  # the copy may have been made
+        return there, None, job
 
-    def _asked(self, job: Job) -> Receipt | None:
-        """The object, if the store already has the content under this key. Asks only where that may be so.
+    def _asked(self, job: Job) -> tuple[Receipt | None, Job]:
+        """The object, if the store already has the content under this key, and the job with what was seen.
+        Asks only where that may be so.
 
         Raises StoreRefused where it has another machine's object, or any that would be replaced while the
         source waits because of another machine.
@@ -478,7 +490,7 @@ class Engine:
         source = job.ref.source
         waits = self.foreigners.waits(source)
         if not (waits or self.sources[source].reconciling):
-            return None
+            return None, job
         try:
             with self._request_slot(job):
                 info = self.store.head_object(job.key)
@@ -486,11 +498,11 @@ class Engine:
             if waits or (isinstance(error, StoreUnavailable) and error.status is None):
                 raise  # something may be there; or it did not answer, and would not take the content either
             log.info("%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
-            return None
+            return None, job
         there = self.foreigners.adopt(job, info)
         if info is not None and there is None:
             self.foreigners.check(source)
-        return there
+        return there, replace(job, seen=info.etag if info is not None else "")
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

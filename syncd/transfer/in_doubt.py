@@ -32,7 +32,7 @@ from typing import Any
 from syncd.core import plan
 from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
 from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, ObjectInfo, Receipt, Recorded
-from syncd.core.paths import printable
+from syncd.core.paths import name_of, printable
 from syncd.core.plan import Verdict
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -137,6 +137,7 @@ class Foreigners:
         self._found: dict[str, dict[str, str]] = {}
         self._taking_over: set[str] = set()
         self._adopted: set[str] = set()
+        self._suspected: set[str] = set()
 
     def recall(self, source: str) -> None:
         """Learn from the state which other instances were found. Until then, none was."""
@@ -206,6 +207,31 @@ class Foreigners:
         if verdict is Verdict.WAIT:
             self.found(source, info)
         return verdict is not Verdict.KEEP
+
+    def judge(self, job: Job, info: ObjectInfo | None) -> Receipt | None:
+        """The object under the job's key is not the one last seen: returns it if it is what is to be put.
+
+        Any other is replaced, but not unseen. Raises StoreRefused if another machine wrote it.
+        """
+        there = self.adopt(job, info)
+        if there is None:
+            what = "removed" if info is None else "replaced"
+            log.warning("%s: its object was %s since it was last seen", name_of(job.ref), what)
+            if info is not None:
+                self.suspect((job.ref.source, job.instance), info)
+        return there
+
+    def suspect(self, whose: tuple[str, str], info: ObjectInfo) -> None:
+        """If this machine wrote an object that it does not know, the state was taken back to an earlier time:
+        no row of the source counts before its object was compared. `whose` are the source and its instance.
+        """
+        source, instance = whose
+        if info.instance is None or plan.is_others(info, self.own(instance)) or source in self._suspected:
+            return
+        self._suspected.add(source)
+        self._state.overtake(source)
+        why = "this machine wrote objects that are not recorded"
+        log.warning("%s: %s: the next scan compares all of them", source, why)
 
     def take_over(self, source: str, *, ahead: bool = False) -> int:
         """The operator says that this machine takes over: returns how many other instances were found.

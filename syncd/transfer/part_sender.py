@@ -44,7 +44,7 @@ from syncd.transfer.slots import Held, Slots
 log = logging.getLogger("syncd.transfer")
 
 _MOST_UNFIT = 256
-COPY, COPY_PARTS = "copy objects", "copy parts"
+COPY, COPY_PARTS, CONDITIONS = "copy objects", "copy parts", "replace objects on a condition"
 _CANNOT = "cannot:"  # the state keeps under this name, and that of the verb, until when to leave it alone
 _CANNOT_NS = 3600 * 10**9
 
@@ -118,6 +118,8 @@ class Job:
     """Whether the file was open for writing before it was read; None: unknown."""
     instance: str = ""
     """The id that the object is to name."""
+    seen: str | None = None
+    """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
 
     @property
     def grid(self) -> PartDigests:

@@ -29,6 +29,7 @@ from syncd.core.errors import (
     FileChanged,
     ObjectSpoiled,
     PartsRefused,
+    PreconditionFailed,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -36,12 +37,12 @@ from syncd.core.errors import (
     is_denied,
     may_be_the_uploads,
 )
-from syncd.core.model import Checkpoint, FileRef, Part, Receipt
+from syncd.core.model import Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
 from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.orphans import Leftovers
-from syncd.transfer.part_sender import Job, Meter, PartSender, Sent, Shortcuts, call
+from syncd.transfer.part_sender import CONDITIONS, Job, Meter, PartSender, Sent, Shortcuts, call
 from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")
@@ -91,6 +92,8 @@ class Uploader:
         self._now_ns = now_ns
         self._new_token = new_token
         self._limits: StoreLimits | None = None
+        self.judge: Callable[[Job, ObjectInfo | None], Receipt | None] = lambda job, info: None
+        """Asked about an object that is not the one last seen; returns it if it is what is to be put."""
         self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
 
     def limits(self) -> StoreLimits:
@@ -107,7 +110,7 @@ class Uploader:
         """One request with the whole content. The caller holds a slot for as long as it holds `body`."""
         self._meter.began(job.ref, len(body), 0)
         try:
-            receipt = self.store.put_object(job.key, body, job.meta())
+            receipt = self._make(job, job.meta(), lambda meta: self.store.put_object(job.key, body, meta))
             self._meter.carried(job.ref, len(body))
             return receipt
         finally:
@@ -309,11 +312,14 @@ class Uploader:
         self, job: Job, checkpoint: Checkpoint, upload_id: str, done: Mapping[int, Part]
     ) -> Receipt:
         ordered = [done[number] for number in sorted(done)]
+
+        def complete(meta: ObjectMeta) -> Receipt:
+            with call("complete"):
+                return self.store.complete_multipart_upload(job.key, upload_id, ordered, meta)
+
         try:
-            with self.slots.hold(0), call("complete"):
-                receipt = self.store.complete_multipart_upload(
-                    job.key, upload_id, ordered, job.meta(checkpoint.token)
-                )
+            with self.slots.hold(0):
+                receipt = self._make(job, job.meta(checkpoint.token), complete)
         except StoreUnavailable as unavailable:
             if not unavailable.outcome_unknown:
                 raise
@@ -357,6 +363,29 @@ class Uploader:
             meant = parts.etag_of([part.etag for _, part in sorted(made_of.parts.items())])
             ours = meant is not None and info.etag.lower() == meant
         return Receipt(info.key, info.etag) if ours else None
+
+    def _make(self, job: Job, meta: ObjectMeta, send: Callable[[ObjectMeta], Receipt]) -> Receipt:
+        """`send` the object to replace only what was last seen there, where the store has conditions.
+
+        Another object is replaced as well, but not before `judge` was asked about it.
+        """
+        if job.seen is None or not self.store.limits.has_conditions or not self.shortcuts.works(CONDITIONS):
+            return send(meta)
+        try:
+            return send(replace(meta, replaces=job.seen))
+        except PreconditionFailed:
+            info = self.store.head_object(job.key)
+        except StoreRefused as refused:  # conditions may need a permission of their own
+            if refused.status not in (400, 403, 501):
+                raise
+            receipt = send(meta)
+            self.shortcuts.failed(CONDITIONS, refused)
+            return receipt
+        etag = "" if info is None else info.etag
+        if etag == job.seen:
+            self.shortcuts.failed(CONDITIONS, None)
+            return send(meta)
+        return self.judge(job, info) or send(replace(meta, replaces=etag))
 
     def _learn(self, job: Job) -> None:
         larger = parts.part_sizes_after_refusal(job.part_size, self.limits())

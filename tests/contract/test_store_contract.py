@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,35 @@ def test_put_replaces_what_was_there(store: ObjectStore, subject: Subject) -> No
     info = found(store, key)
     assert (info.size, info.etag, info.token) == (100, second, "two")
     assert whole(store, key) == content(100, seed=1)
+
+
+@pytest.mark.parametrize("verb", ["put", "complete"])
+def test_an_object_is_replaced_only_on_its_condition(store: ObjectStore, subject: Subject, verb: str) -> None:
+    """Where a store has conditions: what was seen is replaced, anything else is not, nor is it touched."""
+    if not store.limits.has_conditions:
+        pytest.skip("this store has no conditions")
+    key, body = subject.key("file"), content(100, seed=1)
+    etag = put(store, key, content(100))
+
+    def make(replaces: str) -> str:
+        meta = replace(meta_of(body), replaces=replaces)
+        if verb == "put":
+            return store.put_object(key, body, meta).etag
+        upload_id = store.create_multipart_upload(key, meta)
+        part = store.upload_part(key, upload_id, 1, body)
+        return store.complete_multipart_upload(key, upload_id, [part], meta).etag
+
+    for wrong in ("", "0123456789abcdef0123456789abcdef"):
+        with pytest.raises(PreconditionFailed):
+            make(wrong)
+        assert found(store, key).etag == etag
+    made = make(etag)
+    assert (found(store, key).etag, whole(store, key)) == (made, body)
+    store.delete_object(key)
+    with pytest.raises(PreconditionFailed):
+        make(made)
+    make("")
+    assert whole(store, key) == body
 
 
 def test_the_same_bytes_may_be_put_again(store: ObjectStore, subject: Subject) -> None:

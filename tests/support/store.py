@@ -59,6 +59,7 @@ SMALL_LIMITS = StoreLimits(
     max_object_size=20 << 20,
     max_key_bytes=200,
     part_size_multiple=1,
+    has_conditions=True,
 )
 """Multipart uploads of a few bytes."""
 
@@ -159,6 +160,7 @@ class FakeStore(Switchboard, ObjectStore):
             self._check_key(key)
             if len(body) > self._limits.max_put_size:
                 raise StoreRefused("the body is too large for one request", status=400, code="EntityTooLarge")
+            self._check_replaced(key, meta)
             return self._keep(key, bytes(body), meta, self._etag(bytes(body)))
 
     def head_object(self, key: str) -> ObjectInfo | None:
@@ -233,6 +235,7 @@ class FakeStore(Switchboard, ObjectStore):
             if self._completes_again and upload_id in self._completed:
                 return self._completed[upload_id]
             upload = self._upload(key, upload_id)
+            self._check_replaced(key, meta)
             data = b"".join(part.data for part in self._chosen(upload, parts))
             if len(data) > self._limits.max_object_size:
                 raise StoreRefused("the object is too large", status=400, code="EntityTooLarge")
@@ -302,6 +305,12 @@ class FakeStore(Switchboard, ObjectStore):
     def _check_key(self, key: str) -> None:
         if not key or len(key.encode()) > self._limits.max_key_bytes:
             raise StoreRefused("the key is empty or too long", status=400, code="KeyTooLongError")
+
+    def _check_replaced(self, key: str, meta: ObjectMeta) -> None:
+        found = self.objects.get(key)
+        wanted = meta.replaces if self._limits.has_conditions else None
+        if wanted is not None and wanted != (found.etag if found else "") and not self._ignores_conditions:
+            raise PreconditionFailed("the object is another one", status=412, code="PreconditionFailed")
 
     def _check_condition(self, found: StoredObject, if_match: str) -> None:
         if if_match and found.etag != if_match and not self._ignores_conditions:

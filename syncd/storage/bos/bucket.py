@@ -29,6 +29,7 @@ LIMITS = StoreLimits(
     max_parts=10_000,
     max_key_bytes=1024,
     computes_crc32=True,
+    has_conditions=True,
 )
 
 PAGE = "1000"

@@ -32,7 +32,7 @@ from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, described, metadata_headers, range_total
+from syncd.storage.http.metadata import bare_etag, condition_headers, described, metadata_headers, range_total
 from syncd.storage.settings import BosSettings
 
 _META = "x-bce-meta-"
@@ -95,6 +95,7 @@ class BosDialect:
             **self._storage_class,
             **self._traffic_limit,
             **metadata_headers(_META, meta),
+            **condition_headers(meta),
         }
         return self._on_object("PUT", key, headers=headers, body=body)
 
@@ -244,6 +245,7 @@ class BosDialect:
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             **metadata_headers(_META, meta),
+            **condition_headers(meta),
         }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if crcs and len(crcs) == len(parts):

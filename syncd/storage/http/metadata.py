@@ -105,6 +105,13 @@ def digest(text: str) -> bytes | None:
     return found if len(found) == 16 else None
 
 
+def condition_headers(meta: ObjectMeta) -> dict[str, str]:
+    """The condition that the object to be replaced has to fulfil; none for None."""
+    if meta.replaces is None:
+        return {}
+    return {"if-match": f'"{meta.replaces}"'} if meta.replaces else {"if-none-match": "*"}
+
+
 def bare_etag(value: object) -> str:
     """An ETag without its quotes; empty when there is none."""
     return value.strip().removeprefix("W/").strip('"') if isinstance(value, str) else ""

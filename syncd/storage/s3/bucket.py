@@ -29,8 +29,8 @@ LIMITS = StoreLimits(
 )
 """What AWS documented for long, and others follow."""
 
-AWS_LIMITS = replace(LIMITS, max_object_size=50 * 10**12)
-"""Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+AWS_LIMITS = replace(LIMITS, max_object_size=50 * 10**12, has_conditions=True)
+"""Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and conditional-writes.html"""
 
 _VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, "aliyuncs.com", "myqcloud.com", "bcebos.com")
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")

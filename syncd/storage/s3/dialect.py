@@ -33,9 +33,9 @@ from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
 from syncd.storage.http.errors import EMPTY_SUCCESS, Facts, refused, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, described, metadata_headers, range_total
+from syncd.storage.http.metadata import bare_etag, condition_headers, described, metadata_headers, range_total
 from syncd.storage.s3 import bucket as values
-from syncd.storage.s3.errors import facts, is_foreign, redirect, refusal, unclear
+from syncd.storage.s3.errors import CODES, facts, is_foreign, redirect, refusal, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
 from syncd.storage.s3.xml import Element, complete_body, document, objects_page, parts_page, uploads_page
 from syncd.storage.settings import S3Settings
@@ -138,6 +138,8 @@ class S3Dialect:
             )
         whole_bucket = request.path == self._bucket.path()
         found = None if told.code else redirect(response)
+        if told.code == "NoSuchKey" and "if-match" in request.headers:  # AWS says so where the object is gone
+            found = CODES["PreconditionFailed"]
         found = found or refusal(request, response.status, told.code, whole_bucket=whole_bucket)
         return refused(found, response, told)
 
@@ -171,8 +173,16 @@ class S3Dialect:
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
         """PutObject."""
-        headers = {**_metadata(meta), **self._new_object, **self._body_headers(body)}
+        headers = {
+            **_metadata(meta),
+            **self._new_object,
+            **self._body_headers(body),
+            **self._conditions(meta),
+        }
         return self._on_object("PUT", key, headers=headers, body=body)
+
+    def _conditions(self, meta: ObjectMeta) -> dict[str, str]:
+        return condition_headers(meta) if self.limits.has_conditions else {}
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
         """Raises Unproven where the answer has no ETag, PartCorrupt where that is not the MD5 sent along."""
@@ -310,7 +320,11 @@ class S3Dialect:
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
         """CompleteMultipartUpload; with the CRC-32 of the whole where every part's is known."""
         body = complete_body(parts)
-        headers = {"content-type": "application/xml", _HASH: hashlib.sha256(body).hexdigest()}
+        headers = {
+            "content-type": "application/xml",
+            _HASH: hashlib.sha256(body).hexdigest(),
+            **self._conditions(meta),
+        }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if self._integrity == "crc32" and len(crcs) == len(parts):
             headers[_CRC32] = values.crc32_text(combine_crc32(crcs))

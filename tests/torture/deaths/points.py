@@ -35,6 +35,7 @@ STATE_ELSEWHERE = frozenset(
         "renumber_device",
         "add_totals",
         "serve",
+        "overtake",
         "pause",
         "resume",
     }

@@ -169,7 +169,7 @@ def test_an_answer_that_is_certain_leaves_no_doubt(rig: Rig) -> None:
     """Refused or not reached: the object is what it was, and nobody asks."""
     _sent(rig)
     rig.write("a", b"other")
-    rig.fake.fail("put_object", StoreRefused("no", status=403, code="AccessDenied"))
+    rig.fake.fail("put_object", StoreRefused("no", status=403, code="AccessDenied"), times=None)
     with pytest.raises(StoreRefused):
         rig.sync("a")
 

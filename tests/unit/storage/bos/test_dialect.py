@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -313,3 +314,17 @@ def test_a_success_is_one_only_if_it_says_so(read: object) -> None:
         error = raised(read, answer(200, body))
         assert isinstance(error, StoreUnavailable), body
         assert error.outcome_unknown, body
+
+
+@pytest.mark.parametrize(
+    ("replaces", "condition"),
+    [(None, {}), ("", {"if-none-match": "*"}), (MD5, {"if-match": f'"{MD5}"'})],
+)
+def test_a_condition_goes_with_what_makes_the_object(replaces: str | None, condition: dict[str, str]) -> None:
+    """With put and complete; creating an upload and copying have none."""
+    meta, dialect = replace(META, replaces=replaces), bos()
+    conditions = {"if-match", "if-none-match"}
+    for request in (dialect.put_request("k", b"x", meta), dialect.complete_request("k", "u", [], meta)):
+        assert {name: request.headers[name] for name in conditions & set(request.headers)} == condition
+    for request in (dialect.create_request("k", meta), dialect.copy_request("o", "k", meta, "e")):
+        assert not conditions & set(request.headers)

@@ -13,12 +13,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from syncd.core.errors import (
     AccessRefused,
+    PreconditionFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -462,3 +464,33 @@ def test_a_word_of_somebody_else_removes_nothing(status: int, what: str) -> None
         with pytest.raises(StoreUnavailable) as caught:
             read(request, Response(status, {}, NO_SUCCESS[what]))
         assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("replaces", "condition"),
+    [(None, {}), ("", {"if-none-match": "*"}), ("e1", {"if-match": '"e1"'})],
+)
+@pytest.mark.parametrize("endpoint", ["https://s3.us-east-1.amazonaws.com", "https://minio.example.com"])
+def test_a_condition_goes_to_aws_alone(
+    endpoint: str, replaces: str | None, condition: dict[str, str]
+) -> None:
+    """With put and complete. Another server may ignore it, or refuse what it does not know."""
+    meta, store = replace(META, replaces=replaces), dialect(endpoint)
+    conditions = {"if-match", "if-none-match"}
+    for request in (store.put_request("k", b"x", meta), store.complete_request("k", "u", [], meta)):
+        sent = {name: request.headers[name] for name in conditions & set(request.headers)}
+        assert sent == (condition if "amazonaws" in endpoint else {})
+    for request in (store.create_request("k", meta), store.copy_request("o", "k", meta, "e")):
+        assert not conditions & set(request.headers)
+
+
+def test_a_condition_on_an_object_that_is_gone_is_not_met() -> None:
+    """AWS answers 404 then; an upload that is gone is another matter."""
+    store = dialect("https://s3.us-east-1.amazonaws.com")
+    gone = Response(404, {"x-amz-request-id": "1"}, b"<Error><Code>NoSuchKey</Code></Error>")
+    request = store.put_request("k", b"x", replace(META, replaces="e1"))
+    assert isinstance(store.error(request, gone), PreconditionFailed)
+    assert not isinstance(store.error(store.put_request("k", b"x", META), gone), PreconditionFailed)
+    upload = Response(404, {"x-amz-request-id": "1"}, b"<Error><Code>NoSuchUpload</Code></Error>")
+    complete = store.complete_request("k", "u", [], replace(META, replaces="e1"))
+    assert isinstance(store.error(complete, upload), UploadGone)
