@@ -45,6 +45,10 @@ class Oddities:
     """No name may be ``con`` or ``con.something``."""
     longest: int = 255
     """Bytes of a name."""
+    denied: str = ""
+    """This name fails as if there were no permission."""
+    most_names: int = 0
+    """A directory takes no more names; 0: any number."""
     modes: bool = True
     attributes: bool = True
 
@@ -98,6 +102,8 @@ def serve(back: str, at: str, odd: Oddities) -> None:
             raise fuse.FuseOSError(errno.EINVAL)
         if odd.devices and name.partition(".")[0].casefold() == "con":
             raise fuse.FuseOSError(errno.EACCES)
+        if odd.denied and name == odd.denied:
+            raise fuse.FuseOSError(errno.EACCES)
         if len(os.fsencode(name)) > odd.longest:
             raise fuse.FuseOSError(errno.ENAMETOOLONG)
         name = name.rstrip(odd.strips) if odd.strips else name
@@ -119,6 +125,8 @@ def serve(back: str, at: str, odd: Oddities) -> None:
         place = find(path)
         if os.path.lexists(place):
             return place
+        if odd.most_names and len(os.listdir(os.path.dirname(place))) >= odd.most_names:
+            raise fuse.FuseOSError(errno.ENOSPC)
         return os.path.join(os.path.dirname(place), written(os.path.basename(place)))
 
     class Odd(fuse.Operations):

@@ -39,6 +39,7 @@ _NOT_THIS_ONE = {
     errno.EINVAL: "the file system does not take this name",
     errno.EILSEQ: "the file system does not take this name",
     errno.EFBIG: "the file system does not take files of this size",
+    errno.EMLINK: "its directory takes no more directories",
     errno.EXDEV: "another file system is mounted inside the store's directory; make it a store of its own",
     errno.ELOOP: "a symbolic link is in the way; syncd follows none inside a store",
     errno.ENOTDIR: "something that is not a directory is in the way",

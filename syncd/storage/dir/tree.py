@@ -17,6 +17,7 @@ import errno
 import os
 import stat as stat_module
 import threading
+from collections.abc import Iterator
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
 from syncd.storage.dir.files import (
@@ -27,11 +28,14 @@ from syncd.storage.dir.files import (
     make_directory,
     remove_file,
     sync_directory,
+    translate,
 )
 from syncd.storage.dir.names import DISPLACED
 from syncd.storage.dir.root import Opened
 from syncd.storage.dir.spelling import Spellings, spelled_in
 
+_ROOM_BYTES = 1 << 20
+"""With so much free, what a directory needs to grow is free, too."""
 _TRIES = 10
 """How often a path is walked again when a directory of it was made, moved or removed during the walk."""
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
@@ -64,7 +68,7 @@ class Tree:
 
     def place(self, store: Opened, names: tuple[bytes, ...], staging: int, staged: bytes) -> None:
         """Give the staged file the object's name, in one step and durably, replacing what was there."""
-        with errors_of_ours("put the object in place", whole_store=len(names) == 1):
+        with _errors_of_naming(store, names):
             for _ in range(_TRIES):
                 # A directory on the way may be removed as empty, by us, between two calls: walk again.
                 with contextlib.suppress(FileNotFoundError), closing(self._make_parent(store, names)) as fd:
@@ -204,6 +208,32 @@ class Tree:
             f"the store's file system takes {mine} for {other}, which is there",
             hint="rename one of the two, or use a store that tells them apart",
         )
+
+
+@contextlib.contextmanager
+def _errors_of_naming(store: Opened, names: tuple[bytes, ...]) -> Iterator[None]:
+    """Turn what is raised while an object gets its name into an error of ours, about no more than it shows.
+
+    A full directory fails as a full disk does, but the object is on the disk already. Where some names do not
+    fit, a denial may mean the name.
+    """
+    doing = "put the object in place"
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and _has_room(store.root):
+            raise StoreRefused(
+                f"cannot {doing}: its directory takes no more names",
+                code="ENOSPC",
+                hint="spread the files over more directories, or use a file system with larger ones than FAT",
+            ) from error
+        whole_store = len(names) == 1 and not store.traits.codes
+        raise translate(error, doing, whole_store=whole_store) from error
+
+
+def _has_room(fd: int) -> bool:
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize >= _ROOM_BYTES
 
 
 def _open_directory(fd: int, name: bytes) -> int | None:

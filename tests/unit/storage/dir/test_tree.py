@@ -318,3 +318,31 @@ def test_a_name_is_given_back_by_the_repeat_of_a_deletion_that_died(store: DirSt
     (root / "a").rename(root / "a.~syncd-object~")
     store.delete_object("a/b")
     assert visible(root) == ["a"]
+
+
+# ---- what fails for one name alone -----------------------------------------------------------------------
+
+
+def test_a_full_directory_is_no_full_disk(tmp_path: Path) -> None:
+    """The object is refused, in words that help; others are stored."""
+    with odd(tmp_path / "mnt", Oddities(most_names=4)) as at:
+        store = DirStore(DirSettings(str(at)))
+        for number in range(3):  # beside `.syncd`
+            put(store, f"{number}", b"x")
+        with pytest.raises(StoreRefused, match=r"no more names.*more directories"):
+            put(store, "3", b"x")
+        put(store, "2", b"y")
+        (at / "1").unlink()
+        put(store, "d/e", b"z")
+        assert [read(store, key) for key in ("0", "2", "3", "d/e")] == [b"x", b"y", None, b"z"]
+
+
+def test_a_name_that_is_denied_where_names_do_not_fit_is_one_object(tmp_path: Path) -> None:
+    """A server for Windows has more reserved names than are known here."""
+    reserved = "COM\u00b9"
+    with odd(tmp_path / "mnt", Oddities(denied=reserved, refuses=":")) as at:
+        store = DirStore(DirSettings(str(at)))
+        with pytest.raises(StoreRefused) as refused:
+            put(store, reserved, b"x")
+        assert not isinstance(refused.value, AccessRefused)
+        put(store, "other", b"x")
