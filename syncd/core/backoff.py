@@ -6,6 +6,7 @@ number from 0 up to 1) are arguments; the answers are seconds. No lock inside: t
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 BURST_SECONDS = 0.25
@@ -49,13 +50,14 @@ def delay(attempt: int, chance: float, schedule: Schedule) -> float:
 class Breaker:
     """A store's circuit breaker: one broken store costs one request now and then, not one per file.
 
-    Closed: everything is allowed. After `threshold` consecutive failures, or at once after `trip`, it is open
-    and allows nothing until `until`. Then it is half open and allows one probe: success closes it, failure
-    opens it for longer. A probe whose outcome is never reported (its worker stopped, its file vanished) is
-    given up after `probe_seconds`, so that nothing can block a store for good.
+    Closed: everything is allowed. When `threshold` different things have failed in the same way and nothing
+    has succeeded in between, or at once after `trip`, it is open and allows nothing until `until`. Then it is
+    half open and allows one probe: success closes it, failure opens it for longer. A probe whose outcome is
+    never reported (its worker stopped, its file vanished) is given up after `probe_seconds`, so that nothing
+    can block a store for good.
     """
 
-    __slots__ = ("_failures", "_openings", "_probe_seconds", "_probing", "_schedule", "_threshold", "_until")
+    __slots__ = ("_failed", "_openings", "_probe_seconds", "_probing", "_schedule", "_threshold", "_until")
 
     def __init__(
         self, schedule: Schedule | None = None, *, threshold: int = 5, probe_seconds: float = 60.0
@@ -63,14 +65,14 @@ class Breaker:
         self._schedule = schedule if schedule is not None else Schedule()
         self._threshold = threshold
         self._probe_seconds = probe_seconds
-        self._failures = 0
+        self._failed: dict[str, set[Hashable]] = {}
         self._openings = 0
         self._probing = False
         self._until: float | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._until is None else "probing" if self._probing else "open"
-        return f"<Breaker {state}, failures={self._failures}, until={self._until}>"
+        return f"<Breaker {state}, failures={self.failures}, until={self._until}>"
 
     @property
     def until(self) -> float | None:
@@ -79,8 +81,8 @@ class Breaker:
 
     @property
     def failures(self) -> int:
-        """Consecutive failures."""
-        return self._failures
+        """How many different things have failed in the same way since something succeeded."""
+        return max(map(len, self._failed.values()), default=0)
 
     def allows(self, now: float) -> bool:
         """Whether a request may be sent now. While open, True makes the caller the probe."""
@@ -95,20 +97,25 @@ class Breaker:
     def success(self) -> bool:
         """A request succeeded. True if that closed the breaker: the store has recovered."""
         was_open = self._until is not None
-        self._failures = 0
+        self._failed.clear()
         self._openings = 0
         self._probing = False
         self._until = None
         return was_open
 
-    def failure(self, now: float, chance: float) -> float:
-        """A request failed in a way that blames the store. Seconds until the next probe; 0 while closed.
+    def failure(
+        self, now: float, chance: float, *, what: Hashable, way: str = "", at_once: bool = False
+    ) -> float:
+        """`what` failed in this way, which may blame the store; `at_once`: it does for certain.
 
-        Of the requests that were in flight together each reports its failure; the one that reaches the
-        threshold opens the breaker, the later ones belong to the same outage and do not lengthen it.
+        Seconds until the next probe; 0 while closed. Of the requests that were in flight together each
+        reports its failure; the one that reaches the threshold opens the breaker, the later ones belong to
+        the same outage and do not lengthen it.
         """
-        self._failures += 1
-        if self._until is None and self._failures < self._threshold:
+        failed = self._failed.setdefault(way, set())
+        if len(failed) < self._threshold:
+            failed.add(what)
+        if self._until is None and not at_once and len(failed) < self._threshold:
             return 0.0
         if self._until is not None and not self._probing:
             return max(0.0, self._until - now)
@@ -122,7 +129,6 @@ class Breaker:
 
     def trip(self, now: float, seconds: float) -> None:
         """Open at once for at least `seconds`: the store refuses us as a whole (keys, bucket, region)."""
-        self._failures += 1
         until = now + seconds
         if self._until is not None and not self._probing:
             until = max(until, self._until)

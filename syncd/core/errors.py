@@ -22,6 +22,7 @@ has it reported with its traceback and tried again late, so that other files go 
     │   ├── ObjectSpoiled      another object was made of the parts: restart the upload
     │   ├── PreconditionFailed the object is not the one that we meant: look again
     │   └── StoreRefused       this object: defer long, report (403 for one key, key too long)
+    │       ├── QuotaExceeded  no content is taken: deletions go on
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
     ├── Stopped                syncd is asked to stop: unwind, keep every checkpoint
     └── StateError             stop the daemon: without memory we do not act
@@ -34,6 +35,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncd.core.backoff import Schedule, delay
+from syncd.core.model import FileStat
 from syncd.core.paths import one_line
 
 
@@ -129,6 +131,8 @@ class StoreError(SyncdError):
         super().__init__(one_line(message))
         self.call = ""
         """Which call of an upload met it: ``part``, ``list of parts`` or ``complete``."""
+        self.seen: FileStat | None = None
+        """The state of the file that was refused."""
         self.status = status
         self.code = one_line(code)
         self.request_id = one_line(request_id)
@@ -214,6 +218,18 @@ class StoreRefused(StoreError):
     """The store understood the request and refused it, for this object."""
 
 
+class QuotaExceeded(StoreRefused):
+    """The store takes no content, or not so much: a quota is used up, or a disk is full. Deletions work."""
+
+
+class PutsWait(SyncdError):
+    """A quota is used up: nothing was read or sent. The next try is useful after `seconds`."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class AccessRefused(StoreRefused):
     """The store refuses us as a whole: keys, clock, region or bucket are wrong.
 
@@ -252,8 +268,13 @@ FILE_SCHEDULE = Schedule(base_seconds=5.0, cap_seconds=600.0)
 """For a file that the operating system will not let us read."""
 STORE_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=300.0)
 """For a request that did not get through, after the retries in place."""
-REFUSED_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
-"""For an object that the store refuses: only time or the operator can change that."""
+REFUSED_SECONDS = 60.0
+"""Until the second attempt of a file that the store refuses."""
+REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
+"""For one that it refused twice: only time or the operator can change that, or another state of the file."""
+QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
+"""For a file that met a quota, and for all others after `QUOTA_FILES` different ones."""
+QUOTA_FILES = 3
 KEY_BUSY_SECONDS = 5.0
 """Until the next attempt of a file whose key another thread holds."""
 PAUSE_SECONDS = 60.0
@@ -274,8 +295,10 @@ class Reaction:
     """Marks do not hasten it: the cause is not the file."""
     record: bool = False
     """`status` shows the failure, and it counts as an attempt."""
+    refused: bool = False
+    """Until then nothing is sent for this state of the file."""
     store_failed: bool = False
-    """Counts against the store: after several in a row it is left alone for a while."""
+    """Counts against the store: after several different files in a row it is left alone for a while."""
     pause_seconds: float = 0.0
     """For how long to pause the whole store, at once."""
     stop: bool = False
@@ -284,8 +307,25 @@ class Reaction:
     """Not one of our errors: log the traceback."""
 
 
-def react(error: BaseException, attempts: int, chance: float) -> Reaction:
-    """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row."""
+def is_unclear(error: BaseException) -> bool:
+    """Whether the error may be about one file alone or about the store: a neutral question tells."""
+    if isinstance(error, StoreUnavailable):
+        return error.status is not None and (error.outcome_unknown or bool(error.retry_after_seconds))
+    return isinstance(error, AccessRefused)
+
+
+def way(error: BaseException) -> str:
+    """What is the same where different files fail in the same way."""
+    if not isinstance(error, StoreError):
+        return type(error).__name__
+    return "no answer" if error.status is None else f"{error.status} {error.code}"
+
+
+def react(error: BaseException, attempts: int, chance: float, *, store_answers: bool = False) -> Reaction:
+    """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row.
+
+    `store_answers` says that the store answered a neutral question after an error that `is_unclear`.
+    """
     if isinstance(error, FileChanged):
         return Reaction(again=True, defer_seconds=error.quiet_seconds)
     if isinstance(error, FileVanished | FilePaused):
@@ -294,22 +334,36 @@ def react(error: BaseException, attempts: int, chance: float) -> Reaction:
         return Reaction(again=True, defer_seconds=KEY_BUSY_SECONDS)
     if isinstance(error, FileError):
         return Reaction(defer_seconds=_late(attempts, chance, FILE_SCHEDULE), record=True)
-    if isinstance(error, AccessRefused):
-        return Reaction(defer_seconds=1.0, hold=True, pause_seconds=PAUSE_SECONDS)
-    if isinstance(error, StoreRefused):
-        return Reaction(defer_seconds=_late(attempts, chance, REFUSED_SCHEDULE), hold=True, record=True)
-    if isinstance(error, StoreUnavailable):
-        wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
-        seconds = max(wish, _late(attempts, chance, STORE_SCHEDULE))
-        return Reaction(defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=wish)
     if isinstance(error, StateError):
         return Reaction(defer_seconds=1.0, hold=True, stop=True)
+    if isinstance(error, StoreError):
+        return _react_to_store(error, attempts, chance, store_answers=store_answers)
     return Reaction(
         defer_seconds=_late(attempts, chance, STORE_SCHEDULE),
         hold=True,
         record=True,
         bug=not _is_ours(error),
     )
+
+
+def _react_to_store(error: StoreError, attempts: int, chance: float, *, store_answers: bool) -> Reaction:
+    """Charge the smallest thing that may have the fault: a file, before the store as a whole."""
+    if isinstance(error, StoreUnavailable):
+        wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
+        seconds = max(wish, _late(attempts, chance, STORE_SCHEDULE))
+        if not (store_answers and is_unclear(error) and error.outcome_unknown):
+            pause = 0.0 if store_answers else wish
+            return Reaction(
+                defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=pause
+            )
+    elif isinstance(error, AccessRefused) and not store_answers:
+        return Reaction(defer_seconds=1.0, hold=True, pause_seconds=PAUSE_SECONDS)
+    if isinstance(error, QuotaExceeded):  # time may change that, and what is sent is known to be good
+        return Reaction(defer_seconds=_late(attempts, chance, QUOTA_SCHEDULE), hold=True, record=True)
+    seconds = REFUSED_SECONDS * (0.5 + chance / 2)
+    if attempts > 1:
+        seconds = _late(attempts - 1, chance, REFUSED_SCHEDULE)
+    return Reaction(defer_seconds=seconds, record=True, refused=True, store_failed=is_unclear(error))
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -326,7 +380,8 @@ def may_be_the_uploads(error: StoreError) -> bool:
 
     Keys, place, quota, clock, throttling and connections have nothing to do with it.
     """
-    return not isinstance(error, AccessRefused | StoreUnavailable) or isinstance(error, StoreFailed)
+    others = AccessRefused | QuotaExceeded | StoreUnavailable
+    return not isinstance(error, others) or isinstance(error, StoreFailed)
 
 
 def is_denied(error: StoreError) -> bool:

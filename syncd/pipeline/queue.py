@@ -25,7 +25,7 @@ MAX_DEFERRED = 20_000
 MAX_SECOND_LOOKS = 20_000
 """Files that wait for a second look; only ``verify --read`` checks any others."""
 BREAKER_THRESHOLD = 4
-"""Failures in a row after which requests to the store pause."""
+"""Different files that fail in the same way, with no success in between: then requests to the store pause."""
 
 
 class WorkQueue:
@@ -310,10 +310,10 @@ class WorkQueue:
                 self._work.notify_all()
             return recovered
 
-    def stumbled(self, chance: float) -> None:
-        """The store failed; after several failures in a row it is paused."""
+    def stumbled(self, ref: FileRef, way: str, chance: float, *, at_once: bool = False) -> None:
+        """The store failed at this file. After several different ones, or `at_once`, it is paused."""
         with self._work:
-            self._breaker.failure(self._monotonic(), chance)
+            self._breaker.failure(self._monotonic(), chance, what=ref, way=way, at_once=at_once)
             self._work.notify_all()
 
     def pause(self, seconds: float) -> None:

@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection
 from math import inf
 
-from syncd.core.errors import Reaction, RootChanged, StateError, Stopped, StoreError, react
-from syncd.core.model import Copy, Delete, Failure, FileRef, Outcome, Upload
+from syncd.core.backoff import Breaker
+from syncd.core.errors import (
+    QUOTA_FILES,
+    QUOTA_SCHEDULE,
+    PutsWait,
+    QuotaExceeded,
+    Reaction,
+    RootChanged,
+    StateError,
+    Stopped,
+    StoreError,
+    is_unclear,
+    react,
+    way,
+)
+from syncd.core.model import Copy, Delete, Failure, FileRef, FileStat, Outcome, Upload
 from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
@@ -48,12 +63,19 @@ class Workers:
         self.name = name
         self.engine = engine
         self.queue = WorkQueue(context.clock.monotonic)
+        engine.gate = self._gate
         self.gave_up: BaseException | None = None
         self._trouble = ""
         self._listener = context.listener
         self._clock = context.clock
         self._once = context.once
         self._attempts: dict[FileRef, int] = {}
+        self._refused: dict[FileRef, tuple[FileStat, float]] = {}
+        self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
+        self._quota = ""
+        self._asking = threading.Lock()
+        self._asked: tuple[float, StoreError | None] = (-math.inf, None)
+        self._shut_by_trouble = False
         self._lock = threading.Lock()
         self._started = self._stopping = False
         self._replaced: set[int | None] = set()
@@ -65,7 +87,7 @@ class Workers:
     @property
     def paused_for(self) -> str:
         """Why nothing is sent to this store now; empty if files are sent."""
-        return self._trouble if self.queue.is_shut else ""
+        return self._trouble if self.queue.is_shut else self._quota
 
     def remember_failure(self, failure: Failure) -> None:
         """Try a file again that an earlier process failed to send; its attempts keep counting."""
@@ -100,6 +122,9 @@ class Workers:
             each.ref for each in self.engine.state.failures(source, MAX_DEFERRED) if wanted(each.ref.path)
         ]
         for ref in failed:
+            with self._lock:
+                self._refused.pop(ref, None)
+            self.engine.state.pardon(ref)
             if self.queue.about(ref) is None:
                 self.queue.mark(ref, quiet_seconds=0.0, event=True)
         hastened = self.queue.retry(lambda ref: ref.source == source and wanted(ref.path))
@@ -109,6 +134,7 @@ class Workers:
         """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
         with self._lock:
             self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
+            self._refused = {ref: known for ref, known in self._refused.items() if ref.source != source}
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -187,6 +213,8 @@ class Workers:
         return True
 
     def _process(self, taken: Taken) -> None:
+        if self._shut_by_trouble and self.queue.is_shut and self._is_still_trouble(taken):
+            return
         try:
             outcome = self.engine.sync(
                 taken.ref,
@@ -201,6 +229,26 @@ class Workers:
         else:
             self._finished(taken.ref, outcome, event=taken.event)
 
+    def _is_still_trouble(self, taken: Taken) -> bool:
+        """Probe the store with a neutral question, which costs no content; where it fails, the file waits."""
+        trouble = self.engine.trouble()
+        if trouble is None:
+            self._answered()
+            return False
+        self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()))
+        self.queue.defer(taken.ref, 1.0, hold=True, delete_allowed=taken.delete_allowed)
+        return True
+
+    def _gate(self, ref: FileRef, seen: FileStat) -> None:
+        """Raises PutsWait unless content of this file may be read and sent now."""
+        now = self._clock.monotonic()
+        with self._lock:
+            known = self._refused.get(ref)
+            if known is not None and known[0] == seen and now < known[1]:
+                raise PutsWait("the store refused this state of the file", known[1] - now)
+            if not self._puts.allows(now):
+                raise PutsWait(self._quota, max(1.0, (self._puts.until or now) - now))
+
     def _settle_seconds(self, ref: FileRef) -> float:
         return self.engine.sources[ref.source].source.settle_seconds
 
@@ -214,11 +262,14 @@ class Workers:
     def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
         with self._lock:
             failed_before = self._attempts.pop(ref, None) is not None
+            self._refused.pop(ref, None)
         if failed_before:  # an outcome without a commit leaves the failure in the state
             self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
         self._tell(lambda: self._listener.finished(ref, outcome))
         if isinstance(outcome.action, Upload | Copy | Delete) and not outcome.wants_delete:
             self._answered()
+            if outcome.bytes_sent:
+                self._took_content()
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
@@ -245,9 +296,19 @@ class Workers:
             # If the root is missing, the source runner discards the file.
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
             return
-        with self._lock:
-            attempts = self._attempts.get(ref, 0) + 1
-        reaction = react(error, attempts, self._clock.chance())
+        if isinstance(error, PutsWait) and not self._once:
+            self.queue.probe()
+            self.queue.defer(ref, error.seconds, hold=False)
+            return
+        trouble = self._ask(error) if is_unclear(error) else None
+        answers = is_unclear(error) and trouble is None
+        attempts = self._attempt(ref, error)
+        reaction = react(
+            error if answers or trouble is None else trouble,
+            attempts,
+            self._clock.chance(),
+            store_answers=answers,
+        )
         given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
         if reaction.record or self._once:
             with self._lock:
@@ -255,35 +316,87 @@ class Workers:
         parked = self._record(ref, error, attempts, reaction)
         if given_up or not reaction.again:
             self._tell(lambda: self._listener.failed(ref, error, attempts))
-        self._judge_store(error, reaction)
+        self._judge_quota(ref, error)
+        self._judge_store(ref, trouble or error, reaction, answers=answers)
         if given_up or parked:
             self.queue.done(ref)
         else:
-            self._put_off(ref, reaction, delete_allowed=delete_allowed)
+            self._put_off(ref, error, reaction, delete_allowed=delete_allowed)
 
-    def _put_off(self, ref: FileRef, reaction: Reaction, *, delete_allowed: bool) -> None:
+    def _attempt(self, ref: FileRef, error: BaseException) -> int:
+        """Which failure in a row this is; another state of a refused file begins a new row."""
+        seen = error.seen if isinstance(error, StoreError) else None
+        with self._lock:
+            known = self._refused.pop(ref, None)
+            is_new = known is not None and seen is not None and known[0] != seen
+            return 1 if is_new else self._attempts.get(ref, 0) + 1
+
+    def _ask(self, error: BaseException) -> StoreError | None:
+        """What a neutral question meets now; None: the store answers, so that the error is about one file.
+
+        One thread asks for all whose requests have failed until then.
+        """
+        failed_at = self._clock.monotonic()
+        with self._asking:
+            if self._asked[0] < failed_at:
+                trouble = self.engine.trouble()
+                self._asked = (self._clock.monotonic(), trouble)
+            return self._asked[1]
+
+    def _judge_quota(self, ref: FileRef, error: BaseException) -> None:
+        """After several different files that met a quota no more content is read, but for a probe."""
+        if not isinstance(error, QuotaExceeded):
+            return
+        with self._lock:
+            self._puts.failure(self._clock.monotonic(), self._clock.chance(), what=ref)
+            was, self._quota = self._quota, str(error) if self._puts.until is not None else ""
+        if self._quota and not was:
+            store_log.error(
+                "store %s: takes no content: %s", self.name, error, extra={"cause": f"quota {self.name}"}
+            )
+
+    def _took_content(self) -> None:
+        with self._lock:
+            recovered, self._quota = self._puts.success(), ""
+        if recovered:
+            store_log.info("store %s: takes content again", self.name)
+
+    def _put_off(
+        self, ref: FileRef, error: BaseException, reaction: Reaction, *, delete_allowed: bool
+    ) -> None:
         """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
         if reaction.again:
             self.queue.again(ref, reaction.defer_seconds or self._settle_seconds(ref))
-        elif not self.queue.defer(
+            return
+        seen = error.seen if isinstance(error, StoreError) else None
+        if reaction.refused and seen is not None:
+            with self._lock:
+                self._refused[ref] = (seen, self._clock.monotonic() + reaction.defer_seconds)
+        if not self.queue.defer(
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):
             with self._lock:
                 self._attempts.pop(ref, None)
+                self._refused.pop(ref, None)
 
     def _answered(self) -> None:
         if self.queue.answered():
             store_log.info("store %s: works again", self.name)
 
-    def _judge_store(self, error: BaseException, reaction: Reaction) -> None:
+    def _judge_store(
+        self, ref: FileRef | None, error: BaseException, reaction: Reaction, *, answers: bool = False
+    ) -> None:
         """Pause or resume the store. A store that answers is there, even if it refuses one key."""
         before = self.queue.is_shut
+        if answers and before and self._shut_by_trouble:
+            self._answered()
         if reaction.pause_seconds:
             self.queue.pause(reaction.pause_seconds)
         elif reaction.stop:
             self.queue.pause(_STATE_PAUSE_SECONDS)
-        elif reaction.store_failed:
-            self.queue.stumbled(self._clock.chance())
+        elif reaction.store_failed and ref is not None:
+            at_once = is_unclear(error) and not answers
+            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=at_once)
         elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
             self._answered()
             return
@@ -292,7 +405,7 @@ class Workers:
             return
         if not self.queue.is_shut:
             return
-        self._trouble = str(error)
+        self._trouble, self._shut_by_trouble = str(error), is_unclear(error) and not answers
         if not before:
             store_log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
         if self._once:
@@ -321,7 +434,7 @@ class Workers:
         try:
             write()
         except StateError as error:
-            self._judge_store(error, react(error, 1, 0.0))
+            self._judge_store(None, error, react(error, 1, 0.0))
 
     def _tell(self, listener: Callable[[], None]) -> None:
         try:

@@ -334,6 +334,13 @@ class State:
         """The store refused a call of the upload; see `Checkpoint.refused`."""
         self._change_checkpoint("UPDATE checkpoints SET refused = ? WHERE id = ?", refused, checkpoint_id)
 
+    def pardon(self, ref: FileRef) -> None:
+        """A person wants the file tried again: its upload, if any, may be begun once more."""
+        values = (os.fsencode(ref.path), ref.source)
+        of_source = "source = (SELECT id FROM sources WHERE name = ?)"
+        sql = f"UPDATE checkpoints SET restarts = 0 WHERE path = ? AND {of_source}"  # noqa: S608  a constant
+        self._write(lambda connection: connection.execute(sql, values))
+
     def leave(self, leftover: Leftover, checkpoint_id: int | None = None) -> None:
         """The upload could not be aborted: remember it, and drop its checkpoint, if any."""
 

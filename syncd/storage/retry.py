@@ -1,7 +1,9 @@
 """Repeats failed requests; no other module does. `syncd.core.backoff` computes the pauses.
 
-A request is repeated after StoreUnavailable and, a few times, after PartCorrupt. The exception is a *create*
-whose answer was lost: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is
+A request is repeated after StoreUnavailable. It is repeated only once after PartCorrupt, or where the store
+answers that it failed: the same answer would come again, and content goes with each request. Where content
+was sent twice and no answer says what became of it, the store is asked for it. A *create* whose answer was
+lost is not repeated: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is
 honoured; if it exceeds our longest pause, the error is raised at once and the file is deferred, because a
 worker does not sleep for minutes. Zero means at once: a connection had expired, or a clock or a region was
 corrected.
@@ -15,12 +17,16 @@ nothing.
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import xxhash
+
 from syncd.core.backoff import Schedule, delay
-from syncd.core.errors import PartCorrupt, Stopped, StoreUnavailable
+from syncd.core.errors import PartCorrupt, Stopped, StoreError, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import (
     Body,
@@ -34,8 +40,8 @@ from syncd.storage.base import (
     StoreLimits,
 )
 
-MAX_CORRUPT = 3
-"""Tries of a body that arrives damaged: three in a row are no coincidence."""
+MAX_ANSWERED = 2
+"""Tries where the store answers that it failed, or that the body arrived damaged."""
 
 _BUSY = frozenset({429, 503})
 
@@ -73,7 +79,14 @@ class RetryingStore:
         self._retries = retries
         self._unsettled = unsettled
 
-    def _change(self, key: str, verb: Callable[[], _T], *, creates: bool = True) -> _T:
+    def _change(
+        self,
+        key: str,
+        verb: Callable[[], _T],
+        *,
+        creates: bool = True,
+        found: Callable[[], _T | None] = lambda: None,
+    ) -> _T:
         """Repeat a change of the object; each try without an answer is reported, before it is repeated."""
 
         def reporting() -> _T:
@@ -84,28 +97,37 @@ class RetryingStore:
                     self._unsettled(key, creates)
                 raise
 
-        return self._repeat(reporting)
+        return self._repeat(reporting, found=found)
 
-    def _repeat(self, verb: Callable[[], _T], *, repeat_unknown: bool = True) -> _T:
-        tries, corrupt = 0, 0
+    def _repeat(
+        self,
+        verb: Callable[[], _T],
+        *,
+        repeat_unknown: bool = True,
+        found: Callable[[], _T | None] = lambda: None,
+    ) -> _T:
+        """`found` asks for the result of a try without an answer; called once, after the second one."""
+        tries, answered, unknown = 0, 0, 0
         while True:
             tries += 1
             try:
                 answer = verb()
-            except StoreUnavailable as error:
-                if error.status in _BUSY:
-                    self._breaker.busy()
-                pause = self._pause(tries, error.retry_after_seconds)
-                if (
-                    tries >= self._retries.max_tries
-                    or pause is None
-                    or (error.outcome_unknown and not repeat_unknown)
-                ):
-                    raise
-            except PartCorrupt:
-                corrupt += 1
-                pause = self._pause(tries, None)
-                if corrupt >= MAX_CORRUPT or tries >= self._retries.max_tries or pause is None:
+            except (StoreUnavailable, PartCorrupt) as error:
+                wish = None
+                if isinstance(error, StoreUnavailable):
+                    if error.status in _BUSY:
+                        self._breaker.busy()
+                    wish = error.retry_after_seconds
+                    unknown += error.outcome_unknown
+                    answered += error.outcome_unknown and error.status is not None
+                    if unknown == 2 and error.outcome_unknown and (result := _quietly(found)) is not None:
+                        return result
+                    if error.outcome_unknown and not repeat_unknown:
+                        raise
+                else:
+                    answered += 1
+                pause = self._pause(tries, wish)
+                if tries >= self._retries.max_tries or answered >= MAX_ANSWERED or pause is None:
                     raise
             else:
                 self._breaker.answered()
@@ -133,7 +155,17 @@ class RetryingStore:
         return self._inner.limits
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        return self._change(key, lambda: self._inner.put_object(key, body, meta))
+        def found() -> Receipt | None:
+            info = self._inner.head_object(key)
+            if info is None or info.size != meta.fingerprint.size:
+                return None
+            if info.digest is None:  # the store keeps no metadata
+                ours = info.etag.lower() == hashlib.md5(body, usedforsecurity=False).hexdigest()
+            else:
+                ours = info.digest == meta.fingerprint.digest
+            return Receipt(key, info.etag) if ours else None
+
+        return self._change(key, lambda: self._inner.put_object(key, body, meta), found=found)
 
     def head_object(self, key: str) -> ObjectInfo | None:
         return self._repeat(lambda: self._inner.head_object(key))
@@ -152,7 +184,15 @@ class RetryingStore:
         return self._repeat(lambda: self._inner.create_multipart_upload(key, meta), repeat_unknown=False)
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        return self._repeat(lambda: self._inner.upload_part(key, upload_id, number, body))
+        def found() -> Part | None:
+            md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+            for part in self._inner.list_parts(key, upload_id):
+                if (part.number, part.etag.lower()) == (number, md5):
+                    digest = xxhash.xxh3_128_digest(body)
+                    return Part(number, part.size, part.etag, digest=digest, crc32=zlib.crc32(body))
+            return None
+
+        return self._repeat(lambda: self._inner.upload_part(key, upload_id, number, body), found=found)
 
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
@@ -199,3 +239,11 @@ class RetryingStore:
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _quietly(found: Callable[[], _T | None]) -> _T | None:
+    """What is found; None also where the question fails."""
+    try:
+        return found()
+    except StoreError:
+        return None

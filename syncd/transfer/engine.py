@@ -98,6 +98,8 @@ class Engine:
         self.policy = policy
         self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.heartbeat)
         """Limits how many large files are read at once for their fingerprints."""
+        self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
+        """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader)
@@ -114,7 +116,7 @@ class Engine:
 
         `event` says that something marked the path since it was recorded. While the file settles it is not
         read: FileChanged (see `plan.settling`). The object of a missing file is removed only if
-        `delete_allowed`. Raises FileError, StoreError, StateError, Stopped.
+        `delete_allowed`. Raises FileError, StoreError, StateError, PutsWait, Stopped.
         """
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
@@ -127,13 +129,18 @@ class Engine:
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
+            self.gate(ref, seen)
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
             with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
                 with self._reading(ref):
                     is_open = self._quiet(file, int(settle_seconds * 1e9))
-                outcome = self._carry(ref, key, file, recorded, is_open=is_open)
+                try:
+                    outcome = self._carry(ref, key, file, recorded, is_open=is_open)
+                except StoreError as error:
+                    error.seen = file.opened
+                    raise
             with self._reading(ref):
                 seen = files.look(root_fd, ref.path)
             if seen != file.opened:
@@ -156,6 +163,10 @@ class Engine:
                 digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
             observed = Observed(stat, digests.fingerprint)
             return self._decide(ref, observed, recorded), stat.size
+
+    def trouble(self) -> StoreError | None:
+        """See `Uploader.trouble`."""
+        return self._uploader.trouble()
 
     def clear_up(self) -> float | None:
         """See `Leftovers.clear_up`."""

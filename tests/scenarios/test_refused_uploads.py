@@ -191,6 +191,9 @@ def test_a_store_that_refuses_every_upload_gets_the_content_twice(rig: Rig, erro
     rig.write("big", CONTENT[::-1])
     tries(rig, 5)
     assert rig.fake.bytes_received == 5 * len(CONTENT)
+    rig.state.pardon(rig.ref("big"))
+    tries(rig, 5)
+    assert rig.fake.bytes_received == 6 * len(CONTENT)
 
 
 def test_parts_that_were_copied_are_sent_before_the_upload_is_given_up(rig: Rig) -> None:

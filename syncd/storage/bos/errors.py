@@ -22,7 +22,17 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.storage.bos.values import body_object
-from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, failed, keys, later, place, refused
+from syncd.storage.http.errors import (
+    NOT_THE_STORES,
+    Facts,
+    Refusal,
+    failed,
+    keys,
+    later,
+    place,
+    quota,
+    refused,
+)
 from syncd.storage.http.messages import Request, Response
 
 _ON_MISMATCH = "check the secret access key; a proxy that rewrites Host or path breaks signatures too"
@@ -95,7 +105,7 @@ STATUSES: Mapping[int, Refusal] = {
 _REDIRECT = place("BOS pointed elsewhere", "check that the endpoint is that of the bucket's own region")
 _FOREIGN = place(NOT_THE_STORES, "check proxy and endpoint")
 _FOREIGN_NOW = later(NOT_THE_STORES, "check proxy and endpoint", unknown=True)
-QUOTA = place("a quota is used up", "raise the quota of account or bucket, or make room")
+QUOTA = quota("a quota is used up", "raise the quota of account or bucket, or make room")
 _DIGEST = Refusal(PartCorrupt, "what arrived is not what was sent")
 _DIGEST_OF_WHOLE = Refusal(PartsRefused, "the parts make another object than the one meant")
 _GONE = CODES["NoSuchUpload"]

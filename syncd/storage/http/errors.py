@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from syncd.core.errors import AccessRefused, PartsRefused, StoreError, StoreFailed, StoreUnavailable
+from syncd.core.errors import (
+    AccessRefused,
+    PartsRefused,
+    QuotaExceeded,
+    StoreError,
+    StoreFailed,
+    StoreUnavailable,
+)
 from syncd.core.model import ObjectInfo
 from syncd.storage.http.deadlines import Stalled
 from syncd.storage.http.messages import Response
@@ -51,6 +58,11 @@ def keys(text: str, hint: str) -> Refusal:
 def place(text: str, hint: str) -> Refusal:
     """Account, bucket, region or endpoint are to blame: nothing will work there."""
     return Refusal(AccessRefused, text, hint)
+
+
+def quota(text: str, hint: str) -> Refusal:
+    """No content is taken; deletions work."""
+    return Refusal(QuotaExceeded, text, hint)
 
 
 def later(text: str, hint: str = "", *, unknown: bool = False) -> Refusal:

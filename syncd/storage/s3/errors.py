@@ -23,7 +23,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, failed, keys, later, place
+from syncd.storage.http.errors import NOT_THE_STORES, Facts, Refusal, failed, keys, later, place, quota
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.s3.xml import parse
 
@@ -37,7 +37,7 @@ _GONE = Refusal(UploadGone, "the store does not know this upload")
 _BROKEN = failed("the store had an internal error")
 _GATEWAY = later("a gateway before the store failed", unknown=True)
 _CONFLICT = later("another request for the same object is under way")
-_QUOTA = place("a quota is used up", "raise the quota, or make room")
+_QUOTA = quota("a quota is used up", "raise the quota, or make room")
 _NAME = Refusal(StoreRefused, "the store does not take this name")
 _ELSEWHERE = place("the bucket is in another region", "set region, and the endpoint of that region")
 _RULES = "check what these keys may do in this bucket and prefix"
@@ -73,7 +73,7 @@ CODES: Mapping[str, Refusal] = {
     "Redirect": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "QuotaExceeded": _QUOTA,
-    "XMinioStorageFull": place("the store is full", "make room"),
+    "XMinioStorageFull": quota("the store is full", "make room"),
     "XMinioAdminBucketQuotaExceeded": _QUOTA,
     # clock: learned from the answer's Date header, then signed again
     "RequestTimeTooSkewed": _CLOCK,
@@ -141,7 +141,7 @@ STATUSES: Mapping[int, Refusal] = {
     500: _BROKEN,
     501: CODES["NotImplemented"],
     503: later("the store is unavailable or wants fewer requests"),
-    507: place("the store is full", "make room"),
+    507: quota("the store is full", "make room"),
 }
 
 

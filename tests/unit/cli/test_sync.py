@@ -203,7 +203,7 @@ def test_a_store_that_is_down_ends_the_pass_with_its_error(place: Place) -> None
 
 def test_a_store_that_refuses_us_ends_the_pass_at_once(place: Place) -> None:
     """One request each for those in flight, not one for every file."""
-    place.store.fail("put_object", AccessRefused("bad key"), times=None)
+    place.store.fail("*", AccessRefused("bad key"), times=None)
     place.write(*(f"f{number}" for number in range(20)))
     done = place.run()
     assert [type(error) for error in done.gave_up.values()] == [AccessRefused]

@@ -13,7 +13,9 @@ from syncd.core.errors import (
     FILE_SCHEDULE,
     LONGEST_WISH_SECONDS,
     PAUSE_SECONDS,
+    QUOTA_SCHEDULE,
     REFUSED_SCHEDULE,
+    REFUSED_SECONDS,
     STORE_SCHEDULE,
     AccessRefused,
     ConfigError,
@@ -25,10 +27,12 @@ from syncd.core.errors import (
     PartsRefused,
     PreconditionFailed,
     Problem,
+    QuotaExceeded,
     Reaction,
     RootChanged,
     StateError,
     StoreError,
+    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -57,8 +61,16 @@ def test_a_store_error_keeps_its_facts(
     """What the store said is kept, and an error without such facts has none of them."""
     told, plain = vars(kind("slow down", **FACTS, **more)), vars(kind("slow down"))
 
-    assert told == {"call": "", **FACTS, **more}
-    assert plain == {"call": "", "status": None, "code": "", "request_id": "", "hint": "", **usual}
+    assert told == {"call": "", "seen": None, **FACTS, **more}
+    assert plain == {
+        "call": "",
+        "seen": None,
+        "status": None,
+        "code": "",
+        "request_id": "",
+        "hint": "",
+        **usual,
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,10 +160,63 @@ def test_an_unreadable_file_waits_and_a_change_of_it_hastens_the_next_try() -> N
     )
 
 
-def test_a_refused_object_waits_long() -> None:
-    """Marks do not hasten it, and the store is not to blame for refusing one key."""
-    reaction = react(StoreRefused("no"), 1, 1.0)
-    assert reaction == Reaction(defer_seconds=REFUSED_SCHEDULE.base_seconds, hold=True, record=True)
+REFUSED = [
+    StoreRefused("no"),
+    PartCorrupt("x"),
+    PartsRefused("x"),
+    PreconditionFailed("x"),
+    UploadGone("x"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=lambda error: type(error).__name__)
+def test_a_refused_file_is_sent_twice_and_then_waits_for_hours(error: errors.StoreError) -> None:
+    """The store is not to blame for refusing one key; a change of the file hastens the next try."""
+    first, second, third = (react(error, attempts, 1.0) for attempts in (1, 2, 3))
+    assert first == Reaction(defer_seconds=REFUSED_SECONDS, record=True, refused=True)
+    assert second == Reaction(defer_seconds=REFUSED_SCHEDULE.base_seconds, record=True, refused=True)
+    assert third.defer_seconds == 2 * second.defer_seconds
+    assert react(error, 99, 1.0).defer_seconds == 24 * 3600
+
+
+UNCLEAR = [
+    StoreUnavailable("broken", status=500, outcome_unknown=True),
+    StoreFailed("broken", status=500, outcome_unknown=True),
+    StoreUnavailable("a page of another", status=200, outcome_unknown=True),
+    AccessRefused("bad signature", status=403),
+]
+
+
+@pytest.mark.parametrize("error", UNCLEAR, ids=str)
+def test_where_the_store_answers_otherwise_the_file_is_charged(error: errors.StoreError) -> None:
+    """As for any refusal; but several different files count against the store."""
+    assert errors.is_unclear(error)
+    charged = react(error, 1, 1.0, store_answers=True)
+    assert charged == Reaction(defer_seconds=REFUSED_SECONDS, record=True, refused=True, store_failed=True)
+    assert not react(error, 1, 1.0).refused
+
+
+def test_a_store_that_wants_a_pause_for_one_file_gets_it_for_that_file() -> None:
+    """It answers a neutral question: others need not wait."""
+    error = StoreUnavailable("slow down", status=503, retry_after_seconds=600.0)
+    assert errors.is_unclear(error)
+    reaction = react(error, 1, 1.0, store_answers=True)
+    assert (reaction.defer_seconds, reaction.pause_seconds, reaction.refused) == (600.0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("reset", outcome_unknown=True), StoreUnavailable("slow down", status=503)]
+)
+def test_what_is_no_word_about_one_file_is_not_asked_about(error: errors.StoreError) -> None:
+    """No answer, or the wish for fewer requests."""
+    assert not errors.is_unclear(error)
+    assert react(error, 9, 1.0, store_answers=True) == react(error, 9, 1.0)
+
+
+def test_a_quota_stops_neither_the_store_nor_deletions() -> None:
+    """The file waits, and counts against nothing else."""
+    reaction = react(QuotaExceeded("full"), 1, 1.0)
+    assert reaction == Reaction(defer_seconds=QUOTA_SCHEDULE.base_seconds, hold=True, record=True)
 
 
 def test_a_refused_account_pauses_the_store_and_blames_no_file() -> None:
@@ -182,15 +247,6 @@ def test_without_memory_nothing_is_done() -> None:
     assert (reaction.stop, reaction.record, reaction.hold) == (True, False, True)
 
 
-@pytest.mark.parametrize(
-    "error", [PartCorrupt("x"), PartsRefused("x"), PreconditionFailed("x"), UploadGone("x")]
-)
-def test_other_errors_of_stores_defer_the_file(error: errors.StoreError) -> None:
-    """They are recorded, and are neither bugs nor the end of the store."""
-    reaction = react(error, 1, 1.0)
-    assert reaction == Reaction(defer_seconds=STORE_SCHEDULE.base_seconds, hold=True, record=True)
-
-
 def test_a_bug_of_ours_poisons_one_file_only() -> None:
     """What is no error of ours is told with its traceback, and the file is tried again late."""
     reaction = react(KeyError("x"), 1, 1.0)
@@ -199,9 +255,9 @@ def test_a_bug_of_ours_poisons_one_file_only() -> None:
 
 @given(error=st.sampled_from(EVERY_ERROR), attempts=st.integers(1, 10**6), chance=st.floats(0.0, 1.0))
 def test_nothing_is_tried_again_at_once_or_never(error: BaseException, attempts: int, chance: float) -> None:
-    """Each reaction either looks again after settling, or waits: at least a second, at most an hour."""
+    """Each reaction either looks again after settling, or waits: at least a second, at most a day."""
     reaction = react(error, attempts, chance)
-    assert reaction.again or 1.0 <= reaction.defer_seconds <= 3600.0
+    assert reaction.again or 1.0 <= reaction.defer_seconds <= 86400.0
 
 
 @given(chance=st.floats(0.0, 1.0))

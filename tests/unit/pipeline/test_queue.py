@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from math import inf
@@ -274,9 +275,9 @@ def test_a_store_that_stumbles_again_and_again_is_left_alone() -> None:
     """A single failure changes nothing; several in a row shut the door."""
     queue = marked_queue(FakeClock(), A)
     for _ in range(workqueue.BREAKER_THRESHOLD - 1):
-        queue.stumbled(0.5)
+        queue.stumbled(FileRef("s", str(random.random())), "reset", 0.5)
     assert not queue.is_shut
-    queue.stumbled(0.5)
+    queue.stumbled(FileRef("s", str(random.random())), "reset", 0.5)
     assert queue.is_shut
 
 
@@ -284,7 +285,7 @@ def test_an_answer_in_between_begins_the_count_anew() -> None:
     """It is failures in a row that count."""
     queue = marked_queue(FakeClock(), A)
     for _ in range(3 * workqueue.BREAKER_THRESHOLD):
-        queue.stumbled(0.5)
+        queue.stumbled(FileRef("s", str(random.random())), "reset", 0.5)
         assert queue.answered() is False
     assert not queue.is_shut
 
@@ -313,7 +314,7 @@ def test_a_queue_shows_its_state() -> None:
     queue.take()
     queue.mark(FileRef("s", "b"), quiet_seconds=0.0, event=True)
     queue.pause(5.0)
-    breaker = "<Breaker open, failures=1, until=105.0>"
+    breaker = "<Breaker open, failures=0, until=105.0>"
     assert repr(queue) == f"<WorkQueue 1 waiting (0 deferred), 0 to look at again, 1 in work, {breaker}>"
 
 

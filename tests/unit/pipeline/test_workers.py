@@ -327,7 +327,7 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
 ) -> None:
     """A hundred files cost no hundred requests, and no hundred failures."""
     caplog.set_level(logging.INFO)
-    rig.fake.fail("put_object", AccessRefused("bad key"), times=None)
+    rig.fake.fail("*", AccessRefused("bad key"), times=None)
     names = [f"f{number}" for number in range(100)]
     for name in names:
         rig.write(name, name.encode())
@@ -337,8 +337,10 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
     first = rig.fake.calls["put_object"]
     assert first <= rig.policy.concurrency
     assert rig.state.failures() == []
+    asked = rig.fake.calls["get_object"]
     crew.later(61.0)
-    wait_until("it is probed", lambda: rig.fake.calls["put_object"] == first + 1)
+    wait_until("it is probed", lambda: rig.fake.calls["get_object"] == asked + 1)
+    assert rig.fake.calls["put_object"] == first
     assert caplog.text.count("paused") == 1
     rig.fake.heal()
     crew.later(61.0)

@@ -12,6 +12,7 @@ Scenarios:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -31,9 +32,12 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta, Part
+from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import Breaker, Clock
-from syncd.storage.retry import MAX_CORRUPT, Retries, RetryingStore
-from tests.support.store import FakeStore
+from syncd.storage.retry import MAX_ANSWERED, Retries, RetryingStore
+from tests.support.store import SMALL_LIMITS, FakeStore
+
+CLOCK = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
 
 META = ObjectMeta(Fingerprint(bytes(16), 1), 0)
 PART = Part(1, 1, "e")
@@ -62,9 +66,14 @@ class Failing:
         self.errors = list(errors)
         self.calls: list[tuple[str, tuple[object, ...]]] = []
         self.closed = False
+        self.questions = 0
+        """Requests of another verb than the first: they find nothing."""
 
     def __getattr__(self, verb: str) -> Callable[..., object]:
         def call(*arguments: object) -> object:
+            if self.calls and verb != self.calls[0][0]:
+                self.questions += 1
+                return [] if verb == "list_parts" else None
             self.calls.append((verb, arguments))
             if self.errors:
                 raise self.errors.pop(0)
@@ -138,6 +147,63 @@ def test_an_unknown_outcome_is_reported_whatever_succeeds_afterwards(verb: str, 
     assert told == ([("k", changes[verb])] * 2 if verb in changes else [])
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(("status", "tries"), [(500, 2), (502, 2), (200, 2), (None, 5)])
+def test_an_answer_that_repeats_is_not_asked_for_a_third_time(
+    verb: str, status: int | None, tries: int
+) -> None:
+    """Nothing is sent more than twice against it; a connection that fails gives no answer."""
+    if verb == "create_multipart_upload":
+        tries = 1
+    inner = Failing(*[unavailable(status=status, outcome_unknown=True) for _ in range(9)])
+    with pytest.raises(StoreUnavailable):
+        getattr(retrying(inner)[0], verb)(*VERBS[verb])
+    assert len(inner.calls) == tries
+    assert inner.questions == (verb in ("put_object", "upload_part"))
+
+
+@pytest.mark.parametrize("status", [504, None])
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+def test_content_that_is_there_is_not_sent_a_third_time(status: int | None, keeps_metadata: bool) -> None:
+    """Every answer is lost, and the store has what was sent: it is known by its digest, or by its ETag."""
+    store = FakeStore(SMALL_LIMITS)
+    lost = unavailable(status=status, outcome_unknown=True)
+    store.fail("put_object", lost, times=None, after_effect=True)
+    store.fail("upload_part", lost, times=None, after_effect=True)
+    if not keeps_metadata:
+        store.after("put_object", lambda call: store.without_metadata("k", b"content"))
+    told: list[str] = []
+    repeating = RetryingStore(store, CLOCK, unsettled=lambda key, creates: told.append(key))
+    meta = ObjectMeta(of_bytes(b"content"), 0)
+
+    receipt = repeating.put_object("k", b"content", meta)
+    upload_id = store.create_multipart_upload("k", meta)
+    part = repeating.upload_part("k", upload_id, 1, b"content")
+
+    md5 = hashlib.md5(b"content").hexdigest()
+    assert (receipt.etag, part.etag, part.digest) == (md5, md5, of_bytes(b"content").digest)
+    assert (store.calls["put_object"], store.calls["upload_part"]) == (2, 2)
+    assert told == ["k", "k"]
+
+
+@pytest.mark.parametrize("verb", ["put_object", "upload_part"])
+def test_other_content_is_not_taken_for_what_was_sent(verb: str) -> None:
+    """What lies there has the size and nothing else: the error goes up."""
+    store = FakeStore(SMALL_LIMITS)
+    meta = ObjectMeta(of_bytes(b"content"), 0)
+    upload_id = store.create_multipart_upload("k", meta)
+    store.put_object("k", b"another", ObjectMeta(of_bytes(b"another"), 0))
+    store.upload_part("k", upload_id, 1, b"another")
+    store.fail(verb, unavailable(status=504, outcome_unknown=True), times=None)
+    repeating = RetryingStore(store, CLOCK)
+    calls: dict[str, Callable[[], object]] = {
+        "put_object": lambda: repeating.put_object("k", b"content", meta),
+        "upload_part": lambda: repeating.upload_part("k", upload_id, 1, b"content"),
+    }
+    with pytest.raises(StoreUnavailable):
+        calls[verb]()
+
+
 def test_create_is_not_repeated_when_its_outcome_is_unknown() -> None:
     """There may be an upload already: the caller looks for it first."""
     inner = Failing(unavailable(outcome_unknown=True))
@@ -200,7 +266,7 @@ def test_a_damaged_body_is_sent_a_few_times() -> None:
     inner = Failing(*[PartCorrupt("damaged") for _ in range(10)])
     with pytest.raises(PartCorrupt):
         retrying(inner, tries=9)[0].upload_part("k", "u", 1, b"x")
-    assert len(inner.calls) == MAX_CORRUPT
+    assert len(inner.calls) == MAX_ANSWERED
     inner = Failing(PartCorrupt("damaged"))
     retrying(inner)[0].upload_part("k", "u", 1, b"x")
     assert len(inner.calls) == 2
@@ -294,9 +360,6 @@ def test_the_rest_is_the_store_s_own() -> None:
     assert (store.store_id, store.limits) == (inner.store_id, inner.limits)
     store.close()
     assert inner.closed
-
-
-CLOCK = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
 
 
 def test_a_retried_listing_repeats_the_page_not_the_list() -> None:
