@@ -38,7 +38,7 @@ static int send_all(int fd, const char *data, size_t size) {
 static int answer(int fd, const char *status, const char *extra, const char *body, int no_body) {
     char head[1024];
     int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %s\r\nServer: sink\r\nContent-Length: %zu\r\nContent-Type: application/xml\r\n%s\r\n",
+                     "HTTP/1.1 %s\r\nServer: sink\r\nx-amz-request-id: 0\r\nContent-Length: %zu\r\nContent-Type: application/xml\r\n%s\r\n",
                      status, strlen(body), extra);
     if (send_all(fd, head, (size_t)n)) return -1;
     return no_body ? 0 : send_all(fd, body, strlen(body));

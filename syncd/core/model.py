@@ -131,6 +131,8 @@ class Observed(NamedTuple):
 
     stat: FileStat
     fingerprint: Fingerprint
+    witness: bytes = b""
+    """A digest that nobody can steer who does not know the state's secret; empty: unknown."""
 
 
 OVERTAKEN = -1
@@ -155,6 +157,8 @@ class Recorded:
     life: int = field(default=0, compare=False)
     """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers;
     `OVERTAKEN`: another source may have written the object since."""
+    witness: bytes = b""
+    """As in `Observed`; empty until the file is read by a syncd that knows witnesses."""
 
     @property
     def in_doubt(self) -> bool:
@@ -164,7 +168,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class PartDigests:
-    """The XXH3-128 of each part of a recorded file, on the grid of its part size in bytes."""
+    """The witness of each part of a recorded file, on the grid of its part size in bytes."""
 
     part_size: int
     digests: tuple[bytes, ...]
@@ -232,8 +236,8 @@ class Receipt(NamedTuple):
 class Part:
     """One part that a store has acknowledged.
 
-    ``digest`` is the XXH3-128 of the bytes that we sent, None where only the store's list is known;
-    ``crc32`` likewise, for stores that take a checksum of the whole at complete.
+    ``digest`` is the witness of the bytes that we sent, None where only the store's list is known; ``crc32``
+    likewise, for stores that take a checksum of the whole at complete.
     """
 
     number: int
@@ -272,6 +276,8 @@ class Checkpoint:
     """How many uploads of this state of the file ended before this one, because the store refused them."""
     refused: str = ""
     """Which call the last try ended with, how it was refused, and after how many parts; empty: none was."""
+    witness: bytes = b""
+    """Of the content, as in `Observed`."""
     parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
 
 

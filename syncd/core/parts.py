@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from syncd.core import plan
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Checkpoint, Fingerprint, Part, StoreLimits
 
@@ -115,12 +116,18 @@ def _ceil_div(dividend: int, divisor: int) -> int:
 
 
 def misfit(
-    checkpoint: Checkpoint, *, store_id: str, key: str, fingerprint: Fingerprint, limits: StoreLimits
+    checkpoint: Checkpoint,
+    *,
+    store_id: str,
+    key: str,
+    fingerprint: Fingerprint,
+    limits: StoreLimits,
+    witness: bytes = b"",
 ) -> str | None:
     """Why the upload has to be restarted, or None: it can go on.
 
-    `fingerprint` is the file's now. Whether the store still knows the upload, or ever gave it an id, is not
-    asked here: that takes a request.
+    `fingerprint` and `witness` are the file's now. Whether the store still knows the upload, or ever gave it
+    an id, is not asked here: that takes a request.
     """
     size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
     if checkpoint.store_id != store_id:
@@ -129,7 +136,8 @@ def misfit(
         return "it was begun under another key"
     if size != fingerprint.size:
         return "the size changed"
-    if checkpoint.fingerprint != fingerprint:
+    before = checkpoint.fingerprint, checkpoint.witness
+    if not plan.same_content(*before, fingerprint, witness):
         return "the content changed"
     if part_size > limits.max_part_size:
         return f"its parts of {part_size} bytes are above the store's limit of {limits.max_part_size}"

@@ -129,7 +129,7 @@ def decide(
         return _carry(observed, "new", store_id, key, (twin,))
     if (recorded.store_id, recorded.key) != (store_id, key):
         return _carry(observed, "destination changed", store_id, key, (recorded, twin))
-    if observed.fingerprint != recorded.fingerprint:
+    if not _same(observed, recorded):
         return _carry(observed, "content changed", store_id, key, (twin,))
     if observed.stat != recorded.stat:
         return Refresh("touched, same content")
@@ -161,9 +161,13 @@ def _carry(
     return Upload(reason)
 
 
+def _same(observed: Observed, recorded: Recorded) -> bool:
+    return same_content(observed.fingerprint, observed.witness, recorded.fingerprint, recorded.witness)
+
+
 def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> bool:
     return (
-        twin.fingerprint == observed.fingerprint
+        _same(observed, twin)
         and twin.store_id == store_id
         and twin.key != key
         and not twin.in_doubt
@@ -269,6 +273,11 @@ def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_
     if recorded is None or not recorded.in_doubt or now_ns < recorded.recorded_ns:
         return 0
     return max(0, recorded.recorded_ns + window_ns - now_ns)
+
+
+def same_content(one: Fingerprint, one_witness: bytes, other: Fingerprint, other_witness: bytes) -> bool:
+    """Whether two contents are the same. Where the witness of one is unknown, the fingerprints have to do."""
+    return one == other and (one_witness == other_witness or not (one_witness and other_witness))
 
 
 def age_ns(stat: FileStat, now_ns: int) -> int | None:

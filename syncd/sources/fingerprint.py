@@ -1,8 +1,13 @@
-"""XXH3-128 of a file, whole and by parts."""
+"""Digests of a file: XXH3-128 of the whole, for everybody, and witnesses, which only this state can make.
+
+XXH3 is public: two contents with one digest can be written by hand, by anybody who may write into a watched
+folder. So nothing is taken for the same by that digest where both contents come from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -12,41 +17,132 @@ from syncd.core.model import Fingerprint
 from syncd.sources.files import Body, OpenFile
 
 READ_SIZE = 1 << 20
-"""Bytes of one read while hashing: stays in the processor's cache between the two digests."""
+"""Bytes of one read while hashing: stays in the processor's cache between the digests."""
+LEAF = READ_SIZE
+"""Bytes of content that have a witness of their own."""
+
+
+class Witness:
+    """Makes a second digest of content, of 16 bytes, that nobody can steer without the secret.
+
+    A secret seed alone does not do: XXH3 adds it to every word of its inner secret, so that pairs exist which
+    collide under one seed in 8,000. So two XXH3-64, each with a seed of its own, hash a secret text of secret
+    length first. A pair has to fit both seeds, and where its bytes lie in both.
+
+    Content of more than a leaf has the witness of the witnesses of its leaves, so that a file and its parts
+    share them.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._begun = _seeded(secret + b"1"), _seeded(secret + b"2")
+
+    def of(self, body: Body) -> bytes:
+        """The witness of content in memory."""
+        return self.half(body) + _of_leaves(self._begun[1], memoryview(body))
+
+    def half(self, body: Body) -> bytes:
+        """The first half of it, for half the price."""
+        return _of_leaves(self._begun[0], memoryview(body))
+
+    def begin(self) -> tuple[xxhash.xxh3_64, xxhash.xxh3_64]:
+        """Two hashers that take a leaf piece by piece; its witness is what both give."""
+        return self._begun[0].copy(), self._begun[1].copy()
+
+    def joined(self, leaves: Sequence[bytes]) -> bytes:
+        """The witness of content whose leaves have these witnesses."""
+        if len(leaves) == 1:
+            return leaves[0]
+        halves = b"".join(leaf[:8] for leaf in leaves), b"".join(leaf[8:] for leaf in leaves)
+        return b"".join(_of(begun, half) for begun, half in zip(self._begun, halves, strict=True))
+
+
+class _Leaves:
+    """The leaves of content that comes in pieces of any size."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+        self._done: list[bytes] = []
+        self._open = witness.begin()
+        self._left = LEAF
+
+    def update(self, body: memoryview) -> None:
+        while body:
+            if not self._left:
+                self._close()
+            piece, body = body[: self._left], body[self._left :]
+            self._left -= len(piece)
+            for hasher in self._open:
+                hasher.update(piece)
+
+    def ended(self) -> list[bytes]:
+        """The witnesses of all leaves; of empty content one."""
+        self._close()
+        return self._done
+
+    def _close(self) -> None:
+        self._done.append(b"".join(hasher.digest() for hasher in self._open))
+        self._open, self._left = self._witness.begin(), LEAF
+
+
+def _of(begun: xxhash.xxh3_64, body: Body) -> bytes:
+    hasher = begun.copy()
+    hasher.update(body)
+    return hasher.digest()
+
+
+def _of_leaves(begun: xxhash.xxh3_64, body: memoryview) -> bytes:
+    if len(body) <= LEAF:
+        return _of(begun, body)
+    return _of(begun, b"".join(_of(begun, body[at : at + LEAF]) for at in range(0, len(body), LEAF)))
+
+
+def _seeded(secret: bytes) -> xxhash.xxh3_64:
+    """A hasher that has read 256 bytes (XXH3 hashes shorter content in a weaker way) and up to 1,023 more."""
+    stream = hashlib.shake_256(secret).digest(10 + 256 + 1023)
+    length = 256 + int.from_bytes(stream[8:10]) % 1024
+    return xxhash.xxh3_64(stream[10 : 10 + length], seed=int.from_bytes(stream[:8]))
 
 
 class Digests(NamedTuple):
-    """The fingerprint of a file, and of each of its blocks."""
+    """The fingerprint and the witness of a file, and the witnesses of its blocks."""
 
     fingerprint: Fingerprint
+    witness: bytes
     parts: tuple[bytes, ...]
-    """XXH3-128 of each block of the part size, the last one shorter; empty for an empty file."""
+    """Of each block of the part size, the last one shorter; empty for an empty file."""
 
 
-def compute(file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool]) -> Digests:
+def compute(
+    file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool], witness: Witness
+) -> Digests:
     """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
 
     Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. The
     caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
     """
-    whole = xxhash.xxh3_128()
+    public = xxhash.xxh3_128()
     parts: list[bytes] = []
-    buffer = memoryview(bytearray(min(READ_SIZE, size)))
+    leaves: list[bytes] = []
+    shared = part_size % LEAF == 0 or part_size >= size
+    own = _Leaves(witness)  # where the parts cut leaves in two
+    buffer = memoryview(bytearray(min(LEAF, size)))
     for start in range(0, size, part_size):
         end = min(start + part_size, size)
-        part = xxhash.xxh3_128()
-        for offset in range(start, end, READ_SIZE):
+        part: list[bytes] = []
+        for offset in range(start, end, LEAF):
             if should_stop():
                 raise Stopped("stopped while a file was fingerprinted")
-            view = buffer[: min(READ_SIZE, end - offset)]
+            view = buffer[: min(LEAF, end - offset)]
             file.read_into(offset, view)
-            part.update(view)
-            if part_size < size:
-                whole.update(view)
-        parts.append(part.digest())
+            public.update(view)
+            part.append(witness.of(view))
+            if not shared:
+                own.update(view)
+        parts.append(witness.joined(part))
+        leaves += part
     file.check_end(size)
-    digest_of_all = parts[0] if len(parts) == 1 else whole.digest()
-    return Digests(Fingerprint(digest_of_all, size), tuple(parts))
+    whole = witness.joined(leaves if shared and leaves else own.ended())
+    return Digests(Fingerprint(public.digest(), size), whole, tuple(parts))
 
 
 def of_bytes(body: Body) -> Fingerprint:

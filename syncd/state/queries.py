@@ -56,12 +56,12 @@ def unfold_time(time_ns: int) -> int:
 
 _PUT_FILE = (
     "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
-    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?, ?) "
+    "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
     "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
     "digest = excluded.digest, content_size = excluded.content_size, store = excluded.store, "
     "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy, "
-    "life = excluded.life"
+    "life = excluded.life, witness = excluded.witness"
 )
 
 
@@ -71,7 +71,7 @@ def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
     values = (
         *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
         *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
-        recorded.life,
+        *(recorded.life, recorded.witness or None),
     )
     try:
         connection.execute(_PUT_FILE, values)
@@ -123,7 +123,7 @@ def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
     """What is recorded of `ref`."""
     row = connection.execute(
         "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
-        "recorded_ns, racy, life FROM files JOIN stores ON stores.id = files.store "
+        "recorded_ns, racy, life, witness FROM files JOIN stores ON stores.id = files.store "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
         _named(ref),
     ).fetchone()
@@ -136,7 +136,7 @@ def file_page(
     """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes."""
     found = connection.execute(
         "SELECT path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, "
-        "etag, recorded_ns, racy, life FROM files CROSS JOIN stores ON stores.id = files.store "
+        "etag, recorded_ns, racy, life, witness FROM files CROSS JOIN stores ON stores.id = files.store "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
         "ORDER BY path LIMIT ?",
         (source, *_range(start, below), limit),
@@ -168,7 +168,7 @@ def find_content(
     """Files of any source that are recorded with this content in this store."""
     found = connection.execute(
         "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
-        "stores.store_id, key, etag, recorded_ns, racy, life FROM files "
+        "stores.store_id, key, etag, recorded_ns, racy, life, witness FROM files "
         "JOIN stores ON stores.id = files.store JOIN sources ON sources.id = files.source "
         "WHERE digest = ? AND content_size = ? AND stores.store_id = ? LIMIT ?",
         (fingerprint.digest, fingerprint.size, store_id, limit),
@@ -186,12 +186,13 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
     number = connection.execute(
         "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
         "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
-        "refused) VALUES ((SELECT id FROM sources WHERE name = ?)" + ", ?" * 17 + ")",
+        "refused, witness) VALUES ((SELECT id FROM sources WHERE name = ?)" + ", ?" * 18 + ")",
         (
             *_named(checkpoint.ref),
             *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
             *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
             *(checkpoint.upload_id, checkpoint.completing, checkpoint.restarts, checkpoint.refused),
+            checkpoint.witness or None,
         ),
     ).lastrowid
     assert number is not None
@@ -217,8 +218,9 @@ def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
     """With its parts."""
     row = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused "
-        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
+        "refused, witness FROM checkpoints "
+        "JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
         _named(ref),
     ).fetchone()
     if row is None:
@@ -238,8 +240,9 @@ def all_checkpoints(connection: Connection) -> list[Checkpoint]:
         parts.setdefault(row[0], {})[row[1]] = Part(*row[1:])
     found = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused "
-        "FROM checkpoints JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
+        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
+        "refused, witness FROM checkpoints "
+        "JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
     )
     return [_checkpoint(row, parts.get(row[0], {})) for row in found]
 
@@ -413,6 +416,11 @@ def begin_life(connection: Connection, inode: int, changed_ns: int) -> tuple[int
     return number, unclean, bool(ended), put_back
 
 
+def keep_secret(connection: Connection, seed: bytes) -> None:
+    """The secret of this state, unless it has one."""
+    connection.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (seed,))
+
+
 def end_life(connection: Connection, number: int, now_ns: int) -> None:
     """Life `number` wrote all that it had to; done also when another one began since, which then stays."""
     connection.execute("UPDATE lives SET ended = 1, ended_ns = ? WHERE number = ?", (fold(now_ns), number))
@@ -447,13 +455,15 @@ def _stat(row: Row) -> FileStat:
 
 
 def _recorded(row: Row) -> Recorded:
-    digest, content_size, store_id, key, etag, recorded_ns, racy, life = row[5:]
-    content = Fingerprint(digest, content_size)
-    return Recorded(_stat(row[:5]), content, store_id, key, etag, unfold_time(recorded_ns), bool(racy), life)
+    digest, content_size, store_id, key, etag, recorded_ns, racy, life, witness = row[5:]
+    content, recorded_ns = Fingerprint(digest, content_size), unfold_time(recorded_ns)
+    return Recorded(
+        _stat(row[:5]), content, store_id, key, etag, recorded_ns, bool(racy), life, witness or b""
+    )
 
 
 def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
-    store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused = row[10:]
+    store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused, witness = row[10:]
     return Checkpoint(
         id=row[0],
         ref=FileRef(row[1], os.fsdecode(row[2])),
@@ -468,5 +478,6 @@ def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
         completing=bool(completing),
         restarts=restarts,
         refused=refused,
+        witness=witness or b"",
         parts=MappingProxyType(dict(parts)),
     )

@@ -94,6 +94,7 @@ class State:
         """Objects that a thread of this process changes now."""
         self.destinations: tuple[Destination, ...] = ()
         """Where the files of the sources go, since `serve`."""
+        self._secret = b""
         self.life = 0
         """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
@@ -133,6 +134,8 @@ class State:
                 lambda connection: queries.begin_life(connection, seen.st_ino, seen.st_ctime_ns)
             )
             state.interrupted = not ended
+            if not state.secret:
+                writer.run(lambda connection: queries.keep_secret(connection, secrets.token_bytes(32)))
             state.unsettled.load(state._read(queries.all_unsettled))
             failed.pop_all()
         if state.put_back:
@@ -148,6 +151,14 @@ class State:
         if not os.path.exists(path):
             raise StateError(f"there is no state database in {directory}; syncd has not run with it yet")
         return cls(path, schema.identity_of(path), None, None)
+
+    @property
+    def secret(self) -> bytes:
+        """What makes witnesses: known to whoever may read this state. Empty before anything was written."""
+        if not self._secret:
+            row = self._row("SELECT seed FROM secret")
+            self._secret = row[0] if row else b""
+        return self._secret
 
     @property
     def unclean_life(self) -> int:

@@ -79,7 +79,7 @@ class ObjectStore(Protocol):
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         """Send part `number` (from 1); the same number again replaces it.
 
-        Returns the part with digest and crc32 of `body`. Raises UploadGone, PartCorrupt.
+        Returns the part, with the crc32 of `body` where the store wants it. Raises UploadGone, PartCorrupt.
         """
         ...
 

@@ -15,6 +15,7 @@ from syncd.core.errors import AccessRefused, FileError, StoreRefused
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.sources import files, fingerprint
+from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -62,10 +63,11 @@ def verify(  # the caller's wiring, each named
         what = f"the source's directory cannot be opened: {error}"
         yield [Difference(FileRef(source.name, ""), what, serious=False)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+    witness = Witness(state.secret) if read else None
     try:
         rows = _rows(source, state)
         while batch := list(islice(rows, _PAGE)):
-            work = [pool.submit(_look, root_fd, ref, row, store, read) for ref, row in batch]
+            work = [pool.submit(_look, root_fd, ref, row, store, witness) for ref, row in batch]
             looks = [future.result() for future in work]
             for seconds in pauses_seconds:
                 suspects = [index for index, look in enumerate(looks) if look.is_serious]
@@ -74,7 +76,7 @@ def verify(  # the caller's wiring, each named
                 sleep(seconds)
                 again = {
                     index: pool.submit(
-                        _look_again, root_fd, batch[index][0], looks[index], state, store, read
+                        _look_again, root_fd, batch[index][0], looks[index], state, store, witness
                     )
                     for index in suspects
                 }
@@ -200,7 +202,9 @@ class _Look:
         return any(difference.serious for difference in self.found)
 
 
-def _look(root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, read: bool) -> _Look:
+def _look(
+    root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, witness: Witness | None
+) -> _Look:
     seen = None
     if row.store_id != store.store_id:
         found = [Difference(ref, f"its object is in another store: {row.store_id}", serious=False)]
@@ -214,18 +218,23 @@ def _look(root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, 
         except StoreRefused as refused:
             found = [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
     if root_fd is not None:
-        found += _of_disk(root_fd, ref, row, read)
+        found += _of_disk(root_fd, ref, row, witness)
     return _Look(found, row, seen)
 
 
 def _look_again(  # as `_look`
-    root_fd: int | None, ref: FileRef, before: _Look, state: State, store: ObjectStore, read: bool
+    root_fd: int | None,
+    ref: FileRef,
+    before: _Look,
+    state: State,
+    store: ObjectStore,
+    witness: Witness | None,
 ) -> _Look:
     """With the record of now. What did not stand still in between is being changed, and is no difference."""
     row = state.recorded(ref)
     if row is None:
         return _Look([], before.row)
-    look = _look(root_fd, ref, row, store, read)
+    look = _look(root_fd, ref, row, store, witness)
     if look.is_serious and (look.row, look.seen) != (before.row, before.seen):
         changing = Difference(ref, "it was changed while it was compared", serious=False)
         return _Look([*(each for each in look.found if not each.serious), changing], row)
@@ -247,22 +256,22 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
     return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
 
 
-def _of_disk(root_fd: int, ref: FileRef, row: Recorded, read: bool) -> list[Difference]:
+def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None) -> list[Difference]:
     try:
         seen = files.look(root_fd, ref.path)
         if seen is None:
             return [Difference(ref, "the file is gone, its object is kept", serious=False)]
         if not isinstance(seen, FileStat):
             return [Difference(ref, f"the file is now a {seen.kind}", serious=False)]
-        if not read:
+        if witness is None:
             changed = seen != row.stat
             return [Difference(ref, "the file has changed since", serious=False)] if changed else []
         with closing(files.open_file(root_fd, ref.path)) as file:
             size = file.stat().size
-            now = fingerprint.compute(file, size, _READ_SIZE, lambda: False).fingerprint
+            now = fingerprint.compute(file, size, _READ_SIZE, lambda: False, witness)
     except FileError as error:
         return [Difference(ref, f"the file cannot be read: {error}", serious=False)]
-    if now == row.fingerprint:
+    if plan.same_content(now.fingerprint, now.witness, row.fingerprint, row.witness):
         return []
     if seen == row.stat:
         return [Difference(ref, "the file's content changed, but not its stat", serious=True)]

@@ -47,7 +47,7 @@ from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of
 from syncd.sources import files, fingerprint
 from syncd.sources.files import Body, OpenFile
-from syncd.sources.fingerprint import Digests
+from syncd.sources.fingerprint import Digests, Witness
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.key_locks import Exclusive
@@ -106,6 +106,7 @@ class Engine:
         self._in_doubt = InDoubt(self.store, self.state, now_ns)
         self.foreigners = Foreigners(self.store.store_id, self.state)
         uploader.judge = self.foreigners.judge
+        self._witness = Witness(self.state.secret)
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -160,8 +161,8 @@ class Engine:
                 return Nothing("unchanged"), seen.size
             with self._open(root_fd, ref) as file:
                 stat = file.stat()
-                digests = fingerprint.compute(file, stat.size, self._part_size(stat.size), self._should_stop)
-            observed = Observed(stat, digests.fingerprint)
+                digests = self._compute(file, stat.size, self._part_size(stat.size))
+            observed = Observed(stat, digests.fingerprint, digests.witness)
             return self._decide(ref, observed, recorded), stat.size
 
     def trouble(self) -> StoreError | None:
@@ -328,7 +329,7 @@ class Engine:
         self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
     ) -> Action:
         key = self.key(ref)
-        twin = self._reuse.twin(key, observed.fingerprint) if isinstance(observed, Observed) else None
+        twin = self._reuse.twin(key, observed) if isinstance(observed, Observed) else None
         return plan.decide(
             observed,
             recorded,
@@ -359,11 +360,12 @@ class Engine:
                 with self._reading(ref):
                     body = file.read(0, stat.size)
                     file.check_end(stat.size)
-                return self._act(job(Digests(fingerprint.of_bytes(body), ()), 0, body))
+                digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
+                return self._act(job(digests, 0, body))
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
             with self.readers.hold(0), self._reading(ref):
-                digests = fingerprint.compute(file, stat.size, part_size, self._should_stop)
+                digests = self._compute(file, stat.size, part_size)
             try:
                 with self._exclusive(ref, key):
                     return self._act(job(digests, part_size))
@@ -371,6 +373,9 @@ class Engine:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
+
+    def _compute(self, file: OpenFile, size: int, part_size: int) -> Digests:
+        return fingerprint.compute(file, size, part_size, self._should_stop, self._witness)
 
     def _act(self, job: Job) -> Outcome:
         """Decide, act and commit. The caller holds the key."""
@@ -383,7 +388,7 @@ class Engine:
         if plan.may_hide_a_change(job.stat, looked_ns):
             quiet_seconds = plan.RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
-        observed = Observed(job.stat, job.digests.fingerprint)
+        observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
         action, standing = self._confirmed(self._decide(job.ref, observed, job.recorded), job)
         racy = plan.is_racy(job.stat, looked_ns, plan.racy_window_ns(is_open=job.is_open))
         if isinstance(action, Upload | Copy):
@@ -400,6 +405,7 @@ class Engine:
             etag=carried.receipt.etag,
             recorded_ns=looked_ns,
             racy=racy,
+            witness=job.digests.witness,
         )
         # If the change lies in the future, the next scan will do.
         soon = plan.is_racy(job.stat, looked_ns) and job.stat.ctime_ns <= looked_ns + plan.RACY_WINDOW_NS

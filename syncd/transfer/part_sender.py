@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from syncd.core.paths import name_of
 from syncd.sources import fingerprint
 from syncd.sources.buffers import Buffers
 from syncd.sources.files import OpenFile
-from syncd.sources.fingerprint import Digests
+from syncd.sources.fingerprint import Digests, Witness
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.heartbeat import Heartbeat
@@ -123,7 +123,7 @@ class Job:
 
     @property
     def grid(self) -> PartDigests:
-        """The digests of the parts."""
+        """The witnesses of the parts."""
         return PartDigests(self.part_size, self.digests.parts)
 
     def meta(self, token: str = "") -> ObjectMeta:
@@ -212,6 +212,7 @@ class PartSender:
         self._buffers = Buffers()
         self._lost: set[tuple[str, str]] = set()
         """Those of which the answer to one copy was lost: at the second, they are unfit."""
+        self._witness = Witness(state.secret)
         self._unfit: set[tuple[str, str]] = set()
         """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
 
@@ -240,13 +241,13 @@ class PartSender:
     def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
         """A listed part without a record (we died after sending it), if its ETag matches the local bytes."""
         self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
-        return _recognised(listed, buffer)
+        return self._recognised(listed, buffer)
 
     def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes of a part; raises FileChanged unless they match the fingerprint."""
         with self._meter.heartbeat.reading(job.ref.source):
             job.file.read_into(span.offset, buffer)
-        if fingerprint.digest(buffer) != job.digests.parts[span.number - 1]:
+        if self._witness.half(buffer) != job.digests.parts[span.number - 1][:8]:
             raise FileChanged(f"part {span.number} is not what was fingerprinted")
 
     def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
@@ -329,6 +330,7 @@ class PartSender:
                 held.take_over()
                 with call("part"):
                     part, copied = self._copied_or_sent(job, upload_id, span, body)
+                part = replace(part, digest=job.digests.parts[span.number - 1])
             self._state.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
             return part, copied
@@ -371,7 +373,7 @@ class PartSender:
         part = self._store.upload_part_copy(
             job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
         )
-        return _recognised(part, body) if part.size == span.size else None
+        return self._recognised(part, body) if part.size == span.size else None
 
     def _is_first_loss(self, donor: Donor) -> bool:
         if donor.name in self._lost:
@@ -396,19 +398,18 @@ class PartSender:
         """The listed part. Some servers refuse a part that they already have (its first answer was lost)."""
         for listed in self._store.list_parts(job.key, upload_id):
             if listed.number == span.number and listed.size == span.size:
-                part = _recognised(listed, body)
+                part = self._recognised(listed, body)
                 if part is not None:
                     return part
         raise refused
 
-
-def _recognised(listed: Part, body: Body) -> Part | None:
-    """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
-    etag = listed.etag.strip('"').lower()
-    digest = fingerprint.digest(body)
-    if etag not in (hashlib.md5(body, usedforsecurity=False).hexdigest(), digest.hex()):
-        return None
-    return Part(listed.number, listed.size, listed.etag, digest, zlib.crc32(body))
+    def _recognised(self, listed: Part, body: Body) -> Part | None:
+        """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
+        etag = listed.etag.strip('"').lower()
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        if etag not in (md5, fingerprint.digest(body).hex()):
+            return None
+        return Part(listed.number, listed.size, listed.etag, self._witness.of(body), zlib.crc32(body))
 
 
 def content_type_of(path: str) -> str:

@@ -6,9 +6,10 @@ ignore the condition of the request; parts copied from a donor are proven by the
 
 from __future__ import annotations
 
+from syncd.core import plan
 from syncd.core.model import (
     Copy,
-    Fingerprint,
+    Observed,
     Receipt,
     Recorded,
     Upload,
@@ -26,12 +27,14 @@ class Reuse:
         self._state = state
         self._owner = owner
 
-    def twin(self, key: str, content: Fingerprint) -> Recorded | None:
+    def twin(self, key: str, observed: Observed) -> Recorded | None:
         """A record of the same content under another key."""
+        content = observed.fingerprint
         if content.size == 0:  # an empty put is as cheap as a copy
             return None
         for _, row in self._state.find_content(self._store.store_id, content):
-            if row.key != key:
+            same = plan.same_content(content, observed.witness, row.fingerprint, row.witness)
+            if row.key != key and same:
                 return row
         return None
 

@@ -216,6 +216,7 @@ class Uploader:
                 store_id=self.store.store_id,
                 key=job.key,
                 fingerprint=job.digests.fingerprint,
+                witness=job.digests.witness,
                 limits=self.limits(),
             )
             if why is None and found.part_size != job.part_size:
@@ -238,6 +239,7 @@ class Uploader:
                 store_id=self.store.store_id,
                 key=job.key,
                 fingerprint=job.digests.fingerprint,
+                witness=job.digests.witness,
                 stat=job.stat,
                 part_size=job.part_size,
                 token=self._new_token(),

@@ -519,10 +519,10 @@ def test_parts_may_come_in_any_order_and_at_once(store: ObjectStore, subject: Su
 
 
 def test_a_part_tells_what_was_sent(store: ObjectStore, subject: Subject) -> None:
-    """The acknowledgement of a part has its number, its size and the digest of its bytes."""
+    """The acknowledgement of a part has its number, its size and an ETag."""
     key, body = subject.key("big"), content(5000)
     part = store.upload_part(key, begin(store, key, [body]), 1, memoryview(body))
-    assert (part.number, part.size, part.digest) == (1, 5000, xxhash.xxh3_128_digest(body))
+    assert (part.number, part.size) == (1, 5000)
     assert part.etag
 
 

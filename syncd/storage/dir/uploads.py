@@ -129,7 +129,7 @@ def put_part(upload: Upload, number: int, body: Body) -> Part:
     with _new_part(upload, number) as fd:
         write_sparse(fd, body)
         write_whole(fd, digest)
-    return Part(number, len(body), digest.hex(), digest=digest, crc32=zlib.crc32(body))
+    return Part(number, len(body), digest.hex(), crc32=zlib.crc32(body))
 
 
 def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) -> Part:

@@ -17,8 +17,6 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-import xxhash
-
 from syncd.core.errors import (
     AccessRefused,
     PartCorrupt,
@@ -266,8 +264,8 @@ class HttpStore:
         return self._send(request, lambda *pair: self._dialect.create_result(key, *pair))
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        """One request; a listing more where the answer to the first proves nothing. The part's digest is that
-        of `body`; its crc32 is set where the dialect uses one.
+        """One request; a listing more where the answer to the first proves nothing. The part's crc32 is set
+        where the dialect uses one.
         """
         request = self._dialect.part_request(key, upload_id, number, body)
 
@@ -284,7 +282,7 @@ class HttpStore:
             if part.etag.lower() != _md5(body) and part.etag != answered:
                 raise
             self._marks.learn_first(doubt.response)
-        return part if part.digest is not None else replace(part, digest=xxhash.xxh3_128_digest(body))
+        return part
 
     def probe_digests(self, key: str) -> Digests | None:
         """Send a part with the digest of another body, to an upload that is aborted: no object is made.

@@ -271,6 +271,10 @@ CHECKPOINT = Checkpoint(
             "the content changed",
             id="other content of the same size",
         ),
+        pytest.param(replace(CHECKPOINT, witness=b"mine"), TINY, None, id="the same witness"),
+        pytest.param(
+            replace(CHECKPOINT, witness=b"made"), TINY, "the content changed", id="made to look the same"
+        ),
         pytest.param(
             CHECKPOINT,
             replace(TINY, max_part_size=3),
@@ -308,7 +312,8 @@ CHECKPOINT = Checkpoint(
 )
 def test_misfit(checkpoint: Checkpoint, limits: StoreLimits, expected: str | None) -> None:
     """An upload goes on only for the same store, key and content, in parts that the store takes."""
-    assert expected == misfit(checkpoint, store_id=STORE, key=KEY, fingerprint=CONTENT, limits=limits)
+    here = {"store_id": STORE, "key": KEY, "fingerprint": CONTENT, "witness": b"mine"}
+    assert expected == misfit(checkpoint, **here, limits=limits)  # type: ignore[arg-type]
 
 
 # ---- where an upload goes on ------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from syncd.core.plan import (
     needs_fingerprint,
     owner_of,
     racy_window_ns,
+    same_content,
     settling,
 )
 
@@ -68,6 +69,24 @@ ROWS = {
         RECORDED,
         None,
         Refresh("touched, same content"),
+    ),
+    "other stat, same content by both digests": (
+        Observed(TOUCHED, CONTENT, b"mine"),
+        replace(RECORDED, witness=b"mine"),
+        None,
+        Refresh("touched, same content"),
+    ),
+    "other stat, content that was made to look the same": (
+        Observed(TOUCHED, CONTENT, b"mine"),
+        replace(RECORDED, witness=b"made"),
+        None,
+        Upload("content changed"),
+    ),
+    "present, never, and the twin was made to look the same": (
+        Observed(STAT, CONTENT, b"mine"),
+        None,
+        replace(TWIN, witness=b"made"),
+        Upload("new"),
     ),
     "other content": (Observed(TOUCHED, OTHER_CONTENT), RECORDED, None, Upload("content changed")),
     "other content, same stat": (Observed(STAT, OTHER_CONTENT), RECORDED, None, Upload("content changed")),
@@ -443,3 +462,21 @@ DESTINATIONS = [Destination("camera", STORE, "camera/"), Destination("all", OTHE
 def test_a_key_belongs_to_the_file_that_goes_there_now(key: str, store: str, owner: FileRef | None) -> None:
     """By store and prefix; whether that file exists does not matter."""
     assert owner_of(key, store, DESTINATIONS) == owner
+
+
+@pytest.mark.parametrize(
+    ("other", "witnesses", "expected"),
+    [
+        (CONTENT, (b"w", b"w"), True),
+        (CONTENT, (b"w", b"v"), False),
+        (CONTENT, (b"w", b""), True),
+        (CONTENT, (b"", b"v"), True),
+        (CONTENT, (b"", b""), True),
+        (OTHER_CONTENT, (b"w", b"w"), False),
+        (OTHER_CONTENT, (b"", b""), False),
+    ],
+)
+def test_the_same_content(other: Fingerprint, witnesses: tuple[bytes, bytes], expected: bool) -> None:
+    """By both digests; the public one alone where a witness is not known."""
+    assert same_content(CONTENT, witnesses[0], other, witnesses[1]) is expected
+    assert same_content(other, witnesses[1], CONTENT, witnesses[0]) is expected

@@ -24,7 +24,7 @@ from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular
 from syncd.sources import files, fingerprint, mounts
 from syncd.state import queries
 from tests.support import mounting
-from tests.unit.sources.test_fingerprint import DEADLINE_SECONDS, never, running
+from tests.unit.sources.test_fingerprint import DEADLINE_SECONDS, WITNESS, never, running
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left_open")
 
@@ -54,7 +54,9 @@ def test_what_the_kernel_gives_in_pieces_is_put_together(
 
     with files.open_file(root_fd, "file") as file:
         assert file.read(5, 19_995) == content[5:]
-        assert fingerprint.compute(file, 20_000, 7_000, never).fingerprint == fingerprint.of_bytes(content)
+        assert fingerprint.compute(file, 20_000, 7_000, never, WITNESS).fingerprint == fingerprint.of_bytes(
+            content
+        )
         with pytest.raises(FileChanged, match="ends after 20000 bytes"):
             file.read(5, 19_996)
 
@@ -83,7 +85,7 @@ def test_an_input_output_error_is_told(root_fd: int) -> None:
             with pytest.raises(FileUnreadable, match="Input/output error"):
                 memory.read(0, 10)
             with pytest.raises(FileUnreadable, match="Input/output error"):
-                fingerprint.compute(memory, 10, 10, never)
+                fingerprint.compute(memory, 10, 10, never, WITNESS)
             with pytest.raises(FileUnreadable, match="Input/output error"):
                 memory.check_end(0)
     finally:
@@ -110,9 +112,9 @@ def test_a_size_that_is_not_true_is_refused(
         with patch.object(file, "stat", return_value=said) if refusal else nullcontext():
             if refusal:
                 with pytest.raises(FileUnreadable, match=f"{refusal} content than its size says"):
-                    fingerprint.compute(file, size, 1 << 20, never)
+                    fingerprint.compute(file, size, 1 << 20, never, WITNESS)
             else:
-                assert fingerprint.compute(file, size, 1 << 20, never).fingerprint.size == size
+                assert fingerprint.compute(file, size, 1 << 20, never, WITNESS).fingerprint.size == size
 
 
 def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> None:
@@ -122,7 +124,7 @@ def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> Non
         with files.open_file(root_fd, "file") as file:
             (root / "file").write_bytes(after)
             with pytest.raises(FileChanged):
-                fingerprint.compute(file, 5, 1 << 20, never)
+                fingerprint.compute(file, 5, 1 << 20, never, WITNESS)
 
 
 # ---- who may write ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +21,12 @@ from syncd.core import plan
 from syncd.core.errors import FileChanged, Stopped
 from syncd.core.model import Fingerprint
 from syncd.sources import files, fingerprint
-from syncd.sources.fingerprint import Digests
+from syncd.sources.fingerprint import Digests, Witness
+from tests.support import collisions
 
 MIB = 1 << 20
 DEADLINE_SECONDS = 60.0
+WITNESS = Witness(b"secret")
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left_open")
 
@@ -42,7 +45,7 @@ def xxh128sum(*files: Path) -> list[bytes]:
 
 def computed(root_fd: int, path: str, part_size: int) -> Digests:
     with files.open_file(root_fd, path) as file:
-        return fingerprint.compute(file, file.stat().size, part_size, never)
+        return fingerprint.compute(file, file.stat().size, part_size, never, WITNESS)
 
 
 @contextmanager
@@ -86,7 +89,8 @@ def test_blocks_are_digested_on_their_grid(root: Path, root_fd: int, size: int, 
     digests = computed(root_fd, "file", part_size)
 
     blocks = [content[offset : offset + part_size] for offset in range(0, size, part_size)]
-    assert digests.parts == tuple(fingerprint.digest(block) for block in blocks)
+    assert digests.parts == tuple(map(WITNESS.of, blocks))
+    assert digests.witness == WITNESS.of(content)
     assert (
         digests.fingerprint == fingerprint.of_bytes(content) == Fingerprint(fingerprint.digest(content), size)
     )
@@ -101,6 +105,51 @@ def test_any_kind_of_buffer_has_the_same_fingerprint() -> None:
     assert {fingerprint.of_bytes(body) for body in bodies} == {fingerprint.of_bytes(content)}
 
 
+# ---- witnesses -------------------------------------------------------------------------------------------
+
+
+def test_a_witness_is_that_of_one_secret() -> None:
+    """The same secret makes the same witness after a restart, another secret another one."""
+    for content in (b"", b"x", bytes(100_000)):
+        made = [Witness(secret).of(content) for secret in (b"secret", b"secret", b"other", b"")]
+        assert made[0] == made[1] == WITNESS.of(memoryview(content))
+        assert len(set(made)) == 3
+        assert {len(each) for each in made} == {16}
+
+
+def test_a_witness_in_pieces_is_that_of_the_whole(root: Path, root_fd: int) -> None:
+    """However the content is cut, by parts and leaves; and its first half can be had alone."""
+    content = random.Random(7).randbytes(2 * MIB + 12_345)
+    (root / "file").write_bytes(content)
+    expected = WITNESS.of(content)
+    for part_size in (MIB, 2 * MIB, 4 * MIB, 999, MIB + 1, len(content)):
+        assert computed(root_fd, "file", part_size).witness == expected
+    assert WITNESS.half(content) == expected[:8]
+
+
+def test_content_made_to_collide_has_two_witnesses() -> None:
+    """Anybody can write two files with one XXH3-128, since its secret is public."""
+    one, other = collisions.public_pair()
+    assert fingerprint.digest(one) == fingerprint.digest(other)
+    for number in range(100):
+        witness = Witness(b"%d" % number)
+        assert witness.of(one) != witness.of(other)
+
+
+def test_content_made_to_collide_under_many_seeds_has_two_witnesses() -> None:
+    """A secret seed alone is worth 13 bits: this pair collides under one seed in 8,000, whoever draws it."""
+    one, other = collisions.pair_for_many_seeds()
+    seeds = random.Random(1)
+    tries = [seeds.getrandbits(64) for _ in range(60_000)]
+    collided = [
+        seed for seed in tries if xxhash.xxh3_128_digest(one, seed) == xxhash.xxh3_128_digest(other, seed)
+    ]
+    assert collided
+    for number in range(5_000):
+        witness = Witness(b"%d" % number)
+        assert witness.of(one) != witness.of(other)
+
+
 def test_hashing_stops_when_asked(root: Path, root_fd: int) -> None:
     """A large file is given up between two reads."""
     (root / "file").write_bytes(bytes(4 * MIB))
@@ -111,7 +160,7 @@ def test_hashing_stops_when_asked(root: Path, root_fd: int) -> None:
         return len(asked) == 3
 
     with files.open_file(root_fd, "file") as file, pytest.raises(Stopped):
-        fingerprint.compute(file, 4 * MIB, 4 * MIB, third_time)
+        fingerprint.compute(file, 4 * MIB, 4 * MIB, third_time, WITNESS)
     assert len(asked) == 3
 
 
@@ -123,7 +172,7 @@ def test_another_size_than_expected_is_a_change(root: Path, root_fd: int, size: 
     (root / "file").write_bytes(bytes(size + difference))
 
     with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged):
-        fingerprint.compute(file, size, MIB, never)
+        fingerprint.compute(file, size, MIB, never, WITNESS)
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -139,7 +188,7 @@ def test_a_file_that_shrinks_while_it_is_read(root: Path, root_fd: int) -> None:
         return False
 
     with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="shortened"):
-        fingerprint.compute(file, 8 * MIB, 4 * MIB, shrink)
+        fingerprint.compute(file, 8 * MIB, 4 * MIB, shrink, WITNESS)
 
 
 def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
@@ -153,7 +202,7 @@ def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
         return False
 
     with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="grown"):
-        fingerprint.compute(file, 2 * MIB, 4 * MIB, grow)
+        fingerprint.compute(file, 2 * MIB, 4 * MIB, grow, WITNESS)
 
 
 def has_fine_clock(directory: Path) -> bool:
@@ -198,7 +247,7 @@ def test_torn_reads_show_in_the_stat(root: Path, root_fd: int) -> None:
         while torn < 20 and time.monotonic() < deadline:
             with files.open_file(root_fd, "file") as file:
                 before = file.stat()
-                content = fingerprint.compute(file, MIB, 4096, never).fingerprint
+                content = fingerprint.compute(file, MIB, 4096, never, WITNESS).fingerprint
                 after = file.stat()
             if content.digest not in states:
                 torn += 1

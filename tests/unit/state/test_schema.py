@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import StateError
+from syncd.core.model import FileRef, Fingerprint, Part
 from syncd.state import schema
 from syncd.state.state import State
 from tests.scenarios.test_state_survival import (
@@ -143,3 +144,38 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
 
     with opened(tmp_path) as state:
         assert (state.rebuilt, state.recorded_totals("s")) == (None, (50, 250))
+
+
+def test_a_state_without_witnesses_learns_them(tmp_path: Path) -> None:
+    """Its rows stay, without one; digests of parts were public ones, and are forgotten."""
+    step = next(number for number, step in enumerate(schema.STEPS) if "TABLE secret" in step[0])
+    path = tmp_path / "state.db"
+    stat = "device, inode, size, mtime_ns, ctime_ns, digest, content_size"
+    numbers = "1, 2, 5, 3, 4, zeroblob(16), 5"
+    about, values = f"{stat}, etag, recorded_ns, racy", f"{numbers}, 'e', 7, 0"
+    begun, begin = f"{stat}, part_size, token, created_ns, store_id, key", f"{numbers}, 8, 't', 7, 's', 'k'"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
+        for statement in (statement for before in schema.STEPS[:step] for statement in before):
+            connection.execute(statement)
+        for statement in (
+            "INSERT INTO identity VALUES (1, 'old', 5)",
+            "INSERT INTO sources (name) VALUES ('s')",
+            "INSERT INTO stores (store_id) VALUES ('store')",
+            f"INSERT INTO files (source, path, {about}, store, key) VALUES (1, x'61', {values}, 1, 'k')",
+            "INSERT INTO part_digests VALUES (1, x'61', 8, zeroblob(16))",
+            f"INSERT INTO checkpoints (id, source, path, {begun}) VALUES (1, 1, x'62', {begin})",
+            "INSERT INTO parts VALUES (1, 1, 5, 'etag', zeroblob(16), 9)",
+            f"PRAGMA user_version={step}",
+        ):
+            connection.execute(statement)
+        connection.commit()
+
+    with opened(tmp_path) as state:
+        found, grid = state.recorded(FileRef("s", "a")), state.part_digests(FileRef("s", "a"))
+        unfinished = state.checkpoint_for(FileRef("s", "b"))
+        assert found is not None
+        assert unfinished is not None
+        assert (found.fingerprint, found.witness, grid) == (Fingerprint(bytes(16), 5), b"", None)
+        assert (unfinished.witness, unfinished.parts[1]) == (b"", Part(1, 5, "etag", None, 9))
+        assert len(state.secret) == 32
