@@ -29,6 +29,14 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StopSettings:
+    """What SIGTERM means: give up at once, or first `drain`, carrying what is known for so many seconds."""
+
+    drain: bool = False
+    timeout_seconds: float = 80.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole configuration without mistakes. Holds secrets (in ``stores``), but never shows them."""
 
@@ -40,6 +48,7 @@ class Settings:
     sources: tuple[Source, ...]
     transfer: TransferPolicy
     log: LogSettings = LogSettings()
+    stop: StopSettings = StopSettings()
     warnings: tuple[str, ...] = ()
     """What works, but may not be meant; each with file and line."""
 
@@ -87,6 +96,7 @@ def load(
         ),
         transfer=TransferPolicy(**entries.transfer.model_dump()),
         log=LogSettings(**entries.log.model_dump()),
+        stop=StopSettings(entries.stop == "drain", entries.stop_timeout),
         warnings=tuple(document.warnings),
     )
 

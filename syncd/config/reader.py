@@ -44,6 +44,8 @@ class TopEntry(Entry):
     sources: list[Any] = Field(default=[], description="a list with at least one source")
     transfer: Any = None
     log: Any = None
+    stop: Annotated[kinds.Text, kinds.one_of("now", "drain")] = "now"
+    stop_timeout: Annotated[float, kinds.duration(1, 86_400)] = 80.0
 
 
 SECTIONS: Mapping[str, type[Entry]] = {
@@ -67,6 +69,8 @@ class Entries:
     """By position in the list."""
     transfer: TransferEntry = field(default_factory=TransferEntry)
     log: LogEntry = field(default_factory=LogEntry)
+    stop: str = "now"
+    stop_timeout: float = 80.0
 
 
 def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -> Entries:
@@ -78,7 +82,7 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
     if isinstance(value, dict):  # `x-...` is a place for anchors
         value = {key: item for key, item in value.items() if not key.startswith("x-")}
     top = _entry(TopEntry, value, (), document, place) or TopEntry()
-    entries = Entries(top.state_dir)
+    entries = Entries(top.state_dir, stop=top.stop, stop_timeout=top.stop_timeout)
     if with_sources and isinstance(value, dict) and "sources" not in value:
         document.report(("sources",), found="nothing", expected=_description(TopEntry, "sources"))
     for key in top.model_fields_set & ({"stores", "sources"} if with_sources else {"stores"}):

@@ -18,7 +18,7 @@ from typing import Any
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import Source
-from syncd.daemon import changes, control, logs, process
+from syncd.daemon import changes, control, flush, logs, process
 from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
 from syncd.daemon.systemd import Notifier
@@ -33,6 +33,9 @@ from syncd.transfer.heartbeat import STUCK_SECONDS, Heartbeats
 log = logging.getLogger("syncd.daemon")
 
 DRAIN_SECONDS = 20.0
+EXIT_PARTLY = 3
+"""The exit code of an end that left something behind; systemd's unit counts it as a success."""
+_PATIENCE_SECONDS = 30.0  # the manager waits so long for the next progress of a stop
 _IDLE_TICK_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # the status line changes at most this often
 _BUSY_TICK_SECONDS = 5.0
@@ -114,7 +117,7 @@ class Daemon:
             )
             self._pipeline.start()
             self._loop()
-            return 0
+            return self._drain() if self._settings.stop.drain else 0
         finally:
             try:
                 self._shut_down()
@@ -285,6 +288,44 @@ class Daemon:
         log.error("reload failed: %s; the old configuration goes on", why[0])
         self._notifier.ready(f"reload failed, the old configuration goes on: {why[0]}")
         return {"problems": why}
+
+    def _drain(self) -> int:
+        """Before the end, carry what is known, for as long as the configuration allows; a second signal ends
+        that. Returns the exit code: 3 if something stayed.
+
+        The manager waits for as long as there is progress.
+        """
+        seconds, seen = self._settings.stop.timeout_seconds, -1
+        self._notifier.stopping()
+        log.info("stopping: what is known is sent first, for at most %.0f s", seconds)
+
+        def goes_on() -> bool:
+            nonlocal seen
+            flying = sum(done for _, done, _ in self._live.in_flight())
+            moved = self._pipeline.tally.actions.total() + self._pipeline.tally.bytes_finished + flying
+            if moved != seen:
+                seen = moved
+                self._notifier.extend_timeout(_PATIENCE_SECONDS + DRAIN_SECONDS)
+            self._notifier.watchdog()
+            return "stop" not in iter(self._asked_at_once, "")
+
+        try:
+            done = flush.flush(self._pipeline, list(self._pipeline.source_runners), seconds, goes_on=goes_on)
+        except StateError as error:
+            log.error("stopping: what is known could not be sent: %s", error)
+            return EXIT_PARTLY
+        stayed = done["left"] + done["failed"]
+        if stayed or done["kept_back"]:
+            log.warning("stopping: %d files were not sent; the next start sends them", stayed)
+            return EXIT_PARTLY
+        return 0
+
+    def _asked_at_once(self) -> str:
+        """The next word that was put into the queue; empty if none was."""
+        try:
+            return self._asked.get_nowait()
+        except queue.Empty:
+            return ""
 
     def _shut_down(self) -> None:
         self._notifier.stopping()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from syncd.core.model import FileRef
@@ -16,14 +16,22 @@ _HASTEN_STEPS = 5  # a file that was too young is deferred by its settle period,
 _DONE = ("Upload", "Copy", "Refresh", "Delete")
 
 
-def flush(pipeline: Pipeline, sources: Sequence[str], seconds: float | None, *, scan: bool) -> dict[str, Any]:
+def flush(
+    pipeline: Pipeline,
+    sources: Sequence[str],
+    seconds: float | None,
+    *,
+    scan: bool = False,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> dict[str, Any]:
     """Carry what is known of these sources now, and say what came of it.
 
     `scan` looks for changes first. Files are not waited for until they have been quiet, but one that is being
     written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root or
-    a failure keeps files back. Raises ValueError when the daemon stops meanwhile, StateError.
+    a failure keeps files back, or when `goes_on`, which is called again and again, returns False. Raises
+    ValueError when the daemon stops meanwhile, StateError.
     """
-    work = _Flush(pipeline, sources, seconds)
+    work = _Flush(pipeline, sources, seconds, goes_on)
     if scan:
         for runner in work.runners():
             runner.ask_now("", "the operator asked")
@@ -36,7 +44,10 @@ def flush(pipeline: Pipeline, sources: Sequence[str], seconds: float | None, *, 
 class _Flush:
     """One flush: the files that were dirty when it began, and what was done since."""
 
-    def __init__(self, pipeline: Pipeline, sources: Sequence[str], seconds: float | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, sources: Sequence[str], seconds: float | None, goes_on: Callable[[], bool]
+    ) -> None:
+        self._goes_on = goes_on
         self._pipeline = pipeline
         self._sources = sources
         self._until = None if seconds is None else pipeline.clock.monotonic() + seconds
@@ -66,10 +77,10 @@ class _Flush:
             ref in self._files and ref.source in waits for ref, deferred in dirty.items() if not deferred
         )
 
-    def wait(self, condition: Any) -> None:
+    def wait(self, condition: Callable[[], bool]) -> None:
         """Hasten the files until the condition holds, or the time is over."""
         step = 0
-        while not condition():
+        while not condition() and self._goes_on():
             if self._until is not None and self._pipeline.clock.monotonic() >= self._until:
                 return
             if step % _HASTEN_STEPS == 0:

@@ -186,6 +186,30 @@ def test_what_waits_what_was_done_and_whether_it_works(syncd: Syncd) -> None:
     syncd.start()
 
 
+def test_a_stop_in_the_middle_of_work_leaves_nothing_behind(syncd: Syncd) -> None:
+    """With `stop: drain`: a film under way, a file that settles; when the time is too short, exit code 3."""
+    good = dict(syncd.content)
+    try:
+        syncd.write({**good, "stop": "drain", "stop_timeout": "60s"})
+        assert "stop: drain" in syncd.command("reload").stdout
+        last = syncd.root / "watched" / "last"
+        last.write_bytes(bytes(range(255)) * (4 * MIB // 255))
+        (syncd.root / "second" / "late").write_text("late")
+        wait_until("both are known", lambda: len(syncd.command("pending").stdout.splitlines()) >= 2)
+        assert syncd.stop() == 0
+        assert (syncd.root / "mirror/docs/last").read_bytes() == last.read_bytes()
+        assert (syncd.root / "mirror/two/late").read_text() == "late"
+
+        syncd.write({**good, "stop": "drain", "stop_timeout": "1s"})
+        syncd.start()
+        last.write_bytes(bytes(range(254)) * (40 * MIB // 254))
+        wait_until("it is under way", lambda: word(syncd, "last") == "uploading")
+        assert syncd.stop() == 3
+    finally:
+        syncd.write(good)
+        syncd.start()
+
+
 def status_of(syncd: Syncd, path: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(syncd.command("status", "--json", str(path)).stdout)
     return told

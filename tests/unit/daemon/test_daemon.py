@@ -364,3 +364,38 @@ def test_a_state_that_was_begun_anew_is_said(home: Home, caplog: pytest.LogCaptu
     assert "the state starts empty" in caplog.text
     assert home.ask(command="status")["daemon"]["state_rebuilt"]
     assert (home.root / "mirror" / "a").stat().st_ctime_ns == stamp
+
+
+def test_a_drain_sends_what_is_known_before_the_end(home: Home) -> None:
+    """Files that settle are not waited for; the manager is asked for time while it goes on."""
+    home.content |= {"stop": "drain", "stop_timeout": "60s"}
+    home.content["sources"][0]["settle"] = "1h"
+    made = home.start()
+    for name in ("a", "b"):
+        (home.root / "watched" / name).write_text(name)
+    workers = made._pipeline.store_runners["mirror"].workers
+    wait_until("both are known", lambda: len(workers.queue.dirty()) == 2)
+    assert home.stop() == 0
+    home.arrives("a")
+    home.arrives("b")
+    heard = home.manager.listen()
+    assert f"EXTEND_TIMEOUT_USEC={50 * 10**6}" in heard[heard.index("STOPPING=1") :]
+
+
+@pytest.mark.parametrize("end", ["time", "a second signal", "a pause"])
+def test_a_drain_that_leaves_something_says_so_with_its_exit_code(home: Home, end: str) -> None:
+    """Its time is over, the operator does not want to wait, or nothing may be sent."""
+    home.content |= {"stop": "drain", "stop_timeout": "1s" if end == "time" else "1h"}
+    made = home.start()
+    if end == "a pause":
+        home.ask(command="pause")
+    else:
+        (home.root / "mirror").rename(home.root / "away")
+    (home.root / "watched" / "a").write_text("a")
+    workers = made._pipeline.store_runners["mirror"].workers
+    wait_until("it is known", lambda: len(workers.queue.dirty()) == 1)
+    assert home.running is not None
+    home.say("stop")
+    if end == "a second signal":
+        home.say("stop")
+    assert home.running.result() == 3
