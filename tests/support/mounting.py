@@ -47,8 +47,15 @@ def mounted(*options: str, at: Path) -> Iterator[Path]:
     try:
         yield at
     finally:
-        if os.path.ismount(at):
+        if is_mounted(at):
             run("umount", str(at))
+
+
+def is_mounted(at: Path) -> bool:
+    """Whether something is mounted there; `os.path.ismount` does not see a bind mount of the same device."""
+    place = str(at).replace(" ", "\\040")
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return any(line.split(" ")[4] == place for line in table.splitlines())
 
 
 def tmpfs(at: Path, size: str) -> AbstractContextManager[Path]:
@@ -114,6 +121,6 @@ def formatted(path: Path, at: Path, make: tuple[str, ...], mount_by: tuple[str, 
             pytest.skip(f"CANNOT BE TESTED HERE: {mount_by[0]} is refused: {done.stderr.strip()}")
         yield at
     finally:
-        if os.path.ismount(at):
+        if is_mounted(at):
             run("umount", str(at))
         run("losetup", "-d", device)

@@ -83,7 +83,7 @@ class Download:
             if info.size:
                 raise PreconditionFailed("the object is another one by now")
         with self.slots.hold(info.size):
-            found, body = self._get(info, asked=asked)
+            found, body = self._get(info)
             proof = proof_of(found) or proof_of(info)
             if proof is None and not asked:
                 proof = proof_of(self.describe(info.key))
@@ -98,10 +98,11 @@ class Download:
                     raise
         return info, proof
 
-    def _get(self, info: ObjectInfo, *, asked: bool) -> tuple[ObjectInfo, Body]:
+    def _get(self, info: ObjectInfo) -> tuple[ObjectInfo, Body]:
+        """All of it in one answer, which is never a mixture; and what the answer says about it."""
         if info.size == 0:
             return info, b""
-        found, body = self.store.get_object(info.key, 0, info.size - 1, condition(info, again=asked))
+        found, body = self.store.get_object(info.key, 0, info.size - 1)
         if found.size != info.size or len(body) != info.size:
             raise PreconditionFailed("the object has another size by now")
         return found, body

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import StoreUnavailable
+from syncd.core.errors import StoreRefused, StoreUnavailable
+from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.core.restoring import DRAFT, Overwrite
 from syncd.storage.base import ObjectStore
 from syncd.storage.dir.store import DirStore
+from syncd.storage.http.messages import Request, Response
+from syncd.transfer.restore.draft import name_of_draft
 from syncd.transfer.restore.wanted import listed
+from tests.contract.subjects import BUCKET
+from tests.support.bos_server import BosServer
+from tests.support.faults import Call
 from tests.support.store import FakeStore
+from tests.unit.storage.bos.bos_wire import ask, dialect_for
 from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
 
 SECOND = 10**9
@@ -33,7 +41,7 @@ def test_a_damaged_object_never_becomes_a_file(to: Path, size: int) -> None:
 
 @pytest.mark.parametrize("size", [5, 3 * PART + 1])
 def test_objects_of_other_tools_are_checked_by_what_the_store_knows(
-    store: ObjectStore, to: Path, size: int, tmp_path: Path
+    store: ObjectStore, to: Path, size: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """By an ETag that is an MD5, by a checksum of the whole, by the content itself; else they are counted."""
     put(store, "ours", content(size))
@@ -45,7 +53,7 @@ def test_objects_of_other_tools_are_checked_by_what_the_store_knows(
         (tmp_path / "store" / "theirs").write_bytes(content(size, 1))
         (tmp_path / "store" / "joined").write_bytes(content(size, 2))
     else:
-        pytest.skip("the SDK of the vendor writes such objects: tests/contract/test_bos_sdk.py")
+        write_without_metadata(request.getfixturevalue("bos_server"), content(size, 1), content(size, 2))
     report = restore(store, to)
     assert tree(to) == {"ours": content(size), "theirs": content(size, 1), "joined": content(size, 2)}
     assert report.failures == []
@@ -53,6 +61,25 @@ def test_objects_of_other_tools_are_checked_by_what_the_store_knows(
     assert [entry.path for entry in report.unchecked] == unchecked
     again = restore(store, to, overwrite=Overwrite.ALWAYS)
     assert again.counts["already_there"] == 3 - len(unchecked)
+
+
+def write_without_metadata(server: BosServer, whole: bytes, joined: bytes) -> None:
+    """An object in one piece, and one of parts, whose ETag is no MD5."""
+    dialect = dialect_for(server, bucket=BUCKET)
+    meta = ObjectMeta(Fingerprint(bytes(16), 0), 0)
+
+    def send(request: Request) -> Response:
+        headers = {name: value for name, value in request.headers.items() if "-meta-" not in name}
+        response = ask(server, replace(request, headers=headers))
+        assert response.status == 200
+        return response
+
+    send(dialect.put_request("theirs", whole, meta))
+    request = dialect.create_request("joined", meta)
+    upload_id = dialect.create_result("joined", request, send(request))
+    request = dialect.part_request("joined", upload_id, 1, joined)
+    part = dialect.part_result("joined", upload_id, 1, joined, request, send(request))
+    send(dialect.complete_request("joined", upload_id, [part], meta))
 
 
 @pytest.mark.parametrize("size", [5, 3 * PART + 1])
@@ -147,3 +174,56 @@ def test_a_draft_of_another_object_is_begun_again(to: Path) -> None:
     put(store, "a", bytes(PART) + content(11 * PART, seed=1))
     assert restore(store, to).failures == []
     assert (to / "a").read_bytes() == bytes(PART) + content(11 * PART, seed=1)
+
+
+def test_two_restores_do_not_work_on_one_file(to: Path) -> None:
+    """The second says so, and the first comes to its end."""
+    store = FakeStore()
+    put(store, "a", content(6 * PART))
+    others: list[dict[str, str]] = []
+
+    def meet(call: Call) -> None:
+        if call.nth == 2:
+            others.append(reasons(restore(store, to)))
+
+    store.before("get_object", meet)
+    report = restore(store, to, concurrency=1)
+    assert (report.failures, report.counts["restored"]) == ([], 1)
+    assert others == [{"a": "another restore works on this file"}]
+    assert tree(to) == {"a": content(6 * PART)}
+
+
+def test_objects_of_other_tools_are_no_mixture_either(to: Path) -> None:
+    """Nothing but the ETag tells that the object was replaced: every range is asked for by it."""
+    store = FakeStore()
+
+    def write(seed: int) -> None:
+        store.without_metadata("a", content(9 * PART, seed))
+        store.objects["a"].etag = f"opaque-{seed}"
+
+    write(0)
+    store.before("get_object", lambda call: write(1) if call.nth == 4 else None)
+    report = restore(store, to, concurrency=1)
+    assert (report.failures, len(report.unchecked)) == ([], 1)
+    assert tree(to) == {"a": content(9 * PART, 1)}
+
+
+def test_a_draft_that_is_whole_needs_no_request_for_content(to: Path) -> None:
+    """The process died between the last look at it and its name."""
+    store = FakeStore()
+    put(store, "a", content(9 * PART))
+    to.mkdir()
+    (to / name_of_draft(store.store_id, "a")).write_bytes(content(9 * PART))
+    assert restore(store, to).failures == []
+    assert store.calls["get_object"] == 0
+    assert tree(to) == {"a": content(9 * PART)}
+
+
+def test_nothing_is_left_of_an_object_that_is_refused(to: Path) -> None:
+    """No later restore would go on with it."""
+    store = FakeStore()
+    put(store, "a", content(9 * PART))
+    store.fail("get_object", StoreRefused("archived"), times=None, when=lambda call: call.nth > 3)
+    report = restore(store, to, concurrency=1)
+    assert reasons(report) == {"a": "archived"}
+    assert os.listdir(to) == []

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import FileUnwritable
-from syncd.core.restoring import DRAFT, Overwrite
+from syncd.core.restoring import DRAFT, Overwrite, Proof
 from syncd.transfer.restore import folder as folders
+from syncd.transfer.restore.draft import digest_of_body
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import LARGE_AT_ONCE
 from syncd.transfer.restore.wanted import Wanted, listed
 from tests.support.faults import Call
-from tests.support.mounting import image, need, run, tmpfs
+from tests.support.mounting import image, mounted, need, run, tmpfs
 from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
 from tests.unit.transfer.restore.restoring import content, put, reasons, restore, tree
@@ -87,6 +88,42 @@ def test_a_file_that_another_key_became_is_never_replaced(to: Path, monkeypatch:
     report = restore(store, to, fold(), overwrite=Overwrite.ALWAYS)
     assert reasons(report) == {"b": "another key has the same name on this file system"}
     assert (to / "a").read_bytes() == b"first"
+
+
+def test_a_file_is_the_same_only_if_it_is_the_one_that_was_looked_at(to: Path) -> None:
+    """Another inode, or a later change, is another file, whatever its content."""
+    to.mkdir()
+    (to / "a").write_bytes(b"same")
+    proof = Proof("crc32", digest_of_body(b"same", "crc32"))
+    with closing(Folder(str(to), {}, create=False)) as folder:
+        seen = folder.look("a")
+        assert seen is not None
+        assert folder.has("a", seen, proof)
+        assert not folder.has("a", seen._replace(identity=(0, 0, 0)), proof)
+        assert not folder.has("gone/a", seen, proof)
+
+
+@pytest.mark.slow
+def test_a_watched_folder_is_known_under_every_mount(tmp_path: Path) -> None:
+    """By its inode: a bind mount has another path, and no link in it."""
+    watched = tmp_path / "above" / "watched"
+    (watched / "sub").mkdir(parents=True)
+    closed = {str(watched): Closed("the watched folder", around=True)}
+    for source, target in ((watched, ""), (watched, "sub"), (watched / "sub", ""), (watched.parent, "")):
+        with mounted("--bind", str(source), at=tmp_path / "mount") as mount:
+            if source == watched / "sub":
+                assert folders.why_closed(str(mount), closed) is None  # what is above it cannot be seen
+                continue
+            with pytest.raises(FileUnwritable, match="watched"):
+                Folder(str(mount / target), closed, create=True)
+    (tmp_path / "to" / "inside").mkdir(parents=True)
+    store = FakeStore()
+    put(store, "inside/a", b"x")
+    with mounted("--bind", str(watched), at=tmp_path / "to" / "inside"):
+        assert reasons(restore(store, tmp_path / "to", closed=closed)) == {
+            "inside/a": "its folder is the watched folder"
+        }
+    assert os.listdir(watched) == ["sub"]
 
 
 def test_this_file_system_tells_names_apart(to: Path) -> None:

@@ -241,20 +241,22 @@ def test_marks_of_folders_become_folders(to: Path) -> None:
         (Overwrite.ALWAYS, 0, True),
     ],
 )
-@pytest.mark.parametrize("size", [5, 3 * PART])
+@pytest.mark.parametrize(("size", "there"), [(5, 5), (5, 6), (3 * PART, 3 * PART), (3 * PART, 5)])
 def test_a_file_that_differs_is_replaced_only_when_told(
-    store: ObjectStore, to: Path, overwrite: Overwrite, seconds: int, replaced: bool, size: int
+    to: Path, overwrite: Overwrite, seconds: int, replaced: bool, size: int, there: int
 ) -> None:
     """`older` compares its mtime with the object's. The same size and time do not prove the same content."""
     to.mkdir()
+    store = FakeStore()
     put(store, "a", content(size))
-    (to / "a").write_bytes(content(size, seed=1))
+    old = content(there, seed=1)
+    (to / "a").write_bytes(old)
     mtime_ns = MTIME_NS + seconds * SECOND
     os.utime(to / "a", ns=(mtime_ns, mtime_ns))
     report = restore(store, to, overwrite=overwrite)
     assert report.failures == []
     assert report.counts["kept"] == (not replaced)
-    assert (to / "a").read_bytes() == content(size, seed=0 if replaced else 1)
+    assert (to / "a").read_bytes() == (content(size) if replaced else old)
     assert (to / "a").stat().st_mtime_ns == (MTIME_NS if replaced else mtime_ns)
 
 
@@ -282,6 +284,16 @@ def test_a_store_that_is_away_ends_the_restore(to: Path) -> None:
     report = restore(store, to)
     assert isinstance(report.gave_up, StoreUnavailable)
     assert restoring.MOST_OUTAGES <= store.calls["get_object"] < 50
+
+
+def test_a_store_that_answers_now_and_then_does_not_end_the_restore(to: Path) -> None:
+    """Only objects in a row count."""
+    store = FakeStore()
+    for number in range(60):
+        put(store, f"{number:03}", b"x")
+    store.fail("get_object", StoreUnavailable("away"), times=None, when=lambda call: call.nth % 3 > 0)
+    report = restore(store, to, concurrency=1)
+    assert (report.gave_up, report.counts["restored"], report.counts["failed"]) == (None, 20, 40)
 
 
 def test_refused_keys_end_the_restore_at_once(to: Path) -> None:
