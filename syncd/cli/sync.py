@@ -120,6 +120,7 @@ def command(
 
 def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
     """Make one pass; returns the exit code. Raises StateError, also where a daemon runs."""
+    process.raise_descriptor_limit()
     lock = StateLock.acquire(settings.state_dir)
     try:
         clock = real_clock()

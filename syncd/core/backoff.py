@@ -153,6 +153,11 @@ class RateLimit:
         self._rate = bytes_per_second
         self._paid_at: float | None = None
 
+    @property
+    def rate(self) -> int:
+        """Bytes a second; 0 is no limit."""
+        return self._rate
+
     def reserve(self, size: int, now: float) -> float:
         """Seconds to wait before sending `size` bytes, which are counted as sent; 0 when unlimited."""
         if self._rate == 0:
@@ -160,3 +165,30 @@ class RateLimit:
         start = now if self._paid_at is None else max(self._paid_at, now - BURST_SECONDS)
         self._paid_at = start + size / self._rate
         return max(0.0, start - now)
+
+
+PACE_SECONDS = 10.0
+"""As many bytes are under way as the line carries in so long: a stop or a cut loses no more."""
+START_BYTES = 16 << 20
+"""Under way as long as nothing is known about the line."""
+_TELLING_BYTES = 1 << 20  # smaller bodies say more about delays than about the line
+
+
+class Pace:
+    """How many bytes may be under way at once: what the line proved to carry in `PACE_SECONDS`."""
+
+    __slots__ = ("_rate",)
+
+    def __init__(self) -> None:
+        self._rate = 0.0
+
+    def bytes_under_way(self, limit: int) -> float:
+        """At most so many; `limit` is that of the operator in bytes a second, 0 for none."""
+        seen = self._rate * PACE_SECONDS or START_BYTES
+        return min(seen, limit * PACE_SECONDS) if limit else seen
+
+    def carried(self, size: int, line_bytes: int, seconds: float) -> None:
+        """A body of `size` bytes arrived; the whole line carried `line_bytes` in the meantime."""
+        if size >= _TELLING_BYTES and seconds > 0:
+            rate = max(size, line_bytes) / seconds
+            self._rate = (self._rate + rate) / 2 if self._rate else rate

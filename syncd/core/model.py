@@ -49,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TransferPolicy:
-    """The bounds of all transfers to one store."""
+    """The bounds of all transfers of this machine, to whichever store."""
 
     concurrency: int = 32
     """Requests in flight, files and parts together."""

@@ -29,7 +29,7 @@ from syncd.core.paths import name_of
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
-from syncd.pipeline.store_runner import StoreRunner
+from syncd.pipeline.store_runner import Bounds, StoreRunner
 from syncd.state.history import Acted
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -78,6 +78,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
         self._limit: tuple[int, float] | None = None
+        self._bounds: tuple[TransferPolicy, Bounds] | None = None
         self._started = False
         self._silent: frozenset[str] = frozenset()
 
@@ -129,9 +130,14 @@ class Pipeline:
         self, stores: Mapping[str, StoreSettings], policy: TransferPolicy
     ) -> dict[str, StoreRunner]:
         fresh: dict[str, StoreRunner] = {}
+        if self._bounds is None or self._bounds[0] != policy:
+            self._bounds = policy, Bounds(policy, self.clock.monotonic)
+        bounds = self._bounds[1]
         try:
             for name, settings in stores.items():
-                fresh[name] = StoreRunner(name, settings, policy, self._context, opener=self._opener)
+                fresh[name] = StoreRunner(
+                    name, settings, policy, self._context, bounds=bounds, opener=self._opener
+                )
         except BaseException:
             for store in fresh.values():
                 store.stop()
@@ -231,7 +237,7 @@ class Pipeline:
 
     def _heed_limit(self, store: StoreRunner) -> None:
         limit = self.limited
-        store.progress.limit(*(limit or (store.policy.bandwidth_limit, inf)))
+        store.progress.line.limit(*(limit or (store.policy.bandwidth_limit, inf)))
 
     # ---- running ----------------------------------------------------------------------------------------
 

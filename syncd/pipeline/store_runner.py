@@ -1,6 +1,7 @@
 """Everything that sends files to one store: the store, its slots, its engine and its workers.
 
-Stores share nothing but the state, so that one that hangs, fails or is reconfigured leaves the others alone.
+Stores share the state and the bounds of the machine. One that hangs, fails or is reconfigured leaves the
+others alone.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,15 +23,24 @@ from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Instance, Met
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import StoreSettings
 from syncd.transfer import heartbeat
-from syncd.transfer.engine import Engine
-from syncd.transfer.progress import Progress
-from syncd.transfer.slots import Slots
+from syncd.transfer.engine import MOST_READERS, Engine
+from syncd.transfer.progress import Line, Progress
+from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Uploader
 
 log = logging.getLogger("syncd.store")
 
 INSTANCE = "instance"
 """Name under which the state keeps the identity of a directory store."""
+
+
+class Bounds:
+    """What all stores of the machine share under one policy: its line, requests, memory and readers."""
+
+    def __init__(self, policy: TransferPolicy, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.line = Line(policy.bandwidth_limit, monotonic)
+        self.requests = Bound(policy.concurrency, policy.memory_limit, self.line)
+        self.readers = Bound(min(policy.concurrency, MOST_READERS), 0)
 
 
 class StoreRunner:
@@ -42,6 +53,7 @@ class StoreRunner:
         policy: TransferPolicy,
         context: Context,
         *,
+        bounds: Bounds | None = None,
         opener: Callable[..., ObjectStore] = open_store,
     ) -> None:
         self.name = name
@@ -51,14 +63,16 @@ class StoreRunner:
         self._stopping = threading.Event()
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
+        bounds = bounds or Bounds(policy, clock.monotonic)
         self.progress = Progress(
             policy.bandwidth_limit,
+            line=bounds.line,
             monotonic=clock.monotonic,
             sleep=self.sleep,
             heartbeat=self.heartbeat,
             is_held=lambda ref: self.workers.queue.is_held(ref.source),
         )
-        self._slots = Slots(policy.concurrency, policy.memory_limit, self.heartbeat)
+        self._slots = Slots(policy.concurrency, policy.memory_limit, self.heartbeat, bounds.requests)
         self.store = opener(settings, self._store_context(context.state))
         parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
         self._senders = ThreadPoolExecutor(
@@ -73,7 +87,14 @@ class StoreRunner:
             now_ns=clock.now_ns,
             new_token=lambda: secrets.token_hex(16),
         )
-        self.engine = Engine({}, self.uploader, policy, now_ns=clock.now_ns, should_stop=self._should_stop)
+        self.engine = Engine(
+            {},
+            self.uploader,
+            policy,
+            now_ns=clock.now_ns,
+            should_stop=self._should_stop,
+            readers=bounds.readers,
+        )
         self.workers = Workers(name, self.engine, context, self.heartbeat)
 
     def sleep(self, seconds: float) -> None:

@@ -56,7 +56,7 @@ from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.part_sender import COPY, Job
 from syncd.transfer.reuse import Reuse
-from syncd.transfer.slots import Slots
+from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger("syncd.transfer")
@@ -89,6 +89,7 @@ class Engine:
         *,
         now_ns: Callable[[], int],
         should_stop: Callable[[], bool],
+        readers: Bound | None = None,
     ) -> None:
         self.sources = sources
         self.store = uploader.store
@@ -96,7 +97,7 @@ class Engine:
         self._uploader = uploader
         self._slots = uploader.slots
         self.policy = policy
-        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.heartbeat)
+        self.readers = Slots(min(policy.concurrency, MOST_READERS), 0, self._slots.heartbeat, readers)
         """Limits how many large files are read at once for their fingerprints."""
         self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
         """Called before a file is read; raises PutsWait if nothing of it can be sent now."""

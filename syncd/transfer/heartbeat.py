@@ -33,6 +33,10 @@ class Hold(Protocol):
         """Its owner moves again; others may have taken its place in the bound."""
         ...
 
+    def sent(self, size: int) -> None:
+        """So many of its bytes are on their way."""
+        ...
+
 
 class _Thread(threading.local):
     """The calling thread."""
@@ -145,6 +149,11 @@ class Heartbeat:
     def holds(self, hold: Hold | None) -> None:
         """What the calling thread holds of a bound from now on."""
         _thread.hold = hold
+
+    def sent(self, size: int) -> None:
+        """The calling thread sent so many bytes of what it holds."""
+        if _thread.hold is not None:
+            _thread.hold.sent(size)
 
 
 class Reading:

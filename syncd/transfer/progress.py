@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from syncd.core.backoff import RateLimit
+from syncd.core.backoff import Pace, RateLimit
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat
 
@@ -20,8 +21,53 @@ class Carrying:
     done: int
 
 
+class Line:
+    """The line of this machine: its bandwidth limit, and how fast it proved to be. For any thread."""
+
+    def __init__(self, bandwidth_limit: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.monotonic = monotonic
+        self._configured = self._limit = RateLimit(bandwidth_limit)
+        self._until = inf
+        self._pace = Pace()
+        self._moved = 0
+        self._lock = threading.Lock()
+
+    def limit(self, bytes_per_second: int, until: float) -> None:
+        """Until that time (monotonic, perhaps infinite) this limit holds instead of the configured one."""
+        with self._lock:
+            self._limit, self._until = RateLimit(bytes_per_second), until
+
+    def reserve(self, size: int) -> float:
+        """Seconds to wait before or after sending `size` bytes, which count as sent."""
+        with self._lock:
+            self._moved += size
+            return self._holding().reserve(size, self.monotonic())
+
+    def _holding(self) -> RateLimit:
+        if self._until < inf and self.monotonic() >= self._until:
+            self._limit, self._until = self._configured, inf
+        return self._limit
+
+    # ---- see `syncd.transfer.slots.Pacer` ---------------------------------------------------------------
+
+    def bytes_under_way(self) -> float:
+        """How many bytes may be under way at once."""
+        with self._lock:
+            return self._pace.bytes_under_way(self._holding().rate)
+
+    def look(self) -> tuple[float, int]:
+        """The time, and how many bytes the line has carried."""
+        with self._lock:
+            return self.monotonic(), self._moved
+
+    def carried(self, size: int, since: tuple[float, int]) -> None:
+        """A body of `size` bytes that was begun at `since` arrived."""
+        with self._lock:
+            self._pace.carried(size, self._moved - since[1], self.monotonic() - since[0])
+
+
 class Progress:
-    """Counts bytes as they are sent, and slows them down to the bandwidth limit.
+    """Counts bytes as they are sent, and slows them down to the bandwidth limit of their line.
 
     The transport calls `moved` in the thread that sends.
     """
@@ -30,6 +76,7 @@ class Progress:
         self,
         bandwidth_limit: int,
         *,
+        line: Line | None = None,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         heartbeat: Heartbeat | None = None,
@@ -39,11 +86,7 @@ class Progress:
         self.heartbeat = heartbeat or Heartbeat()
         self.requests = 0
         self._taken = 0
-        self._limit = RateLimit(bandwidth_limit)
-        self._limited = bandwidth_limit > 0
-        self._limited_until = -inf
-        self._configured = self._limit
-        self._monotonic = monotonic
+        self.line = line or Line(bandwidth_limit, monotonic)
         self._sleep = sleep
         self._carrying: dict[FileRef, Carrying] = {}
         self._lock = threading.Lock()
@@ -67,23 +110,12 @@ class Progress:
         with self._lock:
             self._carrying.pop(ref, None)
 
-    def limit(self, bytes_per_second: int, until: float) -> None:
-        """Until that time (monotonic, perhaps infinite) this limit holds instead of the configured one."""
-        with self._lock:
-            self._limit, self._limited_until = RateLimit(bytes_per_second), until
-            self._limited = True
-
     # ---- the hooks of the transport ---------------------------------------------------------------------
 
     def moved(self, size: int) -> None:
         """`size` bytes of a body were sent; waits if that was too fast. Raises Stopped from `sleep`."""
-        seconds = 0.0
-        if self._limited:
-            with self._lock:
-                now = self._monotonic()
-                if now >= self._limited_until:
-                    self._limit = self._configured
-                seconds = self._limit.reserve(size, now)
+        self.heartbeat.sent(size)
+        seconds = self.line.reserve(size)
         if seconds > 0:
             self.heartbeat.rest()
             self._sleep(seconds)

@@ -1,12 +1,73 @@
-"""The limit on concurrent requests and on memory that the transfers to one store share."""
+"""The limits on concurrent requests and on memory: those of one store, and those that the stores share.
+
+One machine has one line, one memory and one disk. So the `Slots` of all stores share a `Bound`. A part of it
+is kept for each of them, so that a store that hangs with all it may hold leaves the others something.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Protocol
 
 from syncd.core.errors import Stopped
 from syncd.transfer.heartbeat import Heartbeat
+
+
+class Pacer(Protocol):
+    """The line that bodies go out on."""
+
+    def bytes_under_way(self) -> float:
+        """How many bytes may be under way at once; one body may, whatever its size."""
+        ...
+
+    def look(self) -> tuple[float, int]:
+        """The time, and how many bytes the line has carried."""
+        ...
+
+    def carried(self, size: int, since: tuple[float, int]) -> None:
+        """A body of `size` bytes that was begun at `since` arrived."""
+        ...
+
+
+class Bound:
+    """What the `Slots` that share it may hold together: `slots` holders with `memory` bytes.
+
+    Half of it is kept for those that hold less than their share. Each may hold one thing, whatever the
+    others hold. On a line with a `pacer`, the next body is admitted when what is under way is nearly sent.
+    """
+
+    def __init__(self, slots: int, memory: int, pacer: Pacer | None = None) -> None:
+        self.slots = slots
+        self.memory = memory
+        self.pacer = pacer
+        self.changed = threading.Condition()
+        self.members: list[Slots] = []
+        self.unsent = 0
+        """Bytes of admitted bodies that have not gone out yet."""
+        self.is_paced = False
+        """A thread waits for the line."""
+
+    def admits(self, slots: int, size: int, member: Slots) -> bool:
+        """Whether the member, which holds `slots`, may hold one more, of `size` bytes."""
+        if size and self.pacer is not None and self.unsent > 0:
+            under_way = self.pacer.bytes_under_way()
+            if self.unsent > under_way * _NEARLY and self.unsent + size > under_way:
+                self.is_paced = True
+                return False
+        if slots == 0:
+            return True
+        held = memory = 0
+        share = 2 * len(self.members)
+        least, least_memory = max(1, self.slots // share), self.memory // share
+        for each in self.members:
+            is_other = each is not member
+            held += max(each.held, least) if is_other else each.held
+            memory += max(each.bytes, least_memory) if is_other else each.bytes
+        return held < self.slots and memory + size <= self.memory
+
+
+_NEARLY = 0.1
 
 
 class Slots:
@@ -19,22 +80,26 @@ class Slots:
     (`answered`) then allows one more, up to `slots`.
     """
 
-    def __init__(self, slots: int, memory: int, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(
+        self, slots: int, memory: int, heartbeat: Heartbeat | None = None, bound: Bound | None = None
+    ) -> None:
         self.heartbeat = heartbeat or Heartbeat()
+        self.bound = bound or Bound(slots, memory)
         self._slots = slots
         self._open = float(slots)
         self._echoes = 0
         """How many more `throttled` to ignore: of requests in flight when the limit was last halved."""
-        self._memory = memory
-        self._held = 0
-        self._bytes = 0
+        self.held = 0
+        self.bytes = 0
         self._line: deque[object] = deque()
         self._stopped = False
-        self._changed = threading.Condition()
+        self._changed = self.bound.changed
+        with self._changed:
+            self.bound.members.append(self)
 
     def __repr__(self) -> str:
-        held = f"{self._held} of {int(self._open)} (at most {self._slots})"
-        return f"<Slots {held}, {self._bytes} of {self._memory} bytes, {len(self._line)} waiting>"
+        held = f"{self.held} of {int(self._open)} (at most {self._slots})"
+        return f"<Slots {held}, {self.bytes} of {self.bound.memory} bytes, {len(self._line)} waiting>"
 
     def hold(self, size: int) -> Held:
         """Wait for a slot and `size` bytes, and give them back at the end. Raises Stopped."""
@@ -51,8 +116,7 @@ class Slots:
         with self._changed:
             if self._line or self._stopped or not self._has_room(size):
                 return False
-            self._held += 1
-            self._bytes += size
+            self._take(size)
             return True
 
     def _wait(self, size: int) -> None:
@@ -65,25 +129,41 @@ class Slots:
                 )
                 if self._stopped:
                     raise Stopped
-                self._held += 1
-                self._bytes += size
+                self._take(size)
             finally:
                 self._line.remove(ticket)
                 self._changed.notify_all()
 
-    def leave(self, size: int) -> None:
-        """The second half of `hold`."""
+    def _take(self, size: int) -> None:
+        self.held += 1
+        self.bytes += size
+        self.bound.unsent += size
+
+    def leave(self, size: int, unsent: int | None = None) -> None:
+        """The second half of `hold`; `unsent` bytes never went out (None: all)."""
         with self._changed:
-            self._held -= 1
-            self._bytes -= size
-            if self._line:
+            self.held -= 1
+            self.bytes -= size
+            self.bound.unsent -= size if unsent is None else unsent
+            if self._stopped and not self.held and self in self.bound.members:
+                self.bound.members.remove(self)
+            self._changed.notify_all()
+
+    def sent(self, size: int) -> None:
+        """So many bytes of what is held went out."""
+        with self._changed:
+            self.bound.unsent -= size
+            if self.bound.is_paced:
+                self.bound.is_paced = False
                 self._changed.notify_all()
 
     def enter_again(self, size: int) -> None:
         """Take what was given back by `leave` too early, whether there is room or not."""
         with self._changed:
-            self._held += 1
-            self._bytes += size
+            self.held += 1
+            self.bytes += size
+            if self not in self.bound.members:
+                self.bound.members.append(self)
 
     def throttled(self) -> None:
         """The store asked for fewer requests. Of the requests in flight together, only the first counts."""
@@ -92,7 +172,7 @@ class Slots:
                 self._echoes -= 1
                 return
             self._open = max(1.0, self._open / 2)
-            self._echoes = self._held - 1
+            self._echoes = self.held - 1
 
     def answered(self) -> None:
         """A request succeeded."""
@@ -107,12 +187,12 @@ class Slots:
         """Raise Stopped in every thread that waits, now or later."""
         with self._changed:
             self._stopped = True
+            if not self.held and self in self.bound.members:
+                self.bound.members.remove(self)
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
-        if self._held >= int(self._open):
-            return False
-        return self._held == 0 or self._bytes + size <= self._memory
+        return self.held < int(self._open) and self.bound.admits(self.held, size, self)
 
 
 class Held:
@@ -121,19 +201,33 @@ class Held:
     One thread may enter it and another leave it: the first calls `hand_over`, the other `take_over`.
     """
 
-    __slots__ = ("_size", "_slots")
+    __slots__ = ("_since", "_size", "_slots", "_unsent")
 
     def __init__(self, slots: Slots, size: int) -> None:
         self._slots = slots
-        self._size = size
+        self._size = self._unsent = size
+        self._since: tuple[float, int] | None = None
 
     def __enter__(self) -> None:
         self._slots.enter(self._size)
         self._slots.heartbeat.holds(self)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._slots.heartbeat.holds(None)
-        self._slots.leave(self._size)
+        pacer = self._slots.bound.pacer
+        if kind is None and not self._unsent and self._since is not None and pacer is not None:
+            pacer.carried(self._size, self._since)
+        self._slots.leave(self._size, self._unsent)
+
+    def sent(self, size: int) -> None:
+        """So many bytes went out, perhaps not for the first time."""
+        bound = self._slots.bound
+        if self._since is None and bound.pacer is not None:
+            self._since = bound.pacer.look()
+        size = min(size, self._unsent)
+        if size:
+            self._unsent -= size
+            self._slots.sent(size)
 
     def hand_over(self) -> None:
         """The calling thread goes on without it."""
@@ -147,7 +241,8 @@ class Held:
 
     def lend(self) -> None:
         """Others may use it: its owner waits for the kernel."""
-        self._slots.leave(self._size)
+        self._slots.leave(self._size, self._unsent)
+        self._unsent = 0
 
     def take_back(self) -> None:
         """Its owner moves again."""

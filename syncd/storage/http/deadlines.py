@@ -75,6 +75,15 @@ class Deadline:
         else:
             self._judge(now)
 
+    def pausing(self, pause: Callable[[int], object], size: int) -> float:
+        """Let `pause(size)` wait: a silence of our own is nobody's fault. Returns its seconds."""
+        began = self._clock()
+        pause(size)
+        now = self._clock()
+        self._last_byte += now - began
+        self._window_began += now - began
+        return now - began
+
     def ask(self) -> None:
         """Between two slices of waiting. Raises StalledError, and Stopped when we are to stop."""
         now = self._clock()

@@ -25,6 +25,11 @@ from syncd.storage.http.deadlines import Deadline
 _CHUNK = 256 << 10
 _TLS_CHUNK = 64 << 10
 """A write over TLS shows no progress until it is done, so each has to be small."""
+_FIRST_CHUNK = 16 << 10
+_LEAST_CHUNK = 4 << 10
+_LONG_SECONDS = 0.5
+"""Where the bandwidth limit makes us wait longer than this after a chunk, the next one is smaller: a server
+takes a connection that is silent for some seconds for dead."""
 _LOST = (BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -70,14 +75,16 @@ class GuardedSocket:
         counted = data is self.body
         self._answering = False
         view = memoryview(data).cast("B")
-        step = _TLS_CHUNK if self._encrypted else _CHUNK
+        most = _TLS_CHUNK if self._encrypted else _CHUNK
+        step = _FIRST_CHUNK if counted else most
         offset, size = 0, len(view)
         while offset < size:
             sent = self._send_some(view[offset : offset + step])
             offset += sent
             self.deadline.moved(sent)
             if counted:
-                self._on_sent(sent)
+                waited = self.deadline.pausing(self._on_sent, sent)
+                step = max(_LEAST_CHUNK, step // 2) if waited > _LONG_SECONDS else min(most, 2 * step)
             if offset < size:
                 self.deadline.ask()
                 self._look_for_answer()

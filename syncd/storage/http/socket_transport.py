@@ -50,6 +50,9 @@ class SocketTransport:
         if self._should_stop():
             raise Stopped("stopped before a request")
         head = request_head(request, USER_AGENT)
+        size = memoryview(request.body).nbytes
+        if 0 < size <= _JOIN_BYTES:
+            self._on_sent(size)  # which may wait, and neither the server nor its answer shall wait with us
         connection = self._idle.take(request.host, GuardedSocket.is_stale)
         reused = connection is not None
         if connection is None:
@@ -107,8 +110,6 @@ class SocketTransport:
             connection.body = None
             return
         connection.sendall(head + request.body if size else head)
-        if size:
-            self._on_sent(size)
 
     # ---- connections -------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.backoff import BURST_SECONDS, Breaker, RateLimit, Schedule, delay
+from syncd.core.backoff import BURST_SECONDS, START_BYTES, Breaker, Pace, RateLimit, Schedule, delay
 
 SCHEDULE = Schedule(base_seconds=1.0, cap_seconds=10.0, factor=2.0)
 
@@ -329,3 +329,25 @@ def test_rate_is_never_exceeded(rate: int, pieces: list[tuple[float, int]]) -> N
             allowed = rate * (start - starts[first][0] + BURST_SECONDS)
             assert sent <= allowed * (1 + 1e-9) + starts[first][1] + 1e-6
             sent += size
+
+
+@pytest.mark.parametrize(
+    ("carried", "limit", "expected"),
+    [
+        ([], 0, START_BYTES),
+        ([], 32 << 10, 320 << 10),
+        ([(1 << 20, 1 << 20, 1.0)], 0, 10 << 20),
+        ([(8 << 20, 48 << 20, 1.0)], 0, 480 << 20),
+        ([(1 << 20, 1 << 20, 1.0), (3 << 20, 3 << 20, 1.0)], 0, 20 << 20),
+        ([(8 << 20, 8 << 20, 0.01)], 1 << 20, 10 << 20),
+        ([(1000, 1000, 10.0)], 0, START_BYTES),
+    ],
+)
+def test_as_much_is_under_way_as_the_line_carries_in_ten_seconds(
+    carried: list[tuple[int, int, float]], limit: int, expected: int
+) -> None:
+    """Measured over all bodies, since they share the line; small ones tell of delays, and do not count."""
+    pace = Pace()
+    for size, line_bytes, seconds in carried:
+        pace.carried(size, line_bytes, seconds)
+    assert pace.bytes_under_way(limit) == expected

@@ -498,3 +498,18 @@ def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:
         once.pipeline.failed(FileRef("a", f"f{index}"), KeyError("x"), 1)
     assert (once.pipeline.tally.failed, len(once.pipeline.tally.failures)) == (150, 100)
     assert once.pipeline.tally.failures[0] == (FileRef("a", "f0"), "KeyError('x')")
+
+
+def test_all_stores_share_the_bounds_of_the_machine(works: Works) -> None:
+    """Requests, memory, line and readers, also of a store that a reload adds; another policy has its own."""
+    works.apply(works.source("a"), works.source("b", store="two"))
+    works.apply(works.source("a"), works.source("b", store="two"), works.source("c", store="three"))
+    runners = works.pipeline.store_runners.values()
+    assert len({runner._slots.bound for runner in runners}) == 1
+    assert len({runner.engine.readers.bound for runner in runners}) == 1
+    assert len({runner.progress.line for runner in runners}) == 1
+    (before, *_) = {runner._slots.bound for runner in runners}
+    works.apply(works.source("a"), policy=replace(POLICY, concurrency=2))
+    (one,) = works.pipeline.store_runners.values()
+    assert one._slots.bound is not before
+    assert one._slots.bound.slots == 2

@@ -29,7 +29,7 @@ def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), limited, context)
     some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
     assert some.progress.requests == 1
-    assert some.progress._limit._paid_at is not None
+    assert some.progress.line._limit._paid_at is not None
     breaker = some._store_context(state).breaker
     assert not breaker.is_shut()
     some.workers.queue.pause(60.0)

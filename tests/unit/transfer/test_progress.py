@@ -76,8 +76,8 @@ def test_many_threads_share_one_limit() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert some._limit._paid_at is not None
-    assert some._limit._paid_at >= 0.8 - 1e-6  # 8,000 bytes at 10,000 a second
+    assert some.line._limit._paid_at is not None
+    assert some.line._limit._paid_at >= 0.8 - 1e-6  # 8,000 bytes at 10,000 a second
     assert sum(clock.slept) > 0
 
 
@@ -116,7 +116,7 @@ def test_the_operators_limit_holds_for_its_time(clock: FakeClock) -> None:
     """At once, also where none was configured; then the configured one again."""
     for configured in (0, 100):
         some = progress(clock, configured)
-        some.limit(10, clock.monotonic() + 1000)
+        some.line.limit(10, clock.monotonic() + 1000)
         some.moved(10)
         before = clock.monotonic()
         some.moved(10)
@@ -126,6 +126,6 @@ def test_the_operators_limit_holds_for_its_time(clock: FakeClock) -> None:
         before = clock.monotonic()
         some.moved(100)
         assert clock.monotonic() - before == pytest.approx(1.0 if configured else 0.0)
-        some.limit(0, inf)
+        some.line.limit(0, inf)
         some.moved(1 << 40)
         assert clock.monotonic() - before < 2

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Stopped
-from syncd.transfer.slots import Slots
+from syncd.transfer.slots import Bound, Slots
 from tests.support.waiting import Running, wait_until
 
 
@@ -189,8 +189,8 @@ def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: l
 def most_at_once(slots: Slots, at_most: int) -> int:
     """How many are let in at the same time."""
     holders = [Holder(lambda: slots.hold(0)) for _ in range(at_most)]
-    wait_until("all are in or in line", lambda: slots._held + in_line(slots) == at_most)
-    inside = slots._held
+    wait_until("all are in or in line", lambda: slots.held + in_line(slots) == at_most)
+    inside = slots.held
     for holder in holders:
         holder.leave()
     return inside
@@ -254,3 +254,86 @@ def test_what_is_lent_admits_another_and_is_taken_back_whether_there_is_room_or_
         assert not waiting.inside.wait(0.05)
     assert waiting.inside.wait(30)
     waiting.release.set()
+
+
+# ---- what stores share ------------------------------------------------------------------------------------
+
+
+def test_stores_share_one_bound_and_each_keeps_a_part_of_it() -> None:
+    """A store that takes all it can get leaves the others their share, and together they keep the bound."""
+    bound = Bound(8, 800)
+    greedy, other = Slots(8, 800, bound=bound), Slots(8, 800, bound=bound)
+    took = [greedy for _ in range(20) if greedy._enter_at_once(10)]
+    got = [other for _ in range(20) if other._enter_at_once(10)]
+    assert (len(took), len(got)) == (6, 2)
+    for slots in (*took, *got):
+        slots.leave(10)
+    assert (greedy.held, other.held, bound.unsent) == (0, 0, 0)
+
+
+def test_memory_is_shared_too_and_each_store_may_hold_one_thing_of_any_size() -> None:
+    """Otherwise a part that is larger than the share would never go."""
+    bound = Bound(8, 100)
+    first, second = Slots(8, 100, bound=bound), Slots(8, 100, bound=bound)
+    assert [first._enter_at_once(50), first._enter_at_once(25), first._enter_at_once(25)] == [
+        True,
+        True,
+        False,
+    ]
+    assert [second._enter_at_once(500), second._enter_at_once(1)] == [True, False]
+
+
+def test_a_store_that_is_gone_keeps_no_share() -> None:
+    """After a reload the others have all."""
+    bound = Bound(4, 100)
+    old, new = Slots(4, 100, bound=bound), Slots(4, 100, bound=bound)
+    assert old._enter_at_once(0)
+    old.stop()
+    assert [new._enter_at_once(0) for _ in range(4)] == [True, True, True, False]
+    old.leave(0)
+    assert [new._enter_at_once(0) for _ in range(2)] == [True, False]
+
+
+class SlowLine:
+    """A line that carries a thousand bytes in the time that counts."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def bytes_under_way(self) -> float:
+        return 1000.0
+
+    def look(self) -> tuple[float, int]:
+        return 0.0, 0
+
+    def carried(self, size: int, since: tuple[float, int]) -> None:
+        self.told.append(size)
+
+
+def test_the_next_body_is_admitted_when_the_last_is_nearly_sent() -> None:
+    """So that a stop or a cut loses one part, and the line is never idle; questions pass at any time."""
+    line = SlowLine()
+    slots = Slots(8, 1 << 20, bound=Bound(8, 1 << 20, line))
+    first = slots.hold(4000)
+    with first:
+        assert not slots._enter_at_once(4000)
+        assert slots._enter_at_once(0)
+        slots.leave(0)
+        first.sent(3000)
+        assert not slots._enter_at_once(10)
+        waiting = Holder(lambda: slots.hold(4000))
+        assert not waiting.inside.wait(0.05)
+        first.sent(900)
+        assert waiting.inside.wait(30)
+        first.sent(900)
+        waiting.release.set()
+    assert line.told == [4000]
+
+
+def test_small_bodies_go_together_as_many_as_the_line_carries() -> None:
+    """Ten at once of a hundred bytes; what was never sent is given back with its holder."""
+    slots = Slots(64, 1 << 20, bound=Bound(64, 1 << 20, SlowLine()))
+    assert sum(slots._enter_at_once(100) for _ in range(20)) == 10
+    for _ in range(10):
+        slots.leave(100)
+    assert slots.bound.unsent == 0

@@ -157,3 +157,21 @@ def test_nobody_blocks_longer_than_patience_lasts(progress: float, read: float) 
     deadline = patient(Clock(), progress_seconds=progress, read_seconds=read)
     deadline.answer()
     assert 0 < deadline.slice_seconds() <= max(0.01, min(0.5, progress / 4, read / 4))
+
+
+def test_a_silence_of_our_own_counts_for_nothing() -> None:
+    """A bandwidth limit makes us wait; the server's time begins afterwards."""
+    clock = Clock()
+    deadline = patient(clock)
+
+    def wait(size: int) -> None:
+        clock.now += size
+
+    for _ in range(10):
+        assert deadline.pausing(wait, 119) == 119.0
+        deadline.ask()
+    clock.now += 119.0
+    deadline.ask()
+    clock.now += 1.0
+    with pytest.raises(Stalled):
+        deadline.ask()

@@ -80,3 +80,28 @@ def test_answers_that_come_whole_are_not(
         theirs.sendall(b"answer")
         assert ours.recv(100) == b"answer"
     assert below.options == []
+
+
+def test_what_a_limit_slows_down_goes_in_small_pieces(
+    ends: tuple[GuardedSocket, RecordingSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server takes a connection that is silent for twenty seconds for dead; without a wait pieces grow."""
+    ours, _, theirs = ends
+    now, wait = [0.0], [2.0]
+    pieces: list[int] = []
+
+    def sent(size: int) -> None:
+        pieces.append(size)
+        now[0] += wait[0]
+        theirs.recv(size, socket.MSG_WAITALL)
+
+    monkeypatch.setattr(ours, "_on_sent", sent)
+    ours.deadline = Deadline(HttpSettings("http://h"), lambda: False, lambda: now[0])
+    ours.body = bytes(64 << 10)
+    ours.sendall(ours.body)
+    assert pieces == [16 << 10, 8 << 10] + [4 << 10] * 10
+    pieces.clear()
+    wait[0] = 0.0
+    ours.body = bytes(112 << 10)
+    ours.sendall(ours.body)
+    assert pieces == [16 << 10, 32 << 10, 64 << 10]
