@@ -147,6 +147,25 @@ def test_deletions_and_overwrites_wait_and_new_keys_go(
     assert first.stored()["other"] == "second"
 
 
+def test_an_overwrite_finds_what_the_other_machine_wrote_since(
+    tmp_path: Path, opener: Opener, first: Machine
+) -> None:
+    """Both have the object on record; the second that replaces it finds that it is another one by now."""
+    second = Machine(tmp_path, "b", opener)
+    second.write(same="same", other="first", gone="gone")
+    assert (second.sync(), second.sent) == (0, 0)
+    first.write(same="of the first, in parts")
+    assert first.sync() == 0
+
+    for content in ("second", "of the second, in parts"):
+        second.write(same=content)
+        assert second.sync() == 3
+        assert second.failures.keys() == {"same"}
+        assert first.stored()["same"] == "of the first, in parts"
+    assert second.sync(take_over=True) == 0
+    assert first.stored()["same"] == "of the second, in parts"
+
+
 def test_after_a_lost_state_nothing_is_foreign(first: Machine) -> None:
     """The id is made of the machine and the source: what is equal is adopted, the rest is replaced."""
     first.lose_state()

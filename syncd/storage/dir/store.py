@@ -56,6 +56,7 @@ LIMITS = StoreLimits(
     max_put_size=5 << 30,
     max_object_size=1 << 62,
     max_key_bytes=3072,  # with the root before it, well below the kernel's 4096 for a path
+    has_conditions=True,
 )
 _KEY_LOCKS = 64
 
@@ -115,7 +116,7 @@ class DirStore(ObjectStore):
             names = _names(store, key)
             with _staged(store, meta) as (staging, name, fd):
                 write_sparse(fd, body)
-                self._finish(store, key, names, (staging, name, fd), (meta, etag))
+                self._finish(store, key, names, (staging, name, fd), (meta, etag), meta.replaces)
         return Receipt(key, etag)
 
     def head_object(self, key: str) -> ObjectInfo | None:
@@ -203,7 +204,7 @@ class DirStore(ObjectStore):
                 _staged(store, meta) as (staging, name, fd),
             ):
                 etag = dir_uploads.join(upload, parts, fd)
-                self._finish(store, key, names, (staging, name, fd), (upload.meta, etag))
+                self._finish(store, key, names, (staging, name, fd), (upload.meta, etag), meta.replaces)
             dir_uploads.remove(store.private, key, upload_id)
         return Receipt(key, etag)
 
@@ -286,15 +287,26 @@ class DirStore(ObjectStore):
         names: tuple[bytes, ...],
         staged: tuple[int, bytes, int],
         described: tuple[ObjectMeta, str],
+        replaces: str | None = None,
     ) -> None:
-        """Seal the staged file with its metadata and ETag, and put it in place."""
+        """Seal the staged file with its metadata and ETag, and put it in place of what it may replace."""
         staging, name, fd = staged
         record, attached = seal(fd, *described)
         with self._lock_for(key):
+            if replaces is not None and replaces != self._etag_at(store, key, names):
+                raise PreconditionFailed("the object in the store's directory is another one by now")
             self._sidecars.drop(store.private, key)
             self._tree.place(store, names, staging, name)
             if not attached:
                 self._sidecars.write(store.private, key, record)
+
+    def _etag_at(self, store: Opened, key: str, names: tuple[bytes, ...]) -> str:
+        """The ETag of what is there; empty: nothing."""
+        fd = self._tree.find(store, names)
+        if fd is None:
+            return ""
+        with closing(fd):
+            return self._info(store, key, fd).etag
 
     def _recorded_info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
         """What the file is by its record; without ETag and digest where that does not fit."""
