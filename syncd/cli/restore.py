@@ -89,6 +89,8 @@ def command(
     SOURCE is a source of the configuration, PATH a file or folder in one, also one that is gone; without
     either, all sources come back. One source comes directly into DIR, several into a folder each.
     """
+    if not to:
+        raise click.UsageError("--to is empty; name the folder to restore to")
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
     settings = options.load(with_sources=False, quieter=1 if terminal else 0)
     selections = _of_store(settings, what, **of) if any(of.values()) else _selected(settings, what)
@@ -266,7 +268,7 @@ def _progress(job: Job) -> Iterator[None]:
     def draw(bars: Bars) -> None:
         while not done.wait(_TICK_SECONDS):
             report, flying = job.report, job.progress.in_flight()
-            files = report.counts.total()
+            files = report.counts.total() - report.counts["unchecked"]
             moved = report.bytes_finished + sum(item[1] for item in flying)
             bars.draw(f"restoring, {files} files done", moved, report.bytes_found, flying)
 

@@ -150,11 +150,12 @@ def test_nothing_is_restored_where_syncd_works(home: Home, target: str) -> None:
         (["--prefix", "a/"], "--prefix needs --store"),
         (["docs", "--store", "mirror"], "leave out docs"),
         (["--overwrite", "maybe"], "never"),
+        (["--to", ""], "--to is empty"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_two(home: Home, arguments: list[str], says: str) -> None:
     """Before anything is asked or written."""
-    done = home.run("restore", *arguments, "--to", str(home.root / "to"))
+    done = home.run("restore", "--to", str(home.root / "to"), *arguments)
     assert (done.exit_code, says in done.output) == (2, True), done.output
     assert not (home.root / "to").exists()
 
