@@ -83,7 +83,7 @@ class Download:
             if info.size:
                 raise PreconditionFailed("the object is another one by now")
         with self.slots.hold(info.size):
-            found, body = self._get(info)
+            found, body = self._get(info, again=asked)
             proof = proof_of(found) or proof_of(info)
             if proof is None and not asked:
                 proof = proof_of(self.describe(info.key))
@@ -98,11 +98,11 @@ class Download:
                     raise
         return info, proof
 
-    def _get(self, info: ObjectInfo) -> tuple[ObjectInfo, Body]:
-        """All of it in one answer, which is never a mixture; and what the answer says about it."""
+    def _get(self, info: ObjectInfo, *, again: bool) -> tuple[ObjectInfo, Body]:
+        """All of it, and what the answer says about it. By its ETag: so the answer has to be the store's."""
         if info.size == 0:
             return info, b""
-        found, body = self.store.get_object(info.key, 0, info.size - 1)
+        found, body = self.store.get_object(info.key, 0, info.size - 1, condition(info, again=again))
         if found.size != info.size or len(body) != info.size:
             raise PreconditionFailed("the object has another size by now")
         return found, body

@@ -208,6 +208,18 @@ def test_objects_of_other_tools_are_no_mixture_either(to: Path) -> None:
     assert tree(to) == {"a": content(9 * PART, 1)}
 
 
+def test_an_object_that_was_replaced_since_the_listing_is_not_taken_for_it(to: Path) -> None:
+    """Of the same size, and without a digest: it is looked at, and fetched as what it is now."""
+    store = FakeStore()
+    store.without_metadata("a", b"first")
+    items = list(listed(store, "", "", ""))
+    put(store, "a", b"other")
+    report = restore(store, to, items)
+    assert (report.failures, report.unchecked) == ([], [])
+    assert (store.calls["get_object"], store.calls["head_object"]) == (2, 1)
+    assert (to / "a").stat().st_mtime_ns == MTIME_NS
+
+
 def test_a_draft_that_is_whole_needs_no_request_for_content(to: Path) -> None:
     """The process died between the last look at it and its name."""
     store = FakeStore()
