@@ -34,8 +34,8 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
 def command(options: common.Options, rate: int | str | None, seconds: float | None) -> None:
     """Show or change the bandwidth limit of the running daemon.
 
-    RATE is in bytes per second, such as 2MiB, for each store; `off` means without limit, and `config` what
-    the configuration says. It holds at once, also for uploads under way.
+    RATE is in bytes per second, such as 2MiB, for all stores together; `off` means without limit, and
+    `config` what the configuration says. It holds at once, also for uploads under way.
     """
     request: dict[str, Any] = {"command": "limit", "seconds": seconds}
     if rate == "config":
@@ -46,7 +46,5 @@ def command(options: common.Options, rate: int | str | None, seconds: float | No
     by = "by the operator" if answer["by_operator"] else "by the configuration"
     left = answer["seconds_left"]
     end = f", for {human_seconds(left)} more" if left is not None else ""
-    for store, bytes_per_second in answer["stores"].items():
-        click.echo(
-            f"{store}: {f'{human(bytes_per_second)}/s' if bytes_per_second else 'no limit'}, {by}{end}"
-        )
+    holds = answer["bytes_per_second"]
+    click.echo(f"{f'{human(holds)}/s' if holds else 'no limit'}, {by}{end}")

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
-from syncd.core.words import human
+from syncd.core.words import human, human_seconds
 from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 from syncd.pipeline.pipeline import Pipeline
 
@@ -100,6 +100,8 @@ def show_status(status: Status, console: Console) -> None:
         _show_source(source, console)
     for item in status.in_flight:
         share = f"{human(item.bytes_done)} of {human(item.bytes_total)}"
+        if item.bytes_per_second and item.seconds_left is not None:
+            share += f", {human(item.bytes_per_second)}/s, {human_seconds(item.seconds_left)} left"
         console.print(f"in flight: {escape(item.source)}:{escape(item.path)}: {share}")
     for failure in status.failures[:_MOST_FAILURES]:
         again = failure.next_attempt or "when it changes"
@@ -128,6 +130,10 @@ def _show_daemon(daemon: DaemonStatus, console: Console) -> None:
     up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
     config = f", {escape(daemon.config)}" if daemon.config else ""
     console.print(f"daemon: running, pid {daemon.pid}, up {up}{config}")
+    pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
+    pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
+    if pace:
+        console.print(f"sending: {', '.join(pace)}")
     if daemon.health not in (None, "ok"):
         console.print(f"not healthy: {escape(daemon.health)}", style="red")
     for store, why in daemon.stores_paused.items():

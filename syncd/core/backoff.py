@@ -6,8 +6,9 @@ number from 0 up to 1) are arguments; the answers are seconds. No lock inside: t
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from math import exp
 
 BURST_SECONDS = 0.25
 """How much unused bandwidth may be caught up: callers are never on time to the microsecond."""
@@ -192,3 +193,51 @@ class Pace:
         if size >= _TELLING_BYTES and seconds > 0:
             rate = max(size, line_bytes) / seconds
             self._rate = (self._rate + rate) / 2 if self._rate else rate
+
+
+# ---- how fast it goes -----------------------------------------------------------------------------------
+
+_MEAN_SECONDS = 15.0
+_SILENT_SECONDS = 5.0
+"""No rate is told before: the first seconds show a burst, not a rate."""
+_FORGOTTEN_SECONDS = 60.0
+"""After so long without anything a rate begins again."""
+
+
+class Rate:
+    """How much comes by each second (bytes, files), as an exponentially weighted mean over 15 seconds."""
+
+    __slots__ = ("_at", "_since", "_weighted")
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._at = 0.0
+        self._weighted = 0.0
+
+    def add(self, amount: float, now: float) -> None:
+        """So much came by just now."""
+        if self._since is None or now - self._at > _FORGOTTEN_SECONDS:
+            self._since, self._at, self._weighted = now, now, 0.0
+        self._weighted = self._weighted * exp((self._at - now) / _MEAN_SECONDS) + amount
+        self._at = now
+
+    def per_second(self, now: float) -> float | None:
+        """The mean; None while there is none to tell."""
+        if self._since is None or now - self._since < _SILENT_SECONDS or now - self._at > _FORGOTTEN_SECONDS:
+            return None
+        weight = _MEAN_SECONDS * (1.0 - exp((self._since - now) / _MEAN_SECONDS))
+        return self._weighted * exp((self._at - now) / _MEAN_SECONDS) / weight
+
+
+def seconds_left(amounts: Iterable[tuple[float, float | None]]) -> float | None:
+    """How long the rest takes: what is left of each kind and its rate, one after the other; None: unknown.
+
+    Bytes alone say months for many small files, and files alone say seconds for one film.
+    """
+    total = 0.0
+    for left, rate in amounts:
+        if left > 0:
+            if not rate:
+                return None
+            total += left / rate
+    return total

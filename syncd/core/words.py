@@ -20,6 +20,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from syncd.core.backoff import seconds_left
 from syncd.core.model import Failure, FileStat, Irregular, OnDelete, Recorded
 from syncd.core.paths import printable
 
@@ -63,6 +64,8 @@ class Facts:
     failure: Failure | None = None
     arrived: tuple[int, int] | None = None
     """Bytes of an unfinished upload that have arrived, and all."""
+    bytes_per_second: float | None = None
+    """How fast it is sent, where that can be told."""
     settle_seconds: float = 0.0
     on_delete: OnDelete = OnDelete.KEEP
     running: bool = False
@@ -100,7 +103,8 @@ def word_of(facts: Facts) -> Word:
     if facts.seen is None or isinstance(facts.seen, Irregular):
         return _absent(facts)
     if in_work:
-        return Word("uploading", _share(facts.arrived) if facts.arrived else "it is being read")
+        told = _share(facts.arrived, facts.bytes_per_second) if facts.arrived else "it is being read"
+        return Word("uploading", told)
     return _present(facts, facts.seen)
 
 
@@ -196,8 +200,10 @@ def _arrived(facts: Facts) -> str:
     return f"; {_share(facts.arrived)} have arrived" if facts.arrived and facts.arrived[0] else ""
 
 
-def _share(arrived: tuple[int, int]) -> str:
-    return f"{human(arrived[0])} of {human(arrived[1])}"
+def _share(arrived: tuple[int, int], rate: float | None = None) -> str:
+    told = f"{human(arrived[0])} of {human(arrived[1])}"
+    left = seconds_left([(arrived[1] - arrived[0], rate)])
+    return f"{told}, {human(rate)}/s, {human_seconds(left)} left" if rate and left is not None else told
 
 
 def _quiet_seconds(facts: Facts, seen: FileStat) -> float:

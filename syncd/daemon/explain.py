@@ -41,6 +41,7 @@ class LiveFile:
     store_id: str
     queued: Queued | None = None
     arrived: tuple[int, int] | None = None
+    bytes_per_second: float | None = None
     store_waits: str = ""
     source_waits: str = ""
     unwatched: str = ""
@@ -86,6 +87,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
         difference=_difference(seen, recorded, key, live.store_id if live else None),
         failure=failure,
         arrived=(live.arrived if live else None) or arrived,
+        bytes_per_second=live.bytes_per_second if live else None,
         settle_seconds=source.settle_seconds,
         on_delete=source.on_delete,
         running=live is not None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from syncd.core.backoff import seconds_left
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import Word, paused_words, queue_word
@@ -55,6 +56,7 @@ class Live:
 
     def daemon(self) -> DaemonStatus:
         """The process."""
+        rate, left = self._pace()
         return DaemonStatus(
             running=True,
             pid=os.getpid(),
@@ -64,7 +66,26 @@ class Live:
                 name: why for name in self._pipeline.store_runners if (why := self._store_waits(name))
             },
             state_rebuilt=self._pipeline.state.rebuilt,
+            bytes_per_second=rate,
+            seconds_left=left,
         )
+
+    def rates(self) -> dict[FileRef, float]:
+        """Bytes per second of each file under way, where that can be told."""
+        runners = self._pipeline.store_runners.values()
+        return {ref: rate for runner in runners for ref, rate in runner.progress.rates().items()}
+
+    def _pace(self) -> tuple[int | None, int | None]:
+        """Bytes per second of everything, and how many seconds the rest takes, by bytes and by files."""
+        rates = [runner.progress.rate() for runner in self._pipeline.store_runners.values()]
+        rate = sum(each for each in rates if each is not None)
+        flying = self.in_flight()
+        files = sum(self.pending().values()) - len(flying)
+        pace = self._pipeline.pace.per_second(self._monotonic())
+        left = seconds_left([(sum(total - done for _, done, total in flying), rate), (files, pace)])
+        if not flying and files <= 0:
+            return None, None
+        return round(rate) or None, None if left is None else round(left)
 
     def queue(self, limit: int) -> list[tuple[FileRef, Word]]:
         """The dirty files, at most `limit`, those in work first, with their words. Raises StateError."""
@@ -124,6 +145,7 @@ class Live:
             store.store.store_id,
             store.workers.queue.about(ref),
             next((item[1:] for item in flying), None),
+            store.progress.rates().get(ref),
             waits,
             runner.news.waiting_for,
             "" if watched else coverage.reason,

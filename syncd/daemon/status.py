@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from syncd.core.model import Checkpoint, FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import iso, paused_words
+from syncd.core.words import human, human_seconds, iso, paused_words
 
 if TYPE_CHECKING:
     from syncd.state.state import State
@@ -33,6 +33,10 @@ class DaemonStatus:
     """``ok``, or what is wrong; None when no daemon was asked."""
     stores_paused: Mapping[str, str] = field(default_factory=dict)
     """Store -> why nothing is sent to it at the moment."""
+    bytes_per_second: int | None = None
+    """What is sent to all stores together; None while nothing is, and in the first seconds."""
+    seconds_left: int | None = None
+    """Until everything that is known is sent, by bytes and by files; None where that cannot be told."""
     state_rebuilt: str | None = None
     """Why the state had to begin empty."""
     error: str | None = None
@@ -114,6 +118,8 @@ class InFlight:
     path: str
     bytes_done: int
     bytes_total: int
+    bytes_per_second: int | None = None
+    seconds_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,8 @@ class Status:
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
             shown += tuple(key for key in ("config", "state_dir") if data["daemon"][key])
             data["daemon"] = {key: data["daemon"][key] for key in shown}
+            for item in data["in_flight"]:
+                del item["bytes_per_second"], item["seconds_left"]
         for source in data["sources"]:
             live = source.pop("live")
             source.update(live or {})
@@ -168,6 +176,10 @@ class Status:
         flying = sum(source.files.in_flight for source in self.sources)
         failed = sum(source.files.failed for source in self.sources)
         counts = f"{flying} in flight, {pending} pending"
+        if self.daemon.bytes_per_second:
+            counts += f", {human(self.daemon.bytes_per_second)}/s"
+        if self.daemon.seconds_left is not None:
+            counts += f", {human_seconds(self.daemon.seconds_left)} left"
         if not pending and not flying:
             counts = f"idle: {sum(source.files.recorded for source in self.sources)} files recorded"
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
@@ -190,6 +202,10 @@ class Live(Protocol):
         """Files under way, with bytes done and bytes in all."""
         ...
 
+    def rates(self) -> Mapping[FileRef, float]:
+        """Bytes per second of files under way, where that can be told."""
+        ...
+
     def source(self, name: str) -> LiveSource | None:
         """What is known about a source beyond its numbers; None if it is being added."""
         ...
@@ -202,10 +218,11 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
         flying = [(each.ref, _done(each), each.fingerprint.size) for each in checkpoints]
     else:
         flying = list(live.in_flight())
+    rates = live.rates() if live is not None else {}
     return Status(
         live.daemon() if live is not None else DaemonStatus(),
         _sources(sources, state, checkpoints, flying, live),
-        [InFlight(ref.source, printable(ref.path), done, total) for ref, done, total in flying],
+        [_in_flight(*each, rates.get(each[0])) for each in flying],
         [
             FailureReport(
                 failure.ref.source,
@@ -218,6 +235,11 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
         ],
         {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals()),
     )
+
+
+def _in_flight(ref: FileRef, done: int, total: int, rate: float | None) -> InFlight:
+    left = round((total - done) / rate) if rate else None
+    return InFlight(ref.source, printable(ref.path), done, total, round(rate) if rate else None, left)
 
 
 def _sources(

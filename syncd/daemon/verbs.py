@@ -135,9 +135,9 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Limit each store to `rate` bytes per second (0: no limit), for `seconds` if given; says what holds.
+    """Limit all stores together to `rate` bytes per second (0: no limit), for `seconds` if given.
 
-    Without `rate` nothing changes; with `configured` what the configuration says holds again.
+    Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds again.
     """
     pipeline, rate, seconds = verbs.pipeline, request.get("rate"), request.get("seconds")
     if request.get("configured"):
@@ -147,12 +147,15 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
             raise ValueError("a limit is a number of bytes per second")
         pipeline.limit(rate, inf if seconds is None else pipeline.clock.monotonic() + float(seconds))
     limited = pipeline.limited
-    configured = {name: store.policy.bandwidth_limit for name, store in pipeline.store_runners.items()}
     if limited is None:
-        return {"stores": configured, "seconds_left": None, "by_operator": False}
+        configured = verbs.settings().transfer.bandwidth_limit
+        return {"bytes_per_second": configured, "seconds_left": None, "by_operator": False}
     left = limited[1] - pipeline.clock.monotonic()
-    stores = dict.fromkeys(configured, limited[0])
-    return {"stores": stores, "seconds_left": left if left < inf else None, "by_operator": True}
+    return {
+        "bytes_per_second": limited[0],
+        "seconds_left": left if left < inf else None,
+        "by_operator": True,
+    }
 
 
 def reload(verbs: Verbs, request: Request) -> dict[str, Any]:

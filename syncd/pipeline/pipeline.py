@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
+from syncd.core.backoff import Rate
 from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import (
     Copy,
@@ -69,6 +70,8 @@ class Pipeline:
         self._context = Context(state, clock, self, once, heartbeats or Heartbeats(), on_turn, machine_id)
         self.state = state
         self.tally = RunSummary()
+        self.pace = Rate()
+        """How many files are done each second."""
         self.store_runners: dict[str, StoreRunner] = {}
         self.source_runners: dict[str, SourceRunner] = {}
         self.coverage: Callable[[str], EventCoverage] = lambda source: EventCoverage()
@@ -224,7 +227,7 @@ class Pipeline:
     # ---- the operator's limit ---------------------------------------------------------------------------
 
     def limit(self, bytes_per_second: int | None, until: float) -> None:
-        """Until that time (monotonic, perhaps infinite) limit each store so; None: as configured again."""
+        """Until that time (monotonic, perhaps infinite) limit all stores together; None: as configured."""
         self._limit = None if bytes_per_second is None else (bytes_per_second, until)
         for store in list(self.store_runners.values()):
             self._heed_limit(store)
@@ -396,6 +399,7 @@ class Pipeline:
             self.tally.bytes_sent += outcome.bytes_sent
             self.tally.bytes_saved += outcome.bytes_saved
             self.tally.bytes_finished += outcome.size
+            self.pace.add(1, self.clock.monotonic())
         if isinstance(action, Upload | Copy | Delete):
             self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
             if file_log.isEnabledFor(logging.INFO):

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -54,6 +54,10 @@ class Meter(Protocol):
 
     def began(self, ref: FileRef, total: int, done: int) -> None:
         """The transfer of a file starts; `done` of its `total` bytes need not be sent (again)."""
+        ...
+
+    def sending(self, ref: FileRef, size: int) -> AbstractContextManager[None]:
+        """While the context lasts, this thread sends a body of `size` bytes of the file."""
         ...
 
     def carried(self, ref: FileRef, size: int) -> None:
@@ -328,7 +332,7 @@ class PartSender:
         try:
             with given:
                 held.take_over()
-                with call("part"):
+                with call("part"), self._meter.sending(job.ref, span.size):
                     part, copied = self._copied_or_sent(job, upload_id, span, body)
                 part = replace(part, digest=job.digests.parts[span.number - 1])
             self._state.add_part(checkpoint_id, part)

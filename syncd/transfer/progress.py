@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
-from syncd.core.backoff import Pace, RateLimit
+from syncd.core.backoff import Pace, Rate, RateLimit
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat
 
@@ -19,6 +19,25 @@ class Carrying:
 
     total: int
     done: int
+    rate: Rate = field(default_factory=Rate)
+
+
+class Sending:
+    """One body that a thread sends: counted while it goes out, until it is acknowledged or fails."""
+
+    __slots__ = ("_sending", "ref", "sent", "size")
+
+    def __init__(self, sending: dict[int, Sending], ref: FileRef, size: int) -> None:
+        self._sending = sending
+        self.ref = ref
+        self.size = size
+        self.sent = 0
+
+    def __enter__(self) -> None:
+        self._sending[threading.get_ident()] = self
+
+    def __exit__(self, *_: object) -> None:
+        self._sending.pop(threading.get_ident(), None)
 
 
 class Line:
@@ -89,6 +108,8 @@ class Progress:
         self.line = line or Line(bandwidth_limit, monotonic)
         self._sleep = sleep
         self._carrying: dict[FileRef, Carrying] = {}
+        self._sending: dict[int, Sending] = {}
+        self._rate = Rate()
         self._lock = threading.Lock()
 
     # ---- the meter of syncd.transfer --------------------------------------------------------------------
@@ -97,6 +118,10 @@ class Progress:
         """The transfer of a file of `total` bytes starts; `done` of them are in the store already."""
         with self._lock:
             self._carrying[ref] = Carrying(total, done)
+
+    def sending(self, ref: FileRef, size: int) -> Sending:
+        """While its context lasts, this thread sends a body of `size` bytes of the file."""
+        return Sending(self._sending, ref, size)
 
     def carried(self, ref: FileRef, size: int) -> None:
         """The store acknowledged `size` more bytes of the file."""
@@ -119,7 +144,20 @@ class Progress:
         if seconds > 0:
             self.heartbeat.rest()
             self._sleep(seconds)
+        self._count(size)
         self.heartbeat.step()
+
+    def _count(self, size: int) -> None:
+        sending = self._sending.get(threading.get_ident())
+        with self._lock:
+            now = self.line.monotonic()
+            self._rate.add(size, now)
+            if sending is None:
+                return
+            again = sending.sent >= sending.size  # the request is repeated
+            sending.sent = min(sending.size, size if again else sending.sent + size)
+            if (entry := self._carrying.get(sending.ref)) is not None:
+                entry.rate.add(size, now)
 
     def requested(self) -> None:
         """One request was sent."""
@@ -138,4 +176,22 @@ class Progress:
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
         """Each file that is being sent, with its bytes done and its total."""
         with self._lock:
-            return [(ref, entry.done, entry.total) for ref, entry in self._carrying.items()]
+            moving: dict[FileRef, int] = {}
+            for each in list(self._sending.values()):
+                moving[each.ref] = moving.get(each.ref, 0) + each.sent
+            return [
+                (ref, min(entry.total, entry.done + moving.get(ref, 0)), entry.total)
+                for ref, entry in self._carrying.items()
+            ]
+
+    def rates(self) -> dict[FileRef, float]:
+        """Bytes per second of each file that is being sent, where that can be told."""
+        with self._lock:
+            now = self.line.monotonic()
+            rates = ((ref, entry.rate.per_second(now)) for ref, entry in self._carrying.items())
+            return {ref: rate for ref, rate in rates if rate is not None}
+
+    def rate(self) -> float | None:
+        """Bytes per second of everything that is sent; None while that cannot be told."""
+        with self._lock:
+            return self._rate.per_second(self.line.monotonic())

@@ -110,7 +110,8 @@ class Uploader:
         """One request with the whole content. The caller holds a slot for as long as it holds `body`."""
         self._meter.began(job.ref, len(body), 0)
         try:
-            receipt = self._make(job, job.meta(), lambda meta: self.store.put_object(job.key, body, meta))
+            with self._meter.sending(job.ref, len(body)):
+                receipt = self._make(job, job.meta(), lambda meta: self.store.put_object(job.key, body, meta))
             self._meter.carried(job.ref, len(body))
             return receipt
         finally:

@@ -133,14 +133,14 @@ def test_what_failed_is_tried_again_when_the_operator_says_so(syncd: Syncd) -> N
 
 def test_the_limit_is_shown_and_changed_while_it_runs(syncd: Syncd) -> None:
     """For a while or until the end; 0 is refused with the words that are meant."""
-    assert syncd.command("limit").stdout == "mirror: 4.0 MiB/s, by the configuration\n"
+    assert syncd.command("limit").stdout == "4.0 MiB/s, by the configuration\n"
     told = syncd.command("limit", "1MiB", "--for", "1h").stdout
-    assert told.startswith("mirror: 1.0 MiB/s, by the operator, for ")
-    assert syncd.command("limit", "off").stdout == "mirror: no limit, by the operator\n"
+    assert told.startswith("1.0 MiB/s, by the operator, for ")
+    assert syncd.command("limit", "off").stdout == "no limit, by the operator\n"
     refused = syncd.command("limit", "0", check=False)
     assert refused.returncode == 2
     assert "`off` means without limit" in refused.stderr
-    assert syncd.command("limit", "config").stdout == "mirror: 4.0 MiB/s, by the configuration\n"
+    assert syncd.command("limit", "config").stdout == "4.0 MiB/s, by the configuration\n"
 
 
 def test_reload_says_what_changed_or_every_mistake(syncd: Syncd) -> None:

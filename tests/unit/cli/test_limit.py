@@ -22,17 +22,14 @@ from tests.unit.cli.home import Home
 def test_a_rate_is_given_as_in_the_configuration(
     home: Home, given: tuple[str, ...], asked: dict[str, object]
 ) -> None:
-    """And what holds is told for each store."""
-    answer = {"stores": {"mirror": 2 << 20, "nas": 0}, "seconds_left": 90.0, "by_operator": True}
+    """And what holds is told."""
+    answer = {"bytes_per_second": 2 << 20, "seconds_left": 90.0, "by_operator": True}
     with answering(home, answer) as heard:
         told = home.run("limit", *given).stdout
     assert {key: value for key, value in heard[0].items() if key not in ("command", "config") and value} == {
         key: value for key, value in asked.items() if value
     }
-    assert told.splitlines() == [
-        "mirror: 2.0 MiB/s, by the operator, for 1 min 30 s more",
-        "nas: no limit, by the operator, for 1 min 30 s more",
-    ]
+    assert told == "2.0 MiB/s, by the operator, for 1 min 30 s more\n"
 
 
 @pytest.mark.parametrize("wrong", ["0", "fast", "5"])

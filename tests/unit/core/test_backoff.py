@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.backoff import BURST_SECONDS, START_BYTES, Breaker, Pace, RateLimit, Schedule, delay
+from syncd.core.backoff import (
+    BURST_SECONDS,
+    START_BYTES,
+    Breaker,
+    Pace,
+    Rate,
+    RateLimit,
+    Schedule,
+    delay,
+    seconds_left,
+)
 
 SCHEDULE = Schedule(base_seconds=1.0, cap_seconds=10.0, factor=2.0)
 
@@ -351,3 +361,55 @@ def test_as_much_is_under_way_as_the_line_carries_in_ten_seconds(
     for size, line_bytes, seconds in carried:
         pace.carried(size, line_bytes, seconds)
     assert pace.bytes_under_way(limit) == expected
+
+
+def test_a_rate_is_silent_at_first_and_then_near_the_truth() -> None:
+    """Constant, slower, and after a rest: the mean follows within its 15 seconds."""
+    rate, now = Rate(), 100.0
+    assert rate.per_second(now) is None
+    for _ in range(49):
+        rate.add(100, now)
+        now += 0.1
+    assert rate.per_second(now) is None
+    for _ in range(600):
+        rate.add(100, now)
+        now += 0.1
+    assert rate.per_second(now) == pytest.approx(1000, rel=0.02)
+    for _ in range(60):
+        rate.add(100, now)
+        now += 1.0
+    assert rate.per_second(now) == pytest.approx(100, rel=0.2)
+    now += 3600
+    assert rate.per_second(now) is None
+    rate.add(1, now)
+    assert rate.per_second(now + 1) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0, 100)), min_size=1, max_size=50))
+def test_a_rate_is_never_negative_nor_above_all_that_came_by(steps: list[tuple[float, float]]) -> None:
+    """Whatever comes by, and whenever."""
+    rate, now = Rate(), 0.0
+    for amount, pause in steps:
+        rate.add(amount, now)
+        now += pause
+    told = rate.per_second(now)
+    assert told is None or 0 <= told <= sum(amount for amount, _ in steps)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "left"),
+    [
+        ([], 0.0),
+        ([(100, 10.0), (0, None)], 10.0),
+        ([(100, 10.0), (5, 2.0)], 12.5),
+        ([(100, None)], None),
+        ([(100, 0.0)], None),
+        ([(-1, 3.0)], 0.0),
+    ],
+)
+def test_the_rest_takes_its_bytes_and_its_files(
+    amounts: list[tuple[float, float | None]], left: float | None
+) -> None:
+    """Unknown where one of both is left and has no rate."""
+    assert seconds_left(amounts) == left

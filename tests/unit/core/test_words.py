@@ -44,6 +44,8 @@ def in_queue(**more: object) -> Facts:
         (replace(in_queue(), store_waits="store m is paused: no"), "pending", "store m is paused: no"),
         (in_queue(in_work=True), "uploading", "it is being read"),
         (replace(in_queue(in_work=True), arrived=(1, 4)), "uploading", "1 B of 4 B"),
+        (replace(in_queue(in_work=True), arrived=(1024, 3072), bytes_per_second=1024.0), "uploading",
+         "1.0 KiB of 3.0 KiB, 1.0 KiB/s, 2.0 s left"),
         (replace(in_queue(in_work=True), failure=FAILURE), "uploading", "it is being read"),
         (replace(PLAIN, failure=FAILURE), "failed", "too long (2 attempts, again when it changes)"),
         (replace(PLAIN, failure=replace(FAILURE, attempts=1, next_attempt_ns=NOW)), "failed",

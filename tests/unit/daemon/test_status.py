@@ -55,6 +55,9 @@ class Daemon:
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
         return self.says.get("in_flight", [])
 
+    def rates(self) -> Mapping[FileRef, float]:
+        return self.says.get("rates", {})
+
     def source(self, name: str) -> LiveSource | None:
         watch = WatchStatus("events", 3, 0, None, ["deep"])
         return LiveSource("the root is missing", watch=watch) if name == "docs" else None
@@ -176,3 +179,15 @@ def test_names_that_are_no_text_are_shown_on_one_line(state: State) -> None:
     shown = status.report([SOURCE], state, None).to_json()["failures"][0]["path"]
     assert "\n" not in shown
     json.dumps(shown).encode()
+
+
+def test_a_file_that_is_sent_has_its_rate_and_the_time_that_is_left(state: State) -> None:
+    """As soon as there is a rate; the line for the manager has those of everything."""
+    flying = [(A, 10, 110), (FileRef("docs", "b"), 0, 9)]
+    report = status.report([SOURCE], state, Daemon(in_flight=flying, rates={A: 20.0}))
+    shown = report.to_json()["in_flight"]
+    assert [(item["bytes_per_second"], item["seconds_left"]) for item in shown] == [(20, 5), (None, None)]
+    daemon = replace(report.daemon, bytes_per_second=2048, seconds_left=75)
+    assert (
+        replace(report, daemon=daemon).line().startswith("2 in flight, 0 pending, 2.0 KiB/s, 1 min 15 s left")
+    )

@@ -101,9 +101,9 @@ def test_a_limit_holds_until_its_end(home: Home) -> None:
     """Then what the configuration says; a reload of the stores keeps it."""
     home.content["transfer"]["bandwidth_limit"] = "4MiB"
     home.start()
-    configured = {"stores": {"mirror": 4 << 20}, "seconds_left": None, "by_operator": False}
+    configured = {"bytes_per_second": 4 << 20, "seconds_left": None, "by_operator": False}
     assert home.ask(command="limit") == configured
-    assert home.ask(command="limit", rate=1000)["stores"] == {"mirror": 1000}
+    assert home.ask(command="limit", rate=1000)["bytes_per_second"] == 1000
     home.content["transfer"]["concurrency"] = 3
     assert home.ask(command="reload") == {"changes": ["transfer: concurrency"]}
     assert home.ask(command="limit") == {

@@ -129,3 +129,32 @@ def test_the_operators_limit_holds_for_its_time(clock: FakeClock) -> None:
         some.line.limit(0, inf)
         some.moved(1 << 40)
         assert clock.monotonic() - before < 2
+
+
+def test_bytes_count_as_they_leave_not_when_they_are_acknowledged(clock: FakeClock) -> None:
+    """Once: an acknowledgement replaces them, a failure takes them back, a repeat begins again."""
+    some = progress(clock)
+    some.began(REF, 100, 20)
+    with some.sending(REF, 40):
+        some.moved(30)
+        assert some.in_flight() == [(REF, 50, 100)]
+        some.moved(10)
+        some.moved(5)
+        assert some.in_flight() == [(REF, 25, 100)]
+    assert some.in_flight() == [(REF, 20, 100)]
+    some.carried(REF, 40)
+    assert some.in_flight() == [(REF, 60, 100)]
+    some.moved(1000)
+    assert some.in_flight() == [(REF, 60, 100)]
+
+
+def test_a_rate_is_told_of_each_file_and_of_all(clock: FakeClock) -> None:
+    """After the first seconds."""
+    some = progress(clock)
+    some.began(REF, 1 << 30, 0)
+    with some.sending(REF, 1 << 30):
+        for _ in range(60):
+            some.moved(1000)
+            clock.advance(1.0)
+    assert some.rates()[REF] == pytest.approx(1000, rel=0.1)
+    assert some.rate() == pytest.approx(1000, rel=0.1)
