@@ -137,7 +137,7 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Limit all stores together to `rate` bytes per second (0: no limit), for `seconds` if given.
 
-    Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds again.
+    Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds.
     """
     pipeline, rate, seconds = verbs.pipeline, request.get("rate"), request.get("seconds")
     if request.get("configured"):

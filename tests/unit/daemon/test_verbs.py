@@ -107,7 +107,7 @@ def test_a_limit_holds_until_its_end(home: Home) -> None:
     home.content["transfer"]["concurrency"] = 3
     assert home.ask(command="reload") == {"changes": ["transfer: concurrency"]}
     assert home.ask(command="limit") == {
-        "stores": {"mirror": 1000},
+        "bytes_per_second": 1000,
         "seconds_left": None,
         "by_operator": True,
     }
