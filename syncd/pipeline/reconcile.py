@@ -69,8 +69,10 @@ class Reconciliation:
         self._seen_whole = True
 
     def drained(self) -> None:
-        """No file of the source waits: after a complete scan without failures, the questions end."""
-        if self._seen_whole and self.is_on and not self._state.failure_count().get(self._source.name):
+        """No file of the source waits: after a complete scan the questions end. Files that failed are asked
+        for at each further try.
+        """
+        if self._seen_whole and self.is_on:
             self._end("all was compared")
 
     def _end(self, why: str) -> None:

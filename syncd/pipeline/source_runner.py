@@ -64,7 +64,9 @@ class SourceRunner:
         engine = workers.engine
         self._instance = context.instance_of(source)
         self.foreigners = engine.foreigners
-        engine.sources[source.name] = EngineSource(source, instance=self._instance)
+        engine.sources[source.name] = EngineSource(
+            source, instance=self._instance, wants=self.rules.wants_file
+        )
         self._reconciliation = Reconciliation(
             source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from syncd.core.errors import StateError, Stopped
+from syncd.core.errors import StateError, Stopped, SyncdError
 from syncd.core.model import TransferPolicy
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
@@ -103,8 +103,16 @@ class StoreRunner:
             raise Stopped
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers, and abort uploads that lead nowhere by now."""
         self.workers.start()
+        if self.uploader.leftovers.look():
+            self._senders.submit(self._clear_up)
+
+    def _clear_up(self) -> None:
+        try:
+            self.engine.clear_up()
+        except SyncdError as error:
+            log.warning("%s: unfinished uploads stay in the store for now: %s", self.name, error)
 
     def stop(self) -> None:
         """Ask all threads to end, without waiting; they abandon requests in flight within seconds."""

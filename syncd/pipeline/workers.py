@@ -96,13 +96,12 @@ class Workers:
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
-        """Mark the unfinished uploads and failures of earlier processes, if `wanted` includes their paths.
-
-        Forgets other failures. Raises StateError.
+        """Mark the unfinished uploads of earlier processes: they go on, or end where a pattern excludes them
+        by now. Mark the failures that `wanted` includes, and forget the others. Raises StateError.
         """
         state = self.engine.state
         for checkpoint in state.checkpoints():
-            if checkpoint.ref.source == source and wanted(checkpoint.ref.path):
+            if checkpoint.ref.source == source:
                 self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
         for leftover in state.leftovers(self.engine.store.store_id):
             if leftover.ref.source == source and wanted(leftover.ref.path):
@@ -221,6 +220,7 @@ class Workers:
                 event=taken.event,
                 settle_seconds=min(self._settle_seconds(taken.ref), HASTY_SECONDS if taken.hasty else inf),
                 delete_allowed=taken.delete_allowed,
+                failed_before=bool(self._attempts.get(taken.ref)),
             )
         except Stopped:
             raise

@@ -370,6 +370,26 @@ def overtake(connection: Connection, source: str) -> None:
     )
 
 
+def forget_files(connection: Connection, source: str) -> bool:
+    """Delete some of the rows of a source; whether there may be more."""
+    rows = "SELECT path FROM files WHERE source = ?1 LIMIT 5000"
+    found = connection.execute("SELECT id FROM sources WHERE name = ?", (source,)).fetchone()
+    if found is None:
+        return False
+    sql = f"DELETE FROM files WHERE source = ?1 AND path IN ({rows})"  # noqa: S608  no text from outside
+    return connection.execute(sql, found).rowcount > 0
+
+
+def forget_source(connection: Connection, source: str) -> None:
+    """Delete what else is known of a source without files and uploads."""
+    connection.execute(
+        "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?)", (source,)
+    )
+    connection.execute("DELETE FROM sources WHERE name = ?", (source,))
+    learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
+    connection.execute(learned, (f":{source}",))
+
+
 _DESTINATIONS = "SELECT source, store_id, prefix FROM destinations"
 _OVERTAKE = (
     "UPDATE files SET racy = 1, life = ?1 WHERE life <> ?1 "

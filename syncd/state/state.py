@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from syncd.core.errors import StateError
@@ -46,6 +47,7 @@ from syncd.core.model import (
     Recorded,
     RootIdentity,
 )
+from syncd.core.paths import name_of
 from syncd.state import queries, schema
 from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
@@ -270,7 +272,9 @@ class State:
         on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
         """
 
-        overtaken = recorded.life == OVERTAKEN or not self._is_at_home(ref, recorded)
+        overtaken = recorded.life == OVERTAKEN or not self._is_at_home(
+            ref.source, recorded.store_id, recorded.key
+        )
         row = replace(recorded, life=OVERTAKEN if overtaken else self.life)
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -285,26 +289,41 @@ class State:
         self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
 
     def serve(self, destinations: Sequence[Destination]) -> None:
-        """From now on the files of the sources go there.
+        """From now on the files of the sources go there, and there are no other sources.
 
         Rows of other files under these keys stay, but count as overtaken: the store is asked for their
-        objects before they are believed again.
+        objects before they are believed again. Uploads that lead elsewhere are left to be aborted. Sources
+        that are not configured any more are forgotten; should one come back, its objects are compared.
         """
         self.destinations = tuple(destinations)
         self._write(lambda connection: queries.serve(connection, self.destinations))
+        if not destinations:  # a configuration for other commands
+            return
+        for each in self.checkpoints():
+            if not self._is_at_home(each.ref.source, each.store_id, each.key):
+                log.info("%s: its upload ends: its source or store was changed", name_of(each.ref))
+                left = each.store_id, each.key, each.upload_id or "", each.created_ns, self._now_ns()
+                self.leave(Leftover(each.ref, *left), each.id)
+        configured = {source for source, _, _ in self.destinations}
+        for (name,) in self._all("SELECT name FROM sources"):
+            if name not in configured:
+                log.info("%s: the source is not configured any more: its records are forgotten", name)
+                while self._write(partial(queries.forget_files, source=name)):
+                    """In steps, because it may be a million."""
+                self._write(partial(queries.forget_source, source=name))
 
     def overtake(self, source: str) -> None:
         """Objects of this source were changed by an unknown hand: all its rows count as overtaken."""
         self._write(lambda connection: queries.overtake(connection, source))
 
-    def _is_at_home(self, ref: FileRef, recorded: Recorded) -> bool:
+    def _is_at_home(self, source: str, store_id: str, key: str) -> bool:
         """Whether the key is the source's own at present, so that no other source can have written there."""
         if not self.destinations:
             return True
-        for source, store_id, prefix in self.destinations:
-            if source == ref.source:
-                return recorded.store_id == store_id and recorded.key.startswith(prefix)
-        return False
+        return any(
+            (each.source, each.store_id) == (source, store_id) and key.startswith(each.prefix)
+            for each in self.destinations
+        )
 
     def doubt(self, ref: FileRef, recorded: Recorded) -> None:
         """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""

@@ -72,6 +72,8 @@ class EngineSource:
     source: Source
     root_identity: RootIdentity | None = None
     """The directory that the root has to be; None: any."""
+    wants: Callable[[str], bool] = lambda path: True
+    """Whether a path is to be sent: the patterns may have changed since it was marked."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
     instance: str = ""
@@ -112,15 +114,24 @@ class Engine:
     # ---- the step ---------------------------------------------------------------------------------------
 
     def sync(
-        self, ref: FileRef, *, event: bool, settle_seconds: float = 0.0, delete_allowed: bool = False
+        self,
+        ref: FileRef,
+        *,
+        event: bool,
+        settle_seconds: float = 0.0,
+        delete_allowed: bool = False,
+        failed_before: bool = False,
     ) -> Outcome:
         """Bring the object of one path in line with the file.
 
         `event` says that something marked the path since it was recorded. While the file settles it is not
         read: FileChanged (see `plan.settling`). The object of a missing file is removed only if
-        `delete_allowed`. Raises FileError, StoreError, StateError, PutsWait, Stopped.
+        `delete_allowed`. Of a file that `failed_before` the store may have the content: it is asked. Raises
+        FileError, StoreError, StateError, PutsWait, Stopped.
         """
         known = self.sources[ref.source]
+        if not known.wants(ref.path):
+            return self._unwanted(ref)
         recorded = self.state.recorded(ref)
         with self._root(known) as root_fd:
             with self._reading(ref):
@@ -139,7 +150,9 @@ class Engine:
                 with self._reading(ref):
                     is_open = self._quiet(file, int(settle_seconds * 1e9))
                 try:
-                    outcome = self._carry(ref, key, file, recorded, is_open=is_open)
+                    outcome = self._carry(
+                        ref, key, file, recorded, is_open=is_open, failed_before=failed_before
+                    )
                 except StoreError as error:
                     error.seen = file.opened
                     raise
@@ -177,6 +190,20 @@ class Engine:
     def key(self, ref: FileRef) -> str:
         """The object key of a file."""
         return paths.key_for(self.sources[ref.source].source.prefix, ref.path)
+
+    def _wants(self, ref: FileRef) -> bool:
+        """Whether the file is to be sent by the configuration of this moment."""
+        known = self.sources.get(ref.source)
+        return known is not None and known.wants(ref.path)
+
+    def _unwanted(self, ref: FileRef) -> Outcome:
+        """The file is excluded by now: its object stays, its upload does not."""
+        checkpoint = self._uploader.unfinished(ref)
+        if checkpoint is not None and checkpoint.store_id == self.store.store_id:
+            log.info("%s: abort the upload: a pattern excludes the file by now", name_of(ref))
+            self._uploader.abandon(checkpoint)
+        self.state.clear_failure(ref)
+        return Outcome(Nothing("excluded"))
 
     # ---- observing --------------------------------------------------------------------------------------
 
@@ -343,16 +370,23 @@ class Engine:
     # ---- acting -----------------------------------------------------------------------------------------
 
     def _carry(
-        self, ref: FileRef, key: str, file: OpenFile, recorded: Recorded | None, *, is_open: bool | None
+        self,
+        ref: FileRef,
+        key: str,
+        file: OpenFile,
+        recorded: Recorded | None,
+        *,
+        is_open: bool | None,
+        failed_before: bool,
     ) -> Outcome:
         """Read the open file, decide, act and commit."""
         stat, aimed = file.opened, self._aimed(recorded, key)
+        known = self.sources[ref.source]
 
         def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
-            instance = self.sources[ref.source].instance
             return Job(
-                ref, key, file, stat, digests, part_size, body, recorded, aimed,
-                is_open=is_open, instance=instance,
+                ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
+                instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
@@ -507,7 +541,7 @@ class Engine:
         """
         source = job.ref.source
         waits = self.foreigners.waits(source)
-        if not (waits or self.sources[source].reconciling):
+        if not (waits or job.failed_before or self.sources[source].reconciling):
             return None, job
         try:
             with self._request_slot(job):

@@ -85,10 +85,17 @@ class Leftovers:
         self._state = state
         self._now_ns = now_ns
         self._owner = owner
-        self._there_are_some = bool(state.leftovers(store.store_id))
+        self._there_are_some = False
         self._sweeps = 0
         self._swept_ns = self._pause_ns = 0
         self._told = False
+        self.look()
+
+    def look(self) -> bool:
+        """Find out whether there are any, and be due at once. Raises StateError."""
+        self._there_are_some = bool(self._state.leftovers(self._store.store_id))
+        self._pause_ns = 0
+        return self._there_are_some
 
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Abort the upload of a checkpoint, then forget that: in this order, so that no orphan stays."""

@@ -124,6 +124,10 @@ class Job:
     """The id that the object is to name."""
     seen: str | None = None
     """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
+    failed_before: bool = False
+    """Earlier tries failed: the store may have the content, although no answer said so."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether the configuration of the moment still wants the file."""
 
     @property
     def grid(self) -> PartDigests:
@@ -309,6 +313,8 @@ class PartSender:
             body = given.enter_context(self._buffers.lend(span.size))
             if self._meter.is_held(job.ref):
                 raise FilePaused("it is paused; its upload continues later")
+            if not job.is_wanted():
+                raise FileChanged("a pattern excludes it by now")
             self._read(job, span, body)
             held.hand_over()
             future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)

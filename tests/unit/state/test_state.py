@@ -212,18 +212,19 @@ BEFORE = [Destination("photos", STORE, "pre/"), Destination("beside", STORE, "el
         (BEFORE[:1], False),
         ([], False),
         ([*BEFORE, Destination("third", STORE, "pref/")], False),
-        ([Destination("third", OTHER, "pre/")], False),
-        ([Destination("third", STORE, "pre/")], True),
-        ([Destination("third", STORE, "")], True),
+        ([BEFORE[0], Destination("third", OTHER, "pre/")], False),
+        ([Destination("third", STORE, "pre/")], None),
         ([Destination("beside", STORE, "pre/"), Destination("photos", STORE, "else/")], True),
         ([Destination("photos", STORE, "")], True),  # another file of the source may be `pre/a.txt`
         ([Destination("photos", STORE, "other/")], False),
     ],
 )
 def test_rows_are_overtaken_where_the_key_becomes_another_files(
-    state: State, after: list[Destination], overtaken: bool
+    state: State, after: list[Destination], overtaken: bool | None
 ) -> None:
-    """They stay as they are but for that mark, which makes a scan look; the next commit takes it away."""
+    """They stay as they are but for that mark, which makes a scan look; the next commit takes it away.
+    Rows of a source that is not configured any more go (None).
+    """
     state.serve(BEFORE)
     state.commit(REF, RECORDED)
 
@@ -231,9 +232,12 @@ def test_rows_are_overtaken_where_the_key_becomes_another_files(
     state.serve(after)
 
     row = state.recorded(REF)
-    assert row is not None
-    assert (row.life == OVERTAKEN, row.racy) == (overtaken, overtaken)
-    assert replace(row, racy=False) == RECORDED
+    if overtaken is None:
+        assert row is None
+    else:
+        assert row is not None
+        assert (row.life == OVERTAKEN, row.racy) == (overtaken, overtaken)
+        assert replace(row, racy=False) == RECORDED
     state.serve(BEFORE)
     state.commit(REF, RECORDED)
     row = state.recorded(REF)
@@ -256,16 +260,64 @@ def test_a_row_that_comes_after_its_key_is_anothers_is_overtaken_from_the_start(
 
 
 def test_where_files_go_is_remembered_by_the_next_process(tmp_path: Path) -> None:
-    """A source takes over while this one is not configured, in a process of its own."""
-    for destinations in (BEFORE[:1], [Destination("third", STORE, "pre/")], BEFORE[:1]):
+    """A source takes over the keys of another, in a process of its own."""
+    swapped = [Destination("photos", STORE, "else/"), Destination("beside", STORE, "pre/")]
+    for destinations in (BEFORE, swapped, BEFORE):
         state = State.open(str(tmp_path), now_ns=time.time_ns)
         state.serve(destinations)
-        if destinations == BEFORE[:1] and state.life == 1:
+        if state.life == 1:
             state.commit(REF, RECORDED)
         row = state.recorded(REF)
         state.close()
     assert row is not None
     assert row.life == OVERTAKEN
+
+
+def test_a_source_that_is_not_configured_any_more_is_forgotten(state: State) -> None:
+    """With its rows, failures and scans, also many rows; its uploads are left to be aborted. Without any
+    source nothing is forgotten: such a configuration is for other commands.
+    """
+    state.serve([*BEFORE, Destination("t", STORE, "t/")])
+    state.commit(REF, RECORDED)
+    for number in range(20):
+        state.commit(FileRef("t", str(number)), replace(RECORDED, key=f"t/{number}"), durable=False)
+    state.record_failure(Failure(FileRef("t", "bad"), "no", 1, 0))
+    state.learn(STORE, "reconciled:t", "1")
+    state.note_scan("t", 5, 1)
+    begun = state.begin(replace(checkpoint(FileRef("t", "big")), key="t/big", store_id=STORE))
+    state.set_upload_id(begun.id, "u")
+    state.serve([])
+    assert state.recorded_totals("t")[0] == 20
+
+    state.serve(BEFORE)
+
+    assert state.recorded(REF) is not None
+    assert state.recorded(FileRef("t", "3")) is None
+    assert (state.recorded_totals("t"), state.failures("t"), state.last_scan("t")) == ((0, 0), [], LastScan())
+    assert state.learned(STORE, "reconciled:t") is None
+    assert state.checkpoints() == []
+    (left,) = state.leftovers(STORE)
+    assert (left.ref, left.key, left.upload_id) == (FileRef("t", "big"), "t/big", "u")
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [
+        (Destination("photos", STORE, "pre/"), 0),
+        (Destination("photos", OTHER, "pre/"), 1),
+        (Destination("photos", STORE, "other/"), 1),
+    ],
+)
+def test_an_upload_that_leads_elsewhere_is_left_to_be_aborted(
+    state: State, after: Destination, left: int
+) -> None:
+    """By the store that has it, when its source goes to another store or under another prefix."""
+    state.serve(BEFORE)
+    begun = replace(checkpoint(FileRef("photos", "big")), key="pre/big", store_id=STORE)
+    state.set_upload_id(state.begin(begun).id, "u")
+    state.serve([after])
+    assert len(state.leftovers(STORE)) == left
+    assert len(state.checkpoints()) == 1 - left
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------

@@ -416,6 +416,17 @@ def test_a_failed_put_leaves_no_record(rig: Rig) -> None:
     assert rig.state.recorded(rig.ref("a.txt")) is None
 
 
+def test_a_file_that_failed_before_is_asked_for(rig: Rig) -> None:
+    """Answers may have got lost: what the store has is not sent again, at the price of one question."""
+    ref = rig.write("file", b"content")
+    rig.sync("file")
+    rig.state.forget(ref)
+    rig.fake.reset_counters()
+    outcome = rig.engine.sync(ref, event=True, failed_before=True)
+    assert outcome.bytes_sent == 0
+    assert (rig.fake.calls["head_object"], rig.fake.calls["put_object"]) == (1, 0)
+
+
 def test_the_plan_says_what_a_step_would_do_and_does_nothing(rig: Rig) -> None:
     """A dry run names action and size, and neither store nor state hears of it."""
     rig.write("a.txt", b"hello")

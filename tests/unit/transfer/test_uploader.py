@@ -11,7 +11,7 @@ from syncd.core.errors import (
     FileChanged,
     StoreUnavailable,
 )
-from syncd.core.model import ObjectMeta, Upload
+from syncd.core.model import Nothing, ObjectMeta, Upload
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
@@ -297,6 +297,35 @@ def test_a_file_that_shrinks_while_it_is_sent_is_given_up(rig: Rig) -> None:
     with pytest.raises(FileChanged):
         rig.sync("big")
     assert "p/big" not in rig.fake.objects
+
+
+def test_the_upload_of_a_file_that_is_excluded_by_now_ends(rig: Rig) -> None:
+    """After a restart with another pattern: aborted, not continued; its object, if any, stays."""
+    rig.write("big", b"before")
+    rig.sync("big")
+    interrupted(rig, after=3)
+    rig.know(wants=lambda path: path != "big")
+
+    outcome = rig.sync("big")
+
+    assert outcome.action == Nothing("excluded")
+    assert (rig.fake.uploads, rig.state.checkpoints()) == ({}, [])
+    assert rig.fake.objects["p/big"].data == b"before"
+
+
+def test_excluding_a_file_stops_its_upload_under_way(rig: Rig) -> None:
+    """Before its next part; the next step aborts what has arrived."""
+    rig.write("big", CONTENT)
+    wanted = [True]
+    rig.know(wants=lambda path: wanted[0])
+    rig.fake.before("upload_part", lambda call: wanted.clear() or wanted.append(False))
+
+    with pytest.raises(FileChanged, match="excludes it by now"):
+        rig.sync("big")
+
+    assert len(sent_parts(rig.fake)) < PARTS
+    assert rig.sync("big").action == Nothing("excluded")
+    assert rig.fake.uploads == {}
 
 
 def test_an_unfinished_upload_of_a_vanished_file_is_aborted(rig: Rig) -> None:
