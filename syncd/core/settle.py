@@ -28,6 +28,9 @@ from typing import NamedTuple
 
 from syncd.core.model import FileRef
 
+VAIN_LOOKS = 10
+VAIN_SECONDS = 60.0
+"""A file that changed before so many looks in a row, for so long, is restless already."""
 _SPARE_ITEMS = 64
 """Dead items that are not worth a rebuild."""
 
@@ -51,7 +54,7 @@ class _Dirty:
 
     __slots__ = (
         "delete_allowed", "due", "event", "first_marked", "hasty", "held",
-        "remarked", "restless_since", "ticket",
+        "remarked", "restless_since", "ticket", "vain_looks",
     )  # fmt: skip
 
     def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
@@ -64,6 +67,7 @@ class _Dirty:
         # The run of events that keeps putting it off: when it began, and whether there was a second one.
         self.restless_since: float | None = first_marked if event else None
         self.remarked = False
+        self.vain_looks = 0
 
     def mark(self, now: float, due: float, *, event: bool) -> None:
         """Apply a further mark."""
@@ -80,13 +84,16 @@ class _Dirty:
 class _Processing:
     """The state of one file that a worker has."""
 
-    __slots__ = ("again", "delete_allowed", "discarded", "event", "first_marked", "restless_since")
+    __slots__ = (
+        "again", "delete_allowed", "discarded", "event", "first_marked", "restless_since", "vain_looks",
+    )  # fmt: skip
 
     def __init__(self, entry: _Dirty) -> None:
         self.delete_allowed = entry.delete_allowed
         self.event = entry.event
         self.first_marked = entry.first_marked
         self.restless_since = entry.restless_since
+        self.vain_looks = entry.vain_looks
         self.again: _Dirty | None = None
         self.discarded = False
 
@@ -192,7 +199,10 @@ class DirtyFiles:
         entry = _Dirty(until, running.first_marked, event=running.event, held=hold)
         entry.delete_allowed = delete_allowed or (again is not None and again.delete_allowed)
         # A file that was left alone and failed is not restless; one that moved while it was read still is.
-        entry.restless_since = running.restless_since if again is not None and again.event else None
+        if again is not None and again.event:
+            entry.restless_since, entry.vain_looks = running.restless_since, running.vain_looks + 1
+        else:
+            entry.restless_since = None
         if again is not None:
             entry.mark(again.first_marked, again.due, event=again.event)
         self._wait(ref, entry)
@@ -206,7 +216,8 @@ class DirtyFiles:
         return min([*ends, self._heap[0][0]] if self._heap else ends, default=None)
 
     def restless(self, now: float, longer_than: float) -> list[tuple[FileRef, float]]:
-        """Files that events have kept from becoming quiet for more than `longer_than` seconds.
+        """Files that events have kept from becoming quiet for more than `longer_than` seconds, or for a
+        minute in which many looks were in vain.
 
         Each with the time of the first of those events; the longest first. A file that merely waits, for a
         worker or for its deferral, is not among them. O(number waiting).
@@ -217,7 +228,8 @@ class DirtyFiles:
             if entry.remarked
             and entry.due > now
             and entry.restless_since is not None
-            and now - entry.restless_since > longer_than
+            and now - entry.restless_since
+            > (longer_than if entry.vain_looks < VAIN_LOOKS else min(longer_than, VAIN_SECONDS))
         ]
         return sorted(found, key=lambda item: (item[1], item[0]))
 

@@ -332,6 +332,20 @@ def test_changing_under_every_try_is_restless() -> None:
     assert dirty.restless(1000.0, 900.0) == [(A, 0.0)]
 
 
+def test_many_looks_in_vain_are_restless_after_a_minute() -> None:
+    """A recording pauses for longer than it has to be quiet, and has changed each time it is read."""
+    dirty = DirtyFiles()
+    _mark(dirty, A, 0.0)
+    _mark(dirty, B, 0.0)
+    for second in range(3, 70, 3):
+        assert {_taken(dirty, float(second)) for _ in range(2)} == {A, B}
+        for ref in (A, B):
+            if ref == A or second < 50:
+                _mark(dirty, ref, second + 0.5)
+            dirty.defer(ref, float(second), hold=False)
+        assert dirty.restless(second + 0.5, 900.0) == ([(A, 0.0)] if second > 60 else [])
+
+
 def test_done_ends_restlessness() -> None:
     """Once it was carried, the count begins anew."""
     dirty = DirtyFiles()
