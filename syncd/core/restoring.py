@@ -6,6 +6,7 @@ A key is not trusted. Every name in it is used as one component of a path, so wh
 
 from __future__ import annotations
 
+import unicodedata
 from enum import Enum
 from typing import NamedTuple
 
@@ -61,6 +62,15 @@ def place_of(prefix: str, key: str, size: int) -> Place | Refused:
         return Place(path, is_folder)
     # Another program's: such a key is never made by us, and taken as it is written.
     return Place(below, is_folder, rival=key_for(prefix, below))
+
+
+def folded(path: str, *, case: bool, form: bool) -> str:
+    """The path as it is the same for every other one that a file system takes for it: one that ignores
+    `case`, or the `form` in which an accent is written.
+    """
+    if form:
+        path = unicodedata.normalize("NFC", path)
+    return path.lower() if case else path
 
 
 def _why_no_path(below: str) -> str | None:

@@ -125,9 +125,9 @@ class Draft:
                 os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         os.fsync(self._fd)
 
-    def place(self, name: str, existing: Existing | None) -> tuple[int, int]:
-        """Give the draft its final name: where nothing is, or in the place of `existing`. Returns device and
-        inode. Raises FileUnwritable when something else is there by now.
+    def place(self, name: str, existing: Existing | None) -> None:
+        """Give the draft its final name: where nothing is, or in the place of `existing`. Raises
+        FileUnwritable when something else is there by now.
         """
         if existing is None:
             _rename_new(self._directory, self._name, name)
@@ -136,8 +136,6 @@ class Draft:
             if found is None or found.identity != existing.identity:
                 raise FileUnwritable("the file that was to be replaced changed in between, and is kept")
             os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-        found_now = os.fstat(self._fd)
-        return found_now.st_dev, found_now.st_ino
 
     def discard(self) -> None:
         """Remove the draft; done also when it has its final name."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from syncd.core.errors import FileUnwritable
-from syncd.core.restoring import DRAFT, Existing, Proof
+from syncd.core.restoring import DRAFT, Existing, Proof, folded
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.draft import Draft, digest_of, look
@@ -89,8 +89,10 @@ class Folder:
         self._closed = {_identity(each): found.label for each, found in closed.items()}
         self._lock = threading.Lock()
         self._changed: set[str] = set()
-        self._placed: set[tuple[int, int]] | None = None
-        """The files that this restore placed, where two names may be one."""
+        self._ignores: tuple[bool, bool] = (False, False)
+        """Whether two names may be one here: by case, by the form of an accent."""
+        self._claimed: dict[str, str] = {}
+        """By folded path, the path that came first; filled only where two may be one."""
         umask = os.umask(0o077)
         os.umask(umask)
         self._mode = 0o666 & ~umask
@@ -100,18 +102,24 @@ class Folder:
                 os.makedirs(path, exist_ok=True)
             with contextlib.suppress(*(() if create else (FileNotFoundError,))):
                 self._root = open_resolved(path)
-            if create and self._root is not None and _folds(self._root):
-                self._placed = set()
+            if create and self._root is not None:
+                self._ignores = _ignores(self._root)
 
     def look(self, path: str) -> Existing | None:
         """The file at `path`, None if there is none. Raises FileUnwritable when something else is there, and
-        when this restore has placed it for another key.
+        when the path is, on this file system, that of another key that came first.
         """
+        self._claim(path)
         with _errors_of_ours(), self._parent(path) as (parent, name):
-            found = look(parent, name) if parent is not None else None
-        if found is not None and self._placed is not None and found.identity[:2] in self._placed:
-            raise FileUnwritable("another key has the same name on this file system")
-        return found
+            return look(parent, name) if parent is not None else None
+
+    def _claim(self, path: str) -> None:
+        case, form = self._ignores
+        if case or form:
+            with self._lock:
+                first = self._claimed.setdefault(folded(path, case=case, form=form), path)
+            if first != path:
+                raise FileUnwritable("another key has the same name on this file system")
 
     def has(self, path: str, existing: Existing, proof: Proof) -> bool:
         """Whether the file that was found at `path` has this digest. Raises FileUnwritable."""
@@ -142,11 +150,9 @@ class Folder:
         """Finish the draft and give it its name. Raises OSError, FileUnwritable."""
         mtime_ns, mode = facts
         draft.finish(size, mtime_ns, self._mode if mode is None else mode & 0o777)
-        identity = draft.place(path.rpartition("/")[2], existing)
+        draft.place(path.rpartition("/")[2], existing)
         with self._lock:
             self._changed.add(path.rpartition("/")[0])
-            if self._placed is not None:
-                self._placed.add(identity)
 
     def sync(self) -> None:
         """Make the names of everything that was placed durable. Raises FileUnwritable."""
@@ -239,16 +245,21 @@ def _errors_of_ours() -> Iterator[None]:
         raise FileUnwritable(reason, every_file=error.errno in _EVERY_FILE) from error
 
 
-def _folds(root: int) -> bool:
-    """Whether names that differ may be one here: by case, or by the form of an accent."""
+def _ignores(root: int) -> tuple[bool, bool]:
+    """Whether names that differ are one here: by case, by the form of an accent."""
     probe = f"{DRAFT}\u00e9"
     with contextlib.suppress(OSError):
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root))
         try:
-            for other in (probe.upper(), probe.replace("\u00e9", "e\u0301")):
-                with contextlib.suppress(FileNotFoundError):
-                    os.stat(other, dir_fd=root, follow_symlinks=False)
-                    return True
+            return _is_there(root, probe.upper()), _is_there(root, probe.replace("\u00e9", "e\u0301"))
         finally:
             os.unlink(probe, dir_fd=root)
-    return False
+    return False, False
+
+
+def _is_there(root: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

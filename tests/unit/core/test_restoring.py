@@ -15,6 +15,7 @@ from syncd.core.restoring import (
     Place,
     Proof,
     Refused,
+    folded,
     may_be_same,
     place_of,
     proof_of,
@@ -89,6 +90,21 @@ def test_a_key_that_leads_nowhere_is_refused(key: str, reason: str) -> None:
 def test_a_folder_has_to_have_a_name_too(key: str) -> None:
     """Whatever its size."""
     assert isinstance(place_of("p/", key, 0), Refused)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "case", "form"),
+    [
+        ("Sub/A.JPG", "sub/a.jpg", True, False),
+        ("\u00c9", "\u00e9", True, False),
+        ("e\u0301", "\u00e9", False, True),
+    ],
+)
+def test_names_that_are_one_are_folded_to_one(one: str, other: str, case: bool, form: bool) -> None:
+    """And only by what the file system ignores; any name can be folded."""
+    assert folded(one, case=case, form=form) == folded(other, case=case, form=form)
+    assert folded(one, case=False, form=False) != folded(other, case=False, form=False)
+    assert folded("\udcff/\u201b", case=True, form=True) == "\udcff/\u201b"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers(0, 1))

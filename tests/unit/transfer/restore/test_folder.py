@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from syncd.transfer.restore import folder as folders
 from syncd.transfer.restore.draft import digest_of_body
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import LARGE_AT_ONCE
-from syncd.transfer.restore.wanted import Wanted, listed
+from syncd.transfer.restore.wanted import listed
 from tests.support.faults import Call
-from tests.support.mounting import image, mounted, need, run, tmpfs
+from tests.support.mounting import formatted, mounted, tmpfs
 from tests.support.store import FakeStore
-from tests.support.waiting import wait_until
-from tests.unit.transfer.restore.restoring import content, put, reasons, restore, tree
+from tests.unit.transfer.restore.restoring import PART, content, put, reasons, restore, tree
 
 
 @pytest.mark.parametrize("inside", [".", "deep/er"])
@@ -54,40 +52,62 @@ def test_a_closed_folder_inside_is_not_entered(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_keys_that_are_one_name_on_this_file_system_are_told_apart(tmp_path: Path) -> None:
-    """Where case means nothing, the second key is reported: it never replaces what the first became."""
-    need("mkfs.vfat", "losetup")
-    disk = tmp_path / "fat"
-    with disk.open("wb") as file:
-        file.truncate(4 << 20)
-    run("mkfs.vfat", str(disk))
-    with image(disk, tmp_path / "mount") as mount:
+@pytest.mark.parametrize(
+    ("make", "mount"),
+    [
+        (("mkntfs", "-F", "-Q"), ("lowntfs-3g", "-o", "ignore_case")),
+        (("mkfs.vfat",), ("mount", "-t", "vfat", "-o", "utf8=1")),
+        (("mkfs.exfat",), ("mount.exfat-fuse",)),
+    ],
+)
+def test_two_keys_that_are_one_name_on_this_file_system_are_told_apart(
+    tmp_path: Path, make: tuple[str, ...], mount: tuple[str, ...]
+) -> None:
+    """Where case means nothing, the second key is reported: it never replaces what the first became.
+
+    All else comes back there, and is recognised.
+    """
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 64 << 20)
+    with formatted(disk, tmp_path / "mnt", make, mount) as at:
         store = FakeStore()
-        for key in ("photo.jpg", "PHOTO.JPG", "other"):
-            put(store, key, key.encode())
+        bodies = {
+            "PHOTO.JPG": b"upper",
+            "large": content(5 * PART) + bytes(4 * PART),
+            "sub/file": b"x",
+            "e": b"",
+        }
+        for key, body in {**bodies, "photo.jpg": b"lower"}.items():
+            put(store, key, body)
         for overwrite in (Overwrite.ALWAYS, Overwrite.NEVER):
-            report = restore(store, mount / overwrite.value, overwrite=overwrite, concurrency=1)
+            report = restore(store, at / overwrite.value, overwrite=overwrite, concurrency=1)
             assert reasons(report) == {"photo.jpg": "another key has the same name on this file system"}
-            assert (mount / overwrite.value / "PHOTO.JPG").read_bytes() == b"PHOTO.JPG"
+            found = tree(at / overwrite.value)  # one of the file systems lists what it was told in lower case
+            assert {name.lower(): body for name, body in found.items() if body is not None} == {
+                name.lower(): body for name, body in bodies.items()
+            }
+        again = restore(
+            store, at / "always", [item for item in listed(store, "", "", "") if item.path in bodies]
+        )
+        assert again.counts["already_there"] == len(bodies)
 
 
-def test_a_file_that_another_key_became_is_never_replaced(to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where two names are one: a hard link is the same file under another name."""
-    monkeypatch.setattr(folders, "_folds", lambda root: True)
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_file_that_another_key_became_is_never_replaced(
+    to: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """The first key has the name, also before its file is there: the others are reported."""
+    monkeypatch.setattr(folders, "_ignores", lambda root: (True, False))
     store = FakeStore()
-    put(store, "a", b"first")
-    put(store, "b", b"second")
+    for key in ("Sub/A", "a", "Sub/a", "sub/a", "A"):
+        put(store, key, key.encode())
     items = list(listed(store, "", "", ""))
-
-    def fold() -> Iterator[Wanted]:
-        yield items[0]
-        wait_until("the first file is there", (to / "a").exists)
-        os.link(to / "a", to / "b")
-        yield items[1]
-
-    report = restore(store, to, fold(), overwrite=Overwrite.ALWAYS)
-    assert reasons(report) == {"b": "another key has the same name on this file system"}
-    assert (to / "a").read_bytes() == b"first"
+    report = restore(store, to, items, overwrite=Overwrite.ALWAYS, concurrency=concurrency)
+    assert len(reasons(report)) == 3
+    assert set(reasons(report).values()) == {"another key has the same name on this file system"}
+    files = [path.relative_to(to) for path in to.rglob("*") if path.is_file()]
+    assert {str(path) for path in files} | set(reasons(report)) == {item.path for item in items}
 
 
 def test_a_file_is_the_same_only_if_it_is_the_one_that_was_looked_at(to: Path) -> None:
@@ -129,7 +149,7 @@ def test_a_watched_folder_is_known_under_every_mount(tmp_path: Path) -> None:
 def test_this_file_system_tells_names_apart(to: Path) -> None:
     """The probe finds nothing where case and accents count, and leaves nothing behind."""
     with closing(Folder(str(to), {}, create=True)) as folder:
-        assert folder._placed is None
+        assert folder._ignores == (False, False)
     assert os.listdir(to) == []
 
 
