@@ -343,7 +343,7 @@ def test_many_looks_in_vain_are_restless_after_a_minute() -> None:
             if ref == A or second < 50:
                 _mark(dirty, ref, second + 0.5)
             dirty.defer(ref, float(second), hold=False)
-        assert dirty.restless(second + 0.5, 900.0) == ([(A, 0.0)] if second > 60 else [])
+        assert dirty.restless(second + 0.5, 900.0) == ([(A, 0.0)] if second >= 60 else [])
 
 
 def test_done_ends_restlessness() -> None:
