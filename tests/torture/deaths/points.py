@@ -19,7 +19,7 @@ from syncd.storage.base import ObjectStore
 STATE_QUESTIONS = frozenset(
     {
         "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_content",
-        "last_scan", "learned", "lost", "outline_page",
+        "last_scan", "learned", "leftovers", "lost", "outline_page",
         "part_digests", "recorded", "recorded_page", "recorded_totals",
         "pauses", "root_identity", "totals",
     }
@@ -36,6 +36,7 @@ STATE_ELSEWHERE = frozenset(
         "add_totals",
         "serve",
         "overtake",
+        "pardon",
         "pause",
         "resume",
     }

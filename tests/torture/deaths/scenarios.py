@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from syncd.core.errors import SyncdError
-from syncd.core.model import OnDelete
+from syncd.core.errors import StoreRefused, SyncdError
+from syncd.core.model import Leftover, OnDelete
 from tests.support.rig import PART, Rig
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
 
@@ -101,6 +101,23 @@ def _both_file_first(rig: Rig) -> None:
         raise failure
 
 
+def _end_unfinished(rig: Rig) -> None:
+    """Uploads that lead nowhere by now are left, and then aborted."""
+    for each in rig.engine.state.checkpoints():
+        left = each.store_id, each.key, each.upload_id or "", each.created_ns, each.created_ns
+        rig.engine.state.leave(Leftover(each.ref, *left), each.id)
+    if rig.uploader.leftovers.look():
+        rig.engine.clear_up()
+
+
+def _refused_once(rig: Rig) -> None:
+    """The store refuses to complete the upload, and takes it at the next try."""
+    try:
+        rig.sync("file")
+    except StoreRefused:
+        rig.sync("file")
+
+
 # ---- what was there before -------------------------------------------------------------------------------
 
 
@@ -181,6 +198,12 @@ def _sent_then_moved(rig: Rig) -> None:
     _moved(rig)
 
 
+def _to_be_refused(rig: Rig) -> None:
+    rig.write("file", BIG)
+    fake = rig.store._real  # type: ignore[attr-defined]  # behind the witness
+    fake.fail("complete_multipart_upload", StoreRefused("no", status=422), times=1)
+
+
 def _parts_known_as_too_small(rig: Rig) -> None:
     rig.write("file", BIG)
     rig.state.learn(rig.store.store_id, "min_part_size", str(LARGEST_REQUEST))
@@ -221,6 +244,8 @@ SCENARIOS = (
         (TINY,), (SMALL, None), len(TINY), OnDelete.DELETE,
     ),
     Scenario("abandon", _half_sent_then(_gone), _sync, (None,), (), 0),
+    Scenario("left", _half_sent_then(_gone), _end_unfinished, (None,), (), 0),
+    Scenario("refused", _to_be_refused, _refused_once, (BIG,), (None,), len(BIG)),
     Scenario("known-too-small", _parts_known_as_too_small, _sync, (BIG,), (None,), len(BIG)),
     Scenario("too-small", _parts_too_small, _sync, (BIG,), (None,), len(BIG), wasted=2 * len(BIG)),
     # The file does not wait for us to come back.
