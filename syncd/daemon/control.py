@@ -4,6 +4,9 @@ It lies in the runtime directory, where a command finds it without any configura
 directory, where it is found if another daemon has the runtime directory. Only their owner can enter them
 (mode 0700). Both ends reach a socket through a descriptor of its directory, because the path of a Unix socket
 has at most 107 bytes.
+
+Beside it in a service's runtime directory is a second socket that only answers questions, for the service's
+group: a monitoring agent that is in the group needs neither root nor the service's account.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import Any
 log = logging.getLogger("syncd.daemon")
 
 NAME = "control.sock"
+READ_ONLY = "status.sock"
+_MODES = {NAME: 0o600, READ_ONLY: 0o660}
 _MOST_BYTES = 64 << 20  # of one message
 _MOST_AT_ONCE = 16  # conversations
 _SECONDS = 10.0
@@ -37,7 +42,8 @@ class ControlServer:
     Where `handler` raises, the answer is the error. Raises OSError if the directory cannot hold a socket.
     """
 
-    def __init__(self, directory: str, handler: Handler) -> None:
+    def __init__(self, directory: str, handler: Handler, name: str = NAME) -> None:
+        self._name = name
         self._handler = handler
         self._stopping = threading.Event()
         self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
@@ -45,9 +51,9 @@ class ControlServer:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with suppress(FileNotFoundError):
-                os.unlink(NAME, dir_fd=self._directory_fd)
-            self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{NAME}")
-            os.chmod(NAME, 0o600, dir_fd=self._directory_fd)  # bind() obeys the umask
+                os.unlink(name, dir_fd=self._directory_fd)
+            self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{name}")
+            os.chmod(name, _MODES[name], dir_fd=self._directory_fd)  # bind() obeys the umask
             self._socket.listen(64)
         except OSError:
             self._socket.close()
@@ -67,7 +73,7 @@ class ControlServer:
         self._thread.join(_SECONDS)
         self._socket.close()
         with suppress(FileNotFoundError):
-            os.unlink(NAME, dir_fd=self._directory_fd)
+            os.unlink(self._name, dir_fd=self._directory_fd)
         os.close(self._directory_fd)
 
     def _run(self) -> None:
@@ -138,17 +144,27 @@ def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_SECONDS if seconds is None else seconds)
-            try:
-                client.connect(f"/proc/self/fd/{directory_fd}/{NAME}")
-            except (FileNotFoundError, ConnectionRefusedError):
-                return None
-            _send(client, request)
-            client.shutdown(socket.SHUT_WR)
-            return _receive(client, _SECONDS if seconds is None else seconds)
+        try:
+            return _ask(f"/proc/self/fd/{directory_fd}/{NAME}", request, seconds)
+        except PermissionError:  # one of the group may ask, but not steer
+            answer = _ask(f"/proc/self/fd/{directory_fd}/{READ_ONLY}", request, seconds)
+            if answer is None:
+                raise
+            return answer
     finally:
         os.close(directory_fd)
+
+
+def _ask(path: str, request: dict[str, Any], seconds: float | None) -> dict[str, Any] | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_SECONDS if seconds is None else seconds)
+        try:
+            client.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        _send(client, request)
+        client.shutdown(socket.SHUT_WR)
+        return _receive(client, _SECONDS if seconds is None else seconds)
 
 
 def _send(peer: socket.socket, message: dict[str, Any]) -> None:

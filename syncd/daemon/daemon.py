@@ -136,12 +136,13 @@ class Daemon:
                     os.makedirs(directory, mode=0o700, exist_ok=True)
                     if control.is_taken(directory):
                         continue  # by a daemon with another state
-                server = ControlServer(directory, verbs.answer)
+                servers.append(ControlServer(directory, verbs.answer))
+                if directory == runtime and "RUNTIME_DIRECTORY" in self._environ:
+                    servers.append(ControlServer(directory, verbs.tell, control.READ_ONLY))
             except OSError as error:
                 log.error("no control socket in %s: %s", directory, error)
-            else:
-                server.start()
-                servers.append(server)
+        for server in servers:
+            server.start()
         return servers
 
     def _apply(self, settings: Settings) -> None:

@@ -43,6 +43,12 @@ class Verbs:
         """Those of the current configuration."""
         return self.settings().sources
 
+    def tell(self, request: Request) -> dict[str, Any]:
+        """Like `answer`, but only questions are answered."""
+        if request.get("command") not in QUESTIONS:
+            raise ValueError("you may ask, but not steer: be root, or the account of the daemon")
+        return self.answer(request)
+
     def answer(self, request: Request) -> dict[str, Any]:
         """The answer to one request. Raises ValueError for a wrong request, StateError."""
         config = self.settings().path
@@ -284,6 +290,10 @@ def _text(request: Request, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the request names no {name}")  # noqa: TRY004  a bad message, not a bad call
     return value
+
+
+QUESTIONS = frozenset({"hello", "status", "file", "pending", "history", "health"})
+"""The verbs that change nothing."""
 
 
 def _runner(verbs: Verbs, request: Request) -> SourceRunner:

@@ -65,7 +65,7 @@ def test_the_service_may_read_everything_and_write_nothing_of_others(name: str) 
     assert unit["ProtectSystem"] == ["strict"]
     assert unit["ProtectHome"] == ["read-only"]  # "yes" would show empty homes
     assert unit["UMask"] == ["0077"]
-    assert unit["StateDirectoryMode"] == unit["RuntimeDirectoryMode"] == ["0700"]
+    assert (unit["StateDirectoryMode"], unit["RuntimeDirectoryMode"]) == (["0700"], ["0750"])
 
 
 @pytest.mark.parametrize("name", SYSTEM)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import pytest
+
 from syncd.core.model import ObjectMeta
+from syncd.daemon.verbs import QUESTIONS, VERBS, Verbs
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DIGESTS
 from syncd.storage.dir.store import DirStore
@@ -198,3 +202,16 @@ def test_health_is_one_word(home: Home) -> None:
     assert home.ask(command="health")["health"] == "ok"
     made._live.health = "the watcher is blind"
     assert home.ask(command="health")["health"] == "the watcher is blind"
+
+
+def test_the_socket_for_questions_steers_nothing(home: Home) -> None:
+    """Each verb is either a question or refused there; the runtime directory has both sockets."""
+    made = home.start()
+    verbs = Verbs(made._pipeline, made._live, lambda: made._settings)
+    for command in VERBS.keys() - QUESTIONS:
+        with pytest.raises(ValueError, match="you may ask, but not steer"):
+            verbs.tell({"command": command})
+    assert VERBS.keys() >= QUESTIONS
+    assert verbs.tell({"command": "health"})["health"] == "ok"
+    assert {"control.sock", "status.sock"} <= set(os.listdir(home.root / "run"))
+    assert "status.sock" not in os.listdir(home.root / "state")
