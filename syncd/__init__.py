@@ -26,7 +26,7 @@
 ``daemon``    builds one pipeline and one watcher, then waits: signals, systemd, control socket, status.
 ``config``    turns one YAML file into settings, or reports every mistake in it at once.
 ``pipeline``  runs a thread for each source and threads for each store, and passes files through a queue.
-``transfer``  brings one file from the first look to the committed row.
+``transfer``  brings one file from the first look to the committed row, and an object back into a folder.
 ``sources``   finds out what changed in the watched folders, and reads files from them.
 ``state``     remembers what the stores have confirmed; the only SQL.
 ``storage``   speaks to the stores; the only place that knows HTTP.
