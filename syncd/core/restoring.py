@@ -74,6 +74,10 @@ def folded(path: str, *, case: bool, form: bool) -> str:
 
 
 def _why_no_path(below: str) -> str | None:
+    try:
+        below.encode()
+    except UnicodeEncodeError:
+        return "the key is not text"
     if "\0" in below:
         return "the key holds a NUL character, which no file name may hold"
     if below.startswith("/"):

@@ -138,6 +138,7 @@ HOSTILE = {
     "a//b": "empty component",
     "folder/": "empty component",
     "nul\0byte": "NUL",
+    "\ud800 alone": "not text",
     "n" * 256: "File name too long",
     "x/" + "n" * 300 + "/y": "File name too long",
     "link/inside": "in the way of the folder",
