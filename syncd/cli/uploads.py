@@ -12,7 +12,10 @@ import click
 from syncd.cli import common
 from syncd.config import units
 from syncd.config.load import Settings
+from syncd.core.errors import StoreError
+from syncd.core.model import Checkpoint
 from syncd.core.paths import printable
+from syncd.storage.base import ObjectStore
 from syncd.transfer import orphans as unfinished
 
 
@@ -48,43 +51,70 @@ def command(options: common.Options, abort_orphans: bool, older_than: float, as_
     found = list_uploads(settings, abort=abort_orphans, older_than_seconds=older_than)
     if as_json:
         common.print_json(found)
-        return
+    else:
+        _print(found, abort=abort_orphans)
+    for name, error in found["errors"].items():
+        common.say(f"store {name}: its uploads cannot be listed: {error}")
+    sys.exit(common.EXIT_PARTLY if found["errors"] else 0)
+
+
+def _print(found: dict[str, Any], *, abort: bool) -> None:
     for row in found["ours"]:
         click.echo(
             f"ours    {row['source']}:{row['path']}: {row['bytes_done']} of {row['bytes_total']} bytes"
         )
+    for row in found["left"]:
+        click.echo(
+            f"left    {row['store']}:{printable(row['key'])}: to be aborted by the daemon or the next sync"
+        )
     for row in found["orphans"]:
         fate = "aborted" if row["aborted"] else "not ours"
-        if abort_orphans and row["spared"]:
+        if abort and row["spared"]:
             fate += f"; spared: {row['spared']}"
         click.echo(f"orphan  {row['store']}:{printable(row['key'])}: {printable(row['upload_id'])} ({fate})")
-    if not found["ours"] and not found["orphans"]:
+    if not (found["ours"] or found["left"] or found["orphans"] or found["errors"]):
         click.echo("no unfinished uploads")
 
 
 def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) -> dict[str, Any]:
-    """List unfinished uploads; with `abort`, abort old ones that no checkpoint knows."""
-    orphans: list[dict[str, Any]] = []
+    """List unfinished uploads; with `abort`, abort old ones that no checkpoint knows.
+
+    A store that cannot list its uploads is among the ``errors``; what the state knows is listed in any case.
+    """
+    found: dict[str, Any] = {"ours": [], "left": [], "orphans": [], "errors": {}}
     before_ns = time.time_ns() - int(older_than_seconds * 1e9)
     with common.open_state(settings.state_dir) as state:
-        ours = [
-            {
-                "source": item.ref.source,
-                "path": printable(item.ref.path),
-                "key": item.key,
-                "upload_id": item.upload_id,
-                "bytes_done": sum(part.size for part in item.parts.values()),
-                "bytes_total": item.fingerprint.size,
-            }
-            for item in unfinished.ours(state)
-        ]
+        found["ours"] = [_checkpoint(item) for item in unfinished.ours(state)]
         for name in sorted({source.store for source in settings.sources}):
             sources = [source for source in settings.sources if source.store == name]
             with common.open_store(settings, name) as store:
-                for orphan in unfinished.orphans(name, store, sources, state, before_ns=before_ns):
-                    aborted = abort and not orphan.spared
-                    if aborted:
-                        store.abort_multipart_upload(orphan.upload.key, orphan.upload.upload_id)
-                    fate = {"aborted": aborted, "spared": orphan.spared}
-                    orphans.append({"store": name, **asdict(orphan.upload), **fate})
-    return {"ours": ours, "orphans": orphans}
+                left = state.leftovers(store.store_id)
+                found["left"] += [
+                    {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
+                ]
+                known = {each.upload_id for each in left}
+                try:
+                    for orphan in unfinished.orphans(name, store, sources, state, before_ns=before_ns):
+                        if orphan.upload.upload_id not in known:
+                            found["orphans"].append(_orphan(name, store, orphan, abort=abort))
+                except StoreError as error:
+                    found["errors"][name] = str(error)
+    return found
+
+
+def _checkpoint(item: Checkpoint) -> dict[str, Any]:
+    return {
+        "source": item.ref.source,
+        "path": printable(item.ref.path),
+        "key": item.key,
+        "upload_id": item.upload_id,
+        "bytes_done": sum(part.size for part in item.parts.values()),
+        "bytes_total": item.fingerprint.size,
+    }
+
+
+def _orphan(name: str, store: ObjectStore, orphan: unfinished.Orphan, *, abort: bool) -> dict[str, Any]:
+    aborted = abort and not orphan.spared
+    if aborted:
+        store.abort_multipart_upload(orphan.upload.key, orphan.upload.upload_id)
+    return {"store": name, **asdict(orphan.upload), "aborted": aborted, "spared": orphan.spared}

@@ -245,6 +245,8 @@ class Part:
     etag: str
     digest: bytes | None = None
     crc32: int | None = None
+    stored_ns: int | None = field(default=None, compare=False)
+    """When it arrived, by the store's clock in nanoseconds; only in a list, and None if that does not say."""
 
 
 @dataclass(frozen=True, slots=True)

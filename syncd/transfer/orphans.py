@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import KeyBusy, StoreError, is_denied
-from syncd.core.model import Checkpoint, Leftover, Source, UploadInfo
+from syncd.core.model import Checkpoint, Leftover, Part, Source, UploadInfo
 from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -34,10 +34,10 @@ def orphans(
 ) -> Iterator[Orphan]:
     """Uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
-    An orphan is aborted only if it began before `before_ns` (wall clock). The server is asked before the
-    state, so that an upload that a running daemon begins in between does not look like an orphan. A
-    checkpoint without an upload id protects every upload under its key: the daemon may be about to record
-    the id.
+    An orphan is aborted only if it began, and had its last part, before `before_ns` (wall clock). The server
+    is asked before the state, so that an upload that a running daemon begins in between does not look like an
+    orphan. A checkpoint without an upload id protects every upload under its key: the daemon may be about to
+    record the id.
     """
     found: dict[tuple[str, str], Orphan] = {}
     for source in sources:
@@ -50,6 +50,8 @@ def orphans(
             if upload.upload_id in known or upload.key in beginning:
                 continue
             spared = why_spared(upload, source.name, before_ns, foreign=foreign)
+            if not spared:
+                spared = _why_at_work(store.list_parts(upload.key, upload.upload_id), before_ns)
             place = upload.key, upload.upload_id
             if place not in found or not found[place].spared:
                 found[place] = Orphan(name, upload, spared)
@@ -68,6 +70,12 @@ def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool
     if upload.initiated_ns > before_ns:
         return "it began too recently"
     return ""
+
+
+def _why_at_work(parts: Iterable[Part], before_ns: int) -> str:
+    """Why an old upload is not aborted: another program may send a large file for days."""
+    recent = any(part.stored_ns is not None and part.stored_ns > before_ns for part in parts)
+    return "a part of it arrived lately" if recent else ""
 
 
 def ours(state: State) -> list[Checkpoint]:

@@ -349,7 +349,8 @@ class BosDialect:
         number, size = values.number(item.get("partNumber")), values.number(item.get("size"))
         if not number or size is None:
             raise self.error(request, response)
-        return Part(number, size, bare_etag(item.get("eTag")))
+        stored_ns = values.time_ns(item.get("lastModified"))
+        return Part(number, size, bare_etag(item.get("eTag")), stored_ns=stored_ns)
 
 
 def _described(response: Response, key: str, size: int, crc32: int | None = None) -> ObjectInfo:

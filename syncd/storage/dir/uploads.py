@@ -232,11 +232,12 @@ def _open_part(upload: Upload, number: int) -> int:
 
 
 def _read_part(fd: int, number: int) -> Part:
-    size = os.fstat(fd).st_size - _DIGEST_BYTES
+    stat = os.fstat(fd)
+    size = stat.st_size - _DIGEST_BYTES
     if size < 0:
         raise StoreUnavailable(f"the file of part {number} in the store's directory is cut off")
     digest = read_range(fd, size, _DIGEST_BYTES)
-    return Part(number, size, digest.hex(), digest=digest)
+    return Part(number, size, digest.hex(), digest=digest, stored_ns=stat.st_mtime_ns)
 
 
 def _part_name(number: int) -> bytes:

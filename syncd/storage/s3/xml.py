@@ -25,7 +25,7 @@ MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
 MAX_ELEMENTS = 200_000
 """Ten thousand parts have a third of that. An element of four bytes takes two hundred of memory."""
-_FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);")
+_FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);|([\x01-\x08\x0b\x0c\x0e-\x1f])")
 _STAND_IN = 0x10FF00  # private use: no key of anybody's
 _TAKEN_BACK = {_STAND_IN + code: code for code in range(0x20)}
 _ENCODED = re.compile(r"(?:[!-$&-*,-~]|%[0-9A-F]{2})*")
@@ -91,8 +91,8 @@ class _Builder:
 
 def parse(body: bytes) -> Element | None:
     """The root of the document; None when `body` is not one. White space before it is tolerated: servers
-    send some to keep a slow request alive. So are references to characters that XML forbids: a key may hold
-    them, and servers write them.
+    send some to keep a slow request alive. So are characters that XML forbids, as they are or as references:
+    a key may hold them, and servers write them.
     """
     if len(body) > MAX_BYTES:
         return None
@@ -105,6 +105,8 @@ def parse(body: bytes) -> Element | None:
 
 def _stand_in(reference: re.Match[bytes]) -> bytes:
     """A control character's stand-in while it passes through the parser; `_Builder` takes it back."""
+    if reference[2]:
+        return chr(_STAND_IN + reference[2][0]).encode()
     digits = reference[1].decode()
     code = int(digits[1:], 16) if digits[:1] in "xX" else int(digits)
     return chr(_STAND_IN + code).encode() if 0 < code < 0x20 else reference[0]
@@ -147,7 +149,8 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
         number, size = whole_number(element.get("PartNumber")), whole_number(element.get("Size"))
         if number is None or size is None:
             return None
-        parts.append(Part(number, size, bare_etag(element.get("ETag"))))
+        stored_ns = _moment(element.get("LastModified"))
+        parts.append(Part(number, size, bare_etag(element.get("ETag")), stored_ns=stored_ns))
     if not truncated(page):
         return parts, None
     marker = whole_number(page.get("NextPartNumberMarker"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
+from typing import NoReturn
 
 import pytest
 
 from syncd.cli.uploads import list_uploads
-from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part
+from syncd.core.errors import StoreRefused
+from syncd.core.model import Checkpoint, FileRef, FileStat, Leftover, ObjectMeta, Part
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.dir.store import DirStore
@@ -92,3 +95,34 @@ def test_ours_are_listed_with_how_far_they_came(home: Home) -> None:
     assert "ours    docs:a: 5 of 9 bytes" in home.run("uploads").stdout
     (ours,) = list_uploads(home.settings, abort=True, older_than_seconds=0.0)["ours"]
     assert (ours["key"], ours["bytes_done"], ours["bytes_total"]) == ("a", 5, 9)
+
+
+def test_an_upload_that_had_a_part_lately_is_spared(home: Home) -> None:
+    """Another program may send a large file for days."""
+    home.run("sync")
+    upload_id = _lost(home, hours_ago=100)
+    store = DirStore(DirSettings(str(home.mirror)))
+    store.upload_part("lost", upload_id, 1, b"x" * (5 << 20))
+    said = home.run("uploads", "--abort-orphans")
+    assert "(not ours; spared: a part of it arrived lately)" in said.stdout
+    assert "lost" in home.run("uploads").stdout
+    assert "(aborted)" in home.run("uploads", "--abort-orphans", "--older-than", "0").stdout
+
+
+def test_a_store_that_cannot_list_uploads_hides_nothing_that_is_known_here(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours, and what is left to be aborted; the exit code says that there may be more."""
+    home.run("sync")
+    with closing(State.open(home.settings.state_dir, now_ns=time.time_ns)) as state:
+        store_id = DirStore(DirSettings(str(home.mirror))).store_id
+        state.leave(Leftover(FileRef("docs", "big"), store_id, "big", "id", 1, 2))
+
+    def refuse(*_: object) -> NoReturn:
+        raise StoreRefused("the store cannot do this", status=501)
+
+    monkeypatch.setattr(DirStore, "list_multipart_uploads", refuse)
+    said = home.run("uploads")
+    assert said.exit_code == 3
+    assert "left    mirror:big: to be aborted" in said.stdout
+    assert "store mirror: its uploads cannot be listed: the store cannot do this (501)" in said.stderr

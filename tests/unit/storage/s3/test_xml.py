@@ -79,6 +79,7 @@ LISTINGS = {
         ["a", "b |*|"],
     ),
     "a forbidden character": (["a&#x1b;b&#27;&amp;&#10;"], "", ["a\x1bb\x1b&\n"]),
+    "one that is not even written as a reference": (["a\x1bb\x07"], "", ["a\x1bb\x07"]),
 }
 
 
