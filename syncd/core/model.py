@@ -190,6 +190,8 @@ class ObjectMeta:
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""
+    allocated: int | None = field(default=None, compare=False)
+    """Bytes that the file takes on its disk: fewer than its size if it has holes. None: unknown. Not kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,11 +234,11 @@ class WorkQueue:
         with self._work:
             return self._done(ref)
 
-    def again(self, ref: FileRef, quiet_seconds: float) -> None:
+    def again(self, ref: FileRef, quiet_seconds: float, *, hold: bool = False) -> None:
         """The file changed while it was read, or just before: it has to settle, and counts as restless."""
         with self._work:
             self._mark(ref, quiet_seconds, event=True)
-            self._dirty.defer(ref, self._monotonic() + quiet_seconds, hold=False)
+            self._dirty.defer(ref, self._monotonic() + quiet_seconds, hold=hold)
 
     def look_again(self, ref: FileRef, seconds: float) -> None:
         """Mark the file after `seconds`, whatever its stat says then; until then it counts as clean.

@@ -47,6 +47,9 @@ HASTY_SECONDS = 1.0
 """How long a file has to be quiet where the operator does not want to wait until it has settled."""
 _STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
+_COSTLY_SECONDS = 1.0
+"""A file that changed while it was read for so long is left alone for a multiple of that."""
+_MOST_PAUSE_SECONDS = 600.0
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
@@ -70,6 +73,8 @@ class Workers:
         self._clock = context.clock
         self._once = context.once
         self._attempts: dict[FileRef, int] = {}
+        self._changes: dict[FileRef, int] = {}
+        """How often in a row a file changed while much of it was read."""
         self._refused: dict[FileRef, tuple[FileStat, float]] = {}
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
@@ -129,11 +134,20 @@ class Workers:
         hastened = self.queue.retry(lambda ref: ref.source == source and wanted(ref.path))
         return max(hastened, len(failed))
 
+    def _pause(self, ref: FileRef, took_seconds: float) -> float:
+        """How long to leave a file alone that changed while it was read: ever longer, as what it costs."""
+        if took_seconds < _COSTLY_SECONDS:
+            return 0.0
+        with self._lock:
+            self._changes[ref] = times = self._changes.get(ref, 0) + 1
+        return min(_MOST_PAUSE_SECONDS, took_seconds * 2.0 ** min(times, 20))
+
     def discard(self, source: str) -> None:
         """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
         with self._lock:
             self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
             self._refused = {ref: known for ref, known in self._refused.items() if ref.source != source}
+            self._changes = {ref: times for ref, times in self._changes.items() if ref.source != source}
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -214,6 +228,7 @@ class Workers:
     def _process(self, taken: Taken) -> None:
         if self._shut_by_trouble and self.queue.is_shut and self._is_still_trouble(taken):
             return
+        began = self._clock.monotonic()
         try:
             outcome = self.engine.sync(
                 taken.ref,
@@ -225,7 +240,9 @@ class Workers:
         except Stopped:
             raise
         except BaseException as error:  # noqa: BLE001  one bad file never stops the others
-            self._failed(taken.ref, error, delete_allowed=taken.delete_allowed)
+            self._failed(
+                taken.ref, error, self._clock.monotonic() - began, delete_allowed=taken.delete_allowed
+            )
         else:
             self._finished(taken.ref, outcome, event=taken.event)
 
@@ -262,6 +279,7 @@ class Workers:
     def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
         with self._lock:
             failed_before = self._attempts.pop(ref, None) is not None
+            self._changes.pop(ref, None)
             self._refused.pop(ref, None)
         if failed_before:  # an outcome without a commit leaves the failure in the state
             self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
@@ -289,7 +307,9 @@ class Workers:
         if seconds is not None and not self._once:
             self.queue.look_again(ref, seconds)  # to be called again, also if nothing happens until then
 
-    def _failed(self, ref: FileRef, error: BaseException, *, delete_allowed: bool) -> None:
+    def _failed(
+        self, ref: FileRef, error: BaseException, took_seconds: float, *, delete_allowed: bool
+    ) -> None:
         if isinstance(error, RootChanged):
             self._tell(lambda: self._listener.root_changed(ref.source, str(error)))
             self.queue.probe()
@@ -321,7 +341,7 @@ class Workers:
         if given_up or parked:
             self.queue.done(ref)
         else:
-            self._put_off(ref, error, reaction, delete_allowed=delete_allowed)
+            self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
 
     def _attempt(self, ref: FileRef, error: BaseException) -> int:
         """Which failure in a row this is; another state of a refused file begins a new row."""
@@ -362,11 +382,19 @@ class Workers:
             store_log.info("store %s: takes content again", self.name)
 
     def _put_off(
-        self, ref: FileRef, error: BaseException, reaction: Reaction, *, delete_allowed: bool
+        self,
+        ref: FileRef,
+        error: BaseException,
+        reaction: Reaction,
+        took_seconds: float,
+        *,
+        delete_allowed: bool,
     ) -> None:
         """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
         if reaction.again:
-            self.queue.again(ref, reaction.defer_seconds or self._settle_seconds(ref))
+            seconds = reaction.defer_seconds or self._settle_seconds(ref)
+            pause = self._pause(ref, took_seconds)
+            self.queue.again(ref, max(seconds, pause), hold=pause > 0)
             return
         seen = error.seen if isinstance(error, StoreError) else None
         if reaction.refused and seen is not None:

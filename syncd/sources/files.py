@@ -200,12 +200,19 @@ class OpenFile:
     """
 
     def __init__(
-        self, descriptor: int, opened: FileStat, mode: int, on_read: Callable[[], object] = lambda: None
+        self,
+        descriptor: int,
+        opened: FileStat,
+        mode: int,
+        on_read: Callable[[], object] = lambda: None,
+        allocated: int | None = None,
     ) -> None:
         self._descriptor = descriptor
         self._on_read = on_read
         self.mode = mode
         """The permission bits that it had then, narrowed by the directories above it."""
+        self.allocated = allocated
+        """How many bytes it took on its disk then: less than its size if it has holes."""
         self.opened = opened
         """What the file was when it was opened: before its first byte was read."""
 
@@ -331,7 +338,8 @@ def open_file(root_fd: int, path: str, on_read: Callable[[], object] = lambda: N
         if isinstance(error, OSError):
             raise FileUnreadable(_reason(error)) from error
         raise
-    return OpenFile(descriptor, file_stat(after), access.mode_of(descriptor, after), on_read)
+    mode = access.mode_of(descriptor, after)
+    return OpenFile(descriptor, file_stat(after), mode, on_read, getattr(after, "st_blocks", 0) * 512)
 
 
 class _Access:

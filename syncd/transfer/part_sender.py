@@ -143,6 +143,7 @@ class Job:
             content_type_of(self.ref.path),
             self.file.mode,
             self.instance,
+            allocated=self.file.allocated,
         )
 
 

@@ -53,6 +53,7 @@ MIN_PART_SIZE = "min_part_size"
 _RESTARTS = Schedule(base_seconds=6 * 3600.0, cap_seconds=7 * 86400.0)
 """How old an upload has to be before another one follows, after the first restart."""
 _NEUTRAL_KEY = "syncd-question"
+_DISK_FULL = ("ENOSPC", "EDQUOT")
 
 
 class PartSizeRefused(StoreUnavailable):
@@ -141,9 +142,30 @@ class Uploader:
                         raise PartSizeRefused(str(refused)) from refused
                     self._judge(job, checkpoint, refused)
                 except StoreError as refused:
+                    if refused.code in _DISK_FULL and refused.call == "part":
+                        self.give_way()
                     self._judge(job, checkpoint, refused)
         finally:
             self._meter.ended(job.ref)
+
+    def give_way(self) -> None:
+        """The store's disk is full: give up the upload that holds most of it.
+
+        When that is begun again, the store refuses it if it cannot fit.
+        """
+        held = {
+            checkpoint.id: (sum(part.size for part in checkpoint.parts.values()), checkpoint)
+            for checkpoint in self.state.checkpoints()
+            if checkpoint.store_id == self.store.store_id and not checkpoint.completing
+        }
+        size, largest = max(held.values(), key=lambda each: each[0], default=(0, None))
+        if largest is not None and size:
+            log.warning(
+                "%s: its upload gives way: the store is full, and it holds %d bytes",
+                name_of(largest.ref),
+                size,
+            )
+            self.abandon(largest)
 
     def _judge(self, job: Job, checkpoint: Checkpoint, error: StoreError) -> None:
         """End the upload if the error is about itself; else raise the error.

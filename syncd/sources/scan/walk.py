@@ -17,6 +17,7 @@ import stat as modes
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -32,10 +33,12 @@ _CHUNK = 1 << 16
 class Frame:
     """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
 
-    __slots__ = ("descriptor", "entries", "index", "prefix")
+    __slots__ = ("descriptor", "entries", "identity", "index", "prefix")
 
     def __init__(self, descriptor: int, prefix: bytes, entries: list[bytes]) -> None:
         self.descriptor = descriptor
+        self.identity: tuple[int, int] | None = None
+        """Which directory it was when its descriptor was closed."""
         self.prefix = prefix
         self.entries = entries
         self.index = 0
@@ -73,7 +76,10 @@ class Walk:
             raise
         self._frames.append(frame)
         if len(self._frames) > MOST_OPEN:
-            _close(self._frames[-1 - MOST_OPEN])
+            far = self._frames[-1 - MOST_OPEN]
+            if far.descriptor >= 0:
+                far.identity = _identity(far.descriptor)
+            _close(far)
         return frame
 
     def resume(self, frame: Frame) -> None:
@@ -85,13 +91,23 @@ class Walk:
             frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
 
     def leave(self) -> None:
-        """Go up again."""
-        _close(self._frames.pop())
+        """Go up again. If the directory above was closed, open the parent of this one, if that is still it.
+
+        By its path every component would be opened: in a deep tree, that takes the square of the depth.
+        """
+        left = self._frames.pop()
+        above = self.top()
+        if above is not None and above.descriptor < 0 <= left.descriptor:
+            with suppress(OSError):
+                above.descriptor = os.open("..", OPEN_DIRECTORY, dir_fd=left.descriptor)
+                if _identity(above.descriptor) != above.identity:
+                    _close(above)
+        _close(left)
 
     def close(self) -> None:
         """Leave all."""
         while self._frames:
-            self.leave()
+            _close(self._frames.pop())
 
 
 def entries_of(descriptor: int) -> list[bytes]:
@@ -101,6 +117,11 @@ def entries_of(descriptor: int) -> list[bytes]:
     names += others
     # All are encoded at once: no name holds a NUL.
     return sorted(os.fsencode("\0".join(names)).split(b"\0")) if names else []
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def _close(frame: Frame) -> None:

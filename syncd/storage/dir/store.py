@@ -160,6 +160,7 @@ class DirStore(ObjectStore):
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
         with self._opened("begin an upload") as store:
             _names(store, key)
+            _refuse_without_room(store, meta)
             return dir_uploads.begin(store.private, key, meta, self._now_ns())
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -367,6 +368,20 @@ def _info_from(record: Record, key: str) -> ObjectInfo:
         mode=meta.mode,
         instance=meta.instance or None,
     )
+
+
+def _refuse_without_room(store: Opened, meta: ObjectMeta) -> None:
+    """Raise StoreRefused for a file that cannot fit, before its parts fill the disk."""
+    size = meta.fingerprint.size
+    needed = size if meta.allocated is None else min(size, meta.allocated)
+    disk = os.fstatvfs(store.root)
+    room = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and needed > room:
+        raise StoreRefused(
+            f"the file needs {needed} bytes, and the store's file system has {room} left",
+            code="ENOSPC",
+            hint="free some space there, or exclude the file",
+        )
 
 
 @contextlib.contextmanager

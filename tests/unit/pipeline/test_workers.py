@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -660,3 +661,30 @@ def test_a_worker_that_waits_for_a_folder_is_replaced_and_ends_with_its_file(
     wait_until("the others arrive", lambda: len(rig.fake.objects) == many + 1)
     wait_until("those that were stuck end", lambda: not crew.workers.waits_for_folders())
     assert sum(thread.is_alive() for thread in crew.workers._threads) == many
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_alone_ever_longer(
+    rig: Rig, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as reading took, times two, four, eight; an event does not hasten it."""
+    took = [3.0]
+    reads: list[float] = []
+
+    def growing(ref: FileRef, **how: Any) -> Outcome:
+        reads.append(crew.jump)
+        crew.jump += took[0]
+        raise FileChanged("it grew")
+
+    rig.engine.sync = growing  # type: ignore[method-assign]
+    crew.mark("log")
+    for number in range(1, 4):
+        wait_until("it was read", partial(_rests_after, crew, reads, number))
+        crew.mark("log")
+        crew.later(3.0 * 2**number - 1.0)
+        assert len(reads) == number
+        crew.later(1.5)
+    wait_until("it was read again", lambda: len(reads) == 4)
+
+
+def _rests_after(crew: Crew, reads: list[float], number: int) -> bool:
+    return len(reads) == number and crew.queue.counts()[1] == ()

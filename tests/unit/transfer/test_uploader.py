@@ -384,3 +384,24 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
     rig.sync("big")
 
     assert rig.fake.calls["head_object"] == 0
+
+
+def test_on_a_full_disk_the_upload_that_holds_most_gives_way(rig: Rig) -> None:
+    """Whoever meets it: the largest is given up, and the smaller one goes on with the parts that it has."""
+    interrupted(rig, after=6)
+    rig.write("other", CONTENT[: 3 * PART])
+    full = StoreUnavailable("no space left", code="ENOSPC")
+    rig.fake.fail(
+        "upload_part", full, times=None, when=lambda call: call.key == "p/other" and call.number > 1
+    )
+    with pytest.raises(StoreUnavailable, match="no space"):
+        rig.sync("other")
+    assert [each.ref.path for each in rig.state.checkpoints()] == ["other"]
+    assert {upload.key for upload in rig.fake.uploads.values()} == {"p/other"}
+    rig.fake.heal()
+    rig.fake.reset_counters()
+    rig.sync("other")
+    assert 1 not in sent_parts(rig.fake)
+    assert rig.fake.objects["p/other"].data == CONTENT[: 3 * PART]
+    rig.sync("big")
+    assert rig.fake.objects["p/big"].data == CONTENT

@@ -482,3 +482,26 @@ def test_the_mode_of_a_file_comes_back(store: DirStore) -> None:
     head = store.head_object("a")
     assert head is not None
     assert (head.mode, store.get_object("a", 0, 0).info.mode) == (0o751, 0o751)
+
+
+@pytest.mark.parametrize(("size", "allocated", "fits"), [(0, 0, True), (1, -1, False), (1, 4096, True)])
+def test_a_file_that_cannot_fit_is_refused_before_its_first_part(
+    store: DirStore, root: Path, size: int, allocated: int, *, fits: bool
+) -> None:
+    """Half of it would only fill the disk. What counts is what it takes up: holes stay holes in the store."""
+    put(store, "a", b"")
+    disk = os.statvfs(root)
+    meta = meta_of(b"")
+    more = disk.f_bavail * disk.f_frsize * 2 * size
+    meta = dataclasses.replace(
+        meta,
+        fingerprint=meta.fingerprint._replace(size=more),
+        allocated=allocated if allocated >= 0 else None,
+    )
+    if fits:
+        store.create_multipart_upload("big", meta)
+        return
+    with pytest.raises(StoreRefused, match="left") as refused:
+        store.create_multipart_upload("big", meta)
+    assert refused.value.code == "ENOSPC"
+    assert list(store.list_multipart_uploads("")) == []
