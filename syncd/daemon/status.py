@@ -271,11 +271,21 @@ def _sources(
                 scan.drift,
                 scan.unseen,
                 scan.skipped,
-                paused_words(pauses["source", source.name]) if ("source", source.name) in pauses else None,
+                _paused(source, pauses, live),
                 live.source(source.name) if live is not None else None,
             )
         )
     return reports
+
+
+def _paused(source: Source, pauses: Mapping[tuple[str, str], int], live: Live | None) -> str | None:
+    """Until when it is paused. A running daemon says of its stores themselves that they are."""
+    whats = (
+        [("source", source.name)]
+        if live is not None
+        else [("source", source.name), ("store", source.store), ("all", "")]
+    )
+    return next((paused_words(pauses[what]) for what in whats if what in pauses), None)
 
 
 def _done(checkpoint: Checkpoint) -> int:

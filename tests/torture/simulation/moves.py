@@ -355,6 +355,22 @@ def fill_disk(world: World, full: bool) -> None:
         world.process.disk_full = full
 
 
+@_move(3, lambda chance: (chance.choice((1.0, 20.0, 300.0)), chance.random() < 0.5))
+def pause(world: World, seconds: float, everything: bool) -> None:
+    """The operator wants the line for a while; an upload under way has to stop between two parts."""
+    if world.process is not None:
+        until = world.clock.monotonic() + seconds
+        paused = {} if everything else {"docs": until}
+        world.process.line.workers.queue.hold(until if everything else -math.inf, paused)
+
+
+@_move(3)
+def hasten(world: World) -> None:
+    """The operator cannot wait until files have settled."""
+    if world.process is not None:
+        world.process.line.workers.queue.hasten("docs")
+
+
 # ---- the network -----------------------------------------------------------------------------------------
 
 

@@ -191,3 +191,13 @@ def test_a_file_that_is_sent_has_its_rate_and_the_time_that_is_left(state: State
     assert (
         replace(report, daemon=daemon).line().startswith("2 in flight, 0 pending, 2.0 KiB/s, 1 min 15 s left")
     )
+
+
+@pytest.mark.parametrize("what", [("source", "docs"), ("store", "nas"), ("all", "")])
+def test_a_pause_is_told_also_when_no_daemon_runs(state: State, what: tuple[str, str]) -> None:
+    """It will hold when the daemon starts again. A daemon tells of a paused store at the store."""
+    state.pause(*what, 0)
+    (source,) = status.report([SOURCE], state, None).to_json()["sources"]
+    assert source["paused"] == "by the operator, until it is resumed"
+    (source,) = status.report([SOURCE], state, Daemon()).to_json()["sources"]
+    assert (source["paused"] is not None) == (what[0] == "source")
