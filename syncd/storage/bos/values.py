@@ -120,9 +120,18 @@ def objects_page(
     if not truth(members.get("isTruncated")):
         return objects, None
     behind = str(members.get("nextMarker") or (listed[-1].key if listed else ""))
-    if not behind or behind == dict(request.query).get("marker"):
+    if not behind or not is_text(behind) or behind == dict(request.query).get("marker"):
         raise stuck("ListObjects", response)
     return objects, ("marker", behind)
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be sent: JSON may hold halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def items(members: dict[str, Any], name: str) -> list[dict[str, Any]]:

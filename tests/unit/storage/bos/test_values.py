@@ -169,7 +169,7 @@ def test_bos_goes_on_behind_its_marker_or_its_last_key() -> None:
     assert bos_objects({"contents": [entry], "isTruncated": "true"})[1] == ("marker", "p/a")
 
 
-@pytest.mark.parametrize("marker", ["", "p/k"])
+@pytest.mark.parametrize("marker", ["", "p/k", "p/\ud800"])
 def test_bos_that_does_not_move_is_an_error_not_an_end(marker: str) -> None:
     """It says that there is more: a list that is cut off must not look whole."""
     with pytest.raises(StoreUnavailable):
