@@ -61,6 +61,8 @@ from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger("syncd.transfer")
 
+TURN_READS = 128
+"""Of a mebibyte each, after which a reader lets the next file go first."""
 MOST_READERS = 8
 """Large files that are read at once: a disk that has to move its head between more of them gets slow."""
 
@@ -175,7 +177,7 @@ class Engine:
                 return Nothing("unchanged"), seen.size
             with self._open(root_fd, ref) as file:
                 stat = file.stat()
-                digests = self._compute(file, stat.size, self._part_size(stat.size))
+                digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
             observed = Observed(stat, digests.fingerprint, digests.witness)
             return self._decide(ref, observed, recorded), stat.size
 
@@ -399,8 +401,7 @@ class Engine:
                 return self._act(job(digests, 0, body))
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
-            with self.readers.hold(0), self._reading(ref):
-                digests = self._compute(file, stat.size, part_size)
+            digests = self._digests(ref, file, stat.size, part_size)
             try:
                 with self._exclusive(ref, key):
                     return self._act(job(digests, part_size))
@@ -409,8 +410,19 @@ class Engine:
                     raise
         raise AssertionError("unreachable")
 
-    def _compute(self, file: OpenFile, size: int, part_size: int) -> Digests:
-        return fingerprint.compute(file, size, part_size, self._should_stop, self._witness)
+    def _digests(self, ref: FileRef, file: OpenFile, size: int, part_size: int) -> Digests:
+        """Read the file as one of a few readers, turn by turn: a file of terabytes holds up no other."""
+        held, reads = self.readers.hold(0), 0
+
+        def should_stop() -> bool:
+            nonlocal reads
+            reads += 1
+            if reads % TURN_READS == 0:
+                held.pass_on()
+            return self._should_stop()
+
+        with held, self._reading(ref):
+            return fingerprint.compute(file, size, part_size, should_stop, self._witness)
 
     def _act(self, job: Job) -> Outcome:
         """Decide, act and commit. The caller holds the key."""

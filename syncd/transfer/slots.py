@@ -45,6 +45,8 @@ class Bound:
         self.members: list[Slots] = []
         self.unsent = 0
         """Bytes of admitted bodies that have not gone out yet."""
+        self.turns = 0
+        """How often anything was admitted."""
         self.is_paced = False
         """A thread waits for the line."""
 
@@ -68,6 +70,7 @@ class Bound:
 
 
 _NEARLY = 0.1
+_HANDOVER_SECONDS = 1.0  # those who wait may wait for something else
 
 
 class Slots:
@@ -134,7 +137,20 @@ class Slots:
                 self._line.remove(ticket)
                 self._changed.notify_all()
 
+    def pass_on(self, size: int) -> None:
+        """Let whoever waits go first, and go on after that. Raises Stopped, and then nothing is held."""
+        with self._changed:
+            if not any(each._line for each in self.bound.members):
+                return
+            turns = self.bound.turns
+        self.heartbeat.rest()
+        self.leave(size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self.bound.turns != turns, _HANDOVER_SECONDS)
+        self.enter(size)
+
     def _take(self, size: int) -> None:
+        self.bound.turns += 1
         self.held += 1
         self.bytes += size
         self.bound.unsent += size
@@ -201,15 +217,17 @@ class Held:
     One thread may enter it and another leave it: the first calls `hand_over`, the other `take_over`.
     """
 
-    __slots__ = ("_since", "_size", "_slots", "_unsent")
+    __slots__ = ("_is_held", "_since", "_size", "_slots", "_unsent")
 
     def __init__(self, slots: Slots, size: int) -> None:
         self._slots = slots
         self._size = self._unsent = size
         self._since: tuple[float, int] | None = None
+        self._is_held = False
 
     def __enter__(self) -> None:
         self._slots.enter(self._size)
+        self._is_held = True
         self._slots.heartbeat.holds(self)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -217,7 +235,16 @@ class Held:
         pacer = self._slots.bound.pacer
         if kind is None and not self._unsent and self._since is not None and pacer is not None:
             pacer.carried(self._size, self._since)
-        self._slots.leave(self._size, self._unsent)
+        if self._is_held:
+            self._slots.leave(self._size, self._unsent)
+
+    def pass_on(self) -> None:
+        """Let whoever waits go first, and go on after that. Raises Stopped."""
+        self._is_held = False
+        self._slots.heartbeat.holds(None)
+        self._slots.pass_on(self._size)
+        self._is_held = True
+        self._slots.heartbeat.holds(self)
 
     def sent(self, size: int) -> None:
         """So many bytes went out, perhaps not for the first time."""

@@ -36,8 +36,10 @@ from syncd.core.model import (
 from syncd.sources import files, fingerprint
 from syncd.sources.files import OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes
+from syncd.transfer import engine
 from syncd.transfer.engine import MOST_READERS
-from tests.support.rig import Rig
+from syncd.transfer.slots import Held
+from tests.support.rig import PART, Rig
 from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
 
@@ -628,3 +630,15 @@ def test_a_file_whose_size_is_not_true_has_no_object(
         rig.sync("a.txt")
 
     assert not rig.fake.objects
+
+
+def test_a_reader_lets_the_next_file_go_first_after_each_turn(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large the file is: a turn is a number of reads."""
+    passed: list[int] = []
+    monkeypatch.setattr(engine, "TURN_READS", 3)
+    monkeypatch.setattr(Held, "pass_on", lambda held: passed.append(rig.engine.readers.held))
+    rig.write("big", bytes(10 * PART))
+    rig.sync("big")
+    assert passed == [1, 1, 1]

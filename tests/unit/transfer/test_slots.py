@@ -337,3 +337,52 @@ def test_small_bodies_go_together_as_many_as_the_line_carries() -> None:
     for _ in range(10):
         slots.leave(100)
     assert slots.bound.unsent == 0
+
+
+def test_who_passes_its_turn_on_goes_on_after_the_one_who_waited() -> None:
+    """Without anyone in line it goes on at once."""
+    slots = Slots(1, 0)
+    order: list[str] = []
+
+    def visit() -> None:
+        with slots.hold(0):
+            order.append("short")
+
+    held = slots.hold(0)
+    with held:
+        held.pass_on()
+        waiting = threading.Thread(target=visit)
+        waiting.start()
+        wait_until("it is in line", lambda: in_line(slots) == 1)
+        held.pass_on()
+        order.append("long")
+        assert slots.held == 1
+    waiting.join(30)
+    assert order == ["short", "long"]
+    assert slots.held == 0
+
+
+def test_who_is_stopped_while_it_passes_its_turn_on_holds_nothing() -> None:
+    """And gives nothing back twice."""
+    slots = Slots(1, 0)
+    ended: list[str] = []
+
+    def wait_in_line() -> None:
+        try:
+            slots.enter(0)
+        except Stopped:
+            ended.append("the next")
+
+    waiting = threading.Thread(target=wait_in_line)
+    held = slots.hold(0)
+    try:
+        with held:
+            waiting.start()
+            wait_until("the next is in line", lambda: in_line(slots) == 1)
+            slots.stop()
+            held.pass_on()
+    except Stopped:
+        ended.append("the first")
+    waiting.join(30)
+    assert sorted(ended) == ["the first", "the next"]
+    assert slots.held == 0
