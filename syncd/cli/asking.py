@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import common
+from syncd.core.errors import StateError
 from syncd.daemon import control
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ def any_daemon(
         raise NotTold(f"{settings.state_dir}: {getattr(error, 'strerror', None) or error}") from error
     if answer is None and closed and common.is_system_config(config):
         raise NotTold(closed)
+    return answer
+
+
+def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer of the daemon on this state; None where none runs. Raises StateError."""
+    try:
+        answer = control.ask(settings.state_dir, request, ENDLESS)
+    except (OSError, ValueError) as error:
+        raise StateError(f"the daemon does not answer: {error}") from error
+    if answer is not None and "error" in answer:
+        raise StateError(f"the daemon refuses: {answer['error']}")
     return answer
 
 

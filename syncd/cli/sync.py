@@ -19,11 +19,11 @@ import click
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
-from syncd.core.errors import FileError, StateError
+from syncd.core.errors import FileError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
-from syncd.daemon import control, process
+from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
@@ -111,7 +111,7 @@ def command(
         sys.exit(print_plan(settings))
     if _tell_daemon(settings, overrides):
         sys.exit(0)
-    if (answer := _ask_daemon(settings, {"command": "flush", "scan": True})) is not None:
+    if (answer := asking.settings_daemon(settings, {"command": "flush", "scan": True})) is not None:
         sys.exit(asking.told_of_flush(answer))
     with common.interrupt() as stopping:
         code = sync(settings, overrides, stopping, terminal=terminal)
@@ -148,7 +148,7 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
     requests += [("accept-root", name) for name in sorted(overrides.accept_roots)]
     requests += [("take-over", name) for name in sorted(overrides.take_over)]
     for verb, name in requests:
-        answer = _ask_daemon(settings, {"command": verb, "source": name})
+        answer = asking.settings_daemon(settings, {"command": verb, "source": name})
         if answer is None:
             return False
         click.echo(f"{name}: {_answered(verb, answer)}")
@@ -164,17 +164,6 @@ def _answered(verb: str, answer: Mapping[str, Any]) -> str:
     if answer["taken_over"]:
         return "the daemon takes over; what waited goes on"
     return "the daemon has found no object of another machine"
-
-
-def _ask_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The running daemon's answer; None where none runs. Raises StateError."""
-    try:
-        answer = control.ask(settings.state_dir, request, asking.ENDLESS)
-    except (OSError, ValueError) as error:
-        raise StateError(f"the daemon does not answer: {error}") from error
-    if answer is not None and "error" in answer:
-        raise StateError(f"the daemon refuses: {answer['error']}")
-    return answer
 
 
 @contextmanager

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import click
 
-from syncd.cli import common
+from syncd.cli import asking, common
+from syncd.config import units
 from syncd.config.load import Settings
+from syncd.core import deletions
+from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.state.lock import StateLock
+from syncd.state.state import State
 from syncd.transfer import audit
 from syncd.transfer.engine import MOST_READERS
 
+_MAX_REPAIR = 1000, 0.25
+_BATCH = 500
+"""Files in one request to the daemon."""
 _PAUSES_SECONDS = (0.5, 2.0)
 """Beside a running daemon: the time in which it records what it has just sent."""
+
+
+def _bound(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, float]:
+    """A number of files, or a share of them, as `max_delete` in the configuration."""
+    try:
+        return _MAX_REPAIR if value is None else units.parse_bound(value)
+    except ValueError as error:
+        raise click.BadParameter(f"write {error}") from error
 
 
 @click.command()
 @click.option(
     "--read", is_flag=True, help="Read and fingerprint every file, even one whose stat is unchanged."
 )
+@click.option("--repair", is_flag=True, help="Let the files be sent again whose objects are damaged.")
+@click.option("--overwrite", is_flag=True, help="With --repair: also what another program wrote.")
+@click.option(
+    "--max-repair",
+    metavar="NUMBER|SHARE",
+    callback=_bound,
+    help="Repair nothing if more files than this are damaged. Default: 1000 files or 25%, whichever is less.",
+)
 @common.json_option
 @common.options
-def command(options: common.Options, read: bool, as_json: bool) -> None:
+def command(  # its options
+    options: common.Options,
+    read: bool,
+    repair: bool,
+    overwrite: bool,
+    max_repair: tuple[int, float],
+    as_json: bool,
+) -> None:
     """Compare the stores with what is recorded and with the disk.
 
     Every difference is reported; the exit code is 3 when one is serious.
     """
     rows: list[dict[str, Any]] = []
     counts = {"files": 0, "serious": 0, "notes": 0}
-    for found in compare(options.load(), counts, read=read):
+    damaged: list[FileRef] = []
+    settings = options.load()
+    for found in compare(settings, counts, read=read):
+        if found.serious and (overwrite or not found.foreign):
+            damaged.append(found.ref)
         row = {"source": found.ref.source, "path": printable(found.ref.path)}
         if as_json:
             rows.append({**row, "difference": found.what, "serious": found.serious})
@@ -44,7 +81,42 @@ def command(options: common.Options, read: bool, as_json: bool) -> None:
     else:
         total = f"{counts['serious']} serious differences, {counts['notes']} notes"
         click.echo(f"{counts['files']} files compared, {total}")
+    if repair:
+        common.say(_repaired(settings, damaged, counts["files"], max_repair))
     sys.exit(common.EXIT_PARTLY if counts["serious"] else 0)
+
+
+def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]) -> str:
+    """Put the records of damaged objects in doubt, and have their files sent again; what came of it.
+
+    The next look at such a file asks for its object, and sends what is not there.
+    """
+    most = deletions.allowance(files, *bound)
+    if len(damaged) > most:
+        return (
+            f"nothing is repaired: {len(damaged)} of {files} objects are damaged, and at most {most} are "
+            "repaired without a look at the store; repeat with a larger --max-repair"
+        )
+    if not damaged:
+        return "there is nothing to repair"
+    files_of = [[ref.source, os.fsencode(ref.path).hex()] for ref in damaged]
+    for index in range(0, len(damaged), _BATCH):
+        request = {"command": "repair", "files": files_of[index : index + _BATCH]}
+        if asking.settings_daemon(settings, request) is None:
+            _put_in_doubt(settings, damaged[index:])
+            return f"{len(damaged)} files are sent again by the next sync, or when the daemon starts"
+    return f"{len(damaged)} files are sent again now"
+
+
+def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> None:
+    lock = StateLock.acquire(settings.state_dir)
+    try:
+        with closing(State.open(settings.state_dir, now_ns=time.time_ns)) as state:
+            for ref in damaged:
+                if (row := state.recorded(ref)) is not None:
+                    state.doubt(ref, row)
+    finally:
+        lock.release()
 
 
 def compare(settings: Settings, counts: dict[str, int], *, read: bool) -> Iterator[audit.Difference]:

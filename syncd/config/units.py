@@ -15,6 +15,7 @@ SHARE_EXAMPLE = "a share between `0%` and `100%`"
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 _DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
+_UNLIMITED = (1 << 63) - 1
 _NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
 _SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(
@@ -69,6 +70,18 @@ def parse_share(text: str) -> float:
     if share > 1.0:
         raise ValueError(SHARE_EXAMPLE)
     return share
+
+
+def parse_bound(text: str) -> tuple[int, float]:
+    """A bound on files as (files, share): a number limits the files, a percentage the share; the other one is
+    unlimited. Raises ValueError saying what was expected.
+    """
+    if text.isascii() and text.isdigit() and int(text) <= _UNLIMITED:
+        return int(text), 1.0
+    try:
+        return _UNLIMITED, parse_share(text)
+    except ValueError:
+        raise ValueError("a number of files, such as `1000`, or a share of them, such as `25%`") from None
 
 
 def format_size(size: int) -> str:

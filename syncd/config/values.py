@@ -195,13 +195,11 @@ def duration(low: float, high: float) -> PlainValidator:
 def _max_delete(value: object) -> tuple[int, float]:
     """(files, fraction): a number limits the files, a share the fraction; the other one is unlimited."""
     value = _number_from_environment(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
-        return value, 1.0
-    if isinstance(value, str):
-        try:
-            return (1 << 63) - 1, units.parse_share(value)
-        except ValueError:
-            pass
+    try:
+        if isinstance(value, int | str) and not isinstance(value, bool):
+            return units.parse_bound(str(value))
+    except ValueError:
+        pass
     raise refuse("a number of files, such as `1000`, or a share of them, such as `25%`")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from syncd.config.load import Settings
 from syncd.core import paths
-from syncd.core.model import Source
+from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import iso
 from syncd.daemon import explain
@@ -140,6 +140,23 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"sources": sources, "files": count}
 
 
+def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Put the records of `files` (pairs of source and hexadecimal path) in doubt, and look at them now."""
+    pairs = request.get("files")
+    if not isinstance(pairs, list) or len(pairs) > MOST_LISTED:
+        raise ValueError("name at most 10000 files")
+    count, state = 0, verbs.pipeline.state
+    for source, path in pairs:
+        runner = verbs.pipeline.source_runners.get(str(source))
+        ref = FileRef(str(source), os.fsdecode(bytes.fromhex(path)))
+        row = state.recorded(ref)
+        if runner is not None and row is not None:
+            state.doubt(ref, row)
+            runner.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
+            count += 1
+    return {"files": count}
+
+
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Limit all stores together to `rate` bytes per second (0: no limit), for `seconds` if given.
 
@@ -243,6 +260,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "flush": flush,
     "rescan": rescan,
     "retry": retry,
+    "repair": repair,
     "limit": limit,
     "reload": reload,
     "allow-deletes": allow_deletes,

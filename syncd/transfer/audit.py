@@ -34,6 +34,8 @@ class Difference:
     ref: FileRef
     what: str
     serious: bool
+    foreign: bool = False
+    """Another program wrote the object: what would repair it would destroy what that wrote."""
 
 
 def verify(  # the caller's wiring, each named
@@ -252,7 +254,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
     if info.etag == row.etag:
         return []
     if info.digest is None:
-        return [Difference(ref, "another program wrote the object", serious=True)]
+        return [Difference(ref, "another program wrote the object", serious=True, foreign=True)]
     return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
 
 

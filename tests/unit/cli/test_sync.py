@@ -469,7 +469,7 @@ def test_a_daemon_that_does_not_answer_is_an_error(home: Home, monkeypatch: pyte
     def silent(directory: str, request: dict[str, Any], seconds: float) -> None:
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(sync.control, "ask", silent)
+    monkeypatch.setattr(sync.asking.control, "ask", silent)
     done = home.run("sync", "--allow-deletes", "docs")
     assert (done.exit_code, "does not answer" in done.stderr) == (1, True)
     assert "Traceback" not in done.output

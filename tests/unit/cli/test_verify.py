@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+
+import pytest
 
 from syncd.cli.verify import compare
 from tests.unit.cli.home import Home
@@ -35,3 +38,44 @@ def test_every_difference_is_counted_by_its_kind(home: Home) -> None:
     found = sorted((each.ref.path, each.serious) for each in compare(home.settings, counts, read=False))
     assert found == [("a", True), ("b", False), ("stray", False)]
     assert counts == {"files": 3, "serious": 1, "notes": 2}
+
+
+def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
+    """Missing, cut off and replaced ones, by the next pass; what another program wrote stays, unless it is to
+    be overwritten. Without --repair nothing changes.
+    """
+    for name in ("missing", "cut", "other", "good"):
+        (home.watched / name).write_text(f"content of {name}")
+    home.run("sync")
+    (home.mirror / "missing").unlink()
+    os.truncate(home.mirror / "cut", 3)
+    (home.mirror / "other").write_text("content of OTHER")  # of the same size
+    assert home.run("verify").exit_code == 3
+    assert "1 uploaded" not in home.run("sync").stdout
+
+    said = home.run("verify", "--repair")
+
+    assert said.exit_code == 3
+    assert "files are sent again by the next sync" in said.stderr
+    home.run("sync")
+    assert (home.mirror / "missing").read_text() == "content of missing"
+    assert (home.mirror / "cut").read_text() == "content of cut"
+    home.run("verify", "--repair", "--overwrite")
+    home.run("sync")
+    assert (home.mirror / "other").read_text() == "content of other"
+    assert home.run("verify").exit_code == 0
+    assert "there is nothing to repair" in home.run("verify", "--repair").stderr
+
+
+@pytest.mark.parametrize(("bound", "repaired"), [((), False), (("--max-repair", "100%"), True)])
+def test_repair_stops_where_too_much_is_damaged(home: Home, bound: tuple[str, ...], repaired: bool) -> None:
+    """Then the store itself is probably not the right one: the operator has to look."""
+    for number in range(12):
+        (home.watched / str(number)).write_text(str(number))
+    home.run("sync")
+    for path in home.mirror.glob("[0-9]*"):
+        path.unlink()
+    said = home.run("verify", "--repair", *bound)
+    assert ("nothing is repaired: 12 of 12" in said.stderr) == (not repaired)
+    home.run("sync")
+    assert bool(list(home.mirror.glob("[0-9]*"))) == repaired

@@ -141,3 +141,19 @@ def test_the_shortest_exact_spelling_is_chosen() -> None:
         "1025MiB",
     ]
     assert [units.format_duration(s) for s in (0, 0.5, 5400, 86400)] == ["0", "500ms", "1h30m", "1d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [("0", (0, 1.0)), ("1000", (1000, 1.0)), ("25%", ((1 << 63) - 1, 0.25)), ("25", (25, 1.0))],
+)
+def test_a_bound_is_a_number_or_a_share(text: str, bound: tuple[int, float]) -> None:
+    """The one that is not given is unlimited."""
+    assert units.parse_bound(text) == bound
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "many", str(1 << 63)])
+def test_what_is_no_bound_is_refused(text: str) -> None:
+    """With both forms."""
+    with pytest.raises(ValueError, match="a share of them"):
+        units.parse_bound(text)
