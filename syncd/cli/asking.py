@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import common
-from syncd.core.errors import StateError
 from syncd.daemon import control
 
 if TYPE_CHECKING:
@@ -30,7 +29,28 @@ def any_daemon(
     Looks into the runtime directories first. Only where it is in none of them the configuration is read,
     which takes longer than all the rest. Raises NotTold.
     """
-    config = common.config_path(options)
+    return _any(common.config_path(options), lambda: options.load(with_secrets=False), request, seconds)
+
+
+def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer of the daemon with these settings, however long it takes; None where none runs.
+
+    Raises StateError.
+    """
+    from syncd.core.errors import StateError
+
+    try:
+        answer = _any(settings.path, lambda: settings, request, ENDLESS)
+    except NotTold as error:
+        raise StateError(f"cannot tell whether a daemon runs: {error}") from error
+    if answer is not None and "error" in answer:
+        raise StateError(f"the daemon refuses: {answer['error']}")
+    return answer
+
+
+def _any(
+    config: str, settings: Callable[[], Settings], request: dict[str, Any], seconds: float | None
+) -> dict[str, Any] | None:
     named = {**request, "config": os.path.abspath(config)} if config else request
     closed = ""
     for place in control.places(os.environ, config):
@@ -43,24 +63,13 @@ def any_daemon(
         else:
             if answer is not None and not answer.get("other"):
                 return answer
-    settings = options.load(with_secrets=False)
+    state_dir = settings().state_dir
     try:
-        answer = control.ask(settings.state_dir, request, seconds)
+        answer = control.ask(state_dir, request, seconds)
     except (OSError, ValueError) as error:
-        raise NotTold(f"{settings.state_dir}: {getattr(error, 'strerror', None) or error}") from error
+        raise NotTold(f"{state_dir}: {getattr(error, 'strerror', None) or error}") from error
     if answer is None and closed and common.is_system_config(config):
         raise NotTold(closed)
-    return answer
-
-
-def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer of the daemon on this state; None where none runs. Raises StateError."""
-    try:
-        answer = control.ask(settings.state_dir, request, ENDLESS)
-    except (OSError, ValueError) as error:
-        raise StateError(f"the daemon does not answer: {error}") from error
-    if answer is not None and "error" in answer:
-        raise StateError(f"the daemon refuses: {answer['error']}")
     return answer
 
 
