@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -68,6 +69,8 @@ def main() -> None:
     """The console script."""
     if sys.getfilesystemencoding() != "utf-8":  # of the locale; names are UTF-8 bytes whatever it says
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  ourselves
+    if sys.argv[1:2] == ["run"]:  # a reload that is asked for during the start waits for its end
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     gc.disable()  # there is no garbage in a program that is being imported
     # Other packages' plugins have no business here, and looking for them costs more than the validation.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -349,6 +349,7 @@ class Daemon:
             number: signal.signal(number, lambda _, __, word=word: self._asked.put(word))  # type: ignore[misc]
             for number, word in asked.items()
         }
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked since the process began
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,26 @@ def test_a_wrong_configuration_starts_nothing(syncd: Syncd) -> None:
     assert "pth" in done.stderr
     assert "miror" in done.stderr
     assert not (syncd.root / "state").exists()
+
+
+def test_a_reload_that_is_asked_for_during_the_start_ends_nothing(syncd: Syncd) -> None:
+    """From the first moment that the process can be told: its parent may not know when it is ready."""
+    (syncd.root / "watched" / "a").write_text("x")
+    syncd.start(wait=False)
+    process = syncd.process
+    assert process is not None
+    wait_until("it handles or blocks the signal", lambda: _heeds_hangups(process.pid))
+    for _ in range(20):
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.02)
+    arrives(syncd)
+    assert process.poll() is None
+
+
+def _heeds_hangups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    return bool((int(masks["SigBlk"], 16) | int(masks["SigCgt"], 16)) & 1 << (signal.SIGHUP - 1))
 
 
 def test_reload_takes_a_new_source_and_survives_a_bad_file(syncd: Syncd) -> None:
