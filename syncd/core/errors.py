@@ -223,7 +223,7 @@ class QuotaExceeded(StoreRefused):
 
 
 class PutsWait(SyncdError):
-    """A quota is used up: nothing was read or sent. The next try is useful after `seconds`."""
+    """Content waits, for a quota or its turn: nothing was read or sent. Try again after `seconds`."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)

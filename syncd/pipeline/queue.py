@@ -137,6 +137,10 @@ class WorkQueue:
                 self._hold_sources()
                 self._end.notify_all()
 
+    def is_left_out(self, source: str) -> bool:
+        """Whether the folder of this source does not answer."""
+        return source in self._silent
+
     def _hold_sources(self) -> None:
         self._dirty.pause({**self._paused, **dict.fromkeys(self._silent, math.inf)})
         self._work.notify_all()

@@ -50,6 +50,7 @@ _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the 
 _COSTLY_SECONDS = 1.0
 """A file that changed while it was read for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
+_LARGE_WAIT_SECONDS = 30.0
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
@@ -73,6 +74,9 @@ class Workers:
         self._clock = context.clock
         self._once = context.once
         self._attempts: dict[FileRef, int] = {}
+        self._large: set[FileRef] = set()
+        self._most_large = engine.policy.concurrency - engine.policy.concurrency // 4
+        """A quarter of the workers is kept for files that fit one request."""
         self._changes: dict[FileRef, int] = {}
         """How often in a row a file changed while much of it was read."""
         self._refused: dict[FileRef, tuple[FileStat, float]] = {}
@@ -221,6 +225,7 @@ class Workers:
         except BaseException as error:  # noqa: BLE001  no error ends a worker
             self._rescue(taken.ref, error)
         finally:
+            self._large.discard(taken.ref)
             self._heartbeat.rest()
             self._on_turn()
         return True
@@ -263,8 +268,14 @@ class Workers:
             known = self._refused.get(ref)
             if known is not None and known[0] == seen and now < known[1]:
                 raise PutsWait("the store refused this state of the file", known[1] - now)
+            is_large = seen.size > self.engine.policy.part_size and not self._once
+            under_way = sum(not self.queue.is_left_out(large.source) for large in self._large)
+            if is_large and under_way >= self._most_large:
+                raise PutsWait("many large files are under way", _LARGE_WAIT_SECONDS)
             if not self._puts.allows(now):
                 raise PutsWait(self._quota, max(1.0, (self._puts.until or now) - now))
+            if is_large:
+                self._large.add(ref)
 
     def _settle_seconds(self, ref: FileRef) -> float:
         return self.engine.sources[ref.source].source.settle_seconds

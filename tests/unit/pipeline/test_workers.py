@@ -29,7 +29,7 @@ from syncd.pipeline.workers import Workers
 from syncd.sources import files
 from syncd.sources.files import OpenFile
 from syncd.transfer.heartbeat import Heartbeat, Heartbeats
-from tests.support.rig import Rig
+from tests.support.rig import PART, Rig
 from tests.support.waiting import wait_until
 
 
@@ -688,3 +688,25 @@ def test_a_file_that_changes_while_it_is_read_is_left_alone_ever_longer(
 
 def _rests_after(crew: Crew, reads: list[float], number: int) -> bool:
     return len(reads) == number and crew.queue.counts()[1] == ()
+
+
+def test_large_files_leave_workers_for_small_ones(tmp_path: Path) -> None:
+    """More large files than workers, none of which ends: a small file goes, and later they do."""
+    rig = Rig(tmp_path, concurrency=4)
+    crew = Crew(rig)
+    release = threading.Event()
+    rig.fake.before("create_multipart_upload", lambda call: release.wait(60))
+    for number in range(6):
+        rig.write(f"large{number}", bytes(3 * PART))
+        crew.mark(f"large{number}")
+    wait_until("large ones are under way", lambda: len(crew.workers._large) == 3)
+    rig.write("small", b"x")
+    crew.mark("small")
+    wait_until("the small one is there", lambda: "p/small" in rig.fake.objects)
+    assert len(crew.workers._large) == 3
+    release.set()
+    wait_until("three are there", lambda: len(rig.fake.objects) == 4)
+    crew.later(40.0)
+    wait_until("all are there", lambda: len(rig.fake.objects) == 7)
+    crew.stop()
+    rig.close()
