@@ -83,7 +83,12 @@ class BosDialect:
 
     def error(self, request: Request, response: Response) -> Exception:
         """The error that `response` stands for, with BOS's request id."""
-        return error_for(request, response, path_style=self._bucket.may_refuse_path_style)
+        return error_for(
+            request,
+            response,
+            whole_bucket=request.path == self._bucket.path,
+            path_style=self._bucket.may_refuse_path_style,
+        )
 
     # ---- whole objects -----------------------------------------------------------------------------------
 

@@ -1,7 +1,15 @@
 """What failures of the network and refusals of a store mean to us. Pure.
 
 The question behind each failure is whether the store may have done what was asked: not when nothing was sent,
-and perhaps once anything was. A dialect keeps the tables from its error codes and statuses to `Refusal`.
+and perhaps once anything was.
+
+`refusal` looks an answer up, by its verb, its code and its status. The code decides before the status does,
+because 400 may be a slow connection (repeat), a damaged body (send again), an expired token (stop the store)
+or a bad name (give this object up). The tables hold the codes of both dialects; a code that only one of them
+knows does the other no harm. `docs/answers.md` is made of them, by ``python -m tests.support.answers_page``.
+
+Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
+https://cloud.baidu.com/doc/BOS/s/Ajwvysfpl, and what servers and vendors' clients do.
 """
 
 from __future__ import annotations
@@ -13,15 +21,19 @@ from typing import Any
 
 from syncd.core.errors import (
     AccessRefused,
+    PartCorrupt,
     PartsRefused,
+    PreconditionFailed,
     QuotaExceeded,
     StoreError,
     StoreFailed,
+    StoreRefused,
     StoreUnavailable,
+    UploadGone,
 )
 from syncd.core.model import ObjectInfo
 from syncd.storage.http.deadlines import Stalled
-from syncd.storage.http.messages import Response
+from syncd.storage.http.messages import Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,224 @@ def later(text: str, hint: str = "", *, unknown: bool = False) -> Refusal:
 def failed(text: str) -> Refusal:
     """The store tried, and may have done it or not; perhaps it fails at this one thing alone."""
     return Refusal(StoreFailed, text, outcome_unknown=True)
+
+
+# ---- the table -------------------------------------------------------------------------------------------
+
+VERBS = (
+    "put", "part", "copy", "part copy", "create", "complete", "parts", "abort", "uploads", "head", "get",
+    "list", "delete",
+)  # fmt: skip
+
+_CHECK_KEYS = "check access_key_id and secret_access_key"
+_RENEW = "renew the session token, or let the credential source do it"
+_PROVIDER = "check the account with its provider"
+_RULES = "check what these keys may do in this bucket and prefix"
+_SLOW = later("the store wants fewer requests")
+_CUT = later("the store did not get the whole body in time")
+_CLOCK = later("this machine's clock and the store's differ too much", "set this machine's clock")
+_CONFLICT = later("another request for the same object is under way")
+_CORRUPT = Refusal(PartCorrupt, "what arrived is not what was sent")
+_OTHER_WHOLE = Refusal(PartsRefused, "the parts make another object than the one meant")
+_GONE = Refusal(UploadGone, "the store does not know this upload")
+_BROKEN = failed("the store had an internal error")
+_GATEWAY = later("a gateway before the store failed", unknown=True)
+_ODD = later("the store answered with an error inside a success", unknown=True)
+_LACKS = later("the answer lacks what it should hold", unknown=True)
+_QUOTA = quota("a quota is used up", "raise the quota of account or bucket, or make room")
+_FULL = quota("the store is full", "make room")
+_NAME = Refusal(StoreRefused, "the store does not take this name", "it is too long, or not allowed")
+_TOKEN = keys("the store refused the session token", _RENEW)
+_EXPIRED = keys("the session token has expired", _RENEW)
+_WRONG = keys("the store refused the credentials", _CHECK_KEYS)
+_DENIED = Refusal(StoreRefused, "access to this object is denied", _RULES)
+_DENIED_ALL = keys("access to the bucket is denied", _RULES)
+_NO_OBJECT = Refusal(StoreRefused, "there is no such object")
+_CANNOT = Refusal(StoreRefused, "the store cannot do this")
+_NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this")
+_LOCKED = Refusal(StoreRefused, "the object may not be changed", "the bucket holds a lock")
+_REFUSED = Refusal(StoreRefused, "the store refused the request")
+_ANOTHER = Refusal(PreconditionFailed, "the object is not the one that was meant")
+_ELSEWHERE = place(
+    "the bucket is in another region", "set region, and the endpoint of the bucket's own region"
+)
+
+CODES: Mapping[str, Refusal] = {
+    # keys and account
+    "InvalidAccessKeyId": keys("the store does not know the access key", _CHECK_KEYS),
+    "SignatureDoesNotMatch": keys(
+        "the store refused the signature",
+        "check secret_access_key; a proxy that rewrites requests does it too",
+    ),
+    "InvalidHTTPAuthHeader": keys(
+        "the store cannot read the Authorization header", "check access_key_id for stray characters"
+    ),
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidToken": _TOKEN,
+    "InvalidSessionToken": _TOKEN,
+    "InvalidSecurity": _WRONG,
+    "UnauthorizedAccess": _WRONG,
+    "Unauthorized": _WRONG,
+    "NotSignedUp": keys("the account may not use this service", _PROVIDER),
+    "AccountProblem": keys("something is wrong with the account", _PROVIDER),
+    "UserSuspended": keys("the account is suspended", _PROVIDER),
+    "AllAccessDisabled": keys("all access to the bucket is disabled", _PROVIDER),
+    "AccountOverdue": place("the account is overdue", "settle the account's bill with its provider"),
+    # place
+    "NoSuchBucket": place("there is no such bucket", "check bucket, region and endpoint, or create it"),
+    "InvalidBucketName": place("the bucket's name is not valid", "check bucket"),
+    "InvalidVersion": place("the store does not know this version of its API", "check endpoint"),
+    "AuthorizationHeaderMalformed": place("the store does not accept this region", "check region"),
+    "PermanentRedirect": _ELSEWHERE,
+    "TemporaryRedirect": _ELSEWHERE,
+    "Redirect": _ELSEWHERE,
+    "IllegalLocationConstraintException": _ELSEWHERE,
+    "InvalidStorageClass": place("the store does not know this storage class", "check storage_class"),
+    # quotas; and any code with "Quota" in it
+    "QuotaExceeded": _QUOTA,
+    "XMinioAdminBucketQuotaExceeded": _QUOTA,
+    "XMinioStorageFull": _FULL,
+    # clock: learned from the answer's Date header, then signed again
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+    # not now
+    "RequestTimeout": _CUT,
+    "ReadBodyError": _CUT,
+    "IncompleteBody": _CUT,
+    "SlowDown": _SLOW,
+    "SlowDownRead": _SLOW,
+    "SlowDownWrite": _SLOW,
+    "Throttling": _SLOW,
+    "ThrottlingException": _SLOW,
+    "RequestThrottled": _SLOW,
+    "RequestLimitExceeded": _SLOW,
+    "RequestRateLimitExceeded": _SLOW,
+    "TooManyRequests": _SLOW,
+    "BandwidthLimitExceeded": _SLOW,
+    "ServiceUnavailable": later("the store is unavailable, or wants fewer requests"),
+    "ServerNotInitialized": later("the store is starting"),
+    "Http400": later("the store's front end could not take the request"),
+    "InternalError": _BROKEN,
+    "OperationAborted": _CONFLICT,
+    "Conflict": _CONFLICT,
+    "ConcurrentModification": _CONFLICT,
+    "ConditionalRequestConflict": _CONFLICT,
+    # uploads and content; and any code with "Digest" in it
+    "NoSuchUpload": _GONE,
+    "EntityTooSmall": Refusal(PartsRefused, "the store finds parts too small", too_small=True),
+    "InvalidPart": Refusal(PartsRefused, "the store misses a part, or has another under its number"),
+    "InvalidPartOrder": Refusal(PartsRefused, "the store refused the order of the parts"),
+    "BadDigest": _CORRUPT,
+    "InvalidDigest": _CORRUPT,
+    "XAmzContentSHA256Mismatch": _CORRUPT,
+    "XAmzContentChecksumMismatch": _CORRUPT,
+    "PreconditionFailed": _ANOTHER,
+    # this object
+    "AccessDenied": _DENIED,
+    "Forbidden": _DENIED,
+    "NoSuchKey": _NO_OBJECT,
+    "KeyTooLongError": _NAME,
+    "KeyTooLong": _NAME,
+    "InvalidObjectName": _NAME,
+    "XMinioInvalidObjectName": _NAME,
+    "InvalidURI": _NAME,
+    "EntityTooLarge": Refusal(StoreRefused, "the store finds the content too large"),
+    "MetadataTooLarge": Refusal(StoreRefused, "the store finds the metadata too large"),
+    "InvalidObjectState": Refusal(StoreRefused, "the object is archived", "restore it first"),
+    "InvalidRange": Refusal(StoreRefused, "the range lies outside the object"),
+    "ObjectImmutable": _LOCKED,
+    "FileAlreadyExists": _LOCKED,
+    "FileImmutable": _LOCKED,
+    "NotImplemented": _CANNOT,
+    "MethodNotAllowed": _NOT_ALLOWED,
+}
+
+STATUSES: Mapping[int, Refusal] = {
+    401: _WRONG,
+    403: _DENIED,
+    404: _NO_OBJECT,
+    405: _NOT_ALLOWED,
+    407: place("the proxy wants credentials", "put user and password into proxy"),
+    408: _CUT,
+    409: _CONFLICT,
+    412: _ANOTHER,
+    413: Refusal(StoreRefused, "the content is too large for something on the way", "use smaller parts"),
+    425: _SLOW,
+    429: _SLOW,
+    499: _CUT,
+    500: _BROKEN,
+    501: _CANNOT,
+    502: _GATEWAY,
+    503: CODES["ServiceUnavailable"],
+    504: _GATEWAY,
+    507: _FULL,
+}
+"""For answers without a code, or with one that is not known. 409 needs no code only while that says nothing
+else: a code of its own means that the object is locked, or the like.
+"""
+
+JUDGED = frozenset({407, 408, 413, 429})
+"""Statuses that mean the same on a page of something between here and the store."""
+Answer = str | int
+"""A code, or the status of an answer without a code."""
+_DIGESTS = frozenset(
+    {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+)
+
+OF_VERBS: tuple[tuple[frozenset[str], frozenset[Answer], Refusal], ...] = (
+    # Ceph calls an unknown upload NoSuchKey.
+    (frozenset({"part", "complete", "parts", "abort"}), frozenset({"NoSuchKey", 404}), _GONE),
+    # A digest refused at complete is about all parts together: repeating the call mends nothing.
+    (frozenset({"complete"}), _DIGESTS, _OTHER_WHOLE),
+    # S3 documents that another upload has to be begun then.
+    (frozenset({"complete"}), frozenset({"ConditionalRequestConflict"}), _REFUSED),
+    (frozenset({"uploads", "list"}), frozenset({"AccessDenied", "Forbidden", 403}), _DENIED_ALL),
+)
+"""What means something else where one of these verbs meets it."""
+
+DONE: Mapping[str, frozenset[Answer]] = {
+    "head": frozenset({404}),
+    "delete": frozenset({404, "NoSuchKey"}),
+    "abort": frozenset({404, "NoSuchUpload", "NoSuchKey"}),
+}
+"""Errors that are the result, or as good as it: what should be removed is not there."""
+
+
+def verb_of(request: Request, *, whole_bucket: bool) -> str:
+    """One of `VERBS`. `whole_bucket`: the request is not about one key."""
+    names = {name for name, _ in request.query}
+    copies = "copy" if request.slow_answer else ""
+    if "uploads" in names:
+        return "uploads" if request.method == "GET" else "create"
+    if "uploadId" in names:
+        part = "part copy" if copies else "part"
+        return {"PUT": part, "POST": "complete", "GET": "parts", "DELETE": "abort"}[request.method]
+    if whole_bucket:
+        return "list"
+    return {"PUT": copies or "put", "HEAD": "head", "GET": "get", "DELETE": "delete"}[request.method]
+
+
+def refusal(verb: str, status: int, code: str) -> Refusal:
+    """What an answer to `verb` means: by its code, or else by its status."""
+    answer: Answer = code or status
+    for verbs, answers, found in OF_VERBS:
+        if verb in verbs and answer in answers:
+            return found
+    if code in CODES:
+        return CODES[code]
+    if "Digest" in code:
+        return _OTHER_WHOLE if verb == "complete" else _CORRUPT
+    if "Quota" in code:
+        return _QUOTA
+    if status < 300:
+        return _ODD if code else _LACKS
+    if status in STATUSES and not (status == 409 and code):
+        return STATUSES[status]
+    if status >= 500:
+        return _BROKEN if code else _GATEWAY
+    return _REFUSED if status >= 400 else _ELSEWHERE
 
 
 def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:

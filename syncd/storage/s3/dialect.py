@@ -31,11 +31,11 @@ from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavai
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
-from syncd.storage.http.errors import EMPTY_SUCCESS, Facts, refused, unproven
+from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refusal, refused, unproven, verb_of
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import bare_etag, condition_headers, described, metadata_headers, range_total
 from syncd.storage.s3 import bucket as values
-from syncd.storage.s3.errors import CODES, facts, is_foreign, redirect, refusal, unclear
+from syncd.storage.s3.errors import facts, is_foreign, redirect, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
 from syncd.storage.s3.xml import Element, complete_body, document, objects_page, parts_page, uploads_page
 from syncd.storage.settings import S3Settings
@@ -117,7 +117,7 @@ class S3Dialect:
 
     def error(self, request: Request, response: Response) -> StoreError:
         """The error that `response` stands for. A region that it names is used from now on."""
-        if response.status in (400, 403, 404) and is_foreign(response):  # it does not know what is there
+        if 400 <= response.status < 500 and response.status not in JUDGED and is_foreign(response):
             return unclear(response)
         told = facts(response)
         if self._learn_digest(request, told):
@@ -136,11 +136,11 @@ class S3Dialect:
                 request_id=told.request_id,
                 retry_after_seconds=0.0,
             )
-        whole_bucket = request.path == self._bucket.path()
+        verb = verb_of(request, whole_bucket=request.path == self._bucket.path())
         found = None if told.code else redirect(response)
         if told.code == "NoSuchKey" and "if-match" in request.headers:  # AWS says so where the object is gone
             found = CODES["PreconditionFailed"]
-        found = found or refusal(request, response.status, told.code, whole_bucket=whole_bucket)
+        found = found or refusal(verb, response.status, told.code)
         return refused(found, response, told)
 
     def _learn_digest(self, request: Request, told: Facts) -> bool:

@@ -17,8 +17,8 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Part
+from syncd.storage.http.errors import CODES
 from syncd.storage.http.messages import Request, Response
-from syncd.storage.s3.errors import CODES
 from tests.unit.storage.s3.s3_wire import BODY, META, STORE, refusal
 
 PUT = STORE.put_request("k", BODY, META)

@@ -1,0 +1,179 @@
+"""The table of answers, cell by cell, on the stores behind HTTP: a server gives each answer to each verb.
+
+What is expected is read from docs/answers.md, which is made of the table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import AccessRefused, StoreError, StoreRefused
+from syncd.core.model import Fingerprint, ObjectMeta, Part
+from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http.errors import CODES, VERBS
+from syncd.storage.http.messages import Credentials
+from syncd.storage.http.socket_transport import SocketTransport
+from syncd.storage.http.store import HttpStore
+from syncd.storage.s3.dialect import S3Dialect
+from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
+from tests.support.answers_page import NETWORK, STATUS_ROWS, cell, page, word
+from tests.support.hostile import HostileServer, Peer
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "answers.md"
+META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
+CALLS: dict[str, Callable[[HttpStore], object]] = {
+    "put": lambda store: store.put_object("k", b"hello", META),
+    "part": lambda store: store.upload_part("k", "u", 1, b"hello"),
+    "copy": lambda store: store.copy_object("s", "k", META, "e"),
+    "part copy": lambda store: store.upload_part_copy("k", "u", 1, "s", 0, 4, "e"),
+    "create": lambda store: store.create_multipart_upload("k", META),
+    "complete": lambda store: store.complete_multipart_upload("k", "u", [Part(1, 5, "e")], META),
+    "parts": lambda store: store.list_parts("k", "u"),
+    "abort": lambda store: store.abort_multipart_upload("k", "u"),
+    "uploads": lambda store: list(store.list_multipart_uploads("")),
+    "head": lambda store: store.head_object("k"),
+    "get": lambda store: store.get_object("k", 0, 0),
+    "list": lambda store: list(store.list_objects("")),
+    "delete": lambda store: store.delete_object("k"),
+}
+
+
+class Stores:
+    """Both dialects before one server, which gives `answer` to every request."""
+
+    def __init__(self, server: HostileServer) -> None:
+        http = HttpSettings(server.endpoint)
+        keys = KeySettings("AKID", "secret")
+        self.answer = b""
+        self.dialects: dict[str, Any] = {
+            "s3": S3Dialect(S3Settings(http, "photos", keys=keys)),
+            "bos": BosDialect(BosSettings(http, "photos", keys=keys)),
+        }
+        self.stores = {
+            name: HttpStore(
+                dialect,
+                SocketTransport(http, should_stop=lambda: False, on_sent=lambda size: None),
+                lambda: Credentials("AKID", "secret"),
+                lambda: 1_800_000_000.0,
+            )
+            for name, dialect in self.dialects.items()
+        }
+
+    def meant(self, dialect: str, verb: str) -> str:
+        """The word for what the verb makes of the answer."""
+        try:
+            CALLS[verb](self.stores[dialect])
+        except StoreError as error:
+            return word(error)
+        return "done"
+
+
+@pytest.fixture
+def stores() -> Iterator[Stores]:
+    made: list[Stores] = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            method = peer.read_request().method
+            head, _, body = made[0].answer.partition(b"\r\n\r\n")
+            length = b"" if method == "HEAD" and not body else b"\r\nContent-Length: %d" % len(body)
+            peer.send(head + length + b"\r\n\r\n" + (b"" if method == "HEAD" else body))
+
+    with HostileServer([script]) as server:
+        made.append(Stores(server))
+        yield made[0]
+        for store in made[0].stores.values():
+            store.close()
+
+
+def answer(status: int, dialect: str, code: str = "") -> bytes:
+    body = b""
+    if code:
+        body = f"<Error><Code>{code}</Code></Error>".encode()
+        if dialect == "bos":
+            body = json.dumps({"code": code, "message": "no"}).encode()
+    return f"HTTP/1.1 {status} Answer\r\nX-Any: 1".encode() + b"\r\n\r\n" + body
+
+
+def cells() -> dict[str, dict[str, str]]:
+    """The rows of the page, by answer and verb."""
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    head = next(row for row in rows if row[1:] == list(VERBS))
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows if row[0].isdigit()}
+
+
+def test_the_page_is_that_of_the_table() -> None:
+    """After a change: python -m tests.support.answers_page > docs/answers.md."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+every_dialect = pytest.mark.parametrize("dialect", ["s3", "bos"])
+
+
+@every_dialect
+def test_every_status_means_to_every_verb_what_the_page_says(stores: Stores, dialect: str) -> None:
+    """Answers without a body, as a gateway gives them."""
+    rows = cells()
+    for status in STATUS_ROWS:
+        stores.answer = answer(status, dialect)
+        assert (status, {verb: stores.meant(dialect, verb) for verb in VERBS}) == (status, rows[str(status)])
+
+
+@every_dialect
+def test_every_code_means_to_every_verb_what_the_table_says(stores: Stores, dialect: str) -> None:
+    """Whatever the status; an answer to HEAD has no code, and a second question tells what concerns all."""
+    for code in [*CODES, "SomethingNew", "AnyQuotaOfOurs", "SomeDigestOfOurs"]:
+        stores.answer = answer(404 if code.startswith("NoSuch") else 400, dialect, code)
+        for verb in VERBS:
+            meant = cell(verb, code)
+            if verb == "head":
+                found = cell("get", code)
+                meant = found if found in ("keys", "place") else "file"
+                meant = "done" if code.startswith("NoSuch") else meant
+            assert (code, verb, stores.meant(dialect, verb)) == (code, verb, meant)
+
+
+@every_dialect
+def test_a_conflict_with_a_word_of_its_own_is_no_request_under_way(stores: Stores, dialect: str) -> None:
+    """It will not end by itself: the file is refused."""
+    for code in ("InvalidPartState", "ObjectUnderRetention"):
+        stores.answer = answer(409, dialect, code)
+        for verb in ("put", "part", "complete", "delete"):
+            assert (verb, stores.meant(dialect, verb)) == (verb, "file")
+
+
+ODD = {
+    "a redirect (3xx)": b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\n\r\n",
+    "200 without what it should hold": b"HTTP/1.1 200 OK\r\nX-Any: 1\r\n\r\n",
+    "a page of something in between": b"HTTP/1.1 403 No\r\nContent-Type: text/html\r\n\r\n<html>No</html>",
+}
+
+
+@every_dialect
+def test_what_no_store_answers_means_what_the_page_says(stores: Stores, dialect: str) -> None:
+    """Of HEAD a page has no body; what it is then, its status tells."""
+    for name, stores.answer in ODD.items():
+        for verb in VERBS:
+            if verb != "head" and (verb, name) != ("get", "200 without what it should hold"):
+                assert (name, verb, stores.meant(dialect, verb)) == (name, verb, NETWORK[name])
+
+
+@every_dialect
+def test_an_error_inside_a_success_means_what_its_code_does(stores: Stores, dialect: str) -> None:
+    """Of the verbs whose success has a document, as both vendors say that it happens."""
+    for code in ("InternalError", "SlowDown", "NoSuchBucket"):
+        stores.answer = answer(200, dialect, code)
+        for verb in ("copy", "part copy", "complete", "create"):
+            assert (verb, stores.meant(dialect, verb)) == (verb, cell(verb, code))
+
+
+def test_keys_are_told_from_the_place() -> None:
+    """The exit code of a pass tells the two apart."""
+    assert word(AccessRefused("x", credentials=True)) == "keys"
+    assert word(AccessRefused("x", credentials=False)) == "place"
+    assert word(StoreRefused("x")) == "file"
