@@ -225,7 +225,9 @@ class Workers:
         except BaseException as error:  # noqa: BLE001  no error ends a worker
             self._rescue(taken.ref, error)
         finally:
-            self._large.discard(taken.ref)
+            if taken.ref in self._large:
+                with self._lock:  # it is counted under the lock
+                    self._large.discard(taken.ref)
             self._heartbeat.rest()
             self._on_turn()
         return True
