@@ -17,7 +17,7 @@ from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.mounts import hidden_by
 from syncd.sources.watch.watcher import Watcher
 
-RESTLESS_SECONDS = 900.0
+RESTLESS_SECONDS = 60.0
 """`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle
 periods: it is not uploaded, and the operator has to know."""
 _RESTLESS_SETTLES = 10
