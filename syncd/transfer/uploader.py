@@ -31,6 +31,7 @@ from syncd.core.errors import (
     PartsRefused,
     PreconditionFailed,
     StoreError,
+    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -170,14 +171,17 @@ class Uploader:
     def _judge(self, job: Job, checkpoint: Checkpoint, error: StoreError) -> None:
         """End the upload if the error is about itself; else raise the error.
 
-        It is if a call of the same kind met the same answer in the last try and no part was accepted since,
-        while the store answers a question about nothing in particular. One failure alone ends no upload.
+        It is if a call of the same kind met the same answer in the last try, while the store answers a
+        question about nothing in particular. One failure alone ends no upload, and where the store only says
+        that it failed, neither do two between which a part was accepted.
         """
         if not isinstance(error, ObjectSpoiled):
             if not error.call or not may_be_the_uploads(error):
                 raise error
             now = self.state.checkpoint_for(job.ref) or checkpoint
-            met = f"{error.call}: {error.status or ''} {error.code or type(error).__name__}, {len(now.parts)}"
+            met = f"{error.call}: {error.status or ''} {error.code or type(error).__name__}"
+            if isinstance(error, StoreFailed):
+                met += f", {len(now.parts)} parts"
             if met != checkpoint.refused:
                 self.state.set_refused(checkpoint.id, met)
                 raise error
