@@ -26,6 +26,7 @@ has it reported with its traceback and tried again late, so that other files go 
     │       └── AccessRefused  the whole store: pause it, say it once, probe (bad key, no such bucket)
     ├── Stopped                syncd is asked to stop: unwind, keep every checkpoint
     └── StateError             stop the daemon: without memory we do not act
+        ├── CheckpointGone     mark dirty: another worker has the file
         └── StateRefused       exit 78: a restart will not help, the operator has to
 """
 
@@ -258,6 +259,10 @@ class StateError(SyncdError):
     """The state database cannot be used, so nothing may be acted upon."""
 
 
+class CheckpointGone(StateError):
+    """Another worker has the file by now, after a change of the configuration, and ended this upload."""
+
+
 class StateRefused(StateError):
     """The state was written by a newer syncd, or other users can write to it; it is left as it is."""
 
@@ -330,7 +335,7 @@ def react(error: BaseException, attempts: int, chance: float, *, store_answers: 
         return Reaction(again=True, defer_seconds=error.quiet_seconds)
     if isinstance(error, FileVanished | FilePaused):
         return Reaction(again=True)
-    if isinstance(error, KeyBusy):
+    if isinstance(error, KeyBusy | CheckpointGone):
         return Reaction(again=True, defer_seconds=KEY_BUSY_SECONDS)
     if isinstance(error, FileError):
         return Reaction(defer_seconds=_late(attempts, chance, FILE_SCHEDULE), record=True)

@@ -12,6 +12,7 @@ from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
 
+from syncd.core.errors import CheckpointGone
 from syncd.core.model import (
     OLDEST_NS,
     OVERTAKEN,
@@ -180,8 +181,16 @@ def find_content(
 
 
 def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
-    """Insert with its parts; returns the new id, which no other checkpoint ever had."""
+    """Insert with its parts; returns the new id, which no other checkpoint ever had.
+
+    One that is there belongs to a worker of an earlier configuration: its upload is left to be aborted.
+    """
     ensure_source(connection, checkpoint.ref.source)
+    other = find_checkpoint(connection, checkpoint.ref)
+    if other is not None:
+        left = other.store_id, other.key, other.upload_id or "", other.created_ns, checkpoint.created_ns
+        put_leftover(connection, Leftover(other.ref, *left))
+        drop_checkpoint(connection, other.id)
     content = checkpoint.fingerprint
     number = connection.execute(
         "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
@@ -202,11 +211,14 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
 
 
 def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
-    """Insert or replace by number. Fails where there is no such checkpoint."""
-    connection.execute(
-        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
-        (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
-    )
+    """Insert or replace by number. Raises CheckpointGone where there is no such checkpoint."""
+    try:
+        connection.execute(
+            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
+            (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
+        )
+    except IntegrityError as error:
+        raise CheckpointGone(f"there is no checkpoint {checkpoint_id}") from error
 
 
 def drop_checkpoint(connection: Connection, checkpoint_id: int) -> None:

@@ -32,7 +32,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from syncd.core.errors import StateError
+from syncd.core.errors import CheckpointGone, StateError
 from syncd.core.model import (
     OVERTAKEN,
     Checkpoint,
@@ -563,6 +563,6 @@ class State:
     def _change_checkpoint(self, sql: str, value: object, checkpoint_id: int) -> None:
         def operation(connection: sqlite3.Connection) -> None:
             if connection.execute(sql, (value, checkpoint_id)).rowcount != 1:
-                raise StateError(f"there is no checkpoint {checkpoint_id}")
+                raise CheckpointGone(f"there is no checkpoint {checkpoint_id}")
 
         self._write(operation)
