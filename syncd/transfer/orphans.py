@@ -114,7 +114,7 @@ class Leftovers:
             self._state.leave(leftover, checkpoint.id)
 
     def sweep(self, checkpoint: Checkpoint) -> None:
-        """Abort what a create without an answer may have left. The checkpoint stays."""
+        """Abort what a create or a completion without an answer may have left. The checkpoint stays."""
         leftover = self._of(checkpoint)
         if not self._is_aborted(leftover, checkpoint):
             self._state.leave(leftover)

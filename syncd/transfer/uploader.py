@@ -341,10 +341,12 @@ class Uploader:
         self, job: Job, checkpoint: Checkpoint, upload_id: str, done: Mapping[int, Part]
     ) -> Receipt:
         ordered = [done[number] for number in sorted(done)]
+        made: list[Receipt] = []
 
         def complete(meta: ObjectMeta) -> Receipt:
             with call("complete"):
-                return self.store.complete_multipart_upload(job.key, upload_id, ordered, meta)
+                made.append(self.store.complete_multipart_upload(job.key, upload_id, ordered, meta))
+            return made[0]
 
         try:
             with self.slots.hold(0):
@@ -356,6 +358,8 @@ class Uploader:
             if own is None:
                 raise
             receipt = own
+        if not made:  # the object may have come about by a copy or by another machine
+            self.leftovers.sweep(checkpoint)
         self._check_whole(job.key, ordered)
         return receipt
 

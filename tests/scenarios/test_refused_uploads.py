@@ -344,3 +344,19 @@ def test_an_upload_that_is_being_begun_is_not_taken_for_a_lost_one(rig: Rig) -> 
 
     assert len(rig.fake.uploads) == 1
     assert len(rig.state.leftovers(rig.fake.store_id)) == 1
+
+
+def test_an_upload_whose_object_came_about_by_a_copy_is_aborted(rig: Rig) -> None:
+    """Neither the copy nor the completion is answered; the first made the object, the second did nothing."""
+    rig.write("donor", CONTENT)
+    rig.sync("donor")
+    rig.write("big", CONTENT)
+    rig.fake.lose_answer("copy_object")
+    rig.fake.fail("complete_multipart_upload", StoreUnavailable("cut", outcome_unknown=True))
+
+    rig.sync("big")
+
+    assert rig.fake.objects["p/big"].data == CONTENT
+    assert rig.fake.calls["complete_multipart_upload"] == 2
+    assert rig.fake.uploads == {}
+    assert rig.state.checkpoints() == []
