@@ -114,9 +114,11 @@ def told_of_flush(answer: dict[str, Any]) -> int:
     )
     for source, why in answer["kept_back"].items():
         click.echo(f"{source}: {why}", err=True)
+    if answer["failed"] or answer["unreadable"]:
+        return common.EXIT_PARTLY  # a failed file is also one that is left
     if answer["left"]:
         return common.EXIT_UNSETTLED
-    return common.EXIT_PARTLY if answer["failed"] or answer["unreadable"] or answer["kept_back"] else 0
+    return common.EXIT_PARTLY if answer["kept_back"] else 0
 
 
 def target(answer: dict[str, Any]) -> str:

@@ -24,11 +24,13 @@ NOTHING: dict[str, Any] = {
         ({"failed": 1}, common.EXIT_PARTLY, "1 failed"),
         ({"unreadable": 1}, common.EXIT_PARTLY, "nothing to do"),
         ({"kept_back": {"docs": "the root is missing"}}, common.EXIT_PARTLY, "docs: the root is missing"),
-        ({"left": 3, "failed": 1}, common.EXIT_UNSETTLED, "3 left"),
+        ({"left": 3}, common.EXIT_UNSETTLED, "3 left"),
+        ({"left": 3, "failed": 1}, common.EXIT_PARTLY, "1 failed; 3 left"),
+        ({"left": 3, "kept_back": {"docs": "it is paused by the operator"}}, common.EXIT_UNSETTLED, "paused"),
     ],
 )
 def test_the_exit_code_says_what_came_of_it(home: Home, more: dict[str, Any], code: int, told: str) -> None:
-    """What is left weighs more than what failed."""
+    """A failure weighs more than what is left, since a failed file is left, too."""
     with answering(home, NOTHING | more) as heard:
         done = home.run("flush", "docs", "--timeout", "2s")
     assert (done.exit_code, told in done.output) == (code, True)
