@@ -120,7 +120,7 @@ def same_device_mounted(place: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        mounting.run("umount", str(place))
+        mounting.unmount(place)
 
 
 def restored(place: Path) -> AbstractContextManager[object]:

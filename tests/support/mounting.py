@@ -47,8 +47,21 @@ def mounted(*options: str, at: Path) -> Iterator[Path]:
     try:
         yield at
     finally:
-        if is_mounted(at):
-            run("umount", str(at))
+        unmount(at)
+
+
+def unmount(at: Path) -> None:
+    """End the mount, also under a test that failed and still has files open: it would outlive the run.
+
+    Raises CalledProcessError where something was open.
+    """
+    if not is_mounted(at):
+        return
+    try:
+        run("umount", str(at))
+    except subprocess.CalledProcessError:
+        run("umount", "-l", str(at))
+        raise
 
 
 def is_mounted(at: Path) -> bool:
@@ -121,6 +134,7 @@ def formatted(path: Path, at: Path, make: tuple[str, ...], mount_by: tuple[str, 
             pytest.skip(f"CANNOT BE TESTED HERE: {mount_by[0]} is refused: {done.stderr.strip()}")
         yield at
     finally:
-        if is_mounted(at):
-            run("umount", str(at))
-        run("losetup", "-d", device)
+        try:
+            unmount(at)
+        finally:
+            run("losetup", "-d", device)

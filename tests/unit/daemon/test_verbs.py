@@ -69,9 +69,12 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
     wait_until("it waits", waits)
     assert home.stop() == 0
     home.start()
-    wait_until("it waits again", waits)
-    told = home.ask(command="file", path=str(home.root / "watched/a"))["reason"]
-    assert told == "new; the source is paused by the operator, until it is resumed"
+
+    def says_why() -> bool:
+        told = home.ask(command="file", path=str(home.root / "watched/a"))["reason"]
+        return bool(told == "new; the source is paused by the operator, until it is resumed")
+
+    wait_until("it waits again, once it has been quiet, for the operator", says_why)
     status = home.ask(command="status")
     assert [source["paused"] for source in status["sources"]] == [
         "by the operator, until it is resumed",
