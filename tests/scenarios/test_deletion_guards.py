@@ -67,7 +67,7 @@ def test_an_upload_of_a_file_that_a_mount_hides_is_kept(tmp_path: Path) -> None:
     """Its parts are not thrown away: when the file is in watch again the upload goes on."""
     rig = Rig(tmp_path)
     ref = rig.write("folder/big", bytes(range(60)))
-    rig.fake.fail("upload_part", StoreUnavailable("down"), times=1)
+    rig.fake.fail("complete_multipart_upload", StoreUnavailable("down"), times=1)
     with pytest.raises(StoreUnavailable):
         rig.sync("folder/big")
     (upload,) = rig.fake.uploads
