@@ -78,6 +78,7 @@ class SourceRunner:
         self._once = context.once
         self.schedule = ScanSchedule()
         self._was_away = self._taken_up = False
+        self._mounts_stay = False  # until the next scan of all, by the operator's word
         self._changed = threading.Condition()
         self._busy = self._stopping = self._started = False
         self._thread = threading.Thread(target=self._run, name=f"source-{source.name}", daemon=True)
@@ -120,6 +121,8 @@ class SourceRunner:
         self._state.learn(self._store_id, _HELD + self.source.name, "")
         self._state.learn(self._store_id, _POLICY + self.source.name, self.source.on_delete.value)
         with self._changed:
+            self._mounts_stay = True
+            self.schedule.ask("", "deletions were allowed")
             if self._once:
                 self.deletions.confirm_all()
             number = self.deletions.confirm()
@@ -283,9 +286,12 @@ class SourceRunner:
         sink = ScanResults(
             self.source, self.news, mark=self._mark_found, gone=self.gone, now_ns=self.clock.now_ns
         )
+        mounts_stay = False
         if not subtree:
             with self._changed:
+                mounts_stay, self._mounts_stay = self._mounts_stay, False
                 self.deletions.scan_begins()
+            self._tell_engine(mounts_stay=mounts_stay)
         self.news.scanning = True
         try:
             report = compare.scan(
@@ -297,6 +303,7 @@ class SourceRunner:
                 should_stop=self.should_stop,
                 key_of=lambda path: self.workers.engine.key(FileRef(self.source.name, path)),
                 store_id=self._store_id,
+                mounts_stay=mounts_stay,
             )
         finally:
             self.news.scanning = False

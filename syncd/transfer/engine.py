@@ -76,6 +76,8 @@ class EngineSource:
     """The directory that the root has to be; None: any."""
     wants: Callable[[str], bool] = lambda path: True
     """Whether a path is to be sent: the patterns may have changed since it was marked."""
+    mounts_stay: bool = False
+    """The operator says that what is mounted in it now is there to stay."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
     instance: str = ""
@@ -278,7 +280,9 @@ class Engine:
             if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
                 raise FileChanged("it came back while it was looked for")
             return near.hides(
-                stat.device, lambda mount: holds_recorded(root_fd, ref.source, self.state, mount)
+                stat.device,
+                lambda mount: holds_recorded(root_fd, ref.source, self.state, mount),
+                mounts_stay=self.sources[ref.source].mounts_stay,
             )
 
     def _delete(self, ref: FileRef, asked: Outcome) -> Outcome:

@@ -21,7 +21,7 @@ from syncd.core.model import FileRef, FileStat, Nothing, OnDelete, Recorded, Roo
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.sources.root import RootGuard
-from syncd.sources.scan import compare
+from syncd.sources.scan import compare, walk
 from tests.support import mounting
 from tests.support.rig import Rig
 
@@ -66,7 +66,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.close()
 
 
-def scan(rig: Rig) -> tuple[Told, compare.ScanReport]:
+def scan(rig: Rig, *, mounts_stay: bool = False) -> tuple[Told, compare.ScanReport]:
     told = Told()
     report = compare.scan(
         rig.source,
@@ -76,6 +76,7 @@ def scan(rig: Rig) -> tuple[Told, compare.ScanReport]:
         should_stop=lambda: False,
         key_of=lambda path: key_for(rig.source.prefix, path),
         store_id=rig.store.store_id,
+        mounts_stay=mounts_stay,
     )
     return told, report
 
@@ -290,3 +291,45 @@ def test_a_mount_is_believed_while_it_holds_a_recorded_file(rig: Rig) -> None:
     assert "p/disk/a" not in rig.fake.objects
     assert told.absent_paths == set()
     assert report.out_of_sight == 1
+
+
+def on_another_device(rig: Rig, path: str, by: int) -> None:
+    row = rig.state.recorded(rig.ref(path))
+    assert row is not None
+    rig.state.commit(rig.ref(path), replace(row, stat=row.stat._replace(device=row.stat.device + by)))
+
+
+def test_a_file_is_gone_where_others_of_its_device_are_in_the_directory(rig: Rig) -> None:
+    """An overlay shows the files of its lower layer under a device that is not the directory's."""
+    for name in ("a", "b"):
+        rig.write(f"layer/{name}", b"hello")
+        rig.sync(f"layer/{name}")
+    device = os.stat(rig.folder / "layer").st_dev
+    assert walk.Nearest(1, devices=frozenset({device})).hides(device, lambda mount: False) == ""
+    assert walk.Nearest(1, devices=frozenset({1})).hides(device, lambda mount: False) != ""
+    root = os.open(rig.folder, os.O_RDONLY)
+    try:
+        assert walk.nearest(root, b"layer").devices == {device}
+    finally:
+        os.close(root)
+
+
+@pytest.mark.parametrize("word", [False, True])
+def test_a_mount_that_is_there_to_stay_is_believed_on_the_operators_word(rig: Rig, word: bool) -> None:
+    """A file system may come back under another number with a file fewer. A disk that is away stays out of
+    sight whatever the operator says: nothing is mounted there.
+    """
+    with mounting.tmpfs(rig.folder / "disk", "1m"):
+        for path in ("disk/a", "disk/b"):
+            rig.write(path, b"hello")
+            rig.sync(path)
+        on_another_device(rig, "disk/a", 1)
+        (rig.folder / "disk/a").unlink()
+        assert scan(rig, mounts_stay=word)[0].absent_paths == ({"disk/a"} if word else set())
+        rig.know(mounts_stay=word)
+        assert rig.sync("disk/a").wants_delete == word
+        away = rig.state.recorded(rig.ref("disk/b"))
+        assert away is not None
+    told, report = scan(rig, mounts_stay=word)
+    assert told.absent_paths == set()
+    assert report.out_of_sight == 2

@@ -95,11 +95,13 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     should_stop: Callable[[], bool],
     key_of: Callable[[str], str],
     store_id: str,
+    mounts_stay: bool = False,
 ) -> ScanReport:
     """Report to `sink` what differs in `source`, or in its directory or file `subtree`.
 
     `key_of` is `syncd.core.paths.key_for` with the source's prefix. When `should_stop` says so the scan ends
-    early: not complete, nothing absent. Raises StateError, and what `sink` raises.
+    early: not complete, nothing absent. `mounts_stay` is the operator's word that what is mounted is there to
+    stay. Raises StateError, and what `sink` raises.
     """
     has_records = state.recorded_totals(source.name)[0] > 0
     identity, doubt = check_root(source, state.root_identity(source.name), has_records)
@@ -115,7 +117,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
             work.compare(root_fd, os.fsencode(subtree))
             doubt = check_root(source, identity, has_records)[1]
             if doubt is None:
-                work.judge_missing(root_fd)
+                work.judge_missing(root_fd, mounts_stay=mounts_stay)
             return work.report(doubt, finished=doubt is None)
         return work.report(None, finished=False)
     finally:
@@ -354,7 +356,7 @@ class _Scan:
 
     # ---- second look --------------------------------------------------------------------------------------
 
-    def judge_missing(self, root_fd: int) -> None:
+    def judge_missing(self, root_fd: int, *, mounts_stay: bool) -> None:
         """Look again for what was not met, and report what is really gone."""
         ours: dict[bytes, bool] = {}
 
@@ -363,7 +365,8 @@ class _Scan:
                 ours[mount] = holds_recorded(root_fd, self._source, self._state, mount)
             return ours[mount]
 
-        for verdict in second_look(root_fd, self.missing, self._recorded_and_wanted, is_ours):
+        look = second_look(root_fd, self.missing, self._recorded_and_wanted, is_ours, mounts_stay=mounts_stay)
+        for verdict in look:
             self._breathe()
             if isinstance(verdict, Absent):
                 self._absent += 1

@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from syncd.core.model import Recorded
@@ -28,6 +29,7 @@ from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, list_directory,
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20
 _CHUNK = 1 << 16
+_MOST_ASKED = 256
 
 
 class Frame:
@@ -228,11 +230,14 @@ def second_look(
     missing: Missing,
     recorded_of: Callable[[bytes], Recorded | None],
     is_ours: Callable[[bytes], bool],
+    *,
+    mounts_stay: bool = False,
 ) -> Iterator[Absent | Present | Unknown | Hidden]:
     """A verdict for every missing path; one Unknown stands for a whole directory.
 
     `recorded_of` returns the record as of now; a path that has none any more gets no verdict. `is_ours` says
-    whether recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`).
+    whether recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`);
+    `mounts_stay` as in `Nearest.hides`.
     """
     place: _Place | None = None
     try:
@@ -241,7 +246,7 @@ def second_look(
             if place is None or place.path != directory:
                 if place is not None:
                     place.close()
-                place = _Place(root_fd, directory, is_ours)
+                place = _Place(root_fd, directory, is_ours, mounts_stay=mounts_stay)
             recorded = None if place.told else recorded_of(path)
             if recorded is not None:
                 yield place.verdict(name, recorded)
@@ -253,9 +258,12 @@ def second_look(
 class _Place:
     """A directory of missing files, listed again; or what is left of it."""
 
-    def __init__(self, root_fd: int, path: bytes, is_ours: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, root_fd: int, path: bytes, is_ours: Callable[[bytes], bool], *, mounts_stay: bool
+    ) -> None:
         self.path = path
         self._is_ours = is_ours
+        self._mounts_stay = mounts_stay
         self.told = False
         """An Unknown was yielded: one is enough."""
         self._descriptor = -1
@@ -283,7 +291,7 @@ class _Place:
         if error is None and name in self._names and not replaced:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None:
-            reason = self._nearest.hides(recorded.stat.device, self._is_ours)
+            reason = self._nearest.hides(recorded.stat.device, self._is_ours, mounts_stay=self._mounts_stay)
             return Hidden(self.path, reason, bool(self._nearest.link)) if reason else Absent(path, recorded)
         self.told = True
         return Unknown(self.path, error)
@@ -315,12 +323,17 @@ class Nearest:
     """The way ends at this symbolic link; empty: it does not."""
     is_whole: bool = True
     """It is the directory of the file itself."""
+    devices: frozenset[int] = frozenset()
+    """Of the first regular files in it: an overlay shows files of several devices in one directory."""
 
-    def hides(self, device: int, is_ours: Callable[[bytes], bool]) -> str:
-        """Why a file that was recorded on `device` is out of sight; empty: it is not, and so it is gone."""
+    def hides(self, device: int, is_ours: Callable[[bytes], bool], *, mounts_stay: bool = False) -> str:
+        """Why a file that was recorded on `device` is out of sight; empty: it is not, and so it is gone.
+
+        `mounts_stay`: the operator says that what is mounted now, and holds recorded files, is there to stay.
+        """
         if self.link:
             return f"{printable(os.fsdecode(self.link))} is a symbolic link now, and syncd follows none"
-        if self.device != device:
+        if self.device != device and device not in self.devices and not (mounts_stay and self.mount):
             return "its files were recorded on another device, which may be unmounted"
         if self.mount and not is_ours(self.mount):
             return f"what is mounted at {printable(os.fsdecode(self.mount))} holds no recorded file"
@@ -344,9 +357,24 @@ def nearest(root_fd: int, directory: bytes) -> Nearest:
             descriptor, at = below, at + name + b"/"
             if (now := mount_of(descriptor)) != mounted:
                 mounted, mount = now, at[:-1]
-        return Nearest(os.fstat(descriptor).st_dev, mount)
+        return Nearest(os.fstat(descriptor).st_dev, mount, devices=_devices_in(descriptor))
     finally:
         os.close(descriptor)
+
+
+def _devices_in(descriptor: int) -> frozenset[int]:
+    """The devices of the first regular files of a directory. Raises OSError."""
+    found: set[int] = set()
+    readable = os.open(b".", OPEN_DIRECTORY, dir_fd=descriptor)
+    try:
+        with os.scandir(readable) as entries:
+            for entry in islice(entries, _MOST_ASKED):
+                with suppress(FileNotFoundError):  # others rename and delete
+                    if entry.is_file(follow_symlinks=False):
+                        found.add(entry.stat(follow_symlinks=False).st_dev)
+    finally:
+        os.close(readable)
+    return frozenset(found)
 
 
 def _is_link(name: bytes, descriptor: int) -> bool:

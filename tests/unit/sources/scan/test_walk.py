@@ -94,8 +94,8 @@ def test_no_false_absence_while_others_rename(tree: Tree, monkeypatch: pytest.Mo
     verdicts: list[object] = []
     really = compare.second_look
 
-    def counting(*arguments: Any) -> Iterator[Any]:
-        for verdict in really(*arguments):
+    def counting(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for verdict in really(*arguments, **options):
             verdicts.append(verdict)
             yield verdict
 
