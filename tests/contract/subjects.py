@@ -84,7 +84,6 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "accepts any secret": "it checks no signatures",
         "refuses newline": "its router knows no path with a line break",
         "refuses carriage return": "its router knows no path with a line break",
-        "no uploads of escape": "it echoes the key in XML, which cannot hold that character",
         "takes longer keys": "it has no limit",
         "cannot say gone to a part": "it answers 500",
         "cannot say gone at complete": "it answers 500",

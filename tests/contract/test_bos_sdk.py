@@ -26,6 +26,7 @@ from syncd.cli.check import probes as check
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos.dialect import BosDialect
+from syncd.storage.http import errors as http_errors
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.settings import BosSettings, HttpSettings
 from tests.support.bos_auth import Account
@@ -309,9 +310,7 @@ def test_the_documents_name_probes_and_messages_that_exist() -> None:
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")]
     quoted = {name for row in rows for name in re.findall(r'"([^"]+)"', row[-1])}
     assert {"smallest part", "complete twice"} <= quoted <= probes
-    said = {
-        reaction.text for reaction in (*bos_errors.CODES.values(), bos_errors.QUOTA, bos_errors.PATH_STYLE)
-    }
+    said = {refusal.text for refusal in (*http_errors.CODES.values(), bos_errors._PATH_STYLE)}
     table = text.partition("| message")[2].partition("\n\n")[0].splitlines()[2:]
     phrases = [phrase for row in table for phrase in row.strip("| ").split(" | ")[0].split(", ")]
     assert len(phrases) == 8

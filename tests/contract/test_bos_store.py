@@ -168,7 +168,7 @@ def test_a_wrong_secret_says_so_and_a_new_key_file_mends_it(
         assert isinstance(error, AccessRefused)
         assert error.credentials
         assert error.code == "SignatureDoesNotMatch"
-        assert "secret access key" in str(error)
+        assert "check secret_access_key" in str(error)
         assert error.request_id
     (tmp_path / "secret").write_text("sk\n")
     store.put_object("k", b"hello", META)
