@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from syncd.core import paths, plan
 from syncd.core.errors import (
+    AccessRefused,
     FileChanged,
     FileUnreadable,
     FileVanished,
@@ -557,20 +558,24 @@ class Engine:
         """
         source = job.ref.source
         waits = self.foreigners.waits(source)
-        if not (waits or job.failed_before or self.sources[source].reconciling):
+        compares = waits or self.sources[source].reconciling
+        if not (compares or job.failed_before):
             return None, job
         try:
             with self._request_slot(job):
                 info = self.store.head_object(job.key)
         except StoreError as error:
-            if waits or (isinstance(error, StoreUnavailable) and error.status is None):
-                raise  # something may be there; or it did not answer, and would not take the content either
-            log.info("%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
+            unanswered = isinstance(error, StoreUnavailable) and error.status is None
+            if waits or unanswered or isinstance(error, AccessRefused):
+                raise  # something may be there; or the store would not take the content either
+            level = logging.INFO if compares else logging.DEBUG  # its failure has been told
+            log.log(level, "%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
             return None, job
         there = self.foreigners.adopt(job, info)
         if info is not None and there is None:
             self.foreigners.check(source)
-        return there, replace(job, seen=info.etag if info is not None else "")
+        seen = info.etag if info is not None else ""
+        return there, replace(job, seen=seen) if compares else job
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

@@ -99,7 +99,7 @@ def test_a_store_that_fails_at_everything_is_left_alone_after_one_file(
     soon("it is paused", lambda: bool(house.workers.paused_for))
     carry(house, *OTHERS)
     assert house.workers.paused_for == str(error)
-    assert store.calls["put_object"] == 1
+    assert store.calls["put_object"] <= 1  # none where a question before it was refused
     store.heal()
     house.later(3600.0)
     soon("all are there", lambda: len(house.objects) == 1 + len(OTHERS))

@@ -92,7 +92,7 @@ def test_an_upload_that_was_interrupted_is_not_continued_with_other_content(rig:
 def test_a_change_between_fingerprint_and_sending_is_noticed(rig: Rig) -> None:
     """Also where no stamp tells of it."""
     rig.write("a", ONE_LARGE)
-    real = rig.engine._compute
+    real = rig.engine._digests
 
     def compute(*values: Any) -> fingerprint.Digests:
         digests = real(*values)
@@ -100,7 +100,7 @@ def test_a_change_between_fingerprint_and_sending_is_noticed(rig: Rig) -> None:
             file.write(OTHER_LARGE)
         return digests
 
-    rig.engine._compute = compute  # type: ignore[method-assign]
+    rig.engine._digests = compute  # type: ignore[method-assign]
     opened = rig.engine._act
 
     def act(job: Any) -> Any:
