@@ -283,6 +283,7 @@ class Engine:
             return near.hides(
                 stat.device,
                 lambda mount: holds_recorded(root_fd, ref.source, self.state, mount),
+                devices=lambda: walk.devices_in(root_fd, os.fsencode(directory)),
                 mounts_stay=self.sources[ref.source].mounts_stay,
             )
 

@@ -16,10 +16,9 @@ import os
 import stat as modes
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import BinaryIO
 
 from syncd.core.model import Recorded
@@ -262,6 +261,7 @@ class _Place:
         self, root_fd: int, path: bytes, is_ours: Callable[[bytes], bool], *, mounts_stay: bool
     ) -> None:
         self.path = path
+        self._root_fd = root_fd
         self._is_ours = is_ours
         self._mounts_stay = mounts_stay
         self.told = False
@@ -291,7 +291,12 @@ class _Place:
         if error is None and name in self._names and not replaced:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None:
-            reason = self._nearest.hides(recorded.stat.device, self._is_ours, mounts_stay=self._mounts_stay)
+            reason = self._nearest.hides(
+                recorded.stat.device,
+                self._is_ours,
+                devices=lambda: devices_in(self._root_fd, self.path),
+                mounts_stay=self._mounts_stay,
+            )
             return Hidden(self.path, reason, bool(self._nearest.link)) if reason else Absent(path, recorded)
         self.told = True
         return Unknown(self.path, error)
@@ -323,17 +328,24 @@ class Nearest:
     """The way ends at this symbolic link; empty: it does not."""
     is_whole: bool = True
     """It is the directory of the file itself."""
-    devices: frozenset[int] = frozenset()
-    """Of the first regular files in it: an overlay shows files of several devices in one directory."""
 
-    def hides(self, device: int, is_ours: Callable[[bytes], bool], *, mounts_stay: bool = False) -> str:
+    def hides(
+        self,
+        device: int,
+        is_ours: Callable[[bytes], bool],
+        *,
+        devices: Callable[[], Collection[int]] = tuple,
+        mounts_stay: bool = False,
+    ) -> str:
         """Why a file that was recorded on `device` is out of sight; empty: it is not, and so it is gone.
 
+        `devices` returns those of the files in the directory: an overlay shows files of several in one.
         `mounts_stay`: the operator says that what is mounted now, and holds recorded files, is there to stay.
         """
         if self.link:
             return f"{printable(os.fsdecode(self.link))} is a symbolic link now, and syncd follows none"
-        if self.device != device and device not in self.devices and not (mounts_stay and self.mount):
+        believed = self.device == device or (mounts_stay and bool(self.mount))
+        if not believed and not (self.is_whole and device in devices()):
             return "its files were recorded on another device, which may be unmounted"
         if self.mount and not is_ours(self.mount):
             return f"what is mounted at {printable(os.fsdecode(self.mount))} holds no recorded file"
@@ -357,23 +369,24 @@ def nearest(root_fd: int, directory: bytes) -> Nearest:
             descriptor, at = below, at + name + b"/"
             if (now := mount_of(descriptor)) != mounted:
                 mounted, mount = now, at[:-1]
-        return Nearest(os.fstat(descriptor).st_dev, mount, devices=_devices_in(descriptor))
+        return Nearest(os.fstat(descriptor).st_dev, mount)
     finally:
         os.close(descriptor)
 
 
-def _devices_in(descriptor: int) -> frozenset[int]:
-    """The devices of the first regular files of a directory. Raises OSError."""
-    found: set[int] = set()
-    readable = os.open(b".", OPEN_DIRECTORY, dir_fd=descriptor)
-    try:
-        with os.scandir(readable) as entries:
-            for entry in islice(entries, _MOST_ASKED):
+def devices_in(root_fd: int, directory: bytes) -> frozenset[int]:
+    """The devices of the first regular files of a directory; none where it cannot be listed."""
+    found = set()
+    with suppress(OSError):
+        descriptor = open_listing(root_fd, directory)
+        try:
+            for name in os.listdir(descriptor)[:_MOST_ASKED]:
                 with suppress(FileNotFoundError):  # others rename and delete
-                    if entry.is_file(follow_symlinks=False):
-                        found.add(entry.stat(follow_symlinks=False).st_dev)
-    finally:
-        os.close(readable)
+                    stat = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    if modes.S_ISREG(stat.st_mode):
+                        found.add(stat.st_dev)
+        finally:
+            os.close(descriptor)
     return frozenset(found)
 
 
