@@ -232,6 +232,7 @@ def test_a_record_that_died_with_its_process_costs_a_question_not_the_content(tm
     rig.write("a", b"hello")
     rig.sync("a")
     rig.state.forget(rig.ref("a"))  # as if its row had never reached the disk
+    rig.senders.shutdown()
     rig.state.close(clean=False)
     rig.open()
     sent = rig.fake.bytes_received
@@ -260,6 +261,7 @@ def test_the_row_that_an_object_outlived_is_found_by_number(
     rig.sync("a")
     ahead_ns = recorded_seconds_ahead * 10**9
     rig.state.commit(rig.ref("a"), replace(before, recorded_ns=before.recorded_ns + ahead_ns))
+    rig.senders.shutdown()
     rig.state.close(clean=False)
     for _ in range(clean_starts):
         rig.open()
