@@ -155,11 +155,13 @@ def test_a_quota_stops_puts_and_not_deletions(house: House) -> None:
     house.later(61.0)
     soon("there is a probe", lambda: store.calls["put_object"] > tried)
     store.heal()
-    for _ in range(3):  # a probe, and then the others
+
+    def hours_pass() -> bool:  # a probe goes first, and then the others
         house.later(7200.0)
-        soon("nobody is busy", lambda: is_over(house))
-    soon("all are there", lambda: len(house.objects) == 20 + len(OTHERS))
-    assert not house.workers.paused_for
+        return len(house.objects) == 20 + len(OTHERS)
+
+    soon("all are there", hours_pass)
+    soon("it is over", lambda: not house.workers.paused_for)
 
 
 def test_one_file_that_meets_a_quota_stops_no_other(house: House) -> None:
