@@ -66,10 +66,13 @@ def command(  # its options
     rows: list[dict[str, Any]] = []
     counts = {"files": 0, "serious": 0, "notes": 0}
     damaged: list[FileRef] = []
+    spoilt: set[FileRef] = set()  # the disk has them wrong: what they hold now may be worse than the object
     settings = options.load()
     for found in compare(settings, counts, read=read):
-        if found.serious and (overwrite or not found.foreign):
+        if found.damaged or (found.foreign and overwrite):
             damaged.append(found.ref)
+        elif found.serious and not found.foreign:
+            spoilt.add(found.ref)
         row = {"source": found.ref.source, "path": printable(found.ref.path)}
         if as_json:
             rows.append({**row, "difference": found.what, "serious": found.serious})
@@ -82,6 +85,7 @@ def command(  # its options
         total = f"{counts['serious']} serious differences, {counts['notes']} notes"
         click.echo(f"{counts['files']} files compared, {total}")
     if repair:
+        damaged = [ref for ref in damaged if ref not in spoilt]
         common.say(_repaired(settings, damaged, counts["files"], max_repair))
     sys.exit(common.EXIT_PARTLY if counts["serious"] else 0)
 

@@ -132,7 +132,7 @@ class Observed(NamedTuple):
     stat: FileStat
     fingerprint: Fingerprint
     witness: bytes = b""
-    """A digest that nobody can steer who does not know the state's secret; empty: unknown."""
+    """A digest that cannot be steered without the state's secret; empty: unknown."""
 
 
 OVERTAKEN = -1

@@ -29,7 +29,7 @@ def flush(
     `scan` looks for changes first. Files are not waited for until they have been quiet, but one that is being
     written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root or
     a failure keeps files back, or when `goes_on`, which is called again and again, returns False. Raises
-    ValueError when the daemon stops meanwhile, StateError.
+    ValueError when the daemon stops before that, StateError.
     """
     work = _Flush(pipeline, sources, seconds, goes_on)
     if scan:

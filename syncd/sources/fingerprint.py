@@ -23,7 +23,7 @@ LEAF = READ_SIZE
 
 
 class Witness:
-    """Makes a second digest of content, of 16 bytes, that nobody can steer without the secret.
+    """Makes a second digest of content, of 16 bytes, that cannot be steered without the secret.
 
     A secret seed alone does not do: XXH3 adds it to every word of its inner secret, so that pairs exist which
     collide under one seed in 8,000. So two XXH3-64, each with a seed of its own, hash a secret text of secret

@@ -392,14 +392,24 @@ def forget_files(connection: Connection, source: str) -> bool:
     return connection.execute(sql, found).rowcount > 0
 
 
-def forget_source(connection: Connection, source: str) -> None:
-    """Delete what else is known of a source without files and uploads."""
+def forget_facts(connection: Connection, source: str) -> None:
+    """Delete failures, and what was learned of a source: first that its objects were compared."""
+    learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
+    connection.execute(learned, (f":{source}",))
     connection.execute(
         "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?)", (source,)
     )
-    connection.execute("DELETE FROM sources WHERE name = ?", (source,))
-    learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
-    connection.execute(learned, (f":{source}",))
+
+
+def forget_source(connection: Connection, source: str) -> None:
+    """Delete the source itself, unless a request that goes on has just recorded something of it."""
+    connection.execute(
+        "DELETE FROM sources WHERE name = ? "
+        "AND NOT EXISTS (SELECT 1 FROM files WHERE files.source = sources.id) "
+        "AND NOT EXISTS (SELECT 1 FROM failures WHERE failures.source = sources.id) "
+        "AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.source = sources.id)",
+        (source,),
+    )
 
 
 _DESTINATIONS = "SELECT source, store_id, prefix FROM destinations"

@@ -156,7 +156,7 @@ class State:
 
     @property
     def secret(self) -> bytes:
-        """What makes witnesses: known to whoever may read this state. Empty before anything was written."""
+        """What makes witnesses: known to all who may read this state. Empty before anything was written."""
         if not self._secret:
             row = self._row("SELECT seed FROM secret")
             self._secret = row[0] if row else b""
@@ -308,6 +308,7 @@ class State:
         for (name,) in self._all("SELECT name FROM sources"):
             if name not in configured:
                 log.info("%s: the source is not configured any more: its records are forgotten", name)
+                self._write(partial(queries.forget_facts, source=name))  # first: half of it compares all
                 while self._write(partial(queries.forget_files, source=name)):
                     """In steps, because it may be a million."""
                 self._write(partial(queries.forget_source, source=name))

@@ -58,7 +58,7 @@ class S3Settings:
     request_payer: bool = False
     """Whether these keys pay for requests to a bucket of another account."""
     lock_mode: str = ""
-    """GOVERNANCE or COMPLIANCE: nobody may delete a version of an object for `lock_seconds`."""
+    """GOVERNANCE or COMPLIANCE: a version of an object cannot be deleted for `lock_seconds`."""
     lock_seconds: float = 0.0
 
 

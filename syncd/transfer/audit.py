@@ -34,6 +34,8 @@ class Difference:
     ref: FileRef
     what: str
     serious: bool
+    damaged: bool = False
+    """The store does not hold the recorded content: sending the file again would mend that."""
     foreign: bool = False
     """Another program wrote the object: what would repair it would destroy what that wrote."""
 
@@ -72,18 +74,14 @@ def verify(  # the caller's wiring, each named
             work = [pool.submit(_look, root_fd, ref, row, store, witness) for ref, row in batch]
             looks = [future.result() for future in work]
             for seconds in pauses_seconds:
-                suspects = [index for index, look in enumerate(looks) if look.is_serious]
-                if not suspects:
+                if not any(look.is_serious for look in looks):
                     break
                 sleep(seconds)
-                again = {
-                    index: pool.submit(
-                        _look_again, root_fd, batch[index][0], looks[index], state, store, witness
-                    )
-                    for index in suspects
-                }
-                for index, future in again.items():
-                    looks[index] = future.result()
+                again = [
+                    pool.submit(_look_again, root_fd, ref, look, state, store, witness)
+                    for (ref, _), look in zip(batch, looks, strict=True)
+                ]
+                looks = [future.result() for future in again]
             yield from (look.found for look in looks)
     finally:
         pool.shutdown(cancel_futures=True)  # do not ask a store that is down for the remaining objects
@@ -232,7 +230,11 @@ def _look_again(  # as `_look`
     store: ObjectStore,
     witness: Witness | None,
 ) -> _Look:
-    """With the record of now. What did not stand still in between is being changed, and is no difference."""
+    """With the record of now, if it looked serious. What did not stand still in between is being changed, and
+    is no difference.
+    """
+    if not before.is_serious:
+        return before
     row = state.recorded(ref)
     if row is None:
         return _Look([], before.row)
@@ -245,12 +247,12 @@ def _look_again(  # as `_look`
 
 def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Difference]:
     if info is None:
-        return [Difference(ref, "the object is missing", serious=True)]
+        return [Difference(ref, "the object is missing", serious=True, damaged=True)]
     if info.size != row.fingerprint.size:
         what = f"the object has {info.size} bytes, its record says {row.fingerprint.size}"
-        return [Difference(ref, what, serious=True)]
+        return [Difference(ref, what, serious=True, damaged=True)]
     if info.digest is not None and info.digest != row.fingerprint.digest:
-        return [Difference(ref, "the object has a different fingerprint", serious=True)]
+        return [Difference(ref, "the object has a different fingerprint", serious=True, damaged=True)]
     if info.etag == row.etag:
         return []
     if info.digest is None:

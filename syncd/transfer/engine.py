@@ -567,9 +567,11 @@ class Engine:
                 info = self.store.head_object(job.key)
         except StoreError as error:
             unanswered = isinstance(error, StoreUnavailable) and error.status is None
-            if waits or unanswered or isinstance(error, AccessRefused):
-                raise  # something may be there; or the store would not take the content either
-            level = logging.INFO if compares else logging.DEBUG  # its failure has been told
+            if waits or unanswered:
+                raise  # something may be there; or it did not answer, and would not take the content either
+            # What is refused for the keys is told by the sending, and a failure before has been told.
+            told = isinstance(error, AccessRefused) or not compares
+            level = logging.DEBUG if told else logging.INFO
             log.log(level, "%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
             return None, job
         there = self.foreigners.adopt(job, info)

@@ -138,7 +138,7 @@ class Slots:
                 self._changed.notify_all()
 
     def pass_on(self, size: int) -> None:
-        """Let whoever waits go first, and go on after that. Raises Stopped, and then nothing is held."""
+        """Let those that wait go first, and go on after that. Raises Stopped, and then nothing is held."""
         with self._changed:
             if not any(each._line for each in self.bound.members):
                 return
@@ -239,7 +239,7 @@ class Held:
             self._slots.leave(self._size, self._unsent)
 
     def pass_on(self) -> None:
-        """Let whoever waits go first, and go on after that. Raises Stopped."""
+        """Let those that wait go first, and go on after that. Raises Stopped."""
         self._is_held = False
         self._slots.heartbeat.holds(None)
         self._slots.pass_on(self._size)

@@ -41,7 +41,7 @@ def _compare(store: ObjectStore, state: State, sources: Sequence[Source], report
         except StoreRefused as refused:
             if not is_denied(refused):
                 raise
-            continue  # these keys may not list or look: what nobody may see cannot be judged
+            continue  # these keys may not list or look, so nothing can be judged
         for info, is_foreign in sorted(found, key=lambda each: not each[1])[:1]:
             report(name, False if is_foreign else None, _words(printable(info.key), is_foreign, source.name))
 

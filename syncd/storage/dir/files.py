@@ -111,7 +111,7 @@ def refuse_exposed(directory: int, fd: int, mode: int) -> None:
     """Raises StoreRefused when people can read a file in `directory` to whom `mode` does not allow that.
 
     FAT and many network file systems have permissions of their own. They do no harm where a directory above
-    lets nobody pass.
+    lets no other user pass.
     """
     exposed = stat.S_IMODE(os.fstat(fd).st_mode) & 0o044 & ~mode
     passing = 0o011 if exposed & 0o040 else 0o001

@@ -76,7 +76,7 @@ class Deadline:
             self._judge(now)
 
     def pausing(self, pause: Callable[[int], object], size: int) -> float:
-        """Let `pause(size)` wait: a silence of our own is nobody's fault. Returns its seconds."""
+        """Let `pause(size)` wait: a silence of our own counts for no time limit. Returns its seconds."""
         began = self._clock()
         pause(size)
         now = self._clock()

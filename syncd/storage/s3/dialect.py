@@ -153,7 +153,7 @@ class S3Dialect:
             or "content-md5" not in told.message.lower()
         ):
             return False
-        if request.method != "PUT" or "content-md5" in request.headers:
+        if request.method != "PUT" or request.headers.keys() & {"content-md5", "x-amz-copy-source"}:
             return False
         self._integrity = "md5"
         return True

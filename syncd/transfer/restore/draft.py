@@ -120,7 +120,7 @@ class Draft:
         os.ftruncate(self._fd, size)
         os.fchmod(self._fd, mode)
         if mtime_ns is not None:
-            # A file system that holds no such time, or lets nobody set it, holds the content all the same.
+            # A file system may hold no such time, or not let us set it: the content counts.
             with contextlib.suppress(PermissionError, OverflowError):
                 os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         os.fsync(self._fd)

@@ -1,7 +1,7 @@
 """The folder that files are restored to, and nothing outside of it.
 
 Each component of a path is opened relative to the one before it, and only as a directory: no link is
-followed, whoever put it there and however fast. A directory that is watched or belongs to a store is not
+followed, also one that was put there a moment ago. A directory that is watched or belongs to a store is not
 entered, under whatever name it is mounted.
 """
 

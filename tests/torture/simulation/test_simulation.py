@@ -17,7 +17,7 @@ from tests.torture.simulation.histories import HISTORIES, History
 from tests.torture.simulation.moves import Move
 from tests.torture.simulation.play import fails, play, script_of, shortened, terms_of, told
 
-SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "300"))
+SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "150"))
 BLOCKS = 10
 
 

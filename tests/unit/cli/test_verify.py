@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from syncd.cli.verify import compare
+from syncd.core.model import FileRef
+from syncd.state.state import State
 from tests.unit.cli.home import Home
 
 
@@ -79,3 +84,24 @@ def test_repair_stops_where_too_much_is_damaged(home: Home, bound: tuple[str, ..
     assert ("nothing is repaired: 12 of 12" in said.stderr) == (not repaired)
     home.run("sync")
     assert bool(list(home.mirror.glob("[0-9]*"))) == repaired
+
+
+def test_repair_sends_no_file_whose_own_content_is_wrong(home: Home) -> None:
+    """A disk that rots changes no stat: the object may be the last good copy, and is kept."""
+    path = home.watched / "rotten"
+    path.write_text("the good content")
+    home.run("sync")
+    stat = path.stat()
+    path.write_text("the bad  content")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with closing(State.open(home.settings.state_dir, now_ns=time.time_ns)) as state:
+        ref = FileRef("docs", "rotten")
+        row = state.recorded(ref)
+        assert row is not None
+        now = path.stat()  # only the change time tells, which a rotting disk does not touch either
+        state.commit(ref, replace(row, stat=row.stat._replace(ctime_ns=now.st_ctime_ns), racy=False))
+    said = home.run("verify", "--read", "--repair")
+    assert "the file's content changed, but not its stat" in said.stdout
+    assert "there is nothing to repair" in said.stderr
+    home.run("sync")
+    assert (home.mirror / "rotten").read_text() == "the good content"

@@ -706,7 +706,11 @@ def test_large_files_leave_workers_for_small_ones(tmp_path: Path) -> None:
     assert len(crew.workers._large) == 3
     release.set()
     wait_until("three are there", lambda: len(rig.fake.objects) == 4)
-    crew.later(40.0)
-    wait_until("all are there", lambda: len(rig.fake.objects) == 7)
+
+    def the_others_too() -> bool:
+        crew.later(40.0)
+        return len(rig.fake.objects) == 7
+
+    wait_until("all are there", the_others_too)
     crew.stop()
     rig.close()
