@@ -201,10 +201,7 @@ class Uploader:
                 hint=why.hint,
             ) from why
         log.warning("%s: restart: %s", name_of(job.ref), why)
-        if isinstance(why, UploadGone):
-            self.state.drop_checkpoint(checkpoint.id)
-        else:
-            self.abandon(checkpoint)
+        self.abandon(checkpoint)
         self._begin(job, restarts=checkpoint.restarts + 1)
 
     def trouble(self) -> StoreError | None:
@@ -252,9 +249,7 @@ class Uploader:
                 return found, False
             log.info("%s: restart: %s", name_of(job.ref), why)
             if found.store_id == self.store.store_id:
-                self.abandon(found)
-            else:
-                self.state.drop_checkpoint(found.id)
+                self.abandon(found)  # another store's is left to that store by `begin`
         return self._begin(job), True
 
     def _begin(self, job: Job, restarts: int = 0) -> Checkpoint:
