@@ -130,6 +130,19 @@ ENDLESS = 20.0 * 86_400  # the longest that a socket waits is 24 days
 _SPARE_SECONDS = 30.0
 
 
+def bandwidth(text: str) -> str:
+    """The rate or timetable as it was given, if it is one."""
+    from syncd.config.units import parse_bandwidth
+
+    if text == "0":
+        raise click.UsageError("0 is no rate; `off` means without limit, and `syncd pause` sends nothing")
+    try:
+        parse_bandwidth(text)
+    except ValueError as error:
+        raise click.UsageError(f"found {text!r}; expected {error}") from None
+    return text
+
+
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     name = "duration"
 

@@ -27,7 +27,7 @@ from syncd.config import places
 if TYPE_CHECKING:
     from syncd.config import load as config
     from syncd.state.state import State
-    from syncd.storage.base import Breaker, ObjectStore
+    from syncd.storage.base import Breaker, Meter, ObjectStore
 
 P = ParamSpec("P")
 
@@ -223,6 +223,7 @@ def open_store(
     *,
     stopping: threading.Event | None = None,
     breaker: Breaker | None = None,
+    meter: Meter | None = None,
 ) -> Iterator[ObjectStore]:
     """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped."""
     import time
@@ -242,6 +243,7 @@ def open_store(
     context = StoreContext(
         base.Clock(lambda: clock.now_ns() / 1e9, sleep if stopping else time.sleep, clock.chance),
         should_stop=stop.is_set,
+        meter=meter or base.Meter(),
         breaker=breaker or base.Breaker(),
     )
     with closing(open_store(settings.stores[name], context)) as store:

@@ -10,41 +10,28 @@ from syncd.cli import asking, common
 from syncd.core.words import human, human_seconds
 
 
-class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from syncd.config.units import parse_size
-
-        if value in ("off", "config"):
-            return value
-        try:
-            size = parse_size(str(value))
-        except ValueError as error:
-            self.fail(f"found {value!r}; expected {error}, for bytes per second", param, ctx)
-        if size == 0:
-            self.fail("0 is no rate; `off` means without limit, and `syncd pause` sends nothing", param, ctx)
-        return size
-
-
 @click.command()
-@click.argument("rate", required=False, type=_Rate(), metavar="[RATE|off|config]")
+@click.argument("rate", required=False, metavar="[RATE|TIMETABLE|off|config]")
 @asking.duration_option("--for", "seconds", help="For so long, such as 1h; else until the daemon ends.")
 @common.options
-def command(options: common.Options, rate: int | str | None, seconds: float | None) -> None:
+def command(options: common.Options, rate: str | None, seconds: float | None) -> None:
     """Show or change the bandwidth limit of the running daemon.
 
-    RATE is in bytes per second, such as 2MiB, for all stores together; `off` means without limit, and
-    `config` what the configuration says. It holds at once, also for uploads under way.
+    RATE is in bytes per second, such as 2MiB, for all stores together. A TIMETABLE is written as in the
+    configuration, such as '08:00,512K 19:00,off'. `off` means without limit, and `config` what the
+    configuration says. It holds at once, also for uploads under way.
     """
     request: dict[str, Any] = {"command": "limit", "seconds": seconds}
     if rate == "config":
         request["configured"] = True
     elif rate is not None:
-        request["rate"] = 0 if rate == "off" else rate
+        request["rate"] = asking.bandwidth(rate)
     answer = asking.daemon(options, request)
-    by = "by the operator" if answer["by_operator"] else "by the configuration"
-    left = answer["seconds_left"]
-    end = f", for {human_seconds(left)} more" if left is not None else ""
     holds = answer["bytes_per_second"]
-    click.echo(f"{f'{human(holds)}/s' if holds else 'no limit'}, {by}{end}")
+    words = ["paused" if answer["paused"] else f"{human(holds)}/s" if holds else "no limit"]
+    words.append("by the operator" if answer["by_operator"] else "by the configuration")
+    if answer["until"] is not None:
+        words.append(f"until {answer['until']}")
+    if answer["seconds_left"] is not None:
+        words.append(f"for {human_seconds(answer['seconds_left'])} more")
+    click.echo(", ".join(words))

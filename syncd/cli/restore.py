@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -15,17 +14,19 @@ from typing import Any
 
 import click
 
-from syncd.cli import common
+from syncd.cli import asking, common
 from syncd.config.load import Settings
-from syncd.core.errors import FileUnwritable, SyncdError
+from syncd.config.units import parse_bandwidth
+from syncd.core.backoff import clock_words
+from syncd.core.errors import FileUnwritable, Stopped, SyncdError
 from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.restoring import Overwrite
 from syncd.daemon import explain
 from syncd.state.state import State
-from syncd.storage.base import Breaker, ObjectStore
+from syncd.storage.base import Breaker, Meter, ObjectStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer.progress import Progress
+from syncd.transfer.progress import Line, Progress
 from syncd.transfer.restore import wanted
 from syncd.transfer.restore.download import Download
 from syncd.transfer.restore.folder import Closed, Folder
@@ -34,6 +35,7 @@ from syncd.transfer.slots import Slots
 
 _MOST_LINES = 20
 _TICK_SECONDS = 0.2
+_PAUSED_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Selection:
 )
 @click.option("--store", "store", metavar="NAME", help="Restore what this store has, without any record.")
 @click.option("--prefix", default="", metavar="P", help="With --store: only the folder or object P.")
+@click.option(
+    "--bandwidth-limit",
+    metavar="RATE|TIMETABLE|off",
+    help="Instead of what transfer.bandwidth_limit says about downloads.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be restored; write nothing.")
 @common.json_option
 @common.options
@@ -80,6 +87,7 @@ def command(
     what: tuple[str, ...],
     to: str,
     overwrite: str,
+    bandwidth_limit: str | None,
     dry_run: bool,
     as_json: bool,
     **of: Any,
@@ -92,7 +100,11 @@ def command(
     if not to:
         raise click.UsageError("--to is empty; name the folder to restore to")
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
+    given = None if bandwidth_limit is None else asking.bandwidth(bandwidth_limit)
     settings = options.load(with_sources=False, quieter=1 if terminal else 0)
+    if given is not None:
+        bandwidth = parse_bandwidth(given)
+        settings = replace(settings, transfer=replace(settings.transfer, bandwidth_limit=bandwidth))
     selections = _of_store(settings, what, **of) if any(of.values()) else _selected(settings, what)
     with common.interrupt() as stopping, ExitStack() as last:
         try:
@@ -187,12 +199,27 @@ class Job:
         dry_run: bool,
     ) -> None:
         self.report = Report()
-        self.progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
+        self.progress = Progress(Line(settings.transfer.bandwidth_limit.down), sleep=self._sleep)
         self._settings = settings
         self._folder = folder
         self._overwrite = overwrite
         self._stopping = stopping
         self._dry_run = dry_run
+        self._told = ""
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Stopped("stopped while the bandwidth limit holds it back")
+
+    def _await_line(self) -> None:
+        """Wait out a pause of the timetable, and say so."""
+        while (holds := self.progress.line.holds()).is_paused:
+            until = clock_words(holds.until or 0)
+            if until != self._told:
+                self._told = until
+                common.say(f"paused by `bandwidth_limit` until {until}; --bandwidth-limit off restores now")
+            self._sleep(_PAUSED_SECONDS)
+        self._told = ""
 
     def run(self, selections: Sequence[Selection]) -> None:
         """Restore everything; the report says what became of it. Raises AccessRefused, StateError."""
@@ -208,8 +235,11 @@ class Job:
         policy = self._settings.transfer
         slots = Slots(policy.concurrency, policy.memory_limit)
         breaker = Breaker(busy=slots.throttled, answered=slots.answered)
+        meter = Meter(received=self.progress.received)
         with (
-            common.open_store(self._settings, name, stopping=self._stopping, breaker=breaker) as store,
+            common.open_store(
+                self._settings, name, stopping=self._stopping, breaker=breaker, meter=meter
+            ) as store,
             ThreadPoolExecutor(policy.concurrency, thread_name_prefix="restore-part") as fetchers,
         ):
             download = Download(
@@ -221,6 +251,7 @@ class Job:
                 part_size=policy.part_size,
                 concurrency=policy.concurrency,
                 should_stop=self._stopping.is_set,
+                await_line=self._await_line,
             )
             restore = Restore(
                 download,

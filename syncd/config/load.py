@@ -94,7 +94,7 @@ def load(
         sources=tuple(
             entry.source(sources.places(index, entry, document)) for index, entry in entries.sources.items()
         ),
-        transfer=TransferPolicy(**entries.transfer.model_dump()),
+        transfer=TransferPolicy(**dict(entries.transfer)),
         log=LogSettings(**entries.log.model_dump()),
         stop=StopSettings(entries.stop == "drain", entries.stop_timeout),
         warnings=tuple(document.warnings),

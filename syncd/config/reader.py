@@ -15,6 +15,7 @@ from syncd.config.document import Document, Path, quoted
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
 from syncd.config.values import MIB, Entry
+from syncd.core.backoff import FREE_LINE
 from syncd.sources.places import Places
 
 
@@ -23,7 +24,7 @@ class TransferEntry(Entry):
 
     concurrency: Annotated[int, kinds.whole_number(1, 256)] = 32
     part_size: Annotated[int, kinds.size(MIB, 5 << 30)] = 8 * MIB
-    bandwidth_limit: Annotated[int, kinds.size(16 << 10, 1 << 50, or_zero=True)] = 0
+    bandwidth_limit: kinds.BandwidthLimit = FREE_LINE
     max_attempts: Annotated[int, kinds.whole_number(0, 1_000_000, note=" (0: no limit)")] = 0
     memory_limit: Annotated[int, kinds.size(MIB, 1 << 40)] = 48 * MIB
 

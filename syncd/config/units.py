@@ -1,4 +1,4 @@
-"""Sizes, durations and shares as people write them: ``8MiB``, ``1h30m``, ``25%``. Pure.
+"""Sizes, durations, shares and bandwidths as people write them: ``8MiB``, ``1h30m``, ``25%``. Pure.
 
 Sizes count in powers of 1024 whatever the spelling (``16MB`` is ``16MiB``). A number without a unit could
 mean anything, so it is refused; ``0`` alone needs no unit.
@@ -7,6 +7,8 @@ mean anything, so it is refused; ``0`` alone needs no unit.
 from __future__ import annotations
 
 import re
+
+from syncd.core.backoff import DAYS, NO_LIMIT, PAUSE, Bandwidth, Timetable, clock_words
 
 SIZE_EXAMPLE = "a size with its unit, such as `8MiB`, `512K` or `1G`"
 DURATION_EXAMPLE = "a duration with its unit, such as `500ms`, `2s` or `1h30m`"
@@ -82,6 +84,91 @@ def parse_bound(text: str) -> tuple[int, float]:
         return _UNLIMITED, parse_share(text)
     except ValueError:
         raise ValueError("a number of files, such as `1000`, or a share of them, such as `25%`") from None
+
+
+BANDWIDTH_EXAMPLE = (
+    "a rate, such as `512K`, `off` for no limit, or a timetable, such as `08:00,512K 12:00,pause 19:00,off`"
+)
+LEAST_RATE, MOST_RATE = 16 << 10, 1 << 50
+_ENTRY = re.compile(r"(?:([a-z]+)-)?([01][0-9]|2[0-3]):([0-5][0-9]),(.+)", re.IGNORECASE | re.ASCII)
+_DAY_MINUTES = 24 * 60
+
+
+def parse_bandwidth(text: str) -> Bandwidth:
+    """A rate or a timetable as rclone writes them, with ``pause`` for a time when nothing is sent.
+
+    Up and down may differ: ``512K:off``. Raises ValueError saying what was expected.
+    """
+    text = text.strip()
+    words = re.split(r"[\s;]+", text.strip(";"))
+    if "," not in text:
+        if len(words) > 1 or not text:
+            raise ValueError(BANDWIDTH_EXAMPLE)
+        up, down = _rates(text, or_zero=True)
+        if PAUSE in (up, down):
+            raise ValueError(
+                "a timetable around `pause`; `syncd pause` stops everything until `syncd resume`"
+            )
+        return Bandwidth(Timetable(((0, up),)), Timetable(((0, down),)))
+    found: dict[int, tuple[int, int]] = {}
+    for with_day in (False, True):  # an entry for one day replaces that for every day
+        daily: set[int] = set()
+        for word in words:
+            days, minute, rates = _entry(word)
+            if (len(days) == 1) != with_day:
+                continue
+            for at in (day * _DAY_MINUTES + minute for day in days):
+                if at in daily:
+                    raise ValueError(f"one entry for {clock_words(at)}, not two")
+                daily.add(at)
+                found[at] = rates
+    tables = [Timetable(tuple((at, found[at][way]) for at in sorted(found))) for way in (0, 1)]
+    if any(all(rate == PAUSE for _, rate in table.entries) for table in tables):
+        raise ValueError("a timetable with an entry that is not `pause`; such as `19:00,off`")
+    return Bandwidth(*tables)
+
+
+def _entry(word: str) -> tuple[range, int, tuple[int, int]]:
+    """The days, the minute of the day, and the rates up and down of one entry of a timetable."""
+    match = _ENTRY.fullmatch(word)
+    if match is None:
+        raise ValueError(f"entries such as `08:00,512K` or `Mon-08:00,512K`, not `{word}`")
+    day, hours, minutes, rates = match.groups()
+    days = range(len(DAYS))
+    if day is not None:
+        known = [index for index, name in enumerate(DAYS) if day.lower() in (name, name[:3])]
+        if not known:
+            raise ValueError(f"a day such as `Mon` or `Monday`, not `{day}`")
+        days = range(known[0], known[0] + 1)
+    return days, int(hours) * 60 + int(minutes), _rates(rates, or_zero=False)
+
+
+def _rates(text: str, *, or_zero: bool) -> tuple[int, int]:
+    up, colon, down = text.partition(":")
+    rate = _rate(up, or_zero=or_zero)
+    return rate, _rate(down, or_zero=or_zero) if colon else rate
+
+
+def _rate(text: str, *, or_zero: bool) -> int:
+    """Bytes a second, `NO_LIMIT` or `PAUSE`."""
+    word = text.lower()
+    if word in ("off", "pause"):
+        return NO_LIMIT if word == "off" else PAUSE
+    if re.fullmatch(r"[0.]+", word):
+        if or_zero:
+            return NO_LIMIT
+        raise ValueError("`off` for no limit or `pause` for sending nothing, instead of `0` in a timetable")
+    if re.fullmatch(r"[0-9.]+", word):
+        raise ValueError(f"a size with its unit, such as `{text}K`: `{text}` alone counts KiB in rclone only")
+    try:
+        rate = parse_size(text)
+    except ValueError:
+        raise ValueError(BANDWIDTH_EXAMPLE) from None
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise ValueError(
+            f"a rate between `{format_size(LEAST_RATE)}` and `{format_size(MOST_RATE)}`, or `off`"
+        )
+    return rate
 
 
 def format_size(size: int) -> str:

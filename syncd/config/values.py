@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from syncd.config import units
 from syncd.config.document import Expanded
+from syncd.core.backoff import Bandwidth
 from syncd.sources.places import Places
 
 MIB = 1 << 20
@@ -177,6 +178,19 @@ def size(low: int, high: int, *, or_zero: bool = False) -> PlainValidator:
         return number
 
     return PlainValidator(check)
+
+
+def _bandwidth(value: object) -> Bandwidth:
+    """A number other than 0 is refused in the words for text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise refuse(units.BANDWIDTH_EXAMPLE)
+    try:
+        return units.parse_bandwidth(str(value))
+    except ValueError as error:
+        raise refuse(str(error)) from None
+
+
+BandwidthLimit = Annotated[Bandwidth, PlainValidator(_bandwidth)]
 
 
 def duration(low: float, high: float) -> PlainValidator:

@@ -6,6 +6,7 @@ number from 0 up to 1) are arguments; the answers are seconds. No lock inside: t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from math import exp
@@ -138,34 +139,119 @@ class Breaker:
 
 
 class RateLimit:
-    """A token bucket in bytes, as the time at which the bytes promised so far will have been paid for.
+    """A token bucket in bytes whose rate may change at any time, also for those who wait.
 
-    Up to `BURST_SECONDS` worth of unused bandwidth is kept for later, so that a caller that is a little late
-    does not lose it. A reservation larger than the bucket is admitted when the bucket is
-    not in debt, and puts it in debt: what starts in any span of time is at most the rate times the span, plus
-    the burst, plus one reservation.
+    What is sent is promised, in the order of the calls; time earns it. A promise is kept when everything up
+    to it is earned. Up to `BURST_SECONDS` worth of unused bandwidth is kept for later, so that a caller that
+    is a little late does not lose it. What is kept in any span of time is at most the rate times the span,
+    plus the burst. A clock that goes back earns nothing.
     """
 
-    __slots__ = ("_paid_at", "_rate")
+    __slots__ = ("_at", "_earned", "_promised", "_rate")
 
-    def __init__(self, bytes_per_second: int) -> None:
-        if bytes_per_second < 0:
-            raise ValueError(f"bytes per second: {bytes_per_second}")
-        self._rate = bytes_per_second
-        self._paid_at: float | None = None
+    def __init__(self, bytes_per_second: int = 0) -> None:
+        self._at = 0.0
+        self._earned = self._promised = 0.0
+        self._rate = 0
+        self.change(bytes_per_second, 0.0)
 
     @property
     def rate(self) -> int:
         """Bytes a second; 0 is no limit."""
         return self._rate
 
+    def change(self, bytes_per_second: int, now: float) -> None:
+        """From now on it is this rate; 0 is no limit."""
+        if bytes_per_second < 0:
+            raise ValueError(f"bytes per second: {bytes_per_second}")
+        self._settle(now)
+        self._rate = bytes_per_second
+
     def reserve(self, size: int, now: float) -> float:
-        """Seconds to wait before sending `size` bytes, which are counted as sent; 0 when unlimited."""
+        """Promise `size` bytes; returns the ticket for `wait`."""
+        self._settle(now)
+        self._promised += size
+        return self._promised
+
+    def wait(self, ticket: float, now: float) -> float:
+        """Seconds until the promise is kept, if the rate stays as it is; 0 when it is, or without a limit."""
+        self._settle(now)
+        missing = ticket - self._earned
+        return missing / self._rate if self._rate and missing >= _A_BYTE else 0.0
+
+    def _settle(self, now: float) -> None:
         if self._rate == 0:
-            return 0.0
-        start = now if self._paid_at is None else max(self._paid_at, now - BURST_SECONDS)
-        self._paid_at = start + size / self._rate
-        return max(0.0, start - now)
+            self._earned = self._promised
+        else:
+            earned = self._earned + self._rate * max(0.0, now - self._at)
+            self._earned = min(earned, self._promised + self._rate * BURST_SECONDS)
+        self._at = now
+
+
+_A_BYTE = 0.5  # less than that is a rounding error
+
+# ---- the timetable of the bandwidth -----------------------------------------------------------------------
+
+NO_LIMIT, PAUSE = 0, -1
+WEEK_MINUTES = 7 * 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a timetable says for one moment."""
+
+    rate: int
+    """Bytes a second, 0 for no limit. In a pause: of what is still under way, as it was before the pause."""
+    is_paused: bool = False
+    until: int | None = None
+    """The minute of the week when something else holds; None: always the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The limit of the bandwidth over a week of local time: each entry holds until the next one.
+
+    A minute of the week counts from Monday, 00:00. The last entry of a week holds until the first of the
+    next. The local clock decides, not the time that passed: where it is set, or repeats or leaves out an
+    hour, what holds is what the table says for the time that it shows.
+    """
+
+    entries: tuple[tuple[int, int], ...] = ((0, NO_LIMIT),)
+    """Minute of the week, in order, and bytes a second, `NO_LIMIT` or `PAUSE`. Never empty."""
+
+    def at(self, minute: int) -> Limit:
+        """What holds in this minute of the week."""
+        count = len(self.entries)
+        now = bisect_right(self.entries, minute, key=lambda entry: entry[0]) - 1
+        value = self.entries[now][1]
+        before = (self.entries[now - back][1] for back in range(count))
+        after = (self.entries[(now + ahead) % count] for ahead in range(1, count))
+        rate = next((each for each in before if each != PAUSE), NO_LIMIT)
+        until = next((at for at, each in after if each != value), None)
+        return Limit(rate, value == PAUSE, until)
+
+
+UNLIMITED = Timetable()
+
+
+def clock_words(minute: int) -> str:
+    """A minute of the week as people say it: ``Mon 08:30``."""
+    days, rest = divmod(minute, 24 * 60)
+    return f"{DAYS[days][:3].capitalize()} {rest // 60:02}:{rest % 60:02}"
+
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """The timetables of what goes out and of what comes in."""
+
+    up: Timetable = UNLIMITED
+    down: Timetable = UNLIMITED
+
+
+FREE_LINE = Bandwidth()
 
 
 PACE_SECONDS = 10.0

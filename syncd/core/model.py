@@ -12,6 +12,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from syncd.core.backoff import FREE_LINE, Bandwidth
+
 
 class OnDelete(Enum):
     """What happens to an object when its file is gone."""
@@ -55,8 +57,8 @@ class TransferPolicy:
     """Requests in flight, files and parts together."""
     part_size: int = 8 << 20
     """Bytes; raised by itself where a file would need too many parts."""
-    bandwidth_limit: int = 0
-    """Bytes per second over all requests; 0 is no limit."""
+    bandwidth_limit: Bandwidth = FREE_LINE
+    """Of all requests together."""
     max_attempts: int = 0
     """Tries for one file before it is parked until it changes; 0: without limit, with growing delays."""
     memory_limit: int = 48 << 20

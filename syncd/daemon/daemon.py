@@ -194,6 +194,8 @@ class Daemon:
         )
         self._ticks_slowly = not busy
         seconds = _BUSY_TICK_SECONDS if busy else _IDLE_TICK_SECONDS
+        if self._pipeline.line.holds().until is not None:  # a timetable, whose entries begin with a minute
+            seconds = min(seconds, 60.0 - self._clock.now_ns() / 1e9 % 60.0)
         watchdog = self._notifier.watchdog_seconds
         return min(seconds, watchdog / 3) if watchdog else seconds
 

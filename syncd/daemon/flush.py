@@ -122,7 +122,7 @@ class _Flush:
         if runner.news.waiting_for:
             return runner.news.waiting_for
         if self._is_held(runner):
-            return "it is paused by the operator"
+            return f"it is paused {self._pipeline.paused_by_timetable() or 'by the operator'}"
         if runner.workers.paused_for:
             return f"store {runner.workers.name} is paused: {runner.workers.paused_for}"
         if waits := runner.waits_for_take_over():

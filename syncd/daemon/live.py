@@ -108,6 +108,8 @@ class Live:
         for what in (("all", ""), ("store", store)):
             if what in pauses:
                 return paused_words(pauses[what])
+        if pause := self._pipeline.paused_by_timetable():
+            return pause
         return self._pipeline.store_runners[store].workers.paused_for
 
     def pending(self) -> dict[str, int]:

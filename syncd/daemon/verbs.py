@@ -9,7 +9,9 @@ from math import inf
 from typing import Any
 
 from syncd.config.load import Settings
+from syncd.config.units import parse_bandwidth
 from syncd.core import paths
+from syncd.core.backoff import clock_words
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import iso
@@ -158,7 +160,7 @@ def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Limit all stores together to `rate` bytes per second (0: no limit), for `seconds` if given.
+    """Limit all stores together to `rate`, a rate, a timetable or ``off``, for `seconds` if given.
 
     Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds.
     """
@@ -166,18 +168,19 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
     if request.get("configured"):
         pipeline.limit(None, inf)
     elif rate is not None:
-        if not isinstance(rate, int) or rate < 0:
-            raise ValueError("a limit is a number of bytes per second")
-        pipeline.limit(rate, inf if seconds is None else pipeline.clock.monotonic() + float(seconds))
-    limited = pipeline.limited
-    if limited is None:
-        configured = verbs.settings().transfer.bandwidth_limit
-        return {"bytes_per_second": configured, "seconds_left": None, "by_operator": False}
-    left = limited[1] - pipeline.clock.monotonic()
+        try:
+            timetable = parse_bandwidth(str(rate)).up
+        except ValueError as error:
+            raise ValueError(f"found {rate!r}; expected {error}") from None
+        pipeline.limit(timetable, inf if seconds is None else pipeline.clock.monotonic() + float(seconds))
+    until, holds = pipeline.line.operators_until, pipeline.line.holds()
+    left = None if until is None else until - pipeline.clock.monotonic()
     return {
-        "bytes_per_second": limited[0],
-        "seconds_left": left if left < inf else None,
-        "by_operator": True,
+        "bytes_per_second": holds.rate,
+        "paused": holds.is_paused,
+        "until": None if holds.until is None else clock_words(holds.until),
+        "seconds_left": left if left is not None and left < inf else None,
+        "by_operator": until is not None,
     }
 
 

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 
-from syncd.core.backoff import Rate
+from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words
 from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import (
     Copy,
@@ -37,6 +38,7 @@ from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
 from syncd.storage.settings import StoreSettings
 from syncd.transfer.heartbeat import Heartbeats
+from syncd.transfer.progress import Line
 
 log = logging.getLogger("syncd.daemon")
 file_log = logging.getLogger("syncd.transfer")
@@ -80,7 +82,9 @@ class Pipeline:
         self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
-        self._limit: tuple[int, float] | None = None
+        self.line = Line(monotonic=clock.monotonic, now_ns=clock.now_ns)
+        """On which everything goes out."""
+        self._is_paused = False
         self._bounds: tuple[TransferPolicy, Bounds] | None = None
         self._started = False
         self._silent: frozenset[str] = frozenset()
@@ -99,8 +103,10 @@ class Pipeline:
 
         Called once before `start`, and again for every reload; never by two threads at once. A store runner
         that is replaced ends first, so that no file is sent twice at once; `waiting` is called until then.
+        A bandwidth limit holds at once, and replaces none of them.
         Raises SyncdError when a store cannot be opened; then nothing has changed.
         """
+        timetable, policy = policy.bandwidth_limit.up, replace(policy, bandwidth_limit=FREE_LINE)
         wanted = {source.name: source for source in sources}
         used = {source.store: stores[source.store] for source in sources}
         kept = {
@@ -116,9 +122,8 @@ class Pipeline:
         if self._started:
             self._serve(wanted)
         self._place_sources(wanted)
+        self.line.configure(timetable)
         self._heed_pauses()
-        if self._limit is not None:
-            self.limit(*self._limit)
 
     def _serve(self, sources: Mapping[str, Source]) -> None:
         """Tell the state which keys are whose, before any file goes there."""
@@ -134,7 +139,7 @@ class Pipeline:
     ) -> dict[str, StoreRunner]:
         fresh: dict[str, StoreRunner] = {}
         if self._bounds is None or self._bounds[0] != policy:
-            self._bounds = policy, Bounds(policy, self.clock.monotonic)
+            self._bounds = policy, Bounds(policy, self.line)
         bounds = self._bounds[1]
         try:
             for name, settings in stores.items():
@@ -211,36 +216,43 @@ class Pipeline:
         self._heed_pauses()
 
     def _heed_pauses(self) -> None:
-        """Tell the queues what is paused. A single pass is what the operator wants now: it heeds none."""
-        if self._context.once:
-            return
+        """Tell the queues what is paused. A single pass is what the operator wants now: it heeds only the
+        timetable, which says what the line is for."""
         now, now_ns = self.clock.monotonic(), self.clock.now_ns()
+        pauses = {} if self._context.once else self.state.pauses()
         ends = {
-            what: now + (until_ns - now_ns) / 1e9 if until_ns else inf
-            for what, until_ns in self.state.pauses().items()
+            what: now + (until_ns - now_ns) / 1e9 if until_ns else inf for what, until_ns in pauses.items()
         }
+        self._is_paused = self.line.holds().is_paused
+        if self._is_paused:
+            ends["all", ""] = inf
         paused = {name: until for (kind, name), until in ends.items() if kind == "source"}
         for name, store in list(self.store_runners.items()):
             held_until = max(ends.get(("all", ""), -inf), ends.get(("store", name), -inf))
             store.workers.queue.hold(held_until, paused)
 
-    # ---- the operator's limit ---------------------------------------------------------------------------
+    # ---- the bandwidth ----------------------------------------------------------------------------------
 
-    def limit(self, bytes_per_second: int | None, until: float) -> None:
+    def limit(self, timetable: Timetable | None, until: float) -> None:
         """Until that time (monotonic, perhaps infinite) limit all stores together; None: as configured."""
-        self._limit = None if bytes_per_second is None else (bytes_per_second, until)
-        for store in list(self.store_runners.values()):
-            self._heed_limit(store)
+        self.line.limit(timetable, until)
+        self._heed_pauses()
 
-    @property
-    def limited(self) -> tuple[int, float] | None:
-        """The operator's limit in bytes per second, and until when; None: what is configured holds."""
-        limit = self._limit
-        return limit if limit is not None and self.clock.monotonic() < limit[1] else None
+    def paused_by_timetable(self) -> str:
+        """That the timetable pauses everything now, in words; empty if it does not."""
+        holds = self.line.holds()
+        if not holds.is_paused:
+            return ""
+        return f"by `bandwidth_limit`, until {clock_words(holds.until or 0)}"
 
-    def _heed_limit(self, store: StoreRunner) -> None:
-        limit = self.limited
-        store.progress.line.limit(*(limit or (store.policy.bandwidth_limit, inf)))
+    def _heed_timetable(self) -> None:
+        if self.line.holds().is_paused == self._is_paused:
+            return
+        self._heed_pauses()
+        if self._is_paused:
+            log.warning("nothing more is sent: paused %s", self.paused_by_timetable())
+        else:
+            log.info("the pause of the timetable is over")
 
     # ---- running ----------------------------------------------------------------------------------------
 
@@ -289,10 +301,12 @@ class Pipeline:
     # ---- folders that do not answer ---------------------------------------------------------------------
 
     def look_after(self) -> None:
-        """Let no source whose folder does not answer stop the others. To be called every few seconds.
+        """Heed the timetable, and let no folder that does not answer stop the others. To be called every few
+        seconds.
 
         Its threads wait in the kernel; others take their places, and none of its files is begun.
         """
+        self._heed_timetable()
         self._give_up()
         silent = frozenset(self._context.heartbeats.silent(self.clock.monotonic()))
         for name in sorted(silent - self._silent):

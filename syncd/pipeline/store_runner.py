@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,8 +36,8 @@ INSTANCE = "instance"
 class Bounds:
     """What all stores of the machine share under one policy: its line, requests, memory and readers."""
 
-    def __init__(self, policy: TransferPolicy, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.line = Line(policy.bandwidth_limit, monotonic)
+    def __init__(self, policy: TransferPolicy, line: Line) -> None:
+        self.line = line
         self.requests = Bound(policy.concurrency, policy.memory_limit, self.line)
         self.readers = Bound(min(policy.concurrency, MOST_READERS), 0)
 
@@ -63,11 +62,9 @@ class StoreRunner:
         self._stopping = threading.Event()
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
-        bounds = bounds or Bounds(policy, clock.monotonic)
+        bounds = bounds or Bounds(policy, Line(policy.bandwidth_limit.up, clock.monotonic, clock.now_ns))
         self.progress = Progress(
-            policy.bandwidth_limit,
-            line=bounds.line,
-            monotonic=clock.monotonic,
+            bounds.line,
             sleep=self.sleep,
             heartbeat=self.heartbeat,
             is_held=lambda ref: self.workers.queue.is_held(ref.source),

@@ -211,12 +211,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What goes out, reported from any thread."""
+    """What goes out and comes in, reported from any thread."""
 
     requested: Callable[[], object] = lambda: None
     """A request goes out."""
     sent: Callable[[int], object] = lambda size: None
     """Bytes of a body go out, also of a request that fails later. May wait, to slow the sender down."""
+    received: Callable[[int], object] | None = None
+    """Bytes of an answer came in. May wait, to slow the server down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
     if isinstance(settings, DirSettings):
         return DirStore(settings, context.instance, meter, context.heartbeat)
     dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
-    transport = open_transport(settings.http, should_stop=context.should_stop, on_sent=meter.sent)
+    transport = open_transport(
+        settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
+    )
     keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
     store_id = dialect.store_id
 

@@ -6,11 +6,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
 
-from syncd.core.backoff import Pace, Rate, RateLimit
+from syncd.core.backoff import UNLIMITED, Limit, Pace, Rate, RateLimit, Timetable
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat
+
+_MINUTE_NS = 60 * 10**9
+_STEP_SECONDS = 1.0
+"""A changed limit holds after so long for those who wait for bandwidth."""
+
+
+def minute_of_week(now_ns: int) -> int:
+    """What the local clock shows, in minutes since Monday 00:00."""
+    time.tzset()  # the time zone of the machine may have been changed
+    local = time.localtime(now_ns // 10**9)
+    return (local.tm_wday * 24 + local.tm_hour) * 60 + local.tm_min
 
 
 @dataclass(slots=True)
@@ -41,38 +51,83 @@ class Sending:
 
 
 class Line:
-    """The line of this machine: its bandwidth limit, and how fast it proved to be. For any thread."""
+    """The line of this machine in one direction: its limit of the moment, and how fast it proved to be.
 
-    def __init__(self, bandwidth_limit: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    For any thread. What holds is what the timetable of the configuration says now, or the one that the
+    operator set for a time.
+    """
+
+    def __init__(
+        self,
+        timetable: Timetable = UNLIMITED,
+        monotonic: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.monotonic = monotonic
-        self._configured = self._limit = RateLimit(bandwidth_limit)
-        self._until = inf
+        self._now_ns = now_ns
+        self._configured = timetable
+        self._operators: tuple[Timetable, float] | None = None
+        self._seen: tuple[int, Timetable] | None = None
+        """For which minute of the wall clock, and by which timetable, `_holds` is true."""
+        self._holds = Limit(0)
+        self._bucket = RateLimit()
         self._pace = Pace()
         self._moved = 0
         self._lock = threading.Lock()
 
-    def limit(self, bytes_per_second: int, until: float) -> None:
-        """Until that time (monotonic, perhaps infinite) this limit holds instead of the configured one."""
+    def configure(self, timetable: Timetable) -> None:
+        """What holds from now on, unless the operator set something else."""
         with self._lock:
-            self._limit, self._until = RateLimit(bytes_per_second), until
+            self._configured = timetable
+
+    def limit(self, timetable: Timetable | None, until: float) -> None:
+        """Until that time (monotonic, perhaps infinite) this holds; None: what is configured."""
+        with self._lock:
+            self._operators = None if timetable is None else (timetable, until)
+
+    @property
+    def operators_until(self) -> float | None:
+        """Until when the limit of the operator holds (monotonic, perhaps infinite); None: there is none."""
+        with self._lock:
+            self._look()
+            return self._operators[1] if self._operators else None
+
+    def holds(self) -> Limit:
+        """The limit of this moment."""
+        with self._lock:
+            self._look()
+            return self._holds
 
     def reserve(self, size: int) -> float:
-        """Seconds to wait before or after sending `size` bytes, which count as sent."""
+        """Count `size` bytes as sent; returns the ticket for `wait`."""
         with self._lock:
+            self._look()
             self._moved += size
-            return self._holding().reserve(size, self.monotonic())
+            return self._bucket.reserve(size, self.monotonic())
 
-    def _holding(self) -> RateLimit:
-        if self._until < inf and self.monotonic() >= self._until:
-            self._limit, self._until = self._configured, inf
-        return self._limit
+    def wait(self, ticket: float) -> float:
+        """Seconds to wait before or after sending what the ticket is for, as things are now."""
+        with self._lock:
+            self._look()
+            return self._bucket.wait(ticket, self.monotonic())
+
+    def _look(self) -> None:
+        """Heed a limit that begins or ends now. The caller holds the lock."""
+        if self._operators and self.monotonic() >= self._operators[1]:
+            self._operators = None
+        timetable = self._operators[0] if self._operators else self._configured
+        seen = self._now_ns() // _MINUTE_NS, timetable
+        if seen != self._seen:
+            self._seen, self._holds = seen, timetable.at(minute_of_week(self._now_ns()))
+            self._bucket.change(self._holds.rate, self.monotonic())
 
     # ---- see `syncd.transfer.slots.Pacer` ---------------------------------------------------------------
 
     def bytes_under_way(self) -> float:
         """How many bytes may be under way at once."""
         with self._lock:
-            return self._pace.bytes_under_way(self._holding().rate)
+            self._look()
+            return self._pace.bytes_under_way(self._bucket.rate)
 
     def look(self) -> tuple[float, int]:
         """The time, and how many bytes the line has carried."""
@@ -86,17 +141,15 @@ class Line:
 
 
 class Progress:
-    """Counts bytes as they are sent, and slows them down to the bandwidth limit of their line.
+    """Counts bytes as they are sent or received, and slows them down to the bandwidth limit of their line.
 
-    The transport calls `moved` in the thread that sends.
+    The transport calls `moved` in the thread that sends, `received` in the one that receives.
     """
 
     def __init__(
         self,
-        bandwidth_limit: int,
+        line: Line,
         *,
-        line: Line | None = None,
-        monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         heartbeat: Heartbeat | None = None,
         is_held: Callable[[FileRef], bool] = lambda ref: False,
@@ -105,7 +158,7 @@ class Progress:
         self.heartbeat = heartbeat or Heartbeat()
         self.requests = 0
         self._taken = 0
-        self.line = line or Line(bandwidth_limit, monotonic)
+        self.line = line
         self._sleep = sleep
         self._carrying: dict[FileRef, Carrying] = {}
         self._sending: dict[int, Sending] = {}
@@ -140,12 +193,16 @@ class Progress:
     def moved(self, size: int) -> None:
         """`size` bytes of a body were sent; waits if that was too fast. Raises Stopped from `sleep`."""
         self.heartbeat.sent(size)
-        seconds = self.line.reserve(size)
-        if seconds > 0:
-            self.heartbeat.rest()
-            self._sleep(seconds)
+        self._keep_to(self.line, size)
         self._count(size)
         self.heartbeat.step()
+
+    def _keep_to(self, line: Line, size: int) -> None:
+        """Wait until the line has carried `size` bytes more. In steps, because the limit may change."""
+        ticket = line.reserve(size)
+        while (seconds := line.wait(ticket)) > 0:
+            self.heartbeat.rest()
+            self._sleep(min(seconds, _STEP_SECONDS))
 
     def _count(self, size: int) -> None:
         sending = self._sending.get(threading.get_ident())
@@ -158,6 +215,11 @@ class Progress:
             sending.sent = min(sending.size, size if again else sending.sent + size)
             if (entry := self._carrying.get(sending.ref)) is not None:
                 entry.rate.add(size, now)
+
+    def received(self, size: int) -> None:
+        """`size` bytes of an answer came in; waits if that was too fast. Raises Stopped from `sleep`."""
+        self._keep_to(self.line, size)
+        self._count(size)
 
     def requested(self) -> None:
         """One request was sent."""

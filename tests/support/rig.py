@@ -15,7 +15,7 @@ from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.engine import Engine, EngineSource
-from syncd.transfer.progress import Progress
+from syncd.transfer.progress import Line, Progress
 from syncd.transfer.slots import Slots
 from syncd.transfer.uploader import Uploader
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -60,7 +60,7 @@ class Rig:
         self.state = State.open(str(self.state_dir), now_ns=time.time_ns)
         self.senders = ThreadPoolExecutor(self.policy.concurrency)
         self.slots = Slots(self.policy.concurrency, self.policy.memory_limit)
-        self.progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
+        self.progress = Progress(Line(), sleep=time.sleep)
         self.uploader = Uploader(
             self._wrap_store(self.store),
             self._wrap_state(self.state),

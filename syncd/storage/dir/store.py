@@ -135,7 +135,10 @@ class DirStore(ObjectStore):
                 raise PreconditionFailed("the object in the store's directory is another one by now")
             if not 0 <= first <= last or first >= info.size:
                 raise StoreRefused("the object has no such range")
-            return Content(info, read_range(fd, first, last - first + 1))
+            body = read_range(fd, first, last - first + 1)
+        if self._meter.received is not None:
+            self._meter.received(len(body))
+        return Content(info, body)
 
     def delete_object(self, key: str) -> None:
         with self._opened("delete the object") as store, self._lock_for(key):

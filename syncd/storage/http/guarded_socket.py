@@ -47,7 +47,13 @@ class GuardedSocket:
     Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline, on_sent: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        deadline: Deadline,
+        on_sent: Callable[[int], object],
+        on_received: Callable[[int], object] | None = None,
+    ) -> None:
         sock.setblocking(False)
         self.deadline = deadline
         self.body: Body | None = None
@@ -60,6 +66,7 @@ class GuardedSocket:
         """The peer will send nothing more."""
         self._sock = sock
         self._on_sent = on_sent
+        self._on_received = on_received
         self._encrypted = isinstance(sock, ssl.SSLSocket)
         self._poll = select.poll()
         self._early = b""
@@ -152,6 +159,8 @@ class GuardedSocket:
                     self._answering = True
                     self._count(data)
                     self.deadline.moved(len(data))
+                    if self._on_received is not None:
+                        self.deadline.pausing(self._on_received, len(data))
                 else:
                     self.ended = True
                 return data

@@ -45,12 +45,18 @@ class RequestsTransport:
     """`Transport` on requests."""
 
     def __init__(
-        self, http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
+        self,
+        http: HttpSettings,
+        *,
+        should_stop: Callable[[], bool],
+        on_sent: Callable[[int], object],
+        on_received: Callable[[int], object] | None = None,
     ) -> None:
         self._http = http
         self._scheme = urlsplit(http.endpoint).scheme
         self._should_stop = should_stop
         self._on_sent = on_sent
+        self._on_received = on_received
         self._lock = threading.Lock()
         self._idle: Idle[Adapter] = Idle()
         self._context: ssl.SSLContext | None = None
@@ -64,7 +70,7 @@ class RequestsTransport:
         proxies = self._proxies.of(request.host)
         adapter = self._idle.take("")
         if adapter is None:
-            adapter = Adapter(self._http, self._tls(), self._should_stop, self._on_sent)
+            adapter = Adapter(self._http, self._tls(), self._should_stop, self._on_sent, self._on_received)
         try:
             response = adapter.exchange(prepared, request, proxies)
         except BaseException as error:
@@ -109,10 +115,12 @@ class Adapter(HTTPAdapter):
         context: ssl.SSLContext | None,
         should_stop: Callable[[], bool],
         on_sent: Callable[[int], object],
+        on_received: Callable[[int], object] | None,
     ) -> None:
         self._http = http
         self._context = context
         self._on_sent = on_sent
+        self._on_received = on_received
         self.deadline = Deadline(http, should_stop)
         self.socket: GuardedSocket | None = None
         self.reused = False
@@ -147,6 +155,8 @@ class Adapter(HTTPAdapter):
             answer.close()
         if self.socket is None:
             self._on_sent(memoryview(request.body).nbytes)  # TLS inside TLS is not guarded
+            if self._on_received is not None:
+                self._on_received(len(body))
         elif self.socket.answered_early:
             self.poolmanager.clear()  # half a request is still in this connection
             for manager in self.proxy_manager.values():
@@ -160,7 +170,7 @@ class Adapter(HTTPAdapter):
         if not isinstance(sock, socket.socket):
             self.socket = None
             return sock
-        self.socket = GuardedSocket(sock, self.deadline, self._on_sent)
+        self.socket = GuardedSocket(sock, self.deadline, self._on_sent, self._on_received)
         self.socket.body = self._body
         self.socket.allowance = self._allowance
         return self.socket

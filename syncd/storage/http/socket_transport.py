@@ -35,12 +35,18 @@ class SocketTransport:
     """
 
     def __init__(
-        self, http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
+        self,
+        http: HttpSettings,
+        *,
+        should_stop: Callable[[], bool],
+        on_sent: Callable[[int], object],
+        on_received: Callable[[int], object] | None = None,
     ) -> None:
         self._http = http
         self._scheme = urlsplit(http.endpoint).scheme
         self._should_stop = should_stop
         self._on_sent = on_sent
+        self._on_received = on_received
         self._lock = threading.Lock()
         self._idle: Idle[GuardedSocket] = Idle()
         self._context: ssl.SSLContext | None = None
@@ -127,7 +133,7 @@ class SocketTransport:
             raise errors.untrusted(request.host, error) from error
         except OSError as error:
             raise errors.not_connected(request.host, error) from error
-        return GuardedSocket(sock, deadline, self._on_sent)
+        return GuardedSocket(sock, deadline, self._on_sent, self._on_received)
 
     def _tls(self) -> ssl.SSLContext:
         with self._lock:

@@ -35,20 +35,29 @@ class Transport(Protocol):
 
 
 def open_transport(
-    http: HttpSettings, *, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
+    http: HttpSettings,
+    *,
+    should_stop: Callable[[], bool],
+    on_sent: Callable[[int], object],
+    on_received: Callable[[int], object] | None = None,
 ) -> Transport:
     """Plain sockets for what carries content, requests for the rest and for everything behind a proxy."""
-    content = SocketTransport(http, should_stop=should_stop, on_sent=on_sent)
-    return ControlAndContent(content, partial(_control, http, should_stop, on_sent), Proxies(http))
+    content = SocketTransport(http, should_stop=should_stop, on_sent=on_sent, on_received=on_received)
+    return ControlAndContent(
+        content, partial(_control, http, should_stop, on_sent, on_received), Proxies(http)
+    )
 
 
 def _control(
-    http: HttpSettings, should_stop: Callable[[], bool], on_sent: Callable[[int], object]
+    http: HttpSettings,
+    should_stop: Callable[[], bool],
+    on_sent: Callable[[int], object],
+    on_received: Callable[[int], object] | None,
 ) -> Transport:
     # Importing requests takes more time and memory than many a pass, so it waits for the first use.
     from syncd.storage.http.requests_transport import RequestsTransport
 
-    return RequestsTransport(http, should_stop=should_stop, on_sent=on_sent)
+    return RequestsTransport(http, should_stop=should_stop, on_sent=on_sent, on_received=on_received)
 
 
 class ControlAndContent:

@@ -39,6 +39,8 @@ class Download:
     part_size: int
     concurrency: int
     should_stop: Callable[[], bool]
+    await_line: Callable[[], object] = lambda: None
+    """Called before content is asked for: waits out a pause. Raises Stopped."""
 
     def is_large(self, size: int) -> bool:
         """Whether an object comes in ranges."""
@@ -102,6 +104,7 @@ class Download:
         """All of it, and what the answer says about it. By its ETag: so the answer has to be the store's."""
         if info.size == 0:
             return info, b""
+        self.await_line()
         found, body = self.store.get_object(info.key, 0, info.size - 1, condition(info, again=again))
         if found.size != info.size or len(body) != info.size:
             raise PreconditionFailed("the object has another size by now")
@@ -157,7 +160,9 @@ class Download:
             raise Stopped("stopped before a part")
         with self.slots.hold(span.size):
             if not draft.has(span):
-                body = self.store.get_object(key, span.offset, span.offset + span.size - 1, if_match).body
+                self.await_line()
+                with self.progress.sending(ref, span.size):
+                    body = self.store.get_object(key, span.offset, span.offset + span.size - 1, if_match).body
                 if len(body) != span.size:
                     raise PreconditionFailed("the object has another size by now")
                 draft.keep(span, body)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from syncd.cli import common
 from syncd.cli.restore import Selection, _code, _outermost, _selected
 from syncd.core.errors import AccessRefused, FileUnwritable, StateError, StoreUnavailable
 from syncd.transfer.restore.restore import Report
@@ -205,6 +208,26 @@ def test_a_dry_run_only_tells(home: Home) -> None:
     assert not (home.root / "to").exists()
     found = json.loads(home.run("restore", "docs", "--to", str(home.root / "to"), "-n", "--json").stdout)
     assert [row["path"] for row in found["planned"]] == ["a.txt", "sub/b.txt", "sub/deep/c.txt"]
+
+
+def test_a_restore_keeps_to_the_limit_on_downloads(home: Home) -> None:
+    """Of the configuration or its own; in a pause it says so and waits, and can be ended."""
+    (home.watched / "a").write_bytes(bytes(50 << 10))
+    assert home.run("sync").exit_code == 0
+    to, hour = home.root / "to", (time.localtime().tm_hour + 12) % 24
+    home.content["transfer"]["bandwidth_limit"] = f"{hour:02}:00,off:1M {hour:02}:01,off:pause"
+    process = home.start("restore", "--to", str(to))
+    assert process.stderr is not None
+    assert "--bandwidth-limit off restores now" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == common.EXIT_INTERRUPTED
+    assert tree(to) == []
+    began = time.monotonic()
+    done = home.run("restore", "--to", str(to), "--bandwidth-limit", "100K")
+    assert (done.exit_code, tree(to)) == (0, ["a"])
+    assert time.monotonic() - began >= 0.5  # never sooner; how much later is the machine's
+    done = home.run("restore", "--to", str(to), "--bandwidth-limit", "fast")
+    assert (done.exit_code, "a timetable" in done.stderr) == (common.EXIT_USAGE, True)
 
 
 def test_a_store_that_is_not_there_is_sixty_nine_and_is_not_made(home: Home) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd.config import load as config
+from syncd.config.units import parse_bandwidth
 from syncd.core.errors import ConfigError
 from syncd.core.model import OnDelete, Source, TransferPolicy
 from syncd.storage.settings import DirSettings
@@ -63,7 +64,7 @@ log: {level: debug, format: json}
     assert photos == settings.sources[0]
     assert (other.settle_seconds, other.max_delete_fraction) == (0.0, 0.125)
     assert other.max_delete_files > 10**15
-    assert TransferPolicy(3, 16 * MIB, MIB, 7, 1 << 30) == settings.transfer
+    assert TransferPolicy(3, 16 * MIB, parse_bandwidth("1M"), 7, 1 << 30) == settings.transfer
     assert config.LogSettings("debug", "json") == settings.log
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config import units
+from syncd.core.backoff import Limit, clock_words
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -130,6 +134,8 @@ def test_any_text_is_read_or_refused_with_what_was_expected(text: str) -> None:
         except ValueError:
             continue
         assert value >= 0
+    with suppress(ValueError):
+        assert units.parse_bandwidth(text).up.entries
 
 
 def test_the_shortest_exact_spelling_is_chosen() -> None:
@@ -157,3 +163,90 @@ def test_what_is_no_bound_is_refused(text: str) -> None:
     """With both forms."""
     with pytest.raises(ValueError, match="a share of them"):
         units.parse_bound(text)
+
+
+# ---- bandwidth --------------------------------------------------------------------------------------------
+
+
+def table(text: str) -> dict[str, int]:
+    """The entries for what goes out, as people say them."""
+    return {clock_words(minute): rate for minute, rate in units.parse_bandwidth(text).up.entries}
+
+
+def test_rclones_own_examples_mean_what_its_manual_says() -> None:
+    """With days and without, with blanks or semicolons; its bare KiB apart, which are refused."""
+    daily = table("08:00,512k 12:00,10M 13:00,512k 18:00,30M 23:00,off")
+    assert len(daily) == 35
+    assert (daily["Mon 08:00"], daily["Sun 12:00"], daily["Wed 23:00"]) == (512 * KIB, 10 * MIB, 0)
+    assert daily == table("08:00,512k;12:00,10M;13:00,512k;18:00,30M;23:00,off")
+    weekly = "Mon-00:00,512K Fri-23:59,10M Sat-10:00,1M Sun-20:00,off"
+    assert table(weekly) == {
+        "Mon 00:00": 512 * KIB,
+        "Fri 23:59": 10 * MIB,
+        "Sat 10:00": MIB,
+        "Sun 20:00": 0,
+    }
+    assert table(weekly) == table("sunday-20:00,OFF; monday-00:00,512kb; Saturday-10:00,1MiB; fri-23:59,10m")
+    mixed = table("Mon-00:00,512K 12:00,1M Sun-20:00,off")
+    assert len(mixed) == 9
+    assert (mixed["Mon 00:00"], mixed["Mon 12:00"], mixed["Sun 12:00"]) == (512 * KIB, MIB, MIB)
+
+
+def test_an_entry_for_a_day_replaces_that_for_every_day() -> None:
+    """Wherever it stands."""
+    for text in ("Sat-12:00,off 12:00,1M", "12:00,1M Sat-12:00,off"):
+        assert table(text)["Sat 12:00"] == 0
+        assert table(text)["Fri 12:00"] == MIB
+
+
+@pytest.mark.parametrize(
+    ("text", "up", "down"),
+    [
+        ("0", 0, 0),
+        ("off", 0, 0),
+        ("10M", 10 * MIB, 10 * MIB),
+        ("10M:100k", 10 * MIB, 100 * KIB),
+        ("10M:off", 10 * MIB, 0),
+    ],
+)
+def test_a_rate_without_a_time_holds_always(text: str, up: int, down: int) -> None:
+    """Up and down may differ, as in rclone."""
+    found = units.parse_bandwidth(text)
+    assert (found.up.at(77), found.down.at(77)) == (Limit(up), Limit(down))
+
+
+def test_a_pause_may_be_for_one_direction() -> None:
+    """A restore goes on while nothing is sent."""
+    found = units.parse_bandwidth("12:00,pause:1M 19:00,off")
+    assert found.up.at(12 * 60).is_paused
+    assert found.down.at(12 * 60).rate == MIB
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("08:00,0 19:00,off", "`off` for no limit or `pause` for sending nothing"),
+        ("08:00,1M:0", "`off` for no limit or `pause`"),
+        ("08:00,512", "`512K`"),
+        ("512", "`512K`"),
+        ("1K", "between `16KiB` and `1PiB`"),
+        ("pause", "`syncd pause`"),
+        ("08:00,pause 19:00,pause", "an entry that is not `pause`"),
+        ("08:00,pause:1M 19:00,pause:off", "an entry that is not `pause`"),
+        ("8:00,1M", "not `8:00,1M`"),
+        ("24:00,1M", "not `24:00,1M`"),
+        ("08:60,1M", "not `08:60,1M`"),
+        ("Mo-08:00,1M", "not `Mo`"),
+        ("08:00,1M 08:00,2M", "one entry for Mon 08:00"),
+        ("Tue-08:00,1M tuesday-08:00,2M", "one entry for Tue 08:00"),
+        ("08:00,fast", "a timetable"),
+        ("1M 2M", "a timetable"),
+        ("", "a timetable"),
+        (";", "a timetable"),
+        ("08:00,", "not `08:00,`"),
+    ],
+)
+def test_what_is_no_bandwidth_is_refused(text: str, expected: str) -> None:
+    """With what was expected in its place."""
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        units.parse_bandwidth(text)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.backoff import (
-    BURST_SECONDS,
+    NO_LIMIT,
+    PAUSE,
     START_BYTES,
+    WEEK_MINUTES,
     Breaker,
+    Limit,
     Pace,
     Rate,
     RateLimit,
     Schedule,
+    Timetable,
     delay,
     seconds_left,
 )
@@ -278,7 +282,8 @@ def test_breaker_never_blocks_for_ever_and_never_floods(steps: list[tuple[float,
 
 def test_no_limit() -> None:
     """A limit of 0 never waits."""
-    assert RateLimit(0).reserve(1 << 40, 0.0) == 0.0
+    limit = RateLimit(0)
+    assert limit.wait(limit.reserve(1 << 40, 0.0), 0.0) == 0.0
 
 
 def test_negative_limit() -> None:
@@ -287,11 +292,14 @@ def test_negative_limit() -> None:
         RateLimit(-1)
 
 
-def test_reservations_queue_up() -> None:
-    """The first goes at once, each further one when those before it have been paid for."""
+def test_promises_are_kept_in_their_order() -> None:
+    """Each when it and those before it are earned."""
     limit = RateLimit(100)
+    limit.reserve(0, 10.0)
+    limit.wait(limit.reserve(25, 10.0), 10.0)  # the burst
 
-    assert [limit.reserve(size, 10.0) for size in (50, 100, 10)] == [0.0, 0.5, 1.5]
+    tickets = [limit.reserve(size, 10.0) for size in (50, 100, 10)]
+    assert [limit.wait(ticket, 10.0) for ticket in tickets] == [0.5, 1.5, 1.6]
 
 
 def test_idle_time_is_not_saved_up() -> None:
@@ -299,7 +307,7 @@ def test_idle_time_is_not_saved_up() -> None:
     limit = RateLimit(100)
     limit.reserve(100, 0.0)
 
-    assert [limit.reserve(100, 1000.0), limit.reserve(1, 1000.0)] == [0.0, 0.75]
+    assert limit.wait(limit.reserve(100, 1000.0), 1000.0) == 0.75
 
 
 def test_a_late_caller_loses_nothing() -> None:
@@ -307,38 +315,134 @@ def test_a_late_caller_loses_nothing() -> None:
     limit = RateLimit(1000)
     now = 0.0
     for _ in range(100):
-        now += limit.reserve(100, now) + 0.01
+        now += limit.wait(limit.reserve(100, now), now) + 0.01
 
     assert now == pytest.approx(100 * 100 / 1000, rel=0.02)
 
 
+def test_a_clock_that_stands_or_goes_back_earns_nothing() -> None:
+    """Whatever happens to it, what was promised is waited for once it goes on."""
+    limit = RateLimit(100)
+    ticket = limit.reserve(200, 50.0)
+    before = limit.wait(ticket, 50.0)
+
+    assert limit.wait(ticket, 40.0) == before
+    assert limit.wait(ticket, 40.0 + before) == 0.0
+
+
 @settings(deadline=None)
 @given(
-    rate=st.integers(min_value=1, max_value=10**9),
-    pieces=st.lists(
-        st.tuples(st.floats(min_value=0, max_value=5), st.integers(min_value=0, max_value=10**7)),
+    rates=st.lists(
+        st.tuples(st.floats(min_value=0, max_value=30), st.integers(min_value=1000, max_value=10**7)),
         min_size=1,
-        max_size=50,
+        max_size=4,
     ),
+    threads=st.integers(min_value=1, max_value=32),
+    late=st.floats(min_value=0, max_value=0.05),
 )
-def test_rate_is_never_exceeded(rate: int, pieces: list[tuple[float, int]]) -> None:
-    """Between any two moments the bytes that start are at most the rate times the time, plus the burst,
-    plus one piece; whoever asks and whenever."""
-    limit = RateLimit(rate)
-    now = 0.0
-    starts: list[tuple[float, int]] = []
-    for passed, size in pieces:
-        now += passed
-        starts.append((now + limit.reserve(size, now), size))
+def test_in_ten_seconds_it_is_exact_within_five_percent(
+    rates: list[tuple[float, int]], threads: int, late: float
+) -> None:
+    """However many threads send, whatever the rate was before, and although each comes back a little late.
 
-    moments = [start for start, _ in starts]
-    assert all(later >= earlier - 1e-9 for earlier, later in pairwise(moments))  # the sums are rounded
-    for first in range(len(starts)):
-        sent = 0
-        for start, size in starts[first:]:
-            allowed = rate * (start - starts[first][0] + BURST_SECONDS)
-            assert sent <= allowed * (1 + 1e-9) + starts[first][1] + 1e-6
-            sent += size
+    They send pieces as the socket does: half as large where one waits for more than half a second.
+    """
+    limit, now, sent = RateLimit(0), 0.0, 0
+    for passed, rate in rates:
+        now += passed
+        limit.change(rate, now)
+    rate = rates[-1][1]
+    piece = min(256 << 10, max(1, rate // (2 * threads)))
+    waiting = deque((limit.reserve(piece, now), 0) for _ in range(threads))
+    began = now = now + limit.wait(waiting[-1][0], now)  # from here on, all send
+    sent, waiting = 0, deque((limit.reserve(piece, now), 0) for _ in range(threads))
+    while now < began + 10.0:
+        ticket, _ = waiting.popleft()
+        now += limit.wait(ticket, now) + late / threads
+        sent += piece
+        waiting.append((limit.reserve(piece, now), 0))
+    assert sent == pytest.approx(rate * (now - began), rel=0.05)
+
+
+@given(
+    sizes=st.lists(st.integers(min_value=1, max_value=50), min_size=2, max_size=6),
+    rate=st.integers(min_value=1, max_value=1000),
+)
+def test_uploads_share_the_line_fairly(sizes: list[int], rate: int) -> None:
+    """Who asks again goes behind all who wait: after any number of turns, none is more than one ahead."""
+    limit, now = RateLimit(rate), 0.0
+    turns = [0] * len(sizes)
+    tickets = [limit.reserve(size, now) for size in sizes]
+    for _ in range(60):
+        waits = [limit.wait(ticket, now) for ticket in tickets]
+        first = min(range(len(sizes)), key=lambda index: (waits[index], turns[index], index))
+        now += waits[first]
+        turns[first] += 1
+        tickets[first] = limit.reserve(sizes[first], now)
+        assert max(turns) - min(turns) <= 2
+
+
+@pytest.mark.parametrize(("rate", "wait"), [(0, 0.0), (50, 1.0), (1000, 0.05)])
+def test_a_changed_rate_holds_for_those_who_wait(rate: int, wait: float) -> None:
+    """What they waited is not lost, and nobody waits for the rest of the old time."""
+    limit = RateLimit(100)
+    limit.reserve(0, 0.0)
+    ticket = limit.reserve(100 + 25, 1.0)  # with the burst
+    assert limit.wait(ticket, 1.0) == 1.0
+    limit.change(rate, 1.5)
+    assert limit.wait(ticket, 1.5) == pytest.approx(wait)
+
+
+# ---- its timetable ----------------------------------------------------------------------------------------
+
+MON, TUE, SUN = 0, 24 * 60, 6 * 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("minute", "expected"),
+    [
+        (MON + 479, Limit(0, False, MON + 480)),  # Sunday's last entry goes on
+        (MON + 480, Limit(512, False, MON + 720)),
+        (MON + 719, Limit(512, False, MON + 720)),
+        (MON + 720, Limit(512, True, TUE)),  # what is under way ends as it began
+        (TUE, Limit(10, False, SUN)),
+        (SUN - 1, Limit(10, False, SUN)),
+        (WEEK_MINUTES - 1, Limit(0, False, MON + 480)),
+    ],
+)
+def test_an_entry_holds_until_the_next(minute: int, expected: Limit) -> None:
+    """The last of a week until the first of the next."""
+    table = Timetable(((MON + 480, 512), (MON + 720, PAUSE), (TUE, 10), (TUE + 60, 10), (SUN, NO_LIMIT)))
+    assert table.at(minute) == expected
+
+
+def test_without_a_timetable_nothing_changes() -> None:
+    """One entry holds always."""
+    assert Timetable().at(5) == Limit(0)
+    assert Timetable(((600, 7),)).at(5) == Timetable(((600, 7),)).at(700) == Limit(7)
+
+
+@given(
+    entries=st.dictionaries(
+        st.integers(min_value=0, max_value=WEEK_MINUTES - 1),
+        st.sampled_from([PAUSE, NO_LIMIT, 5, 9]),
+        min_size=1,
+        max_size=8,
+    ),
+    start=st.integers(min_value=0, max_value=WEEK_MINUTES - 1),
+)
+def test_the_table_is_what_a_walk_through_the_week_finds(entries: dict[int, int], start: int) -> None:
+    """Minute by minute back to the entry that holds, and forward to the first that says something else."""
+    table = Timetable(tuple(sorted(entries.items())))
+    back = [
+        entries[m % WEEK_MINUTES]
+        for m in range(start, start - WEEK_MINUTES, -1)
+        if m % WEEK_MINUTES in entries
+    ]
+    ahead = (m % WEEK_MINUTES for m in range(start + 1, start + WEEK_MINUTES) if m % WEEK_MINUTES in entries)
+    rate = next((value for value in back if value != PAUSE), NO_LIMIT)
+    until = next((minute for minute in ahead if entries[minute] != back[0]), None)
+    assert table.at(start) == Limit(rate, back[0] == PAUSE, until)
 
 
 @pytest.mark.parametrize(

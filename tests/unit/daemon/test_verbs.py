@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
@@ -108,20 +109,60 @@ def test_a_limit_holds_until_its_end(home: Home) -> None:
     """Then what the configuration says; a reload of the stores keeps it."""
     home.content["transfer"]["bandwidth_limit"] = "4MiB"
     home.start()
-    configured = {"bytes_per_second": 4 << 20, "seconds_left": None, "by_operator": False}
+    configured = {
+        "bytes_per_second": 4 << 20,
+        "paused": False,
+        "until": None,
+        "seconds_left": None,
+        "by_operator": False,
+    }
     assert home.ask(command="limit") == configured
-    assert home.ask(command="limit", rate=1000)["bytes_per_second"] == 1000
+    assert home.ask(command="limit", rate="100K")["bytes_per_second"] == 100 << 10
     home.content["transfer"]["concurrency"] = 3
     assert home.ask(command="reload") == {"changes": ["transfer: concurrency"]}
     assert home.ask(command="limit") == {
-        "bytes_per_second": 1000,
-        "seconds_left": None,
+        **configured,
+        "bytes_per_second": 100 << 10,
         "by_operator": True,
     }
-    assert home.ask(command="limit", rate=1000, seconds=1e6)["seconds_left"] > 0
-    assert home.ask(command="limit", rate=1000, seconds=-1) == configured
+    assert home.ask(command="limit", rate="100K", seconds=1e6)["seconds_left"] > 0
+    assert home.ask(command="limit", rate="100K", seconds=-1) == configured
     assert home.ask(command="limit", configured=True) == configured
-    assert "bytes per second" in home.ask(command="limit", rate="fast")["error"]
+    assert "a timetable" in home.ask(command="limit", rate="fast")["error"]
+
+
+def test_a_reloaded_limit_replaces_no_store(home: Home) -> None:
+    """It holds at once; requests under way go on."""
+    made = home.start()
+    before = made._pipeline.store_runners["mirror"]
+    home.content["transfer"]["bandwidth_limit"] = "00:00,1M 12:00,2M"
+    assert home.ask(command="reload") == {"changes": ["transfer: bandwidth_limit"]}
+    answer = home.ask(command="limit")
+    assert answer["bytes_per_second"] in (1 << 20, 2 << 20)
+    assert answer["until"].endswith(("12:00", "00:00"))
+    assert made._pipeline.store_runners["mirror"] is before
+
+
+def test_a_pause_of_the_timetable_holds_and_ends(home: Home) -> None:
+    """Nothing is begun, every place says why, and the operator's limit goes before it."""
+    hour = (time.localtime().tm_hour + 12) % 24
+    home.content["transfer"]["bandwidth_limit"] = f"{hour:02}:00,1M {hour:02}:01,pause"
+    home.start()
+    (home.root / "watched" / "a").write_text("x")
+
+    def reason() -> str:
+        return str(home.ask(command="file", path=str(home.root / "watched/a"))["reason"])
+
+    wait_until("it waits", lambda: "paused: by `bandwidth_limit`, until" in reason())
+    assert f"{hour:02}:00" in reason()
+    assert home.ask(command="status")["daemon"]["stores_paused"].keys() == {"mirror"}
+    kept = home.ask(command="flush", name="docs")["kept_back"]
+    assert "paused by `bandwidth_limit`" in kept["docs"]
+    told = home.ask(command="limit")
+    assert (told["paused"], told["bytes_per_second"]) == (True, 1 << 20)
+    assert not (home.root / "mirror" / "a").exists()
+    assert not home.ask(command="limit", rate="off")["paused"]
+    home.arrives("a")
 
 
 def test_rescan_and_retry_take_names_and_paths(home: Home) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.core.backoff import Bandwidth, Timetable
 from syncd.core.errors import Stopped
 from syncd.core.model import ObjectMeta, TransferPolicy
 from syncd.pipeline.context import Context, real_clock
@@ -25,11 +26,12 @@ def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     state = State.open(str(tmp_path / "state"), now_ns=time.time_ns)
     (tmp_path / "mirror").mkdir()
     context = Context(state, real_clock(), Pipeline(state, real_clock()))
-    limited = replace(POLICY, bandwidth_limit=1 << 30)
+    limited = replace(POLICY, bandwidth_limit=Bandwidth(Timetable(((0, 1 << 30),))))
     some = StoreRunner("nas", DirSettings(str(tmp_path / "mirror")), limited, context)
     some.store.put_object("a", b"12345", ObjectMeta(of_bytes(b"12345"), 0))
     assert some.progress.requests == 1
-    assert some.progress.line._limit._paid_at is not None
+    assert some.progress.line.look()[1] == 5
+    assert some.progress.line.holds().rate == 1 << 30
     breaker = some._store_context(state).breaker
     assert not breaker.is_shut()
     some.workers.queue.pause(60.0)

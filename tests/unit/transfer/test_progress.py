@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from math import inf
 
 import pytest
 
+from syncd.core.backoff import PAUSE, Limit, Timetable
 from syncd.core.errors import Stopped
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat, Heartbeats
-from syncd.transfer.progress import Progress
+from syncd.transfer.progress import Line, Progress, minute_of_week
 from tests.support.clock import FakeClock
 
 REF = FileRef("docs", "a")
+SUNDAY = 6 * 24 * 60
 
 
 def progress(clock: FakeClock, limit: int = 0) -> Progress:
-    return Progress(limit, monotonic=clock.monotonic, sleep=clock.sleep)
+    return Progress(Line(always(limit), clock.monotonic, clock.now_ns), sleep=clock.sleep)
+
+
+def always(rate: int) -> Timetable:
+    return Timetable(((0, rate),))
 
 
 def test_a_file_is_in_flight_from_beginning_to_end(clock: FakeClock) -> None:
@@ -76,9 +84,8 @@ def test_many_threads_share_one_limit() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert some.line._limit._paid_at is not None
-    assert some.line._limit._paid_at >= 0.8 - 1e-6  # 8,000 bytes at 10,000 a second
-    assert sum(clock.slept) > 0
+    assert clock.monotonic() >= 0.8 - 1e-6  # 8,000 bytes at 10,000 a second
+    assert some.line.look()[1] == 8000
 
 
 def test_a_shutdown_ends_the_wait(clock: FakeClock) -> None:
@@ -87,8 +94,7 @@ def test_a_shutdown_ends_the_wait(clock: FakeClock) -> None:
     def stopped(seconds: float) -> None:
         raise Stopped
 
-    some = Progress(1, monotonic=clock.monotonic, sleep=stopped)
-    some.moved(10)
+    some = Progress(Line(always(1), clock.monotonic, clock.now_ns), sleep=stopped)
     with pytest.raises(Stopped):
         some.moved(10)
 
@@ -103,11 +109,10 @@ def test_a_thread_that_waits_for_bandwidth_is_not_stuck(clock: FakeClock) -> Non
         late.append(heartbeats.late(clock.monotonic()))
 
     heartbeat = Heartbeat(heartbeats)
-    some = Progress(1, monotonic=clock.monotonic, sleep=sleep, heartbeat=heartbeat)
+    some = Progress(Line(always(1), clock.monotonic, clock.now_ns), sleep=sleep, heartbeat=heartbeat)
     heartbeat.step()
-    some.moved(100)
-    some.moved(1)
-    assert late == [()]
+    some.moved(3)
+    assert late == [(), (), ()]
     clock.advance(2.0)
     assert heartbeats.late(clock.monotonic()) == (threading.current_thread().name,)
 
@@ -116,19 +121,93 @@ def test_the_operators_limit_holds_for_its_time(clock: FakeClock) -> None:
     """At once, also where none was configured; then the configured one again."""
     for configured in (0, 100):
         some = progress(clock, configured)
-        some.line.limit(10, clock.monotonic() + 1000)
+        some.line.limit(always(10), clock.monotonic() + 1000)
         some.moved(10)
         before = clock.monotonic()
         some.moved(10)
         assert clock.monotonic() - before == pytest.approx(1.0)
+        assert some.line.operators_until is not None
         clock.advance(2000)
         some.moved(100)
+        assert some.line.operators_until is None
         before = clock.monotonic()
         some.moved(100)
         assert clock.monotonic() - before == pytest.approx(1.0 if configured else 0.0)
-        some.line.limit(0, inf)
+        some.line.limit(always(0), inf)
         some.moved(1 << 40)
         assert clock.monotonic() - before < 2
+
+
+def test_a_changed_limit_holds_for_those_who_wait(clock: FakeClock) -> None:
+    """The operator's, a reloaded one, and that of the next entry: all within a step."""
+    some = progress(clock, 1)
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if len(clock.slept) == 3:
+            some.line.configure(always(100))
+
+    some._sleep = sleep
+    some.moved(1000)
+    assert clock.monotonic() == pytest.approx(3 + 9.97)
+    for each, rate in enumerate((10, 20)):
+        some.line.limit(always(rate), inf)
+        some.moved(200)
+        before = clock.monotonic()
+        some.moved(200)
+        assert clock.monotonic() - before == pytest.approx(200 / rate), each
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The time zone of the machine, by a rule that needs no database."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+def test_the_local_clock_decides_what_holds() -> None:
+    """Also where it repeats an hour or leaves one out, and where it is set: nothing is remembered."""
+    table = Timetable(((SUNDAY + 150, 10), (SUNDAY + 180, 20), (SUNDAY + 240, 30)))  # 02:30, 03:00, 04:00
+    spring, autumn = 1774742400, 1792886400  # 01:00 and 02:00 of the days with 23 and 25 hours
+    for start, rates in ((spring, [30, 30, 20, 20, 30]), (autumn, [30, 10, 30, 10, 20])):
+        clock = FakeClock(start)
+        line = Line(table, clock.monotonic, clock.now_ns)
+        found = []
+        for _ in rates:
+            found.append(line.holds().rate)
+            clock.advance(1800)
+        assert found == rates
+    clock.jump(autumn + 600 - clock.now())
+    assert line.holds().rate == 30
+    clock.jump(1800)
+    assert line.holds().rate == 10
+    clock.jump(-1800)
+    assert line.holds().rate == 30
+
+
+def test_a_pause_lets_what_is_under_way_go_on(clock: FakeClock) -> None:
+    """At the rate that held before: a body that stopped in the middle would fail."""
+    minute = minute_of_week(clock.now_ns())
+    some = progress(clock)
+    some.line.configure(Timetable(((minute, 100), (minute + 1, PAUSE), (minute + 2, 0))))
+    some.moved(100 * 61)
+    assert clock.monotonic() == pytest.approx(61.0)
+    assert some.line.holds() == Limit(100, True, minute + 2)
+    clock.advance(60)
+    assert some.line.holds() == Limit(0, False, minute)
+
+
+def test_what_comes_in_is_held_back_too(clock: FakeClock) -> None:
+    """And counts for its file as it comes."""
+    some = progress(clock, 100)
+    some.began(REF, 1000, 0)
+    with some.sending(REF, 1000):
+        some.received(500)
+        assert some.in_flight() == [(REF, 500, 1000)]
+    assert clock.monotonic() == pytest.approx(5.0)
 
 
 def test_bytes_count_as_they_leave_not_when_they_are_acknowledged(clock: FakeClock) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from syncd.storage.http.messages import Request
 from syncd.storage.http.transport import Transport, open_transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers, make_certificate
-from tests.unit.storage.http.transports import Client, Kind, free_port
+from tests.unit.storage.http.transports import Client, Kind, every_transport, free_port
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB: more than the kernel takes from us at once
 
@@ -842,3 +843,30 @@ def test_content_goes_over_sockets_and_control_over_requests() -> None:
             connections.append(store.connections)
         transport.close()
     assert connections == [1, 1, 2, 2, 2]
+
+
+# ---- what comes in --------------------------------------------------------------------------------------
+
+
+@every_transport
+def test_an_answer_is_counted_as_it_comes(kind: Kind) -> None:
+    """In small pieces, whose reader may wait for longer than a server may be silent."""
+    content = bytes(300_000)
+    answer = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: %d\r\n\r\n%s' % (len(content), content)
+    pieces: list[int] = []
+
+    def received(size: int) -> None:
+        pieces.append(size)
+        if len(pieces) == 2:
+            time.sleep(0.3)
+
+    with HostileServer([answers(answer)]) as server:
+        http = HttpSettings(server.endpoint, read_seconds=0.2, progress_seconds=0.2)
+        transport = kind(http, should_stop=lambda: False, on_sent=lambda size: None, on_received=received)
+        request = Request("GET", server.host, "/b/k", headers={"Range": "bytes=0-299999"})
+        try:
+            assert transport.send(request).body == content
+        finally:
+            transport.close()
+    assert sum(pieces) == len(answer)
+    assert max(pieces) <= 64 << 10

@@ -16,7 +16,7 @@ import xxhash
 from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.core.restoring import Overwrite
 from syncd.storage.base import ObjectStore
-from syncd.transfer.progress import Progress
+from syncd.transfer.progress import Line, Progress
 from syncd.transfer.restore.download import Download
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import Report, Restore
@@ -43,7 +43,7 @@ def restore(
     report = Report()
     folder = Folder(os.path.realpath(to), closed or {}, create=not dry_run)
     with closing(folder), ThreadPoolExecutor(concurrency) as fetchers:
-        progress = Progress(0, monotonic=time.monotonic, sleep=time.sleep)
+        progress = Progress(Line(), sleep=time.sleep)
         slots = Slots(concurrency, 1 << 20)
         download = Download(store, folder, fetchers, slots, progress, PART, concurrency, stop.is_set)
         work = Restore(download, report, overwrite, dry_run=dry_run, should_stop=stop.is_set)
