@@ -176,7 +176,10 @@ def _receive(peer: socket.socket, seconds: float) -> dict[str, Any]:
     data = bytearray()
     until = time.monotonic() + seconds
     while not data.endswith(b"\n"):
-        peer.settimeout(max(0.01, until - time.monotonic()))
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the message does not end")
+        peer.settimeout(left)
         piece = peer.recv(1 << 16)
         if not piece:
             break
