@@ -325,7 +325,7 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report) -
     if doubt is None:
         doubt = compare.scan(
             source,
-            Rules(source.include, source.exclude),
+            Rules.of(source),
             state,
             _Planner(source, engine, report),
             should_stop=lambda: False,

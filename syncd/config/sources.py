@@ -14,7 +14,20 @@ from pydantic import Field, PrivateAttr
 
 from syncd.config.document import Document, Path, quoted
 from syncd.config.stores import StoreEntry
-from syncd.config.values import Entry, FilePath, MaxDelete, Name, Place, Text, duration, nearest, one_of
+from syncd.config.values import (
+    Entry,
+    FilePath,
+    Flag,
+    MaxDelete,
+    Name,
+    Place,
+    Text,
+    duration,
+    matching,
+    nearest,
+    one_of,
+    size,
+)
 from syncd.core.model import OnDelete, Source
 from syncd.core.paths import prefix_problem
 from syncd.core.patterns import Rules
@@ -32,6 +45,11 @@ _LOCAL_REMOTE = frozenset({"virtiofs", "vboxsf", "vmhgfs", "prl_fs"})
 """Without events, but programs of one machine can share memory there."""
 
 
+Marker = Annotated[
+    Text, matching(r"(?!\.{1,2}$)[^/]{1,255}", "the name of a file, such as `CACHEDIR.TAG`, without `/`")
+]
+
+
 class SourceEntry(Entry):
     """A watched directory."""
 
@@ -42,6 +60,12 @@ class SourceEntry(Entry):
     prefix: str = ""
     include: list[str] = Field(default=[])
     exclude: list[str] = Field(default=[])
+    ignore_case: Flag = False
+    exclude_temporary: Flag = False
+    exclude_if_present: list[Marker] = Field(default=[], max_length=16)
+    max_size: Annotated[int, size(1, 1 << 60, or_zero=True)] = 0
+    min_age: Annotated[float, duration(0, 3650 * 86_400)] = 0.0
+    one_file_system: Flag = False
     settle: Annotated[float, duration(0, 86_400)] = 2.0
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
@@ -74,6 +98,12 @@ class SourceEntry(Entry):
             prefix=self.prefix,
             include=tuple(self.include),
             exclude=tuple(self.exclude),
+            ignore_case=self.ignore_case,
+            exclude_temporary=self.exclude_temporary,
+            exclude_if_present=tuple(self.exclude_if_present),
+            max_size=self.max_size,
+            min_age_seconds=self.min_age,
+            one_file_system=self.one_file_system,
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,
             on_delete=OnDelete(self.on_delete),
@@ -93,12 +123,16 @@ Directories = Mapping[str, tuple[str, str]]
 
 
 def places(index: int, entry: SourceEntry, document: Document) -> dict[tuple[str, str], str]:
-    """``file:line`` of each pattern of a source, by its list and its text."""
-    return {
+    """``file:line`` of each rule that leaves files out, by its key and its text; a limit has no text."""
+    found = {
         (key, pattern): document.where(("sources", index, key, number))
-        for key, patterns in (("include", entry.include), ("exclude", entry.exclude))
-        for number, pattern in enumerate(patterns)
+        for key in ("include", "exclude", "exclude_if_present")
+        for number, pattern in enumerate(getattr(entry, key))
     }
+    for key in ("exclude_temporary", "max_size", "one_file_system"):
+        if ("sources", index, key) in document.marks:
+            found[key, ""] = document.where(("sources", index, key))
+    return found
 
 
 def check(sources: Sources, stores: Stores, state_dir: str, document: Document, places: Places) -> None:

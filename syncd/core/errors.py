@@ -231,6 +231,10 @@ class PutsWait(SyncdError):
         self.seconds = seconds
 
 
+class TooYoung(PutsWait):
+    """The file is younger than its source's ``min_age``."""
+
+
 class AccessRefused(StoreRefused):
     """The store refuses us as a whole: keys, clock, region or bucket are wrong.
 

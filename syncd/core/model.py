@@ -43,10 +43,22 @@ class Source:
     """With ``OnDelete.DELETE``: more vanished files than this at once wait for a confirmation."""
     max_delete_fraction: float = 0.25
     """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
+    ignore_case: bool = False
+    """Upper and lower case are the same in patterns."""
+    exclude_temporary: bool = False
+    """What has a name of `syncd.core.patterns.TEMPORARY` is left out."""
+    max_size: int = 0
+    """Bytes: a larger file is left out; 0 is no limit."""
+    min_age_seconds: float = 0.0
+    """A file is not read before its modification is so long ago."""
+    exclude_if_present: tuple[str, ...] = ()
+    """A directory that holds a file of one of these names is left out, with all below it."""
+    one_file_system: bool = False
+    """Directories on another file system than the root are left out."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
-    """Where each pattern is written, by its list and its text: ``file:line``."""
+    """Where each pattern is written, by its key and its text: ``file:line``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,17 @@ from dataclasses import dataclass, replace
 
 from pathspec import GitIgnoreSpec
 
+from syncd.core.model import Source
+from syncd.core.paths import printable
+
+TEMPORARY = (
+    "*.tmp", "*.part", "*.partial", "*.filepart", "*.crdownload", ".~tmp~/", ".rsync-partial/",
+    ".syncthing.*.tmp", ".goutputstream-*", ".*.sw[a-p]", ".*.kate-swp", ".#*", "\\#*#", "~$*", ".~lock.*#",
+    ".fuse_hidden*", ".nfs0*", ".DS_Store", "Thumbs.db",
+)  # fmt: skip
+"""Names that editors, browsers and copiers give to what is not a file yet, or only theirs. As if they stood
+before the patterns of `exclude`, so that a negation there brings one back."""
+
 _REMEMBERED_DIRECTORIES = 10_000
 """Bound of each list's memory of directories; it is cleared when it is full."""
 
@@ -31,8 +42,9 @@ class _Pattern:
 
     __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated", "written")
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, ignore_case: bool = False) -> None:
         self.written = pattern
+        flags = re.IGNORECASE if ignore_case else re.NOFLAG
         text = _checked(pattern)
         self.negated = text.startswith("!")
         text = text.removeprefix("!")
@@ -45,9 +57,9 @@ class _Pattern:
         tail = segments[wild[-1] + 1 :] if wild else segments
         self._exact = not wild
         self._tail_length = len(tail)
-        self._tail = _search(tail) if tail else None
+        self._tail = _search(tail, flags) if tail else None
         # Where the only "**" leads, or where there is none, the tail asks all that there is to ask.
-        self._whole = None if tail and wild in ([], [0]) else _search(segments)
+        self._whole = None if tail and wild in ([], [0]) else _search(segments, flags)
 
     def matches(self, path: str, name: str, depth: int, is_directory: bool) -> bool:
         """Whether it matches this entry itself. `name` is the last of the `depth` segments of `path`."""
@@ -123,7 +135,7 @@ def _without_classes(text: str) -> str:
     return _BRACKETS.sub(spelt, text)
 
 
-def _search(segments: Sequence[str]) -> _Search:
+def _search(segments: Sequence[str], flags: re.RegexFlag) -> _Search:
     """The compiled search for a pattern of these segments, anchored at the first."""
     try:
         with warnings.catch_warnings():
@@ -133,17 +145,17 @@ def _search(segments: Sequence[str]) -> _Search:
         raise ValueError("is not a gitignore pattern") from error
     if pattern.regex is None:
         raise ValueError("is not a gitignore pattern")
-    return pattern.regex.search
+    return re.compile(pattern.regex.pattern, pattern.regex.flags | flags).search
 
 
 class _PatternList:
     """gitignore patterns in order: the last one that matches an entry decides, a directory for all below."""
 
-    def __init__(self, what: str, patterns: Sequence[str]) -> None:
+    def __init__(self, what: str, patterns: Sequence[str], *, ignore_case: bool) -> None:
         compiled: list[_Pattern] = []
         for pattern in patterns:
             try:
-                compiled.append(_Pattern(pattern))
+                compiled.append(_Pattern(pattern, ignore_case=ignore_case))
             except ValueError as error:
                 raise ValueError(f"{what} pattern {pattern!r} {error}") from error
         self._patterns = tuple(reversed(compiled))
@@ -207,8 +219,8 @@ class _IncludeList(_PatternList):
     it decides, so that a negation also takes away from below a directory that is included.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        super().__init__("include", patterns)
+    def __init__(self, patterns: Sequence[str], *, ignore_case: bool) -> None:
+        super().__init__("include", patterns, ignore_case=ignore_case)
         self._ranks: dict[str, int] = {"": len(self._patterns)}
 
     def matches_file(self, path: str) -> bool:
@@ -250,13 +262,13 @@ class _IncludeList(_PatternList):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an entry is wanted, and which pattern says so."""
+    """Whether an entry is wanted, and what says so."""
 
     wanted: bool
     key: str = ""
-    """``include`` or ``exclude``: the list that decides; empty: there are no patterns."""
+    """The key of the configuration that decides, such as ``include`` or ``exclude``; empty: there is none."""
     pattern: str = ""
-    """The pattern that decides, as written; empty: none matches."""
+    """The pattern, name or limit that decides, as written; empty: none matches."""
     entry: str = ""
     """What it matches: the path, or a directory above it."""
     near: str = ""
@@ -265,6 +277,8 @@ class Verdict:
     def __str__(self) -> str:
         if not self.key:
             return "there are no patterns"
+        if self.key in _LIMITS:
+            return _LIMITS[self.key].format(pattern=self.pattern, entry=printable(self.entry) or "its root")
         if not self.pattern:
             told = f"no pattern of `{self.key}` matches"
             return f"{told} (`{self.near}` differs only in case)" if self.near else told
@@ -276,6 +290,13 @@ class Verdict:
         return match
 
 
+_LIMITS = {
+    "exclude_if_present": "`exclude_if_present` names `{pattern}`, which is in {entry}",
+    "one_file_system": "`one_file_system` is set, and {entry} is on another file system",
+    "max_size": "it is larger than `max_size`, {pattern}",
+}
+
+
 class Rules:
     """Which paths of a source are wanted.
 
@@ -284,13 +305,38 @@ class Rules:
     the source's directory. May be asked from several threads at once.
     """
 
-    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        """Raises ValueError, naming the pattern and what is wrong with it."""
-        self._written = tuple(include), tuple(exclude)
-        self._include = _IncludeList(include) if include else None
-        self._exclude = _PatternList("exclude", exclude) if exclude else None
+    def __init__(
+        self,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        *,
+        ignore_case: bool = False,
+        temporary: bool = False,
+    ) -> None:
+        """`temporary`: `TEMPORARY` is excluded, too. Raises ValueError, naming the pattern and its fault."""
+        self._written = tuple(include), (*(TEMPORARY if temporary else ()), *exclude)
+        include, exclude = self._written
+        self._ignore_case, self._temporary = ignore_case, temporary
+        self._include = _IncludeList(include, ignore_case=ignore_case) if include else None
+        self._exclude = _PatternList("exclude", exclude, ignore_case=ignore_case) if exclude else None
         if self._include is not None and not self._include.can_match():
             raise ValueError(f"include pattern {include[0]!r} takes away from nothing: no pattern adds")
+
+    @classmethod
+    def of(cls, source: Source) -> Rules:
+        """The patterns of a source."""
+        return cls(
+            source.include,
+            source.exclude,
+            ignore_case=source.ignore_case,
+            temporary=source.exclude_temporary,
+        )
+
+    def is_temporary(self, path: str, *, is_directory: bool) -> bool:
+        """Whether an entry that is not wanted has a temporary name, as far as the lists tell."""
+        if self._exclude is None or not self._temporary:
+            return False
+        return self._exclude.explain(_one_line(path), is_directory=is_directory)[0] in TEMPORARY
 
     def wants_file(self, path: str) -> bool:
         """Whether the file at this relative path is to be carried."""
@@ -304,22 +350,20 @@ class Rules:
     def explain(self, path: str, *, is_directory: bool = False) -> Verdict:
         """Whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
         verdict = self._explain(_one_line(path), is_directory=is_directory)
-        if not any(self._written):
+        if self._ignore_case or not any(self._written):
             return verdict
-        caseless = Rules(*(tuple(text.lower() for text in texts) for texts in self._written))
-        other = caseless._explain(_one_line(path).lower(), is_directory=is_directory)
+        other = Rules(*self._written, ignore_case=True)._explain(_one_line(path), is_directory=is_directory)
         if other.wanted == verdict.wanted or not other.pattern:
             return verdict
-        texts = self._written[0 if other.key == "include" else 1]
-        near = next(text for text in reversed(texts) if text.lower() == other.pattern)
-        return replace(verdict, near=near)
+        return replace(verdict, near=other.pattern)
 
     def _explain(self, path: str, *, is_directory: bool) -> Verdict:
         excluded = "", ""
         if self._exclude is not None:
             excluded = self._exclude.explain(path, is_directory=is_directory)
             if excluded[0] and not excluded[0].startswith("!"):
-                return Verdict(False, "exclude", *excluded)
+                built_in = self._temporary and excluded[0] in TEMPORARY
+                return Verdict(False, "exclude_temporary" if built_in else "exclude", *excluded)
         if self._include is not None and not is_directory:  # a directory may hold what is included
             included = self._include.explain(path, is_directory=is_directory)
             return Verdict(bool(included[0]) and not included[0].startswith("!"), "include", *included)

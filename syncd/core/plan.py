@@ -317,6 +317,15 @@ def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | Non
     return None
 
 
+def too_young_ns(stat: FileStat, now_ns: int, min_age_ns: int) -> int:
+    """How long until the file's modification is `min_age_ns` ago; 0: it is.
+
+    A modification time in the future says nothing; then the change time counts, as long as it says something.
+    """
+    known = [time_ns for time_ns in (stat.mtime_ns, stat.ctime_ns) if time_ns <= now_ns + MINUTE_NS]
+    return max(0, known[0] + min_age_ns - now_ns) if known and min_age_ns else 0
+
+
 def racy_window_ns(*, is_open: bool | None) -> int:
     """How old a stat has to be to prove anything, by whether the file was open for writing.
 

@@ -6,7 +6,7 @@ settling       it changed a moment ago, and has to be quiet first
 pending        it is to be sent, and waits
 uploading      a worker has it
 failed         it could not be sent
-excluded       a pattern leaves it out
+excluded       a rule of its source leaves it out
 skipped        it is no regular file
 gone           it was deleted here, and an object is recorded
 unknown        nothing can be said: nothing is there, or it cannot be looked at
@@ -20,6 +20,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from syncd.core import plan
 from syncd.core.backoff import seconds_left
 from syncd.core.model import Failure, FileStat, Irregular, OnDelete, Recorded
 from syncd.core.paths import printable
@@ -67,6 +68,7 @@ class Facts:
     bytes_per_second: float | None = None
     """How fast it is sent, where that can be told."""
     settle_seconds: float = 0.0
+    min_age_seconds: float = 0.0
     on_delete: OnDelete = OnDelete.KEEP
     running: bool = False
     """A daemon answers; what follows is only known then."""
@@ -110,10 +112,13 @@ def word_of(facts: Facts) -> Word:
 
 def _present(facts: Facts, seen: FileStat) -> Word:
     """A file that no worker has."""
+    if facts.queued is None and facts.difference is None and facts.recorded is not None:
+        return Word("stored", _stored(facts.recorded))
+    if young_ns := plan.too_young_ns(seen, facts.now_ns, int(facts.min_age_seconds * 1e9)):
+        left = human_seconds(young_ns / 1e9)
+        return Word("settling", f"{_why(facts)}; it is younger than `min_age`, and is read in {left}")
     if facts.queued is not None:
         return _waiting(facts, facts.queued, seen)
-    if facts.difference is None and facts.recorded is not None:
-        return Word("stored", _stored(facts.recorded))
     why = _why(facts)
     if facts.unwatched:
         return Word("unwatched", f"{why}; the next scan finds it, because no event does: {facts.unwatched}")

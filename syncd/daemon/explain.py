@@ -15,7 +15,7 @@ from syncd.core.errors import FileUnreadable, FileVanished
 from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
-from syncd.sources import files
+from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.state.state import State
 
@@ -70,16 +70,18 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
     key = paths.key_for(source.prefix, found.path)
-    source_waits, unseen, seen = _look(found)
-    verdict = Rules(source.include, source.exclude).explain(
+    source_waits, unseen, seen, left_out = _look(found, recorded)
+    verdict = Rules.of(source).explain(
         found.path, is_directory=isinstance(seen, Irregular) and seen.kind == "directory"
     )
+    if left_out is not None and verdict.wanted:
+        verdict = left_out
     arrived = None
     if checkpoint is not None:
         arrived = sum(part.size for part in checkpoint.parts.values()), checkpoint.fingerprint.size
     facts = Facts(
         now_ns=now_ns,
-        verdict=verdict if found.path else Verdict(wanted=True),
+        verdict=verdict if found.path or left_out else Verdict(wanted=True),
         source_waits=(live.source_waits if live else "") or source_waits,
         unseen=unseen,
         seen=seen,
@@ -89,6 +91,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
         arrived=(live.arrived if live else None) or arrived,
         bytes_per_second=live.bytes_per_second if live else None,
         settle_seconds=source.settle_seconds,
+        min_age_seconds=source.min_age_seconds,
         on_delete=source.on_delete,
         running=live is not None,
         queued=live.queued if live else None,
@@ -131,23 +134,29 @@ def _evidence(facts: Facts) -> dict[str, Any]:
     return told
 
 
-def _look(found: Found) -> tuple[str, str, FileStat | Irregular | None]:
-    """Why the source waits, why the file cannot be looked at, and what is at its path."""
-    if Places().look(os.path.dirname(f"{found.source.root}/{found.path}")) is None:
-        return "its folder does not answer; is the server of its file system gone?", "", None
+def _look(
+    found: Found, recorded: Recorded | None
+) -> tuple[str, str, FileStat | Irregular | None, Verdict | None]:
+    """Why the source waits, why the file cannot be looked at, what is at its path, and what beside the
+    patterns leaves it out.
+    """
+    source, path = found.source, found.path
+    if Places().look(os.path.dirname(f"{source.root}/{path}")) is None:
+        return "its folder does not answer; is the server of its file system gone?", "", None, None
     try:
-        root_fd = files.open_root(found.source.root)
+        root_fd = files.open_root(source.root)
     except (FileVanished, FileUnreadable) as error:
-        return f"its directory cannot be opened: {error}", "", None
+        return f"its directory cannot be opened: {error}", "", None, None
     try:
-        if not found.path:
-            return "", "", Irregular("directory")
-        seen = files.look(root_fd, found.path)
-        if seen is None and (link := files.link_in(f"{found.source.root}/{found.path}")):
-            return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}")
-        return "", "", seen
+        left_out = selection.of_way(root_fd, source, path)  # a file at its end ends the way
+        if not path:
+            return "", "", Irregular("directory"), left_out
+        seen = files.look(root_fd, path)
+        if seen is None and (link := files.link_in(f"{source.root}/{path}")):
+            return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}"), None
+        return "", "", seen, left_out or selection.of_size(source, path, seen, recorded)
     except FileUnreadable as error:
-        return "", str(error), None
+        return "", str(error), None, None
     finally:
         os.close(root_fd)
 
@@ -172,7 +181,8 @@ def _rule(source: Source, verdict: Verdict) -> dict[str, Any]:
         "pattern": verdict.pattern or None,
         "matches": paths.printable(verdict.entry) or None,
         "differs_only_in_case": verdict.near or None,
-        "where": source.places.get((verdict.key, verdict.pattern or verdict.near)),
+        "where": source.places.get((verdict.key, verdict.pattern or verdict.near))
+        or source.places.get((verdict.key, "")),
         "text": str(verdict),
     }
 

@@ -48,7 +48,7 @@ class SourceRunner:
         watch: WatchHandle | None = None,
     ) -> None:
         self.source = source
-        self.rules = Rules(source.include, source.exclude)
+        self.rules = Rules.of(source)
         """The watcher shares them, because they remember directories."""
         self.workers = workers
         self.clock = context.clock
@@ -283,9 +283,7 @@ class SourceRunner:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)
         started = self.clock.monotonic()
-        sink = ScanResults(
-            self.source, self.news, mark=self._mark_found, gone=self.gone, now_ns=self.clock.now_ns
-        )
+        sink = self._sink()
         mounts_stay = False
         if not subtree:
             with self._changed:
@@ -323,6 +321,16 @@ class SourceRunner:
                 chance=self.clock.chance(),
             )
         return report
+
+    def _sink(self) -> ScanResults:
+        return ScanResults(
+            self.source,
+            self.news,
+            mark=self._mark_found,
+            gone=self.gone,
+            now_ns=self.clock.now_ns,
+            once=self._once,
+        )
 
     def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
         self._heartbeat.rest()  # while the queue is full the workers have to move, and they have heartbeats
@@ -424,9 +432,10 @@ class SourceRunner:
         news.errors = report.errors
         news.unreadable = sink.unreadable_paths
         news.out_of_sight, news.hidden = report.out_of_sight, sink.hidden_paths
-        news.skipped = dict(report.skipped)
+        young = {"file younger than min_age": sink.young} if sink.young else {}
+        news.skipped = {**report.skipped, **young}
         drift = sink.drift if reason == "interval" and not self._watch.coverage().reason else 0
-        self._state.note_scan(self.source.name, self.clock.now_ns(), drift, report.unseen, report.skipped)
+        self._state.note_scan(self.source.name, self.clock.now_ns(), drift, report.unseen, news.skipped)
         if report.complete:
             self._none_went_under_keep()
             self._reconciliation.seen_whole()

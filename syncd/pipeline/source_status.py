@@ -68,12 +68,16 @@ class ScanResults:
         mark: Callable[[FileRef, float], bool],
         gone: Callable[[FileRef], None],
         now_ns: Callable[[], int],
+        once: bool = False,
     ) -> None:
         self._source = source
         self._news = news
         self._mark = mark
         self._gone = gone
         self._now_ns = now_ns
+        self._once = once
+        self.young = 0
+        """Of a single pass, which does not wait for them: files younger than ``min_age``."""
         self.drift = 0
         """How many changed files no event had announced."""
         self.unreadable_paths: list[str] = []
@@ -82,9 +86,14 @@ class ScanResults:
         """The first directories behind a link, with the reason."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
-        age_ns = plan.age_ns(stat, self._now_ns()) or 0  # unknown: the whole period
+        now_ns = self._now_ns()
+        young_ns = plan.too_young_ns(stat, now_ns, int(self._source.min_age_seconds * 1e9))
+        if young_ns and self._once:
+            self.young += 1
+            return
+        age_ns = plan.age_ns(stat, now_ns) or 0  # unknown: the whole period
         self._news.found_bytes += stat.size
-        fresh = self._mark(ref, max(0.0, self._source.settle_seconds - max(0, age_ns) / 1e9))
+        fresh = self._mark(ref, max(young_ns / 1e9, self._source.settle_seconds - max(0, age_ns) / 1e9))
         if fresh and not (recorded and recorded.racy):
             self.drift += 1
 

@@ -23,6 +23,7 @@ from syncd.core.errors import (
     StateError,
     Stopped,
     StoreError,
+    TooYoung,
     is_unclear,
     react,
     way,
@@ -332,6 +333,9 @@ class Workers:
         if isinstance(error, PutsWait) and not self._once:
             self.queue.probe()
             self.queue.defer(ref, error.seconds, hold=False)
+            return
+        if isinstance(error, TooYoung):
+            self.queue.done(ref)  # the scan has counted it, and a later pass finds it
             return
         trouble = self._ask(error) if is_unclear(error) else None
         answers = is_unclear(error) and trouble is None

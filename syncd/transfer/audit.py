@@ -120,7 +120,7 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
     sink = _Unrecorded()
     report = compare.scan(
         source,
-        Rules(source.include, source.exclude),
+        Rules.of(source),
         state,
         sink,
         should_stop=lambda: False,

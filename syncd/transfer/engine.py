@@ -24,6 +24,7 @@ from syncd.core.errors import (
     StoreError,
     StoreRefused,
     StoreUnavailable,
+    TooYoung,
 )
 from syncd.core.model import (
     OVERTAKEN,
@@ -46,7 +47,8 @@ from syncd.core.model import (
 )
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of
-from syncd.sources import files, fingerprint
+from syncd.core.patterns import Verdict
+from syncd.sources import files, fingerprint, selection
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.sources.root import holds_recorded
@@ -136,17 +138,21 @@ class Engine:
         """
         known = self.sources[ref.source]
         if not known.wants(ref.path):
-            return self._unwanted(ref)
+            return self._unwanted(ref, "excluded")
         recorded = self.state.recorded(ref)
         with self._root(known) as root_fd:
             with self._reading(ref):
-                seen = files.look(root_fd, ref.path)
+                seen, left_out = self._look(root_fd, ref, recorded)
+            if left_out is not None:
+                return self._unwanted(ref, str(left_out))
             if seen is None or isinstance(seen, Irregular):
                 outcome = self._absent(ref, seen, recorded, root_fd)
                 return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
+            if left_ns := self._too_young_ns(ref, seen):
+                raise TooYoung("it is younger than `min_age`", left_ns / 1e9)
             self.gate(ref, seen)
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
@@ -172,12 +178,16 @@ class Engine:
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
         with self._root(known) as root_fd:
-            seen = files.look(root_fd, ref.path)
+            seen, left_out = self._look(root_fd, ref, recorded)
+            if left_out is not None:
+                return Nothing(str(left_out)), 0
             if seen is None or isinstance(seen, Irregular):
                 return self._decide(ref, seen, recorded), 0
             key = self.key(ref)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
+            if self._too_young_ns(ref, seen):
+                return Nothing("younger than `min_age`"), seen.size
             with self._open(root_fd, ref) as file:
                 stat = file.stat()
                 digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
@@ -201,16 +211,29 @@ class Engine:
         known = self.sources.get(ref.source)
         return known is not None and known.wants(ref.path)
 
-    def _unwanted(self, ref: FileRef) -> Outcome:
-        """The file is excluded by now: its object stays, its upload does not."""
+    def _unwanted(self, ref: FileRef, why: str) -> Outcome:
+        """A rule of the source leaves the file out by now: its object stays, its upload does not."""
         checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
-            log.info("%s: abort the upload: a pattern excludes the file by now", name_of(ref))
+            log.info("%s: abort the upload: the file is left out by now: %s", name_of(ref), why)
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
-        return Outcome(Nothing("excluded"))
+        return Outcome(Nothing(why))
 
     # ---- observing --------------------------------------------------------------------------------------
+
+    def _look(
+        self, root_fd: int, ref: FileRef, recorded: Recorded | None
+    ) -> tuple[FileStat | Irregular | None, Verdict | None]:
+        """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
+        source = self.sources[ref.source].source
+        way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
+        seen = files.look(root_fd, ref.path)
+        return seen, way or selection.of_size(source, ref.path, seen, recorded)
+
+    def _too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
+        min_age_ns = int(self.sources[ref.source].source.min_age_seconds * 1e9)
+        return plan.too_young_ns(seen, self._now_ns(), min_age_ns)
 
     def _quiet(self, file: OpenFile, settle_ns: int) -> bool | None:
         """Raise FileChanged unless the file is quiet. Returns whether it is open for writing, if known."""

@@ -80,7 +80,7 @@ class _Survey:
 
 def _survey(source: Source, places: Places) -> _Survey:
     found = _Survey()
-    rules = Rules(source.include, source.exclude)
+    rules = Rules.of(source)
     pending = [""] if os.path.isdir(source.root) else []
     while pending:
         path = pending.pop()

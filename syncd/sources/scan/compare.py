@@ -20,7 +20,7 @@ from typing import Protocol
 from syncd.core.errors import FileError
 from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Rules
-from syncd.sources import files
+from syncd.sources import files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
 from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
 from syncd.state.queries import Row
@@ -66,7 +66,7 @@ class ScanReport:
     found: int
     absent: int
     skipped: Mapping[str, int]
-    """How many of each kind of `Irregular`, and how many files and directories the patterns leave out."""
+    """How many of each kind of `Irregular`, and how many the rules of the source leave out, by rule."""
     errors: int
     complete: bool
     """All that is there was seen, without an error."""
@@ -188,6 +188,7 @@ class _Scan:
         store_id: str,
     ) -> None:
         self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
+        self._settings, self._root_fd = source, -1
         self._should_stop, self._key_of, self._store_id = should_stop, key_of, store_id
         # Keys leave legal names as they are, so most are this and the path.
         self._aim = store_id, key_of("a")[:-1].encode()
@@ -215,7 +216,8 @@ class _Scan:
     def compare(self, root_fd: int, subtree: bytes) -> None:
         """Walk the tree beside its records; what is recorded and was not met is `missing` afterwards."""
         source, aim, state = self._source, self._aim, self._state
-        if subtree and not self._rules.wants_directory(os.fsdecode(subtree)):
+        self._root_fd = root_fd
+        if subtree and self._is_left_out(os.fsdecode(subtree)):
             return
         if subtree:
             self._single(root_fd, subtree)
@@ -242,6 +244,11 @@ class _Scan:
             self.missing.add(records.row[0])
             records.advance()
 
+    def _is_left_out(self, subtree: str) -> bool:
+        above = subtree.rpartition("/")[0]
+        way = selection.of_way(self._root_fd, self._settings, above)
+        return way is not None or not self._rules.wants_directory(subtree)
+
     def _single(self, root_fd: int, path: bytes) -> None:
         """A subtree that is, or was, a file."""
         try:
@@ -256,12 +263,18 @@ class _Scan:
     def _descend(self, walk: Walk, records: RecordCursor, path: bytes) -> None:
         """Enter a directory; if that cannot be, pass over what is recorded below it."""
         if path and not self._rules.wants_directory(os.fsdecode(path)):
-            self._skipped["excluded directory"] += 1
+            self._skip_by_name(os.fsdecode(path), is_directory=True)
             records.skip_below(path + b"/")
             return
         self._directories += 1
         try:
-            walk.enter(path)
+            left_out = selection.of_folder(
+                self._root_fd, walk.enter(path).descriptor, self._settings, os.fsdecode(path)
+            )
+            if left_out is not None:
+                walk.leave()
+                self._skipped[selection.kind_of(left_out)] += 1
+                records.skip_below(path + b"/" if path else b"")
         except OSError as error:
             self._directories -= 1
             self._not_seen(records, path, error)
@@ -333,18 +346,25 @@ class _Scan:
         """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
         text = os.fsdecode(path)
         if not self._rules.wants_file(text):
-            self._skipped["excluded file"] += 1
+            self._skip_by_name(text, is_directory=False)
             return
         ref = FileRef(self._source, text)
         if isinstance(now, Irregular):
             self._skipped[now.kind] += 1
             self._sink.skipped(ref, now.kind)
             return
+        if (large := selection.of_size(self._settings, text, now, None)) is not None:
+            self._skipped[selection.kind_of(large)] += 1
+            return
         self._files += 1
         recorded = self._state.recorded(ref) if known else None
         if recorded is None or not self._is_as_recorded(ref, now, recorded):
             self._found += 1
             self._sink.found(ref, now, recorded)
+
+    def _skip_by_name(self, path: str, *, is_directory: bool) -> None:
+        why = "temporary" if self._rules.is_temporary(path, is_directory=is_directory) else "excluded"
+        self._skipped[f"{why} {'directory' if is_directory else 'file'}"] += 1
 
     def _is_as_recorded(self, ref: FileRef, now: FileStat, recorded: Recorded) -> bool:
         return (
@@ -391,7 +411,10 @@ class _Scan:
 
     def _recorded_and_wanted(self, path: bytes) -> Recorded | None:
         text = os.fsdecode(path)
-        return self._state.recorded(FileRef(self._source, text)) if self._rules.wants_file(text) else None
+        if not self._rules.wants_file(text):
+            return None
+        recorded = self._state.recorded(FileRef(self._source, text))
+        return None if selection.of_size(self._settings, text, None, recorded) else recorded
 
     # ---- both ---------------------------------------------------------------------------------------------
 

@@ -221,6 +221,7 @@ class InotifyEmitter(EventEmitter):
                 self._tree.hint(node, os.fsdecode(name), mask)
             elif not mask & inotify.ATTRIB:
                 files.setdefault(node, {})[name] = None
+                self._tree.heard_of(node, os.fsdecode(name))
         return files
 
     def _report(self, files: Mapping[Node, Iterable[bytes]], before: Mapping[Node, str]) -> dict[Node, str]:

@@ -40,6 +40,7 @@ class WatchReports:
         """A successor has taken over: nothing is passed on any more."""
         self._roots = {source.name: source.root for source in sources}
         self._rules = rules
+        self._markers = {source.name: source.exclude_if_present for source in sources}
         self._sink = sink
         self._rescans: dict[str, dict[str, str]] = {}
         self._alarms: set[tuple[str, str]] = set()
@@ -48,7 +49,11 @@ class WatchReports:
     # ---- files and subtrees
 
     def changed(self, source: str, directory: str, name: str) -> None:
-        """This file may have changed. It is passed on at once, if the rules want it."""
+        """This file may have changed. It is passed on at once, if the rules want it. The directory of a
+        marker is scanned.
+        """
+        if name in self._markers[source]:
+            self.rescan(source, directory, f"{name} came, changed or went")
         path = f"{directory}/{name}" if directory else name
         if not self._rules[source].wants_file(path) or self.is_muted:
             return

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
+from syncd.sources import selection
 from syncd.sources.files import OPEN_DIRECTORY, list_directory
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
@@ -59,6 +60,7 @@ class WatchTree:
         self._kernel = kernel
         self._mounts = mounts
         self._roots = {source.name: source.root for source in sources}
+        self._sources = {source.name: source for source in sources}
         self._rules = rules
         self._reports = reports
         self._dying: set[Node] = set()
@@ -69,6 +71,11 @@ class WatchTree:
         # Changed attributes only matter while it could not be watched.
         if not (mask & inotify.ATTRIB and name in node.children):
             self.work.suspect(node, name, mask)
+
+    def heard_of(self, node: Node, name: str) -> None:
+        """A record about a file: if it marks its directory, all that is below it comes or goes."""
+        if name in self._sources[node.source].exclude_if_present:
+            self.work.visit(node, Mode.DEEP)
 
     def lost(self, node: Node, mask: int) -> None:
         """A record about a watched directory itself: deleted, moved (a root), unmounted, not watched now."""
@@ -204,8 +211,15 @@ class WatchTree:
     # ---- looking at a place ------------------------------------------------------------------------------
 
     def _look_at(self, parent: Node, fd: int, names: Iterable[str], mode: Mode) -> None:
-        """What is at these places of `parent`, which `fd` is?"""
+        """What is at these places of `parent`, which `fd` is? Nothing below a directory with a marker is
+        watched, but the directory is: the marker may go.
+        """
         directory = self.map.path(parent) or ""
+        source = self._sources[parent.source]
+        if source.exclude_if_present and selection.marker_in(fd, source):
+            for name in [*parent.children]:
+                self._vacate(parent, name)
+            return
         unreadable = False
         for name in names:
             path = f"{directory}/{name}" if directory else name
@@ -218,6 +232,9 @@ class WatchTree:
             entry = -1
             try:
                 entry = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
+                if source.one_file_system and os.fstat(entry).st_dev != os.fstat(fd).st_dev:
+                    self._vacate(parent, name)
+                    continue
                 watch = self._kernel.add(entry, inotify.CONTENT | inotify.MASK_ADD)
                 self._found(parent, name, watch, entry, mode)
                 self._reports.gaps[parent.source].close(path)

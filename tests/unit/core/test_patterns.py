@@ -361,3 +361,48 @@ def test_an_explanation_names_the_pattern(
 ) -> None:
     """And the one that would decide otherwise if upper and lower case were the same."""
     assert str(Rules(include, exclude).explain(path)) == told
+
+
+@pytest.mark.parametrize(
+    ("include", "path", "wanted"),
+    [
+        ("*.jpg", "a.JPG", True),
+        ("*.jpg", "a.jpeg", False),
+        ("Bilder/Ä*", "bilder/ä.RAW", True),
+        ("[a-c].txt", "B.TXT", True),
+        ("d/**/x", "D/e/F/X", True),
+    ],
+)
+def test_case_is_ignored_where_that_is_wished(include: str, path: str, wanted: bool) -> None:
+    """In names, folders, classes and letters beyond ASCII; and nothing is said to differ only in case."""
+    rules = Rules([include], [], ignore_case=True)
+    assert rules.wants_file(path) is wanted
+    assert not Rules([include], []).wants_file(path)
+    assert rules.explain(path).near == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a.tmp", "d/b.part", ".a.txt.swp", ".#a", "#a#", "~$a.docx", ".~lock.a.odt#", ".nfs000000000c",
+     ".~tmp~/a", ".DS_Store"],
+)  # fmt: skip
+def test_temporary_names_are_left_out_and_come_back_by_a_negation(path: str) -> None:
+    """The list stands before the patterns of `exclude`; it is named, and off unless asked for."""
+    rules = Rules([], ["*.log"], temporary=True)
+    assert Rules([], []).wants_file(path)
+    assert not rules.wants_file(path)
+    assert not rules.wants_file("a.log")
+    assert rules.explain(path).key == "exclude_temporary"
+    assert rules.explain("a.log").key == "exclude"
+    assert rules.is_temporary(path, is_directory=False)
+    assert not rules.is_temporary("a.log", is_directory=False)
+    back = rules.explain(path).pattern
+    assert Rules([], [f"!{back}"], temporary=True).wants_file(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "part", "tmp/a", "a.swp", "x~", "#a", ".nfsd", ".config", "a.partial.pdf"]
+)
+def test_no_other_name_is_temporary(path: str) -> None:
+    """Backups and what only looks alike are files of the user."""
+    assert Rules([], [], temporary=True).wants_file(path)

@@ -33,6 +33,7 @@ from syncd.core.plan import (
     racy_window_ns,
     same_content,
     settling,
+    too_young_ns,
 )
 
 STORE = "s3 https://here photos"
@@ -480,3 +481,15 @@ def test_the_same_content(other: Fingerprint, witnesses: tuple[bytes, bytes], ex
     """By both digests; the public one alone where a witness is not known."""
     assert same_content(CONTENT, witnesses[0], other, witnesses[1]) is expected
     assert same_content(other, witnesses[1], CONTENT, witnesses[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "left"),
+    [(0, 0, 40), (-60, 0, 0), (0, -60, 40), (30, 0, 70), (3600, -10, 30), (3600, 3600, 0)],
+)
+def test_a_file_waits_until_it_is_old_enough(mtime: int, ctime: int, left: int) -> None:
+    """By its modification time; a time in the future says nothing, and two of them are not waited for."""
+    now, second = 10**18, 10**9
+    stat = FileStat(1, 2, 3, now + mtime * second, now + ctime * second)
+    assert too_young_ns(stat, now, 40 * second) == left * second
+    assert too_young_ns(stat, now, 0) == 0

@@ -548,3 +548,40 @@ def test_what_went_while_deletions_were_kept_waits_for_a_word(
         house.restart()
         assert not house.runner.deletions.held
     house.close()
+
+
+# ---- rules beside the patterns ----------------------------------------------------------------------------
+
+
+def test_a_young_file_is_carried_when_its_time_has_come(house: House) -> None:
+    """Without a further event, and also where a scan has found it: the source may be polled."""
+    house.source = replace(house.source, min_age_seconds=600.0)
+    house.open()
+    house.write("a")
+    house.start()
+    wait_until("it is found", lambda: house.workers.queue.about(house.rig.ref("a")) is not None)
+    house.workers.queue.hasten("docs")
+    wait_until("it is put off", lambda: house.workers.queue.dirty() == {house.rig.ref("a"): True})
+    assert house.objects == set()
+    os.utime(house.rig.folder / "a", (1, 1))
+    house.later(601.0)
+    wait_until("it is there", lambda: house.objects == {"a"})
+
+
+def test_a_marker_that_comes_later_deletes_nothing(house: House) -> None:
+    """Not even what had been found gone before, and was about to be deleted."""
+    house.source = replace(house.source, on_delete=OnDelete.DELETE, exclude_if_present=(".nobackup",))
+    house.open()
+    house.write("d/a", "d/b", "c")
+    house.start()
+    house.settle()
+    remove(house, "d/a", "d/b")
+    wait_until("both are found gone", lambda: house.runner.deletions.waiting() == 2)
+    house.write("d/.nobackup")
+    house.later(100.0)
+    wait_until("they are judged", lambda: house.runner.deletions.waiting() == 0)
+    house.settle()
+    house.runner.ask("", "test")
+    house.settle()
+    assert house.objects == {"d/a", "d/b", "c"}
+    assert house.runner.news.skipped == {"directory with .nobackup": 1}

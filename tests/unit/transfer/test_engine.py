@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from syncd.core.errors import (
     Stopped,
     StoreRefused,
     StoreUnavailable,
+    TooYoung,
 )
 from syncd.core.model import (
     Checkpoint,
@@ -642,3 +644,56 @@ def test_a_reader_lets_the_next_file_go_first_after_each_turn(
     rig.write("big", bytes(10 * PART))
     rig.sync("big")
     assert passed == [1, 1, 1]
+
+
+# ---- rules beside the patterns ----------------------------------------------------------------------------
+
+
+def _tag(rig: Rig) -> None:
+    rig.write("d/.nobackup", b"")
+
+
+def _limit(rig: Rig) -> None:
+    rig.configure(max_size=4)
+
+
+@pytest.mark.parametrize("leave_out", [_tag, _limit])
+def test_what_a_rule_leaves_out_by_now_keeps_its_object_and_loses_its_upload(
+    rig: Rig, leave_out: Callable[[Rig], None]
+) -> None:
+    """As with a pattern: whether the file changes or goes, nothing is sent and nothing deleted."""
+    rig.configure(on_delete=OnDelete.DELETE, exclude_if_present=(".nobackup",))
+    rig.write("d/a", b"hello")
+    large = rig.write("d/large", bytes(3 * PART))
+    rig.sync("d/a")
+    rig.fake.fail("upload_part", StoreUnavailable("down"))
+    with pytest.raises(StoreUnavailable):
+        rig.sync("d/large")
+    assert rig.fake.uploads
+
+    leave_out(rig)
+    rig.write("d/a", b"changed")
+    assert isinstance(rig.sync("d/a").action, Nothing)
+    (rig.folder / "d/a").unlink()
+    assert isinstance(rig.sync("d/a", delete_allowed=True).action, Nothing)
+    assert rig.engine.plan(rig.ref("d/large"))[0] == rig.sync("d/large").action
+    assert rig.fake.objects["p/d/a"].data == b"hello"
+    assert rig.fake.uploads == {}
+    assert rig.state.checkpoint_for(large) is None
+
+
+def test_a_file_below_the_least_age_is_not_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its time has come; one that is gone is treated as gone at once."""
+    rig.configure(min_age_seconds=3600.0, on_delete=OnDelete.DELETE)
+    rig.write("a", b"hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.files, "open_file", None)
+        with pytest.raises(TooYoung) as caught:
+            rig.sync("a")
+    assert 3500 < caught.value.seconds <= 3600
+    assert isinstance(rig.engine.plan(rig.ref("a"))[0], Nothing)
+    os.utime(rig.folder / "a", (1, 1))
+    assert rig.sync("a").action == Upload("new")
+    (rig.folder / "a").unlink()
+    rig.sync("a", delete_allowed=True)
+    assert rig.fake.objects == {}

@@ -101,7 +101,7 @@ class Tree:
         sink = sink or Sink()
         sink.told.report = compare.scan(
             self.source,
-            patterns.Rules(include, exclude),
+            patterns.Rules(include, exclude, temporary=self.source.exclude_temporary),
             self.state,
             sink,
             subtree=subtree,
@@ -342,6 +342,48 @@ def test_unwanted_files_are_not_told(tree: Tree) -> None:
     assert told.absent == {}
     assert told.skipped == {}
     assert tree.scan(include=("*.txt",)).absent == {}
+
+
+def test_what_other_rules_leave_out_is_counted_by_rule_and_never_absent(tree: Tree) -> None:
+    """A marker, a size and temporary names: as excluded files, whether they were recorded before or not."""
+    tree.write("keep", "cache/a", "cache/d/b", "large", "t.tmp", "left/a")
+    tree.record_all()
+    (tree.root / "large").write_bytes(bytes(100))
+    for name in ("cache/a", "t.tmp"):
+        (tree.root / name).unlink()
+    (tree.root / "cache/.nobackup").touch()
+    tree.write("cache/new", "new.tmp")
+    tree.source = replace(tree.source, exclude_if_present=(".nobackup",), max_size=10, exclude_temporary=True)
+
+    told = tree.scan()
+
+    assert told.found == {}
+    assert told.absent == {}
+    assert told.report.skipped == {
+        "directory with .nobackup": 1,
+        "file over max_size": 1,
+        "temporary file": 1,
+    }
+    assert told.report.complete
+    for subtree in ("cache", "cache/d", "cache/new"):
+        assert tree.scan(subtree=subtree).report.files == 0
+    (tree.root / "cache/.nobackup").unlink()
+    (tree.root / "large").unlink()  # it was recorded when it was small
+    told = tree.scan()
+    assert [*told.found] == ["cache/new"]
+    assert [*told.absent] == ["cache/a", "large"]
+
+
+def test_a_marker_in_the_root_leaves_everything_out(tree: Tree) -> None:
+    """And deletes nothing."""
+    tree.write("a", "d/b")
+    tree.record_all()
+    (tree.root / "a").unlink()
+    tree.write("c", ".nobackup")
+    tree.source = replace(tree.source, exclude_if_present=(".nobackup",))
+    told = tree.scan()
+    assert (told.found, told.absent) == ({}, {})
+    assert told.report.skipped == {"directory with .nobackup": 1}
 
 
 # ---- a part of the source ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from syncd.sources.files import OPEN_DIRECTORY
+from tests.support import mounting
 from tests.unit.sources.watch.watch_rig import Meddler, Stepper, exchange
 
 
@@ -514,3 +515,38 @@ def test_random_surgery_leaves_no_directory_blind(
         if number % at_once == 0:
             stepper.step()
     check(stepper, root)
+
+
+def test_nothing_below_a_marker_is_watched_until_it_goes(root: Path, stepped: Begin) -> None:
+    """Its own directory is; when the marker comes or goes, that is scanned, whatever the patterns say."""
+    (root / "cache/a/b").mkdir(parents=True)
+    (root / "cache/.nobackup").touch()
+    stepper = stepped(exclude=(".nobackup",), exclude_if_present=(".nobackup",))
+    assert stepper.watches == 2
+
+    (root / "cache/.nobackup").unlink()
+    stepper.catch_up()
+    assert (stepper.watches, stepper.listener.subtrees()) == (4, ["cache"])
+    assert "cache/.nobackup" not in stepper.listener.paths()
+    (root / "cache/a/b/file").touch()
+    stepper.catch_up()
+    assert "cache/a/b/file" in stepper.listener.paths()
+
+    stepper.listener.forget()
+    (root / "cache/.nobackup").touch()
+    (root / "cache/a/b/file").unlink()
+    stepper.catch_up()
+    stepper.catch_up()
+    assert stepper.watches == 2
+    assert "cache" in stepper.listener.subtrees()
+
+
+def test_another_file_system_is_not_watched_where_that_is_wished(root: Path, stepped: Begin) -> None:
+    """Nor counted as a gap: it is meant."""
+    mounting.need()
+    (root / "disk").mkdir()
+    with mounting.tmpfs(root / "disk", "1m"):
+        (root / "disk/d").mkdir()
+        stepper = stepped(one_file_system=True)
+        assert (stepper.watches, stepper.status.unwatched) == (1, ())
+        stepper.close()

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watchdog.observers.api import EventQueue, ObservedWatch
@@ -256,11 +257,17 @@ class Stepper:
     """The reader without its thread: the test says when it reads, so records are as old as it wants."""
 
     def __init__(
-        self, root: Path, canary: Path, *, exclude: Sequence[str] = (), rules: Rules | None = None
+        self,
+        root: Path,
+        canary: Path,
+        *,
+        exclude: Sequence[str] = (),
+        rules: Rules | None = None,
+        **settings: Any,
     ) -> None:
         self.listener = Listener()
         self.root = str(root)
-        source = Source(name=NAME, root=self.root, store="store")
+        source = Source(name=NAME, root=self.root, store="store", **settings)
         each = {NAME: rules or Rules((), exclude)}
         reports = WatchReports([source], each, self.listener)
         self._kernel = Inotify()
