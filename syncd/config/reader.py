@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from syncd.config import sources as source_rules
 from syncd.config import values as kinds
 from syncd.config.document import Document, Path, quoted
+from syncd.config.objects import ObjectEntry
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
 from syncd.config.values import MIB, Entry
@@ -52,6 +53,7 @@ class TopEntry(Entry):
 SECTIONS: Mapping[str, type[Entry]] = {
     "the top level": TopEntry,
     "a source": SourceEntry,
+    "`objects`": ObjectEntry,
     **{f"a store of type `{name}`": entry for name, entry in STORE_TYPES.items()},
     "`transfer`": TransferEntry,
     "`log`": LogEntry,
@@ -94,6 +96,12 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
     for index, item in enumerate(top.sources):
         if source := _entry(SourceEntry, item, ("sources", index), document, place):
             entries.sources[index] = source
+            path = ("sources", index, "objects")
+            rules = [
+                _entry(ObjectEntry, each, (*path, at), document, place)
+                for at, each in enumerate(source.objects)
+            ]
+            source.take([rule for rule in rules if rule])
     if "transfer" in top.model_fields_set:
         given = _entry(TransferEntry, top.transfer, ("transfer",), document, place)
         entries.transfer = given or entries.transfer

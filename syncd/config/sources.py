@@ -7,12 +7,14 @@ mistake: its disk may be mounted later, and the daemon waits for it and says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr
 
+from syncd.config import objects
 from syncd.config.document import Document, Path, quoted
+from syncd.config.objects import ObjectEntry
 from syncd.config.stores import StoreEntry
 from syncd.config.values import (
     Entry,
@@ -66,11 +68,13 @@ class SourceEntry(Entry):
     max_size: Annotated[int, size(1, 1 << 60, or_zero=True)] = 0
     min_age: Annotated[float, duration(0, 3650 * 86_400)] = 0.0
     one_file_system: Flag = False
+    objects: list[Any] = Field(default=[], description="a list of mappings, each with `match` and properties")
     settle: Annotated[float, duration(0, 86_400)] = 2.0
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
     max_delete: MaxDelete = (1000, 0.25)
 
+    _rules: Sequence[ObjectEntry] = PrivateAttr(())
     _found: Found | None = PrivateAttr(None)
     _root: str = PrivateAttr("")
 
@@ -78,6 +82,15 @@ class SourceEntry(Entry):
         """Look at the directory once, where that cannot hang."""
         if self.path:
             self._found, self._root = context.places.look(self.path), context.places.real(self.path)
+
+    @property
+    def rules(self) -> Sequence[ObjectEntry]:
+        """What is in `objects`, as far as it can be read."""
+        return self._rules
+
+    def take(self, rules: Sequence[ObjectEntry]) -> None:
+        """Take what the reader has made of `objects`."""
+        self._rules = rules
 
     @property
     def root(self) -> str:
@@ -104,6 +117,7 @@ class SourceEntry(Entry):
             max_size=self.max_size,
             min_age_seconds=self.min_age,
             one_file_system=self.one_file_system,
+            objects=tuple(rule.rule() for rule in self._rules),
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,
             on_delete=OnDelete(self.on_delete),
@@ -147,6 +161,7 @@ def check(sources: Sources, stores: Stores, state_dir: str, document: Document, 
         _check_store(entry, path, stores, document)
         _check_prefix(entry, path, stores, document)
         _check_patterns(entry, path, document)
+        objects.check(entry.rules, (*path, "objects"), stores.get(entry.store), document)
     roots = {index: entry.root for index, entry in sources.items() if _is_comparable(entry, index, document)}
     directories = {
         name: (entry.directory, places.real(entry.directory))

@@ -34,6 +34,9 @@ _AWS_STORAGE_CLASSES = (
     "REDUCED_REDUNDANCY", "EXPRESS_ONEZONE", "OUTPOSTS", "SNOW",
 )  # fmt: skip
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
+_BOS_STORAGE_CLASSES = (
+    "STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD",
+)  # fmt: skip
 
 _ACLS = (
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
@@ -93,6 +96,10 @@ class StoreEntry(Entry):
     @property
     def directory(self) -> str:
         """The directory on this machine that holds the objects, symbolic links not resolved; else empty."""
+        return ""
+
+    def class_problem(self, storage_class: str) -> str:
+        """What is expected instead of this storage class of an object; empty: the store may know it."""
         return ""
 
     @abstractmethod
@@ -280,12 +287,14 @@ class S3Entry(HttpEntry):
             found = f"{document.found((*path, 'integrity'))} beside `object_lock`"
             document.report((*path, "integrity"), found=found, expected="`auto`, `md5` or `crc32`")
         self._check_bos(path, document)
-        is_aws = regions.is_aws(self._host())
         known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
-        if self.storage_class and is_aws and known and self.storage_class not in _AWS_STORAGE_CLASSES:
-            document.report(
-                (*path, "storage_class"), expected=kinds.choice(self.storage_class, _AWS_STORAGE_CLASSES)
-            )
+        if self.storage_class and known and (expected := self.class_problem(self.storage_class)):
+            document.report((*path, "storage_class"), expected=expected)
+
+    def class_problem(self, storage_class: str) -> str:
+        if not regions.is_aws(self._host()) or storage_class in _AWS_STORAGE_CLASSES:
+            return ""
+        return kinds.choice(storage_class, _AWS_STORAGE_CLASSES)
 
     def _check_bos(self, path: Path, document: Document) -> None:
         """BOS has an endpoint of its own for S3."""
@@ -316,9 +325,7 @@ class BosEntry(HttpEntry):
     ] = ""
     storage_class: Annotated[
         kinds.Text,
-        kinds.one_of(
-            "STANDARD", "STANDARD_IA", "COLD", "ARCHIVE", "MAZ_STANDARD", "MAZ_STANDARD_IA", "MAZ_COLD"
-        ),
+        kinds.one_of(*_BOS_STORAGE_CLASSES),
     ] = ""
     traffic_limit: Annotated[int, kinds.size(100 << 10, 100 * MIB, or_zero=True)] = 0
     custom_domain: kinds.Flag = False
@@ -326,6 +333,10 @@ class BosEntry(HttpEntry):
     def settings(self) -> BosSettings:
         same = self.model_dump(include={"bucket", "storage_class", "traffic_limit", "custom_domain"})
         return BosSettings(http=self._http(), keys=self._keys(), path_style=bool(self.path_style), **same)
+
+    def class_problem(self, storage_class: str) -> str:
+        known = storage_class in _BOS_STORAGE_CLASSES
+        return "" if known else kinds.choice(storage_class, _BOS_STORAGE_CLASSES)
 
     def address(self) -> str:
         return self.endpoint or f"https://{self.region}.bcebos.com"

@@ -6,8 +6,9 @@ costs a tenth of what it costs for a dataclass.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,6 +21,27 @@ class OnDelete(Enum):
 
     KEEP = "keep"
     DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What an object carries for those who read it, as the configuration says; empty: nothing is said."""
+
+    content_type: str = ""
+    cache_control: str = ""
+    content_encoding: str = ""
+    content_disposition: str = ""
+    storage_class: str = ""
+    tags: tuple[tuple[str, str], ...] | None = None
+    """None: nothing is said about tags, so a copy keeps those that there are."""
+
+    @property
+    def stamp(self) -> str:
+        """Tells these properties from others; empty where there are none. It travels with the object."""
+        said = replace(self, tags=self.tags or None)
+        if said == Properties():
+            return ""
+        return hashlib.sha256(repr(astuple(said)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,8 @@ class Source:
     """A directory that holds a file of one of these names is left out, with all below it."""
     one_file_system: bool = False
     """Directories on another file system than the root are left out."""
+    objects: tuple[tuple[str, Properties], ...] = ()
+    """Patterns, and the properties of the objects of files that match."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
@@ -201,6 +225,8 @@ class ObjectMeta:
     """Permission bits of the file. Stores behind HTTP have permissions of their own and ignore this."""
     instance: str = ""
     """Which machine and source wrote the object: see `syncd.core.plan`."""
+    properties: Properties = Properties()
+    """What the configuration says beside the content type. Only its stamp is told again."""
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""
@@ -231,6 +257,8 @@ class ObjectInfo:
     """Which machine and source wrote it; None: another program, or a syncd that did not say so yet."""
     stored_ns: int | None = None
     """When the store got it, for an object without an mtime."""
+    stamp: str = ""
+    """`Properties.stamp` of what the object got when it was written; empty: nothing."""
 
 
 class Content(NamedTuple):

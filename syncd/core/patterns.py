@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from pathspec import GitIgnoreSpec
 
-from syncd.core.model import Source
+from syncd.core.model import Properties, Source
 from syncd.core.paths import printable
 
 TEMPORARY = (
@@ -372,6 +372,33 @@ class Rules:
     def wants_directory(self, path: str) -> bool:
         """Whether anything below this directory may be wanted: False means neither descend nor watch."""
         return self._exclude is None or not self._exclude.matches_directory(_one_line(path))
+
+
+class ObjectRules:
+    """The properties of objects, by patterns. Of all rules that match a file or a directory above it and say
+    something about a property, the last one decides about that property.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """Raises ValueError, naming the pattern and its fault."""
+        self._rules = [
+            (_PatternList("match", [pattern], ignore_case=source.ignore_case), properties)
+            for pattern, properties in source.objects
+        ]
+        # Where any rule speaks of tags, a file that none of these matches has none, also after a copy.
+        speaks = any(properties.tags is not None for _, properties in self._rules)
+        self._plain = Properties(tags=() if speaks else None)
+
+    def of(self, path: str) -> Properties:
+        """The properties of the object of this file."""
+        found, path = self._plain, _one_line(path)
+        for pattern, properties in self._rules:
+            if pattern.matches_file(path):
+                said = {field.name: getattr(properties, field.name) for field in fields(properties)}
+                found = replace(
+                    found, **{name: value for name, value in said.items() if value not in ("", None)}
+                )
+        return found
 
 
 def _downward(path: str) -> Iterator[str]:

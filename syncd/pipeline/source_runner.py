@@ -15,7 +15,7 @@ from typing import Any
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, OnDelete, Source
-from syncd.core.patterns import Rules
+from syncd.core.patterns import ObjectRules, Rules
 from syncd.core.schedule import ScanSchedule
 from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
@@ -65,7 +65,10 @@ class SourceRunner:
         self._instance = context.instance_of(source)
         self.foreigners = engine.foreigners
         engine.sources[source.name] = EngineSource(
-            source, instance=self._instance, wants=self.rules.wants_file
+            source,
+            instance=self._instance,
+            wants=self.rules.wants_file,
+            properties=ObjectRules(source).of,
         )
         self._reconciliation = Reconciliation(
             source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)

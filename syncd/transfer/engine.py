@@ -38,6 +38,7 @@ from syncd.core.model import (
     Nothing,
     Observed,
     Outcome,
+    Properties,
     Receipt,
     Recorded,
     RootIdentity,
@@ -85,6 +86,8 @@ class EngineSource:
     """Its records may be lost: the store is asked for an object before a new file is sent."""
     instance: str = ""
     """The id that its objects name."""
+    properties: Callable[[str], Properties] = lambda path: Properties()
+    """What the configuration says of the object of a path."""
 
 
 class Engine:
@@ -418,6 +421,7 @@ class Engine:
             return Job(
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
+                properties=known.properties(ref.path),
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -29,7 +29,16 @@ from syncd.core.errors import (
     UploadGone,
     is_denied,
 )
-from syncd.core.model import Checkpoint, FileRef, FileStat, ObjectMeta, Part, PartDigests, Recorded
+from syncd.core.model import (
+    Checkpoint,
+    FileRef,
+    FileStat,
+    ObjectMeta,
+    Part,
+    PartDigests,
+    Properties,
+    Recorded,
+)
 from syncd.core.parts import Span
 from syncd.core.paths import name_of
 from syncd.sources import fingerprint
@@ -126,6 +135,8 @@ class Job:
     """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
     failed_before: bool = False
     """Earlier tries failed: the store may have the content, although no answer said so."""
+    properties: Properties = field(default_factory=Properties)
+    """What the configuration says of the object."""
     is_wanted: Callable[[], bool] = lambda: True
     """Whether the configuration of the moment still wants the file."""
 
@@ -140,9 +151,10 @@ class Job:
             self.digests.fingerprint,
             self.stat.mtime_ns,
             token,
-            content_type_of(self.ref.path),
+            self.properties.content_type or content_type_of(self.ref.path),
             self.file.mode,
             self.instance,
+            self.properties,
             allocated=self.file.allocated,
         )
 

@@ -54,13 +54,17 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "cannot say gone at complete": "it answers 500 because it cannot lock what is not there",
         "ignores conditions of copies": "x-amz-copy-source-if-match has no effect in this release",
         "ignores conditions of part copies": "x-amz-copy-source-if-match has no effect in this release",
+        "loses tags of complete": "this release heeds x-amz-tagging in a PutObject only",
+        "loses tags of copy": "this release heeds x-amz-tagging in a PutObject only",
     },
     "swift": {
+        "has no tags": "it refuses the header",
         "no uploads of escape": "it answers 500, perhaps for the same XML",
         "completes again": "it remembers that the upload was completed, and answers as it did then",
         "knows joined objects by another ETag": "a condition is compared with the ETag of the manifest",
     },
     "rclone": {
+        "has no tags": "objects are files of a file system",
         "refuses two slashes": "an empty component is not a file name",
         "refuses dot segment": "the component . is not a file name",
         "refuses dot dot segment": "the component .. is not a file name here",
@@ -142,6 +146,14 @@ class Subject(ABC):
 
     def fetch(self, key: str) -> bytes | None:
         """An object's bytes by other means than ours; None where there are no other means."""
+        return None
+
+    def headers(self, key: str) -> dict[str, str] | None:
+        """What an object's readers are told beside its content, by other means than ours; None as `fetch`."""
+        return None
+
+    def tags(self, key: str) -> dict[str, str] | None:
+        """The tags of an object, by other means than ours; None as `fetch`, or where there are no tags."""
         return None
 
     def close(self) -> None:
@@ -245,6 +257,12 @@ class S3Subject(HttpSubject):
 
     def fetch(self, key: str) -> bytes | None:
         return self.server.fetch(BUCKET, key)
+
+    def headers(self, key: str) -> dict[str, str] | None:
+        return self.server.headers(BUCKET, key)
+
+    def tags(self, key: str) -> dict[str, str] | None:
+        return self.server.tags(BUCKET, key)
 
 
 class BosSubject(HttpSubject):

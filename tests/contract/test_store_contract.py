@@ -26,7 +26,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part
+from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part, Properties
 from syncd.storage.base import ObjectStore
 from tests.contract.subjects import (
     BUCKET,
@@ -182,7 +182,7 @@ def test_every_declared_quirk_is_one_that_is_asked_for() -> None:
         f"{verb} {kind}"
         for verb in ("refuses", "no uploads of", "hides uploads of", "does not copy from")
         for kind in ODD_NAMES
-    }
+    } | {f"loses tags of {verb}" for verb in ("complete", "copy")}
     declared = {name for quirks in QUIRKS.values() for name in quirks}
     assert {name for name in declared - by_name if f'quirk("{name}")' not in source} == set()
 
@@ -220,6 +220,40 @@ def test_metadata_comes_back(store: ObjectStore, subject: Subject) -> None:
     assert (info.key, info.size, info.etag) == (key, 1000, etag)
     assert (info.digest, info.mtime_ns, info.token) == (xxhash.xxh3_128_digest(body), MTIME_NS, "a-Token_09")
     assert info.instance == "writer of a-Token_09"
+
+
+PROPERTIES = Properties("text/css", "max-age=60, public", "gzip", 'inline; filename="a b.css"')
+TAGS = {"site": "www", "who": "a b/c"}
+
+
+@pytest.mark.parametrize("verb", ["put", "complete", "copy"])
+def test_properties_go_with_every_way_to_an_object(store: ObjectStore, subject: Subject, verb: str) -> None:
+    """And are replaced by a copy that says so. A directory keeps none of them, and tells none."""
+    key, body = subject.key("file.css"), content(1000)
+    has_tags = subject.quirk("has no tags") is None
+    said = replace(PROPERTIES, tags=tuple(TAGS.items()) if has_tags else None)
+    meta = replace(meta_of(body), content_type="text/css", properties=said)
+    if verb == "put":
+        store.put_object(key, body, meta)
+    elif verb == "complete":
+        upload_id = store.create_multipart_upload(key, meta)
+        store.complete_multipart_upload(key, upload_id, [store.upload_part(key, upload_id, 1, body)], meta)
+    else:
+        tags = (("old", "1"),) if has_tags else None
+        old = replace(meta, properties=Properties(cache_control="no-store", tags=tags))
+        store.copy_object(key, key, meta, store.put_object(key, body, old).etag)
+    assert found(store, key).stamp == ("" if subject.name.startswith("dir") else said.stamp)
+    assert whole(store, key) == body
+    headers = subject.headers(key)
+    assert headers is None or headers == {
+        "content-type": "text/css",
+        "cache-control": PROPERTIES.cache_control,
+        "content-encoding": "gzip",
+        "content-disposition": PROPERTIES.content_disposition,
+    }
+    lost = subject.quirk(f"loses tags of {verb}") is not None
+    if has_tags and headers is not None:
+        assert subject.tags(key) == ({} if lost else TAGS)
 
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, 999_999_999, -1_500_000_000, 4_102_444_800_000_000_001])

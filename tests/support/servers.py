@@ -146,6 +146,17 @@ class S3Server(ABC):
         body: bytes = self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
+    def headers(self, bucket: str, key: str) -> dict[str, str]:
+        """What a client that is not ours is told beside an object's content."""
+        found = self.client().head_object(Bucket=bucket, Key=key)
+        names = ("Content-Type", "Cache-Control", "Content-Encoding", "Content-Disposition")
+        return {name.lower(): found[member] for name in names if (member := name.replace("-", "")) in found}
+
+    def tags(self, bucket: str, key: str) -> dict[str, str]:
+        """The tags of an object, as a client that is not ours gets them."""
+        found = self.client().get_object_tagging(Bucket=bucket, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in found.get("TagSet", [])}
+
     def keys(self, bucket: str) -> list[str]:
         """Every key in the bucket, in order, as a client that is not ours lists them."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)

@@ -298,6 +298,7 @@ class FakeStore(Switchboard, ObjectStore):
             digest=meta.fingerprint.digest or None,
             mtime_ns=meta.mtime_ns if ours else None,
             token=meta.token or None,
+            stamp=meta.properties.stamp,
             md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
             instance=meta.instance or None,
         )

@@ -32,7 +32,14 @@ from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, condition_headers, described, metadata_headers, range_total
+from syncd.storage.http.metadata import (
+    bare_etag,
+    condition_headers,
+    described,
+    metadata_headers,
+    property_headers,
+    range_total,
+)
 from syncd.storage.settings import BosSettings
 
 _META = "x-bce-meta-"
@@ -50,8 +57,7 @@ class BosDialect:
 
     def __init__(self, settings: BosSettings) -> None:
         self._bucket = Bucket(settings)
-        storage_class = settings.storage_class
-        self._storage_class = {"x-bce-storage-class": storage_class} if storage_class else {}
+        self._storage_class = settings.storage_class
         self._traffic_limit = traffic_headers(settings.traffic_limit)
 
     @property
@@ -95,9 +101,8 @@ class BosDialect:
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
         """PutObject, with Content-MD5: BOS refuses a body that arrives changed."""
         headers = {
-            "Content-Type": meta.content_type,
+            **property_headers("x-bce-", meta, self._storage_class),
             "Content-MD5": _md5_base64(body),
-            **self._storage_class,
             **self._traffic_limit,
             **metadata_headers(_META, meta),
             **condition_headers(meta),
@@ -152,10 +157,9 @@ class BosDialect:
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject with new metadata, while the source still is the one meant."""
         headers = {
-            "Content-Type": meta.content_type,
+            **property_headers("x-bce-", meta, self._storage_class, copy=True),
             "x-bce-metadata-directive": "replace",
             **self._bucket.copy_source(source_key, if_match),
-            **self._storage_class,
             **metadata_headers(_META, meta),
         }
         return self._on_object("PUT", key, headers=headers, slow_answer=True)
@@ -167,12 +171,12 @@ class BosDialect:
     # ---- multipart uploads -------------------------------------------------------------------------------
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
-        """InitiateMultipartUpload: type and storage class go here, metadata does not."""
+        """InitiateMultipartUpload: properties go here, metadata does not."""
         return self._on_object(
             "POST",
             key,
             query=(("uploads", ""),),
-            headers={"Content-Type": meta.content_type, **self._storage_class},
+            headers=property_headers("x-bce-", meta, self._storage_class),
             safe_to_repeat=False,
         )
 

@@ -1,4 +1,4 @@
-"""What travels with an object: mtime, digest, token and instance as headers, and ETags.
+"""What travels with an object: mtime, digest, token, instance and properties as headers, and ETags.
 
 Pure, and lenient in reading.
 ``mtime`` is decimal seconds, as rclone writes and reads it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from syncd.core.model import ObjectInfo, ObjectMeta
 
@@ -30,7 +30,30 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
         headers[f"{prefix}syncd-upload"] = quote(meta.token, safe="-._~")
     if meta.instance:
         headers[f"{prefix}syncd-instance"] = quote(meta.instance, safe="-._~")
+    if stamp := meta.properties.stamp:
+        headers[f"{prefix}syncd-properties"] = stamp
     return headers
+
+
+def property_headers(
+    vendor: str, meta: ObjectMeta, storage_class: str, *, copy: bool = False
+) -> dict[str, str]:
+    """What a new object carries beside its metadata, whether it is put, uploaded in parts or copied.
+
+    `vendor` begins the names that are not HTTP's own; `storage_class` is that of the store, where the object
+    has none of its own. A `copy` that says nothing about tags keeps those of its source.
+    """
+    said = meta.properties
+    given = {
+        "content-type": meta.content_type,
+        "cache-control": said.cache_control,
+        "content-encoding": said.content_encoding,
+        "content-disposition": said.content_disposition,
+        f"{vendor}storage-class": said.storage_class or storage_class,
+        f"{vendor}tagging": urlencode(said.tags or (), quote_via=quote),
+        f"{vendor}tagging-directive": "REPLACE" if copy and said.tags is not None else "",
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def described(
@@ -56,6 +79,7 @@ def described(
         md5=digest(etag) if plain else None,
         instance=text("syncd-instance"),
         stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
+        stamp=text("syncd-properties") or "",
     )
 
 

@@ -33,7 +33,14 @@ from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
 from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refusal, refused, unproven, verb_of
 from syncd.storage.http.messages import Credentials, Request, Response
-from syncd.storage.http.metadata import bare_etag, condition_headers, described, metadata_headers, range_total
+from syncd.storage.http.metadata import (
+    bare_etag,
+    condition_headers,
+    described,
+    metadata_headers,
+    property_headers,
+    range_total,
+)
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3.errors import facts, is_foreign, redirect, unclear
 from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
@@ -59,7 +66,8 @@ class S3Dialect:
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = values.Bucket(settings)
         self._signer = Signer(settings.region)
-        self._new_object = _object_headers(settings)
+        self._storage_class = settings.storage_class
+        self._demanded = _demanded(settings)
         self._payer = {"x-amz-request-payer": "requester"} if settings.request_payer else {}
         self._lock_seconds = settings.lock_seconds
         self._integrity = self._choose(settings)
@@ -174,8 +182,7 @@ class S3Dialect:
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
         """PutObject."""
         headers = {
-            **_metadata(meta),
-            **self._new_object,
+            **self._object_headers(meta),
             **self._body_headers(body),
             **self._conditions(meta),
         }
@@ -237,8 +244,7 @@ class S3Dialect:
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
         """CopyObject, with new metadata."""
         headers = {
-            **_metadata(meta),
-            **self._new_object,
+            **self._object_headers(meta, copy=True),
             **self._source_headers(source_key, if_match),
             "x-amz-metadata-directive": "REPLACE",
         }
@@ -255,7 +261,7 @@ class S3Dialect:
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
         """CreateMultipartUpload; the metadata of the object to be is given here."""
-        headers = {**_metadata(meta), **self._new_object}
+        headers = self._object_headers(meta)
         if self._integrity == "crc32":
             headers["x-amz-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
@@ -391,6 +397,11 @@ class S3Dialect:
             slow_answer,
         )
 
+    def _object_headers(self, meta: ObjectMeta, *, copy: bool = False) -> dict[str, str]:
+        """What a new object carries, whether it is put, uploaded in parts or copied."""
+        properties = property_headers("x-amz-", meta, self._storage_class, copy=copy)
+        return {**properties, **self._demanded, **metadata_headers(_META, meta)}
+
     def _body_headers(self, body: Body) -> dict[str, str]:
         """What lets the server notice a body that arrives changed."""
         if self._integrity == "sha256":
@@ -478,10 +489,9 @@ def _described(response: Response, key: str, size: int, crc32: int | None = None
     return described(_META, headers, key, size, etag, crc32, plain=not _encrypts(response))
 
 
-def _object_headers(settings: S3Settings) -> dict[str, str]:
-    """What every new object carries, whether it is put, uploaded in parts or copied."""
+def _demanded(settings: S3Settings) -> dict[str, str]:
+    """What the store's settings say of every new object."""
     given = {
-        "x-amz-storage-class": settings.storage_class,
         "x-amz-server-side-encryption": settings.sse,
         "x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id,
         "x-amz-acl": settings.acl,
@@ -493,7 +503,3 @@ def _object_headers(settings: S3Settings) -> dict[str, str]:
 def _date(now: float) -> str:
     """Unix seconds as ISO 8601, as the retention of an object is written."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _metadata(meta: ObjectMeta) -> dict[str, str]:
-    return {"content-type": meta.content_type, **metadata_headers(_META, meta)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.patterns import Rules
+from syncd.core.model import Properties, Source
+from syncd.core.patterns import ObjectRules, Rules
 from tests.unit.core.test_paths import _decoded
 
 TREE = [
@@ -406,3 +408,31 @@ def test_temporary_names_are_left_out_and_come_back_by_a_negation(path: str) -> 
 def test_no_other_name_is_temporary(path: str) -> None:
     """Backups and what only looks alike are files of the user."""
     assert Rules([], [], temporary=True).wants_file(path)
+
+
+def _rule(match: str, **said: Any) -> tuple[str, Properties]:
+    return match, Properties(**said)
+
+
+def test_the_last_rule_that_says_something_decides_about_it() -> None:
+    """Each property for itself; a folder stands for what is in it, and `ignore_case` counts here, too."""
+    rules = (
+        _rule("*.html", cache_control="max-age=300", content_type="text/html"),
+        _rule("drafts/", cache_control="no-store", tags=(("draft", "yes"),)),
+        _rule("*.HTML", content_encoding="gzip"),
+    )
+    known = ObjectRules(Source("s", "/s", "store", objects=rules))
+    assert known.of("a.txt") == Properties(tags=())
+    assert known.of("a.html") == Properties("text/html", "max-age=300", tags=())
+    assert known.of("drafts/d/a.html") == Properties("text/html", "no-store", tags=(("draft", "yes"),))
+    caseless = ObjectRules(Source("s", "/s", "store", objects=rules, ignore_case=True))
+    assert caseless.of("a.html") == Properties("text/html", "max-age=300", "gzip", tags=())
+    assert ObjectRules(Source("s", "/s", "store", objects=rules[:1])).of("a") == Properties()
+
+
+def test_a_stamp_tells_properties_apart_and_stays() -> None:
+    """It is kept with objects, so it may not change from one release to the next; nothing said has none."""
+    assert Properties().stamp == Properties(tags=()).stamp == ""
+    assert Properties(cache_control="a").stamp == "c3d26a8e1906a751"
+    each = [Properties(content_type="a"), Properties(cache_control="a"), Properties(tags=(("a", ""),))]
+    assert len({properties.stamp for properties in each}) == 3

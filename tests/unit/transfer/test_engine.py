@@ -31,6 +31,7 @@ from syncd.core.model import (
     Nothing,
     ObjectMeta,
     OnDelete,
+    Properties,
     Refresh,
     RootIdentity,
     Upload,
@@ -697,3 +698,22 @@ def test_a_file_below_the_least_age_is_not_read(rig: Rig, monkeypatch: pytest.Mo
     (rig.folder / "a").unlink()
     rig.sync("a", delete_allowed=True)
     assert rig.fake.objects == {}
+
+
+def test_properties_go_with_small_files_large_ones_and_copies(rig: Rig) -> None:
+    """The content type of the configuration replaces the guessed one; what changes alone sends nothing."""
+    said = Properties("text/x", tags=(("a", "b"),))
+    rig.know(properties=lambda path: said if path.startswith("x") else Properties())
+    rig.write("x.css", b"hello")
+    rig.write("x-large", bytes(range(3 * PART)))
+    rig.write("y.css", b"other")
+    for name in ("x.css", "x-large", "y.css"):
+        rig.sync(name)
+    (rig.folder / "y.css").rename(rig.folder / "x-copy")
+    assert isinstance(rig.sync("x-copy").action, Copy)
+    metas = {key: stored.meta for key, stored in rig.fake.objects.items()}
+    for name in ("x.css", "x-large", "x-copy"):
+        assert (metas[f"p/{name}"].content_type, metas[f"p/{name}"].properties) == ("text/x", said)
+    assert (metas["p/y.css"].content_type, metas["p/y.css"].properties) == ("text/css", Properties())
+    rig.know(properties=lambda path: Properties(cache_control="no-cache"))
+    assert not isinstance(rig.sync("x.css").action, Upload | Copy)

@@ -17,7 +17,7 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import ObjectInfo, Part, Receipt
+from syncd.core.model import ObjectInfo, Part, Properties, Receipt
 from syncd.storage.http.messages import Request, Response
 from tests.unit.storage.bos.bos_answers import (
     COMPLETE,
@@ -48,7 +48,7 @@ def test_put_carries_md5_type_and_metadata() -> None:
         "PUT",
         "photos.bj.bcebos.com",
         "/dir/a%20b.txt",
-        headers={"Content-Type": "text/plain", "Content-MD5": MD5_BASE64, **META_HEADERS},
+        headers={"content-type": "text/plain", "Content-MD5": MD5_BASE64, **META_HEADERS},
         body=b"hello",
     )
     assert Receipt("k", MD5) == bos().put_result("k", request, answer(etag=f'"{MD5}"'))
@@ -174,7 +174,7 @@ def test_copy_replaces_metadata_and_is_conditional() -> None:
     """CopyObject names the source by encoded path, and only while its ETag is the one meant."""
     request = bos().copy_request("a b/中", "k", META, f'"{MD5}"')
     assert request.headers == {
-        "Content-Type": "text/plain",
+        "content-type": "text/plain",
         "x-bce-metadata-directive": "replace",
         "x-bce-copy-source": "/photos/a%20b/%E4%B8%AD",
         "x-bce-copy-source-if-match": MD5,
@@ -191,10 +191,27 @@ def test_copy_replaces_metadata_and_is_conditional() -> None:
 def test_initiate_sends_type_and_class_but_no_metadata() -> None:
     """BOS takes metadata at complete; the type only here. Twice would be two uploads."""
     request = bos(storage_class="COLD").create_request("k", META)
-    assert request.headers == {"Content-Type": "text/plain", "x-bce-storage-class": "COLD"}
+    assert request.headers == {"content-type": "text/plain", "x-bce-storage-class": "COLD"}
     assert (request.method, request.query) == ("POST", (("uploads", ""),))
     assert not request.safe_to_repeat
     assert bos().create_result("k", request, answer(200, {"uploadId": UPLOAD})) == UPLOAD
+
+
+def test_properties_go_where_bos_takes_them() -> None:
+    """With put, initiate and copy; the stamp is metadata, which belongs to complete."""
+    said = Properties(cache_control="no-cache", storage_class="COLD", tags=(("a", "b"),))
+    meta = replace(META, properties=said)
+    given = {"cache-control": "no-cache", "x-bce-storage-class": "COLD", "x-bce-tagging": "a=b"}
+    put, copy = bos().put_request("k", b"x", meta).headers, bos().copy_request("s", "k", meta, MD5).headers
+    create = bos().create_request("k", meta).headers
+    assert create == {"content-type": "text/plain", **given}
+    for headers in (put, copy):
+        assert given.items() <= headers.items()
+        assert headers["x-bce-meta-syncd-properties"] == said.stamp
+    assert copy["x-bce-tagging-directive"] == "REPLACE"
+    complete = bos().complete_request("k", UPLOAD, [Part(1, 1, MD5)], meta).headers
+    assert complete["x-bce-meta-syncd-properties"] == said.stamp
+    assert not given.keys() & complete.keys()
 
 
 def test_a_part_carries_number_upload_and_md5() -> None:

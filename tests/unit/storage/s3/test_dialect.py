@@ -25,7 +25,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Part
+from syncd.core.model import Part, Properties
 from syncd.storage.http.messages import Credentials, Response
 from syncd.storage.s3 import xml as s3_xml
 from syncd.storage.s3.dialect import S3Dialect
@@ -159,6 +159,28 @@ def test_what_a_bucket_demands_goes_with_every_new_object_and_with_nothing_else(
         assert found == expected
         signed_names = signed["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
         assert set(expected) <= set(signed_names)
+
+
+def test_properties_go_with_every_new_object() -> None:
+    """The class of the object wins over the store's; a copy that says nothing of tags keeps what there is."""
+    store = dialect(storage_class="GLACIER")
+    said = Properties(cache_control="no-cache", storage_class="STANDARD", tags=(("a b", "c/d&"),))
+    meta = replace(META, properties=said)
+    for request in (
+        store.put_request("k", BODY, meta),
+        store.create_request("k", meta),
+        copy := store.copy_request("s", "k", meta, "e"),
+    ):
+        assert request.headers["x-amz-storage-class"] == "STANDARD"
+        assert request.headers["cache-control"] == "no-cache"
+        assert request.headers["x-amz-tagging"] == "a%20b=c%2Fd%26"
+        assert request.headers["x-amz-meta-syncd-properties"] == said.stamp
+        assert request.headers.get("x-amz-tagging-directive") == ("REPLACE" if request is copy else None)
+    plain = store.copy_request("s", "k", META, "e").headers
+    assert not plain.keys() & {"x-amz-tagging", "x-amz-tagging-directive", "x-amz-meta-syncd-properties"}
+    none = store.copy_request("s", "k", replace(META, properties=Properties(tags=())), "e").headers
+    assert none["x-amz-tagging-directive"] == "REPLACE"
+    assert not none.keys() & {"x-amz-tagging", "x-amz-meta-syncd-properties"}
 
 
 def test_who_pays_is_said_with_every_request() -> None:
