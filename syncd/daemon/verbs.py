@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
@@ -18,6 +18,7 @@ from syncd.core.words import iso
 from syncd.daemon import explain
 from syncd.daemon import flush as flushing
 from syncd.daemon.live import Live
+from syncd.pipeline import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.history import Acted
@@ -121,6 +122,17 @@ def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
     if seconds is not None and not isinstance(seconds, int | float):
         raise ValueError("the time is not a number of seconds")
     return flushing.flush(verbs.pipeline, sources, seconds, scan=bool(request.get("scan")))
+
+
+def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Give the objects of `source` the properties that the configuration says; with `dry_run` only look."""
+    runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
+
+    def goes_on() -> bool:  # a reload ends it
+        is_closed = runner.workers.queue.is_closed
+        return verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
+
+    return asdict(restamping.restamp(runner, verbs.pipeline.state, dry_run=dry_run, goes_on=goes_on))
 
 
 def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -262,6 +274,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "health": health,
     "flush": flush,
     "rescan": rescan,
+    "restamp": restamp,
     "retry": retry,
     "repair": repair,
     "limit": limit,

@@ -18,6 +18,7 @@ from syncd.core.errors import (
     FileChanged,
     FileUnreadable,
     FileVanished,
+    PreconditionFailed,
     RootChanged,
     StateError,
     Stopped,
@@ -36,6 +37,7 @@ from syncd.core.model import (
     FileStat,
     Irregular,
     Nothing,
+    ObjectMeta,
     Observed,
     Outcome,
     Properties,
@@ -58,7 +60,7 @@ from syncd.state.key_locks import Exclusive
 from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt
-from syncd.transfer.part_sender import COPY, Job
+from syncd.transfer.part_sender import COPY, Job, content_type_of
 from syncd.transfer.reuse import Reuse
 from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
@@ -222,6 +224,62 @@ class Engine:
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         return Outcome(Nothing(why))
+
+    def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
+        """Give the object of a recorded file the properties that the configuration says, if it has others.
+
+        Returns whether it has others that it may lose, and why it may not; empty: it may. Only the very
+        object that was recorded is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
+        """
+        known, recorded = self.sources[ref.source], self.state.recorded(ref)
+        if recorded is None or self._aimed(recorded, self.key(ref)) is None:
+            return False, ""  # its next upload goes elsewhere
+        said = known.properties(ref.path)
+        with self._exclusive(ref, recorded.key), self._slots.hold(0):
+            if self._is_in_doubt(ref, recorded, self._uploader.unfinished(ref)):
+                return False, "its object is looked at first, because a request had no answer"
+            self._still_recorded(ref, recorded)
+            info = self.store.head_object(recorded.key)
+            content = recorded.fingerprint
+            witness = recorded.etag, content.size, content.digest
+            if info is None or (info.etag, info.size, info.digest) != witness:
+                return False, "its object is not the one that was recorded"
+            if info.instance not in self.foreigners.own(known.instance):
+                return False, "its object is another machine's"
+            if info.stamp == said.stamp or dry_run:
+                return info.stamp != said.stamp, ""
+            self.foreigners.check(ref.source)
+            meta = ObjectMeta(
+                content,
+                info.mtime_ns if info.mtime_ns is not None else recorded.stat.mtime_ns,
+                info.token or "",
+                said.content_type or content_type_of(ref.path),
+                instance=info.instance or known.instance,
+                properties=said,
+            )
+            self._replace_by_copy(ref, recorded, meta)
+        return True, ""
+
+    def _replace_by_copy(self, ref: FileRef, recorded: Recorded, meta: ObjectMeta) -> None:
+        """The row is in doubt until the ETag of the copy is recorded.
+
+        A refusal does not say that nothing was changed: a repeated request may have met its own copy.
+        """
+        self._in_doubt.keep(ref, recorded)
+        refusal: StoreError | None = None
+        with self._in_doubt.changing(ref, recorded):
+            try:
+                self._reuse.onto_itself(ref, recorded.key, meta, recorded.etag, self._now_ns())
+            except (StoreRefused, PreconditionFailed) as error:
+                refusal = error
+        found, content = self.store.head_object(recorded.key), recorded.fingerprint
+        meant = content.size, content.digest, meta.instance
+        if found is None or (found.size, found.digest, found.instance) != meant:
+            raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
+        self.state.commit(ref, replace(recorded, etag=found.etag))
+        self._in_doubt.settled(ref)
+        if refusal is not None and found.stamp != meta.properties.stamp:
+            raise refusal
 
     # ---- observing --------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Finds content that the store already holds, so that it need not be sent, or not all of it.
+"""Finds content that the store already holds, so that it need not be sent, or not all of it; and copies an
+object onto itself, to give it other properties.
 
 A record alone is no proof. A copy inside the store checks both objects before and after, since some servers
 ignore the condition of the request; parts copied from a donor are proven by their ETags.
@@ -6,17 +7,27 @@ ignore the condition of the request; parts copied from a donor are proven by the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from syncd.core import plan
+from syncd.core.errors import StoreError
 from syncd.core.model import (
     Copy,
+    FileRef,
+    Leftover,
+    ObjectMeta,
     Observed,
     Receipt,
     Recorded,
     Upload,
 )
+from syncd.core.parts import part_size_for
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.part_sender import Donor, Job
+
+_COPIED_PART = 512 << 20
+"""Of an object that is too large to be copied at once: few requests, each of them short enough."""
 
 
 class Reuse:
@@ -60,6 +71,41 @@ class Reuse:
         if copy is None or copy.size != content.size or after is None or after.etag != twin.etag:
             return None
         return Receipt(key, copy.etag)
+
+    def onto_itself(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str, now_ns: int) -> None:
+        """Let the store copy the object with this ETag onto itself, with other metadata and properties.
+
+        Some servers ignore the condition: the caller, who holds the key, looks at what came of it. Raises
+        StoreError.
+        """
+        if meta.fingerprint.size > self._store.limits.max_put_size:
+            self._in_parts(ref, key, meta, etag, now_ns)
+        else:
+            self._store.copy_object(key, key, meta, etag)
+
+    def _in_parts(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str, now_ns: int) -> None:
+        """The upload is recorded as one to abort before it begins: that is what becomes of it if we die."""
+        unknown = Leftover(ref, self._store.store_id, key, "", now_ns, now_ns)
+        self._state.leave(unknown)
+        upload_id = self._store.create_multipart_upload(key, meta)
+        leftover = replace(unknown, upload_id=upload_id)
+        self._state.leave(leftover)
+        self._state.drop_leftover(unknown)
+        size = meta.fingerprint.size
+        step = part_size_for(size, _COPIED_PART, self._store.limits)
+        try:
+            parts = [
+                self._store.upload_part_copy(
+                    key, upload_id, number, key, first, min(first + step, size) - 1, etag
+                )
+                for number, first in enumerate(range(0, size, step), 1)
+            ]
+            self._store.complete_multipart_upload(key, upload_id, parts, replace(meta, replaces=etag))
+        except StoreError:
+            self._store.abort_multipart_upload(key, upload_id)
+            self._state.drop_leftover(leftover)
+            raise
+        self._state.drop_leftover(leftover)
 
     def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
         """An object that has parts of a large file: a twin too large to copy whole, or its last version."""

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 import pytest
 
 from syncd.core.errors import StoreRefused, SyncdError
-from syncd.core.model import Leftover, OnDelete
+from syncd.core.model import Leftover, OnDelete, Properties
 from tests.support.rig import PART, Rig
+from tests.support.store import SMALL_LIMITS
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
 
 SMALL = b"small"
 TINY = b"tiny"
 BIG = bytes(i % 251 for i in range(3 * PART + 3))
 OTHER = BIG[::-1]
+HUGE = bytes(i % 251 for i in range(SMALL_LIMITS.max_put_size + 3))
+"""Too large to be copied by one request."""
 LONGER = BIG + b"more"
 CONCURRENCY = 2
 LARGEST_REQUEST = PART + 2
@@ -75,6 +78,15 @@ def _delete_and_return(rig: Rig) -> None:
     rig.sync("file", delete_allowed=failure is not None)
     if failure is not None:
         raise failure
+
+
+def _restamp(rig: Rig) -> None:
+    """The object gets properties by a copy onto itself; then the file is looked at, and is as it was."""
+    rig.know(properties=lambda path: Properties(cache_control="no-cache"))
+    if rig.uploader.leftovers.look():
+        rig.engine.clear_up()
+    rig.engine.restamp(rig.ref("file"), dry_run=False)
+    rig.sync("file")
 
 
 def _both(rig: Rig) -> None:
@@ -231,6 +243,8 @@ SCENARIOS = (
     Scenario("delta", _recorded(BIG, LONGER), _sync, (LONGER,), (BIG,), len(LONGER) % PART, every_part=True),
     Scenario("copy", _twin(SMALL), _sync, (SMALL,), (None,), 0),
     Scenario("copy-big", _twin(BIG), _sync, (BIG,), (None,), 0),
+    Scenario("restamp", _recorded(SMALL, SMALL), _restamp, (SMALL,), (), 0),
+    Scenario("restamp-huge", _recorded(HUGE, HUGE), _restamp, (HUGE,), (), 0),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
     Scenario(
         "twin-first", _changing_twin, _both, (SMALL,), (None,), len(SMALL + TINY), others=(("twin", TINY),)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from syncd.core.model import Checkpoint, FileRef, ObjectInfo, Recorded, StoreLimits
+from syncd.core.model import Checkpoint, FileRef, Leftover, ObjectInfo, Recorded, StoreLimits
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -62,7 +62,7 @@ class Witness:
             self._begun(args[0])
         if name in _PARTS:
             checkpoint = self._known(args[1])
-            if name == "complete_multipart_upload":
+            if name == "complete_multipart_upload" and checkpoint is not None:
                 assert checkpoint.completing, "completed without a word of it in the state"
                 recorded = {number: part.etag for number, part in checkpoint.parts.items()}
                 assert recorded == {part.number: part.etag for part in args[2]}, "a part without its record"
@@ -77,12 +77,18 @@ class Witness:
 
     def _begun(self, key: str) -> None:
         begun = [each.key for each in self._state().checkpoints() if each.upload_id is None]
+        begun += [each.key for each in self._left() if not each.upload_id]
         assert key in begun, "an upload was asked for, and the state does not know of it"
 
-    def _known(self, upload_id: str) -> Checkpoint:
+    def _known(self, upload_id: str) -> Checkpoint | None:
+        """Its checkpoint; None: it is recorded as one to be aborted, unless it succeeds."""
         known = {each.upload_id: each for each in self._state().checkpoints()}
-        assert upload_id in known, "a part was sent of an upload whose id is not in the state"
-        return known[upload_id]
+        left = {each.upload_id for each in self._left()}
+        assert upload_id in known.keys() | left, "a part was sent of an upload whose id is not in the state"
+        return known.get(upload_id)
+
+    def _left(self) -> list[Leftover]:
+        return self._state().leftovers(self.store_id)
 
 
 class Clerk:

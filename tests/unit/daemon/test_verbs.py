@@ -38,7 +38,7 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
     assert home.ask(command="accept-root", source="docs") == {"accepted": True}
     home.arrives("c")
-    for command in ("allow-deletes", "accept-root", "take-over"):
+    for command in ("allow-deletes", "accept-root", "take-over", "restamp"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
     learn = {"command": "learn-digests", "store": "mirror"}
     assert home.ask(**learn, found="etag") == {"learned": True}
@@ -46,6 +46,7 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert made._pipeline.state.learned(store_id, DIGESTS) == "etag"
     assert "error" in home.ask(**learn, found="nonsense")
     assert "knows no such store" in home.ask(command="learn-digests", store="other", found="etag")["error"]
+    assert home.ask(command="restamp", source="docs")["objects"] == 2
     assert "unknown command" in home.ask(command="nonsense")["error"]
 
 

@@ -717,3 +717,94 @@ def test_properties_go_with_small_files_large_ones_and_copies(rig: Rig) -> None:
     assert (metas["p/y.css"].content_type, metas["p/y.css"].properties) == ("text/css", Properties())
     rig.know(properties=lambda path: Properties(cache_control="no-cache"))
     assert not isinstance(rig.sync("x.css").action, Upload | Copy)
+
+
+# ---- properties of objects that are there -----------------------------------------------------------------
+
+SAID = Properties(cache_control="no-cache")
+
+
+def _restamped(rig: Rig, name: str = "a", **more: Any) -> tuple[bool, str]:
+    return rig.engine.restamp(rig.ref(name), dry_run=more.get("dry_run", False))
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART])
+def test_an_object_gets_its_properties_by_a_copy_onto_itself(rig: Rig, size: int) -> None:
+    """Whole, or in parts where it is too large for one request; its content, its time and its row stay."""
+    ref = rig.write("a", bytes(range(size)))
+    rig.sync("a")
+    rig.fake.tamper_etag("p/a")  # as an encrypting store's: the copy has another one
+    row = rig.state.recorded(ref)
+    assert row is not None
+    rig.state.commit(ref, row := replace(row, etag=rig.fake.objects["p/a"].etag))
+    rig.fake._limits = replace(rig.fake.limits, max_put_size=2 * PART)
+    before = rig.fake.objects["p/a"].meta
+    assert _restamped(rig) == (False, "")
+    rig.know(properties=lambda path: SAID)
+    rig.fake.reset_counters()
+    assert _restamped(rig, dry_run=True) == (True, "")
+    assert rig.fake.calls["copy_object"] + rig.fake.calls["create_multipart_upload"] == 0
+    assert _restamped(rig) == (True, "")
+    assert _restamped(rig) == (False, "")
+    assert rig.fake.calls["copy_object" if size == 5 else "complete_multipart_upload"] == 1
+    found = rig.fake.objects["p/a"]
+    assert found.data == bytes(range(size))
+    assert replace(found.meta, properties=Properties(), mode=before.mode) == replace(
+        before, token=found.meta.token
+    )
+    assert found.meta.properties == SAID
+    assert rig.state.recorded(ref) == replace(row, etag=found.etag)
+    assert rig.state.leftovers(rig.store.store_id) == []
+    rig.fake.reset_counters()
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+
+
+def test_only_our_own_recorded_object_is_copied(rig: Rig) -> None:
+    """Not one that was replaced or removed, nor another machine's, nor what is in doubt or not recorded."""
+    rig.know(properties=lambda path: SAID)
+    other = ObjectMeta(of_bytes(b"hello"), 0, instance="theirs")
+    for name in ("replaced", "gone", "theirs", "doubt"):
+        rig.write(name, b"hello")
+        rig.know(properties=lambda path: Properties())
+        rig.sync(name)
+        rig.know(properties=lambda path: SAID)
+    _overwrite(rig.fake, "p/replaced", b"other")
+    rig.fake.delete_object("p/gone")
+    rig.fake.put_object("p/theirs", b"hello", other)
+    row = rig.state.recorded(rig.ref("doubt"))
+    assert row is not None
+    rig.state.doubt(rig.ref("doubt"), row)
+    objects = dict(rig.fake.objects)
+    for name, why in (
+        ("replaced", "not the one that was recorded"), ("gone", "not the one that was recorded"),
+        ("theirs", "another machine's"), ("doubt", "looked at first"),
+    ):  # fmt: skip
+        has_others, said = _restamped(rig, name)
+        assert not has_others
+        assert why in said
+    assert _restamped(rig, "unknown") == (False, "")
+    assert rig.fake.objects == objects
+
+
+def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_doubt(rig: Rig) -> None:
+    """The doubt ends at the next look, without sending anything."""
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    row = rig.state.recorded(ref)
+    rig.know(properties=lambda path: SAID)
+    rig.fake.fail("copy_object", StoreRefused("it is in the archive", status=403, code="InvalidObjectState"))
+    with pytest.raises(StoreRefused):
+        _restamped(rig)
+    assert rig.state.recorded(ref) == row
+    rig.fake.lose_answer("copy_object")
+    with pytest.raises(StoreUnavailable):
+        _restamped(rig)
+    doubtful = rig.state.recorded(ref)
+    assert doubtful is not None
+    assert doubtful.in_doubt
+    assert "looked at first" in _restamped(rig)[1]
+    rig.fake.reset_counters()
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+    assert rig.fake.objects["p/a"].meta.properties == SAID

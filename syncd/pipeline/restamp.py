@@ -1,0 +1,105 @@
+"""Gives objects that are there the properties that the configuration says now.
+
+Nothing is remembered of it: the stamp that an object carries tells whether it has them. So it can be ended at
+any moment, and asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+
+from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable
+from syncd.core.model import FileRef
+from syncd.core.paths import name_of
+from syncd.pipeline.source_runner import SourceRunner
+from syncd.state.state import State
+
+MOST_AT_ONCE = 8
+"""Objects that are copied at once; the bound of the transfers holds, too."""
+MOST_NAMED = 1000
+_PAGE = 1000
+_MOST_TROUBLES = 16
+
+
+@dataclass(slots=True)
+class Restamped:
+    """What came of it."""
+
+    objects: int = 0
+    """Recorded files that were looked at."""
+    changed: int = 0
+    """Objects that were copied onto themselves, or would be."""
+    named: list[str] = field(default_factory=list)
+    """The first of those."""
+    left: list[str] = field(default_factory=list)
+    """The first of those that have other properties, or may have, and keep them, each with the reason."""
+    kept: int = 0
+    """How many those are."""
+    ended: str = ""
+    """Why not all were looked at; empty: they were."""
+
+
+def restamp(
+    runner: SourceRunner, state: State, *, dry_run: bool, goes_on: Callable[[], bool] = lambda: True
+) -> Restamped:
+    """Go through the records of one source, until `goes_on` returns False. Raises StateError."""
+    engine, done, troubles = runner.workers.engine, Restamped(), 0
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, engine.policy.concurrency)) as pool:
+        rows = _rows(runner.source.name, state)
+        under_way: dict[Future[tuple[bool, str]], FileRef] = {}
+        while not done.ended:
+            done.ended = _end(runner, goes_on)
+            for ref in islice(rows, 0 if done.ended else 2 * MOST_AT_ONCE - len(under_way)):
+                under_way[pool.submit(engine.restamp, ref, dry_run=dry_run)] = ref
+            if not under_way:
+                break
+            ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ended:
+                trouble = _note(done, under_way.pop(future), future)
+                troubles = 0 if trouble is None else troubles + 1
+                if troubles >= _MOST_TROUBLES:
+                    done.ended = f"its store cannot be used: {trouble}"
+        for future in under_way:
+            future.cancel()
+    for future, ref in under_way.items():
+        if not future.cancelled():
+            _note(done, ref, future)
+    return done
+
+
+def _end(runner: SourceRunner, goes_on: Callable[[], bool]) -> str:
+    """Why no further object is to be begun; empty: one is."""
+    if runner.workers.queue.is_held(runner.source.name):
+        return "it is paused by the operator"
+    return "" if goes_on() else "it was interrupted"
+
+
+def _note(done: Restamped, ref: FileRef, future: Future[tuple[bool, str]]) -> StoreError | None:
+    """Count what came of one object; returns the error if that may be about the store as a whole."""
+    done.objects += 1
+    trouble = None
+    try:
+        others, why = future.result()
+    except Stopped:
+        others, why = False, "it was interrupted"
+    except (StoreError, FileError) as error:
+        others, why = False, str(error)
+        trouble = error if isinstance(error, StoreUnavailable | AccessRefused) else None
+    if others:
+        done.changed += 1
+        done.named += [name_of(ref)] if len(done.named) < MOST_NAMED else []
+    elif why:
+        done.kept += 1
+        done.left += [f"{name_of(ref)}: {why}"] if len(done.left) < MOST_NAMED else []
+    return trouble
+
+
+def _rows(source: str, state: State) -> Iterator[FileRef]:
+    after: bytes | None = None
+    while page := state.recorded_page(source, after, _PAGE):
+        yield from (FileRef(source, os.fsdecode(path)) for path, _ in page)
+        after = page[-1][0]
