@@ -27,7 +27,7 @@ _STOP_SECONDS = 10.0
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give objects that are there the properties that `objects` says now.
+    """Give objects the properties that the configuration says now.
 
     Every recorded object is looked at. One that has other properties is copied onto itself inside the store,
     which costs a request, and a new version where the bucket keeps versions. Interrupted, it goes on where it
