@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,15 @@ def make_files(folder: Path, count: int) -> None:
         (directory / f"f{number % 100}").write_bytes(b"%d\n" % number * 100)
 
 
-def until_ready(listener: socket.socket) -> None:
+def until_ready(listener: socket.socket, process: subprocess.Popen[bytes]) -> None:
     """Wait for READY=1, as systemd does."""
-    listener.settimeout(DEADLINE_SECONDS)
-    while b"READY=1" not in listener.recv(65536).split(b"\n"):
-        pass
+    listener.settimeout(1.0)
+    said = b""
+    while b"READY=1" not in said.split(b"\n"):
+        with suppress(TimeoutError):
+            said = listener.recv(65536)
+        if process.poll() is not None:
+            raise SystemExit("the daemon ended; its log says why")
 
 
 def status(config: Path) -> dict[str, Any]:
@@ -85,7 +89,7 @@ def daemon(root: Path) -> Iterator[tuple[int, float]]:
             [*SYNCD, "run", "-c", str(root / "config.yaml")], env=environ, stdout=log, stderr=log
         )
         try:
-            until_ready(listener)
+            until_ready(listener, process)
             yield process.pid, time.monotonic() - began
         finally:
             process.send_signal(signal.SIGTERM)

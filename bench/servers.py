@@ -48,7 +48,7 @@ class Sink:
     access_key = "benchaccesskey000001"
     secret_key = "benchsecret000000000000000000000000000001"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, delay_seconds: float = 0.0) -> None:
         binary = directory / "sink"
         source = Path(__file__).with_name("sink.c")
         compiler = shutil.which("cc") or shutil.which("gcc")
@@ -56,7 +56,7 @@ class Sink:
             raise SystemExit("a C compiler is needed to build bench/sink.c")
         subprocess.run([compiler, "-O2", "-pthread", "-o", str(binary), str(source)], check=True)
         self.port = free_port()
-        self._process = subprocess.Popen([str(binary), str(self.port)])
+        self._process = subprocess.Popen([str(binary), str(self.port), str(round(delay_seconds * 1e6))])
         deadline = time.monotonic() + 10
         while True:
             try:

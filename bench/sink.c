@@ -5,8 +5,9 @@
  * listings (always empty), bucket questions. It remembers nothing, so nothing can be resumed on it.
  * GET /__stats answers "requests bytes_received" since the start, so that both are counted outside the clients.
  *
- *     cc -O2 -pthread -o sink sink.c && ./sink PORT
+ *     cc -O2 -pthread -o sink sink.c && ./sink PORT [MICROSECONDS]
  */
+#define _DEFAULT_SOURCE
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <netinet/tcp.h>
@@ -24,6 +25,7 @@
 #define PIECE (1 << 20)
 
 static atomic_ullong requests, received, uploads;
+static useconds_t delay; /* before each answer: a server that is far away, or slow */
 
 static int send_all(int fd, const char *data, size_t size) {
     while (size) {
@@ -126,6 +128,7 @@ static void *serve(void *argument) {
             if (n <= 0) goto done;
             left -= (unsigned long long)n;
         }
+        if (delay) usleep(delay);
         if (dispatch(fd, method, target) || closing) goto done;
         size_t used = head_size + (size < body_here ? (size_t)size : body_here);
         memmove(head, head + used, have - used);
@@ -139,7 +142,8 @@ done:
 }
 
 int main(int count, char **arguments) {
-    if (count != 2) return fprintf(stderr, "usage: sink PORT\n"), 2;
+    if (count < 2 || count > 3) return fprintf(stderr, "usage: sink PORT [MICROSECONDS]\n"), 2;
+    if (count == 3) delay = (useconds_t)atoi(arguments[2]);
     signal(SIGPIPE, SIG_IGN);
     int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(arguments[1])),

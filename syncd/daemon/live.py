@@ -90,7 +90,10 @@ class Live:
     def queue(self, limit: int) -> list[tuple[FileRef, Word]]:
         """The dirty files, at most `limit`, those in work first, with their words. Raises StateError."""
         found: list[tuple[FileRef, Word]] = []
-        errors = {failure.ref: failure.error for failure in self._pipeline.state.failures(limit=_MOST_ERRORS)}
+        errors = {
+            failure.ref: failure.error
+            for failure in self._pipeline.state.failures(limit=_MOST_ERRORS, exact=False)
+        }
         for name, store in self._pipeline.store_runners.items():
             shares = {ref: (done, total) for ref, done, total in store.progress.in_flight()}
             waits = self._store_waits(name)

@@ -231,9 +231,9 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
                 failure.attempts,
                 iso(failure.next_attempt_ns) if failure.next_attempt_ns else None,
             )
-            for failure in state.failures(limit=MAX_FAILURES)
+            for failure in state.failures(limit=MAX_FAILURES, exact=live is None)
         ],
-        {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals()),
+        {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals(exact=live is None)),
     )
 
 
@@ -249,11 +249,11 @@ def _sources(
     flying: Sequence[tuple[FileRef, int, int]],
     live: Live | None,
 ) -> list[SourceReport]:
-    failed, pauses = state.failure_count(), state.pauses()
+    failed, pauses = state.failure_count(exact=live is None), state.pauses()
     dirty = live.pending() if live is not None else {}
     reports = []
     for source in sources:
-        recorded, size = state.recorded_totals(source.name)
+        recorded, size = state.recorded_totals(source.name, exact=live is None)
         scan = state.last_scan(source.name)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
         # The daemon goes on working between the two counts: `dirty` may lack a file that is in flight.

@@ -339,7 +339,7 @@ def test_the_line_for_the_manager_never_fails(home: Home, monkeypatch: pytest.Mo
     wait_until("it rests", lambda: made._pipeline.store_runners and made._pipeline.idle())
     assert made._line() == "idle: 0 files recorded"
 
-    def broken() -> None:
+    def broken(*, exact: bool) -> None:
         raise StateError("the disk failed")
 
     monkeypatch.setattr(made._pipeline.state, "failure_count", broken)

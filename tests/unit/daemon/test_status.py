@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def test_what_went_through_the_socket_is_the_same_value(state: State) -> None:
     record(state)
     begin(state, FileRef("docs", "big"))
     state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 0))
+    state.flush()
     sources = [SOURCE, replace(SOURCE, name="other")]
     for live in (None, Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "full"})):
         told = status.report(sources, state, live)
@@ -146,6 +148,7 @@ def test_the_line_counts_what_the_report_counts(state: State) -> None:
     record(state)
     assert status.report([SOURCE], state, Daemon()).line() == "idle: 1 files recorded"
     state.record_failure(Failure(A, "no", 1, 0))
+    state.flush()
     live = Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "the disk is full"})
     line = status.report([SOURCE], state, live).line()
     assert line == "1 in flight, 4 pending, 1 failed; nas paused: the disk is full"
@@ -201,3 +204,14 @@ def test_a_pause_is_told_also_when_no_daemon_runs(state: State, what: tuple[str,
     assert source["paused"] == "by the operator, until it is resumed"
     (source,) = status.report([SOURCE], state, Daemon()).to_json()["sources"]
     assert (source["paused"] is not None) == (what[0] == "source")
+
+
+def test_the_status_of_a_running_daemon_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """All workers wait for it; what was written just now may be missing. Without a daemon nothing is."""
+    with closing(State.open(str(tmp_path / "s"), now_ns=time.time_ns, monotonic=lambda: 0.0)) as state:
+        record(state)
+        before = state.commits
+        state.record_failure(Failure(A, "no", 1, 0))
+        told = status.report([SOURCE], state, Daemon(pending={}, in_flight=[]))
+        assert (state.commits, told.failures) == (before, [])
+        assert len(status.report([SOURCE], state, None).failures) == 1
