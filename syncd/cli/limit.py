@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from syncd.cli import asking, common
-from syncd.core.words import human, human_seconds
 
 
 @click.command()
@@ -21,6 +20,8 @@ def command(options: common.Options, rate: str | None, seconds: float | None) ->
     configuration, such as '08:00,512K 19:00,off'. `off` means without limit, and `config` what the
     configuration says. It holds at once, also for uploads under way.
     """
+    from syncd.core.words import human, human_seconds
+
     request: dict[str, Any] = {"command": "limit", "seconds": seconds}
     if rate == "config":
         request["configured"] = True

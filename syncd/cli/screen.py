@@ -4,25 +4,21 @@ since rich is slow to import."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.core.words import human, human_seconds
 from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
-from syncd.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from syncd.pipeline.pipeline import Pipeline
 
 LARGE = 16 << 20
 """Files of this size and more get a line of their own, in bytes."""
@@ -42,6 +38,15 @@ class Bars:
     """The progress of a pass on a terminal: one bar for everything, one for each large file."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import (  # late: the table of `status` does without
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         self._progress = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=30),

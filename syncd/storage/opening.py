@@ -1,20 +1,20 @@
-"""Opens the store that settings describe: joins dialect, transport and retry with their context."""
+"""Opens the store that settings describe: joins dialect, transport and retry with their context.
+
+The code of a kind of store is imported when one is opened: most configurations have one kind.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
-from syncd.storage.bos.dialect import BosDialect
-from syncd.storage.dir.store import DirStore
-from syncd.storage.http.credentials import credentials_source
-from syncd.storage.http.messages import Dialect
-from syncd.storage.http.store import HttpStore
-from syncd.storage.http.transport import open_transport
 from syncd.storage.retry import Retries, RetryingStore, Unsettled
-from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSettings
+
+if TYPE_CHECKING:
+    from syncd.storage.http.messages import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,19 @@ def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
 
 
 def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
-    meter = context.meter
-    if isinstance(settings, DirSettings):
-        return DirStore(settings, context.instance, meter, context.heartbeat)
-    dialect: Dialect = BosDialect(settings) if isinstance(settings, BosSettings) else S3Dialect(settings)
+    if not isinstance(settings, DirSettings):
+        return _open_http(settings, context)
+    from syncd.storage.dir.store import DirStore
+
+    return DirStore(settings, context.instance, context.meter, context.heartbeat)
+
+
+def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> ObjectStore:
+    from syncd.storage.http.credentials import credentials_source
+    from syncd.storage.http.store import HttpStore
+    from syncd.storage.http.transport import open_transport
+
+    meter, dialect = context.meter, _dialect(settings)
     transport = open_transport(
         settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
     )
@@ -59,3 +68,13 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
         return context.digests(store_id)
 
     return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget, digests)
+
+
+def _dialect(settings: BosSettings | S3Settings) -> Dialect:
+    if isinstance(settings, BosSettings):
+        from syncd.storage.bos.dialect import BosDialect
+
+        return BosDialect(settings)
+    from syncd.storage.s3.dialect import S3Dialect
+
+    return S3Dialect(settings)

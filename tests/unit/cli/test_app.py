@@ -46,6 +46,43 @@ def test_looking_for_a_command_imports_no_other() -> None:
         assert not any(name.startswith(("syncd.daemon", "syncd.pipeline")) for name in loaded) or allowed
 
 
+ASKING = [
+    "status", "pending", "history", "health", "pause", "resume", "flush", "rescan", "retry",
+    "limit", "reload",
+]  # fmt: skip
+"""The commands that ask a daemon and, where it answers, do nothing themselves."""
+
+
+def _modules_after(program: str, *arguments: str) -> set[str]:
+    program = f"import sys; {program}; print('', *sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_each_command_imports_what_it_needs(home: Home) -> None:
+    """Those that ask the daemon: hardly more than click. A pass to a directory: no HTTP and no screen."""
+    each = f"from syncd.cli.app import cli; [cli.get_command(None, name) for name in {ASKING}]"
+    loaded = _modules_after(each)
+    ours = {name for name in loaded if name.startswith("syncd.")} - {f"syncd.cli.{name}" for name in ASKING}
+    assert not loaded & {"yaml", "pydantic", "sqlite3", "requests", "rich", "pathspec", "xxhash", "watchdog"}
+    assert ours <= {
+        "syncd.cli", "syncd.cli.app", "syncd.cli.common", "syncd.cli.asking", "syncd.daemon",
+        "syncd.daemon.control", "syncd.config", "syncd.config.places",
+    }  # fmt: skip
+    (home.watched / "a").write_text("x")
+    loaded = _modules_after(
+        "from syncd.cli.sync import command; sys.exit = lambda code: None; "
+        "command(sys.argv[1:], standalone_mode=False)",
+        "-c",
+        home.write(),
+    )
+    assert {"pydantic", "sqlite3", "syncd.storage.dir.store"} <= loaded
+    assert not loaded & {"requests", "rich", "watchdog", "ssl", "http.client", "asyncio"}
+    assert not any(name.startswith(("syncd.storage.http.", "syncd.storage.bos.")) for name in loaded)
+
+
 def test_the_version_is_told() -> None:
     """That of the package."""
     assert CliRunner().invoke(cli, ["--version"]).output.strip().endswith(__version__)

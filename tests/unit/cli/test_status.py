@@ -129,7 +129,16 @@ def test_watching_shows_it_again_and_again(home: Home, monkeypatch: pytest.Monke
     assert [json.loads(line)["daemon"]["running"] for line in done.stdout.splitlines()] == [False] * 3
 
 
-def test_asking_the_daemon_loads_no_configuration(home: Home) -> None:
+HEAVY = {"yaml", "pydantic", "sqlite3", "requests", "rich.progress", "pathspec", "xxhash", "watchdog"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "may_load"),
+    [(["status", "--json"], set()), (["status"], {"rich", "syncd.core.model"})],
+)
+def test_asking_the_daemon_loads_no_configuration(
+    home: Home, arguments: list[str], may_load: set[str]
+) -> None:
     """Neither the YAML nor what validates it, nor the state: it takes a fraction of the time."""
     program = "import sys; from syncd.cli.app import main; sys.argv[0] = 'syncd'\n"
     program += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
@@ -139,11 +148,12 @@ def test_asking_the_daemon_loads_no_configuration(home: Home) -> None:
     server = ControlServer(str(runtime), lambda request: {"daemon": {"running": True}, **empty})
     server.start()
     done = subprocess.run(
-        [sys.executable, "-c", program, "status", "--json", "-c", home.write()],
+        [sys.executable, "-c", program, *arguments, "-c", home.write()],
         capture_output=True, text=True, check=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(home.root / "run")},
     )  # fmt: skip
     server.stop()
     loaded = set(done.stderr.split())
     assert "syncd.daemon.control" in loaded
-    assert not loaded & {"yaml", "pydantic", "sqlite3", "requests", "rich", "pathspec", "syncd.core.model"}
+    assert not loaded & (HEAVY | {"rich", "syncd.core.model"}) - may_load
+    assert not any(name.startswith(("syncd.pipeline", "syncd.transfer", "syncd.storage")) for name in loaded)
