@@ -150,6 +150,10 @@ def _measure(
                 title = f"{letter}. {name} to {server.name}"
                 _tell(title)
                 report.add(title, scenarios.carry(bench, server, make()))
+    for name, make in files + folders if "r" in arguments.scenario and ceph is not None else ():
+        title = f"r. {name} back from ceph"
+        _tell(title)
+        report.add(title, scenarios.bring_back(bench, ceph, make()))
     if "c" in arguments.scenario:
         title = f"c. scan of {sizes.scan} unchanged files"
         _tell(title)
@@ -200,7 +204,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: does it work at all?")
-    parser.add_argument("--scenario", nargs="+", default=list("abcdegh"), choices=list("abcdegh"))
+    parser.add_argument("--scenario", nargs="+", default=list("abrcdegh"), choices=list("abrcdegh"))
     parser.add_argument("--server", nargs="+", default=["ceph", "sink"], choices=["ceph", "sink"])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant; the median counts")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="syncd and these others only")

@@ -128,11 +128,50 @@ sources:
     return [sys.executable, "-m", "syncd", command, "-q", "-c", str(config)], task.environ()
 
 
+def restores(task: Task, target: Path) -> Iterator[tuple[str, Command]]:
+    """How each brings the folder or file back that `syncd sync` has sent, into an empty folder."""
+    command, environ = syncd(task, "restore")
+    command = [*command, "--to", str(target)]
+    yield "syncd", (command, environ)
+    if BEFORE:
+        yield "syncd before", (_of_checkout(command, BEFORE[0]), environ)
+    if (program := find("s5cmd")) is not None:
+        yield (
+            "s5cmd",
+            (
+                [
+                    program,
+                    "--endpoint-url",
+                    task.endpoint,
+                    "--log",
+                    "error",
+                    "cp",
+                    f"{_target(task)}*",
+                    f"{target}/",
+                ],
+                environ,
+            ),
+        )
+    if (program := find("rclone")) is not None:
+        common = [
+            program, "--config", os.devnull, "copy", f":s3:{BUCKET}/{task.prefix}", str(target),
+            "--s3-provider", "Ceph",
+            "--s3-endpoint", task.endpoint, "--s3-env-auth", "--s3-region", REGION,
+        ]  # fmt: skip
+        yield "rclone", (common, environ)
+        if not task.is_file:
+            yield "rclone --transfers 32", ([*common, "--transfers", "32", "--checkers", "32"], environ)
+
+
 def before(task: Task, checkout: Path) -> Command:
     """The same with the code of another checkout."""
     command, environ = syncd(task)
+    return _of_checkout(command, checkout), environ
+
+
+def _of_checkout(command: list[str], checkout: Path) -> list[str]:
     code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from syncd.cli.app import main; main()"
-    return [command[0], "-c", code, *command[3:]], environ
+    return [command[0], "-c", code, *command[3:]]
 
 
 def compile_syncd() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import idle
 import peers
-from measure import Result, Run, interleaved, run
+from measure import Result, Run, RunFailed, interleaved, run
 from peers import Command, Task
 from servers import BUCKET, Ceph, Server, Sink
 
@@ -140,6 +140,38 @@ def _copied(bench: Bench, path: Path) -> Run:
         )
     finally:
         shutil.rmtree(target.parent)
+
+
+# ---- r: bring back ----------------------------------------------------------------------------------------
+
+
+def bring_back(bench: Bench, server: Server, path: Path) -> list[Result]:
+    """Everybody brings the file or folder back that syncd has sent; each into an empty folder of its own."""
+    task = _task(bench, server, path, "restored")
+    try:
+        command, environ = peers.syncd(task)
+        run(command, environ=environ, log=bench.directory / "output.log")
+        names = [name for name, _ in peers.restores(task, bench.scratch("back"))]
+        contestants: dict[str, Callable[[], Run]] = {}
+        for name in filter(bench.wants, names):
+            contestants[name] = lambda name=name: _brought(bench, task, name)  # type: ignore[misc]
+        return interleaved(contestants, bench.rounds, bench.tell)
+    finally:
+        server.empty()
+
+
+def _brought(bench: Bench, task: Task, name: str) -> Run:
+    target = bench.scratch("back")
+    try:
+        command, environ = dict(peers.restores(task, target))[name]
+        one = run(command, environ=environ, log=bench.directory / "output.log")
+        wanted = [task.path] if task.is_file else [each for each in task.path.rglob("*") if each.is_file()]
+        found = [each for each in target.rglob("*") if each.is_file()]
+        if sum(each.stat().st_size for each in found) != sum(each.stat().st_size for each in wanted):
+            raise RunFailed(f"{name} did not bring everything back")
+        return one
+    finally:
+        shutil.rmtree(target)
 
 
 # ---- c: nothing has changed -------------------------------------------------------------------------------

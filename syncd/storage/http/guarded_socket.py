@@ -118,7 +118,7 @@ class GuardedSocket:
             return  # TLS had something to say to itself
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed before the request was out")
-        self._count(data)
+        self._count(len(data))
         self._early += data
         if not _may_be_interim(self._early):
             self.answered_early = True
@@ -157,13 +157,40 @@ class GuardedSocket:
             else:
                 if data:
                     self._answering = True
-                    self._count(data)
+                    self._count(len(data))
                     self.deadline.moved(len(data))
                     if self._on_received is not None:
                         self.deadline.pausing(self._on_received, len(data))
                 else:
                     self.ended = True
                 return data
+
+    def recv_into(self, room: memoryview) -> int:
+        """As `recv`, into memory that is there, and for answers of which much is still to come: what has come
+        is taken without a question, and nothing is acknowledged before there is no more.
+        """
+        self.deadline.answer()
+        if self._early or self._encrypted:
+            data = self.recv(min(len(room), _TLS_CHUNK))
+            room[: len(data)] = data
+            return len(data)
+        while True:
+            try:
+                size = self._sock.recv_into(room)
+            except _LOST:
+                self._acknowledge()
+                self._wait(select.POLLIN)
+            else:
+                break
+        self._count(size)
+        if size:
+            self._answering = True
+            self.deadline.moved(size)
+            if self._on_received is not None:
+                self.deadline.pausing(self._on_received, size)
+        else:
+            self.ended = True
+        return size
 
     def _acknowledge(self) -> None:
         """Tell the peer at once that we have what came. Some send the rest of a small answer only then
@@ -172,8 +199,8 @@ class GuardedSocket:
         with contextlib.suppress(OSError):  # not TCP, or over: a matter of speed alone
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def _count(self, data: bytes) -> None:
-        self.allowance -= len(data)
+    def _count(self, size: int) -> None:
+        self.allowance -= size
         if self.allowance < 0:
             raise EndlessAnswerError(errno.EMSGSIZE, "the answer has no end")
 

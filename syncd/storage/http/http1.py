@@ -17,6 +17,8 @@ from syncd.storage.http.messages import Request, Response
 MAX_ANSWER_BYTES = 8 << 20
 """Of any answer but the content that was asked for."""
 MAX_HEAD_BYTES = 64 << 10
+_LARGE_BODY = 256 << 10
+"""A body of a known length from which on it is received where it will lie."""
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?", re.ASCII)
 _OURS = frozenset({"host", "content-length"})
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
@@ -86,6 +88,8 @@ class ResponseReader:
         self._buffer = bytearray()
         self._head: tuple[int, dict[str, str]] | None = None
         self._body = bytearray()
+        self._whole: memoryview | None = None
+        """All of a large body, of which `_left` bytes are still to come."""
         self._left: int | None = None
         """Bytes of body, or of the present chunk, that are still to come; None: until the connection ends."""
         self._chunked = False
@@ -106,6 +110,21 @@ class ResponseReader:
             self._read_body()
         if self._done() and self._buffer:
             self.reusable = False
+
+    def room(self) -> memoryview | None:
+        """Where the rest of a large body belongs: receive into it, and say so to `filled`. None: `feed`."""
+        if self._whole is None or not self._left:
+            return None
+        return self._whole[-self._left :]
+
+    def filled(self, size: int) -> None:
+        """So many bytes are in what `room` returned; none: the connection ended."""
+        if self._left is None or not size:
+            self.feed_end()
+            return
+        self._left -= size
+        if self._left == 0:
+            self._finish()
 
     def started(self) -> bool:
         """Some of the answer has come."""
@@ -158,6 +177,9 @@ class ResponseReader:
             self._left = _length({part.strip() for part in headers["content-length"].split(",")})
             if self._left > self._limit:
                 raise BadAnswerError(f"the answer is larger than {self._limit} bytes")
+            if self._left >= _LARGE_BODY:
+                self._body = bytearray(self._left)
+                self._whole = memoryview(self._body)
         else:
             self.reusable = False
 
@@ -168,7 +190,13 @@ class ResponseReader:
             while self._read_chunk():
                 pass
             return
-        self._take(len(self._buffer) if self._left is None else self._left)
+        if (room := self.room()) is not None:
+            come = min(len(room), len(self._buffer))
+            room[:come] = self._buffer[:come]
+            del self._buffer[:come]
+            self._left = len(room) - come
+        else:
+            self._take(len(self._buffer) if self._left is None else self._left)
         if self._left == 0:
             self._finish()
 
@@ -220,7 +248,9 @@ class ResponseReader:
         if self._head is None:
             raise BadAnswerError("an end without a beginning")
         status, headers = self._head
-        self.response = Response(status, headers, bytes(self._body))
+        body = self._body if self._whole is not None else bytes(self._body)
+        # A copy of a large body would cost as much as to receive it, and this has the face of bytes.
+        self.response = Response(status, headers, body)  # type: ignore[arg-type]
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:

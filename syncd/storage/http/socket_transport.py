@@ -26,6 +26,9 @@ from syncd.storage.settings import HttpSettings
 _JOIN_BYTES = 64 << 10
 """A body up to this size goes out in one piece with its head."""
 
+_PIECE = 64 << 10
+"""What is read at once: a bandwidth limit is asked after each."""
+
 
 class SocketTransport:
     """Sends signed requests; for several threads at once.
@@ -100,7 +103,10 @@ class SocketTransport:
         except EarlyAnswerError:
             whole = False
         while reader.response is None:
-            data = connection.recv(1 << 16)
+            if (room := reader.room()) is not None:
+                reader.filled(connection.recv_into(room[:_PIECE]))
+                continue
+            data = connection.recv(_PIECE)
             if data:
                 reader.feed(data)
             else:

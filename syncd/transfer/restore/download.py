@@ -118,6 +118,8 @@ class Download:
         with self.folder.draft(path, name_of_draft(self.store.store_id, info.key)) as draft:
             if proof is None or not draft.is_cut_to(info.size) or not draft.proves(proof, info.size):
                 draft.prepare(info.size, self.part_size, self._identity(info))
+                if proof is not None:
+                    draft.expect(proof.kind)
                 self.progress.began(ref, info.size, 0)
                 try:
                     self._fill(draft, info, ref, condition(info, again=again))

@@ -18,8 +18,10 @@ import fcntl
 import hashlib
 import os
 import stat as modes
+import threading
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import xxhash
 
@@ -55,6 +57,14 @@ class Draft:
         self._fd = _open(directory, name)
         self._size = 0
         self._part_size = 0
+        self._lock = threading.Lock()
+        self._holes: set[int] = set()
+        """The parts that were never written; only known of a draft that this process has begun."""
+        self._begun = False
+        self._notes: dict[int, bytes] = {}
+        """Digests of parts that are written, and not noted yet."""
+        self._noting = threading.Lock()
+        self._running: _Running | None = None
 
     def write(self, body: Body) -> None:
         """Let the draft be `body`; blocks of zeros become holes."""
@@ -74,6 +84,7 @@ class Draft:
         os.ftruncate(self._fd, 0)
         os.ftruncate(self._fd, whole)
         os.pwrite(self._fd, identity, self._trailer)
+        self._begun, self._holes = True, set(range(1, 1 + parts.count(size, part_size)))
 
     def is_cut_to(self, size: int) -> bool:
         """Whether it may be whole already: the process died before the draft got its name."""
@@ -85,20 +96,45 @@ class Draft:
 
     def has(self, span: parts.Span) -> bool:
         """Whether the bytes of a part are those that were written."""
+        if self._begun and span.number in self._holes:
+            return False
         noted = os.pread(self._fd, _DIGEST_BYTES, self._trailer + _DIGEST_BYTES * span.number)
         return any(noted) and digest_of_range(self._fd, span.offset, span.size) == noted
 
     def keep(self, span: parts.Span, body: Body) -> None:
-        """Write a part, and then its digest."""
+        """Write a part, and then its digest. Several threads may keep different parts."""
         view = memoryview(body)
         at = 0
         for start, end in zero_runs(view) if self._is_hole(span) else ():
             self._write_at(view[at:start], span.offset + at)
             at = end
         self._write_at(view[at:], span.offset + at)
-        self._write_at(memoryview(xxhash.xxh3_128_digest(body)), self._trailer + _DIGEST_BYTES * span.number)
+        self._note(span.number, xxhash.xxh3_128_digest(body))
+        if self._running is not None:
+            self._running.follow(span, body)
+
+    def _note(self, number: int, digest: bytes) -> None:
+        """The kernel lets one thread at a time write to a file: none waits behind others' parts for this."""
+        with self._lock:
+            self._notes[number] = digest
+        self._write_notes()
+
+    def _write_notes(self) -> None:
+        if self._noting.acquire(blocking=False):
+            try:
+                while self._notes:
+                    with self._lock:
+                        number, digest = self._notes.popitem()
+                    self._write_at(memoryview(digest), self._trailer + _DIGEST_BYTES * number)
+            finally:
+                self._noting.release()
 
     def _is_hole(self, span: parts.Span) -> bool:
+        if self._begun:
+            with self._lock:
+                is_hole = span.number in self._holes
+                self._holes.discard(span.number)
+            return is_hole
         try:
             return os.lseek(self._fd, span.offset, os.SEEK_DATA) >= span.offset + span.size
         except OSError as error:
@@ -111,12 +147,19 @@ class Draft:
 
     # ---- the end -----------------------------------------------------------------------------------------
 
+    def expect(self, kind: str) -> None:
+        """Compute this digest of the content while its parts are kept, as far as they come in their order."""
+        self._running = _Running(self._fd, kind)
+
     def proves(self, proof: Proof, size: int) -> bool:
-        """Whether the first `size` bytes on the disk have this digest."""
+        """Whether the first `size` bytes have this digest: as they were kept, else as the file has them."""
+        if self._running is not None and self._running.kind == proof.kind:
+            return self._running.digest(size) == proof.value
         return digest_of(self._fd, size, proof.kind) == proof.value
 
     def finish(self, size: int, mtime_ns: int | None, mode: int) -> None:
         """Cut the draft to its content, give it its mode and time, and make it durable."""
+        self._notes.clear()
         os.ftruncate(self._fd, size)
         os.fchmod(self._fd, mode)
         if mtime_ns is not None:
@@ -144,7 +187,75 @@ class Draft:
 
     def close(self) -> None:
         """Let go of the draft, and leave it as it is."""
-        os.close(self._fd)
+        try:
+            self._write_notes()
+        finally:
+            os.close(self._fd)
+
+
+class _Running:
+    """The digest of a file whose parts are written by several threads, as far as they have come from its
+    beginning on. What comes out of order is read again when its turn has come.
+    """
+
+    def __init__(self, fd: int, kind: str) -> None:
+        self.kind = kind
+        self._fd = fd
+        self._hasher = _hasher(kind)
+        self._done = 0
+        self._come: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._hashing = threading.Lock()
+
+    def follow(self, span: parts.Span, body: Body) -> None:
+        """A part is written. Another thread that is computing takes it along."""
+        with self._lock:
+            self._come[span.offset] = span.size
+        if not self._hashing.acquire(blocking=False):
+            return
+        try:
+            while (size := self._next()) is not None:
+                if self._done == span.offset:
+                    self._hasher.update(body)
+                else:
+                    self._read(size)
+                self._done += size
+        finally:
+            self._hashing.release()
+
+    def digest(self, size: int) -> bytes:
+        """Of the first `size` bytes; nobody keeps any more."""
+        self._read(size - self._done)
+        self._done = size
+        digest: bytes = self._hasher.digest()
+        return digest
+
+    def _next(self) -> int | None:
+        with self._lock:
+            return self._come.pop(self._done, None)
+
+    def _read(self, size: int) -> None:
+        for block in _blocks(self._fd, size, self._done):
+            self._hasher.update(block)
+
+
+class _Crc32:
+    """With the face of a digest."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Body) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+def _hasher(kind: str) -> Any:
+    if kind == "xxh128":
+        return xxhash.xxh3_128()
+    return hashlib.md5(usedforsecurity=False) if kind == "md5" else _Crc32()
 
 
 def look(directory: int, name: str) -> Existing | None:
@@ -172,15 +283,7 @@ def digest_of(fd: int, size: int, kind: str) -> bytes:
     """The digest of the first `size` bytes: ``xxh128``, ``md5`` or ``crc32``."""
     if kind == "xxh128":
         return digest_of_range(fd, 0, size)
-    if kind == "md5":
-        md5 = hashlib.md5(usedforsecurity=False)
-        for block in _blocks(fd, size):
-            md5.update(block)
-        return md5.digest()
-    crc32 = 0
-    for block in _blocks(fd, size):
-        crc32 = zlib.crc32(block, crc32)
-    return crc32.to_bytes(4, "big")
+    return _Running(fd, kind).digest(size)
 
 
 def digest_of_body(body: Body, kind: str) -> bytes:
@@ -192,10 +295,10 @@ def digest_of_body(body: Body, kind: str) -> bytes:
     return zlib.crc32(body).to_bytes(4, "big")
 
 
-def _blocks(fd: int, size: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(min(size, _READ_BYTES) or 1))
-    offset = 0
-    while offset < size and (count := os.preadv(fd, [buffer[: min(size - offset, len(buffer))]], offset)):
+def _blocks(fd: int, size: int, offset: int) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(max(1, min(size, _READ_BYTES))))
+    end = offset + size
+    while offset < end and (count := os.preadv(fd, [buffer[: min(end - offset, len(buffer))]], offset)):
         yield buffer[:count]
         offset += count
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader
@@ -133,3 +133,42 @@ def test_bytes_after_the_end_spoil_the_connection() -> None:
     assert not reader.reusable
     with pytest.raises(BadAnswerError):
         reader.feed(b"more")
+
+
+LARGE = bytes(range(256)) * 2000
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, len(LARGE) + 200), max_size=8), st.integers(20_000, 1 << 18), st.booleans())
+def test_a_large_body_lies_where_it_was_received(places: list[int], step: int, into: bool) -> None:
+    """Whether it is fed or received into its place, in whatever pieces, however much came with the head."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+    reader = ResponseReader("GET", len(LARGE))
+    for piece in cut(answer, places):
+        at = 0
+        while at < len(piece):
+            room = reader.room() if into else None
+            if room is None:
+                size = min(step, len(piece) - at)
+                reader.feed(piece[at : at + size])
+            else:
+                size = min(step, len(room), len(piece) - at)
+                room[:size] = piece[at : at + size]
+                reader.filled(size)
+            at += size
+    assert reader.response is not None
+    assert reader.response.body == LARGE
+    assert reader.room() is None
+    assert reader.reusable
+
+
+def test_a_large_body_that_is_cut_short_or_followed_is_found_out() -> None:
+    """As with a small one."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE)
+    reader = read([head + LARGE[:-1]], limit=len(LARGE))
+    assert len(reader.room() or b"") == 1
+    with pytest.raises(BadAnswerError):
+        reader.filled(0)
+    assert not read([head + LARGE + b"x"], limit=len(LARGE)).reusable
+    with pytest.raises(BadAnswerError):
+        read([head], limit=len(LARGE) - 1)
