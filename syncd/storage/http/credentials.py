@@ -136,6 +136,7 @@ class _Chain:
         self._lock = threading.Lock()
         self._found: Any = None
         self._found_at = 0.0
+        self._is_refused = False
 
     def __call__(self) -> Credentials:
         given = _from_environment()
@@ -145,18 +146,22 @@ class _Chain:
             if self._found is None or self._is_old():
                 self._found = _look_up()
                 self._found_at = self._clock()
+                self._is_refused = False
             found = self._found
         return _frozen(found)
 
     def forget(self) -> None:
-        """At most once a second: all the workers that had the old keys call this."""
+        """Remembered also where the keys were found a moment ago, and may not be looked up again yet."""
         with self._lock:
-            if self._clock() - self._found_at > 1.0:
-                self._found = None
+            self._is_refused = True
 
     def _is_old(self) -> bool:
+        """Keys that were refused may be looked up once a second: all the workers that have them find out."""
+        age_seconds = self._clock() - self._found_at
         renews_itself = hasattr(self._found, "refresh_needed")
-        return not renews_itself and self._clock() - self._found_at > RELOAD_SECONDS
+        return (self._is_refused and age_seconds > 1.0) or (
+            not renews_itself and age_seconds > RELOAD_SECONDS
+        )
 
 
 def _from_environment() -> Credentials | None:

@@ -29,7 +29,7 @@ from syncd.core.errors import (
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Digests, Meter, Pages, StoreLimits
 from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Marks, Unproven, unproven
-from syncd.storage.http.messages import CredentialsSource, Dialect, Request, Response
+from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
 from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport
 
@@ -95,20 +95,21 @@ class HttpStore:
                 raise self._clock_was_off(error) from error
             if isinstance(error, AccessRefused) and error.credentials:
                 self._keys_refused()
+                if self._are_renewed(credentials):
+                    raise _once_more(error, "the store refused keys that were renewed meanwhile") from error
             raise
+
+    def _are_renewed(self, refused: Credentials) -> bool:
+        try:
+            return self._credentials() != refused
+        except AccessRefused:
+            return False
 
     def _clock_was_off(self, error: StoreError) -> StoreUnavailable:
         """The refusal may be about the time alone: worth one more try with the server's."""
         text = f"this machine's clock and the store's differ by {abs(self._skew.seconds):.0f} s"
         _log.warning("%s; requests are signed with the store's time", text)
-        return StoreUnavailable(
-            text,
-            status=error.status,
-            code=error.code,
-            request_id=error.request_id,
-            hint="set this machine's clock",
-            retry_after_seconds=0.0,
-        )
+        return _once_more(error, text, "set this machine's clock")
 
     def _send_body(
         self, request: Request, read: Callable[[Request, Response], _T], ask: Callable[[], object]
@@ -421,6 +422,18 @@ class HttpStore:
 
     def close(self) -> None:
         self._transport.close()
+
+
+def _once_more(refusal: StoreError, text: str, hint: str = "") -> StoreUnavailable:
+    """What was wrong with the request has changed: it is worth one more try at once."""
+    return StoreUnavailable(
+        text,
+        status=refusal.status,
+        code=refusal.code,
+        request_id=refusal.request_id,
+        hint=hint,
+        retry_after_seconds=0.0,
+    )
 
 
 def _md5(body: Body) -> str:

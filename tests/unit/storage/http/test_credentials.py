@@ -182,16 +182,25 @@ def test_the_environment_needs_no_botocore(empty_chain: Path, monkeypatch: pytes
 
 
 def test_keys_that_the_store_refused_are_looked_up_again(empty_chain: Path) -> None:
-    """By the next request; once for all the workers that had them."""
+    """By the next request, but at most once a second, however many workers had them: a refusal in between is
+    remembered. Keys that were not refused are not looked up.
+    """
     now = [0.0]
     source = credentials._Chain(clock=lambda: now[0])
     seen = []
-    for secret, at in (("one", 0.0), ("two", 0.5), ("two", 2.0)):
+    for secret, at, refused in (
+        ("one", 0.0, True),
+        ("two", 0.5, True),
+        ("two", 2.0, False),
+        ("three", 60.0, False),
+        ("three", 60.0, True),
+    ):
         empty_chain.write_text(f"[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = {secret}\n")
         now[0] = at
-        source.forget()
+        if refused:
+            source.forget()
         seen.append(shown(source())[1])
-    assert seen == ["one", "one", "two"]
+    assert seen == ["one", "one", "two", "two", "three"]
 
 
 def test_the_chain_reads_shared_files_again(empty_chain: Path) -> None:

@@ -135,6 +135,29 @@ def test_keys_that_are_refused_are_forgotten(code: str, forgotten: int) -> None:
     assert len(calls) == forgotten
 
 
+@pytest.mark.parametrize(("renewed", "once_more"), [("new", True), ("old", False), ("", False)])
+def test_keys_that_were_renewed_meanwhile_are_tried_at_once(renewed: str, once_more: bool) -> None:
+    """The refusal pauses nothing where newer keys are there already."""
+    given = ["old"]
+
+    def keys() -> Credentials:
+        if not given[0]:
+            raise AccessRefused("the key file is empty")
+        return Credentials("id", given[0])
+
+    client = HttpStore(
+        S3Dialect(SETTINGS),
+        Told(error(400, "ExpiredToken")),
+        keys,
+        lambda: NOW,
+        keys_refused=lambda: given.__setitem__(0, renewed),
+    )
+    with pytest.raises(StoreUnavailable if once_more else AccessRefused) as caught:
+        client.put_object("k", b"x", META)
+    assert (getattr(caught.value, "retry_after_seconds", None) == 0.0) is once_more
+    assert caught.value.code == "ExpiredToken"
+
+
 def test_requests_are_counted() -> None:
     """Each one that goes out, also those that fail."""
     counted: list[None] = []
