@@ -84,6 +84,8 @@ def command(  # its options
     else:
         total = f"{counts['serious']} serious differences, {counts['notes']} notes"
         click.echo(f"{counts['files']} files compared, {total}")
+    if damaged and not repair:
+        common.say(f"syncd verify --repair sends {len(damaged)} files again whose objects are damaged")
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
         common.say(_repaired(settings, damaged, counts["files"], max_repair))

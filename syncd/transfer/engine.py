@@ -26,6 +26,7 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
     TooYoung,
+    is_denied,
 )
 from syncd.core.model import (
     OVERTAKEN,
@@ -573,12 +574,27 @@ class Engine:
         if isinstance(action, Upload | Copy):
             return action, None
         if not is_in_doubt:
+            if job.stat.mtime_ns != recorded.stat.mtime_ns and self._is_lost(job):
+                return Upload("its object is gone from the store"), None
             return action, Receipt(recorded.key, recorded.etag)
         if unfinished is not None and unfinished.store_id == self.store.store_id:
             self._uploader.abandon(unfinished)  # first, or the upload could complete after the question
         with self._request_slot(job):
             there = self.foreigners.adopt(job, self._in_doubt.ask(recorded.key))
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
+
+    def _is_lost(self, job: Job) -> bool:
+        """Whether the store says that it has no object for a file that was touched.
+
+        People touch a file to have it looked at. An object that is there stays, whatever `verify` says of it.
+        """
+        try:
+            with self._request_slot(job):
+                return self.store.head_object(job.key) is None
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            return False  # without the permission to list, a missing object is "forbidden", too
 
     def _commit(self, row: Recorded, carried: Carried, job: Job) -> None:
         """Record the result. A small file's row may share a transaction: if lost, the store is asked."""

@@ -98,7 +98,9 @@ def test_an_unchanged_file_is_neither_read_nor_sent(rig: Rig) -> None:
 
 
 def test_a_touched_file_is_only_refreshed(rig: Rig) -> None:
-    """The same content under another mtime sends nothing, and the record follows the new stat."""
+    """The same content under another mtime sends nothing, and the record follows the new stat. One question:
+    is the object there?
+    """
     rig.write("a.txt", b"hello")
     rig.sync("a.txt")
     os.utime(rig.folder / "a.txt", ns=(5, 5))
@@ -107,10 +109,33 @@ def test_a_touched_file_is_only_refreshed(rig: Rig) -> None:
     outcome = rig.sync("a.txt")
 
     assert isinstance(outcome.action, Refresh)
-    assert rig.fake.calls.total() == 0
+    assert rig.fake.calls == {"head_object": 1}
     recorded = rig.state.recorded(rig.ref("a.txt"))
     assert recorded is not None
     assert recorded.stat.mtime_ns == 5
+
+
+@pytest.mark.parametrize("answer", ["gone", "denied", "of another program", "no answer"])
+def test_a_touched_file_whose_object_is_gone_is_sent_again(rig: Rig, answer: str) -> None:
+    """Only where the store says so: what another program wrote since stays, and a refusal says nothing."""
+    rig.write("a.txt", b"hello")
+    rig.sync("a.txt")
+    os.utime(rig.folder / "a.txt", ns=(5, 5))
+    if answer == "gone":
+        del rig.fake.objects["p/a.txt"]
+    elif answer == "of another program":
+        rig.fake.objects["p/a.txt"] = replace(rig.fake.objects["p/a.txt"], data=b"jello", etag="other")
+    else:
+        denied = AccessRefused("no", status=403, code="AccessDenied", credentials=True)
+        rig.fake.fail("head_object", denied if answer == "denied" else StoreUnavailable("down"))
+
+    if answer == "no answer":
+        with pytest.raises(StoreUnavailable):
+            rig.sync("a.txt")
+    outcome = rig.sync("a.txt")
+
+    assert isinstance(outcome.action, Upload if answer == "gone" else Refresh)
+    assert rig.fake.objects["p/a.txt"].data == (b"jello" if answer == "of another program" else b"hello")
 
 
 def test_same_size_and_restored_mtime_is_noticed(rig: Rig) -> None:
