@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -17,7 +18,7 @@ import click
 from syncd.cli import asking, common
 from syncd.config.load import Settings
 from syncd.config.units import parse_bandwidth
-from syncd.core.backoff import clock_words
+from syncd.core.backoff import Rate, clock_words, seconds_left
 from syncd.core.errors import FileUnwritable, Stopped, SyncdError
 from syncd.core.model import Source
 from syncd.core.paths import printable
@@ -294,14 +295,20 @@ def _progress(job: Job) -> Iterator[None]:
 
     from syncd.cli.screen import Bars
 
-    done = threading.Event()
+    done, pace = threading.Event(), Rate()
 
     def draw(bars: Bars) -> None:
+        seen = 0
         while not done.wait(_TICK_SECONDS):
-            report, flying = job.report, job.progress.in_flight()
+            report, flying, now = job.report, job.progress.in_flight(), time.monotonic()
             files = report.counts.total() - report.counts["unchecked"]
+            pace.add(files - seen, now)
+            seen, rate = files, job.progress.rate()
             moved = report.bytes_finished + sum(item[1] for item in flying)
-            bars.draw(f"restoring, {files} files done", moved, report.bytes_found, flying)
+            waiting = report.files_found - files - len(flying)
+            rest = (sum(item[2] - item[1] for item in flying), rate), (waiting, pace.per_second(now))
+            what = f"restoring, {files} files done"
+            bars.draw(what, moved, report.bytes_found, flying, rate, seconds_left(rest))
 
     with Bars(Console(stderr=True)) as bars:
         thread = threading.Thread(target=draw, args=(bars,), name="restore-bars")

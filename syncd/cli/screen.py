@@ -43,21 +43,18 @@ class Bars:
             DownloadColumn,
             Progress,
             TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
         )
 
         self._progress = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=30),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[pace]}"),
             console=console,
             transient=True,
             refresh_per_second=5,
         )
-        self._all = self._progress.add_task("scanning", total=None)
+        self._all = self._progress.add_task("scanning", total=None, pace="")
         self._files: dict[FileRef, TaskID] = {}
 
     def __enter__(self) -> Bars:
@@ -72,14 +69,29 @@ class Bars:
         source_runners = list(pipeline.source_runners.values())
         scanning = not all(runner.first_scan_done.is_set() for runner in source_runners)
         found = sum(runner.news.found_bytes for runner in source_runners)
-        flying = [item for store in pipeline.store_runners.values() for item in store.progress.in_flight()]
+        flying = pipeline.in_flight()
         done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
         files = pipeline.tally.actions.total()
-        self.draw(f"{'scanning' if scanning else 'carrying'}, {files} files done", done, found, flying)
+        rate, left = pipeline.outlook()
+        what = f"{'scanning' if scanning else 'carrying'}, {files} files done"
+        self.draw(what, done, found, flying, rate, None if scanning else left)
 
-    def draw(self, what: str, done: int, found: int, flying: Sequence[tuple[FileRef, int, int]]) -> None:
-        """Draw `done` of the `found` bytes, and the files that are on their way: done and total of each."""
-        self._progress.update(self._all, description=what, total=max(found, done) or None, completed=done)
+    def draw(
+        self,
+        what: str,
+        done: int,
+        found: int,
+        flying: Sequence[tuple[FileRef, int, int]],
+        rate: float | None,
+        left: float | None,
+    ) -> None:
+        """Draw `done` of the `found` bytes, and the files that are on their way: done and total of each; and
+        bytes per second and seconds left, where they can be told.
+        """
+        pace = [f"{human(round(rate))}/s"] if rate else []
+        pace += [f"{human_seconds(left)} left"] if left is not None else []
+        total = max(found, done) or None
+        self._progress.update(self._all, description=what, total=total, completed=done, pace=", ".join(pace))
         self._update_files([item for item in flying if item[2] >= LARGE][:_MOST_LINES])
 
     def _update_files(self, large: list[tuple[FileRef, int, int]]) -> None:
@@ -89,7 +101,7 @@ class Bars:
         for ref, done, total in large:
             if ref not in self._files:
                 name = escape(_short(printable(ref.path)))
-                self._files[ref] = self._progress.add_task(f"  {name}", total=total)
+                self._files[ref] = self._progress.add_task(f"  {name}", total=total, pace="")
             self._progress.update(self._files[ref], completed=done, total=total)
 
 

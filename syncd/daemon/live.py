@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from syncd.core.backoff import seconds_left
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import Word, paused_words, queue_word
@@ -56,7 +55,7 @@ class Live:
 
     def daemon(self) -> DaemonStatus:
         """The process."""
-        rate, left = self._pace()
+        rate, left = self._pipeline.outlook()
         return DaemonStatus(
             running=True,
             pid=os.getpid(),
@@ -66,26 +65,14 @@ class Live:
                 name: why for name in self._pipeline.store_runners if (why := self._store_waits(name))
             },
             state_rebuilt=self._pipeline.state.rebuilt,
-            bytes_per_second=rate,
-            seconds_left=left,
+            bytes_per_second=round(rate) if rate else None,
+            seconds_left=None if left is None else round(left),
         )
 
     def rates(self) -> dict[FileRef, float]:
         """Bytes per second of each file under way, where that can be told."""
         runners = self._pipeline.store_runners.values()
         return {ref: rate for runner in runners for ref, rate in runner.progress.rates().items()}
-
-    def _pace(self) -> tuple[int | None, int | None]:
-        """Bytes per second of everything, and how many seconds the rest takes, by bytes and by files."""
-        rates = [runner.progress.rate() for runner in self._pipeline.store_runners.values()]
-        rate = sum(each for each in rates if each is not None)
-        flying = self.in_flight()
-        files = sum(self.pending().values()) - len(flying)
-        pace = self._pipeline.pace.per_second(self._monotonic())
-        left = seconds_left([(sum(total - done for _, done, total in flying), rate), (files, pace)])
-        if not flying and files <= 0:
-            return None, None
-        return round(rate) or None, None if left is None else round(left)
 
     def queue(self, limit: int) -> list[tuple[FileRef, Word]]:
         """The dirty files, at most `limit`, those in work first, with their words. Raises StateError."""
@@ -117,19 +104,11 @@ class Live:
 
     def pending(self) -> dict[str, int]:
         """Dirty files by source, those in progress included."""
-        pending: dict[str, int] = {}
-        for runner in self._pipeline.store_runners.values():
-            waiting, processing = runner.workers.queue.counts()
-            for source, count in waiting.items():
-                pending[source] = pending.get(source, 0) + count
-            for ref in processing:
-                pending[ref.source] = pending.get(ref.source, 0) + 1
-        return pending
+        return self._pipeline.pending()
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
         """Files under way, with bytes done and bytes in all."""
-        runners = self._pipeline.store_runners.values()
-        return [item for runner in runners for item in runner.progress.in_flight()]
+        return self._pipeline.in_flight()
 
     def file(self, ref: FileRef) -> LiveFile | None:
         """What the daemon knows about one path; None while a reload adds its source."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
-from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words
+from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
 from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
 from syncd.core.model import (
     Copy,
@@ -376,6 +376,35 @@ class Pipeline:
         )
         if requests:
             self.state.add_totals(requests=requests)
+
+    def pending(self) -> dict[str, int]:
+        """Dirty files by source, those in progress included."""
+        pending: dict[str, int] = {}
+        for runner in self.store_runners.values():
+            waiting, processing = runner.workers.queue.counts()
+            for source, count in waiting.items():
+                pending[source] = pending.get(source, 0) + count
+            for ref in processing:
+                pending[ref.source] = pending.get(ref.source, 0) + 1
+        return pending
+
+    def in_flight(self) -> list[tuple[FileRef, int, int]]:
+        """Files under way, with bytes done and bytes in all."""
+        return [item for runner in self.store_runners.values() for item in runner.progress.in_flight()]
+
+    def outlook(self) -> tuple[float | None, float | None]:
+        """Bytes per second of everything, and how many seconds the rest takes, by bytes and by files. None
+        while that cannot be told, as in the first seconds, and where nothing is left.
+        """
+        flying = self.in_flight()
+        files = sum(self.pending().values()) - len(flying)
+        if not flying and files <= 0:
+            return None, None
+        rates = [runner.progress.rate() for runner in self.store_runners.values()]
+        rate = sum(each for each in rates if each is not None)
+        pace = self.pace.per_second(self.clock.monotonic())
+        rest = (sum(total - done for _, done, total in flying), rate), (files, pace)
+        return rate or None, seconds_left(rest)
 
     def idle(self) -> bool:
         """Whether no file waits or is being processed, at any store."""

@@ -50,6 +50,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     """``restored``, ``already_there``, ``kept``, ``failed``, ``folders``."""
     bytes_restored: int = 0
+    files_found: int = 0
     bytes_found: int = 0
     """Of all objects so far, whatever becomes of them."""
     bytes_finished: int = 0
@@ -96,6 +97,7 @@ class Restore:
             try:
                 for item in wanted:
                     with self._report.lock:
+                        self._report.files_found += 1
                         self._report.bytes_found += item.info.size
                     pool = large if self._download.is_large(item.info.size) else small
                     room.acquire()

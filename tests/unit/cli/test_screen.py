@@ -177,9 +177,10 @@ class Pass:
             first_scan_done=SimpleNamespace(is_set=lambda: self.scanned),
             news=SimpleNamespace(found_bytes=100),
         )
-        store = SimpleNamespace(progress=SimpleNamespace(in_flight=lambda: self.flying))
         self.source_runners = {"docs": runner}
-        self.store_runners = {"nas": store}
+        self.in_flight = lambda: self.flying
+        self.paces: tuple[float | None, float | None] = (None, None)
+        self.outlook = lambda: self.paces
         self.tally = SimpleNamespace(bytes_finished=40, actions=SimpleNamespace(total=lambda: 3))
 
 
@@ -202,9 +203,14 @@ def test_the_bars_show_all_and_each_large_file(tmp_path: Path) -> None:
         whole, one = bars._progress.tasks
         assert (whole.completed, whole.total) == (46, 100)
         assert (one.completed, one.total) == (5, LARGE)
-        some.flying = []
+        assert whole.fields["pace"] == ""
+        some.flying, some.paces = [], (2 << 20, 90.0)
         bars.update(some)
         assert described(bars) == ["carrying, 3 files done"]
+        assert whole.fields["pace"] == "2.0 MiB/s, 1 min 30 s left"
+        some.scanned = False  # how much is left is not known yet
+        bars.update(some)
+        assert whole.fields["pace"] == "2.0 MiB/s"
 
 
 def test_only_so_many_files_have_a_line() -> None:
