@@ -68,7 +68,7 @@ class Workers:
         self.name = name
         self.engine = engine
         self.queue = WorkQueue(context.clock.monotonic)
-        engine.gate = self._gate
+        engine.gate, engine.heirs.siblings = self._gate, self.queue.siblings
         self.gave_up: BaseException | None = None
         self._trouble = ""
         self._listener = context.listener

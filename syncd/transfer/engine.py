@@ -62,7 +62,7 @@ from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.part_sender import COPY, Job, content_type_of
-from syncd.transfer.reuse import Reuse
+from syncd.transfer.reuse import Heirs, Reuse
 from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -116,6 +116,7 @@ class Engine:
         """Limits how many large files are read at once for their fingerprints."""
         self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
         """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
+        self.heirs = Heirs(self.state)
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader)
@@ -163,6 +164,7 @@ class Engine:
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
+            self._let_heirs_go_first(root_fd, ref, seen, self._aimed(recorded, key))
             with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
                 with self._reading(ref):
                     is_open = self._quiet(file, int(settle_seconds * 1e9))
@@ -296,6 +298,13 @@ class Engine:
     def _too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
         min_age_ns = int(self.sources[ref.source].source.min_age_seconds * 1e9)
         return plan.too_young_ns(seen, self._now_ns(), min_age_ns)
+
+    def _let_heirs_go_first(self, root_fd: int, ref: FileRef, seen: FileStat, aimed: Recorded | None) -> None:
+        """Raise FileChanged while the object is to be copied under the new name of its file."""
+        with self._reading(ref):
+            seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
+        if seconds and self._uploader.shortcuts.works(COPY):
+            raise FileChanged("the file that had its name was renamed, and is copied first", seconds)
 
     def _quiet(self, file: OpenFile, settle_ns: int) -> bool | None:
         """Raise FileChanged unless the file is quiet. Returns whether it is open for writing, if known."""

@@ -7,13 +7,15 @@ ignore the condition of the request; parts copied from a donor are proven by the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from syncd.core import plan
-from syncd.core.errors import StoreError
+from syncd.core.errors import FileUnreadable, StoreError
 from syncd.core.model import (
     Copy,
     FileRef,
+    FileStat,
     Leftover,
     ObjectMeta,
     Observed,
@@ -22,12 +24,79 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.parts import part_size_for
+from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.transfer.part_sender import Donor, Job
 
 _COPIED_PART = 512 << 20
 """Of an object that is too large to be copied at once: few requests, each of them short enough."""
+_LONGEST_WAIT_NS = 90 * 10**9
+"""Of a file for its heir: a log that was renamed may be open for writing for a minute yet."""
+
+
+class Heirs:
+    """Says which files wait until the file that had their name was copied inside the store.
+
+    Log rotation renames a whole chain at once: ``app.log`` to ``app.log.1``, that to ``app.log.2``. Each name
+    can be copied from the one before, as long as that was not replaced: so the chain is worked off from its
+    end. In a circle the first by name goes first, and the last of it is sent.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
+        """The dirty files in the directory of a file, if they are few."""
+        self._state = state
+        self._since: dict[FileRef, int] = {}
+
+    def wait_seconds(
+        self, root_fd: int, ref: FileRef, seen: FileStat, recorded: Recorded | None, now_ns: int
+    ) -> float:
+        """How long to wait before the object of `recorded` may be replaced; 0: nothing has to go first."""
+        if (
+            recorded is None
+            or recorded.fingerprint.size == 0
+            or _inode(seen) == _inode(recorded.stat)
+            or not self._goes_first(root_fd, ref, recorded)
+        ):
+            self._since.pop(ref, None)
+            return 0.0
+        waited_ns = max(0, now_ns - self._since.setdefault(ref, now_ns))
+        return 0.0 if waited_ns > _LONGEST_WAIT_NS else min(2.0, 0.2 + waited_ns / 2e9)
+
+    def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
+        """Whether the recorded file has another name by now under which it is not recorded yet."""
+        names = {}
+        for other in self.siblings(ref):
+            try:
+                found = files.look(root_fd, other.path)
+            except FileUnreadable:
+                continue
+            if isinstance(found, FileStat):
+                names[_inode(found)] = other, found
+        chain, row = [ref], recorded
+        while True:
+            heir, found = names.get(_inode(row.stat), (None, None))
+            is_same = found is not None and _is_same(found, row.stat)  # an inode may be another file's by now
+            if heir is None or not is_same or heir in chain[1:]:
+                return len(chain) > 1
+            if heir == ref:
+                return ref.path != min(each.path for each in chain)
+            known = self._state.recorded(heir)
+            if known is not None and _inode(known.stat) == _inode(row.stat):
+                return len(chain) > 1
+            chain.append(heir)
+            if known is None:
+                return True
+            row = known
+
+
+def _is_same(found: FileStat, known: FileStat) -> bool:
+    return (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
+
+
+def _inode(stat: FileStat) -> tuple[int, int]:
+    return stat.device, stat.inode
 
 
 class Reuse:

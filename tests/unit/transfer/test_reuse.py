@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
 
 from syncd.core.errors import (
     AccessRefused,
+    FileChanged,
     PartCorrupt,
     PreconditionFailed,
     StoreError,
@@ -237,6 +239,64 @@ def test_files_that_are_each_others_twin_do_not_wait_for_one_another(rig: Rig) -
             list(pool.map(rig.sync, ("a", "b"), timeout=30))
         assert rig.fake.objects["p/a"].data == two
         assert rig.fake.objects["p/b"].data == one
+
+
+LOGS = ["log", "log.1", "log.2", "log.3"]
+
+
+def carried(rig: Rig, order: list[str]) -> None:
+    """As the workers do it: a file that has to wait comes again after the others."""
+    dirty = list(order)
+    rig.engine.heirs.siblings = lambda ref: [rig.ref(name) for name in dirty]
+    for _ in range(len(order) ** 2):
+        if not dirty:
+            return
+        try:
+            rig.sync(dirty[0])
+        except FileChanged:
+            dirty.append(dirty[0])
+        del dirty[0]
+    raise AssertionError(f"they wait for each other: {dirty}")
+
+
+def rotated(rig: Rig, *, circle: bool) -> dict[str, bytes]:
+    """Four logs are in the store and then take the next name each; what the names hold then."""
+    for name in LOGS:
+        rig.write(name, name.encode())
+        rig.sync(name)
+    last = rig.folder / LOGS[-1]
+    kept = last.rename(rig.folder.with_name("kept"))
+    for name, following in reversed(list(pairwise(LOGS))):
+        (rig.folder / name).rename(rig.folder / following)
+    if circle:
+        kept.rename(rig.folder / "log")
+    else:
+        kept.unlink()
+        rig.write("log", b"new")  # often with the inode that has just become free
+    rig.fake.reset_counters()
+    return {f"p/{name}": (rig.folder / name).read_bytes() for name in LOGS}
+
+
+@pytest.mark.parametrize("order", list(permutations(LOGS))[::5])
+@pytest.mark.parametrize("circle", [False, True])
+def test_names_that_moved_on_are_copied_from_the_end(rig: Rig, order: tuple[str, ...], circle: bool) -> None:
+    """Log rotation sends only what is new, whatever name comes first; in a circle one of them is sent."""
+    expected = rotated(rig, circle=circle)
+    carried(rig, list(order))
+    assert {key: found.data for key, found in rig.fake.objects.items()} == expected
+    assert (rig.fake.calls["copy_object"], rig.fake.calls["put_object"]) == (3, 1)
+
+
+def test_no_file_waits_for_long_for_the_one_that_had_its_name(rig: Rig) -> None:
+    """A log that stays open under its new name for minutes does not hold up its successor."""
+    rotated(rig, circle=False)
+    rig.engine.heirs.siblings = lambda ref: [rig.ref("log.1")]
+    with pytest.raises(FileChanged, match="is copied first"):
+        rig.sync("log")
+    began = rig.engine._now_ns()
+    rig.engine._now_ns = lambda: began + 100 * 10**9  # type: ignore[method-assign]
+    rig.sync("log")
+    assert rig.fake.objects["p/log"].data == b"new"
 
 
 def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
