@@ -87,6 +87,7 @@ class BosServer:
         self.max_skew = 900.0
         self.domain = "bj.bcebos.com"
         self.refuse_path_style = False
+        self.drops_v1 = True
         self.faults = Faults()
         self.log: list[Seen] = []
         self.bytes_received = 0
@@ -187,7 +188,7 @@ class BosServer:
                 self.accounts = {account.access_key_id: account for account in accounts}
             elif hasattr(self.rules, name):
                 self.rules = replace(self.rules, **{name: value})
-            elif name in ("clock_offset", "max_skew", "domain", "refuse_path_style"):
+            elif name in ("clock_offset", "max_skew", "domain", "refuse_path_style", "drops_v1"):
                 setattr(self, name, value)
             else:
                 raise ValueError(f"no such setting: {name}")
@@ -323,6 +324,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _call(self, raw_path: str, raw_query: str) -> Call:
         path = decode(raw_path.encode("latin-1")).decode("utf-8", "surrogateescape").removeprefix("/")
+        first, slash, rest = path.partition("/")
+        if self.server.bos.drops_v1 and slash and first.lower() == "v1":
+            path = rest  # the version prefix of the old API, which some of the vendor's SDKs still send
         bucket, key = self._virtual_bucket(), path
         if not bucket:
             bucket, _, key = path.partition("/")
@@ -522,8 +526,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
 
+_SUB_RESOURCES = frozenset(
+    {
+        "acl",
+        "append",
+        "cors",
+        "encryption",
+        "fetch",
+        "lifecycle",
+        "logging",
+        "mirroring",
+        "notification",
+        "object-lock",
+        "process",
+        "quota",
+        "replication",
+        "requestPayment",
+        "restore",
+        "select",
+        "static-website",
+        "storageClass",
+        "symlink",
+        "tagging",
+        "trash",
+        "versioning",
+        "versions",
+        "website",
+    }
+)
+"""Taken for the plain verb, one of these would change or empty the object or the bucket."""
+
+
 def _operation(method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str]) -> str:
-    """BOS's name of a call; empty for what there is none for."""
+    """BOS's name of a call; empty for what there is none for, or what this server does not carry out."""
+    if _SUB_RESOURCES & query.keys():
+        return ""
     if not bucket:
         return "ListBuckets" if method == "GET" else ""
     if not key:

@@ -241,7 +241,10 @@ def test_a_missing_object_is_404_also_to_delete(server: BosServer) -> None:
 
 
 def test_ranges(server: BosServer) -> None:
-    """Both ends included; behind the end is 416; an empty object has no ranges."""
+    """Both ends included; behind the end is 416; an empty object has no ranges.
+
+    The SDK for Go leaves the end open, and the one for JavaScript sends an empty range for the whole.
+    """
     put(server, "k")
     put(server, "empty", b"")
     dialect = dialect_for(server)
@@ -249,6 +252,28 @@ def test_ranges(server: BosServer) -> None:
     assert ask(server, dialect.get_request("k", 3, 99)).body == b"lo"
     assert code(ask(server, dialect.get_request("k", 5, 9))) == (416, "InvalidRange")
     assert ask(server, dialect.get_request("empty", 0, 0)).status == 400
+    for text, status, body in (("bytes=2-", 206, b"llo"), ("", 200, b"hello")):
+        request = replace(dialect.get_request("k", 1, 3), headers={"range": text})
+        answer = ask(server, request)
+        assert (answer.status, answer.body) == (status, body)
+
+
+def test_sub_resources_that_are_not_carried_out_are_refused(server: BosServer) -> None:
+    """Taken for a PutObject, each of them would leave an empty object."""
+    put(server, "k")
+    for name in ("acl", "symlink", "tagging"):
+        request = dialect_for(server).put_request("k", b"", META)
+        assert code(ask(server, replace(request, query=((name, ""),)))) == (501, "NotImplemented")
+    assert get(server, "k") == b"hello"
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/V1"])
+def test_the_version_prefix_of_the_old_api_is_dropped_once(server: BosServer, prefix: str) -> None:
+    """The vendor's Java SDK sends it with every request, and the key v1/x after it."""
+    put(server, "k")
+    host = f"127.0.0.1:{server.port}"
+    assert ask(server, Request("GET", host, f"{prefix}/photos/k")).body == b"hello"
+    assert code(ask(server, Request("GET", host, f"{prefix}/v1/photos/k")))[0] == 404
 
 
 def test_traffic_limits_out_of_bounds_are_refused(server: BosServer) -> None:
