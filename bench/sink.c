@@ -121,12 +121,13 @@ static void *serve(void *argument) {
         int closing = header(head, "connection") && !strncasecmp(header(head, "connection"), "close", 5);
         if (expect && send_all(fd, "HTTP/1.1 100 Continue\r\n\r\n", 25)) goto done;
         atomic_fetch_add(&requests, 1);
-        atomic_fetch_add(&received, size);
         unsigned long long left = size > body_here ? size - body_here : 0;
+        atomic_fetch_add(&received, size - left);
         while (left) {
             ssize_t n = recv(fd, piece, left < PIECE ? left : PIECE, 0);
             if (n <= 0) goto done;
             left -= (unsigned long long)n;
+            atomic_fetch_add(&received, (unsigned long long)n);
         }
         if (delay) usleep(delay);
         if (dispatch(fd, method, target) || closing) goto done;
