@@ -33,8 +33,8 @@ names an instance of ours, or one   ours                         ours: replaced;
 that this machine took over from                                 after taking over
 names another instance              ours: equal content is       foreign: to delete or replace it has to
                                     adopted                      wait for the operator
-names none (another program, or a   ours                         replaced, as nothing says whose it is;
-syncd that wrote no ids yet)                                     never deleted
+names none (another program, or a   ours: equal content is       replaced, as nothing says whose it is;
+syncd that wrote no ids yet)        adopted                      never deleted
 ==================================  ===========================  ==========================================
 
 What is known here is the record of the file, and the content that is about to be sent.
@@ -214,11 +214,16 @@ class Verdict(Enum):
 
 
 def before_put(
-    info: ObjectInfo | None, own: Collection[str], recorded: Recorded | None, content: Fingerprint
+    info: ObjectInfo | None,
+    own: Collection[str],
+    recorded: Recorded | None,
+    content: Fingerprint,
+    md5: bytes | None = None,
 ) -> Verdict:
     """Whether `content` may be put, or copied, where the store has `info`.
 
     `own` are the ids that count as this instance; `recorded` is the record of the object, if there is one.
+    `md5` is that of the content; it counts only where `is_proven_by_md5` asks for it.
     """
     if info is None:
         return Verdict.GO
@@ -226,7 +231,15 @@ def before_put(
         return Verdict.ADOPT
     if recorded is not None and recorded.fingerprint == content and _is(info, recorded):
         return Verdict.ADOPT  # the store drops metadata
+    if md5 is not None and is_proven_by_md5(info, recorded, content.size) and info.md5 == md5:
+        return Verdict.ADOPT
     return Verdict.WAIT if is_foreign(info, own, recorded) else Verdict.GO
+
+
+def is_proven_by_md5(info: ObjectInfo, recorded: Recorded | None, size: int) -> bool:
+    """Whether the MD5 of a new file decides if the object has its content: another program wrote it."""
+    by_other = info.digest is None and info.instance is None
+    return recorded is None and by_other and info.md5 is not None and info.size == size
 
 
 def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *, replaced: bool) -> Verdict:

@@ -21,6 +21,7 @@ ours. New keys are sent, after a question whether anything is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -184,7 +185,7 @@ class Foreigners:
         Raises StoreRefused where it may not be replaced, because another machine wrote it.
         """
         own = self.own(job.instance)
-        verdict = plan.before_put(info, own, job.aimed, job.digests.fingerprint)
+        verdict = plan.before_put(info, own, job.aimed, job.digests.fingerprint, _md5_for(job, info))
         if info is None or verdict is Verdict.GO:
             return None
         if verdict is Verdict.WAIT:
@@ -283,3 +284,10 @@ class Foreigners:
     def _load(self, name: str, default: Any) -> Any:
         text = self._state.learned(self._store_id, name)
         return json.loads(text) if text else default
+
+
+def _md5_for(job: Job, info: ObjectInfo | None) -> bytes | None:
+    """The MD5 of a content that is in memory, where it decides; a larger file is not read again for it."""
+    if info is None or job.body is None or not plan.is_proven_by_md5(info, job.aimed, len(job.body)):
+        return None
+    return hashlib.md5(job.body, usedforsecurity=False).digest()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import StoreRefused
-from syncd.core.model import Copy, Delete, ObjectInfo, OnDelete, Upload
+from syncd.core.model import Copy, Delete, Fingerprint, ObjectInfo, ObjectMeta, OnDelete, Upload
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import Foreigners
 from tests.support.rig import PART, Rig
@@ -130,6 +130,40 @@ def test_a_new_file_does_not_replace_anothers_object(rig: Rig, caplog: pytest.Lo
     with pytest.raises(StoreRefused, match="another machine wrote p/b"):
         rig.sync("new")
     assert rig.fake.objects["p/new"].data == b"new"
+
+
+def test_what_another_program_put_is_recorded_and_not_sent(rig: Rig) -> None:
+    """If its MD5 is that of the file; a large file is not read again for it, but sent."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    for name, there in (("same", b"same"), ("else", b"ELSE"), ("large", bytes(3 * PART))):
+        rig.write(name, there.lower())
+        rig.fake.put_object(f"p/{name}", there, other)
+    rig.know(reconciling=True)
+    etag = rig.fake.objects["p/same"].etag
+
+    assert [rig.sync(name).bytes_sent for name in ("same", "else", "large")] == [0, 4, 3 * PART]
+    row = rig.state.recorded(rig.ref("same"))
+    assert row is not None
+    assert (row.etag, row.fingerprint) == (etag, of_bytes(b"same"))
+    assert row.witness
+    rig.write("same", b"changed since")
+    assert rig.sync("same").bytes_sent == 13
+
+
+def test_what_was_adopted_is_deleted_only_as_it_was_seen(rig: Rig) -> None:
+    """By its ETag, for it names no writer."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    rig.know(reconciling=True)
+    for name in ("kept", "gone"):
+        rig.write(name, name.encode())
+        rig.fake.put_object(f"p/{name}", name.encode(), other)
+        assert rig.sync(name).bytes_sent == 0
+        (rig.folder / name).unlink()
+    rig.fake.put_object("p/kept", b"by another since", other)
+
+    for name in ("kept", "gone"):
+        rig.sync(name, delete_allowed=True)
+    assert list(rig.fake.objects) == ["p/kept"]
 
 
 def test_the_operator_takes_over_what_was_found(rig: Rig) -> None:
