@@ -21,6 +21,8 @@ from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.store import HttpStore
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
+from tests.contract import stores_page
+from tests.contract.subjects import QUIRKS
 from tests.support.answers_page import NETWORK, STATUS_ROWS, cell, page, word
 from tests.support.hostile import HostileServer, Peer
 
@@ -110,6 +112,13 @@ def cells() -> dict[str, dict[str, str]]:
 def test_the_page_is_that_of_the_table() -> None:
     """After a change: python -m tests.support.answers_page > docs/answers.md."""
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_page_of_stores_has_the_differences_of_the_suite() -> None:
+    """After a change: python -m tests.contract.stores_page."""
+    text = stores_page.PAGE.read_text(encoding="utf-8")
+    assert stores_page.page(text) == text
+    assert all(why in text for name in stores_page.SERVERS for why in QUIRKS[name].values())
 
 
 every_dialect = pytest.mark.parametrize("dialect", ["s3", "bos"])
