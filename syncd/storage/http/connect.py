@@ -127,7 +127,7 @@ def _shake_hands(
 
 
 def tls_context(http: HttpSettings) -> ssl.SSLContext:
-    """What to trust: the bundle of the settings, or of the environment if allowed, or requests' own.
+    """TLS 1.2 or newer, with the bundle of the settings, or of the environment if allowed, or requests' own.
 
     Raises AccessRefused when there is no such bundle, or nothing in it.
     """
@@ -139,15 +139,19 @@ def tls_context(http: HttpSettings) -> ssl.SSLContext:
 
         bundle = DEFAULT_CA_BUNDLE_PATH
     try:
-        if os.path.isdir(bundle):
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
+        is_folder = os.path.isdir(bundle)
+        context = ssl.create_default_context(
+            cafile=None if is_folder else bundle, capath=bundle if is_folder else None
+        )
     except OSError as error:  # ssl.SSLError too
         raise AccessRefused(
             f"the CA bundle {bundle} cannot be used: {error.strerror or error}",
             hint="ca_bundle is a file of certificates in PEM form",
             credentials=False,
         ) from error
+    # Debian's Python leaves the oldest version to OpenSSL's configuration, and that can be loosened.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    return context
 
 
 class Proxies:

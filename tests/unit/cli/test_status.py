@@ -32,7 +32,8 @@ def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
     """Else from the state; an answer that makes no sense is an error of the daemon."""
     os.makedirs(home.settings.state_dir)
     assert not status.of_everything(home.options)["daemon"]["running"]
-    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
+    totals = {"bytes_sent": 0, "bytes_saved": 0, "requests": 0}
+    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": totals}
     for answer, running, error in (
         ({"daemon": {"running": True}, **empty}, True, "None"),
         ({"daemon": {"running": True}}, False, "cannot be read"),
@@ -144,7 +145,8 @@ def test_asking_the_daemon_loads_no_configuration(
     program += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     runtime = home.root / "run" / "syncd"
     runtime.mkdir(parents=True)
-    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": {}}
+    totals = {"bytes_sent": 0, "bytes_saved": 0, "requests": 0}
+    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": totals}
     server = ControlServer(str(runtime), lambda request: {"daemon": {"running": True}, **empty})
     server.start()
     done = subprocess.run(

@@ -7,6 +7,7 @@ import os
 import random
 import select
 import shutil
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable
@@ -458,8 +459,7 @@ def _untar(root: Path) -> None:
     _each_level(packed)
     with tarfile.open(root.parent / "packed.tar", "w") as archive:
         archive.add(packed, arcname="packed")
-    with tarfile.open(root.parent / "packed.tar") as archive:
-        archive.extractall(root, filter="data")
+    subprocess.run(["tar", "-xf", root.parent / "packed.tar", "-C", root], check=True)
 
 
 def _move_in_and_append(root: Path) -> None:
