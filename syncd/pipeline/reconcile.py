@@ -34,6 +34,7 @@ class Reconciliation:
         self._switch = switch
         self._name = f"reconciled:{source.name}"
         self._asked = False
+        self._denied = False
         self._seen_whole = False
         self.is_on = False
         """Whether the engine asks for the object of a new file before it sends the file."""
@@ -46,8 +47,11 @@ class Reconciliation:
             self._turn(True)
 
     def probe(self) -> None:
-        """Before a scan: check with one request whether the prefix has objects; repeat it until answered."""
-        if self._asked or not self.is_on:
+        """Before a scan: check with one request whether the prefix has objects; repeat it until answered.
+
+        Where listing is denied no file is asked for, until a later scan finds that it is allowed now.
+        """
+        if self._asked or not (self.is_on or self._denied):
             return
         try:
             first = next(self._store.list_objects(self._source.prefix), None)
@@ -55,10 +59,15 @@ class Reconciliation:
             if not is_denied(error):
                 return  # asking for each file does no harm; the next scan tries again
             # Without the permission to list, a missing object is "forbidden": the answers would say nothing.
-            log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)
+            if not self._denied:
+                log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)
+            self._denied = True
             self._turn(False)
             return
         self._asked = True
+        if self._denied:
+            self._denied = False
+            self._turn(True)
         if first is None:
             self._end("nothing was there")
         else:

@@ -83,6 +83,7 @@ class Workers:
         self._refused: dict[FileRef, tuple[FileStat, float]] = {}
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
+        self._quota_met_at = -math.inf
         self._asking = threading.Lock()
         self._asked: tuple[float, StoreError | None] = (-math.inf, None)
         self._shut_by_trouble = False
@@ -252,7 +253,7 @@ class Workers:
                 taken.ref, error, self._clock.monotonic() - began, delete_allowed=taken.delete_allowed
             )
         else:
-            self._finished(taken.ref, outcome, event=taken.event)
+            self._finished(taken.ref, outcome, began, event=taken.event)
 
     def _is_still_trouble(self, taken: Taken) -> bool:
         """Probe the store with a neutral question, which costs no content; where it fails, the file waits."""
@@ -290,7 +291,7 @@ class Workers:
 
     # ---- afterwards -------------------------------------------------------------------------------------
 
-    def _finished(self, ref: FileRef, outcome: Outcome, *, event: bool) -> None:
+    def _finished(self, ref: FileRef, outcome: Outcome, began: float, *, event: bool) -> None:
         with self._lock:
             failed_before = self._attempts.pop(ref, None) is not None
             self._changes.pop(ref, None)
@@ -301,7 +302,7 @@ class Workers:
         if isinstance(outcome.action, Upload | Copy | Delete) and not outcome.wants_delete:
             self._answered()
             if outcome.bytes_sent:
-                self._took_content()
+                self._took_content(began)
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
@@ -386,14 +387,18 @@ class Workers:
             return
         with self._lock:
             self._puts.failure(self._clock.monotonic(), self._clock.chance(), what=ref)
+            self._quota_met_at = self._clock.monotonic()
             was, self._quota = self._quota, str(error) if self._puts.until is not None else ""
         if self._quota and not was:
             store_log.error(
                 "store %s: takes no content: %s", self.name, error, extra={"cause": f"quota {self.name}"}
             )
 
-    def _took_content(self) -> None:
+    def _took_content(self, began: float) -> None:
+        """A file that began before the quota was met says nothing about it."""
         with self._lock:
+            if self._quota and began <= self._quota_met_at:
+                return
             recovered, self._quota = self._puts.success(), ""
         if recovered:
             store_log.info("store %s: takes content again", self.name)

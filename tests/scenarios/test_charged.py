@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,6 +163,22 @@ def test_a_quota_stops_puts_and_not_deletions(house: House) -> None:
 
     soon("all are there", hours_pass)
     soon("it is over", lambda: not house.workers.paused_for)
+
+
+def test_a_put_that_began_before_the_quota_does_not_end_it(house: House) -> None:
+    """The store took its content when there still was room."""
+    store, release = house.rig.fake, threading.Event()
+    store.before("put_object", lambda call: release.wait(30) if call.key == "p/early" else None)
+    full = QuotaExceeded("full", status=507)
+    store.fail("put_object", full, times=None, when=lambda call: call.key != "p/early")
+    carry(house, "early")
+    soon("it is under way", lambda: puts(store, "early"))
+    house.later(1.0)
+    carry(house, *OTHERS)
+    soon("it is said", lambda: "full" in house.workers.paused_for)
+    release.set()
+    soon("it is there", lambda: house.objects == {"early"} and is_over(house))
+    assert "full" in house.workers.paused_for
 
 
 def test_one_file_that_meets_a_quota_stops_no_other(house: House) -> None:

@@ -130,3 +130,23 @@ def test_who_may_not_list_may_send(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert house.objects == {"a"}
     assert "without asking" in caplog.text
     house.close()
+
+
+def test_listing_that_is_allowed_later_begins_the_asking_again(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the next scan, without a restart; that it is denied is said once."""
+    house.write("a")
+    house.start()
+    house.settle()
+    lose_state(house)
+    denied = AccessRefused("no", status=403, code="AccessDenied")
+    house.rig.fake.fail("list_objects", denied, times=2)
+    asking = house.rig.reconcile()
+    asking.begin()
+    turned = []
+    for _ in range(3):
+        asking.probe()
+        turned.append(house.rig.engine.sources["docs"].reconciling)
+    assert turned == [False, False, True]
+    assert caplog.text.count("without asking") == 1
