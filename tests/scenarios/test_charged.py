@@ -41,6 +41,8 @@ OTHERS = [f"good{number}" for number in range(12)]
 def house(tmp_path: Path) -> Iterator[House]:
     house = House(tmp_path, on_delete=OnDelete.DELETE)
     house.start()
+    # While a file is asked for first, its put has a condition, and a refused one is repeated without.
+    wait_until("files are sent unasked", lambda: not house.rig.engine.sources["docs"].reconciling)
     yield house
     house.close()
 
