@@ -153,6 +153,7 @@ class Engine:
             if left_out is not None:
                 return self._unwanted(ref, str(left_out))
             if seen is None or isinstance(seen, Irregular):
+                self.heirs.forget(ref)
                 outcome = self._absent(ref, seen, recorded, root_fd)
                 return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
             key = self.key(ref)

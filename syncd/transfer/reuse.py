@@ -61,8 +61,13 @@ class Heirs:
         ):
             self._since.pop(ref, None)
             return 0.0
-        waited_ns = max(0, now_ns - self._since.setdefault(ref, now_ns))
+        since_ns = self._since[ref] = min(self._since.get(ref, now_ns), now_ns)  # a clock may be set back
+        waited_ns = now_ns - since_ns
         return 0.0 if waited_ns > _LONGEST_WAIT_NS else min(2.0, 0.2 + waited_ns / 2e9)
+
+    def forget(self, ref: FileRef) -> None:
+        """The file is gone."""
+        self._since.pop(ref, None)
 
     def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
         """Whether the recorded file has another name by now under which it is not recorded yet."""

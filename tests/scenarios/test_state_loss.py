@@ -196,7 +196,7 @@ def full(at: Path) -> Iterator[None]:
     """A disk without a free block inside the block."""
     ballast = os.open(at / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        for _ in range(100):  # SQLite may give a few blocks back meanwhile
+        for _ in range(100):  # SQLite may free a few blocks while the disk fills
             with suppress(OSError):
                 while os.write(ballast, bytes(4096)):
                     pass

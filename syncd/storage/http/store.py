@@ -96,7 +96,7 @@ class HttpStore:
             if isinstance(error, AccessRefused) and error.credentials:
                 self._keys_refused()
                 if self._are_renewed(credentials):
-                    raise _once_more(error, "the store refused keys that were renewed meanwhile") from error
+                    raise _once_more(error, "the store refused keys, and there are newer ones") from error
             raise
 
     def _are_renewed(self, refused: Credentials) -> bool:

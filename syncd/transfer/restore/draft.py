@@ -224,7 +224,7 @@ class _Running:
             self._hashing.release()
 
     def digest(self, size: int) -> bytes:
-        """Of the first `size` bytes; nobody keeps any more."""
+        """The digest of the first `size` bytes. All parts are kept by now."""
         self._read(size - self._done)
         self._done = size
         digest: bytes = self._hasher.digest()

@@ -386,7 +386,7 @@ def test_uploads_share_the_line_fairly(sizes: list[int], rate: int) -> None:
 
 @pytest.mark.parametrize(("rate", "wait"), [(0, 0.0), (50, 1.0), (1000, 0.05)])
 def test_a_changed_rate_holds_for_those_who_wait(rate: int, wait: float) -> None:
-    """What they waited is not lost, and nobody waits for the rest of the old time."""
+    """A sender that waits keeps what it has earned, and earns the rest at the new rate."""
     limit = RateLimit(100)
     limit.reserve(0, 0.0)
     ticket = limit.reserve(100 + 25, 1.0)  # with the burst
