@@ -287,13 +287,17 @@ def test_names_that_moved_on_are_copied_from_the_end(rig: Rig, order: tuple[str,
     assert (rig.fake.calls["copy_object"], rig.fake.calls["put_object"]) == (3, 1)
 
 
-def test_no_file_waits_for_long_for_the_one_that_had_its_name(rig: Rig) -> None:
-    """A log that stays open under its new name for minutes does not hold up its successor."""
+@pytest.mark.parametrize("set_back_seconds", [0, 86400 * 365])
+def test_no_file_waits_for_long_for_the_one_that_had_its_name(rig: Rig, set_back_seconds: int) -> None:
+    """A log that stays open under its new name for minutes does not hold up its successor, nor a clock."""
     rotated(rig, circle=False)
     rig.engine.heirs.siblings = lambda ref: [rig.ref("log.1")]
     with pytest.raises(FileChanged, match="is copied first"):
         rig.sync("log")
-    began = rig.engine._now_ns()
+    began = rig.engine._now_ns() - set_back_seconds * 10**9
+    rig.engine._now_ns = lambda: began  # type: ignore[method-assign]
+    with pytest.raises(FileChanged, match="is copied first"):
+        rig.sync("log")
     rig.engine._now_ns = lambda: began + 100 * 10**9  # type: ignore[method-assign]
     rig.sync("log")
     assert rig.fake.objects["p/log"].data == b"new"
