@@ -7,6 +7,7 @@ number from 0 up to 1) are arguments; the answers are seconds. No lock inside: t
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from math import exp
@@ -313,6 +314,34 @@ class Rate:
             return None
         weight = _MEAN_SECONDS * (1.0 - exp((self._since - now) / _MEAN_SECONDS))
         return self._weighted * exp((self._at - now) / _MEAN_SECONDS) / weight
+
+
+class LastHour:
+    """How much came by in each minute of the last hour."""
+
+    MINUTES = 60
+
+    __slots__ = ("_amounts", "_minute")
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._amounts = deque([0] * self.MINUTES, self.MINUTES)
+
+    def add(self, amount: int, now: float) -> None:
+        """So much came by just now."""
+        self._turn(now)
+        self._amounts[-1] += amount
+
+    def minutes(self, now: float) -> list[int]:
+        """The oldest minute first; the last one is not over yet."""
+        self._turn(now)
+        return list(self._amounts)
+
+    def _turn(self, now: float) -> None:
+        passed = int(now // 60) - self._minute
+        if passed > 0:
+            self._minute += passed
+            self._amounts.extend([0] * min(passed, self.MINUTES))
 
 
 def seconds_left(amounts: Iterable[tuple[float, float | None]]) -> float | None:

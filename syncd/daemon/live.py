@@ -67,6 +67,7 @@ class Live:
             state_rebuilt=self._pipeline.state.rebuilt,
             bytes_per_second=round(rate) if rate else None,
             seconds_left=None if left is None else round(left),
+            bytes_by_minute=self._pipeline.line.by_minute(),
         )
 
     def rates(self) -> dict[FileRef, float]:

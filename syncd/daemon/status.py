@@ -37,6 +37,8 @@ class DaemonStatus:
     """What is sent to all stores together; None while nothing is, and in the first seconds."""
     seconds_left: int | None = None
     """Until everything that is known is sent, by bytes and by files; None where that cannot be told."""
+    bytes_by_minute: Sequence[int] = ()
+    """What was sent in each minute of the last hour, the oldest first."""
     state_rebuilt: str | None = None
     """Why the state had to begin empty."""
     error: str | None = None

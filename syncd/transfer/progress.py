@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from syncd.core.backoff import UNLIMITED, Limit, Pace, Rate, RateLimit, Timetable
+from syncd.core.backoff import UNLIMITED, LastHour, Limit, Pace, Rate, RateLimit, Timetable
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat
 
@@ -73,6 +73,7 @@ class Line:
         self._bucket = RateLimit()
         self._pace = Pace()
         self._moved = 0
+        self._last_hour = LastHour()
         self._lock = threading.Lock()
 
     def configure(self, timetable: Timetable) -> None:
@@ -103,7 +104,14 @@ class Line:
         with self._lock:
             self._look()
             self._moved += size
-            return self._bucket.reserve(size, self.monotonic())
+            now = self.monotonic()
+            self._last_hour.add(size, now)
+            return self._bucket.reserve(size, now)
+
+    def by_minute(self) -> list[int]:
+        """The bytes that moved in each minute of the last hour, the oldest first."""
+        with self._lock:
+            return self._last_hour.minutes(self.monotonic())
 
     def wait(self, ticket: float) -> float:
         """Seconds to wait before or after sending what the ticket is for, as things are now."""

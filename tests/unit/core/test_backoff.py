@@ -14,6 +14,7 @@ from syncd.core.backoff import (
     START_BYTES,
     WEEK_MINUTES,
     Breaker,
+    LastHour,
     Limit,
     Pace,
     Rate,
@@ -501,6 +502,22 @@ def test_a_rate_is_never_negative_nor_above_all_that_came_by(steps: list[tuple[f
         now += pause
     told = rate.per_second(now)
     assert told is None or 0 <= told <= sum(amount for amount, _ in steps)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 5000)), max_size=50), st.floats(0, 1e6))
+def test_the_last_hour_is_what_came_by_in_each_of_its_minutes(
+    steps: list[tuple[int, float]], start: float
+) -> None:
+    """Also after a silence of minutes or days."""
+    hour, now, seen = LastHour(), start, []
+    for amount, pause in steps:
+        hour.add(amount, now)
+        seen.append((int(now // 60), amount))
+        now += pause
+    last = int(now // 60)
+    assert hour.minutes(now) == [
+        sum(amount for at, amount in seen if at == minute) for minute in range(last - 59, last + 1)
+    ]
 
 
 @pytest.mark.parametrize(

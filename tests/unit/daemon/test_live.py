@@ -21,6 +21,7 @@ def test_status_is_answered_while_it_runs(home: Home) -> None:
     report = home.ask(command="status")
     facts = report["daemon"]
     assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")
+    assert (len(facts["bytes_by_minute"]), sum(facts["bytes_by_minute"])) == (60, 1)
     (source,) = report["sources"]
     assert source["skipped"] == {"fifo": 1}
     assert source["watch"]["mode"] == "events"

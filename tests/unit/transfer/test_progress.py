@@ -237,3 +237,4 @@ def test_a_rate_is_told_of_each_file_and_of_all(clock: FakeClock) -> None:
             clock.advance(1.0)
     assert some.rates()[REF] == pytest.approx(1000, rel=0.1)
     assert some.rate() == pytest.approx(1000, rel=0.1)
+    assert sum(some.line.by_minute()) == 60_000
