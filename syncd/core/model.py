@@ -250,7 +250,9 @@ class ObjectInfo:
     foreign: bool = False
     """Another program wrote it: the digest is computed from the content, for want of metadata of ours."""
     md5: bytes | None = None
-    """The MD5 of the content, where the store says that its ETag is one."""
+    """The MD5 of the content: the ETag, where the store says that it is one, or what another program says."""
+    sha256: bytes | None = None
+    """Of the whole, where the store keeps one."""
     mode: int | None = None
     """Permission bits, where the store keeps them."""
     instance: str | None = None

@@ -218,12 +218,14 @@ def before_put(
     own: Collection[str],
     recorded: Recorded | None,
     content: Fingerprint,
-    md5: bytes | None = None,
+    *,
+    proven: bool = False,
 ) -> Verdict:
     """Whether `content` may be put, or copied, where the store has `info`.
 
     `own` are the ids that count as this instance; `recorded` is the record of the object, if there is one.
-    `md5` is that of the content; it counts only where `is_proven_by_md5` asks for it.
+    `proven` says that the object has this content by a digest of another program; it counts only where
+    `is_to_prove`.
     """
     if info is None:
         return Verdict.GO
@@ -231,15 +233,15 @@ def before_put(
         return Verdict.ADOPT
     if recorded is not None and recorded.fingerprint == content and _is(info, recorded):
         return Verdict.ADOPT  # the store drops metadata
-    if md5 is not None and is_proven_by_md5(info, recorded, content.size) and info.md5 == md5:
+    if proven and is_to_prove(info, recorded, content.size):
         return Verdict.ADOPT
     return Verdict.WAIT if is_foreign(info, own, recorded) else Verdict.GO
 
 
-def is_proven_by_md5(info: ObjectInfo, recorded: Recorded | None, size: int) -> bool:
-    """Whether the MD5 of a new file decides if the object has its content: another program wrote it."""
+def is_to_prove(info: ObjectInfo, recorded: Recorded | None, size: int) -> bool:
+    """Whether another program wrote the object, so that its digests decide if it has a new file's content."""
     by_other = info.digest is None and info.instance is None
-    return recorded is None and by_other and info.md5 is not None and info.size == size
+    return recorded is None and by_other and info.size == size
 
 
 def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *, replaced: bool) -> Verdict:

@@ -113,9 +113,16 @@ class Digests(NamedTuple):
 
 
 def compute(
-    file: OpenFile, size: int, part_size: int, should_stop: Callable[[], bool], witness: Witness
+    file: OpenFile,
+    size: int,
+    part_size: int,
+    should_stop: Callable[[], bool],
+    witness: Witness,
+    also: Callable[[memoryview], object] = lambda view: None,
 ) -> Digests:
     """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
+
+    `also` is given all that is read, piece by piece, and keeps none of it.
 
     Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. The
     caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
@@ -135,6 +142,7 @@ def compute(
             view = buffer[: min(LEAF, end - offset)]
             file.read_into(offset, view)
             public.update(view)
+            also(view)
             part.append(witness.of(view))
             if not shared:
                 own.update(view)

@@ -38,6 +38,7 @@ from syncd.core.model import (
     FileStat,
     Irregular,
     Nothing,
+    ObjectInfo,
     ObjectMeta,
     Observed,
     Outcome,
@@ -50,7 +51,7 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.parts import fits_one_request, part_size_for
-from syncd.core.paths import name_of
+from syncd.core.paths import name_of, printable
 from syncd.core.patterns import Verdict
 from syncd.sources import files, fingerprint, selection
 from syncd.sources.files import Body, OpenFile
@@ -58,6 +59,7 @@ from syncd.sources.fingerprint import Digests, Witness
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.key_locks import Exclusive
+from syncd.storage.proofs import Comparison
 from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt
@@ -486,11 +488,11 @@ class Engine:
         stat, aimed = file.opened, self._aimed(recorded, key)
         known = self.sources[ref.source]
 
-        def job(digests: Digests, part_size: int, body: Body | None = None) -> Job:
+        def job(digests: Digests, part_size: int, body: Body | None = None, proven: str = "") -> Job:
             return Job(
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
-                properties=known.properties(ref.path),
+                properties=known.properties(ref.path), proven=proven,
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
@@ -501,18 +503,39 @@ class Engine:
                     file.check_end(stat.size)
                 digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
                 return self._act(job(digests, 0, body))
+        asks = aimed is None and (known.reconciling or failed_before)
+        found = self._others(key, stat.size) if asks else None
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
-            digests = self._digests(ref, file, stat.size, part_size)
+            compared = Comparison(found) if found is not None else None
+            digests = self._digests(ref, file, stat.size, part_size, compared)
+            proven = compared.etag if compared is not None and compared.holds() else ""
             try:
                 with self._exclusive(ref, key):
-                    return self._act(job(digests, part_size))
+                    return self._act(job(digests, part_size, proven=proven))
             except PartSizeRefused:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
 
-    def _digests(self, ref: FileRef, file: OpenFile, size: int, part_size: int) -> Digests:
+    def _others(self, key: str, size: int) -> ObjectInfo | None:
+        """The object of another program that may have the content of a large file without a record.
+
+        Asked before the file is read, so that one pass makes all digests; asked again before it counts.
+        """
+        try:
+            with self._slots.hold(0):
+                info = self.store.head_object(key)
+        except StoreError as error:
+            if _is_unanswered(error):
+                raise
+            log.debug("%s: not known before it is read: %s", printable(key), error)
+            return None
+        return info if info is not None and plan.is_to_prove(info, None, size) else None
+
+    def _digests(
+        self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | None = None
+    ) -> Digests:
         """Read the file as one of a few readers, turn by turn: a file of terabytes holds up no other."""
         held, reads = self.readers.hold(0), 0
 
@@ -524,7 +547,8 @@ class Engine:
             return self._should_stop()
 
         with held, self._reading(ref):
-            return fingerprint.compute(file, size, part_size, should_stop, self._witness)
+            update = also.update if also else lambda view: None
+            return fingerprint.compute(file, size, part_size, should_stop, self._witness, update)
 
     def _act(self, job: Job) -> Outcome:
         """Decide, act and commit. The caller holds the key."""
@@ -677,8 +701,7 @@ class Engine:
             with self._request_slot(job):
                 info = self.store.head_object(job.key)
         except StoreError as error:
-            unanswered = isinstance(error, StoreUnavailable) and error.status is None
-            if waits or unanswered:
+            if waits or _is_unanswered(error):
                 raise  # something may be there; or it did not answer, and would not take the content either
             # What is refused for the keys is told by the sending, and a failure before has been told.
             told = isinstance(error, AccessRefused) or not compares
@@ -697,6 +720,11 @@ class Engine:
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
+
+
+def _is_unanswered(error: StoreError) -> bool:
+    """The store did not answer a question, so that it would not take content either."""
+    return isinstance(error, StoreUnavailable) and error.status is None
 
 
 def _opened(known: EngineSource) -> int:

@@ -21,7 +21,6 @@ ours. New keys are sent, after a question whether anything is there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
@@ -37,6 +36,7 @@ from syncd.core.paths import name_of, printable
 from syncd.core.plan import Verdict
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.storage.proofs import Comparison
 from syncd.transfer.part_sender import Job
 
 log = logging.getLogger("syncd.transfer")
@@ -185,7 +185,8 @@ class Foreigners:
         Raises StoreRefused where it may not be replaced, because another machine wrote it.
         """
         own = self.own(job.instance)
-        verdict = plan.before_put(info, own, job.aimed, job.digests.fingerprint, _md5_for(job, info))
+        content = job.digests.fingerprint
+        verdict = plan.before_put(info, own, job.aimed, content, proven=_is_proven(job, info))
         if info is None or verdict is Verdict.GO:
             return None
         if verdict is Verdict.WAIT:
@@ -286,8 +287,12 @@ class Foreigners:
         return json.loads(text) if text else default
 
 
-def _md5_for(job: Job, info: ObjectInfo | None) -> bytes | None:
-    """The MD5 of a content that is in memory, where it decides; a larger file is not read again for it."""
-    if info is None or job.body is None or not plan.is_proven_by_md5(info, job.aimed, len(job.body)):
-        return None
-    return hashlib.md5(job.body, usedforsecurity=False).digest()
+def _is_proven(job: Job, info: ObjectInfo | None) -> bool:
+    """Whether an object of another program has the content, by what that program left."""
+    if info is None or not plan.is_to_prove(info, job.aimed, job.stat.size):
+        return False
+    if job.body is None:
+        return bool(job.proven) and job.proven == info.etag
+    comparison = Comparison(info)
+    comparison.update(memoryview(job.body))
+    return comparison.holds()

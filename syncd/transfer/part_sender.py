@@ -134,6 +134,8 @@ class Job:
     """The id that the object is to name."""
     seen: str | None = None
     """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
+    proven: str = ""
+    """The ETag of an object of another program that has the content, as was found while that was read."""
     failed_before: bool = False
     """Earlier tries failed: the store may have the content, although no answer said so."""
     properties: Properties = field(default_factory=Properties)

@@ -6,6 +6,7 @@ Pure, and lenient in reading.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -76,11 +77,32 @@ def described(
         mtime,
         text("syncd-upload"),
         crc32,
-        md5=digest(etag) if plain else None,
+        md5=(digest(etag) if plain else None) or _noted_md5(prefix, headers),
         instance=text("syncd-instance"),
         stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
         stamp=text("syncd-properties") or "",
     )
+
+
+def _noted_md5(prefix: str, headers: Mapping[str, str]) -> bytes | None:
+    """What rclone and s3cmd note of an object that they send in parts.
+
+    Sources: https://rclone.org/s3/#multipart-uploads; S3/S3.py of s3cmd, `attrs_header`.
+    """
+    if found := headers.get(f"{prefix}md5chksum"):
+        return base64_digest(found, 16)
+    attributes = unquote(headers.get(f"{prefix}s3cmd-attrs", "")).split("/")
+    named = dict(each.split(":", 1) for each in attributes if ":" in each)
+    return digest(named.get("md5", ""))
+
+
+def base64_digest(text: str, size: int) -> bytes | None:
+    """A digest of `size` bytes in base64."""
+    try:
+        found = base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        return None
+    return found if len(found) == size else None
 
 
 def _date_ns(text: str) -> int | None:

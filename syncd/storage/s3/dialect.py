@@ -35,6 +35,7 @@ from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refus
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
     bare_etag,
+    base64_digest,
     condition_headers,
     described,
     metadata_headers,
@@ -50,6 +51,7 @@ from syncd.storage.settings import S3Settings
 _META = "x-amz-meta-"
 _HASH = "x-amz-content-sha256"
 _CRC32 = "x-amz-checksum-crc32"
+_SHA256 = "x-amz-checksum-sha256"
 _LOCK_MODE = "x-amz-object-lock-mode"
 _MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
@@ -212,7 +214,8 @@ class S3Dialect:
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
         crc32 = values.crc32_number(headers.get(_CRC32, "")) if whole else None
-        info = _described(response, key, int(length), crc32)
+        sha256 = base64_digest(headers.get(_SHA256, ""), 32) if whole else None
+        info = replace(_described(response, key, int(length), crc32), sha256=sha256)
         if not info.etag:
             raise unclear(response, "the answer has no ETag")
         return info

@@ -71,23 +71,21 @@ def test_puts_of_the_recorded_content(there: str, whose: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("info", "row", "md5", "expected"),
+    ("info", "row", "proven", "expected"),
     [
-        (ObjectInfo("k", 5, "e", md5=b"m" * 16), None, b"m" * 16, Verdict.ADOPT),
-        (ObjectInfo("k", 5, "e", md5=b"m" * 16), None, b"n" * 16, Verdict.GO),
-        (ObjectInfo("k", 5, "e", md5=b"m" * 16), None, None, Verdict.GO),
-        (ObjectInfo("k", 6, "e", md5=b"m" * 16), None, b"m" * 16, Verdict.GO),
-        (ObjectInfo("k", 5, "e"), None, b"m" * 16, Verdict.GO),
-        (ObjectInfo("k", 5, "e", md5=b"m" * 16), ROW, b"m" * 16, Verdict.GO),
-        (ObjectInfo("k", 5, "e", b"d" * 16, md5=b"m" * 16), None, b"m" * 16, Verdict.GO),
-        (ObjectInfo("k", 5, "e", md5=b"m" * 16, instance=OTHERS), None, b"m" * 16, Verdict.WAIT),
+        (ObjectInfo("k", 5, "e"), None, True, Verdict.ADOPT),
+        (ObjectInfo("k", 5, "e"), None, False, Verdict.GO),
+        (ObjectInfo("k", 6, "e"), None, True, Verdict.GO),
+        (ObjectInfo("k", 5, "e"), ROW, True, Verdict.GO),
+        (ObjectInfo("k", 5, "e", b"d" * 16), None, True, Verdict.GO),
+        (ObjectInfo("k", 5, "e", instance=OTHERS), None, True, Verdict.WAIT),
     ],
 )
-def test_what_another_program_put_is_adopted_by_its_md5(
-    info: ObjectInfo, row: Recorded | None, md5: bytes | None, expected: Verdict
+def test_what_another_program_put_is_adopted_by_its_own_digest(
+    info: ObjectInfo, row: Recorded | None, proven: bool, expected: Verdict
 ) -> None:
     """Only for a file without a record, and an object that says nothing better about its content."""
-    assert before_put(info, OWN, row, SENT, md5) is expected
+    assert before_put(info, OWN, row, SENT, proven=proven) is expected
 
 
 @pytest.mark.parametrize("row", [ROW, IN_DOUBT, None])

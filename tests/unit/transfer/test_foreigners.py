@@ -10,6 +10,7 @@ import pytest
 
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Copy, Delete, Fingerprint, ObjectInfo, ObjectMeta, OnDelete, Upload
+from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import Foreigners
 from tests.support.rig import PART, Rig
@@ -133,21 +134,48 @@ def test_a_new_file_does_not_replace_anothers_object(rig: Rig, caplog: pytest.Lo
 
 
 def test_what_another_program_put_is_recorded_and_not_sent(rig: Rig) -> None:
-    """If its MD5 is that of the file; a large file is not read again for it, but sent."""
+    """If its MD5 is that of the file, whether that is sent in one request or in parts."""
     other = ObjectMeta(Fingerprint(b"", 0), 0)
-    for name, there in (("same", b"same"), ("else", b"ELSE"), ("large", bytes(3 * PART))):
+    large = b"large" * PART
+    for name, there in (("same", b"same"), ("else", b"ELSE"), ("large", large), ("other", b"OTHER" * PART)):
         rig.write(name, there.lower())
         rig.fake.put_object(f"p/{name}", there, other)
     rig.know(reconciling=True)
-    etag = rig.fake.objects["p/same"].etag
 
-    assert [rig.sync(name).bytes_sent for name in ("same", "else", "large")] == [0, 4, 3 * PART]
-    row = rig.state.recorded(rig.ref("same"))
-    assert row is not None
-    assert (row.etag, row.fingerprint) == (etag, of_bytes(b"same"))
-    assert row.witness
+    assert [rig.sync(name).bytes_sent for name in ("same", "else", "large", "other")] == [0, 4, 0, 40]
+    for name, content in (("same", b"same"), ("large", large)):
+        row = rig.state.recorded(rig.ref(name))
+        assert row is not None
+        assert (row.etag, row.fingerprint) == (rig.fake.objects[f"p/{name}"].etag, of_bytes(content))
+        assert row.witness
     rig.write("same", b"changed since")
     assert rig.sync("same").bytes_sent == 13
+
+
+def test_a_large_file_is_read_once_for_all_digests(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what replaced the object in between is not taken for it."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    content = bytes(range(5 * PART))
+    rig.write("large", content)
+    rig.fake.put_object("p/large", content, other)
+    rig.know(reconciling=True)
+    read = 0
+    really = OpenFile.read_into
+
+    def read_into(self: OpenFile, offset: int, view: memoryview) -> None:
+        nonlocal read
+        really(self, offset, view)
+        read += len(view)
+        rig.fake.put_object("p/large", content[::-1], other)
+
+    monkeypatch.setattr(OpenFile, "read_into", read_into)
+    assert rig.sync("large").bytes_sent == len(content)
+    rig.state.forget(rig.ref("large"))
+    rig.fake.put_object("p/large", content, other)
+    monkeypatch.setattr(rig.fake, "put_object", lambda *_: None)
+    read = 0
+    assert rig.sync("large").bytes_sent == 0
+    assert read == len(content)
 
 
 def test_what_was_adopted_is_deleted_only_as_it_was_seen(rig: Rig) -> None:

@@ -125,3 +125,33 @@ def test_an_object_without_mtime_has_the_time_of_its_arrival(
 ) -> None:
     """What other tools wrote comes back with the best time that there is."""
     assert described(PREFIX, headers, "k", 5, "e", None, plain=True).stored_ns == stored
+
+
+MD5 = bytes(range(16))
+CHKSUM = "AAECAwQFBgcICQoLDA0ODw=="
+ATTRIBUTES = (
+    "atime:1/ctime:2/gid:0/gname:root/md5:000102030405060708090a0b0c0d0e0f/mode:33188/uid:0/uname:a:b"
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"md5chksum": CHKSUM}, MD5),
+        ({"s3cmd-attrs": ATTRIBUTES}, MD5),
+        ({"s3cmd-attrs": ATTRIBUTES.replace(":", "%3A")}, MD5),
+        ({"md5chksum": CHKSUM, "s3cmd-attrs": ATTRIBUTES.replace("000102", "ffffff")}, MD5),
+        ({"md5chksum": "AAEC"}, None),
+        ({"md5chksum": "no base64!"}, None),
+        ({"s3cmd-attrs": "md5"}, None),
+        ({"s3cmd-attrs": ATTRIBUTES.replace("md5:", "sha:")}, None),
+    ],
+)
+def test_rclone_and_s3cmd_note_the_md5_of_what_they_send_in_parts(
+    headers: dict[str, str], expected: bytes | None
+) -> None:
+    """An ETag that is one itself is the store's own word, and counts before theirs."""
+    named = {f"{PREFIX}{name}": value for name, value in headers.items()}
+    assert described(PREFIX, named, "k", 5, f"{'0' * 32}-2", None, plain=True).md5 == expected
+    assert described(PREFIX, named, "k", 5, "f" * 32, None, plain=True).md5 == b"\xff" * 16
+    assert described(PREFIX, named, "k", 5, "f" * 32, None, plain=False).md5 == expected

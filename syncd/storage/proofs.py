@@ -1,0 +1,117 @@
+"""By what an object that another program sent proves its content, and how the same is made of a local file.
+
+Pure. A proof is the same size and the same digest, of at least 128 bits. A CRC is none: CRC-64 and CRC-32 are
+made for faults of the line, and another content with the same one is written at once.
+
+===========================================  ============================================================
+the object has                               which program leaves that
+===========================================  ============================================================
+an ETag that is the MD5 of the content       whatever sends the object in one request; not where the
+                                             store encrypts with keys of KMS or of the customer
+the MD5 of the content in its metadata       rclone (`md5chksum`, in base64), s3cmd (`s3cmd-attrs`)
+a SHA-256 of the whole                       SDKs of AWS, where that was asked for
+an ETag that is an MD5, a dash and the       whatever sends parts to S3: it is the MD5 of the MD5s of
+number of parts                              the parts, so that their size has to be guessed
+===========================================  ============================================================
+
+Metadata says what its writer read; that the store got the same is that program's word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Protocol
+
+from syncd.core.model import ObjectInfo
+
+MIB = 1 << 20
+PART_SIZES_MIB = (8, 5, 16, 15, 10, 50, 64, 32, 128, 100, 25, 20, 256, 512, 1024)
+"""In the order of likelihood; the defaults of 2026, by the manuals and the sources of the programs:
+
+8: aws, boto3 and other SDKs of AWS, and syncd; 5: rclone and older SDKs; 16: mc and minio-go; 15: s3cmd;
+10: Cyberduck; 50: s5cmd and s4cmd; 64: minio-go until 2021. The others are set to have fewer parts.
+"""
+_STEPS_MIB = (1, 5, 8, 16)
+"""Where a file would have more than 10,000 parts, programs take larger ones: rclone the smallest whole number
+of MiB that will do, minio-go of 16 MiB, boto3 twice as large ones until it fits."""
+_MOST = 6
+"""MD5s that are made side by side: each takes two seconds for a gigabyte."""
+_OF_PARTS = re.compile(r"([0-9a-fA-F]{32})-([1-9][0-9]{0,4})", re.ASCII)
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes | memoryview, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _OfParts:
+    """The MD5 of the MD5s of parts of one size."""
+
+    def __init__(self, part_size: int) -> None:
+        self._part_size = part_size
+        self._whole = _md5()
+        self._part = _md5()
+        self._left = part_size
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        while data:
+            if not self._left:
+                self._whole.update(self._part.digest())
+                self._part, self._left = _md5(), self._part_size
+            piece, data = data[: self._left], data[self._left :]
+            self._part.update(piece)
+            self._left -= len(piece)
+
+    def digest(self) -> bytes:
+        self._whole.update(self._part.digest())
+        return self._whole.digest()
+
+
+class Comparison:
+    """Reads a local content, piece by piece, and says whether it is that of an object. To be used once."""
+
+    def __init__(self, info: ObjectInfo) -> None:
+        self.etag = info.etag
+        """Of the object."""
+        self._left = info.size
+        self._tries: list[tuple[bytes, _Digest]] = []
+        if info.md5 is not None:
+            self._tries = [(info.md5, _md5())]
+        elif info.sha256 is not None:
+            self._tries = [(info.sha256, hashlib.sha256())]
+        elif (found := _OF_PARTS.fullmatch(info.etag)) is not None:
+            digest, count = bytes.fromhex(found[1]), int(found[2])
+            self._tries = [(digest, _OfParts(size)) for size in part_sizes(info.size, count)]
+
+    def __bool__(self) -> bool:
+        """Whether the object says anything that the content can be compared with."""
+        return bool(self._tries)
+
+    def update(self, data: memoryview) -> None:
+        """The next bytes of the content."""
+        self._left -= len(data)
+        for _, digest in self._tries:
+            digest.update(data)
+
+    def holds(self) -> bool:
+        """Whether what was read is the object's content."""
+        return self._left == 0 and any(expected == digest.digest() for expected, digest in self._tries)
+
+
+def part_sizes(size: int, count: int) -> list[int]:
+    """The likely sizes in bytes of the parts of an object of `size` bytes that has `count` of them.
+
+    Those of `PART_SIZES_MIB`, and of each step the smallest number of them, that give this number of parts.
+    """
+    if count == 1:
+        return [max(size, 1)]
+    least = -(-size // count)
+    steps = [-(-least // (step * MIB)) * step for step in _STEPS_MIB]
+    tried = dict.fromkeys(each * MIB for each in (*PART_SIZES_MIB, *steps))
+    return [each for each in tried if -(-size // each) == count][:_MOST]
+
+
+def _md5() -> _Digest:
+    return hashlib.md5(usedforsecurity=False)
