@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
@@ -20,6 +20,7 @@ from syncd.daemon import flush as flushing
 from syncd.daemon.live import Live
 from syncd.pipeline import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
+from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.history import Acted
 from syncd.storage.base import DIGESTS, Digests
@@ -144,13 +145,18 @@ def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Try again what failed of what `name` or `path` means, now."""
+    """Try again what failed of what `name` or `path` means, now; with `error` what failed with that."""
     sources, below = _scope(verbs, request)
-    inside = f"{below}/"
+    inside, error = f"{below}/", request.get("error")
     count = 0
     for name in sources:
-        workers = verbs.pipeline.source_runners[name].workers
-        count += workers.retry(name, lambda path: not below or f"{path}/".startswith(inside))
+        failed = verbs.pipeline.state.failures(name, MAX_DEFERRED) if error is not None else []
+        so = {each.ref.path for each in failed if str(error) in each.error}
+
+        def is_meant(path: str, so: Collection[str] = so) -> bool:
+            return (not below or f"{path}/".startswith(inside)) and (error is None or path in so)
+
+        count += verbs.pipeline.source_runners[name].workers.retry(name, is_meant)
     return {"sources": sources, "files": count}
 
 

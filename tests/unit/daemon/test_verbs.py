@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import ObjectMeta
+from syncd.core.model import Failure, FileRef, ObjectMeta
 from syncd.daemon.verbs import QUESTIONS, VERBS, Verbs
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import DIGESTS
@@ -180,6 +180,20 @@ def test_rescan_and_retry_take_names_and_paths(home: Home) -> None:
     assert below == {"sources": ["docs"], "below": "d"}
     assert home.ask(command="retry", path=str(home.root / "later")) == {"sources": ["docs"], "files": 0}
     assert "in no source" in home.ask(command="retry", path="/etc")["error"]
+
+
+def test_retry_takes_the_words_of_an_error(home: Home) -> None:
+    """One cause was mended, and the others are left alone."""
+    made = home.start()
+    wait_until("it is scanned", made._pipeline.source_runners["docs"].first_scan_done.is_set)
+    later_ns = time.time_ns() + 3600 * 10**9
+    for name, error in (("a", "denied [request 1]"), ("b", "denied [request 2]"), ("c", "too long")):
+        made._pipeline.state.record_failure(Failure(FileRef("docs", name), error, 3, later_ns))
+    assert home.ask(command="retry", error="nothing of this kind")["files"] == 0
+    assert home.ask(command="retry", error="denied", path=str(home.root / "watched" / "c"))["files"] == 0
+    assert home.ask(command="retry", error="denied", name="docs")["files"] == 2
+    wait_until("both are looked at", lambda: len(home.ask(command="status")["failures"]) == 1)
+    assert home.ask(command="status")["failures"][0]["error"] == "too long"
 
 
 def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
