@@ -134,6 +134,10 @@ def show_status(status: Status, console: Console) -> None:
         f"in total: {human(totals['bytes_sent'])} sent, "
         f"{human(totals['bytes_saved'])} not sent again, {totals['requests']} requests"
     )
+    for cause, counted in totals.get("by_cause", {}).items():
+        if counted["bytes_saved"]:
+            sent, saved = human(counted["bytes_sent"]), human(counted["bytes_saved"])
+            console.print(f"  by {cause}: {sent} sent, {saved} not sent again")
 
 
 def _show_daemon(daemon: DaemonStatus, console: Console) -> None:

@@ -437,12 +437,30 @@ class Delete:
 Action = Nothing | Refresh | Upload | Copy | Delete
 
 
+class Cause(Enum):
+    """Why bytes of a file need not be sent."""
+
+    RESUME = "resume"
+    """An earlier try sent them."""
+    TOUCH = "touch"
+    """The file has another modification time and the recorded content."""
+    COPY = "copy"
+    """The store copies the content of another key."""
+    DELTA = "delta"
+    """The store copies parts of the object that is replaced, or of another one."""
+    ADOPT = "adopt"
+    """The store holds an object with this content that is not recorded."""
+    APPEND = "append"
+    """They are the part of a growing file that was sent before."""
+
+
 class Outcome(NamedTuple):
     """The result for one file."""
 
     action: Action
     bytes_sent: int = 0
-    bytes_saved: int = 0
+    saved: Mapping[Cause, int] = MappingProxyType({})
+    """Bytes that were not sent."""
     look_again_seconds: float | None = None
     """The record is too young to be trusted: mark the file again after so long."""
     second_look: bool = False
@@ -454,3 +472,8 @@ class Outcome(NamedTuple):
     """Of the file, in bytes."""
     wants_delete: bool = False
     """The object should be deleted, but the caller did not allow it."""
+
+    @property
+    def bytes_saved(self) -> int:
+        """Of all causes."""
+        return sum(self.saved.values())

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from syncd.core.model import Checkpoint, FileRef, Source
+from syncd.core.model import Cause, Checkpoint, FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import human, human_seconds, iso, paused_words
 
@@ -143,7 +143,8 @@ class Status:
     sources: Sequence[SourceReport]
     in_flight: Sequence[InFlight]
     failures: Sequence[FailureReport]
-    totals: Mapping[str, int]
+    totals: Mapping[str, Any]
+    """Counted since the state began; ``by_cause`` says why bytes were not sent, and what these files cost."""
 
     def to_json(self) -> dict[str, Any]:
         """`syncd status --json`. A running daemon adds keys, to itself and to each source."""
@@ -235,8 +236,16 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
             )
             for failure in state.failures(limit=MAX_FAILURES, exact=live is None)
         ],
-        {"bytes_sent": 0, "bytes_saved": 0, "requests": 0} | dict(state.totals(exact=live is None)),
+        _totals(state.totals(exact=live is None)),
     )
+
+
+def _totals(counted: Mapping[str, int]) -> dict[str, Any]:
+    both = "bytes_sent", "bytes_saved"
+    causes = {
+        cause.value: {name: counted.get(f"{name}:{cause.value}", 0) for name in both} for cause in Cause
+    }
+    return {name: counted.get(name, 0) for name in (*both, "requests")} | {"by_cause": causes}
 
 
 def _in_flight(ref: FileRef, done: int, total: int, rate: float | None) -> InFlight:

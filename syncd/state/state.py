@@ -35,6 +35,7 @@ from types import MappingProxyType
 from syncd.core.errors import CheckpointGone, StateError
 from syncd.core.model import (
     OVERTAKEN,
+    Cause,
     Checkpoint,
     Destination,
     Failure,
@@ -54,7 +55,7 @@ from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
 from syncd.state.unsettled import Unsettled
-from syncd.state.unwritten import NAMES, Totals, Unwritten
+from syncd.state.unwritten import Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
 log = logging.getLogger("syncd.state")
@@ -428,16 +429,26 @@ class State:
         self._catch_up(exact)
         return self._read(queries.count_failures)
 
-    def add_totals(self, *, bytes_sent: int = 0, bytes_saved: int = 0, requests: int = 0) -> None:
-        """Add to the counters of a lifetime. Joined with later writes."""
-        self._totals.add({"bytes_sent": bytes_sent, "bytes_saved": bytes_saved, "requests": requests})
+    def add_totals(
+        self, *, bytes_sent: int = 0, saved: Mapping[Cause, int] = MappingProxyType({}), requests: int = 0
+    ) -> None:
+        """Add to the counters of a lifetime. Joined with later writes.
+
+        `bytes_sent` of a file also count for the cause that `saved` most of it.
+        """
+        counted = {"bytes_sent": bytes_sent, "bytes_saved": sum(saved.values()), "requests": requests}
+        counted |= {f"bytes_saved:{cause.value}": size for cause, size in saved.items()}
+        if saved:
+            counted[f"bytes_sent:{max(saved, key=saved.__getitem__).value}"] = bytes_sent
+        self._totals.add(counted)
         self._join_totals()
 
     def totals(self, *, exact: bool = True) -> dict[str, int]:
-        """The counters of a lifetime: ``bytes_sent``, ``bytes_saved``, ``requests``."""
+        """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``, and the
+        first two by cause, such as ``bytes_sent:delta``.
+        """
         self._catch_up(exact)
-        stored: dict[str, int] = dict(self._all("SELECT name, value FROM totals"))
-        return {name: stored.get(name, 0) for name in NAMES}
+        return dict(self._all("SELECT name, value FROM totals WHERE value > 0"))
 
     def learned(self, store_id: str, name: str) -> str | None:
         """What a store has taught us, such as its smallest part; None: nothing yet."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from syncd.core.model import FileRef, Fingerprint, Recorded
 from syncd.state import queries
 from syncd.state.writer import Operation
-
-NAMES = ("bytes_sent", "bytes_saved", "requests")
 
 Join = Callable[[Operation, Callable[[], None]], None]
 """Queues an operation; the second argument is called once it is on the disk."""
@@ -57,14 +56,13 @@ class Totals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counted = dict.fromkeys(NAMES, 0)
+        self._counted: Counter[str] = Counter()
         self._joined = False
 
     def add(self, amounts: Mapping[str, int]) -> None:
         """Count. `join` queues the write."""
         with self._lock:
-            for name, amount in amounts.items():
-                self._counted[name] += amount
+            self._counted.update(amounts)
 
     def join(self, join: Join) -> None:
         """Queue one operation that writes all that was counted until it runs; nothing if one is queued."""
@@ -81,8 +79,7 @@ class Totals:
 
         def settled() -> None:
             with self._lock:
-                for name, amount in written.items():
-                    self._counted[name] -= amount
+                self._counted.subtract(written)
                 self._joined = False
 
         join(operation, settled)

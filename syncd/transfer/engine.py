@@ -31,6 +31,7 @@ from syncd.core.errors import (
 from syncd.core.model import (
     OVERTAKEN,
     Action,
+    Cause,
     Checkpoint,
     Copy,
     Delete,
@@ -567,7 +568,8 @@ class Engine:
         if isinstance(action, Upload | Copy):
             carried = self._perform(action, job)
         elif standing is not None:  # the object stays as it is
-            carried = Carried(standing, None, 0, 0)
+            touched = job.aimed is not None and job.stat.mtime_ns != job.aimed.stat.mtime_ns
+            carried = Carried(standing, None, 0, {Cause.TOUCH: job.stat.size} if touched else {})
         else:
             raise AssertionError(f"{action} without a record")
         row = Recorded(
@@ -593,7 +595,7 @@ class Engine:
         if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
-        sent, saved = carried.bytes_sent, carried.bytes_saved
+        sent, saved = carried.bytes_sent, carried.saved
         return Outcome(action, sent, saved, again, racy and not soon, doubt_seconds, job.stat.size)
 
     def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
@@ -643,13 +645,14 @@ class Engine:
             durable=carried.checkpoint_id is not None,
         )
         self._uploader.finished(job.ref)
-        if carried.bytes_sent or carried.bytes_saved:
-            self.state.add_totals(bytes_sent=carried.bytes_sent, bytes_saved=carried.bytes_saved)
+        if carried.bytes_sent or carried.saved:
+            self.state.add_totals(bytes_sent=carried.bytes_sent, saved=carried.saved)
 
     def _perform(self, action: Upload | Copy, job: Job) -> Carried:
         there, failure, job = self._there(action, replace(job, seen=self._last_seen(job)))
         if there is not None:
-            return Carried(there, None, 0, job.stat.size)
+            receipt, cause = there
+            return Carried(receipt, None, 0, {cause: job.stat.size})
         carried = self._send(action, job)
         if failure is not None:
             self._uploader.shortcuts.failed(COPY, failure)
@@ -659,7 +662,7 @@ class Engine:
         if job.body is not None:
             with self._in_doubt.changing(job.ref, job.aimed):
                 receipt = self._uploader.put(job, job.body)
-            return Carried(receipt, None, len(job.body), 0)
+            return Carried(receipt, None, len(job.body), {})
         return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
 
     def _last_seen(self, job: Job) -> str | None:
@@ -669,21 +672,24 @@ class Engine:
             return None
         return None if self.state.unsettled.left_ns(self.store.store_id, job.key) else aimed.etag
 
-    def _there(self, action: Upload | Copy, job: Job) -> tuple[Receipt | None, StoreError | None, Job]:
+    def _there(
+        self, action: Upload | Copy, job: Job
+    ) -> tuple[tuple[Receipt, Cause] | None, StoreError | None, Job]:
         """The object, if the store already has it or can copy it; or else the error, if a copy failed. And
         the job with what was seen.
 
         These are shortcuts: where they fail, the content is sent.
         """
-        there, job = self._asked(job)
-        if there is None and isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
+        found, job = self._asked(job)
+        if found is None and isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
             try:
                 with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
-                    return self._reuse.copy(action.twin, job), None, job
+                    copy = self._reuse.copy(action.twin, job)
+                return (None if copy is None else (copy, Cause.COPY)), None, job
             except StoreError as error:
                 log.info("%s: sent, not copied: %s", name_of(job.ref), error)
                 return None, error, replace(job, seen=None)  # the copy may have been made
-        return there, None, job
+        return (None if found is None else (found, Cause.ADOPT)), None, job
 
     def _asked(self, job: Job) -> tuple[Receipt | None, Job]:
         """The object, if the store already has the content under this key, and the job with what was seen.

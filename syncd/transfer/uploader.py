@@ -38,7 +38,7 @@ from syncd.core.errors import (
     is_denied,
     may_be_the_uploads,
 )
-from syncd.core.model import Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
+from syncd.core.model import Cause, Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
 from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
@@ -67,7 +67,7 @@ class Carried(NamedTuple):
     receipt: Receipt
     checkpoint_id: int | None
     bytes_sent: int
-    bytes_saved: int
+    saved: Mapping[Cause, int]
 
 
 class Uploader:
@@ -134,7 +134,7 @@ class Uploader:
                 except UploadGone as gone:
                     receipt = self._own_object(job, checkpoint)
                     if receipt is not None:
-                        return Carried(receipt, checkpoint.id, 0, job.stat.size)
+                        return Carried(receipt, checkpoint.id, 0, {Cause.RESUME: job.stat.size})
                     self._begin_again(job, checkpoint, gone)
                 except PartsRefused as refused:
                     if refused.too_small:
@@ -295,16 +295,16 @@ class Uploader:
 
     def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
         done = {} if fresh else self._parts.kept(job, checkpoint, upload_id)
-        saved = sum(part.size for part in done.values())
-        if saved:
+        resumed = sum(part.size for part in done.values())
+        if resumed:
             log.info(
                 "%s: resume: %d parts, %d of %d bytes are there",
                 name_of(job.ref),
                 len(done),
-                saved,
+                resumed,
                 job.stat.size,
             )
-        self._meter.began(job.ref, job.stat.size, saved)
+        self._meter.began(job.ref, job.stat.size, resumed)
         missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
         sent = self._parts.send(job, checkpoint, upload_id, missing)
         done.update(sent.parts)
@@ -322,8 +322,9 @@ class Uploader:
             done.update(plain.parts)
             sent = Sent(done, frozenset())
             receipt = self._complete(job, checkpoint, upload_id, done)
-        saved += sum(done[number].size for number in sent.copied)
-        return Carried(receipt, checkpoint.id, job.stat.size - saved, saved)
+        copied = sum(done[number].size for number in sent.copied)
+        saved = {cause: size for cause, size in ((Cause.RESUME, resumed), (Cause.DELTA, copied)) if size}
+        return Carried(receipt, checkpoint.id, job.stat.size - resumed - copied, saved)
 
     def _still(self, job: Job) -> None:
         """Raise FileChanged unless the file is what it was before its first byte was read."""

@@ -83,7 +83,15 @@ def everything() -> dict[str, Any]:
         },
         in_flight=[{"source": "docs", "path": LONG, "bytes_done": 5, "bytes_total": 1 << 50}],
         failures=[failure] * 30,
-        totals={"bytes_sent": 1 << 60, "bytes_saved": 1 << 60, "requests": 10**12},
+        totals={
+            "bytes_sent": 1 << 60,
+            "bytes_saved": 1 << 60,
+            "requests": 10**12,
+            "by_cause": {
+                "append": {"bytes_sent": 1 << 20, "bytes_saved": 1 << 60},
+                "touch": {"bytes_sent": 0, "bytes_saved": 0},
+            },
+        },
     )
 
 
@@ -121,8 +129,10 @@ def test_everything_worth_saying_is_said() -> None:
         "5 B of 1024.0 TiB",
         "12 attempts, next: when it changes",
         "and more that failed",
+        "by append: 1.0 MiB sent, 1048576.0 TiB not sent again",
     ):
         assert words in text
+    assert "by touch" not in text
     assert text.count("never quiet:") == 8
 
 

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
+from syncd.core.model import (
+    Cause,
+    Checkpoint,
+    Failure,
+    FileRef,
+    FileStat,
+    Fingerprint,
+    Part,
+    Recorded,
+    Source,
+)
 from syncd.daemon import status
 from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
 from syncd.state.state import State
@@ -70,7 +80,7 @@ def test_it_is_the_interface(state: State) -> None:
     state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 1_700_000_000_000_000_000))
     begin(state, FileRef("docs", "big"))
     state.note_scan("docs", 1_700_000_000_999_999_999, 3)
-    state.add_totals(bytes_sent=10, bytes_saved=20, requests=30)
+    state.add_totals(bytes_sent=10, saved={Cause.DELTA: 20}, requests=30)
     assert json.loads(json.dumps(status.report([SOURCE], state, None).to_json())) == {
         "daemon": {"running": False, "pid": None, "uptime_seconds": None},
         "sources": [
@@ -96,7 +106,16 @@ def test_it_is_the_interface(state: State) -> None:
                 "next_attempt": "2023-11-14T22:13:20Z",
             }
         ],
-        "totals": {"bytes_sent": 10, "bytes_saved": 20, "requests": 30},
+        "totals": {
+            "bytes_sent": 10,
+            "bytes_saved": 20,
+            "requests": 30,
+            "by_cause": {
+                name: {"bytes_sent": 0, "bytes_saved": 0}
+                for name in ("resume", "touch", "copy", "adopt", "append")
+            }
+            | {"delta": {"bytes_sent": 10, "bytes_saved": 20}},
+        },
     }
 
 

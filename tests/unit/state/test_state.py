@@ -20,6 +20,7 @@ from syncd.core.model import (
     LATEST_NS,
     OLDEST_NS,
     OVERTAKEN,
+    Cause,
     Checkpoint,
     Destination,
     Failure,
@@ -423,13 +424,16 @@ def test_counters_add_up_over_restarts(tmp_path: Path) -> None:
     for round_ in (1, 2):
         state = State.open(str(tmp_path), now_ns=time.time_ns)
         state.add_totals(bytes_sent=10, requests=1)
-        state.add_totals(bytes_saved=5)
+        state.add_totals(bytes_sent=3, saved={Cause.RESUME: 2, Cause.DELTA: 3})
         state.add_totals(bytes_sent=2**40)
         state.close()
         again = State.open_read_only(str(tmp_path))
         assert again.totals() == {
-            "bytes_sent": (2**40 + 10) * round_,
+            "bytes_sent": (2**40 + 13) * round_,
             "bytes_saved": 5 * round_,
+            "bytes_saved:resume": 2 * round_,
+            "bytes_saved:delta": 3 * round_,
+            "bytes_sent:delta": 3 * round_,
             "requests": round_,
         }
         again.close()

@@ -25,6 +25,7 @@ from syncd.core.errors import (
     TooYoung,
 )
 from syncd.core.model import (
+    Cause,
     Checkpoint,
     Copy,
     Delete,
@@ -45,6 +46,7 @@ from syncd.transfer.slots import Held
 from tests.support.rig import PART, Rig
 from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
+from tests.unit.transfer.multipart import CONTENT, interrupted
 
 
 def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
@@ -455,6 +457,43 @@ def test_a_file_that_failed_before_is_asked_for(rig: Rig) -> None:
     outcome = rig.engine.sync(ref, event=True, failed_before=True)
     assert outcome.bytes_sent == 0
     assert (rig.fake.calls["head_object"], rig.fake.calls["put_object"]) == (1, 0)
+
+
+def test_what_is_not_sent_counts_by_its_cause(rig: Rig) -> None:
+    """And what was sent counts for the cause that spared the file most. Restarts forget nothing of it."""
+    interrupted(rig, after=3)
+    rig.restart()
+    resumed = rig.sync("big")
+    (rig.folder / "same").write_bytes(CONTENT)
+    copied = rig.sync("same")
+    os.utime(rig.folder / "same", (1, 1))
+    touched = rig.sync("same")
+    os.chmod(rig.folder / "same", 0o600)
+    nothing = rig.sync("same")
+    rig.write("big", CONTENT + b"tail")
+    patched = rig.sync("big")
+    rig.state.forget(rig.ref("big"))
+    adopted = rig.engine.sync(rig.ref("big"), event=True, failed_before=True)
+
+    size, kept = len(CONTENT), resumed.bytes_saved
+    assert 0 < kept < size
+    assert resumed.saved == {Cause.RESUME: kept}
+    assert (copied.saved, touched.saved, nothing.saved) == ({Cause.COPY: size}, {Cause.TOUCH: size}, {})
+    assert patched.saved == {Cause.DELTA: size + 4 - patched.bytes_sent}
+    assert adopted.saved == {Cause.ADOPT: size + 4}
+    rig.restart()
+    totals = rig.state.totals()
+    assert totals.pop("bytes_sent") == size - kept + patched.bytes_sent
+    assert totals == {
+        "bytes_saved": sum(each.bytes_saved for each in (resumed, copied, touched, patched, adopted)),
+        "bytes_saved:resume": kept,
+        "bytes_sent:resume": size - kept,
+        "bytes_saved:copy": size,
+        "bytes_saved:touch": size,
+        "bytes_saved:delta": patched.bytes_saved,
+        "bytes_sent:delta": patched.bytes_sent,
+        "bytes_saved:adopt": size + 4,
+    }
 
 
 def test_the_plan_says_what_a_step_would_do_and_does_nothing(rig: Rig) -> None:
