@@ -39,6 +39,7 @@ EXIT_UNAVAILABLE = 69
 EXIT_CREDENTIALS = 77
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
+SILENT = "does not answer: the server of its file system is gone, or slow"
 
 DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
 """The actions that a summary counts, and its words for them."""
@@ -225,14 +226,22 @@ def open_store(
     breaker: Breaker | None = None,
     meter: Meter | None = None,
 ) -> Iterator[ObjectStore]:
-    """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped."""
+    """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped.
+
+    Raises StoreUnavailable where it is a directory whose file system does not answer.
+    """
     import time
 
-    from syncd.core.errors import Stopped
+    from syncd.core.errors import Stopped, StoreUnavailable
     from syncd.pipeline.context import real_clock
+    from syncd.sources.places import Places
     from syncd.storage import base
     from syncd.storage.opening import StoreContext, open_store
+    from syncd.storage.settings import DirSettings
 
+    wanted = settings.stores[name]
+    if isinstance(wanted, DirSettings) and Places().look(wanted.path) is None:
+        raise StoreUnavailable(f"{wanted.path} {SILENT}")
     clock = real_clock()
     stop = stopping or threading.Event()
 
@@ -246,5 +255,5 @@ def open_store(
         meter=meter or base.Meter(),
         breaker=breaker or base.Breaker(),
     )
-    with closing(open_store(settings.stores[name], context)) as store:
+    with closing(open_store(wanted, context)) as store:
         yield store

@@ -87,18 +87,18 @@ def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) 
         found["ours"] = [_checkpoint(item) for item in unfinished.ours(state)]
         for name in sorted({source.store for source in settings.sources}):
             sources = [source for source in settings.sources if source.store == name]
-            with common.open_store(settings, name) as store:
-                left = state.leftovers(store.store_id)
-                found["left"] += [
-                    {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
-                ]
-                known = {each.upload_id for each in left}
-                try:
+            try:
+                with common.open_store(settings, name) as store:
+                    left = state.leftovers(store.store_id)
+                    found["left"] += [
+                        {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
+                    ]
+                    known = {each.upload_id for each in left}
                     for orphan in unfinished.orphans(name, store, sources, state, before_ns=before_ns):
                         if orphan.upload.upload_id not in known:
                             found["orphans"].append(_orphan(name, store, orphan, abort=abort))
-                except StoreError as error:
-                    found["errors"][name] = str(error)
+            except StoreError as error:
+                found["errors"][name] = str(error)
     return found
 
 

@@ -13,6 +13,8 @@ from syncd.pipeline.workers import Workers
 
 _STEP_SECONDS = 0.1
 _HASTEN_STEPS = 5  # a file that was too young is deferred by its settle period, and hastened again
+_SHUT_SECONDS = 60.0
+"""A store that cannot be used for so long is not waited for."""
 _DONE = ("Upload", "Copy", "Refresh", "Delete")
 
 
@@ -27,9 +29,9 @@ def flush(
     """Carry what is known of these sources now, and say what came of it.
 
     `scan` looks for changes first. Files are not waited for until they have been quiet, but one that is being
-    written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root or
-    a failure keeps files back, or when `goes_on`, which is called again and again, returns False. Raises
-    ValueError when the daemon stops before that, StateError.
+    written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root, a
+    failure or a store that cannot be used keeps files back, or when `goes_on`, which is called again and
+    again, returns False. Raises ValueError when the daemon stops before that, StateError.
     """
     work = _Flush(pipeline, sources, seconds, goes_on)
     if scan:
@@ -52,6 +54,7 @@ class _Flush:
         self._sources = sources
         self._until = None if seconds is None else pipeline.clock.monotonic() + seconds
         self._files: set[FileRef] = set()
+        self._shut_since: dict[str, float] = {}
         tally = pipeline.tally
         self._before = {name: tally.actions[name] for name in _DONE}
         self._bytes_before = tally.bytes_sent, tally.bytes_saved
@@ -63,7 +66,9 @@ class _Flush:
 
     def scans_are_over(self) -> bool:
         """Whether every source was scanned, or cannot be."""
-        return all(runner.settled() or runner.news.waiting_for for runner in self.runners())
+        return all(
+            runner.settled() or runner.news.waiting_for or self._is_kept(runner) for runner in self.runners()
+        )
 
     def note_dirty(self) -> None:
         """What is dirty now is what this flush is about."""
@@ -72,7 +77,7 @@ class _Flush:
     def is_over(self) -> bool:
         """Whether each of its files was carried, or is kept back by what no waiting ends."""
         dirty = self._dirty()
-        waits = {runner.source.name for runner in self.runners() if not self._is_held(runner)}
+        waits = {runner.source.name for runner in self.runners() if not self._is_kept(runner)}
         return not any(
             ref in self._files and ref.source in waits for ref, deferred in dirty.items() if not deferred
         )
@@ -114,6 +119,15 @@ class _Flush:
     def _dirty(self) -> dict[FileRef, bool]:
         """The dirty files, and whether each is deferred because it failed."""
         return {ref: on for workers in self._workers() for ref, on in workers.queue.dirty().items()}
+
+    def _is_kept(self, runner: SourceRunner) -> bool:
+        """Whether its files stay however long this waits: paused, or the store has been shut for long."""
+        now, store = self._pipeline.clock.monotonic(), runner.workers
+        if not store.queue.is_shut:
+            self._shut_since.pop(store.name, None)
+        elif now - self._shut_since.setdefault(store.name, now) >= _SHUT_SECONDS:
+            return True
+        return self._is_held(runner)
 
     def _is_held(self, runner: SourceRunner) -> bool:
         return runner.workers.queue.is_held(runner.source.name)

@@ -32,6 +32,7 @@ from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.store_runner import Bounds, StoreRunner
+from syncd.sources.places import Places
 from syncd.state.history import Acted
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -47,7 +48,8 @@ RETIRE_SECONDS = 20.0
 """How long a reload waits for the requests of a store runner that it replaces."""
 _STEP_SECONDS = 0.1
 _STOP_SILENT_SECONDS = 2.0
-"""At the end, a thread that waits for a folder for so long is not waited for."""
+"""At the end, a thread that waits for a folder or a store's directory for so long is not waited for."""
+_LOOK_SECONDS = 5.0  # between two questions to a store's directory on which a thread waits
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
 _PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted"}
@@ -88,6 +90,7 @@ class Pipeline:
         self._bounds: tuple[TransferPolicy, Bounds] | None = None
         self._started = False
         self._silent: frozenset[str] = frozenset()
+        self._next_look = -inf
 
     # ---- building ---------------------------------------------------------------------------------------
 
@@ -166,6 +169,9 @@ class Pipeline:
         deadline = self.clock.monotonic() + RETIRE_SECONDS
         while self._retired and self.clock.monotonic() < deadline:
             self._give_up(_STOP_SILENT_SECONDS)
+            self._look_at_stores(_STOP_SILENT_SECONDS)
+            if all(store.is_silent for store in self._retired):
+                break
             self._retired = [store for store in self._retired if not store.join(_STEP_SECONDS)]
             waiting()
         for store in self._retired:
@@ -268,9 +274,9 @@ class Pipeline:
             store.start()
 
     def stop(self, seconds: float) -> bool:
-        """End everything, but for threads that wait for a folder that does not answer.
+        """End everything, but for threads that wait for a folder or a store that does not answer.
 
-        Returns whether all others ended; the next start resumes unfinished uploads.
+        Returns whether all ended but those that wait for a folder; the next start resumes unfinished uploads.
         """
         deadline = self.clock.monotonic() + seconds
         source_runners, store_runners = (
@@ -283,13 +289,13 @@ class Pipeline:
             store.stop()
         left: list[SourceRunner | StoreRunner] = [*store_runners, *source_runners]
         while True:
-            given_up = self._give_up(_STOP_SILENT_SECONDS)
+            given_up = self._give_up(_STOP_SILENT_SECONDS) | self._look_at_stores(_STOP_SILENT_SECONDS)
             seconds = min(_STEP_SECONDS, max(0.0, deadline - self.clock.monotonic())) / (len(left) or 1)
             left = [each for each in left if not each.is_among(given_up) and not each.join(seconds)]
             if not left or self.clock.monotonic() >= deadline:
                 break
         self.flush_totals()
-        return not left
+        return not left and not any(store.is_silent for store in store_runners)
 
     def waits_for_folders(self) -> bool:
         """Whether a thread is left that waits for a folder that does not answer: it holds up the exit."""
@@ -298,16 +304,17 @@ class Pipeline:
             store.workers.waits_for_folders() for store in [*self.store_runners.values(), *self._retired]
         )
 
-    # ---- folders that do not answer ---------------------------------------------------------------------
+    # ---- folders and stores that do not answer ----------------------------------------------------------
 
     def look_after(self) -> None:
-        """Heed the timetable, and let no folder that does not answer stop the others. To be called every few
-        seconds.
+        """Heed the timetable, and let no folder and no store that does not answer stop the others. To be
+        called every few seconds.
 
-        Its threads wait in the kernel; others take their places, and none of its files is begun.
+        The threads wait in the kernel. Of a folder, others take their places, and none of its files is begun.
         """
         self._heed_timetable()
         self._give_up()
+        self._look_at_stores()
         silent = frozenset(self._context.heartbeats.silent(self.clock.monotonic()))
         for name in sorted(silent - self._silent):
             log.warning("%s: %s", name, self.silence(name))
@@ -333,6 +340,25 @@ class Pipeline:
             for store in [*self.store_runners.values(), *self._retired]:
                 store.workers.replace(given_up)
         return given_up
+
+    def _look_at_stores(self, after_seconds: float | None = None) -> frozenset[int | str]:
+        """Ask, where a thread has waited for a store's directory for so long, whether that answers others.
+
+        Returns the threads that wait for one that does not.
+        """
+        heartbeats, now = self._context.heartbeats, self.clock.monotonic()
+        after = heartbeats.silent_seconds if after_seconds is None else after_seconds
+        slow = {name: seconds for name, seconds in heartbeats.waiting(now).items() if seconds >= after}
+        stores = [*self.store_runners.values(), *self._retired]
+        for store in stores:
+            store.is_silent = store.is_silent and store.name in slow
+        if slow and now >= self._next_look:
+            places = Places()
+            for store in stores:
+                if store.name in slow:
+                    store.look(slow[store.name], places)
+            self._next_look = self.clock.monotonic() + _LOOK_SECONDS
+        return heartbeats.give_up_stores({store.name for store in stores if store.is_silent})
 
     def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
         """For a single pass: wait until every first scan is over and nothing is dirty.

@@ -13,14 +13,15 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from syncd.core.errors import StateError, Stopped, SyncdError
+from syncd.core.errors import StateError, Stopped, StoreUnavailable, SyncdError
 from syncd.core.model import TransferPolicy
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
+from syncd.sources.places import Places
 from syncd.state.state import State
 from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
-from syncd.storage.settings import StoreSettings
+from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer import heartbeat
 from syncd.transfer.engine import MOST_READERS, Engine
 from syncd.transfer.progress import Line, Progress
@@ -59,6 +60,8 @@ class StoreRunner:
         self.settings = settings
         self.policy = policy
         self._state = context.state
+        self.is_silent = False
+        """Its directory does not answer."""
         self._stopping = threading.Event()
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
@@ -132,8 +135,18 @@ class StoreRunner:
             self._unsettled(key, creates=True)
 
     def is_among(self, given_up: Collection[int | str]) -> bool:
-        """Never: its workers are replaced when they are given up."""
-        return False
+        """Only where its directory does not answer: other workers are replaced when they are given up."""
+        return self.is_silent
+
+    def look(self, waits_seconds: float, places: Places) -> None:
+        """A thread has waited so long for its directory: is that slow, or does it not answer at all?
+
+        Where it does not, nothing goes there. To be called every few seconds, until the thread moves.
+        """
+        self.is_silent = isinstance(self.settings, DirSettings) and places.look(self.settings.path) is None
+        if self.is_silent:
+            words = f"the directory has not answered for {waits_seconds:.0f} s"
+            self.workers.hangs(StoreUnavailable(words, hint="is the server of its file system gone?"))
 
     def _should_stop(self) -> bool:
         """Called between blocks and while a peer is silent, so the calling thread is alive."""
@@ -149,7 +162,7 @@ class StoreRunner:
         return StoreContext(
             Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
             self._should_stop,
-            Heartbeat(self.heartbeat.rest, self.heartbeat.step),
+            Heartbeat(lambda: self.heartbeat.enters(self.name), lambda: self.heartbeat.enters("")),
             Meter(self.progress.requested, self.progress.moved),
             Breaker(lambda: self.workers.queue.is_shut, slots.throttled, slots.answered),
             Instance(

@@ -52,6 +52,7 @@ _COSTLY_SECONDS = 1.0
 """A file that changed while it was read for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
 _LARGE_WAIT_SECONDS = 30.0
+_HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
@@ -455,7 +456,16 @@ class Workers:
             return
         if not self.queue.is_shut:
             return
-        self._trouble, self._shut_by_trouble = str(error), is_unclear(error) and not answers
+        self._shut(error, before=before, trouble=is_unclear(error) and not answers)
+
+    def hangs(self, error: StoreError) -> None:
+        """The store's directory does not answer; to be called again as long as that is so."""
+        before = self.queue.is_shut
+        self.queue.pause(_HANG_SECONDS)
+        self._shut(error, before=before, trouble=True)
+
+    def _shut(self, error: BaseException, *, before: bool, trouble: bool) -> None:
+        self._trouble, self._shut_by_trouble = str(error), trouble
         if not before:
             store_log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
         if self._once:

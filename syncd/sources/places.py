@@ -27,6 +27,8 @@ path = os.path.realpath(os.fsencode(sys.argv[1]))
 kind = "other" if os.path.exists(path) else ""
 if os.path.isdir(path):
     kind = "directory" if os.access(path, os.R_OK | os.X_OK) else "closed"
+if kind:
+    os.statvfs(path)  # what else is asked the kernel may still know
 sys.stdout.buffer.write(kind.encode() + b"\\0" + path)
 """
 

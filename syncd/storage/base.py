@@ -202,10 +202,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Signs of life of the calling thread."""
+    """Signs of life of a thread that works in a directory, whose server may be gone."""
 
     rest: Callable[[], object] = lambda: None
-    """The thread may give no sign of life for long, until its next step."""
+    """It may give no sign of life for long, until its next step."""
     step: Callable[[], object] = lambda: None
 
 

@@ -3,16 +3,16 @@
 A thread that works has a deadline and moves it with every step. A thread that waits for work, or for another
 thread, has none, so that an idle daemon needs no timer to look alive.
 
-A thread that reads a source's folder may wait for a server that is gone, in the kernel, where nothing can end
-it. So it says where it is: such a thread is never late, but its source is *silent*. What it holds of the
-shared bounds is lent to others until it moves again.
+A thread that reads a source's folder, or works in a store's directory, may wait for a server that is gone, in
+the kernel, where nothing can end it. So it says where it is: such a thread is never late, but its source or
+store is *silent*. What it holds of the shared bounds is lent to others until it moves again.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,7 @@ class _Thread(threading.local):
         self.name = threading.current_thread().name
         self.ident = threading.get_ident()
         self.source = ""
+        self.store = ""
         self.hold: Hold | None = None
 
 
@@ -60,6 +61,8 @@ class _Beat:
     source: str = ""
     """The source whose folder it reads; empty: none."""
     hold: Hold | None = None
+    store: str = ""
+    """The store in whose directory it works; empty: none."""
     is_silent: bool = False
 
 
@@ -75,12 +78,19 @@ class Heartbeats:
         self._lock = threading.Lock()
         self._beats: dict[int | str, _Beat] = {}
 
-    def step(self, thread: str, key: int | None = None, source: str = "", hold: Hold | None = None) -> None:
+    def step(
+        self,
+        thread: str,
+        key: int | None = None,
+        source: str = "",
+        hold: Hold | None = None,
+        store: str = "",
+    ) -> None:
         """This thread made progress, and makes its next step within the limit."""
         now = self._monotonic()
         with self._lock:
             self._end(key or thread)
-            self._beats[key or thread] = _Beat(now, thread, source, hold)
+            self._beats[key or thread] = _Beat(now, thread, source, hold, store)
 
     def rest(self, thread: str, key: int | None = None) -> None:
         """This thread has nothing to do."""
@@ -98,7 +108,7 @@ class Heartbeats:
             late = [
                 (beat.moved, beat.thread)
                 for beat in self._beats.values()
-                if not beat.source and beat.moved + self.limit_seconds < now
+                if not (beat.source or beat.store) and beat.moved + self.limit_seconds < now
             ]
         return tuple(thread for _, thread in sorted(late))
 
@@ -111,16 +121,32 @@ class Heartbeats:
                     found[beat.source] = max(found.get(beat.source, 0.0), now - beat.moved)
             return found
 
+    def waiting(self, now: float) -> dict[str, float]:
+        """The stores in whose directories threads work, and for how many seconds the slowest has."""
+        with self._lock:
+            found: dict[str, float] = {}
+            for beat in self._beats.values():
+                if beat.store:
+                    found[beat.store] = max(found.get(beat.store, 0.0), now - beat.moved)
+            return found
+
     def give_up(self, now: float, after_seconds: float | None = None) -> frozenset[int | str]:
         """The threads that wait for silent folders; what they hold is lent from now on."""
-        after_seconds = self.silent_seconds if after_seconds is None else after_seconds
+        after = self.silent_seconds if after_seconds is None else after_seconds
+        return self._lend(lambda beat: beat.source != "" and (beat.is_silent or now - beat.moved >= after))
+
+    def give_up_stores(self, stores: Collection[str]) -> frozenset[int | str]:
+        """The threads that wait for the directories of these stores; what they hold is lent from now on."""
+        return self._lend(lambda beat: beat.store in stores)
+
+    def _lend(self, is_stuck: Callable[[_Beat], bool]) -> frozenset[int | str]:
         with self._lock:
-            for beat in self._beats.values():
-                if beat.source and not beat.is_silent and now - beat.moved >= after_seconds:
-                    beat.is_silent = True
-                    if beat.hold is not None:
-                        beat.hold.lend()
-            return frozenset(key for key, beat in self._beats.items() if beat.is_silent)
+            stuck = {key: beat for key, beat in self._beats.items() if is_stuck(beat)}
+            for beat in stuck.values():
+                if not beat.is_silent and beat.hold is not None:
+                    beat.hold.lend()
+                beat.is_silent = True
+            return frozenset(stuck)
 
     def are_expected(self) -> bool:
         """Whether any thread works."""
@@ -136,7 +162,8 @@ class Heartbeat:
     def step(self) -> None:
         """The calling thread made progress."""
         here = _thread
-        self._heartbeats.step(here.name, here.ident, here.source, here.hold)
+        source = "" if here.store else here.source
+        self._heartbeats.step(here.name, here.ident, source, here.hold, here.store)
 
     def rest(self) -> None:
         """The calling thread waits for work, or for a thread that has a heartbeat of its own."""
@@ -145,6 +172,11 @@ class Heartbeat:
     def reading(self, source: str) -> Reading:
         """While the calling thread reads the folder of `source`, and nothing else: a context manager."""
         return Reading(self, source)
+
+    def enters(self, store: str) -> None:
+        """The calling thread works in the directory of this store from now on; empty: no longer."""
+        _thread.store = store
+        self.step()
 
     def holds(self, hold: Hold | None) -> None:
         """What the calling thread holds of a bound from now on."""

@@ -1,4 +1,4 @@
-"""A folder whose server is gone: it is the state of its source, and nobody else waits for it.
+"""A folder whose server is gone: it is the state of its source, or its store, and nobody else waits for it.
 
 First with a folder whose functions wait for an event, then with a mounted file system that answers nothing,
 where the threads that ask wait in the kernel.
@@ -20,12 +20,15 @@ import pytest
 
 from syncd.cli import sync
 from syncd.config import load
+from syncd.daemon import daemon, flush
+from syncd.pipeline import pipeline
 from syncd.pipeline.context import real_clock
 from syncd.sources import files, places
 from syncd.state.lock import StateLock
 from syncd.state.state import State
 from tests.support.mounting import silent
 from tests.support.waiting import wait_until
+from tests.unit.daemon.conftest import Home
 from tests.unit.pipeline.test_pipeline import Works, running
 
 FILES = 10
@@ -136,22 +139,27 @@ def test_a_reload_does_not_wait_for_the_folder(works: Works, dead: threading.Eve
 
 
 class Machine:
-    """A source on a file system that answers nothing, one on this disk, one directory store."""
+    """A source on a file system that answers nothing, one on this disk; or a store there, and one here."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in ("net", "disk", "store"):
             (root / name).mkdir()
         (root / "disk/file").write_text("x")
-        sources = [
-            {"name": name, "path": str(root / name), "store": "s", "prefix": f"{name}/", "settle": "100ms"}
-            for name in ("net", "disk")
-        ]
-        self.write(sources)
+        self.write(net="s", disk="s")
 
-    def write(self, sources: list[dict[str, str]]) -> None:
-        stores = {"s": {"type": "dir", "path": str(self.root / "store")}}
-        text = json.dumps({"state_dir": str(self.root / "state"), "stores": stores, "sources": sources})
+    def write(self, **stores_of: str) -> None:
+        """Which source goes to which store: `s` on this disk, `net` on the file system that is silent."""
+        sources = [
+            {"name": name, "path": str(self.root / name), "store": store, "prefix": f"{name}/"}
+            for name, store in stores_of.items()
+        ]
+        paths = {"s": "store", "net": "net"}
+        stores = {
+            name: {"type": "dir", "path": str(self.root / paths[name])} for name in set(stores_of.values())
+        }
+        settled = [{**source, "settle": "100ms"} for source in sources]
+        text = json.dumps({"state_dir": str(self.root / "state"), "stores": stores, "sources": settled})
         (self.root / "c.yaml").write_text(text)
 
     def command(self, *arguments: str) -> list[str]:
@@ -213,3 +221,63 @@ def test_a_pass_beside_such_a_file_system_is_partly_done(
     assert (made.root / "store/disk/file").exists()
     State.open(str(made.root / "state"), now_ns=real_clock().now_ns).close()
     end()
+
+
+# ---- a store's directory on it ----------------------------------------------------------------------------
+
+
+def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
+    machine: tuple[Machine, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 69, soon; whatever waits for that store, a worker or the thread of its source, is left."""
+    made, end = machine
+    (made.root / "other").mkdir()
+    (made.root / "other/file").write_text("x")
+    made.write(other="net", disk="s")
+    left: list[int] = []
+    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(sync.os, "_exit", left.append)
+    settings = load.load(str(made.root / "c.yaml"), os.environ)
+    code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
+    assert (code, left) == (69, [69])
+    assert "store net: the directory has not answered" in capsys.readouterr().err
+    assert (made.root / "store/disk/file").exists()
+    end()
+
+
+def test_a_daemon_never_waits_for_a_store_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is paused and named; a flush ends, a reload replaces it, and a stop leaves it."""
+    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(daemon, "_BUSY_TICK_SECONDS", 0.2)
+    monkeypatch.setattr(flush, "_SHUT_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline, "RETIRE_SECONDS", 1e6)
+    monkeypatch.setattr(daemon, "DRAIN_SECONDS", 1e6)
+    monkeypatch.setattr("syncd.daemon.daemon.os._exit", lambda code: None)
+    home = Home(tmp_path)
+    home.content["stores"]["net"] = {"type": "dir", "path": "./net"}
+    home.content["sources"] = [home.source("docs", "watched"), home.source("other", "other", store="net")]
+    (tmp_path / "other").mkdir()
+    for number in range(FILES):
+        (tmp_path / "other" / f"f{number}").write_text("x")
+    with silent(tmp_path / "net") as end:
+        try:
+            home.start()
+            hangs = "the directory has not answered"
+            wait_until(
+                "it is named", lambda: hangs in str(home.ask(command="status")["daemon"]["stores_paused"])
+            )
+            (tmp_path / "watched" / "a").write_text("a")
+            home.arrives("a")
+            answer = home.ask(command="flush", scan=True)
+            assert hangs in answer["kept_back"]["other"]
+            home.content["transfer"] = {"concurrency": 3}
+            home.reload()
+            (tmp_path / "watched" / "b").write_text("b")
+            home.arrives("b")
+            assert home.stop() == 0
+            assert home.daemon._must_leave
+        finally:
+            end()
+            home.close()

@@ -12,9 +12,7 @@ from syncd.cli.check import digests, machine, others, probes
 from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
-from syncd.sources.places import Places
 from syncd.storage.base import ObjectStore, Remarks
-from syncd.storage.settings import DirSettings
 
 
 @click.command()
@@ -62,11 +60,6 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
         sources = [source for source in settings.sources if source.store == name]
         prefix = sources[0].prefix if sources else ""
         named = _named(name, noted)
-        store_settings = settings.stores[name]
-        if isinstance(store_settings, DirSettings) and Places().look(store_settings.path) is None:
-            codes.append(common.EXIT_UNAVAILABLE)
-            report(f"store {name}", False, f"{store_settings.path} {machine.SILENT}")
-            continue
         try:
             with common.open_store(settings, name) as store:
                 examine(store, prefix, named)

@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncd.cli.common import Reporter
+from syncd.cli.common import SILENT, Reporter
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
 
-SILENT = "does not answer: the server of its file system is gone, or slow"
 _ENOUGH = 1.2  # share of headroom: folders grow
 
 

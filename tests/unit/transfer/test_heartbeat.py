@@ -109,3 +109,30 @@ def test_reading_lasts_through_a_rest(clock: FakeClock) -> None:
         assert heartbeats.silent(clock.monotonic()) == {"camera": 100.0}
     heartbeat.rest()
     assert not heartbeats.are_expected()
+
+
+def test_a_thread_that_works_in_a_stores_directory_is_never_late_nor_its_source_silent(
+    clock: FakeClock,
+) -> None:
+    """How long it has worked there is told. Its share is lent only where the store is known not to answer."""
+    heartbeats = Heartbeats(60.0, clock.monotonic)
+    heartbeat, share = Heartbeat(heartbeats), Share()
+    heartbeat.holds(share)
+    try:
+        with heartbeat.reading("camera"):
+            heartbeat.enters("nas")
+            clock.advance(100.0)
+            now = clock.monotonic()
+            assert (heartbeats.silent(now), heartbeats.late(now)) == ({}, ())
+            assert heartbeats.waiting(now) == {"nas": 100.0}
+            assert heartbeats.give_up(now) == heartbeats.give_up_stores({"disk"}) == frozenset()
+            for _ in range(2):
+                assert heartbeats.give_up_stores({"nas"}) == {threading.get_ident()}
+            assert share.told == ["lent"]
+            heartbeat.enters("")
+            assert (share.told, heartbeats.waiting(now)) == (["lent", "taken back"], {})
+            clock.advance(100.0)
+            assert heartbeats.silent(clock.monotonic()) == {"camera": 100.0}
+    finally:
+        heartbeat.holds(None)
+        heartbeat.rest()
