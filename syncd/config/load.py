@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
@@ -37,6 +37,18 @@ class StopSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressSettings:
+    """Where the daemon answers HTTP. No `host`: nowhere. Without a `token` nobody can steer it there."""
+
+    host: str = ""
+    """An IP address."""
+    port: int = 0
+    token: str = field(default="", repr=False)
+    names: tuple[str, ...] = ()
+    """The host names, in small letters, by which browsers may call it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole configuration without mistakes. Holds secrets (in ``stores``), but never shows them."""
 
@@ -49,6 +61,7 @@ class Settings:
     transfer: TransferPolicy
     log: LogSettings = LogSettings()
     stop: StopSettings = StopSettings()
+    http: AddressSettings = AddressSettings()
     warnings: tuple[str, ...] = ()
     """What works, but may not be meant; each with file and line."""
 
@@ -71,7 +84,7 @@ def load(
 
     document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
     if not with_secrets:
-        document.forgive(stores.CREDENTIAL_KEYS)
+        document.forgive((*stores.CREDENTIAL_KEYS, "token_file"))
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
     directory = os.path.dirname(os.path.abspath(path))
@@ -83,6 +96,7 @@ def load(
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)
     reader.check(entries, document, state_dir, places, with_secrets=with_secrets)
+    token = entries.http.token(document) if with_secrets else ""
     if document.problems:
         raise ConfigError(sorted(document.problems, key=_line))
     if mode & stat.S_IROTH:
@@ -97,6 +111,7 @@ def load(
         transfer=TransferPolicy(**dict(entries.transfer)),
         log=LogSettings(**entries.log.model_dump()),
         stop=StopSettings(entries.stop == "drain", entries.stop_timeout),
+        http=AddressSettings(*entries.http.address, token, tuple(entries.http.names)),
         warnings=tuple(document.warnings),
     )
 

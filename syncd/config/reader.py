@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from syncd.config import sources as source_rules
 from syncd.config import values as kinds
 from syncd.config.document import Document, Path, quoted
+from syncd.config.http import HttpAddressEntry
 from syncd.config.objects import ObjectEntry
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
@@ -46,6 +47,7 @@ class TopEntry(Entry):
     sources: list[Any] = Field(default=[], description="a list with at least one source")
     transfer: Any = None
     log: Any = None
+    http: Any = None
     stop: Annotated[kinds.Text, kinds.one_of("now", "drain")] = "now"
     stop_timeout: Annotated[float, kinds.duration(1, 86_400)] = 80.0
 
@@ -57,6 +59,7 @@ SECTIONS: Mapping[str, type[Entry]] = {
     **{f"a store of type `{name}`": entry for name, entry in STORE_TYPES.items()},
     "`transfer`": TransferEntry,
     "`log`": LogEntry,
+    "`http`": HttpAddressEntry,
 }
 
 
@@ -72,6 +75,7 @@ class Entries:
     """By position in the list."""
     transfer: TransferEntry = field(default_factory=TransferEntry)
     log: LogEntry = field(default_factory=LogEntry)
+    http: HttpAddressEntry = field(default_factory=HttpAddressEntry)
     stop: str = "now"
     stop_timeout: float = 80.0
 
@@ -102,11 +106,11 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
                 for at, each in enumerate(source.objects)
             ]
             source.take([rule for rule in rules if rule])
-    if "transfer" in top.model_fields_set:
-        given = _entry(TransferEntry, top.transfer, ("transfer",), document, place)
-        entries.transfer = given or entries.transfer
-    if "log" in top.model_fields_set:
-        entries.log = _entry(LogEntry, top.log, ("log",), document, place) or entries.log
+    for key, model in (("transfer", TransferEntry), ("log", LogEntry), ("http", HttpAddressEntry)):
+        if key in top.model_fields_set and (
+            given := _entry(model, getattr(top, key), (key,), document, place)
+        ):
+            setattr(entries, key, given)
     return entries
 
 
@@ -122,6 +126,7 @@ def check(
     for name, entry in readable.items():
         entry.check(("stores", name), document, with_secrets=with_secrets)
     source_rules.check(entries.sources, entries.stores, state_dir, document, places)
+    entries.http.check(document)
     path, part_size = ("transfer", "part_size"), entries.transfer.part_size
     if part_size % MIB:
         document.report(path, expected="whole MiB, because BOS takes no other parts")

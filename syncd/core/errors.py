@@ -271,6 +271,26 @@ class StateRefused(StateError):
     """The state was written by a newer syncd, or other users can write to it; it is left as it is."""
 
 
+def kind(error: BaseException) -> str:
+    """A word for what failed, of few: for counting."""
+    if isinstance(error, StoreUnavailable) and error.status in (429, 503):
+        return "throttled"
+    return next((word for kind, word in _KINDS.items() if isinstance(error, kind)), "other")
+
+
+_KINDS: dict[type[BaseException], str] = {
+    QuotaExceeded: "quota",
+    AccessRefused: "auth",
+    StoreRefused: "refused",
+    StoreUnavailable: "unavailable",
+    PartCorrupt: "integrity",
+    PartsRefused: "integrity",
+    ObjectSpoiled: "integrity",
+    FileUnreadable: "unreadable",
+    StateError: "state",
+}
+
+
 # ---- reactions ------------------------------------------------------------------------------------------
 
 FILE_SCHEDULE = Schedule(base_seconds=5.0, cap_seconds=600.0)

@@ -21,7 +21,7 @@ Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from typing import NamedTuple
@@ -259,6 +259,18 @@ class DirtyFiles:
     def all(self) -> list[FileRef]:
         """The files that wait, and those that are processing."""
         return [*self._waiting, *self._processing]
+
+    def oldest(self, source: str, left_out: Collection[FileRef]) -> float | None:
+        """When that file of a source became dirty that is it for the longest; None: there is none."""
+        return min(
+            (
+                entry.first_marked
+                for files in (self._waiting, self._processing)
+                for ref, entry in files.items()
+                if ref.source == source and ref not in left_out
+            ),
+            default=None,
+        )
 
     def waiting(self) -> int:
         """How many files wait, those that are processing not counted."""

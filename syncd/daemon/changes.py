@@ -14,7 +14,7 @@ def between(old: Settings, new: Settings) -> list[str]:
     sources = [{source.name: source for source in settings.sources} for settings in (old, new)]
     lines = _named("source", *sources)
     lines += _named("store", old.stores, new.stores)
-    for name in ("transfer", "log", "stop"):
+    for name in ("transfer", "log", "stop", "http"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             lines.append(f"{name}: {', '.join(_keys(before, after))}")

@@ -36,6 +36,74 @@ SYSTEM_RUNTIME = "/run"  # where systemd makes the runtime directories of system
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class Acceptor:
+    """Takes the connections of a listening socket, and has `converse` speak with each peer in a thread.
+
+    `converse` calls its second argument once it has heard what the peer wants. At most `most` peers are
+    spoken with at once: where more come, the oldest that is still to be heard is hung up on, so that peers
+    who say nothing keep nobody out.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        converse: Callable[[socket.socket, Callable[[], None]], None],
+        most: int,
+        name: str,
+    ) -> None:
+        self._listening = listening
+        self._converse = converse
+        self._name = name
+        self._stopping = threading.Event()
+        self._room = threading.BoundedSemaphore(most)
+        self._unheard: dict[socket.socket, None] = {}  # the oldest first
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start taking connections."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more connections, and close the socket."""
+        self._stopping.set()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_SECONDS)
+        self._listening.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                peer, _ = self._listening.accept()
+            except OSError as error:
+                if not self._stopping.wait(_RETRY_SECONDS):  # out of descriptors, for example
+                    log.warning("%s: %s", self._name, error)
+                continue
+            if not self._has_room():
+                peer.close()
+                continue
+            self._unheard[peer] = None
+            threading.Thread(target=self._speak, args=(peer,), name=f"{self._name}-peer", daemon=True).start()
+
+    def _has_room(self) -> bool:
+        if self._room.acquire(blocking=False):
+            return True
+        for oldest in list(self._unheard)[:1]:
+            with suppress(OSError):  # it may have been closed meanwhile
+                oldest.shutdown(socket.SHUT_RDWR)
+        return self._room.acquire(timeout=_SECONDS)
+
+    def _speak(self, peer: socket.socket) -> None:
+        try:
+            with peer:
+                self._converse(peer, lambda: self._unheard.pop(peer, None))
+        except (OSError, ValueError, RecursionError) as error:  # the last: JSON that is nested too deeply
+            log.debug("%s: %s", self._name, error)
+        finally:
+            self._unheard.pop(peer, None)
+            self._room.release()
+
+
 class ControlServer:
     """Answers each request with `handler`, in a thread of its own: one that takes long delays no other.
 
@@ -45,58 +113,35 @@ class ControlServer:
     def __init__(self, directory: str, handler: Handler, name: str = NAME) -> None:
         self._name = name
         self._handler = handler
-        self._stopping = threading.Event()
-        self._room = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._directory_fd)
-            self._socket.bind(f"/proc/self/fd/{self._directory_fd}/{name}")
+            listening.bind(f"/proc/self/fd/{self._directory_fd}/{name}")
             os.chmod(name, _MODES[name], dir_fd=self._directory_fd)  # bind() obeys the umask
-            self._socket.listen(64)
+            listening.listen(64)
         except OSError:
-            self._socket.close()
+            listening.close()
             os.close(self._directory_fd)
             raise
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._acceptor = Acceptor(listening, self._converse, _MOST_AT_ONCE, "control")
 
     def start(self) -> None:
         """Start answering."""
-        self._thread.start()
+        self._acceptor.start()
 
     def stop(self) -> None:
         """Stop answering and remove the socket."""
-        self._stopping.set()
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(_SECONDS)
-        self._socket.close()
+        self._acceptor.stop()
         with suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._directory_fd)
         os.close(self._directory_fd)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                peer, _ = self._socket.accept()
-            except OSError as error:
-                if not self._stopping.wait(_RETRY_SECONDS):  # out of descriptors, for example
-                    log.warning("control: %s", error)
-                continue
-            if not self._room.acquire(timeout=_SECONDS):
-                peer.close()
-                continue
-            threading.Thread(target=self._converse, args=(peer,), name="control-peer", daemon=True).start()
-
-    def _converse(self, peer: socket.socket) -> None:
-        try:
-            with peer:
-                _send(peer, self._answer(_receive(peer, _SECONDS)))
-        except (OSError, ValueError, RecursionError) as error:  # the last: JSON that is nested too deeply
-            log.debug("control: %s", error)
-        finally:
-            self._room.release()
+    def _converse(self, peer: socket.socket, heard: Callable[[], None]) -> None:
+        request = _receive(peer, _SECONDS)
+        heard()
+        _send(peer, self._answer(request))
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:

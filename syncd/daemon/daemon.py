@@ -13,7 +13,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
@@ -29,6 +29,9 @@ from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
 from syncd.state.state import State
 from syncd.transfer.heartbeat import STUCK_SECONDS, Heartbeats
+
+if TYPE_CHECKING:
+    from syncd.daemon.http.server import HttpServer
 
 log = logging.getLogger("syncd.daemon")
 
@@ -70,6 +73,8 @@ class Daemon:
         self._turn_waits = False
         self._ticks_slowly = True
         self._must_leave = self._is_working = False
+        self._http: HttpServer | None = None
+        self._http_trouble = ""
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code. Raises StateError without a usable state.
@@ -109,7 +114,9 @@ class Daemon:
         self._apply(self._settings)
         self._canary_directory = process.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
+        self._verbs = Verbs(self._pipeline, self._live, lambda: self._settings, self._ask_reload)
         servers = self._control()
+        self._serve_http()
         try:
             self._notifier.ready(self._line())
             log.info(
@@ -122,12 +129,13 @@ class Daemon:
             try:
                 self._shut_down()
             finally:
+                if self._http is not None:
+                    self._http.stop()
                 for server in servers:
                     server.stop()
 
     def _control(self) -> list[ControlServer]:
         """The control sockets. On a file system without sockets the daemon runs without them."""
-        verbs = Verbs(self._pipeline, self._live, lambda: self._settings, self._ask_reload)
         servers = []
         runtime = control.runtime_directory(self._environ)
         for directory in filter(None, (self._settings.state_dir, runtime)):
@@ -136,14 +144,40 @@ class Daemon:
                     os.makedirs(directory, mode=0o700, exist_ok=True)
                     if control.is_taken(directory):
                         continue  # by a daemon with another state
-                servers.append(ControlServer(directory, verbs.answer))
+                servers.append(ControlServer(directory, self._verbs.answer))
                 if directory == runtime and "RUNTIME_DIRECTORY" in self._environ:
-                    servers.append(ControlServer(directory, verbs.tell, control.READ_ONLY))
+                    servers.append(ControlServer(directory, self._verbs.tell, control.READ_ONLY))
             except OSError as error:
                 log.error("no control socket in %s: %s", directory, error)
         for server in servers:
             server.start()
         return servers
+
+    def _serve_http(self) -> None:
+        """Answer on the configured address, if any. Where it cannot be had, each tick tries again."""
+        wanted = self._settings.http
+        if self._http is not None and self._http.settings != wanted:
+            self._http.stop()
+            self._http = None
+        if self._http is not None or not wanted.host:
+            return
+        from syncd.daemon.http import routes, server  # late: nothing of it is there when it is off
+
+        try:
+            self._http = server.HttpServer(wanted, routes.routes(self._verbs, self._live, self._lives))
+        except OSError as error:
+            trouble = f"nothing answers on {wanted.host} port {wanted.port}: {error.strerror or error}"
+            if trouble != self._http_trouble:
+                log.error("http: %s; it is tried again", trouble)
+            self._http_trouble = trouble
+            return
+        self._http_trouble = ""
+        self._http.start()
+        log.info("http: answering on %s port %d", wanted.host, wanted.port)
+
+    def _lives(self) -> bool:
+        """Whether the pulse beats that feeds the manager's watchdog."""
+        return self._notifier.was_fed(self._heartbeats.limit_seconds)
 
     def _apply(self, settings: Settings) -> None:
         self._pipeline.apply(
@@ -217,6 +251,7 @@ class Daemon:
             self._notifier.watchdog()
             trouble = self._look_at_state()
         self._look_for_sleep()
+        self._serve_http()
         logs.report_suppressed()
         if trouble and trouble != self._live.health:
             log.error("not healthy: %s", trouble)
@@ -282,6 +317,7 @@ class Daemon:
             old, self._watcher = self._watcher, self._watch(settings.sources)
             old.stop()
         self._settings = settings
+        self._serve_http()
         self._pipeline.start()
         log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.store_runners))
         self._notifier.ready(self._line())

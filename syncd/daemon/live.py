@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import Word, paused_words, queue_word
+from syncd.core.words import Word, iso, paused_words, queue_word
 from syncd.daemon import status
 from syncd.daemon.explain import LiveFile
-from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
+from syncd.daemon.status import DaemonStatus, LiveSource, Status, StoreReport, WatchStatus
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.mounts import hidden_by
@@ -38,6 +38,8 @@ class Live:
         self._watcher = watcher
         self._monotonic = monotonic
         self._started = monotonic()
+        self.started_seconds = pipeline.clock.now_ns() / 1e9
+        """By the wall clock, since the epoch."""
 
     def status(self, sources: tuple[Source, ...]) -> Status:
         """The status of the daemon and these sources. Raises StateError."""
@@ -68,7 +70,15 @@ class Live:
             bytes_per_second=round(rate) if rate else None,
             seconds_left=None if left is None else round(left),
             bytes_by_minute=self._pipeline.line.by_minute(),
+            bandwidth_limit=self._pipeline.line.holds().rate or None,
         )
+
+    def stores(self) -> list[StoreReport]:
+        """The stores that sources use."""
+        return [
+            StoreReport(name, runner.workers.paused_for or None, runner.progress.requests)
+            for name, runner in self._pipeline.store_runners.items()
+        ]
 
     def rates(self) -> dict[FileRef, float]:
         """Bytes per second of each file under way, where that can be told."""
@@ -137,6 +147,12 @@ class Live:
             runner.news.deletes_reason,
         )
 
+    def _since(self, moment: float | None) -> str | None:
+        """A moment of the monotonic clock as the wall clock says it."""
+        if moment is None:
+            return None
+        return iso(self._pipeline.clock.now_ns() - int((self._monotonic() - moment) * 1e9))
+
     def source(self, name: str) -> LiveSource | None:
         """What is known about a source beyond its numbers; None while a reload adds it."""
         runner = self._pipeline.source_runners.get(name)
@@ -168,4 +184,11 @@ class Live:
                 seen.reason or None,
                 [printable(path) for path in seen.unwatched],
             ),
+            self._since(runner.workers.queue.oldest(name)),
+            iso(news.uploaded_ns),
+            dict(news.actions),
+            dict(news.kinds_failed),
+            news.bytes_sent,
+            news.bytes_saved,
+            runner.source.rescan_seconds,
         )

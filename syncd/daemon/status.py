@@ -39,6 +39,8 @@ class DaemonStatus:
     """Until everything that is known is sent, by bytes and by files; None where that cannot be told."""
     bytes_by_minute: Sequence[int] = ()
     """What was sent in each minute of the last hour, the oldest first."""
+    bandwidth_limit: int | None = None
+    """Bytes per second that may be sent now; None: no limit."""
     state_rebuilt: str | None = None
     """Why the state had to begin empty."""
     error: str | None = None
@@ -90,6 +92,18 @@ class LiveSource:
     waits_for_take_over: str | None = None
     never_quiet: Sequence[str] = ()
     watch: WatchStatus | None = None
+    oldest_pending: str | None = None
+    """Since when the file waits that waits the longest and has not failed."""
+    last_upload: str | None = None
+    """When the last object was made or copied since the daemon started."""
+    actions: Mapping[str, int] = field(default_factory=dict)
+    """Files since the daemon started, by what was done: upload, copy, delete, refresh, nothing."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Failed attempts since the daemon started, by kind."""
+    bytes_sent: int = 0
+    """Since the daemon started; so is `bytes_saved`."""
+    bytes_saved: int = 0
+    rescan_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,17 @@ class FailureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReport:
+    """One store, of which only a running daemon knows."""
+
+    name: str
+    trouble: str | None = None
+    """Why nothing is sent although it should be; None: it works, or is paused by the operator."""
+    requests: int = 0
+    """Since the daemon started, or the store was last reconfigured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything that `syncd status` says."""
 
@@ -145,6 +170,7 @@ class Status:
     failures: Sequence[FailureReport]
     totals: Mapping[str, Any]
     """Counted since the state began; ``by_cause`` says why bytes were not sent, and what these files cost."""
+    stores: Sequence[StoreReport] = ()
 
     def to_json(self) -> dict[str, Any]:
         """`syncd status --json`. A running daemon adds keys, to itself and to each source."""
@@ -153,6 +179,7 @@ class Status:
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
             shown += tuple(key for key in ("config", "state_dir") if data["daemon"][key])
             data["daemon"] = {key: data["daemon"][key] for key in shown}
+            del data["stores"]
             for item in data["in_flight"]:
                 del item["bytes_per_second"], item["seconds_left"]
         for source in data["sources"]:
@@ -171,6 +198,7 @@ class Status:
             [_made(InFlight, item) for item in data["in_flight"]],
             [_made(FailureReport, item) for item in data["failures"]],
             data["totals"],
+            [_made(StoreReport, item) for item in data.get("stores", [])],
         )
 
     def line(self) -> str:
@@ -213,6 +241,10 @@ class Live(Protocol):
         """What is known about a source beyond its numbers; None if it is being added."""
         ...
 
+    def stores(self) -> Sequence[StoreReport]:
+        """The stores that sources use."""
+        ...
+
 
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
     """The status of these sources. Raises StateError."""
@@ -237,6 +269,7 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
             for failure in state.failures(limit=MAX_FAILURES, exact=live is None)
         ],
         _totals(state.totals(exact=live is None)),
+        live.stores() if live is not None else (),
     )
 
 

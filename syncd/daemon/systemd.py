@@ -28,6 +28,7 @@ class Notifier:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._monotonic_ns = monotonic_ns
         self._sent: str | None = None
+        self._fed_ns = monotonic_ns()
         self.watchdog_seconds = _watchdog_seconds(environ) if self._address is not None else None
 
     @property
@@ -58,8 +59,13 @@ class Notifier:
 
     def watchdog(self) -> None:
         """The ping. Only for a caller that has just seen no thread late (`syncd.transfer.heartbeat`)."""
+        self._fed_ns = self._monotonic_ns()
         if self.watchdog_seconds is not None:
             self._send("WATCHDOG=1")
+
+    def was_fed(self, within_seconds: float) -> bool:
+        """Whether the last ping, of which there are some also without a manager, is not older than this."""
+        return self._monotonic_ns() - self._fed_ns <= within_seconds * 1e9
 
     def extend_timeout(self, seconds: float) -> None:
         """Ask for this much time from now on to start or stop. Ask again before it has passed."""

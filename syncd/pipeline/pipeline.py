@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import inf
 
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
-from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError
+from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError, kind
 from syncd.core.model import (
     Copy,
     Delete,
@@ -469,6 +469,8 @@ class Pipeline:
             self.tally.bytes_saved += outcome.bytes_saved
             self.tally.bytes_finished += outcome.size
             self.pace.add(1, self.clock.monotonic())
+            if runner is not None:
+                runner.news.count(outcome, self.clock.now_ns())
         if isinstance(action, Upload | Copy | Delete):
             self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
             if file_log.isEnabledFor(logging.INFO):
@@ -480,6 +482,7 @@ class Pipeline:
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """One file failed for now, or (in a single pass) was never quiet."""
         words = str(error) if isinstance(error, SyncdError) else repr(error)
+        runner = self.source_runners.get(ref.source)
         with self._lock:
             named = self.tally.failures
             if isinstance(error, FileChanged):
@@ -487,6 +490,8 @@ class Pipeline:
                 named = self.tally.unsettled
             else:
                 self.tally.failed += 1
+                if runner is not None:
+                    runner.news.kinds_failed[kind(error)] += 1
             if isinstance(error, StoreUnavailable | AccessRefused):
                 self.tally.store_error = error
             if len(named) < _MOST_FAILURES:

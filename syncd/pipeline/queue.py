@@ -366,6 +366,14 @@ class WorkQueue:
             entry = self._dirty.entry(ref, self._monotonic())
             return None if entry is None else Queued(False, entry[0], ref in self._deferred, entry[1])
 
+    def oldest(self, source: str) -> float | None:
+        """Since when, on the monotonic clock, the file of a source waits that waits the longest.
+
+        One that failed does not count: it is told otherwise. None: no file waits.
+        """
+        with self._work:
+            return self._dirty.oldest(source, self._deferred)
+
     def dirty(self) -> dict[FileRef, bool]:
         """All dirty files, and whether each waits because it failed."""
         with self._work:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.core import plan
-from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
+from syncd.core.model import Copy, FileRef, FileStat, OnDelete, Outcome, Recorded, Source, Upload
 from syncd.core.paths import name_of, printable
 
 log = logging.getLogger("syncd.scan")
@@ -51,6 +52,22 @@ class SourceStatus:
     scans: int = 0
     found_bytes: int = 0
     """The sizes of all files that scans have marked since the start."""
+    actions: Counter[str] = field(default_factory=Counter)
+    """What was done since the start, by the name of the action."""
+    kinds_failed: Counter[str] = field(default_factory=Counter)
+    """How often files failed since the start, by `core.errors.kind`."""
+    bytes_sent: int = 0
+    bytes_saved: int = 0
+    uploaded_ns: int | None = None
+    """When the last object was made, by the wall clock; None: none since the start."""
+
+    def count(self, outcome: Outcome, now_ns: int) -> None:
+        """Count what was done with one file. The caller holds a lock."""
+        self.actions[type(outcome.action).__name__.lower()] += 1
+        self.bytes_sent += outcome.bytes_sent
+        self.bytes_saved += outcome.bytes_saved
+        if isinstance(outcome.action, Upload | Copy):
+            self.uploaded_ns = now_ns
 
 
 class ScanResults:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from syncd.config import load as config
+from syncd.config.http import HttpAddressEntry
 from syncd.config.objects import ObjectEntry
 from syncd.config.reader import LogEntry, TopEntry, TransferEntry
 from syncd.config.sources import SourceEntry
@@ -32,8 +33,13 @@ NOT_THE_DEFAULT = {
     "request_payer",
     "object_lock",
     "objects",
+    "http",
 }
 """Keys in comments of which the text says what the default is, and the line shows something else."""
+
+
+OPTIONAL = (ObjectEntry, HttpAddressEntry)
+"""Sections that are only there in comments."""
 
 
 def uncommented(levels: int) -> str:
@@ -43,7 +49,7 @@ def uncommented(levels: int) -> str:
         text, depth = line, 0
         while text.lstrip().startswith("# "):
             text, depth = text.replace("# ", "", 1), depth + 1
-        is_key = re.fullmatch(r" +(- )?[a-z][a-z0-9_-]*:( .*)?", text)
+        is_key = re.fullmatch(r" +(- )?[a-z][a-z0-9_-]*:( .*)?", text) or text == "http:"
         lines.append(text if is_key and depth <= levels else line)
     return "\n".join(lines)
 
@@ -58,6 +64,8 @@ def sections(document: dict[str, Any]) -> Iterator[tuple[type[Entry], dict[str, 
         yield from ((ObjectEntry, rule) for rule in source.get("objects", []))
     yield TransferEntry, document["transfer"]
     yield LogEntry, document["log"]
+    if "http" in document:
+        yield HttpAddressEntry, document["http"]
 
 
 def test_it_works_as_it_stands(tmp_path: Path) -> None:
@@ -98,7 +106,7 @@ def test_it_shows_every_key_and_no_other() -> None:
 
 def test_what_is_commented_out_is_the_default(tmp_path: Path) -> None:
     """A key that is shown in a comment, without a word about its default, shows it."""
-    shown = (each for each in sections(yaml.safe_load(uncommented(2))) if each[0] is not ObjectEntry)
+    shown = (each for each in sections(yaml.safe_load(uncommented(2))) if each[0] not in OPTIONAL)
     real = sections(yaml.safe_load(uncommented(1)))
     place = Place(str(tmp_path), str(tmp_path))
     checked = set()

@@ -133,7 +133,8 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("secret\n")
     (tmp_path / "large").write_bytes(b"#" * (config.MAX_FILE_SIZE + 1))
     keys = (
-        "a mapping with the keys `state_dir`, `stores`, `sources`, `transfer`, `log`, `stop`, `stop_timeout`"
+        "a mapping with the keys `state_dir`, `stores`, `sources`, `transfer`, `log`, `http`, `stop`, "
+        "`stop_timeout`"
     )
     expected = {
         "missing": "found a file that cannot be read (No such file or directory); expected a YAML file",

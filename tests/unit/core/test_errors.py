@@ -265,3 +265,26 @@ def test_waits_grow(chance: float) -> None:
     """The tenth failure in a row waits longer than the first, whatever chance says."""
     for error in (FileUnreadable("x"), StoreRefused("x"), StoreUnavailable("x")):
         assert react(error, 10, 0.0).defer_seconds > react(error, 1, chance).defer_seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (StoreUnavailable("x", status=503), "throttled"),
+        (StoreUnavailable("x", status=502), "unavailable"),
+        (StoreUnavailable("x"), "unavailable"),
+        (StoreFailed("x", status=500), "unavailable"),
+        (AccessRefused("x", credentials=True), "auth"),
+        (QuotaExceeded("x"), "quota"),
+        (StoreRefused("x", status=403), "refused"),
+        (PartCorrupt("x"), "integrity"),
+        (FileUnreadable("x"), "unreadable"),
+        (RootChanged("x"), "unreadable"),
+        (StateError("x"), "state"),
+        (KeyBusy("x"), "other"),
+        (ZeroDivisionError(), "other"),
+    ],
+)
+def test_each_failure_is_counted_under_one_of_few_words(error: BaseException, word: str) -> None:
+    """They are labels of a metric."""
+    assert errors.kind(error) == word

@@ -24,7 +24,7 @@ from syncd.core.model import (
     Source,
 )
 from syncd.daemon import status
-from syncd.daemon.status import DaemonStatus, LiveSource, Status, WatchStatus
+from syncd.daemon.status import DaemonStatus, LiveSource, Status, StoreReport, WatchStatus
 from syncd.state.state import State
 
 SOURCE = Source("docs", "/srv/docs", "nas")
@@ -68,6 +68,9 @@ class Daemon:
 
     def rates(self) -> Mapping[FileRef, float]:
         return self.says.get("rates", {})
+
+    def stores(self) -> Sequence[StoreReport]:
+        return [StoreReport("nas", self.says.get("paused", {}).get("nas"), 7)]
 
     def source(self, name: str) -> LiveSource | None:
         watch = WatchStatus("events", 3, 0, None, ["deep"])
@@ -145,6 +148,7 @@ def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
     assert source["waiting_for"] == "the root is missing"
     assert [item["bytes_done"] for item in report["in_flight"]] == [40, 0]
     assert source["watch"]["unwatched"] == ["deep"]
+    assert report["stores"] == [{"name": "nas", "trouble": None, "requests": 7}]
 
 
 def test_what_went_through_the_socket_is_the_same_value(state: State) -> None:

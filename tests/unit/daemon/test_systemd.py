@@ -85,6 +85,16 @@ def test_watchdog_is_pinged_only_when_wanted(manager: tuple[str, socket.socket])
     assert [quiet.watchdog_seconds, foreign.watchdog_seconds, ours.watchdog_seconds] == [None, None, 5.0]
 
 
+def test_the_pulse_is_the_last_ping_also_without_a_manager() -> None:
+    """What asks whether the daemon lives sees what the watchdog sees."""
+    now_ns = 5 * 10**9
+    notifier = Notifier({}, monotonic_ns=lambda: now_ns)
+    now_ns += 3 * 10**9
+    assert [notifier.was_fed(seconds) for seconds in (2.9, 3.0)] == [False, True]
+    notifier.watchdog()
+    assert notifier.was_fed(0.0)
+
+
 @pytest.mark.parametrize("usec", ["", "0", "-5", "soon"])
 def test_nonsense_in_watchdog_usec_means_no_watchdog(usec: str) -> None:
     """Only a positive number of microseconds asks for pings."""

@@ -46,6 +46,23 @@ def test_a_file_is_handed_out_when_it_has_been_quiet(queue: WorkQueue) -> None:
     assert taken(worker) == A
 
 
+def test_what_has_waited_the_longest_is_told_unless_it_failed() -> None:
+    """Of one source, also while a worker has it; a later mark makes it no younger."""
+    clock = FakeClock()
+    queue = WorkQueue(clock.monotonic)
+    began = clock.monotonic()
+    for ref in (A, B, OTHER, A):
+        queue.mark(ref, quiet_seconds=0.0, event=True)
+        clock.advance(10)
+    assert [queue.oldest(source) for source in ("docs", "other", "none")] == [began, began + 20, None]
+    for expected in (began, began, None):  # B failed; then also x of the other; then also A
+        taken = queue.take_due()
+        assert taken is not None
+        assert queue.oldest("docs") == began
+        queue.defer(taken.ref, 600.0, hold=True)
+        assert queue.oldest("docs") == expected
+
+
 def test_an_idle_worker_sleeps_without_a_timeout(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing to do nobody wakes up; with something due later exactly one does."""
     timeouts: list[float | None] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.model import FileRef, FileStat, Source
+from syncd.core.model import FileRef, FileStat, Outcome, Refresh, Source, Upload
 from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
 
 
@@ -37,3 +37,12 @@ def test_without_a_watcher_everything_is_seen() -> None:
     """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
     assert WatchHandle().coverage() == EventCoverage()
     WatchHandle().rewatch()
+
+
+def test_what_was_done_is_counted() -> None:
+    """By the name of the action; only an upload or a copy makes an object."""
+    news = SourceStatus()
+    for now_ns, action in enumerate((Upload("new"), Upload("changed"), Refresh("touched"))):
+        news.count(Outcome(action, bytes_sent=10, bytes_saved=1), now_ns)
+    assert news.actions == {"upload": 2, "refresh": 1}
+    assert (news.bytes_sent, news.bytes_saved, news.uploaded_ns) == (30, 3, 1)

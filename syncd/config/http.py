@@ -1,0 +1,84 @@
+"""The keys of `http`: where the daemon answers browsers and monitoring, and who may ask for more."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+from typing import Annotated
+
+from pydantic import Field, PlainValidator
+
+from syncd.config import values as kinds
+from syncd.config.document import Document
+from syncd.config.values import Entry
+
+_EXAMPLE = "an IP address and a port, such as `127.0.0.1:8737` or `[::1]:8737`"
+_TOKEN = re.compile(r"[!-~]{16,256}")
+_IN_FILE = "a file with one line of 16 to 256 letters, digits or signs, as `openssl rand -hex 32` makes it"
+
+
+def _listens_on(value: object) -> tuple[str, int]:
+    """Host and port."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        found = ipaddress.ip_address(host[1:-1] if is_bracketed else host)
+    except ValueError:
+        raise kinds.refuse(_EXAMPLE) from None
+    if (found.version == 6) != is_bracketed or not re.fullmatch("[0-9]{1,5}", port):
+        raise kinds.refuse(_EXAMPLE)
+    if not 0 < int(port) < 65_536:
+        raise kinds.refuse("a port between 1 and 65535")
+    return str(found), int(port)
+
+
+HostName = Annotated[
+    kinds.Text,
+    kinds.matching(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", "a host name in small letters, without a port"),
+]
+
+
+class HttpAddressEntry(Entry):
+    """The address on which the daemon shows itself."""
+
+    required = ("address",)
+    address: Annotated[tuple[str, int], PlainValidator(_listens_on)] = Field(
+        default=("", 0), description=_EXAMPLE
+    )
+    token_file: kinds.FilePath = ""
+    names: list[HostName] = Field(default=[])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return not self.address[0] or ipaddress.ip_address(self.address[0]).is_loopback
+
+    def check(self, document: Document) -> None:
+        """What other machines reach has a token."""
+        if not self.is_local and ("http", "token_file") not in document.marks:
+            expected = "the file of a token, because other machines reach the address"
+            document.report(("http", "token_file"), found="nothing", expected=expected)
+
+    def token(self, document: Document) -> str:
+        """What is in `token_file`; empty without one, or, with a problem, where it cannot be used."""
+        path = ("http", "token_file")
+        if not self.token_file:
+            return ""
+        try:
+            # Not blocking, since it may be a fifo, which is no file of a token.
+            with open(os.open(self.token_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                text = file.read(1000).decode("ascii", "replace").strip() if stat.S_ISREG(mode) else ""
+        except OSError as error:
+            found = f"{document.found(path)} ({error.strerror or 'it cannot be opened'})"
+            document.report(path, found=found, expected="a file that can be read")
+            return ""
+        if not _TOKEN.fullmatch(text):
+            document.report(path, found=f"{document.found(path)}, which holds none", expected=_IN_FILE)
+            return ""
+        if mode & stat.S_IROTH:
+            shown = f"mode {stat.S_IMODE(mode):04o}"
+            document.warn(path, f"can be read by every user of this machine ({shown}): run `chmod 600` on it")
+        return text

@@ -1,0 +1,124 @@
+"""The text that Prometheus reads: promtool finds no fault, and the values are those of the status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from syncd.daemon.http import metrics
+from syncd.daemon.status import (
+    ByteCounts,
+    DaemonStatus,
+    FileCounts,
+    LiveSource,
+    SourceReport,
+    Status,
+    StoreReport,
+    WatchStatus,
+)
+
+LIVE = LiveSource(
+    deletes_parked=3,
+    never_quiet=["a.log"],
+    watch=WatchStatus("events", 12, 1, None, ["deep"]),
+    oldest_pending="2026-01-01T00:00:00Z",
+    last_upload="2026-01-01T00:00:01Z",
+    actions={"upload": 5, "refresh": 1},
+    failures={"auth": 2},
+    bytes_sent=100,
+    bytes_saved=50,
+    rescan_seconds=3600.0,
+)
+AWAY = LiveSource(waiting_for="/a/path is not there")
+STATUS = Status(
+    DaemonStatus(True, 42, 1.5, "ok", bandwidth_limit=1 << 20),
+    [
+        SourceReport(
+            "docs", "/srv/docs", "nas", FileCounts(7, 6, 5, 4), ByteCounts(700, 60),
+            "2026-01-01T00:00:02Z", 9, live=LIVE,
+        ),
+        SourceReport(
+            'odd"\\name', "/srv/odd", "bos", FileCounts(0, 0, 0, 0), ByteCounts(0, 0),
+            None, 0, paused="by the operator", live=AWAY,
+        ),
+    ],
+    [],
+    [],
+    {},
+    [StoreReport("nas", None, 70), StoreReport("bos", "/a/path: refused", 3)],
+)  # fmt: skip
+
+
+def rendered(status: Status = STATUS, *, lives: bool = True) -> str:
+    return metrics.render(status, lives=lives, started_seconds=1_767_225_600.5).decode()
+
+
+def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
+    """Names, units, types and help are as Prometheus wants them."""
+    assert promtool("check", "metrics", told=rendered()) == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'syncd_files{source="docs",state="stored"} 7',
+        'syncd_files{source="docs",state="pending"} 6',
+        'syncd_files{source="docs",state="uploading"} 5',
+        'syncd_files{source="docs",state="failed"} 4',
+        'syncd_files{source="odd\\"\\\\name",state="failed"} 0',
+        'syncd_files_bytes{source="docs",state="stored"} 700',
+        'syncd_files_bytes{source="docs",state="uploading"} 60',
+        'syncd_pending_oldest_timestamp_seconds{source="docs"} 1767225600.0',
+        'syncd_last_upload_timestamp_seconds{source="docs"} 1767225601.0',
+        'syncd_last_scan_timestamp_seconds{source="docs"} 1767225602.0',
+        'syncd_rescan_interval_seconds{source="docs"} 3600.0',
+        'syncd_source_up{source="docs"} 1.0',
+        'syncd_source_up{source="odd\\"\\\\name"} 0.0',
+        'syncd_source_paused{source="docs"} 0.0',
+        'syncd_source_paused{source="odd\\"\\\\name"} 1.0',
+        'syncd_store_up{store="nas"} 1.0',
+        'syncd_store_up{store="bos"} 0.0',
+        'syncd_requests_total{store="nas"} 70',
+        'syncd_actions_total{source="docs",action="upload"} 5',
+        'syncd_failures_total{source="docs",kind="auth"} 2',
+        'syncd_sent_bytes_total{source="docs"} 100',
+        'syncd_saved_bytes_total{source="docs"} 50',
+        'syncd_deletes_parked{source="docs"} 3',
+        'syncd_files_never_quiet{source="docs"} 1',
+        'syncd_watches{source="docs"} 12',
+        'syncd_unwatched_folders{source="docs"} 1',
+        'syncd_watch_overflows_total{source="docs"} 1',
+        'syncd_drift_files_total{source="docs"} 9',
+        "syncd_bandwidth_limit_bytes_per_second 1048576",
+        "syncd_healthy 1.0",
+        "process_start_time_seconds 1767225600.5",
+    ],
+)
+def test_the_values_are_those_of_the_status(line: str) -> None:
+    """One line each."""
+    assert line in rendered().splitlines()
+
+
+def test_what_is_not_known_is_left_out_and_what_is_unlimited_is_infinite() -> None:
+    """A timestamp that never was is not zero."""
+    text = rendered(Status(DaemonStatus(True, health="worker-7 is stuck"), STATUS.sources[1:], [], [], {}))
+    for name in ("pending_oldest", "last_upload", "last_scan"):
+        assert f"\nsyncd_{name}_timestamp_seconds{{" not in text
+    assert "syncd_bandwidth_limit_bytes_per_second inf" in text
+    assert "syncd_healthy 0.0" in text
+    assert "syncd_healthy 0.0" in rendered(lives=False)
+
+
+def test_no_path_and_no_reason_is_told() -> None:
+    """One without the token reads them."""
+    assert "/" not in "".join(line for line in rendered().splitlines() if not line.startswith("#"))
+
+
+def test_the_process_is_measured() -> None:
+    """Memory, processor time and descriptors of this one."""
+    values = dict(line.split(" ") for line in rendered().splitlines() if line.startswith("process_"))
+    assert 1 << 20 < int(values["process_resident_memory_bytes"]) < 1 << 40
+    assert 0 < float(values["process_cpu_seconds_total"]) <= time.process_time()
+    assert 3 < int(values["process_open_fds"]) <= int(values["process_max_fds"])
