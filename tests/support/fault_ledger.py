@@ -158,6 +158,11 @@ class Ledger:
         with self._lock:
             return list(self._targets)
 
+    def story(self) -> list[dict[str, object]]:
+        """What is known of each request that is over."""
+        with self._lock:
+            return list(self._rows)
+
     def write(self, path: Path, more: Iterable[dict[str, object]] = ()) -> None:
         """Keep everything as lines of JSON."""
         with self._lock:
