@@ -125,6 +125,16 @@ class SourceReport:
     """By whom it is paused, and until when; None: it is not."""
     live: LiveSource | None = None
 
+    @property
+    def word(self) -> str:
+        """How the source stands: the word of a file that says it, or ``paused``."""
+        if (self.live and self.live.waiting_for) or self.last_scan is None:
+            return "unknown"
+        if self.paused is not None:
+            return "paused"
+        counts = (("uploading", self.files.in_flight), ("pending", self.files.pending))
+        return next((word for word, count in (*counts, ("failed", self.files.failed)) if count), "stored")
+
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
@@ -182,9 +192,9 @@ class Status:
             del data["stores"]
             for item in data["in_flight"]:
                 del item["bytes_per_second"], item["seconds_left"]
-        for source in data["sources"]:
+        for report, source in zip(self.sources, data["sources"], strict=True):
             live = source.pop("live")
-            source.update(live or {})
+            source.update({"state": report.word, **live} if live else {})
             if live is None and source["paused"] is None:  # as above
                 del source["paused"]
         return data

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from syncd.daemon.http import metrics
-from syncd.daemon.http.message import Answer
+from syncd.daemon.http import metrics, public
+from syncd.daemon.http.message import Answer, as_json
 from syncd.daemon.http.server import Access, Call, Route
 from syncd.daemon.live import Live
 from syncd.daemon.verbs import Verbs
 
+API = "/api/v1"
+_ASK = {"explain": "file", "pending": "pending", "history": "history", "health": "health"}
+"""Questions that need the token, and their verbs."""
+_STEER = ("pause", "resume", "flush", "rescan", "retry", "limit")
+_MOST_LISTED = 100
 _DONT = 503
 
 
@@ -28,8 +35,43 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         text = metrics.render(status, lives=lives(), started_seconds=live.started_seconds)
         return Answer(text, metrics.CONTENT_TYPE)
 
+    def status(call: Call) -> Answer:
+        if call.access is Access.ALL:
+            return as_json(verbs.answer({"command": "status"}))
+        return as_json(public.to_json(live.status(verbs.sources())))
+
+    def ask(verb: str) -> Route:
+        return Route(lambda call: as_json(verbs.answer(_question(call, verb))), Access.ALL)
+
+    def steer(verb: str) -> Route:
+        return Route(lambda call: as_json(verbs.answer(_order(call, verb))), Access.ALL, "POST")
+
     return {
         "/livez": Route(livez, Access.NOTHING),
         "/readyz": Route(readyz, Access.NOTHING),
         "/metrics": Route(tell_metrics),
+        f"{API}/status": Route(status),
+        **{f"{API}/{name}": ask(verb) for name, verb in _ASK.items()},
+        **{f"{API}/{verb}": steer(verb) for verb in _STEER},
     }
+
+
+def _question(call: Call, verb: str) -> dict[str, Any]:
+    limit = call.request.query.get("limit", str(_MOST_LISTED))
+    if not limit.isdecimal():
+        raise ValueError("the limit is a number")
+    return {**call.request.query, "limit": int(limit), "command": verb}
+
+
+def _order(call: Call, verb: str) -> dict[str, Any]:
+    try:
+        order = json.loads(call.body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        order = None
+    if not isinstance(order, dict):
+        raise ValueError("the body is not a JSON object")  # noqa: TRY004  a bad message, not a bad call
+    return {**order, "command": verb}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

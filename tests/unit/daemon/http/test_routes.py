@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -31,9 +34,13 @@ class Site:
     def start(self) -> Daemon:
         return self.home.start()
 
-    def get(self, path: str, port: int = 0) -> tuple[int, str]:
+    def get(
+        self, path: str, port: int = 0, data: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        address = f"http://127.0.0.1:{port or self.port}{path}"
+        request = urllib.request.Request(address, data, headers or {})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -100,3 +107,113 @@ def test_an_address_that_is_taken_stops_nothing(site: Site, caplog: pytest.LogCa
         )
     site.home.reload()
     assert site.get("/livez")[0] == 200
+
+
+# ---- the verbs --------------------------------------------------------------------------------------------
+
+TOKEN = "0123456789abcdef"
+
+
+def with_token(site: Site) -> None:
+    (site.home.root / "token").write_text(f"{TOKEN}\n")
+    (site.home.root / "token").chmod(0o600)
+    site.home.content["http"]["token_file"] = "./token"
+    site.start()
+
+
+def call(site: Site, name: str, order: object = None, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+    """Ask, or with an order POST."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = None
+    if order is not None:
+        data = order if isinstance(order, bytes) else json.dumps(order).encode()
+        headers["Content-Type"] = "application/json"
+    status, text = site.get(f"/api/v1/{name}", data=data, headers=headers)
+    found: dict[str, Any] = json.loads(text)
+    return status, found
+
+
+def test_the_token_shows_what_the_socket_says(site: Site) -> None:
+    """The same answers; without it only numbers and words."""
+    (site.home.root / "watched" / "a").write_text("12345")
+    with_token(site)
+    site.home.arrives("a")
+    wait_until("it is recorded", lambda: call(site, "status")[1]["sources"][0]["state"] == "stored")
+    status, told = call(site, "status")
+    expected = site.home.ask(command="status")
+    for each in (told, expected):
+        del each["daemon"]["uptime_seconds"]
+    assert (status, told) == (200, expected)
+    status, told = call(site, "status", token="")
+    assert status == 200
+    assert told["sources"][0]["state"] == "stored"
+    assert str(site.home.root) not in json.dumps(told)
+    path = quote(str(site.home.root / "watched" / "a"))
+    assert call(site, f"explain?path={path}")[1]["state"] == "stored"
+    assert call(site, "history")[1]["actions"][0]["action"] == "uploaded"
+    assert call(site, "history?limit=1&name=docs")[1]["actions"][0]["path"] == "a"
+    assert call(site, "pending")[1] == {"files": [], "total": 0}
+    assert call(site, "health")[1]["health"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["explain", "pending", "history", "health"])
+def test_questions_about_files_need_the_token(site: Site, name: str) -> None:
+    """With a wrong one there is nothing at all."""
+    with_token(site)
+    assert call(site, name, token="")[0] == 401
+    assert call(site, "status", token="wrong")[0] == 401
+
+
+def test_orders_do_what_the_command_line_does(site: Site) -> None:
+    """Each verb once, and each is the one behind the socket."""
+    with_token(site)
+    made = site.home.daemon
+    assert call(site, "pause", {"name": "docs"})[1]["was"] is False
+    assert ("source", "docs") in made._pipeline.state.pauses()
+    assert call(site, "status")[1]["sources"][0]["state"] in ("paused", "unknown")
+    assert call(site, "resume", {})[1]["was"] is True
+    assert call(site, "limit", {"rate": "1M"})[1]["bytes_per_second"] == 1 << 20
+    assert call(site, "limit", {"configured": True})[1]["bytes_per_second"] == 0
+    assert call(site, "rescan", {"name": "docs"})[1]["sources"] == ["docs"]
+    assert call(site, "retry", {})[1]["files"] == 0
+    assert call(site, "flush", {"seconds": 60})[1]["left"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("pause", {"name": "nothing"}),
+        ("pause", {"seconds": -1}),
+        ("pause", {"seconds": "soon"}),
+        ("pause", b'{"seconds": NaN}'),
+        ("limit", b'{"rate": "1M", "seconds": Infinity}'),
+        ("limit", {"rate": "fast"}),
+        ("pause", b""),
+        ("pause", b"[]"),
+        ("pause", b"{"),
+        ("pause", b"[" * 60_000),
+        ("pause", b"\xff"),
+        ("rescan", {"path": "/nowhere"}),
+        ("explain", None),
+        ("pending?limit=0", None),
+        ("history?limit=x", None),
+    ],
+)
+def test_a_bad_order_is_refused_and_changes_nothing(site: Site, name: str, order: object) -> None:
+    """With words."""
+    with_token(site)
+    status, told = call(site, name, order)
+    assert status == 400
+    assert told["error"]
+    assert site.home.daemon._pipeline.state.pauses() == {}
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "flush", "rescan", "retry", "limit"])
+def test_orders_are_no_questions(site: Site, name: str) -> None:
+    """Nor are they taken without the token, nor the verbs of an operator taken at all."""
+    with_token(site)
+    assert call(site, name)[0] == 405
+    assert call(site, name, {}, token="")[0] == 401
+    for other in ("reload", "allow-deletes", "accept-root", "take-over", "repair", "restamp", "hello"):
+        assert call(site, other, {})[0] == 404
+    assert site.home.daemon._pipeline.state.pauses() == {}
