@@ -391,6 +391,8 @@ class StoreLimits:
     part_size_multiple: int = 1 << 20
     computes_crc32: bool = False
     """`head_object` returns the CRC-32 of every object, also of one made of parts."""
+    describes_by_reading: bool = False
+    """`head_object` reads an object of another program, and tells the XXH3-128 of what it read."""
     has_conditions: bool = False
     """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
 

@@ -3,18 +3,22 @@
 The store may hold the objects of a source whose records are missing: the source is new to this state, the
 state was lost, or a process did not end cleanly and may not have written the records of its last small files.
 Until every file of the source has been compared once, by a process that began after that, the engine asks the
-store for the object before it sends a new file. If nothing lies under the source's prefix, it does not ask.
+store for the object before it sends a new file. It lists the prefix, and looks at an object where that is
+not enough. If nothing lies under the source's prefix, it does not ask.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import chain
 
 from syncd.core.errors import StoreError, is_denied
 from syncd.core.model import Source
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.reuse import Listing
 
 log = logging.getLogger("syncd.transfer")
 
@@ -22,16 +26,24 @@ log = logging.getLogger("syncd.transfer")
 class Reconciliation:
     """Calls `switch` to turn the questions on for one source, and off when all is compared.
 
-    For any thread. Raises StateError.
+    It is given the new values of these fields of the engine's source. For any thread. Raises StateError.
     """
 
     def __init__(
-        self, source: Source, store: ObjectStore, state: State, switch: Callable[[bool], None]
+        self,
+        source: Source,
+        store: ObjectStore,
+        state: State,
+        switch: Callable[..., None],
+        heartbeat: Heartbeat,
+        monotonic: Callable[[], float],
     ) -> None:
         self._source = source
         self._store = store
         self._state = state
         self._switch = switch
+        self._heartbeat = heartbeat
+        self._monotonic = monotonic
         self._name = f"reconciled:{source.name}"
         self._asked = False
         self._denied = False
@@ -54,7 +66,8 @@ class Reconciliation:
         if self._asked or not (self.is_on or self._denied):
             return
         try:
-            first = next(self._store.list_objects(self._source.prefix), None)
+            objects = self._store.list_objects(self._source.prefix)
+            first = next(objects, None)
         except StoreError as error:
             if not is_denied(error):
                 return  # asking for each file does no harm; the next scan tries again
@@ -65,12 +78,11 @@ class Reconciliation:
             self._turn(False)
             return
         self._asked = True
-        if self._denied:
-            self._denied = False
-            self._turn(True)
+        self._denied = False
         if first is None:
             self._end("nothing was there")
         else:
+            self._turn(True, Listing(chain([first], objects), self._heartbeat, self._monotonic))
             log.info("%s: the store already holds objects: they are compared first", self._source.name)
 
     def seen_whole(self) -> None:
@@ -88,6 +100,6 @@ class Reconciliation:
         self._state.learn(self._store.store_id, self._name, f"{self._state.life}: {why}")
         self._turn(False)
 
-    def _turn(self, on: bool) -> None:
+    def _turn(self, on: bool, listing: Listing | None = None) -> None:
         self.is_on = on
-        self._switch(on)
+        self._switch(reconciling=on, listing=listing)

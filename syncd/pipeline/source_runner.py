@@ -71,7 +71,7 @@ class SourceRunner:
             properties=ObjectRules(source).of,
         )
         self._reconciliation = Reconciliation(
-            source, engine.store, context.state, lambda on: self._tell_engine(reconciling=on)
+            source, engine.store, context.state, self._tell_engine, heartbeat, context.clock.monotonic
         )
         self._guard = RootGuard(source, context.state)
         self._heartbeat = heartbeat

@@ -63,9 +63,9 @@ from syncd.state.key_locks import Exclusive
 from syncd.storage.proofs import Comparison
 from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
-from syncd.transfer.in_doubt import Foreigners, InDoubt
+from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
 from syncd.transfer.part_sender import COPY, Job, content_type_of
-from syncd.transfer.reuse import Heirs, Reuse
+from syncd.transfer.reuse import Heirs, Listed, Listing, Reuse
 from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -90,6 +90,8 @@ class EngineSource:
     """The operator says that what is mounted in it now is there to stay."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
+    listing: Listing | None = None
+    """What lies under its prefix, while it is reconciling."""
     instance: str = ""
     """The id that its objects name."""
     properties: Callable[[str], Properties] = lambda path: Properties()
@@ -423,6 +425,8 @@ class Engine:
                     self.foreigners.suspect((ref.source, instance), info)
                 return False
             self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
+            if (listing := self.sources[ref.source].listing) is not None:
+                listing.close()
             self.store.delete_object(recorded.key)
             return True
 
@@ -505,7 +509,7 @@ class Engine:
                 digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
                 return self._act(job(digests, 0, body))
         asks = aimed is None and (known.reconciling or failed_before)
-        found = self._others(key, stat.size) if asks else None
+        found = self._others(ref, key, stat.size, failed_before=failed_before) if asks else None
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
             compared = Comparison(found) if found is not None else None
@@ -519,20 +523,33 @@ class Engine:
                     raise
         raise AssertionError("unreachable")
 
-    def _others(self, key: str, size: int) -> ObjectInfo | None:
+    def _others(self, ref: FileRef, key: str, size: int, *, failed_before: bool) -> ObjectInfo | None:
         """The object of another program that may have the content of a large file without a record.
 
         Asked before the file is read, so that one pass makes all digests; asked again before it counts.
         """
+        if self.store.limits.describes_by_reading:
+            return None
         try:
             with self._slots.hold(0):
-                info = self.store.head_object(key)
+                listed = None if failed_before else self._listed(ref, key)
+                if listed is not None and (listed.info is None or listed.info.size != size):
+                    return None
+                decides = listed is not None and listed.info is not None and listed.info.md5 is not None
+                info = listed.info if listed is not None and decides else self.store.head_object(key)
         except StoreError as error:
             if _is_unanswered(error):
                 raise
             log.debug("%s: not known before it is read: %s", printable(key), error)
             return None
         return info if info is not None and plan.is_to_prove(info, None, size) else None
+
+    def _listed(self, ref: FileRef, key: str) -> Listed | None:
+        """What the listing of the source says about the key of a file without a record; None: nothing."""
+        known = self.sources[ref.source]
+        if known.listing is None or self.state.unsettled.left_ns(self.store.store_id, key):
+            return None
+        return known.listing.find(key)
 
     def _digests(
         self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | None = None
@@ -703,8 +720,14 @@ class Engine:
         compares = waits or self.sources[source].reconciling
         if not (compares or job.failed_before):
             return None, job
+        is_new = job.aimed is None and not waits and not job.failed_before
         try:
             with self._request_slot(job):
+                listed = self._listed(job.ref, job.key) if is_new else None
+                if listed is not None and listed.info is not None and is_proven(job, listed.info):
+                    return Receipt(job.key, listed.info.etag), job
+                if listed is not None and listed.info is None and self.store.limits.has_conditions:
+                    return None, replace(job, seen="")
                 info = self.store.head_object(job.key)
         except StoreError as error:
             if waits or _is_unanswered(error):

@@ -186,7 +186,7 @@ class Foreigners:
         """
         own = self.own(job.instance)
         content = job.digests.fingerprint
-        verdict = plan.before_put(info, own, job.aimed, content, proven=_is_proven(job, info))
+        verdict = plan.before_put(info, own, job.aimed, content, proven=is_proven(job, info))
         if info is None or verdict is Verdict.GO:
             return None
         if verdict is Verdict.WAIT:
@@ -287,7 +287,7 @@ class Foreigners:
         return json.loads(text) if text else default
 
 
-def _is_proven(job: Job, info: ObjectInfo | None) -> bool:
+def is_proven(job: Job, info: ObjectInfo | None) -> bool:
     """Whether an object of another program has the content, by what that program left."""
     if info is None or not plan.is_to_prove(info, job.aimed, job.stat.size):
         return False

@@ -2,13 +2,20 @@
 object onto itself, to give it other properties.
 
 A record alone is no proof. A copy inside the store checks both objects before and after, since some servers
-ignore the condition of the request; parts copied from a donor are proven by their ETags.
+ignore the condition of the request; parts copied from a donor are proven by their ETags. Objects that are not
+recorded are proven by a digest: of ours, or of another program (`syncd.storage.proofs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
 
 from syncd.core import plan
 from syncd.core.errors import FileUnreadable, StoreError
@@ -17,6 +24,7 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Leftover,
+    ObjectInfo,
     ObjectMeta,
     Observed,
     Receipt,
@@ -27,12 +35,109 @@ from syncd.core.parts import part_size_for
 from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.transfer.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
 
 _COPIED_PART = 512 << 20
 """Of an object that is too large to be copied at once: few requests, each of them short enough."""
 _LONGEST_WAIT_NS = 90 * 10**9
 """Of a file for its heir: a log that was renamed may be open for writing for a minute yet."""
+
+_PAGE = 1000
+"""Objects, as many as stores list at once."""
+_KEPT_PAGES = 16
+"""About 5 MiB. Files come in the order of their keys, but for some that settle longer."""
+_PAGES_AHEAD = 4
+"""That are read for one question: a single file far ahead must not carry the others' pages away."""
+_GOOD_SECONDS = 900.0
+"""Others may change what was listed."""
+_MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+
+
+class Listed(NamedTuple):
+    """What a listing has under a key."""
+
+    info: ObjectInfo | None
+    """Its key, its size, its ETag, and as `md5` an ETag that looks like one. None: there is nothing."""
+
+
+class _Page(NamedTuple):
+    last: str
+    until: float
+    objects: dict[str, ObjectInfo]
+
+
+class Listing:
+    """What lies under a prefix, read page by page while files are compared, instead of a question for each.
+
+    For any thread. What it says was so a moment ago: so it is asked about files without a record only, and
+    is closed before one of their objects is deleted.
+    """
+
+    def __init__(
+        self, objects: Iterator[ObjectInfo], heartbeat: Heartbeat, monotonic: Callable[[], float]
+    ) -> None:
+        self._objects = objects
+        self._heartbeat = heartbeat
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._pages: deque[_Page] = deque()
+        self._next: dict[str, ObjectInfo] = {}
+        self._before = self._last = ""
+        self._since = monotonic()
+        self._is_whole = self._is_closed = self._was_checked = False
+
+    def find(self, key: str) -> Listed | None:
+        """What is under the key; None: the store has to be asked. Raises StoreError, Stopped."""
+        with self._alone():
+            for _ in range(_PAGES_AHEAD):
+                if self._is_whole or self._is_closed or key <= self._last:
+                    break
+                self._read()
+            now = self._monotonic()
+            while self._pages and (len(self._pages) > _KEPT_PAGES or self._pages[0].until < now):
+                self._before = self._pages.popleft().last
+            is_within = self._before < key <= self._last or (self._is_whole and self._pages)
+            if self._is_closed or not is_within or key <= self._before:
+                return None
+            page = next((page for page in self._pages if key <= page.last), None)
+            info = page.objects.get(key) if page is not None else None
+            if info is not None and not self._was_checked:
+                self._was_checked = True
+                return None  # the first object is asked whose it is
+            return Listed(info)
+
+    def close(self) -> None:
+        """It says nothing any more: what it said may be wrong."""
+        with self._alone():
+            self._is_closed = True
+            self._pages.clear()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            self._heartbeat.rest()  # the thread that reads a page has a heartbeat of its own
+            self._lock.acquire()
+            self._heartbeat.step()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _read(self) -> None:
+        """The next page. What the store may have told with the one before is as old as that."""
+        until, self._since = self._since + _GOOD_SECONDS, self._monotonic()
+        last = next(reversed(self._next), self._last)  # there are some where the last try failed
+        for info in islice(self._objects, _PAGE - len(self._next)):
+            if info.key <= last:  # not in the order of keys: what was passed by may follow
+                self._is_closed = True
+                return
+            last = info.key
+            md5 = bytes.fromhex(info.etag) if _MD5.fullmatch(info.etag) else None
+            self._next[last] = replace(info, md5=md5)
+        self._is_whole = len(self._next) < _PAGE
+        self._pages.append(_Page(last, until, self._next))
+        self._last, self._next = last, {}
 
 
 class Heirs:

@@ -90,7 +90,9 @@ class Rig:
 
     def reconcile(self) -> Reconciliation:
         """What a source's runner has to compare the records with the store."""
-        return Reconciliation(self.source, self.store, self.state, lambda on: self.know(reconciling=on))
+        return Reconciliation(
+            self.source, self.store, self.state, self.know, self.slots.heartbeat, time.monotonic
+        )
 
     def _token(self) -> str:
         self._tokens += 1

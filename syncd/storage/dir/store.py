@@ -56,6 +56,7 @@ LIMITS = StoreLimits(
     max_put_size=5 << 30,
     max_object_size=1 << 62,
     max_key_bytes=3072,  # with the root before it, well below the kernel's 4096 for a path
+    describes_by_reading=True,
     has_conditions=True,
 )
 _KEY_LOCKS = 64

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.core.model import OnDelete
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.house import House
@@ -150,3 +151,42 @@ def test_listing_that_is_allowed_later_begins_the_asking_again(
         turned.append(house.rig.engine.sources["docs"].reconciling)
     assert turned == [False, False, True]
     assert caplog.text.count("without asking") == 1
+
+
+def test_a_bucket_that_others_filled_costs_its_listing(house: House) -> None:
+    """And no question for each of its objects; what is not there is sent, and what differs is looked at."""
+    names = [f"{number:04d}" for number in range(2_000)]
+    for name in names:
+        house.rig.write(name, name.encode())
+        house.rig.fake.without_metadata(f"p/{name}", name.encode())
+    house.rig.fake.without_metadata("p/0500", b"else")
+    house.rig.write("new", b"new")
+    house.rig.fake.reset_counters()
+    house.start()
+    house.settle()
+    house.stop()
+    assert house.rig.state.recorded_totals("docs")[0] == 2_001
+    assert house.rig.fake.bytes_received == len(b"0500") + len(b"new")
+    assert house.rig.fake.calls["list_objects"] == 2
+    assert house.rig.fake.calls["head_object"] <= 3  # the first, the other one, and a put that looked
+
+
+def test_what_is_deleted_meanwhile_is_not_taken_from_the_listing(house: House) -> None:
+    """The file comes back with the content that was listed: its object does not."""
+    rig = house.rig
+    rig.configure(on_delete=OnDelete.DELETE)
+    rig.write("a", b"a")
+    rig.sync("a")
+    rig.fake.without_metadata("p/0", b"0")
+    asking = rig.reconcile()
+    asking.begin()
+    asking.probe()
+    for name in ("0", "b"):  # the page is read
+        rig.write(name, b"0")
+        rig.sync(name)
+    (rig.folder / "a").unlink()
+    rig.sync("a", delete_allowed=True)
+    assert "p/a" not in rig.fake.objects
+    rig.write("a", b"a")
+    assert rig.sync("a").bytes_sent == 1
+    assert rig.fake.objects["p/a"].data == b"a"

@@ -21,9 +21,13 @@ from syncd.core.errors import (
 )
 from syncd.core.model import (
     Copy,
+    ObjectInfo,
     ObjectMeta,
 )
 from syncd.sources.fingerprint import of_bytes
+from syncd.storage.base import Pages
+from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.reuse import Listing
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.unit.transfer.multipart import CONTENT, PARTS, sent_parts
@@ -314,3 +318,98 @@ def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(ri
     rig.sync("b.txt")
 
     assert rig.fake.objects["p/b.txt"].data == b"hello"
+
+
+# ---- a listing -------------------------------------------------------------------------------------------
+
+MD5 = "0123456789abcdef" * 2
+
+
+class Shop:
+    """A store that has the even ones of many keys, and lists them by the thousand."""
+
+    def __init__(self, most: int = 100_000, size: int = 1000) -> None:
+        self.most, self.size = most, size
+        self.fails: list[StoreError] = []
+        self.pages = 0
+        self.now = 0.0
+
+    @staticmethod
+    def key(number: int) -> str:
+        return f"p/{number:06d}"
+
+    def _page(self, after: int | None) -> tuple[list[ObjectInfo], int | None]:
+        if self.fails:
+            raise self.fails.pop()
+        self.pages += 1
+        first = after or 0
+        end = min(first + 2 * self.size, self.most)
+        return [ObjectInfo(self.key(each), each, MD5) for each in range(first, end, 2)], (
+            end if end < self.most else None
+        )
+
+    def listing(self, *, checked: bool = True) -> Listing:
+        """What is under the first key was looked at already."""
+        listing = Listing(Pages(self._page), Heartbeat(), lambda: self.now)
+        if checked:
+            assert listing.find(self.key(0)) is None
+        return listing
+
+
+def test_a_listing_says_what_there_is_and_what_there_is_not() -> None:
+    """In the order of the keys, or nearly, it costs its pages and no question; the first object costs one."""
+    shop = Shop(most=9_000)
+    listing = shop.listing(checked=False)
+    listed = [listing.find(shop.key(each ^ 3)) for each in range(9_100)]
+    assert listed.count(None) == 1
+    there = [found.info for found in listed if found is not None and found.info is not None]
+    assert [(info.key, info.md5) for info in there[:2]] == [
+        (shop.key(each), bytes.fromhex(MD5)) for each in (0, 6)
+    ]
+    assert len(there) == 4_500 - 1
+    assert shop.pages == 5
+
+
+def test_a_listing_does_not_run_far_ahead_for_one_file() -> None:
+    """Nor does it keep what lies far behind: such keys are asked for."""
+    shop = Shop()
+    listing = shop.listing()
+    assert listing.find(shop.key(99_000)) is None
+    assert shop.pages <= 6
+    assert listing.find(shop.key(1)) is not None
+    for each in range(0, 60_000, 1_000):
+        assert listing.find(shop.key(each)) is not None
+    assert listing.find(shop.key(1)) is None
+    assert shop.pages <= 40
+
+
+def test_a_listing_is_not_believed_when_it_is_old_or_closed() -> None:
+    """What it said may not be so any more, nor what the store sent along with it."""
+    shop = Shop(most=3_000)
+    listing = shop.listing()
+    assert listing.find(shop.key(10)) is not None
+    shop.now += 1_000.0
+    assert listing.find(shop.key(12)) is None
+    assert listing.find(shop.key(2_600)) is None
+    listing = shop.listing()
+    listing.close()
+    assert listing.find(shop.key(10)) is None
+
+
+def test_a_page_that_failed_is_asked_for_again() -> None:
+    """Nothing is left out, wherever in a page it failed."""
+    shop = Shop(size=300)
+    listing = shop.listing(checked=False)
+    for number in range(1, 20):
+        shop.fails.append(StoreUnavailable("no"))
+        with pytest.raises(StoreUnavailable):
+            listing.find(shop.key(2_000 * number))
+    found = [listing.find(shop.key(each)) for each in range(30_000)]
+    assert sum(each is not None and each.info is not None for each in found) == 15_000 - 1
+
+
+def test_a_listing_without_order_says_nothing() -> None:
+    """A store may list otherwise; what a gap passes by may follow."""
+    infos = [ObjectInfo(key, 1, MD5) for key in ("p/a", "p/c", "p/b", "p/d")]
+    listing = Listing(iter(infos), Heartbeat(), lambda: 0.0)
+    assert [listing.find(f"p/{name}") for name in "abcd"] == [None] * 4
