@@ -189,6 +189,6 @@ class Live:
             dict(news.actions),
             dict(news.kinds_failed),
             news.bytes_sent,
-            news.bytes_saved,
+            dict(news.saved),
             runner.source.rescan_seconds,
         )

@@ -101,8 +101,9 @@ class LiveSource:
     failures: Mapping[str, int] = field(default_factory=dict)
     """Failed attempts since the daemon started, by kind."""
     bytes_sent: int = 0
-    """Since the daemon started; so is `bytes_saved`."""
-    bytes_saved: int = 0
+    """Since the daemon started."""
+    saved: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that were not sent since the daemon started, by cause."""
     rescan_seconds: float = 0.0
 
 

@@ -57,7 +57,8 @@ class SourceStatus:
     kinds_failed: Counter[str] = field(default_factory=Counter)
     """How often files failed since the start, by `core.errors.kind`."""
     bytes_sent: int = 0
-    bytes_saved: int = 0
+    saved: Counter[str] = field(default_factory=Counter)
+    """Bytes that were not sent, by cause."""
     uploaded_ns: int | None = None
     """When the last object was made, by the wall clock; None: none since the start."""
 
@@ -65,7 +66,8 @@ class SourceStatus:
         """Count what was done with one file. The caller holds a lock."""
         self.actions[type(outcome.action).__name__.lower()] += 1
         self.bytes_sent += outcome.bytes_sent
-        self.bytes_saved += outcome.bytes_saved
+        for cause, size in outcome.saved.items():
+            self.saved[cause.value] += size
         if isinstance(outcome.action, Upload | Copy):
             self.uploaded_ns = now_ns
 

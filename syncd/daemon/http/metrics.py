@@ -188,9 +188,9 @@ def _activity(text: _Text, live: list[tuple[str, LiveSource]]) -> None:
     )
     text.counter(
         "syncd_failures_total",
-        "Attempts that failed, by kind.",
+        "Attempts that failed, by class.",
         (
-            ({"source": name, "kind": kind}, count)
+            ({"source": name, "class": kind}, count)
             for name, each in live
             for kind, count in each.failures.items()
         ),
@@ -200,8 +200,12 @@ def _activity(text: _Text, live: list[tuple[str, LiveSource]]) -> None:
     )
     text.counter(
         "syncd_saved_bytes_total",
-        "Bytes that the store had already, and that were not sent.",
-        (({"source": name}, each.bytes_saved) for name, each in live),
+        "Bytes that did not have to be sent, by the cause.",
+        (
+            ({"source": name, "cause": cause}, size)
+            for name, each in live
+            for cause, size in each.saved.items()
+        ),
     )
 
 

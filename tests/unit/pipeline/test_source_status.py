@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.model import FileRef, FileStat, Outcome, Refresh, Source, Upload
+from syncd.core.model import Cause, FileRef, FileStat, Outcome, Refresh, Source, Upload
 from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
 
 
@@ -43,6 +43,6 @@ def test_what_was_done_is_counted() -> None:
     """By the name of the action; only an upload or a copy makes an object."""
     news = SourceStatus()
     for now_ns, action in enumerate((Upload("new"), Upload("changed"), Refresh("touched"))):
-        news.count(Outcome(action, bytes_sent=10, bytes_saved=1), now_ns)
+        news.count(Outcome(action, 10, {Cause.COPY: 1, Cause.DELTA: now_ns}), now_ns)
     assert news.actions == {"upload": 2, "refresh": 1}
-    assert (news.bytes_sent, news.bytes_saved, news.uploaded_ns) == (30, 3, 1)
+    assert (news.bytes_sent, news.saved, news.uploaded_ns) == (30, {"copy": 3, "delta": 3}, 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
 
 from syncd.daemon.http import metrics
 from syncd.daemon.status import (
@@ -19,6 +22,8 @@ from syncd.daemon.status import (
     WatchStatus,
 )
 
+DOCS = Path(__file__).parents[4] / "docs"
+
 LIVE = LiveSource(
     deletes_parked=3,
     never_quiet=["a.log"],
@@ -28,7 +33,7 @@ LIVE = LiveSource(
     actions={"upload": 5, "refresh": 1},
     failures={"auth": 2},
     bytes_sent=100,
-    bytes_saved=50,
+    saved={"copy": 50},
     rescan_seconds=3600.0,
 )
 AWAY = LiveSource(waiting_for="/a/path is not there")
@@ -82,9 +87,9 @@ def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
         'syncd_store_up{store="bos"} 0.0',
         'syncd_requests_total{store="nas"} 70',
         'syncd_actions_total{source="docs",action="upload"} 5',
-        'syncd_failures_total{source="docs",kind="auth"} 2',
+        'syncd_failures_total{source="docs",class="auth"} 2',
         'syncd_sent_bytes_total{source="docs"} 100',
-        'syncd_saved_bytes_total{source="docs"} 50',
+        'syncd_saved_bytes_total{source="docs",cause="copy"} 50',
         'syncd_deletes_parked{source="docs"} 3',
         'syncd_files_never_quiet{source="docs"} 1',
         'syncd_watches{source="docs"} 12',
@@ -122,3 +127,36 @@ def test_the_process_is_measured() -> None:
     assert 1 << 20 < int(values["process_resident_memory_bytes"]) < 1 << 40
     assert 0 < float(values["process_cpu_seconds_total"]) <= time.process_time()
     assert 3 < int(values["process_open_fds"]) <= int(values["process_max_fds"])
+
+
+# ---- what is built on them --------------------------------------------------------------------------------
+
+
+def names(text: str) -> set[str]:
+    """The metrics that a text names."""
+    return set(re.findall(r"\b(?:syncd|process)_[a-z_]+[a-z]\b", text))
+
+
+def test_alerts_fire_when_they_should(promtool: Callable[..., str]) -> None:
+    """The rules are rules, and time passes over them."""
+    promtool("check", "rules", str(DOCS / "alerts.yml"))
+    promtool("test", "rules", str(Path(__file__).with_name("alerts.test.yml")))
+
+
+def test_each_alert_is_tried_and_uses_what_is_there() -> None:
+    """A metric that is renamed would silence its alert."""
+    rules = yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"][0]["rules"]
+    used = set().union(*(names(rule["expr"]) for rule in rules))
+    assert used <= names(rendered())
+    assert len(used) > 9
+    tests = yaml.safe_load(Path(__file__).with_name("alerts.test.yml").read_text())["tests"]
+    fired = {each["alertname"] for test in tests for each in test["alert_rule_test"] if "exp_alerts" in each}
+    assert fired == {rule["alert"] for rule in rules}
+
+
+def test_the_manual_explains_every_metric_and_no_other() -> None:
+    """In its table."""
+    table = [line.split("|")[1] for line in (DOCS / "metrics.md").read_text().splitlines() if "|" in line]
+    explained = names("\n".join(table))
+    there = {line.split()[2] for line in rendered().splitlines() if line.startswith("# TYPE ")}
+    assert {name for name in there if not name.startswith("process_")} == explained
