@@ -23,6 +23,7 @@ from syncd.core.errors import FileError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
+from syncd.core.plan import KEPT
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
@@ -354,7 +355,7 @@ class _Planner:
 
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
         deletes = self._source.on_delete is OnDelete.DELETE
-        action = Delete("deleted locally") if deletes else Nothing("deletes are kept")
+        action = Delete("deleted locally") if deletes else KEPT
         self._report(ref, action, recorded.fingerprint.size)
 
     def skipped(self, ref: FileRef, reason: str) -> None:

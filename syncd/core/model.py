@@ -197,6 +197,8 @@ class Recorded:
     `OVERTAKEN`: another source may have written the object since."""
     witness: bytes = b""
     """As in `Observed`; empty until the file is read by a syncd that knows witnesses."""
+    kept: bool = False
+    """The file was deleted, and its object is kept: no scan reads the row."""
 
     @property
     def in_doubt(self) -> bool:

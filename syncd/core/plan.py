@@ -68,6 +68,9 @@ from syncd.core.model import (
 )
 from syncd.core.paths import path_for
 
+KEPT = Nothing("deletes are kept")
+"""Of a recorded file that is gone."""
+
 LATE_EFFECT_NS = 15 * 60 * 10**9
 """The longest that a store may take to answer: after that a lost request has no effect any more."""
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
@@ -144,7 +147,7 @@ def _decide_absent(recorded: Recorded | None, *, store_id: str, on_delete: OnDel
     if recorded is None:
         return Nothing("gone before it was uploaded")
     if on_delete is OnDelete.KEEP:
-        return Nothing("deletes are kept")
+        return KEPT
     if recorded.store_id != store_id:
         # The policy is about this store, and only this store can be asked.
         return Nothing("deleted locally, but recorded in another store")

@@ -6,8 +6,7 @@ any moment, and asked for again.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,7 +20,6 @@ from syncd.state.state import State
 MOST_AT_ONCE = 8
 """Objects that are copied at once; the bound of the transfers holds, too."""
 MOST_NAMED = 1000
-_PAGE = 1000
 _MOST_TROUBLES = 16
 
 
@@ -49,7 +47,7 @@ def restamp(
     """Go through the records of one source, until `goes_on` returns False. Raises StateError."""
     engine, done, troubles = runner.workers.engine, Restamped(), 0
     with ThreadPoolExecutor(min(MOST_AT_ONCE, engine.policy.concurrency)) as pool:
-        rows = _rows(runner.source.name, state)
+        rows = (ref for ref, _ in state.all_recorded(runner.source.name))
         under_way: dict[Future[tuple[bool, str]], FileRef] = {}
         while not done.ended:
             done.ended = _end(runner, goes_on)
@@ -96,10 +94,3 @@ def _note(done: Restamped, ref: FileRef, future: Future[tuple[bool, str]]) -> St
         done.kept += 1
         done.left += [f"{name_of(ref)}: {why}"] if len(done.left) < MOST_NAMED else []
     return trouble
-
-
-def _rows(source: str, state: State) -> Iterator[FileRef]:
-    after: bytes | None = None
-    while page := state.recorded_page(source, after, _PAGE):
-        yield from (FileRef(source, os.fsdecode(path)) for path, _ in page)
-        after = page[-1][0]

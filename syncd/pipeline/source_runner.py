@@ -331,6 +331,7 @@ class SourceRunner:
             self.news,
             mark=self._mark_found,
             gone=self.gone,
+            keep=self._state.keep,
             now_ns=self.clock.now_ns,
             once=self._once,
         )

@@ -76,7 +76,8 @@ class ScanResults:
     """The sink of one scan (`syncd.sources.scan.compare.ScanSink`).
 
     `mark` takes a file and the seconds that it still has to stay quiet; it may block, and returns whether the
-    file was clean before. `gone` takes a recorded file that no longer exists.
+    file was clean before. `gone` takes a recorded file that no longer exists,
+    `keep` one whose object is kept.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ScanResults:
         *,
         mark: Callable[[FileRef, float], bool],
         gone: Callable[[FileRef], None],
+        keep: Callable[[FileRef, Recorded], None],
         now_ns: Callable[[], int],
         once: bool = False,
     ) -> None:
@@ -93,6 +95,7 @@ class ScanResults:
         self._news = news
         self._mark = mark
         self._gone = gone
+        self._keep = keep
         self._now_ns = now_ns
         self._once = once
         self.young = 0
@@ -119,6 +122,8 @@ class ScanResults:
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
         if self._source.on_delete is OnDelete.DELETE:
             self._gone(ref)
+        else:
+            self._keep(ref, recorded)
 
     def skipped(self, ref: FileRef, reason: str) -> None:
         log.debug("%s: skipped: %s", name_of(ref), reason)

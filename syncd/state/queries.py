@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
@@ -55,8 +57,9 @@ def unfold_time(time_ns: int) -> int:
 # ---- recorded files -------------------------------------------------------------------------------------
 
 
+_TABLES = ("files", "kept")
 _PUT_FILE = (
-    "INSERT INTO files VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
+    "INSERT INTO {} VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
     "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (source, path) DO UPDATE SET device = excluded.device, inode = excluded.inode, "
     "size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, "
@@ -64,22 +67,54 @@ _PUT_FILE = (
     "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy, "
     "life = excluded.life, witness = excluded.witness"
 )
+_PUT = tuple(_PUT_FILE.format(table) for table in _TABLES)
+_COLUMNS = (
+    "device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
+    "(SELECT store_id FROM stores WHERE id = store), key, etag, recorded_ns, racy, life, witness"
+)
+_OF_SOURCE = "source = (SELECT id FROM sources WHERE name = ?1)"
+_SOURCE_NAME = "(SELECT name FROM sources WHERE id = source)"
+_OF_CONTENT = "digest = ?1 AND content_size = ?2 AND store = (SELECT id FROM stores WHERE store_id = ?3)"
+_ON_PAGE = f"{_OF_SOURCE} AND path >= ?2 AND path < ?3"
+
+
+@cache
+def _select(columns: str, where: str, *, kept: bool = True) -> str:
+    """Select rows, where `kept` says so also those of deleted files; a last column is 1 for these.
+
+    The parameters are numbered. Each table has its own condition, so that SQLite searches it by its index.
+    """
+    selects = (
+        f"SELECT {columns}, {number} FROM {table} WHERE {where}"  # noqa: S608  constants
+        for number, table in enumerate(_TABLES[: 1 + kept])
+    )
+    return " UNION ALL ".join(selects)
 
 
 def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
     """Insert or replace. An update in place, so that the counters of the source follow by trigger."""
-    content = recorded.fingerprint
+    content, sql = recorded.fingerprint, _PUT[recorded.kept]
     values = (
         *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
         *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
         *(recorded.life, recorded.witness or None),
     )
     try:
-        connection.execute(_PUT_FILE, values)
+        connection.execute(sql, values)
     except IntegrityError:  # the first row of its source or store, which have no numbers yet
         ensure_source(connection, ref.source)
         connection.execute("INSERT OR IGNORE INTO stores (store_id) VALUES (?)", (recorded.store_id,))
-        connection.execute(_PUT_FILE, values)
+        connection.execute(sql, values)
+
+
+def keep_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
+    """Move the row out of the way of scans, if it is `recorded` still.
+
+    Should the file be there again, its stat proves nothing: it is read, and its row comes back.
+    """
+    found = find_file(connection, ref)
+    if found is not None and found == recorded:
+        put_file(connection, ref, replace(found, kept=True, racy=True))
 
 
 def put_part_digests(connection: Connection, ref: FileRef, grid: PartDigests) -> None:
@@ -105,61 +140,70 @@ def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | Non
 
 def drop_file(connection: Connection, ref: FileRef) -> None:
     """Done also when there was none."""
-    connection.execute(
-        "DELETE FROM files WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?", _named(ref)
-    )
+    for table in _TABLES:
+        sql = f"DELETE FROM {table} WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  one of two names of ours
+        connection.execute(sql, _named(ref))
 
 
 def renumber_device(connection: Connection, source: str, old: int, new: int) -> None:
     """Files of `source` that were recorded, or begun, on device `old` count as of `new`."""
-    for table in ("files", "checkpoints"):
+    for table in (*_TABLES, "checkpoints"):
         connection.execute(
-            f"UPDATE {table} SET device = ? "  # noqa: S608  one of two names of ours
-            "WHERE device = ? AND source = (SELECT id FROM sources WHERE name = ?)",
-            (fold(new), fold(old), source),
+            f"UPDATE {table} SET device = ?2 WHERE device = ?3 AND {_OF_SOURCE}",  # noqa: S608  names of ours
+            (source, fold(new), fold(old)),
         )
 
 
 def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
     """What is recorded of `ref`."""
     row = connection.execute(
-        "SELECT device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, etag, "
-        "recorded_ns, racy, life, witness FROM files JOIN stores ON stores.id = files.store "
-        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
+        _select(_COLUMNS, f"{_OF_SOURCE} AND path = ?2"),
         _named(ref),
     ).fetchone()
     return _recorded(row) if row else None
 
 
+def has_files(connection: Connection) -> bool:
+    """Whether anything is recorded."""
+    return connection.execute(_select("1", "1") + " LIMIT 1").fetchone() is not None
+
+
 def file_page(
-    connection: Connection, source: str, start: bytes, below: bytes, limit: int
+    connection: Connection, source: str, start: bytes, below: bytes, limit: int, kept: bool
 ) -> list[tuple[bytes, Recorded]]:
-    """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes."""
+    """Files of `source` from path `start` on, inclusive, under directory `below`, in the order of bytes.
+
+    With `kept` also those that were deleted and whose objects are kept.
+    """
     found = connection.execute(
-        "SELECT path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, stores.store_id, key, "
-        "etag, recorded_ns, racy, life, witness FROM files CROSS JOIN stores ON stores.id = files.store "
-        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
-        "ORDER BY path LIMIT ?",
+        _select(f"path, {_COLUMNS}", _ON_PAGE, kept=kept) + " ORDER BY path LIMIT ?4",
         (source, *_range(start, below), limit),
     )
     return [(row[0], _recorded(row[1:])) for row in found]
 
 
 def outline_page(
-    connection: Connection, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
+    connection: Connection,
+    source: str,
+    aim: tuple[str, bytes],
+    start: bytes,
+    below: bytes,
+    limit: int,
+    kept: bool,
 ) -> list[Row]:
-    """Like `file_page`, as plain tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, firm)``.
+    """Like `file_page`, as tuples: ``(path, size, mtime_ns, ctime_ns, inode, device, firm, kept)``.
 
     Inode, device and times are folded; ``firm`` is 1 when the row is not racy and its object is where `aim`
     says: a store id, and what comes before the path in its key. Compared here, for a scan reads every row.
     """
     store_id, key_prefix = aim
+    outline = (
+        "path, size, mtime_ns, ctime_ns, inode, device, "
+        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?5) AND key = ?6 || path"
+    )
     return connection.execute(
-        "SELECT path, size, mtime_ns, ctime_ns, inode, device, "
-        "racy = 0 AND store IS (SELECT id FROM stores WHERE store_id = ?) AND key = ? || path FROM files "
-        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path >= ? AND path < ? "
-        "ORDER BY path LIMIT ?",
-        (store_id, key_prefix, source, *_range(start, below), limit),
+        _select(outline, _ON_PAGE, kept=kept) + " ORDER BY path LIMIT ?4",
+        (source, *_range(start, below), limit, store_id, key_prefix),
     ).fetchall()
 
 
@@ -168,10 +212,7 @@ def find_content(
 ) -> list[tuple[FileRef, Recorded]]:
     """Files of any source that are recorded with this content in this store."""
     found = connection.execute(
-        "SELECT sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
-        "stores.store_id, key, etag, recorded_ns, racy, life, witness FROM files "
-        "JOIN stores ON stores.id = files.store JOIN sources ON sources.id = files.source "
-        "WHERE digest = ? AND content_size = ? AND stores.store_id = ? LIMIT ?",
+        _select(f"{_SOURCE_NAME}, path, {_COLUMNS}", _OF_CONTENT) + " LIMIT ?4",
         (fingerprint.digest, fingerprint.size, store_id, limit),
     )
     return [(FileRef(row[0], os.fsdecode(row[1])), _recorded(row[2:])) for row in found]
@@ -368,7 +409,8 @@ def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
     before = {Destination(*row) for row in connection.execute(_DESTINATIONS)}
     for source, store_id, prefix in set(destinations) - before:
         end = prefix[:-1] + "0" if prefix else None  # "0" follows "/"
-        connection.execute(_OVERTAKE, (OVERTAKEN, store_id, prefix, end, source))
+        for table in _TABLES:
+            connection.execute(_OVERTAKE.format(table), (OVERTAKEN, store_id, prefix, end, source))
     if set(destinations) != before:
         connection.execute("DELETE FROM destinations")
         connection.executemany("INSERT INTO destinations VALUES (?, ?, ?)", destinations)
@@ -376,20 +418,19 @@ def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
 
 def overtake(connection: Connection, source: str) -> None:
     """Mark all rows of `source`."""
-    connection.execute(
-        "UPDATE files SET racy = 1, life = ? WHERE source = (SELECT id FROM sources WHERE name = ?)",
-        (OVERTAKEN, source),
-    )
+    for table in _TABLES:
+        sql = f"UPDATE {table} SET racy = 1, life = ?2 WHERE {_OF_SOURCE}"  # noqa: S608  constants
+        connection.execute(sql, (source, OVERTAKEN))
 
 
 def forget_files(connection: Connection, source: str) -> bool:
     """Delete some of the rows of a source; whether there may be more."""
-    rows = "SELECT path FROM files WHERE source = ?1 LIMIT 5000"
-    found = connection.execute("SELECT id FROM sources WHERE name = ?", (source,)).fetchone()
-    if found is None:
-        return False
-    sql = f"DELETE FROM files WHERE source = ?1 AND path IN ({rows})"  # noqa: S608  no text from outside
-    return connection.execute(sql, found).rowcount > 0
+    deleted = 0
+    for table in _TABLES:
+        rows = f"SELECT path FROM {table} WHERE {_OF_SOURCE} LIMIT 5000"  # noqa: S608  constants
+        sql = f"DELETE FROM {table} WHERE {_OF_SOURCE} AND path IN ({rows})"  # noqa: S608  constants
+        deleted += connection.execute(sql, (source,)).rowcount
+    return deleted > 0
 
 
 def forget_facts(connection: Connection, source: str) -> None:
@@ -406,6 +447,7 @@ def forget_source(connection: Connection, source: str) -> None:
     connection.execute(
         "DELETE FROM sources WHERE name = ? "
         "AND NOT EXISTS (SELECT 1 FROM files WHERE files.source = sources.id) "
+        "AND NOT EXISTS (SELECT 1 FROM kept WHERE kept.source = sources.id) "
         "AND NOT EXISTS (SELECT 1 FROM failures WHERE failures.source = sources.id) "
         "AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.source = sources.id)",
         (source,),
@@ -414,7 +456,7 @@ def forget_source(connection: Connection, source: str) -> None:
 
 _DESTINATIONS = "SELECT source, store_id, prefix FROM destinations"
 _OVERTAKE = (
-    "UPDATE files SET racy = 1, life = ?1 WHERE life <> ?1 "
+    "UPDATE {} SET racy = 1, life = ?1 WHERE life <> ?1 "
     "AND store = (SELECT id FROM stores WHERE store_id = ?2) "
     "AND key >= ?3 AND (?4 IS NULL OR key < ?4) "
     "AND NOT (source IS (SELECT id FROM sources WHERE name = ?5) AND key = ?3 || path)"
@@ -449,7 +491,8 @@ def begin_life(connection: Connection, inode: int, changed_ns: int) -> tuple[int
         # Where inodes are made up at each mount, the change time still is that of the last write.
         put_back = changed_ns - unfold_time(ended_ns) > (_CLOSING_NS if moved else _CLOSING_SLOWLY_NS)
     if put_back:
-        connection.execute("UPDATE files SET racy = 1, life = ?", (OVERTAKEN,))
+        for table in _TABLES:
+            connection.execute(f"UPDATE {table} SET racy = 1, life = ?", (OVERTAKEN,))  # noqa: S608
     connection.execute("UPDATE lives SET inode = ?", (fold(inode),))
     if not ended:
         connection.execute("UPDATE lives SET unclean = number")
@@ -497,10 +540,11 @@ def _stat(row: Row) -> FileStat:
 
 
 def _recorded(row: Row) -> Recorded:
-    digest, content_size, store_id, key, etag, recorded_ns, racy, life, witness = row[5:]
+    digest, content_size, store_id, key, etag, recorded_ns, racy, life, witness, kept = row[5:]
     content, recorded_ns = Fingerprint(digest, content_size), unfold_time(recorded_ns)
+    stat, witness = _stat(row[:5]), witness or b""
     return Recorded(
-        _stat(row[:5]), content, store_id, key, etag, recorded_ns, bool(racy), life, witness or b""
+        stat, content, store_id, key, etag, recorded_ns, bool(racy), life, witness, kept=bool(kept)
     )
 
 

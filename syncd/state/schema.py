@@ -192,6 +192,40 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "UPDATE parts SET digest = NULL",
         "DELETE FROM part_digests",
     ),
+    (
+        # Rows of deleted files whose objects are kept. A file has a row here or in `files`; its part digests
+        # stay when it moves, and go when the other table has other content for it.
+        """CREATE TABLE kept (
+            source INTEGER NOT NULL REFERENCES sources(id),
+            path BLOB NOT NULL,
+            device INTEGER NOT NULL,
+            inode INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            ctime_ns INTEGER NOT NULL,
+            digest BLOB NOT NULL,
+            content_size INTEGER NOT NULL,
+            store INTEGER NOT NULL REFERENCES stores(id),
+            key TEXT NOT NULL,
+            etag TEXT NOT NULL,
+            recorded_ns INTEGER NOT NULL,
+            racy INTEGER NOT NULL,
+            life INTEGER NOT NULL,
+            witness BLOB,
+            PRIMARY KEY (source, path)) WITHOUT ROWID""",
+        "CREATE INDEX kept_by_content ON kept (digest, content_size, store)",
+        """CREATE TRIGGER files_instead AFTER INSERT ON files BEGIN
+            DELETE FROM kept WHERE source = new.source AND path = new.path; END""",
+        """CREATE TRIGGER kept_instead AFTER INSERT ON kept BEGIN
+            DELETE FROM files WHERE source = new.source AND path = new.path; END""",
+        "DROP TRIGGER files_content_out",
+        """CREATE TRIGGER files_content_out AFTER DELETE ON files WHEN NOT EXISTS (SELECT 1 FROM kept
+                WHERE source = old.source AND path = old.path AND digest = old.digest) BEGIN
+            DELETE FROM part_digests WHERE source = old.source AND path = old.path; END""",
+        """CREATE TRIGGER kept_content_out AFTER DELETE ON kept WHEN NOT EXISTS (SELECT 1 FROM files
+                WHERE source = old.source AND path = old.path AND digest = old.digest) BEGIN
+            DELETE FROM part_digests WHERE source = old.source AND path = old.path; END""",
+    ),
 )
 
 

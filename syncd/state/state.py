@@ -26,7 +26,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -60,6 +60,8 @@ from syncd.state.writer import GroupWriter, Operation, T
 
 log = logging.getLogger("syncd.state")
 
+_PAGE = 1000
+
 
 class State:
     """The state database. Every method may be called from any thread; all raise StateError.
@@ -84,7 +86,7 @@ class State:
         self._writer = writer
         self._reader = Reader(path)
         self._unwritten = Unwritten()
-        empty = self._row("SELECT NOT EXISTS (SELECT 1 FROM files)") == (1,)
+        empty = not self._read(queries.has_files)
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
@@ -216,22 +218,38 @@ class State:
         return self._reader.run_one(lambda connection: queries.find_file(connection, ref))
 
     def recorded_page(
-        self, source: str, after: bytes | None, limit: int, below: bytes = b""
+        self, source: str, after: bytes | None, limit: int, below: bytes = b"", *, kept: bool = False
     ) -> list[tuple[bytes, Recorded]]:
         """At most `limit` recorded files in the order of their path bytes, those behind `after`.
 
-        `below` is a directory without trailing slash: only paths under it.
+        `below` is a directory without trailing slash: only paths under it. With `kept` also those that were
+        deleted and whose objects are kept.
         """
         self.flush()
         start = b"" if after is None else after + b"\0"
-        return self._read(queries.file_page, source, start, below, limit)
+        return self._read(queries.file_page, source, start, below, limit, kept)
+
+    def all_recorded(self, source: str, below: str = "") -> Iterator[tuple[FileRef, Recorded]]:
+        """All recorded files of `source`, or of its directory `below`, also those that are kept."""
+        after: bytes | None = None
+        while page := self.recorded_page(source, after, _PAGE, os.fsencode(below), kept=True):
+            for path, row in page:
+                yield FileRef(source, os.fsdecode(path)), row
+            after = page[-1][0]
 
     def outline_page(
-        self, source: str, aim: tuple[str, bytes], start: bytes, below: bytes, limit: int
+        self,
+        source: str,
+        aim: tuple[str, bytes],
+        start: bytes,
+        below: bytes,
+        limit: int,
+        *,
+        kept: bool = False,
     ) -> list[queries.Row]:
         """What a scan compares, from path `start` on, as plain tuples: see `queries.outline_page`."""
         self.flush()
-        return self._read(queries.outline_page, source, aim, start, below, limit)
+        return self._read(queries.outline_page, source, aim, start, below, limit, kept)
 
     def find_content(
         self, store_id: str, fingerprint: Fingerprint, limit: int = 4
@@ -288,6 +306,14 @@ class State:
                 queries.drop_checkpoint(connection, checkpoint_id)
 
         self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
+
+    def keep(self, ref: FileRef, recorded: Recorded) -> None:
+        """The file was deleted, and its object is kept: from now on only those meet the row who ask for it.
+
+        Nothing is done if the row is not `recorded` any more. Joined with later writes.
+        """
+        if not recorded.kept:
+            self._join(lambda connection: queries.keep_file(connection, ref, recorded))
 
     def serve(self, destinations: Sequence[Destination]) -> None:
         """From now on the files of the sources go there, and there are no other sources.

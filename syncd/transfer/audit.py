@@ -69,7 +69,7 @@ def verify(  # the caller's wiring, each named
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     witness = Witness(state.secret) if read else None
     try:
-        rows = _rows(source, state)
+        rows = state.all_recorded(source.name)
         while batch := list(islice(rows, _PAGE)):
             work = [pool.submit(_look, root_fd, ref, row, store, witness) for ref, row in batch]
             looks = [future.result() for future in work]
@@ -178,14 +178,6 @@ def of_others(
         is_foreign = row is not None and plan.is_foreign(info, own, row)
         found.append((info, is_foreign))
     return found
-
-
-def _rows(source: Source, state: State) -> Iterator[tuple[FileRef, Recorded]]:
-    after: bytes | None = None
-    while page := state.recorded_page(source.name, after, _PAGE):
-        for path, row in page:
-            yield FileRef(source.name, os.fsdecode(path)), row
-        after = page[-1][0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,6 +364,8 @@ class Engine:
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         action = self._decide(ref, seen, recorded)
+        if action == plan.KEPT and recorded is not None:
+            self.state.keep(ref, recorded)
         if not isinstance(action, Delete) or recorded is None:
             return Outcome(action)
         if recorded.store_id != self.store.store_id:

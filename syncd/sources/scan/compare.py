@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syncd.core.errors import FileError
-from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
+from syncd.core.model import FileRef, FileStat, Irregular, OnDelete, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.sources import files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
@@ -221,7 +221,10 @@ class _Scan:
             return
         if subtree:
             self._single(root_fd, subtree)
-        records = RecordCursor(lambda start: state.outline_page(source, aim, start, subtree, PAGE))
+        deletes = self._settings.on_delete is OnDelete.DELETE  # also what was kept until now
+        records = RecordCursor(
+            lambda start: state.outline_page(source, aim, start, subtree, PAGE, kept=deletes)
+        )
         walk = Walk(root_fd)
         try:
             self._descend(walk, records, subtree)

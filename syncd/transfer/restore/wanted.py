@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,8 +10,6 @@ from syncd.core.paths import key_for
 from syncd.core.restoring import Place, Refused, place_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,8 @@ def recorded(source: Source, path: str, state: State, store: ObjectStore, into: 
         row = state.recorded(FileRef(source.name, path))
         if row is not None:
             yield _of_row(path, row, store, into)
-    after: bytes | None = None
-    while page := state.recorded_page(source.name, after, _PAGE, below=os.fsencode(path)):
-        for name, row in page:
-            yield _of_row(os.fsdecode(name), row, store, into)
-        after = page[-1][0]
+    for ref, row in state.all_recorded(source.name, path):
+        yield _of_row(ref.path, row, store, into)
 
 
 def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:

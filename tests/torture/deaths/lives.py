@@ -117,6 +117,7 @@ class Life(Rig):
         assert content in self.scenario.want
         for name, wanted in self.scenario.others:
             assert self.witness.content(f"{self.place_prefix}{name}") == wanted
+        self.state.flush()
         row = self.state.recorded(self.ref("file"))
         if (self.folder / "file").exists():
             assert row is not None
@@ -124,6 +125,7 @@ class Life(Rig):
             assert (row.key, row.fingerprint) == (self.key, of_bytes(content))
         elif content is None:
             assert row is None
+        assert row is None or row.kept != (self.folder / "file").exists()
         self.uploader.leftovers._pause_ns = 0  # an hour later
         self.engine.clear_up()
         assert list(self.witness.list_multipart_uploads(self.source.prefix)) == []

@@ -80,6 +80,14 @@ def _delete_and_return(rig: Rig) -> None:
         raise failure
 
 
+def _return(rig: Rig) -> None:
+    """The file is found gone, its object is kept, and the same content comes back."""
+    if not (rig.folder / "file").exists():
+        rig.sync("file")
+        rig.write("file", BIG)
+    rig.sync("file")
+
+
 def _restamp(rig: Rig) -> None:
     """The object gets properties by a copy onto itself; then the file is looked at, and is as it was."""
     rig.know(properties=lambda path: Properties(cache_control="no-cache"))
@@ -257,6 +265,8 @@ SCENARIOS = (
         "delete-and-return", _recorded(SMALL, None), _delete_and_return,
         (TINY,), (SMALL, None), len(TINY), OnDelete.DELETE,
     ),
+    Scenario("keep", _recorded(BIG, None), _sync, (BIG,), (), 0),
+    Scenario("keep-and-return", _recorded(BIG, None), _return, (BIG,), (), 0),
     Scenario("abandon", _half_sent_then(_gone), _sync, (None,), (), 0),
     Scenario("left", _half_sent_then(_gone), _end_unfinished, (None,), (), 0),
     Scenario("refused", _to_be_refused, _refused_once, (BIG,), (None,), len(BIG)),

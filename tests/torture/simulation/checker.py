@@ -163,8 +163,9 @@ class Checker:
         for name, content in files.items():
             if objects.get(name) != content:
                 raise Broken(f"{name} is {content!r}, and in the store {objects.get(name)!r}")
-            if process.state.recorded(FileRef("docs", name)) is None:
-                raise Broken(f"{name} is not recorded")
+            row = process.state.recorded(FileRef("docs", name))
+            if row is None or row.kept:
+                raise Broken(f"{name} is not recorded, or as one that is gone: {row}")
         there = {os.fsdecode(path) for path, node in world.folder.below() if not node.is_directory}
         if not world.folder.entries:  # it may as well be a disk that is not there: nothing is concluded
             return
@@ -192,6 +193,9 @@ class Checker:
         process = self._world.process
         assert process is not None
         if self._world.terms.on_delete is OnDelete.KEEP:
+            met = {os.fsdecode(path) for path, _ in process.state.recorded_page("docs", None, 1000)} & surplus
+            if met:
+                raise Broken(f"gone, but scans still meet the rows: {met}")
             return
         left = [name for name in sorted(surplus) if process.state.recorded(FileRef("docs", name)) is not None]
         if left:

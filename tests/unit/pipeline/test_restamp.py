@@ -6,7 +6,6 @@ import pytest
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
 from syncd.core.model import Properties
-from syncd.pipeline import restamp as restamping
 from syncd.pipeline.restamp import Restamped, restamp
 from tests.unit.pipeline.house import House
 
@@ -16,7 +15,7 @@ NAMES = [f"d/{number:02}" for number in range(50)]
 @pytest.fixture
 def full(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """Fifty files are there; since then the configuration speaks of their objects. Pages are small."""
-    monkeypatch.setattr(restamping, "_PAGE", 7)
+    monkeypatch.setattr("syncd.state.state._PAGE", 7)
     house.write(*NAMES)
     house.start()
     house.settle()

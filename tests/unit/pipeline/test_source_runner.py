@@ -452,7 +452,7 @@ def test_more_deletions_than_are_remembered_all_go(deleting: House, monkeypatch:
 
 
 def test_with_keep_nothing_is_ever_a_candidate(house: House) -> None:
-    """The default never deletes."""
+    """The default never deletes, and no later scan meets the row of what is gone."""
     house.write("a", "b")
     house.start()
     house.settle()
@@ -460,6 +460,27 @@ def test_with_keep_nothing_is_ever_a_candidate(house: House) -> None:
     house.runner.ask("", "look")
     house.settle()
     assert (house.runner.deletions.waiting(), house.objects) == (0, {"a", "b"})
+    assert [path for path, _ in house.rig.state.recorded_page("docs", None, 9)] == [b"b"]
+    row = house.rig.state.recorded(house.rig.ref("a"))
+    assert row is not None
+    assert row.kept
+
+
+def test_a_file_that_counts_as_deleted_and_is_there_counts_again(house: House) -> None:
+    """Whatever brought it back, and although its stat is the recorded one: it is read, and not sent."""
+    house.write("a", "b")
+    house.start()
+    house.settle()
+    ref, state = house.rig.ref("a"), house.rig.state
+    row = state.recorded(ref)
+    assert row is not None
+    state.keep(ref, row)
+    house.rig.fake.reset_counters()
+    house.runner.ask("", "look")
+    house.settle()
+    again = state.recorded(ref)
+    assert again is not None
+    assert (again.kept, again.stat, house.rig.fake.calls["put_object"]) == (False, row.stat, 0)
 
 
 def test_a_single_pass_is_settled_only_when_every_deletion_is_decided(tmp_path: Path) -> None:
@@ -503,25 +524,31 @@ def test_a_single_pass_ends_when_the_root_is_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "gone_before", "gone_after", "held"),
+    ("before", "gone_before", "gone_after", "noticed", "held"),
     [
-        (OnDelete.KEEP, 1, 0, True),
-        (OnDelete.KEEP, 1, 1, True),
-        (OnDelete.KEEP, 0, 1, False),
-        (OnDelete.DELETE, 1, 0, False),
+        (OnDelete.KEEP, 1, 0, False, True),
+        (OnDelete.KEEP, 1, 0, True, True),
+        (OnDelete.KEEP, 1, 1, True, True),
+        (OnDelete.KEEP, 0, 1, False, False),
+        (OnDelete.DELETE, 1, 0, False, False),
     ],
 )
 def test_what_went_while_deletions_were_kept_waits_for_a_word(
-    tmp_path: Path, before: OnDelete, gone_before: int, gone_after: int, held: bool
+    tmp_path: Path, before: OnDelete, gone_before: int, gone_after: int, noticed: bool, held: bool
 ) -> None:
-    """However few they are; once, and only where anything is gone when the policy turns."""
+    """However few they are; once, and only where anything is gone when the policy turns; also what a scan
+    found gone (`noticed`) long before."""
     house = House(tmp_path, on_delete=before)
     house.write("a", "b", "c")
     house.start()
     house.settle()
-    house.stop()
     if gone_before:
         (house.rig.folder / "a").unlink()
+    if noticed:
+        house.runner.ask("", "look")
+        house.settle()
+        assert house.rig.state.recorded_totals("docs")[0] == 2
+    house.stop()
     house.source = replace(house.source, on_delete=OnDelete.DELETE)
     house.rig.configure(on_delete=OnDelete.DELETE)
     house.restart()

@@ -17,6 +17,7 @@ def found_quiet(settle: float, age_seconds: float) -> float:
         SourceStatus(),
         mark=lambda ref, quiet: bool(marked.append(quiet)),
         gone=lambda ref: None,
+        keep=lambda ref, recorded: None,
         now_ns=lambda: now_ns,
     )
     then = now_ns - int(age_seconds * 1e9)

@@ -29,6 +29,7 @@ from syncd.core.model import (
     Fingerprint,
     LastScan,
     Part,
+    PartDigests,
     Recorded,
     RootIdentity,
 )
@@ -106,6 +107,63 @@ def test_a_later_commit_replaces_the_former(state: State) -> None:
 
     assert state.recorded(REF) == replace(RECORDED, etag="other", racy=True)
     assert len(state.recorded_page("photos", None, 10)) == 1
+
+
+def test_the_row_of_a_deleted_file_moves_out_of_the_way_and_back(state: State) -> None:
+    """No scan meets it, and it is not counted. All who ask for it or its content find it, with its parts."""
+    grid = PartDigests(3, (bytes(16), bytes(16)))
+    state.commit(REF, RECORDED, part_digests=grid)
+    state.commit(FileRef("photos", "b"), RECORDED)
+
+    def met() -> list[bytes]:
+        outline = [row[0] for row in state.outline_page("photos", ("", b""), b"", b"", 9)]
+        assert outline == [path for path, _ in state.recorded_page("photos", None, 9)]
+        assert state.recorded_totals("photos") == (len(outline), len(outline) * STAT.size)
+        return outline
+
+    state.keep(REF, replace(RECORDED, etag="another"))
+    assert met() == [b"a.txt", b"b"], "a row that was replaced meanwhile stays"
+    state.keep(REF, RECORDED)
+    assert met() == [b"b"]
+    kept = replace(RECORDED, kept=True, racy=True)
+    assert state.recorded(REF) == kept
+    assert dict(state.all_recorded("photos")) == {REF: kept, FileRef("photos", "b"): RECORDED}
+    outline = state.outline_page("photos", ("", b""), b"", b"", 9, kept=True)
+    assert [row[0] for row in outline] == [b"a.txt", b"b"], "where deletions are not kept, a scan meets it"
+    assert (REF, kept) in state.find_content("s3:host/bucket", CONTENT)
+    assert state.part_digests(REF) == grid
+
+    state.doubt(REF, kept)
+    assert met() == [b"b"], "a doubt about its object does not bring it back"
+    state.commit(REF, RECORDED)
+    assert met() == [b"a.txt", b"b"]
+    assert state.part_digests(REF) == grid
+    state.keep(REF, RECORDED)
+    state.commit(REF, replace(RECORDED, fingerprint=Fingerprint(bytes(16), 5)))
+    assert state.part_digests(REF) is None, "of other content"
+    state.keep(REF, replace(RECORDED, fingerprint=Fingerprint(bytes(16), 5)))
+    state.forget(REF)
+    assert state.recorded(REF) is None
+
+
+def test_what_is_said_of_all_rows_is_said_of_those_of_deleted_files(tmp_path: Path) -> None:
+    """Another number of their disk, another hand at their objects, and a source that is no longer there."""
+    with closing(State.open(str(tmp_path), now_ns=time.time_ns)) as state:
+        state.serve([Destination("photos", RECORDED.store_id, "pre/")])
+        state.commit(REF, RECORDED)
+        state.keep(REF, RECORDED)
+        state.renumber_device("photos", STAT.device, 7)
+        row = state.recorded(REF)
+        assert row is not None
+        assert (row.stat.device, row.life) == (7, state.life)
+        state.overtake("photos")
+        row = state.recorded(REF)
+        assert row is not None
+        assert row.life == OVERTAKEN
+        assert row.kept
+        state.serve([Destination("others", RECORDED.store_id, "pre/")])
+        assert state.recorded(REF) is None
+        assert seen_outside(tmp_path, "SELECT count(*) FROM kept") == [(0,)]
 
 
 def test_pages_follow_each_other_in_the_order_of_bytes(state: State) -> None:
