@@ -12,7 +12,7 @@ import queue
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from syncd.config.load import LogSettings, Settings
@@ -133,6 +133,9 @@ class Daemon:
                     self._http.stop()
                 for server in servers:
                     server.stop()
+                if "RUNTIME_DIRECTORY" not in self._environ:  # else it is the manager's
+                    with suppress(OSError):
+                        os.rmdir(control.runtime_directory(self._environ))
 
     def _control(self) -> list[ControlServer]:
         """The control sockets. On a file system without sockets the daemon runs without them."""

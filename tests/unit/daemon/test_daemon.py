@@ -35,6 +35,15 @@ def test_it_carries_what_is_there_and_what_comes(home: Home) -> None:
     assert control.ask(str(home.root / "state"), {"command": "status"}) is None
 
 
+def test_the_directory_that_it_made_for_its_socket_goes_with_it(home: Home) -> None:
+    """That of the session is in memory, and outlives the daemon."""
+    home.environ["XDG_RUNTIME_DIR"] = home.environ.pop("RUNTIME_DIRECTORY")
+    home.start()
+    assert (home.root / "run/syncd/control.sock").exists()
+    assert home.stop() == 0
+    assert os.listdir(home.root / "run") == []
+
+
 def test_it_is_ready_before_the_first_scan(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watches are in place by then, so nothing that happens from now on is missed; a scan may take hours."""
     order: list[str] = []
