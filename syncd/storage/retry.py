@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +44,36 @@ MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
 
 _BUSY = frozenset({429, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """How a verb goes on after a request that may have been carried out, for all that is known."""
+
+    repeats: bool = True
+    """In place. Else the caller looks first for what was made."""
+    looks_after: int = 0
+    """After so many in a row the store is asked for the result; 0: never."""
+    unsettled: bool = False
+    """The object may yet change, and that is remembered."""
+
+
+UNANSWERED: Mapping[str, Unanswered] = {
+    "put": Unanswered(looks_after=2, unsettled=True),
+    "part": Unanswered(looks_after=2),
+    "copy": Unanswered(unsettled=True),
+    "part copy": Unanswered(),
+    "create": Unanswered(repeats=False),
+    "complete": Unanswered(unsettled=True),
+    "parts": Unanswered(),
+    "abort": Unanswered(),
+    "uploads": Unanswered(),
+    "head": Unanswered(),
+    "get": Unanswered(),
+    "list": Unanswered(),
+    "delete": Unanswered(unsettled=True),
+}
+"""By verb, for all stores. `docs/answers.md` shows it."""
 
 Unsettled = Callable[[str, bool], object]
 """Called with the key of an object that a lost request may yet change, and whether that may make one."""
@@ -79,39 +109,21 @@ class RetryingStore:
         self._retries = retries
         self._unsettled = unsettled
 
-    def _change(
-        self,
-        key: str,
-        verb: Callable[[], _T],
-        *,
-        creates: bool = True,
-        found: Callable[[], _T | None] = lambda: None,
-    ) -> _T:
-        """Repeat a change of the object; each try without an answer is reported, before it is repeated."""
-
-        def reporting() -> _T:
-            try:
-                return verb()
-            except (StoreUnavailable, Stopped) as error:
-                if isinstance(error, Stopped) or error.outcome_unknown:
-                    self._unsettled(key, creates)
-                raise
-
-        return self._repeat(reporting, found=found)
-
     def _repeat(
         self,
-        verb: Callable[[], _T],
+        verb: str,
+        call: Callable[[], _T],
         *,
-        repeat_unknown: bool = True,
+        key: str = "",
         found: Callable[[], _T | None] = lambda: None,
     ) -> _T:
-        """`found` asks for the result of a try without an answer; called once, after the second one."""
+        """Make a request of `verb`, and repeat it. `found` asks for what one without an answer has made."""
+        manner = UNANSWERED[verb]
         tries, answered, unknown = 0, 0, 0
         while True:
             tries += 1
             try:
-                answer = verb()
+                answer = self._attempt(verb, call, key)
             except (StoreUnavailable, PartCorrupt) as error:
                 wish = None
                 if isinstance(error, StoreUnavailable):
@@ -120,10 +132,11 @@ class RetryingStore:
                     wish = error.retry_after_seconds
                     unknown += error.outcome_unknown
                     answered += error.outcome_unknown and error.status is not None
-                    if unknown == 2 and error.outcome_unknown and (result := _quietly(found)) is not None:
-                        return result
-                    if error.outcome_unknown and not repeat_unknown:
+                    if error.outcome_unknown and not manner.repeats:
                         raise
+                    looks = error.outcome_unknown and unknown == manner.looks_after
+                    if looks and (result := _quietly(found)) is not None:
+                        return result
                 else:
                     answered += 1
                 pause = self._pause(tries, wish)
@@ -134,6 +147,15 @@ class RetryingStore:
                 return answer
             if pause:
                 self._clock.sleep(pause)
+
+    def _attempt(self, verb: str, call: Callable[[], _T], key: str) -> _T:
+        """One request; that it may yet be carried out is reported before it is repeated."""
+        try:
+            return call()
+        except (StoreUnavailable, Stopped) as error:
+            if UNANSWERED[verb].unsettled and (isinstance(error, Stopped) or error.outcome_unknown):
+                self._unsettled(key, verb != "delete")
+            raise
 
     def _pause(self, tries: int, wish: float | None) -> float | None:
         """Seconds until the next try; None for a probe, or if the store asks for too long a wait."""
@@ -165,23 +187,23 @@ class RetryingStore:
                 ours = info.digest == meta.fingerprint.digest
             return Receipt(key, info.etag) if ours else None
 
-        return self._change(key, lambda: self._inner.put_object(key, body, meta), found=found)
+        return self._repeat("put", lambda: self._inner.put_object(key, body, meta), key=key, found=found)
 
     def head_object(self, key: str) -> ObjectInfo | None:
-        return self._repeat(lambda: self._inner.head_object(key))
+        return self._repeat("head", lambda: self._inner.head_object(key))
 
     def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
-        return self._repeat(lambda: self._inner.get_object(key, first, last, if_match))
+        return self._repeat("get", lambda: self._inner.get_object(key, first, last, if_match))
 
     def delete_object(self, key: str) -> None:
-        self._change(key, lambda: self._inner.delete_object(key), creates=False)
+        self._repeat("delete", lambda: self._inner.delete_object(key), key=key)
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        return self._change(key, lambda: self._inner.copy_object(source_key, key, meta, if_match))
+        return self._repeat("copy", lambda: self._inner.copy_object(source_key, key, meta, if_match), key=key)
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
         """Repeated only if the failed request certainly made no upload."""
-        return self._repeat(lambda: self._inner.create_multipart_upload(key, meta), repeat_unknown=False)
+        return self._repeat("create", lambda: self._inner.create_multipart_upload(key, meta))
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         def found() -> Part | None:
@@ -192,37 +214,42 @@ class RetryingStore:
                     return Part(number, part.size, part.etag, digest=digest, crc32=zlib.crc32(body))
             return None
 
-        return self._repeat(lambda: self._inner.upload_part(key, upload_id, number, body), found=found)
+        return self._repeat(
+            "part", lambda: self._inner.upload_part(key, upload_id, number, body), found=found
+        )
 
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Part:
         return self._repeat(
-            lambda: self._inner.upload_part_copy(key, upload_id, number, source_key, first, last, if_match)
+            "part copy",
+            lambda: self._inner.upload_part_copy(key, upload_id, number, source_key, first, last, if_match),
         )
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        return self._repeat(lambda: self._inner.list_parts(key, upload_id))
+        return self._repeat("parts", lambda: self._inner.list_parts(key, upload_id))
 
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
         """Safe to repeat while the upload exists. UploadGone may mean that the first try completed it."""
-        return self._change(key, lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta))
+        return self._repeat(
+            "complete", lambda: self._inner.complete_multipart_upload(key, upload_id, parts, meta), key=key
+        )
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        self._repeat(lambda: self._inner.abort_multipart_upload(key, upload_id))
+        self._repeat("abort", lambda: self._inner.abort_multipart_upload(key, upload_id))
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         """Reads the whole list first, because a retry starts again from the first page."""
-        return iter(self._repeat(lambda: list(self._inner.list_multipart_uploads(prefix))))
+        return iter(self._repeat("uploads", lambda: list(self._inner.list_multipart_uploads(prefix))))
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Repeats each page, not the list, which may be long; some callers read only its beginning."""
-        listed = self._repeat(lambda: self._inner.list_objects(prefix))
+        listed = self._repeat("list", lambda: self._inner.list_objects(prefix))
 
         def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
-            found = self._repeat(lambda: next(listed, None))
+            found = self._repeat("list", lambda: next(listed, None))
             return ([], None) if found is None else ([found], (number or 0) + 1)
 
         return Pages(page)
@@ -230,12 +257,14 @@ class RetryingStore:
     def probe_digests(self, key: str) -> Digests | None:
         """None also where the store is one that takes no digests."""
         inner = self._inner
-        return self._repeat(lambda: inner.probe_digests(key)) if isinstance(inner, ProbesDigests) else None
+        if not isinstance(inner, ProbesDigests):
+            return None
+        return self._repeat("part", lambda: inner.probe_digests(key))
 
     def remarks(self) -> list[str]:
         """Those of the store, where it has any."""
         inner = self._inner
-        return self._repeat(inner.remarks) if isinstance(inner, Remarks) else []
+        return self._repeat("list", inner.remarks) if isinstance(inner, Remarks) else []
 
     def close(self) -> None:
         self._inner.close()

@@ -19,7 +19,7 @@ from syncd.core.errors import (
 )
 from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.storage.http.errors import CODES, DONE, OF_VERBS, STATUSES, VERBS, Answer, Refusal, refusal
-from syncd.storage.retry import MAX_ANSWERED, Retries
+from syncd.storage.retry import MAX_ANSWERED, UNANSWERED, Retries
 
 TRIES = Retries().max_tries
 HOURS = "then after hours, ever more rarely"
@@ -29,11 +29,11 @@ NETWORK = {
     "200 with an error inside": "its code",
     "200 without what it should hold": "gateway",
     "a page of something in between": "gateway",
-    "no connection": "moment",
-    "no answer, or only half of one": "gateway",
-    "silence": "gateway",
 }
 """What has no status of its own, and what it means for every verb."""
+NO_ANSWER = ("no connection", "lost before", "lost after", "slow")
+"""What leaves a request without an answer: the store cannot be reached; the request is lost on its way there,
+or, once the store has done it, the answer on its way back; neither comes for longer than we wait."""
 MEANINGS: dict[str, tuple[str, str, str]] = {
     "done": ("nothing", "what was asked for is so", ""),
     "moment": (
@@ -137,10 +137,26 @@ def cell(verb: str, answer: Answer) -> str:
     return word(refusal(verb, 400, answer))
 
 
+def unanswered(verb: str, what: str) -> str:
+    """What follows when one of `NO_ANSWER` happens to `verb`."""
+    manner = UNANSWERED[verb]
+    if what == "no connection":
+        return "again"
+    if not manner.repeats:
+        return "look first"
+    return "again, then look" if manner.looks_after else "again"
+
+
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     head = list(head)
     lines = [head, ["---"] * len(head), *map(list, rows)]
     return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Like: put, copy or delete."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def _by_meaning() -> Iterable[tuple[str, str]]:
@@ -183,6 +199,20 @@ def page() -> str:
             ((str(status), *(cell(verb, status) for verb in VERBS)) for status in STATUS_ROWS),
         ),
         *_table(("answer", "every verb"), NETWORK.items()),
+        "## No answer",
+        "",
+        "Whether the request was lost on its way or the answer on its way back cannot be told, so what",
+        f"follows suits both. *again*: repeated in place, {TRIES} times in all; then the file waits.",
+        "*then look*: after two, the store is asked whether the object or the part is there.",
+        "*look first*: the file is tried again, and looks for the upload in the store's list before it",
+        "begins one. A repeated complete may meet *gone*: then the object is looked for. What an unanswered",
+        f"{_listed(verb for verb in VERBS if UNANSWERED[verb].unsettled)} may yet do is remembered for a",
+        "quarter of an hour; then the object is looked at.",
+        "",
+        *_table(
+            ("what", *VERBS),
+            ((what, *(unanswered(verb, what) for verb in VERBS)) for what in NO_ANSWER),
+        ),
         "## Codes",
         "",
         "Any other code with `Digest` in it is *content*, any with `Quota` in it is *quota*; the rest goes",

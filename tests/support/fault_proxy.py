@@ -387,7 +387,7 @@ class _Reader:
         """Whether the other side has gone. Looks without reading anything away."""
         try:
             return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):  # Python waits for the socket's own timeout all the same
             return False
         except OSError:
             return True

@@ -110,6 +110,17 @@ def test_the_server_does_it_and_the_client_does_not_know(rig: Rig, kind: str) ->
     wait_until("it is counted", lambda: rig.proxy.ledger.bytes.lost_to_faults == len(BODY))
 
 
+@pytest.mark.parametrize("kind", ["stalled request", "stalled answer"])
+def test_a_stall_lasts_until_the_client_gives_up(rig: Rig, kind: str) -> None:
+    """It hears nothing at all, not even the end of the connection."""
+    rig.kind, rig.proxy._stall_seconds = kind, 60.0
+    client = http.client.HTTPConnection("127.0.0.1", rig.proxy.port, timeout=1.0)
+    with closing(client):
+        client.request("PUT", "/bucket/faulty", BODY)
+        with pytest.raises(TimeoutError):
+            client.getresponse()
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "body"),
     [
