@@ -476,6 +476,8 @@ class Outcome(NamedTuple):
     """Of the file, in bytes."""
     wants_delete: bool = False
     """The object should be deleted, but the caller did not allow it."""
+    links: tuple[FileRef, ...] = ()
+    """Other names of a file that changed, of which the kernel told nothing: mark them."""
 
     @property
     def bytes_saved(self) -> int:

@@ -308,6 +308,8 @@ class Workers:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
             self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
+        for link in outcome.links:
+            self.queue.mark(link, quiet_seconds=0.0, event=True)
         doubtful = event or outcome.second_look
         if doubtful and isinstance(outcome.action, Upload | Copy) and not self._once:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)

@@ -231,6 +231,13 @@ class OpenFile:
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
 
+    def links(self) -> int:
+        """How many names it has now. Raises FileUnreadable."""
+        try:
+            return os.fstat(self._descriptor).st_nlink
+        except OSError as error:
+            raise FileUnreadable(_reason(error)) from error
+
     def is_open_for_writing(self) -> bool | None:
         """Whether a program on this machine could write to the file now; None: the kernel does not say.
 

@@ -76,6 +76,9 @@ TURN_READS = 128
 MOST_READERS = 8
 """Large files that are read at once: a disk that has to move its head between more of them gets slow."""
 
+MOST_LINKS = 1000
+"""Records of one content that are looked through for other names of a file; scans find the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSource:
@@ -614,8 +617,26 @@ class Engine:
         if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
-        sent, saved = carried.bytes_sent, carried.saved
-        return Outcome(action, sent, saved, again, racy and not soon, doubt_seconds, job.stat.size)
+        return Outcome(
+            action, carried.bytes_sent, carried.saved, again, racy and not soon, doubt_seconds,
+            job.stat.size, links=self._stale_links(job) if isinstance(action, Upload | Copy) else (),
+        )  # fmt: skip
+
+    def _stale_links(self, job: Job) -> tuple[FileRef, ...]:
+        """The other names of the file in its source under which its last content is still recorded.
+
+        inotify tells of the name only by which a file was opened.
+        """
+        if job.recorded is None or job.file.links() == 1:
+            return ()
+        self.state.flush()  # of what is not written yet, one record of a content is found at most
+        same = self.state.find_content(self.store.store_id, job.recorded.fingerprint, MOST_LINKS)
+        inode = job.stat.device, job.stat.inode
+        return tuple(
+            ref
+            for ref, row in same
+            if ref.source == job.ref.source and (row.stat.device, row.stat.inode) == inode and ref != job.ref
+        )
 
     def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
         """The action, and the object if it stays as it is. Asks the store if the row is in doubt."""

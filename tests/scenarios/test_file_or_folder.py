@@ -12,8 +12,12 @@ import pytest
 from syncd.core.model import Nothing, OnDelete
 from syncd.storage.base import ObjectStore
 from syncd.storage.dir.store import DirStore
-from syncd.storage.settings import DirSettings
+from syncd.storage.opening import open_store
+from syncd.storage.settings import BosSettings, DirSettings, S3Settings
+from tests.contract.subjects import BosSubject, context
+from tests.support.bos_server import BosServer
 from tests.support.rig import Rig
+from tests.support.servers import S3Server
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.house import House
@@ -77,6 +81,36 @@ def test_the_store_has_what_the_folder_has(
             wait_until(f"the store has {wanted}", is_so)
     finally:
         house.close()
+
+
+@pytest.mark.parametrize("kind", ["bos", pytest.param("ceph", marks=pytest.mark.real_server)])
+def test_a_real_store_has_what_the_folder_has(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Each shape follows each other."""
+    server: S3Server | BosServer = request.getfixturevalue(f"{kind}_server")
+    if isinstance(server, BosServer):
+        server.disk.create("shapes")
+        settings: S3Settings | BosSettings = BosSubject(server).settings(bucket="shapes")
+    else:
+        server.make_bucket("shapes")
+        settings = server.settings("shapes")
+    store = open_store(settings, context())
+    house = House(tmp_path, store=store, on_delete=OnDelete.DELETE)
+    house.start()
+    try:
+        for name in ("file", "folder", "deep", "file", "deep", "folder", "file", "nothing", "file"):
+            _become(house.rig.folder, SHAPES[name])
+            house.runner.ask("", "look")
+
+            def is_so(wanted: set[str] = SHAPES[name] | LEFT_ALONE) -> bool:
+                house.later(5.0)
+                return {info.key.removeprefix("p/") for info in store.list_objects("")} == wanted
+
+            wait_until(f"the store has the shape {name}", is_so)
+    finally:
+        house.close()
+        store.close()
 
 
 def test_what_is_kept_stays(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.workers import Workers
+from syncd.storage.base import ObjectStore
 from syncd.transfer.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
-from tests.support.store import FakeStore
 from tests.support.waiting import wait_until
 
 
@@ -23,7 +23,7 @@ class House:
     """A rig with workers and one keeper, wired as the pipeline does it."""
 
     def __init__(
-        self, root: Path, *, once: bool = False, store: FakeStore | None = None, **source: Any
+        self, root: Path, *, once: bool = False, store: ObjectStore | None = None, **source: Any
     ) -> None:
         self.rig = Rig(root, store=store)
         self.rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young

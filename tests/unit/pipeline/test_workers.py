@@ -134,6 +134,18 @@ def test_what_is_marked_is_carried(rig: Rig, crew: Crew) -> None:
     assert rig.state.recorded_totals("docs")[0] == 50
 
 
+def test_the_other_names_of_a_file_that_changed_are_carried(rig: Rig, crew: Crew) -> None:
+    """An event tells of the name by which the file was opened, and of no other."""
+    rig.write("a", b"one")
+    (rig.folder / "b").hardlink_to(rig.folder / "a")
+    crew.mark("a", "b")
+    crew.wait_idle()
+    rig.write("a", b"two")
+    crew.mark("a")
+    crew.wait_idle()
+    assert {key: found.data for key, found in rig.fake.objects.items()} == {"p/a": b"two", "p/b": b"two"}
+
+
 def test_the_listener_hears_before_the_file_counts_as_done(rig: Rig) -> None:
     """Who waits for the end knows that everything has been told by then."""
     crew = Crew(rig, once=True)

@@ -439,6 +439,25 @@ def test_a_file_from_the_future_is_not_looked_at_for_ever(rig: Rig, monkeypatch:
     assert rig.sync("b.txt").look_again_seconds is None
 
 
+@pytest.mark.parametrize("size", [5, 3 * PART])
+def test_other_names_of_a_changed_file_are_told(rig: Rig, size: int) -> None:
+    """Not those of a file that has the same content, nor a name that is up to date."""
+    names = ("a", "d/b", "copy", "c")
+    for name in names:
+        rig.write(name, bytes(size))
+    for name in ("d/b", "c"):
+        (rig.folder / name).unlink()
+        (rig.folder / name).hardlink_to(rig.folder / "a")
+    assert [rig.sync(name).links for name in names] == [(), (), (), ()]
+
+    rig.write("d/b", b"other")
+    assert set(rig.sync("d/b").links) == {rig.ref("a"), rig.ref("c")}
+    assert rig.sync("c").links == (rig.ref("a"),)
+    assert rig.sync("a").links == ()
+    (rig.folder / "a").touch()
+    assert rig.sync("a").links == ()
+
+
 def test_a_failed_put_leaves_no_record(rig: Rig) -> None:
     """A recorded row describes an object that the store acknowledged, nothing less."""
     rig.write("a.txt", b"hello")
