@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
@@ -15,12 +16,25 @@ from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.mounts import hidden_by
 from syncd.sources.watch.watcher import Watcher
+from syncd.transfer.progress import Durations
 
 RESTLESS_SECONDS = 60.0
 """`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle
 periods: it is not uploaded, and the operator has to know."""
 _RESTLESS_SETTLES = 10
 _MOST_ERRORS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is counted since the start, too finely for the status."""
+
+    answers: Mapping[str, Mapping[tuple[str, str], int]]
+    """Of each store: requests by operation and outcome."""
+    durations: Mapping[str, Mapping[str, Durations]]
+    """Of each store: of requests, by operation."""
+    delays: Mapping[str, Durations]
+    """Of each source: from the notice of a change to the object."""
 
 
 class Live:
@@ -45,6 +59,15 @@ class Live:
         """The status of the daemon and these sources. Raises StateError."""
         self._pipeline.flush_totals()
         return status.report(sources, self._pipeline.state, self)
+
+    def measured(self) -> Measured:
+        """What is counted too finely for the status. What is measured goes on growing."""
+        stores = self._pipeline.store_runners.items()
+        return Measured(
+            {name: dict(runner.progress.answers) for name, runner in stores},
+            {name: dict(runner.progress.durations) for name, runner in stores},
+            {name: runner.news.delays for name, runner in self._pipeline.source_runners.items()},
+        )
 
     def coverage(self, source: str) -> EventCoverage:
         """Which parts of a source the kernel's events do not cover, and why."""

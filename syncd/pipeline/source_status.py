@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from syncd.core import plan
 from syncd.core.model import Copy, FileRef, FileStat, OnDelete, Outcome, Recorded, Source, Upload
 from syncd.core.paths import name_of, printable
+from syncd.transfer.progress import Durations
 
 log = logging.getLogger("syncd.scan")
 
+DELAY_BOUNDS = (1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0)
+"""Seconds."""
 _MAX_NAMED = 20  # examples that `status` names
 
 
@@ -61,6 +64,8 @@ class SourceStatus:
     """Bytes that were not sent, by cause."""
     uploaded_ns: int | None = None
     """When the last object was made, by the wall clock; None: none since the start."""
+    delays: Durations = field(default_factory=lambda: Durations(DELAY_BOUNDS))
+    """From the first notice of a change until the object was there."""
 
     def count(self, outcome: Outcome, now_ns: int) -> None:
         """Count what was done with one file. The caller holds a lock."""
@@ -70,6 +75,7 @@ class SourceStatus:
             self.saved[cause.value] += size
         if isinstance(outcome.action, Upload | Copy):
             self.uploaded_ns = now_ns
+            self.delays.add(outcome.delay_seconds)
 
 
 class ScanResults:

@@ -163,7 +163,7 @@ class StoreRunner:
             Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
             self._should_stop,
             Heartbeat(lambda: self.heartbeat.enters(self.name), lambda: self.heartbeat.enters("")),
-            Meter(self.progress.requested, self.progress.moved),
+            Meter(self.progress.requested, self.progress.moved, answered=self.progress.answered),
             Breaker(lambda: self.workers.queue.is_shut, slots.throttled, slots.answered),
             Instance(
                 recall=lambda store_id: state.learned(store_id, INSTANCE) or "",

@@ -254,6 +254,7 @@ class Workers:
                 taken.ref, error, self._clock.monotonic() - began, delete_allowed=taken.delete_allowed
             )
         else:
+            outcome = outcome._replace(delay_seconds=self._clock.monotonic() - taken.first_marked)
             self._finished(taken.ref, outcome, began, event=taken.event)
 
     def _is_still_trouble(self, taken: Taken) -> bool:

@@ -219,6 +219,8 @@ class Meter:
     """Bytes of a body go out, also of a request that fails later. May wait, to slow the sender down."""
     received: Callable[[int], object] | None = None
     """Bytes of an answer came in. May wait, to slow the server down."""
+    answered: Callable[[str, int | None, float], object] = lambda operation, status, seconds: None
+    """A request of this kind got this HTTP status (None: no answer) after so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.backoff import UNLIMITED, LastHour, Limit, Pace, Rate, RateLimit, Timetable
 from syncd.core.model import FileRef
 from syncd.transfer.heartbeat import Heartbeat
 
+REQUEST_BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
+"""Seconds."""
 _MINUTE_NS = 60 * 10**9
 _STEP_SECONDS = 1.0
 """A changed limit holds after so long for those who wait for bandwidth."""
@@ -48,6 +52,21 @@ class Sending:
 
     def __exit__(self, *_: object) -> None:
         self._sending.pop(threading.get_ident(), None)
+
+
+class Durations:
+    """How long things of one kind took: how many up to each bound, and the sum. No lock inside."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        """Seconds, ascending; what took longer than the last is counted, too."""
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum_seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum_seconds += seconds
 
 
 class Line:
@@ -172,6 +191,10 @@ class Progress:
         self._sending: dict[int, Sending] = {}
         self._rate = Rate()
         self._lock = threading.Lock()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        """Requests by operation and outcome: the class of the status, or ``none`` without an answer."""
+        self.durations: dict[str, Durations] = {}
+        """Of requests, by operation."""
 
     # ---- the meter of syncd.transfer --------------------------------------------------------------------
 
@@ -233,6 +256,14 @@ class Progress:
         """One request was sent."""
         with self._lock:
             self.requests += 1
+
+    def answered(self, operation: str, status: int | None, seconds: float) -> None:
+        """A request was answered, or failed without an answer."""
+        with self._lock:
+            self.answers[operation, f"{status // 100}xx" if status else "none"] += 1
+            if operation not in self.durations:
+                self.durations[operation] = Durations(REQUEST_BOUNDS)
+            self.durations[operation].add(seconds)
 
     def take_requests(self) -> int:
         """How many requests were sent since the last call."""

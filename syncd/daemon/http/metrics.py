@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import resource
 import time
 from collections.abc import Iterable, Mapping
 
 import syncd
-from syncd.daemon.status import LiveSource, SourceReport, Status
+from syncd.daemon.live import Measured
+from syncd.daemon.status import LiveSource, SourceReport, Status, StoreReport
+from syncd.transfer.progress import Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,15 +33,34 @@ class _Text:
     def counter(self, name: str, meaning: str, samples: Samples) -> None:
         self._family(name, "counter", meaning, samples)
 
+    def histogram(
+        self, name: str, meaning: str, samples: Iterable[tuple[Mapping[str, str], Durations]]
+    ) -> None:
+        self._family(name, "histogram", meaning, ())
+        for labels, measured in samples:
+            counts, total = list(measured.counts), 0
+            for bound, count in zip((*measured.bounds, math.inf), counts, strict=True):
+                total += count
+                self._sample(f"{name}_bucket", {**labels, "le": _number(bound)}, total)
+            self._sample(f"{name}_sum", labels, measured.sum_seconds)
+            self._sample(f"{name}_count", labels, total)
+
     def _family(self, name: str, kind: str, meaning: str, samples: Samples) -> None:
         self.lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
         for labels, value in samples:
             if value is not None:
-                pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
-                self.lines.append(f"{name}{{{pairs}}} {value!r}" if pairs else f"{name} {value!r}")
+                self._sample(name, labels, value)
+
+    def _sample(self, name: str, labels: Mapping[str, str], value: float) -> None:
+        pairs = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
+        self.lines.append(f"{name}{{{pairs}}} {_number(value)}" if pairs else f"{name} {_number(value)}")
 
 
-def render(status: Status, *, lives: bool, started_seconds: float) -> bytes:
+def _number(value: float) -> str:
+    return "+Inf" if value == math.inf else f"{value:.15g}"
+
+
+def render(status: Status, measured: Measured, *, lives: bool, started_seconds: float) -> bytes:
     """The answer. `lives` is what ``/livez`` says; the daemon started at that time since the epoch."""
     text = _Text()
     _daemon(text, status, lives=lives)
@@ -48,16 +70,11 @@ def render(status: Status, *, lives: bool, started_seconds: float) -> bytes:
     _sources(text, status.sources, live)
     _watching(text, status.sources, live)
     _activity(text, live)
-    stores = [({"store": store.name}, store) for store in status.stores]
-    text.gauge(
-        "syncd_store_up",
-        "Whether the store takes what is sent.",
-        ((labels, float(store.trouble is None)) for labels, store in stores),
-    )
-    text.counter(
-        "syncd_requests_total",
-        "Requests to the store.",
-        ((labels, store.requests) for labels, store in stores),
+    _stores(text, status.stores, measured)
+    text.histogram(
+        "syncd_file_delay_seconds",
+        "From the first notice of a change until the object was there.",
+        (({"source": name}, each) for name, each in measured.delays.items()),
     )
     return "\n".join([*text.lines, ""]).encode("utf-8", "backslashreplace")
 
@@ -70,7 +87,7 @@ def _daemon(text: _Text, status: Status, *, lives: bool) -> None:
     text.gauge(
         "syncd_bandwidth_limit_bytes_per_second",
         "What may be sent to all stores together now.",
-        [({}, float("inf") if limit is None else limit)],
+        [({}, math.inf if limit is None else limit)],
     )
 
 
@@ -173,6 +190,32 @@ def _watching(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str
         "syncd_drift_files_total",
         "Changed files that no event had announced, since the state began.",
         (({"source": source.name}, source.drift) for source in sources),
+    )
+
+
+def _stores(text: _Text, stores: Iterable[StoreReport], measured: Measured) -> None:
+    text.gauge(
+        "syncd_store_up",
+        "Whether the store takes what is sent.",
+        (({"store": store.name}, float(store.trouble is None)) for store in stores),
+    )
+    text.counter(
+        "syncd_requests_total",
+        "Requests over HTTP, by the class of the answer's status; none: there was no answer.",
+        (
+            ({"store": store, "operation": operation, "outcome": outcome}, count)
+            for store, answers in measured.answers.items()
+            for (operation, outcome), count in answers.items()
+        ),
+    )
+    text.histogram(
+        "syncd_request_seconds",
+        "How long requests over HTTP took, until the answer was there or did not come.",
+        (
+            ({"store": store, "operation": operation}, each)
+            for store, durations in measured.durations.items()
+            for operation, each in durations.items()
+        ),
     )
 
 

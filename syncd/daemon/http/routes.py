@@ -32,7 +32,8 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
 
     def tell_metrics(call: Call) -> Answer:
         status = live.status(verbs.sources())
-        text = metrics.render(status, lives=lives(), started_seconds=live.started_seconds)
+        started = live.started_seconds
+        text = metrics.render(status, live.measured(), lives=lives(), started_seconds=started)
         return Answer(text, metrics.CONTENT_TYPE)
 
     def status(call: Call) -> Answer:

@@ -43,6 +43,13 @@ class Request:
     """The server may take minutes to answer (complete, copy): a longer deadline applies."""
 
     @property
+    def operation(self) -> str:
+        """A word for what stores bill: put, copy, get, list, head, delete, post."""
+        if self.method == "PUT" and self.slow_answer:
+            return "copy"
+        return "list" if self.method == "GET" and not self.carries_content else self.method.lower()
+
+    @property
     def carries_content(self) -> bool:
         """Whether it is a put, a part or a get of a range, which go by the thousand. A copy is a PUT as well,
         but its content never leaves the store."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -84,7 +85,7 @@ class HttpStore:
         sent_at = self._now()
         signed = self._dialect.sign(request, credentials, sent_at + self._skew.seconds)
         self._meter.requested()
-        response = self._transport.send(signed)
+        response = self._sent(signed)
         date = response.headers.get("date", "")
         refused = response.status in (400, 401, 403)
         corrected = self._skew.learn(date, sent_at, self._now(), at_once=refused)
@@ -98,6 +99,15 @@ class HttpStore:
                 if self._are_renewed(credentials):
                     raise _once_more(error, "the store refused keys, and there are newer ones") from error
             raise
+
+    def _sent(self, signed: Request) -> Response:
+        status, began = None, time.monotonic()
+        try:
+            response = self._transport.send(signed)
+            status = response.status
+        finally:
+            self._meter.answered(signed.operation, status, time.monotonic() - began)
+        return response
 
     def _are_renewed(self, refused: Credentials) -> bool:
         try:

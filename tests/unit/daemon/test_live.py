@@ -22,6 +22,8 @@ def test_status_is_answered_while_it_runs(home: Home) -> None:
     facts = report["daemon"]
     assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")
     assert (len(facts["bytes_by_minute"]), sum(facts["bytes_by_minute"])) == (60, 1)
+    measured = made._live.measured()
+    assert (sum(measured.delays["docs"].counts), measured.answers) == (1, {"mirror": {}})  # no HTTP to a disk
     (source,) = report["sources"]
     assert source["skipped"] == {"fifo": 1}
     assert source["watch"]["mode"] == "events"

@@ -131,6 +131,7 @@ def test_what_is_marked_is_carried(rig: Rig, crew: Crew) -> None:
         f"p/{name}": name.encode() for name in names
     }
     assert crew.ear.outcomes() == ["Upload"] * 50
+    assert all(0 < outcome.delay_seconds < 300 for _, outcome in crew.ear.finished_files)
     assert rig.state.recorded_totals("docs")[0] == 50
 
 

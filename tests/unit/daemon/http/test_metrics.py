@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from syncd.daemon.http import metrics
+from syncd.daemon.live import Measured
 from syncd.daemon.status import (
     ByteCounts,
     DaemonStatus,
@@ -21,6 +23,7 @@ from syncd.daemon.status import (
     StoreReport,
     WatchStatus,
 )
+from syncd.transfer.progress import Durations
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -56,8 +59,16 @@ STATUS = Status(
 )  # fmt: skip
 
 
+DURATIONS = Durations((0.5, 2.0))
+for seconds in (0.1, 0.5, 1.0, 7.0):
+    DURATIONS.add(seconds)
+MEASURED = Measured(
+    {"bos": {("put", "2xx"): 5, ("put", "none"): 1}}, {"bos": {"put": DURATIONS}}, {"docs": DURATIONS}
+)
+
+
 def rendered(status: Status = STATUS, *, lives: bool = True) -> str:
-    return metrics.render(status, lives=lives, started_seconds=1_767_225_600.5).decode()
+    return metrics.render(status, MEASURED, lives=lives, started_seconds=1_767_225_600.5).decode()
 
 
 def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
@@ -75,17 +86,24 @@ def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
         'syncd_files{source="odd\\"\\\\name",state="failed"} 0',
         'syncd_files_bytes{source="docs",state="stored"} 700',
         'syncd_files_bytes{source="docs",state="uploading"} 60',
-        'syncd_pending_oldest_timestamp_seconds{source="docs"} 1767225600.0',
-        'syncd_last_upload_timestamp_seconds{source="docs"} 1767225601.0',
-        'syncd_last_scan_timestamp_seconds{source="docs"} 1767225602.0',
-        'syncd_rescan_interval_seconds{source="docs"} 3600.0',
-        'syncd_source_up{source="docs"} 1.0',
-        'syncd_source_up{source="odd\\"\\\\name"} 0.0',
-        'syncd_source_paused{source="docs"} 0.0',
-        'syncd_source_paused{source="odd\\"\\\\name"} 1.0',
-        'syncd_store_up{store="nas"} 1.0',
-        'syncd_store_up{store="bos"} 0.0',
-        'syncd_requests_total{store="nas"} 70',
+        'syncd_pending_oldest_timestamp_seconds{source="docs"} 1767225600',
+        'syncd_last_upload_timestamp_seconds{source="docs"} 1767225601',
+        'syncd_last_scan_timestamp_seconds{source="docs"} 1767225602',
+        'syncd_rescan_interval_seconds{source="docs"} 3600',
+        'syncd_source_up{source="docs"} 1',
+        'syncd_source_up{source="odd\\"\\\\name"} 0',
+        'syncd_source_paused{source="docs"} 0',
+        'syncd_source_paused{source="odd\\"\\\\name"} 1',
+        'syncd_store_up{store="nas"} 1',
+        'syncd_store_up{store="bos"} 0',
+        'syncd_requests_total{store="bos",operation="put",outcome="2xx"} 5',
+        'syncd_requests_total{store="bos",operation="put",outcome="none"} 1',
+        'syncd_request_seconds_bucket{store="bos",operation="put",le="0.5"} 2',
+        'syncd_request_seconds_bucket{store="bos",operation="put",le="2"} 3',
+        'syncd_request_seconds_bucket{store="bos",operation="put",le="+Inf"} 4',
+        'syncd_request_seconds_count{store="bos",operation="put"} 4',
+        'syncd_request_seconds_sum{store="bos",operation="put"} 8.6',
+        'syncd_file_delay_seconds_bucket{source="docs",le="0.5"} 2',
         'syncd_actions_total{source="docs",action="upload"} 5',
         'syncd_failures_total{source="docs",class="auth"} 2',
         'syncd_sent_bytes_total{source="docs"} 100',
@@ -97,7 +115,7 @@ def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
         'syncd_watch_overflows_total{source="docs"} 1',
         'syncd_drift_files_total{source="docs"} 9',
         "syncd_bandwidth_limit_bytes_per_second 1048576",
-        "syncd_healthy 1.0",
+        "syncd_healthy 1",
         "process_start_time_seconds 1767225600.5",
     ],
 )
@@ -111,9 +129,9 @@ def test_what_is_not_known_is_left_out_and_what_is_unlimited_is_infinite() -> No
     text = rendered(Status(DaemonStatus(True, health="worker-7 is stuck"), STATUS.sources[1:], [], [], {}))
     for name in ("pending_oldest", "last_upload", "last_scan"):
         assert f"\nsyncd_{name}_timestamp_seconds{{" not in text
-    assert "syncd_bandwidth_limit_bytes_per_second inf" in text
-    assert "syncd_healthy 0.0" in text
-    assert "syncd_healthy 0.0" in rendered(lives=False)
+    assert "syncd_bandwidth_limit_bytes_per_second +Inf" in text
+    assert "syncd_healthy 0" in text
+    assert "syncd_healthy 0" in rendered(lives=False)
 
 
 def test_no_path_and_no_reason_is_told() -> None:
@@ -152,6 +170,25 @@ def test_each_alert_is_tried_and_uses_what_is_there() -> None:
     tests = yaml.safe_load(Path(__file__).with_name("alerts.test.yml").read_text())["tests"]
     fired = {each["alertname"] for test in tests for each in test["alert_rule_test"] if "exp_alerts" in each}
     assert fired == {rule["alert"] for rule in rules}
+
+
+def test_the_dashboard_asks_for_what_is_there(promtool: Callable[..., str], tmp_path: Path) -> None:
+    """Prometheus reads each query, and the daemon has every metric in it; no panel has two names."""
+    board = json.loads((DOCS / "grafana.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [each["expr"] for each in board["annotations"]["list"]]
+    asked = queries + [each["query"]["query"] for each in board["templating"]["list"][1:]]
+    used = set().union(*map(names, asked))
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in used} <= names(rendered())
+    assert len(used) > 15
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(queries)
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
+    assert f"{len(queries)} rules found" in promtool("check", "rules", str(tmp_path / "rules.yml"))
+    titles = [panel["title"] for panel in board["panels"]]
+    assert len(set(titles)) == len(titles) == len({panel["id"] for panel in board["panels"]})
 
 
 def test_the_manual_explains_every_metric_and_no_other() -> None:

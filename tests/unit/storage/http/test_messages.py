@@ -16,6 +16,25 @@ def test_puts_and_parts_carry_content(method: str, slow_answer: bool, content: b
     assert Request(method, "h", "/", slow_answer=slow_answer).carries_content is content
 
 
+@pytest.mark.parametrize(
+    ("method", "slow_answer", "headers", "operation"),
+    [
+        ("PUT", False, {}, "put"),
+        ("PUT", True, {}, "copy"),
+        ("GET", False, {}, "list"),
+        ("GET", False, {"Range": "bytes=0-1"}, "get"),
+        ("HEAD", False, {}, "head"),
+        ("POST", True, {}, "post"),
+        ("DELETE", False, {}, "delete"),
+    ],
+)
+def test_a_request_knows_what_it_is_billed_as(
+    method: str, slow_answer: bool, headers: dict[str, str], operation: str
+) -> None:
+    """In words for a metric."""
+    assert Request(method, "h", "/", headers=headers, slow_answer=slow_answer).operation == operation
+
+
 @pytest.mark.parametrize("name", ["Range", "range"])
 def test_gets_of_ranges_carry_content(name: str) -> None:
     """By the thousand in a restore; a listing is a GET without a range."""

@@ -159,20 +159,25 @@ def test_keys_that_were_renewed_meanwhile_are_tried_at_once(renewed: str, once_m
 
 
 def test_requests_are_counted() -> None:
-    """Each one that goes out, also those that fail."""
+    """Each one that goes out, also those that fail, with what came of it."""
     counted: list[None] = []
+    answered: list[tuple[str, int | None, bool]] = []
     transport = Told(dated(0), StoreUnavailable("lost"))
     client = HttpStore(
         S3Dialect(SETTINGS),
         transport,
         lambda: Credentials("a", "b"),
         lambda: NOW,
-        Meter(requested=lambda: counted.append(None)),
+        Meter(
+            requested=lambda: counted.append(None),
+            answered=lambda operation, status, seconds: answered.append((operation, status, seconds >= 0)),
+        ),
     )
     client.put_object("k", b"", META)
     with pytest.raises(StoreUnavailable):
         client.put_object("k", b"", META)
     assert len(counted) == 2
+    assert answered == [("put", 200, True), ("put", None, True)]
 
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0])
