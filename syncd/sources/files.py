@@ -35,6 +35,9 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _LISTINGS = 3
 _SERVER_LEASES = frozenset({"cifs", "nfs", "nfs4", "smb2", "smb3"})
 """Types of file systems that refuse a lease where the server has not granted the file to this machine."""
+_TELL_HOLES = frozenset({"ext4", "tmpfs", "xfs"})
+"""Types of file systems that are believed about holes. Others have called a hole what was written a moment
+before (OpenZFS until 2.2.2)."""
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -209,6 +212,7 @@ class OpenFile:
     ) -> None:
         self._descriptor = descriptor
         self._on_read = on_read
+        self._has_holes: bool | None = None
         self.mode = mode
         """The permission bits that it had then, narrowed by the directories above it."""
         self.allocated = allocated
@@ -288,6 +292,19 @@ class OpenFile:
                 )
             done += count
             self._on_read()
+
+    def is_hole(self, offset: int, size: int) -> bool:
+        """Whether these bytes are zeros because they were never written. False also where nobody knows."""
+        if self._has_holes is None:
+            sparse = self.allocated is not None and self.allocated < self.opened.size
+            self._has_holes = sparse and mounts.type_of(self.opened.device) in _TELL_HOLES
+        if not self._has_holes:
+            return False
+        self._on_read()
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA) >= offset + size
+        except OSError as error:  # ENXIO: no data follows, or the file ends before that by now
+            return error.errno == errno.ENXIO and offset + size <= self.stat().size
 
     def check_end(self, size: int) -> None:
         """Check that nothing follows the first `size` bytes. Raises FileChanged when something does,

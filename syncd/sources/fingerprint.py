@@ -132,7 +132,7 @@ def compute(
     leaves: list[bytes] = []
     shared = part_size % LEAF == 0 or part_size >= size
     own = _Leaves(witness)  # where the parts cut leaves in two
-    buffer = memoryview(bytearray(min(LEAF, size)))
+    buffer, zeros = memoryview(bytearray(min(LEAF, size))), memoryview(bytes(LEAF))
     for start in range(0, size, part_size):
         end = min(start + part_size, size)
         part: list[bytes] = []
@@ -140,7 +140,10 @@ def compute(
             if should_stop():
                 raise Stopped("stopped while a file was fingerprinted")
             view = buffer[: min(LEAF, end - offset)]
-            file.read_into(offset, view)
+            if len(view) == LEAF and file.is_hole(offset, LEAF):
+                view = zeros  # nothing is read, and nothing else leaves the page cache for it
+            else:
+                file.read_into(offset, view)
             public.update(view)
             also(view)
             part.append(witness.of(view))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from syncd.core import plan
 from syncd.core.errors import FileChanged, Stopped
 from syncd.core.model import Fingerprint
-from syncd.sources import files, fingerprint
+from syncd.sources import files, fingerprint, mounts
 from syncd.sources.fingerprint import Digests, Witness
 from tests.support import collisions
 
@@ -94,6 +96,41 @@ def test_blocks_are_digested_on_their_grid(root: Path, root_fd: int, size: int, 
     assert (
         digests.fingerprint == fingerprint.of_bytes(content) == Fingerprint(fingerprint.digest(content), size)
     )
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_holes_are_digested_and_not_read(root: Path, memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever way data came into a sparse file, and although none of it is on the disk yet."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if memory else root) as directory:
+        path, size = Path(directory) / "sparse", 64 * MIB + 5
+        with path.open("w+b") as file:
+            file.truncate(size)
+            os.pwrite(file.fileno(), b"written", 9 * MIB - 3)
+            os.posix_fallocate(file.fileno(), 20 * MIB, 2 * MIB)
+            os.pwrite(file.fileno(), b"in what was allocated", 21 * MIB)
+            with mmap.mmap(file.fileno(), size) as mapped:
+                mapped[33 * MIB] = 1
+            os.pwrite(file.fileno(), b"end", size - 3)
+        content = path.read_bytes()
+        reads: list[int] = []
+        read_into = files.OpenFile.read_into
+
+        def counted(self: files.OpenFile, offset: int, view: memoryview) -> None:
+            reads.append(offset // MIB)
+            read_into(self, offset, view)
+
+        monkeypatch.setattr(files.OpenFile, "read_into", counted)
+        root_fd = os.open(directory, os.O_RDONLY)
+        try:
+            digests = computed(root_fd, "sparse", 8 * MIB)
+        finally:
+            os.close(root_fd)
+        assert digests.fingerprint == fingerprint.of_bytes(content)
+        assert digests.witness == WITNESS.of(content)
+        if mounts.type_of(path.stat().st_dev) in ("ext4", "tmpfs", "xfs"):
+            assert set(reads) <= {8, 9, 20, 21, 33, 64}
+        else:
+            assert len(reads) == 65
 
 
 def test_any_kind_of_buffer_has_the_same_fingerprint() -> None:
