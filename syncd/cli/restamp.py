@@ -1,4 +1,4 @@
-"""`syncd restamp`: objects that are there get the properties that the configuration says now."""
+"""`syncd restamp`: objects that are there get the properties and attributes that they are to have now."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _STOP_SECONDS = 10.0
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give objects the properties that the configuration says now.
+    """Give objects the properties that the configuration says now, and the attributes of their files.
 
-    Every recorded object is looked at. One that has other properties is copied onto itself inside the store,
+    Every recorded object is looked at. One that has other ones is copied onto itself inside the store,
     which costs a request, and a new version where the bucket keeps versions. Interrupted, it goes on where it
     was when it is called again. The exit code is 3 if objects keep other properties.
     """

@@ -79,6 +79,7 @@ class Selection:
     metavar="RATE|TIMETABLE|off",
     help="Instead of what transfer.bandwidth_limit says about downloads.",
 )
+@click.option("--special", is_flag=True, help="Also setuid, setgid and capabilities, as the files had them.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be restored; write nothing.")
 @common.json_option
 @common.options
@@ -98,6 +99,7 @@ def command(
     SOURCE is a source of the configuration, PATH a file or folder in one, also one that is gone; without
     either, all sources come back. One source comes directly into DIR, several into a folder each.
     """
+    special = of.pop("special")
     if not to:
         raise click.UsageError("--to is empty; name the folder to restore to")
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
@@ -109,7 +111,7 @@ def command(
     selections = _of_store(settings, what, **of) if any(of.values()) else _selected(settings, what)
     with common.interrupt() as stopping, ExitStack() as last:
         try:
-            folder = Folder(os.path.realpath(to), _closed(settings), create=not dry_run)
+            folder = Folder(os.path.realpath(to), _closed(settings), create=not dry_run, special=special)
         except FileUnwritable as error:
             raise click.UsageError(f"--to {to}: {error}") from error
         last.enter_context(closing(folder))
@@ -202,7 +204,7 @@ class Job:
         self.report = Report()
         self.progress = Progress(Line(settings.transfer.bandwidth_limit.down), sleep=self._sleep)
         self._settings = settings
-        self._folder = folder
+        self.folder = folder
         self._overwrite = overwrite
         self._stopping = stopping
         self._dry_run = dry_run
@@ -245,7 +247,7 @@ class Job:
         ):
             download = Download(
                 store,
-                self._folder,
+                self.folder,
                 fetchers,
                 slots,
                 self.progress,
@@ -324,7 +326,7 @@ def _progress(job: Job) -> Iterator[None]:
 
 
 def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
-    report = job.report
+    report, incomplete = job.report, job.folder.incomplete
     stopped = str(report.gave_up) if report.gave_up else "interrupted" if report.interrupted else None
     if as_json:
         counts = ("restored", "already_there", "kept", "failed", "folders", "unchecked")
@@ -338,6 +340,9 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
                     name: [_row(entry) for entry in getattr(report, name)]
                     for name in ("planned", "kept", "unchecked", "failures")
                 },
+                "incomplete": [
+                    {"path": printable(path), "reason": reason} for path, reason in incomplete.items()
+                ],
                 "stopped": stopped,
             }
         )
@@ -353,6 +358,8 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
     _lines("kept", report.kept, "--overwrite older or always replaces them")
     unchecked = "restored, but neither syncd nor the store knows what its content has to be"
     _lines("unchecked", [Entry(each.path, each.key, unchecked) for each in report.unchecked], "")
+    bare = [Entry(path, "", f"restored, but not {why}") for path, why in incomplete.items()]
+    _lines("incomplete", bare, "")
     _lines("failed", report.failures, "")
     if stopped:
         common.say(f"{stopped}; the same command goes on from here")

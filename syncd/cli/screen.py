@@ -138,6 +138,8 @@ def show_status(status: Status, console: Console) -> None:
         if counted["bytes_saved"]:
             sent, saved = human(counted["bytes_sent"]), human(counted["bytes_saved"])
             console.print(f"  by {cause}: {sent} sent, {saved} not sent again")
+    if left_out := totals.get("xattrs_left_out"):  # a daemon that runs may be older than this command
+        console.print(f"in total: {left_out} extended attributes did not fit into their objects' metadata")
 
 
 def _show_daemon(daemon: DaemonStatus, console: Console) -> None:

@@ -68,6 +68,8 @@ class SourceEntry(Entry):
     max_size: Annotated[int, size(1, 1 << 60, or_zero=True)] = 0
     min_age: Annotated[float, duration(0, 3650 * 86_400)] = 0.0
     one_file_system: Flag = False
+    attributes: Annotated[Text, one_of("none", "posix")] = "none"
+    attribute_changes: Annotated[Text, one_of("wait", "copy")] = "wait"
     objects: list[Any] = Field(default=[], description="a list of mappings, each with `match` and properties")
     settle: Annotated[float, duration(0, 86_400)] = 2.0
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
@@ -117,6 +119,8 @@ class SourceEntry(Entry):
             max_size=self.max_size,
             min_age_seconds=self.min_age,
             one_file_system=self.one_file_system,
+            keeps_attributes=self.attributes == "posix",
+            copies_attributes=self.attribute_changes == "copy",
             objects=tuple(rule.rule() for rule in self._rules),
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,

@@ -45,6 +45,21 @@ class Properties:
 
 
 @dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a file has beside its content and its time. None and empty: not known."""
+
+    mode: int | None = None
+    """Permission bits, with setuid, setgid and the sticky bit."""
+    uid: int | None = None
+    gid: int | None = None
+    user: str = ""
+    """Name of the owner on the machine that wrote the object."""
+    group: str = ""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    """Extended attributes by full name, surrogate-escaped, in the order of the names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A watched directory and where its files go."""
 
@@ -77,6 +92,10 @@ class Source:
     """A directory that holds a file of one of these names is left out, with all below it."""
     one_file_system: bool = False
     """Directories on another file system than the root are left out."""
+    keeps_attributes: bool = False
+    """Objects carry the attributes of their files."""
+    copies_attributes: bool = False
+    """Attributes that changed alone are brought to the object by a copy onto itself; else they wait."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     given: str = ""
@@ -229,6 +248,8 @@ class ObjectMeta:
     """Which machine and source wrote the object: see `syncd.core.plan`."""
     properties: Properties = Properties()
     """What the configuration says beside the content type. Only its stamp is told again."""
+    attributes: Attributes | None = None
+    """None: the object is to carry none."""
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""
@@ -263,6 +284,8 @@ class ObjectInfo:
     """When the store got it, for an object without an mtime."""
     stamp: str = ""
     """`Properties.stamp` of what the object got when it was written; empty: nothing."""
+    attributes: Attributes | None = None
+    """None: it carries none."""
 
 
 class Content(NamedTuple):
@@ -395,6 +418,9 @@ class StoreLimits:
     """`head_object` returns the CRC-32 of every object, also of one made of parts."""
     describes_by_reading: bool = False
     """`head_object` reads an object of another program, and tells the XXH3-128 of what it read."""
+    max_xattr_bytes: int = 1400
+    """What all extended attributes of a file may take in the metadata of its object. S3 and BOS take 2048
+    bytes of metadata, and what else syncd writes there takes less than 640."""
     has_conditions: bool = False
     """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
 

@@ -289,7 +289,8 @@ def _totals(counted: Mapping[str, int]) -> dict[str, Any]:
     causes = {
         cause.value: {name: counted.get(f"{name}:{cause.value}", 0) for name in both} for cause in Cause
     }
-    return {name: counted.get(name, 0) for name in (*both, "requests")} | {"by_cause": causes}
+    plain = {name: counted.get(name, 0) for name in (*both, "requests", "xattrs_left_out")}
+    return plain | {"by_cause": causes}
 
 
 def _in_flight(ref: FileRef, done: int, total: int, rate: float | None) -> InFlight:

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
+import pwd
+import re
 import signal
 import stat as modes
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular, RootIdentity
+from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, RootIdentity
 from syncd.sources import mounts
 from syncd.sources.buffers import fresh
 
@@ -42,6 +46,11 @@ DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For a directory that is to be listed."""
+_ACL = "system.posix_acl_access"
+_SYSTEM_XATTRS = (_ACL, "security.capability")
+_OWN = re.compile(r"user\.syncd(-.*)?", re.DOTALL)
+"""What a directory store gives a copy, and rclone what it restores of ours."""
+_NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -242,6 +251,24 @@ class OpenFile:
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
 
+    def attributes(self) -> Attributes:
+        """What it has beside content and time. Raises FileUnreadable.
+
+        The bits of the group of a file with an access control list are not what its group may do: where the
+        list does not come back, they must not give more.
+        """
+        descriptor = self._descriptor
+        try:
+            found = os.fstat(descriptor)
+            xattrs = [(name, os.getxattr(descriptor, name)) for name in _xattrs_of(descriptor)]
+        except OSError as error:
+            raise FileUnreadable(_reason(error)) from error
+        mode = modes.S_IMODE(found.st_mode)
+        if any(name == _ACL for name, _ in xattrs):
+            mode = mode & ~0o077 | (mode >> 3 & mode & 7) * 0o011
+        user, group = _user_name(found.st_uid), _group_name(found.st_gid)
+        return Attributes(mode, found.st_uid, found.st_gid, user, group, tuple(sorted(xattrs)))
+
     def is_open_for_writing(self) -> bool | None:
         """Whether a program on this machine could write to the file now; None: the kernel does not say.
 
@@ -402,10 +429,42 @@ class _Access:
 
 def _has_acl(descriptor: int) -> bool:
     try:
-        os.getxattr(f"/proc/self/fd/{descriptor}", "system.posix_acl_access")
+        os.getxattr(f"/proc/self/fd/{descriptor}", _ACL)
     except OSError as error:
         return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
     return True
+
+
+def _xattrs_of(descriptor: int) -> list[str]:
+    """The names of extended attributes that belong to a file, wherever it goes. Raises OSError."""
+    try:
+        names = os.listxattr(descriptor)
+    except OSError as error:
+        if error.errno in _NO_XATTRS:
+            return []
+        raise
+    return [
+        name
+        for name in names
+        if name in _SYSTEM_XATTRS or (name.startswith("user.") and not _OWN.fullmatch(name))
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _user_name(uid: int) -> str:
+    """Empty: it has none. For the life of the process: a directory service is slow."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OSError):
+        return ""
+
+
+@lru_cache(maxsize=1024)
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OSError):
+        return ""
 
 
 _KINDS = {

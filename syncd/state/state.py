@@ -456,7 +456,12 @@ class State:
         return self._read(queries.count_failures)
 
     def add_totals(
-        self, *, bytes_sent: int = 0, saved: Mapping[Cause, int] = MappingProxyType({}), requests: int = 0
+        self,
+        *,
+        bytes_sent: int = 0,
+        saved: Mapping[Cause, int] = MappingProxyType({}),
+        requests: int = 0,
+        xattrs_left_out: int = 0,
     ) -> None:
         """Add to the counters of a lifetime. Joined with later writes.
 
@@ -466,12 +471,14 @@ class State:
         counted |= {f"bytes_saved:{cause.value}": size for cause, size in saved.items()}
         if saved:
             counted[f"bytes_sent:{max(saved, key=saved.__getitem__).value}"] = bytes_sent
+        if xattrs_left_out:
+            counted["xattrs_left_out"] = xattrs_left_out
         self._totals.add(counted)
         self._join_totals()
 
     def totals(self, *, exact: bool = True) -> dict[str, int]:
-        """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``, and the
-        first two by cause, such as ``bytes_sent:delta``.
+        """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``,
+        ``xattrs_left_out``, and the first two by cause, such as ``bytes_sent:delta``.
         """
         self._catch_up(exact)
         return dict(self._all("SELECT name, value FROM totals WHERE value > 0"))

@@ -16,6 +16,7 @@ from syncd.core import paths, plan
 from syncd.core.errors import (
     AccessRefused,
     FileChanged,
+    FileError,
     FileUnreadable,
     FileVanished,
     PreconditionFailed,
@@ -31,6 +32,7 @@ from syncd.core.errors import (
 from syncd.core.model import (
     OVERTAKEN,
     Action,
+    Attributes,
     Cause,
     Checkpoint,
     Copy,
@@ -46,6 +48,7 @@ from syncd.core.model import (
     Properties,
     Receipt,
     Recorded,
+    Refresh,
     RootIdentity,
     Source,
     TransferPolicy,
@@ -60,6 +63,7 @@ from syncd.sources.fingerprint import Digests, Witness
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.key_locks import Exclusive
+from syncd.storage import attributes
 from syncd.storage.proofs import Comparison
 from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
@@ -238,7 +242,7 @@ class Engine:
         return Outcome(Nothing(why))
 
     def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
-        """Give the object of a recorded file the properties that the configuration says, if it has others.
+        """Give the object of a recorded file the properties and attributes of now, if it has others.
 
         Returns whether it has others that it may lose, and why it may not; empty: it may. Only the very
         object that was recorded is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
@@ -258,8 +262,10 @@ class Engine:
                 return False, "its object is not the one that was recorded"
             if info.instance not in self.foreigners.own(known.instance):
                 return False, "its object is another machine's"
-            if info.stamp == said.stamp or dry_run:
-                return info.stamp != said.stamp, ""
+            wanted = self._attributes_as_recorded(ref, recorded) or info.attributes
+            is_same = (info.stamp, info.attributes) == (said.stamp, wanted)
+            if is_same or dry_run:
+                return not is_same, ""
             self.foreigners.check(ref.source)
             meta = ObjectMeta(
                 content,
@@ -268,6 +274,7 @@ class Engine:
                 said.content_type or content_type_of(ref.path),
                 instance=info.instance or known.instance,
                 properties=said,
+                attributes=wanted,
             )
             self._replace_by_copy(ref, recorded, meta)
         return True, ""
@@ -290,8 +297,61 @@ class Engine:
             raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
         self.state.commit(ref, replace(recorded, etag=found.etag))
         self._in_doubt.settled(ref)
-        if refusal is not None and found.stamp != meta.properties.stamp:
+        if refusal is not None and (found.stamp, found.attributes) != (
+            meta.properties.stamp,
+            meta.attributes,
+        ):
             raise refusal
+
+    # ---- attributes -------------------------------------------------------------------------------------
+
+    def _attributes(self, ref: FileRef, file: OpenFile) -> tuple[Attributes | None, list[str]]:
+        """What the object is to carry of the file's attributes, and which extended ones do not fit."""
+        if not self.sources[ref.source].source.keeps_attributes:
+            return None, []
+        with self._reading(ref):
+            found = file.attributes()
+        return attributes.fitting(found, self.store.limits.max_xattr_bytes)
+
+    def _note_left_out(self, job: Job) -> None:
+        names = ", ".join(printable(name) for name in job.left_out)
+        log.warning("%s: extended attributes do not fit its object: %s", name_of(job.ref), names)
+        self.state.add_totals(xattrs_left_out=len(job.left_out))
+
+    def _attributes_as_recorded(self, ref: FileRef, recorded: Recorded) -> Attributes | None:
+        """What the object of a file is to carry, if the file is the one that was recorded."""
+        known = self.sources[ref.source]
+        if not known.source.keeps_attributes:
+            return None
+        with suppress(FileError), self._root(known) as root_fd, self._open(root_fd, ref) as file:
+            return self._attributes(ref, file)[0] if file.opened == recorded.stat else None
+        return None
+
+    def _dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
+        """The object as it stands; with the attributes of a touched file, where the source copies them."""
+        recorded = job.aimed
+        wants = self.sources[job.ref.source].source.copies_attributes and job.attributes is not None
+        if not wants or not isinstance(action, Refresh) or recorded is None or recorded.stat == job.stat:
+            return standing
+        with self._request_slot(job):
+            info, content = self.store.head_object(job.key), job.digests.fingerprint
+            if (
+                info is None
+                or info.attributes == job.attributes
+                or (info.etag, info.size, info.digest) != (standing.etag, content.size, content.digest)
+                or info.instance not in self.foreigners.own(job.instance)
+                or not self._uploader.shortcuts.works(COPY)
+            ):
+                return standing
+            self.foreigners.check(job.ref.source)
+            try:
+                self._replace_by_copy(job.ref, recorded, job.meta(info.token or ""))
+            except StoreRefused as error:
+                if isinstance(error, AccessRefused):
+                    raise
+                log.info("%s: its attributes wait for the next change: %s", name_of(job.ref), error)
+        there = self.state.recorded(job.ref)
+        return standing if there is None else Receipt(standing.key, there.etag)
 
     # ---- observing --------------------------------------------------------------------------------------
 
@@ -499,10 +559,11 @@ class Engine:
         known = self.sources[ref.source]
 
         def job(digests: Digests, part_size: int, body: Body | None = None, proven: str = "") -> Job:
+            found, left_out = self._attributes(ref, file)
             return Job(
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
-                properties=known.properties(ref.path), proven=proven,
+                properties=known.properties(ref.path), attributes=found, left_out=left_out, proven=proven,
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
@@ -589,8 +650,11 @@ class Engine:
         racy = plan.is_racy(job.stat, looked_ns, plan.racy_window_ns(is_open=job.is_open))
         if isinstance(action, Upload | Copy):
             carried = self._perform(action, job)
+            if job.left_out and Cause.ADOPT not in carried.saved:
+                self._note_left_out(job)
         elif standing is not None:  # the object stays as it is
             touched = job.aimed is not None and job.stat.mtime_ns != job.aimed.stat.mtime_ns
+            standing = self._dressed(action, job, standing)
             carried = Carried(standing, None, 0, {Cause.TOUCH: job.stat.size} if touched else {})
         else:
             raise AssertionError(f"{action} without a record")

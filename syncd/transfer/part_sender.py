@@ -31,6 +31,7 @@ from syncd.core.errors import (
     is_denied,
 )
 from syncd.core.model import (
+    Attributes,
     Checkpoint,
     FileRef,
     FileStat,
@@ -140,6 +141,10 @@ class Job:
     """Earlier tries failed: the store may have the content, although no answer said so."""
     properties: Properties = field(default_factory=Properties)
     """What the configuration says of the object."""
+    attributes: Attributes | None = None
+    """What the object is to carry of the file's."""
+    left_out: Collection[str] = ()
+    """Names of extended attributes that do not fit its object."""
     is_wanted: Callable[[], bool] = lambda: True
     """Whether the configuration of the moment still wants the file."""
 
@@ -158,6 +163,7 @@ class Job:
             self.file.mode,
             self.instance,
             self.properties,
+            self.attributes,
             allocated=self.file.allocated,
         )
 

@@ -26,7 +26,8 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Fingerprint, ObjectInfo, ObjectMeta, Part, Properties
+from syncd.core.model import Attributes, Fingerprint, ObjectInfo, ObjectMeta, Part, Properties
+from syncd.storage.attributes import fitting
 from syncd.storage.base import ObjectStore
 from tests.contract.subjects import (
     BUCKET,
@@ -254,6 +255,44 @@ def test_properties_go_with_every_way_to_an_object(store: ObjectStore, subject: 
     lost = subject.quirk(f"loses tags of {verb}") is not None
     if has_tags and headers is not None:
         assert subject.tags(key) == ({} if lost else TAGS)
+
+
+ATTRIBUTES = Attributes(
+    0o4751,
+    4_000_000_000,
+    0,
+    "jürgen",
+    "staff a=b&c",
+    (
+        ("security.capability", bytes(range(20))),
+        ("user.Capital", b"1"),
+        ("user.a b\u00fc\udcff", b"\xff\x00" * 40),
+        ("user.empty", b""),
+        ("user.folded", b"two  blanks"),
+        ("user.long", b"x" * 251),
+        ("user.mime_type", b"text/plain"),
+        ("user.mtime", b"no time"),
+        ("user.xdg.origin.url", b"https://example.org/?a=%20b, c"),
+    ),
+)
+
+
+@pytest.mark.parametrize("verb", ["put", "complete", "copy"])
+def test_attributes_go_with_every_way_to_an_object(store: ObjectStore, subject: Subject, verb: str) -> None:
+    """Whatever bytes they hold; a copy has those that are given with it."""
+    key, body = subject.key("file"), content(1000)
+    meta = replace(meta_of(body), attributes=ATTRIBUTES)
+    assert fitting(ATTRIBUTES, store.limits.max_xattr_bytes) == (ATTRIBUTES, [])
+    if verb == "put":
+        store.put_object(key, body, meta)
+    elif verb == "complete":
+        upload_id = store.create_multipart_upload(key, meta)
+        store.complete_multipart_upload(key, upload_id, [store.upload_part(key, upload_id, 1, body)], meta)
+    else:
+        old = replace(meta, attributes=Attributes(0o600, xattrs=(("user.old", b"1"),)))
+        store.copy_object(key, key, meta, store.put_object(key, body, old).etag)
+    assert found(store, key).attributes == ATTRIBUTES
+    assert store.get_object(key, 0, 999).info.attributes == ATTRIBUTES
 
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, 999_999_999, -1_500_000_000, 4_102_444_800_000_000_001])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from tests.support.servers import S3Server, find_program
 PART = 5 * trees.MIB
 PARTS = 8
 CONCURRENCY = 3
+_numbers = itertools.count()
 KILLS = (2, 3)
 """Ranges that each of the killed processes got."""
 
@@ -40,7 +42,8 @@ class Machine:
         )
 
     def start(self, prefix: str = "p/") -> subprocess.Popen[str]:
-        arguments = ["restore", "--store", "store", "--prefix", prefix, "--to", str(self.to), "--json"]
+        arguments = ["restore", "--store", "store", "--prefix", prefix, "--to", str(self.to)]
+        arguments += ["--special", "--json"]
         return subprocess.Popen(
             [*SYNCD, *arguments, "-c", str(self.config)],
             stdout=subprocess.PIPE,
@@ -58,10 +61,12 @@ class Machine:
 
 
 def differences(one: Path, other: Path) -> str:
-    """What another program finds: names, contents and times."""
-    options = ["-ntrlXc", "--omit-dir-times", "--delete", "--itemize-changes"]
-    command = ["rsync", *options, f"{one}/", f"{other}/"] if which("rsync") else ["diff", "-r", one, other]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    """What rsync finds: names, contents, times, modes, owners, lists of rights, extended attributes."""
+    if which("rsync") is None:
+        pytest.skip("CANNOT BE TESTED HERE: no rsync")
+    command = ["rsync", "-naAXc", "--omit-dir-times", "--delete", "--itemize-changes", f"{one}/", f"{other}/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -77,6 +82,7 @@ def sender(tmp_path: Path) -> Path:
 
 def carry(root: Path, folder: Path, store: dict[str, Any]) -> None:
     source = {"name": "docs", "path": str(folder), "store": "store", "prefix": "p/", "settle": "0s"}
+    source["attributes"] = "posix"
     syncd = Syncd(root, {"store": store}, [source])
     syncd.command("sync")
 
@@ -112,28 +118,69 @@ def test_a_restore_that_is_killed_again_and_again_fetches_no_range_twice(
     assert machine.restore()["files"]["restored"] == 0
 
 
+@pytest.fixture(params=["dir", "ceph", "bos"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """A store of each kind, as a configuration has it."""
+    bucket = f"back-{next(_numbers)}"
+    if request.param == "dir":
+        return {"type": "dir", "path": str(tmp_path / "mirror"), "create": True}
+    if request.param == "bos":
+        server: BosServer = request.getfixturevalue("bos_server")
+        server.disk.create(bucket)
+        return bos_store(server, bucket)
+    ceph: S3Server = request.getfixturevalue("ceph_server")
+    ceph.make_bucket(bucket)
+    return s3_store(ceph.settings(bucket))
+
+
 @pytest.mark.slow
 @pytest.mark.real_server
-def test_ours_and_those_of_rclone_come_back_from_s3(
-    tmp_path: Path, sender: Path, rclone_server: S3Server
-) -> None:
-    """Through a server of others; what rclone wrote comes back with the times that it wrote."""
-    rclone_server.make_bucket("restore")
-    store = s3_store(rclone_server.settings("restore"))
+def test_a_tree_comes_back_as_it_was(tmp_path: Path, sender: Path, store: dict[str, Any]) -> None:
+    """Every kind of name, mode, owner and extended attribute, and holes, as rsync compares them."""
+    trees.write_attributes(sender, trees.XATTRS)
     carry(tmp_path / "old", sender, store)
-    ours = Machine(tmp_path / "ours", {"store": store})
-    assert ours.restore()["files"]["failed"] == 0
-    assert differences(sender, ours.to) == ""
+    machine = Machine(tmp_path / "new", {"store": {**store, "create": False} if "create" in store else store})
+    found = machine.restore()
+    assert (found["files"]["failed"], found["incomplete"]) == (0, [])
+    assert differences(sender, machine.to) == ""
+    assert (machine.to / "sparse").stat().st_blocks * 512 < (machine.to / "sparse").stat().st_size
 
+
+@pytest.mark.slow
+@pytest.mark.real_server
+def test_ours_come_back_by_rclone_and_those_of_rclone_by_us(tmp_path: Path, ceph_server: S3Server) -> None:
+    """With what each has words for: contents, times, modes, owners, and extended attributes that are text."""
+    ceph_server.make_bucket("rclone")
+    store = s3_store(ceph_server.settings("rclone"))
     plain = tmp_path / "plain"
     (plain / "naïve").mkdir(parents=True)
     (plain / "naïve" / "a b.txt").write_text("small")
     os.utime(plain / "naïve" / "a b.txt", ns=(1, 1_234_567_890_123_456_789))
     trees.write_big(plain / "large", 6 * trees.MIB)
-    run_rclone("copy", str(plain), f"{remote(rclone_server)}:restore/r")
+    trees.write_attributes(plain, trees.TEXT_XATTRS)
+    (tmp_path / "old").mkdir()
+    carry(tmp_path / "old", plain, store)
+    run_rclone("copy", "--metadata", f"{remote(ceph_server)}:rclone/p", str(tmp_path / "ours"))
+    assert told(tmp_path / "ours") == told(plain)
+    os.removexattr(plain / "listed", "system.posix_acl_access")  # rclone has no word for it
+    run_rclone("copy", "--metadata", str(plain), f"{remote(ceph_server)}:rclone/r")
     theirs = Machine(tmp_path / "theirs", {"store": store})
     assert theirs.restore("r/")["files"]["failed"] == 0
     assert differences(plain, theirs.to) == ""
+
+
+def told(folder: Path) -> dict[str, object]:
+    """What both programs carry, by path."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            stat = path.stat()
+            mode = stat.st_mode & (0o700 if path.name == "listed" else 0o777)
+            names = trees.TEXT_XATTRS if path.name == "xattrs" else ()
+            xattrs = [os.getxattr(path, name) for name in names]
+            facts = stat.st_mtime_ns, mode, stat.st_uid, stat.st_gid, path.read_bytes(), xattrs
+            found[str(path.relative_to(folder))] = facts
+    return found
 
 
 def remote(server: S3Server) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import cycle, islice
 from pathlib import Path
 
 MIB = 1 << 20
+_NOBODY = 0xFFFFFFFF
 LARGEST = 20 * MIB  # of the machine's own files
 
 ODD_NAMES = (
@@ -42,6 +44,32 @@ def write_odd(folder: Path) -> int:
         os.makedirs(below)
         _write(os.path.join(below, name), b"deeper %d" % number)
     return 2 * len(ODD_NAMES)
+
+
+MODES = (0o600, 0o644, 0o755, 0o400, 0o664, 0o111, 0o4755, 0o2750)
+TEXT_XATTRS = {"user.colour": b"red", "user.xdg.origin.url": b"https://example.org/?a=%20b"}
+XATTRS = {
+    **TEXT_XATTRS, "user.empty": b"", "user.mime_type": b"text/plain", "user.Zo\u00e9": bytes(range(256)),
+    "user.mtime": b"2", "user.spaces": b"  two  ",
+}  # fmt: skip
+
+
+def write_attributes(folder: Path, xattrs: Mapping[str, bytes]) -> None:
+    """A file for every mode, and one each with extended attributes, a list of rights and another owner."""
+    for mode in MODES:
+        _write(os.fsencode(folder / f"mode {mode:o}"), b"%o" % mode)
+    _write(os.fsencode(folder / "xattrs"), b"#!")
+    for name, value in xattrs.items():
+        os.setxattr(folder / "xattrs", name, value)
+    _write(os.fsencode(folder / "listed"), b"for some")
+    entries = ((1, 6, _NOBODY), (2, 5, 12345), (4, 4, _NOBODY), (16, 7, _NOBODY), (32, 0, _NOBODY))
+    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(folder / "listed", "system.posix_acl_access", rights)
+    _write(os.fsencode(folder / "owned"), b"by another")
+    if os.geteuid() == 0:
+        os.chown(folder / "owned", 4242, 4243)
+    for mode in MODES:  # last: a change of owner or of the list takes bits away
+        (folder / f"mode {mode:o}").chmod(mode)
 
 
 def write_many(folder: Path, count: int) -> int:

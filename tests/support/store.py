@@ -299,6 +299,7 @@ class FakeStore(Switchboard, ObjectStore):
             mtime_ns=meta.mtime_ns if ours else None,
             token=meta.token or None,
             stamp=meta.properties.stamp,
+            attributes=meta.attributes,
             md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
             instance=meta.instance or None,
         )

@@ -16,11 +16,13 @@ import errno
 import json
 import os
 import secrets
+import stat as modes
 from dataclasses import dataclass
 
 import xxhash
 
-from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.core.model import Attributes, Fingerprint, ObjectMeta
+from syncd.storage import attributes
 from syncd.storage.dir.files import (
     closing,
     open_subdirectory,
@@ -33,7 +35,8 @@ from syncd.storage.dir.files import (
 ATTRIBUTE = "user.syncd"
 _SIDECARS = b"meta"
 _LONGEST_RECORD = 64 << 10
-_NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.E2BIG)
+_NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.ENOSPC)
+"""ext4 has room for 4 KiB of them, and says ENOSPC when that is full."""
 _COARSE_CLOCKS_NS = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Resolutions of mtime among file systems: ext4 1 ns, NTFS and SMB 100 ns, FAT 2 s."""
 
@@ -89,6 +92,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
         "content-type": meta.content_type,
         "mode": meta.mode,
         "instance": meta.instance,
+        "attributes": attributes.to_texts(meta.attributes or Attributes()),
     }
 
 
@@ -101,7 +105,12 @@ def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
         content_type=str(fields["content-type"]),
         mode=int(str(fields.get("mode", 0o600))),  # older versions wrote neither this
         instance=str(fields.get("instance", "")),  # nor this
+        attributes=attributes.from_texts(_texts(fields.get("attributes"))),  # nor these
     )
+
+
+def _texts(fields: object) -> dict[str, str]:
+    return {str(key): str(text) for key, text in fields.items()} if isinstance(fields, dict) else {}
 
 
 def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
@@ -120,8 +129,26 @@ def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
         if error.errno not in _NO_ATTRIBUTES:
             raise
         attached = False
+    if meta.attributes is not None:
+        _adorn(fd, meta.attributes)
     os.fsync(fd)
     return record, attached
+
+
+def _adorn(fd: int, wanted: Attributes) -> None:
+    """Let the file itself have what it may have of the attributes; all of them are in its record.
+
+    It stays ours: an owner could change copy and record together, and nobody could tell. So it gets no owner,
+    and neither setuid nor setgid, which would be about ours. Those who may read it may execute it.
+    """
+    for name, value in wanted.xattrs:
+        if name.startswith("user."):
+            with contextlib.suppress(OSError):
+                os.setxattr(fd, os.fsencode(name), value)
+    mode = modes.S_IMODE(os.fstat(fd).st_mode)
+    if more := (wanted.mode or 0) & 0o111 & (mode >> 2) & ~mode:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(fd, mode | more)
 
 
 def read_attached(fd: int) -> Record | None:

@@ -57,6 +57,7 @@ LIMITS = StoreLimits(
     max_object_size=1 << 62,
     max_key_bytes=3072,  # with the root before it, well below the kernel's 4096 for a path
     describes_by_reading=True,
+    max_xattr_bytes=16 << 10,
     has_conditions=True,
 )
 _KEY_LOCKS = 64
@@ -371,6 +372,7 @@ def _info_from(record: Record, key: str) -> ObjectInfo:
         meta.token or None,
         mode=meta.mode,
         instance=meta.instance or None,
+        attributes=meta.attributes,
     )
 
 

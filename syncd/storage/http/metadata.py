@@ -1,4 +1,4 @@
-"""What travels with an object: mtime, digest, token, instance and properties as headers, and ETags.
+"""What travels with an object as headers: mtime, digest, token, instance, properties, attributes; and ETags.
 
 Pure, and lenient in reading.
 ``mtime`` is decimal seconds, as rclone writes and reads it.
@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote, urlencode
 
 from syncd.core.model import ObjectInfo, ObjectMeta
+from syncd.storage import attributes
 
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,20}))?", re.ASCII)
@@ -33,6 +34,8 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
         headers[f"{prefix}syncd-instance"] = quote(meta.instance, safe="-._~")
     if stamp := meta.properties.stamp:
         headers[f"{prefix}syncd-properties"] = stamp
+    if meta.attributes is not None:
+        headers |= {f"{prefix}{key}": text for key, text in attributes.to_texts(meta.attributes).items()}
     return headers
 
 
@@ -68,6 +71,7 @@ def described(
     def text(name: str) -> str | None:
         return unquote(headers.get(f"{prefix}{name}", "").strip()) or None
 
+    own = {name[len(prefix) :]: value.strip() for name, value in headers.items() if name.startswith(prefix)}
     mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
     return ObjectInfo(
         key,
@@ -81,6 +85,7 @@ def described(
         instance=text("syncd-instance"),
         stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
         stamp=text("syncd-properties") or "",
+        attributes=attributes.from_texts(own),
     )
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xxhash
 
 from syncd.core import parts
 from syncd.core.errors import AccessRefused, PartCorrupt, PreconditionFailed, Stopped, StoreRefused
-from syncd.core.model import FileRef, ObjectInfo
+from syncd.core.model import Attributes, FileRef, ObjectInfo
 from syncd.core.restoring import Existing, Proof, proof_of
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.progress import Progress
 from syncd.transfer.restore.draft import Draft, digest_of_body, name_of_draft
-from syncd.transfer.restore.folder import Folder
+from syncd.transfer.restore.folder import Facts, Folder
 from syncd.transfer.slots import Slots
 
 _TRIES = 3
@@ -178,11 +178,14 @@ def condition(info: ObjectInfo, *, again: bool) -> str:
     return "" if info.foreign or (again and info.digest is not None) else info.etag
 
 
-def facts_of(found: ObjectInfo, known: ObjectInfo) -> tuple[int | None, int | None]:
-    """Mtime and mode, as far as either tells them."""
+def facts_of(found: ObjectInfo, known: ObjectInfo) -> Facts:
+    """Mtime and attributes, as far as either tells them."""
     times = (found.mtime_ns, known.mtime_ns, found.stored_ns)
     mtime_ns = next((time_ns for time_ns in times if time_ns is not None), None)
-    return mtime_ns, found.mode if found.mode is not None else known.mode
+    attributes = found.attributes or known.attributes or Attributes()
+    if attributes.mode is None:
+        attributes = replace(attributes, mode=found.mode if found.mode is not None else known.mode)
+    return mtime_ns, attributes
 
 
 def damaged(proof: Proof) -> PartCorrupt:

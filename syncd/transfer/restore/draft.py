@@ -27,9 +27,11 @@ import xxhash
 
 from syncd.core import parts
 from syncd.core.errors import FileUnwritable
+from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof
 from syncd.storage.base import Body
 from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
+from syncd.transfer.restore import attributes
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 5
@@ -37,6 +39,7 @@ _DIGEST_BYTES = 16
 _READ_BYTES = 1 << 20
 _NOREPLACE = 1
 """RENAME_NOREPLACE of rename(2)."""
+_NONE = Attributes()
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -157,16 +160,28 @@ class Draft:
             return self._running.digest(size) == proof.value
         return digest_of(self._fd, size, proof.kind) == proof.value
 
-    def finish(self, size: int, mtime_ns: int | None, mode: int) -> None:
-        """Cut the draft to its content, give it its mode and time, and make it durable."""
+    def finish(
+        self,
+        size: int,
+        mtime_ns: int | None,
+        mode: int,
+        wanted: Attributes = _NONE,
+        *,
+        special: bool = False,
+    ) -> list[str]:
+        """Cut the draft to its content, give it its attributes and its time, and make it durable.
+
+        Returns what could not be set; see `attributes.give`.
+        """
         self._notes.clear()
         os.ftruncate(self._fd, size)
-        os.fchmod(self._fd, mode)
+        failed = attributes.give(self._fd, wanted, mode, special=special)
         if mtime_ns is not None:
             # A file system may hold no such time, or not let us set it: the content counts.
             with contextlib.suppress(PermissionError, OverflowError):
                 os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         os.fsync(self._fd)
+        return failed
 
     def place(self, name: str, existing: Existing | None) -> None:
         """Give the draft its final name: where nothing is, or in the place of `existing`. Raises

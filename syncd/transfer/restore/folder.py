@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from syncd.core.errors import FileUnwritable
+from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof, folded
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
@@ -24,8 +25,8 @@ _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, err
 """What one file meets, the next one meets as well."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-Facts = tuple[int | None, int | None]
-"""Of a file to be: mtime in nanoseconds, and permission bits; None for what is not known."""
+Facts = tuple[int | None, Attributes]
+"""Of a file to be: mtime in nanoseconds, None where that is not known, and attributes."""
 
 
 class Closed(NamedTuple):
@@ -79,14 +80,19 @@ def _identity(path: str) -> tuple[int, int] | None:
 class Folder:
     """The directory at the resolved `path`, made where it is missing. For several threads.
 
-    With ``create=False`` nothing is made, and a directory that is not there is an empty one. Raises
-    FileUnwritable.
+    With ``create=False`` nothing is made, and a directory that is not there is an empty one. With ``special``
+    files get setuid, setgid and capabilities as they had them. Raises FileUnwritable.
     """
 
-    def __init__(self, path: str, closed: Mapping[str, Closed], *, create: bool) -> None:
+    def __init__(
+        self, path: str, closed: Mapping[str, Closed], *, create: bool, special: bool = False
+    ) -> None:
         if reason := why_closed(path, closed):
             raise FileUnwritable(f"nothing is restored to {path}: {reason}", every_file=True)
         self._closed = {_identity(each): found.label for each, found in closed.items()}
+        self._special = special
+        self.incomplete: dict[str, str] = {}
+        """Files without some of their attributes, and why."""
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._ignores: tuple[bool, bool] = (False, False)
@@ -148,8 +154,10 @@ class Folder:
 
     def place(self, draft: Draft, path: str, existing: Existing | None, size: int, facts: Facts) -> None:
         """Finish the draft and give it its name. Raises OSError, FileUnwritable."""
-        mtime_ns, mode = facts
-        draft.finish(size, mtime_ns, self._mode if mode is None else mode & 0o777)
+        mtime_ns, wanted = facts
+        if failed := draft.finish(size, mtime_ns, self._mode, wanted, special=self._special):
+            with self._lock:
+                self.incomplete[path] = "; ".join(failed)
         draft.place(path.rpartition("/")[2], existing)
         with self._lock:
             self._changed.add(path.rpartition("/")[0])

@@ -113,6 +113,7 @@ def test_it_is_the_interface(state: State) -> None:
             "bytes_sent": 10,
             "bytes_saved": 20,
             "requests": 30,
+            "xattrs_left_out": 0,
             "by_cause": {
                 name: {"bytes_sent": 0, "bytes_saved": 0}
                 for name in ("resume", "touch", "copy", "adopt", "append")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import random
 import socket
 import struct
@@ -20,7 +22,7 @@ import pytest
 
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import LATEST_NS, OLDEST_NS, FileStat, Irregular
+from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular
 from syncd.sources import files, fingerprint, mounts
 from syncd.state import queries
 from tests.support import mounting
@@ -544,10 +546,10 @@ def test_a_directory_of_another_group_lets_only_that_one_pass(root: Path, root_f
         assert file.mode == 0o600
 
 
-def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path, root_fd: int) -> None:
-    """Where somebody else may read, the group bits show what the list allows at most."""
-    (root / "file").touch()
-    (root / "file").chmod(0o600)
+def _with_acl(path: Path) -> bytes:
+    """A file that its group may not read, and user 12345 may; returns the list."""
+    path.touch()
+    path.chmod(0o600)
     entries = [
         (1, 6, 0xFFFFFFFF),
         (2, 4, 12345),
@@ -557,9 +559,58 @@ def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path,
     ]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     try:
-        os.setxattr(root / "file", "system.posix_acl_access", value)
+        os.setxattr(path, "system.posix_acl_access", value)
     except OSError as error:
         pytest.skip(f"CANNOT BE TESTED HERE: no access control lists: {error}")
+    return value
+
+
+def test_attributes_are_those_of_the_file(root: Path, root_fd: int) -> None:
+    """But for what a directory store or rclone gave a copy of one of ours."""
+    path = root / "file"
+    path.touch()
+    path.chmod(0o4711)
+    for name in (b"user.b", b"user.a\xff", b"user.syncd", b"user.syncd-xxh128", b"user.syncdrome"):
+        os.setxattr(path, name, name[::-1])
+    found, me = path.stat(), pwd.getpwuid(os.geteuid())
+    with files.open_file(root_fd, "file") as file:
+        assert file.attributes() == Attributes(
+            0o4711,
+            found.st_uid,
+            found.st_gid,
+            me.pw_name,
+            grp.getgrgid(found.st_gid).gr_name,
+            (("user.a\udcff", b"\xffa.resu"), ("user.b", b"b.resu"), ("user.syncdrome", b"emordcnys.resu")),
+        )
+
+
+def test_an_owner_without_a_name_is_a_number(
+    root: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files outlive the accounts that made them."""
+    (root / "file").touch()
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    files._user_name.cache_clear()
+    with files.open_file(root_fd, "file") as file:
+        assert (file.attributes().user, file.attributes().uid) == ("", os.geteuid())
+    files._user_name.cache_clear()
+
+
+def test_an_access_control_list_comes_along_and_its_mask_does_not(root: Path, root_fd: int) -> None:
+    """The group bits of the mode show the mask: without the list they would let in who may not."""
+    value = _with_acl(root / "file")
+    with files.open_file(root_fd, "file") as file:
+        found = file.attributes()
+    assert (found.mode, found.xattrs) == (0o600, (("system.posix_acl_access", value),))
+
+
+def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path, root_fd: int) -> None:
+    """Where somebody else may read, the group bits show what the list allows at most."""
+    _with_acl(root / "file")
     assert (root / "file").stat().st_mode & 0o777 == 0o640
     with files.open_file(root_fd, "file") as file:
         assert file.mode == 0o600

@@ -25,6 +25,7 @@ from syncd.core.errors import (
     TooYoung,
 )
 from syncd.core.model import (
+    Attributes,
     Cause,
     Checkpoint,
     Copy,
@@ -891,3 +892,120 @@ def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_
     assert not isinstance(rig.sync("a").action, Upload | Copy)
     assert rig.fake.bytes_received == 0
     assert rig.fake.objects["p/a"].meta.properties == SAID
+
+
+# ---- attributes ------------------------------------------------------------------------------------------
+
+
+def _attributes_of(rig: Rig, name: str = "a") -> Attributes | None:
+    return rig.fake.objects[f"p/{name}"].meta.attributes
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART])
+def test_an_object_carries_the_attributes_of_its_file(rig: Rig, size: int) -> None:
+    """Where the source says so; small or in parts, also a copy of a twin with other ones."""
+    path = rig.folder / "a"
+    rig.write("a", bytes(size))
+    path.chmod(0o4751)
+    os.setxattr(path, "user.colour", b"red")
+    rig.sync("a")
+    assert _attributes_of(rig) is None
+    rig.configure(keeps_attributes=True)
+    rig.write("b", bytes(range(size)))
+    rig.write("c", bytes(range(size)))
+    (rig.folder / "c").chmod(0o640)
+    rig.sync("b")
+    assert isinstance(rig.sync("c").action, Copy)
+    found = [_attributes_of(rig, name) for name in "bc"]
+    assert [each and each.mode for each in found] == [0o644, 0o640]
+    rig.write("a", bytes(range(1, size + 1)))
+    rig.sync("a")
+    of_a = _attributes_of(rig)
+    assert of_a is not None
+    assert (of_a.mode, of_a.uid, of_a.xattrs) == (0o4751, os.geteuid(), (("user.colour", b"red"),))
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_attributes_alone_are_never_sent(rig: Rig, copies: bool) -> None:
+    """They wait for the next content; or the object is copied onto itself, once, and stays the file's."""
+    rig.configure(keeps_attributes=True, copies_attributes=copies)
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    (rig.folder / "a").chmod(0o600)
+    rig.fake.reset_counters()
+    for _ in range(2):
+        assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert (rig.fake.bytes_received, rig.fake.calls["copy_object"]) == (0, int(copies))
+    found, row = rig.fake.objects["p/a"], rig.state.recorded(ref)
+    assert found.meta.attributes is not None
+    assert found.meta.attributes.mode == (0o600 if copies else 0o644)
+    assert found.meta.mtime_ns == (rig.folder / "a").stat().st_mtime_ns
+    assert row is not None
+    assert (row.etag, row.in_doubt, row.stat.ctime_ns) == (
+        found.etag,
+        False,
+        (rig.folder / "a").stat().st_ctime_ns,
+    )
+    rig.write("a", b"other")
+    rig.sync("a")
+    assert (rig.fake.objects["p/a"].meta.attributes or Attributes()).mode == 0o600
+
+
+def test_a_copy_of_attributes_that_is_refused_waits_and_one_without_answer_is_a_doubt(rig: Rig) -> None:
+    """The content is there: no failure, nothing sent, and the record says what is there."""
+    rig.configure(keeps_attributes=True, copies_attributes=True)
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    (rig.folder / "a").chmod(0o600)
+    rig.fake.reset_counters()
+    rig.fake.fail("copy_object", StoreRefused("it is in the archive", status=403, code="InvalidObjectState"))
+    assert isinstance(rig.sync("a").action, Refresh)
+    (rig.folder / "a").chmod(0o640)
+    rig.fake.lose_answer("copy_object")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    doubtful = rig.state.recorded(ref)
+    assert doubtful is not None
+    assert doubtful.in_doubt
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+    assert (_attributes_of(rig) or Attributes()).mode == 0o640
+
+
+def test_a_restamp_keeps_attributes_or_brings_those_of_the_file(rig: Rig) -> None:
+    """Those of a file that is the recorded one; what was there before stays where it is gone."""
+    rig.configure(keeps_attributes=True)
+    rig.write("a", b"hello")
+    rig.sync("a")
+    before = _attributes_of(rig)
+    assert _restamped(rig) == (False, "")
+    rig.configure(keeps_attributes=False)
+    rig.know(properties=lambda path: SAID)
+    assert _restamped(rig) == (True, "")
+    assert _attributes_of(rig) == before
+    (rig.folder / "a").chmod(0o640)
+    rig.configure(keeps_attributes=True)
+    assert _restamped(rig) == (False, "")  # it is not the recorded file: its content may be another
+    rig.sync("a")
+    assert _restamped(rig, dry_run=True) == (True, "")
+    assert _restamped(rig) == (True, "")
+    assert (_attributes_of(rig) or Attributes()).mode == 0o640
+    (rig.folder / "a").unlink()
+    assert _restamped(rig) == (False, "")
+
+
+def test_extended_attributes_that_do_not_fit_are_counted_and_named(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each object that was made without them; the others go along."""
+    rig.configure(keeps_attributes=True)
+    rig.write("a", b"hello")
+    for name, size in (("user.large", 2000), ("user.small", 20)):
+        os.setxattr(rig.folder / "a", name, bytes(size))
+    for _ in range(2):
+        rig.sync("a")
+    assert [name for name, _ in (_attributes_of(rig) or Attributes()).xattrs] == ["user.small"]
+    assert [line.message for line in caplog.records if "extended" in line.message] == [
+        "docs:a: extended attributes do not fit its object: user.large"
+    ]
+    assert rig.state.totals()["xattrs_left_out"] == 1

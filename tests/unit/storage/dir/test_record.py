@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat as modes
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import xxhash
 from syncd.core.errors import (
     PreconditionFailed,
 )
+from syncd.core.model import Attributes
 from syncd.storage.dir.store import DirStore
 from tests.unit.storage.dir.dir_rig import MTIME_NS, meta_of, put, read
 
@@ -100,3 +103,35 @@ def test_a_record_that_cannot_be_read_is_no_record(any_store: DirStore, root: Pa
     info = any_store.head_object("file")
     assert info is not None
     assert (info.digest, info.token) == (xxhash.xxh3_128_digest(b"content"), None)
+
+
+def test_a_copy_has_what_may_be_seen_of_the_attributes(store: DirStore, root: Path) -> None:
+    """No owner, who could change copy and record alike, and no setuid: that would be about us."""
+    wanted = Attributes(
+        0o6755, 4242, 4243, "somebody", xattrs=(("security.capability", b"x"), ("user.colour", b"red"))
+    )
+    meta = replace(meta_of(b"#!"), mode=0o755, attributes=wanted)
+    store.put_object("file", b"#!", meta)
+    path = root / "file"
+    found = path.stat()
+    assert (found.st_uid, modes.S_IMODE(found.st_mode) & 0o7711) == (os.geteuid(), 0o711)
+    assert os.getxattr(path, "user.colour") == b"red"
+    assert "security.capability" not in os.listxattr(path)
+    info = store.head_object("file")
+    assert info is not None
+    assert info.attributes == wanted
+
+
+def test_who_may_not_read_a_copy_may_not_execute_it(store: DirStore, root: Path) -> None:
+    """The folders above the original were closed."""
+    store.put_object("file", b"#!", replace(meta_of(b"#!"), mode=0o700, attributes=Attributes(0o755)))
+    assert modes.S_IMODE((root / "file").stat().st_mode) == 0o700
+
+
+def test_attributes_that_fill_the_inode_lie_beside_the_object(any_store: DirStore) -> None:
+    """ext4 takes 4 KiB of them in all."""
+    most = Attributes(0o644, xattrs=tuple((f"user.{name}", bytes(3000)) for name in "abcd"))
+    any_store.put_object("file", b"x", replace(meta_of(b"x"), attributes=most))
+    info = any_store.head_object("file")
+    assert info is not None
+    assert (info.attributes, info.foreign) == (most, False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.core.model import Attributes, Fingerprint, ObjectMeta, Properties
+from syncd.storage.bos.bucket import LIMITS
 from syncd.storage.http.metadata import (
     bare_etag,
     described,
@@ -69,8 +72,15 @@ def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
 
 def test_metadata_stays_far_below_its_limit() -> None:
     """BOS and S3 take 2048 bytes of names and values."""
-    headers = metadata_headers(PREFIX, meta("f" * 32, -(10**18) - 1, "f" * 32))
-    assert sum(len(name) + len(value) for name, value in headers.items()) < 300
+    known = meta("f" * 32, -(10**18) - 1, "f" * 32)
+    assert _size(known) < 300
+    most = Attributes(0o7777, 2**32 - 2, 2**32 - 2, "u" * 64, "g" * 64)
+    full = replace(known, attributes=most, properties=Properties(cache_control="no-cache"))
+    assert _size(full) + LIMITS.max_xattr_bytes < 2048
+
+
+def _size(meta: ObjectMeta) -> int:
+    return sum(len(name) + len(value) for name, value in metadata_headers(PREFIX, meta).items())
 
 
 @pytest.mark.parametrize("digest", ["", "00", "x" * 32, "00" * 17])

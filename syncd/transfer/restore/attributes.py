@@ -1,0 +1,61 @@
+"""Gives a restored file the attributes that its object carries, as far as that is permitted and wanted."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from syncd.core.model import Attributes
+
+_ACL, _CAPABILITY = "system.posix_acl_access", "security.capability"
+
+
+def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
+    """Set owner, mode and extended attributes of an open file; `mode` is for a file that has none.
+
+    Owners are set as root only: by name where this machine knows it, else by number. Setuid, setgid and
+    capabilities need `special`. Returns what could not be set. Raises OSError.
+    """
+    failed: list[str] = []
+
+    def attempt(what: str, act: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            act(fd, *arguments)
+        except OSError as error:
+            failed.append(f"{what}: {error.strerror or error}")
+
+    if os.geteuid() == 0:
+        uid, gid = _uid(wanted.user, wanted.uid), _gid(wanted.group, wanted.gid)
+        if (uid, gid) != (-1, -1):
+            attempt("owner", os.fchown, uid, gid)
+    later = []
+    for name, value in wanted.xattrs:
+        if name.startswith("user."):
+            attempt(name, os.setxattr, os.fsencode(name), value)
+        elif name == _ACL or (name == _CAPABILITY and special):
+            later.append((name, value))
+    os.fchmod(fd, mode if wanted.mode is None else wanted.mode & (0o7777 if special else 0o777))
+    for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
+        attempt(name, os.setxattr, name, value)
+    return failed
+
+
+@lru_cache(maxsize=1024)
+def _uid(name: str, number: int | None) -> int:
+    """-1: it is to stay."""
+    try:
+        return pwd.getpwnam(name).pw_uid if name else -1 if number is None else number
+    except (KeyError, OSError, UnicodeError, ValueError):
+        return -1 if number is None else number
+
+
+@lru_cache(maxsize=1024)
+def _gid(name: str, number: int | None) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid if name else -1 if number is None else number
+    except (KeyError, OSError, UnicodeError, ValueError):
+        return -1 if number is None else number
