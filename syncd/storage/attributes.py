@@ -23,8 +23,10 @@ from urllib.parse import quote, unquote
 from syncd.core.model import Attributes
 
 _USER, _GROUP, _PACKED = "syncd-user", "syncd-group", "syncd-xattrs"
-_WORDS = frozenset({"mode", "uid", "gid", "rdev", "mtime", "atime", "btime", "ctime", "md5chksum"})
-"""What rclone and s3fs write there that is no extended attribute."""
+_WORDS = frozenset(
+    {"mode", "uid", "gid", "rdev", "mtime", "atime", "btime", "ctime", "md5chksum", "s3cmd-attrs"}
+)
+"""What rclone, s3fs and s3cmd write there that is no extended attribute."""
 _NAME = re.compile(r"user\.([a-z0-9][a-z0-9.-]*)")
 """A proxy may drop or change a header with an underscore, and a store ignores upper and lower case."""
 _VALUE = re.compile(r"(?!=\?)[!-~]+( [!-~]+)*")

@@ -123,7 +123,7 @@ class Draft:
         self._write_notes()
 
     def _write_notes(self) -> None:
-        if self._noting.acquire(blocking=False):
+        while self._notes and self._noting.acquire(blocking=False):  # again for one that came meanwhile
             try:
                 while self._notes:
                     with self._lock:
