@@ -106,21 +106,25 @@ def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tup
     if not damaged:
         return "there is nothing to repair"
     files_of = [[ref.source, os.fsencode(ref.path).hex()] for ref in damaged]
+    when, again = "now", 0
     for index in range(0, len(damaged), _BATCH):
         request = {"command": "repair", "files": files_of[index : index + _BATCH]}
-        if asking.settings_daemon(settings, request) is None:
-            _put_in_doubt(settings, damaged[index:])
-            return f"{len(damaged)} files are sent again by the next sync, or when the daemon starts"
-    return f"{len(damaged)} files are sent again now"
+        answer = asking.settings_daemon(settings, request)
+        if answer is None:
+            when = "by the next sync, or when the daemon starts"
+            again += _put_in_doubt(settings, damaged[index:])
+            break
+        again += answer["files"]
+    told = f"{again} files are sent again {when}"
+    forgotten = len(damaged) - again
+    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told
 
 
-def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> None:
+def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
     lock = StateLock.acquire(settings.state_dir)
     try:
         with closing(State.open(settings.state_dir, now_ns=time.time_ns)) as state:
-            for ref in damaged:
-                if (row := state.recorded(ref)) is not None:
-                    state.doubt(ref, row)
+            return sum(audit.repair(ref, state) for ref in damaged)
     finally:
         lock.release()
 

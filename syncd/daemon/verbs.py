@@ -24,6 +24,7 @@ from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.history import Acted
 from syncd.storage.base import DIGESTS, Digests
+from syncd.transfer import audit
 
 Request = Mapping[str, Any]
 
@@ -161,7 +162,10 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Put the records of `files` (pairs of source and hexadecimal path) in doubt, and look at them now."""
+    """Put the records of `files` (pairs of source and hexadecimal path) in doubt, and look at them now.
+
+    Says how many are looked at: the records of deleted files go instead.
+    """
     pairs = request.get("files")
     if not isinstance(pairs, list) or len(pairs) > MOST_LISTED:
         raise ValueError("name at most 10000 files")
@@ -169,9 +173,7 @@ def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
     for source, path in pairs:
         runner = verbs.pipeline.source_runners.get(str(source))
         ref = FileRef(str(source), os.fsdecode(bytes.fromhex(path)))
-        row = state.recorded(ref)
-        if runner is not None and row is not None:
-            state.doubt(ref, row)
+        if runner is not None and audit.repair(ref, state):
             runner.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
             count += 1
     return {"files": count}

@@ -89,6 +89,22 @@ def verify(  # the caller's wiring, each named
             os.close(root_fd)
 
 
+def repair(ref: FileRef, state: State) -> bool:
+    """Put the record of a file in doubt, as its object is damaged: the next look sends the file again.
+
+    Returns whether there will be one. A file that was deleted cannot be sent: nothing is left of it, so its
+    record goes. Raises StateError.
+    """
+    row = state.recorded(ref)
+    if row is None:
+        return False
+    if row.kept:
+        state.forget(ref)
+    else:
+        state.doubt(ref, row)
+    return not row.kept
+
+
 def unknown(
     source: Source, state: State, store: ObjectStore, others: Sequence[Source]
 ) -> Iterator[Difference]:
@@ -133,6 +149,8 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
         )
     reasons = {failure.ref: failure.error for failure in state.failures(source.name, _MOST_REASONS)}
     for ref in sink.refs:
+        if state.recorded(ref) is not None:
+            continue  # its record is among those of deleted files: it is back
         why = f": {reasons[ref]}" if ref in reasons else ""
         yield Difference(ref, f"{NOT_STORED}{why}", serious=False)
 
@@ -245,7 +263,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
         return [Difference(ref, what, serious=True, damaged=True)]
     if info.digest is not None and info.digest != row.fingerprint.digest:
         return [Difference(ref, "the object has a different fingerprint", serious=True, damaged=True)]
-    if info.etag == row.etag:
+    if info.etag == row.etag or row.in_doubt:  # in doubt no ETag is recorded
         return []
     if info.digest is None:
         return [Difference(ref, "another program wrote the object", serious=True, foreign=True)]
@@ -256,7 +274,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
     try:
         seen = files.look(root_fd, ref.path)
         if seen is None:
-            return [Difference(ref, "the file is gone, its object is kept", serious=False)]
+            return [Difference(ref, "the file is gone", serious=False)]
         if not isinstance(seen, FileStat):
             return [Difference(ref, f"the file is now a {seen.kind}", serious=False)]
         if witness is None:
@@ -274,4 +292,4 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
     return [Difference(ref, "the file has changed since", serious=False)]
 
 
-__all__ = ["NOT_STORED", "Difference", "of_others", "unknown", "unrecorded", "verify"]
+__all__ = ["NOT_STORED", "Difference", "of_others", "repair", "unknown", "unrecorded", "verify"]

@@ -72,6 +72,30 @@ def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
     assert "there is nothing to repair" in home.run("verify", "--repair").stderr
 
 
+def test_repair_forgets_deleted_files_whose_objects_are_gone(home: Home) -> None:
+    """A rule of the bucket may have removed them: there is nothing to send, and no verify fails for it."""
+    for name in ("deleted", "expired", "stays"):
+        (home.watched / name).write_text(name)
+    home.run("sync")
+    for name in ("deleted", "expired"):
+        (home.watched / name).unlink()
+    home.run("sync")
+    (home.mirror / "expired").unlink()
+    (home.mirror / "stays").unlink()
+
+    said = home.run("verify", "--repair")
+
+    assert "1 files are sent again by the next sync" in said.stderr
+    assert "; 1 deleted files are forgotten" in said.stderr
+    home.run("sync")
+    done = home.run("verify")
+    assert (done.exit_code, "note docs:deleted: the file is gone" in done.stdout) == (
+        0,
+        True,
+    )
+    assert "2 files compared" in done.stdout
+
+
 @pytest.mark.parametrize(("bound", "repaired"), [((), False), (("--max-repair", "100%"), True)])
 def test_repair_stops_where_too_much_is_damaged(home: Home, bound: tuple[str, ...], repaired: bool) -> None:
     """Then the store itself is probably not the right one: the operator has to look."""

@@ -196,6 +196,29 @@ def test_retry_takes_the_words_of_an_error(home: Home) -> None:
     assert home.ask(command="status")["failures"][0]["error"] == "too long"
 
 
+def test_a_repair_sends_again_what_is_there_and_forgets_what_was_deleted(home: Home) -> None:
+    """Of objects that are damaged; and the answer says how many are sent."""
+    made = home.start()
+    state, refs = made._pipeline.state, [FileRef("docs", "a"), FileRef("docs", "b")]
+    for ref in refs:
+        (home.root / "watched" / ref.path).write_text(ref.path)
+        home.arrives(ref.path)
+    (home.root / "watched" / "b").unlink()
+
+    def is_kept() -> bool:
+        state.flush()
+        row = state.recorded(refs[1])
+        return row is not None and row.kept
+
+    wait_until("it is noticed", is_kept)
+    for ref in refs:
+        (home.root / "mirror" / ref.path).unlink()
+    asked = [["docs", ref.path.encode().hex()] for ref in refs]
+    assert home.ask(command="repair", files=asked) == {"files": 1}
+    home.arrives("a")
+    assert state.recorded(refs[1]) is None
+
+
 def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
     """Status says what waits and why; after the word it goes at once, also what was asked to be deleted."""
     home.content["sources"][0] |= {"on_delete": "delete"}
