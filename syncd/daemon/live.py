@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
@@ -25,8 +25,7 @@ _RESTLESS_SETTLES = 10
 _MOST_ERRORS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What is counted since the start, too finely for the status."""
 
     answers: Mapping[str, Mapping[tuple[str, str], int]]

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 END = b"\r\n\r\n"
 MOST_HEAD_BYTES = 16 << 10
 MOST_BODY_BYTES = 64 << 10
 
-_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]")
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+# Compiled by the first request, not while the daemon starts.
+_REQUEST_LINE = r"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]"
+_FIELD = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*"
 _ONCE = frozenset({"host", "content-length", "authorization", "origin", "content-type"})
 _MOST_FIELDS = 64
 _MOST_VALUES = 16
@@ -43,8 +44,7 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request. Names of `headers` are in small letters."""
 
     method: str
@@ -55,20 +55,19 @@ class Request:
     """In bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What is sent back; `headers` replace those that every answer has."""
 
     body: bytes
     type: str = "text/plain; charset=utf-8"
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def parse(head: bytes) -> Request:
     """The request with this head, `END` left out. Raises Refused."""
     first, *lines = head.decode("latin-1").split("\r\n")
-    line = _REQUEST_LINE.fullmatch(first)
+    line = re.fullmatch(_REQUEST_LINE, first)
     if line is None:
         raise Refused(400, "this is no HTTP/1.1 request for a path")
     headers = _fields(lines)
@@ -100,7 +99,7 @@ def _fields(lines: list[str]) -> dict[str, str]:
         raise Refused(431, f"a request has at most {_MOST_FIELDS} fields")
     headers: dict[str, str] = {}
     for line in lines:
-        found = _FIELD.fullmatch(line)
+        found = re.fullmatch(_FIELD, line)
         if found is None:
             raise Refused(400, "a field of the request is malformed")
         name = found[1].lower()

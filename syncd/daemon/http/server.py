@@ -14,9 +14,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import IntEnum
+from typing import NamedTuple
 
 from syncd.config.load import AddressSettings
 from syncd.core.errors import StateError
@@ -44,8 +44,7 @@ class Access(IntEnum):
     """Also paths and reasons, and it may steer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request that was let in."""
 
     request: Request
@@ -53,8 +52,7 @@ class Call:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """How one path is answered. `handler` raises Refused, ValueError for a wrong request, StateError."""
 
     handler: Callable[[Call], Answer]
@@ -62,15 +60,12 @@ class Route:
     method: str = "GET"
 
 
-@dataclass(frozen=True, slots=True)
 class Guard:
     """Who may see what on one address."""
 
-    settings: AddressSettings
-    is_local: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "is_local", ipaddress.ip_address(self.settings.host).is_loopback)
+    def __init__(self, settings: AddressSettings) -> None:
+        self._settings = settings
+        self._is_local = ipaddress.ip_address(settings.host).is_loopback
 
     def access(self, headers: Mapping[str, str]) -> Access:
         """How much one who sends these may see. Raises Refused."""
@@ -80,18 +75,18 @@ class Guard:
             raise Refused(403, "a page of another origin may not ask")
         given = headers.get("authorization")
         if given is None:
-            return Access.COUNTS if self.is_local else Access.NOTHING
+            return Access.COUNTS if self._is_local else Access.NOTHING
         scheme, _, token = given.partition(" ")
-        if self.settings.token and scheme.lower() == "bearer" and self._is_token(token):
+        if self._settings.token and scheme.lower() == "bearer" and self._is_token(token):
             return Access.ALL
         raise self.needs_token("the token is not the one in `http.token_file`")
 
     def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode("latin-1"), self.settings.token.encode())
+        return hmac.compare_digest(text.encode("latin-1"), self._settings.token.encode())
 
     def needs_token(self, words: str) -> Refused:
         """For one who has shown none, or a wrong one."""
-        if not self.settings.token:
+        if not self._settings.token:
             return Refused(403, "nobody may do this: the configuration has no `http.token_file`")
         return Refused(401, words, {"WWW-Authenticate": "Bearer"})
 
@@ -101,7 +96,7 @@ class Guard:
         if not colon or not port.isdecimal():
             name = host
         name = name.lower()
-        if name == _LOOPBACK or name in self.settings.names:
+        if name == _LOOPBACK or name in self._settings.names:
             return
         with suppress(ValueError):
             ipaddress.ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -93,6 +95,12 @@ def test_a_reload_moves_the_address_and_takes_it_away(site: Site) -> None:
     site.home.reload()
     with pytest.raises(urllib.error.URLError):
         site.get("/livez", other)
+
+
+def test_a_daemon_without_an_address_carries_nothing_of_it() -> None:
+    """No module of it is imported."""
+    program = "import sys, syncd.daemon.daemon; sys.exit('syncd.daemon.http' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
 def test_an_address_that_is_taken_stops_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
