@@ -72,6 +72,10 @@ class SourceEntry(Entry):
     attribute_changes: Annotated[Text, one_of("wait", "copy")] = "wait"
     objects: list[Any] = Field(default=[], description="a list of mappings, each with `match` and properties")
     settle: Annotated[float, duration(0, 86_400)] = 2.0
+    mode: Annotated[Text, one_of("whole", "append")] = "whole"
+    append: list[str] = Field(default=[])
+    append_interval: Annotated[float, duration(1, 86_400)] = 60.0
+    boundary: Annotated[Text, one_of("line", "byte")] = "line"
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
     max_delete: MaxDelete = (1000, 0.25)
@@ -121,6 +125,9 @@ class SourceEntry(Entry):
             one_file_system=self.one_file_system,
             keeps_attributes=self.attributes == "posix",
             copies_attributes=self.attribute_changes == "copy",
+            append=(tuple(self.append) or ("*",)) if self.mode == "append" else (),
+            append_to_line=self.boundary == "line",
+            append_seconds=self.append_interval,
             objects=tuple(rule.rule() for rule in self._rules),
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,
@@ -243,7 +250,9 @@ def _check_prefix(entry: SourceEntry, path: Path, stores: Stores, document: Docu
 
 def _check_patterns(entry: SourceEntry, path: Path, document: Document) -> None:
     """Check each pattern alone, so that each mistake has its line; then the list."""
-    for key, patterns in (("include", entry.include), ("exclude", entry.exclude)):
+    if entry.append and entry.mode != "append":
+        document.report((*path, "append"), expected="`mode: append` beside it: these patterns narrow it")
+    for key, patterns in (("include", entry.include), ("append", entry.append), ("exclude", entry.exclude)):
         before = len(document.problems)
         for index, pattern in enumerate(patterns):
             lone = pattern.removeprefix("!")  # a negation alone takes away from nothing
@@ -253,7 +262,7 @@ def _check_patterns(entry: SourceEntry, path: Path, document: Document) -> None:
             elif doubt := _doubt_about(lone, entry.path):
                 document.warn((*path, key, index), f"the pattern {doubt}")
         if patterns and len(document.problems) == before:
-            arguments = (patterns, []) if key == "include" else ([], patterns)
+            arguments = ([], patterns) if key == "exclude" else (patterns, [])
             if _rules_fault(*arguments):
                 expected = "a pattern without `!`, which only takes away from what other patterns match"
                 document.report((*path, key), expected=expected)

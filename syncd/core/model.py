@@ -96,6 +96,12 @@ class Source:
     """Objects carry the attributes of their files."""
     copies_attributes: bool = False
     """Attributes that changed alone are brought to the object by a copy onto itself; else they wait."""
+    append: tuple[str, ...] = ()
+    """Patterns of files that only grow: carried as prefixes while they do; empty: no file is."""
+    append_to_line: bool = True
+    """Such a prefix ends with a line."""
+    append_seconds: float = 60.0
+    """How often a file that does not rest is carried."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     given: str = ""

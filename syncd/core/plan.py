@@ -335,6 +335,18 @@ def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | Non
     return None
 
 
+def carries_prefix(settling: Settling | None, *, is_open: bool | None, overdue: bool) -> bool | None:
+    """Of a file that only grows: whether it is carried up to its last line, or all of it; None: it waits.
+
+    All of it only if no program has it open for writing: else half a line may be the last. A prefix needs no
+    rest, because the bytes before the end of such a file stay as they are; it waits until it is `overdue`, so
+    that not every line is a request.
+    """
+    if settling is None:
+        return is_open is not False
+    return True if overdue else None
+
+
 def too_young_ns(stat: FileStat, now_ns: int, min_age_ns: int) -> int:
     """How long until the file's modification is `min_age_ns` ago; 0: it is.
 

@@ -5,7 +5,8 @@ it). A file that is marked while it is processing waits behind its own processin
 
 The rules of being due:
 
-- An event puts the file off: it is due when it has been quiet for its settle period.
+- An event puts the file off: it is due when it has been quiet for its settle period. A file that only grows
+  is put off no more when it has been dirty for its longest time.
 - A mark of a scan only makes a clean file dirty; on a dirty one it changes nothing.
 - A deferred file is due when its time comes; an event hastens it, unless it was deferred to be held.
 - Files of a source that is paused wait until its pause ends, as due as they are.
@@ -69,11 +70,12 @@ class _Dirty:
         self.remarked = False
         self.vain_looks = 0
 
-    def mark(self, now: float, due: float, *, event: bool) -> None:
+    def mark(self, now: float, due: float, longest_seconds: float, *, event: bool) -> None:
         """Apply a further mark."""
         if not event:
             return
         self.event, self.hasty = True, False
+        due = min(due, max(self.due, self.first_marked + longest_seconds))
         self.due = max(self.due, due) if self.held else due
         if self.restless_since is None:
             self.restless_since = now
@@ -112,10 +114,18 @@ class DirtyFiles:
     # ---- marking ----------------------------------------------------------------------------------------
 
     def mark(
-        self, ref: FileRef, now: float, *, quiet_seconds: float, event: bool, delete_allowed: bool = False
+        self,
+        ref: FileRef,
+        now: float,
+        *,
+        quiet_seconds: float,
+        event: bool,
+        delete_allowed: bool = False,
+        longest_seconds: float = inf,
     ) -> None:
         """Note that the file may differ from what is recorded; `event` is False for a scan's finding.
 
+        A file that has been dirty for `longest_seconds` is put off no more.
         `delete_allowed` is a permission for the next look: it goes to the worker that takes the file.
         """
         due = now + quiet_seconds
@@ -125,7 +135,7 @@ class DirtyFiles:
         if entry is None:
             entry = _Dirty(due, now, event=event)
         else:
-            entry.mark(now, due, event=event)
+            entry.mark(now, due, longest_seconds, event=event)
         entry.delete_allowed = entry.delete_allowed or delete_allowed
         if running is not None:
             running.again = entry
@@ -204,7 +214,7 @@ class DirtyFiles:
         else:
             entry.restless_since = None
         if again is not None:
-            entry.mark(again.first_marked, again.due, event=again.event)
+            entry.mark(again.first_marked, again.due, inf, event=again.event)
         self._wait(ref, entry)
 
     # ---- looking ----------------------------------------------------------------------------------------
@@ -256,9 +266,10 @@ class DirtyFiles:
         """Whether the file waits or is being processed."""
         return ref in self._waiting or ref in self._processing
 
-    def all(self) -> list[FileRef]:
-        """The files that wait, and those that are processing."""
-        return [*self._waiting, *self._processing]
+    def all(self, since: float = inf) -> list[FileRef]:
+        """The files that wait or are processing, and have been dirty since then, at the latest."""
+        waiting = [ref for ref, entry in self._waiting.items() if entry.first_marked <= since]
+        return waiting + [ref for ref, entry in self._processing.items() if entry.first_marked <= since]
 
     def oldest(self, source: str, left_out: Collection[FileRef]) -> float | None:
         """When that file of a source became dirty that is it for the longest; None: there is none."""

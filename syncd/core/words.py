@@ -140,7 +140,7 @@ def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
     told = f"changed {human_seconds(_quiet_seconds(facts, seen))} ago"
     told += f", it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
     if queued.restless_seconds is not None:
-        told += f"; restless for {human_seconds(queued.restless_seconds)} (a log that grows?)"
+        told += f"; restless for {human_seconds(queued.restless_seconds)} (a log? see `mode: append`)"
     return Word("settling", told)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from syncd.core.model import FileRef
@@ -54,6 +55,7 @@ class _Flush:
         self._sources = sources
         self._until = None if seconds is None else pipeline.clock.monotonic() + seconds
         self._files: set[FileRef] = set()
+        self._noted = inf
         self._shut_since: dict[str, float] = {}
         tally = pipeline.tally
         self._before = {name: tally.actions[name] for name in _DONE}
@@ -72,6 +74,7 @@ class _Flush:
 
     def note_dirty(self) -> None:
         """What is dirty now is what this flush is about."""
+        self._noted = self._pipeline.clock.monotonic()
         self._files = {ref for ref in self._dirty() if ref.source in self._sources}
 
     def is_over(self) -> bool:
@@ -118,7 +121,9 @@ class _Flush:
 
     def _dirty(self) -> dict[FileRef, bool]:
         """The dirty files, and whether each is deferred because it failed."""
-        return {ref: on for workers in self._workers() for ref, on in workers.queue.dirty().items()}
+        return {
+            ref: on for workers in self._workers() for ref, on in workers.queue.dirty(self._noted).items()
+        }
 
     def _is_kept(self, runner: SourceRunner) -> bool:
         """Whether its files stay however long this waits: paused, or the store has been shut for long."""

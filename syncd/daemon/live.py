@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from syncd.core.model import FileRef, Source
@@ -198,7 +199,12 @@ class Live:
             news.deletes_parked,
             news.deletes_reason or None,
             runner.waits_for_take_over() or None,
-            [printable(ref.path) for ref, _ in restless if ref.source == name],
+            [
+                printable(ref.path)
+                for ref, seconds in restless
+                if ref.source == name
+                and seconds > longer_than + _carried_seconds(runner.workers.longest(ref))
+            ],
             WatchStatus(
                 seen.mode,
                 seen.watches,
@@ -214,3 +220,8 @@ class Live:
             dict(news.saved),
             runner.source.rescan_seconds,
         )
+
+
+def _carried_seconds(longest: float) -> float:
+    """How long a file may be restless and is carried all the same."""
+    return longest if longest < inf else 0.0

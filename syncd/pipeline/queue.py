@@ -34,6 +34,8 @@ class WorkQueue:
     """Files that wait for a worker, and those that a worker has. Hands out nothing while the store pauses."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.longest: Callable[[FileRef], float] = lambda ref: inf
+        """How many seconds a file may stay dirty and be put off by its changes."""
         self.marks = 0
         """How many marks there were: while the number stays the same, no file becomes dirty."""
         self._monotonic = monotonic
@@ -106,7 +108,14 @@ class WorkQueue:
 
     def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool, delete_allowed: bool = False) -> None:
         now = self._monotonic()
-        self._dirty.mark(ref, now, quiet_seconds=quiet_seconds, event=event, delete_allowed=delete_allowed)
+        self._dirty.mark(
+            ref,
+            now,
+            quiet_seconds=quiet_seconds,
+            event=event,
+            delete_allowed=delete_allowed,
+            longest_seconds=self.longest(ref),
+        )
         self.marks += 1
         self._work.notify()
 
@@ -374,10 +383,17 @@ class WorkQueue:
         with self._work:
             return self._dirty.oldest(source, self._deferred)
 
-    def dirty(self) -> dict[FileRef, bool]:
-        """All dirty files, and whether each waits because it failed."""
+    def dirty(self, since: float = inf) -> dict[FileRef, bool]:
+        """All dirty files, and whether each waits because it failed. One that only grows is never done: it is
+        left out if it has been carried `since` then.
+        """
         with self._work:
-            return {ref: ref in self._deferred for ref in self._dirty.all()}
+            still = set(self._dirty.all(since))
+            return {
+                ref: ref in self._deferred
+                for ref in self._dirty.all()
+                if ref in still or self.longest(ref) == inf
+            }
 
     def siblings(self, ref: FileRef) -> list[FileRef]:
         """The dirty files in its directory that have not failed; none where many files are dirty."""

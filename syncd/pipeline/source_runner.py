@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,7 @@ class SourceRunner:
             source,
             instance=self._instance,
             wants=self.rules.wants_file,
+            appends=_appends(source),
             properties=ObjectRules(source).of,
         )
         self._reconciliation = Reconciliation(
@@ -461,3 +462,9 @@ class SourceRunner:
             name = self.source.name
             if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):
                 self._reconciliation.drained()
+
+
+def _appends(source: Source) -> Callable[[str], bool]:
+    if not source.append:
+        return lambda path: False
+    return Rules(source.append, (), ignore_case=source.ignore_case).wants_file

@@ -54,6 +54,8 @@ _MOST_PAUSE_SECONDS = 600.0
 _LARGE_WAIT_SECONDS = 30.0
 _HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
+_APPEND_SHARE = 10.0
+"""A file that only grows is left alone for so many times as long as it took to carry."""
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
@@ -70,6 +72,7 @@ class Workers:
         self.engine = engine
         self.queue = WorkQueue(context.clock.monotonic)
         engine.gate, engine.heirs.siblings = self._gate, self.queue.siblings
+        self.queue.longest = self.longest
         self.gave_up: BaseException | None = None
         self._trouble = ""
         self._listener = context.listener
@@ -81,6 +84,8 @@ class Workers:
         """A quarter of the workers is kept for files that fit one request."""
         self._changes: dict[FileRef, int] = {}
         """How often in a row a file changed while much of it was read."""
+        self._took: dict[FileRef, float] = {}
+        """How many seconds it took to carry a file that only grows."""
         self._refused: dict[FileRef, tuple[FileStat, float]] = {}
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
@@ -154,6 +159,7 @@ class Workers:
         with self._lock:
             self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
             self._refused = {ref: known for ref, known in self._refused.items() if ref.source != source}
+            self._took = {ref: seconds for ref, seconds in self._took.items() if ref.source != source}
             self._changes = {ref: times for ref, times in self._changes.items() if ref.source != source}
         self.queue.discard(source)
 
@@ -246,6 +252,7 @@ class Workers:
                 settle_seconds=min(self._settle_seconds(taken.ref), HASTY_SECONDS if taken.hasty else inf),
                 delete_allowed=taken.delete_allowed,
                 failed_before=bool(self._attempts.get(taken.ref)),
+                overdue=self._is_overdue(taken, began),
             )
         except Stopped:
             raise
@@ -283,6 +290,22 @@ class Workers:
             if is_large:
                 self._large.add(ref)
 
+    def longest(self, ref: FileRef) -> float:
+        """How many seconds a file that only grows may go on before it is carried; infinite for any other.
+
+        One that takes long to read and send is carried more rarely.
+        """
+        known = self.engine.sources.get(ref.source)
+        if known is None or not known.appends(ref.path):
+            return inf
+        return max(known.source.append_seconds, _APPEND_SHARE * self._took.get(ref, 0.0))
+
+    def _is_overdue(self, taken: Taken, now: float) -> bool:
+        if self._once:
+            return self._attempts.get(taken.ref, 0) >= _ONCE_ATTEMPTS - 1
+        longest = 2 * HASTY_SECONDS if taken.hasty else inf
+        return now - taken.first_marked >= min(longest, self.longest(taken.ref))
+
     def _settle_seconds(self, ref: FileRef) -> float:
         return self.engine.sources[ref.source].source.settle_seconds
 
@@ -305,6 +328,8 @@ class Workers:
             self._answered()
             if outcome.bytes_sent:
                 self._took_content(began)
+            if self.longest(ref) < inf:
+                self._took[ref] = self._clock.monotonic() - began
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:

@@ -228,6 +228,7 @@ class OpenFile:
         """How many bytes it took on its disk then: less than its size if it has holes."""
         self.opened = opened
         """What the file was when it was opened: before its first byte was read."""
+        self._head: bytes | None = None
 
     def __enter__(self) -> OpenFile:
         return self
@@ -237,12 +238,57 @@ class OpenFile:
     ) -> None:
         self.close()
 
+    def cut(self, most: int, *, to_line: bool) -> int:
+        """Let the first `most` bytes be all of the file, or those `to_line`: up to the last newline in them.
+
+        Returns how many that are; if none, nothing was cut. The rest may change and grow from now on, these
+        may not: `stat` compares the first of them again, so that a log which was emptied for its next lines
+        is not taken for the one before. Raises FileChanged, FileUnreadable.
+        """
+        head = self._first(most)
+        size = self._line_end(most) if to_line else most
+        if size:
+            self._head = head[:size]
+            self.opened = self.opened._replace(size=size)
+        return size
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether `cut` was called."""
+        return self._head is not None
+
+    def _line_end(self, end: int) -> int:
+        """Where the last line ends in the first `end` bytes; 0: none does."""
+        while end > 0:
+            start = max(0, end - _PIECE)
+            at = bytes(self.read(start, end - start)).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+            end = start
+        return 0
+
     def stat(self) -> FileStat:
-        """What the file is now, also if it was renamed or removed. Raises FileUnreadable."""
+        """What the file is now, also if it was renamed or removed. Raises FileUnreadable; of a file that was
+        cut also FileChanged, where it is not what it was up to there.
+        """
         try:
-            return file_stat(os.fstat(self._descriptor))
+            found = file_stat(os.fstat(self._descriptor))
         except OSError as error:
             raise FileUnreadable(_reason(error)) from error
+        if self._head is None:
+            return found
+        if found.size < self.opened.size or self._first(self.opened.size) != self._head:
+            raise FileChanged("it was emptied or rewritten, although it should only grow")
+        return self.opened
+
+    def _first(self, size: int) -> bytes:
+        return bytes(self.read(0, min(size, _PIECE)))
+
+    def is_at(self, seen: FileStat | Irregular | None) -> bool:
+        """Whether what is at a path by now is this file, as it was opened, or grown since it was cut."""
+        if self._head is None or not isinstance(seen, FileStat):
+            return seen == self.opened
+        return (seen.device, seen.inode) == (self.opened.device, self.opened.inode)
 
     def links(self) -> int:
         """How many names it has now. Raises FileUnreadable."""
@@ -334,8 +380,11 @@ class OpenFile:
             return error.errno == errno.ENXIO and offset + size <= self.stat().size
 
     def check_end(self, size: int) -> None:
-        """Check that nothing follows the first `size` bytes. Raises FileChanged when something does,
-        FileUnreadable."""
+        """Check that nothing follows the first `size` bytes, unless the file was cut. Raises FileChanged when
+        something does, FileUnreadable.
+        """
+        if self._head is not None:
+            return
         try:
             more = os.pread(self._descriptor, 1, size)
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
@@ -101,6 +101,8 @@ class EngineSource:
     """What lies under its prefix, while it is reconciling."""
     instance: str = ""
     """The id that its objects name."""
+    appends: Callable[[str], bool] = lambda path: False
+    """Whether a file only grows, so that a prefix of it can be carried while it does."""
     properties: Callable[[str], Properties] = lambda path: Properties()
     """What the configuration says of the object of a path."""
 
@@ -147,13 +149,15 @@ class Engine:
         settle_seconds: float = 0.0,
         delete_allowed: bool = False,
         failed_before: bool = False,
+        overdue: bool = False,
     ) -> Outcome:
         """Bring the object of one path in line with the file.
 
         `event` says that something marked the path since it was recorded. While the file settles it is not
-        read: FileChanged (see `plan.settling`). The object of a missing file is removed only if
-        `delete_allowed`. Of a file that `failed_before` the store may have the content: it is asked. Raises
-        FileError, StoreError, StateError, PutsWait, Stopped.
+        read: FileChanged (see `plan.settling`), but one that only grows and is `overdue` is carried up to its
+        last line. The object of a missing file is removed only if `delete_allowed`. Of a file that
+        `failed_before` the store may have the content: it is asked. Raises FileError, StoreError, StateError,
+        PutsWait, Stopped.
         """
         known = self.sources[ref.source]
         if not known.wants(ref.path):
@@ -180,7 +184,7 @@ class Engine:
             self._let_heirs_go_first(root_fd, ref, seen, self._aimed(recorded, key))
             with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
                 with self._reading(ref):
-                    is_open = self._quiet(file, int(settle_seconds * 1e9))
+                    is_open = self._quiet(ref, file, int(settle_seconds * 1e9), overdue=overdue)
                 try:
                     outcome = self._carry(
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
@@ -190,7 +194,7 @@ class Engine:
                     raise
             with self._reading(ref):
                 seen = files.look(root_fd, ref.path)
-            if seen != file.opened:
+            if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
             return outcome
 
@@ -375,12 +379,26 @@ class Engine:
         if seconds and self._uploader.shortcuts.works(COPY):
             raise FileChanged("the file that had its name was renamed, and is copied first", seconds)
 
-    def _quiet(self, file: OpenFile, settle_ns: int) -> bool | None:
-        """Raise FileChanged unless the file is quiet. Returns whether it is open for writing, if known."""
+    def _quiet(self, ref: FileRef, file: OpenFile, settle_ns: int, *, overdue: bool) -> bool | None:
+        """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.
+
+        Returns whether it is open for writing, if known.
+        """
         now_ns = self._now_ns()
         rests = now_ns - file.opened.ctime_ns >= plan.DAY_NS
         is_open = False if rests else file.is_open_for_writing()
         settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
+        known = self.sources[ref.source]
+        if known.appends(ref.path):
+            size, unfinished = file.opened.size, self._uploader.unfinished(ref)
+            # What is under way goes on as it began, however much there is by now.
+            most = min(size, unfinished.fingerprint.size) if unfinished is not None else size
+            cuts = plan.carries_prefix(settling, is_open=is_open, overdue=overdue or most < size)
+            to_line = known.source.append_to_line
+            if (cuts or most < size) and (file.cut(most, to_line=to_line) or file.cut(size, to_line=to_line)):
+                return is_open
+            if cuts and size:
+                raise FileChanged("it has no whole line yet", plan.MINUTE_NS / 1e9)
         if settling is not None:
             raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
         return is_open
@@ -639,10 +657,9 @@ class Engine:
         self._still_recorded(job.ref, job.recorded)
         looked_ns = self._now_ns()
         with self._reading(job.ref):
-            now = job.file.stat()
-        if now != job.stat:
-            raise FileChanged("the file changed while it was read")
-        if plan.may_hide_a_change(job.stat, looked_ns):
+            if job.file.stat() != job.stat:
+                raise FileChanged("the file changed while it was read")
+        if not job.file.is_cut and plan.may_hide_a_change(job.stat, looked_ns):
             quiet_seconds = plan.RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
         observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
@@ -670,6 +687,7 @@ class Engine:
         )
         # If the change lies in the future, the next scan will do.
         soon = plan.is_racy(job.stat, looked_ns) and job.stat.ctime_ns <= looked_ns + plan.RACY_WINDOW_NS
+        soon = soon or (job.file.is_cut and isinstance(action, Upload | Copy))
         again = plan.RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         unsettled_ns = self.state.unsettled.left_ns(self.store.store_id, job.key)
         doubt_ns = max(unsettled_ns, plan.doubt_left_ns(job.aimed, looked_ns))
@@ -767,7 +785,10 @@ class Engine:
             with self._in_doubt.changing(job.ref, job.aimed):
                 receipt = self._uploader.put(job, job.body)
             return Carried(receipt, None, len(job.body), {})
-        return self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
+        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
+        if not self.sources[job.ref.source].appends(job.ref.path):
+            return carried
+        return carried._replace(saved=_by_appending(carried.saved))
 
     def _last_seen(self, job: Job) -> str | None:
         """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
@@ -859,3 +880,8 @@ def _opened(known: EngineSource) -> int:
             raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
         raise
     return root_fd
+
+
+def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:
+    """Parts of a file that only grows were copied because it did."""
+    return {Cause.APPEND if cause is Cause.DELTA else cause: size for cause, size in saved.items()}

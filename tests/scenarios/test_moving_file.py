@@ -246,7 +246,7 @@ def _after_open(scene: Scene, act: Act) -> None:
     scene.patch.setattr(files, "open_file", open_file)
 
 
-def _hashed_to(block: int) -> Arm:
+def hashed_to(block: int) -> Arm:
     def arm(scene: Scene, act: Act) -> None:
         asked: list[int] = []
 
@@ -261,7 +261,7 @@ def _hashed_to(block: int) -> Arm:
     return arm
 
 
-def _half_read(offset: int, *, nth: int = 1) -> Arm:
+def half_read(offset: int, *, nth: int = 1) -> Arm:
     """The kernel gives the first half of a read before the change, and the second behind it: of the read at
     `offset` that is number `nth` there.
     """
@@ -319,7 +319,7 @@ MOMENTS_OF_A_SMALL_FILE: dict[str, Arm] = {
     "looked at": _before_open,
     "about to be opened": _between_look_and_open,
     "opened": _after_open,
-    "half read": _half_read(0),
+    "half read": half_read(0),
     "read": _after_reading,
     "before put": _request("before", "put_object"),
     "after put": _request("after", "put_object"),
@@ -328,14 +328,14 @@ MOMENTS_OF_A_LARGE_FILE: dict[str, Arm] = {
     "looked at": _before_open,
     "about to be opened": _between_look_and_open,
     "opened": _after_open,
-    "hashed to block 1": _hashed_to(1),
-    "hashed to block 5": _hashed_to(5),
+    "hashed to block 1": hashed_to(1),
+    "hashed to block 5": hashed_to(5),
     "hashed": _after_hashing,
     "before create": _request("before", "create_multipart_upload"),
     "after create": _request("after", "create_multipart_upload"),
     "before part 1": _request("before", "upload_part", 1),
-    "half of block 4 hashed": _half_read(3 * PART),
-    "half of part 4 read": _half_read(3 * PART, nth=2),
+    "half of block 4 hashed": half_read(3 * PART),
+    "half of part 4 read": half_read(3 * PART, nth=2),
     "before part 4": _request("before", "upload_part", 4),
     "after part 4": _request("after", "upload_part", 4),
     "after the last part": _request("after", "upload_part", PARTS),

@@ -33,6 +33,8 @@ NOT_THE_DEFAULT = {
     "request_payer",
     "object_lock",
     "objects",
+    "mode",
+    "append",
     "http",
 }
 """Keys in comments of which the text says what the default is, and the line shows something else."""

@@ -24,7 +24,9 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.plan import (
+    Settling,
     age_ns,
+    carries_prefix,
     decide,
     doubt_left_ns,
     is_racy,
@@ -294,6 +296,29 @@ def test_settling(age: float, settle: float, is_open: bool | None, wait: float) 
 
     assert (found.look_again_ns if found is not None else 0) == round(wait * SECOND)
     assert found is None or found.reason
+
+
+@pytest.mark.parametrize(
+    ("rests", "is_open", "overdue", "prefix"),
+    [
+        (True, False, False, False),
+        (True, True, False, True),
+        (True, None, False, True),
+        (True, True, True, True),
+        (True, False, True, False),
+        (False, False, False, None),
+        (False, True, False, None),
+        (False, False, True, True),
+        (False, True, True, True),
+        (False, None, True, True),
+    ],
+)
+def test_a_growing_file_is_cut_while_it_may_hold_half_a_line(
+    rests: bool, is_open: bool | None, overdue: bool, prefix: bool | None
+) -> None:
+    """It is whole when it rests and no program has it open; while it does not rest it waits until overdue."""
+    found = None if rests else Settling("it changed", 1)
+    assert carries_prefix(found, is_open=is_open, overdue=overdue) is prefix
 
 
 @pytest.mark.parametrize(

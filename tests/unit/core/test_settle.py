@@ -68,6 +68,37 @@ def test_each_event_puts_it_off() -> None:
     assert Taken(A, event=True, first_marked=10.0) == dirty.take(15.0)
 
 
+def test_a_file_that_only_grows_is_put_off_so_long_and_no_longer() -> None:
+    """Then it is due; if that try fails, an event neither hastens the next one nor puts it off."""
+    dirty = DirtyFiles()
+    for now in (10.0, 11.0, 12.0, 13.0):
+        dirty.mark(A, now, quiet_seconds=2.0, event=True, longest_seconds=4.5)
+    assert dirty.next_due() == 14.5
+    assert _taken(dirty, 14.5) == A
+    dirty.mark(A, 14.6, quiet_seconds=2.0, event=True, longest_seconds=4.5)
+    dirty.defer(A, 16.0, hold=False)
+    due = dirty.next_due()
+    dirty.mark(A, 14.7, quiet_seconds=2.0, event=True, longest_seconds=4.5)
+    assert dirty.next_due() == due == 16.6
+    assert _taken(dirty, 16.6) == A
+    dirty.done(A)
+    dirty.mark(A, 20.0, quiet_seconds=2.0, event=True, longest_seconds=4.5)
+    assert dirty.next_due() == 22.0
+
+
+def test_what_is_dirty_again_is_told_from_what_still_is() -> None:
+    """`all` knows since when, also of a file that is being processed."""
+    dirty = DirtyFiles()
+    for ref, now in ((A, 1.0), (B, 2.0)):
+        _mark(dirty, ref, now)
+    assert (dirty.all(1.5), dirty.all(2.0)) == ([A], [A, B])
+    assert _taken(dirty, 3.0) == A
+    assert (dirty.all(0.5), dirty.all(1.5)) == ([], [A])
+    _mark(dirty, A, 3.5)
+    dirty.done(A)
+    assert (dirty.all(2.0), dirty.all()) == ([B], [B, A])
+
+
 def test_scan_makes_dirty() -> None:
     """A scan's finding waits for the quiet period too, and is told apart from an event."""
     dirty = DirtyFiles()

@@ -44,6 +44,30 @@ def test_a_range_is_read_exactly(root: Path, root_fd: int) -> None:
                 file.read(offset, size)
 
 
+def test_a_file_is_cut_after_its_last_line(root: Path, root_fd: int) -> None:
+    """What follows may grow and change; what is before may not: it is the first of it that shows that."""
+    (root / "log").write_bytes(b"one\ntwo\nhalf" + bytes(600_000))
+    (root / "none").write_bytes(bytes(600_000))
+
+    with files.open_file(root_fd, "log") as file, files.open_file(root_fd, "none") as none:
+        assert none.cut(600_000, to_line=True) == 0
+        assert none.stat() == none.opened  # nothing was cut
+        assert file.cut(file.opened.size, to_line=True) == 8
+        assert file.is_cut
+        with (root / "log").open("ab") as more:
+            more.write(b"more\n")
+        assert file.stat() == file.opened
+        assert file.opened.size == 8
+        file.check_end(8)
+        assert file.is_at(files.look(root_fd, "log"))
+        assert not file.is_at(files.look(root_fd, "none"))
+        for content in (b"one", b"new\ntwo\nand more"):
+            (root / "log").write_bytes(content)
+            with pytest.raises(FileChanged, match="emptied or rewritten"):
+                file.stat()
+        assert none.cut(5, to_line=False) == 5
+
+
 def test_what_the_kernel_gives_in_pieces_is_put_together(
     root: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
