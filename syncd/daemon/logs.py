@@ -114,8 +114,16 @@ def hide_keys(keys: KeySettings) -> None:
     """`hide` the secrets of an account, given or in files. A file that cannot be read is skipped."""
     hide(keys.secret_access_key, keys.session_token)
     for path in filter(None, (keys.secret_key_file, keys.session_token_file)):
-        with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError, UnicodeDecodeError),
+            open(path, encoding="utf-8", opener=_open_at_once) as file,
+        ):
             hide(file.read().strip())
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Also a pipe, into which nobody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # ---- repeated messages ------------------------------------------------------------------------------------

@@ -61,7 +61,9 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     transport = open_transport(
         settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
     )
-    keys = credentials_source(settings.keys, chain=isinstance(settings, S3Settings))
+    keys = credentials_source(
+        settings.keys, chain=isinstance(settings, S3Settings), should_stop=context.should_stop
+    )
     store_id = dialect.store_id
 
     def digests() -> str:

@@ -8,19 +8,24 @@ web identity, container, instance) are botocore's, which is imported only when i
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from syncd.core.errors import AccessRefused
+from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http.messages import Credentials
 from syncd.storage.settings import KeySettings
 
 RELOAD_SECONDS = 300.0
 """Keys that botocore found but does not renew itself (shared files) are looked up again after this long."""
+PATIENCE_SECONDS = 60.0
+"""How long a request waits for a helper program or a service of the chain."""
+_HOLD_SECONDS = 600.0  # keys that hold for longer are used while others are asked for, as botocore does
+_SLICE_SECONDS = 0.5
 _MAX_FILE_BYTES = 64 << 10
 
 
@@ -28,22 +33,25 @@ class Keys(Protocol):
     """A source of keys, which may keep what it found for a while."""
 
     def __call__(self) -> Credentials:
-        """The keys of the moment. Raises AccessRefused."""
+        """The keys of the moment. Raises AccessRefused, Stopped."""
 
     def forget(self) -> None:
         """The store refused the keys: look for newer ones at the next call."""
 
 
-def credentials_source(keys: KeySettings, *, chain: bool) -> Keys:
+def credentials_source(
+    keys: KeySettings, *, chain: bool, should_stop: Callable[[], bool] = lambda: False
+) -> Keys:
     """The source that the settings ask for. With `chain`, no settings at all mean the standard AWS chain.
 
-    The source raises AccessRefused, naming the file or the missing setting; never the key.
+    `should_stop` is called while that has to be waited for. The source raises AccessRefused, naming the file
+    or the missing setting; never the key.
     """
     identifier = _Value(keys.access_key_id, keys.access_key_file, "access_key_file")
     secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file")
     token = _Value(keys.session_token, keys.session_token_file, "session_token_file")
     if not identifier.given and not secret.given:
-        return _Chain() if chain else _Nothing()
+        return _Chain(should_stop) if chain else _Nothing()
     return _Given(identifier, secret, token)
 
 
@@ -87,7 +95,7 @@ class _Value:
             stat = os.stat(self._path)
             mark = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if self._seen is None or self._seen.mark != mark:
-                with open(self._path, encoding="utf-8") as file:
+                with open(self._path, encoding="utf-8", opener=_open_at_once) as file:
                     self._seen = _Seen(mark, file.read(_MAX_FILE_BYTES).strip())
             seen = self._seen
         except OSError as error:
@@ -102,6 +110,11 @@ class _Value:
 
     def _refused(self, why: str) -> AccessRefused:
         return AccessRefused(f"the key file {self._path} {why}", hint=f"check {self._setting}")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe is opened without waiting for one who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class _Given:
@@ -129,26 +142,37 @@ class _Given:
 class _Chain:
     """The standard AWS chain. botocore renews what expires; what it only read once is read again after a
     while, and as soon as the store refuses it.
+
+    Helper programs and services may hang, so they are asked in a thread of their own, one at a time. Keys
+    that expire are used meanwhile, as long as they hold.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, should_stop: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._should_stop = should_stop
         self._clock = clock
         self._lock = threading.Lock()
         self._found: Any = None
-        self._found_at = 0.0
+        self._keys: Credentials | None = None
+        self._found_at = -math.inf
         self._is_refused = False
+        self._asking: _Asking | None = None
 
     def __call__(self) -> Credentials:
         given = _from_environment()
         if given is not None:
             return given
         with self._lock:
-            if self._found is None or self._is_old():
-                self._found = _look_up()
-                self._found_at = self._clock()
-                self._is_refused = False
-            found = self._found
-        return _frozen(found)
+            if self._keys is None or self._is_old():
+                asking = self._asking or self._ask(None)
+            elif not self._expires_within():
+                return self._keys
+            else:
+                asking = self._asking or self._ask(self._found)
+                if not self._expires_within(_HOLD_SECONDS):
+                    return self._keys
+        return self._wait(asking)
 
     def forget(self) -> None:
         """Remembered also where the keys were found a moment ago, and may not be looked up again yet."""
@@ -162,6 +186,52 @@ class _Chain:
         return (self._is_refused and age_seconds > 1.0) or (
             not renews_itself and age_seconds > RELOAD_SECONDS
         )
+
+    def _expires_within(self, *seconds: float) -> bool:
+        """Whether the keys expire, within a quarter of an hour unless another time is given."""
+        return hasattr(self._found, "refresh_needed") and bool(self._found.refresh_needed(*seconds))
+
+    def _ask(self, found: Any) -> _Asking:
+        """Renew the keys that `found` has, or look new ones up, in another thread."""
+        self._asking = asking = _Asking(self._clock())
+
+        def ask() -> None:
+            try:
+                fresh = found if found is not None else _look_up()
+                keys = _frozen(fresh)
+            except BaseException as error:  # noqa: BLE001  it is raised where the keys are wanted
+                asking.error = error
+            with self._lock:
+                self._asking = None
+                if asking.error is None:
+                    self._found, self._keys, self._found_at = fresh, keys, self._clock()
+                    self._is_refused = False
+            asking.is_over.set()
+
+        threading.Thread(target=ask, name="keys", daemon=True).start()
+        return asking
+
+    def _wait(self, asking: _Asking) -> Credentials:
+        """Raises AccessRefused, Stopped."""
+        while not asking.is_over.wait(_SLICE_SECONDS):
+            if self._should_stop():
+                raise Stopped
+            seconds = self._clock() - asking.began
+            if seconds >= PATIENCE_SECONDS:
+                raise _chain_refused(TimeoutError(f"there has been no answer for {seconds:.0f} s"))
+        if asking.error is not None:
+            raise asking.error
+        assert self._keys is not None
+        return self._keys
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A question to the chain."""
+
+    began: float
+    is_over: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
 
 
 def _from_environment() -> Credentials | None:

@@ -203,11 +203,13 @@ def test_short_values_do_not_blacken_the_log() -> None:
 
 
 def test_keys_of_an_account_are_hidden_from_values_and_files(tmp_path: Path) -> None:
-    """Secret key and token are masked, given or in a file; a file that is missing is no error."""
+    """Secret key and token are masked, given or in a file; a missing file and an empty pipe are no errors."""
     file = tmp_path / "secret"
     file.write_text("from-a-file\n")
     hide_keys(KeySettings(secret_access_key="given-secret", secret_key_file=str(file)))
     hide_keys(KeySettings(session_token="given-token", session_token_file=str(tmp_path / "absent")))
+    os.mkfifo(tmp_path / "pipe")
+    hide_keys(KeySettings(secret_key_file=str(tmp_path / "pipe")))
     stream = io.StringIO()
     set_up(settings(format="text"), verbosity=0, stream=stream)
     log.info("given-secret from-a-file given-token")

@@ -11,19 +11,24 @@ Scenarios:
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused
+from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http import credentials
 from syncd.storage.http.credentials import credentials_source
 from syncd.storage.http.messages import Credentials
 from syncd.storage.settings import KeySettings
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -100,14 +105,19 @@ def test_a_file_that_did_not_change_is_not_read_again(
         (b" \n", "empty"),
         (b"\xff\xfe", "text"),
         (b"a\nb\n", "one line"),
+        ("pipe", "empty"),
     ],
 )
-def test_a_key_file_that_is_none_is_named(files: KeySettings, content: bytes | None, words: str) -> None:
+def test_a_key_file_that_is_none_is_named(
+    files: KeySettings, content: bytes | str | None, words: str
+) -> None:
     """With its path and its setting, and without what is in it."""
     path = Path(files.secret_key_file)
     path.unlink()
-    if content is not None:
+    if isinstance(content, bytes):
         path.write_bytes(content)
+    elif content:
+        os.mkfifo(path)
     with pytest.raises(AccessRefused) as caught:
         credentials_source(files, chain=False)()
     assert caught.value.credentials
@@ -246,6 +256,69 @@ def test_whatever_fails_in_the_chain_is_trouble_with_keys(
 
     with pytest.raises(AccessRefused, match="/nowhere/helper"):
         credentials._frozen(Renewing())
+
+
+@pytest.fixture
+def helper(empty_chain: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A helper program that notes that it was begun, and answers with the file `go` once that is there."""
+    place = empty_chain.parent
+    program = place / "helper"
+    waits = f"while [ ! -e {place}/go ]; do sleep 0.05; done"
+    program.write_text(f"#!/bin/sh\necho x >> {place}/begun\n{waits}\ncat {place}/go\n")
+    program.chmod(0o755)
+    (place / "config").write_text(f"[profile p]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    yield place
+    (place / "go").touch()
+    for thread in threading.enumerate():
+        if thread.name == "keys":
+            thread.join()
+
+
+def answer(key: str, lives_seconds: float) -> str:
+    until = datetime.now(UTC) + timedelta(seconds=lives_seconds)
+    return json.dumps(
+        {"Version": 1, "AccessKeyId": key, "SecretAccessKey": "s", "Expiration": until.isoformat()}
+    )
+
+
+def test_a_helper_that_hangs_is_trouble_with_keys_and_is_not_begun_twice(
+    helper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever needs keys waits so long, or until the stop; when it answers, that is used."""
+    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(credentials, "_SLICE_SECONDS", 0.05)
+    asked: list[bool] = [False]
+    source = credentials_source(KeySettings(), chain=True, should_stop=lambda: asked[-1])
+    for _ in range(3):
+        with pytest.raises(AccessRefused, match="no answer") as caught:
+            source()
+        assert caught.value.credentials
+    asked.append(True)
+    with pytest.raises(Stopped):
+        source()
+    asked.append(False)
+    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 60.0)
+    (helper / "go").write_text(answer("FRESH", 3600.0))
+    assert shown(source())[0] == "FRESH"
+    assert (helper / "begun").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(("lives_seconds", "waits"), [(800.0, False), (300.0, True)])
+def test_keys_are_used_while_a_helper_renews_them(helper: Path, lives_seconds: float, waits: bool) -> None:
+    """As long as they hold for ten minutes."""
+    (helper / "go").write_text(answer("OLD", lives_seconds))
+    source = credentials_source(KeySettings(), chain=True)
+    assert shown(source())[0] == "OLD"
+    (helper / "go").rename(helper / "gone")
+    (helper / "fresh").write_text(answer("NEW", 3600.0))
+    if waits:
+        threading.Timer(0.2, (helper / "fresh").rename, [helper / "go"]).start()
+        assert shown(source())[0] == "NEW"
+    else:
+        assert shown(source())[0] == "OLD"
+        (helper / "fresh").rename(helper / "go")
+        wait_until("they are renewed", lambda: shown(source())[0] == "NEW")
 
 
 def test_without_botocore_the_chain_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
