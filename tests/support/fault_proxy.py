@@ -70,7 +70,8 @@ class FaultProxy:
     """Listens on a port of its own on the loopback while it is entered; a thread for each connection.
 
     `choose` is called with the number of each request, from 1 in the order of their coming, and its head, and
-    returns one of `KINDS`, or None: it passes. `stall_seconds` is longer than the client waits.
+    returns one of `KINDS`, or None: it passes. `stall_seconds` is longer than the client waits. All clients
+    together send `bytes_per_second`; 0: as they like.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class FaultProxy:
         seed: int = 0,
         stall_seconds: float = 2.0,
         down_seconds: float = 0.5,
+        bytes_per_second: float = 0.0,
     ) -> None:
         self.ledger = Ledger()
         self._target = target
@@ -88,6 +90,8 @@ class FaultProxy:
         self._seed = seed
         self._stall_seconds = stall_seconds
         self._down_seconds = down_seconds
+        self._bytes_per_second = bytes_per_second
+        self._carried_until = 0.0
         self._listener = _listen(0)
         self.port = int(self._listener.getsockname()[1])
         self.connections = 0
@@ -179,9 +183,13 @@ class FaultProxy:
         self._stalled.set()
 
     def passes(self, size: int) -> bool:
-        """Count bytes of a client that are about to go on; whether they may."""
+        """Count bytes of a client that are about to go on, once the line is free; whether they may."""
         with self._lock:
             self.bytes_sent += size
+            if self._bytes_per_second:
+                now = time.monotonic()
+                self._carried_until = max(now, self._carried_until) + size / self._bytes_per_second
+                time.sleep(self._carried_until - now)
             return self._frozen_at is None or self.bytes_sent < self._frozen_at
 
     def check(self, age: int) -> None:
