@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import NamedTuple
@@ -139,6 +140,11 @@ class Live:
     def pending(self) -> dict[str, int]:
         """Dirty files by source, those in progress included."""
         return self._pipeline.pending()
+
+    def deferred(self) -> Counter[str]:
+        """Dirty files by source whose last attempt failed."""
+        runners = self._pipeline.store_runners.values()
+        return sum((runner.workers.queue.deferred() for runner in runners), Counter())
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
         """Files under way, with bytes done and bytes in all."""

@@ -240,6 +240,10 @@ class Live(Protocol):
         """Dirty files by source, those in progress included."""
         ...
 
+    def deferred(self) -> Mapping[str, int]:
+        """Dirty files by source whose last attempt failed."""
+        ...
+
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
         """Files under way, with bytes done and bytes in all."""
         ...
@@ -306,16 +310,17 @@ def _sources(
     live: Live | None,
 ) -> list[SourceReport]:
     failed, pauses = state.failure_count(exact=live is None), state.pauses()
-    dirty = live.pending() if live is not None else {}
+    dirty, deferred = (live.pending(), live.deferred()) if live is not None else ({}, {})
     reports = []
     for source in sources:
         recorded, size = state.recorded_totals(source.name, exact=live is None)
         scan = state.last_scan(source.name)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
-        # The daemon goes on working between the two counts: `dirty` may lack a file that is in flight.
+        # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
         moving, waiting = 0, len(mine)
         if live is not None:
-            moving, waiting = len(mine), max(0, dirty.get(source.name, 0) - len(mine))
+            told_as_failed = min(deferred.get(source.name, 0), failed.get(source.name, 0))
+            moving, waiting = len(mine), max(0, dirty.get(source.name, 0) - len(mine) - told_as_failed)
         reports.append(
             SourceReport(
                 source.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 
@@ -366,6 +367,11 @@ class WorkQueue:
         """Dirty files per source, and those being processed."""
         with self._work:
             return self._dirty.counts(), self._dirty.processing()
+
+    def deferred(self) -> Counter[str]:
+        """Dirty files per source whose last attempt failed."""
+        with self._work:
+            return Counter(ref.source for ref in self._deferred)
 
     def about(self, ref: FileRef) -> Queued | None:
         """What is known of a dirty file; None: it is clean."""

@@ -128,7 +128,8 @@ class Syncd:
             last = self.status()
             scanned = all(source["last_scan"] for source in last["sources"])
             files = [source["files"] for source in last["sources"]]
-            return scanned and not any(entry["pending"] + entry["in_flight"] for entry in files)
+            again = any(failure["next_attempt"] for failure in last["failures"])
+            return scanned and not again and not any(entry["pending"] + entry["in_flight"] for entry in files)
 
         try:
             wait_until("the daemon is idle", idle, seconds)

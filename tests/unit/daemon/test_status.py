@@ -63,6 +63,9 @@ class Daemon:
     def pending(self) -> Mapping[str, int]:
         return self.says.get("pending", {})
 
+    def deferred(self) -> Mapping[str, int]:
+        return self.says.get("deferred", {})
+
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
         return self.says.get("in_flight", [])
 
@@ -150,6 +153,16 @@ def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
     assert [item["bytes_done"] for item in report["in_flight"]] == [40, 0]
     assert source["watch"]["unwatched"] == ["deep"]
     assert report["stores"] == [{"name": "nas", "trouble": None, "requests": 7}]
+
+
+def test_a_file_that_failed_is_not_pending_too(state: State) -> None:
+    """It is tried again later; one that failed in a way that is not told waits like any other."""
+    state.record_failure(Failure(A, "no", 1, 0))
+    state.flush()
+    (source,) = status.report([SOURCE], state, Daemon(pending={"docs": 2}, deferred={"docs": 2})).sources
+    assert (source.files.pending, source.files.failed) == (1, 1)
+    (source,) = status.report([SOURCE], state, Daemon(pending={"docs": 1}, deferred={"docs": 1})).sources
+    assert source.files.pending == 0
 
 
 def test_what_went_through_the_socket_is_the_same_value(state: State) -> None:

@@ -412,7 +412,9 @@ def test_what_is_known_of_one_file(queue: WorkQueue) -> None:
     known = queue.about(A)
     assert known is not None
     assert known.in_work
+    assert queue.deferred() == {}
     queue.defer(A, 60.0, hold=True)
+    assert queue.deferred() == {"docs": 1}
     known = queue.about(A)
     assert known is not None
     assert known.deferred
