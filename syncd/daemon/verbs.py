@@ -146,7 +146,7 @@ def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Try again what failed of what `name` or `path` means, now; with `error` what failed with that."""
+    """Try again, now, what failed of what `name` or `path` means; with `error` where its error has that."""
     sources, below = _scope(verbs, request)
     inside, error = f"{below}/", request.get("error")
     count = 0

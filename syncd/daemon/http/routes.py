@@ -1,12 +1,13 @@
-"""What lies on the address of `http`: health, metrics, and the verbs of `syncd.daemon.verbs` as JSON."""
+"""What lies on the address of `http`: the page, health, metrics, and `syncd.daemon.verbs` as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from importlib import resources
 from typing import Any
 
-from syncd.daemon.http import metrics, public
+from syncd.daemon.http import metrics, page, public
 from syncd.daemon.http.message import Answer, as_json
 from syncd.daemon.http.server import Access, Call, Route
 from syncd.daemon.live import Live
@@ -16,6 +17,8 @@ API = "/api/v1"
 _ASK = {"explain": "file", "pending": "pending", "history": "history", "health": "health"}
 """Questions that need the token, and their verbs."""
 _STEER = ("pause", "resume", "flush", "rescan", "retry", "limit")
+_HTML = "text/html; charset=utf-8"
+_FILES = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 _MOST_LISTED = 100
 _DONT = 503
 
@@ -41,6 +44,16 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
             return as_json(verbs.answer({"command": "status"}))
         return as_json(public.to_json(live.status(verbs.sources())))
 
+    def show(call: Call) -> Answer:
+        if call.access is Access.NOTHING:
+            return Answer(page.render_locked().encode(), _HTML)
+        status, names = live.status(verbs.sources()), call.access is Access.ALL
+        last = {"command": "history", "limit": page.MOST_ACTIONS}
+        actions = verbs.answer(last)["actions"] if names else ()
+        has_token = bool(verbs.settings().http.token)
+        shown = page.render(status, actions, names=names, has_token=has_token)
+        return Answer(shown.encode("utf-8", "replace"), _HTML)
+
     def ask(verb: str) -> Route:
         return Route(lambda call: as_json(verbs.answer(_question(call, verb))), Access.ALL)
 
@@ -48,6 +61,8 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return Route(lambda call: as_json(verbs.answer(_order(call, verb))), Access.ALL, "POST")
 
     return {
+        "/": Route(show, Access.NOTHING),
+        **{f"/{name}": _file(name, type) for name, type in _FILES.items()},
         "/livez": Route(livez, Access.NOTHING),
         "/readyz": Route(readyz, Access.NOTHING),
         "/metrics": Route(tell_metrics),
@@ -55,6 +70,11 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         **{f"{API}/{name}": ask(verb) for name, verb in _ASK.items()},
         **{f"{API}/{verb}": steer(verb) for verb in _STEER},
     }
+
+
+def _file(name: str, type: str) -> Route:
+    file = resources.files(__package__).joinpath(name)
+    return Route(lambda call: Answer(file.read_bytes(), type), Access.NOTHING)
 
 
 def _question(call: Call, verb: str) -> dict[str, Any]:

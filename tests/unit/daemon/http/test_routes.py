@@ -15,6 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from syncd.daemon.daemon import Daemon
+from syncd.daemon.http.message import Request
+from syncd.daemon.http.routes import routes
+from syncd.daemon.http.server import Access, Call
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
 
@@ -225,3 +228,34 @@ def test_orders_are_no_questions(site: Site, name: str) -> None:
     for other in ("reload", "allow-deletes", "accept-root", "take-over", "repair", "restamp", "hello"):
         assert call(site, other, {})[0] == 404
     assert site.home.daemon._pipeline.state.pauses() == {}
+
+
+# ---- the page ---------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_as_much_as_one_may_know(site: Site) -> None:
+    """Nothing to another machine without the token, counts to this one, everything with the token."""
+    with_token(site)
+    made = site.home.daemon
+    shown = routes(made._verbs, made._live, lambda: True)["/"].handler
+    root = str(site.home.root)
+    request = Request("GET", "/", {}, {})
+    locked, counts, names = (
+        shown(Call(request, access)).body.decode() for access in (Access.NOTHING, Access.COUNTS, Access.ALL)
+    )
+    assert "docs" not in locked
+    assert ("docs" in counts, root in counts) == (True, False)
+    assert root in names
+    assert site.get("/")[1].startswith("<!doctype html>")
+    assert site.get("/", headers={"Authorization": "Bearer wrong"})[0] == 401
+
+
+def test_the_page_comes_with_a_small_script_and_a_style(site: Site) -> None:
+    """To whoever gets the page; it is small enough for a slow line."""
+    site.start()
+    script, style = site.get("/page.js"), site.get("/page.css")
+    assert (script[0], style[0]) == (200, 200)
+    assert len(script[1].encode()) < 15_000
+    assert "token" in script[1]
+    assert "prefers-color-scheme: dark" in style[1]
+    assert "http.token_file" in site.get("/")[1]

@@ -1,0 +1,115 @@
+"""How things are, in sentences and words of a few kinds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from syncd.core.words import human, human_seconds
+from syncd.daemon.status import LiveSource, SourceReport, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """How things are: `kind` is one of ``ok``, ``busy``, ``rest`` and ``bad``."""
+
+    kind: str
+    word: str
+    sentence: str
+
+
+def sayings(status: Status, *, names: bool) -> Iterator[Says]:
+    """All there is to say, the most urgent first; ends with what is said when nothing is wrong."""
+    daemon = status.daemon
+
+    def why(reason: str | None) -> str:  # it may name a path
+        return f": {reason}" if names and reason else ""
+
+    if daemon.health != "ok":
+        yield Says("bad", "not healthy", f"Something is wrong with the daemon{why(daemon.health)}.")
+    for store in status.stores:
+        if store.trouble:
+            yield Says("bad", "store away", f"Nothing can be sent to {store.name}{why(store.trouble)}.")
+    for source in status.sources:
+        live = source.live or LiveSource()
+        if live.waiting_for:
+            yield Says("bad", "source away", f"The source {source.name} waits{why(live.waiting_for)}.")
+        if live.waits_for_take_over:
+            yield Says("bad", "waits for you", f"The source {source.name} waits for your word.")
+    if failed := sum(source.files.failed for source in status.sources):
+        yield Says("bad", "failed", f"{files_words(failed)} could not be sent; all else goes on.")
+    yield from _parked(status.sources)
+    yield from _paused(status)
+    yield from _usual(status)
+
+
+def _parked(sources: Sequence[SourceReport]) -> Iterator[Says]:
+    for source in sources:
+        if source.live is not None and source.live.deletes_parked:
+            count = count_words(source.live.deletes_parked, "deletion")
+            yield Says("bad", "waits for you", f"Your word is needed for {count} in {source.name}.")
+
+
+def _paused(status: Status) -> Iterator[Says]:
+    troubles = {store.trouble for store in status.stores}
+    for store, reason in status.daemon.stores_paused.items():
+        if reason not in troubles:
+            yield Says("rest", "paused", f"Sending to {store} is paused {reason}.")
+    for source in status.sources:
+        if source.paused:
+            yield Says("rest", "paused", f"The source {source.name} is paused {source.paused}.")
+
+
+def _usual(status: Status) -> Iterator[Says]:
+    sources = status.sources
+    waiting = sum(source.files.pending + source.files.in_flight for source in sources)
+    if waiting:
+        yield Says("busy", "uploading" if status.in_flight else "pending", _on_their_way(status, waiting))
+    fresh = [source.name for source in sources if source.last_scan is None]
+    if fresh:
+        yield Says("busy", "starting", f"The first look at {_listed(fresh)} is not over yet.")
+    if not sources:
+        yield Says("rest", "nothing to do", "No source is configured, so there is nothing to send.")
+    recorded = sum(source.files.recorded for source in sources)
+    size = sum(source.bytes.recorded for source in sources)
+    yield Says("ok", "in sync", f"Everything is in the store: {files_words(recorded)}, {human(size)}.")
+
+
+def _on_their_way(status: Status, waiting: int) -> str:
+    daemon = status.daemon
+    pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
+    pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
+    verb = "is" if waiting == 1 else "are"
+    what = "on the way" if status.in_flight else "about to be sent"
+    return f"{files_words(waiting)} {verb} {what}{': ' if pace else ''}{', '.join(pace)}."
+
+
+_KINDS = {
+    "stored": "ok",
+    "uploading": "busy",
+    "pending": "busy",
+    "unknown": "busy",
+    "paused": "rest",
+    "failed": "bad",
+}
+
+
+def kind_of(source: SourceReport) -> str:
+    """The kind of the word of a source."""
+    live = source.live or LiveSource()
+    is_stopped = live.waiting_for or live.waits_for_take_over or live.deletes_parked
+    return "bad" if is_stopped else _KINDS[source.word]
+
+
+def files_words(count: int) -> str:
+    """So many files."""
+    return count_words(count, "file")
+
+
+def count_words(count: int, noun: str) -> str:
+    """So many of what `noun` is the singular of."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
