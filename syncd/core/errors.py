@@ -289,6 +289,8 @@ _KINDS: dict[type[BaseException], str] = {
     FileUnreadable: "unreadable",
     StateError: "state",
 }
+KINDS = (*dict.fromkeys(_KINDS.values()), "throttled", "other")
+"""The words of `kind`."""
 
 
 # ---- reactions ------------------------------------------------------------------------------------------

@@ -96,8 +96,8 @@ def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
 def pause(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Pause what `name` means (without one: everything), for `seconds` (without them: until `resume`)."""
     kind, name = _target(verbs, request)
-    seconds = request.get("seconds")
-    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e9):
+    seconds = _seconds(request)
+    if seconds is not None and not 0 < seconds < 1e9:
         raise ValueError("a pause lasts for a positive number of seconds")
     until_ns = verbs.pipeline.clock.now_ns() + int(seconds * 1e9) if seconds else 0
     was = verbs.pipeline.state.pauses().get((kind, name))
@@ -120,10 +120,7 @@ def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
 def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Carry everything known of `name` now, within `seconds`; with `scan`, look for changes first."""
     sources, _ = _scope(verbs, request)
-    seconds = request.get("seconds")
-    if seconds is not None and not isinstance(seconds, int | float):
-        raise ValueError("the time is not a number of seconds")
-    return flushing.flush(verbs.pipeline, sources, seconds, scan=bool(request.get("scan")))
+    return flushing.flush(verbs.pipeline, sources, _seconds(request), scan=bool(request.get("scan")))
 
 
 def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -184,7 +181,7 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
 
     Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds.
     """
-    pipeline, rate, seconds = verbs.pipeline, request.get("rate"), request.get("seconds")
+    pipeline, rate, seconds = verbs.pipeline, request.get("rate"), _seconds(request)
     if request.get("configured"):
         pipeline.limit(None, inf)
     elif rate is not None:
@@ -192,7 +189,7 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
             timetable = parse_bandwidth(str(rate)).up
         except ValueError as error:
             raise ValueError(f"found {rate!r}; expected {error}") from None
-        pipeline.limit(timetable, inf if seconds is None else pipeline.clock.monotonic() + float(seconds))
+        pipeline.limit(timetable, inf if seconds is None else pipeline.clock.monotonic() + seconds)
     until, holds = pipeline.line.operators_until, pipeline.line.holds()
     left = None if until is None else until - pipeline.clock.monotonic()
     return {
@@ -325,6 +322,13 @@ def _limit(request: Request) -> int:
     if not isinstance(limit, int) or not 0 < limit <= MOST_LISTED:
         raise ValueError(f"the limit is a number between 1 and {MOST_LISTED}")
     return limit
+
+
+def _seconds(request: Request) -> float | None:
+    seconds = request.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
+        raise ValueError("the time is not a number of seconds")  # noqa: TRY004  a bad message, not a bad call
+    return seconds
 
 
 def _text(request: Request, name: str) -> str:

@@ -15,6 +15,7 @@ from syncd.transfer.heartbeat import Heartbeat
 
 REQUEST_BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 """Seconds."""
+_OUTCOMES = {None: "none", 429: "throttled", 503: "throttled"}
 _MINUTE_NS = 60 * 10**9
 _STEP_SECONDS = 1.0
 """A changed limit holds after so long for those who wait for bandwidth."""
@@ -192,7 +193,7 @@ class Progress:
         self._rate = Rate()
         self._lock = threading.Lock()
         self.answers: Counter[tuple[str, str]] = Counter()
-        """Requests by operation and outcome: the class of the status, or ``none`` without an answer."""
+        """Requests by operation and outcome: the class of the status, ``throttled``, ``none`` (no answer)."""
         self.durations: dict[str, Durations] = {}
         """Of requests, by operation."""
 
@@ -260,7 +261,7 @@ class Progress:
     def answered(self, operation: str, status: int | None, seconds: float) -> None:
         """A request was answered, or failed without an answer."""
         with self._lock:
-            self.answers[operation, f"{status // 100}xx" if status else "none"] += 1
+            self.answers[operation, _OUTCOMES.get(status) or f"{(status or 0) // 100}xx"] += 1
             if operation not in self.durations:
                 self.durations[operation] = Durations(REQUEST_BOUNDS)
             self.durations[operation].add(seconds)

@@ -10,12 +10,17 @@ import time
 from collections.abc import Iterable, Mapping
 
 import syncd
+from syncd.core.errors import KINDS
+from syncd.core.model import Cause
 from syncd.daemon.live import Measured
 from syncd.daemon.status import LiveSource, SourceReport, Status, StoreReport
 from syncd.transfer.progress import Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+# A counter that first appears as 1 never rose, for Prometheus: all that may appear are there from the start.
+_ACTIONS = ("nothing", "refresh", "upload", "copy", "delete")
+_CAUSES = tuple(cause.value for cause in Cause)
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 Samples = Iterable[tuple[Mapping[str, str], float | None]]
 """Labels and value; None is left out."""
@@ -226,7 +231,7 @@ def _activity(text: _Text, live: list[tuple[str, LiveSource]]) -> None:
         (
             ({"source": name, "action": action}, count)
             for name, each in live
-            for action, count in each.actions.items()
+            for action, count in (dict.fromkeys(_ACTIONS, 0) | dict(each.actions)).items()
         ),
     )
     text.counter(
@@ -235,7 +240,7 @@ def _activity(text: _Text, live: list[tuple[str, LiveSource]]) -> None:
         (
             ({"source": name, "class": kind}, count)
             for name, each in live
-            for kind, count in each.failures.items()
+            for kind, count in (dict.fromkeys(KINDS, 0) | dict(each.failures)).items()
         ),
     )
     text.counter(
@@ -247,7 +252,7 @@ def _activity(text: _Text, live: list[tuple[str, LiveSource]]) -> None:
         (
             ({"source": name, "cause": cause}, size)
             for name, each in live
-            for cause, size in each.saved.items()
+            for cause, size in (dict.fromkeys(_CAUSES, 0) | dict(each.saved)).items()
         ),
     )
 

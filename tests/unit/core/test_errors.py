@@ -288,3 +288,4 @@ def test_waits_grow(chance: float) -> None:
 def test_each_failure_is_counted_under_one_of_few_words(error: BaseException, word: str) -> None:
     """They are labels of a metric."""
     assert errors.kind(error) == word
+    assert word in errors.KINDS

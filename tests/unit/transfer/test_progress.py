@@ -62,12 +62,14 @@ def test_requests_are_told_once(clock: FakeClock) -> None:
 def test_answers_are_counted_and_measured_by_operation(clock: FakeClock) -> None:
     """By the class of their status; each duration at the first bound that it does not exceed."""
     some = progress(clock)
-    for status, seconds in ((200, 0.001), (204, 0.01), (503, 0.011), (None, 1000.0)):
+    for status, seconds in ((200, 0.001), (204, 0.01), (503, 0.011), (500, 0.5), (None, 1000.0)):
         some.answered("put", status, seconds)
     some.answered("head", 404, 0.5)
-    assert some.answers == {("put", "2xx"): 2, ("put", "5xx"): 1, ("put", "none"): 1, ("head", "4xx"): 1}
-    assert some.durations["put"].counts == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1]
-    assert some.durations["put"].sum_seconds == pytest.approx(1000.022)
+    outcomes = {outcome: some.answers["put", outcome] for outcome in ("2xx", "5xx", "throttled", "none")}
+    assert outcomes == {"2xx": 2, "5xx": 1, "throttled": 1, "none": 1}
+    assert some.answers["head", "4xx"] == 1
+    assert some.durations["put"].counts == [2, 1, 0, 0, 1, 0, 0, 0, 0, 1]
+    assert some.durations["put"].sum_seconds == pytest.approx(1000.522)
     assert sum(some.durations["head"].counts) == 1
 
 

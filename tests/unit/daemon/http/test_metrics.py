@@ -7,10 +7,12 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from syncd.core.model import Action
 from syncd.daemon.http import metrics
 from syncd.daemon.live import Measured
 from syncd.daemon.status import (
@@ -105,7 +107,10 @@ def test_promtool_finds_no_fault(promtool: Callable[..., str]) -> None:
         'syncd_request_seconds_sum{store="bos",operation="put"} 8.6',
         'syncd_file_delay_seconds_bucket{source="docs",le="0.5"} 2',
         'syncd_actions_total{source="docs",action="upload"} 5',
+        'syncd_actions_total{source="docs",action="delete"} 0',
         'syncd_failures_total{source="docs",class="auth"} 2',
+        'syncd_failures_total{source="docs",class="throttled"} 0',
+        'syncd_saved_bytes_total{source="docs",cause="resume"} 0',
         'syncd_sent_bytes_total{source="docs"} 100',
         'syncd_saved_bytes_total{source="docs",cause="copy"} 50',
         'syncd_deletes_parked{source="docs"} 3',
@@ -132,6 +137,11 @@ def test_what_is_not_known_is_left_out_and_what_is_unlimited_is_infinite() -> No
     assert "syncd_bandwidth_limit_bytes_per_second +Inf" in text
     assert "syncd_healthy 0" in text
     assert "syncd_healthy 0" in rendered(lives=False)
+
+
+def test_every_action_is_counted_from_the_start() -> None:
+    """The words of the metric are those of the nouns."""
+    assert set(metrics._ACTIONS) == {action.__name__.lower() for action in get_args(Action)}
 
 
 def test_no_path_and_no_reason_is_told() -> None:

@@ -199,6 +199,8 @@ def test_orders_do_what_the_command_line_does(site: Site) -> None:
         ("pause", b'{"seconds": NaN}'),
         ("limit", b'{"rate": "1M", "seconds": Infinity}'),
         ("limit", {"rate": "fast"}),
+        ("limit", {"rate": "1M", "seconds": []}),
+        ("flush", {"seconds": True}),
         ("pause", b""),
         ("pause", b"[]"),
         ("pause", b"{"),
