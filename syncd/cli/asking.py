@@ -105,9 +105,7 @@ def flush(options: common.Options, name: str | None, seconds: float | None, *, s
 
 def told_of_flush(answer: dict[str, Any]) -> int:
     """Print what a flush did and did not; returns the exit code."""
-    done = [
-        f"{answer['actions'][name]} {word}" for name, word in common.DONE.items() if answer["actions"][name]
-    ]
+    done = [f"{count} {word}" for name, word in common.DONE.items() if (count := answer["actions"].get(name))]
     sent = f"{answer['bytes_sent']} bytes sent, {answer['bytes_saved']} saved"
     click.echo(
         f"{', '.join(done) or 'nothing to do'}; {sent}; {answer['failed']} failed; {answer['left']} left"

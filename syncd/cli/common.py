@@ -41,7 +41,13 @@ EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
 SILENT = "does not answer: the server of its file system is gone, or slow"
 
-DONE = {"Upload": "uploaded", "Copy": "copied", "Refresh": "only touched", "Delete": "deleted"}
+DONE = {
+    "Upload": "uploaded",
+    "Copy": "copied",
+    "Adopt": "adopted",
+    "Refresh": "only touched",
+    "Delete": "deleted",
+}
 """The actions that a summary counts, and its words for them."""
 
 Reporter = Callable[[str, bool | None, str], None]

@@ -30,7 +30,7 @@ from syncd.config.values import (
     one_of,
     size,
 )
-from syncd.core.model import OnDelete, Source
+from syncd.core.model import Adoption, OnDelete, Source
 from syncd.core.paths import prefix_problem
 from syncd.core.patterns import Rules
 from syncd.sources import mounts
@@ -79,6 +79,8 @@ class SourceEntry(Entry):
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
     max_delete: MaxDelete = (1000, 0.25)
+    adopt: Annotated[Text, one_of("record", "stamp")] = "record"
+    adopt_by_crc32: Flag = False
 
     _rules: Sequence[ObjectEntry] = PrivateAttr(())
     _found: Found | None = PrivateAttr(None)
@@ -134,6 +136,8 @@ class SourceEntry(Entry):
             on_delete=OnDelete(self.on_delete),
             max_delete_files=self.max_delete[0],
             max_delete_fraction=self.max_delete[1],
+            adopt=Adoption(self.adopt),
+            adopt_by_crc32=self.adopt_by_crc32,
             given="" if self.root == self.path else self.path,
             places=places,
         )

@@ -23,6 +23,14 @@ class OnDelete(Enum):
     DELETE = "delete"
 
 
+class Adoption(Enum):
+    """What happens to an object of another program that is recorded for a file."""
+
+    RECORD = "record"
+    STAMP = "stamp"
+    """It is copied onto itself, to get the metadata of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Properties:
     """What an object carries for those who read it, as the configuration says; empty: nothing is said."""
@@ -104,6 +112,9 @@ class Source:
     """How often a file that does not rest is carried."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
+    adopt: Adoption = Adoption.RECORD
+    adopt_by_crc32: bool = False
+    """A CRC-32 and the size prove that another program's object has the content, if it has nothing better."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
@@ -470,7 +481,14 @@ class Delete:
     reason: str
 
 
-Action = Nothing | Refresh | Upload | Copy | Delete
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The store had the content under the key, and there was no record of it: nothing was sent."""
+
+    reason: str
+
+
+Action = Nothing | Refresh | Upload | Copy | Delete | Adopt
 
 
 class Cause(Enum):

@@ -242,9 +242,12 @@ def before_put(
 
 
 def is_to_prove(info: ObjectInfo, recorded: Recorded | None, size: int) -> bool:
-    """Whether another program wrote the object, so that its digests decide if it has a new file's content."""
+    """Whether another program wrote the object, so that its digests decide if it has the content.
+
+    They do for a file without a record, or with one that says nothing about the object.
+    """
     by_other = info.digest is None and info.instance is None
-    return recorded is None and by_other and info.size == size
+    return (recorded is None or recorded.in_doubt) and by_other and info.size == size
 
 
 def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *, replaced: bool) -> Verdict:

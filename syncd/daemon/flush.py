@@ -16,7 +16,7 @@ _STEP_SECONDS = 0.1
 _HASTEN_STEPS = 5  # a file that was too young is deferred by its settle period, and hastened again
 _SHUT_SECONDS = 60.0
 """A store that cannot be used for so long is not waited for."""
-_DONE = ("Upload", "Copy", "Refresh", "Delete")
+_DONE = ("Upload", "Copy", "Refresh", "Delete", "Adopt")
 
 
 def flush(

@@ -17,6 +17,7 @@ from math import inf
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
 from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError, kind
 from syncd.core.model import (
+    Adopt,
     Copy,
     Delete,
     Destination,
@@ -52,7 +53,7 @@ _STOP_SILENT_SECONDS = 2.0
 _LOOK_SECONDS = 5.0  # between two questions to a store's directory on which a thread waits
 _PAUSE_SECONDS = 0.01
 _MOST_FAILURES = 100
-_PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted"}
+_PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted", "Adopt": "adopted"}
 
 
 class Pipeline:
@@ -471,7 +472,7 @@ class Pipeline:
             self.pace.add(1, self.clock.monotonic())
             if runner is not None:
                 runner.news.count(outcome, self.clock.now_ns())
-        if isinstance(action, Upload | Copy | Delete):
+        if isinstance(action, Upload | Copy | Delete | Adopt):
             self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
             if file_log.isEnabledFor(logging.INFO):
                 file_log.info("%s: %s", name_of(ref), _done(outcome))
@@ -519,6 +520,8 @@ def _done(outcome: Outcome) -> str:
         return f"deleted: {action.reason}"
     if isinstance(action, Copy):
         return f"copied inside the store: {action.reason}"
+    if isinstance(action, Adopt):
+        return f"adopted: {action.reason}; the store had its {outcome.size} bytes"
     sent = f"{outcome.bytes_sent} bytes sent"
     if outcome.bytes_saved:
         sent += f", {outcome.bytes_saved} were there"

@@ -65,12 +65,14 @@ class Reconciliation:
         """
         if self._asked or not (self.is_on or self._denied):
             return
+        objects = self._store.list_objects(self._source.prefix)
+        listing = Listing(objects, self._heartbeat, self._monotonic)
         try:
-            objects = self._store.list_objects(self._source.prefix)
             first = next(objects, None)
         except StoreError as error:
             if not is_denied(error):
-                return  # asking for each file does no harm; the next scan tries again
+                self._turn(True, listing)  # which asks again; and so does the next scan
+                return
             # Without the permission to list, a missing object is "forbidden": the answers would say nothing.
             if not self._denied:
                 log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)

@@ -28,7 +28,7 @@ from syncd.core.errors import (
     react,
     way,
 )
-from syncd.core.model import Copy, Delete, Failure, FileRef, FileStat, Outcome, Upload
+from syncd.core.model import Adopt, Copy, Delete, Failure, FileRef, FileStat, Outcome, Upload
 from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
@@ -324,7 +324,7 @@ class Workers:
         if failed_before:  # an outcome without a commit leaves the failure in the state
             self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
         self._tell(lambda: self._listener.finished(ref, outcome))
-        if isinstance(outcome.action, Upload | Copy | Delete) and not outcome.wants_delete:
+        if isinstance(outcome.action, Upload | Copy | Delete | Adopt) and not outcome.wants_delete:
             self._answered()
             if outcome.bytes_sent:
                 self._took_content(began)
@@ -337,7 +337,7 @@ class Workers:
         for link in outcome.links:
             self.queue.mark(link, quiet_seconds=0.0, event=True)
         doubtful = event or outcome.second_look
-        if doubtful and isinstance(outcome.action, Upload | Copy) and not self._once:
+        if doubtful and isinstance(outcome.action, Upload | Copy | Adopt) and not self._once:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from typing import Protocol
 
 from syncd.core.model import ObjectInfo
@@ -69,10 +70,24 @@ class _OfParts:
         return self._whole.digest()
 
 
-class Comparison:
-    """Reads a local content, piece by piece, and says whether it is that of an object. To be used once."""
+class _Crc32:
+    def __init__(self) -> None:
+        self._value = 0
 
-    def __init__(self, info: ObjectInfo) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4)
+
+
+class Comparison:
+    """Reads a local content, piece by piece, and says whether it is that of an object. To be used once.
+
+    `by_crc32` says that the user takes a CRC-32 for proof, where the object has nothing better.
+    """
+
+    def __init__(self, info: ObjectInfo, *, by_crc32: bool = False) -> None:
         self.etag = info.etag
         """Of the object."""
         self._left = info.size
@@ -84,6 +99,8 @@ class Comparison:
         elif (found := _OF_PARTS.fullmatch(info.etag)) is not None:
             digest, count = bytes.fromhex(found[1]), int(found[2])
             self._tries = [(digest, _OfParts(size)) for size in part_sizes(info.size, count)]
+        if by_crc32 and info.crc32 is not None and info.md5 is None and info.sha256 is None:
+            self._tries.append((info.crc32.to_bytes(4), _Crc32()))
 
     def __bool__(self) -> bool:
         """Whether the object says anything that the content can be compared with."""

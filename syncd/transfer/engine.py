@@ -32,6 +32,8 @@ from syncd.core.errors import (
 from syncd.core.model import (
     OVERTAKEN,
     Action,
+    Adopt,
+    Adoption,
     Attributes,
     Cause,
     Checkpoint,
@@ -262,9 +264,10 @@ class Engine:
             info = self.store.head_object(recorded.key)
             content = recorded.fingerprint
             witness = recorded.etag, content.size, content.digest
-            if info is None or (info.etag, info.size, info.digest) != witness:
+            # An adopted object has no digest of ours.
+            if info is None or (info.etag, info.size, info.digest or content.digest) != witness:
                 return False, "its object is not the one that was recorded"
-            if info.instance not in self.foreigners.own(known.instance):
+            if plan.is_others(info, self.foreigners.own(known.instance)):
                 return False, "its object is another machine's"
             wanted = self._attributes_as_recorded(ref, recorded) or info.attributes
             is_same = (info.stamp, info.attributes) == (said.stamp, wanted)
@@ -582,6 +585,7 @@ class Engine:
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
                 properties=known.properties(ref.path), attributes=found, left_out=left_out, proven=proven,
+                by_crc32=known.source.adopt_by_crc32,
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
@@ -592,11 +596,13 @@ class Engine:
                     file.check_end(stat.size)
                 digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
                 return self._act(job(digests, 0, body))
-        asks = aimed is None and (known.reconciling or failed_before)
-        found = self._others(ref, key, stat.size, failed_before=failed_before) if asks else None
+        is_new = aimed is None and not failed_before
+        asks = aimed.in_doubt if aimed is not None else known.reconciling or failed_before
+        found = self._others(ref, key, stat.size, is_new=is_new) if asks else None
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
-            compared = Comparison(found) if found is not None else None
+            by_crc32 = known.source.adopt_by_crc32
+            compared = Comparison(found, by_crc32=by_crc32) if found is not None else None
             digests = self._digests(ref, file, stat.size, part_size, compared)
             proven = compared.etag if compared is not None and compared.holds() else ""
             try:
@@ -607,7 +613,7 @@ class Engine:
                     raise
         raise AssertionError("unreachable")
 
-    def _others(self, ref: FileRef, key: str, size: int, *, failed_before: bool) -> ObjectInfo | None:
+    def _others(self, ref: FileRef, key: str, size: int, *, is_new: bool) -> ObjectInfo | None:
         """The object of another program that may have the content of a large file without a record.
 
         Asked before the file is read, so that one pass makes all digests; asked again before it counts.
@@ -616,7 +622,7 @@ class Engine:
             return None
         try:
             with self._slots.hold(0):
-                listed = None if failed_before else self._listed(ref, key)
+                listed = self._listed(ref, key) if is_new else None
                 if listed is not None and (listed.info is None or listed.info.size != size):
                     return None
                 decides = listed is not None and listed.info is not None and listed.info.md5 is not None
@@ -676,15 +682,9 @@ class Engine:
         else:
             raise AssertionError(f"{action} without a record")
         row = Recorded(
-            stat=job.stat,
-            fingerprint=job.digests.fingerprint,
-            store_id=self.store.store_id,
-            key=job.key,
-            etag=carried.receipt.etag,
-            recorded_ns=looked_ns,
-            racy=racy,
-            witness=job.digests.witness,
-        )
+            job.stat, job.digests.fingerprint, self.store.store_id, job.key, carried.receipt.etag, looked_ns,
+            racy=racy, witness=job.digests.witness,
+        )  # fmt: skip
         # If the change lies in the future, the next scan will do.
         soon = plan.is_racy(job.stat, looked_ns) and job.stat.ctime_ns <= looked_ns + plan.RACY_WINDOW_NS
         soon = soon or (job.file.is_cut and isinstance(action, Upload | Copy))
@@ -699,6 +699,8 @@ class Engine:
         if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
+        if Cause.ADOPT in carried.saved:
+            action = Adopt(action.reason)
         return Outcome(
             action, carried.bytes_sent, carried.saved, again, racy and not soon, doubt_seconds,
             job.stat.size, links=self._stale_links(job) if isinstance(action, Upload | Copy) else (),
@@ -774,11 +776,34 @@ class Engine:
         there, failure, job = self._there(action, replace(job, seen=self._last_seen(job)))
         if there is not None:
             receipt, cause = there
+            if cause is Cause.ADOPT and self.sources[job.ref.source].source.adopt is Adoption.STAMP:
+                receipt = self._stamped(job, receipt)
             return Carried(receipt, None, 0, {cause: job.stat.size})
         carried = self._send(action, job)
         if failure is not None:
             self._uploader.shortcuts.failed(COPY, failure)
         return carried
+
+    def _stamped(self, job: Job, there: Receipt) -> Receipt:
+        """Give an adopted object of another program the metadata of ours, by a copy onto itself.
+
+        Where the store refuses that, it stays as it is.
+        """
+        try:
+            with self._request_slot(job):
+                before = self.store.head_object(job.key)
+                if before is None or before.etag != there.etag:
+                    raise PreconditionFailed("the object is another one by now")
+                if before.digest is not None:
+                    return there
+                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag, self._now_ns())
+                after = self.store.head_object(job.key)
+        except StoreRefused as error:
+            log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
+            return there
+        if after is None or (after.digest, after.size) != job.digests.fingerprint:
+            raise StoreRefused("its object is not what was copied", hint="run syncd verify")
+        return Receipt(job.key, after.etag)
 
     def _send(self, action: Upload | Copy, job: Job) -> Carried:
         if job.body is not None:

@@ -293,6 +293,6 @@ def is_proven(job: Job, info: ObjectInfo | None) -> bool:
         return False
     if job.body is None:
         return bool(job.proven) and job.proven == info.etag
-    comparison = Comparison(info)
+    comparison = Comparison(info, by_crc32=job.by_crc32)
     comparison.update(memoryview(job.body))
     return comparison.holds()

@@ -137,6 +137,8 @@ class Job:
     """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
     proven: str = ""
     """The ETag of an object of another program that has the content, as was found while that was read."""
+    by_crc32: bool = False
+    """A CRC-32 proves that an object of another program has the content."""
     failed_before: bool = False
     """Earlier tries failed: the store may have the content, although no answer said so."""
     properties: Properties = field(default_factory=Properties)

@@ -8,6 +8,7 @@ recorded are proven by a digest: of ours, or of another program (`syncd.storage.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from typing import NamedTuple
 
 from syncd.core import plan
@@ -38,6 +40,8 @@ from syncd.storage.base import ObjectStore
 from syncd.transfer.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
 
+log = logging.getLogger("syncd.transfer")
+
 _COPIED_PART = 512 << 20
 """Of an object that is too large to be copied at once: few requests, each of them short enough."""
 _LONGEST_WAIT_NS = 90 * 10**9
@@ -49,6 +53,7 @@ _KEPT_PAGES = 16
 """About 5 MiB. Files come in the order of their keys, but for some that settle longer."""
 _PAGES_AHEAD = 4
 """That are read for one question: a single file far ahead must not carry the others' pages away."""
+_REST_SECONDS = 60.0
 _GOOD_SECONDS = 900.0
 """Others may change what was listed."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
@@ -85,15 +90,13 @@ class Listing:
         self._next: dict[str, ObjectInfo] = {}
         self._before = self._last = ""
         self._since = monotonic()
+        self._rests_until = -inf
         self._is_whole = self._is_closed = self._was_checked = False
 
     def find(self, key: str) -> Listed | None:
-        """What is under the key; None: the store has to be asked. Raises StoreError, Stopped."""
+        """What is under the key; None: the store has to be asked. Raises Stopped."""
         with self._alone():
-            for _ in range(_PAGES_AHEAD):
-                if self._is_whole or self._is_closed or key <= self._last:
-                    break
-                self._read()
+            self._read_to(key)
             now = self._monotonic()
             while self._pages and (len(self._pages) > _KEPT_PAGES or self._pages[0].until < now):
                 self._before = self._pages.popleft().last
@@ -123,6 +126,18 @@ class Listing:
             yield
         finally:
             self._lock.release()
+
+    def _read_to(self, key: str) -> None:
+        """A page that fails, whatever the reason, is left alone for a while; then the store goes on there."""
+        for _ in range(_PAGES_AHEAD):
+            is_over = self._is_whole or self._is_closed or self._monotonic() < self._rests_until
+            if is_over or key <= self._last:
+                return
+            try:
+                self._read()
+            except StoreError as error:
+                log.info("objects are asked for one by one for now, as they are not listed: %s", error)
+                self._rests_until = self._monotonic() + _REST_SECONDS
 
     def _read(self) -> None:
         """The next page. What the store may have told with the one before is as old as that."""

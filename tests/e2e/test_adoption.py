@@ -100,17 +100,17 @@ SENDERS: dict[str, Send] = {  # the numbers are the sizes of the parts in MiB
 }
 
 
-def adopted(root: Path, store: dict[str, Any], proxy: FaultProxy) -> float:
+def adopted(root: Path, store: dict[str, Any], proxy: FaultProxy, **more: Any) -> float:
     """Adopt the folder: one pass records it, and `verify` finds nothing to say. The share of the content that
     went over the wire, counted outside of syncd.
     """
     folder = root / "folder"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    source = {"name": "docs", "path": "./folder", "store": "there", "prefix": "p/"}
+    source = {"name": "docs", "path": "./folder", "store": "there", "prefix": "p/", **more}
     syncd = Syncd(root, {"there": store}, [source])
     try:
         summary = syncd.command("sync").stdout
-        assert "0 bytes sent" in summary, summary
+        assert " adopted; 0 bytes sent" in summary, summary
         share = proxy.bytes_sent / size
         assert syncd.command("verify").returncode == 0
         assert "nothing to do" in syncd.command("sync").stdout
@@ -139,15 +139,20 @@ def test_what_other_programs_sent_is_not_sent_again(
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_what_the_sdk_of_bos_sent_is_not_sent_again(bos_server: BosServer, tmp_path: Path) -> None:
-    """In one request each: BOS says no digest of an object that is made of parts."""
+    """Of an object that is made of parts BOS says no digest, but a CRC-32; that has to be allowed."""
     bos_server.disk.create("adopted")
     account = next(iter(bos_server.accounts.values()))
     keys = BceCredentials(account.access_key_id, account.secret_access_key)
     sdk = BosClient(BceClientConfiguration(credentials=keys, endpoint=bos_server.url))
     files(tmp_path / "folder")
-    for name in SIZES:
-        sdk.put_object_from_file("adopted", f"p/{name}", str(tmp_path / "folder" / name))
+    for name, size in SIZES.items():
+        path = str(tmp_path / "folder" / name)
+        if size > 16 * MIB:
+            sdk.put_super_object_from_file("adopted", f"p/{name}", path, 5, 1)
+        else:
+            sdk.put_object_from_file("adopted", f"p/{name}", path)
     del sdk
     gc.collect()
     with FaultProxy(("127.0.0.1", bos_server.port)) as proxy:
-        assert adopted(tmp_path, bos_store(bos_server, "adopted", proxy.port), proxy) < MOST
+        store = bos_store(bos_server, "adopted", proxy.port)
+        assert adopted(tmp_path, store, proxy, adopt_by_crc32=True) < MOST

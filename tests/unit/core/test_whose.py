@@ -77,6 +77,7 @@ def test_puts_of_the_recorded_content(there: str, whose: str) -> None:
         (ObjectInfo("k", 5, "e"), None, False, Verdict.GO),
         (ObjectInfo("k", 6, "e"), None, True, Verdict.GO),
         (ObjectInfo("k", 5, "e"), ROW, True, Verdict.GO),
+        (ObjectInfo("k", 5, "e"), IN_DOUBT, True, Verdict.ADOPT),
         (ObjectInfo("k", 5, "e", b"d" * 16), None, True, Verdict.GO),
         (ObjectInfo("k", 5, "e", instance=OTHERS), None, True, Verdict.WAIT),
     ],

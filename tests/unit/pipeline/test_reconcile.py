@@ -95,9 +95,9 @@ def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
 
 
 def test_a_store_that_cannot_be_asked_now_is_asked_file_by_file(tmp_path: Path) -> None:
-    """Asking does no harm; the next scan tries again whether there is anything to ask for."""
+    """Asking does no harm; the listing is tried again when a file or a scan would need it."""
     store = FakeStore(SMALL_LIMITS)
-    store.fail("list_objects", StoreUnavailable("down"))
+    store.fail("list_objects", StoreUnavailable("down"), times=2)
     house = House(tmp_path, store=store)
     house.write("a")
     house.start()
@@ -109,7 +109,7 @@ def test_a_store_that_cannot_be_asked_now_is_asked_file_by_file(tmp_path: Path) 
 def test_wrong_keys_do_not_end_the_asking(tmp_path: Path) -> None:
     """What they could not see is there: it is compared as soon as the keys are right."""
     store = FakeStore(SMALL_LIMITS)
-    store.fail("list_objects", AccessRefused("bad key", status=403, code="InvalidAccessKeyId"))
+    store.fail("list_objects", AccessRefused("bad key", status=403, code="InvalidAccessKeyId"), times=2)
     house = House(tmp_path, store=store)
     house.write("a")
     house.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import zlib
 
 import pytest
 
@@ -91,6 +92,26 @@ def test_a_number_of_parts_that_no_size_gives_has_none() -> None:
     """Then the object proves nothing, and no MD5 is made."""
     assert part_sizes(10 * MIB, 99_999) == []
     assert not Comparison(ObjectInfo("k", 10 * MIB, f"{MD5.hex()}-99999"))
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (ObjectInfo("k", SIZE, "-opaque", crc32=zlib.crc32(CONTENT)), True),
+        (ObjectInfo("k", SIZE, "-opaque", crc32=1), False),
+        (ObjectInfo("k", SIZE, f"{MD5.hex()}-3", crc32=zlib.crc32(CONTENT)), True),  # parts of an odd size
+        (ObjectInfo("k", SIZE, "e", crc32=zlib.crc32(CONTENT), md5=WRONG), False),
+        (ObjectInfo("k", SIZE, "e", crc32=zlib.crc32(CONTENT), sha256=WRONG * 2), False),
+    ],
+)
+def test_a_crc32_counts_where_the_user_allows_it_and_there_is_nothing_better(
+    info: ObjectInfo, expected: bool
+) -> None:
+    """Beside the size, as always."""
+    for by_crc32 in (False, True):
+        comparison = Comparison(info, by_crc32=by_crc32)
+        comparison.update(memoryview(CONTENT))
+        assert comparison.holds() is (expected and by_crc32)
 
 
 def test_an_empty_content_proves_itself() -> None:

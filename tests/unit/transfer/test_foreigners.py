@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import StoreRefused
-from syncd.core.model import Copy, Delete, Fingerprint, ObjectInfo, ObjectMeta, OnDelete, Upload
+from syncd.core.errors import PreconditionFailed, StoreRefused
+from syncd.core.model import (
+    Adopt,
+    Adoption,
+    Copy,
+    Delete,
+    Fingerprint,
+    ObjectInfo,
+    ObjectMeta,
+    OnDelete,
+    Upload,
+)
 from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import Foreigners
 from tests.support.rig import PART, Rig
+from tests.support.store import SMALL_LIMITS, FakeStore
 
 OTHERS = "another machine's docs"
 
@@ -150,6 +161,76 @@ def test_what_another_program_put_is_recorded_and_not_sent(rig: Rig) -> None:
         assert row.witness
     rig.write("same", b"changed since")
     assert rig.sync("same").bytes_sent == 13
+
+
+def test_an_adopted_object_is_adopted_again_when_its_record_is_in_doubt(rig: Rig) -> None:
+    """As nothing of ours is in it, its digest decides once more, also of a large file."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    rig.know(reconciling=True)
+    for name, content in (("small", b"small"), ("large", b"large" * PART)):
+        ref = rig.write(name, content)
+        rig.fake.put_object(f"p/{name}", content, other)
+        assert isinstance(rig.sync(name).action, Adopt)
+        row = rig.state.recorded(ref)
+        assert row is not None
+        rig.state.doubt(ref, row)
+        assert rig.sync(name).bytes_sent == 0
+
+
+@pytest.mark.parametrize("size", [5, 5 * PART])
+def test_a_stamped_object_has_what_an_upload_would_have_given_it(rig: Rig, size: int) -> None:
+    """By a copy onto itself. One that a syncd wrote has it already."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    rig.configure(adopt=Adoption.STAMP)
+    rig.know(reconciling=True)
+    for name in ("sent", "there"):
+        rig.write(name, name.encode() * size)
+    rig.sync("sent")
+    rig.fake.put_object("p/there", b"there" * size, other)
+    rig.state.forget(rig.ref("sent"))
+    rig.fake.reset_counters()
+
+    for name in ("sent", "there"):
+        assert isinstance(rig.sync(name).action, Adopt)
+    meta = rig.fake.objects["p/there"].meta
+    assert (meta.fingerprint, meta.instance) == (of_bytes(b"there" * size), rig.instance)
+    assert meta.mtime_ns == (rig.folder / "there").stat().st_mtime_ns
+    assert (rig.fake.bytes_received, rig.fake.calls["copy_object"]) == (0, 1)
+    row = rig.state.recorded(rig.ref("there"))
+    assert row is not None
+    assert row.etag == rig.fake.objects["p/there"].etag
+
+
+def test_an_object_that_may_not_be_copied_is_adopted_as_it_is(rig: Rig) -> None:
+    """And one that another program replaced in between is not adopted at all."""
+    other = ObjectMeta(Fingerprint(b"", 0), 0)
+    rig.configure(adopt=Adoption.STAMP)
+    rig.know(reconciling=True)
+    rig.write("a", b"a")
+    rig.fake.put_object("p/a", b"a", other)
+    rig.fake.fail("copy_object", StoreRefused("no", status=501, code="NotImplemented"))
+    assert isinstance(rig.sync("a").action, Adopt)
+    assert rig.fake.objects["p/a"].meta == other
+    rig.state.forget(rig.ref("a"))
+    rig.fake.before("copy_object", lambda call: rig.fake.without_metadata("p/a", b"b"))
+    with pytest.raises(PreconditionFailed):
+        rig.sync("a")
+    assert rig.state.recorded(rig.ref("a")) is None
+
+
+@pytest.mark.parametrize("size", [5, 5 * PART])
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_crc32_is_a_proof_only_where_the_user_says_so(tmp_path: Path, size: int, allowed: bool) -> None:
+    """For an object without anything better, such as one that was sent to BOS in parts."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, computes_crc32=True))
+    rig.configure(adopt_by_crc32=allowed)
+    rig.know(reconciling=True)
+    for name, there in (("same", bytes(range(size))), ("else", bytes(size))):
+        rig.write(name, bytes(range(size)) + name.encode())
+        rig.fake.put_object(f"p/{name}", there + name.encode(), ObjectMeta(Fingerprint(b"", 0), 0))
+        rig.fake.objects[f"p/{name}"].etag = "-" + "0" * 32
+    assert [rig.sync(name).bytes_sent for name in ("same", "else")] == [0 if allowed else size + 4, size + 4]
+    rig.close()
 
 
 def test_a_large_file_is_read_once_for_all_digests(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
