@@ -27,7 +27,7 @@ TRAP = '<img src=x onerror="document.title=666">\x07\u202e.txt'
 Open = Callable[..., Page]
 
 
-expect.set_options(timeout=8_000)  # which a slow machine does not reach
+expect.set_options(timeout=60_000)  # which a slow machine does not reach
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,7 @@ def test_an_upload_is_seen_while_it_goes_on(open_page: Open, syncd: Syncd) -> No
     """The bar grows, and what one reads or has unfolded stays."""
     page = open_page()
     page.get_by_label("A file's full path").fill("half a wo")
+    page.get_by_text("1 file", exact=True).click()
     (syncd.root / "papers" / "film").write_bytes(os.urandom(24 * MIB))
     bar = page.get_by_role("progressbar", name="film")
     expect(bar).to_be_visible()
@@ -200,6 +201,7 @@ def test_an_upload_is_seen_while_it_goes_on(open_page: Open, syncd: Syncd) -> No
     expect(page.locator(".actions li").first).to_contain_text("uploaded")
     expect(page.locator("figure rect").last).to_be_visible()
     expect(page.get_by_label("A file's full path")).to_have_value("half a wo")
+    assert page.locator("details[open]").count() == 0
 
 
 def test_it_answers_for_a_file(open_page: Open, syncd: Syncd) -> None:

@@ -4,11 +4,13 @@
 
 const EVERY_MS = 2000;
 const PATIENCE_MS = 10000;
+const READ_MS = 8000; // to read what came of a button
 const main = document.querySelector("main");
 const told = document.getElementById("told");
 const heard = document.getElementById("heard");
 let token = "";
 let timer = 0;
+let fading = 0;
 let isLooking = false;
 let isSilent = false; // the daemon does not answer
 
@@ -18,8 +20,10 @@ function ask(path, options = {}) {
   return fetch(path, { ...options, headers, signal: AbortSignal.timeout(PATIENCE_MS) });
 }
 
-function say(text) {
+function say(text, forMs = READ_MS) {
+  clearTimeout(fading);
   told.textContent = text;
+  if (forMs) fading = setTimeout(say, forMs, "", 0);
 }
 
 // ---- the page again ---------------------------------------------------------------------------------
@@ -31,18 +35,16 @@ async function look() {
   try {
     const used = token;
     const answer = await ask(location.pathname);
-    if (answer.status === 401 && used) {
-      forget("That is not the token.");
-    } else if (!answer.ok) {
-      throw new Error((await answer.json()).error);
-    } else {
-      const text = await answer.text();
-      if (used === token) show(new DOMParser().parseFromString(text, "text/html"));
+    const text = await answer.text();
+    if (used === token) {
+      if (answer.status === 401) forget("That is not the token.");
+      else if (answer.ok) show(new DOMParser().parseFromString(text, "text/html"));
+      else throw new Error(text);
     }
     if (isSilent) say("");
     isSilent = false;
-  } catch (error) {
-    if (!isSilent) say(`The daemon does not answer since ${clock(new Date())}: this is how things were.`);
+  } catch {
+    if (!isSilent) say(`The daemon does not answer since ${clock(new Date())}: this is how things were.`, 0);
     isSilent = true;
   }
   main.toggleAttribute("data-old", isSilent);
@@ -63,7 +65,7 @@ function show(fresh) {
   document.title = fresh.title;
   morph(document.querySelector("header"), fresh.querySelector("header"));
   morph(main, fresh.querySelector("main"));
-  if (focused !== document.activeElement) main.focus(); // what had it is gone
+  if (focused !== document.activeElement) main.focus({ preventScroll: true }); // what had it is gone
   if (before !== document.title) heard.textContent = document.getElementById("says").textContent;
 }
 

@@ -71,7 +71,7 @@ def _document(title: str, main: Html, *, names: bool) -> str:
         element("link", rel="stylesheet", href="page.css"),
         element("script", src="page.js", defer=True),
     )
-    lock = element("button", "Lock", type="button", class_="quiet", data_lock=True) if names else None
+    lock = element("button", "Lock", type="button", data_lock=True) if names else None
     again = element("a", "Look again", href="", class_="scriptless")
     body = element(
         "body",

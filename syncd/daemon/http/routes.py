@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from syncd.daemon.http import metrics, page, public
@@ -73,8 +73,11 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
 
 
 def _file(name: str, type: str) -> Route:
-    file = resources.files(__package__).joinpath(name)
-    return Route(lambda call: Answer(file.read_bytes(), type), Access.NOTHING)
+    def read(call: Call) -> Answer:
+        with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
+            return Answer(file.read(), type)
+
+    return Route(read, Access.NOTHING)
 
 
 def _question(call: Call, verb: str) -> dict[str, Any]:
