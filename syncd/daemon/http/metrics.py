@@ -73,6 +73,15 @@ def render(status: Status, measured: Measured, *, lives: bool, started_seconds: 
     _files(text, status.sources)
     live = [(source.name, source.live) for source in status.sources if source.live is not None]
     _sources(text, status.sources, live)
+    held = status.daemon.stores_paused.keys() - {store.name for store in status.stores if store.trouble}
+    text.gauge(
+        "syncd_source_paused",
+        "Whether the source or its store is paused, by the operator or the timetable.",
+        (
+            ({"source": source.name}, float(source.paused is not None or source.store in held))
+            for source in status.sources
+        ),
+    )
     _watching(text, status.sources, live)
     _activity(text, live)
     _stores(text, status.stores, measured)
@@ -140,11 +149,6 @@ def _sources(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str,
         "syncd_source_up",
         "Whether the folder is there and can be read.",
         (({"source": name}, float(not each.waiting_for)) for name, each in live),
-    )
-    text.gauge(
-        "syncd_source_paused",
-        "Whether the operator paused the source.",
-        (({"source": source.name}, float(source.paused is not None)) for source in sources),
     )
     text.gauge(
         "syncd_pending_oldest_timestamp_seconds",

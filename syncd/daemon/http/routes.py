@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from syncd.daemon.http import metrics, page, public
+from syncd.daemon.http import metrics, public
 from syncd.daemon.http.message import Answer, as_json
 from syncd.daemon.http.server import Access, Call, Route
 from syncd.daemon.live import Live
@@ -45,6 +45,8 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return as_json(public.to_json(live.status(verbs.sources())))
 
     def show(call: Call) -> Answer:
+        from syncd.daemon.http import page  # late: a daemon that nobody looks at does without
+
         if call.access is Access.NOTHING:
             return Answer(page.render_locked().encode(), _HTML)
         status, names = live.status(verbs.sources()), call.access is Access.ALL

@@ -144,6 +144,19 @@ def test_every_action_is_counted_from_the_start() -> None:
     assert set(metrics._ACTIONS) == {action.__name__.lower() for action in get_args(Action)}
 
 
+@pytest.mark.parametrize(
+    ("paused", "trouble", "expected"),
+    [({}, None, 0), ({"nas": "by the operator"}, None, 1), ({"nas": "no route"}, "no route", 0)],
+)
+def test_a_source_is_paused_with_its_store_but_not_by_trouble(
+    paused: dict[str, str], trouble: str | None, expected: int
+) -> None:
+    """Files that wait because somebody wants it are no alert."""
+    daemon, stores = DaemonStatus(True, stores_paused=paused), [StoreReport("nas", trouble)]
+    text = rendered(Status(daemon, STATUS.sources[:1], [], [], {}, stores))
+    assert f'syncd_source_paused{{source="docs"}} {expected}\n' in text
+
+
 def test_no_path_and_no_reason_is_told() -> None:
     """One without the token reads them."""
     assert "/" not in "".join(line for line in rendered().splitlines() if not line.startswith("#"))
