@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import settings
 from tests.support.bos_server import BosServer
 from tests.support.bos_verbs import Rules
 from tests.support.clock import FakeClock
-from tests.support.servers import CephServer, MotoServer, RcloneServer, S3Server, SwiftServer
+from tests.support.servers import SERVERS, S3Server
 from tests.support.store import SMALL_LIMITS, FakeStore
 
 REQUIRE_SERVERS = "SYNCD_REQUIRE_SERVERS"
@@ -108,46 +107,47 @@ def fake_store() -> FakeStore:
 # ---- servers that live as long as the session, started when the first test asks for one -------------------
 
 
-@contextmanager
-def _running(server: S3Server, factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    reason = server.missing()
-    if reason is not None and os.environ.get(REQUIRE_SERVERS):
-        pytest.fail(reason)
-    if reason is not None:
-        pytest.skip(reason)
-    server.start(factory.mktemp(server.name))
-    try:
-        yield server
-    finally:
-        server.stop()
+@pytest.fixture(scope="session")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], S3Server]]:
+    """A third-party server by its name in `SERVERS`; the test is skipped where that is not installed."""
+    started: dict[str, S3Server] = {}
+
+    def server(name: str) -> S3Server:
+        if name not in started:
+            found = SERVERS[name]()
+            if reason := found.missing():
+                pytest.fail(reason) if os.environ.get(REQUIRE_SERVERS) else pytest.skip(reason)
+            found.start(tmp_path_factory.mktemp(name))
+            started[name] = found
+        return started[name]
+
+    yield server
+    for running in started.values():
+        running.stop()
 
 
 @pytest.fixture(scope="session")
-def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A Ceph object gateway; skipped where Ceph is not installed."""
-    with _running(CephServer(), tmp_path_factory) as server:
-        yield server
+def ceph_server(third_party: Callable[[str], S3Server]) -> S3Server:
+    """A Ceph object gateway."""
+    return third_party("ceph")
 
 
 @pytest.fixture(scope="session")
-def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """OpenStack Swift with its s3api; skipped where Swift is not installed."""
-    with _running(SwiftServer(), tmp_path_factory) as server:
-        yield server
+def swift_server(third_party: Callable[[str], S3Server]) -> S3Server:
+    """OpenStack Swift with its s3api."""
+    return third_party("swift")
 
 
 @pytest.fixture(scope="session")
-def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """``rclone serve s3``; skipped where rclone is not installed."""
-    with _running(RcloneServer(), tmp_path_factory) as server:
-        yield server
+def rclone_server(third_party: Callable[[str], S3Server]) -> S3Server:
+    """``rclone serve s3``."""
+    return third_party("rclone")
 
 
 @pytest.fixture(scope="session")
-def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """moto in server mode; skipped where moto is not installed."""
-    with _running(MotoServer(), tmp_path_factory) as server:
-        yield server
+def moto_server(third_party: Callable[[str], S3Server]) -> S3Server:
+    """moto in server mode."""
+    return third_party("moto")
 
 
 @pytest.fixture(scope="session")

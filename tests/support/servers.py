@@ -1,4 +1,4 @@
-"""Real third-party S3 servers, started by the tests on loopback: Ceph, OpenStack Swift, rclone, moto.
+"""Real third-party S3 servers, started by the tests on loopback; `SERVERS` has them all.
 
     server = CephServer()
     if (reason := server.missing()) is None:
@@ -53,6 +53,10 @@ class S3Server(ABC):
     programs: tuple[str, ...] = ()
     """Without these on the PATH it is not installed."""
     comes_from: str
+    in_ci = True
+    """Examined by each run of the contract suite; the others where ``SYNCD_SERVERS=all``."""
+    is_slow = False
+    """Each request takes so long that a thousand of them are too many."""
     ends_by_itself = True
     """Ends soon when asked; else it is killed, as nothing of it is kept."""
     region = "us-east-1"
@@ -484,7 +488,96 @@ class MotoServer(S3Server):
         self._spawn("moto", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)])
 
 
-SERVERS: tuple[type[S3Server], ...] = (CephServer, SwiftServer, RcloneServer, MotoServer)
+class NanioServer(S3Server):
+    """nanio: an object is a file, its metadata lies beside it."""
+
+    name = "nanio"
+    programs = ("nanio",)
+    is_slow = True
+    comes_from = "pip install nanio"
+
+    def _launch(self) -> None:
+        self._spawn(
+            "nanio",
+            [
+                find_program("nanio") or "nanio", "serve", "--data-dir", str(self.directory / "data"),
+                "--host", "127.0.0.1", "--port", str(self.port), "--no-access-log",
+            ],
+            {"NANIO_ACCESS_KEY": self.access_key_id, "NANIO_SECRET_KEY": self.secret_access_key},
+        )  # fmt: skip
+
+
+class LocalBucketServer(S3Server):
+    """localbucket: buckets are folders, without any check of signatures."""
+
+    name = "localbucket"
+    programs = ("localbucket",)
+    comes_from = "pip install localbucket"
+
+    def _launch(self) -> None:
+        program = find_program("localbucket") or "localbucket"
+        self._spawn("localbucket", [program, str(self.directory / "data"), "--port", str(self.port)])
+
+
+class S3rverServer(S3Server):
+    """s3rver, which is no longer maintained."""
+
+    name = "s3rver"
+    in_ci = False
+    programs = ("node", "s3rver")
+    comes_from = "npm install -g s3rver"
+    access_key_id = "S3RVER"
+    secret_access_key = "S3RVER"
+
+    def _launch(self) -> None:
+        command = [find_program("s3rver") or "s3rver", "-d", str(self.directory), "-a", "127.0.0.1"]
+        self._spawn("s3rver", [*command, "-p", str(self.port), "-s"])
+
+
+class FauxqsServer(S3Server):
+    """fauxqs: everything in memory, without any check of signatures."""
+
+    name = "fauxqs"
+    in_ci = False
+    programs = ("node", "fauxqs")
+    comes_from = "npm install -g fauxqs"
+
+    def _launch(self) -> None:
+        environment = {"FAUXQS_PORT": str(self.port), "FAUXQS_LOGGER": "false"}
+        self._spawn("fauxqs", [find_program("fauxqs") or "fauxqs"], environment)
+
+
+class LocalStackServer(S3Server):
+    """LocalStack's S3, without any check of signatures."""
+
+    name = "localstack"
+    in_ci = False
+    programs = ("localstack",)
+    comes_from = (
+        "a virtual environment of its own, its bin/localstack on the PATH: pip install localstack==4.12.0 "
+        "'localstack-core[runtime]==4.12.0' 'cbor2<5.7' cryptography==43.0.3 pyopenssl==24.2.1 "
+        "'twisted<24.12' 'service_identity<24.2'"
+    )
+
+    def _launch(self) -> None:
+        python = Path(find_program("localstack") or "localstack").resolve().with_name("python")
+        here = str(self.directory)
+        environment = {
+            "SERVICES": "s3", "GATEWAY_LISTEN": f"127.0.0.1:{self.port}", "ACTIVATE_PRO": "0",
+            "SKIP_SSL_CERT_DOWNLOAD": "1", "DISABLE_EVENTS": "1", "FILESYSTEM_ROOT": here, "TMPDIR": here,
+        }  # fmt: skip
+        self._spawn("localstack", [str(python), "-m", "localstack.runtime.main"], environment)
+
+
+SERVERS: dict[str, type[S3Server]] = {
+    kind.name: kind
+    for kind in (
+        CephServer, SwiftServer, RcloneServer, MotoServer, NanioServer, LocalBucketServer, S3rverServer,
+        FauxqsServer, LocalStackServer,
+    )
+}  # fmt: skip
+EXAMINED = [name for name, kind in SERVERS.items() if kind.in_ci or os.environ.get("SYNCD_SERVERS") == "all"]
+"""The servers of this run."""
 
 
 def free_port() -> int:
