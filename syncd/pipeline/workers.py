@@ -54,7 +54,7 @@ _MOST_PAUSE_SECONDS = 600.0
 _LARGE_WAIT_SECONDS = 30.0
 _HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
-_APPEND_SHARE = 10.0
+_APPEND_SHARE = 4.0
 """A file that only grows is left alone for so many times as long as it took to carry."""
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 

@@ -132,7 +132,7 @@ class Engine:
         """Limits how many large files are read at once for their fingerprints."""
         self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
         """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
-        self.heirs = Heirs(self.state)
+        self.heirs = Heirs(self.state, lambda ref: self.sources[ref.source].appends(ref.path))
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader)
@@ -810,7 +810,8 @@ class Engine:
             with self._in_doubt.changing(job.ref, job.aimed):
                 receipt = self._uploader.put(job, job.body)
             return Carried(receipt, None, len(job.body), {})
-        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
+        former = self.heirs.former(job.ref, job.stat, job.recorded)
+        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job, former)))
         if not self.sources[job.ref.source].appends(job.ref.path):
             return carried
         return carried._replace(saved=_by_appending(carried.saved))

@@ -163,10 +163,11 @@ class Heirs:
     end. In a circle the first by name goes first, and the last of it is sent.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, appends: Callable[[FileRef], bool]) -> None:
         self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
         """The dirty files in the directory of a file, if they are few."""
         self._state = state
+        self._appends = appends
         self._since: dict[FileRef, int] = {}
 
     def wait_seconds(
@@ -189,6 +190,16 @@ class Heirs:
         """The file is gone."""
         self._since.pop(ref, None)
 
+    def former(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> FileRef | None:
+        """Under which other name in its directory the file is recorded: it was renamed since."""
+        if recorded is not None and _inode(recorded.stat) == _inode(stat):
+            return None
+        for other in self.siblings(ref):
+            row = self._state.recorded(other)
+            if row is not None and _inode(row.stat) == _inode(stat):
+                return other
+        return None
+
     def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
         """Whether the recorded file has another name by now under which it is not recorded yet."""
         names = {}
@@ -202,8 +213,10 @@ class Heirs:
         chain, row = [ref], recorded
         while True:
             heir, found = names.get(_inode(row.stat), (None, None))
-            is_same = found is not None and _is_same(found, row.stat)  # an inode may be another file's by now
-            if heir is None or not is_same or heir in chain[1:]:
+            if heir is None or found is None or heir in chain[1:]:
+                return len(chain) > 1
+            # An inode may be another file's by now.
+            if not _is_same(found, row.stat) and not (self._appends(ref) and found.size >= row.stat.size):
                 return len(chain) > 1
             if heir == ref:
                 return ref.path != min(each.path for each in chain)
@@ -301,15 +314,18 @@ class Reuse:
             raise
         self._state.drop_leftover(leftover)
 
-    def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
-        """An object that has parts of a large file: a twin too large to copy whole, or its last version."""
+    def donor(self, action: Upload | Copy, job: Job, former: FileRef | None) -> Donor | None:
+        """An object that has parts of a large file: a twin too large to copy whole, or its last version.
+
+        That may be recorded under the file's `former` name.
+        """
         if isinstance(action, Copy):
             twin = action.twin
             return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
-        recorded = job.recorded
+        recorded = job.recorded if former is None else self._state.recorded(former)
         if recorded is None or recorded.store_id != self._store.store_id or recorded.in_doubt:
             return None
-        last = self._state.part_digests(job.ref)
+        last = self._state.part_digests(former or job.ref)
         if last is None or last.part_size != job.part_size:
             return None
         return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)

@@ -133,6 +133,25 @@ def test_an_interrupted_upload_goes_on_where_it_was_although_the_file_has_grown(
     assert rig.fake.objects["p/log"].data == lines(0, 12)
 
 
+def test_a_renamed_log_is_carried_first_and_only_its_tail_is_sent(rig: Rig) -> None:
+    """Its parts are copied from the object of its old name, which so long is not replaced."""
+    rig.engine.heirs.siblings = lambda ref: [rig.ref("log"), rig.ref("log.1")]
+    grow(rig, lines(0, 8))
+    carry(rig)
+    grow(rig, lines(8, 9))
+    (rig.folder / "log").rename(rig.folder / "log.1")
+    rig.write("log", lines(100, 101))
+    rig.fake.reset_counters()
+    with pytest.raises(FileChanged, match="copied first"):
+        carry(rig)
+    outcome = rig.sync("log.1")
+    carry(rig)
+
+    assert outcome.saved == {Cause.APPEND: 10 * PART}
+    assert rig.fake.objects["p/log.1"].data == lines(0, 9)
+    assert rig.fake.objects["p/log"].data == lines(100, 101)
+
+
 # ---- rotation, at any moment of the way --------------------------------------------------------------------
 
 

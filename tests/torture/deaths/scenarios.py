@@ -20,6 +20,8 @@ OTHER = BIG[::-1]
 HUGE = bytes(i % 251 for i in range(SMALL_LIMITS.max_put_size + 3))
 """Too large to be copied by one request."""
 LONGER = BIG + b"more"
+LOG = b"line 01\nline 02\nline 03\nl4\n"
+LONGER_LOG = LOG + b"l5\n"
 CONCURRENCY = 2
 LARGEST_REQUEST = PART + 2
 """Bytes."""
@@ -138,6 +140,13 @@ def _refused_once(rig: Rig) -> None:
         rig.sync("file")
 
 
+def _carry(rig: Rig) -> None:
+    """A file that grows, and may have been cut before its end: what follows is carried at the next look."""
+    rig.know(appends=lambda path: True)
+    for _ in range(2):
+        rig.engine.sync(rig.ref("file"), event=True, settle_seconds=3600.0, overdue=True)
+
+
 # ---- what was there before -------------------------------------------------------------------------------
 
 
@@ -161,6 +170,12 @@ def _recorded(content: bytes, now: bytes | None) -> Callable[[Rig], None]:
         _gone(rig) if now is None else rig.write("file", now)
 
     return prepare
+
+
+def _grown(rig: Rig) -> None:
+    rig.write("file", LOG)
+    _carry(rig)
+    rig.write("file", LONGER_LOG)
 
 
 def _half_sent(rig: Rig) -> None:
@@ -272,7 +287,12 @@ SCENARIOS = (
     Scenario("refused", _to_be_refused, _refused_once, (BIG,), (None,), len(BIG)),
     Scenario("known-too-small", _parts_known_as_too_small, _sync, (BIG,), (None,), len(BIG)),
     Scenario("too-small", _parts_too_small, _sync, (BIG,), (None,), len(BIG), wasted=2 * len(BIG)),
+    Scenario("append", _grown, _carry, (LONGER_LOG,), (LOG,), len(LONGER_LOG) % PART, every_part=True),
     # The file does not wait for us to come back.
+    Scenario(
+        "append-then-grown", _file(LOG), _carry, (LONGER_LOG,), (None, LOG), len(LONGER_LOG),
+        wasted=len(LOG), meanwhile=_file(LONGER_LOG), every_part=True,
+    ),
     Scenario(
         "put-then-grown", _file(SMALL), _sync, (BIG,), (None, SMALL), len(BIG), wasted=len(SMALL),
         meanwhile=_file(BIG),
