@@ -44,7 +44,7 @@ async function look() {
     if (isSilent) say("");
     isSilent = false;
   } catch {
-    if (!isSilent) say(`The daemon does not answer since ${clock(new Date())}: this is how things were.`, 0);
+    if (!isSilent) say(`No news from the daemon since ${clock(new Date())}: this is how things were.`, 0);
     isSilent = true;
   }
   main.toggleAttribute("data-old", isSilent);

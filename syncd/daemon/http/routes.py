@@ -11,7 +11,7 @@ from syncd.daemon.http import metrics, public
 from syncd.daemon.http.message import Answer, as_json
 from syncd.daemon.http.server import Access, Call, Route
 from syncd.daemon.live import Live
-from syncd.daemon.verbs import Verbs
+from syncd.daemon.verbs import Verbs, listed
 
 API = "/api/v1"
 _ASK = {"explain": "file", "pending": "pending", "history": "history", "health": "health"}
@@ -50,10 +50,10 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         if call.access is Access.NOTHING:
             return Answer(page.render_locked().encode(), _HTML)
         status, names = live.status(verbs.sources()), call.access is Access.ALL
-        last = {"command": "history", "limit": page.MOST_ACTIONS}
-        actions = verbs.answer(last)["actions"] if names else ()
+        # Not by the verb, which first writes what waits: where that fails, the page is to say so.
+        last = verbs.pipeline.state.history.last(page.MOST_ACTIONS) if names else ()
         has_token = bool(verbs.settings().http.token)
-        shown = page.render(status, actions, names=names, has_token=has_token)
+        shown = page.render(status, listed(last), names=names, has_token=has_token)
         return Answer(shown.encode("utf-8", "replace"), _HTML)
 
     def ask(verb: str) -> Route:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from syncd.core.errors import StateError
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.http.message import Request
 from syncd.daemon.http.routes import routes
@@ -250,6 +251,20 @@ def test_the_page_says_as_much_as_one_may_know(site: Site) -> None:
     assert root in names
     assert site.get("/")[1].startswith("<!doctype html>")
     assert site.get("/", headers={"Authorization": "Bearer wrong"})[0] == 401
+
+
+def test_a_state_that_cannot_be_written_is_on_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is when somebody looks."""
+    with_token(site)
+    made = site.home.daemon
+
+    def fails() -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(made._pipeline.state, "flush", fails)
+    made._live.health = made._look_at_state()
+    status, shown = site.get("/", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (status, "Something is wrong with the daemon: the disk is full." in shown) == (200, True)
 
 
 def test_the_page_comes_with_a_small_script_and_a_style(site: Site) -> None:
