@@ -108,10 +108,15 @@ class Options:
         return self.verbose - self.quiet
 
     def load(
-        self, *, with_secrets: bool = True, with_sources: bool = True, quieter: int = 0
+        self,
+        *,
+        with_secrets: bool = True,
+        with_sources: bool = True,
+        with_token: bool = False,
+        quieter: int = 0,
     ) -> config.Settings:
         """Read the settings and set up logging. A command that asks no store needs no secrets, and one that
-        looks at stores alone needs no sources."""
+        looks at stores alone needs no sources. The token of the HTTP address is the daemon's alone."""
         from syncd.config import load as config
         from syncd.daemon import logs
         from syncd.daemon import process as machine
@@ -123,6 +128,7 @@ class Options:
             os.environ,
             with_secrets=with_secrets,
             with_sources=with_sources,
+            with_token=with_token,
         )
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()

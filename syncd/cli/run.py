@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import click
 
@@ -21,4 +22,5 @@ def command(options: common.Options) -> None:
     def set_up_logs(settings: LogSettings) -> None:
         logs.set_up(settings, verbosity=options.verbosity, stream=sys.stderr)
 
-    sys.exit(Daemon(options.load(), options.load, set_up_logs, os.environ).run())
+    load = partial(options.load, with_token=True)
+    sys.exit(Daemon(load(), load, set_up_logs, os.environ).run())

@@ -67,14 +67,21 @@ class Settings:
 
 
 def load(
-    path: str, environ: Mapping[str, str], *, with_secrets: bool = True, with_sources: bool = True
+    path: str,
+    environ: Mapping[str, str],
+    *,
+    with_secrets: bool = True,
+    with_sources: bool = True,
+    with_token: bool = False,
 ) -> Settings:
     """The settings in the file at `path`, with ``${NAME}`` from `environ`.
 
     Commands that open no store (status, writing a unit) pass `with_secrets` False: keys that cannot be had
     here are no mistake then, and the stores in the result cannot be used. Nor is a network file system asked
     anything: links that lie on one are not resolved. With `with_sources` False there need not be a source,
-    for commands that look at stores. Raises ConfigError with every problem, in the order of lines.
+    for commands that look at stores. The token of the `http` address is read `with_token`, for the daemon
+    alone: who runs another command may not be allowed to. Raises ConfigError with every problem, in the order
+    of lines.
     """
     data, mode = _read_file(path)
     from syncd.config import document as documents  # late, like all that only a file's content needs
@@ -84,7 +91,9 @@ def load(
 
     document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
     if not with_secrets:
-        document.forgive((*stores.CREDENTIAL_KEYS, "token_file"))
+        document.forgive(stores.CREDENTIAL_KEYS)
+    if not with_token:
+        document.forgive(("token_file",))
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
     directory = os.path.dirname(os.path.abspath(path))
@@ -96,7 +105,7 @@ def load(
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)
     reader.check(entries, document, state_dir, places, with_secrets=with_secrets)
-    token = entries.http.token(document) if with_secrets else ""
+    token = entries.http.token(document) if with_token else ""
     if document.problems:
         raise ConfigError(sorted(document.problems, key=_line))
     if mode & stat.S_IROTH:

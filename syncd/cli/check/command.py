@@ -25,7 +25,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
 
     Every check is one line: ok, FAIL or note, and what to change.
     """
-    settings = options.load(with_secrets=not config_only, with_sources=False)
+    settings = options.load(with_secrets=not config_only, with_sources=False, with_token=not config_only)
     if config_only:
         if not options.quiet:
             click.echo(f"{settings.path}: the configuration is right")

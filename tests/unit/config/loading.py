@@ -23,7 +23,7 @@ def load(place: Path, text: str, **environ: str) -> config.Settings:
     file = place / "config.yaml"
     file.write_text(text, encoding="utf-8")
     file.chmod(0o600)
-    return config.load(str(file), {"HOME": str(place), **environ})
+    return config.load(str(file), {"HOME": str(place), **environ}, with_token=True)
 
 
 def load_store(place: Path, *lines: str, **environ: str) -> Any:

@@ -112,9 +112,12 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
     assert "run `chmod 600`" in warning
 
 
-def test_commands_that_only_look_read_no_token(tmp_path: Path) -> None:
-    """They may not be allowed to, and the variable that names its place may be the service's."""
+@pytest.mark.parametrize("with_secrets", [True, False])
+def test_only_the_daemon_reads_the_token(tmp_path: Path, with_secrets: bool) -> None:
+    """Who runs a command may not be allowed to, and its place may be named by a variable of the service."""
     text = f'{SMALL}http: {{address: 0.0.0.0:80, token_file: "${{CREDENTIALS_DIRECTORY}}/token"}}\n'
     (tmp_path / "config.yaml").write_text(text)
-    found = config.load(str(tmp_path / "config.yaml"), {"HOME": str(tmp_path)}, with_secrets=False)
+    found = config.load(str(tmp_path / "config.yaml"), {"HOME": str(tmp_path)}, with_secrets=with_secrets)
     assert (found.http.host, found.http.token) == ("0.0.0.0", "")
+    with pytest.raises(ConfigError, match="CREDENTIALS_DIRECTORY"):
+        load(tmp_path, text)

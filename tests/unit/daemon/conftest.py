@@ -66,7 +66,7 @@ class Home:
     def load(self) -> config.Settings:
         file = self.root / "config.yaml"
         file.write_text(yaml.safe_dump(self.content))
-        return config.load(str(file), {})
+        return config.load(str(file), {}, with_token=True)
 
     def make(self) -> Daemon:
         made = Daemon(self.load(), self.load, self.log_settings.append, self.environ)
