@@ -32,6 +32,7 @@ COMMANDS = {
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with what is recorded and with the disk."),
     "restore": ("restore", "Bring files back from a store."),
+    "adopt": ("adopt", "Say how much of what would be sent the store has already."),
     "restamp": ("restamp", "Give objects the properties that the configuration says now."),
     "uploads": ("uploads", "List unfinished uploads: ours, and orphans in the stores."),
     "install-service": ("install", "Write the systemd units for this installation."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from syncd.daemon import control
 
 if TYPE_CHECKING:
     from syncd.config.load import Settings
+    from syncd.pipeline.pipeline import Pipeline
 
 
 class NotTold(Exception):
@@ -190,3 +192,56 @@ def _from_state(settings: Settings, absolute: str) -> dict[str, Any]:
 def line(found: dict[str, Any]) -> str:
     """One line about a file: its word first, for scripts, then its source and the reason."""
     return f"{found['state']:<10} {found['source']}: {found['reason']}"
+
+
+# ---- work on one source after the other ------------------------------------------------------------------
+
+Here = Callable[["Pipeline", str, Callable[[], bool], bool], Any]
+"""Takes a pipeline, a source, whether to go on, and whether this is a dry run; returns a dataclass."""
+_STOP_SECONDS = 10.0
+
+
+def each_source(
+    settings: Settings, names: Sequence[str], verb: str, here: Here, *, dry_run: bool
+) -> dict[str, dict[str, Any]]:
+    """What a verb says of each source: by the daemon, or by `here` where none runs. Raises SyncdError."""
+    known = [source.name for source in settings.sources]
+    if unknown := sorted(set(names) - set(known)):
+        raise click.UsageError(f"no such source: {', '.join(unknown)}")
+    told: dict[str, dict[str, Any]] = {}
+    wanted = list(names) or known
+    for name in wanted:
+        answer = settings_daemon(settings, {"command": verb, "source": name, "dry_run": dry_run})
+        if answer is None:
+            return told | _alone(settings, wanted[len(told) :], here, dry_run=dry_run)
+        told[name] = answer
+    return told
+
+
+def _alone(settings: Settings, names: list[str], here: Here, *, dry_run: bool) -> dict[str, dict[str, Any]]:
+    from syncd.daemon import process
+    from syncd.pipeline.context import real_clock
+    from syncd.pipeline.pipeline import Pipeline
+    from syncd.state.lock import StateLock
+    from syncd.state.state import State
+
+    lock = StateLock.acquire(settings.state_dir)
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        clock = real_clock()
+        state = State.open(settings.state_dir, now_ns=clock.now_ns)
+        try:
+            pipeline = Pipeline(state, clock, once=True, machine_id=process.machine_id())
+            pipeline.apply(settings.sources, settings.stores, settings.transfer)
+            try:
+                with common.interrupt() as stopping:
+                    for name in names:
+                        pipeline.source_runners[name].begin()
+                        found[name] = asdict(here(pipeline, name, lambda: not stopping.is_set(), dry_run))
+            finally:
+                pipeline.stop(_STOP_SECONDS)
+        finally:
+            state.close()
+    finally:
+        lock.release()
+    return found

@@ -18,6 +18,7 @@ from syncd.core.words import iso
 from syncd.daemon import explain
 from syncd.daemon import flush as flushing
 from syncd.daemon.live import Live
+from syncd.pipeline import adopt as adopting
 from syncd.pipeline import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.queue import MAX_DEFERRED
@@ -126,12 +127,25 @@ def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
 def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Give the objects of `source` the properties that the configuration says; with `dry_run` only look."""
     runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
+    found = restamping.restamp(
+        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _is_current(verbs, runner)
+    )
+    return asdict(found)
 
-    def goes_on() -> bool:  # a reload ends it
-        is_closed = runner.workers.queue.is_closed
-        return verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
 
-    return asdict(restamping.restamp(runner, verbs.pipeline.state, dry_run=dry_run, goes_on=goes_on))
+def adopt(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Record what the store has of the files of `source` already; with `dry_run` only look."""
+    runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
+    found = adopting.adopt(
+        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _is_current(verbs, runner)
+    )
+    return asdict(found)
+
+
+def _is_current(verbs: Verbs, runner: SourceRunner) -> bool:
+    """Whether no reload has replaced it, and nothing closed its queue."""
+    is_closed = runner.workers.queue.is_closed
+    return verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
 
 
 def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -280,6 +294,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "flush": flush,
     "rescan": rescan,
     "restamp": restamp,
+    "adopt": adopt,
     "retry": retry,
     "repair": repair,
     "limit": limit,

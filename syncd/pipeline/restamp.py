@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, TypeVar
 
 from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable
 from syncd.core.model import FileRef
@@ -17,6 +18,7 @@ from syncd.core.paths import name_of
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.state import State
 
+T = TypeVar("T")
 MOST_AT_ONCE = 8
 """Objects that are copied at once; the bound of the transfers holds, too."""
 MOST_NAMED = 1000
@@ -50,9 +52,9 @@ def restamp(
         rows = (ref for ref, _ in state.all_recorded(runner.source.name))
         under_way: dict[Future[tuple[bool, str]], FileRef] = {}
         while not done.ended:
-            done.ended = _end(runner, goes_on)
+            done.ended = end_of(runner, goes_on)
             for ref in islice(rows, 0 if done.ended else 2 * MOST_AT_ONCE - len(under_way)):
-                under_way[pool.submit(engine.restamp, ref, dry_run=dry_run)] = ref
+                under_way[pool.submit(at_rest(runner, engine.restamp), ref, dry_run=dry_run)] = ref
             if not under_way:
                 break
             ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
@@ -69,7 +71,19 @@ def restamp(
     return done
 
 
-def _end(runner: SourceRunner, goes_on: Callable[[], bool]) -> str:
+def at_rest(runner: SourceRunner, work: Callable[..., T]) -> Callable[..., T]:
+    """`work`, after which its thread is not expected to move: it belongs to a pool that ends."""
+
+    def run(*arguments: Any, **more: Any) -> T:
+        try:
+            return work(*arguments, **more)
+        finally:
+            runner.workers.engine.readers.heartbeat.rest()
+
+    return run
+
+
+def end_of(runner: SourceRunner, goes_on: Callable[[], bool]) -> str:
     """Why no further object is to be begun; empty: one is."""
     if runner.workers.queue.is_held(runner.source.name):
         return "it is paused by the operator"

@@ -70,8 +70,8 @@ from syncd.storage.proofs import Comparison
 from syncd.transfer import affinity
 from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
-from syncd.transfer.part_sender import COPY, Job, content_type_of
-from syncd.transfer.reuse import Heirs, Listed, Listing, Reuse
+from syncd.transfer.part_sender import COPY, Job, Lookup, content_type_of
+from syncd.transfer.reuse import Heirs, Listed, Listing, Reuse, Standing, Withheld
 from syncd.transfer.slots import Bound, Slots
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -220,6 +220,31 @@ class Engine:
                 digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
             observed = Observed(stat, digests.fingerprint, digests.witness)
             return self._decide(ref, observed, recorded), stat.size
+
+    def look_up(self, ref: FileRef, *, dry_run: bool) -> tuple[Standing, int]:
+        """What the store has of a file without a record, and the file's size in bytes. Sends nothing.
+
+        Reads the file only where its object has the same size, and records it where that has the content,
+        unless this is a `dry_run`. Raises FileError, StoreError, StateError, Stopped.
+        """
+        with self._root(self.sources[ref.source]) as root_fd:
+            seen, left_out = self._look(root_fd, ref, None)
+            if left_out is not None or not isinstance(seen, FileStat) or self.state.recorded(ref) is not None:
+                return Standing.RECORDED, 0
+            key = self.key(ref)
+            if paths.key_problem(key, self.store.limits.max_key_bytes) is not None:
+                return Standing.ABSENT, seen.size
+            with self._slots.hold(0):
+                listed = self._listed(ref, key)
+                info = listed.info if listed is not None else self.store.head_object(key)
+            if info is None or info.size != seen.size:
+                return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
+            with self._open(root_fd, ref) as file, affinity.room_for(seen.size), suppress(Withheld):
+                lookup = Lookup.DRY if dry_run else Lookup.RECORD
+                is_open = self._quiet(ref, file, 0, overdue=False)
+                self._carry(ref, key, file, None, is_open=is_open, lookup=lookup)
+                return Standing.KNOWN, seen.size
+            return Standing.DIFFERS, seen.size
 
     def trouble(self) -> StoreError | None:
         """See `Uploader.trouble`."""
@@ -573,9 +598,10 @@ class Engine:
         recorded: Recorded | None,
         *,
         is_open: bool | None,
-        failed_before: bool,
+        failed_before: bool = False,
+        lookup: Lookup = Lookup.NONE,
     ) -> Outcome:
-        """Read the open file, decide, act and commit."""
+        """Read the open file, decide, act and commit. Raises Withheld where that would send a `lookup`."""
         stat, aimed = file.opened, self._aimed(recorded, key)
         known = self.sources[ref.source]
 
@@ -585,7 +611,7 @@ class Engine:
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
                 properties=known.properties(ref.path), attributes=found, left_out=left_out, proven=proven,
-                by_crc32=known.source.adopt_by_crc32,
+                by_crc32=known.source.adopt_by_crc32, lookup=lookup,
             )  # fmt: skip
 
         if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
@@ -597,7 +623,8 @@ class Engine:
                 digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
                 return self._act(job(digests, 0, body))
         is_new = aimed is None and not failed_before
-        asks = aimed.in_doubt if aimed is not None else known.reconciling or failed_before
+        compares = known.reconciling or failed_before or lookup is not Lookup.NONE
+        asks = compares if aimed is None else aimed.in_doubt
         found = self._others(ref, key, stat.size, is_new=is_new) if asks else None
         for attempt in (1, 2):
             part_size = self._part_size(stat.size)
@@ -696,7 +723,8 @@ class Engine:
             since_ns = looked_ns + doubt_ns - plan.LATE_EFFECT_NS
             row = replace(row, etag="", recorded_ns=since_ns, racy=True)
         known = job.recorded
-        if known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row:
+        is_new = known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row
+        if is_new and job.lookup is not Lookup.DRY:
             self._commit(row, carried, job)
         self._in_doubt.settled(job.ref)
         if Cause.ADOPT in carried.saved:
@@ -776,9 +804,12 @@ class Engine:
         there, failure, job = self._there(action, replace(job, seen=self._last_seen(job)))
         if there is not None:
             receipt, cause = there
-            if cause is Cause.ADOPT and self.sources[job.ref.source].source.adopt is Adoption.STAMP:
+            stamps = self.sources[job.ref.source].source.adopt is Adoption.STAMP
+            if cause is Cause.ADOPT and stamps and job.lookup is not Lookup.DRY:
                 receipt = self._stamped(job, receipt)
             return Carried(receipt, None, 0, {cause: job.stat.size})
+        if job.lookup is not Lookup.NONE:
+            raise Withheld
         carried = self._send(action, job)
         if failure is not None:
             self._uploader.shortcuts.failed(COPY, failure)
@@ -832,7 +863,8 @@ class Engine:
         These are shortcuts: where they fail, the content is sent.
         """
         found, job = self._asked(job)
-        if found is None and isinstance(action, Copy) and self._uploader.shortcuts.works(COPY):
+        sends = job.lookup is Lookup.NONE
+        if found is None and isinstance(action, Copy) and sends and self._uploader.shortcuts.works(COPY):
             try:
                 with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
                     copy = self._reuse.copy(action.twin, job)
@@ -851,7 +883,7 @@ class Engine:
         """
         source = job.ref.source
         waits = self.foreigners.waits(source)
-        compares = waits or self.sources[source].reconciling
+        compares = waits or self.sources[source].reconciling or job.lookup is not Lookup.NONE
         if not (compares or job.failed_before):
             return None, job
         is_new = job.aimed is None and not waits and not job.failed_before

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -111,6 +112,14 @@ class Donor:
         )
 
 
+class Lookup(Enum):
+    """Whether a file is only to be found in the store, and not to be sent."""
+
+    NONE = "it is sent"
+    RECORD = "it is recorded where the store has it"
+    DRY = "nothing is recorded"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One file to be sent: open and read, with its record and its destination."""
@@ -139,6 +148,7 @@ class Job:
     """The ETag of an object of another program that has the content, as was found while that was read."""
     by_crc32: bool = False
     """A CRC-32 proves that an object of another program has the content."""
+    lookup: Lookup = Lookup.NONE
     failed_before: bool = False
     """Earlier tries failed: the store may have the content, although no answer said so."""
     properties: Properties = field(default_factory=Properties)

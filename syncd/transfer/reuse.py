@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
 from itertools import islice
 from math import inf
 from typing import NamedTuple
@@ -57,6 +58,19 @@ _REST_SECONDS = 60.0
 _GOOD_SECONDS = 900.0
 """Others may change what was listed."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+
+
+class Standing(Enum):
+    """What the store has of a file, before it is sent."""
+
+    RECORDED = "there is a record, or nothing to send"
+    KNOWN = "an object with its content"
+    ABSENT = "nothing under its key"
+    DIFFERS = "an object that is not known to have its content"
+
+
+class Withheld(Exception):
+    """The store does not have a file that is only looked up."""
 
 
 class Listed(NamedTuple):

@@ -38,7 +38,7 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert "--accept-root docs" in home.ask(command="status")["sources"][0]["waiting_for"]
     assert home.ask(command="accept-root", source="docs") == {"accepted": True}
     home.arrives("c")
-    for command in ("allow-deletes", "accept-root", "take-over", "restamp"):
+    for command in ("allow-deletes", "accept-root", "take-over", "restamp", "adopt"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
     learn = {"command": "learn-digests", "store": "mirror"}
     assert home.ask(**learn, found="etag") == {"learned": True}
@@ -47,6 +47,7 @@ def test_the_operators_words_arrive(home: Home) -> None:
     assert "error" in home.ask(**learn, found="nonsense")
     assert "knows no such store" in home.ask(command="learn-digests", store="other", found="etag")["error"]
     assert home.ask(command="restamp", source="docs")["objects"] == 2
+    assert home.ask(command="adopt", source="docs")["files"]["recorded"] == 1
     assert "unknown command" in home.ask(command="nonsense")["error"]
 
 

@@ -62,3 +62,13 @@ def test_a_store_that_is_down_and_a_pause_end_it(full: House) -> None:
     assert done.kept < 50
     full.workers.queue.hold(0.0, {"docs": float("inf")})
     assert _run(full).ended == "it is paused by the operator"
+
+
+def test_no_sign_of_life_is_expected_of_threads_that_have_ended(house: House) -> None:
+    """Or the daemon would count as stuck three minutes later."""
+    house.write("a")
+    house.rig.sync("a")
+    heartbeat = house.rig.engine.readers.heartbeat
+    heartbeat.rest()
+    assert _run(house).objects == 1
+    assert not heartbeat._heartbeats.are_expected()

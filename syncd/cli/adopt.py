@@ -1,0 +1,66 @@
+"""`syncd adopt`: how much of what is to be sent the store has already."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from syncd.cli import asking, common
+from syncd.core.words import human
+from syncd.pipeline.adopt import Adopted, adopt
+from syncd.pipeline.pipeline import Pipeline
+from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.reuse import Listing
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[SOURCE...]")
+@click.option("-n", "--dry-run", is_flag=True, help="Record nothing.")
+@common.json_option
+@common.options
+def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Say how much of what would be sent the store has already.
+
+    And record it, unless this is a dry run. A file without a record is known if its object has its
+    content: by the digest of syncd, or of the program that sent it (rclone, aws, s3cmd and others).
+    Files are read only where the object has their size. Nothing is sent; the next pass sends what is not
+    there, and what differs. The exit code is 3 if files could not be compared.
+    """
+    told = asking.each_source(options.load(), names, "adopt", _source, dry_run=dry_run)
+    if as_json:
+        common.print_json({"dry_run": dry_run, "sources": told})
+    else:
+        for name, found in told.items():
+            _print(name, found)
+    is_partly = any(found["failed"] or found["ended"] for found in told.values())
+    sys.exit(common.EXIT_PARTLY if is_partly else 0)
+
+
+def _print(name: str, found: dict[str, Any]) -> None:
+    for line in found["differing"]:
+        click.echo(f"differs  {line}")
+    for line in found["failures"]:
+        click.echo(f"failed: {line}", err=True)
+    if found["ended"]:
+        click.echo(f"{name}: not all were looked at: {found['ended']}", err=True)
+
+    def counted(standing: str) -> str:
+        return f"{found['files'][standing]} files ({human(found['bytes'][standing])})"
+
+    click.echo(
+        f"{name}: {counted('known')} known, {counted('absent')} to send, {counted('differs')} differ; "
+        f"{found['files']['recorded']} recorded before, {found['failed']} failed"
+    )
+
+
+def _source(pipeline: Pipeline, name: str, goes_on: Callable[[], bool], dry_run: bool) -> Adopted:
+    """Nothing else works on the source, so a listing of it may be believed."""
+    runner = pipeline.source_runners[name]
+    engine = runner.workers.engine
+    listing = Listing(engine.store.list_objects(runner.source.prefix), Heartbeat(), pipeline.clock.monotonic)
+    engine.sources[name] = replace(engine.sources[name], listing=listing)
+    return adopt(runner, pipeline.state, dry_run=dry_run, goes_on=goes_on)
