@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,9 @@ from syncd.daemon.http.message import Answer, Refused, Request
 log = logging.getLogger("syncd.daemon")
 
 _MOST_AT_ONCE = 8
+_MOST_SLOW = 4
+"""Of those, what only the token may ask: a flush, or a look at a folder that does not answer, may take long,
+and health has to be answered all the while."""
 _READ_SECONDS = 5.0
 _SEND_SECONDS = 5.0
 _LINGER_SECONDS = 1.0
@@ -111,6 +115,7 @@ class HttpServer:
         self.settings = settings
         self._routes = routes
         self._guard = Guard(settings)
+        self._slow = threading.BoundedSemaphore(_MOST_SLOW)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -155,12 +160,24 @@ class HttpServer:
             raise Refused(415, "the Content-Type of a POST is application/json")
         body = _body(peer, rest, request.body_size)
         heard()
+        if route.least is not Access.ALL:
+            return self._handled(route, Call(request, access, body))
+        if not self._slow.acquire(blocking=False):
+            raise Refused(503, "the daemon is busy with what was asked before; ask again later")
         try:
-            return route.handler(Call(request, access, body))
+            return self._handled(route, Call(request, access, body))
+        finally:
+            self._slow.release()
+
+    def _handled(self, route: Route, call: Call) -> Answer:
+        try:
+            return route.handler(call)
         except ValueError as error:
             raise Refused(400, str(error)) from None
         except StateError as error:
-            raise Refused(503, str(error) if access is Access.ALL else "the state cannot be read") from None
+            raise Refused(
+                503, str(error) if call.access is Access.ALL else "the state cannot be read"
+            ) from None
         except Refused:
             raise
         except Exception:

@@ -331,6 +331,36 @@ def test_a_hundred_who_say_nothing_keep_nobody_out(local: HttpServer) -> None:
         assert silent[0].recv(1) == b""
 
 
+def test_what_takes_long_holds_up_no_health(local: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the conversations are kept for it; whoever orders more is told to come back."""
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow(call: Call) -> Answer:
+        begun.release()
+        release.wait(30)
+        return Answer(b"done")
+
+    monkeypatch.setitem(ROUTES, "/do", Route(slow, Access.ALL, "POST"))
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(ask(local, "/do", "POST", Authorization=BEARER).status)
+        )
+        for _ in range(server._MOST_SLOW)
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(begun.acquire(timeout=30) for _ in threads)
+    assert ask(local, "/do", "POST", Authorization=BEARER).status == 503
+    assert ask(local, "/all", Authorization=BEARER).status == 503
+    assert ask(local, "/livez").status == 200
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * server._MOST_SLOW
+    assert ask(local, "/all", Authorization=BEARER).status == 200
+
+
 def test_one_who_does_not_read_is_given_up(local: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the answer is."""
     monkeypatch.setattr(server, "_SEND_SECONDS", 0.2)
