@@ -282,7 +282,8 @@ class SourceRunner:
         """Check the root and, if it is the expected directory, scan it. None: the root is in doubt."""
         if not self._root_is_right():
             return None
-        self._reconciliation.probe()
+        with self._heartbeat.reading(""):  # that the store does not answer is no silence of the folder
+            self._reconciliation.probe()
         if not self._taken_up:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)

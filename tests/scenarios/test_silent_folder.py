@@ -119,6 +119,21 @@ def test_a_pass_ends_without_the_folder_and_names_it(once: Works, dead: threadin
     wait_until("its thread ends", lambda: not once.pipeline.waits_for_folders())
 
 
+def test_a_store_that_hangs_is_no_silence_of_the_folder(works: Works) -> None:
+    """The thread of a source asks the store before the first scan: the remedy is not at the folder."""
+    answers = threading.Event()
+    works.source("a")
+    works.apply(works.source("a"))
+    works.stores["/one"].before("list_objects", lambda call: answers.wait(60))
+    try:
+        works.pipeline.start()
+        wait_until("it is asked", lambda: works.stores["/one"].in_flight == 1)
+        threading.Event().wait(0.4)
+        assert works.pipeline.silence("a") == ""
+    finally:
+        answers.set()
+
+
 def test_a_reload_does_not_wait_for_the_folder(works: Works, dead: threading.Event) -> None:
     """The runners of its store are replaced, and what comes later goes with the new ones."""
     running(works, works.source("dead"), works.source("b"))

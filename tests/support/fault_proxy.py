@@ -90,9 +90,9 @@ class FaultProxy:
         self._seed = seed
         self._stall_seconds = stall_seconds
         self._down_seconds = down_seconds
-        self._bytes_per_second = bytes_per_second
         self._carried_until = 0.0
-        self._listener = _listen(0)
+        self._bytes_per_second = bytes_per_second
+        self._listener = self._listen(0)
         self.port = int(self._listener.getsockname()[1])
         self.connections = 0
         self.bytes_sent = 0
@@ -125,7 +125,7 @@ class FaultProxy:
                 self._listener.close()
                 self._stopping.wait(self._down_seconds)
                 self._down.clear()
-                self._listener = _listen(self.port)
+                self._listener = self._listen(self.port)
             try:
                 client, _ = self._listener.accept()
             except OSError:  # nobody came, or we went down
@@ -135,6 +135,13 @@ class FaultProxy:
             self._threads = [known for known in self._threads if known.is_alive()]
             self._threads.append(thread)
             thread.start()
+
+    def _listen(self, port: int) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        listener.settimeout(_SLICE_SECONDS)
+        if self._bytes_per_second:  # or megabytes of clients that are gone would still be on the line
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
+        return listener
 
     def _serve(self, client: socket.socket, age: int) -> None:
         with client, contextlib.suppress(OSError, _Gone), contextlib.ExitStack() as opened:
@@ -399,12 +406,6 @@ class _Reader:
             return False
         except OSError:
             return True
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", port), backlog=128)
-    listener.settimeout(_SLICE_SECONDS)
-    return listener
 
 
 def _reset(sock: socket.socket) -> bool:

@@ -1,7 +1,4 @@
-"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Deadline`.
-
-The one exception is the resolver: the C library's cannot be interrupted.
-"""
+"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Deadline`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import syncd
@@ -22,6 +20,8 @@ from syncd.storage.http.deadlines import Deadline
 from syncd.storage.settings import HttpSettings
 
 USER_AGENT = f"syncd/{syncd.__version__}"
+_QUEUED_BYTES = 256 << 10
+"""The most that the kernel holds of a body before it is sent."""
 MAX_IDLE_SECONDS = 45.0
 """Servers close idle connections after a minute or so, and routers forget them without notice."""
 
@@ -39,10 +39,7 @@ def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.
 
     Raises OSError (TimeoutError and socket.gaierror among them), Stopped.
     """
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise socket.gaierror(socket.EAI_NONAME, f"not a host name: {error}") from error
+    addresses = _addresses(host, port, seconds, deadline)
     share = max(seconds / len(addresses), min(seconds, 5.0))
     failure: OSError = OSError(errno.EHOSTUNREACH, "no address")
     for family, kind, protocol, _, address in addresses:
@@ -60,12 +57,62 @@ def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.
     raise failure
 
 
+class _Question:
+    """What the resolver is asked for: in a thread, as the C library's cannot be interrupted."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.is_over = threading.Event()
+        self._host, self._port = host, port
+        self._addresses: list[Any] = []
+        self._error: BaseException | None = None
+        threading.Thread(target=self._ask, name="resolver", daemon=True).start()
+
+    def _ask(self) -> None:
+        try:
+            self._addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            self._error = socket.gaierror(socket.EAI_NONAME, f"not a host name: {error}")
+        except BaseException as error:  # noqa: BLE001  raised where the addresses are wanted
+            self._error = error
+        with _lock:
+            _questions.pop((self._host, self._port), None)
+        self.is_over.set()
+
+    def answer(self) -> list[Any]:
+        """The addresses. Raises OSError."""
+        if self._error is not None:
+            raise self._error
+        return self._addresses
+
+
+_questions: dict[tuple[str, int], _Question] = {}
+"""Those without an answer: nobody asks the same twice at once."""
+_lock = threading.Lock()
+
+
+def _addresses(host: str, port: int, seconds: float, deadline: Deadline) -> list[Any]:
+    with suppress(socket.gaierror, UnicodeError):  # it is no address
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    with _lock:
+        question = _questions.get((host, port))
+        if question is None:
+            question = _questions[host, port] = _Question(host, port)
+    until = time.monotonic() + seconds
+    while not question.is_over.wait(deadline.slice_seconds()):
+        deadline.ask()
+        if time.monotonic() >= until:
+            raise TimeoutError(errno.ETIMEDOUT, "no name server answers")
+    return question.answer()
+
+
 def _connect_one(sock: socket.socket, address: object, seconds: float, deadline: Deadline) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds a dead peer while an answer is slow
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+    # What the kernel has taken and not sent is lost with a stop, and hides how fast the line is.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _QUEUED_BYTES)
     sock.setblocking(False)
     status = sock.connect_ex(address)  # type: ignore[arg-type]  # what getaddrinfo gave
     if status == errno.EINPROGRESS:

@@ -221,7 +221,7 @@ def _dial(connection: HTTPConnection, adapter: Adapter, seconds: float) -> socke
     except socket.gaierror as error:
         raise NameResolutionError(connection.host, connection, error) from error
     except TimeoutError as error:
-        raise ConnectTimeoutError(connection, "no connection in time") from error
+        raise ConnectTimeoutError(connection, error.strerror or "no connection in time") from error
     except OSError as error:
         raise NewConnectionError(connection, f"no connection: {error.strerror or error}") from error
     sock.settimeout(seconds)  # for a proxy's word about the tunnel

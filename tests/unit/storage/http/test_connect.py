@@ -6,9 +6,13 @@ Trust, proxies and stops are tested with the transports.
 from __future__ import annotations
 
 import socket
+import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from syncd.core.errors import Stopped
 from syncd.storage.http.connect import Idle, connect, split_host
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.settings import HttpSettings
@@ -36,6 +40,34 @@ def test_a_name_that_cannot_be_one_is_not_found() -> None:
     """The same error as for a name that nothing answers to."""
     with pytest.raises(socket.gaierror):
         connect("a" * 64 + ".example", 80, 1.0, Deadline(HTTP, lambda: False))
+
+
+def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for longer than the time to connect nor beyond a stop; it is asked once, whoever asks."""
+    asked, answers = [], threading.Event()
+    real = socket.getaddrinfo
+
+    def hangs(host: str, *arguments: Any, **more: Any) -> Any:
+        if host == "store.example":
+            if more.get("flags"):
+                raise socket.gaierror(socket.EAI_NONAME, "no address")
+            asked.append(host)
+            answers.wait(60)
+            host = "127.0.0.1"
+        return real(host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    deadline = Deadline(replace(HTTP, read_seconds=0.1), lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match="no name server answers"):
+                connect("store.example", port, 0.05, deadline)
+        with pytest.raises(Stopped):
+            connect("store.example", port, 60.0, Deadline(HTTP, lambda: True))
+        answers.set()
+        connect("store.example", port, 60.0, Deadline(HTTP, lambda: False)).close()
+    assert len(asked) <= 2
 
 
 class Connection:
