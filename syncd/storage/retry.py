@@ -39,10 +39,14 @@ from syncd.storage.base import (
     Remarks,
     StoreLimits,
 )
+from syncd.storage.http.errors import ConnectionLost
 
 MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
 
+MAX_IN_VAIN = 2
+"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: nobody may be there."""
+_LONG_SECONDS = 10.0
 _BUSY = frozenset({429, 503})
 
 
@@ -118,29 +122,23 @@ class RetryingStore:
         found: Callable[[], _T | None] = lambda: None,
     ) -> _T:
         """Make a request of `verb`, and repeat it. `found` asks for what one without an answer has made."""
-        manner = UNANSWERED[verb]
-        tries, answered, unknown = 0, 0, 0
+        manner, tries = UNANSWERED[verb], _Tries(self._retries.max_tries)
         while True:
-            tries += 1
+            began = self._clock.now()
             try:
                 answer = self._attempt(verb, call, key)
             except (StoreUnavailable, PartCorrupt) as error:
-                wish = None
-                if isinstance(error, StoreUnavailable):
-                    if error.status in _BUSY:
-                        self._breaker.busy()
-                    wish = error.retry_after_seconds
-                    unknown += error.outcome_unknown
-                    answered += error.outcome_unknown and error.status is not None
-                    if error.outcome_unknown and not manner.repeats:
-                        raise
-                    looks = error.outcome_unknown and unknown == manner.looks_after
-                    if looks and (result := _quietly(found)) is not None:
-                        return result
-                else:
-                    answered += 1
-                pause = self._pause(tries, wish)
-                if tries >= self._retries.max_tries or answered >= MAX_ANSWERED or pause is None:
+                tries.failed(error, self._clock.now() - began)
+                if error.status in _BUSY:
+                    self._breaker.busy()
+                unknown = isinstance(error, StoreUnavailable) and error.outcome_unknown
+                if unknown and not manner.repeats:
+                    raise
+                looks = unknown and tries.unknown == manner.looks_after
+                if looks and (result := _quietly(found)) is not None:
+                    return result
+                pause = self._pause(tries, error)
+                if pause is None:
                     raise
             else:
                 self._breaker.answered()
@@ -157,13 +155,18 @@ class RetryingStore:
                 self._unsettled(key, verb != "delete")
             raise
 
-    def _pause(self, tries: int, wish: float | None) -> float | None:
-        """Seconds until the next try; None for a probe, or if the store asks for too long a wait."""
+    def _pause(self, tries: _Tries, error: StoreError) -> float | None:
+        """Seconds until the next try; None: no other one, as there were enough, as this was a probe, or as
+        the store asks for too long a wait.
+        """
+        wish = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
+        if tries.are_enough:
+            return None
         if wish == 0.0:
             return 0.0
         if self._breaker.is_shut():
             return None
-        own = delay(tries, self._clock.chance(), self._retries.schedule)
+        own = delay(tries.count, self._clock.chance(), self._retries.schedule)
         if wish is None:
             return own
         return max(own, wish) if wish <= self._retries.schedule.cap_seconds else None
@@ -268,6 +271,34 @@ class RetryingStore:
 
     def close(self) -> None:
         self._inner.close()
+
+
+class _Tries:
+    """The failed tries of one request."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+        self.unknown = 0
+        """Those that may have been carried out."""
+        self._answered = 0
+        self._in_vain = 0
+
+    def failed(self, error: StoreError, seconds: float) -> None:
+        """A try failed after so long."""
+        self.count += 1
+        if isinstance(error, StoreUnavailable):
+            self.unknown += error.outcome_unknown
+            self._answered += error.outcome_unknown and error.status is not None
+            nothing_came = error.status is None and not isinstance(error, ConnectionLost)
+            self._in_vain += nothing_came and seconds >= _LONG_SECONDS
+        else:
+            self._answered += 1
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether another one would not help."""
+        return self.count >= self._most or self._answered >= MAX_ANSWERED or self._in_vain >= MAX_IN_VAIN
 
 
 def _quietly(found: Callable[[], _T | None]) -> _T | None:

@@ -19,7 +19,7 @@ from syncd.core.errors import (
 )
 from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.storage.http.errors import CODES, DONE, OF_VERBS, STATUSES, VERBS, Answer, Refusal, refusal
-from syncd.storage.retry import MAX_ANSWERED, UNANSWERED, Retries
+from syncd.storage.retry import MAX_ANSWERED, MAX_IN_VAIN, UNANSWERED, Retries
 
 TRIES = Retries().max_tries
 HOURS = "then after hours, ever more rarely"
@@ -202,7 +202,8 @@ def page() -> str:
         "## No answer",
         "",
         "Whether the request was lost on its way or the answer on its way back cannot be told, so what",
-        f"follows suits both. *again*: repeated in place, {TRIES} times in all; then the file waits.",
+        f"follows suits both. *again*: repeated in place, {TRIES} times in all, or {MAX_IN_VAIN} times where",
+        "nothing comes back for long; then the file waits.",
         "*then look*: after two, the store is asked whether the object or the part is there.",
         "*look first*: the file is tried again, and looks for the upload in the store's list before it",
         "begins one. A repeated complete may meet *gone*: then the object is looked for. What an unanswered",

@@ -34,7 +34,8 @@ from syncd.core.errors import (
 from syncd.core.model import Fingerprint, ObjectMeta, Part
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import Breaker, Clock
-from syncd.storage.retry import MAX_ANSWERED, Retries, RetryingStore
+from syncd.storage.http.errors import ConnectionLost
+from syncd.storage.retry import MAX_ANSWERED, MAX_IN_VAIN, Retries, RetryingStore
 from tests.support.store import SMALL_LIMITS, FakeStore
 
 CLOCK = Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5)
@@ -121,6 +122,32 @@ def test_a_verb_is_repeated_when_its_outcome_is_unknown(verb: str) -> None:
     inner = Failing(unavailable(outcome_unknown=True))
     getattr(retrying(inner)[0], verb)(*VERBS[verb])
     assert len(inner.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "tries"),
+    [
+        (unavailable(), 30.0, MAX_IN_VAIN),
+        (unavailable(outcome_unknown=True), 60.0, MAX_IN_VAIN),
+        (unavailable(outcome_unknown=True), 1.0, 5),
+        (unavailable(status=503), 60.0, 5),
+        (ConnectionLost("reset", outcome_unknown=True), 600.0, 5),
+    ],
+    ids=["no connection", "no answer", "soon", "answered", "reset"],
+)
+def test_what_waits_in_vain_is_repeated_once(error: StoreUnavailable, seconds: float, tries: int) -> None:
+    """Nobody may be there; a connection that is lost on a slow line says that somebody is."""
+    inner, now = Failing(*[error] * 9), [0.0]
+
+    def head(key: str) -> None:
+        now[0] += seconds
+        Failing.__getattr__(inner, "head_object")(key)
+
+    inner.head_object = head  # type: ignore[attr-defined]
+    store = RetryingStore(inner, Clock(lambda: now[0], lambda seconds: None, lambda: 0.5))  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable):
+        store.head_object("k")
+    assert len(inner.calls) == tries
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
