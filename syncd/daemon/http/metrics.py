@@ -8,18 +8,20 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 import syncd
 from syncd.core.errors import KINDS
-from syncd.core.model import Cause
+from syncd.core.model import Action, Cause
 from syncd.daemon.live import Measured
 from syncd.daemon.status import LiveSource, SourceReport, Status, StoreReport
+from syncd.sources.watch import inotify
 from syncd.transfer.progress import Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # A counter that first appears as 1 never rose, for Prometheus: all that may appear are there from the start.
-_ACTIONS = ("nothing", "refresh", "upload", "copy", "delete")
+_ACTIONS = tuple(action.__name__.lower() for action in get_args(Action))
 _CAUSES = tuple(cause.value for cause in Cause)
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 Samples = Iterable[tuple[Mapping[str, str], float | None]]
@@ -185,6 +187,11 @@ def _sources(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str,
 def _watching(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str, LiveSource]]) -> None:
     watches = [({"source": name}, each.watch) for name, each in live if each.watch]
     text.gauge("syncd_watches", "Watched folders.", ((labels, watch.watches) for labels, watch in watches))
+    text.gauge(
+        "syncd_watches_limit",
+        "Folders that all programs of this user may watch together; absent when that is not known.",
+        [({}, inotify.watch_limit())],
+    )
     text.gauge(
         "syncd_unwatched_folders",
         "Folders in which only a scan notices changes.",

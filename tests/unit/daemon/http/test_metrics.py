@@ -7,12 +7,10 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 
-from syncd.core.model import Action
 from syncd.daemon.http import metrics
 from syncd.daemon.live import Measured
 from syncd.daemon.status import (
@@ -137,11 +135,6 @@ def test_what_is_not_known_is_left_out_and_what_is_unlimited_is_infinite() -> No
     assert "syncd_bandwidth_limit_bytes_per_second +Inf" in text
     assert "syncd_healthy 0" in text
     assert "syncd_healthy 0" in rendered(lives=False)
-
-
-def test_every_action_is_counted_from_the_start() -> None:
-    """The words of the metric are those of the nouns."""
-    assert set(metrics._ACTIONS) == {action.__name__.lower() for action in get_args(Action)}
 
 
 @pytest.mark.parametrize(
