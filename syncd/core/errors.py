@@ -301,6 +301,8 @@ STORE_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=300.0)
 """For a request that did not get through, after the retries in place."""
 REFUSED_SECONDS = 60.0
 """Until the second attempt of a file that the store refuses."""
+DENIED_SECONDS = 2.0
+"""The same where it answers 403: clouds do that in passing, and their own tools ask again at once."""
 REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 """For one that it refused twice: only time or the operator can change that, or another state of the file."""
 QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
@@ -391,7 +393,8 @@ def _react_to_store(error: StoreError, attempts: int, chance: float, *, store_an
         return Reaction(defer_seconds=1.0, hold=True, pause_seconds=PAUSE_SECONDS)
     if isinstance(error, QuotaExceeded):  # time may change that, and what is sent is known to be good
         return Reaction(defer_seconds=_late(attempts, chance, QUOTA_SCHEDULE), hold=True, record=True)
-    seconds = REFUSED_SECONDS * (0.5 + chance / 2)
+    is_denial = error.status == 403 and not isinstance(error, AccessRefused)
+    seconds = (DENIED_SECONDS if is_denial else REFUSED_SECONDS) * (0.5 + chance / 2)
     if attempts > 1:
         seconds = _late(attempts - 1, chance, REFUSED_SCHEDULE)
     return Reaction(defer_seconds=seconds, record=True, refused=True, store_failed=is_unclear(error))

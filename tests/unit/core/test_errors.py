@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from syncd.core import errors
 from syncd.core.errors import (
+    DENIED_SECONDS,
     FILE_SCHEDULE,
     LONGEST_WISH_SECONDS,
     PAUSE_SECONDS,
@@ -177,6 +178,13 @@ def test_a_refused_file_is_sent_twice_and_then_waits_for_hours(error: errors.Sto
     assert second == Reaction(defer_seconds=REFUSED_SCHEDULE.base_seconds, record=True, refused=True)
     assert third.defer_seconds == 2 * second.defer_seconds
     assert react(error, 99, 1.0).defer_seconds == 24 * 3600
+
+
+def test_a_file_that_is_denied_is_sent_again_soon_and_then_waits_as_long() -> None:
+    """Clouds say 403 in passing. Not so where the keys are refused."""
+    denied = StoreRefused("denied", status=403)
+    assert react(denied, 1, 1.0) == Reaction(defer_seconds=DENIED_SECONDS, record=True, refused=True)
+    assert react(denied, 2, 1.0).defer_seconds == REFUSED_SCHEDULE.base_seconds
 
 
 UNCLEAR = [

@@ -188,6 +188,13 @@ def test_who_pays_is_said_with_every_request() -> None:
     store = dialect(request_payer=True)
     requests = [
         store.put_request("k", BODY, META),
+        store.create_request("k", META),
+        store.part_request("k", "u", 1, BODY),
+        store.part_copy_request("k", "u", 1, "s", 0, 9, "e"),
+        store.complete_request("k", "u", [Part(1, 1, "e")], META),
+        store.abort_request("k", "u"),
+        store.copy_request("s", "k", META, "e"),
+        store.delete_request("k"),
         store.head_request("k"),
         store.get_request("k", 0, 9),
         store.parts_request("k", "u", 0),
