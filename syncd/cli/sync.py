@@ -330,7 +330,6 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report) -
             state,
             _Planner(source, engine, report),
             should_stop=lambda: False,
-            key_of=lambda path: engine.key(FileRef(source.name, path)),
             store_id=engine.store.store_id,
         ).doubt
     if doubt:

@@ -110,6 +110,8 @@ class Source:
     """Such a prefix ends with a line."""
     append_seconds: float = 60.0
     """How often a file that does not rest is carried."""
+    records_links: bool = False
+    """Symbolic links have objects; else they are left out."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     adopt: Adoption = Adoption.RECORD
@@ -170,6 +172,12 @@ class FileStat(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+
+class LinkStat(FileStat):
+    """The stat of a symbolic link that is carried as one. Its content is where it leads to."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,8 @@ class ObjectMeta:
     """What the configuration says beside the content type. Only its stamp is told again."""
     attributes: Attributes | None = None
     """None: the object is to carry none."""
+    is_link: bool = False
+    """The object stands for a symbolic link, and its content is where that leads to."""
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""
@@ -303,6 +313,8 @@ class ObjectInfo:
     """`Properties.stamp` of what the object got when it was written; empty: nothing."""
     attributes: Attributes | None = None
     """None: it carries none."""
+    is_link: bool = False
+    """It says that it stands for a symbolic link."""
 
 
 class Content(NamedTuple):

@@ -5,7 +5,8 @@ every store takes, so without surrogates. The mapping (rclone's scheme for bytes
 every legal UTF-8 name exactly as it is and is reversible for the others:
 
 - a byte that is not UTF-8 becomes U+201B and two upper-case hex digits;
-- a U+201B that is really in the name is doubled.
+- a U+201B that is really in the name is doubled;
+- a symbolic link gets ``.rclonelink`` after its name, and a file of such a name U+201B before that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from syncd.core.model import FileRef
 QUOTE = "\u201b"
 """SINGLE HIGH-REVERSED-9 QUOTATION MARK: begins an escape in a key."""
 
+LINK = ".rclonelink"
+"""Ends the keys of symbolic links."""
+LONGEST_TARGET_BYTES = 4095
+"""Of a symbolic link. Source: PATH_MAX, with the NUL at its end."""
+
 _TO_ESCAPE = re.compile(f"[{QUOTE}\udc80-\udcff]")
 _ESCAPED = re.compile(f"{QUOTE}({QUOTE}|[89A-F][0-9A-F])")
 
@@ -25,17 +31,35 @@ _ESCAPED = re.compile(f"{QUOTE}({QUOTE}|[89A-F][0-9A-F])")
 # ---- keys -----------------------------------------------------------------------------------------------
 
 
-def key_for(prefix: str, path: str) -> str:
-    """The key of the file at `path` (relative, surrogate-escaped). Distinct paths have distinct keys."""
-    return prefix + _TO_ESCAPE.sub(_escape, path)
+def key_for(prefix: str, path: str, *, is_link: bool = False) -> str:
+    """The key of the file, or of the symbolic link, at `path` (relative, surrogate-escaped).
+
+    Distinct paths have distinct keys, and so have a file and a link.
+    """
+    key = prefix + _TO_ESCAPE.sub(_escape, path)
+    if is_link:
+        return key + LINK
+    return key[: -len(LINK)] + QUOTE + LINK if key.endswith(LINK) else key
+
+
+def is_link_key(key: str) -> bool:
+    """Whether `key_for` makes this key of a link only. A doubled quotation mark belongs to its name."""
+    stem = key.removesuffix(LINK)
+    has_name = stem != key and stem.rpartition("/")[2] != ""
+    return has_name and (len(stem) - len(stem.rstrip(QUOTE))) % 2 == 0
 
 
 def path_for(prefix: str, key: str) -> str | None:
-    """The path whose key this is; None if the key is not under `prefix` or `key_for` never makes it."""
+    """The path of the file or link whose key this is; None if it is not under `prefix`, or none of ours."""
     if not key.startswith(prefix):
         return None
-    path = _ESCAPED.sub(_unescape, key[len(prefix) :])
-    if not _is_relative_path(path) or key_for(prefix, path) != key:
+    below, is_link = key[len(prefix) :], is_link_key(key)
+    if is_link:
+        below = below.removesuffix(LINK)
+    elif below.endswith(QUOTE + LINK):
+        below = below.removesuffix(QUOTE + LINK) + LINK
+    path = _ESCAPED.sub(_unescape, below)
+    if not _is_relative_path(path) or key_for(prefix, path, is_link=is_link) != key:
         return None
     return path
 

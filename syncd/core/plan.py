@@ -66,7 +66,7 @@ from syncd.core.model import (
     Refresh,
     Upload,
 )
-from syncd.core.paths import path_for
+from syncd.core.paths import is_link_key, path_for
 
 KEPT = Nothing("deletes are kept")
 """Of a recorded file that is gone."""
@@ -176,6 +176,9 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
         and not twin.in_doubt
         # Every empty file is every other one's twin: a copy would save no byte and could fail.
         and observed.fingerprint.size > 0
+        # A file that holds the words to which a link leads.
+        and not is_link_key(twin.key)
+        and not is_link_key(key)
     )
 
 

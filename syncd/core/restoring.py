@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from syncd.core.model import ObjectInfo
-from syncd.core.paths import key_for, path_for
+from syncd.core.paths import LINK, LONGEST_TARGET_BYTES, is_link_key, key_for, path_for
 
 DRAFT = ".syncd-restore-"
 """Begins the names of unfinished files."""
@@ -37,6 +37,8 @@ class Place(NamedTuple):
     """The object marks a folder."""
     rival: str = ""
     """Another key that would go to the same place, if there is such an object."""
+    is_link: bool = False
+    """The object stands for a symbolic link, unless it is one of ours and says that it does not."""
 
 
 class Refused(NamedTuple):
@@ -57,11 +59,12 @@ def place_of(prefix: str, key: str, size: int) -> Place | Refused:
         below = below[:-1]
     if reason := _why_no_path(below):
         return Refused(reason)
-    path = path_for("", below)
+    path, is_link = path_for("", below), is_link_key(below) and 0 < size <= LONGEST_TARGET_BYTES
     if path is not None:
-        return Place(path, is_folder)
+        return Place(path if is_link or not is_link_key(below) else path + LINK, is_folder, is_link=is_link)
     # Another program's: such a key is never made by us, and taken as it is written.
-    return Place(below, is_folder, rival=key_for(prefix, below))
+    path = below.removesuffix(LINK) if is_link else below
+    return Place(path, is_folder, rival=key_for(prefix, path, is_link=is_link), is_link=is_link)
 
 
 def folded(path: str, *, case: bool, form: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from syncd.core import paths, plan
 from syncd.core.errors import FileUnreadable, FileVanished
-from syncd.core.model import FileRef, FileStat, Irregular, Recorded, Source
+from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, Recorded, Source
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
 from syncd.sources import files, selection
@@ -69,8 +69,8 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     """Everything about one path, as JSON. Raises StateError."""
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
-    key = paths.key_for(source.prefix, found.path)
     source_waits, unseen, seen, left_out = _look(found, recorded)
+    key = paths.key_for(source.prefix, found.path, is_link=isinstance(seen, LinkStat))
     verdict = Rules.of(source).explain(
         found.path, is_directory=isinstance(seen, Irregular) and seen.kind == "directory"
     )
@@ -151,7 +151,7 @@ def _look(
         left_out = selection.of_way(root_fd, source, path)  # a file at its end ends the way
         if not path:
             return "", "", Irregular("directory"), left_out
-        seen = files.look(root_fd, path)
+        seen = files.look(root_fd, path, links=source.records_links)
         if seen is None and (link := files.link_in(f"{source.root}/{path}")):
             return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}"), None
         return "", "", seen, left_out or selection.of_size(source, path, seen, recorded)

@@ -59,7 +59,6 @@ def adopt(
             state,
             sink,
             should_stop=is_over,
-            key_of=lambda path: engine.key(FileRef(source.name, path)),
             store_id=engine.store.store_id,
         )
         sink.collect(0)

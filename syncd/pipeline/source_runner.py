@@ -304,7 +304,6 @@ class SourceRunner:
                 sink,
                 subtree=subtree,
                 should_stop=self.should_stop,
-                key_of=lambda path: self.workers.engine.key(FileRef(self.source.name, path)),
                 store_id=self._store_id,
                 mounts_stay=mounts_stay,
             )

@@ -21,7 +21,7 @@ from functools import lru_cache
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, RootIdentity
+from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, LinkStat, RootIdentity
 from syncd.sources import mounts
 from syncd.sources.buffers import fresh
 
@@ -172,8 +172,11 @@ def list_directory(descriptor: int) -> tuple[set[str], set[str]]:
     return directories, others
 
 
-def look(root_fd: int, path: str) -> FileStat | Irregular | None:
-    """What is at `path` below the root, without opening it; None: nothing. Raises FileUnreadable."""
+def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregular | None:
+    """What is at `path` below the root, without opening it; None: nothing. Raises FileUnreadable.
+
+    `links` says that a symbolic link is not irregular, but a `LinkStat`.
+    """
     directory, _, name = path.rpartition("/")
     try:
         _check_component(name)
@@ -189,13 +192,15 @@ def look(root_fd: int, path: str) -> FileStat | Irregular | None:
         if error.errno in GONE:
             return None
         raise _translated(error) from error
-    return seen(found)
+    return seen(found, links=links)
 
 
-def seen(found: os.stat_result) -> FileStat | Irregular:
-    """The kernel's answer as a noun of ours."""
+def seen(found: os.stat_result, *, links: bool = False) -> FileStat | Irregular:
+    """The kernel's answer as a noun of ours; `links` as in `look`."""
     if modes.S_ISREG(found.st_mode):
         return file_stat(found)
+    if links and modes.S_ISLNK(found.st_mode):
+        return LinkStat(*file_stat(found))
     return Irregular(_KINDS.get(modes.S_IFMT(found.st_mode), "device"))
 
 
@@ -409,8 +414,53 @@ class OpenFile:
             os.close(descriptor)
 
 
-def open_file(root_fd: int, path: str, on_read: Callable[[], object] = lambda: None) -> OpenFile:
-    """Open the regular file at `path` below the root; `on_read` is for the `OpenFile`.
+class OpenLink(OpenFile):
+    """A symbolic link, as if it were a file that holds where it leads to. It is never followed."""
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` is an O_PATH descriptor of the link. Raises OSError."""
+        self._target = os.fsencode(os.readlink("", dir_fd=descriptor))
+        super().__init__(descriptor, LinkStat(*file_stat(os.fstat(descriptor))), 0o777)
+
+    def stat(self) -> FileStat:
+        return LinkStat(*super().stat())
+
+    def attributes(self) -> Attributes:
+        """Owner and group: a link has nothing else that can be set."""
+        try:
+            found = os.fstat(self._descriptor)
+        except OSError as error:
+            raise FileUnreadable(_reason(error)) from error
+        names = _user_name(found.st_uid), _group_name(found.st_gid)
+        return Attributes(None, found.st_uid, found.st_gid, *names)
+
+    def is_open_for_writing(self) -> bool | None:
+        """A link is made at once, and never changes."""
+        return False
+
+    def cut(self, most: int, *, to_line: bool) -> int:
+        """It does not grow."""
+        return 0
+
+    def links(self) -> int:
+        """Another name of it has a target of its own for all that inotify could tell."""
+        return 1
+
+    def read(self, offset: int, size: int) -> Body:
+        return self._target[offset : offset + size]
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self._target[offset : offset + len(view)]
+
+    def check_end(self, size: int) -> None:
+        """What was read is all."""
+
+
+def open_file(
+    root_fd: int, path: str, on_read: Callable[[], object] = lambda: None, *, links: bool = False
+) -> OpenFile:
+    """Open the regular file at `path` below the root; `on_read` is for the `OpenFile`. With `links` also a
+    symbolic link, as an `OpenLink`.
 
     Raises FileVanished, FileUnreadable, and FileChanged when something else is or appears at the path.
     """
@@ -422,6 +472,8 @@ def open_file(root_fd: int, path: str, on_read: Callable[[], object] = lambda: N
         try:
             # Look before opening: a fifo with a writer, or a tape, would notice the open.
             before = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if links and modes.S_ISLNK(before.st_mode):
+                return _open_link(parent, name)
             if not modes.S_ISREG(before.st_mode):
                 raise FileChanged("it is not a regular file any more")
             descriptor = os.open(name, _FILE, dir_fd=parent)
@@ -440,6 +492,15 @@ def open_file(root_fd: int, path: str, on_read: Callable[[], object] = lambda: N
         raise
     mode = access.mode_of(descriptor, after)
     return OpenFile(descriptor, file_stat(after), mode, on_read, getattr(after, "st_blocks", 0) * 512)
+
+
+def _open_link(parent: int, name: str) -> OpenLink:
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        return OpenLink(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 class _Access:

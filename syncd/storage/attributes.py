@@ -31,6 +31,7 @@ _NAME = re.compile(r"user\.([a-z0-9][a-z0-9.-]*)")
 """A proxy may drop or change a header with an underscore, and a store ignores upper and lower case."""
 _VALUE = re.compile(r"(?!=\?)[!-~]+( [!-~]+)*")
 """What arrives as it was sent: signing folds blanks, and ``=?`` begins an encoded word."""
+LINK_MODE = f"{modes.S_IFLNK | 0o777:o}"
 _LONGEST_NAME = 64
 _LONGEST_VALUE = 250
 """Swift takes 256 bytes."""
@@ -122,6 +123,12 @@ def _packed_key(number: int) -> str:
 
 def _pack(name: str, value: bytes) -> str:
     return f"{quote(name, safe='', errors='surrogateescape')}={base64.urlsafe_b64encode(value).decode()}"
+
+
+def says_link(texts: Mapping[str, str]) -> bool:
+    """Whether the mode in the metadata of an object is that of a symbolic link."""
+    text = texts.get("mode", "")
+    return re.fullmatch(r"[0-7]{1,7}", text, re.ASCII) is not None and modes.S_ISLNK(int(text, 8))
 
 
 def _mode(text: str) -> int | None:

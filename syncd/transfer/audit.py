@@ -140,7 +140,6 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
         state,
         sink,
         should_stop=lambda: False,
-        key_of=lambda path: paths.key_for(source.prefix, path),
         store_id=store_id,
     )
     if report.doubt:
@@ -272,7 +271,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None) -> list[Difference]:
     try:
-        seen = files.look(root_fd, ref.path)
+        seen = files.look(root_fd, ref.path, links=paths.is_link_key(row.key))
         if seen is None:
             return [Difference(ref, "the file is gone", serious=False)]
         if not isinstance(seen, FileStat):
@@ -280,7 +279,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
         if witness is None:
             changed = seen != row.stat
             return [Difference(ref, "the file has changed since", serious=False)] if changed else []
-        with closing(files.open_file(root_fd, ref.path)) as file:
+        with closing(files.open_file(root_fd, ref.path, links=paths.is_link_key(row.key))) as file:
             size = file.stat().size
             now = fingerprint.compute(file, size, _READ_SIZE, lambda: False, witness)
     except FileError as error:

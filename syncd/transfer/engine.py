@@ -42,10 +42,12 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Irregular,
+    LinkStat,
     Nothing,
     ObjectInfo,
     ObjectMeta,
     Observed,
+    OnDelete,
     Outcome,
     Properties,
     Receipt,
@@ -174,7 +176,7 @@ class Engine:
                 self.heirs.forget(ref)
                 outcome = self._absent(ref, seen, recorded, root_fd)
                 return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
-            key = self.key(ref)
+            key = self.key(ref, seen)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
             if left_ns := self._too_young_ns(ref, seen):
@@ -195,9 +197,10 @@ class Engine:
                     error.seen = file.opened
                     raise
             with self._reading(ref):
-                seen = files.look(root_fd, ref.path)
+                seen = files.look(root_fd, ref.path, links=known.source.records_links)
             if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
+            self._remove_other_kind(ref, recorded, key)
             return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
@@ -210,7 +213,7 @@ class Engine:
                 return Nothing(str(left_out)), 0
             if seen is None or isinstance(seen, Irregular):
                 return self._decide(ref, seen, recorded), 0
-            key = self.key(ref)
+            key = self.key(ref, seen)
             if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
             if self._too_young_ns(ref, seen):
@@ -231,7 +234,7 @@ class Engine:
             seen, left_out = self._look(root_fd, ref, None)
             if left_out is not None or not isinstance(seen, FileStat) or self.state.recorded(ref) is not None:
                 return Standing.RECORDED, 0
-            key = self.key(ref)
+            key = self.key(ref, seen)
             if paths.key_problem(key, self.store.limits.max_key_bytes) is not None:
                 return Standing.ABSENT, seen.size
             with self._slots.hold(0):
@@ -254,9 +257,10 @@ class Engine:
         """See `Leftovers.clear_up`."""
         return self._uploader.leftovers.clear_up()
 
-    def key(self, ref: FileRef) -> str:
-        """The object key of a file."""
-        return paths.key_for(self.sources[ref.source].source.prefix, ref.path)
+    def key(self, ref: FileRef, seen: FileStat | None = None) -> str:
+        """The object key of a file, or of a link where that was `seen`."""
+        prefix = self.sources[ref.source].source.prefix
+        return paths.key_for(prefix, ref.path, is_link=isinstance(seen, LinkStat))
 
     def _wants(self, ref: FileRef) -> bool:
         """Whether the file is to be sent by the configuration of this moment."""
@@ -363,6 +367,7 @@ class Engine:
         """The object as it stands; with the attributes of a touched file, where the source copies them."""
         recorded = job.aimed
         wants = self.sources[job.ref.source].source.copies_attributes and job.attributes is not None
+        wants = wants and not isinstance(job.stat, LinkStat)
         if not wants or not isinstance(action, Refresh) or recorded is None or recorded.stat == job.stat:
             return standing
         with self._request_slot(job):
@@ -393,7 +398,7 @@ class Engine:
         """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
         source = self.sources[ref.source].source
         way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
-        seen = files.look(root_fd, ref.path)
+        seen = files.look(root_fd, ref.path, links=source.records_links)
         return seen, way or selection.of_size(source, ref.path, seen, recorded)
 
     def _too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
@@ -438,7 +443,8 @@ class Engine:
     def _open(self, root_fd: int, ref: FileRef) -> OpenFile:
         """The file, which says that it moves whenever some of it was read."""
         with self._reading(ref):
-            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step)
+            links = self.sources[ref.source].source.records_links
+            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step, links=links)
 
     @contextmanager
     def _root(self, known: EngineSource) -> Iterator[int]:
@@ -541,6 +547,29 @@ class Engine:
             self.store.delete_object(recorded.key)
             return True
 
+    def _remove_other_kind(self, ref: FileRef, recorded: Recorded | None, key: str) -> None:
+        """A link took the place of a file, or the other way round: what stood for that is left.
+
+        Removed where the source deletes, and only if it is the very object that was recorded. What fails is
+        left as it is: the path has its object.
+        """
+        deletes = self.sources[ref.source].source.on_delete is OnDelete.DELETE
+        if not deletes or recorded is None or recorded.store_id != self.store.store_id:
+            return
+        if recorded.in_doubt or paths.is_link_key(recorded.key) == paths.is_link_key(key):
+            return
+        instance = self.sources[ref.source].instance
+        try:
+            self.foreigners.check(ref.source)
+            with self._exclusive(ref, recorded.key), self._slots.hold(0):
+                info = self._in_doubt.look(recorded.key)
+                if info is not None and self.foreigners.may_delete(
+                    (ref.source, instance), info, recorded, in_doubt=False
+                ):
+                    self.store.delete_object(recorded.key)
+        except StoreError as error:
+            log.warning("%s: its old object %s is left: %s", name_of(ref), printable(recorded.key), error)
+
     def _is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
         reconciling = self.sources[ref.source].reconciling
         return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
@@ -577,7 +606,7 @@ class Engine:
     def _decide(
         self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
     ) -> Action:
-        key = self.key(ref)
+        key = self.key(ref, observed.stat if isinstance(observed, Observed) else None)
         twin = self._reuse.twin(key, observed) if isinstance(observed, Observed) else None
         return plan.decide(
             observed,
@@ -614,7 +643,8 @@ class Engine:
                 by_crc32=known.source.adopt_by_crc32, lookup=lookup,
             )  # fmt: skip
 
-        if fits_one_request(stat.size, self.policy.part_size, self._uploader.limits()):
+        fits = fits_one_request(stat.size, self.policy.part_size, self._uploader.limits())
+        if fits or isinstance(stat, LinkStat):
             # The slot is held with the content, until that is sent.
             with self._exclusive(ref, key), self._slots.hold(stat.size):
                 with self._reading(ref):

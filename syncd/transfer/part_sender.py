@@ -36,6 +36,7 @@ from syncd.core.model import (
     Checkpoint,
     FileRef,
     FileStat,
+    LinkStat,
     ObjectMeta,
     Part,
     PartDigests,
@@ -167,15 +168,18 @@ class Job:
 
     def meta(self, token: str = "") -> ObjectMeta:
         """The metadata stored with the object."""
+        is_link = isinstance(self.stat, LinkStat)
+        properties = Properties() if is_link else self.properties
         return ObjectMeta(
             self.digests.fingerprint,
             self.stat.mtime_ns,
             token,
-            self.properties.content_type or content_type_of(self.ref.path),
+            properties.content_type or content_type_of(self.key),
             self.file.mode,
             self.instance,
-            self.properties,
+            properties,
             self.attributes,
+            is_link,
             allocated=self.file.allocated,
         )
 

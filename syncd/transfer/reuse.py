@@ -35,6 +35,7 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.parts import part_size_for
+from syncd.core.paths import is_link_key
 from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -262,11 +263,11 @@ class Reuse:
     def twin(self, key: str, observed: Observed) -> Recorded | None:
         """A record of the same content under another key."""
         content = observed.fingerprint
-        if content.size == 0:  # an empty put is as cheap as a copy
+        if content.size == 0 or is_link_key(key):  # such a put is as cheap as a copy
             return None
         for _, row in self._state.find_content(self._store.store_id, content):
             same = plan.same_content(content, observed.witness, row.fingerprint, row.witness)
-            if row.key != key and same:
+            if row.key != key and same and not is_link_key(row.key):
                 return row
         return None
 

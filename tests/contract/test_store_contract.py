@@ -27,6 +27,7 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Attributes, Fingerprint, ObjectInfo, ObjectMeta, Part, Properties
+from syncd.core.paths import LINK
 from syncd.storage.attributes import fitting
 from syncd.storage.base import ObjectStore
 from tests.contract.subjects import (
@@ -312,6 +313,29 @@ def test_attributes_go_with_every_way_to_an_object(store: ObjectStore, subject: 
         store.copy_object(key, key, meta, store.put_object(key, body, old).etag)
     assert found(store, key).attributes == ATTRIBUTES
     assert store.get_object(key, 0, 999).info.attributes == ATTRIBUTES
+
+
+def test_a_link_is_an_object_that_says_so(store: ObjectStore, subject: Subject) -> None:
+    """Wherever it leads to; it lies beside what has its name, is replaced, listed and deleted."""
+    key, target = subject.key("sub/a \u00fc" + LINK), b"../\xff/nowhere at all"
+    attributes = Attributes(uid=4242, gid=4243)
+    meta = replace(meta_of(target, "token"), is_link=True, attributes=attributes)
+    etag = store.put_object(key, target, meta).etag
+    info = found(store, key)
+    assert (info.is_link, info.etag, info.size, info.attributes) == (True, etag, len(target), attributes)
+    assert (info.digest, info.mtime_ns, info.token) == (meta.fingerprint.digest, MTIME_NS, "token")
+    assert whole(store, key) == target
+    assert store.get_object(key, 3, 3, etag).body == b"\xff"
+    other = replace(meta_of(b"/", "other"), is_link=True)
+    etag = store.put_object(key, b"/", other).etag
+    put(store, subject.key("sub/b"), b"file")
+    assert whole(store, key) == b"/"
+    listed = {each.key: (each.size, each.etag) for each in store.list_objects(subject.key("sub/"))}
+    assert listed[key] == (1, etag)
+    assert not found(store, subject.key("sub/b")).is_link
+    store.delete_object(key)
+    assert store.head_object(key) is None
+    assert [each.key for each in store.list_objects(subject.key("sub/"))] == [subject.key("sub/b")]
 
 
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, 999_999_999, -1_500_000_000, 4_102_444_800_000_000_001])

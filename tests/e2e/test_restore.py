@@ -82,7 +82,7 @@ def sender(tmp_path: Path) -> Path:
 
 def carry(root: Path, folder: Path, store: dict[str, Any]) -> None:
     source = {"name": "docs", "path": str(folder), "store": "store", "prefix": "p/", "settle": "0s"}
-    source["attributes"] = "posix"
+    source |= {"attributes": "posix", "symlinks": "record"}
     syncd = Syncd(root, {"store": store}, [source])
     syncd.command("sync")
 
@@ -136,8 +136,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.real_server
 def test_a_tree_comes_back_as_it_was(tmp_path: Path, sender: Path, store: dict[str, Any]) -> None:
-    """Every kind of name, mode, owner and extended attribute, and holes, as rsync compares them."""
+    """Every kind of name, mode, owner, extended attribute and link, and holes, as rsync compares them."""
     trees.write_attributes(sender, trees.XATTRS)
+    trees.write_links(sender)
     carry(tmp_path / "old", sender, store)
     machine = Machine(tmp_path / "new", {"store": {**store, "create": False} if "create" in store else store})
     found = machine.restore()
@@ -158,12 +159,14 @@ def test_ours_come_back_by_rclone_and_those_of_rclone_by_us(tmp_path: Path, ceph
     os.utime(plain / "naïve" / "a b.txt", ns=(1, 1_234_567_890_123_456_789))
     trees.write_big(plain / "large", 6 * trees.MIB)
     trees.write_attributes(plain, trees.TEXT_XATTRS)
+    for name, target in (("link", "naïve/a b.txt"), ("dangling", "/nowhere")):
+        (plain / name).symlink_to(target)
     (tmp_path / "old").mkdir()
     carry(tmp_path / "old", plain, store)
-    run_rclone("copy", "--metadata", f"{remote(ceph_server)}:rclone/p", str(tmp_path / "ours"))
+    run_rclone("copy", "--metadata", "--links", f"{remote(ceph_server)}:rclone/p", str(tmp_path / "ours"))
     assert told(tmp_path / "ours") == told(plain)
     os.removexattr(plain / "listed", "system.posix_acl_access")  # rclone has no word for it
-    run_rclone("copy", "--metadata", str(plain), f"{remote(ceph_server)}:rclone/r")
+    run_rclone("copy", "--metadata", "--links", str(plain), f"{remote(ceph_server)}:rclone/r")
     theirs = Machine(tmp_path / "theirs", {"store": store})
     assert theirs.restore("r/")["files"]["failed"] == 0
     assert differences(plain, theirs.to) == ""
@@ -173,7 +176,9 @@ def told(folder: Path) -> dict[str, object]:
     """What both programs carry, by path."""
     found = {}
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_symlink():
+            found[str(path.relative_to(folder))] = path.readlink()
+        elif path.is_file():
             stat = path.stat()
             mode = stat.st_mode & (0o700 if path.name == "listed" else 0o777)
             names = trees.TEXT_XATTRS if path.name == "xattrs" else ()

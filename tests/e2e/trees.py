@@ -72,6 +72,18 @@ def write_attributes(folder: Path, xattrs: Mapping[str, bytes]) -> None:
         (folder / f"mode {mode:o}").chmod(mode)
 
 
+def write_links(folder: Path) -> None:
+    """Links of every kind, none of which may be followed, and a file that has the name of one."""
+    (folder / "links").mkdir()
+    for number, target in enumerate((b"..", b"/etc/passwd", b"nothing", b"\xff/\n", b"to 4", b"x" * 4000)):
+        os.symlink(target, os.path.join(os.fsencode(folder), b"links/to %d" % number))
+        os.utime(folder / "links" / f"to {number}", ns=(1, 10**18 + number), follow_symlinks=False)
+    os.symlink("odd", os.path.join(os.fsencode(folder), b"links/\xff \xe2\x80\x9b"))
+    _write(os.fsencode(folder / "links" / "no link.rclonelink"), b"to 1")
+    if os.geteuid() == 0:
+        os.chown(folder / "links" / "to 0", 4242, 4243, follow_symlinks=False)
+
+
 def write_many(folder: Path, count: int) -> int:
     """`count` files of the machine's own, under several roofs; returns their bytes in all.
 

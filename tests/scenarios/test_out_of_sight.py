@@ -18,7 +18,6 @@ import pytest
 
 from syncd.core.errors import RootChanged
 from syncd.core.model import FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity
-from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare, walk
@@ -74,7 +73,6 @@ def scan(rig: Rig, *, mounts_stay: bool = False) -> tuple[Told, compare.ScanRepo
         rig.state,
         told,
         should_stop=lambda: False,
-        key_of=lambda path: key_for(rig.source.prefix, path),
         store_id=rig.store.store_id,
         mounts_stay=mounts_stay,
     )

@@ -300,6 +300,7 @@ class FakeStore(Switchboard, ObjectStore):
             token=meta.token or None,
             stamp=meta.properties.stamp,
             attributes=meta.attributes,
+            is_link=meta.is_link,
             md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
             instance=meta.instance or None,
         )

@@ -401,7 +401,6 @@ class Folder(RuleBasedStateMachine):
             self.rig.state,
             Sink(self.dirty),
             should_stop=lambda: False,
-            key_of=lambda path: self.rig.engine.key(FileRef("docs", path)),
             store_id=self.rig.store.store_id,
         )
 

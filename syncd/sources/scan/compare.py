@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syncd.core.errors import FileError
-from syncd.core.model import FileRef, FileStat, Irregular, OnDelete, Recorded, Source
+from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
+from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.sources import files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
@@ -93,15 +94,13 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     *,
     subtree: str = "",
     should_stop: Callable[[], bool],
-    key_of: Callable[[str], str],
     store_id: str,
     mounts_stay: bool = False,
 ) -> ScanReport:
     """Report to `sink` what differs in `source`, or in its directory or file `subtree`.
 
-    `key_of` is `syncd.core.paths.key_for` with the source's prefix. When `should_stop` says so the scan ends
-    early: not complete, nothing absent. `mounts_stay` is the operator's word that what is mounted is there to
-    stay. Raises StateError, and what `sink` raises.
+    When `should_stop` says so the scan ends early: not complete, nothing absent. `mounts_stay` is the
+    operator's word that what is mounted is there to stay. Raises StateError, and what `sink` raises.
     """
     has_records = state.recorded_totals(source.name)[0] > 0
     identity, doubt = check_root(source, state.root_identity(source.name), has_records)
@@ -111,7 +110,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
         root_fd = open_root(source.root, identity)
     except FileError as error:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=f"the root: {error}")
-    work = _Scan(source, rules, state, sink, should_stop, key_of, store_id)
+    work = _Scan(source, rules, state, sink, should_stop, store_id)
     try:
         with suppress(_Halted):
             work.compare(root_fd, os.fsencode(subtree))
@@ -184,14 +183,13 @@ class _Scan:
         state: State,
         sink: ScanSink,
         should_stop: Callable[[], bool],
-        key_of: Callable[[str], str],
         store_id: str,
     ) -> None:
         self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
         self._settings, self._root_fd = source, -1
-        self._should_stop, self._key_of, self._store_id = should_stop, key_of, store_id
+        self._should_stop, self._store_id = should_stop, store_id
         # Keys leave legal names as they are, so most are this and the path.
-        self._aim = store_id, key_of("a")[:-1].encode()
+        self._aim = store_id, source.prefix.encode()
         self.missing = Missing()
         self._skipped: Counter[str] = Counter()
         self._files = self._directories = self._found = self._absent = self._errors = self._hidden = 0
@@ -255,7 +253,7 @@ class _Scan:
     def _single(self, root_fd: int, path: bytes) -> None:
         """A subtree that is, or was, a file."""
         try:
-            now = files.look(root_fd, os.fsdecode(path))
+            now = files.look(root_fd, os.fsdecode(path), links=self._settings.records_links)
         except FileError:
             return  # the walk will meet the same error and report it
         if isinstance(now, FileStat):
@@ -300,7 +298,7 @@ class _Scan:
         except OSError:
             return
         if not modes.S_ISDIR(now.st_mode):
-            self._meet(path, files.seen(now), known=False)
+            self._meet(path, self._seen(now), known=False)
 
     def _compare_files(self, frame: Frame, records: RecordCursor) -> bytes:
         """Compare entries up to the next directory, and return its path; empty: that was all."""
@@ -343,7 +341,7 @@ class _Scan:
         if modes.S_ISDIR(now.st_mode):
             frame.turned_into_directory(name)
         else:
-            self._meet(frame.prefix + name, files.seen(now), known=known)
+            self._meet(frame.prefix + name, self._seen(now), known=known)
 
     def _meet(self, path: bytes, now: FileStat | Irregular, *, known: bool) -> None:
         """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
@@ -365,6 +363,9 @@ class _Scan:
             self._found += 1
             self._sink.found(ref, now, recorded)
 
+    def _seen(self, found: os.stat_result) -> FileStat | Irregular:
+        return files.seen(found, links=self._settings.records_links)
+
     def _skip_by_name(self, path: str, *, is_directory: bool) -> None:
         why = "temporary" if self._rules.is_temporary(path, is_directory=is_directory) else "excluded"
         self._skipped[f"{why} {'directory' if is_directory else 'file'}"] += 1
@@ -374,7 +375,7 @@ class _Scan:
             recorded.stat == now
             and not recorded.racy
             and recorded.store_id == self._store_id
-            and recorded.key == self._key_of(ref.path)
+            and recorded.key == key_for(self._settings.prefix, ref.path, is_link=isinstance(now, LinkStat))
         )
 
     # ---- second look --------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ class _Scan:
                 self._absent += 1
                 self._sink.absent(FileRef(self._source, os.fsdecode(verdict.path)), verdict.recorded)
             elif isinstance(verdict, Present):
-                self._meet(verdict.path, files.seen(verdict.found), known=True)
+                self._meet(verdict.path, self._seen(verdict.found), known=True)
             elif isinstance(verdict, Hidden):
                 self._hide(verdict)
             else:

@@ -1,6 +1,6 @@
 """The objects of a `dir` store, found by walking its tree: `names` says which key a path is of.
 
-Files that no key leads to (links, sockets, names that are not UTF-8, names that the
+Files that no key leads to (sockets, names that are not UTF-8, names that the
 mapping never makes, ``.syncd``) are no objects. Memory is bounded by the names of one directory and the
 directories that are still to be read.
 """
@@ -12,15 +12,16 @@ import stat as stat_module
 from collections.abc import Callable
 
 from syncd.core.model import ObjectInfo
+from syncd.core.paths import LINK
 from syncd.storage.dir.files import OPEN_DIRECTORY, closing
 from syncd.storage.dir.names import DISPLACED, key_of, start_of
 from syncd.storage.dir.root import Opened
-from syncd.storage.dir.tree import NOTHING_THERE, open_regular
+from syncd.storage.dir.tree import NOTHING_THERE, Link, open_regular, read_link
 
 PAGE = 1000
 
-Describe = Callable[[Opened, str, int], ObjectInfo]
-"""Describes an object, given the open store, its key, a descriptor of its file."""
+Describe = Callable[[Opened, str, int | Link], ObjectInfo]
+"""Describes an object, given the open store, its key, and a descriptor of its file, or its link."""
 
 
 class ObjectWalk:
@@ -77,10 +78,16 @@ class ObjectWalk:
             return
         displaced = name.endswith(DISPLACED)
         key = key_of((*self._here, name.removesuffix(DISPLACED)), store.traits)
+        if key is not None and stat_module.S_ISLNK(mode):
+            key += LINK
         if key is None or not key.startswith(self._prefix):
             return
-        if displaced and _is_regular(fd, name.removesuffix(DISPLACED)):
+        if displaced and _is_object(fd, name.removesuffix(DISPLACED)):
             return  # an older version that is about to be removed
+        link = read_link(fd, name) if stat_module.S_ISLNK(mode) else None
+        if link is not None:
+            self._ready.append(self._describe(store, key, link))
+            return
         found = open_regular(fd, name)
         if found is not None:
             with closing(found):
@@ -91,11 +98,12 @@ def _on_the_way(directory: str, prefix: str) -> bool:
     return directory.startswith(prefix) or prefix.startswith(directory)
 
 
-def _is_regular(fd: int, name: bytes) -> bool:
+def _is_object(fd: int, name: bytes) -> bool:
     try:
-        return stat_module.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
     except OSError:
         return False
+    return stat_module.S_ISREG(mode) or stat_module.S_ISLNK(mode)
 
 
 def _descend(root: int, names: tuple[bytes, ...]) -> int | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from syncd.core.model import Attributes, Fingerprint, ObjectMeta
+from syncd.core.model import Attributes, Fingerprint, ObjectInfo, ObjectMeta
 from syncd.storage import attributes
 from syncd.storage.dir.files import (
     closing,
@@ -92,6 +92,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
         "content-type": meta.content_type,
         "mode": meta.mode,
         "instance": meta.instance,
+        "link": meta.is_link,
         "attributes": attributes.to_texts(meta.attributes or Attributes()),
     }
 
@@ -106,11 +107,34 @@ def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
         mode=int(str(fields.get("mode", 0o600))),  # older versions wrote neither this
         instance=str(fields.get("instance", "")),  # nor this
         attributes=attributes.from_texts(_texts(fields.get("attributes"))),  # nor these
+        is_link=bool(fields.get("link")),  # nor this
     )
 
 
 def _texts(fields: object) -> dict[str, str]:
     return {str(key): str(text) for key, text in fields.items()} if isinstance(fields, dict) else {}
+
+
+def etag_of(digest: bytes, size: int) -> str:
+    """The ETag of an object that was stored whole."""
+    return f"{digest.hex()}-{size}"
+
+
+def info_from(record: Record, key: str) -> ObjectInfo:
+    """What a record that fits says of its object."""
+    meta = record.meta
+    return ObjectInfo(
+        key,
+        record.size,
+        record.etag,
+        meta.fingerprint.digest,
+        meta.mtime_ns,
+        meta.token or None,
+        mode=meta.mode,
+        instance=meta.instance or None,
+        attributes=meta.attributes,
+        is_link=meta.is_link,
+    )
 
 
 def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:

@@ -42,11 +42,12 @@ from syncd.storage.dir.files import (
     refuse_exposed,
     write_sparse,
 )
+from syncd.storage.dir.links import Links, is_own_link
 from syncd.storage.dir.listing import ObjectWalk
 from syncd.storage.dir.names import names_of
-from syncd.storage.dir.record import Record, Sidecars, read_attached, seal
+from syncd.storage.dir.record import Sidecars, etag_of, info_from, read_attached, seal
 from syncd.storage.dir.root import STAGING, Opened, Root, discard
-from syncd.storage.dir.tree import Tree
+from syncd.storage.dir.tree import Link, Tree
 from syncd.storage.settings import DirSettings
 
 LIMITS = StoreLimits(
@@ -90,8 +91,9 @@ class DirStore(ObjectStore):
         )
         self._meter = meter
         self._heartbeat = heartbeat
-        self._tree = Tree()
         self._sidecars = Sidecars()
+        self._tree = Tree(lambda store, names: is_own_link(store, names, self._sidecars))
+        self._links = Links(self._tree, self._sidecars)
         self._now_ns = now_ns
         self._key_locks = [threading.Lock() for _ in range(_KEY_LOCKS)]
 
@@ -113,9 +115,13 @@ class DirStore(ObjectStore):
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         if len(body) > LIMITS.max_put_size:
             raise StoreRefused("the body is too large for one request")
-        etag = _etag(xxhash.xxh3_128_digest(body), len(body))
+        etag = etag_of(xxhash.xxh3_128_digest(body), len(body))
         with self._opened("store the object", body) as store:
             names = _names(store, key)
+            if meta.is_link:
+                with self._lock_for(key):
+                    self._links.put(store, key, bytes(body), meta)
+                return Receipt(key, etag)
             with _staged(store, meta) as (staging, name, fd):
                 write_sparse(fd, body)
                 self._finish(store, key, names, (staging, name, fd), (meta, etag), meta.replaces)
@@ -125,19 +131,19 @@ class DirStore(ObjectStore):
         with self._opened("look for the object") as store:
             fd = self._tree.find(store, _names(store, key))
             if fd is None:
-                return None
+                link = self._links.find(store, key)
+                return None if link is None else link[0]
             with closing(fd):
                 return self._info(store, key, fd)
 
     def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
         """The content is not hashed for a range of it: an object without a record that fits has no ETag."""
-        with self._opened("read the object") as store, self._existing(store, key) as fd:
-            info = self._recorded_info(store, key, fd)
+        with self._opened("read the object") as store, self._readable(store, key) as (info, read):
             if if_match and info.etag != if_match:
                 raise PreconditionFailed("the object in the store's directory is another one by now")
             if not 0 <= first <= last or first >= info.size:
                 raise StoreRefused("the object has no such range")
-            body = read_range(fd, first, last - first + 1)
+            body = read(first, last - first + 1)
         if self._meter.received is not None:
             self._meter.received(len(body))
         return Content(info, body)
@@ -147,6 +153,7 @@ class DirStore(ObjectStore):
             names = _names(store, key)
             self._sidecars.drop(store.private, key)
             self._tree.remove(store, names)
+            self._links.remove(store, key)
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
         with self._opened("copy the object") as store, self._existing(store, source_key) as source:
@@ -236,7 +243,9 @@ class DirStore(ObjectStore):
 
         return Pages(page)
 
-    def _listed(self, store: Opened, key: str, fd: int) -> ObjectInfo:
+    def _listed(self, store: Opened, key: str, fd: int | Link) -> ObjectInfo:
+        if isinstance(fd, Link):
+            return self._links.described(store, key, fd)
         stat = os.fstat(fd)
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         known = record is not None and record.fits(stat)
@@ -271,6 +280,19 @@ class DirStore(ObjectStore):
                 yield store
         finally:
             self._heartbeat.step()
+
+    @contextlib.contextmanager
+    def _readable(self, store: Opened, key: str) -> Iterator[tuple[ObjectInfo, Callable[[int, int], bytes]]]:
+        """What the object is by its record, and what reads so many bytes from an offset on."""
+        fd = self._tree.find(store, _names(store, key))
+        if fd is not None:
+            with closing(fd):
+                yield self._recorded_info(store, key, fd), lambda first, size: read_range(fd, first, size)
+            return
+        link = self._links.find(store, key)
+        if link is None:
+            raise StoreRefused("there is no such object in the store's directory")
+        yield link[0], lambda first, size: link[1][first : first + size]
 
     @contextlib.contextmanager
     def _existing(self, store: Opened, key: str) -> Iterator[int]:
@@ -319,7 +341,7 @@ class DirStore(ObjectStore):
         stat = os.fstat(fd)
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         if record is not None and record.fits(stat):
-            return _info_from(record, key)
+            return info_from(record, key)
         mode = stat_module.S_IMODE(stat.st_mode)
         return ObjectInfo(key, stat.st_size, "", mtime_ns=stat.st_mtime_ns, foreign=True, mode=mode)
 
@@ -328,17 +350,17 @@ class DirStore(ObjectStore):
         stat = os.fstat(fd)
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         if record is not None and record.fits(stat):
-            return _info_from(record, key)
+            return info_from(record, key)
         digest = digest_of_range(fd, 0, stat.st_size)
         again = os.fstat(fd)
         if (again.st_size, again.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise StoreUnavailable("the object in the store's directory is being changed by another program")
         if record is not None and (record.size, record.meta.fingerprint.digest) == (stat.st_size, digest):
-            return _info_from(record, key)  # only touched
+            return info_from(record, key)  # only touched
         return ObjectInfo(
             key,
             stat.st_size,
-            _etag(digest, stat.st_size),
+            etag_of(digest, stat.st_size),
             digest,
             stat.st_mtime_ns,
             foreign=True,
@@ -355,25 +377,6 @@ def _names(store: Opened, key: str) -> tuple[bytes, ...]:
     if len(key.encode()) > LIMITS.max_key_bytes:
         raise StoreRefused(f"the key is longer than {LIMITS.max_key_bytes} bytes")
     return names
-
-
-def _etag(digest: bytes, size: int) -> str:
-    return f"{digest.hex()}-{size}"
-
-
-def _info_from(record: Record, key: str) -> ObjectInfo:
-    meta = record.meta
-    return ObjectInfo(
-        key,
-        record.size,
-        record.etag,
-        meta.fingerprint.digest,
-        meta.mtime_ns,
-        meta.token or None,
-        mode=meta.mode,
-        instance=meta.instance or None,
-        attributes=meta.attributes,
-    )
 
 
 def _refuse_without_room(store: Opened, meta: ObjectMeta) -> None:

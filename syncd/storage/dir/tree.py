@@ -17,7 +17,8 @@ import errno
 import os
 import stat as stat_module
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
 from syncd.storage.dir.files import (
@@ -42,10 +43,21 @@ NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EN
 """No object can be where one of these is the answer: absent, link or file instead of a directory, socket."""
 
 
+class Link(NamedTuple):
+    """A symbolic link. It is never followed."""
+
+    target: bytes
+    stat: os.stat_result
+
+
 class Tree:
     """The objects of an open store."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, is_own_link: Callable[[Opened, tuple[bytes, ...]], bool] = lambda *where: False
+    ) -> None:
+        """`is_own_link` says whether the symbolic link at a path stands for an object."""
+        self._is_own_link = is_own_link
         self._lock = threading.Lock()
         self._spellings = Spellings()
 
@@ -66,6 +78,19 @@ class Tree:
                     os.close(found)
             return None
 
+    def find_link(self, store: Opened, names: tuple[bytes, ...]) -> Link | None:
+        """The symbolic link that has this path; None when there is none."""
+        with errors_of_ours("look at the link", whole_store=False):
+            parent = self._parent(store, names)
+            if parent is None:
+                return None
+            with closing(parent):
+                for name in (names[-1], names[-1] + DISPLACED, names[-1]):
+                    found = read_link(parent, name)
+                    if found is not None and self._is_spelled(store, parent, name):
+                        return found
+            return None
+
     def place(self, store: Opened, names: tuple[bytes, ...], staging: int, staged: bytes) -> None:
         """Give the staged file the object's name, in one step and durably, replacing what was there."""
         with _errors_of_naming(store, names):
@@ -79,8 +104,8 @@ class Tree:
                     return
         raise StoreUnavailable("the object's directory in the store does not stay")
 
-    def remove(self, store: Opened, names: tuple[bytes, ...]) -> None:
-        """Remove the object, and the directories that are empty without it."""
+    def remove(self, store: Opened, names: tuple[bytes, ...], kind: int = stat_module.S_IFREG) -> None:
+        """Remove the object, if its file is of this `kind`, and the directories that are empty without it."""
         with errors_of_ours("delete the object", whole_store=len(names) == 1):
             parent = self._parent(store, names)
             if parent is not None:
@@ -88,7 +113,7 @@ class Tree:
                     # The displaced one first, or it would come back to life; again, as it may have moved.
                     displaced, natural = names[-1] + DISPLACED, names[-1]
                     order = (displaced, natural, displaced)
-                    removed = [self._remove_regular(store, parent, name) for name in order]
+                    removed = [self._remove(store, parent, name, kind) for name in order]
                     if any(removed):
                         sync_directory(parent)
             self._prune(store, names[:-1])
@@ -111,7 +136,8 @@ class Tree:
 
     def _put_back(self, store: Opened, parent: int, name: bytes) -> None:
         """Nothing is in the way of the object any more that a directory displaced."""
-        if not _is_regular(parent, name + DISPLACED) or _kind_of(parent, name) is not None:
+        displaced = _kind_of(parent, name + DISPLACED)
+        if displaced is None or stat_module.S_ISDIR(displaced) or _kind_of(parent, name) is not None:
             return
         if self._is_spelled(store, parent, name + DISPLACED):
             with contextlib.suppress(IsADirectoryError):  # made again since
@@ -136,16 +162,17 @@ class Tree:
     def _make_parent(self, store: Opened, names: tuple[bytes, ...]) -> int:
         """The same, made where it is missing. Raises FileNotFoundError when it is removed again."""
         fd = os.dup(store.root)
-        for name in names[:-1]:
+        for index in range(len(names) - 1):
             with closing(fd):
-                below = self._descend(store, fd, name)
+                below = self._descend(store, fd, names[: index + 1])
             fd = below
         return fd
 
-    def _descend(self, store: Opened, fd: int, name: bytes) -> int:
+    def _descend(self, store: Opened, fd: int, names: tuple[bytes, ...]) -> int:
+        name = names[-1]
         below = _open_directory(fd, name)
         if below is None:
-            self._make_room(store, fd, name)
+            self._make_room(store, fd, names)
             make_directory(fd, name)
             below = _open_directory(fd, name)
         if below is None:
@@ -157,14 +184,16 @@ class Tree:
             raise
         return below
 
-    def _make_room(self, store: Opened, fd: int, name: bytes) -> None:
+    def _make_room(self, store: Opened, fd: int, names: tuple[bytes, ...]) -> None:
         """Move an object out of the way of a directory of its name."""
+        name = names[-1]
         with self._lock:  # no other thread may make the directory between look and rename
             mode = _kind_of(fd, name)
             if mode is None or stat_module.S_ISDIR(mode):
                 return
             self._refuse_other(store, fd, name)
-            if not stat_module.S_ISREG(mode):
+            is_own_link = stat_module.S_ISLNK(mode) and self._is_own_link(store, names)
+            if not stat_module.S_ISREG(mode) and not is_own_link:
                 shown = name.decode(errors="backslashreplace")
                 raise StoreRefused(
                     f"{shown!r} in the store's directory is neither a file nor a directory",
@@ -182,10 +211,12 @@ class Tree:
             os.rename(staged, name + DISPLACED, src_dir_fd=staging, dst_dir_fd=parent)
             return
         # An older version, from when a directory was in its place.
-        self._remove_regular(store, parent, name + DISPLACED)
+        for kind in (stat_module.S_IFREG, stat_module.S_IFLNK):
+            self._remove(store, parent, name + DISPLACED, kind)
 
-    def _remove_regular(self, store: Opened, fd: int, name: bytes) -> bool:
-        if not _is_regular(fd, name) or not self._is_spelled(store, fd, name):
+    def _remove(self, store: Opened, fd: int, name: bytes, kind: int) -> bool:
+        mode = _kind_of(fd, name)
+        if mode is None or stat_module.S_IFMT(mode) != kind or not self._is_spelled(store, fd, name):
             return False
         removed = remove_file(fd, name)
         self._changed(store, fd)
@@ -259,9 +290,14 @@ def open_regular(fd: int, name: bytes) -> int | None:
     return None
 
 
-def _is_regular(fd: int, name: bytes) -> bool:
-    mode = _kind_of(fd, name)
-    return mode is not None and stat_module.S_ISREG(mode)
+def read_link(fd: int, name: bytes) -> Link | None:
+    """The symbolic link `name` below `fd`; None when there is none."""
+    try:
+        return Link(os.readlink(name, dir_fd=fd), os.stat(name, dir_fd=fd, follow_symlinks=False))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, *NOTHING_THERE):
+            return None
+        raise
 
 
 def _kind_of(fd: int, name: bytes) -> int | None:

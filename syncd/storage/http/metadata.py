@@ -36,6 +36,8 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
         headers[f"{prefix}syncd-properties"] = stamp
     if meta.attributes is not None:
         headers |= {f"{prefix}{key}": text for key, text in attributes.to_texts(meta.attributes).items()}
+    if meta.is_link:
+        headers[f"{prefix}mode"] = attributes.LINK_MODE
     return headers
 
 
@@ -86,6 +88,7 @@ def described(
         stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
         stamp=text("syncd-properties") or "",
         attributes=attributes.from_texts(own),
+        is_link=attributes.says_link(own),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -42,6 +43,16 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
     for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)
     return failed
+
+
+def give_link(name: str, directory: int, wanted: Attributes, mtime_ns: int | None) -> None:
+    """Set owner and time of the symbolic link `name` in an open directory, as far as that is permitted."""
+    uid, gid = _uid(wanted.user, wanted.uid), _gid(wanted.group, wanted.gid)
+    with contextlib.suppress(OSError, OverflowError, NotImplementedError):
+        if os.geteuid() == 0 and (uid, gid) != (-1, -1):
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        if mtime_ns is not None:
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
 @lru_cache(maxsize=1024)

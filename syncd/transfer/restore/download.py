@@ -75,6 +75,15 @@ class Download:
                 info, asked = self.describe(info.key), True
         raise AssertionError("the last attempt returns or raises")
 
+    def content(self, info: ObjectInfo) -> tuple[ObjectInfo, Body]:
+        """All of a small object, proven, and what the answer says about it. Raises StoreError, Stopped."""
+        with self.slots.hold(info.size):
+            found, body = self._get(info, again=True)
+        proof = proof_of(found) or proof_of(info)
+        if proof is not None and digest_of_body(body, proof.kind) != proof.value:
+            raise damaged(proof)
+        return found, body
+
     # ---- in one request ----------------------------------------------------------------------------------
 
     def _small(

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
-from syncd.core.restoring import DRAFT, Existing, Proof, folded
+from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
+from syncd.transfer.restore.attributes import give_link
 from syncd.transfer.restore.draft import Draft, digest_of, look
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
@@ -77,6 +79,17 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+class ExistingLink(NamedTuple):
+    """A symbolic link where one is to go."""
+
+    target: bytes
+    mtime_ns: int
+
+    def why_kept(self, mtime_ns: int | None, overwrite: Overwrite) -> str | None:
+        """Why a link that leads elsewhere stays, or None: it is replaced."""
+        return why_kept(Existing(len(self.target), self.mtime_ns, (0, 0, 0)), mtime_ns, overwrite)
+
+
 class Folder:
     """The directory at the resolved `path`, made where it is missing. For several threads.
 
@@ -126,6 +139,37 @@ class Folder:
                 first = self._claimed.setdefault(folded(path, case=case, form=form), path)
             if first != path:
                 raise FileUnwritable("another key has the same name on this file system")
+
+    def look_link(self, path: str) -> ExistingLink | None:
+        """The symbolic link at `path`, None if there is none. Raises FileUnwritable as `look` does."""
+        self._claim(path)
+        with _errors_of_ours(), self._parent(path) as (parent, name):
+            if parent is None:
+                return None
+            try:
+                target = os.fsencode(os.readlink(name, dir_fd=parent))
+                mtime_ns = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime_ns
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise FileUnwritable("what is in the way is no symbolic link") from error
+            return ExistingLink(target, mtime_ns)
+
+    def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
+        """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. It is not
+        followed, by whatever is restored later. Raises FileUnwritable.
+        """
+        mtime_ns, wanted = facts
+        with _errors_of_ours(), self._made(path) as (parent, name):
+            made = f"{DRAFT}{secrets.token_hex(16)}.link" if existing is not None else name
+            os.symlink(target, os.fsencode(made), dir_fd=parent)
+            give_link(made, parent, wanted, mtime_ns)
+            if existing is not None:
+                os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
+        with self._lock:
+            self._changed.add(path.rpartition("/")[0])
 
     def has(self, path: str, existing: Existing, proof: Proof) -> bool:
         """Whether the file that was found at `path` has this digest. Raises FileUnwritable."""

@@ -22,8 +22,10 @@ from syncd.core.errors import (
     StoreUnavailable,
     SyncdError,
 )
+from syncd.core.model import ObjectInfo
+from syncd.core.paths import LINK
 from syncd.core.restoring import Overwrite, Place, Refused, may_be_same, proof_of, why_kept
-from syncd.transfer.restore.download import Download
+from syncd.transfer.restore.download import Download, facts_of
 from syncd.transfer.restore.wanted import Wanted
 
 LARGE_AT_ONCE = 4
@@ -149,10 +151,19 @@ class Restore:
             return
         if item.place.rival and self._download.store.head_object(item.place.rival) is not None:
             raise FileUnwritable(f"another key has the same name: {item.place.rival}")
-        path = item.path
-        info, existing = item.info, self._folder.look(path)
+        info, path, described = item.info, item.path, item.described
+        if item.place.is_link:
+            info, described = info if described else self._download.describe(info.key), True
+            if info.is_link or info.digest is None:
+                self._restore_link(info, path)
+                return
+            path += LINK  # a file of such a name, from when syncd carried no links
+        self._restore_file(info, path, described=described)
+
+    def _restore_file(self, info: ObjectInfo, path: str, *, described: bool) -> None:
+        existing = self._folder.look(path)
         if existing is not None:
-            if not item.described and (existing.size == info.size or self._overwrite is Overwrite.OLDER):
+            if not described and (existing.size == info.size or self._overwrite is Overwrite.OLDER):
                 info = self._download.describe(info.key)
             proof = proof_of(info)
             if (
@@ -176,6 +187,23 @@ class Restore:
         self._count("restored", size=found.size)
         if proven is None:
             self._count("unchecked", self._report.unchecked, Entry(path, found.key, size=found.size))
+
+    def _restore_link(self, info: ObjectInfo, path: str) -> None:
+        existing = self._folder.look_link(path)
+        found, body = self._download.content(info)
+        if existing is not None and existing.target == body:
+            self._count("already_there")
+            return
+        mtime_ns, wanted = facts_of(found, info)
+        if existing is not None and (reason := existing.why_kept(mtime_ns, self._overwrite)):
+            self._count("kept", self._report.kept, Entry(path, info.key, reason, info.size))
+            return
+        if self._dry_run:
+            entry = Entry(path, info.key, "a symbolic link", info.size)
+            self._count("restored", self._report.planned, entry, info.size)
+            return
+        self._folder.link(path, bytes(body), existing, (mtime_ns, wanted))
+        self._count("restored", size=info.size)
 
     def _make(self, item: Wanted, place: Place) -> None:
         if place.path and not self._dry_run:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
-from syncd.core.paths import key_for
+from syncd.core.paths import is_link_key, key_for
 from syncd.core.restoring import Place, Refused, place_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -41,8 +41,10 @@ def recorded(source: Source, path: str, state: State, store: ObjectStore, into: 
 
 def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:
     content = row.fingerprint
-    info = ObjectInfo(row.key, content.size, row.etag, content.digest, row.stat.mtime_ns)
-    place: Place | Refused = Place(into + path)
+    info = ObjectInfo(
+        row.key, content.size, row.etag, content.digest, row.stat.mtime_ns, is_link=is_link_key(row.key)
+    )
+    place: Place | Refused = Place(into + path, is_link=is_link_key(row.key))
     if row.store_id != store.store_id:
         place = Refused(f"its object is in another store, {row.store_id}: name that one with --store")
     return Wanted(info, place, described=True)
@@ -55,9 +57,10 @@ def listed(store: ObjectStore, prefix: str, path: str, into: str) -> Iterator[Wa
     """
     wanted = key_for(prefix, path)
     if path:
-        info = store.head_object(wanted)
-        if info is not None:
-            yield _of_object(info, prefix, into)
+        for key in (wanted, key_for(prefix, path, is_link=True)):
+            info = store.head_object(key)
+            if info is not None:
+                yield _of_object(info, prefix, into)
         wanted += "/"
     for info in store.list_objects(wanted):
         yield _of_object(info, prefix, into)

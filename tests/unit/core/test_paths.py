@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.paths import QUOTE, key_for, key_problem, named, path_for, prefix_problem, printable
+from syncd.core.paths import (
+    LINK,
+    QUOTE,
+    is_link_key,
+    key_for,
+    key_problem,
+    named,
+    path_for,
+    prefix_problem,
+    printable,
+)
 
 
 def _decoded(name: bytes) -> str:
@@ -104,7 +114,19 @@ segments = st.one_of(
     st.text(min_size=1, max_size=8).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.lists(
         st.sampled_from(
-            [QUOTE.encode(), b"\xff", b"\xc3", b"\xa9", b"F", b"f", b"9", b"%", b"\xe2\x80", b"\n"]
+            [
+                QUOTE.encode(),
+                LINK.encode(),
+                b"\xff",
+                b"\xc3",
+                b"\xa9",
+                b"F",
+                b"f",
+                b"9",
+                b"%",
+                b"\xe2\x80",
+                b"\n",
+            ]
         ),
         min_size=1,
         max_size=8,
@@ -117,12 +139,17 @@ prefixes = st.sampled_from(["", "p/", "camera/2024/", f"{QUOTE}/"])
 @settings(deadline=None)
 @given(prefix=prefixes, path=paths)
 @example(prefix="", path=QUOTE)
+@example(prefix="", path=QUOTE + LINK)
+@example(prefix="", path=LINK)
 def test_every_path_comes_back(prefix: str, path: str) -> None:
-    """Whatever the bytes of a name, the path of its key is the path, and the key is text."""
-    key = key_for(prefix, path)
-
-    assert path == path_for(prefix, key)
-    assert key_problem(key, 10**9) is None
+    """Whatever the bytes of a name, the path of its key is the path, and the key is text. A link has another
+    one, which tells that it is a link.
+    """
+    for is_link in (False, True):
+        key = key_for(prefix, path, is_link=is_link)
+        assert path == path_for(prefix, key)
+        assert is_link_key(key) == is_link
+        assert key_problem(key, 10**9) is None
 
 
 @settings(deadline=None, max_examples=300)
@@ -130,18 +157,29 @@ def test_every_path_comes_back(prefix: str, path: str) -> None:
 @example(first=QUOTE + "FF", second="\udcff")
 @example(first="\udcc3\udca9x", second="éx")
 def test_distinct_paths_have_distinct_keys(first: str, second: str) -> None:
-    """No two paths share a key, so no file overwrites another's object."""
+    """No two paths share a key, so no file overwrites another's object; nor does a link."""
     assert (first == second) == (key_for("p/", first) == key_for("p/", second))
+    assert key_for("p/", first) != key_for("p/", second, is_link=True)
 
 
 @settings(deadline=None, max_examples=300)
 @given(key=st.text(alphabet=st.sampled_from(list(f"{QUOTE}{QUOTE}FfC3A9E280/.a\0\n")), max_size=12))
+@example(key=LINK)
+@example(key=f"a/{LINK}")
+@example(key=f"a{QUOTE}{LINK}")
 def test_a_path_only_for_its_own_key(key: str) -> None:
     """If a key has a path, then that path has this key: the mapping is one to one both ways."""
     path = path_for("", key)
 
     if path is not None:
-        assert key == key_for("", path)
+        assert key == key_for("", path, is_link=is_link_key(key))
+
+
+def test_a_link_is_named_as_rclone_names_it() -> None:
+    """And a file of such a name otherwise."""
+    assert key_for("p/", "a/b", is_link=True) == "p/a/b.rclonelink"
+    assert key_for("p/", "a/b.rclonelink") == f"p/a/b{QUOTE}.rclonelink"
+    assert key_for("p/", "a.rclonelink/b") == "p/a.rclonelink/b"
 
 
 @pytest.mark.parametrize(

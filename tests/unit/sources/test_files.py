@@ -22,8 +22,9 @@ import pytest
 
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
-from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular
+from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, LinkStat
 from syncd.sources import files, fingerprint, mounts
+from syncd.sources.files import file_stat
 from syncd.state import queries
 from tests.support import mounting
 from tests.unit.sources.test_fingerprint import DEADLINE_SECONDS, WITNESS, never, running
@@ -638,3 +639,26 @@ def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path,
     assert (root / "file").stat().st_mode & 0o777 == 0o640
     with files.open_file(root_fd, "file") as file:
         assert file.mode == 0o600
+
+
+def test_a_link_is_read_as_where_it_leads_to_and_never_followed(root: Path, root_fd: int) -> None:
+    """Only where links are wanted; its stat is the link's own."""
+    (root / "link").symlink_to(os.fsdecode(b"/etc/\xff"))
+    stat = os.stat(root / "link", follow_symlinks=False)
+    assert files.look(root_fd, "link") == Irregular("symbolic link")
+    seen = files.look(root_fd, "link", links=True)
+    assert isinstance(seen, LinkStat)
+    with pytest.raises(FileChanged):
+        files.open_file(root_fd, "link")
+    with files.open_file(root_fd, "link", links=True) as file:
+        assert file.opened == file.stat() == seen == file_stat(stat)
+        assert file.read(0, seen.size) == b"/etc/\xff"
+        told = fingerprint.compute(file, seen.size, 4, never, WITNESS)
+        assert told.fingerprint == fingerprint.of_bytes(b"/etc/\xff")
+        assert (file.is_open_for_writing(), file.links()) == (False, 1)
+        found = file.attributes()
+        assert (found.mode, found.uid, found.xattrs) == (None, stat.st_uid, ())
+        file.check_end(seen.size)
+    (root / "link").unlink()
+    (root / "link").touch()
+    assert not isinstance(files.look(root_fd, "link", links=True), LinkStat)

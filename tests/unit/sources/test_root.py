@@ -11,7 +11,6 @@ import pytest
 
 from syncd.core.errors import RootChanged, StoreUnavailable
 from syncd.core.model import FileRef, Nothing, RootIdentity
-from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.sources import files
 from syncd.sources.root import RootGuard
@@ -47,7 +46,6 @@ def scan_of(rig: Rig) -> compare.ScanReport:
         rig.state,
         NothingFound(),
         should_stop=lambda: False,
-        key_of=lambda path: key_for(rig.source.prefix, path),
         store_id=rig.store.store_id,
     )
 

@@ -1009,3 +1009,79 @@ def test_extended_attributes_that_do_not_fit_are_counted_and_named(
         "docs:a: extended attributes do not fit its object: user.large"
     ]
     assert rig.state.totals()["xattrs_left_out"] == 1
+
+
+# ---- links -----------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_sent_as_where_it_leads_to(rig: Rig) -> None:
+    """Without a look at what is there; it is sent again when it leads elsewhere, and only then."""
+    rig.configure(records_links=True, keeps_attributes=True)
+    link = rig.folder / "link"
+    link.symlink_to("/etc/hostname, or wherever")  # longer than a part of this rig
+    assert rig.engine.plan(rig.ref("link")) == (Upload("new"), 26)
+    assert rig.sync("link").action == Upload("new")
+    found = rig.fake.objects["p/link.rclonelink"]
+    assert (found.data, found.meta.is_link) == (b"/etc/hostname, or wherever", True)
+    assert (found.meta.attributes or Attributes()).uid == os.geteuid()
+    rig.fake.reset_counters()
+    assert isinstance(rig.sync("link").action, Nothing | Refresh)
+    assert rig.fake.calls["put_object"] == 0
+    link.unlink()
+    link.symlink_to("elsewhere")
+    assert rig.sync("link").action == Upload("content changed")
+    assert rig.fake.objects["p/link.rclonelink"].data == b"elsewhere"
+    assert list(rig.fake.objects) == ["p/link.rclonelink"]
+
+
+def test_the_words_of_a_link_are_no_content_to_copy(rig: Rig) -> None:
+    """A file that holds them is sent, and so is a link that leads to what a file holds."""
+    rig.configure(records_links=True)
+    (rig.folder / "link").symlink_to("words")
+    rig.sync("link")
+    for name in ("file", "twin.rclonelink"):
+        rig.write(name, b"words")
+    assert rig.sync("file").action == Upload("new")
+    assert isinstance(rig.sync("twin.rclonelink").action, Copy)
+    (rig.folder / "other").symlink_to("words")
+    assert rig.sync("other").action == Upload("new")
+    assert sorted(rig.fake.objects) == [
+        "p/file", "p/link.rclonelink", "p/other.rclonelink", "p/twin\u201b.rclonelink",
+    ]  # fmt: skip
+    assert _restamped(rig, "link") == (False, "")
+
+
+@pytest.mark.parametrize("on_delete", OnDelete)
+def test_a_file_and_a_link_take_each_others_place(rig: Rig, on_delete: OnDelete) -> None:
+    """What stood for the other is deleted where the source deletes, unless it is not ours any more."""
+    rig.configure(records_links=True, on_delete=on_delete)
+    path = rig.folder / "a"
+    rig.write("a", b"file")
+    rig.sync("a")
+    path.unlink()
+    path.symlink_to("target")
+    rig.sync("a")
+    assert ("p/a" in rig.fake.objects) == (on_delete is OnDelete.KEEP)
+    _overwrite(rig.fake, "p/a.rclonelink", b"another's")
+    path.unlink()
+    rig.write("a", b"again")
+    rig.sync("a")
+    assert sorted(rig.fake.objects) == ["p/a", "p/a.rclonelink"]
+    path.unlink()
+    assert rig.sync("a", delete_allowed=True).action == (
+        Delete("deleted locally") if on_delete is OnDelete.DELETE else Nothing("deletes are kept")
+    )
+
+
+def test_a_link_that_is_gone_is_deleted_and_one_that_is_left_out_stays(rig: Rig) -> None:
+    """As a file is."""
+    rig.configure(records_links=True, on_delete=OnDelete.DELETE)
+    for name in ("gone", "stays"):
+        (rig.folder / name).symlink_to("target")
+        rig.sync(name)
+        (rig.folder / name).unlink()
+    assert rig.sync("gone", delete_allowed=True).action == Delete("deleted locally")
+    (rig.folder / "stays").symlink_to("target")
+    rig.configure(records_links=False)
+    assert rig.sync("stays", delete_allowed=True).action == Nothing("not a regular file")
+    assert list(rig.fake.objects) == ["p/stays.rclonelink"]

@@ -100,13 +100,12 @@ class Tree:
     ) -> Told:
         sink = sink or Sink()
         sink.told.report = compare.scan(
-            self.source,
+            replace(self.source, prefix=prefix),
             patterns.Rules(include, exclude, temporary=self.source.exclude_temporary),
             self.state,
             sink,
             subtree=subtree,
             should_stop=should_stop,
-            key_of=lambda path: paths.key_for(prefix, path),
             store_id=store_id,
         )
         return sink.told
@@ -304,6 +303,26 @@ def test_what_is_no_regular_file_is_skipped_and_counted(tree: Tree) -> None:
     }
     assert told.report.skipped == {"symbolic link": 3, "fifo": 1, "socket": 1}
     assert told.report.complete
+
+
+def test_links_that_are_carried_are_found_until_they_are_recorded(tree: Tree) -> None:
+    """Wherever they lead to, and under their own keys: a file in the place of a link is another matter."""
+    tree.write("real/file")
+    (tree.root / "to file").symlink_to("real/file")
+    (tree.root / "to directory").symlink_to("real")
+    tree.source = replace(tree.source, records_links=True)
+    told = tree.scan()
+    assert sorted(told.found) == ["real/file", "to directory", "to file"]
+    assert (told.report.skipped, told.report.files) == ({}, 3)
+    for name in ("to directory", "to file"):
+        tree.record(name, key=paths.key_for(PREFIX, name, is_link=True))
+    tree.record("real/file")
+    assert list(tree.scan().found) == []
+    (tree.root / "to file").unlink()
+    tree.write("to file")
+    assert list(tree.scan().found) == ["to file"]
+    (tree.root / "to directory").unlink()
+    assert list(tree.scan().absent) == ["to directory"]
 
 
 def test_a_file_that_became_a_directory_is_absent(tree: Tree) -> None:

@@ -11,8 +11,10 @@ from shutil import which
 from threading import Event
 
 import pytest
+import xxhash
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.core.paths import key_for
 from syncd.core.restoring import DRAFT, Overwrite
 from syncd.storage.base import ObjectStore
@@ -332,3 +334,42 @@ def test_a_stop_leaves_no_half_file(to: Path) -> None:
     assert [name for name in os.listdir(to) if not name.startswith(DRAFT)] in ([], ["b"])
     assert restore(store, to).failures == []
     assert sorted(os.listdir(to)) == ["a", "b"]
+
+
+def put_link(store: ObjectStore, key: str, target: bytes) -> None:
+    content = Fingerprint(xxhash.xxh3_128_digest(target), len(target))
+    store.put_object(key, target, ObjectMeta(content, MTIME_NS, is_link=True))
+
+
+def test_links_come_back_and_are_never_followed(store: ObjectStore, to: Path, tmp_path: Path) -> None:
+    """Whatever they lead to; what is there counts, and another link stays unless it may be replaced."""
+    put_link(store, "d/link.rclonelink", b"../\xff")
+    put_link(store, "out.rclonelink", os.fsencode(tmp_path))
+    put(store, "d/file", b"x")
+    assert restore(store, to).counts["restored"] == 3
+    assert os.readlink(os.fsencode(to / "d" / "link")) == b"../\xff"
+    assert (to / "d" / "link").lstat().st_mtime_ns == MTIME_NS
+    assert restore(store, to).counts["already_there"] == 3
+    if not isinstance(store, DirStore):  # which holds no file behind a link
+        put(store, "out/file", b"x")
+        assert "in the way" in reasons(restore(store, to))["out/file"]
+        store.delete_object("out/file")
+    assert not (tmp_path / "file").exists()
+    (to / "d" / "link").unlink()
+    (to / "d" / "link").symlink_to("other")
+    assert restore(store, to).counts["kept"] == 1
+    assert restore(store, to, overwrite=Overwrite.ALWAYS, dry_run=True).counts["restored"] == 1
+    assert os.readlink(to / "d" / "link") == "other"
+    assert restore(store, to, overwrite=Overwrite.ALWAYS).counts["restored"] == 1
+    assert os.readlink(os.fsencode(to / "d" / "link")) == b"../\xff"
+    (to / "out").unlink()
+    (to / "out").mkdir()
+    assert "no symbolic link" in reasons(restore(store, to))["out"]
+
+
+def test_a_file_from_when_links_were_not_carried_comes_back_as_a_file(store: ObjectStore, to: Path) -> None:
+    """It has the key of a link, and does not say that it is one."""
+    put(store, "a.rclonelink", b"content")
+    put(store, "b\u201b.rclonelink", b"content")
+    assert restore(store, to).counts["restored"] == 2
+    assert tree(to) == {"a.rclonelink": b"content", "b.rclonelink": b"content"}
