@@ -926,8 +926,8 @@ class Engine:
                     return None, replace(job, seen="")
                 info = self.store.head_object(job.key)
         except StoreError as error:
-            if waits or _is_unanswered(error):
-                raise  # something may be there; or it did not answer, and would not take the content either
+            if waits or self._takes_nothing(error, job):
+                raise  # in the first case, something may be there
             # What is refused for the keys is told by the sending, and a failure before has been told.
             told = isinstance(error, AccessRefused) or not compares
             level = logging.DEBUG if told else logging.INFO
@@ -938,6 +938,13 @@ class Engine:
             self.foreigners.check(source)
         seen = info.etag if info is not None else ""
         return there, replace(job, seen=seen) if compares else job
+
+    def _takes_nothing(self, error: StoreError, job: Job) -> bool:
+        """The store did not answer a question, or refuses these keys as a whole, and so would the content."""
+        if isinstance(error, AccessRefused) and not is_denied(error):
+            with self._request_slot(job):
+                return isinstance(self._uploader.trouble_now(), AccessRefused)
+        return _is_unanswered(error)
 
     def _request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

@@ -206,9 +206,13 @@ class Uploader:
 
     def trouble(self) -> StoreError | None:
         """What a question about nothing in particular meets; None: the store answers it as it should."""
+        with self.slots.hold(0):
+            return self.trouble_now()
+
+    def trouble_now(self) -> StoreError | None:
+        """The same for a caller that holds a slot."""
         try:
-            with self.slots.hold(0):
-                self.store.get_object(_NEUTRAL_KEY, 0, 0)
+            self.store.get_object(_NEUTRAL_KEY, 0, 0)
         except AccessRefused as refused:
             return refused
         except StoreRefused:  # there is no such object, or these keys may not read

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.core.model import OnDelete
-from tests.torture.simulation.moves import MOVES, Move, draw, make
+from tests.torture.simulation.moves import MOVES, NAMES, SIZES, Move, draw, make
 from tests.torture.simulation.world import Terms, World
 
 LENGTH = 40
@@ -31,7 +31,19 @@ def terms_of(seed: int) -> Terms:
         random_etags=chance.random() < 0.3,
         completes_again=chance.random() < 0.3,
         settle_seconds=chance.choice((2.0, 2.0, 0.3)),
+        filled=_filled(random.Random(f"filled {seed}")),
     )
+
+
+def _filled(chance: random.Random) -> tuple[tuple[str, bytes, bytes], ...]:
+    """In every third game the store was filled by another program; some files have changed since."""
+    if chance.random() > 1 / 3:
+        return ()
+    files = []
+    for name in chance.sample(NAMES, 4):
+        content = chance.randbytes(chance.choice(SIZES))
+        files.append((name, content, content if chance.random() < 0.7 else content[::-1]))
+    return tuple(files)
 
 
 def script_of(seed: int, length: int = LENGTH) -> Script:

@@ -16,6 +16,7 @@ from syncd.sources.files import OpenFile
 from tests.torture.simulation.histories import HISTORIES, History
 from tests.torture.simulation.moves import Move
 from tests.torture.simulation.play import fails, play, script_of, shortened, terms_of, told
+from tests.torture.simulation.world import Terms
 
 SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "150"))
 BLOCKS = 10
@@ -46,6 +47,15 @@ def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenFile, "stat", lambda file: file.opened)
     how = next(filter(None, (fails(terms_of(seed), script_of(seed)) for seed in range(200))), "")
     assert "nothing that its file ever was" in how
+
+
+def test_what_another_program_sent_is_not_sent_again() -> None:
+    """Only what has changed since goes over the wire, and the other objects stay as they were."""
+    filled = (("a", b"same", b"same"), ("d/a", b"large" * 9, b"large" * 9), ("f", b"new", b"old"))
+    trace = play(Terms(seed=1, filled=filled), ())
+    put = [line.split()[2] for line in trace if " put_object " in line]
+    assert put == ["p/f", "p/last"]  # the last file is saved when everything is over
+    assert not any("upload_part" in line for line in trace)
 
 
 def test_a_script_is_shortened_to_what_matters() -> None:

@@ -79,6 +79,8 @@ class Terms:
     random_etags: bool = False
     completes_again: bool = False
     settle_seconds: float = 2.0
+    filled: tuple[tuple[str, bytes, bytes], ...] = ()
+    """Files that are there before syncd starts, by name, content, and what another program sent of them."""
 
 
 @dataclass
@@ -168,9 +170,24 @@ class World:
         self.is_doubtful = False
         """Something happened to the root that only a person can judge."""
         self.process: Process | None = None
+        for filled in terms.filled:
+            self._fill(*filled)
         with reading(self.syscalls, self._senders):
             self.begin()
         self.run(1.0)  # from here on it is known which directory the root is
+
+    def _fill(self, name: str, content: bytes, sent: bytes) -> None:
+        directory = ROOT
+        for part in name.split("/")[:-1]:
+            directory = f"{directory}/{part}"
+            with suppress(FileExistsError):
+                self.people.mkdir(directory)
+        for each in (sent, content):  # what was sent was in the file
+            fd = self.people.open(f"{ROOT}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            self.people.pwrite(fd, each, 0)
+            self.people.close(fd)
+            self.checker.published()
+        self.store.without_metadata(f"p/{name}", sent)
 
     # ---- the process ------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import AccessRefused, StoreUnavailable
+from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.core.model import OnDelete
-from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.store import SMALL_LIMITS, VERBS, FakeStore
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.house import House
 
@@ -169,6 +169,39 @@ def test_a_bucket_that_others_filled_costs_its_listing(house: House) -> None:
     assert house.rig.fake.bytes_received == len(b"0500") + len(b"new")
     assert house.rig.fake.calls["list_objects"] == 2
     assert house.rig.fake.calls["head_object"] <= 3  # the first, the other one, and a put that looked
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        AccessRefused("the token has expired", status=400, code="ExpiredToken"),
+        AccessRefused("wrong key", status=403, code="InvalidAccessKeyId"),
+        AccessRefused("no such bucket", status=404, code="NoSuchBucket", credentials=False),
+        StoreUnavailable("down"),
+    ],
+    ids=str,
+)
+def test_a_store_that_refuses_at_first_is_asked_when_it_answers(house: House, refusal: StoreError) -> None:
+    """Whatever was refused; what another program sent is not sent again after that."""
+    fake = house.rig.fake
+    for name in ("small", "large"):
+        house.rig.write(name, name.encode() if name == "small" else name.encode() * 9)
+        fake.without_metadata(f"p/{name}", (house.rig.folder / name).read_bytes())
+    fake.reset_counters()
+    for verb in VERBS:
+        fake.fail(verb, refusal, times=None)
+    house.start()
+    wait_until("both were tried", lambda: fake.calls["head_object"] >= 3)
+    assert house.rig.state.recorded_totals("docs")[0] == 0
+    fake.heal()
+    for _ in range(20):
+        house.later(600.0)
+        if house.rig.state.recorded_totals("docs")[0] == 2:
+            break
+        house.settle()
+    wait_until("both are recorded", lambda: house.rig.state.recorded_totals("docs")[0] == 2)
+    assert fake.bytes_received == 0
+    assert (fake.calls["put_object"], fake.calls["upload_part"]) == (0, 0)
 
 
 def test_what_is_deleted_meanwhile_is_not_taken_from_the_listing(house: House) -> None:
