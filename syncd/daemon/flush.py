@@ -69,7 +69,8 @@ class _Flush:
     def scans_are_over(self) -> bool:
         """Whether every source was scanned, or cannot be."""
         return all(
-            runner.settled() or runner.news.waiting_for or self._is_kept(runner) for runner in self.runners()
+            runner.settled() or runner.news.waiting_for or (self._is_kept(runner) and runner.is_scanned())
+            for runner in self.runners()
         )
 
     def note_dirty(self) -> None:

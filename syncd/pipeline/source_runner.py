@@ -224,7 +224,12 @@ class SourceRunner:
             if self._stopping:
                 return True
             undecided = self.deletions.waiting() > 0 and self.news.deletes_parked == 0
-            return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked or undecided)
+            return self.is_scanned() and not undecided
+
+    def is_scanned(self) -> bool:
+        """Whether it was scanned, and no scan runs or is asked for."""
+        with self._changed:
+            return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked)
 
     # ---- the loop ---------------------------------------------------------------------------------------
 
