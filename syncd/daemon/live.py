@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
+from syncd.core.errors import StateError
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.core.words import Word, iso, paused_words, queue_word
@@ -58,7 +60,8 @@ class Live:
 
     def status(self, sources: tuple[Source, ...]) -> Status:
         """The status of the daemon and these sources. Raises StateError."""
-        self._pipeline.flush_totals()
+        with suppress(StateError):  # `health` says that the state cannot be written
+            self._pipeline.flush_totals()
         return status.report(sources, self._pipeline.state, self)
 
     def measured(self) -> Measured:

@@ -219,10 +219,13 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
         raise StateError("no room on the disk")
 
     monkeypatch.setattr(made._pipeline.state, "flush", full)
+    monkeypatch.setattr(made._pipeline.state._writing(), "flush_if_due", full)
     made.look()
     made.look()
     assert home.manager.count("WATCHDOG=1") == pings + 2
-    assert made._live.daemon().health == "no room on the disk"
+    (line,) = made._pipeline.store_runners.values()
+    line.progress.requested()
+    assert home.ask(command="status")["daemon"]["health"] == "no room on the disk"
     assert home.manager.count("STATUS=no room on the disk") == 1
     assert caplog.text.count("not healthy") == 1
     monkeypatch.undo()
