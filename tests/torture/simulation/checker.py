@@ -47,6 +47,8 @@ class Checker:
         """When a path first led nowhere since its object was last written."""
         self._objects: dict[str, StoredObject] = {}
         self._kept: set[str] = set()
+        self.went_under_keep: set[str] = set()
+        """What was gone when `on_delete` turned, and is not back: its objects wait for the operator."""
         self._first: Broken | None = None
         self.step_began = 0.0
         self._steps: deque[float] = deque()
@@ -81,11 +83,26 @@ class Checker:
         files = nodes.keys()
         now = self._world.clock.monotonic()
         self._states.add({name: node.data for name, node in nodes.items() if not node.torn})
+        self.went_under_keep -= files | self._hidden()
         for name in files:
             self._present.setdefault(name, now)
         self._present = {name: since for name, since in self._present.items() if name in files}
         for name in self._states.names() - files:
             self._gone.setdefault(name, now)
+
+    def policy_turns(self) -> None:
+        """From now on deletions are told on."""
+        self.went_under_keep = self._states.names() - self._present.keys() - self._hidden()
+
+    def _hidden(self) -> set[str]:
+        """Names of files that may be where they were, behind what is neither a file nor a directory."""
+        nodes = self._world.folder.below()
+        odd = tuple(
+            os.fsdecode(path) for path, node in nodes if node.kind not in (modes.S_IFREG, modes.S_IFDIR)
+        )
+        return {
+            name for name in self._states.names() if f"{name}/".startswith(tuple(f"{path}/" for path in odd))
+        }
 
     def step_begins(self) -> None:
         """syncd begins to do something."""
@@ -100,8 +117,10 @@ class Checker:
         if call.verb != "delete_object":
             return
         name = call.key.removeprefix("p/")
-        if self._world.terms.on_delete is OnDelete.KEEP:
+        if self._world.source.on_delete is OnDelete.KEEP:
             raise self._broken(f"{name}: its object was to be deleted, but deletes are kept")
+        if name in self.went_under_keep:
+            raise self._broken(f"{name}: its object was to be deleted, but it went while deletes were kept")
         since = self._present.get(name)
         if since is not None and since < self.step_began:
             raise self._broken(f"{name}: its object was to be deleted, but the file was there all the time")
@@ -123,7 +142,7 @@ class Checker:
                     self._gone.pop(name, None)
                 else:  # a late request: the file may have been gone for long
                     self._gone.setdefault(name, self._world.clock.monotonic())
-        if self._world.terms.on_delete is OnDelete.KEEP:
+        if self._world.source.on_delete is OnDelete.KEEP:
             if not self._kept <= objects.keys():
                 raise self._broken(f"vanished: {sorted(self._kept - objects.keys())}")
             self._kept = set(objects)
@@ -192,7 +211,7 @@ class Checker:
         """
         process = self._world.process
         assert process is not None
-        if self._world.terms.on_delete is OnDelete.KEEP:
+        if self._world.source.on_delete is OnDelete.KEEP:
             met = {os.fsdecode(path) for path, _ in process.state.recorded_page("docs", None, 1000)} & surplus
             if met:
                 raise Broken(f"gone, but scans still meet the rows: {met}")

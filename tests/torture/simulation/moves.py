@@ -347,6 +347,12 @@ def restart(world: World) -> None:
     world.restart()
 
 
+@_move(3)
+def turn_policy(world: World) -> None:
+    """The objects of deleted files are not kept any more."""
+    world.turn_policy()
+
+
 @_move(4, lambda chance: (chance.random() < 0.3,))
 def fill_disk(world: World, full: bool) -> None:
     """The state cannot be written, or can be again."""

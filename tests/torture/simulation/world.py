@@ -15,7 +15,7 @@ import stat as modes
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.core.errors import StateError
 from syncd.core.model import OnDelete, Source
@@ -168,7 +168,7 @@ class World:
         self._moving = False
         self.disk_full = False
         self.is_doubtful = False
-        """Something happened to the root that only a person can judge."""
+        """Something happened that only a person can judge: to the root, or to what may be deleted."""
         self.process: Process | None = None
         for filled in terms.filled:
             self._fill(*filled)
@@ -226,6 +226,14 @@ class World:
             else:
                 self.begin()
             self.process.disk_full = self.disk_full
+
+    def turn_policy(self) -> None:
+        """The configuration says from the next start on that deletions are told on."""
+        if self.source.on_delete is OnDelete.KEEP:
+            self.source = replace(self.source, on_delete=OnDelete.DELETE)
+            self.checker.policy_turns()
+            self.is_doubtful = True
+            self.restart()
 
     def _bury(self) -> None:
         """The process died: its requests end with it, and a new one starts."""
@@ -412,6 +420,7 @@ class World:
             self.trace.append("a person says that all is as it should be")
             self.process.runner.accept_root()
             self.run(CALM_SECONDS)
+            self.checker.went_under_keep.clear()
             self.process.runner.confirm_deletes()
             self.run(CALM_SECONDS)
         self.people.close(self.people.open(f"{ROOT}/last", os.O_WRONLY | os.O_CREAT, 0o644))
