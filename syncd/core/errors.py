@@ -354,10 +354,13 @@ def way(error: BaseException) -> str:
     return "no answer" if error.status is None else f"{error.status} {error.code}"
 
 
-def react(error: BaseException, attempts: int, chance: float, *, store_answers: bool = False) -> Reaction:
+def react(
+    error: BaseException, attempts: int, chance: float, *, refusals: int = 0, store_answers: bool = False
+) -> Reaction:
     """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row.
 
-    `store_answers` says that the store answered a neutral question after an error that `is_unclear`.
+    `refusals` says how many of those before were refusals. `store_answers` says that the store answered a
+    neutral question after an error that `is_unclear`.
     """
     if isinstance(error, FileChanged):
         return Reaction(again=True, defer_seconds=error.quiet_seconds)
@@ -370,7 +373,7 @@ def react(error: BaseException, attempts: int, chance: float, *, store_answers: 
     if isinstance(error, StateError):
         return Reaction(defer_seconds=1.0, hold=True, stop=True)
     if isinstance(error, StoreError):
-        return _react_to_store(error, attempts, chance, store_answers=store_answers)
+        return _react_to_store(error, attempts, chance, refusals, store_answers=store_answers)
     return Reaction(
         defer_seconds=_late(attempts, chance, STORE_SCHEDULE),
         hold=True,
@@ -379,7 +382,9 @@ def react(error: BaseException, attempts: int, chance: float, *, store_answers: 
     )
 
 
-def _react_to_store(error: StoreError, attempts: int, chance: float, *, store_answers: bool) -> Reaction:
+def _react_to_store(
+    error: StoreError, attempts: int, chance: float, refusals: int, *, store_answers: bool
+) -> Reaction:
     """Charge the smallest thing that may have the fault: a file, before the store as a whole."""
     if isinstance(error, StoreUnavailable):
         wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
@@ -395,8 +400,8 @@ def _react_to_store(error: StoreError, attempts: int, chance: float, *, store_an
         return Reaction(defer_seconds=_late(attempts, chance, QUOTA_SCHEDULE), hold=True, record=True)
     is_denial = error.status == 403 and not isinstance(error, AccessRefused)
     seconds = (DENIED_SECONDS if is_denial else REFUSED_SECONDS) * (0.5 + chance / 2)
-    if attempts > 1:
-        seconds = _late(attempts - 1, chance, REFUSED_SCHEDULE)
+    if refusals:
+        seconds = _late(refusals, chance, REFUSED_SCHEDULE)
     return Reaction(defer_seconds=seconds, record=True, refused=True, store_failed=is_unclear(error))
 
 

@@ -420,6 +420,8 @@ class Failure:
     attempts: int
     next_attempt_ns: int
     """Wall clock, nanoseconds; 0: not before the file changes or the operator asks."""
+    refusals: int = 0
+    """How many of the attempts ended with a refusal of this state of the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Workers:
         self._listener = context.listener
         self._clock = context.clock
         self._once = context.once
-        self._attempts: dict[FileRef, int] = {}
+        self._attempts: dict[FileRef, tuple[int, int]] = {}
+        """How often in a row a file failed, and how often of that the store refused its present state."""
         self._large: set[FileRef] = set()
         self._most_large = engine.policy.concurrency - engine.policy.concurrency // 4
         """A quarter of the workers is kept for files that fit one request."""
@@ -109,7 +110,8 @@ class Workers:
     def remember_failure(self, failure: Failure) -> None:
         """Try a file again that an earlier process failed to send; its attempts keep counting."""
         with self._lock:
-            self._attempts[failure.ref] = 0 if self._once else failure.attempts
+            known = failure.attempts, failure.refusals
+            self._attempts[failure.ref] = (0, 0) if self._once else known
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
@@ -251,7 +253,7 @@ class Workers:
                 event=taken.event,
                 settle_seconds=min(self._settle_seconds(taken.ref), HASTY_SECONDS if taken.hasty else inf),
                 delete_allowed=taken.delete_allowed,
-                failed_before=bool(self._attempts.get(taken.ref)),
+                failed_before=self._attempts.get(taken.ref, (0, 0))[0] > 0,
                 overdue=self._is_overdue(taken, began),
             )
         except Stopped:
@@ -302,7 +304,7 @@ class Workers:
 
     def _is_overdue(self, taken: Taken, now: float) -> bool:
         if self._once:
-            return self._attempts.get(taken.ref, 0) >= _ONCE_ATTEMPTS - 1
+            return self._attempts.get(taken.ref, (0, 0))[0] >= _ONCE_ATTEMPTS - 1
         longest = 2 * HASTY_SECONDS if taken.hasty else inf
         return now - taken.first_marked >= min(longest, self.longest(taken.ref))
 
@@ -369,18 +371,20 @@ class Workers:
             return
         trouble = self._ask(error) if is_unclear(error) else None
         answers = is_unclear(error) and trouble is None
-        attempts = self._attempt(ref, error)
+        attempts, refusals = self._attempt(ref, error)
         reaction = react(
             error if answers or trouble is None else trouble,
             attempts,
             self._clock.chance(),
+            refusals=refusals,
             store_answers=answers,
         )
+        refusals += reaction.refused
         given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
         if reaction.record or self._once:
             with self._lock:
-                self._attempts[ref] = attempts
-        parked = self._record(ref, error, attempts, reaction)
+                self._attempts[ref] = attempts, refusals
+        parked = self._record(ref, error, attempts, refusals, reaction)
         if given_up or not reaction.again:
             self._tell(lambda: self._listener.failed(ref, error, attempts))
         self._judge_quota(ref, error)
@@ -390,13 +394,16 @@ class Workers:
         else:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
 
-    def _attempt(self, ref: FileRef, error: BaseException) -> int:
-        """Which failure in a row this is; another state of a refused file begins a new row."""
+    def _attempt(self, ref: FileRef, error: BaseException) -> tuple[int, int]:
+        """Which failure in a row this is, and how many before were refusals; another state of a refused file
+        begins a new row.
+        """
         seen = error.seen if isinstance(error, StoreError) else None
         with self._lock:
             known = self._refused.pop(ref, None)
             is_new = known is not None and seen is not None and known[0] != seen
-            return 1 if is_new else self._attempts.get(ref, 0) + 1
+            attempts, refusals = (0, 0) if is_new else self._attempts.get(ref, (0, 0))
+            return attempts + 1, refusals
 
     def _ask(self, error: BaseException) -> StoreError | None:
         """What a neutral question meets now; None: the store answers, so that the error is about one file.
@@ -500,7 +507,9 @@ class Workers:
             self.gave_up = error
             self.queue.close()
 
-    def _record(self, ref: FileRef, error: BaseException, attempts: int, reaction: Reaction) -> bool:
+    def _record(
+        self, ref: FileRef, error: BaseException, attempts: int, refusals: int, reaction: Reaction
+    ) -> bool:
         """Record the failure for `status`; True if the file has used up its attempts."""
         if reaction.bug:
             log.error(
@@ -511,7 +520,7 @@ class Workers:
         limit = self.engine.policy.max_attempts
         parked = bool(limit) and attempts >= limit
         next_ns = 0 if parked else self._clock.now_ns() + int(reaction.defer_seconds * 1e9)
-        failure = Failure(ref, _words(error), attempts, next_ns)
+        failure = Failure(ref, _words(error), attempts, next_ns, refusals)
         self._keep_in_state(lambda: self.engine.state.record_failure(failure))
         if attempts == 1 or parked:
             log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {_cause(error)}"})

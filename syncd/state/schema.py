@@ -226,6 +226,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
                 WHERE source = old.source AND path = old.path AND digest = old.digest) BEGIN
             DELETE FROM part_digests WHERE source = old.source AND path = old.path; END""",
     ),
+    (
+        # Attempts that the store refused; others may have met a store that was down.
+        "ALTER TABLE failures ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0",
+        "UPDATE failures SET refusals = attempts",
+    ),
 )
 
 

@@ -112,4 +112,16 @@ HISTORIES = (
             Move("rewrite_while_it_is_read", ("d/a", 7, 3150631, "stat", 1, "soon", False), 2.5),
         ),
     ),
+    History(
+        "A file whose keys are refused once after a long outage is tried again soon: only refusals count"
+        " for the pauses of hours.",
+        Terms(seed=198, granularity_ns=2_000_000_000, completes_again=True),
+        (
+            Move("store_goes", ("hanging",), 0.0),
+            Move("save_by_rename", ("d/a", 37, 2, "soon"), 2.5),
+            Move("restart", (), 400.0),
+            Move("store_goes", ("refused",), 2.5),
+            Move("rewrite_while_it_is_read", ("b", 7, 78182035, "after put_object", 1, "lost", True), 400.0),
+        ),
+    ),
 )

@@ -214,6 +214,18 @@ def test_failures_go_on_counting_after_a_restart(rig: Rig, crew: Crew) -> None:
     assert crew.ear.failed_files[0][2] == 4
 
 
+@pytest.mark.parametrize("refusals", [0, 3])
+def test_an_outage_before_makes_no_refusal_wait_for_hours(rig: Rig, crew: Crew, refusals: int) -> None:
+    """A file that a store did not take for a night is not refused twice when its keys are refused once."""
+    rig.fake.fail("put_object", StoreRefused("no"), times=None)
+    ref = rig.write("a", b"x")
+    crew.workers.remember_failure(Failure(ref, "no answer", 8, 0, refusals))
+    wait_until("it failed", lambda: rig.state.failures())
+    (failure,) = rig.state.failures()
+    assert (failure.attempts, failure.refusals) == (9, refusals + 1)
+    assert (failure.next_attempt_ns - time.time_ns() > 3600 * 10**9) == bool(refusals)
+
+
 def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) -> None:
     """Whatever marked it: a write may be going on that no event has told of yet, and no stat ever will."""
     rig.configure(settle_seconds=4.0)
