@@ -420,7 +420,9 @@ def test_a_store_that_asks_for_a_pause_is_left_alone(rig: Rig, crew: Crew) -> No
     for name in ("a", "b"):
         rig.write(name, name.encode())
     crew.mark("a")
-    wait_until("it is paused", lambda: crew.queue.is_shut)
+    wait_until(
+        "it is paused, and the file put off", lambda: crew.queue.is_shut and not crew.queue.counts()[1]
+    )
     crew.mark("b")
     crew.later(500.0)
     assert rig.fake.calls["put_object"] == 1
