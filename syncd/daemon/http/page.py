@@ -110,7 +110,7 @@ def _totals(status: Status) -> Html:
     files = sum(source.files.recorded for source in status.sources)
     facts = [
         (
-            f"{files_words(files)} in the store",
+            f"{files_words(files)} stored",
             human(sum(source.bytes.recorded for source in status.sources)),
         ),
         ("sent so far", human(status.totals["bytes_sent"])),
