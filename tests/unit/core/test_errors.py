@@ -185,7 +185,7 @@ def test_a_file_that_is_denied_is_sent_again_soon_and_then_waits_as_long() -> No
     """Clouds say 403 in passing. Not so where the keys are refused."""
     denied = StoreRefused("denied", status=403)
     assert react(denied, 1, 1.0) == Reaction(defer_seconds=DENIED_SECONDS, record=True, refused=True)
-    assert react(denied, 2, 1.0).defer_seconds == REFUSED_SCHEDULE.base_seconds
+    assert react(denied, 2, 1.0, refusals=1).defer_seconds == REFUSED_SCHEDULE.base_seconds
 
 
 UNCLEAR = [
