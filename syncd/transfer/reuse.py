@@ -306,13 +306,23 @@ class Reuse:
             self._store.copy_object(key, key, meta, etag)
 
     def _in_parts(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str, now_ns: int) -> None:
-        """The upload is recorded as one to abort before it begins: that is what becomes of it if we die."""
-        unknown = Leftover(ref, self._store.store_id, key, "", now_ns, now_ns)
+        """The upload is recorded as one to abort before it begins: that is what becomes of it if we die.
+
+        Where an earlier one was left, whose id is unknown, that stays recorded.
+        """
+        store_id = self._store.store_id
+        left = [
+            each.begun_ns
+            for each in self._state.leftovers(store_id)
+            if (each.key, each.upload_id) == (key, "")
+        ]
+        unknown = Leftover(ref, store_id, key, "", min([now_ns, *left]), now_ns)
         self._state.leave(unknown)
         upload_id = self._store.create_multipart_upload(key, meta)
         leftover = replace(unknown, upload_id=upload_id)
         self._state.leave(leftover)
-        self._state.drop_leftover(unknown)
+        if not left:
+            self._state.drop_leftover(unknown)
         size = meta.fingerprint.size
         step = part_size_for(size, _COPIED_PART, self._store.limits)
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from syncd.core.errors import StoreRefused, SyncdError
-from syncd.core.model import Leftover, OnDelete, Properties
+from syncd.core.model import Adoption, Leftover, OnDelete, Properties
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
@@ -99,6 +99,19 @@ def _restamp(rig: Rig) -> None:
     rig.sync("file")
 
 
+def _adopt(rig: Rig) -> None:
+    rig.know(reconciling=True)
+    rig.sync("file")
+
+
+def _stamp(rig: Rig) -> None:
+    """The object of another program is recorded, and gets the metadata of ours by a copy onto itself."""
+    rig.know(source=replace(rig.engine.sources["docs"].source, adopt=Adoption.STAMP))
+    _adopt(rig)
+    if rig.uploader.leftovers.look():
+        rig.engine.clear_up()
+
+
 def _both(rig: Rig) -> None:
     """The twin is replaced, and the file whose content it had is carried: neither stops the other."""
     failures: list[SyncdError] = []
@@ -153,6 +166,15 @@ def _carry(rig: Rig) -> None:
 def _file(content: bytes) -> Callable[[Rig], None]:
     def prepare(rig: Rig) -> None:
         rig.write("file", content)
+
+    return prepare
+
+
+def _sent_by_another(content: bytes) -> Callable[[Rig], None]:
+    def prepare(rig: Rig) -> None:
+        rig.write("file", content)
+        key = rig.engine.key(rig.ref("file"))
+        rig.store._real.without_metadata(key, content)  # type: ignore[attr-defined]  # behind the witness
 
     return prepare
 
@@ -268,6 +290,10 @@ SCENARIOS = (
     Scenario("copy-big", _twin(BIG), _sync, (BIG,), (None,), 0),
     Scenario("restamp", _recorded(SMALL, SMALL), _restamp, (SMALL,), (), 0),
     Scenario("restamp-huge", _recorded(HUGE, HUGE), _restamp, (HUGE,), (), 0),
+    Scenario("adopt", _sent_by_another(SMALL), _adopt, (SMALL,), (), 0),
+    Scenario("adopt-big", _sent_by_another(BIG), _adopt, (BIG,), (), 0),
+    Scenario("stamp", _sent_by_another(BIG), _stamp, (BIG,), (), 0),
+    Scenario("stamp-huge", _sent_by_another(HUGE), _stamp, (HUGE,), (), 0),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
     Scenario(
         "twin-first", _changing_twin, _both, (SMALL,), (None,), len(SMALL + TINY), others=(("twin", TINY),)
