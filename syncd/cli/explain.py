@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from syncd.cli import asking, common
-from syncd.core.paths import printable
+from syncd.core.paths import one_line, printable
 from syncd.core.words import human
 
 
@@ -25,7 +25,9 @@ def command(options: common.Options, path: str, as_json: bool) -> None:
     if as_json:
         common.print_json(found)
     else:
-        click.echo("\n".join([asking.line(found), *(f"{name:<10} {text}" for name, text in details(found))]))
+        click.echo(asking.line(found))
+        for name, text in details(found):
+            click.echo(f"{name:<10} {one_line(text)}")  # the ETag is the store's
 
 
 def details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from syncd.cli.check import digests, machine, others, probes
 from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
+from syncd.core.paths import one_line
 from syncd.storage.base import ObjectStore, Remarks
 
 
@@ -36,7 +37,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
         rows.append({"check": name, "passed": passed, "detail": detail})
         if not as_json:
             mark = {True: "ok  ", False: "FAIL", None: "note"}[passed]
-            click.echo(f"{mark} {name}: {detail}")
+            click.echo(f"{mark} {name}: {one_line(detail)}")  # it may quote what a store says
 
     code = check(settings, report, thorough=thorough)
     if as_json:
