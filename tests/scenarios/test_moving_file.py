@@ -213,9 +213,9 @@ def _request(when: str, verb: str, part: int = 0) -> Arm:
 def _before_open(scene: Scene, act: Act) -> None:
     real = files.open_file
 
-    def open_file(root_fd: int, path: str, *more: Any) -> OpenFile:
+    def open_file(root_fd: int, path: str, *more: Any, **named: Any) -> OpenFile:
         act()
-        return real(root_fd, path, *more)
+        return real(root_fd, path, *more, **named)
 
     scene.patch.setattr(files, "open_file", open_file)
 
@@ -238,8 +238,8 @@ def _between_look_and_open(scene: Scene, act: Act) -> None:
 def _after_open(scene: Scene, act: Act) -> None:
     real = files.open_file
 
-    def open_file(root_fd: int, path: str, *more: Any) -> OpenFile:
-        file = real(root_fd, path, *more)
+    def open_file(root_fd: int, path: str, *more: Any, **named: Any) -> OpenFile:
+        file = real(root_fd, path, *more, **named)
         act()
         return file
 

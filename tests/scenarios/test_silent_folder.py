@@ -43,10 +43,10 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     def waiting(name: str, place: Callable[..., str]) -> None:
         real = getattr(files, name)
 
-        def wait_first(*arguments: Any) -> Any:
+        def wait_first(*arguments: Any, **named: Any) -> Any:
             if "dead" in place(*arguments):
                 answers.wait(60)
-            return real(*arguments)
+            return real(*arguments, **named)
 
         monkeypatch.setattr(files, name, wait_first)
 

@@ -101,11 +101,11 @@ def test_a_link_that_takes_a_folders_place_is_not_followed(
     looks: list[int] = []
     really = files.open_file
 
-    def swap(root_fd: int, path: str, *more: Any) -> files.OpenFile:
+    def swap(root_fd: int, path: str, *more: Any, **named: Any) -> files.OpenFile:
         looks.append(1)
         (rig.folder / "folder").rename(rig.folder / "aside")
         (rig.folder / "folder").symlink_to("../outside")
-        return really(root_fd, path, *more)
+        return really(root_fd, path, *more, **named)
 
     monkeypatch.setattr(files, "open_file", swap)
     with pytest.raises(FileError):

@@ -238,10 +238,10 @@ class Folder(RuleBasedStateMachine):
         self.forbidden.discard(name)
         self._event(name)
 
-    def _open_file(self, root_fd: int, path: str, *more: Any) -> files.OpenFile:
+    def _open_file(self, root_fd: int, path: str, *more: Any, **named: Any) -> files.OpenFile:
         if path in self.forbidden:
             raise FileUnreadable("Permission denied")
-        return _open_file(root_fd, path, *more)
+        return _open_file(root_fd, path, *more, **named)
 
     # ---- what befalls the store and the process ---------------------------------------------------------
 

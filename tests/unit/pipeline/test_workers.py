@@ -658,10 +658,10 @@ def test_a_worker_that_waits_for_a_folder_is_replaced_and_ends_with_its_file(
     release = threading.Event()
     real = files.open_file
 
-    def stuck(root_fd: int, path: str, *more: Any) -> files.OpenFile:
+    def stuck(root_fd: int, path: str, *more: Any, **named: Any) -> files.OpenFile:
         if path.startswith("stuck"):
             release.wait(60)
-        return real(root_fd, path, *more)
+        return real(root_fd, path, *more, **named)
 
     monkeypatch.setattr(files, "open_file", stuck)
     crew.heartbeats.silent_seconds = 0.2
