@@ -17,9 +17,9 @@ from typing import Any
 from tests.torture.simulation.process import READERS
 from tests.torture.simulation.tree import Volume
 from tests.torture.simulation.weather import FAIR, OUTAGES, STORM
-from tests.torture.simulation.world import ROOT, Ambush, DiskError, World
+from tests.torture.simulation.world import LOG, ROOT, Ambush, DiskError, World
 
-__all__ = ["MOVES", "READERS", "Move", "draw", "make"]
+__all__ = ["MOVES", "READERS", "Move", "draw", "draw_of_log", "make"]
 
 PART = 8
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
@@ -30,6 +30,10 @@ CALLS = (
     "open", "stat", "fstat", "read", "list", "put_object", "create_multipart_upload", "upload_part",
     "complete_multipart_upload", "after put_object", "after upload_part", "delete_object", "copy_object",
     "head_object", "list_parts", "after complete_multipart_upload",
+)  # fmt: skip
+_READING = (
+    "read", "read", "read", "fstat", "stat", "open", "upload_part", "create_multipart_upload", "put_object",
+    "after put_object", "after complete_multipart_upload",
 )  # fmt: skip
 READING_ERRORS = (errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM)
 
@@ -64,6 +68,12 @@ def draw(chance: Chance) -> Move:
     (name,) = chance.choices(list(MOVES), [weight for weight, _, _ in MOVES.values()])
     pause = chance.choice((0.0, 0.0, 0.1, 0.6, 2.5, 2.5, 7.0, 40.0, 400.0))
     return Move(name, MOVES[name][1](chance), pause)
+
+
+def draw_of_log(chance: Chance) -> Move:
+    """A move of those that write or rotate a log; `draw` makes none of them."""
+    name = chance.choice(("write_log", "write_log", "rotate_log", "rotate_while_it_is_read"))
+    return Move(name, MOVES[name][1](chance), chance.choice((0.0, 0.6, 7.0, 40.0)))
 
 
 def make(world: World, move: Move) -> None:
@@ -171,6 +181,56 @@ def write_for_long(world: World, name: str, size: int, key: int, fate: str, seco
     """One write that takes longer than a file has to be quiet."""
     fd = _do(world, "open", _at(name), os.O_WRONLY)
     world.write_for_long(fd, _content(key, max(2, size)), seconds, lambda: world.tell(name, fate))
+
+
+def _writing_a_log(chance: Chance) -> tuple[Any, ...]:
+    return chance.randint(2, 60), chance.randrange(10), chance.choice(FATES)
+
+
+@_move(0, _writing_a_log)
+def write_log(world: World, halves: int, key: int, fate: str) -> None:
+    """A program has a log open, and writes lines into it, each in two halves; the last may lack one."""
+    fd = _do(world, "open", _at(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def write(number: int) -> None:
+        if number == halves:
+            world.people.close(fd)
+            return
+        with suppress(OSError):  # its disk may be away
+            _do(world, "pwrite", fd, b"%d\n" % number if number % 2 else b"%d " % key, 0)
+            world.tell(LOG, fate)
+        world.checker.moves.append(world.clock.monotonic())
+        world.later(0.35, lambda: write(number + 1))
+
+    write(0)
+
+
+@_move(0, lambda chance: (chance.random() < 0.5, chance.randrange(10), chance.choice(FATES)))
+def rotate_log(world: World, by_rename: bool, key: int, fate: str) -> None:
+    """By another name, or by a copy; programs that write go on in the same file, and one in the new log."""
+    if by_rename:
+        _do(world, "rename", _at(LOG), _at(f"{LOG}.1"))
+    else:
+        _put(world, f"{LOG}.1", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, world.checker.files().get(LOG, b""))
+        _do(world, "truncate", _at(LOG), 0)
+    _put(world, LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, b"%d new\n%d log\n" % (key, key))
+    world.tell(LOG, fate)
+    world.tell(f"{LOG}.1", fate)
+
+
+def _rotating(chance: Chance) -> tuple[Any, ...]:
+    call, nth = chance.choice(_READING), chance.randint(1, 9)
+    return *_writing_a_log(chance), call, nth if call == "read" else 1, chance.random() < 0.3
+
+
+@_move(0, _rotating)
+def rotate_while_it_is_read(
+    world: World, halves: int, key: int, fate: str, call: str, nth: int, by_rename: bool
+) -> None:
+    """A log is rotated in the middle of its being carried, while it grows."""
+    write_log(world, halves, key, "soon")
+    again = Move("rotate_log", (by_rename, key + 1, fate))
+    world.later(5.0, lambda: world.ambushes.append(Ambush(call, nth, lambda: make(world, again))))
 
 
 @_move(4, _file)
@@ -401,11 +461,6 @@ def uploads_expire(world: World) -> None:
 
 
 # ---- in the middle of things -----------------------------------------------------------------------------
-
-_READING = (
-    "read", "read", "read", "fstat", "stat", "open", "upload_part", "create_multipart_upload", "put_object",
-    "after put_object", "after complete_multipart_upload",
-)  # fmt: skip
 
 
 def _rewriting(chance: Chance) -> tuple[Any, ...]:

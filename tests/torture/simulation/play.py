@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.core.model import OnDelete
-from tests.torture.simulation.moves import MOVES, NAMES, SIZES, Move, draw, make
+from tests.torture.simulation.moves import MOVES, NAMES, SIZES, Move, draw, draw_of_log, make
 from tests.torture.simulation.world import Terms, World
 
 LENGTH = 40
 """Moves of a script."""
+LOGS_IN = 3
+"""In one of so many games there are logs."""
 BEGINNING = 4
 """Files that are saved before anything else happens."""
 GRANULARITIES_NS = (1, 1, 4_000_000, 1_000_000_000, 2_000_000_000)
@@ -50,7 +52,11 @@ def script_of(seed: int, length: int = LENGTH) -> Script:
     """The moves of a seed."""
     chance = random.Random(f"script {seed}")
     beginning = tuple(Move("save", MOVES["save"][1](chance), 0.1) for _ in range(BEGINNING))
-    return beginning + tuple(draw(chance) for _ in range(length))
+    script = [*beginning, *(draw(chance) for _ in range(length))]
+    if seed % LOGS_IN == 0:
+        for _ in range(length // 4):
+            script.insert(chance.randrange(BEGINNING, len(script)), draw_of_log(chance))
+    return tuple(script)
 
 
 @contextmanager

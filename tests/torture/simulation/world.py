@@ -30,6 +30,8 @@ from tests.torture.simulation.weather import WeatherStore
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 ROOT = "/src"
+LOG = "log"
+"""The name of a file that only grows, as long as it is not emptied."""
 RESCAN_SECONDS = 900.0
 CALM_SECONDS = 3 * 3600.0
 """Longer than any pause, interval and deferral of syncd."""
@@ -155,12 +157,13 @@ class World:
         self._state_dir = tempfile.mkdtemp(prefix="syncd-simulation-", dir=MEMORY)
         self.source = Source(
             "docs", ROOT, "store", prefix="p/", settle_seconds=terms.settle_seconds,
-            rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete,
+            rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete, append=(f"/{LOG}",), append_seconds=5.0,
         )  # fmt: skip
         self.ambushes: list[Ambush] = []
         self.disk_errors: list[DiskError] = []
         self.events: list[Event] = []
         self.long_writes: list[LongWrite] = []
+        self.plans: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
         self.doom = Doom()
         self._depth = 0
@@ -383,13 +386,21 @@ class World:
             self.people.close(write.fd)
             write.end()
 
+    def later(self, seconds: float, plan: Callable[[], None]) -> None:
+        """Somebody will do something."""
+        self._numbers += 1
+        self.plans.append((self.clock.monotonic() + seconds, self._numbers, plan))
+
     def _next_event(self) -> float | None:
         times = [event.at for event in self.events] + [write.until for write in self.long_writes]
-        return min(times, default=None)
+        return min(times + [at for at, *_ in self.plans], default=None)
 
     def _deliver(self) -> None:
         now = self.clock.monotonic()
         self.end_long_writes(now)
+        for plan in sorted(plan for plan in self.plans if plan[0] <= now):
+            self.plans.remove(plan)
+            plan[2]()
         for event in sorted(event for event in self.events if event.at <= now):
             self.events.remove(event)
             if self.process is None:
