@@ -114,7 +114,11 @@ def told_of_flush(answer: dict[str, Any]) -> int:
     )
     for source, why in answer["kept_back"].items():
         click.echo(f"{source}: {why}", err=True)
-    if answer["failed"] or answer["unreadable"]:
+    for source, words in answer.get(
+        "unlike", {}
+    ).items():  # a daemon that runs may be older than this command
+        click.echo(f"{source}: {words}", err=True)
+    if answer["failed"] or answer["unreadable"] or answer.get("unlike"):
         return common.EXIT_PARTLY  # a failed file is also one that is left
     if answer["left"]:
         return common.EXIT_UNSETTLED

@@ -186,6 +186,8 @@ def _sources_table(sources: Sequence[SourceReport]) -> Table:
 def _show_source(source: SourceReport, console: Console) -> None:
     name, live = escape(source.name), source.live or LiveSource()
     console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
+    if source.unlike:
+        console.print(f"{name}: {escape(source.unlike)}", style="red")
     for line in _what_waits(source, live):
         console.print(f"{name}: {escape(line)}", style="yellow")
     skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())

@@ -17,7 +17,11 @@ WATCH_SECONDS = 1.0
 @click.command()
 @click.argument("path", required=False)
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C; with --json as lines.")
-@click.option("--exit-code", is_flag=True, help="Exit with 4 if it is not in sync yet, 3 if files failed.")
+@click.option(
+    "--exit-code",
+    is_flag=True,
+    help="Exit with 4 if it is not in sync yet, 3 if files failed or objects differ.",
+)
 @common.json_option
 @common.options
 def command(options: common.Options, path: str | None, watch: bool, exit_code: bool, as_json: bool) -> None:
@@ -60,7 +64,7 @@ def code(found: dict[str, Any]) -> int:
     if not found["daemon"]["running"]:
         return common.EXIT_UNAVAILABLE
     sources = found["sources"]
-    if any(source["files"]["failed"] for source in sources):
+    if any(source["files"]["failed"] or source.get("differing") for source in sources):
         return common.EXIT_PARTLY
     waits = any(
         source["files"]["pending"]

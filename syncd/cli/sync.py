@@ -19,7 +19,7 @@ import click
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
-from syncd.core.errors import FileError
+from syncd.core.errors import FileError, StateError
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
@@ -66,6 +66,8 @@ class Pass:
     """The stores that could not be used, each with its error; the files of the others were carried."""
     ended: bool
     """Whether all threads ended, but for those that wait for a folder that does not answer."""
+    unlike: dict[str, str]
+    """The sources of which objects are not as recorded since the last audit, each with what to do."""
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -194,6 +196,8 @@ def _print_summary(done: Pass) -> None:
     _print_files(done.pipeline.tally)
     for runner in done.pipeline.source_runners.values():
         _print_source(runner)
+    for source, words in done.unlike.items():
+        click.echo(f"{source}: {words}", err=True)
     for store, trouble in done.gave_up.items():
         common.say(f"store {store}: {trouble}")
     if not done.gave_up and done.interrupted:
@@ -243,8 +247,10 @@ def _code(done: Pass) -> int:
             tally.store_error
         )  # nothing got through: the store is to blame, not the files
     runners = done.pipeline.source_runners.values()
-    if tally.failed or any(
-        each.news.waiting_for or each.news.errors or each.waits_for_take_over() for each in runners
+    if (
+        tally.failed
+        or done.unlike
+        or any(each.news.waiting_for or each.news.errors or each.waits_for_take_over() for each in runners)
     ):
         return common.EXIT_PARTLY
     return common.EXIT_UNSETTLED if tally.settling else 0
@@ -282,7 +288,11 @@ def run_once(
         over = pipeline.wait_done(should_stop, lambda: tick(pipeline))
     finally:
         ended = pipeline.stop(STOP_SECONDS)
-    return Pass(pipeline, not over, pipeline.gave_up(), ended)
+    unlike: dict[str, str] = {}
+    with suppress(StateError):  # a state that cannot be used is told of already
+        found = {name: runner.unlike() for name, runner in pipeline.source_runners.items()}
+        unlike = {name: words for name, words in found.items() if words}
+    return Pass(pipeline, not over, pipeline.gave_up(), ended, unlike)
 
 
 # ---- the plan of a pass -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from syncd.cli import asking, common
 from syncd.config import units
 from syncd.config.load import Settings
 from syncd.core import deletions
+from syncd.core.errors import StateError
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.state.lock import StateLock
@@ -64,6 +65,7 @@ def command(  # its options
     Every difference is reported; the exit code is 3 when one is serious.
     """
     rows: list[dict[str, Any]] = []
+    standing: list[audit.Difference] = []
     counts = {"files": 0, "serious": 0, "notes": 0}
     damaged: list[FileRef] = []
     spoilt: set[FileRef] = set()  # the disk has them wrong: what they hold now may be worse than the object
@@ -73,6 +75,8 @@ def command(  # its options
             damaged.append(found.ref)
         elif found.serious and not found.foreign:
             spoilt.add(found.ref)
+        if found.serious:
+            standing.append(found)
         row = {"source": found.ref.source, "path": printable(found.ref.path)}
         if as_json:
             rows.append({**row, "difference": found.what, "serious": found.serious})
@@ -88,12 +92,19 @@ def command(  # its options
         common.say(f"syncd verify --repair sends {len(damaged)} files again whose objects are damaged")
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
-        common.say(_repaired(settings, damaged, counts["files"], max_repair))
+        said, is_done = _repaired(settings, damaged, counts["files"], max_repair)
+        common.say(said)
+        mended = set(damaged) if is_done else set()
+        standing = [each for each in standing if each.ref not in mended]
+    _remember(settings, standing)
     sys.exit(common.EXIT_PARTLY if counts["serious"] else 0)
 
 
-def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]) -> str:
-    """Put the records of damaged objects in doubt, and have their files sent again; what came of it.
+def _repaired(
+    settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]
+) -> tuple[str, bool]:
+    """Put the records of damaged objects in doubt, and have their files sent again; what came of it, and
+    whether anything did.
 
     The next look at such a file asks for its object, and sends what is not there.
     """
@@ -102,9 +113,9 @@ def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tup
         return (
             f"nothing is repaired: {len(damaged)} of {files} objects are damaged, and at most {most} are "
             "repaired without a look at the store; repeat with a larger --max-repair"
-        )
+        ), False
     if not damaged:
-        return "there is nothing to repair"
+        return "there is nothing to repair", False
     files_of = [[ref.source, os.fsencode(ref.path).hex()] for ref in damaged]
     when, again = "now", 0
     for index in range(0, len(damaged), _BATCH):
@@ -117,14 +128,43 @@ def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tup
         again += answer["files"]
     told = f"{again} files are sent again {when}"
     forgotten = len(damaged) - again
-    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told
+    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told, True
 
 
 def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
+    with _own_state(settings) as state:
+        return sum(audit.repair(ref, state) for ref in damaged)
+
+
+def _remember(settings: Settings, standing: list[audit.Difference]) -> None:
+    """Have `status` and `sync` name what stands, until something mends it. Writes only what is new."""
+    for source in settings.sources:
+        found, unnamed = audit.named(each for each in standing if each.ref.source == source.name)
+        with common.open_state(settings.state_dir) as state:
+            known = state.differences(source.name, audit.MOST_NAMED)
+        if known == (len(found) + unnamed, sorted(((ref, what) for ref, _, what in found), key=_by_path)):
+            continue
+        files = [[os.fsencode(ref.path).hex(), etag, what] for ref, etag, what in found]
+        request = {"command": "audited", "source": source.name, "files": files, "unnamed": unnamed}
+        try:
+            if asking.settings_daemon(settings, request) is None:
+                with _own_state(settings) as state:
+                    state.set_differences(source.name, found, unnamed)
+        except StateError as error:
+            common.say(f"{source.name}: `syncd status` will not name these differences: {error}")
+
+
+def _by_path(named: tuple[FileRef, str]) -> bytes:
+    return os.fsencode(named[0].path)
+
+
+@contextmanager
+def _own_state(settings: Settings) -> Iterator[State]:
+    """The state, to write: no daemon runs. Raises StateError."""
     lock = StateLock.acquire(settings.state_dir)
     try:
         with closing(State.open(settings.state_dir, now_ns=time.time_ns)) as state:
-            return sum(audit.repair(ref, state) for ref in damaged)
+            yield state
     finally:
         lock.release()
 

@@ -17,6 +17,7 @@ unwatched      it differs from what is recorded, and only a scan will notice
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +64,8 @@ class Facts:
     difference: str | None = None
     """What tells the file from its record; None: nothing does."""
     failure: Failure | None = None
+    unlike: str = ""
+    """What the last audit found of its object, and nothing has mended since."""
     arrived: tuple[int, int] | None = None
     """Bytes of an unfinished upload that have arrived, and all."""
     bytes_per_second: float | None = None
@@ -113,6 +116,10 @@ def word_of(facts: Facts) -> Word:
 def _present(facts: Facts, seen: FileStat) -> Word:
     """A file that no worker has."""
     if facts.queued is None and facts.difference is None and facts.recorded is not None:
+        if facts.unlike:
+            return Word(
+                "failed", f"the last audit found: {facts.unlike}; `syncd verify --repair` sends it again"
+            )
         return Word("stored", _stored(facts.recorded))
     if young_ns := plan.too_young_ns(seen, facts.now_ns, int(facts.min_age_seconds * 1e9)):
         left = human_seconds(young_ns / 1e9)
@@ -242,6 +249,15 @@ def paused_words(until_ns: int) -> str:
     """How long a pause of the operator lasts; 0: without end."""
     end = f"until {iso(until_ns)}" if until_ns else "until it is resumed"
     return f"by the operator, {end}"
+
+
+def differ_words(objects: int, found: Sequence[str]) -> str:
+    """That so many objects are not as recorded since the last audit, and what to do; empty: none is."""
+    if not objects:
+        return ""
+    what = "1 object is" if objects == 1 else f"{objects} objects are"
+    named = f" ({found[0]})" if found else ""
+    return f"{what} not as recorded{named}; to send them again: syncd verify --repair"
 
 
 def iso(time_ns: int | None) -> str | None:

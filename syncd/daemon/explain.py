@@ -69,6 +69,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     """Everything about one path, as JSON. Raises StateError."""
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
+    unlike = state.difference(ref) if recorded is not None else ""
     source_waits, unseen, seen, left_out = _look(found, recorded)
     key = paths.key_for(source.prefix, found.path, is_link=isinstance(seen, LinkStat))
     verdict = Rules.of(source).explain(
@@ -88,6 +89,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
         recorded=recorded,
         difference=_difference(seen, recorded, key, live.store_id if live else None),
         failure=failure,
+        unlike=unlike,
         arrived=(live.arrived if live else None) or arrived,
         bytes_per_second=live.bytes_per_second if live else None,
         settle_seconds=source.settle_seconds,

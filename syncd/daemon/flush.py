@@ -106,11 +106,13 @@ class _Flush:
         left = sum(ref in self._files for ref in self._dirty())
         failures = sum(failed.get(name, 0) for name in self._sources)
         kept = {runner.source.name: why for runner in self.runners() if (why := self._kept_back(runner))}
+        unlike = {runner.source.name: words for runner in self.runners() if (words := runner.unlike())}
         return {
             "files": len(self._files),
             "left": left,
             "failed": failures,
             "kept_back": kept,
+            "unlike": unlike,
             "unreadable": sum(runner.news.errors for runner in self.runners()),
             "actions": {name: tally.actions[name] - self._before[name] for name in _DONE},
             "bytes_sent": tally.bytes_sent - self._bytes_before[0],

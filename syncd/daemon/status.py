@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from syncd.core.model import Cause, Checkpoint, FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import human, human_seconds, iso, paused_words
+from syncd.core.words import differ_words, human, human_seconds, iso, paused_words
 
 if TYPE_CHECKING:
     from syncd.state.state import State
@@ -122,6 +122,10 @@ class SourceReport:
     """What the last scan could not see; empty: it saw everything."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """How many of each kind the last scan left out."""
+    differing: int = 0
+    """Objects that the last audit did not find as they are recorded, and that nothing has mended since."""
+    differences: Sequence[str] = ()
+    """The first of them, each with what was found."""
     paused: str | None = None
     """By whom it is paused, and until when; None: it is not."""
     live: LiveSource | None = None
@@ -134,7 +138,13 @@ class SourceReport:
         if self.paused is not None:
             return "paused"
         counts = (("uploading", self.files.in_flight), ("pending", self.files.pending))
-        return next((word for word, count in (*counts, ("failed", self.files.failed)) if count), "stored")
+        failed = ("failed", self.files.failed + self.differing)
+        return next((word for word, count in (*counts, failed) if count), "stored")
+
+    @property
+    def unlike(self) -> str:
+        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
+        return differ_words(self.differing, self.differences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +234,12 @@ class Status:
             counts += f", {human_seconds(self.daemon.seconds_left)} left"
         if not pending and not flying:
             counts = f"idle: {sum(source.files.recorded for source in self.sources)} files recorded"
+        differing = sum(source.differing for source in self.sources)
+        counts = f"{counts}, {failed} failed" if failed else counts
+        counts = f"{counts}, {differing} objects not as recorded" if differing else counts
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
         paused += [f"{source.name} paused {source.paused}" for source in self.sources if source.paused]
-        return "; ".join([f"{counts}, {failed} failed" if failed else counts, *paused])
+        return "; ".join([counts, *paused])
 
 
 class Live(Protocol):
@@ -315,6 +328,7 @@ def _sources(
     for source in sources:
         recorded, size = state.recorded_totals(source.name, exact=live is None)
         scan = state.last_scan(source.name)
+        differing, found = state.differences(source.name, exact=live is None)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
         # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
         moving, waiting = 0, len(mine)
@@ -332,6 +346,8 @@ def _sources(
                 scan.drift,
                 scan.unseen,
                 scan.skipped,
+                differing,
+                [f"{printable(ref.path)}: {what}" for ref, what in found],
                 _paused(source, pauses, live),
                 live.source(source.name) if live is not None else None,
             )

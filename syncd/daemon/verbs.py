@@ -190,6 +190,19 @@ def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"files": count}
 
 
+def audited(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Remember what `syncd verify` found of `source`, and nothing has mended: `files`, `unnamed` more.
+
+    Each of `files` is a hexadecimal path, the ETag of the record that was compared, and words.
+    """
+    name, files = _runner(verbs, request).source.name, request.get("files")
+    if not isinstance(files, list) or len(files) > audit.MOST_NAMED:
+        raise ValueError(f"name at most {audit.MOST_NAMED} files")
+    found = [(FileRef(name, os.fsdecode(bytes.fromhex(path))), etag, what) for path, etag, what in files]
+    verbs.pipeline.state.set_differences(name, found, int(request.get("unnamed", 0)))
+    return {"remembered": len(found)}
+
+
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Limit all stores together to `rate`, a rate, a timetable or ``off``, for `seconds` if given.
 
@@ -297,6 +310,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "adopt": adopt,
     "retry": retry,
     "repair": repair,
+    "audited": audited,
     "limit": limit,
     "reload": reload,
     "allow-deletes": allow_deletes,

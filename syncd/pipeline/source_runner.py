@@ -15,8 +15,10 @@ from typing import Any
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, OnDelete, Source
+from syncd.core.paths import printable
 from syncd.core.patterns import ObjectRules, Rules
 from syncd.core.schedule import ScanSchedule
+from syncd.core.words import differ_words
 from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
@@ -141,6 +143,11 @@ class SourceRunner:
             self.schedule.ask("", "the root was accepted")
             self.schedule.next_scan = self.clock.monotonic()
             self._changed.notify()
+
+    def unlike(self) -> str:
+        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
+        objects, found = self._state.differences(self.source.name, 1)
+        return differ_words(objects, [f"{printable(ref.path)}: {what}" for ref, what in found])
 
     def waits_for_take_over(self) -> str:
         """Why deletions and overwrites wait, and the operator's word that ends it; empty: they do not."""

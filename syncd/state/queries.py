@@ -7,7 +7,7 @@ or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from sqlite3 import Connection, IntegrityError
@@ -394,6 +394,51 @@ def count_failures(connection: Connection) -> dict[str, int]:
     )
 
 
+def put_differences(
+    connection: Connection, source: str, found: Iterable[tuple[FileRef, str, str]], unnamed: int
+) -> None:
+    """Replace all of a source: each with its file, the ETag of the row that was compared, and words.
+
+    One whose row has another ETag by now is left out. `unnamed` more are only counted.
+    """
+    ensure_source(connection, source)
+    connection.execute(f"DELETE FROM differences WHERE {_OF_SOURCE}", (source,))  # noqa: S608  constants
+    for ref, etag, what in found:
+        text = what.encode("utf-8", "backslashreplace").decode("utf-8")
+        for table in _TABLES:
+            connection.execute(
+                "INSERT OR REPLACE INTO differences "  # noqa: S608  constants
+                f"SELECT source, path, ?4, 1 FROM {table} WHERE {_OF_SOURCE} AND path = ?2 AND etag = ?3",
+                (*_named(ref), etag, text),
+            )
+    if unnamed:
+        sql = "INSERT INTO differences SELECT id, x'', '', ? FROM sources WHERE name = ?"
+        connection.execute(sql, (unnamed, source))
+
+
+def drop_difference(connection: Connection, ref: FileRef) -> None:
+    """Done also when there was none."""
+    sql = f"DELETE FROM differences WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  constants
+    connection.execute(sql, _named(ref))
+
+
+def list_differences(
+    connection: Connection, source: str, limit: int
+) -> tuple[int, list[tuple[FileRef, str]]]:
+    """How many a source has, and those that have a name, in the order of their paths, at most `limit`."""
+    sql = f"SELECT path, what, files FROM differences WHERE {_OF_SOURCE} ORDER BY path"  # noqa: S608  constants
+    rows = connection.execute(sql, (source,)).fetchall()
+    named = [(FileRef(source, os.fsdecode(path)), what) for path, what, _ in rows if path]
+    return sum(files for _, _, files in rows), named[:limit]
+
+
+def find_difference(connection: Connection, ref: FileRef) -> str:
+    """What the last audit found of `ref`; empty: nothing that stands."""
+    sql = f"SELECT what FROM differences WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  constants
+    row = connection.execute(sql, _named(ref)).fetchone()
+    return str(row[0]) if row else ""
+
+
 def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
     """Add to counters, which begin at 0."""
     connection.executemany(
@@ -435,12 +480,11 @@ def forget_files(connection: Connection, source: str) -> bool:
 
 
 def forget_facts(connection: Connection, source: str) -> None:
-    """Delete failures, and what was learned of a source: first that its objects were compared."""
+    """Delete failures, differences and what was learned of a source: first that its objects were compared."""
     learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
     connection.execute(learned, (f":{source}",))
-    connection.execute(
-        "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?)", (source,)
-    )
+    for table in ("failures", "differences"):
+        connection.execute(f"DELETE FROM {table} WHERE {_OF_SOURCE}", (source,))  # noqa: S608  constants
 
 
 def forget_source(connection: Connection, source: str) -> None:

@@ -231,6 +231,15 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE failures ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0",
         "UPDATE failures SET refusals = attempts",
     ),
+    (
+        # What the last audit found and nothing has mended since; the empty path counts what is not named.
+        """CREATE TABLE differences (
+            source INTEGER NOT NULL REFERENCES sources(id),
+            path BLOB NOT NULL,
+            what TEXT NOT NULL,
+            files INTEGER NOT NULL,
+            PRIMARY KEY (source, path)) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -90,6 +90,7 @@ class State:
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
+        self._has_differences = bool(self._all("SELECT 1 FROM differences LIMIT 1"))
         self._totals = Totals()
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
@@ -362,11 +363,12 @@ class State:
         return self._read(queries.find_part_digests, ref)
 
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
-        """The object is gone or no longer ours: recorded and failure row out. `durable` as in `commit`."""
+        """The object is gone or no longer ours: the rows about the file out. `durable` as in `commit`."""
 
         def operation(connection: sqlite3.Connection) -> None:
             queries.drop_file(connection, ref)
             queries.drop_failure(connection, ref)
+            queries.drop_difference(connection, ref)
 
         self._put(ref, None, operation, durable=durable)
 
@@ -454,6 +456,33 @@ class State:
         """Failures per source; sources without any are left out."""
         self._catch_up(exact)
         return self._read(queries.count_failures)
+
+    def set_differences(
+        self, source: str, found: Sequence[tuple[FileRef, str, str]], unnamed: int = 0
+    ) -> None:
+        """What an audit found of the objects of `source`, instead of what the last one found.
+
+        Each with its file, the ETag of the record that was compared, and words; `unnamed` more are counted.
+        """
+        self._has_differences = True
+        self._write(lambda c: queries.put_differences(c, source, found, unnamed))
+
+    def mended(self, ref: FileRef) -> None:
+        """The file was sent again, or will be: what the audit found is over. Joined with later writes."""
+        if self._has_differences:
+            self._join(lambda c: queries.drop_difference(c, ref))
+
+    def differences(
+        self, source: str, limit: int = 10, *, exact: bool = True
+    ) -> tuple[int, list[tuple[FileRef, str]]]:
+        """How many differences of `source` stand since the last audit; the first of them, with words."""
+        self._catch_up(exact)
+        return self._read(queries.list_differences, source, limit)
+
+    def difference(self, ref: FileRef) -> str:
+        """What the last audit found of the object of `ref`, in words; empty: nothing that stands."""
+        self.flush()
+        return self._read(queries.find_difference, ref)
 
     def add_totals(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from syncd.core import paths, plan
@@ -24,6 +24,8 @@ _PAGE = 1000
 _SAMPLES = 10
 _READ_SIZE = 8 << 20
 _MOST_REASONS = 100_000
+MOST_NAMED = 1000
+"""Differences of one source that are kept with their files; more are only counted."""
 NOT_STORED = "the file has not been uploaded"
 
 
@@ -38,6 +40,8 @@ class Difference:
     """The store does not hold the recorded content: sending the file again would mend that."""
     foreign: bool = False
     """Another program wrote the object: what would repair it would destroy what that wrote."""
+    etag: str = ""
+    """That of the record."""
 
 
 def verify(  # the caller's wiring, each named
@@ -102,7 +106,18 @@ def repair(ref: FileRef, state: State) -> bool:
         state.forget(ref)
     else:
         state.doubt(ref, row)
+        state.mended(ref)
     return not row.kept
+
+
+def named(found: Iterable[Difference]) -> tuple[list[tuple[FileRef, str, str]], int]:
+    """Differences of one source, as `State.set_differences` takes them, and how many are left out."""
+    words: dict[FileRef, tuple[str, str]] = {}
+    for each in found:
+        before = words.get(each.ref)
+        words[each.ref] = each.etag, f"{before[1]}; {each.what}" if before else each.what
+    first = [(ref, *told) for ref, told in islice(words.items(), MOST_NAMED)]
+    return first, len(words) - len(first)
 
 
 def unknown(
@@ -228,7 +243,7 @@ def _look(
             found = [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
     if root_fd is not None:
         found += _of_disk(root_fd, ref, row, witness)
-    return _Look(found, row, seen)
+    return _Look([replace(each, etag=row.etag) for each in found], row, seen)
 
 
 def _look_again(  # as `_look`
@@ -291,4 +306,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
     return [Difference(ref, "the file has changed since", serious=False)]
 
 
-__all__ = ["NOT_STORED", "Difference", "of_others", "repair", "unknown", "unrecorded", "verify"]
+__all__ = [
+    "MOST_NAMED", "NOT_STORED", "Difference", "named", "of_others", "repair", "unknown", "unrecorded",
+    "verify",
+]  # fmt: skip

@@ -144,6 +144,11 @@ def _files(text: _Text, sources: Iterable[SourceReport]) -> None:
             for state, count in (("stored", source.bytes.recorded), ("uploading", source.bytes.pending))
         ),
     )
+    text.gauge(
+        "syncd_objects_differing",
+        "Objects that the last audit did not find as they are recorded, and that nothing has mended since.",
+        (({"source": source.name}, source.differing) for source in sources),
+    )
 
 
 def _sources(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str, LiveSource]]) -> None:

@@ -204,6 +204,8 @@ def _remarks(source: SourceReport) -> Iterator[str]:
     if live.deletes_parked:
         allow = f"to allow them: syncd sync --allow-deletes {source.name}"
         yield f"{count_words(live.deletes_parked, 'deletion')} wait: {live.deletes_reason or ''}; {allow}"
+    if source.unlike:
+        yield source.unlike
     if source.last_scan_unseen and not live.unreadable:
         yield f"Not everything was seen: {source.last_scan_unseen}"
     yield from (f"Cannot be read: {line}" for line in live.unreadable)

@@ -38,6 +38,9 @@ def sayings(status: Status, *, names: bool) -> Iterator[Says]:
             yield Says("bad", "waits for you", f"The source {source.name} waits for your word.")
     if failed := sum(source.files.failed for source in status.sources):
         yield Says("bad", "failed", f"{files_words(failed)} could not be sent; all else goes on.")
+    if differing := sum(source.differing for source in status.sources):
+        count = count_words(differing, "object")
+        yield Says("bad", "damaged", f"The last audit found {count} not as recorded.")
     yield from _parked(status.sources)
     yield from _paused(status)
     yield from _usual(status)

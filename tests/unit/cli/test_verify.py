@@ -12,6 +12,7 @@ import pytest
 
 from syncd.cli.verify import compare
 from syncd.core.model import FileRef
+from syncd.state.lock import StateLock
 from syncd.state.state import State
 from tests.unit.cli.home import Home
 
@@ -70,6 +71,57 @@ def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
     assert (home.mirror / "other").read_text() == "content of other"
     assert home.run("verify").exit_code == 0
     assert "there is nothing to repair" in home.run("verify", "--repair").stderr
+
+
+def test_what_is_found_stands_until_it_is_mended(home: Home) -> None:
+    """`status` and `sync` name it, and neither says that all is well."""
+    for name in ("missing", "rewritten", "good"):
+        (home.watched / name).write_text(f"content of {name}")
+    home.run("sync")
+    (home.mirror / "missing").unlink()
+    (home.mirror / "rewritten").write_text("content of rewritteN")
+    said = "docs: 2 objects are not as recorded (missing: the object is missing); to send them again: syncd"
+    assert home.run("verify").exit_code == 3
+    assert said in home.run("status").stdout
+    (shown,) = json.loads(home.run("status", "--json").stdout)["sources"]
+    assert (shown["differing"], len(shown["differences"])) == (2, 2)
+    of_file = home.run("status", str(home.watched / "missing"), "--exit-code")
+    assert (of_file.exit_code, of_file.stdout.split()[0]) == (3, "failed")
+    done = home.run("sync")
+    assert (done.exit_code, said in done.stderr) == (3, True)
+
+    (home.watched / "rewritten").write_text("changed, and so sent again")
+    done = home.run("sync")
+    assert (done.exit_code, "docs: 1 object is not as recorded (missing:" in done.stderr) == (3, True)
+    home.run("verify", "--repair")
+    done = home.run("sync")
+    assert (done.exit_code, "not as recorded" in done.stderr + home.run("status").stdout) == (0, False)
+
+
+def test_what_is_right_again_is_named_no_longer(home: Home) -> None:
+    """After the next comparison, also without a repair."""
+    (home.watched / "a").write_text("x")
+    home.run("sync")
+    (home.mirror / "a").rename(home.mirror.parent / "away")
+    home.run("verify")
+    assert home.run("sync").exit_code == 3
+    (home.mirror.parent / "away").rename(home.mirror / "a")
+    assert home.run("verify").exit_code == 0
+    assert home.run("sync").exit_code == 0
+
+
+def test_a_state_that_cannot_be_written_takes_nothing_from_verify(home: Home) -> None:
+    """Another pass holds it, for example: what was found is told all the same."""
+    (home.watched / "a").write_text("x")
+    home.run("sync")
+    (home.mirror / "a").unlink()
+    lock = StateLock.acquire(home.settings.state_dir)
+    try:
+        done = home.run("verify")
+    finally:
+        lock.release()
+    assert (done.exit_code, "FAIL docs:a" in done.stdout) == (3, True)
+    assert "docs: `syncd status` will not name these differences" in done.stderr
 
 
 def test_repair_forgets_deleted_files_whose_objects_are_gone(home: Home) -> None:

@@ -99,6 +99,8 @@ def test_it_is_the_interface(state: State) -> None:
                 "last_scan": "2023-11-14T22:13:20Z",
                 "last_scan_unseen": "",
                 "skipped": {},
+                "differing": 0,
+                "differences": [],
                 "drift": 3,
             }
         ],

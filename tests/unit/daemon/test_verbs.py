@@ -220,6 +220,22 @@ def test_a_repair_sends_again_what_is_there_and_forgets_what_was_deleted(home: H
     assert state.recorded(refs[1]) is None
 
 
+def test_what_an_audit_found_is_named_until_the_file_is_sent_again(home: Home) -> None:
+    """By the status, and by a flush, which is not done well then."""
+    home.start()
+    (home.root / "watched" / "a").write_text("x")
+    home.arrives("a")
+    etag = home.ask(command="file", path=str(home.root / "watched" / "a"))["recorded"]["etag"]
+    found = [[b"a".hex(), etag, "the object is missing"]]
+    assert home.ask(command="audited", source="docs", files=found) == {"remembered": 1}
+    (source,) = home.ask(command="status")["sources"]
+    assert (source["differing"], source["differences"]) == (1, ["a: the object is missing"])
+    assert "1 object is not as recorded" in home.ask(command="flush")["unlike"]["docs"]
+    (home.root / "watched" / "a").write_text("changed")
+    wait_until("it is sent again", lambda: not home.ask(command="status")["sources"][0]["differing"])
+    assert home.ask(command="flush")["unlike"] == {}
+
+
 def test_the_daemon_takes_over_from_another_machine(home: Home) -> None:
     """Status says what waits and why; after the word it goes at once, also what was asked to be deleted."""
     home.content["sources"][0] |= {"on_delete": "delete"}

@@ -91,6 +91,7 @@ def status(*sources: SourceReport, **more: Any) -> Status:
             "bad",
             "The source camera waits: the root is missing.",
         ),
+        (status(source(differing=2)), "bad", "The last audit found 2 objects not as recorded."),
         (
             status(source(failed=1), stores=[StoreReport("nas", "no key (403)")]),
             "bad",
