@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+from syncd.core.errors import StoreRefused
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
@@ -156,17 +157,24 @@ class Remarks(Protocol):
         ...
 
 
+MAX_BARREN_PAGES = 1000
+"""In a row. A few are no error: S3 skips what was deleted from a bucket with versions, page by page."""
+
+
 class Pages(Iterator[T], Generic[T, Marker]):
     """The items of all pages, in order.
 
     `fetch` is given the marker of a page (None: the first) and returns its items and the marker of the next
     page, None when it was the last. What it raises leaves the listing where it was: asked again, it asks for
-    the same page again. So a caller can repeat what failed, which a generator does not allow.
+    the same page again. So a caller can repeat what failed, which a generator does not allow. Raises
+    StoreRefused where pages go on without anything new.
     """
 
     def __init__(self, fetch: Callable[[Marker | None], tuple[list[T], Marker | None]]) -> None:
         self._fetch = fetch
         self._items: Iterator[T] = iter(())
+        self._last: T | None = None
+        self._barren = 0
         self._marker: Marker | None = None
         self._over = False
 
@@ -182,7 +190,13 @@ class Pages(Iterator[T], Generic[T, Marker]):
             items, following = self._fetch(self._marker)
             # A marker that does not move would never end.
             self._over = following is None or following == self._marker
-            self._items, self._marker = iter(items), following
+            self._marker = following
+            is_new = bool(items) and items[-1] != self._last
+            self._barren = 0 if is_new else self._barren + 1
+            self._last = items[-1] if items else self._last
+            if self._barren >= MAX_BARREN_PAGES and not self._over:
+                raise StoreRefused(f"the list has no end: {self._barren} pages without anything new")
+            self._items = iter(items)
 
 
 # ---- what a store takes from its surroundings --------------------------------------------------------------

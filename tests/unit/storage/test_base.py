@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from syncd.core.errors import StoreRefused
+from syncd.storage import base
 from syncd.storage.base import Pages
 
 
@@ -50,3 +52,18 @@ def test_a_page_that_failed_is_asked_for_again() -> None:
 def test_a_marker_that_does_not_move_ends_the_list() -> None:
     """A server that repeats itself is not asked for ever."""
     assert list(Pages(lambda marker: (["a"], 5))) == ["a", "a"]
+
+
+@pytest.mark.parametrize("items", [[], ["a"]])
+def test_a_listing_without_an_end_is_refused(items: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its markers move, and nothing new comes; some pages without anything new are no error."""
+    monkeypatch.setattr(base, "MAX_BARREN_PAGES", 5)
+    following = iter([items, items, ["b"], items, items, items, items])
+
+    def some(marker: int | None) -> tuple[list[str], int | None]:
+        page = next(following, None)
+        return (["c"], None) if page is None else (page, (marker or 0) + 1)
+
+    assert list(Pages(some))[-1] == "c"
+    with pytest.raises(StoreRefused, match="no end"):
+        list(Pages(lambda marker: (items, (marker or 0) + 1)))
