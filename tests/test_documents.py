@@ -12,10 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import errors_page
+
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path for folder in (".", "docs", "bench", "tests") for path in (PROJECT / folder).glob("*.md")
 )
+
+
+def test_the_page_of_errors_is_that_of_the_source() -> None:
+    """After a change: python -m tests.support.errors_page > docs/errors.md."""
+    assert (PROJECT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page.page()
+
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 

@@ -293,7 +293,9 @@ class Daemon:
         try:
             return answer.get(timeout=_RELOAD_SECONDS)
         except queue.Empty:
-            raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s") from None
+            raise StateError(
+                f"the reload did not end within {_RELOAD_SECONDS:.0f} s; the log says more"
+            ) from None
 
     def _apply_reload(self) -> dict[str, Any]:
         """Read the new configuration and apply it; returns what changed, or every mistake.

@@ -280,10 +280,10 @@ def _instance_in(connection: sqlite3.Connection, path: str) -> str:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     _refuse_newer(path, version)
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID or version != len(STEPS):
-        raise StateError(f"{path} is not a state database of this version of syncd")
+        raise StateError(f"{path} is not a state database of this version of syncd; run syncd once with it")
     row = connection.execute("SELECT instance_id FROM identity").fetchone()
     if row is None:
-        raise StateError(f"{path} holds no identity")
+        raise StateError(f"{path} holds no identity; start syncd, which builds a new one")
     return str(row[0])
 
 

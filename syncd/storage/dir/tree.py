@@ -102,7 +102,9 @@ class Tree:
                         self._rename_onto(store, staging, staged, fd, names[-1])
                     sync_directory(fd)
                     return
-        raise StoreUnavailable("the object's directory in the store does not stay")
+        raise StoreUnavailable(
+            "the object's directory in the store does not stay", hint="another program removes it: stop that"
+        )
 
     def remove(self, store: Opened, names: tuple[bytes, ...], kind: int = stat_module.S_IFREG) -> None:
         """Remove the object, if its file is of this `kind`, and the directories that are empty without it."""

@@ -135,7 +135,7 @@ class _Given:
         identifier, secret, token = (value.read() for value in self._values)
         if not identifier or not secret:
             missing = "access_key_id" if not identifier else "secret_access_key"
-            raise AccessRefused(f"there is no {missing} for this store", hint="keys come in pairs")
+            raise AccessRefused(f"there is no {missing} for this store", hint="set both")
         return Credentials(identifier, secret, token)
 
 

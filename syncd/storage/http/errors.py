@@ -98,11 +98,16 @@ _CHECK_KEYS = "check access_key_id and secret_access_key"
 _RENEW = "renew the session token, or let the credential source do it"
 _PROVIDER = "check the account with its provider"
 _RULES = "check what these keys may do in this bucket and prefix"
+_TRY_ALL = "`syncd check --thorough` says what works there"
 _SLOW = later("the store wants fewer requests")
 _CUT = later("the store did not get the whole body in time")
 _CLOCK = later("this machine's clock and the store's differ too much", "set this machine's clock")
 _CONFLICT = later("another request for the same object is under way")
-_CORRUPT = Refusal(PartCorrupt, "what arrived is not what was sent")
+_CORRUPT = Refusal(
+    PartCorrupt,
+    "what arrived is not what was sent",
+    "if it stays, check network and memory",
+)
 _OTHER_WHOLE = Refusal(PartsRefused, "the parts make another object than the one meant")
 _GONE = Refusal(UploadGone, "the store does not know this upload")
 _BROKEN = failed("the store had an internal error")
@@ -111,16 +116,18 @@ _ODD = later("the store answered with an error inside a success", unknown=True)
 _LACKS = later("the answer lacks what it should hold", unknown=True)
 _QUOTA = quota("a quota is used up", "raise the quota of account or bucket, or make room")
 _FULL = quota("the store is full", "make room")
-_NAME = Refusal(StoreRefused, "the store does not take this name", "it is too long, or not allowed")
+_NAME = Refusal(StoreRefused, "the store does not take this name", "rename the file, or exclude it")
 _TOKEN = keys("the store refused the session token", _RENEW)
 _EXPIRED = keys("the session token has expired", _RENEW)
 _WRONG = keys("the store refused the credentials", _CHECK_KEYS)
 _DENIED = Refusal(StoreRefused, "access to this object is denied", _RULES)
 _DENIED_ALL = keys("access to the bucket is denied", _RULES)
 _NO_OBJECT = Refusal(StoreRefused, "there is no such object")
-_CANNOT = Refusal(StoreRefused, "the store cannot do this")
-_NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this")
-_LOCKED = Refusal(StoreRefused, "the object may not be changed", "the bucket holds a lock")
+_CANNOT = Refusal(StoreRefused, "the store cannot do this", _TRY_ALL)
+_NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this", _TRY_ALL)
+_LOCKED = Refusal(
+    StoreRefused, "the object may not be changed", "its bucket keeps it for a time: wait, or exclude the file"
+)
 _REFUSED = Refusal(StoreRefused, "the store refused the request")
 _ANOTHER = Refusal(PreconditionFailed, "the object is not the one that was meant")
 _ELSEWHERE = place(
@@ -208,9 +215,15 @@ CODES: Mapping[str, Refusal] = {
     "InvalidObjectName": _NAME,
     "XMinioInvalidObjectName": _NAME,
     "InvalidURI": _NAME,
-    "EntityTooLarge": Refusal(StoreRefused, "the store finds the content too large"),
-    "MetadataTooLarge": Refusal(StoreRefused, "the store finds the metadata too large"),
-    "InvalidObjectState": Refusal(StoreRefused, "the object is archived", "restore it first"),
+    "EntityTooLarge": Refusal(
+        StoreRefused, "the store finds the content too large", "exclude the file, or set max_size"
+    ),
+    "MetadataTooLarge": Refusal(
+        StoreRefused, "the store finds the metadata too large", "set attributes: none, or shorten `objects`"
+    ),
+    "InvalidObjectState": Refusal(
+        StoreRefused, "the object is archived", "have the store restore it, by its console or tools"
+    ),
     "InvalidRange": Refusal(StoreRefused, "the range lies outside the object"),
     "ObjectImmutable": _LOCKED,
     "FileAlreadyExists": _LOCKED,
@@ -228,7 +241,9 @@ STATUSES: Mapping[int, Refusal] = {
     408: _CUT,
     409: _CONFLICT,
     412: _ANOTHER,
-    413: Refusal(StoreRefused, "the content is too large for something on the way", "use smaller parts"),
+    413: Refusal(
+        StoreRefused, "something on the way takes no content of this size", "lower transfer.part_size"
+    ),
     425: _SLOW,
     429: _SLOW,
     499: _CUT,

@@ -66,7 +66,10 @@ def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
         headers["Content-Length"] = str(size)
     text = "".join(headers) + "".join(headers.values())
     if not text.isascii() or (not text.isprintable() and _CONTROL.search(text)):
-        raise StoreRefused("a header holds characters that HTTP cannot carry")
+        raise StoreRefused(
+            "a header holds characters that HTTP cannot carry",
+            hint="look for them in the store's keys and in `objects` of the source",
+        )
     return headers
 
 
