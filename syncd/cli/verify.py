@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -38,9 +39,25 @@ def _bound(_context: click.Context, _option: click.Parameter, value: str | None)
         raise click.BadParameter(f"write {error}") from error
 
 
+def _share(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    try:
+        return units.parse_share(value)
+    except ValueError as error:
+        raise click.BadParameter(f"write {error}") from error
+
+
 @click.command()
 @click.option(
     "--read", is_flag=True, help="Read and fingerprint every file, even one whose stat is unchanged."
+)
+@click.option(
+    "--deep",
+    metavar="[SHARE]",
+    is_flag=False,
+    flag_value="100%",
+    default="0%",
+    callback=_share,
+    help="Download every object, or such a share of them (5%), and compare the content.",
 )
 @click.option("--repair", is_flag=True, help="Let the files be sent again whose objects are damaged.")
 @click.option("--overwrite", is_flag=True, help="With --repair: also what another program wrote.")
@@ -55,6 +72,7 @@ def _bound(_context: click.Context, _option: click.Parameter, value: str | None)
 def command(  # its options
     options: common.Options,
     read: bool,
+    deep: float,
     repair: bool,
     overwrite: bool,
     max_repair: tuple[int, float],
@@ -70,7 +88,7 @@ def command(  # its options
     damaged: list[FileRef] = []
     spoilt: set[FileRef] = set()  # the disk has them wrong: what they hold now may be worse than the object
     settings = options.load()
-    for found in compare(settings, counts, read=read):
+    for found in compare(settings, counts, read=read, deep=deep):
         if found.damaged or (found.foreign and overwrite):
             damaged.append(found.ref)
         elif found.serious and not found.foreign:
@@ -169,20 +187,23 @@ def _own_state(settings: Settings) -> Iterator[State]:
         lock.release()
 
 
-def compare(settings: Settings, counts: dict[str, int], *, read: bool) -> Iterator[audit.Difference]:
+def compare(
+    settings: Settings, counts: dict[str, int], *, read: bool, deep: float = 0.0
+) -> Iterator[audit.Difference]:
     """Compare every source with its store; yields each difference as it is found.
 
     Counts the ``files`` that were compared, and among the differences the ``serious`` ones and the ``notes``.
     """
     threads = settings.transfer.concurrency
-    threads = min(threads, MOST_READERS) if read else threads
-    pauses = _PAUSES_SECONDS if StateLock.holder(settings.state_dir) else ()
+    threads = min(threads, MOST_READERS) if read or deep else threads
+    runs = StateLock.holder(settings.state_dir)
+    pauses = [partial(time.sleep, seconds) for seconds in _PAUSES_SECONDS] if runs else []
     with common.open_state(settings.state_dir) as state:
         for source in settings.sources:
             others = [other for other in settings.sources if other.store == source.store]
             with common.open_store(settings, source.store) as store:
                 for of_one_file in audit.verify(
-                    source, state, store, read=read, threads=threads, pauses_seconds=pauses
+                    source, state, store, read=read, deep=deep, threads=threads, pauses=pauses
                 ):
                     counts["files"] += 1
                     yield from _counted(of_one_file, counts)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import xxhash
 
 from syncd.core.errors import Stopped
 from syncd.core.model import Fingerprint
-from syncd.sources.files import Body, OpenFile
+from syncd.sources.files import Body
 
 READ_SIZE = 1 << 20
 """Bytes of one read while hashing: stays in the processor's cache between the digests."""
@@ -103,6 +103,14 @@ def _seeded(secret: bytes) -> xxhash.xxh3_64:
     return xxhash.xxh3_64(stream[10 : 10 + length], seed=int.from_bytes(stream[:8]))
 
 
+class Readable(Protocol):
+    """What is fingerprinted: an `OpenFile`, which explains these, or something that is read like one."""
+
+    def read_into(self, offset: int, view: memoryview, /) -> None: ...
+    def is_hole(self, offset: int, size: int, /) -> bool: ...
+    def check_end(self, size: int, /) -> None: ...
+
+
 class Digests(NamedTuple):
     """The fingerprint and the witness of a file, and the witnesses of its blocks."""
 
@@ -113,7 +121,7 @@ class Digests(NamedTuple):
 
 
 def compute(
-    file: OpenFile,
+    file: Readable,
     size: int,
     part_size: int,
     should_stop: Callable[[], bool],

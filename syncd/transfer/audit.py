@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
+import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import xxhash
+
 from syncd.core import paths, plan
-from syncd.core.errors import AccessRefused, FileError, StoreRefused
+from syncd.core.errors import AccessRefused, FileChanged, FileError, PreconditionFailed, StoreRefused
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.sources import files, fingerprint
@@ -27,6 +29,8 @@ _MOST_REASONS = 100_000
 MOST_NAMED = 1000
 """Differences of one source that are kept with their files; more are only counted."""
 NOT_STORED = "the file has not been uploaded"
+_ROTTEN_FILE = "the file's content changed, but not its stat"
+_OTHER_CONTENT = "the object's content is not what was sent, whatever its metadata say"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,19 @@ def verify(  # the caller's wiring, each named
     store: ObjectStore,
     *,
     read: bool,
+    deep: float = 0.0,
     threads: int,
-    pauses_seconds: Sequence[float] = (),
-    sleep: Callable[[float], None] = time.sleep,
+    pauses: Sequence[Callable[[], object]] = (),
 ) -> Iterator[list[Difference]]:
     """Yield the differences of each recorded file of one source: an empty list where there are none.
 
     Asks the store for each recorded object. With `read` every file is read and fingerprinted again; without,
-    a file whose stat matches its record counts as unchanged. If the root cannot be opened, only the store is
-    compared.
+    a file whose stat matches its record counts as unchanged. `deep` is the share of the objects, chosen by
+    chance, that are downloaded, because an object may keep its size and metadata and lose its content. What
+    the last audit found by reading is read again. If the root cannot be opened, only the store is compared.
 
     Beside a working daemon an object changes a moment before its record does. So what looks serious is looked
-    at again after each of `pauses_seconds`, with the record of that moment, and counts only if record and
+    at again after each of `pauses`, with the record of that moment, and counts only if record and
     object have stood still. Raises StoreError when the store cannot be used.
     """
     root_fd: int | None = None
@@ -71,21 +76,16 @@ def verify(  # the caller's wiring, each named
         what = f"the source's directory cannot be opened: {error}"
         yield [Difference(FileRef(source.name, ""), what, serious=False)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-    witness = Witness(state.secret) if read else None
+    looker = _Looker(root_fd, state, store, source.name, read=read, deep=deep)
     try:
         rows = state.all_recorded(source.name)
         while batch := list(islice(rows, _PAGE)):
-            work = [pool.submit(_look, root_fd, ref, row, store, witness) for ref, row in batch]
-            looks = [future.result() for future in work]
-            for seconds in pauses_seconds:
+            looks = list(pool.map(looker.look, batch))
+            for pause in pauses:
                 if not any(look.is_serious for look in looks):
                     break
-                sleep(seconds)
-                again = [
-                    pool.submit(_look_again, root_fd, ref, look, state, store, witness)
-                    for (ref, _), look in zip(batch, looks, strict=True)
-                ]
-                looks = [future.result() for future in again]
+                pause()
+                looks = list(pool.map(looker.look_again, (ref for ref, _ in batch), looks))
             yield from (look.found for look in looks)
     finally:
         pool.shutdown(cancel_futures=True)  # do not ask a store that is down for the remaining objects
@@ -226,47 +226,104 @@ class _Look:
         return any(difference.serious for difference in self.found)
 
 
-def _look(
-    root_fd: int | None, ref: FileRef, row: Recorded, store: ObjectStore, witness: Witness | None
-) -> _Look:
-    seen = None
-    if row.store_id != store.store_id:
-        found = [Difference(ref, f"its object is in another store: {row.store_id}", serious=False)]
-    else:
-        try:
-            info = store.head_object(row.key)
-            found = _of_store(ref, row, info)
-            seen = (info.etag, info.size) if info is not None else None
-        except AccessRefused:
-            raise
-        except StoreRefused as refused:
-            found = [Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)]
-    if root_fd is not None:
-        found += _of_disk(root_fd, ref, row, witness)
-    return _Look([replace(each, etag=row.etag) for each in found], row, seen)
+class _Looker:
+    """Looks at the files of one source, from several threads."""
+
+    def __init__(
+        self, root_fd: int | None, state: State, store: ObjectStore, source: str, *, read: bool, deep: float
+    ) -> None:
+        self._root_fd = root_fd
+        self._state = state
+        self._store = store
+        self._read = read
+        self._deep = deep
+        self._seed = random.getrandbits(32)
+        self._witness = Witness(state.secret)
+        _, stand = state.differences(source, MOST_NAMED)
+        self._again = {ref for ref, what in stand if _ROTTEN_FILE in what or _OTHER_CONTENT in what}
+
+    def look(self, recorded: tuple[FileRef, Recorded]) -> _Look:
+        """Compare the object and the file with this record."""
+        ref, row = recorded
+        seen = None
+        if row.store_id != self._store.store_id:
+            found = [Difference(ref, f"its object is in another store: {row.store_id}", serious=False)]
+        else:
+            try:
+                info = self._store.head_object(row.key)
+                found = _of_store(ref, row, info)
+                seen = (info.etag, info.size) if info is not None else None
+                if info is not None and not any(each.damaged for each in found) and self._is_deep(ref):
+                    found += _of_content(ref, row, info, self._store, self._witness)
+            except AccessRefused:
+                raise
+            except StoreRefused as refused:
+                found = [
+                    Difference(ref, f"the store refuses to describe the object: {refused}", serious=True)
+                ]
+        if self._root_fd is not None:
+            witness = self._witness if self._read or ref in self._again else None
+            found += _of_disk(self._root_fd, ref, row, witness)
+        return _Look([replace(each, etag=row.etag) for each in found], row, seen)
+
+    def look_again(self, ref: FileRef, before: _Look) -> _Look:
+        """With the record of now, if it looked serious. What did not stand still in between is being changed,
+        and is no difference.
+        """
+        if not before.is_serious:
+            return before
+        row = self._state.recorded(ref)
+        if row is None:
+            return _Look([], before.row)
+        look = self.look((ref, row))
+        if look.is_serious and (look.row, look.seen) != (before.row, before.seen):
+            changing = Difference(ref, "it was changed while it was compared", serious=False)
+            return _Look([*(each for each in look.found if not each.serious), changing], row)
+        return look
+
+    def _is_deep(self, ref: FileRef) -> bool:
+        chance = xxhash.xxh32_intdigest(os.fsencode(ref.path), self._seed) / 2**32  # the same at each look
+        return chance < self._deep or ref in self._again
 
 
-def _look_again(  # as `_look`
-    root_fd: int | None,
-    ref: FileRef,
-    before: _Look,
-    state: State,
-    store: ObjectStore,
-    witness: Witness | None,
-) -> _Look:
-    """With the record of now, if it looked serious. What did not stand still in between is being changed, and
-    is no difference.
-    """
-    if not before.is_serious:
-        return before
-    row = state.recorded(ref)
-    if row is None:
-        return _Look([], before.row)
-    look = _look(root_fd, ref, row, store, witness)
-    if look.is_serious and (look.row, look.seen) != (before.row, before.seen):
-        changing = Difference(ref, "it was changed while it was compared", serious=False)
-        return _Look([*(each for each in look.found if not each.serious), changing], row)
-    return look
+class _ObjectFile:
+    """An object that is read like a file."""
+
+    def __init__(self, store: ObjectStore, info: ObjectInfo) -> None:
+        self._store, self._info = store, info
+        self._start, self._body = 0, memoryview(b"")
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` from `offset` on; offsets only grow. Raises FileChanged, StoreError."""
+        if offset + len(view) > self._start + len(self._body):
+            last = min(offset + _READ_SIZE, self._info.size) - 1
+            body = self._store.get_object(self._info.key, offset, last, self._info.etag).body
+            self._start, self._body = offset, memoryview(body)
+        piece = self._body[offset - self._start :][: len(view)]
+        if len(piece) < len(view):
+            raise FileChanged("the object ended early")
+        view[:] = piece
+
+    def is_hole(self, _offset: int, _size: int) -> bool:
+        """Nobody knows."""
+        return False
+
+    def check_end(self, _size: int) -> None:
+        """The store told the size."""
+
+
+def _of_content(
+    ref: FileRef, row: Recorded, info: ObjectInfo, store: ObjectStore, witness: Witness
+) -> list[Difference]:
+    try:
+        now = fingerprint.compute(_ObjectFile(store, info), info.size, _READ_SIZE, lambda: False, witness)
+    except (FileChanged, PreconditionFailed):
+        return [Difference(ref, "the object was changed while it was read", serious=False)]
+    if plan.same_content(now.fingerprint, now.witness, row.fingerprint, row.witness):
+        return []
+    return [
+        Difference(ref, f"{_OTHER_CONTENT}; remove it, and `verify --repair` sends it again", serious=True)
+    ]
 
 
 def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Difference]:
@@ -302,7 +359,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
     if plan.same_content(now.fingerprint, now.witness, row.fingerprint, row.witness):
         return []
     if seen == row.stat:
-        return [Difference(ref, "the file's content changed, but not its stat", serious=True)]
+        return [Difference(ref, _ROTTEN_FILE, serious=True)]
     return [Difference(ref, "the file has changed since", serious=False)]
 
 

@@ -98,6 +98,24 @@ def test_what_is_found_stands_until_it_is_mended(home: Home) -> None:
     assert (done.exit_code, "not as recorded" in done.stderr + home.run("status").stdout) == (0, False)
 
 
+def test_content_that_a_disk_lost_is_found_by_a_download(home: Home) -> None:
+    """Size and times of the object's file are as they were. A wrong share is refused."""
+    (home.watched / "a").write_text("the good content")
+    home.run("sync")
+    stat = (home.mirror / "a").stat()
+    (home.mirror / "a").write_text("the bad  content")
+    os.utime(home.mirror / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert [home.run("verify", *some).exit_code for some in ((), ("--read",), ("--deep", "0%"))] == [0, 0, 0]
+    done = home.run("verify", "--deep")
+    assert (done.exit_code, "FAIL docs:a: the object's content is not what was sent" in done.stdout) == (
+        3,
+        True,
+    )
+    assert home.run("verify").exit_code == 3
+    done = home.run("verify", "--deep", "7")
+    assert (done.exit_code, "Invalid value for '--deep': write a share" in done.stderr) == (2, True)
+
+
 def test_what_is_right_again_is_named_no_longer(home: Home) -> None:
     """After the next comparison, also without a repair."""
     (home.watched / "a").write_text("x")

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, StoreRefused
+from syncd.core.errors import AccessRefused, PreconditionFailed, StoreRefused
 from syncd.core.model import Failure, Source
 from syncd.transfer import audit
 from tests.support.rig import Rig
@@ -31,9 +32,9 @@ def carry(rig: Rig, *names: str) -> None:
         rig.sync(name)
 
 
-def differences(rig: Rig, *, read: bool = False) -> dict[str, tuple[str, bool]]:
+def differences(rig: Rig, *, read: bool = False, deep: float = 0.0) -> dict[str, tuple[str, bool]]:
     found = {}
-    for each in audit.verify(rig.source, rig.state, rig.store, read=read, threads=2):
+    for each in audit.verify(rig.source, rig.state, rig.store, read=read, deep=deep, threads=2):
         found.update({item.ref.path: (item.what, item.serious) for item in each})
     return found
 
@@ -63,6 +64,78 @@ def test_an_object_of_another_content_is_serious(rig: Rig) -> None:
     carry(rig, "a", "b")
     rig.fake.objects["p/a"] = replace(rig.fake.objects["p/b"], data=b"c-b")
     assert differences(rig) == {"a": ("the object has a different fingerprint", True)}
+
+
+def change_without_a_trace(rig: Rig, name: str) -> None:
+    """As a disk does that rots."""
+    path = rig.folder / name
+    before = path.stat()
+    path.write_bytes(b"c-B")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    row = rig.state.recorded(rig.ref(name))
+    assert row is not None
+    now = path.stat()
+    rig.state.commit(rig.ref(name), replace(row, stat=row.stat._replace(ctime_ns=now.st_ctime_ns)))
+
+
+def rot(rig: Rig, key: str) -> None:
+    """Change one byte, and nothing that the store tells of the object."""
+    data = bytearray(rig.fake.objects[key].data)
+    data[-1] ^= 1
+    rig.fake.objects[key].data = bytes(data)
+
+
+@pytest.mark.parametrize("size", [1, 3, (8 << 20) + 1, (9 << 20) + 5])
+def test_content_that_was_lost_behind_its_metadata_is_found_by_a_download(rig: Rig, size: int) -> None:
+    """Whatever its size; and nothing is found where nothing is wrong."""
+    for name in ("a", "b"):
+        rig.write(name, bytes(size))
+        rig.sync(name)
+    rig.write("empty", b"")
+    rig.sync("empty")
+    rot(rig, "p/a")
+    assert differences(rig) == differences(rig, read=True) == {}
+    ((path, (what, serious)),) = differences(rig, deep=1.0).items()
+    assert (path, serious, "content is not what was sent" in what) == ("a", True, True)
+
+
+def test_a_share_of_the_objects_is_downloaded(rig: Rig) -> None:
+    """By chance, so that every object has its turn."""
+    names = [f"f{number}" for number in range(100)]
+    carry(rig, *names)
+    found: set[str] = set()
+    for name in names:
+        rot(rig, f"p/{name}")
+    for _ in range(40):
+        rig.fake.reset_counters()
+        some = differences(rig, deep=0.3)
+        assert 5 < len(some) < 60
+        assert rig.fake.calls["get_object"] == len(some)
+        found |= some.keys()
+    assert found == set(names)
+
+
+@pytest.mark.parametrize("where", ["store", "disk"])
+def test_what_only_reading_finds_is_read_again(rig: Rig, where: str) -> None:
+    """Else the next comparison, which reads nothing, would take it for mended."""
+    carry(rig, "a", "b")
+    if where == "store":
+        rot(rig, "p/a")
+    else:
+        change_without_a_trace(rig, "a")
+    found = [one for each in audit.verify(rig.source, rig.state, rig.store, read=True, deep=1, threads=2)
+             for one in each]  # fmt: skip
+    rig.state.set_differences(rig.source.name, *audit.named(found))
+    rig.fake.reset_counters()
+    assert differences(rig) == {each.ref.path: (each.what, each.serious) for each in found} != {}
+    assert rig.fake.calls["get_object"] == 1
+
+
+def test_an_object_that_changes_while_it_is_read_is_a_note(rig: Rig) -> None:
+    """Nothing can be said of it."""
+    carry(rig, "a")
+    rig.fake.fail("get_object", PreconditionFailed("another ETag"))
+    assert differences(rig, deep=1) == {"a": ("the object was changed while it was read", False)}
 
 
 def test_an_object_without_our_metadata_and_with_another_etag_is_serious(rig: Rig) -> None:
@@ -114,17 +187,14 @@ def test_a_store_that_cannot_be_used_ends_the_comparison_at_once(rig: Rig) -> No
 
 def looked_at(rig: Rig, *changes: Callable[[], object]) -> tuple[list[list[audit.Difference]], int]:
     """The differences found with a pause for each of `changes`, which happen in it; how many were taken."""
-    steps = iter(changes)
-    taken: list[float] = []
+    taken: list[Callable[[], object]] = []
 
-    def sleep(seconds: float) -> None:
-        taken.append(seconds)
-        next(steps)()
+    def pause(change: Callable[[], object]) -> None:
+        taken.append(change)
+        change()
 
-    pauses = [0.5] * len(changes)
-    found = audit.verify(
-        rig.source, rig.state, rig.store, read=False, threads=2, pauses_seconds=pauses, sleep=sleep
-    )
+    pauses = [partial(pause, change) for change in changes]
+    found = audit.verify(rig.source, rig.state, rig.store, read=False, threads=2, pauses=pauses)
     return list(found), len(taken)
 
 
@@ -221,14 +291,7 @@ def test_a_file_that_went_on_living_is_a_note(rig: Rig, change: str, monkeypatch
 def test_content_that_changed_without_a_trace_is_found_by_reading(rig: Rig) -> None:
     """Bit rot, or a store through a memory map: serious, since no scan will ever see it."""
     carry(rig, "a")
-    path = rig.folder / "a"
-    before = path.stat()
-    path.write_bytes(b"c-B")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    row = rig.state.recorded(rig.ref("a"))
-    assert row is not None
-    now = path.stat()
-    rig.state.commit(rig.ref("a"), replace(row, stat=row.stat._replace(ctime_ns=now.st_ctime_ns)))
+    change_without_a_trace(rig, "a")
     assert differences(rig) == {}
     assert differences(rig, read=True) == {"a": ("the file's content changed, but not its stat", True)}
 
