@@ -341,15 +341,18 @@ def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | Non
     return None
 
 
-def carries_prefix(settling: Settling | None, *, is_open: bool | None, overdue: bool) -> bool | None:
+def carries_prefix(
+    settling: Settling | None, age_ns: int | None, *, is_open: bool | None, overdue: bool
+) -> bool | None:
     """Of a file that only grows: whether it is carried up to its last line, or all of it; None: it waits.
 
-    All of it only if no program has it open for writing: else half a line may be the last. A prefix needs no
-    rest, because the bytes before the end of such a file stay as they are; it waits until it is `overdue`, so
-    that not every line is a request.
+    All of it only if no program has it open for writing: else half a line may be the last. Where that is not
+    known, a minute of rest has to do. A prefix needs no rest, because the bytes before the end of such a file
+    stay as they are; it waits until it is `overdue`, so that not every line is a request.
     """
     if settling is None:
-        return is_open is not False
+        is_young = age_ns is not None and age_ns < MINUTE_NS
+        return is_young if is_open is None else is_open
     return True if overdue else None
 
 

@@ -243,19 +243,20 @@ class OpenFile:
     ) -> None:
         self.close()
 
-    def cut(self, most: int, *, to_line: bool) -> int:
+    def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
         """Let the first `most` bytes be all of the file, or those `to_line`: up to the last newline in them.
 
-        Returns how many that are; if none, nothing was cut. The rest may change and grow from now on, these
-        may not: `stat` compares the first of them again, so that a log which was emptied for its next lines
-        is not taken for the one before. Raises FileChanged, FileUnreadable.
+        Returns whether that was done: not, if these are fewer than `least`. The rest may change and grow from
+        now on, these may not: `stat` compares the first of them again, so that a log which was emptied for
+        its next lines is not taken for the one before. Raises FileChanged, FileUnreadable.
         """
         head = self._first(most)
         size = self._line_end(most) if to_line else most
-        if size:
-            self._head = head[:size]
-            self.opened = self.opened._replace(size=size)
-        return size
+        if size < least:
+            return False
+        self._head = head[:size]
+        self.opened = self.opened._replace(size=size)
+        return True
 
     @property
     def is_cut(self) -> bool:
@@ -438,9 +439,9 @@ class OpenLink(OpenFile):
         """A link is made at once, and never changes."""
         return False
 
-    def cut(self, most: int, *, to_line: bool) -> int:
+    def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
         """It does not grow."""
-        return 0
+        return False
 
     def links(self) -> int:
         """Another name of it has a target of its own for all that inotify could tell."""

@@ -188,7 +188,8 @@ class Engine:
             self._let_heirs_go_first(root_fd, ref, seen, self._aimed(recorded, key))
             with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
                 with self._reading(ref):
-                    is_open = self._quiet(ref, file, int(settle_seconds * 1e9), overdue=overdue)
+                    aimed = self._aimed(recorded, key)
+                    is_open = self._quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
                 try:
                     outcome = self._carry(
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
@@ -244,7 +245,7 @@ class Engine:
                 return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
             with self._open(root_fd, ref) as file, affinity.room_for(seen.size), suppress(Withheld):
                 lookup = Lookup.DRY if dry_run else Lookup.RECORD
-                is_open = self._quiet(ref, file, 0, overdue=False)
+                is_open = self._quiet(ref, file, None, 0, overdue=False)
                 self._carry(ref, key, file, None, is_open=is_open, lookup=lookup)
                 return Standing.KNOWN, seen.size
             return Standing.DIFFERS, seen.size
@@ -412,9 +413,12 @@ class Engine:
         if seconds and self._uploader.shortcuts.works(COPY):
             raise FileChanged("the file that had its name was renamed, and is copied first", seconds)
 
-    def _quiet(self, ref: FileRef, file: OpenFile, settle_ns: int, *, overdue: bool) -> bool | None:
+    def _quiet(
+        self, ref: FileRef, file: OpenFile, aimed: Recorded | None, settle_ns: int, *, overdue: bool
+    ) -> bool | None:
         """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.
 
+        Not to less than its object has, unless the file is shorter itself: what has grown loses nothing.
         Returns whether it is open for writing, if known.
         """
         now_ns = self._now_ns()
@@ -426,12 +430,17 @@ class Engine:
             size, unfinished = file.opened.size, self._uploader.unfinished(ref)
             # What is under way goes on as it began, however much there is by now.
             most = min(size, unfinished.fingerprint.size) if unfinished is not None else size
-            cuts = plan.carries_prefix(settling, is_open=is_open, overdue=overdue or most < size)
-            to_line = known.source.append_to_line
-            if (cuts or most < size) and (file.cut(most, to_line=to_line) or file.cut(size, to_line=to_line)):
+            age_ns = plan.age_ns(file.opened, now_ns)
+            cuts = plan.carries_prefix(settling, age_ns, is_open=is_open, overdue=overdue or most < size)
+            stored = aimed.fingerprint.size if aimed is not None else 0
+            stored = stored if stored <= size else 0
+            to_line, least = known.source.append_to_line, max(stored, 1)
+            if (cuts or most < size) and (
+                file.cut(most, to_line=to_line, least=least) or file.cut(size, to_line=to_line, least=least)
+            ):
                 return is_open
-            if cuts and size:
-                raise FileChanged("it has no whole line yet", plan.MINUTE_NS / 1e9)
+            if cuts and size > stored:
+                raise FileChanged("it has no new whole line yet", plan.MINUTE_NS / 1e9)
         if settling is not None:
             raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
         return is_open

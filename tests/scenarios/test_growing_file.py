@@ -84,9 +84,29 @@ def test_while_a_program_has_it_open_it_ends_with_a_line_however_long_it_rests(r
 def test_without_a_whole_line_it_waits(rig: Rig) -> None:
     """For a minute, as its end is looked for from its beginning."""
     grow(rig, b"no line yet")
-    with pytest.raises(FileChanged, match="no whole line") as raised:
+    with pytest.raises(FileChanged, match="no new whole line") as raised:
         carry(rig)
     assert raised.value.quiet_seconds == 60.0
+
+
+def test_what_grew_loses_nothing_in_the_store(rig: Rig) -> None:
+    """Half a line that was carried when no program had the file open stays there until it is a whole one."""
+    grow(rig, lines(0, 1) + b"half")
+    rig.sync("log")
+    with (rig.folder / "log").open("ab", buffering=0) as file:
+        os.utime(rig.folder / "log")
+        assert rig.sync("log").bytes_sent == 0
+        file.write(b" of ")
+        with pytest.raises(FileChanged, match="no new whole line"):
+            carry(rig)
+        assert rig.fake.objects["p/log"].data == lines(0, 1) + b"half"
+        file.write(b"it\nmore")
+        carry(rig)
+        assert rig.fake.objects["p/log"].data == lines(0, 1) + b"half of it\n"
+
+    (rig.folder / "log").write_bytes(lines(5, 6) + b"ha")  # emptied: shorter itself
+    carry(rig)
+    assert rig.fake.objects["p/log"].data == lines(5, 6)
 
 
 def test_it_is_cut_anywhere_where_lines_mean_nothing(rig: Rig) -> None:

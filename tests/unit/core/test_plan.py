@@ -303,7 +303,6 @@ def test_settling(age: float, settle: float, is_open: bool | None, wait: float) 
     [
         (True, False, False, False),
         (True, True, False, True),
-        (True, None, False, True),
         (True, True, True, True),
         (True, False, True, False),
         (False, False, False, None),
@@ -318,7 +317,14 @@ def test_a_growing_file_is_cut_while_it_may_hold_half_a_line(
 ) -> None:
     """It is whole when it rests and no program has it open; while it does not rest it waits until overdue."""
     found = None if rests else Settling("it changed", 1)
-    assert carries_prefix(found, is_open=is_open, overdue=overdue) is prefix
+    assert carries_prefix(found, 10 * SECOND, is_open=is_open, overdue=overdue) is prefix
+
+
+@pytest.mark.parametrize(("age", "prefix"), [(59, True), (60, False), (None, False)])
+def test_where_nobody_knows_who_has_it_open_a_minute_of_rest_has_to_do(age: int | None, prefix: bool) -> None:
+    """As on a file system of the network: half a line that never ends must reach the store, too."""
+    age_ns = None if age is None else age * SECOND
+    assert carries_prefix(None, age_ns, is_open=None, overdue=False) is prefix
 
 
 @pytest.mark.parametrize(
