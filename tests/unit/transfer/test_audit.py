@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import AccessRefused, PreconditionFailed, StoreRefused
-from syncd.core.model import Failure, Source
+from syncd.core.model import Failure, FileRef, Source
 from syncd.transfer import audit
 from tests.support.rig import Rig
 
@@ -211,6 +211,16 @@ def test_what_is_recorded_a_moment_later_is_no_difference(rig: Rig) -> None:
     found, pauses = looked_at(rig, lambda: rig.state.commit(rig.ref("a"), new), lambda: None)
     assert [each for each in found if any(one.serious for one in each)] == []
     assert pauses == 1
+
+
+def test_of_many_differences_the_first_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file once, with all that was found of it; the others are counted."""
+    monkeypatch.setattr(audit, "MOST_NAMED", 2)
+    refs = [FileRef("docs", name) for name in "abcd"]
+    found = [audit.Difference(ref, "the object is missing", serious=True, etag="e") for ref in refs]
+    found.insert(1, audit.Difference(refs[0], "and more", serious=True, etag="e"))
+    missing = "the object is missing"
+    assert audit.named(found) == ([(refs[0], "e", f"{missing}; and more"), (refs[1], "e", missing)], 2)
 
 
 def test_what_keeps_changing_is_a_note(rig: Rig) -> None:
