@@ -13,7 +13,7 @@ from syncd.cli import asking, common
 from syncd.core.words import human
 from syncd.pipeline.adopt import Adopted, adopt
 from syncd.pipeline.pipeline import Pipeline
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
 
 

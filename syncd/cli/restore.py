@@ -27,12 +27,12 @@ from syncd.daemon import explain
 from syncd.state.state import State
 from syncd.storage.base import Breaker, Meter, ObjectStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer.progress import Line, Progress
+from syncd.transfer.pace.progress import Line, Progress
+from syncd.transfer.pace.slots import Slots
 from syncd.transfer.restore import wanted
 from syncd.transfer.restore.download import Download
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import Entry, Report, Restore
-from syncd.transfer.slots import Slots
 
 _MOST_LINES = 20
 _TICK_SECONDS = 0.2

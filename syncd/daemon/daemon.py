@@ -28,7 +28,7 @@ from syncd.pipeline.pipeline import Pipeline
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
 from syncd.state.state import State
-from syncd.transfer.heartbeat import STUCK_SECONDS, Heartbeats
+from syncd.transfer.pace.heartbeat import STUCK_SECONDS, Heartbeats
 
 if TYPE_CHECKING:
     from syncd.daemon.http.server import HttpServer

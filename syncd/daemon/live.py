@@ -20,7 +20,7 @@ from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_status import EventCoverage
 from syncd.sources.mounts import hidden_by
 from syncd.sources.watch.watcher import Watcher
-from syncd.transfer.progress import Durations
+from syncd.transfer.pace.progress import Durations
 
 RESTLESS_SECONDS = 60.0
 """`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle

@@ -58,7 +58,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def watchdog(self) -> None:
-        """The ping. Only for a caller that has just seen no thread late (`syncd.transfer.heartbeat`)."""
+        """The ping. Only for a caller that has just seen no thread late (`syncd.transfer.pace.heartbeat`)."""
         self._fed_ns = self._monotonic_ns()
         if self.watchdog_seconds is not None:
             self._send("WATCHDOG=1")

@@ -13,7 +13,7 @@ from syncd.core.errors import StoreError
 from syncd.core.model import FileRef, Outcome, Source
 from syncd.core.plan import instance_id
 from syncd.state.state import State
-from syncd.transfer.heartbeat import Heartbeats
+from syncd.transfer.pace.heartbeat import Heartbeats
 
 
 @dataclass(frozen=True, slots=True)

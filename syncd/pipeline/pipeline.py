@@ -39,8 +39,8 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
 from syncd.storage.settings import StoreSettings
-from syncd.transfer.heartbeat import Heartbeats
-from syncd.transfer.progress import Line
+from syncd.transfer.pace.heartbeat import Heartbeats
+from syncd.transfer.pace.progress import Line
 
 log = logging.getLogger("syncd.daemon")
 file_log = logging.getLogger("syncd.transfer")

@@ -17,7 +17,7 @@ from syncd.core.errors import StoreError, is_denied
 from syncd.core.model import Source
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
 
 log = logging.getLogger("syncd.transfer")

@@ -54,7 +54,7 @@ def restamp(
         while not done.ended:
             done.ended = end_of(runner, goes_on)
             for ref in islice(rows, 0 if done.ended else 2 * MOST_AT_ONCE - len(under_way)):
-                under_way[pool.submit(at_rest(runner, engine.restamp), ref, dry_run=dry_run)] = ref
+                under_way[pool.submit(at_rest(runner, engine.stamper.restamp), ref, dry_run=dry_run)] = ref
             if not under_way:
                 break
             ended, _ = wait(under_way, return_when=FIRST_COMPLETED)

@@ -26,9 +26,9 @@ from syncd.pipeline.workers import Workers
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
-from syncd.transfer import affinity
-from syncd.transfer.engine import EngineSource
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.local import EngineSource
+from syncd.transfer.pace import affinity
+from syncd.transfer.pace.heartbeat import Heartbeat
 
 log = logging.getLogger("syncd.scan")
 

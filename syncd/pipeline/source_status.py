@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from syncd.core import plan
 from syncd.core.model import Copy, FileRef, FileStat, OnDelete, Outcome, Recorded, Source, Upload
 from syncd.core.paths import name_of, printable
-from syncd.transfer.progress import Durations
+from syncd.transfer.pace.progress import Durations
 
 log = logging.getLogger("syncd.scan")
 

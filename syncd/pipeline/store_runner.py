@@ -22,10 +22,10 @@ from syncd.state.state import State
 from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import DirSettings, StoreSettings
-from syncd.transfer import heartbeat
 from syncd.transfer.engine import MOST_READERS, Engine
-from syncd.transfer.progress import Line, Progress
-from syncd.transfer.slots import Bound, Slots
+from syncd.transfer.pace import heartbeat
+from syncd.transfer.pace.progress import Line, Progress
+from syncd.transfer.pace.slots import Bound, Slots
 from syncd.transfer.uploader import Uploader
 
 log = logging.getLogger("syncd.store")

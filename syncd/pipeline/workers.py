@@ -33,9 +33,9 @@ from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
-from syncd.transfer import affinity
 from syncd.transfer.engine import Engine
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace import affinity
+from syncd.transfer.pace.heartbeat import Heartbeat
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")

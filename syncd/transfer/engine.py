@@ -7,22 +7,14 @@ any exception the state is such that calling it again does the right thing.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from syncd.core import paths, plan
 from syncd.core.errors import (
     AccessRefused,
     FileChanged,
-    FileError,
-    FileUnreadable,
-    FileVanished,
-    PreconditionFailed,
-    RootChanged,
-    StateError,
-    Stopped,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -34,9 +26,7 @@ from syncd.core.model import (
     Action,
     Adopt,
     Adoption,
-    Attributes,
     Cause,
-    Checkpoint,
     Copy,
     Delete,
     FileRef,
@@ -45,36 +35,28 @@ from syncd.core.model import (
     LinkStat,
     Nothing,
     ObjectInfo,
-    ObjectMeta,
     Observed,
     OnDelete,
     Outcome,
-    Properties,
     Receipt,
     Recorded,
-    Refresh,
-    RootIdentity,
-    Source,
     TransferPolicy,
     Upload,
 )
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of, printable
-from syncd.core.patterns import Verdict
-from syncd.sources import files, fingerprint, selection
+from syncd.sources import files, fingerprint
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests, Witness
-from syncd.sources.root import holds_recorded
-from syncd.sources.scan import walk
-from syncd.state.key_locks import Exclusive
-from syncd.storage import attributes
 from syncd.storage.proofs import Comparison
-from syncd.transfer import affinity
-from syncd.transfer.heartbeat import Reading
 from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
-from syncd.transfer.part_sender import COPY, Job, Lookup, content_type_of
-from syncd.transfer.reuse import Heirs, Listed, Listing, Reuse, Standing, Withheld
-from syncd.transfer.slots import Bound, Slots
+from syncd.transfer.keys import Keys
+from syncd.transfer.local import EngineSource, Local
+from syncd.transfer.pace import affinity
+from syncd.transfer.pace.slots import Bound, Slots
+from syncd.transfer.part_sender import COPY, Job, Lookup
+from syncd.transfer.reuse import Heirs, Listed, Reuse, Standing, Withheld
+from syncd.transfer.stamping import Stamper
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
 log = logging.getLogger("syncd.transfer")
@@ -86,29 +68,6 @@ MOST_READERS = 8
 
 MOST_LINKS = 1000
 """Records of one content that are looked through for other names of a file; scans find the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSource:
-    """What a step needs to know about a source. The source runner owns it, and replaces it whole."""
-
-    source: Source
-    root_identity: RootIdentity | None = None
-    """The directory that the root has to be; None: any."""
-    wants: Callable[[str], bool] = lambda path: True
-    """Whether a path is to be sent: the patterns may have changed since it was marked."""
-    mounts_stay: bool = False
-    """The operator says that what is mounted in it now is there to stay."""
-    reconciling: bool = False
-    """Its records may be lost: the store is asked for an object before a new file is sent."""
-    listing: Listing | None = None
-    """What lies under its prefix, while it is reconciling."""
-    instance: str = ""
-    """The id that its objects name."""
-    appends: Callable[[str], bool] = lambda path: False
-    """Whether a file only grows, so that a prefix of it can be carried while it does."""
-    properties: Callable[[str], Properties] = lambda path: Properties()
-    """What the configuration says of the object of a path."""
 
 
 class Engine:
@@ -142,6 +101,27 @@ class Engine:
         self.foreigners = Foreigners(self.store.store_id, self.state)
         uploader.judge = self.foreigners.judge
         self._witness = Witness(self.state.secret)
+        self._local = Local(
+            sources,
+            self.state,
+            self.store.limits,
+            self._slots,
+            unfinished=uploader.unfinished,
+            now_ns=self._now,
+        )
+        self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
+        self.stamper = Stamper(
+            uploader,
+            self.keys,
+            self._local,
+            self._reuse,
+            self._in_doubt,
+            self.foreigners,
+            now_ns=self._now,
+        )
+
+    def _now(self) -> int:
+        return self._now_ns()  # which may be another clock by then
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -167,29 +147,29 @@ class Engine:
         if not known.wants(ref.path):
             return self._unwanted(ref, "excluded")
         recorded = self.state.recorded(ref)
-        with self._root(known) as root_fd:
-            with self._reading(ref):
-                seen, left_out = self._look(root_fd, ref, recorded)
+        with self._local.root(known) as root_fd:
+            with self._local.reading(ref):
+                seen, left_out = self._local.look(root_fd, ref, recorded)
             if left_out is not None:
                 return self._unwanted(ref, str(left_out))
             if seen is None or isinstance(seen, Irregular):
                 self.heirs.forget(ref)
                 outcome = self._absent(ref, seen, recorded, root_fd)
                 return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
-            key = self.key(ref, seen)
-            if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
+            key = self.keys.of(ref, seen)
+            if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
-            if left_ns := self._too_young_ns(ref, seen):
+            if left_ns := self._local.too_young_ns(ref, seen):
                 raise TooYoung("it is younger than `min_age`", left_ns / 1e9)
             self.gate(ref, seen)
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
                 raise StoreRefused(problem, hint="rename the file, or exclude it")
-            self._let_heirs_go_first(root_fd, ref, seen, self._aimed(recorded, key))
-            with self._open(root_fd, ref) as file, affinity.room_for(file.opened.size):
-                with self._reading(ref):
-                    aimed = self._aimed(recorded, key)
-                    is_open = self._quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
+            self._let_heirs_go_first(root_fd, ref, seen, self.keys.aimed(recorded, key))
+            with self._local.open(root_fd, ref) as file, affinity.room_for(file.opened.size):
+                with self._local.reading(ref):
+                    aimed = self.keys.aimed(recorded, key)
+                    is_open = self._local.quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
                 try:
                     outcome = self._carry(
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
@@ -197,7 +177,7 @@ class Engine:
                 except StoreError as error:
                     error.seen = file.opened
                     raise
-            with self._reading(ref):
+            with self._local.reading(ref):
                 seen = files.look(root_fd, ref.path, links=known.source.records_links)
             if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
@@ -208,18 +188,18 @@ class Engine:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with self._root(known) as root_fd:
-            seen, left_out = self._look(root_fd, ref, recorded)
+        with self._local.root(known) as root_fd:
+            seen, left_out = self._local.look(root_fd, ref, recorded)
             if left_out is not None:
                 return Nothing(str(left_out)), 0
             if seen is None or isinstance(seen, Irregular):
                 return self._decide(ref, seen, recorded), 0
-            key = self.key(ref, seen)
-            if plan.needs_fingerprint(seen, self._aimed(recorded, key), event=event) is None:
+            key = self.keys.of(ref, seen)
+            if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
-            if self._too_young_ns(ref, seen):
+            if self._local.too_young_ns(ref, seen):
                 return Nothing("younger than `min_age`"), seen.size
-            with self._open(root_fd, ref) as file:
+            with self._local.open(root_fd, ref) as file:
                 stat = file.stat()
                 digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
             observed = Observed(stat, digests.fingerprint, digests.witness)
@@ -231,11 +211,11 @@ class Engine:
         Reads the file only where its object has the same size, and records it where that has the content,
         unless this is a `dry_run`. Raises FileError, StoreError, StateError, Stopped.
         """
-        with self._root(self.sources[ref.source]) as root_fd:
-            seen, left_out = self._look(root_fd, ref, None)
+        with self._local.root(self.sources[ref.source]) as root_fd:
+            seen, left_out = self._local.look(root_fd, ref, None)
             if left_out is not None or not isinstance(seen, FileStat) or self.state.recorded(ref) is not None:
                 return Standing.RECORDED, 0
-            key = self.key(ref, seen)
+            key = self.keys.of(ref, seen)
             if paths.key_problem(key, self.store.limits.max_key_bytes) is not None:
                 return Standing.ABSENT, seen.size
             with self._slots.hold(0):
@@ -243,9 +223,9 @@ class Engine:
                 info = listed.info if listed is not None else self.store.head_object(key)
             if info is None or info.size != seen.size:
                 return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
-            with self._open(root_fd, ref) as file, affinity.room_for(seen.size), suppress(Withheld):
+            with self._local.open(root_fd, ref) as file, affinity.room_for(seen.size), suppress(Withheld):
                 lookup = Lookup.DRY if dry_run else Lookup.RECORD
-                is_open = self._quiet(ref, file, None, 0, overdue=False)
+                is_open = self._local.quiet(ref, file, None, 0, overdue=False)
                 self._carry(ref, key, file, None, is_open=is_open, lookup=lookup)
                 return Standing.KNOWN, seen.size
             return Standing.DIFFERS, seen.size
@@ -257,11 +237,6 @@ class Engine:
     def clear_up(self) -> float | None:
         """See `Leftovers.clear_up`."""
         return self._uploader.leftovers.clear_up()
-
-    def key(self, ref: FileRef, seen: FileStat | None = None) -> str:
-        """The object key of a file, or of a link where that was `seen`."""
-        prefix = self.sources[ref.source].source.prefix
-        return paths.key_for(prefix, ref.path, is_link=isinstance(seen, LinkStat))
 
     def _wants(self, ref: FileRef) -> bool:
         """Whether the file is to be sent by the configuration of this moment."""
@@ -277,199 +252,21 @@ class Engine:
         self.state.clear_failure(ref)
         return Outcome(Nothing(why))
 
-    def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
-        """Give the object of a recorded file the properties and attributes of now, if it has others.
-
-        Returns whether it has others that it may lose, and why it may not; empty: it may. Only the very
-        object that was recorded is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
-        """
-        known, recorded = self.sources[ref.source], self.state.recorded(ref)
-        if recorded is None or self._aimed(recorded, self.key(ref)) is None:
-            return False, ""  # its next upload goes elsewhere
-        said = known.properties(ref.path)
-        with self._exclusive(ref, recorded.key), self._slots.hold(0):
-            if self._is_in_doubt(ref, recorded, self._uploader.unfinished(ref)):
-                return False, "its object is looked at first, because a request had no answer"
-            self._still_recorded(ref, recorded)
-            info = self.store.head_object(recorded.key)
-            content = recorded.fingerprint
-            witness = recorded.etag, content.size, content.digest
-            # An adopted object has no digest of ours.
-            if info is None or (info.etag, info.size, info.digest or content.digest) != witness:
-                return False, "its object is not the one that was recorded"
-            if plan.is_others(info, self.foreigners.own(known.instance)):
-                return False, "its object is another machine's"
-            wanted = self._attributes_as_recorded(ref, recorded) or info.attributes
-            is_same = (info.stamp, info.attributes) == (said.stamp, wanted)
-            if is_same or dry_run:
-                return not is_same, ""
-            self.foreigners.check(ref.source)
-            meta = ObjectMeta(
-                content,
-                info.mtime_ns if info.mtime_ns is not None else recorded.stat.mtime_ns,
-                info.token or "",
-                said.content_type or content_type_of(ref.path),
-                instance=info.instance or known.instance,
-                properties=said,
-                attributes=wanted,
-            )
-            self._replace_by_copy(ref, recorded, meta)
-        return True, ""
-
-    def _replace_by_copy(self, ref: FileRef, recorded: Recorded, meta: ObjectMeta) -> None:
-        """The row is in doubt until the ETag of the copy is recorded.
-
-        A refusal does not say that nothing was changed: a repeated request may have met its own copy.
-        """
-        self._in_doubt.keep(ref, recorded)
-        refusal: StoreError | None = None
-        with self._in_doubt.changing(ref, recorded):
-            try:
-                self._reuse.onto_itself(ref, recorded.key, meta, recorded.etag, self._now_ns())
-            except (StoreRefused, PreconditionFailed) as error:
-                refusal = error
-        found, content = self.store.head_object(recorded.key), recorded.fingerprint
-        meant = content.size, content.digest, meta.instance
-        if found is None or (found.size, found.digest, found.instance) != meant:
-            raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
-        self.state.commit(ref, replace(recorded, etag=found.etag))
-        self._in_doubt.settled(ref)
-        if refusal is not None and (found.stamp, found.attributes) != (
-            meta.properties.stamp,
-            meta.attributes,
-        ):
-            raise refusal
-
     # ---- attributes -------------------------------------------------------------------------------------
-
-    def _attributes(self, ref: FileRef, file: OpenFile) -> tuple[Attributes | None, list[str]]:
-        """What the object is to carry of the file's attributes, and which extended ones do not fit."""
-        if not self.sources[ref.source].source.keeps_attributes:
-            return None, []
-        with self._reading(ref):
-            found = file.attributes()
-        return attributes.fitting(found, self.store.limits.max_xattr_bytes)
 
     def _note_left_out(self, job: Job) -> None:
         names = ", ".join(printable(name) for name in job.left_out)
         log.warning("%s: extended attributes do not fit its object: %s", name_of(job.ref), names)
         self.state.add_totals(xattrs_left_out=len(job.left_out))
 
-    def _attributes_as_recorded(self, ref: FileRef, recorded: Recorded) -> Attributes | None:
-        """What the object of a file is to carry, if the file is the one that was recorded."""
-        known = self.sources[ref.source]
-        if not known.source.keeps_attributes:
-            return None
-        with suppress(FileError), self._root(known) as root_fd, self._open(root_fd, ref) as file:
-            return self._attributes(ref, file)[0] if file.opened == recorded.stat else None
-        return None
-
-    def _dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
-        """The object as it stands; with the attributes of a touched file, where the source copies them."""
-        recorded = job.aimed
-        wants = self.sources[job.ref.source].source.copies_attributes and job.attributes is not None
-        wants = wants and not isinstance(job.stat, LinkStat)
-        if not wants or not isinstance(action, Refresh) or recorded is None or recorded.stat == job.stat:
-            return standing
-        with self._request_slot(job):
-            info, content = self.store.head_object(job.key), job.digests.fingerprint
-            if (
-                info is None
-                or info.attributes == job.attributes
-                or (info.etag, info.size, info.digest) != (standing.etag, content.size, content.digest)
-                or info.instance not in self.foreigners.own(job.instance)
-                or not self._uploader.shortcuts.works(COPY)
-            ):
-                return standing
-            self.foreigners.check(job.ref.source)
-            try:
-                self._replace_by_copy(job.ref, recorded, job.meta(info.token or ""))
-            except StoreRefused as error:
-                if isinstance(error, AccessRefused):
-                    raise
-                log.info("%s: its attributes wait for the next change: %s", name_of(job.ref), error)
-        there = self.state.recorded(job.ref)
-        return standing if there is None else Receipt(standing.key, there.etag)
-
     # ---- observing --------------------------------------------------------------------------------------
-
-    def _look(
-        self, root_fd: int, ref: FileRef, recorded: Recorded | None
-    ) -> tuple[FileStat | Irregular | None, Verdict | None]:
-        """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
-        source = self.sources[ref.source].source
-        way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
-        seen = files.look(root_fd, ref.path, links=source.records_links)
-        return seen, way or selection.of_size(source, ref.path, seen, recorded)
-
-    def _too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
-        min_age_ns = int(self.sources[ref.source].source.min_age_seconds * 1e9)
-        return plan.too_young_ns(seen, self._now_ns(), min_age_ns)
 
     def _let_heirs_go_first(self, root_fd: int, ref: FileRef, seen: FileStat, aimed: Recorded | None) -> None:
         """Raise FileChanged while the object is to be copied under the new name of its file."""
-        with self._reading(ref):
+        with self._local.reading(ref):
             seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
         if seconds and self._uploader.shortcuts.works(COPY):
             raise FileChanged("the file that had its name was renamed, and is copied first", seconds)
-
-    def _quiet(
-        self, ref: FileRef, file: OpenFile, aimed: Recorded | None, settle_ns: int, *, overdue: bool
-    ) -> bool | None:
-        """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.
-
-        Not to less than its object has, unless the file is shorter itself: what has grown loses nothing.
-        Returns whether it is open for writing, if known.
-        """
-        now_ns = self._now_ns()
-        rests = now_ns - file.opened.ctime_ns >= plan.DAY_NS
-        is_open = False if rests else file.is_open_for_writing()
-        settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
-        known = self.sources[ref.source]
-        if known.appends(ref.path):
-            size, unfinished = file.opened.size, self._uploader.unfinished(ref)
-            # What is under way goes on as it began, however much there is by now.
-            most = min(size, unfinished.fingerprint.size) if unfinished is not None else size
-            age_ns = plan.age_ns(file.opened, now_ns)
-            cuts = plan.carries_prefix(settling, age_ns, is_open=is_open, overdue=overdue or most < size)
-            stored = aimed.fingerprint.size if aimed is not None else 0
-            stored = stored if stored <= size else 0
-            to_line, least = known.source.append_to_line, max(stored, 1)
-            if (cuts or most < size) and (
-                file.cut(most, to_line=to_line, least=least) or file.cut(size, to_line=to_line, least=least)
-            ):
-                return is_open
-            if cuts and size > stored:
-                raise FileChanged("it has no new whole line yet", plan.MINUTE_NS / 1e9)
-        if settling is not None:
-            raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
-        return is_open
-
-    def _reading(self, ref: FileRef) -> Reading:
-        """Around all that touches the folder of a source: its server may be gone."""
-        return self._slots.heartbeat.reading(ref.source)
-
-    def _open(self, root_fd: int, ref: FileRef) -> OpenFile:
-        """The file, which says that it moves whenever some of it was read."""
-        with self._reading(ref):
-            links = self.sources[ref.source].source.records_links
-            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step, links=links)
-
-    @contextmanager
-    def _root(self, known: EngineSource) -> Iterator[int]:
-        """Open the root for one step; raises RootChanged unless it is the expected directory."""
-        with self._slots.heartbeat.reading(known.source.name):
-            root_fd = _opened(known)
-        try:
-            yield root_fd
-        finally:
-            os.close(root_fd)
-
-    def _aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
-        """The record, if it describes the object that this file should have; any other proves nothing."""
-        if recorded is None or recorded.key != key or recorded.store_id != self.store.store_id:
-            return None
-        return recorded
 
     def _absent(
         self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
@@ -479,7 +276,9 @@ class Engine:
         if checkpoint is not None and checkpoint.store_id != self.store.store_id:
             checkpoint = None
         known = checkpoint or recorded
-        if known is not None and (why := self._hidden(root_fd, ref, known.stat, found=seen is not None)):
+        if known is not None and (
+            why := self._local.hidden(root_fd, ref, known.stat, found=seen is not None)
+        ):
             return Outcome(Nothing(f"out of sight: {why}"))
         if checkpoint is not None:
             if checkpoint.completing and recorded is not None and recorded.store_id == self.store.store_id:
@@ -496,30 +295,13 @@ class Engine:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
         return Outcome(action, wants_delete=True)
 
-    def _hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
-        """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
-        directory = ref.path.rpartition("/")[0]
-        with self._reading(ref):
-            try:
-                near = walk.nearest(root_fd, os.fsencode(directory))
-            except OSError as error:
-                raise FileUnreadable(error.strerror or str(error)) from error
-            if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
-                raise FileChanged("it came back while it was looked for")
-            return near.hides(
-                stat.device,
-                lambda mount: holds_recorded(root_fd, ref.source, self.state, mount),
-                devices=lambda: walk.devices_in(root_fd, os.fsencode(directory)),
-                mounts_stay=self.sources[ref.source].mounts_stay,
-            )
-
     def _delete(self, ref: FileRef, asked: Outcome) -> Outcome:
         """Look at the object, and delete it only if it is the very one that was recorded."""
         action, recorded = asked.action, self.state.recorded(ref)
         if recorded is None:
             return Outcome(action)
-        with self._exclusive(ref, recorded.key):
-            self._still_recorded(ref, recorded)
+        with self.keys.exclusive(ref, recorded.key):
+            self.keys.still_recorded(ref, recorded)
             owner = plan.owner_of(recorded.key, self.store.store_id, self.state.destinations)
             if owner not in (None, ref):
                 action = Nothing("deleted locally, but its key belongs to another file by now")
@@ -544,10 +326,10 @@ class Engine:
             if info is None:
                 return True
             # What another source of this machine may have put there is no request's of this one.
-            in_doubt = self._is_in_doubt(ref, recorded, None) and recorded.life != OVERTAKEN
+            in_doubt = self.keys.is_in_doubt(ref, recorded, None) and recorded.life != OVERTAKEN
             instance = self.sources[ref.source].instance
             if not self.foreigners.may_delete((ref.source, instance), info, recorded, in_doubt=in_doubt):
-                if not self._is_in_doubt(ref, recorded, None):
+                if not self.keys.is_in_doubt(ref, recorded, None):
                     self.foreigners.suspect((ref.source, instance), info)
                 return False
             self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
@@ -570,7 +352,7 @@ class Engine:
         instance = self.sources[ref.source].instance
         try:
             self.foreigners.check(ref.source)
-            with self._exclusive(ref, recorded.key), self._slots.hold(0):
+            with self.keys.exclusive(ref, recorded.key), self._slots.hold(0):
                 info = self._in_doubt.look(recorded.key)
                 if info is not None and self.foreigners.may_delete(
                     (ref.source, instance), info, recorded, in_doubt=False
@@ -579,43 +361,12 @@ class Engine:
         except StoreError as error:
             log.warning("%s: its old object %s is left: %s", name_of(ref), printable(recorded.key), error)
 
-    def _is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
-        reconciling = self.sources[ref.source].reconciling
-        return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
-
     # ---- the key ----------------------------------------------------------------------------------------
-
-    def _exclusive(self, ref: FileRef, key: str) -> Exclusive:
-        """Surrounds what changes the object of a file. Taken before any slot, which others may wait for."""
-        name = (self.store.store_id, key)
-        return self.state.locks.exclusive(
-            self._uploader, name, waiting=self._waiting, lost=lambda: self._overtaken(ref, key)
-        )
-
-    def _waiting(self) -> None:
-        if self._should_stop():
-            raise Stopped
-
-    def _still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """Raises FileChanged if another thread recorded the file before this one had the key."""
-        if self.state.recorded(ref) != recorded:
-            raise FileChanged("it was recorded by an earlier request")
-
-    def _overtaken(self, ref: FileRef, key: str) -> None:
-        """A reload went on without this thread, whose request may have ended after those that followed."""
-        store_id = self.store.store_id
-        owner = plan.owner_of(key, store_id, self.state.destinations)
-        with suppress(StateError):  # then this process is about to end, and not cleanly
-            self.state.unsettled.add(store_id, key, creates=True)
-            for each in {ref, owner or ref}:
-                recorded = self.state.recorded(each)
-                if recorded is not None:
-                    self._in_doubt.keep(each, recorded)
 
     def _decide(
         self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
     ) -> Action:
-        key = self.key(ref, observed.stat if isinstance(observed, Observed) else None)
+        key = self.keys.of(ref, observed.stat if isinstance(observed, Observed) else None)
         twin = self._reuse.twin(key, observed) if isinstance(observed, Observed) else None
         return plan.decide(
             observed,
@@ -640,11 +391,11 @@ class Engine:
         lookup: Lookup = Lookup.NONE,
     ) -> Outcome:
         """Read the open file, decide, act and commit. Raises Withheld where that would send a `lookup`."""
-        stat, aimed = file.opened, self._aimed(recorded, key)
+        stat, aimed = file.opened, self.keys.aimed(recorded, key)
         known = self.sources[ref.source]
 
         def job(digests: Digests, part_size: int, body: Body | None = None, proven: str = "") -> Job:
-            found, left_out = self._attributes(ref, file)
+            found, left_out = self._local.attributes(ref, file)
             return Job(
                 ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
                 instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
@@ -655,8 +406,8 @@ class Engine:
         fits = fits_one_request(stat.size, self.policy.part_size, self._uploader.limits())
         if fits or isinstance(stat, LinkStat):
             # The slot is held with the content, until that is sent.
-            with self._exclusive(ref, key), self._slots.hold(stat.size):
-                with self._reading(ref):
+            with self.keys.exclusive(ref, key), self._slots.hold(stat.size):
+                with self._local.reading(ref):
                     body = file.read(0, stat.size)
                     file.check_end(stat.size)
                 digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
@@ -672,7 +423,7 @@ class Engine:
             digests = self._digests(ref, file, stat.size, part_size, compared)
             proven = compared.etag if compared is not None and compared.holds() else ""
             try:
-                with self._exclusive(ref, key):
+                with self.keys.exclusive(ref, key):
                     return self._act(job(digests, part_size, proven=proven))
             except PartSizeRefused:
                 if attempt == 2:
@@ -720,15 +471,15 @@ class Engine:
                 held.pass_on()
             return self._should_stop()
 
-        with held, self._reading(ref):
+        with held, self._local.reading(ref):
             update = also.update if also else lambda view: None
             return fingerprint.compute(file, size, part_size, should_stop, self._witness, update)
 
     def _act(self, job: Job) -> Outcome:
         """Decide, act and commit. The caller holds the key."""
-        self._still_recorded(job.ref, job.recorded)
+        self.keys.still_recorded(job.ref, job.recorded)
         looked_ns = self._now_ns()
-        with self._reading(job.ref):
+        with self._local.reading(job.ref):
             if job.file.stat() != job.stat:
                 raise FileChanged("the file changed while it was read")
         if not job.file.is_cut and plan.may_hide_a_change(job.stat, looked_ns):
@@ -743,7 +494,7 @@ class Engine:
                 self._note_left_out(job)
         elif standing is not None:  # the object stays as it is
             touched = job.aimed is not None and job.stat.mtime_ns != job.aimed.stat.mtime_ns
-            standing = self._dressed(action, job, standing)
+            standing = self.stamper.dressed(action, job, standing)
             carried = Carried(standing, None, 0, {Cause.TOUCH: job.stat.size} if touched else {})
         else:
             raise AssertionError(f"{action} without a record")
@@ -795,7 +546,7 @@ class Engine:
         if recorded is None:
             return action, None
         unfinished = self._uploader.unfinished(ref)
-        is_in_doubt = self._is_in_doubt(ref, recorded, unfinished)
+        is_in_doubt = self.keys.is_in_doubt(ref, recorded, unfinished)
         if unfinished is not None and unfinished.completing:
             self._in_doubt.keep(ref, recorded)  # the checkpoint may be dropped before there is a new row
         if isinstance(action, Upload | Copy):
@@ -806,7 +557,7 @@ class Engine:
             return action, Receipt(recorded.key, recorded.etag)
         if unfinished is not None and unfinished.store_id == self.store.store_id:
             self._uploader.abandon(unfinished)  # first, or the upload could complete after the question
-        with self._request_slot(job):
+        with self.keys.request_slot(job):
             there = self.foreigners.adopt(job, self._in_doubt.ask(recorded.key))
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
@@ -816,7 +567,7 @@ class Engine:
         People touch a file to have it looked at. An object that is there stays, whatever `verify` says of it.
         """
         try:
-            with self._request_slot(job):
+            with self.keys.request_slot(job):
                 return self.store.head_object(job.key) is None
         except StoreError as error:
             if not is_denied(error):
@@ -845,7 +596,7 @@ class Engine:
             receipt, cause = there
             stamps = self.sources[job.ref.source].source.adopt is Adoption.STAMP
             if cause is Cause.ADOPT and stamps and job.lookup is not Lookup.DRY:
-                receipt = self._stamped(job, receipt)
+                receipt = self.stamper.stamped(job, receipt)
             return Carried(receipt, None, 0, {cause: job.stat.size})
         if job.lookup is not Lookup.NONE:
             raise Withheld
@@ -853,27 +604,6 @@ class Engine:
         if failure is not None:
             self._uploader.shortcuts.failed(COPY, failure)
         return carried
-
-    def _stamped(self, job: Job, there: Receipt) -> Receipt:
-        """Give an adopted object of another program the metadata of ours, by a copy onto itself.
-
-        Where the store refuses that, it stays as it is.
-        """
-        try:
-            with self._request_slot(job):
-                before = self.store.head_object(job.key)
-                if before is None or before.etag != there.etag:
-                    raise PreconditionFailed("the object is another one by now")
-                if before.digest is not None:
-                    return there
-                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag, self._now_ns())
-                after = self.store.head_object(job.key)
-        except StoreRefused as error:
-            log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
-            return there
-        if after is None or (after.digest, after.size) != job.digests.fingerprint:
-            raise StoreRefused("its object is not what was copied", hint="run syncd verify")
-        return Receipt(job.key, after.etag)
 
     def _send(self, action: Upload | Copy, job: Job) -> Carried:
         if job.body is not None:
@@ -889,7 +619,7 @@ class Engine:
     def _last_seen(self, job: Job) -> str | None:
         """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
         aimed = job.aimed
-        if aimed is None or self._is_in_doubt(job.ref, aimed, self._uploader.unfinished(job.ref)):
+        if aimed is None or self.keys.is_in_doubt(job.ref, aimed, self._uploader.unfinished(job.ref)):
             return None
         return None if self.state.unsettled.left_ns(self.store.store_id, job.key) else aimed.etag
 
@@ -905,7 +635,7 @@ class Engine:
         sends = job.lookup is Lookup.NONE
         if found is None and isinstance(action, Copy) and sends and self._uploader.shortcuts.works(COPY):
             try:
-                with self._request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
+                with self.keys.request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
                     copy = self._reuse.copy(action.twin, job)
                 return (None if copy is None else (copy, Cause.COPY)), None, job
             except StoreError as error:
@@ -927,7 +657,7 @@ class Engine:
             return None, job
         is_new = job.aimed is None and not waits and not job.failed_before
         try:
-            with self._request_slot(job):
+            with self.keys.request_slot(job):
                 listed = self._listed(job.ref, job.key) if is_new else None
                 if listed is not None and listed.info is not None and is_proven(job, listed.info):
                     return Receipt(job.key, listed.info.etag), job
@@ -951,13 +681,9 @@ class Engine:
     def _takes_nothing(self, error: StoreError, job: Job) -> bool:
         """The store did not answer a question, or refuses these keys as a whole, and so would the content."""
         if isinstance(error, AccessRefused) and not is_denied(error):
-            with self._request_slot(job):
+            with self.keys.request_slot(job):
                 return isinstance(self._uploader.trouble_now(), AccessRefused)
         return _is_unanswered(error)
-
-    def _request_slot(self, job: Job) -> AbstractContextManager[None]:
-        """A small file holds its slot already, with its content; a large one takes one for the request."""
-        return nullcontext() if job.body is not None else self._slots.hold(0)
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
@@ -966,24 +692,6 @@ class Engine:
 def _is_unanswered(error: StoreError) -> bool:
     """The store did not answer a question, so that it would not take content either."""
     return isinstance(error, StoreUnavailable) and error.status is None
-
-
-def _opened(known: EngineSource) -> int:
-    """The root, if it is the expected directory. Raises RootChanged."""
-    try:
-        root_fd = files.open_root(known.source.root)
-    except (FileVanished, FileUnreadable) as error:
-        raise RootChanged(f"the source's directory cannot be opened: {error}") from error
-    try:
-        found = files.identity_of(root_fd)
-        if known.root_identity not in (None, found):
-            raise RootChanged("the source's directory is not the one that it was")
-    except BaseException as error:
-        os.close(root_fd)
-        if isinstance(error, FileVanished | FileUnreadable) and not isinstance(error, RootChanged):
-            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
-        raise
-    return root_fd
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

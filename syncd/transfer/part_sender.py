@@ -51,8 +51,8 @@ from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
-from syncd.transfer.heartbeat import Heartbeat
-from syncd.transfer.slots import Held, Slots
+from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.pace.slots import Held, Slots
 
 log = logging.getLogger("syncd.transfer")
 

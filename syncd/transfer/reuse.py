@@ -39,7 +39,7 @@ from syncd.core.paths import is_link_key
 from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
 
 log = logging.getLogger("syncd.transfer")

@@ -43,8 +43,8 @@ from syncd.core.paths import name_of
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.orphans import Leftovers
+from syncd.transfer.pace.slots import Slots
 from syncd.transfer.part_sender import CONDITIONS, Job, Meter, PartSender, Sent, Shortcuts, call
-from syncd.transfer.slots import Slots
 
 log = logging.getLogger("syncd.transfer")
 

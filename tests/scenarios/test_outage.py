@@ -26,8 +26,8 @@ from syncd.pipeline.queue import BREAKER_THRESHOLD
 from syncd.pipeline.workers import Workers
 from syncd.storage import base
 from syncd.storage.retry import Retries, RetryingStore
-from syncd.transfer import affinity
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace import affinity
+from syncd.transfer.pace.heartbeat import Heartbeat
 from tests.support.clock import FakeClock
 from tests.support.rig import Rig
 from tests.unit.pipeline.test_workers import Ear

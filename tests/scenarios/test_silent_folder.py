@@ -227,7 +227,7 @@ def test_a_pass_beside_such_a_file_system_is_partly_done(
     """Exit code 3; the source is named, and the process ends although a thread of its own cannot."""
     made, end = machine
     left: list[int] = []
-    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 1.0)
     monkeypatch.setattr(sync.os, "_exit", left.append)
     settings = load.load(str(made.root / "c.yaml"), os.environ)
     code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
@@ -252,7 +252,7 @@ def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
     (made.root / "other/file").write_text("x")
     made.write(other="net", disk="s")
     left: list[int] = []
-    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 1.0)
     monkeypatch.setattr(sync.os, "_exit", left.append)
     settings = load.load(str(made.root / "c.yaml"), os.environ)
     code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
@@ -264,7 +264,7 @@ def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
 
 def test_a_daemon_never_waits_for_a_store_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is paused and named; a flush ends, a reload replaces it, and a stop leaves it."""
-    monkeypatch.setattr("syncd.transfer.heartbeat.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 0.5)
     monkeypatch.setattr(daemon, "_BUSY_TICK_SECONDS", 0.2)
     monkeypatch.setattr(flush, "_SHUT_SECONDS", 0.5)
     monkeypatch.setattr(pipeline, "RETIRE_SECONDS", 1e6)

@@ -14,9 +14,10 @@ from syncd.core.model import Destination, FileRef, OnDelete, Outcome, Source, Tr
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
-from syncd.transfer.engine import Engine, EngineSource
-from syncd.transfer.progress import Line, Progress
-from syncd.transfer.slots import Slots
+from syncd.transfer.engine import Engine
+from syncd.transfer.local import EngineSource
+from syncd.transfer.pace.progress import Line, Progress
+from syncd.transfer.pace.slots import Slots
 from syncd.transfer.uploader import Uploader
 from tests.support.store import SMALL_LIMITS, FakeStore
 

@@ -16,7 +16,7 @@ from syncd.core.model import Action, Cause
 from syncd.daemon.live import Measured
 from syncd.daemon.status import LiveSource, SourceReport, Status, StoreReport
 from syncd.sources.watch import inotify
-from syncd.transfer.progress import Durations
+from syncd.transfer.pace.progress import Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

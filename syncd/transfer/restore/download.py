@@ -18,10 +18,10 @@ from syncd.core.errors import AccessRefused, PartCorrupt, PreconditionFailed, St
 from syncd.core.model import Attributes, FileRef, ObjectInfo
 from syncd.core.restoring import Existing, Proof, proof_of
 from syncd.storage.base import Body, ObjectStore
-from syncd.transfer.progress import Progress
+from syncd.transfer.pace.progress import Progress
+from syncd.transfer.pace.slots import Slots
 from syncd.transfer.restore.draft import Draft, digest_of_body, name_of_draft
 from syncd.transfer.restore.folder import Facts, Folder
-from syncd.transfer.slots import Slots
 
 _TRIES = 3
 """An object that is replaced as often as this while it is fetched is left for the next restore."""

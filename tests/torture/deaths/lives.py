@@ -95,7 +95,7 @@ class Life(Rig):
     @property
     def key(self) -> str:
         """Of the file."""
-        return self.engine.key(self.ref("file"))
+        return self.engine.keys.of(self.ref("file"))
 
     def check_now(self) -> None:
         """At every moment: a state of the file or nothing; rows with objects; uploads that will be found."""

@@ -95,7 +95,7 @@ def _restamp(rig: Rig) -> None:
     rig.know(properties=lambda path: Properties(cache_control="no-cache"))
     if rig.uploader.leftovers.look():
         rig.engine.clear_up()
-    rig.engine.restamp(rig.ref("file"), dry_run=False)
+    rig.engine.stamper.restamp(rig.ref("file"), dry_run=False)
     rig.sync("file")
 
 
@@ -173,7 +173,7 @@ def _file(content: bytes) -> Callable[[Rig], None]:
 def _sent_by_another(content: bytes) -> Callable[[Rig], None]:
     def prepare(rig: Rig) -> None:
         rig.write("file", content)
-        key = rig.engine.key(rig.ref("file"))
+        key = rig.engine.keys.of(rig.ref("file"))
         rig.store._real.without_metadata(key, content)  # type: ignore[attr-defined]  # behind the witness
 
     return prepare

@@ -31,7 +31,7 @@ from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
 from syncd.transfer import engine
 from syncd.transfer import part_sender as partsender
-from syncd.transfer.slots import Slots
+from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
 READERS = (compare, engine, files, root, walk)

@@ -14,7 +14,7 @@ from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
 from syncd.pipeline.workers import Workers
 from syncd.storage.base import ObjectStore
-from syncd.transfer.heartbeat import Heartbeat, Heartbeats
+from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
 

@@ -28,7 +28,7 @@ from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
 from syncd.sources import files
 from syncd.sources.files import OpenFile
-from syncd.transfer.heartbeat import Heartbeat, Heartbeats
+from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.rig import PART, Rig
 from tests.support.waiting import wait_until
 

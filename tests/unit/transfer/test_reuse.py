@@ -26,7 +26,7 @@ from syncd.core.model import (
 )
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import Pages
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore

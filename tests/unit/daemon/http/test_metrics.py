@@ -23,7 +23,7 @@ from syncd.daemon.status import (
     StoreReport,
     WatchStatus,
 )
-from syncd.transfer.progress import Durations
+from syncd.transfer.pace.progress import Durations
 
 DOCS = Path(__file__).parents[4] / "docs"
 

@@ -16,12 +16,12 @@ import xxhash
 from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.core.restoring import Overwrite
 from syncd.storage.base import ObjectStore
-from syncd.transfer.progress import Line, Progress
+from syncd.transfer.pace.progress import Line, Progress
+from syncd.transfer.pace.slots import Slots
 from syncd.transfer.restore.download import Download
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import Report, Restore
 from syncd.transfer.restore.wanted import Wanted, listed
-from syncd.transfer.slots import Slots
 
 PART = 8192
 MTIME_NS = 1_234_567_890_123_456_789

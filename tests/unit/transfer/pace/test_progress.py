@@ -12,8 +12,8 @@ import pytest
 from syncd.core.backoff import PAUSE, Limit, Timetable
 from syncd.core.errors import Stopped
 from syncd.core.model import FileRef
-from syncd.transfer.heartbeat import Heartbeat, Heartbeats
-from syncd.transfer.progress import Line, Progress, minute_of_week
+from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
+from syncd.transfer.pace.progress import Line, Progress, minute_of_week
 from tests.support.clock import FakeClock
 
 REF = FileRef("docs", "a")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from syncd.core.backoff import UNLIMITED, LastHour, Limit, Pace, Rate, RateLimit, Timetable
 from syncd.core.model import FileRef
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 
 REQUEST_BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 """Seconds."""
@@ -149,7 +149,7 @@ class Line:
             self._seen, self._holds = seen, timetable.at(minute_of_week(self._now_ns()))
             self._bucket.change(self._holds.rate, self.monotonic())
 
-    # ---- see `syncd.transfer.slots.Pacer` ---------------------------------------------------------------
+    # ---- see `syncd.transfer.pace.slots.Pacer` -----------------------------------------------------------
 
     def bytes_under_way(self) -> float:
         """How many bytes may be under way at once."""

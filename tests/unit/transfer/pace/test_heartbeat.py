@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from syncd.transfer.heartbeat import Heartbeat, Heartbeats
+from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.clock import FakeClock
 
 

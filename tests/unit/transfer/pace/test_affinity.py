@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.transfer import affinity
-from syncd.transfer.affinity import LARGE_BYTES, narrow, room_for
+from syncd.transfer.pace import affinity
+from syncd.transfer.pace.affinity import LARGE_BYTES, narrow, room_for
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import Running

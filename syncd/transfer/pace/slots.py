@@ -11,7 +11,7 @@ from collections import deque
 from typing import Protocol
 
 from syncd.core.errors import Stopped
-from syncd.transfer.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat
 
 
 class Pacer(Protocol):
@@ -264,7 +264,7 @@ class Held:
         """The calling thread has it from now on."""
         self._slots.heartbeat.holds(self)
 
-    # ---- see `syncd.transfer.heartbeat.Hold` ------------------------------------------------------------
+    # ---- see `syncd.transfer.pace.heartbeat.Hold` --------------------------------------------------------
 
     def lend(self) -> None:
         """Others may use it: its owner waits for the kernel."""

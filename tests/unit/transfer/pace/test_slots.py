@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Stopped
-from syncd.transfer.slots import Bound, Slots
+from syncd.transfer.pace.slots import Bound, Slots
 from tests.support.waiting import Running, wait_until
 
 

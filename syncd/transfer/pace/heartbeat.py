@@ -23,7 +23,7 @@ SILENT_SECONDS = 10.0
 
 
 class Hold(Protocol):
-    """A share of a bound (`syncd.transfer.slots`)."""
+    """A share of a bound (`syncd.transfer.pace.slots`)."""
 
     def lend(self) -> None:
         """Others may use it: its owner waits for the kernel."""

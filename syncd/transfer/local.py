@@ -1,0 +1,204 @@
+"""The folder of a source, as one step sees it: all that touches the disk for a file.
+
+A folder may lie on a server that is gone. So all of it happens where `Heartbeat.reading` says whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from syncd.core import plan
+from syncd.core.errors import (
+    FileChanged,
+    FileError,
+    FileUnreadable,
+    FileVanished,
+    RootChanged,
+)
+from syncd.core.model import (
+    Attributes,
+    Checkpoint,
+    FileRef,
+    FileStat,
+    Irregular,
+    Properties,
+    Recorded,
+    RootIdentity,
+    Source,
+    StoreLimits,
+)
+from syncd.core.patterns import Verdict
+from syncd.sources import files, selection
+from syncd.sources.files import OpenFile
+from syncd.sources.root import holds_recorded
+from syncd.sources.scan import walk
+from syncd.state.state import State
+from syncd.storage import attributes
+from syncd.transfer.pace.heartbeat import Reading
+from syncd.transfer.pace.slots import Slots
+from syncd.transfer.reuse import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSource:
+    """What a step needs to know about a source. The source runner owns it, and replaces it whole."""
+
+    source: Source
+    root_identity: RootIdentity | None = None
+    """The directory that the root has to be; None: any."""
+    wants: Callable[[str], bool] = lambda path: True
+    """Whether a path is to be sent: the patterns may have changed since it was marked."""
+    mounts_stay: bool = False
+    """The operator says that what is mounted in it now is there to stay."""
+    reconciling: bool = False
+    """Its records may be lost: the store is asked for an object before a new file is sent."""
+    listing: Listing | None = None
+    """What lies under its prefix, while it is reconciling."""
+    instance: str = ""
+    """The id that its objects name."""
+    appends: Callable[[str], bool] = lambda path: False
+    """Whether a file only grows, so that a prefix of it can be carried while it does."""
+    properties: Callable[[str], Properties] = lambda path: Properties()
+    """What the configuration says of the object of a path."""
+
+
+class Local:
+    """The folders of the sources that share one store. For any thread."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, EngineSource],
+        state: State,
+        limits: StoreLimits,
+        slots: Slots,
+        *,
+        unfinished: Callable[[FileRef], Checkpoint | None],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.sources = sources
+        self._state = state
+        self._limits = limits
+        self._slots = slots
+        self._unfinished = unfinished
+        self._now_ns = now_ns
+
+    @contextmanager
+    def root(self, known: EngineSource) -> Iterator[int]:
+        """Open the root for one step; raises RootChanged unless it is the expected directory."""
+        with self._slots.heartbeat.reading(known.source.name):
+            root_fd = _opened(known)
+        try:
+            yield root_fd
+        finally:
+            os.close(root_fd)
+
+    def reading(self, ref: FileRef) -> Reading:
+        """Around all that touches the folder of a source: its server may be gone."""
+        return self._slots.heartbeat.reading(ref.source)
+
+    def open(self, root_fd: int, ref: FileRef) -> OpenFile:
+        """The file, which says that it moves whenever some of it was read."""
+        with self.reading(ref):
+            links = self.sources[ref.source].source.records_links
+            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step, links=links)
+
+    def look(
+        self, root_fd: int, ref: FileRef, recorded: Recorded | None
+    ) -> tuple[FileStat | Irregular | None, Verdict | None]:
+        """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
+        source = self.sources[ref.source].source
+        way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
+        seen = files.look(root_fd, ref.path, links=source.records_links)
+        return seen, way or selection.of_size(source, ref.path, seen, recorded)
+
+    def too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
+        """For how long the file is younger yet than its source takes; 0 if it is old enough."""
+        min_age_ns = int(self.sources[ref.source].source.min_age_seconds * 1e9)
+        return plan.too_young_ns(seen, self._now_ns(), min_age_ns)
+
+    def quiet(
+        self, ref: FileRef, file: OpenFile, aimed: Recorded | None, settle_ns: int, *, overdue: bool
+    ) -> bool | None:
+        """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.
+
+        Not to less than its object has, unless the file is shorter itself: what has grown loses nothing.
+        Returns whether it is open for writing, if known.
+        """
+        now_ns = self._now_ns()
+        rests = now_ns - file.opened.ctime_ns >= plan.DAY_NS
+        is_open = False if rests else file.is_open_for_writing()
+        settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
+        known = self.sources[ref.source]
+        if known.appends(ref.path):
+            size, unfinished = file.opened.size, self._unfinished(ref)
+            # What is under way goes on as it began, however much there is by now.
+            most = min(size, unfinished.fingerprint.size) if unfinished is not None else size
+            age_ns = plan.age_ns(file.opened, now_ns)
+            cuts = plan.carries_prefix(settling, age_ns, is_open=is_open, overdue=overdue or most < size)
+            stored = aimed.fingerprint.size if aimed is not None else 0
+            stored = stored if stored <= size else 0
+            to_line, least = known.source.append_to_line, max(stored, 1)
+            if (cuts or most < size) and (
+                file.cut(most, to_line=to_line, least=least) or file.cut(size, to_line=to_line, least=least)
+            ):
+                return is_open
+            if cuts and size > stored:
+                raise FileChanged("it has no new whole line yet", plan.MINUTE_NS / 1e9)
+        if settling is not None:
+            raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
+        return is_open
+
+    def hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
+        """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
+        directory = ref.path.rpartition("/")[0]
+        with self.reading(ref):
+            try:
+                near = walk.nearest(root_fd, os.fsencode(directory))
+            except OSError as error:
+                raise FileUnreadable(error.strerror or str(error)) from error
+            if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
+                raise FileChanged("it came back while it was looked for")
+            return near.hides(
+                stat.device,
+                lambda mount: holds_recorded(root_fd, ref.source, self._state, mount),
+                devices=lambda: walk.devices_in(root_fd, os.fsencode(directory)),
+                mounts_stay=self.sources[ref.source].mounts_stay,
+            )
+
+    def attributes(self, ref: FileRef, file: OpenFile) -> tuple[Attributes | None, list[str]]:
+        """What the object is to carry of the file's attributes, and which extended ones do not fit."""
+        if not self.sources[ref.source].source.keeps_attributes:
+            return None, []
+        with self.reading(ref):
+            found = file.attributes()
+        return attributes.fitting(found, self._limits.max_xattr_bytes)
+
+    def attributes_as_recorded(self, ref: FileRef, recorded: Recorded) -> Attributes | None:
+        """What the object of a file is to carry, if the file is the one that was recorded."""
+        known = self.sources[ref.source]
+        if not known.source.keeps_attributes:
+            return None
+        with suppress(FileError), self.root(known) as root_fd, self.open(root_fd, ref) as file:
+            return self.attributes(ref, file)[0] if file.opened == recorded.stat else None
+        return None
+
+
+def _opened(known: EngineSource) -> int:
+    """The root, if it is the expected directory. Raises RootChanged."""
+    try:
+        root_fd = files.open_root(known.source.root)
+    except (FileVanished, FileUnreadable) as error:
+        raise RootChanged(f"the source's directory cannot be opened: {error}") from error
+    try:
+        found = files.identity_of(root_fd)
+        if known.root_identity not in (None, found):
+            raise RootChanged("the source's directory is not the one that it was")
+    except BaseException as error:
+        os.close(root_fd)
+        if isinstance(error, FileVanished | FileUnreadable) and not isinstance(error, RootChanged):
+            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
+        raise
+    return root_fd

@@ -1,0 +1,3 @@
+"""How much goes on at once, and whether it goes on. `slots` and `progress` bound and show what is under way,
+`heartbeat` shows that threads move, `affinity` pins them to processors.
+"""

@@ -1,0 +1,170 @@
+"""Metadata that changes alone: an object is copied onto itself, and its content stays where it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from syncd.core import plan
+from syncd.core.errors import (
+    AccessRefused,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+)
+from syncd.core.model import (
+    Action,
+    FileRef,
+    LinkStat,
+    ObjectMeta,
+    Receipt,
+    Recorded,
+    Refresh,
+)
+from syncd.core.paths import name_of
+from syncd.transfer.in_doubt import Foreigners, InDoubt
+from syncd.transfer.keys import Keys
+from syncd.transfer.local import Local
+from syncd.transfer.part_sender import COPY, Job, content_type_of
+from syncd.transfer.reuse import Reuse
+from syncd.transfer.uploader import Uploader
+
+log = logging.getLogger("syncd.transfer")
+
+
+class Stamper:
+    """Gives objects of one store other metadata. For any thread."""
+
+    def __init__(
+        self,
+        uploader: Uploader,
+        keys: Keys,
+        local: Local,
+        reuse: Reuse,
+        in_doubt: InDoubt,
+        foreigners: Foreigners,
+        *,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._uploader = uploader
+        self._store = uploader.store
+        self._state = uploader.state
+        self._slots = uploader.slots
+        self._keys = keys
+        self._local = local
+        self._reuse = reuse
+        self._in_doubt = in_doubt
+        self._foreigners = foreigners
+        self._now_ns = now_ns
+
+    def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
+        """Give the object of a recorded file the properties and attributes of now, if it has others.
+
+        Returns whether it has others that it may lose, and why it may not; empty: it may. Only the very
+        object that was recorded is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
+        """
+        known, recorded = self._local.sources[ref.source], self._state.recorded(ref)
+        if recorded is None or self._keys.aimed(recorded, self._keys.of(ref)) is None:
+            return False, ""  # its next upload goes elsewhere
+        said = known.properties(ref.path)
+        with self._keys.exclusive(ref, recorded.key), self._slots.hold(0):
+            if self._keys.is_in_doubt(ref, recorded, self._uploader.unfinished(ref)):
+                return False, "its object is looked at first, because a request had no answer"
+            self._keys.still_recorded(ref, recorded)
+            info = self._store.head_object(recorded.key)
+            content = recorded.fingerprint
+            witness = recorded.etag, content.size, content.digest
+            # An adopted object has no digest of ours.
+            if info is None or (info.etag, info.size, info.digest or content.digest) != witness:
+                return False, "its object is not the one that was recorded"
+            if plan.is_others(info, self._foreigners.own(known.instance)):
+                return False, "its object is another machine's"
+            wanted = self._local.attributes_as_recorded(ref, recorded) or info.attributes
+            is_same = (info.stamp, info.attributes) == (said.stamp, wanted)
+            if is_same or dry_run:
+                return not is_same, ""
+            self._foreigners.check(ref.source)
+            meta = ObjectMeta(
+                content,
+                info.mtime_ns if info.mtime_ns is not None else recorded.stat.mtime_ns,
+                info.token or "",
+                said.content_type or content_type_of(ref.path),
+                instance=info.instance or known.instance,
+                properties=said,
+                attributes=wanted,
+            )
+            self._replace_by_copy(ref, recorded, meta)
+        return True, ""
+
+    def dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
+        """The object as it stands; with the attributes of a touched file, where the source copies them."""
+        recorded = job.aimed
+        wants = self._local.sources[job.ref.source].source.copies_attributes and job.attributes is not None
+        wants = wants and not isinstance(job.stat, LinkStat)
+        if not wants or not isinstance(action, Refresh) or recorded is None or recorded.stat == job.stat:
+            return standing
+        with self._keys.request_slot(job):
+            info, content = self._store.head_object(job.key), job.digests.fingerprint
+            if (
+                info is None
+                or info.attributes == job.attributes
+                or (info.etag, info.size, info.digest) != (standing.etag, content.size, content.digest)
+                or info.instance not in self._foreigners.own(job.instance)
+                or not self._uploader.shortcuts.works(COPY)
+            ):
+                return standing
+            self._foreigners.check(job.ref.source)
+            try:
+                self._replace_by_copy(job.ref, recorded, job.meta(info.token or ""))
+            except StoreRefused as error:
+                if isinstance(error, AccessRefused):
+                    raise
+                log.info("%s: its attributes wait for the next change: %s", name_of(job.ref), error)
+        there = self._state.recorded(job.ref)
+        return standing if there is None else Receipt(standing.key, there.etag)
+
+    def stamped(self, job: Job, there: Receipt) -> Receipt:
+        """Give an adopted object of another program the metadata of ours, by a copy onto itself.
+
+        Where the store refuses that, it stays as it is.
+        """
+        try:
+            with self._keys.request_slot(job):
+                before = self._store.head_object(job.key)
+                if before is None or before.etag != there.etag:
+                    raise PreconditionFailed("the object is another one by now")
+                if before.digest is not None:
+                    return there
+                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag, self._now_ns())
+                after = self._store.head_object(job.key)
+        except StoreRefused as error:
+            log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
+            return there
+        if after is None or (after.digest, after.size) != job.digests.fingerprint:
+            raise StoreRefused("its object is not what was copied", hint="run syncd verify")
+        return Receipt(job.key, after.etag)
+
+    def _replace_by_copy(self, ref: FileRef, recorded: Recorded, meta: ObjectMeta) -> None:
+        """The row is in doubt until the ETag of the copy is recorded.
+
+        A refusal does not say that nothing was changed: a repeated request may have met its own copy.
+        """
+        self._in_doubt.keep(ref, recorded)
+        refusal: StoreError | None = None
+        with self._in_doubt.changing(ref, recorded):
+            try:
+                self._reuse.onto_itself(ref, recorded.key, meta, recorded.etag, self._now_ns())
+            except (StoreRefused, PreconditionFailed) as error:
+                refusal = error
+        found, content = self._store.head_object(recorded.key), recorded.fingerprint
+        meant = content.size, content.digest, meta.instance
+        if found is None or (found.size, found.digest, found.instance) != meant:
+            raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
+        self._state.commit(ref, replace(recorded, etag=found.etag))
+        self._in_doubt.settled(ref)
+        if refusal is not None and (found.stamp, found.attributes) != (
+            meta.properties.stamp,
+            meta.attributes,
+        ):
+            raise refusal

@@ -1,0 +1,193 @@
+"""Metadata that changes alone, on real files and a real state, against the store in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from syncd.core.errors import (
+    StoreRefused,
+    StoreUnavailable,
+)
+from syncd.core.model import (
+    Attributes,
+    Copy,
+    ObjectMeta,
+    Properties,
+    Refresh,
+    Upload,
+)
+from syncd.sources.fingerprint import of_bytes
+from tests.support.rig import PART, Rig
+from tests.unit.transfer.steps import SAID, attributes_of, overwrite, restamped
+
+
+def test_properties_go_with_small_files_large_ones_and_copies(rig: Rig) -> None:
+    """The content type of the configuration replaces the guessed one; what changes alone sends nothing."""
+    said = Properties("text/x", tags=(("a", "b"),))
+    rig.know(properties=lambda path: said if path.startswith("x") else Properties())
+    rig.write("x.css", b"hello")
+    rig.write("x-large", bytes(range(3 * PART)))
+    rig.write("y.css", b"other")
+    for name in ("x.css", "x-large", "y.css"):
+        rig.sync(name)
+    (rig.folder / "y.css").rename(rig.folder / "x-copy")
+    assert isinstance(rig.sync("x-copy").action, Copy)
+    metas = {key: stored.meta for key, stored in rig.fake.objects.items()}
+    for name in ("x.css", "x-large", "x-copy"):
+        assert (metas[f"p/{name}"].content_type, metas[f"p/{name}"].properties) == ("text/x", said)
+    assert (metas["p/y.css"].content_type, metas["p/y.css"].properties) == ("text/css", Properties())
+    rig.know(properties=lambda path: Properties(cache_control="no-cache"))
+    assert not isinstance(rig.sync("x.css").action, Upload | Copy)
+
+
+@pytest.mark.parametrize("size", [5, 3 * PART])
+def test_an_object_gets_its_properties_by_a_copy_onto_itself(rig: Rig, size: int) -> None:
+    """Whole, or in parts where it is too large for one request; its content, its time and its row stay."""
+    ref = rig.write("a", bytes(range(size)))
+    rig.sync("a")
+    rig.fake.tamper_etag("p/a")  # as an encrypting store's: the copy has another one
+    row = rig.state.recorded(ref)
+    assert row is not None
+    rig.state.commit(ref, row := replace(row, etag=rig.fake.objects["p/a"].etag))
+    rig.fake._limits = replace(rig.fake.limits, max_put_size=2 * PART)
+    before = rig.fake.objects["p/a"].meta
+    assert restamped(rig) == (False, "")
+    rig.know(properties=lambda path: SAID)
+    rig.fake.reset_counters()
+    assert restamped(rig, dry_run=True) == (True, "")
+    assert rig.fake.calls["copy_object"] + rig.fake.calls["create_multipart_upload"] == 0
+    assert restamped(rig) == (True, "")
+    assert restamped(rig) == (False, "")
+    assert rig.fake.calls["copy_object" if size == 5 else "complete_multipart_upload"] == 1
+    found = rig.fake.objects["p/a"]
+    assert found.data == bytes(range(size))
+    assert replace(found.meta, properties=Properties(), mode=before.mode) == replace(
+        before, token=found.meta.token
+    )
+    assert found.meta.properties == SAID
+    assert rig.state.recorded(ref) == replace(row, etag=found.etag)
+    assert rig.state.leftovers(rig.store.store_id) == []
+    rig.fake.reset_counters()
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+
+
+def test_only_our_own_recorded_object_is_copied(rig: Rig) -> None:
+    """Not one that was replaced or removed, nor another machine's, nor what is in doubt or not recorded."""
+    rig.know(properties=lambda path: SAID)
+    other = ObjectMeta(of_bytes(b"hello"), 0, instance="theirs")
+    for name in ("replaced", "gone", "theirs", "doubt"):
+        rig.write(name, b"hello")
+        rig.know(properties=lambda path: Properties())
+        rig.sync(name)
+        rig.know(properties=lambda path: SAID)
+    overwrite(rig.fake, "p/replaced", b"other")
+    rig.fake.delete_object("p/gone")
+    rig.fake.put_object("p/theirs", b"hello", other)
+    row = rig.state.recorded(rig.ref("doubt"))
+    assert row is not None
+    rig.state.doubt(rig.ref("doubt"), row)
+    objects = dict(rig.fake.objects)
+    for name, why in (
+        ("replaced", "not the one that was recorded"), ("gone", "not the one that was recorded"),
+        ("theirs", "another machine's"), ("doubt", "looked at first"),
+    ):  # fmt: skip
+        has_others, said = restamped(rig, name)
+        assert not has_others
+        assert why in said
+    assert restamped(rig, "unknown") == (False, "")
+    assert rig.fake.objects == objects
+
+
+def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_doubt(rig: Rig) -> None:
+    """The doubt ends at the next look, without sending anything."""
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    row = rig.state.recorded(ref)
+    rig.know(properties=lambda path: SAID)
+    rig.fake.fail("copy_object", StoreRefused("it is in the archive", status=403, code="InvalidObjectState"))
+    with pytest.raises(StoreRefused):
+        restamped(rig)
+    assert rig.state.recorded(ref) == row
+    rig.fake.lose_answer("copy_object")
+    with pytest.raises(StoreUnavailable):
+        restamped(rig)
+    doubtful = rig.state.recorded(ref)
+    assert doubtful is not None
+    assert doubtful.in_doubt
+    assert "looked at first" in restamped(rig)[1]
+    rig.fake.reset_counters()
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+    assert rig.fake.objects["p/a"].meta.properties == SAID
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_attributes_alone_are_never_sent(rig: Rig, copies: bool) -> None:
+    """They wait for the next content; or the object is copied onto itself, once, and stays the file's."""
+    rig.configure(keeps_attributes=True, copies_attributes=copies)
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    (rig.folder / "a").chmod(0o600)
+    rig.fake.reset_counters()
+    for _ in range(2):
+        assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert (rig.fake.bytes_received, rig.fake.calls["copy_object"]) == (0, int(copies))
+    found, row = rig.fake.objects["p/a"], rig.state.recorded(ref)
+    assert found.meta.attributes is not None
+    assert found.meta.attributes.mode == (0o600 if copies else 0o644)
+    assert found.meta.mtime_ns == (rig.folder / "a").stat().st_mtime_ns
+    assert row is not None
+    assert (row.etag, row.in_doubt, row.stat.ctime_ns) == (
+        found.etag,
+        False,
+        (rig.folder / "a").stat().st_ctime_ns,
+    )
+    rig.write("a", b"other")
+    rig.sync("a")
+    assert (rig.fake.objects["p/a"].meta.attributes or Attributes()).mode == 0o600
+
+
+def test_a_copy_of_attributes_that_is_refused_waits_and_one_without_answer_is_a_doubt(rig: Rig) -> None:
+    """The content is there: no failure, nothing sent, and the record says what is there."""
+    rig.configure(keeps_attributes=True, copies_attributes=True)
+    ref = rig.write("a", b"hello")
+    rig.sync("a")
+    (rig.folder / "a").chmod(0o600)
+    rig.fake.reset_counters()
+    rig.fake.fail("copy_object", StoreRefused("it is in the archive", status=403, code="InvalidObjectState"))
+    assert isinstance(rig.sync("a").action, Refresh)
+    (rig.folder / "a").chmod(0o640)
+    rig.fake.lose_answer("copy_object")
+    with pytest.raises(StoreUnavailable):
+        rig.sync("a")
+    doubtful = rig.state.recorded(ref)
+    assert doubtful is not None
+    assert doubtful.in_doubt
+    assert not isinstance(rig.sync("a").action, Upload | Copy)
+    assert rig.fake.bytes_received == 0
+    assert (attributes_of(rig) or Attributes()).mode == 0o640
+
+
+def test_a_restamp_keeps_attributes_or_brings_those_of_the_file(rig: Rig) -> None:
+    """Those of a file that is the recorded one; what was there before stays where it is gone."""
+    rig.configure(keeps_attributes=True)
+    rig.write("a", b"hello")
+    rig.sync("a")
+    before = attributes_of(rig)
+    assert restamped(rig) == (False, "")
+    rig.configure(keeps_attributes=False)
+    rig.know(properties=lambda path: SAID)
+    assert restamped(rig) == (True, "")
+    assert attributes_of(rig) == before
+    (rig.folder / "a").chmod(0o640)
+    rig.configure(keeps_attributes=True)
+    assert restamped(rig) == (False, "")  # it is not the recorded file: its content may be another
+    rig.sync("a")
+    assert restamped(rig, dry_run=True) == (True, "")
+    assert restamped(rig) == (True, "")
+    assert (attributes_of(rig) or Attributes()).mode == 0o640
+    (rig.folder / "a").unlink()
+    assert restamped(rig) == (False, "")
