@@ -67,9 +67,12 @@ class _Flush:
         return [runners[name] for name in self._sources if name in runners]
 
     def scans_are_over(self) -> bool:
-        """Whether every source was scanned, or cannot be."""
+        """Whether every source was scanned, or cannot be: its thread may wait for a store that is shut."""
         return all(
-            runner.settled() or runner.news.waiting_for or (self._is_kept(runner) and runner.is_scanned())
+            runner.settled()
+            or runner.news.waiting_for
+            or self._is_shut(runner.workers)
+            or (self._is_held(runner) and runner.is_scanned())
             for runner in self.runners()
         )
 
@@ -130,12 +133,15 @@ class _Flush:
 
     def _is_kept(self, runner: SourceRunner) -> bool:
         """Whether its files stay however long this waits: paused, or the store has been shut for long."""
-        now, store = self._pipeline.clock.monotonic(), runner.workers
+        return self._is_shut(runner.workers) or self._is_held(runner)
+
+    def _is_shut(self, store: Workers) -> bool:
+        """Whether the store has been shut for long."""
+        now = self._pipeline.clock.monotonic()
         if not store.queue.is_shut:
             self._shut_since.pop(store.name, None)
-        elif now - self._shut_since.setdefault(store.name, now) >= _SHUT_SECONDS:
-            return True
-        return self._is_held(runner)
+            return False
+        return now - self._shut_since.setdefault(store.name, now) >= _SHUT_SECONDS
 
     def _is_held(self, runner: SourceRunner) -> bool:
         return runner.workers.queue.is_held(runner.source.name)
