@@ -189,8 +189,11 @@ class Restore:
             self._count("unchecked", self._report.unchecked, Entry(path, found.key, size=found.size))
 
     def _restore_link(self, info: ObjectInfo, path: str) -> None:
-        existing = self._folder.look_link(path)
         found, body = self._download.content(info)
+        if b"\0" in bytes(body):  # no link leads there: somebody made this object
+            self._restore_file(found, path + LINK, described=True)
+            return
+        existing = self._folder.look_link(path)
         if existing is not None and existing.target == body:
             self._count("already_there")
             return

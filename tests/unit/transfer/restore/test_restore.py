@@ -367,6 +367,17 @@ def test_links_come_back_and_are_never_followed(store: ObjectStore, to: Path, tm
     assert "no symbolic link" in reasons(restore(store, to))["out"]
 
 
+def test_what_no_link_can_lead_to_comes_back_as_a_file(to: Path) -> None:
+    """Anybody may have made the object; whatever follows it is restored."""
+    store = FakeStore()
+    put_link(store, "a.rclonelink", b"some\0where")
+    put_link(store, "b.rclonelink", b"there")
+    assert restore(store, to).counts["restored"] == 2
+    assert (to / "a.rclonelink").read_bytes() == b"some\0where"
+    assert os.readlink(to / "b") == "there"
+    assert restore(store, to).counts["already_there"] == 2
+
+
 def test_a_file_from_when_links_were_not_carried_comes_back_as_a_file(store: ObjectStore, to: Path) -> None:
     """It has the key of a link, and does not say that it is one."""
     put(store, "a.rclonelink", b"content")
