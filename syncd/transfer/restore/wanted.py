@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
 from syncd.core.paths import is_link_key, key_for
@@ -30,13 +31,32 @@ class Wanted:
 
 
 def recorded(source: Source, path: str, state: State, store: ObjectStore, into: str) -> Iterator[Wanted]:
-    """The recorded files of `source` at and below `path` (empty: all). They go to the folder `into`."""
+    """The recorded files of `source` at and below `path` (empty: all). They go to the folder `into`.
+
+    One that was deleted gives way to what has its name since, unless it is `path` itself.
+    """
     if path:
         row = state.recorded(FileRef(source.name, path))
         if row is not None:
             yield _of_row(path, row, store, into)
     for ref, row in state.all_recorded(source.name, path):
-        yield _of_row(ref.path, row, store, into)
+        wanted = _of_row(ref.path, row, store, into)
+        if row.kept and (other := _in_its_place(ref, state)):
+            why = f"it was deleted, and {other} there since: name it, to restore it into another folder"
+            wanted = replace(wanted, place=Refused(why))
+        yield wanted
+
+
+def _in_its_place(deleted: FileRef, state: State) -> str:
+    """What is there by now, so that the deleted file cannot be there, too; empty: nothing."""
+    if state.recorded_page(deleted.source, None, 1, os.fsencode(deleted.path), kept=False):
+        return "a folder of its name is"
+    above = deleted.path
+    while above := above.rpartition("/")[0]:
+        row = state.recorded(FileRef(deleted.source, above))
+        if row is not None and not row.kept:
+            return "a file with the name of its folder is"
+    return ""
 
 
 def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:

@@ -93,6 +93,25 @@ def test_an_object_in_another_store_is_reported(store: FakeStore, state: State) 
     ]
 
 
+def test_a_deleted_file_gives_way_to_what_has_its_name_since(store: FakeStore, state: State) -> None:
+    """Else chance would say which comes back. By its own name it is still to be had."""
+    row = state.recorded(FileRef("docs", "sub"))
+    assert row is not None
+    for path in ("sub", "a/old", "sub/gone"):
+        state.commit(FileRef("docs", path), row)
+        state.keep(FileRef("docs", path), state.recorded(FileRef("docs", path)) or row)
+
+    reasons = [
+        item.place.reason
+        for item in recorded(SOURCE, "", state, store, "")
+        if isinstance(item.place, Refused)
+    ]
+    assert len(reasons) == 2
+    assert "a file with the name of its folder is there" in reasons[0]
+    assert "a folder of its name is there" in reasons[1]
+    assert places(recorded(SOURCE, "sub", state, store, "")) == ["sub", "sub/a", "sub/deep/b", "sub/gone"]
+
+
 def test_the_mark_of_the_folder_itself_goes_to_the_folder(store: FakeStore) -> None:
     """Also where the folder is one of several."""
     put(store, "p/", b"")
