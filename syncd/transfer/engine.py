@@ -17,7 +17,6 @@ from syncd.core.errors import (
     FileChanged,
     StoreError,
     StoreRefused,
-    StoreUnavailable,
     TooYoung,
     is_denied,
 )
@@ -97,7 +96,7 @@ class Engine:
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader)
-        self._in_doubt = InDoubt(self.store, self.state, now_ns)
+        self._in_doubt = InDoubt(self.store, self.state, now_ns, uploader.trouble_now)
         self.foreigners = Foreigners(self.store.store_id, self.state)
         uploader.judge = self.foreigners.judge
         self._witness = Witness(self.state.secret)
@@ -437,18 +436,12 @@ class Engine:
         """
         if self.store.limits.describes_by_reading:
             return None
-        try:
-            with self._slots.hold(0):
-                listed = self._listed(ref, key) if is_new else None
-                if listed is not None and (listed.info is None or listed.info.size != size):
-                    return None
-                decides = listed is not None and listed.info is not None and listed.info.md5 is not None
-                info = listed.info if listed is not None and decides else self.store.head_object(key)
-        except StoreError as error:
-            if _is_unanswered(error):
-                raise
-            log.debug("%s: not known before it is read: %s", printable(key), error)
-            return None
+        with self._slots.hold(0):
+            listed = self._listed(ref, key) if is_new else None
+            if listed is not None and (listed.info is None or listed.info.size != size):
+                return None
+            decides = listed is not None and listed.info is not None and listed.info.md5 is not None
+            info = listed.info if listed is not None and decides else self._in_doubt.tell(key)[0]
         return info if info is not None and plan.is_to_prove(info, None, size) else None
 
     def _listed(self, ref: FileRef, key: str) -> Listed | None:
@@ -656,17 +649,16 @@ class Engine:
         if not (compares or job.failed_before):
             return None, job
         is_new = job.aimed is None and not waits and not job.failed_before
-        try:
-            with self.keys.request_slot(job):
-                listed = self._listed(job.ref, job.key) if is_new else None
-                if listed is not None and listed.info is not None and is_proven(job, listed.info):
-                    return Receipt(job.key, listed.info.etag), job
-                if listed is not None and listed.info is None and self.store.limits.has_conditions:
-                    return None, replace(job, seen="")
-                info = self.store.head_object(job.key)
-        except StoreError as error:
-            if waits or self._takes_nothing(error, job):
-                raise  # in the first case, something may be there
+        with self.keys.request_slot(job):
+            listed = self._listed(job.ref, job.key) if is_new else None
+            if listed is not None and listed.info is not None and is_proven(job, listed.info):
+                return Receipt(job.key, listed.info.etag), job
+            if listed is not None and listed.info is None and self.store.limits.has_conditions:
+                return None, replace(job, seen="")
+            info, error = self._in_doubt.tell(job.key)
+        if error is not None:
+            if waits:
+                raise error  # something may be there
             # What is refused for the keys is told by the sending, and a failure before has been told.
             told = isinstance(error, AccessRefused) or not compares
             level = logging.DEBUG if told else logging.INFO
@@ -678,20 +670,8 @@ class Engine:
         seen = info.etag if info is not None else ""
         return there, replace(job, seen=seen) if compares else job
 
-    def _takes_nothing(self, error: StoreError, job: Job) -> bool:
-        """The store did not answer a question, or refuses these keys as a whole, and so would the content."""
-        if isinstance(error, AccessRefused) and not is_denied(error):
-            with self.keys.request_slot(job):
-                return isinstance(self._uploader.trouble_now(), AccessRefused)
-        return _is_unanswered(error)
-
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
-
-
-def _is_unanswered(error: StoreError) -> bool:
-    """The store did not answer a question, so that it would not take content either."""
-    return isinstance(error, StoreUnavailable) and error.status is None
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

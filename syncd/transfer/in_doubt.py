@@ -30,7 +30,15 @@ from dataclasses import replace
 from typing import Any
 
 from syncd.core import plan
-from syncd.core.errors import StateError, Stopped, StoreRefused, StoreUnavailable, is_denied
+from syncd.core.errors import (
+    AccessRefused,
+    StateError,
+    Stopped,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    is_denied,
+)
 from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, ObjectInfo, Receipt, Recorded
 from syncd.core.paths import name_of, printable
 from syncd.core.plan import Verdict
@@ -51,12 +59,22 @@ _NO_ROW = nullcontext()
 
 
 class InDoubt:
-    """The rows of one store that are in doubt. For any thread."""
+    """The rows of one store that are in doubt. For any thread.
 
-    def __init__(self, store: ObjectStore, state: State, now_ns: Callable[[], int]) -> None:
+    `trouble` asks the store about nothing in particular, and returns what that meets.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        state: State,
+        now_ns: Callable[[], int],
+        trouble: Callable[[], StoreError | None],
+    ) -> None:
         self._store = store
         self._state = state
         self._now_ns = now_ns
+        self._trouble = trouble
         self._changing: set[FileRef] = set()
 
     def about(
@@ -83,12 +101,31 @@ class InDoubt:
 
     def ask(self, key: str) -> ObjectInfo | None:
         """The object under this key, as far as these keys may know. Raises StoreError."""
+        info, error = self.tell(key)
+        if error is not None and not is_denied(error):
+            raise error
+        return info  # without the permission to list, a missing object is "forbidden", too
+
+    def tell(self, key: str) -> tuple[ObjectInfo | None, StoreError | None]:
+        """The object under this key; or else the error, if the store answers and does not tell of this one.
+
+        Raises StoreError where the store answers nothing, or refuses these keys as a whole: the object may be
+        there. The caller holds a slot.
+        """
         try:
-            return self._store.head_object(key)
-        except StoreRefused as refused:
-            if not is_denied(refused):
+            return self._store.head_object(key), None
+        except (AccessRefused, StoreUnavailable) as error:
+            trouble = error if _is_unanswered(error) else self._trouble()
+            if trouble is not None and not is_denied(trouble):
                 raise
-            return None  # without the permission to list, a missing object is "forbidden", too
+        except StoreError as error:
+            return None, error
+        try:
+            return self._store.head_object(key), None  # for the store may have begun to answer in between
+        except StoreError as error:
+            if _is_unanswered(error):
+                raise
+            return None, error
 
     def look(self, key: str) -> ObjectInfo | None:
         """The object under this key, before it is deleted. Raises StoreError, also where that is denied."""
@@ -285,6 +322,11 @@ class Foreigners:
     def _load(self, name: str, default: Any) -> Any:
         text = self._state.learned(self._store_id, name)
         return json.loads(text) if text else default
+
+
+def _is_unanswered(error: StoreError) -> bool:
+    """The store did not answer the question, or put it off."""
+    return isinstance(error, StoreUnavailable) and (error.status is None or not error.outcome_unknown)
 
 
 def is_proven(job: Job, info: ObjectInfo | None) -> bool:

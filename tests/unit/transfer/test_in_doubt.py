@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, StateError, Stopped, StoreRefused, StoreUnavailable
+from syncd.core.errors import (
+    AccessRefused,
+    StateError,
+    Stopped,
+    StoreError,
+    StoreFailed,
+    StoreRefused,
+    StoreUnavailable,
+)
 from syncd.core.model import OnDelete, Recorded, Refresh, Upload
 from syncd.sources.files import file_stat
+from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
 from tests.support.store import Call
 
@@ -193,10 +203,52 @@ def test_keys_that_are_wrong_are_no_answer_about_an_object(rig: Rig) -> None:
     _sent(rig)
     _lose_a_delete(rig)
     rig.write("a", b"hello")
-    rig.fake.fail("head_object", AccessRefused("who?", status=403, code="InvalidAccessKeyId"))
+    rig.fake.fail("head_object", AccessRefused("who?", status=403, code="InvalidAccessKeyId"), times=2)
 
     with pytest.raises(AccessRefused):
         rig.sync("a")
+
+
+REFUSALS = [
+    AccessRefused("the token has expired", status=400, code="ExpiredToken"),
+    AccessRefused("wrong key", status=403, code="InvalidAccessKeyId"),
+    AccessRefused("no such bucket", status=404, code="NoSuchBucket", credentials=False),
+    StoreFailed("broken", status=500, outcome_unknown=True),
+    StoreUnavailable("slow down", status=503),
+    StoreUnavailable("down"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+@pytest.mark.parametrize("object_", ["small, of another program", "large, of another program", "in doubt"])
+def test_however_many_first_requests_are_refused_nothing_that_is_there_is_sent(
+    rig: Rig, object_: str, refusal: StoreError
+) -> None:
+    """The store may begin to answer between any two of them. A refused HEAD has no body to say why."""
+
+    def refuse(call: Call) -> StoreError:
+        is_mute = call.verb == "head_object" and refusal.status == 403
+        return AccessRefused("forbidden", status=403) if is_mute else refusal
+
+    rig.know(reconciling=True)
+    for refused in range(1, 6):
+        if object_ == "in doubt":
+            _sent(rig)
+            rig.state.doubt(rig.ref("a"), _row(rig))
+        else:
+            ref = rig.write("a", (BIG if object_.startswith("large") else b"hello") + bytes([refused]))
+            rig.fake.without_metadata("p/a", (rig.folder / "a").read_bytes())
+            rig.state.forget(ref)
+        rig.fake.reset_counters()
+        rig.fake.fail("*", refuse, times=refused)
+        for _ in range(refused):
+            with suppress(StoreError):
+                rig.sync("a")
+        rig.sync("a")
+        verbs = [call.verb for call in rig.fake.log]
+        assert set(verbs) <= {"head_object", "get_object"}, (refused, verbs)
+        assert len(verbs) > refused
+        assert _row(rig).fingerprint == of_bytes((rig.folder / "a").read_bytes())
 
 
 def test_only_rows_of_the_process_that_died_are_asked_for(rig: Rig) -> None:

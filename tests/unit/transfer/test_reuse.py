@@ -143,7 +143,7 @@ def test_a_store_that_cannot_copy_is_asked_again_after_an_hour(rig: Rig) -> None
     assert rig.uploader.shortcuts.works("copy objects")
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=str)
+@pytest.mark.parametrize("failure", [each for each in FAILURES if each.status != 503], ids=str)
 def test_where_an_object_cannot_be_asked_for_it_is_sent(rig: Rig, failure: StoreError) -> None:
     """Keys may be allowed to put and to list, and not to read; after a loss of the state all is asked for."""
     rig.know(reconciling=True)
