@@ -29,12 +29,12 @@ from syncd.storage.base import ObjectStore
 from syncd.storage.opening import StoreContext
 from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer import engine
+from syncd.transfer import local
 from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (compare, engine, files, root, walk)
+READERS = (compare, files, local, root, walk)
 """The modules that read sources."""
 
 
