@@ -347,6 +347,11 @@ def is_unclear(error: BaseException) -> bool:
     return isinstance(error, AccessRefused)
 
 
+def may_be_the_keys(error: StoreError) -> bool:
+    """Whether other keys, or a store that may be written to again, may be all that a refused file needs."""
+    return isinstance(error, AccessRefused) or error.status == 403
+
+
 def way(error: BaseException) -> str:
     """What is the same where different files fail in the same way."""
     if not isinstance(error, StoreError):

@@ -25,6 +25,7 @@ from syncd.core.errors import (
     StoreError,
     TooYoung,
     is_unclear,
+    may_be_the_keys,
     react,
     way,
 )
@@ -87,7 +88,10 @@ class Workers:
         """How often in a row a file changed while much of it was read."""
         self._took: dict[FileRef, float] = {}
         """How many seconds it took to carry a file that only grows."""
-        self._refused: dict[FileRef, tuple[FileStat, float]] = {}
+        self._refused: dict[FileRef, tuple[FileStat | None, float]] = {}
+        """What state of a file the store refused last (None: that it is gone), and until when it waits."""
+        self._unproven: set[FileRef] = set()
+        """Files refused as by wrong keys since content was last taken: they may not be to blame."""
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
         self._quota_met_at = -math.inf
@@ -330,6 +334,7 @@ class Workers:
             self._answered()
             if outcome.bytes_sent:
                 self._took_content(began)
+                self._acquit()
             if self.longest(ref) < inf:
                 self._took[ref] = self._clock.monotonic() - began
         else:
@@ -395,14 +400,18 @@ class Workers:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
 
     def _attempt(self, ref: FileRef, error: BaseException) -> tuple[int, int]:
-        """Which failure in a row this is, and how many before were refusals; another state of a refused file
-        begins a new row.
+        """Which failure in a row this is, and how many before were refusals. Another state of a refused file
+        begins a new row; a try that an event hastened repeats the one before.
         """
-        seen = error.seen if isinstance(error, StoreError) else None
         with self._lock:
-            known = self._refused.pop(ref, None)
-            is_new = known is not None and seen is not None and known[0] != seen
-            attempts, refusals = (0, 0) if is_new else self._attempts.get(ref, (0, 0))
+            attempts, refusals = self._attempts.get(ref, (0, 0))
+            known = self._refused.get(ref)
+            if known is not None and isinstance(error, StoreError):
+                if known[0] != error.seen:
+                    del self._refused[ref]
+                    attempts = refusals = 0
+                elif self._clock.monotonic() < known[1]:
+                    attempts, refusals = max(0, attempts - 1), max(0, refusals - 1)
             return attempts + 1, refusals
 
     def _ask(self, error: BaseException) -> StoreError | None:
@@ -439,6 +448,16 @@ class Workers:
         if recovered:
             store_log.info("store %s: takes content again", self.name)
 
+    def _acquit(self) -> None:
+        """Try now what waits for hours because the store refused it while it took nothing else, either."""
+        with self._lock:
+            freed = {ref for ref in self._unproven if self._attempts.get(ref, (0, 0))[1] > 1}
+            self._unproven.clear()
+            for ref in freed & self._refused.keys():
+                self._refused[ref] = self._refused[ref][0], -inf
+        if freed:
+            self.queue.retry(freed.__contains__)
+
     def _put_off(
         self,
         ref: FileRef,
@@ -454,10 +473,11 @@ class Workers:
             pause = self._pause(ref, took_seconds)
             self.queue.again(ref, max(seconds, pause), hold=pause > 0)
             return
-        seen = error.seen if isinstance(error, StoreError) else None
-        if reaction.refused and seen is not None:
+        if reaction.refused and isinstance(error, StoreError):
             with self._lock:
-                self._refused[ref] = (seen, self._clock.monotonic() + reaction.defer_seconds)
+                if ref not in self._refused and may_be_the_keys(error):
+                    self._unproven.add(ref)
+                self._refused[ref] = error.seen, self._clock.monotonic() + reaction.defer_seconds
         if not self.queue.defer(
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):

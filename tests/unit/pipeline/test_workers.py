@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import (
+    REFUSED_SECONDS,
     AccessRefused,
     FileChanged,
     FileUnreadable,
     StateError,
     Stopped,
+    StoreError,
     StoreRefused,
     StoreUnavailable,
 )
@@ -224,6 +227,88 @@ def test_an_outage_before_makes_no_refusal_wait_for_hours(rig: Rig, crew: Crew, 
     (failure,) = rig.state.failures()
     assert (failure.attempts, failure.refusals) == (9, refusals + 1)
     assert (failure.next_attempt_ns - time.time_ns() > 3600 * 10**9) == bool(refusals)
+
+
+BAD_KEYS = AccessRefused("no such key", status=403, code="InvalidAccessKeyId")
+
+
+def refused_again(rig: Rig, crew: Crew, times: int) -> Failure:
+    """The failure of the only file that fails, after so many of its tries."""
+    wait_until("it failed again", lambda: len(crew.ear.failed_files) == times)
+    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    (failure,) = rig.state.failures()
+    return failure
+
+
+@pytest.mark.parametrize("between", [None, FileChanged("it is written to")], ids=["refused", "changed"])
+@pytest.mark.parametrize("error", [BAD_KEYS, StoreRefused("no", status=400)], ids=str)
+def test_each_state_of_a_file_is_refused_for_the_first_time(
+    rig: Rig, crew: Crew, monkeypatch: pytest.MonkeyPatch, error: StoreError, between: FileChanged | None
+) -> None:
+    """However often it changes while the store refuses it, also where it moved when it was to be read."""
+    rig.fake.fail("put_object", error, times=None)
+    real = rig.engine.sync
+    for number in range(1, 6):
+        rig.write("log", b"x" * number)
+        if between is not None:
+            moved = iter([between])
+
+            def sync(*args: Any, moved: Iterator[BaseException] = moved, **named: Any) -> Outcome:
+                for raised in moved:
+                    raise raised
+                return real(*args, **named)
+
+            monkeypatch.setattr(rig.engine, "sync", sync)
+        crew.mark("log")
+        failure = refused_again(rig, crew, number)
+        assert (failure.attempts, failure.refusals) == (1, 1)
+
+
+def test_a_try_that_an_event_hastened_repeats_the_one_before(rig: Rig, crew: Crew) -> None:
+    """A file that comes and goes while the store refuses to delete its object does not wait for hours."""
+    rig.configure(settle_seconds=0.0, on_delete=OnDelete.DELETE)
+    age(rig)
+    rig.write("a", b"x")
+    crew.mark("a")
+    crew.wait_idle()
+    (rig.folder / "a").unlink()
+    rig.fake.fail("delete_object", BAD_KEYS, times=None)
+    for number in range(1, 6):
+        crew.mark("a", delete_allowed=True)
+        failure = refused_again(rig, crew, number)
+        assert (failure.attempts, failure.refusals) == (1, 1)
+    crew.later(REFUSED_SECONDS)
+    failure = refused_again(rig, crew, 6)
+    assert (failure.attempts, failure.refusals) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "freed"),
+    [(BAD_KEYS, True), (StoreRefused("no", status=403), True), (StoreRefused("no", status=400), False)],
+    ids=str,
+)
+def test_files_do_not_wait_for_hours_for_keys_that_are_right_again(
+    rig: Rig, crew: Crew, error: StoreError, freed: bool
+) -> None:
+    """What was refused while nothing was taken is tried again with the first content that is; refused once
+    more, it is to blame itself."""
+    is_bad = {"p/a", "p/b"}.__contains__  # each failure is an error of its own: it carries its file's stat
+    rig.fake.fail("put_object", lambda call: copy(error), times=None, when=lambda call: is_bad(call.key))
+    for name in ("a", "b"):
+        rig.write(name, name.encode())
+    crew.mark("a", "b")
+    for times in (2, 4):
+        wait_until("they failed", lambda times=times: len(crew.ear.failed_files) == times)
+        wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+        crew.later(REFUSED_SECONDS)
+    for tries, name in ((4 + 2 * freed, "good"), (4 + 2 * freed, "better")):
+        rig.write(name, name.encode())
+        crew.mark(name)
+        wait_until("it is there", lambda name=name: f"p/{name}" in rig.fake.objects)
+        wait_until("they failed", lambda tries=tries: len(crew.ear.failed_files) == tries)
+        wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    assert rig.fake.calls["put_object"] == 6 + 2 * freed
+    assert {failure.refusals for failure in rig.state.failures()} == {2 + freed}
 
 
 def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) -> None:
