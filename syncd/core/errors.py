@@ -15,6 +15,7 @@ has it reported with its traceback and tried again late, so that other files go 
     │   └── FileUnwritable     of a restore: report, go on with the next
     ├── StoreError             one request
     │   ├── StoreUnavailable   repeat in place, then defer (timeout, reset, 502, 503, 429)
+    │   │   ├── ConnectionLost the connection broke: an answer may have been lost
     │   │   └── StoreFailed    perhaps at this one thing only (500)
     │   ├── UploadGone         ask for the object, then restart the upload
     │   ├── PartCorrupt        send the part again
@@ -173,6 +174,10 @@ class StoreUnavailable(StoreError):
         super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
         self.outcome_unknown = outcome_unknown
         self.retry_after_seconds = retry_after_seconds
+
+
+class ConnectionLost(StoreUnavailable):
+    """The peer closed or reset the connection: it may have said why, in an answer that we did not get."""
 
 
 class StoreFailed(StoreUnavailable):

@@ -232,5 +232,5 @@ class Live:
 
 
 def _carried_seconds(longest: float) -> float:
-    """How long a file may be restless and is carried all the same."""
+    """How long a file may be restless and is carried nevertheless."""
     return longest if longest < inf else 0.0

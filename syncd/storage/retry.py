@@ -26,7 +26,7 @@ from typing import TypeVar
 import xxhash
 
 from syncd.core.backoff import Schedule, delay
-from syncd.core.errors import PartCorrupt, Stopped, StoreError, StoreUnavailable
+from syncd.core.errors import ConnectionLost, PartCorrupt, Stopped, StoreError, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import (
     Body,
@@ -39,7 +39,6 @@ from syncd.storage.base import (
     Remarks,
     StoreLimits,
 )
-from syncd.storage.http.errors import ConnectionLost
 
 MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""

@@ -1,4 +1,4 @@
-"""`/metrics`: the `Status` in the text format of Prometheus. What is counted begins anew with the daemon."""
+"""`/metrics`: the `Status` in the text format of Prometheus. Counters begin at zero with the daemon."""
 
 from __future__ import annotations
 

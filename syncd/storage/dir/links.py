@@ -83,7 +83,7 @@ class Links:
 
 
 def is_own_link(store: Opened, names: tuple[bytes, ...], sidecars: Sidecars) -> bool:
-    """Whether the link at this path stands for an object: somebody else may have made it."""
+    """Whether the link at this path stands for an object: another program may have made it."""
     key = key_of(names, store.traits)
     return key is not None and sidecars.read(store.private, key + LINK) is not None
 

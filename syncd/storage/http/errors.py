@@ -21,6 +21,7 @@ from typing import Any
 
 from syncd.core.errors import (
     AccessRefused,
+    ConnectionLost,
     PartCorrupt,
     PartsRefused,
     PreconditionFailed,
@@ -439,10 +440,6 @@ class Marks:
 
 
 # ---- the network -------------------------------------------------------------------------------------------
-
-
-class ConnectionLost(StoreUnavailable):
-    """The peer closed or reset the connection: it may have said why, in an answer that we did not get."""
 
 
 def untrusted(host: str, error: BaseException) -> AccessRefused:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from syncd.core.errors import (
     AccessRefused,
+    ConnectionLost,
     PartCorrupt,
     PreconditionFailed,
     StoreError,
@@ -29,7 +30,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Digests, Meter, Pages, StoreLimits
-from syncd.storage.http.errors import NOT_THE_STORES, ConnectionLost, Marks, Unproven, unproven
+from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
 from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
 from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport

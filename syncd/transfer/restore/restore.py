@@ -190,7 +190,7 @@ class Restore:
 
     def _restore_link(self, info: ObjectInfo, path: str) -> None:
         found, body = self._download.content(info)
-        if b"\0" in bytes(body):  # no link leads there: somebody made this object
+        if b"\0" in bytes(body):  # no link leads there: another program made this object
             self._restore_file(found, path + LINK, described=True)
             return
         existing = self._folder.look_link(path)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.errors import AccessRefused, PartsRefused, StoreUnavailable
+from syncd.core.errors import AccessRefused, ConnectionLost, PartsRefused, StoreUnavailable
 from syncd.storage.http.deadlines import Stalled
 from syncd.storage.http.errors import (
-    ConnectionLost,
     Facts,
     Refusal,
     keys,

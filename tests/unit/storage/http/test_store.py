@@ -24,6 +24,7 @@ import pytest
 
 from syncd.core.errors import (
     AccessRefused,
+    ConnectionLost,
     PartCorrupt,
     PreconditionFailed,
     Stopped,
@@ -34,7 +35,6 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Digests, Meter
-from syncd.storage.http.errors import ConnectionLost
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.store import ClockSkew, HttpStore
 from syncd.storage.opening import open_store
