@@ -16,7 +16,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import S3Server
 from tests.support.shelves import BucketShelf
 
-FILES = int(os.environ.get("SYNCD_E2E_FILES", "20000"))
+FILES = int(os.environ.get("SYNCD_E2E_FILES", "10000"))
 BIG = 1 << 30
 PREFIX = "tree/"
 

@@ -40,7 +40,7 @@ from tests.torture.campaign.campaign import (
 )
 from tests.torture.campaign.judge import Judge
 
-KILLS = int(os.environ.get("SYNCD_CAMPAIGN_KILLS", "200"))
+KILLS = int(os.environ.get("SYNCD_CAMPAIGN_KILLS", "130"))
 """In all; the stores share them."""
 SEED = int(os.environ.get("SYNCD_CAMPAIGN_SEED", "1"))
 SHARES = {"ceph": 0.45, "bos": 0.45, "dir": 0.1}
