@@ -13,7 +13,7 @@ from rich.table import Table
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
 from syncd.core.words import human, human_seconds
-from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
+from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status, what_waits
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -188,27 +188,13 @@ def _show_source(source: SourceReport, console: Console) -> None:
     console.print(f"{name}: {escape(source.path)} to store {escape(source.store)}")
     if source.unlike:
         console.print(f"{name}: {escape(source.unlike)}", style="red")
-    for line in _what_waits(source, live):
+    for line in what_waits(source):
         console.print(f"{name}: {escape(line)}", style="yellow")
     skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")
     for line in _what_is_not_seen(source, live):
         console.print(f"{name}: {escape(line)}", style="yellow")
-
-
-def _what_waits(source: SourceReport, live: LiveSource) -> Iterator[str]:
-    if live.waiting_for:
-        yield f"waiting: {live.waiting_for}"
-    if source.paused:
-        yield f"paused {source.paused}"
-    if live.watch is not None and live.watch.reason:
-        yield f"{live.watch.mode}: {live.watch.reason}"
-    if live.waits_for_take_over:
-        yield live.waits_for_take_over
-    if live.deletes_parked:
-        allow = f"to allow them: syncd sync --allow-deletes {source.name}"
-        yield f"{live.deletes_parked} deletions wait: {live.deletes_reason or ''}; {allow}"
 
 
 def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:

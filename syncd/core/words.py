@@ -117,9 +117,7 @@ def _present(facts: Facts, seen: FileStat) -> Word:
     """A file that no worker has."""
     if facts.queued is None and facts.difference is None and facts.recorded is not None:
         if facts.unlike:
-            return Word(
-                "failed", f"the last audit found: {facts.unlike}; `syncd verify --repair` sends it again"
-            )
+            return Word("failed", f"the last audit found: {facts.unlike} (see `syncd verify --repair`)")
         return Word("stored", _stored(facts.recorded))
     if young_ns := plan.too_young_ns(seen, facts.now_ns, int(facts.min_age_seconds * 1e9)):
         left = human_seconds(young_ns / 1e9)
@@ -257,7 +255,7 @@ def differ_words(objects: int, found: Sequence[str]) -> str:
         return ""
     what = "1 object is" if objects == 1 else f"{objects} objects are"
     named = f" ({found[0]})" if found else ""
-    return f"{what} not as recorded{named}; to send them again: syncd verify --repair"
+    return f"{what} not as recorded{named}; syncd verify --repair mends what sending can"
 
 
 def iso(time_ns: int | None) -> str | None:

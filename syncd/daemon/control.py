@@ -41,7 +41,7 @@ class Acceptor:
 
     `converse` calls its second argument once it has heard what the peer wants. At most `most` peers are
     spoken with at once: where more come, the oldest that is still to be heard is hung up on, so that peers
-    who say nothing keep nobody out.
+    who say nothing do not keep others out.
     """
 
     def __init__(

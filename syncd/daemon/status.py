@@ -5,7 +5,7 @@ The control socket, the line for systemd, the table and the JSON all read the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -272,6 +272,22 @@ class Live(Protocol):
     def stores(self) -> Sequence[StoreReport]:
         """The stores that sources use."""
         ...
+
+
+def what_waits(source: SourceReport) -> Iterator[str]:
+    """What keeps back files or deletions of a source, and what the operator can do, a line each."""
+    live = source.live or LiveSource()
+    if live.waiting_for:
+        yield f"waiting: {live.waiting_for}"
+    if source.paused:
+        yield f"paused {source.paused}"
+    if live.watch is not None and live.watch.reason:
+        yield f"{live.watch.mode}: {live.watch.reason}"
+    if live.waits_for_take_over:
+        yield live.waits_for_take_over
+    if live.deletes_parked:
+        allow = f"to allow them: syncd sync --allow-deletes {source.name}"
+        yield f"{live.deletes_parked} deletions wait: {live.deletes_reason or ''}; {allow}"
 
 
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:

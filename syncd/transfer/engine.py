@@ -7,8 +7,8 @@ any exception the state is such that calling it again does the right thing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from syncd.core import paths, plan
@@ -169,13 +169,10 @@ class Engine:
                 with self._local.reading(ref):
                     aimed = self.keys.aimed(recorded, key)
                     is_open = self._local.quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
-                try:
+                with _saying_what_was_seen(file):
                     outcome = self._carry(
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
                     )
-                except StoreError as error:
-                    error.seen = file.opened
-                    raise
             with self._local.reading(ref):
                 seen = files.look(root_fd, ref.path, links=known.source.records_links)
             if not file.is_at(seen):
@@ -672,6 +669,16 @@ class Engine:
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
+
+
+@contextmanager
+def _saying_what_was_seen(file: OpenFile) -> Iterator[None]:
+    """Let what the store raises say which state of the file it is about."""
+    try:
+        yield
+    except StoreError as error:
+        error.seen = file.opened
+        raise
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

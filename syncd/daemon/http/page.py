@@ -14,7 +14,7 @@ from typing import Any
 from syncd.core.words import human, human_seconds
 from syncd.daemon.http.markup import Html, element, joined
 from syncd.daemon.http.sayings import Says, count_words, files_words, kind_of, sayings
-from syncd.daemon.status import FailureReport, InFlight, LiveSource, SourceReport, Status
+from syncd.daemon.status import FailureReport, InFlight, LiveSource, SourceReport, Status, what_waits
 
 MOST_ACTIONS = 30
 _MOST_IN_FLIGHT = 20
@@ -193,17 +193,7 @@ def _source(source: SourceReport, *, names: bool) -> Html:
 
 def _remarks(source: SourceReport) -> Iterator[str]:
     live = source.live or LiveSource()
-    if live.waiting_for:
-        yield f"Waits: {live.waiting_for}"
-    if source.paused:
-        yield f"Paused {source.paused}"
-    if live.watch is not None and live.watch.reason:
-        yield f"{live.watch.mode}: {live.watch.reason}"
-    if live.waits_for_take_over:
-        yield live.waits_for_take_over
-    if live.deletes_parked:
-        allow = f"to allow them: syncd sync --allow-deletes {source.name}"
-        yield f"{count_words(live.deletes_parked, 'deletion')} wait: {live.deletes_reason or ''}; {allow}"
+    yield from (f"{line[0].upper()}{line[1:]}" for line in what_waits(source))
     if source.unlike:
         yield source.unlike
     if source.last_scan_unseen and not live.unreadable:

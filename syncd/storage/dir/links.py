@@ -68,18 +68,20 @@ class Links:
                 os.utime(staged, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=staging, follow_symlinks=False)
                 stat = os.stat(staged, dir_fd=staging, follow_symlinks=False)
                 etag = etag_of(meta.fingerprint.digest, len(target))
-                self._sidecars.drop(store.private, key)
+                # First: a link without a record counts as another program's, and makes no room for a folder.
+                record = Record(meta, etag, stat.st_size, stat.st_mtime_ns)
+                self._sidecars.write(store.private, key, record)
                 self._tree.place(store, names, staging, staged)
             except BaseException:
                 discard(staging, staged)
                 raise
-        self._sidecars.write(store.private, key, Record(meta, etag, stat.st_size, stat.st_mtime_ns))
 
     def remove(self, store: Opened, key: str) -> None:
-        """Remove the link, if there is one."""
+        """Remove the link, if there is one, and then its record: until then it is ours."""
         names = _names(store, key)
         if names is not None:
             self._tree.remove(store, names, modes.S_IFLNK)
+            self._sidecars.drop(store.private, key)
 
 
 def is_own_link(store: Opened, names: tuple[bytes, ...], sidecars: Sidecars) -> bool:

@@ -28,6 +28,7 @@ import xxhash
 
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.paths import is_link_key
 from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
@@ -151,7 +152,8 @@ class DirStore(ObjectStore):
     def delete_object(self, key: str) -> None:
         with self._opened("delete the object") as store, self._lock_for(key):
             names = _names(store, key)
-            self._sidecars.drop(store.private, key)
+            if not is_link_key(key):
+                self._sidecars.drop(store.private, key)
             self._tree.remove(store, names)
             self._links.remove(store, key)
 

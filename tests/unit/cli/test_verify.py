@@ -80,7 +80,7 @@ def test_what_is_found_stands_until_it_is_mended(home: Home) -> None:
     home.run("sync")
     (home.mirror / "missing").unlink()
     (home.mirror / "rewritten").write_text("content of rewritteN")
-    said = "docs: 2 objects are not as recorded (missing: the object is missing); to send them again: syncd"
+    said = "docs: 2 objects are not as recorded (missing: the object is missing); syncd"
     assert home.run("verify").exit_code == 3
     assert said in home.run("status").stdout
     (shown,) = json.loads(home.run("status", "--json").stdout)["sources"]

@@ -11,7 +11,9 @@ import pytest
 
 from syncd.core.errors import PreconditionFailed, StoreRefused
 from syncd.core.model import ObjectInfo
+from syncd.storage.dir.record import Sidecars
 from syncd.storage.dir.store import DirStore
+from syncd.storage.dir.tree import Tree
 from tests.unit.storage.dir.dir_rig import MTIME_NS, meta_of, put, read, staged, visible
 
 
@@ -101,3 +103,40 @@ def test_a_file_system_without_links_says_so(store: DirStore, monkeypatch: pytes
         put_link(store, "a.rclonelink", b"x")
     assert "symlinks: skip" in caught.value.hint
     put(store, "b", b"x")
+
+
+@pytest.mark.parametrize("step", ["the record", "the link"])
+@pytest.mark.parametrize("verb", ["put", "delete"])
+def test_a_link_stays_ours_wherever_the_process_dies(
+    store: DirStore, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, step: str
+) -> None:
+    """Before or after either half of it: a folder can take its place, as long as it is there."""
+    put_link(store, "a.rclonelink", b"old")
+
+    class DeathError(Exception):
+        pass
+
+    def die(*_: object) -> None:
+        raise DeathError
+
+    dies = {
+        ("put", "the record"): (Sidecars, "write"),
+        ("put", "the link"): (Tree, "place"),
+        ("delete", "the record"): (Sidecars, "drop"),
+        ("delete", "the link"): (Tree, "remove"),
+    }
+    verbs = {
+        "put": lambda: put_link(store, "a.rclonelink", b"new"),
+        "delete": lambda: store.delete_object("a.rclonelink"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(*dies[verb, step], die)
+        with pytest.raises(DeathError):
+            verbs[verb]()
+    is_there = (root / "a").is_symlink()
+    assert is_there == ((verb, step) != ("delete", "the record"))
+    assert not is_there or found(store, "a.rclonelink").size == 3
+    put(store, "a/b", b"below")
+    assert read(store, "a/b") == b"below"
+    put_link(store, "a.rclonelink", b"new")
+    assert found(store, "a.rclonelink").token == "token"
