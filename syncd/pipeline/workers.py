@@ -167,6 +167,7 @@ class Workers:
             self._refused = {ref: known for ref, known in self._refused.items() if ref.source != source}
             self._took = {ref: seconds for ref, seconds in self._took.items() if ref.source != source}
             self._changes = {ref: times for ref, times in self._changes.items() if ref.source != source}
+            self._unproven = {ref for ref in self._unproven if ref.source != source}
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -327,6 +328,9 @@ class Workers:
             failed_before = self._attempts.pop(ref, None) is not None
             self._changes.pop(ref, None)
             self._refused.pop(ref, None)
+            self._took.pop(ref, None)
+            if isinstance(outcome.action, Upload | Copy | Adopt) and self.longest(ref) < inf:
+                self._took[ref] = self._clock.monotonic() - began
         if failed_before:  # an outcome without a commit leaves the failure in the state
             self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
         self._tell(lambda: self._listener.finished(ref, outcome))
@@ -335,8 +339,6 @@ class Workers:
             if outcome.bytes_sent:
                 self._took_content(began)
                 self._acquit()
-            if self.longest(ref) < inf:
-                self._took[ref] = self._clock.monotonic() - began
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:

@@ -826,3 +826,24 @@ def test_large_files_leave_workers_for_small_ones(tmp_path: Path) -> None:
     wait_until("all are there", the_others_too)
     crew.stop()
     rig.close()
+
+
+def test_a_file_that_only_grows_is_carried_the_more_rarely_the_longer_it_takes(rig: Rig, crew: Crew) -> None:
+    """Nothing of that is kept once the file is gone: dated logs come every day."""
+    rig.configure(append_seconds=60.0)
+    rig.know(appends=lambda path: True)
+    age(rig)
+    ref = rig.write("log", b"line\n")
+
+    def slow(call: Any) -> None:
+        crew.jump += 100.0
+
+    rig.fake.before("put_object", slow)
+    assert crew.workers.longest(ref) == 60.0
+    crew.mark("log")
+    crew.wait_idle()
+    assert 400.0 <= crew.workers.longest(ref) < 500.0
+    (rig.folder / "log").unlink()
+    crew.mark("log")
+    crew.wait_idle()
+    assert crew.workers.longest(ref) == 60.0
