@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from typing import Protocol
 
 from syncd.core.model import ObjectInfo
+from syncd.storage.crc32 import crc32
 
 MIB = 1 << 20
 PART_SIZES_MIB = (8, 5, 16, 15, 10, 50, 64, 32, 128, 100, 25, 20, 256, 512, 1024)
@@ -75,7 +75,7 @@ class _Crc32:
         self._value = 0
 
     def update(self, data: bytes | memoryview, /) -> None:
-        self._value = zlib.crc32(data, self._value)
+        self._value = crc32(data, self._value)
 
     def digest(self) -> bytes:
         return self._value.to_bytes(4)

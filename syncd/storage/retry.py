@@ -18,7 +18,6 @@ nothing.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -39,6 +38,7 @@ from syncd.storage.base import (
     Remarks,
     StoreLimits,
 )
+from syncd.storage.crc32 import crc32
 
 MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
@@ -213,7 +213,7 @@ class RetryingStore:
             for part in self._inner.list_parts(key, upload_id):
                 if (part.number, part.etag.lower()) == (number, md5):
                     digest = xxhash.xxh3_128_digest(body)
-                    return Part(number, part.size, part.etag, digest=digest, crc32=zlib.crc32(body))
+                    return Part(number, part.size, part.etag, digest=digest, crc32=crc32(body))
             return None
 
         return self._repeat(

@@ -11,7 +11,6 @@ import logging
 import mimetypes
 import os
 import threading
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -51,6 +50,7 @@ from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
+from syncd.storage.crc32 import crc32
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.slots import Held, Slots
 
@@ -462,7 +462,7 @@ class PartSender:
         md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
         if etag not in (md5, fingerprint.digest(body).hex()):
             return None
-        return Part(listed.number, listed.size, listed.etag, self._witness.of(body), zlib.crc32(body))
+        return Part(listed.number, listed.size, listed.etag, self._witness.of(body), crc32(body))
 
 
 def content_type_of(path: str) -> str:

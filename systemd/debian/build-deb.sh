@@ -30,7 +30,7 @@ cp -a "$project"/LICENSE* "$work/source/" 2>/dev/null || true
 
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --no-compile --no-warn-script-location \
-    --root-user-action=ignore "$work/source[aws]"
+    --root-user-action=ignore "$work/source[aws,fast]"
 "$work/venv/bin/python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools 2>/dev/null || true
 
 # The environment knows its place by pyvenv.cfg, and its programs by their first line: write both anew.

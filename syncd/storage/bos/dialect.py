@@ -18,7 +18,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +29,7 @@ from syncd.storage.base import Body, StoreLimits
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
+from syncd.storage.crc32 import crc32
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
@@ -202,7 +202,7 @@ class BosDialect:
     ) -> Part:
         """Raises as `put_result`. The part carries its CRC-32."""
         self._require("part", request, response)
-        return Part(number, len(body), self._checked_etag(request, response), crc32=zlib.crc32(body))
+        return Part(number, len(body), self._checked_etag(request, response), crc32=crc32(body))
 
     def part_copy_request(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ import xxhash
 from syncd.core.errors import PartsRefused, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Body
+from syncd.storage.crc32 import crc32
 from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_NEW,
@@ -129,7 +129,7 @@ def put_part(upload: Upload, number: int, body: Body) -> Part:
     with _new_part(upload, number) as fd:
         write_sparse(fd, body)
         write_whole(fd, digest)
-    return Part(number, len(body), digest.hex(), crc32=zlib.crc32(body))
+    return Part(number, len(body), digest.hex(), crc32=crc32(body))
 
 
 def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) -> Part:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -30,6 +29,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, Digests, Meter, Pages, StoreLimits
+from syncd.storage.crc32 import crc32
 from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
 from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
 from syncd.storage.http.metadata import bare_etag
@@ -191,7 +191,7 @@ class HttpStore:
             ours = body is not None and info.etag.lower() == _md5(body)
         else:
             ours = info.digest == meta.fingerprint.digest
-        if not ours or (body is not None and info.crc32 not in (None, zlib.crc32(body))):
+        if not ours or (body is not None and info.crc32 not in (None, crc32(body))):
             raise doubt
         self._marks.learn_first(doubt.response)
         return Receipt(key, info.etag)

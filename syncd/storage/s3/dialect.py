@@ -22,7 +22,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavai
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
+from syncd.storage.crc32 import crc32
 from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refusal, refused, unproven, verb_of
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
@@ -413,7 +413,7 @@ class S3Dialect:
             digest = hashlib.md5(body, usedforsecurity=False).digest()
             return {_HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
         if self._integrity == "crc32":
-            return {_HASH: UNSIGNED_PAYLOAD, _CRC32: values.crc32_text(zlib.crc32(body))}
+            return {_HASH: UNSIGNED_PAYLOAD, _CRC32: values.crc32_text(crc32(body))}
         return {_HASH: UNSIGNED_PAYLOAD}
 
     def _source_headers(self, source_key: str, if_match: str) -> dict[str, str]:

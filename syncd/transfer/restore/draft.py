@@ -19,7 +19,6 @@ import hashlib
 import os
 import stat as modes
 import threading
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +29,7 @@ from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof
 from syncd.storage.base import Body
+from syncd.storage.crc32 import crc32
 from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
 from syncd.transfer.restore import attributes
 
@@ -261,7 +261,7 @@ class _Crc32:
         self._value = 0
 
     def update(self, data: Body) -> None:
-        self._value = zlib.crc32(data, self._value)
+        self._value = crc32(data, self._value)
 
     def digest(self) -> bytes:
         return self._value.to_bytes(4, "big")
@@ -307,7 +307,7 @@ def digest_of_body(body: Body, kind: str) -> bytes:
         return xxhash.xxh3_128_digest(body)
     if kind == "md5":
         return hashlib.md5(body, usedforsecurity=False).digest()
-    return zlib.crc32(body).to_bytes(4, "big")
+    return crc32(body).to_bytes(4, "big")
 
 
 def _blocks(fd: int, size: int, offset: int) -> Iterator[memoryview]:
