@@ -33,8 +33,8 @@ from tests.support.servers import S3Server
 BODY = b"0123456789"
 META = ObjectMeta(of_bytes(BODY), 0, token="t")
 TRIES = 4
-KINDS = {"lost before": "reset before", "lost after": "lost answer", "slow": "stalled answer"}
-"""What the proxy does to a request."""
+KINDS = {"lost before": "reset before", "lost after": "lost answer", "slow": "drip"}
+"""What the proxy does to a request. Bytes that drip are as slow as silence, and harder to tell."""
 _numbers = itertools.count(1)
 
 
@@ -134,7 +134,7 @@ class Line:
         self.direct = subject.open()
         self._plans: dict[str, Plan] = {}
         host, port = subject.settings().http.endpoint.removeprefix("http://").split(":")
-        self.proxy = FaultProxy((host, int(port)), self._choose, stall_seconds=60.0, down_seconds=0.05)
+        self.proxy = FaultProxy((host, int(port)), self._choose, drip_seconds=0.3, down_seconds=0.05)
 
     def _choose(self, number: int, head: Head) -> str | None:
         plan = self._plans.get(head.key or head.query.get("prefix", ""))

@@ -71,7 +71,8 @@ class FaultProxy:
 
     `choose` is called with the number of each request, from 1 in the order of their coming, and its head, and
     returns one of `KINDS`, or None: it passes. `stall_seconds` is longer than the client waits. All clients
-    together send `bytes_per_second`; 0: as they like.
+    together send `bytes_per_second`; 0: as they like. An answer that drips does so for 20 bytes, one each
+    `drip_seconds`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class FaultProxy:
         *,
         seed: int = 0,
         stall_seconds: float = 2.0,
+        drip_seconds: float = 0.01,
         down_seconds: float = 0.5,
         bytes_per_second: float = 0.0,
     ) -> None:
@@ -89,6 +91,7 @@ class FaultProxy:
         self._choose = choose
         self._seed = seed
         self._stall_seconds = stall_seconds
+        self.drip_seconds = drip_seconds
         self._down_seconds = down_seconds
         self._carried_until = 0.0
         self._bytes_per_second = bytes_per_second
@@ -361,7 +364,7 @@ class _Connection:
     def _drip(self, raw: bytes, passage: Passage) -> bool:
         for value in raw[:20]:
             self._send(self._client, bytes((value,)))
-            time.sleep(0.01)
+            time.sleep(self._proxy.drip_seconds)
         self._send(self._client, raw[20:])
         passage.delivered()
         return True

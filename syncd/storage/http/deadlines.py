@@ -2,9 +2,10 @@
 
 A timeout of the socket cannot do it. Each byte resets it, so a peer that sends one byte a second holds a
 request without end. Nor can a whole request's deadline, because a slow line is not a dead one.
-So: at least `LEAST_BYTES` have to move in every window of ``progress_seconds``, and while we wait for an
-answer some byte has to within ``read_seconds``. A request whose answer is known to be slow (complete, copy)
-may take `SLOW_ANSWER_SECONDS` for it, whatever does or does not drip until then.
+So: at least `LEAST_BYTES` have to move in every window of ``progress_seconds``, or of ``read_seconds`` while
+we wait for the answer. Its whole head has to come within ``read_seconds``, and the rest of one that is not
+content within `SLOW_ANSWER_SECONDS`. A request whose answer is known to be slow (complete, copy) may take as
+long for all of it, whatever does or does not drip until then.
 
 Code that blocks on the network does so in slices and asks here in between, also whether to stop. A
 request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer in hand is worth having.
@@ -12,6 +13,7 @@ request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -43,27 +45,41 @@ class Deadline:
         self._should_stop = should_stop
         self._clock = clock
         self._stop_seen: float | None = None
-        self.start(slow_answer=False)
+        self.start(slow_answer=False, fetches=False)
 
-    def start(self, *, slow_answer: bool) -> None:
-        """A request begins."""
+    def start(self, *, slow_answer: bool, fetches: bool) -> None:
+        """A request begins. With `fetches` the answer is content: as much as the line carries in its time."""
         self._slow_answer = slow_answer
-        self._answering = False
+        self._fetches = fetches
+        self._answering = self._has_head = False
         self._deadline: float | None = None
-        self._silence_seconds = self._http.progress_seconds
-        self._last_byte = self._window_began = self._clock()
-        self._in_window = 0
+        self._silence_seconds = self._window_seconds = self._http.progress_seconds
+        self._begin_window()
 
     def answer(self) -> None:
         """The request is sent, and the wait for its answer begins. Only the first call counts."""
         if self._answering:
             return
         self._answering = True
-        self._last_byte = self._window_began = now = self._clock()
-        self._in_window = 0
         self._silence_seconds = self._http.read_seconds
-        if self._slow_answer:
-            self._deadline = now + SLOW_ANSWER_SECONDS
+        self._window_seconds = min(self._http.read_seconds, self._http.progress_seconds)
+        self._begin_window()
+        self._allow(SLOW_ANSWER_SECONDS if self._slow_answer else self._http.read_seconds)
+
+    def has_head(self) -> None:
+        """The whole head of the answer has come. Only the first call counts."""
+        if self._has_head or self._slow_answer:
+            return
+        self._has_head = True
+        self._begin_window()
+        self._allow(math.inf if self._fetches else SLOW_ANSWER_SECONDS)
+
+    def _begin_window(self) -> None:
+        self._last_byte = self._window_began = self._clock()
+        self._in_window = 0
+
+    def _allow(self, seconds: float) -> None:
+        self._allowed_seconds, self._deadline = seconds, self._clock() + seconds
 
     def moved(self, size: int) -> None:
         """`size` bytes were sent or received. Raises StalledError when they are too few."""
@@ -82,6 +98,8 @@ class Deadline:
         now = self._clock()
         self._last_byte += now - began
         self._window_began += now - began
+        if self._deadline is not None:
+            self._deadline += now - began
         return now - began
 
     def ask(self) -> None:
@@ -100,11 +118,10 @@ class Deadline:
         return max(0.01, shortest / 4)
 
     def _judge(self, now: float) -> None:
-        if self._deadline is not None:
-            if now >= self._deadline:
-                raise Stalled(f"no whole answer in {SLOW_ANSWER_SECONDS:.0f} s")
-            return
-        if now - self._last_byte >= self._silence_seconds:
-            raise Stalled(f"no byte moved for {self._silence_seconds:g} s")
-        if now - self._window_began >= self._http.progress_seconds:
-            raise Stalled(f"only {self._in_window} bytes moved in {self._http.progress_seconds:g} s")
+        if not (self._slow_answer and self._answering):
+            if now - self._last_byte >= self._silence_seconds:
+                raise Stalled(f"no byte moved for {self._silence_seconds:g} s")
+            if now - self._window_began >= self._window_seconds:
+                raise Stalled(f"only {self._in_window} bytes moved in {self._window_seconds:g} s")
+        if self._deadline is not None and now >= self._deadline:
+            raise Stalled(f"no whole answer in {self._allowed_seconds:.0f} s")

@@ -133,6 +133,10 @@ class ResponseReader:
         """Some of the answer has come."""
         return self._head is not None or bool(self._buffer)
 
+    def has_head(self) -> bool:
+        """The whole head of the answer has come."""
+        return self._head is not None
+
     def _done(self) -> bool:
         return self.response is not None
 

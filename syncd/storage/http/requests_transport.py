@@ -36,7 +36,7 @@ from syncd.storage.http import connect, errors
 from syncd.storage.http.connect import USER_AGENT, Idle, Proxies
 from syncd.storage.http.deadlines import Deadline, Stalled
 from syncd.storage.http.guarded_socket import GuardedSocket
-from syncd.storage.http.http1 import answer_limit, most_bytes, target, wire_headers
+from syncd.storage.http.http1 import MAX_HEAD_BYTES, answer_limit, most_bytes, target, wire_headers
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.settings import HttpSettings
 
@@ -121,6 +121,7 @@ class Adapter(HTTPAdapter):
         self._context = context
         self._on_sent = on_sent
         self._on_received = on_received
+        self._should_stop = should_stop
         self.deadline = Deadline(http, should_stop)
         self.socket: GuardedSocket | None = None
         self.reused = False
@@ -134,7 +135,8 @@ class Adapter(HTTPAdapter):
         self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]
     ) -> Response:
         """Send, and read the answer whole."""
-        self.deadline.start(slow_answer=request.slow_answer)
+        fetches = request.carries_content and request.method == "GET"
+        self.deadline.start(slow_answer=request.slow_answer, fetches=fetches)
         before = self.socket
         self.reused = self.connected = self._carried
         self._body = request.body
@@ -150,6 +152,7 @@ class Adapter(HTTPAdapter):
             self._carried, self.reused = True, False  # it answered
             if self.socket is not None and self.socket.ended:  # http.client takes half a head for a whole one
                 raise StoreUnavailable("the head of the answer was cut short", outcome_unknown=True)
+            self.deadline.has_head()
             body = _read(answer.raw, answer_limit(request))
         finally:
             answer.close()
@@ -174,6 +177,12 @@ class Adapter(HTTPAdapter):
         self.socket.body = self._body
         self.socket.allowance = self._allowance
         return self.socket
+
+    def guard_tunnel(self, sock: socket.socket) -> GuardedSocket:
+        """The socket to a proxy, guarded until the proxy has said its word."""
+        guarded = GuardedSocket(sock, Deadline(self._http, self._should_stop), lambda size: None)
+        guarded.allowance = MAX_HEAD_BYTES
+        return guarded
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         """The target as it was signed; behind a plain proxy the whole address."""
@@ -224,7 +233,7 @@ def _dial(connection: HTTPConnection, adapter: Adapter, seconds: float) -> socke
         raise ConnectTimeoutError(connection, error.strerror or "no connection in time") from error
     except OSError as error:
         raise NewConnectionError(connection, f"no connection: {error.strerror or error}") from error
-    sock.settimeout(seconds)  # for a proxy's word about the tunnel
+    sock.settimeout(seconds)  # what wraps it in TLS insists
     return sock
 
 
@@ -252,6 +261,13 @@ class _EncryptedConnection(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return _dial(self, self._adapter, self._adapter._http.connect_seconds)
+
+    def _tunnel(self) -> None:
+        sock: Any = self.sock
+        self.sock = self._adapter.guard_tunnel(sock)
+        super()._tunnel()
+        sock.settimeout(self._adapter._http.connect_seconds)  # TLS inside TLS needs a socket that blocks
+        self.sock = sock
 
     def connect(self) -> None:
         super().connect()

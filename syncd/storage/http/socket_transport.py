@@ -95,7 +95,7 @@ class SocketTransport:
         self, connection: GuardedSocket, request: Request, head: bytes, reader: ResponseReader
     ) -> bool:
         """Whether the whole request went out; the answer is in `reader` either way."""
-        connection.deadline.start(slow_answer=request.slow_answer)
+        connection.deadline.start(slow_answer=request.slow_answer, fetches=request.method == "GET")
         connection.allowance = most_bytes(request)
         whole = True
         try:
@@ -111,6 +111,8 @@ class SocketTransport:
                 reader.feed(data)
             else:
                 reader.feed_end()
+            if reader.has_head():
+                connection.deadline.has_head()
         return whole
 
     def _send(self, connection: GuardedSocket, request: Request, head: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -50,34 +51,56 @@ def test_a_byte_breaks_the_silence() -> None:
     """The count begins anew."""
     clock = Clock()
     deadline = patient(clock, progress_seconds=1000.0)
-    deadline.answer()
     for _ in range(10):
         clock.now += 59.0
         deadline.moved(1)
         deadline.ask()
 
 
-def test_bytes_that_only_drip_are_given_up() -> None:
-    """Fewer than LEAST_BYTES in a window, though each breaks the silence."""
+def dripped(clock: Clock, deadline: Deadline, size: int, every_seconds: float) -> float:
+    """Let so many bytes move at once, again and again, until the request is given up; how long that takes."""
+    began = clock.now
+    with suppress(Stalled):
+        while clock.now < began + 1e5:
+            clock.now += every_seconds
+            deadline.moved(size)
+    return clock.now - began
+
+
+@pytest.mark.parametrize("every_seconds", [0.01, 1.0, 5.0])
+@pytest.mark.parametrize("size", [1, 17, LEAST_BYTES // 10])
+def test_what_drips_has_an_end_at_any_rate(size: int, every_seconds: float) -> None:
+    """The head of an answer, its body, and what is sent; a word of the store as well as content."""
     clock = Clock()
-    deadline = patient(clock)
-    deadline.answer()
-    for _ in range(119):
-        clock.now += 1.0
-        deadline.moved(1)
-    clock.now += 1.0
-    with pytest.raises(Stalled):
-        deadline.moved(1)
+    head = patient(clock)
+    head.answer()
+    assert dripped(clock, head, size, every_seconds) == pytest.approx(60.0, abs=every_seconds)
+    words = patient(clock)
+    words.answer()
+    words.has_head()
+    assert dripped(clock, words, size, every_seconds) <= SLOW_ANSWER_SECONDS + every_seconds
+    if size / every_seconds * 120 < LEAST_BYTES:
+        assert dripped(clock, patient(clock), size, every_seconds) <= 120.0 + every_seconds
+        content = patient(clock)
+        content.start(slow_answer=False, fetches=True)
+        content.answer()
+        content.has_head()
+        assert dripped(clock, content, size, every_seconds) == pytest.approx(60.0, abs=every_seconds)
 
 
 def test_a_slow_line_is_waited_for_for_ever() -> None:
-    """LEAST_BYTES in each window are enough."""
+    """LEAST_BYTES in each window are enough, for content in both directions."""
     clock = Clock()
     deadline = patient(clock)
-    for _ in range(10_000):
-        clock.now += 59.0
-        deadline.moved(LEAST_BYTES // 2)
-        deadline.ask()
+    for fetches in (False, True):
+        deadline.start(slow_answer=False, fetches=fetches)
+        if fetches:
+            deadline.answer()
+            deadline.has_head()
+        for _ in range(10_000):
+            clock.now += 29.0
+            deadline.moved(LEAST_BYTES // 2)
+            deadline.ask()
 
 
 def test_the_answer_has_a_window_of_its_own() -> None:
@@ -98,7 +121,7 @@ def test_a_slow_answer_may_be_silent_or_drip_until_its_deadline() -> None:
     """Fifteen minutes for the whole of it."""
     clock = Clock()
     deadline = patient(clock)
-    deadline.start(slow_answer=True)
+    deadline.start(slow_answer=True, fetches=False)
     deadline.answer()
     while clock.now < 1000.0 + SLOW_ANSWER_SECONDS - 100:
         clock.now += 100.0
@@ -115,7 +138,7 @@ def test_a_slow_answer_has_its_body_sent_in_time() -> None:
     """Only the answer is slow."""
     clock = Clock()
     deadline = patient(clock)
-    deadline.start(slow_answer=True)
+    deadline.start(slow_answer=True, fetches=False)
     clock.now += 120.0
     with pytest.raises(Stalled):
         deadline.ask()
@@ -125,10 +148,10 @@ def test_every_request_begins_anew() -> None:
     """Nothing of the last one is left, neither phase nor count."""
     clock = Clock()
     deadline = patient(clock)
-    deadline.start(slow_answer=True)
+    deadline.start(slow_answer=True, fetches=False)
     deadline.answer()
     clock.now += 500.0
-    deadline.start(slow_answer=False)
+    deadline.start(slow_answer=False, fetches=False)
     deadline.ask()
     deadline.answer()
     clock.now += 60.0

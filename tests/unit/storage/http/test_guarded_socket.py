@@ -45,7 +45,7 @@ def ends() -> Iterator[tuple[GuardedSocket, RecordingSocket, socket.socket]]:
 
 
 def ask(ours: GuardedSocket, theirs: socket.socket) -> None:
-    ours.deadline.start(slow_answer=False)
+    ours.deadline.start(slow_answer=False, fetches=False)
     ours.sendall(b"question")
     assert theirs.recv(100) == b"question"
 
