@@ -7,14 +7,18 @@ web identity, container, instance) are botocore's, which is imported only when i
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http.messages import Credentials
@@ -234,6 +238,60 @@ class _Asking:
     error: BaseException | None = None
 
 
+class Helper:
+    """A program that the chain runs for keys (``credential_process``), with the face of `subprocess.Popen`.
+
+    botocore waits for it as long as it likes, and knows only its first process. Here it leads a process group
+    of its own: a shell ends together with what it has started, and is waited for, so that no zombie stays.
+    """
+
+    _running: ClassVar[set[Helper]] = set()
+
+    def __init__(self, command: list[str], stdout: int, stderr: int) -> None:
+        import subprocess  # late: hardly any configuration needs it
+
+        self._process = subprocess.Popen(  # noqa: S603  what the profile names
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+        self._running.add(self)
+
+    @property
+    def returncode(self) -> int | None:
+        """As for any process."""
+        return self._process.returncode
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        """What it wrote, once it has ended. Raises TimeoutError where it was ended for being slow."""
+        from subprocess import TimeoutExpired
+
+        with self._process:
+            try:
+                return self._process.communicate(timeout=PATIENCE_SECONDS)
+            except TimeoutExpired:
+                self.end()
+                raise TimeoutError("its program does not answer, and was ended") from None
+            finally:
+                self._running.discard(self)
+
+    def end(self) -> None:
+        """End the whole group, and wait for its first process."""
+        with suppress(ProcessLookupError):
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except PermissionError:  # it became another user's (sudo): only that user ends it
+                return
+        self._process.wait()
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what still runs: nobody waits for its answer."""
+        for helper in list(cls._running):
+            helper.end()
+
+
+atexit.register(Helper.end_all)
+
+
 def _from_environment() -> Credentials | None:
     """The pair of keys in the environment; None where half of it or all is missing."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -244,12 +302,16 @@ def _from_environment() -> Credentials | None:
 def _look_up() -> Any:
     """botocore's credentials object. Raises AccessRefused."""
     try:
+        import botocore.credentials  # type: ignore[import-untyped]
         import botocore.session  # type: ignore[import-untyped]
     except ImportError:
         raise AccessRefused(
             "the standard AWS credential chain needs a package that is not installed",
             hint="pip install botocore, or set access_key_id and secret_access_key",
         ) from None
+    known = botocore.credentials.ProcessProvider  # found by its name wherever botocore needs one
+    if not isinstance(known, partial):
+        botocore.credentials.ProcessProvider = partial(known, popen=Helper)
     # It logs a traceback for each error that it raises, too.
     logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
     try:

@@ -25,7 +25,7 @@ import pytest
 
 from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http import credentials
-from syncd.storage.http.credentials import credentials_source
+from syncd.storage.http.credentials import Helper, credentials_source
 from syncd.storage.http.messages import Credentials
 from syncd.storage.settings import KeySettings
 from tests.support.waiting import wait_until
@@ -282,26 +282,69 @@ def answer(key: str, lives_seconds: float) -> str:
     )
 
 
-def test_a_helper_that_hangs_is_trouble_with_keys_and_is_not_begun_twice(
+def test_a_helper_that_hangs_is_trouble_with_keys_and_is_not_begun_twice_at_once(
     helper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever needs keys waits so long, or until the stop; when it answers, that is used."""
-    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 0.2)
+    """Whoever needs keys waits so long, or until the stop. Then it is ended, and the next one may answer."""
+    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(credentials, "_SLICE_SECONDS", 0.05)
     asked: list[bool] = [False]
     source = credentials_source(KeySettings(), chain=True, should_stop=lambda: asked[-1])
-    for _ in range(3):
-        with pytest.raises(AccessRefused, match="no answer") as caught:
+    for number in range(2):
+        with pytest.raises(AccessRefused, match="answer") as caught:
             source()
         assert caught.value.credentials
+        wait_until("it is ended", lambda: not any(each.name == "keys" for each in threading.enumerate()))
+        assert (helper / "begun").read_text() == "x\n" * (number + 1)
+    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 60.0)
     asked.append(True)
     with pytest.raises(Stopped):
         source()
     asked.append(False)
-    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 60.0)
     (helper / "go").write_text(answer("FRESH", 3600.0))
     assert shown(source())[0] == "FRESH"
-    assert (helper / "begun").read_text() == "x\n"
+    assert (helper / "begun").read_text() == "x\n" * 3
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there; a zombie of another parent is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def begun(script: str) -> Helper:
+    return Helper(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_what_it_writes_is_its_answer() -> None:
+    """Both streams, and its exit code."""
+    helper = begun("echo keys; echo why >&2; exit 3")
+    assert helper.communicate() == (b"keys\n", b"why\n")
+    assert helper.returncode == 3
+
+
+@pytest.mark.parametrize("first", ["wait", "exit 0", "trap '' TERM; wait", "exec >&- 2>&-; wait"])
+def test_one_that_hangs_ends_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Also where the first process has ended and what it left behind holds the pipe."""
+    monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 0.3)
+    helper = begun(f"sleep 1000 & echo $! > {tmp_path}/child; {first}")
+    with pytest.raises(TimeoutError):
+        helper.communicate()
+    assert not Path(f"/proc/{helper._process.pid}").exists()
+    child = int((tmp_path / "child").read_text())
+    wait_until("it has ended, too", lambda: not runs(child))
+
+
+def test_one_that_still_runs_ends_with_us() -> None:
+    """Nobody waits for it any more."""
+    helper = begun("sleep 1000")
+    Helper.end_all()
+    assert not runs(helper._process.pid)
+    assert helper.communicate() == (b"", b"")
 
 
 @pytest.mark.parametrize(("lives_seconds", "waits"), [(800.0, False), (300.0, True)])
