@@ -190,6 +190,10 @@ def _show_source(source: SourceReport, console: Console) -> None:
         console.print(f"{name}: {escape(source.unlike)}", style="red")
     for line in what_waits(source):
         console.print(f"{name}: {escape(line)}", style="yellow")
+    if source.last_audit:
+        when = source.last_audit[:16].replace("T", " ")
+        told = f"{source.audited} files compared, {source.repaired} had to be sent again"
+        console.print(f"{name}: last audit {when}: {told}")
     skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
     if skipped:
         console.print(f"{name}: skipped: {escape(skipped)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -15,7 +16,6 @@ import click
 from syncd.cli import asking, common
 from syncd.config import units
 from syncd.config.load import Settings
-from syncd.core import deletions
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
@@ -24,17 +24,16 @@ from syncd.state.state import State
 from syncd.transfer import audit
 from syncd.transfer.engine import MOST_READERS
 
-_MAX_REPAIR = 1000, 0.25
 _BATCH = 500
 """Files in one request to the daemon."""
 _PAUSES_SECONDS = (0.5, 2.0)
 """Beside a running daemon: the time in which it records what it has just sent."""
 
 
-def _bound(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, float]:
-    """A number of files, or a share of them, as `max_delete` in the configuration."""
+def _bound(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, float] | None:
+    """A number of files, or a share of them, as `max_repair` in the configuration; None: that."""
     try:
-        return _MAX_REPAIR if value is None else units.parse_bound(value)
+        return None if value is None else units.parse_bound(value)
     except ValueError as error:
         raise click.BadParameter(f"write {error}") from error
 
@@ -65,7 +64,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str) -> flo
     "--max-repair",
     metavar="NUMBER|SHARE",
     callback=_bound,
-    help="Repair nothing if more files than this are damaged. Default: 1000 files or 25%, whichever is less.",
+    help="Repair nothing if more files than this are damaged. Default: as configured.",
 )
 @common.json_option
 @common.options
@@ -75,7 +74,7 @@ def command(  # its options
     deep: float,
     repair: bool,
     overwrite: bool,
-    max_repair: tuple[int, float],
+    max_repair: tuple[int, float] | None,
     as_json: bool,
 ) -> None:
     """Compare the stores with what is recorded and with the disk.
@@ -87,9 +86,15 @@ def command(  # its options
     counts = {"files": 0, "serious": 0, "notes": 0}
     damaged: list[FileRef] = []
     spoilt: set[FileRef] = set()  # the disk has them wrong: what they hold now may be worse than the object
+    rotten: Counter[str] = (
+        Counter()
+    )  # by source: only so many ETags are remembered, for the others to come later
     settings = options.load()
     for found in compare(settings, counts, read=read, deep=deep):
-        if found.damaged or (found.foreign and overwrite):
+        rotten[found.ref.source] += bool(found.rotten)
+        if found.rotten and rotten[found.ref.source] > audit.MOST_NAMED:
+            pass
+        elif found.damaged or (found.foreign and overwrite):
             damaged.append(found.ref)
         elif found.serious and not found.foreign:
             spoilt.add(found.ref)
@@ -108,32 +113,23 @@ def command(  # its options
         click.echo(f"{counts['files']} files compared, {total}")
     if damaged and not repair:
         common.say(f"syncd verify --repair sends {len(damaged)} files again whose objects are damaged")
+    _remember(settings, standing)
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
-        said, is_done = _repaired(settings, damaged, counts["files"], max_repair)
-        common.say(said)
-        mended = set(damaged) if is_done else set()
-        standing = [each for each in standing if each.ref not in mended]
-    _remember(settings, standing)
+        common.say(_repaired(settings, damaged, counts["files"], max_repair or settings.max_repair))
     sys.exit(common.EXIT_PARTLY if counts["serious"] else 0)
 
 
-def _repaired(
-    settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]
-) -> tuple[str, bool]:
-    """Put the records of damaged objects in doubt, and have their files sent again; what came of it, and
-    whether anything did.
+def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]) -> str:
+    """Put the records of damaged objects in doubt, and have their files sent again; what came of it.
 
     The next look at such a file asks for its object, and sends what is not there.
     """
-    most = deletions.allowance(files, *bound)
-    if len(damaged) > most:
-        return (
-            f"nothing is repaired: {len(damaged)} of {files} objects are damaged, and at most {most} are "
-            "repaired without a look at the store; repeat with a larger --max-repair"
-        ), False
+    why_not = audit.allowed(len(damaged), files, bound)
+    if why_not:
+        return f"{why_not}; repeat with a larger --max-repair"
     if not damaged:
-        return "there is nothing to repair", False
+        return "there is nothing to repair"
     files_of = [[ref.source, os.fsencode(ref.path).hex()] for ref in damaged]
     when, again = "now", 0
     for index in range(0, len(damaged), _BATCH):
@@ -146,7 +142,7 @@ def _repaired(
         again += answer["files"]
     told = f"{again} files are sent again {when}"
     forgotten = len(damaged) - again
-    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told, True
+    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told
 
 
 def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
@@ -157,17 +153,19 @@ def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
 def _remember(settings: Settings, standing: list[audit.Difference]) -> None:
     """Have `status` and `sync` name what stands, until something mends it. Writes only what is new."""
     for source in settings.sources:
-        found, unnamed = audit.named(each for each in standing if each.ref.source == source.name)
+        mine = [each for each in standing if each.ref.source == source.name]
+        found, unnamed = audit.named(sorted(mine, key=lambda each: not each.rotten), audit.MOST_NAMED)
         with common.open_state(settings.state_dir) as state:
-            known = state.differences(source.name, audit.MOST_NAMED)
-        if known == (len(found) + unnamed, sorted(((ref, what) for ref, _, what in found), key=_by_path)):
+            known = state.audits.standing(source.name, audit.MOST_NAMED)
+        words = sorted(((each.ref, each.what) for each in found), key=_by_path)
+        if known == (len(found) + unnamed, words):
             continue
-        files = [[os.fsencode(ref.path).hex(), etag, what] for ref, etag, what in found]
+        files = [[os.fsencode(ref.path).hex(), *more] for ref, *more in found]
         request = {"command": "audited", "source": source.name, "files": files, "unnamed": unnamed}
         try:
             if asking.settings_daemon(settings, request) is None:
                 with _own_state(settings) as state:
-                    state.set_differences(source.name, found, unnamed)
+                    state.audits.keep(source.name, found, unnamed)
         except StateError as error:
             common.say(f"{source.name}: `syncd status` will not name these differences: {error}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
@@ -62,6 +62,8 @@ class Settings:
     log: LogSettings = LogSettings()
     stop: StopSettings = StopSettings()
     http: AddressSettings = AddressSettings()
+    max_repair: tuple[int, float] = (1000, 0.25)
+    """A number of files, and a share of them: `syncd verify --repair` repairs no more."""
     warnings: tuple[str, ...] = ()
     """What works, but may not be meant; each with file and line."""
 
@@ -115,12 +117,14 @@ def load(
         state_dir=places.real(state_dir),
         stores={name: entry.settings() for name, entry in entries.stores.items() if entry},
         sources=tuple(
-            entry.source(sources.places(index, entry, document)) for index, entry in entries.sources.items()
+            replace(entry.source(sources.places(index, entry, document)), **entries.audit())
+            for index, entry in entries.sources.items()
         ),
         transfer=TransferPolicy(**dict(entries.transfer)),
         log=LogSettings(**entries.log.model_dump()),
         stop=StopSettings(entries.stop == "drain", entries.stop_timeout),
         http=AddressSettings(*entries.http.address, token, tuple(entries.http.names)),
+        max_repair=entries.max_repair,
         warnings=tuple(document.warnings),
     )
 

@@ -50,6 +50,8 @@ class TopEntry(Entry):
     http: Any = None
     stop: Annotated[kinds.Text, kinds.one_of("now", "drain")] = "now"
     stop_timeout: Annotated[float, kinds.duration(1, 86_400)] = 80.0
+    audit_interval: Annotated[float, kinds.duration(60, 3650 * 86_400, or_zero=True)] = 0.0
+    max_repair: kinds.Bound = (1000, 0.25)
 
 
 SECTIONS: Mapping[str, type[Entry]] = {
@@ -78,6 +80,17 @@ class Entries:
     http: HttpAddressEntry = field(default_factory=HttpAddressEntry)
     stop: str = "now"
     stop_timeout: float = 80.0
+    audit_interval: float = 0.0
+    max_repair: tuple[int, float] = (1000, 0.25)
+
+    def audit(self) -> dict[str, Any]:
+        """The fields of each `Source` that are not in its entry."""
+        files, fraction = self.max_repair
+        return {
+            "audit_seconds": self.audit_interval,
+            "max_repair_files": files,
+            "max_repair_fraction": fraction,
+        }
 
 
 def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -> Entries:
@@ -89,7 +102,13 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
     if isinstance(value, dict):  # `x-...` is a place for anchors
         value = {key: item for key, item in value.items() if not key.startswith("x-")}
     top = _entry(TopEntry, value, (), document, place) or TopEntry()
-    entries = Entries(top.state_dir, stop=top.stop, stop_timeout=top.stop_timeout)
+    entries = Entries(
+        top.state_dir,
+        stop=top.stop,
+        stop_timeout=top.stop_timeout,
+        audit_interval=top.audit_interval,
+        max_repair=top.max_repair,
+    )
     if with_sources and isinstance(value, dict) and "sources" not in value:
         document.report(("sources",), found="nothing", expected=_description(TopEntry, "sources"))
     for key in top.model_fields_set & ({"stores", "sources"} if with_sources else {"stores"}):

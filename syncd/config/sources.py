@@ -17,10 +17,10 @@ from syncd.config.document import Document, Path, quoted
 from syncd.config.objects import ObjectEntry
 from syncd.config.stores import StoreEntry
 from syncd.config.values import (
+    Bound,
     Entry,
     FilePath,
     Flag,
-    MaxDelete,
     Name,
     Place,
     Text,
@@ -79,7 +79,7 @@ class SourceEntry(Entry):
     boundary: Annotated[Text, one_of("line", "byte")] = "line"
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
     on_delete: Annotated[Text, one_of("keep", "delete")] = "keep"
-    max_delete: MaxDelete = (1000, 0.25)
+    max_delete: Bound = (1000, 0.25)
     adopt: Annotated[Text, one_of("record", "stamp")] = "record"
     adopt_by_crc32: Flag = False
 

@@ -193,20 +193,20 @@ def _bandwidth(value: object) -> Bandwidth:
 BandwidthLimit = Annotated[Bandwidth, PlainValidator(_bandwidth)]
 
 
-def duration(low: float, high: float) -> PlainValidator:
-    """For seconds between `low` and `high`, both included."""
+def duration(low: float, high: float, *, or_zero: bool = False) -> PlainValidator:
+    """For seconds between `low` and `high`, both included, or 0 where that has a meaning."""
 
     def check(value: object) -> float:
         seconds = _parsed(value, units.parse_duration, units.DURATION_EXAMPLE)
-        if not low <= seconds <= high:
+        if not (low <= seconds <= high or (or_zero and seconds == 0)):
             bounds = f"`{units.format_duration(low)}` and `{units.format_duration(high)}`"
-            raise refuse(f"a duration between {bounds}")
+            raise refuse(f"{'0 (never), or ' if or_zero else ''}a duration between {bounds}")
         return float(seconds)
 
     return PlainValidator(check)
 
 
-def _max_delete(value: object) -> tuple[int, float]:
+def _bound(value: object) -> tuple[int, float]:
     """(files, fraction): a number limits the files, a share the fraction; the other one is unlimited."""
     value = _number_from_environment(value)
     try:
@@ -217,7 +217,7 @@ def _max_delete(value: object) -> tuple[int, float]:
     raise refuse("a number of files, such as `1000`, or a share of them, such as `25%`")
 
 
-MaxDelete = Annotated[tuple[int, float], PlainValidator(_max_delete)]
+Bound = Annotated[tuple[int, float], PlainValidator(_bound)]
 
 
 # ---- paths and addresses --------------------------------------------------------------------------------

@@ -117,6 +117,12 @@ class Source:
     adopt: Adoption = Adoption.RECORD
     adopt_by_crc32: bool = False
     """A CRC-32 and the size prove that another program's object has the content, if it has nothing better."""
+    audit_seconds: float = 0.0
+    """In which time the daemon compares every object with its record; 0: it does not."""
+    max_repair_files: int = 1000
+    """If more objects than this are damaged, none is repaired without a person."""
+    max_repair_fraction: float = 0.25
+    """The same as a share of the recorded files; the smaller bound counts."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)

@@ -69,7 +69,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     """Everything about one path, as JSON. Raises StateError."""
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
-    unlike = state.difference(ref) if recorded is not None else ""
+    unlike = state.audits.what(ref) if recorded is not None else ""
     source_waits, unseen, seen, left_out = _look(found, recorded)
     key = paths.key_for(source.prefix, found.path, is_link=isinstance(seen, LinkStat))
     verdict = Rules.of(source).explain(

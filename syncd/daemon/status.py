@@ -126,6 +126,12 @@ class SourceReport:
     """Objects that the last audit did not find as they are recorded, and that nothing has mended since."""
     differences: Sequence[str] = ()
     """The first of them, each with what was found."""
+    last_audit: str | None = None
+    """When the daemon last ended a round of comparing all objects; None: it did not yet."""
+    audited: int = 0
+    """The files of that round."""
+    repaired: int = 0
+    """Those of them that it had sent again."""
     paused: str | None = None
     """By whom it is paused, and until when; None: it is not."""
     live: LiveSource | None = None
@@ -344,7 +350,8 @@ def _sources(
     for source in sources:
         recorded, size = state.recorded_totals(source.name, exact=live is None)
         scan = state.last_scan(source.name)
-        differing, found = state.differences(source.name, exact=live is None)
+        audited = state.audits.round(source.name)
+        differing, found = state.audits.standing(source.name, exact=live is None)
         mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
         # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
         moving, waiting = 0, len(mine)
@@ -364,6 +371,9 @@ def _sources(
                 scan.skipped,
                 differing,
                 [f"{printable(ref.path)}: {what}" for ref, what in found],
+                iso(audited.ended_ns),
+                audited.looked_at,
+                audited.repaired,
                 _paused(source, pauses, live),
                 live.source(source.name) if live is not None else None,
             )

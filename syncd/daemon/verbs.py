@@ -23,6 +23,7 @@ from syncd.pipeline import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
+from syncd.state.audits import Unlike
 from syncd.state.history import Acted
 from syncd.storage.base import DIGESTS, Digests
 from syncd.transfer import audit
@@ -180,26 +181,25 @@ def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
     pairs = request.get("files")
     if not isinstance(pairs, list) or len(pairs) > MOST_LISTED:
         raise ValueError("name at most 10000 files")
-    count, state = 0, verbs.pipeline.state
+    count = 0
     for source, path in pairs:
         runner = verbs.pipeline.source_runners.get(str(source))
-        ref = FileRef(str(source), os.fsdecode(bytes.fromhex(path)))
-        if runner is not None and audit.repair(ref, state):
-            runner.workers.queue.mark(ref, quiet_seconds=0.0, event=True)
-            count += 1
+        if runner is not None:
+            count += runner.auditor.repair(FileRef(str(source), os.fsdecode(bytes.fromhex(path))))
     return {"files": count}
 
 
 def audited(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Remember what `syncd verify` found of `source`, and nothing has mended: `files`, `unnamed` more.
 
-    Each of `files` is a hexadecimal path, the ETag of the record that was compared, and words.
+    Each of `files` is a hexadecimal path, the ETag of the record that was compared, words, whether sending
+    mends it, and the ETag of an object that has lost its content.
     """
     name, files = _runner(verbs, request).source.name, request.get("files")
     if not isinstance(files, list) or len(files) > audit.MOST_NAMED:
         raise ValueError(f"name at most {audit.MOST_NAMED} files")
-    found = [(FileRef(name, os.fsdecode(bytes.fromhex(path))), etag, what) for path, etag, what in files]
-    verbs.pipeline.state.set_differences(name, found, int(request.get("unnamed", 0)))
+    found = [Unlike(FileRef(name, os.fsdecode(bytes.fromhex(path))), *more) for path, *more in files]
+    verbs.pipeline.state.audits.keep(name, found, int(request.get("unnamed", 0)))
     return {"remembered": len(found)}
 
 

@@ -474,8 +474,6 @@ class Pipeline:
                 runner.news.count(outcome, self.clock.now_ns())
         if isinstance(action, Upload | Copy | Delete | Adopt):
             self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
-            with suppress(StateError):  # as in `_note`
-                self.state.mended(ref)
             if file_log.isEnabledFor(logging.INFO):
                 file_log.info("%s: %s", name_of(ref), _done(outcome))
         elif isinstance(action, Refresh):

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from syncd.core.deletions import Deletions
@@ -19,6 +20,7 @@ from syncd.core.paths import printable
 from syncd.core.patterns import ObjectRules, Rules
 from syncd.core.schedule import ScanSchedule
 from syncd.core.words import differ_words
+from syncd.pipeline.auditor import Auditor
 from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
@@ -77,6 +79,7 @@ class SourceRunner:
             source, engine.store, context.state, self._tell_engine, heartbeat, context.clock.monotonic
         )
         self._guard = RootGuard(source, context.state)
+        self.auditor = Auditor(source, workers, context, lambda: heartbeat.reading(source.name))
         self._heartbeat = heartbeat
         self._state = context.state
         self._store_id = engine.store.store_id
@@ -146,7 +149,7 @@ class SourceRunner:
 
     def unlike(self) -> str:
         """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
-        objects, found = self._state.differences(self.source.name, 1)
+        objects, found = self._state.audits.standing(self.source.name, 1)
         return differ_words(objects, [f"{printable(ref.path)}: {what}" for ref, what in found])
 
     def waits_for_take_over(self) -> str:
@@ -175,6 +178,8 @@ class SourceRunner:
         """Prepare the first step. Raises StateError."""
         self.foreigners.begin(self.source.name, self._instance)
         self._reconciliation.begin()
+        if not self._once:
+            self.auditor.begin()
         self._heed_policy()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
 
@@ -248,8 +253,13 @@ class SourceRunner:
 
     def step(self) -> bool:
         """Do what is due, in the calling thread; return False if nothing was."""
-        due = self.schedule.take(self.clock.monotonic())
+        due = self._take(self.clock.monotonic())
         return due is not None and self._turn(*due)
+
+    def _take(self, now: float) -> tuple[str, str] | None:
+        """What is due; see `ScanSchedule.take`."""
+        due = self.schedule.take(now)
+        return ("", "") if due is None and self.auditor.due() <= now else due
 
     def _turn(self, subtree: str, reason: str) -> bool:
         """Do what is due; False after a request to stop."""
@@ -258,6 +268,9 @@ class SourceRunner:
                 if reason:
                     self.round(subtree, reason)
                 self.judge_deletions()
+                is_settled = self.first_scan_done.is_set() and not self._reconciliation.is_on
+                with self._heartbeat.reading(""):
+                    self.auditor.step(is_settled=is_settled)
         except Stopped:
             return False
         except StateError as error:
@@ -271,12 +284,14 @@ class SourceRunner:
         return True
 
     def _next(self) -> tuple[str, str] | None:
-        """What to scan and why; an empty reason: only deletions are due. Sleeps until then; None: the end."""
+        """What to scan and why; an empty reason: only deletions or the audit are due. Sleeps until then;
+        None: the end.
+        """
         with self._changed:
             self._busy = False
             while not self._stopping:
                 now = self.clock.monotonic()
-                due = self.schedule.take(now)
+                due = self._take(now)
                 if due is not None:
                     self._busy = True
                     return due
@@ -286,7 +301,8 @@ class SourceRunner:
 
     def due(self) -> float | None:
         """When there is something to do, if nothing is asked before; None: only then."""
-        return self.schedule.due(self.clock.monotonic())
+        at, audit_at = self.schedule.due(self.clock.monotonic()), self.auditor.due()
+        return at if audit_at == inf else min(audit_at, audit_at if at is None else at)
 
     # ---- steps ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from sqlite3 import Connection, IntegrityError
@@ -36,7 +36,8 @@ Row = tuple[Any, ...]
 _FOLD = 1 << 64
 _SIGN = 1 << 63
 _CLOSING_NS, _CLOSING_SLOWLY_NS = 10**9, 60 * 10**9  # until the log is written back into the database
-_AFTER_ALL = b"\xff" * 256  # no component of a path is that long, so every path sorts before it
+AFTER_ALL = b"\xff" * 256
+"""No component of a path is that long, so every path sorts before it."""
 
 
 def fold(number: int) -> int:
@@ -57,7 +58,8 @@ def unfold_time(time_ns: int) -> int:
 # ---- recorded files -------------------------------------------------------------------------------------
 
 
-_TABLES = ("files", "kept")
+TABLES = ("files", "kept")
+"""A recorded file has a row in one of them."""
 _PUT_FILE = (
     "INSERT INTO {} VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, "
     "(SELECT id FROM stores WHERE store_id = ?), ?, ?, ?, ?, ?, ?) "
@@ -67,15 +69,16 @@ _PUT_FILE = (
     "key = excluded.key, etag = excluded.etag, recorded_ns = excluded.recorded_ns, racy = excluded.racy, "
     "life = excluded.life, witness = excluded.witness"
 )
-_PUT = tuple(_PUT_FILE.format(table) for table in _TABLES)
+_PUT = tuple(_PUT_FILE.format(table) for table in TABLES)
 _COLUMNS = (
     "device, inode, size, mtime_ns, ctime_ns, digest, content_size, "
     "(SELECT store_id FROM stores WHERE id = store), key, etag, recorded_ns, racy, life, witness"
 )
-_OF_SOURCE = "source = (SELECT id FROM sources WHERE name = ?1)"
+OF_SOURCE = "source = (SELECT id FROM sources WHERE name = ?1)"
+"""For a statement whose first value is the name of a source."""
 _SOURCE_NAME = "(SELECT name FROM sources WHERE id = source)"
 _OF_CONTENT = "digest = ?1 AND content_size = ?2 AND store = (SELECT id FROM stores WHERE store_id = ?3)"
-_ON_PAGE = f"{_OF_SOURCE} AND path >= ?2 AND path < ?3"
+_ON_PAGE = f"{OF_SOURCE} AND path >= ?2 AND path < ?3"
 
 
 @cache
@@ -86,7 +89,7 @@ def _select(columns: str, where: str, *, kept: bool = True) -> str:
     """
     selects = (
         f"SELECT {columns}, {number} FROM {table} WHERE {where}"  # noqa: S608  constants
-        for number, table in enumerate(_TABLES[: 1 + kept])
+        for number, table in enumerate(TABLES[: 1 + kept])
     )
     return " UNION ALL ".join(selects)
 
@@ -130,7 +133,7 @@ def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | Non
     row = connection.execute(
         "SELECT part_size, digests FROM part_digests "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
-        _named(ref),
+        named(ref),
     ).fetchone()
     if row is None:
         return None
@@ -140,16 +143,16 @@ def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | Non
 
 def drop_file(connection: Connection, ref: FileRef) -> None:
     """Done also when there was none."""
-    for table in _TABLES:
-        sql = f"DELETE FROM {table} WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  one of two names of ours
-        connection.execute(sql, _named(ref))
+    for table in TABLES:
+        sql = f"DELETE FROM {table} WHERE {OF_SOURCE} AND path = ?2"  # noqa: S608  one of two names of ours
+        connection.execute(sql, named(ref))
 
 
 def renumber_device(connection: Connection, source: str, old: int, new: int) -> None:
     """Files of `source` that were recorded, or begun, on device `old` count as of `new`."""
-    for table in (*_TABLES, "checkpoints"):
+    for table in (*TABLES, "checkpoints"):
         connection.execute(
-            f"UPDATE {table} SET device = ?2 WHERE device = ?3 AND {_OF_SOURCE}",  # noqa: S608  names of ours
+            f"UPDATE {table} SET device = ?2 WHERE device = ?3 AND {OF_SOURCE}",  # noqa: S608  names of ours
             (source, fold(new), fold(old)),
         )
 
@@ -157,8 +160,8 @@ def renumber_device(connection: Connection, source: str, old: int, new: int) -> 
 def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
     """What is recorded of `ref`."""
     row = connection.execute(
-        _select(_COLUMNS, f"{_OF_SOURCE} AND path = ?2"),
-        _named(ref),
+        _select(_COLUMNS, f"{OF_SOURCE} AND path = ?2"),
+        named(ref),
     ).fetchone()
     return _recorded(row) if row else None
 
@@ -238,7 +241,7 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
         "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
         "refused, witness) VALUES ((SELECT id FROM sources WHERE name = ?)" + ", ?" * 18 + ")",
         (
-            *_named(checkpoint.ref),
+            *named(checkpoint.ref),
             *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
             *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
             *(checkpoint.upload_id, checkpoint.completing, checkpoint.restarts, checkpoint.refused),
@@ -274,7 +277,7 @@ def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
         "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
         "refused, witness FROM checkpoints "
         "JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
-        _named(ref),
+        named(ref),
     ).fetchone()
     if row is None:
         return None
@@ -306,7 +309,7 @@ def put_leftover(connection: Connection, leftover: Leftover) -> None:
         "INSERT OR REPLACE INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             *(leftover.store_id, leftover.key, leftover.upload_id),
-            *_named(leftover.ref),
+            *named(leftover.ref),
             *(fold(leftover.begun_ns), fold(leftover.left_ns)),
         ),
     )
@@ -349,7 +352,7 @@ def put_failure(connection: Connection, failure: Failure) -> None:
     text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
     connection.execute(
         "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?)",
-        (*_named(failure.ref), text, failure.attempts, fold(failure.next_attempt_ns), failure.refusals),
+        (*named(failure.ref), text, failure.attempts, fold(failure.next_attempt_ns), failure.refusals),
     )
 
 
@@ -357,7 +360,7 @@ def drop_failure(connection: Connection, ref: FileRef) -> None:
     """Done also when there was none."""
     connection.execute(
         "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
-        _named(ref),
+        named(ref),
     )
 
 
@@ -366,7 +369,7 @@ def find_failure(connection: Connection, ref: FileRef) -> Failure | None:
     row = connection.execute(
         "SELECT error, attempts, next_attempt_ns, refusals FROM failures "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
-        _named(ref),
+        named(ref),
     ).fetchone()
     return Failure(ref, row[0], row[1], unfold_time(row[2]), row[3]) if row else None
 
@@ -394,51 +397,6 @@ def count_failures(connection: Connection) -> dict[str, int]:
     )
 
 
-def put_differences(
-    connection: Connection, source: str, found: Iterable[tuple[FileRef, str, str]], unnamed: int
-) -> None:
-    """Replace all of a source: each with its file, the ETag of the row that was compared, and words.
-
-    One whose row has another ETag by now is left out. `unnamed` more are only counted.
-    """
-    ensure_source(connection, source)
-    connection.execute(f"DELETE FROM differences WHERE {_OF_SOURCE}", (source,))  # noqa: S608  constants
-    for ref, etag, what in found:
-        text = what.encode("utf-8", "backslashreplace").decode("utf-8")
-        for table in _TABLES:
-            connection.execute(
-                "INSERT OR REPLACE INTO differences "  # noqa: S608  constants
-                f"SELECT source, path, ?4, 1 FROM {table} WHERE {_OF_SOURCE} AND path = ?2 AND etag = ?3",
-                (*_named(ref), etag, text),
-            )
-    if unnamed:
-        sql = "INSERT INTO differences SELECT id, x'', '', ? FROM sources WHERE name = ?"
-        connection.execute(sql, (unnamed, source))
-
-
-def drop_difference(connection: Connection, ref: FileRef) -> None:
-    """Done also when there was none."""
-    sql = f"DELETE FROM differences WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  constants
-    connection.execute(sql, _named(ref))
-
-
-def list_differences(
-    connection: Connection, source: str, limit: int
-) -> tuple[int, list[tuple[FileRef, str]]]:
-    """How many a source has, and those that have a name, in the order of their paths, at most `limit`."""
-    sql = f"SELECT path, what, files FROM differences WHERE {_OF_SOURCE} ORDER BY path"  # noqa: S608  constants
-    rows = connection.execute(sql, (source,)).fetchall()
-    named = [(FileRef(source, os.fsdecode(path)), what) for path, what, _ in rows if path]
-    return sum(files for _, _, files in rows), named[:limit]
-
-
-def find_difference(connection: Connection, ref: FileRef) -> str:
-    """What the last audit found of `ref`; empty: nothing that stands."""
-    sql = f"SELECT what FROM differences WHERE {_OF_SOURCE} AND path = ?2"  # noqa: S608  constants
-    row = connection.execute(sql, _named(ref)).fetchone()
-    return str(row[0]) if row else ""
-
-
 def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:
     """Add to counters, which begin at 0."""
     connection.executemany(
@@ -455,7 +413,7 @@ def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
     before = {Destination(*row) for row in connection.execute(_DESTINATIONS)}
     for source, store_id, prefix in set(destinations) - before:
         end = prefix[:-1] + "0" if prefix else None  # "0" follows "/"
-        for table in _TABLES:
+        for table in TABLES:
             connection.execute(_OVERTAKE.format(table), (OVERTAKEN, store_id, prefix, end, source))
     if set(destinations) != before:
         connection.execute("DELETE FROM destinations")
@@ -464,17 +422,17 @@ def serve(connection: Connection, destinations: Sequence[Destination]) -> None:
 
 def overtake(connection: Connection, source: str) -> None:
     """Mark all rows of `source`."""
-    for table in _TABLES:
-        sql = f"UPDATE {table} SET racy = 1, life = ?2 WHERE {_OF_SOURCE}"  # noqa: S608  constants
+    for table in TABLES:
+        sql = f"UPDATE {table} SET racy = 1, life = ?2 WHERE {OF_SOURCE}"  # noqa: S608  constants
         connection.execute(sql, (source, OVERTAKEN))
 
 
 def forget_files(connection: Connection, source: str) -> bool:
     """Delete some of the rows of a source; whether there may be more."""
     deleted = 0
-    for table in _TABLES:
-        rows = f"SELECT path FROM {table} WHERE {_OF_SOURCE} LIMIT 5000"  # noqa: S608  constants
-        sql = f"DELETE FROM {table} WHERE {_OF_SOURCE} AND path IN ({rows})"  # noqa: S608  constants
+    for table in TABLES:
+        rows = f"SELECT path FROM {table} WHERE {OF_SOURCE} LIMIT 5000"  # noqa: S608  constants
+        sql = f"DELETE FROM {table} WHERE {OF_SOURCE} AND path IN ({rows})"  # noqa: S608  constants
         deleted += connection.execute(sql, (source,)).rowcount
     return deleted > 0
 
@@ -483,8 +441,9 @@ def forget_facts(connection: Connection, source: str) -> None:
     """Delete failures, differences and what was learned of a source: first that its objects were compared."""
     learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
     connection.execute(learned, (f":{source}",))
+    connection.execute("DELETE FROM rounds WHERE source = ?", (source,))
     for table in ("failures", "differences"):
-        connection.execute(f"DELETE FROM {table} WHERE {_OF_SOURCE}", (source,))  # noqa: S608  constants
+        connection.execute(f"DELETE FROM {table} WHERE {OF_SOURCE}", (source,))  # noqa: S608  constants
 
 
 def forget_source(connection: Connection, source: str) -> None:
@@ -536,7 +495,7 @@ def begin_life(connection: Connection, inode: int, changed_ns: int) -> tuple[int
         # Where inodes are made up at each mount, the change time still is that of the last write.
         put_back = changed_ns - unfold_time(ended_ns) > (_CLOSING_NS if moved else _CLOSING_SLOWLY_NS)
     if put_back:
-        for table in _TABLES:
+        for table in TABLES:
             connection.execute(f"UPDATE {table} SET racy = 1, life = ?", (OVERTAKEN,))  # noqa: S608
     connection.execute("UPDATE lives SET inode = ?", (fold(inode),))
     if not ended:
@@ -564,13 +523,14 @@ def ensure_source(connection: Connection, source: str) -> None:
 # ---- values ---------------------------------------------------------------------------------------------
 
 
-def _named(ref: FileRef) -> tuple[str, bytes]:
+def named(ref: FileRef) -> tuple[str, bytes]:
+    """The source and the path, for `OF_SOURCE` and ``path = ?2``."""
     return ref.source, os.fsencode(ref.path)
 
 
 def _range(start: bytes, below: bytes) -> tuple[bytes, bytes]:
     if not below:
-        return start, _AFTER_ALL
+        return start, AFTER_ALL
     # "0" follows "/" in the order of bytes: all names under the directory, and nothing else.
     return max(start, below + b"/"), below + b"0"
 

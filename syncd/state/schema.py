@@ -240,6 +240,20 @@ STEPS: tuple[tuple[str, ...], ...] = (
             files INTEGER NOT NULL,
             PRIMARY KEY (source, path)) WITHOUT ROWID""",
     ),
+    (
+        # What mends a difference, and the ETag of an object that has lost its content behind it.
+        "ALTER TABLE differences ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE differences ADD COLUMN rotten TEXT NOT NULL DEFAULT ''",
+        # How far the audit of each source has come; `after` is a path in hexadecimal.
+        """CREATE TABLE rounds (
+            source TEXT PRIMARY KEY,
+            after TEXT NOT NULL,
+            files INTEGER NOT NULL,
+            next_ns INTEGER NOT NULL,
+            ended_ns INTEGER,
+            looked_at INTEGER NOT NULL,
+            repaired INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
 )
 
 

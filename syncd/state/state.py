@@ -50,6 +50,7 @@ from syncd.core.model import (
 )
 from syncd.core.paths import name_of
 from syncd.state import queries, schema
+from syncd.state.audits import Audits
 from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
@@ -90,10 +91,11 @@ class State:
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
-        self._has_differences = bool(self._all("SELECT 1 FROM differences LIMIT 1"))
         self._totals = Totals()
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
+        self.audits = Audits(self._write, self._reader.run, self.flush)
+        """What audits found."""
         self.history = History(self._join, self._reader.run)
         """The last actions. What is not written yet is missing in it: call `flush` before."""
         self.locks = KeyLocks()
@@ -284,10 +286,12 @@ class State:
         checkpoint_id: int | None = None,
         part_digests: PartDigests | None = None,
         durable: bool = True,
+        mends: bool = False,
     ) -> None:
         """The object is there: recorded row in, checkpoint with its parts and failure row out.
 
-        `part_digests` of a large file are kept until its content changes. With ``durable=False`` (and no
+        An object that was made or proven now `mends` what an audit found. `part_digests` of a large file are
+        kept until its content changes. With ``durable=False`` (and no
         checkpoint) it may wait for later ones: the next call after about 100 ms, `flush` or `close` puts it
         on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
         """
@@ -301,6 +305,8 @@ class State:
             queries.put_file(connection, ref, row)
             if self._has_failures:
                 queries.drop_failure(connection, ref)
+            if mends:
+                self.audits.drop(connection, ref)
             if part_digests is not None:
                 queries.put_part_digests(connection, ref, part_digests)
             if checkpoint_id is not None:
@@ -368,7 +374,7 @@ class State:
         def operation(connection: sqlite3.Connection) -> None:
             queries.drop_file(connection, ref)
             queries.drop_failure(connection, ref)
-            queries.drop_difference(connection, ref)
+            self.audits.drop(connection, ref)
 
         self._put(ref, None, operation, durable=durable)
 
@@ -456,33 +462,6 @@ class State:
         """Failures per source; sources without any are left out."""
         self._catch_up(exact)
         return self._read(queries.count_failures)
-
-    def set_differences(
-        self, source: str, found: Sequence[tuple[FileRef, str, str]], unnamed: int = 0
-    ) -> None:
-        """What an audit found of the objects of `source`, instead of what the last one found.
-
-        Each with its file, the ETag of the record that was compared, and words; `unnamed` more are counted.
-        """
-        self._has_differences = True
-        self._write(lambda c: queries.put_differences(c, source, found, unnamed))
-
-    def mended(self, ref: FileRef) -> None:
-        """The file was sent again, or will be: what the audit found is over. Joined with later writes."""
-        if self._has_differences:
-            self._join(lambda c: queries.drop_difference(c, ref))
-
-    def differences(
-        self, source: str, limit: int = 10, *, exact: bool = True
-    ) -> tuple[int, list[tuple[FileRef, str]]]:
-        """How many differences of `source` stand since the last audit; the first of them, with words."""
-        self._catch_up(exact)
-        return self._read(queries.list_differences, source, limit)
-
-    def difference(self, ref: FileRef) -> str:
-        """What the last audit found of the object of `ref`, in words; empty: nothing that stands."""
-        self.flush()
-        return self._read(queries.find_difference, ref)
 
     def add_totals(
         self,

@@ -6,19 +6,27 @@ import os
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import xxhash
 
-from syncd.core import paths, plan
-from syncd.core.errors import AccessRefused, FileChanged, FileError, PreconditionFailed, StoreRefused
+from syncd.core import deletions, paths, plan
+from syncd.core.errors import (
+    AccessRefused,
+    FileChanged,
+    FileError,
+    KeyBusy,
+    PreconditionFailed,
+    StoreRefused,
+)
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.sources import files, fingerprint
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
+from syncd.state.audits import Unlike
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
@@ -31,6 +39,8 @@ MOST_NAMED = 1000
 NOT_STORED = "the file has not been uploaded"
 _ROTTEN_FILE = "the file's content changed, but not its stat"
 _OTHER_CONTENT = "the object's content is not what was sent, whatever its metadata say"
+_BY_OTHER = "another program wrote the object"
+_OTHER_FINGERPRINT = "the object has a different fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class Difference:
     """Another program wrote the object: what would repair it would destroy what that wrote."""
     etag: str = ""
     """That of the record."""
+    rotten: str = ""
+    """The ETag of an object that has lost its content, which neither that nor its metadata show."""
 
 
 def verify(  # the caller's wiring, each named
@@ -69,13 +81,10 @@ def verify(  # the caller's wiring, each named
     at again after each of `pauses`, with the record of that moment, and counts only if record and
     object have stood still. Raises StoreError when the store cannot be used.
     """
-    root_fd: int | None = None
-    try:
-        root_fd = files.open_root(source.root)
-    except FileError as error:
-        what = f"the source's directory cannot be opened: {error}"
-        yield [Difference(FileRef(source.name, ""), what, serious=False)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+    root_fd, trouble = _opened(source)
+    if trouble is not None:
+        yield [trouble]
     looker = _Looker(root_fd, state, store, source.name, read=read, deep=deep)
     try:
         rows = state.all_recorded(source.name)
@@ -93,11 +102,44 @@ def verify(  # the caller's wiring, each named
             os.close(root_fd)
 
 
+def page(
+    source: Source,
+    state: State,
+    store: ObjectStore,
+    after: bytes,
+    limit: int,
+    reading: Callable[[], AbstractContextManager[None]],
+) -> tuple[bytes | None, int, list[Difference]]:
+    """Compare the next recorded files, at most `limit`, behind the path `after`, with a request for each.
+
+    Returns the last path (None: no file is left behind it), how many files there were, and what is serious.
+    What seems so is looked at again while nobody in this process may change its object; where somebody does
+    at this moment, nothing is said. `reading` surrounds what reads the folder, and may raise. Raises
+    StoreError when the store cannot be used, StateError.
+    """
+    rows = state.recorded_page(source.name, after, limit, kept=True)
+    with reading():
+        root_fd, _ = _opened(source)
+    looker = _Looker(root_fd, state, store, source.name, read=False, deep=0.0, reading=reading)
+    found: list[Difference] = []
+    try:
+        for path, row in rows:
+            ref = FileRef(source.name, os.fsdecode(path))
+            look = looker.look((ref, row))
+            if look.is_serious:
+                with suppress(KeyBusy), state.locks.exclusive(looker, (row.store_id, row.key)):
+                    found += [each for each in looker.look_again(ref, look).found if each.serious]
+    finally:
+        if root_fd is not None:
+            os.close(root_fd)
+    return rows[-1][0] if len(rows) == limit else None, len(rows), found
+
+
 def repair(ref: FileRef, state: State) -> bool:
     """Put the record of a file in doubt, as its object is damaged: the next look sends the file again.
 
     Returns whether there will be one. A file that was deleted cannot be sent: nothing is left of it, so its
-    record goes. Raises StateError.
+    record goes. What is known of its object stays until the file was sent. Raises StateError.
     """
     row = state.recorded(ref)
     if row is None:
@@ -106,18 +148,47 @@ def repair(ref: FileRef, state: State) -> bool:
         state.forget(ref)
     else:
         state.doubt(ref, row)
-        state.mended(ref)
     return not row.kept
 
 
-def named(found: Iterable[Difference]) -> tuple[list[tuple[FileRef, str, str]], int]:
-    """Differences of one source, as `State.set_differences` takes them, and how many are left out."""
-    words: dict[FileRef, tuple[str, str]] = {}
+def allowed(damaged: int, files: int, bound: tuple[int, float]) -> str:
+    """Why so many of so many files are not repaired without a person; empty: they are.
+
+    `bound` is a number of files, and a share of them.
+    """
+    most = deletions.allowance(files, *bound)
+    if damaged <= most:
+        return ""
+    return (
+        f"nothing is repaired: {damaged} of {files} objects are damaged, and at most {most} are "
+        "repaired without a look at the store"
+    )
+
+
+def named(found: Iterable[Difference], most: int | None = None) -> tuple[list[Unlike], int]:
+    """Differences, one for each file, as `Audits.keep` takes them, and how many are left out behind `most`.
+
+    What another program wrote is not damaged, and what is wrong on the disk is not to be sent.
+    """
+    merged: dict[FileRef, Unlike] = {}
     for each in found:
-        before = words.get(each.ref)
-        words[each.ref] = each.etag, f"{before[1]}; {each.what}" if before else each.what
-    first = [(ref, *told) for ref, told in islice(words.items(), MOST_NAMED)]
-    return first, len(words) - len(first)
+        one = Unlike(each.ref, each.etag, each.what, each.damaged, each.rotten)
+        before = merged.get(each.ref)
+        if before is not None:
+            what, rotten = f"{before.what}; {each.what}", before.rotten or each.rotten
+            one = Unlike(each.ref, each.etag, what, before.damaged and each.damaged, rotten)
+        merged[each.ref] = one
+    first = list(islice(merged.values(), most))
+    return first, len(merged) - len(first)
+
+
+def _opened(source: Source) -> tuple[int | None, Difference | None]:
+    """A descriptor of the source's directory; or else why there is none."""
+    try:
+        return files.open_root(source.root), None
+    except FileError as error:
+        what = f"the source's directory cannot be opened: {error}"
+        return None, Difference(FileRef(source.name, ""), what, serious=False)
 
 
 def unknown(
@@ -230,16 +301,25 @@ class _Looker:
     """Looks at the files of one source, from several threads."""
 
     def __init__(
-        self, root_fd: int | None, state: State, store: ObjectStore, source: str, *, read: bool, deep: float
+        self,
+        root_fd: int | None,
+        state: State,
+        store: ObjectStore,
+        source: str,
+        *,
+        read: bool,
+        deep: float,
+        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._root_fd = root_fd
         self._state = state
         self._store = store
         self._read = read
         self._deep = deep
+        self._reading = reading
         self._seed = random.getrandbits(32)
         self._witness = Witness(state.secret)
-        _, stand = state.differences(source, MOST_NAMED)
+        _, stand = state.audits.standing(source, _MOST_REASONS)
         self._again = {ref for ref, what in stand if _ROTTEN_FILE in what or _OTHER_CONTENT in what}
 
     def look(self, recorded: tuple[FileRef, Recorded]) -> _Look:
@@ -252,6 +332,8 @@ class _Looker:
             try:
                 info = self._store.head_object(row.key)
                 found = _of_store(ref, row, info)
+                if info is not None and any(each.foreign for each in found) and self._is_cut(ref, row, info):
+                    found = [Difference(ref, _cut_words(row, info), serious=True, damaged=True)]
                 seen = (info.etag, info.size) if info is not None else None
                 if info is not None and not any(each.damaged for each in found) and self._is_deep(ref):
                     found += _of_content(ref, row, info, self._store, self._witness)
@@ -263,7 +345,8 @@ class _Looker:
                 ]
         if self._root_fd is not None:
             witness = self._witness if self._read or ref in self._again else None
-            found += _of_disk(self._root_fd, ref, row, witness)
+            with self._reading():
+                found += _of_disk(self._root_fd, ref, row, witness)
         return _Look([replace(each, etag=row.etag) for each in found], row, seen)
 
     def look_again(self, ref: FileRef, before: _Look) -> _Look:
@@ -280,6 +363,20 @@ class _Looker:
             changing = Difference(ref, "it was changed while it was compared", serious=False)
             return _Look([*(each for each in look.found if not each.serious), changing], row)
         return look
+
+    def _is_cut(self, ref: FileRef, row: Recorded, info: ObjectInfo) -> bool:
+        """Whether a store that tells the digest of what is there has the beginning of the recorded file."""
+        if self._root_fd is None or info.digest is None or info.size >= row.fingerprint.size:
+            return False
+        try:
+            with self._reading(), closing(files.open_file(self._root_fd, ref.path)) as file:
+                if file.stat() != row.stat or not info.size:
+                    return file.stat() == row.stat
+                file.cut(info.size, to_line=False)
+                start = fingerprint.compute(file, info.size, _READ_SIZE, lambda: False, self._witness)
+        except FileError:
+            return False
+        return start.fingerprint.digest == info.digest
 
     def _is_deep(self, ref: FileRef) -> bool:
         chance = xxhash.xxh32_intdigest(os.fsencode(ref.path), self._seed) / 2**32  # the same at each look
@@ -321,24 +418,27 @@ def _of_content(
         return [Difference(ref, "the object was changed while it was read", serious=False)]
     if plan.same_content(now.fingerprint, now.witness, row.fingerprint, row.witness):
         return []
-    return [
-        Difference(ref, f"{_OTHER_CONTENT}; remove it, and `verify --repair` sends it again", serious=True)
-    ]
+    return [Difference(ref, _OTHER_CONTENT, serious=True, damaged=True, rotten=info.etag)]
 
 
 def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Difference]:
     if info is None:
         return [Difference(ref, "the object is missing", serious=True, damaged=True)]
-    if info.size != row.fingerprint.size:
-        what = f"the object has {info.size} bytes, its record says {row.fingerprint.size}"
-        return [Difference(ref, what, serious=True, damaged=True)]
-    if info.digest is not None and info.digest != row.fingerprint.digest:
-        return [Difference(ref, "the object has a different fingerprint", serious=True, damaged=True)]
-    if info.etag == row.etag or row.in_doubt:  # in doubt no ETag is recorded
+    by_other = info.foreign or (info.digest is None and info.instance is None)
+    is_other = by_other and info.etag != row.etag and not row.in_doubt  # in doubt no ETag is recorded
+    if (info.size, info.digest or row.fingerprint.digest) != (row.fingerprint.size, row.fingerprint.digest):
+        what = _cut_words(row, info) if info.size != row.fingerprint.size else _OTHER_FINGERPRINT
+        what = f"{_BY_OTHER}: {what}" if is_other else what
+        return [Difference(ref, what, serious=True, damaged=not is_other, foreign=is_other)]
+    if info.etag == row.etag or row.in_doubt:
         return []
     if info.digest is None:
-        return [Difference(ref, "another program wrote the object", serious=True, foreign=True)]
+        return [Difference(ref, _BY_OTHER, serious=True, foreign=True)]
     return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
+
+
+def _cut_words(row: Recorded, info: ObjectInfo) -> str:
+    return f"the object has {info.size} bytes, its record says {row.fingerprint.size}"
 
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None) -> list[Difference]:
@@ -364,6 +464,6 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
 
 
 __all__ = [
-    "MOST_NAMED", "NOT_STORED", "Difference", "named", "of_others", "repair", "unknown", "unrecorded",
-    "verify",
+    "MOST_NAMED", "NOT_STORED", "Difference", "allowed", "named", "of_others", "page", "repair", "unknown",
+    "unrecorded", "verify",
 ]  # fmt: skip

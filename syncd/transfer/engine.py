@@ -504,8 +504,9 @@ class Engine:
             row = replace(row, etag="", recorded_ns=since_ns, racy=True)
         known = job.recorded
         is_new = known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row
-        if is_new and job.lookup is not Lookup.DRY:
-            self._commit(row, carried, job)
+        mends = isinstance(action, Upload | Copy) or (job.aimed is not None and job.aimed.in_doubt)
+        if (is_new or mends) and job.lookup is not Lookup.DRY:
+            self._commit(row, carried, job, mends=mends)
         self._in_doubt.settled(job.ref)
         if Cause.ADOPT in carried.saved:
             action = Adopt(action.reason)
@@ -564,7 +565,7 @@ class Engine:
                 raise
             return False  # without the permission to list, a missing object is "forbidden", too
 
-    def _commit(self, row: Recorded, carried: Carried, job: Job) -> None:
+    def _commit(self, row: Recorded, carried: Carried, job: Job, *, mends: bool) -> None:
         """Record the result. A small file's row may share a transaction: if lost, the store is asked."""
         stale = self._uploader.unfinished(job.ref) if carried.checkpoint_id is None else None
         if stale is not None and stale.store_id == self.store.store_id:
@@ -575,6 +576,7 @@ class Engine:
             checkpoint_id=carried.checkpoint_id,
             part_digests=job.grid if job.body is None else None,
             durable=carried.checkpoint_id is not None,
+            mends=mends,
         )
         self._uploader.finished(job.ref)
         if carried.bytes_sent or carried.saved:

@@ -217,7 +217,8 @@ class Foreigners:
         self.check(source)
 
     def adopt(self, job: Job, info: ObjectInfo | None) -> Receipt | None:
-        """The object under the job's key, if it is what is to be sent.
+        """The object under the job's key, if it is what is to be sent. One that is known to have lost its
+        content proves nothing.
 
         Raises StoreRefused where it may not be replaced, because another machine wrote it.
         """
@@ -228,6 +229,8 @@ class Foreigners:
             return None
         if verdict is Verdict.WAIT:
             self.found(job.ref.source, info)
+            return None
+        if self._state.audits.is_rotten(info.etag):
             return None
         if job.aimed is None and plan.is_others(info, own):
             self._say_once(job.ref.source, info.key)

@@ -277,7 +277,7 @@ class Reuse:
         Makes no copy while another worker writes the source object. The caller holds the job's key.
         """
         key, content = job.key, job.digests.fingerprint
-        if content.size > self._store.limits.max_put_size:
+        if content.size > self._store.limits.max_put_size or self._state.audits.is_rotten(twin.etag):
             return None
         with self._state.locks.shared(self._owner, (self._store.store_id, twin.key)) as free:
             if not free:
@@ -344,11 +344,13 @@ class Reuse:
 
         That may be recorded under the file's `former` name.
         """
-        if isinstance(action, Copy):
+        if isinstance(action, Copy) and not self._state.audits.is_rotten(action.twin.etag):
             twin = action.twin
             return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
         recorded = job.recorded if former is None else self._state.recorded(former)
         if recorded is None or recorded.store_id != self._store.store_id or recorded.in_doubt:
+            return None
+        if self._state.audits.is_rotten(recorded.etag):
             return None
         last = self._state.part_digests(former or job.ref)
         if last is None or last.part_size != job.part_size:

@@ -149,6 +149,11 @@ def _files(text: _Text, sources: Iterable[SourceReport]) -> None:
         "Objects that the last audit did not find as they are recorded, and that nothing has mended since.",
         (({"source": source.name}, source.differing) for source in sources),
     )
+    text.gauge(
+        "syncd_last_audit_timestamp_seconds",
+        "When the daemon last ended a round of comparing all objects; absent when it did not yet.",
+        (({"source": source.name}, _timestamp(source.last_audit)) for source in sources),
+    )
 
 
 def _sources(text: _Text, sources: Iterable[SourceReport], live: list[tuple[str, LiveSource]]) -> None:

@@ -18,8 +18,7 @@ from syncd.storage.base import ObjectStore
 
 STATE_QUESTIONS = frozenset(
     {
-        "checkpoint_for", "checkpoints", "commits", "difference", "differences", "failure", "failure_count",
-        "failures", "find_content",
+        "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_content",
         "last_scan", "learned", "leftovers", "lost", "outline_page",
         "all_recorded", "part_digests", "recorded", "recorded_page", "recorded_totals",
         "pauses", "root_identity", "totals",
@@ -35,8 +34,6 @@ STATE_ELSEWHERE = frozenset(
         "set_root_identity",
         "renumber_device",
         "add_totals",
-        "set_differences",
-        "mended",
         "serve",
         "overtake",
         "pardon",

@@ -116,6 +116,22 @@ def test_content_that_a_disk_lost_is_found_by_a_download(home: Home) -> None:
     assert (done.exit_code, "Invalid value for '--deep': write a share" in done.stderr) == (2, True)
 
 
+def test_content_that_was_lost_behind_its_metadata_is_mended(home: Home) -> None:
+    """What only a download finds is sent again, by the pass after the repair; then it is named no longer."""
+    for name in ("a", "b"):
+        (home.watched / name).write_text(f"the good content of {name}")
+    home.run("sync")
+    stat = (home.mirror / "a").stat()
+    (home.mirror / "a").write_text("the evil content of a")
+    os.utime(home.mirror / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert home.run("verify", "--deep", "--repair").exit_code == 3
+    assert home.run("verify").exit_code == 3  # nothing was sent yet
+    done = home.run("sync")
+    assert (done.exit_code, (home.mirror / "a").read_text()) == (0, "the good content of a")
+    assert "1 uploaded" in done.stdout
+    assert home.run("verify", "--deep").exit_code == 0
+
+
 def test_what_is_right_again_is_named_no_longer(home: Home) -> None:
     """After the next comparison, also without a repair."""
     (home.watched / "a").write_text("x")

@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"#" * (config.MAX_FILE_SIZE + 1))
     keys = (
         "a mapping with the keys `state_dir`, `stores`, `sources`, `transfer`, `log`, `http`, `stop`, "
-        "`stop_timeout`"
+        "`stop_timeout`, `audit_interval`, `max_repair`"
     )
     expected = {
         "missing": "found a file that cannot be read (No such file or directory); expected a YAML file",

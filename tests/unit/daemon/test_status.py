@@ -101,6 +101,9 @@ def test_it_is_the_interface(state: State) -> None:
                 "skipped": {},
                 "differing": 0,
                 "differences": [],
+                "last_audit": None,
+                "audited": 0,
+                "repaired": 0,
                 "drift": 3,
             }
         ],

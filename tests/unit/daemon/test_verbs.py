@@ -225,8 +225,10 @@ def test_what_an_audit_found_is_named_until_the_file_is_sent_again(home: Home) -
     home.start()
     (home.root / "watched" / "a").write_text("x")
     home.arrives("a")
-    etag = home.ask(command="file", path=str(home.root / "watched" / "a"))["recorded"]["etag"]
-    found = [[b"a".hex(), etag, "the object is missing"]]
+    path = str(home.root / "watched" / "a")
+    wait_until("it is recorded", lambda: home.ask(command="file", path=path)["recorded"] is not None)
+    etag = home.ask(command="file", path=path)["recorded"]["etag"]
+    found = [[b"a".hex(), etag, "the object is missing", True, ""]]
     assert home.ask(command="audited", source="docs", files=found) == {"remembered": 1}
     (source,) = home.ask(command="status")["sources"]
     assert (source["differing"], source["differences"]) == (1, ["a: the object is missing"])

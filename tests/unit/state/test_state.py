@@ -343,7 +343,7 @@ def test_a_source_that_is_not_configured_any_more_is_forgotten(state: State) -> 
     state.record_failure(Failure(FileRef("t", "bad"), "no", 1, 0))
     state.learn(STORE, "reconciled:t", "1")
     state.note_scan("t", 5, 1)
-    state.set_differences("t", [], 3)
+    state.audits.keep("t", [], 3)
     begun = state.begin(replace(checkpoint(FileRef("t", "big")), key="t/big", store_id=STORE))
     state.set_upload_id(begun.id, "u")
     state.serve([])
@@ -456,25 +456,6 @@ def test_a_checkpoint_can_begin_with_parts(state: State) -> None:
 
 
 # ---- failures, counters, sources --------------------------------------------------------------------------
-
-
-def test_differences_stand_until_their_file_is_mended_or_forgotten(state: State) -> None:
-    """Of the rows that were compared only; what has no name is counted."""
-    a, b, c, other = (FileRef("docs", name) for name in ("a", "b", "c", "other"))
-    for ref in (a, b, c, other):
-        state.commit(ref, replace(RECORDED, key=ref.path, etag="e"))
-    row = state.recorded(c)
-    assert row is not None
-    state.keep(c, row)
-    found = [(b, "e", "gone"), (a, "e", "cut \udcff"), (c, "e", "gone"), (other, "older", "gone")]
-    state.set_differences("docs", found, 5)
-    assert state.differences("docs", 2) == (8, [(a, "cut \\udcff"), (b, "gone")])
-    assert (state.difference(c), state.difference(other)) == ("gone", "")
-    state.mended(a)
-    state.forget(c)
-    assert state.differences("docs") == (6, [(b, "gone")])
-    state.set_differences("docs", [])
-    assert state.differences("docs") == (0, [])
 
 
 def test_failures_are_told_in_order_and_cleared(state: State) -> None:

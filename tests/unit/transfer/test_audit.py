@@ -14,6 +14,7 @@ import pytest
 
 from syncd.core.errors import AccessRefused, PreconditionFailed, StoreRefused
 from syncd.core.model import Failure, FileRef, Source
+from syncd.state.audits import Unlike
 from syncd.transfer import audit
 from tests.support.rig import Rig
 
@@ -125,7 +126,7 @@ def test_what_only_reading_finds_is_read_again(rig: Rig, where: str) -> None:
         change_without_a_trace(rig, "a")
     found = [one for each in audit.verify(rig.source, rig.state, rig.store, read=True, deep=1, threads=2)
              for one in each]  # fmt: skip
-    rig.state.set_differences(rig.source.name, *audit.named(found))
+    rig.state.audits.keep(rig.source.name, *audit.named(found))
     rig.fake.reset_counters()
     assert differences(rig) == {each.ref.path: (each.what, each.serious) for each in found} != {}
     assert rig.fake.calls["get_object"] == 1
@@ -213,14 +214,21 @@ def test_what_is_recorded_a_moment_later_is_no_difference(rig: Rig) -> None:
     assert pauses == 1
 
 
-def test_of_many_differences_the_first_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file once, with all that was found of it; the others are counted."""
-    monkeypatch.setattr(audit, "MOST_NAMED", 2)
+def test_of_many_differences_the_first_are_named() -> None:
+    """Each file once, with all that was found of it; the others are counted. What is wrong on the disk, too,
+    is not to be sent again.
+    """
     refs = [FileRef("docs", name) for name in "abcd"]
-    found = [audit.Difference(ref, "the object is missing", serious=True, etag="e") for ref in refs]
+    found = [
+        audit.Difference(ref, "the object is missing", serious=True, damaged=True, etag="e", rotten="r")
+        for ref in refs
+    ]
     found.insert(1, audit.Difference(refs[0], "and more", serious=True, etag="e"))
     missing = "the object is missing"
-    assert audit.named(found) == ([(refs[0], "e", f"{missing}; and more"), (refs[1], "e", missing)], 2)
+    named = [
+        Unlike(refs[0], "e", f"{missing}; and more", False, "r"), Unlike(refs[1], "e", missing, True, "r")
+    ]  # fmt: skip
+    assert audit.named(found, 2) == (named, 2)
 
 
 def test_what_keeps_changing_is_a_note(rig: Rig) -> None:

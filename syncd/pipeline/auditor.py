@@ -1,0 +1,125 @@
+"""Compares the objects of one source with its records, little by little, and has what is damaged sent again.
+
+A round looks at each recorded file once, page by page in the order of paths, and takes as long as
+`audit_interval` says. How far it has come is in the state, so that a restart begins nothing anew. What it
+finds stands in `status`; at its end it repairs as `syncd verify --repair` does, within the same bound.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from math import inf
+
+from syncd.core.backoff import Schedule, ceiling
+from syncd.core.errors import StateError, StoreError
+from syncd.core.model import FileRef, Source
+from syncd.pipeline.context import Context
+from syncd.pipeline.workers import Workers
+from syncd.state.audits import Round
+from syncd.transfer import audit
+
+log = logging.getLogger("syncd.audit")
+
+PAGE = 100
+"""Files that are looked at one after the other."""
+_SUSPENDED = Schedule(base_seconds=60.0, cap_seconds=3600.0)
+
+
+class Auditor:
+    """The audit of one source. The thread of the source calls it."""
+
+    def __init__(
+        self,
+        source: Source,
+        workers: Workers,
+        context: Context,
+        reading: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._source = source
+        self._workers = workers
+        self._state = context.state
+        self._monotonic = context.clock.monotonic
+        self._now_ns = context.clock.now_ns
+        self._reading = reading
+        self._bound = source.max_repair_files, source.max_repair_fraction
+        self._at = inf
+        self._suspended = 0
+
+    def begin(self) -> None:
+        """The source is served from now on. Raises StateError."""
+        if self._source.audit_seconds:
+            left_ns = self._state.audits.round(self._source.name).next_ns - self._now_ns()
+            self._wait(min(max(0.0, left_ns / 1e9), self._source.audit_seconds))  # a clock may be set back
+
+    def due(self) -> float:
+        """When there is something to do, in seconds of the monotonic clock; infinite: never."""
+        return self._at
+
+    def step(self, *, is_settled: bool) -> None:
+        """Look at a page, if one is due. Raises Stopped.
+
+        Where the source is not `is_settled`, its store is in trouble, or the operator has paused it, that
+        waits.
+        """
+        if self._monotonic() < self._at:
+            return
+        queue = self._workers.queue
+        if not is_settled or queue.is_shut or queue.is_held(self._source.name):
+            self._suspend()
+            return
+        try:
+            self._look()
+        except (StoreError, StateError) as error:
+            log.warning("%s: the audit waits: %s", self._source.name, error)
+            self._suspend()
+
+    def _look(self) -> None:
+        source, audits, began = self._source, self._state.audits, self._monotonic()
+        now = audits.round(source.name)
+        after = bytes.fromhex(now.after)
+        store = self._workers.engine.store
+        last, files, found = audit.page(source, self._state, store, after, PAGE, self._reading)
+        audits.keep(source.name, audit.named(found)[0], after=after, upto=last)
+        now = now._replace(after=(last or b"").hex(), files=now.files + files)
+        recorded, _ = self._state.recorded_totals(source.name)
+        share = files / max(recorded, now.looked_at, files) if now.files else 1.0
+        if last is None:
+            now = self._end(now)
+        took = self._monotonic() - began
+        wait = max(source.audit_seconds * share - took, took)  # half of the time at most
+        audits.note(source.name, now._replace(next_ns=self._now_ns() + round(wait * 1e9)))
+        self._suspended = 0
+        self._wait(wait)
+
+    def _end(self, now: Round) -> Round:
+        """The round is over: repair what is damaged, and begin another one."""
+        name = self._source.name
+        damaged = self._state.audits.damaged(name)
+        why_not = audit.allowed(len(damaged), now.files, self._bound)
+        if why_not:
+            log.error("%s: %s: syncd verify --repair", name, why_not)
+            damaged = []
+        repaired = sum(self.repair(ref) for ref in damaged)
+        standing, _ = self._state.audits.standing(name)
+        words = f"{now.files} files compared, {standing} objects not as recorded, {repaired} sent again"
+        log.log(logging.WARNING if standing else logging.INFO, "%s: the audit ended: %s", name, words)
+        return Round(ended_ns=self._now_ns(), looked_at=now.files, repaired=repaired)
+
+    def repair(self, ref: FileRef) -> bool:
+        """Have a file sent again whose object is damaged; False: it was deleted, and its record goes.
+
+        Raises StateError.
+        """
+        is_there = audit.repair(ref, self._state)
+        if is_there:
+            self._workers.queue.mark(ref, quiet_seconds=0.0, event=True)
+        return is_there
+
+    def _suspend(self) -> None:
+        self._suspended += 1
+        self._wait(ceiling(self._suspended, _SUSPENDED))
+
+    def _wait(self, seconds: float) -> None:
+        self._at = self._monotonic() + seconds
