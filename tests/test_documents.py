@@ -25,6 +25,11 @@ def test_the_page_of_errors_is_that_of_the_source() -> None:
     assert (PROJECT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page.page()
 
 
+def test_every_error_says_what_to_do() -> None:
+    """Or that syncd goes on by itself, where nobody has to do anything."""
+    assert [each.text for each in errors_page.sentences() if not each.hint.strip()] == []
+
+
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 
 

@@ -206,9 +206,9 @@ def has_state(directory: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        from syncd.core.errors import StateError
+        from syncd.core.errors import StateError, os_words
 
-        raise StateError(f"the state directory {directory} cannot be read: {error.strerror}") from error
+        raise StateError(f"the state directory {directory} cannot be read: {os_words(error)}") from error
     return True
 
 

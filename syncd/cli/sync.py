@@ -19,7 +19,7 @@ import click
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
-from syncd.core.errors import FileError, StateError
+from syncd.core.errors import FileError, StateError, os_words
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
@@ -371,7 +371,7 @@ class _Planner:
         self._report(ref, Nothing(f"skipped: {reason}"), 0)
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
-        self._report(FileRef(source, path), f"the directory cannot be read: {error.strerror}", 0)
+        self._report(FileRef(source, path), f"the directory cannot be read: {os_words(error)}", 0)
 
     def out_of_sight(self, source: str, path: str, reason: str) -> None:
         self._report(FileRef(source, path), f"out of sight, its files are kept: {reason}", 0)

@@ -33,6 +33,7 @@ has it reported with its traceback and tried again late, so that other files go 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -296,6 +297,35 @@ _KINDS: dict[type[BaseException], str] = {
 }
 KINDS = (*dict.fromkeys(_KINDS.values()), "throttled", "other")
 """The words of `kind`."""
+
+
+# ---- remedies ---------------------------------------------------------------------------------------------
+
+RENAME = "rename the file, or exclude it"
+TOO_LARGE = "exclude the file, or set max_size"
+MISTAKE = "this is a mistake of syncd: please report it"
+VERIFY = "`syncd verify` says what is missing or damaged"
+TRY_ALL = "`syncd check --thorough` says what works there"
+_PERMISSION = "give the user that syncd runs as permission there"
+OS_REMEDIES = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EROFS: "mount it so that it can be written to",
+    errno.ENOSPC: "free some space in that file system",
+    errno.EDQUOT: "free some space, or raise the quota of the user that syncd runs as",
+    errno.ESTALE: "the network file system forgot it; mount it again if this stays",
+    errno.EIO: "the disk or the network file system failed; see the kernel's log",
+    errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
+    errno.ENFILE: "raise the kernel's limit on open files (sysctl fs.file-max)",
+    errno.ENAMETOOLONG: f"a name is longer than the file system takes; {RENAME}",
+}
+"""What the operator can do about an error of the operating system, by its number."""
+
+
+def os_words(error: OSError) -> str:
+    """What the operating system says, and what can be done about it."""
+    said, remedy = error.strerror or str(error), OS_REMEDIES.get(error.errno or 0)
+    return f"{said}; {remedy}" if remedy else said
 
 
 # ---- reactions ------------------------------------------------------------------------------------------

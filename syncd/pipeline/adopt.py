@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable
+from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable, os_words
 from syncd.core.model import FileRef, FileStat, Recorded
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
@@ -124,7 +124,7 @@ class _Sink:
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         self._done.failed += 1
-        self._done.failures.append(f"{name_of(FileRef(source, path))}: {error.strerror}")
+        self._done.failures.append(f"{name_of(FileRef(source, path))}: {os_words(error)}")
 
     def out_of_sight(self, source: str, path: str, reason: str) -> None:
         """Its files have records."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.core import plan
+from syncd.core.errors import os_words
 from syncd.core.model import Copy, FileRef, FileStat, OnDelete, Outcome, Recorded, Source, Upload
 from syncd.core.paths import name_of, printable
 from syncd.transfer.pace.progress import Durations
@@ -136,12 +137,12 @@ class ScanResults:
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         if len(self.unreadable_paths) < _MAX_NAMED:
-            self.unreadable_paths.append(f"{printable(path) or '.'}: {error.strerror}")
+            self.unreadable_paths.append(f"{printable(path) or '.'}: {os_words(error)}")
         log.warning(
             "%s:%s: the directory cannot be read: %s",
             source,
             printable(path),
-            error.strerror,
+            os_words(error),
             extra={"cause": f"unreadable {source}"},
         )
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
 
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished
+from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, os_words
 from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, LinkStat, RootIdentity
 from syncd.sources import mounts
 from syncd.sources.buffers import fresh
@@ -280,7 +280,7 @@ class OpenFile:
         try:
             found = file_stat(os.fstat(self._descriptor))
         except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
         if self._head is None:
             return found
         if found.size < self.opened.size or self._first(self.opened.size) != self._head:
@@ -301,7 +301,7 @@ class OpenFile:
         try:
             return os.fstat(self._descriptor).st_nlink
         except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
 
     def attributes(self) -> Attributes:
         """What it has beside content and time. Raises FileUnreadable.
@@ -314,7 +314,7 @@ class OpenFile:
             found = os.fstat(descriptor)
             xattrs = [(name, os.getxattr(descriptor, name)) for name in _xattrs_of(descriptor)]
         except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
         mode = modes.S_IMODE(found.st_mode)
         if any(name == _ACL for name, _ in xattrs):
             mode = mode & ~0o077 | (mode >> 3 & mode & 7) * 0o011
@@ -348,7 +348,7 @@ class OpenFile:
             try:
                 first = os.pread(self._descriptor, size, offset)
             except OSError as error:
-                raise FileUnreadable(_reason(error)) from error
+                raise FileUnreadable(os_words(error)) from error
             if len(first) == size:
                 return first
             body = memoryview(bytearray(size))
@@ -362,7 +362,7 @@ class OpenFile:
             try:
                 count = os.preadv(self._descriptor, [view[done : done + _PIECE]], offset + done)
             except OSError as error:
-                raise FileUnreadable(_reason(error)) from error
+                raise FileUnreadable(os_words(error)) from error
             if count == 0:
                 if offset + done < self.opened.size:
                     self._refuse_false_size("less")
@@ -394,7 +394,7 @@ class OpenFile:
         try:
             more = os.pread(self._descriptor, 1, size)
         except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
         if more:
             if size >= self.opened.size:
                 self._refuse_false_size("more")
@@ -406,7 +406,9 @@ class OpenFile:
         The kernel makes up what is in such a file: its size never fits, however long one waits.
         """
         if self.stat() == self.opened:
-            raise FileUnreadable(f"the file has {content} content than its size says (a file of procfs?)")
+            raise FileUnreadable(
+                f"the file has {content} content than its size says (a file of procfs?); exclude it"
+            )
 
     def close(self) -> None:
         """Close the file; harmless if it is closed."""
@@ -431,7 +433,7 @@ class OpenLink(OpenFile):
         try:
             found = os.fstat(self._descriptor)
         except OSError as error:
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
         names = _user_name(found.st_uid), _group_name(found.st_gid)
         return Attributes(None, found.st_uid, found.st_gid, *names)
 
@@ -489,7 +491,7 @@ def open_file(
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, OSError):
-            raise FileUnreadable(_reason(error)) from error
+            raise FileUnreadable(os_words(error)) from error
         raise
     mode = access.mode_of(descriptor, after)
     return OpenFile(descriptor, file_stat(after), mode, on_read, getattr(after, "st_blocks", 0) * 512)
@@ -592,11 +594,7 @@ def _check_component(name: str) -> None:
         raise OSError(errno.EINVAL, "not the name of a file below the root")
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
 def _translated(error: OSError) -> FileVanished | FileUnreadable:
     if error.errno in GONE:
         return FileVanished("it is gone")
-    return FileUnreadable(_reason(error))
+    return FileUnreadable(os_words(error))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 
-from syncd.core.errors import FileChanged, FileError
+from syncd.core.errors import FileChanged, FileError, os_words
 from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
 from syncd.core.paths import printable
 from syncd.sources import files
@@ -38,7 +38,7 @@ def check_root(
         descriptor = files.open_resolved(source.root, files.OPEN_DIRECTORY)
     except OSError as error:
         if error.errno not in files.GONE:
-            return None, f"the root cannot be read: {error.strerror}"
+            return None, f"the root cannot be read: {os_words(error)}"
         if link := files.link_in(source.root):
             return None, (
                 f"{printable(link)} is a symbolic link now, and syncd follows none; "
@@ -57,7 +57,7 @@ def check_root(
     except FileError as error:
         return None, f"the root cannot be read: {error}"
     except OSError as error:
-        return None, f"the root cannot be read: {error.strerror}"
+        return None, f"the root cannot be read: {os_words(error)}"
     finally:
         os.close(descriptor)
 

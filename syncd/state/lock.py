@@ -7,7 +7,7 @@ import os
 import pwd
 import stat
 
-from syncd.core.errors import StateError, StateRefused
+from syncd.core.errors import StateError, StateRefused, os_words
 
 LOCK_NAME = "lock"
 _LINE = "%-15d\n"
@@ -32,7 +32,7 @@ class StateLock:
             _require_private(directory, os.stat(directory))
             descriptor = _open(directory)
         except OSError as error:
-            raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
+            raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,7 +42,9 @@ class StateLock:
             _take_over(descriptor, directory)
             return cls(descriptor)
         who = f"process {pid}" if pid else "another process"
-        raise StateError(f"syncd is already running on the state directory {directory} ({who})")
+        raise StateError(
+            f"syncd is already running on the state directory {directory} ({who}); ask that one, or end it"
+        )
 
     @staticmethod
     def holder(directory: str) -> int:
@@ -105,7 +107,7 @@ def _take_over(descriptor: int, directory: str) -> None:
         _write(descriptor, os.getpid())
     except OSError as error:
         os.close(descriptor)
-        raise StateError(f"the state directory {directory} cannot be used: {error.strerror}") from error
+        raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
 
 
 def _write(descriptor: int, pid: int) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 
-from syncd.core.errors import StateError, StateRefused
+from syncd.core.errors import StateError, StateRefused, os_words
 from syncd.state import sqlite
 
 DATABASE_NAME = "state.db"
@@ -275,7 +275,7 @@ def prepare(directory: str, *, instance_id: str, now_ns: int) -> tuple[str, str,
         found = identity_of(path)
         _write_instance(directory, found)
     except OSError as error:
-        raise StateError(f"the state directory {directory} cannot be used: {error}") from error
+        raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
     except sqlite3.Error as error:
         raise sqlite.state_error(error, path) from error
     return path, found, reason

@@ -76,7 +76,9 @@ def state_error(error: sqlite3.Error, path: str) -> StateError:
         code = sqlite3.SQLITE_FULL  # not everything that SQLite writes comes with that code
     cause = _CAUSES.get(code)
     if cause is None:
-        return StateError(f"the state database {path} refused: {error}")
+        return StateError(
+            f"the state database {path} refused: {error}; start syncd again, and report this if it stays"
+        )
     return DatabaseFailed(f"the state database {path} {cause} ({error})")
 
 

@@ -32,7 +32,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from syncd.core.errors import CheckpointGone, StateError
+from syncd.core.errors import MISTAKE, CheckpointGone, StateError
 from syncd.core.model import (
     OVERTAKEN,
     Cause,
@@ -157,7 +157,9 @@ class State:
         """Open for `status`, beside a running daemon or without one. Raises StateError if there is none."""
         path = os.path.join(directory, schema.DATABASE_NAME)
         if not os.path.exists(path):
-            raise StateError(f"there is no state database in {directory}; syncd has not run with it yet")
+            raise StateError(
+                f"there is no state database in {directory}; `syncd run` or `syncd sync` makes one"
+            )
         return cls(path, schema.identity_of(path), None, None)
 
     @property
@@ -586,7 +588,7 @@ class State:
 
     def _writing(self) -> GroupWriter:
         if self._writer is None:
-            raise StateError(f"the state database {self._path} was opened for reading only")
+            raise StateError(f"the state database {self._path} was opened for reading only; {MISTAKE}")
         return self._writer
 
     def _catch_up(self, exact: bool) -> None:

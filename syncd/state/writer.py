@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from syncd.core.errors import StateError
+from syncd.core.errors import MISTAKE, StateError
 from syncd.state.sqlite import (
     LOG_PAGES,
     DatabaseFailed,
@@ -149,7 +149,9 @@ class GroupWriter:
             for ticket in tickets:
                 if ticket.waits and not ticket.done:
                     ticket.done = True
-                    ticket.error = ticket.error or StateError("interrupted before it was written")
+                    ticket.error = ticket.error or StateError(
+                        "interrupted before it was written; start again"
+                    )
         return next((ticket.error for ticket in tickets if not ticket.waits and ticket.error), None)
 
     def _attempt(self, tickets: list[_Ticket]) -> StateError | None:
@@ -189,7 +191,7 @@ class GroupWriter:
         if isinstance(raised, StateError):
             return raised
         if not isinstance(raised, sqlite3.Error):
-            error = StateError(f"the state database {self._path} cannot take this: {raised}")
+            error = StateError(f"the state database {self._path} cannot take this: {raised}; {MISTAKE}")
             error.__cause__ = raised
             return error
         error = state_error(raised, self._path)

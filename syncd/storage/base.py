@@ -195,7 +195,10 @@ class Pages(Iterator[T], Generic[T, Marker]):
             self._barren = 0 if is_new else self._barren + 1
             self._last = items[-1] if items else self._last
             if self._barren >= MAX_BARREN_PAGES and not self._over:
-                raise StoreRefused(f"the list has no end: {self._barren} pages without anything new")
+                raise StoreRefused(
+                    f"the list has no end: {self._barren} pages without anything new",
+                    hint="ask the provider of the store",
+                )
             self._items = iter(items)
 
 

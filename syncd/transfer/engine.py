@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from syncd.core import paths, plan
 from syncd.core.errors import (
+    RENAME,
     AccessRefused,
     FileChanged,
     StoreError,
@@ -163,7 +164,7 @@ class Engine:
             self.gate(ref, seen)
             problem = paths.key_problem(key, self.store.limits.max_key_bytes)
             if problem is not None:
-                raise StoreRefused(problem, hint="rename the file, or exclude it")
+                raise StoreRefused(problem, hint=RENAME)
             self._let_heirs_go_first(root_fd, ref, seen, self.keys.aimed(recorded, key))
             with self._local.open(root_fd, ref) as file, affinity.room_for(file.opened.size):
                 with self._local.reading(ref):

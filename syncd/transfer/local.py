@@ -11,13 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from syncd.core import plan
-from syncd.core.errors import (
-    FileChanged,
-    FileError,
-    FileUnreadable,
-    FileVanished,
-    RootChanged,
-)
+from syncd.core.errors import FileChanged, FileError, FileUnreadable, FileVanished, RootChanged, os_words
 from syncd.core.model import (
     Attributes,
     Checkpoint,
@@ -158,7 +152,7 @@ class Local:
             try:
                 near = walk.nearest(root_fd, os.fsencode(directory))
             except OSError as error:
-                raise FileUnreadable(error.strerror or str(error)) from error
+                raise FileUnreadable(os_words(error)) from error
             if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
                 raise FileChanged("it came back while it was looked for")
             return near.hides(

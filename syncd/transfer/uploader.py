@@ -25,6 +25,7 @@ from typing import NamedTuple
 from syncd.core import parts
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import (
+    TRY_ALL,
     AccessRefused,
     FileChanged,
     ObjectSpoiled,
@@ -198,7 +199,7 @@ class Uploader:
                 status=why.status,
                 code=why.code,
                 request_id=why.request_id,
-                hint=why.hint,
+                hint=why.hint or TRY_ALL,
             ) from why
         log.warning("%s: restart: %s", name_of(job.ref), why)
         self.abandon(checkpoint)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from syncd.core import errors
+from syncd.storage.dir import files
 
 PRODUCT = Path(__file__).resolve().parents[2] / "syncd"
+_REPEATS = "nothing: the request is repeated; then the file waits"
+_LOOKS = "nothing: syncd looks at the file again"
+_BEGINS = "nothing: the upload is begun again; if that fails too, `syncd status` says so"
+BY_ITSELF: dict[type[BaseException], str] = {
+    errors.StoreUnavailable: _REPEATS,
+    errors.PartCorrupt: "nothing: it is sent or read again; if it stays, check network and memory",
+    errors.PartsRefused: _BEGINS,
+    errors.UploadGone: _BEGINS,
+    errors.ObjectSpoiled: _BEGINS,
+    errors.PreconditionFailed: "nothing: syncd looks at the object again",
+    errors.FileChanged: _LOOKS,
+    errors.FileVanished: _LOOKS,
+    errors.KeyBusy: _LOOKS,
+    errors.CheckpointGone: _LOOKS,
+    errors.PutsWait: "nothing: the file waits",
+    errors.FilePaused: "`syncd resume`",
+    errors.RootChanged: "mount or make it; if another directory is meant: `syncd sync --accept-root SOURCE`",
+}
+"""What syncd does about an error without anybody's help, by its class."""
 MAKERS = {"Refusal": 1, "keys": 0, "place": 0, "quota": 0, "later": 0, "failed": 0}
 """What makes an error of an answer, in `syncd.storage.http.errors`; and which argument is the sentence."""
 KINDS = {
     "Store": "A store",
     "Access": "A store",
+    "Connection": "A store",
     "Part": "A store",
     "Upload": "A store",
     "Object": "A store",
@@ -27,12 +51,14 @@ KINDS = {
     "PutsWait": "A file",
     "TooYoung": "A file",
     "State": "The state and the daemon",
+    **dict.fromkeys(MAKERS, "A store"),
 }
 HEAD = """# Every error in words
 
 What stands in braces is filled in. A line of the log or of a command begins with the file or store that it is
-about; after the sentence comes what to do, where you can do something. [answers.md](answers.md) says what
-syncd does by itself. Mistakes in the configuration say file, line, key, what was found and what was expected.
+about; behind a semicolon or colon comes what to do. Where that is "nothing", syncd goes on by itself, as
+[answers.md](answers.md) says. Mistakes in the configuration say file, line, key, what was found and what was
+expected.
 This page is made by `python -m tests.support.errors_page`.
 """
 
@@ -48,6 +74,12 @@ class Sentence(NamedTuple):
 def sentences() -> list[Sentence]:
     """All that are written in the source, without repetition, in order."""
     found = {each for path in sorted(PRODUCT.rglob("*.py")) for each in _in(path)}
+    cannot = "cannot {doing}: "
+    shut = {number: errors.OS_REMEDIES[number] for number in files.SHUT}
+    for number, hint in {**errors.OS_REMEDIES, **files.NOT_THIS_ONE, **shut}.items():
+        found.add(Sentence("A store", cannot + os.strerror(number), hint))
+        if number in errors.OS_REMEDIES:
+            found.add(Sentence("A file", os.strerror(number), errors.OS_REMEDIES[number]))
     return sorted(found)
 
 
@@ -56,35 +88,54 @@ def _in(path: Path) -> Iterator[Sentence]:
     names = {name: 0 for name in names if issubclass(getattr(errors, name), errors.SyncdError)}
     if path.match("storage/http/errors.py"):
         names |= MAKERS
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    constants = {
-        node.targets[0].id: node.value
-        for node in module.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    for call in ast.walk(module):
+    name = ".".join(path.relative_to(PRODUCT.parent).with_suffix("").parts)
+    module = import_module(name)
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in names:
             continue
         place = names[call.func.id]
-        given = [constants.get(each.id, each) if isinstance(each, ast.Name) else each for each in call.args]
-        text = _words(given[place]) if len(given) > place else ""
-        hints = [keyword.value for keyword in call.keywords if keyword.arg == "hint"] + given[place + 1 :]
-        hint = next((words for each in hints if (words := _words(each))), "")
-        kind = next((title for start, title in KINDS.items() if call.func.id.startswith(start)), "")
-        if call.func.id in MAKERS:
-            kind = "A store"
+        text = _words(call.args[place], module) if len(call.args) > place else ""
+        hints = [keyword.value for keyword in call.keywords if keyword.arg == "hint"] + call.args[place + 1 :]
+        hint = next((words for each in hints if (words := _words(each, module))), "")
+        error = ast.unparse(call.args[0]) if call.func.id == "Refusal" else call.func.id
+        kind = next((title for start, title in KINDS.items() if error.startswith(start)), "")
         if text.strip() and kind:
-            yield Sentence(kind, text, hint)
+            yield _sentence(kind, error, text, hint)
 
 
-def _words(node: ast.expr) -> str:
-    """The text of a literal, with the names of what is filled in; empty for anything else."""
+def _sentence(kind: str, error: str, text: str, hint: str) -> Sentence:
+    """What the sentence itself says to do stands behind a semicolon, or else a colon."""
+    hint = hint or _by_itself(error)
+    for mark in ("; ", ": "):
+        said, found, remedy = text.rpartition(mark)
+        if not hint and found:
+            text, hint = (text, "as it says") if remedy.startswith("{") else (said, remedy)
+    return Sentence(kind, text, hint)
+
+
+def _by_itself(error: str) -> str:
+    """What syncd does, where nobody else has to."""
+    name = {"later": "StoreUnavailable", "failed": "StoreFailed"}.get(error, error)
+    found = (BY_ITSELF.get(base) for base in getattr(errors, name, errors.SyncdError).__mro__)
+    return next((words for words in found if words), "")
+
+
+def _words(node: ast.expr, module: ModuleType) -> str:
+    """The text of a literal or constant, with the names of what is filled in; empty for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.Name):
+        found = getattr(module, node.id, "")
+        return found if isinstance(found, str) else ""
+    if isinstance(node, ast.BoolOp):
+        return next((words for each in node.values if (words := _words(each, module))), "")
     if not isinstance(node, ast.JoinedStr):
         return ""
     return "".join(
-        str(part.value) if isinstance(part, ast.Constant) else "{" + _name(part) + "}" for part in node.values
+        str(part.value)
+        if isinstance(part, ast.Constant)
+        else _words(getattr(part, "value", part), module) or "{" + _name(part) + "}"
+        for part in node.values
     )
 
 

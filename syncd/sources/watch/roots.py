@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 
+from syncd.core.errors import os_words
 from syncd.core.model import Source
 from syncd.sources import files
 from syncd.sources.mounts import MountTable
@@ -161,5 +162,5 @@ def _problem(root: str, error: OSError) -> str:
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         return "the root lies behind a link" if files.link_in(root) else "the root is not a directory"
     if error.errno in inotify.UNREADABLE:
-        return "the root cannot be read"
-    return f"the root cannot be opened: {error.strerror}"
+        return f"the root cannot be read: {os_words(error)}"
+    return f"the root cannot be opened: {os_words(error)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from syncd.core.errors import AccessRefused, StoreRefused
+from syncd.core.errors import RENAME, AccessRefused, StoreRefused
 from syncd.storage.base import StoreLimits
 from syncd.storage.bos import signing
 from syncd.storage.http.messages import Request
@@ -63,7 +63,7 @@ class Bucket:
         """The percent-encoded path of an object; StoreRefused when BOS cannot hold the key faithfully."""
         problem = key_problem(key)
         if problem is not None:
-            raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName")
+            raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName", hint=RENAME)
         return f"{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
 
     def copy_source(self, key: str, if_match: str) -> dict[str, str]:

@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 
 import xxhash
 
-from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable
+from syncd.core.errors import (
+    OS_REMEDIES,
+    RENAME,
+    TOO_LARGE,
+    AccessRefused,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from syncd.storage.base import Body
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,33 +35,23 @@ BLOCK = 4096
 """The least that becomes a hole: the block size of most file systems."""
 _ZEROS = bytes(BLOCK)
 
-_SHUT = {
-    errno.EROFS: "mount it so that it can be written to",
-    errno.EACCES: "give the user that syncd runs as permission to read, write and search there",
-    errno.EPERM: "give the user that syncd runs as permission to read, write and search there",
-}
+SHUT = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """Nothing can be stored here until the operator acts."""
 
-_NOT_THIS_ONE = {
-    errno.ENAMETOOLONG: "a part of its name is longer than the file system takes",
-    errno.EINVAL: "the file system does not take this name",
-    errno.EILSEQ: "the file system does not take this name",
-    errno.EFBIG: "the file system does not take files of this size",
-    errno.EMLINK: "its directory takes no more directories",
+_BAD_NAME = f"the file system does not take this name; {RENAME}"
+NOT_THIS_ONE = {
+    errno.ENAMETOOLONG: OS_REMEDIES[errno.ENAMETOOLONG],
+    errno.EINVAL: _BAD_NAME,
+    errno.EILSEQ: _BAD_NAME,
+    errno.EFBIG: "the file system does not take files of this size; " + TOO_LARGE,
+    errno.EMLINK: "its directory takes no more directories; spread the files over more of them",
     errno.EXDEV: "another file system is mounted inside the store's directory; make it a store of its own",
-    errno.ELOOP: "a symbolic link is in the way; syncd follows none inside a store",
-    errno.ENOTDIR: "something that is not a directory is in the way",
-    errno.EISDIR: "a directory is in the way",
+    errno.ELOOP: "a symbolic link is in the way; remove it: syncd follows none inside a store",
+    errno.ENOTDIR: "something that is not a directory is in the way; move it away",
+    errno.EISDIR: "a directory is in the way; move it away",
 }
 """One object cannot be stored; others can."""
 
-_HINTS = {
-    errno.ENOSPC: "free some space in the store's file system",
-    errno.EDQUOT: "free some space, or raise the quota of the user that syncd runs as",
-    errno.ESTALE: "the network file system forgot the directory; mount it again if this stays",
-    errno.EIO: "the disk or the network file system failed; see the kernel's log",
-    errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
-}
 _OUTCOME_UNKNOWN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN}
 _NO_KERNEL_COPY = {
     errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF,
@@ -68,15 +66,14 @@ def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreE
     number = error.errno or 0
     code = errno.errorcode.get(number, "")
     message = f"cannot {doing}: {os.strerror(number)}"
-    if number in _SHUT and (whole_store or number == errno.EROFS):
-        return AccessRefused(message, code=code, hint=_SHUT[number], credentials=False)
-    if number in _SHUT:
-        return StoreRefused(message, code=code, hint=_SHUT[number])
-    if number in _NOT_THIS_ONE:
-        return StoreRefused(message, code=code, hint=_NOT_THIS_ONE[number])
-    return StoreUnavailable(
-        message, code=code, hint=_HINTS.get(number, ""), outcome_unknown=number in _OUTCOME_UNKNOWN
-    )
+    if number in SHUT and (whole_store or number == errno.EROFS):
+        return AccessRefused(message, code=code, hint=OS_REMEDIES[number], credentials=False)
+    if number in SHUT:
+        return StoreRefused(message, code=code, hint=OS_REMEDIES[number])
+    if number in NOT_THIS_ONE:
+        return StoreRefused(message, code=code, hint=NOT_THIS_ONE[number])
+    hint = OS_REMEDIES.get(number, "")
+    return StoreUnavailable(message, code=code, hint=hint, outcome_unknown=number in _OUTCOME_UNKNOWN)
 
 
 @contextmanager

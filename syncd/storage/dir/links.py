@@ -13,7 +13,7 @@ import stat as modes
 
 import xxhash
 
-from syncd.core.errors import PreconditionFailed, StoreRefused
+from syncd.core.errors import VERIFY, PreconditionFailed, StoreRefused
 from syncd.core.model import ObjectInfo, ObjectMeta
 from syncd.core.paths import LINK, is_link_key
 from syncd.storage.dir.files import closing, open_subdirectory
@@ -51,7 +51,7 @@ class Links:
         """Make the link, in the place of what has its path. Raises StoreRefused, PreconditionFailed."""
         names = _names(store, key)
         if names is None or not target or b"\0" in target:
-            raise StoreRefused("the object is no symbolic link")
+            raise StoreRefused("the object is no symbolic link", hint=VERIFY)
         before = self.find(store, key)
         if meta.replaces is not None and meta.replaces != (before[0].etag if before else ""):
             raise PreconditionFailed("the object in the store's directory is another one by now")
@@ -62,8 +62,10 @@ class Links:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                hint = "say `symlinks: skip` for the source"
-                raise StoreRefused("the store's file system has no symbolic links", hint=hint) from error
+                raise StoreRefused(
+                    "the store's file system has no symbolic links",
+                    hint="say `symlinks: skip` for the source",
+                ) from error
             try:
                 os.utime(staged, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=staging, follow_symlinks=False)
                 stat = os.stat(staged, dir_fd=staging, follow_symlinks=False)

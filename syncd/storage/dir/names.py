@@ -25,7 +25,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.core.errors import StoreRefused
+from syncd.core.errors import RENAME, StoreRefused
 
 PRIVATE = b".syncd"
 DISPLACED = b".~syncd-object~"
@@ -94,13 +94,13 @@ def names_of(key: str, traits: Traits = POSIX) -> tuple[bytes, ...]:
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise StoreRefused("the key is not text") from error
+        raise StoreRefused("the key is not text", hint=RENAME) from error
     if "\0" in key:
-        raise StoreRefused("the key holds a NUL character, which no file name may hold")
+        raise StoreRefused("the key holds a NUL character, which no file name may hold", hint=RENAME)
     names = key.split("/")
     for name in names:
         if name in ("", ".", ".."):
-            raise StoreRefused(f"the key has {name!r} as a component, which is not a file name")
+            raise StoreRefused(f"the key has {name!r} as a component, which is not a file name", hint=RENAME)
     path: list[bytes] = []
     for name in names:
         fitted = _fitted(name, traits).encode()

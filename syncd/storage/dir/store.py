@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import xxhash
 
-from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
+from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.paths import is_link_key
 from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
@@ -115,7 +115,7 @@ class DirStore(ObjectStore):
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         if len(body) > LIMITS.max_put_size:
-            raise StoreRefused("the body is too large for one request")
+            raise StoreRefused("the body is too large for one request", hint=MISTAKE)
         etag = etag_of(xxhash.xxh3_128_digest(body), len(body))
         with self._opened("store the object", body) as store:
             names = _names(store, key)
@@ -143,7 +143,7 @@ class DirStore(ObjectStore):
             if if_match and info.etag != if_match:
                 raise PreconditionFailed("the object in the store's directory is another one by now")
             if not 0 <= first <= last or first >= info.size:
-                raise StoreRefused("the object has no such range")
+                raise StoreRefused("the object has no such range", hint=VERIFY)
             body = read(first, last - first + 1)
         if self._meter.received is not None:
             self._meter.received(len(body))
@@ -179,7 +179,7 @@ class DirStore(ObjectStore):
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         if len(body) > LIMITS.max_part_size:
-            raise StoreRefused("the part is too large")
+            raise StoreRefused("the part is too large", hint=MISTAKE)
         with (
             self._opened("store a part", body) as store,
             dir_uploads.opened(store.private, key, upload_id) as upload,
@@ -196,7 +196,7 @@ class DirStore(ObjectStore):
         ):
             info = self._matching(store, source_key, source, if_match)
             if not 0 <= first <= last < info.size:
-                raise StoreRefused("the object has no such range")
+                raise StoreRefused("the object has no such range", hint=VERIFY)
             part = dir_uploads.copy_part(upload, number, source, first, last - first + 1)
             self._matching(store, source_key, source, info.etag)
             return part
@@ -293,14 +293,14 @@ class DirStore(ObjectStore):
             return
         link = self._links.find(store, key)
         if link is None:
-            raise StoreRefused("there is no such object in the store's directory")
+            raise StoreRefused("there is no such object in the store's directory", hint=VERIFY)
         yield link[0], lambda first, size: link[1][first : first + size]
 
     @contextlib.contextmanager
     def _existing(self, store: Opened, key: str) -> Iterator[int]:
         fd = self._tree.find(store, _names(store, key))
         if fd is None:
-            raise StoreRefused("there is no such object in the store's directory")
+            raise StoreRefused("there is no such object in the store's directory", hint=VERIFY)
         with closing(fd):
             yield fd
 
@@ -377,7 +377,7 @@ class DirStore(ObjectStore):
 def _names(store: Opened, key: str) -> tuple[bytes, ...]:
     names = names_of(key, store.traits)
     if len(key.encode()) > LIMITS.max_key_bytes:
-        raise StoreRefused(f"the key is longer than {LIMITS.max_key_bytes} bytes")
+        raise StoreRefused(f"the key is longer than {LIMITS.max_key_bytes} bytes", hint=RENAME)
     return names
 
 

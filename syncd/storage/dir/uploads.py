@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from syncd.core.errors import PartsRefused, StoreRefused, StoreUnavailable, UploadGone
+from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Body
 from syncd.storage.crc32 import crc32
@@ -212,7 +212,7 @@ def _open(uploads: int, upload_id: str) -> Upload:
 def _new_part(upload: Upload, number: int) -> Iterator[int]:
     """A new file to write a part into; it becomes the part at the end, if nothing was raised."""
     if not 1 <= number <= MAX_PARTS:
-        raise StoreRefused(f"{number} is not a part number: 1 to {MAX_PARTS} are")
+        raise StoreRefused(f"{number} is not a part number: 1 to {MAX_PARTS} are", hint=MISTAKE)
     name = _part_name(number)
     temporary = name + b"." + secrets.token_hex(8).encode()
     with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=upload.fd)) as fd:

@@ -20,6 +20,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from syncd.core.errors import (
+    RENAME,
+    TOO_LARGE,
+    TRY_ALL,
+    VERIFY,
     AccessRefused,
     ConnectionLost,
     PartCorrupt,
@@ -99,7 +103,6 @@ _CHECK_KEYS = "check access_key_id and secret_access_key"
 _RENEW = "renew the session token, or let the credential source do it"
 _PROVIDER = "check the account with its provider"
 _RULES = "check what these keys may do in this bucket and prefix"
-_TRY_ALL = "`syncd check --thorough` says what works there"
 _SLOW = later("the store wants fewer requests")
 _CUT = later("the store did not get the whole body in time")
 _CLOCK = later("this machine's clock and the store's differ too much", "set this machine's clock")
@@ -117,19 +120,19 @@ _ODD = later("the store answered with an error inside a success", unknown=True)
 _LACKS = later("the answer lacks what it should hold", unknown=True)
 _QUOTA = quota("a quota is used up", "raise the quota of account or bucket, or make room")
 _FULL = quota("the store is full", "make room")
-_NAME = Refusal(StoreRefused, "the store does not take this name", "rename the file, or exclude it")
+_NAME = Refusal(StoreRefused, "the store does not take this name", RENAME)
 _TOKEN = keys("the store refused the session token", _RENEW)
 _EXPIRED = keys("the session token has expired", _RENEW)
 _WRONG = keys("the store refused the credentials", _CHECK_KEYS)
 _DENIED = Refusal(StoreRefused, "access to this object is denied", _RULES)
 _DENIED_ALL = keys("access to the bucket is denied", _RULES)
-_NO_OBJECT = Refusal(StoreRefused, "there is no such object")
-_CANNOT = Refusal(StoreRefused, "the store cannot do this", _TRY_ALL)
-_NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this", _TRY_ALL)
+_NO_OBJECT = Refusal(StoreRefused, "there is no such object", VERIFY)
+_CANNOT = Refusal(StoreRefused, "the store cannot do this", TRY_ALL)
+_NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this", TRY_ALL)
 _LOCKED = Refusal(
     StoreRefused, "the object may not be changed", "its bucket keeps it for a time: wait, or exclude the file"
 )
-_REFUSED = Refusal(StoreRefused, "the store refused the request")
+_REFUSED = Refusal(StoreRefused, "the store refused the request", TRY_ALL)
 _ANOTHER = Refusal(PreconditionFailed, "the object is not the one that was meant")
 _ELSEWHERE = place(
     "the bucket is in another region", "set region, and the endpoint of the bucket's own region"
@@ -216,16 +219,14 @@ CODES: Mapping[str, Refusal] = {
     "InvalidObjectName": _NAME,
     "XMinioInvalidObjectName": _NAME,
     "InvalidURI": _NAME,
-    "EntityTooLarge": Refusal(
-        StoreRefused, "the store finds the content too large", "exclude the file, or set max_size"
-    ),
+    "EntityTooLarge": Refusal(StoreRefused, "the store finds the content too large", TOO_LARGE),
     "MetadataTooLarge": Refusal(
         StoreRefused, "the store finds the metadata too large", "set attributes: none, or shorten `objects`"
     ),
     "InvalidObjectState": Refusal(
         StoreRefused, "the object is archived", "have the store restore it, by its console or tools"
     ),
-    "InvalidRange": Refusal(StoreRefused, "the range lies outside the object"),
+    "InvalidRange": Refusal(StoreRefused, "the range lies outside the object", VERIFY),
     "ObjectImmutable": _LOCKED,
     "FileAlreadyExists": _LOCKED,
     "FileImmutable": _LOCKED,
@@ -455,7 +456,7 @@ def untrusted(host: str, error: BaseException) -> AccessRefused:
 def not_connected(host: str, error: BaseException) -> StoreUnavailable:
     """Nothing was sent."""
     reason = getattr(error, "strerror", None) or str(error)
-    return StoreUnavailable(f"no connection to {host}: {reason}")
+    return StoreUnavailable(f"no connection to {host}: {reason}", hint="check network and endpoint")
 
 
 def lost(host: str, error: BaseException, *, reused: bool) -> StoreUnavailable:

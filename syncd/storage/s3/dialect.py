@@ -307,7 +307,9 @@ class S3Dialect:
         part: the same number has to be sent, or the upload must not be completed.
         """
         if response.status == 200 and not response.body.strip() and response.headers.get("etag"):
-            raise StoreRefused("the store does not copy parts", status=200, code="NotImplemented")
+            raise StoreRefused(
+                "the store does not copy parts", hint="syncd sends them", status=200, code="NotImplemented"
+            )
         return Part(number, size, self._etag_inside("CopyPartResult", request, response))
 
     def parts_request(self, key: str, upload_id: str, after: int) -> Request:

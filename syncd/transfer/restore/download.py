@@ -50,7 +50,9 @@ class Download:
         """What the store says about the object. Raises StoreError, StoreRefused when there is none."""
         info = self.store.head_object(key)
         if info is None:
-            raise StoreRefused("the store has no such object")
+            raise StoreRefused(
+                "the store has no such object", hint="look for an older version with the store's tools"
+            )
         return info
 
     def fetch(

@@ -192,7 +192,9 @@ class Draft:
         else:
             found = look(self._directory, name)
             if found is None or found.identity != existing.identity:
-                raise FileUnwritable("the file that was to be replaced changed in between, and is kept")
+                raise FileUnwritable(
+                    "the file that was to be replaced changed in between, and is kept: restore again"
+                )
             os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def discard(self) -> None:
@@ -281,7 +283,7 @@ def look(directory: int, name: str) -> Existing | None:
         return None
     if not modes.S_ISREG(found.st_mode):
         raise FileUnwritable(
-            f"{_KINDS.get(modes.S_IFMT(found.st_mode), 'a device')} of this name is in the way"
+            f"{_KINDS.get(modes.S_IFMT(found.st_mode), 'a device')} of this name is in the way: move it away"
         )
     return Existing(found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino, found.st_ctime_ns))
 
@@ -341,7 +343,7 @@ def _open(directory: int, name: str) -> int:
             os.close(fd)
             raise
         os.close(fd)
-    raise FileUnwritable("another restore works on this file")
+    raise FileUnwritable("another restore works on this file: wait for its end")
 
 
 def _open_left(directory: int, name: str) -> int | None:
@@ -394,5 +396,5 @@ def _rename_new(directory: int, old: str, new: str) -> None:
             return
         number = errno.EEXIST
     if number == errno.EEXIST:
-        raise FileUnwritable("something of this name appeared in between, and is kept")
+        raise FileUnwritable("something of this name appeared in between, and is kept: restore again")
     raise OSError(number, os.strerror(number))

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from syncd.core.errors import FileUnwritable
+from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
@@ -101,7 +101,9 @@ class Folder:
         self, path: str, closed: Mapping[str, Closed], *, create: bool, special: bool = False
     ) -> None:
         if reason := why_closed(path, closed):
-            raise FileUnwritable(f"nothing is restored to {path}: {reason}", every_file=True)
+            raise FileUnwritable(
+                f"nothing is restored to {path}: {reason}; name another folder", every_file=True
+            )
         self._closed = {_identity(each): found.label for each, found in closed.items()}
         self._special = special
         self.incomplete: dict[str, str] = {}
@@ -138,7 +140,7 @@ class Folder:
             with self._lock:
                 first = self._claimed.setdefault(folded(path, case=case, form=form), path)
             if first != path:
-                raise FileUnwritable("another key has the same name on this file system")
+                raise FileUnwritable("another key has the same name here: restore this one to another folder")
 
     def look_link(self, path: str) -> ExistingLink | None:
         """The symbolic link at `path`, None if there is none. Raises FileUnwritable as `look` does."""
@@ -154,7 +156,7 @@ class Folder:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                raise FileUnwritable("what is in the way is no symbolic link") from error
+                raise FileUnwritable("what is in the way is no symbolic link: move it away") from error
             return ExistingLink(target, mtime_ns)
 
     def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
@@ -258,7 +260,7 @@ class Folder:
                             self._changed.add(above)
                     below = self._enter(fd, component)
                 if below is None:
-                    raise FileUnwritable("the folder was removed in between")
+                    raise FileUnwritable("the folder was removed in between: restore again")
                 os.close(fd)
                 fd = below
                 above = f"{above}/{component}" if above else component
@@ -269,7 +271,7 @@ class Folder:
     def _enter(self, fd: int, component: str) -> int | None:
         """A descriptor of the directory below `fd`; None: there is none. Raises FileUnwritable, OSError."""
         if component in ("", ".", "..") or "\0" in component:
-            raise FileUnwritable("a component of the path is not a file name")
+            raise FileUnwritable("no file can have this path: fetch the object with the store's tools")
         try:
             below = os.open(component, DIRECTORY, dir_fd=fd)
         except FileNotFoundError:
@@ -277,14 +279,14 @@ class Folder:
         except OSError as error:
             if error.errno in GONE:
                 raise FileUnwritable(
-                    "a file or a symbolic link is in the way of the folder that it belongs to"
+                    "a file or a symbolic link is in the way of the folder that it belongs to: move it away"
                 ) from error
             raise
         found = os.fstat(below)
         label = self._closed.get((found.st_dev, found.st_ino))
         if label:
             os.close(below)
-            raise FileUnwritable(f"its folder is {label}")
+            raise FileUnwritable(f"its folder is {label}: restore to another one")
         return below
 
 
@@ -293,8 +295,7 @@ def _errors_of_ours() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileUnwritable(reason, every_file=error.errno in _EVERY_FILE) from error
+        raise FileUnwritable(os_words(error), every_file=error.errno in _EVERY_FILE) from error
 
 
 def _ignores(root: int) -> tuple[bool, bool]:

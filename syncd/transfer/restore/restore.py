@@ -150,7 +150,9 @@ class Restore:
             self._make(item, item.place)
             return
         if item.place.rival and self._download.store.head_object(item.place.rival) is not None:
-            raise FileUnwritable(f"another key has the same name: {item.place.rival}")
+            raise FileUnwritable(
+                f"another key has the same name: {item.place.rival}; restore one of the two to another folder"
+            )
         info, path, described = item.info, item.path, item.described
         if item.place.is_link:
             info, described = info if described else self._download.describe(info.key), True

@@ -46,7 +46,7 @@ def test_a_closed_folder_inside_is_not_entered(tmp_path: Path) -> None:
     put(store, "store/a", b"x")
     put(store, "a", b"x")
     report = restore(store, tmp_path / "home", closed=closed)
-    assert reasons(report) == {"store/a": "its folder is the directory of the store"}
+    assert reasons(report) == {"store/a": "its folder is the directory of the store: restore to another one"}
     with pytest.raises(FileUnwritable, match="is inside the directory of the store"):
         restore(store, tmp_path / "home" / "store" / "x", closed=closed)
 
@@ -82,7 +82,9 @@ def test_two_keys_that_are_one_name_on_this_file_system_are_told_apart(
             put(store, key, body)
         for overwrite in (Overwrite.ALWAYS, Overwrite.NEVER):
             report = restore(store, at / overwrite.value, overwrite=overwrite, concurrency=1)
-            assert reasons(report) == {"photo.jpg": "another key has the same name on this file system"}
+            assert reasons(report) == {
+                "photo.jpg": "another key has the same name here: restore this one to another folder"
+            }
             found = tree(at / overwrite.value)  # one of the file systems lists what it was told in lower case
             assert {name.lower(): body for name, body in found.items() if body is not None} == {
                 name.lower(): body for name, body in bodies.items()
@@ -105,7 +107,9 @@ def test_a_file_that_another_key_became_is_never_replaced(
     items = list(listed(store, "", "", ""))
     report = restore(store, to, items, overwrite=Overwrite.ALWAYS, concurrency=concurrency)
     assert len(reasons(report)) == 3
-    assert set(reasons(report).values()) == {"another key has the same name on this file system"}
+    assert set(reasons(report).values()) == {
+        "another key has the same name here: restore this one to another folder"
+    }
     files = [path.relative_to(to) for path in to.rglob("*") if path.is_file()]
     assert {str(path) for path in files} | set(reasons(report)) == {item.path for item in items}
 
@@ -141,7 +145,7 @@ def test_a_watched_folder_is_known_under_every_mount(tmp_path: Path) -> None:
     put(store, "inside/a", b"x")
     with mounted("--bind", str(watched), at=tmp_path / "to" / "inside"):
         assert reasons(restore(store, tmp_path / "to", closed=closed)) == {
-            "inside/a": "its folder is the watched folder"
+            "inside/a": "its folder is the watched folder: restore to another one"
         }
     assert os.listdir(watched) == ["sub"]
 
