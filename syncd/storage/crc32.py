@@ -23,4 +23,5 @@ def _fastest() -> Callable[[Body, int], int]:
         from isal.isal_zlib import crc32 as fast  # the extra `fast`: a wheel of 0.3 MB for x86-64 and arm64
     except ImportError:
         from zlib import crc32 as fast
-    return fast
+    found: Callable[[Body, int], int] = fast
+    return found
