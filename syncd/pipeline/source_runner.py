@@ -31,6 +31,7 @@ from syncd.sources.scan.compare import ScanReport
 from syncd.transfer.local import EngineSource
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.reuse import census_of
 
 log = logging.getLogger("syncd.scan")
 
@@ -399,7 +400,11 @@ class SourceRunner:
         with self._changed:
             if self._stopping:
                 return  # after a reload the new runner decides, by the new configuration
-            for ref in verdict.allowed:
+            engine, refs = self.workers.engine, sorted(verdict.allowed, key=self.workers.engine.keys.of)
+            prefix, keys = self.source.prefix, [*map(engine.keys.of, refs)]
+            if found := census_of(engine.store, prefix, keys, self._heartbeat, self.clock.monotonic):
+                self._tell_engine(census=found)
+            for ref in refs:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
     def _root_is_right(self) -> bool:

@@ -108,11 +108,12 @@ class ObjectStore(Protocol):
         """Unfinished uploads whose key starts with `prefix`, however many pages it takes."""
         ...
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         """Objects whose key starts with `prefix`: key, size and ETag, however many pages it takes.
 
-        The ETag is empty where the store would have to read the object to tell it. An iterator that raised
-        is where it was: asked again, it goes on.
+        Those behind the key `after`; a server that ignores that tells of all. The ETag is empty where the
+        store would have to read the object to tell it. An iterator that raised is where it was: asked again,
+        it goes on.
         """
         ...
 
@@ -164,18 +165,20 @@ MAX_BARREN_PAGES = 1000
 class Pages(Iterator[T], Generic[T, Marker]):
     """The items of all pages, in order.
 
-    `fetch` is given the marker of a page (None: the first) and returns its items and the marker of the next
-    page, None when it was the last. What it raises leaves the listing where it was: asked again, it asks for
-    the same page again. So a caller can repeat what failed, which a generator does not allow. Raises
-    StoreRefused where pages go on without anything new.
+    `fetch` is given the marker of a page (at the beginning `first`, or None) and returns its items and the
+    marker of the next page, None when it was the last. What it raises leaves the listing where it was: asked
+    again, it asks for the same page again. So a caller can repeat what failed, which a generator does not
+    allow. Raises StoreRefused where pages go on without anything new.
     """
 
-    def __init__(self, fetch: Callable[[Marker | None], tuple[list[T], Marker | None]]) -> None:
+    def __init__(
+        self, fetch: Callable[[Marker | None], tuple[list[T], Marker | None]], first: Marker | None = None
+    ) -> None:
         self._fetch = fetch
         self._items: Iterator[T] = iter(())
         self._last: T | None = None
         self._barren = 0
-        self._marker: Marker | None = None
+        self._marker = first
         self._over = False
 
     def __iter__(self) -> Pages[T, Marker]:

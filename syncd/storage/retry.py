@@ -246,9 +246,9 @@ class RetryingStore:
         """Reads the whole list first, because a retry starts again from the first page."""
         return iter(self._repeat("uploads", lambda: list(self._inner.list_multipart_uploads(prefix))))
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         """Repeats each page, not the list, which may be long; some callers read only its beginning."""
-        listed = self._repeat("list", lambda: self._inner.list_objects(prefix))
+        listed = self._repeat("list", lambda: self._inner.list_objects(prefix, after))
 
         def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
             found = self._repeat("list", lambda: next(listed, None))

@@ -36,7 +36,6 @@ from syncd.core.model import (
     Nothing,
     ObjectInfo,
     Observed,
-    OnDelete,
     Outcome,
     Receipt,
     Recorded,
@@ -50,7 +49,7 @@ from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.storage.proofs import Comparison
 from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
-from syncd.transfer.keys import Keys
+from syncd.transfer.keys import Keys, Remover
 from syncd.transfer.local import EngineSource, Local
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.slots import Bound, Slots
@@ -110,6 +109,7 @@ class Engine:
             now_ns=self._now,
         )
         self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
+        self._remover = Remover(sources, uploader, self.keys, self._in_doubt, self.foreigners)
         self.stamper = Stamper(
             uploader,
             self.keys,
@@ -155,7 +155,9 @@ class Engine:
             if seen is None or isinstance(seen, Irregular):
                 self.heirs.forget(ref)
                 outcome = self._absent(ref, seen, recorded, root_fd)
-                return self._delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
+                return (
+                    self._remover.delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
+                )
             key = self.keys.of(ref, seen)
             if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
@@ -178,7 +180,7 @@ class Engine:
                 seen = files.look(root_fd, ref.path, links=known.source.records_links)
             if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
-            self._remove_other_kind(ref, recorded, key)
+            self._remover.remove_other_kind(ref, recorded, key)
             return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
@@ -291,72 +293,6 @@ class Engine:
         if recorded.store_id != self.store.store_id:
             return Outcome(Nothing("deleted locally, but its object is in another store"))
         return Outcome(action, wants_delete=True)
-
-    def _delete(self, ref: FileRef, asked: Outcome) -> Outcome:
-        """Look at the object, and delete it only if it is the very one that was recorded."""
-        action, recorded = asked.action, self.state.recorded(ref)
-        if recorded is None:
-            return Outcome(action)
-        with self.keys.exclusive(ref, recorded.key):
-            self.keys.still_recorded(ref, recorded)
-            owner = plan.owner_of(recorded.key, self.store.store_id, self.state.destinations)
-            if owner not in (None, ref):
-                action = Nothing("deleted locally, but its key belongs to another file by now")
-            elif not self._delete_object(ref, recorded):
-                action = Nothing("deleted locally, but another program replaced its object")
-                log.warning("%s: the object is kept: another program replaced it", name_of(ref))
-            if self.state.unsettled.may_appear(self.store.store_id, recorded.key):
-                left_ns = self.state.unsettled.left_ns(self.store.store_id, recorded.key)
-                return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row is what makes us look
-            self.state.forget(ref)
-            self._in_doubt.settled(ref)
-        return Outcome(action)
-
-    def _delete_object(self, ref: FileRef, recorded: Recorded) -> bool:
-        """Remove the object, or find none; False: another program replaced it, and it stays.
-
-        Raises StoreRefused where deletions of the source wait because of another machine.
-        """
-        self.foreigners.check(ref.source)
-        with self._slots.hold(0):
-            info = self._in_doubt.look(recorded.key)
-            if info is None:
-                return True
-            # What another source of this machine may have put there is no request's of this one.
-            in_doubt = self.keys.is_in_doubt(ref, recorded, None) and recorded.life != OVERTAKEN
-            instance = self.sources[ref.source].instance
-            if not self.foreigners.may_delete((ref.source, instance), info, recorded, in_doubt=in_doubt):
-                if not self.keys.is_in_doubt(ref, recorded, None):
-                    self.foreigners.suspect((ref.source, instance), info)
-                return False
-            self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
-            if (listing := self.sources[ref.source].listing) is not None:
-                listing.close()
-            self.store.delete_object(recorded.key)
-            return True
-
-    def _remove_other_kind(self, ref: FileRef, recorded: Recorded | None, key: str) -> None:
-        """A link took the place of a file, or the other way round: what stood for that is left.
-
-        Removed where the source deletes, and only if it is the very object that was recorded. What fails is
-        left as it is: the path has its object.
-        """
-        deletes = self.sources[ref.source].source.on_delete is OnDelete.DELETE
-        if not deletes or recorded is None or recorded.store_id != self.store.store_id:
-            return
-        if recorded.in_doubt or paths.is_link_key(recorded.key) == paths.is_link_key(key):
-            return
-        instance = self.sources[ref.source].instance
-        try:
-            self.foreigners.check(ref.source)
-            with self.keys.exclusive(ref, recorded.key), self._slots.hold(0):
-                info = self._in_doubt.look(recorded.key)
-                if info is not None and self.foreigners.may_delete(
-                    (ref.source, instance), info, recorded, in_doubt=False
-                ):
-                    self.store.delete_object(recorded.key)
-        except StoreError as error:
-            log.warning("%s: its old object %s is left: %s", name_of(ref), printable(recorded.key), error)
 
     # ---- the key ----------------------------------------------------------------------------------------
 

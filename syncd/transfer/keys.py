@@ -1,28 +1,37 @@
-"""Which object a file has, and who may change it: what deletes, aborts or overwrites holds its key."""
+"""Which object a file has, and who may change it: what deletes, aborts or overwrites holds its key.
+
+Objects whose files are gone are removed here, each only if it is the very one that was recorded. One object
+is looked at by a HEAD. Where many go at once, one that has its recorded ETag in the `Census` needs none. Any
+other does, and so does a row that is in doubt.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from syncd.core import paths, plan
-from syncd.core.errors import (
-    FileChanged,
-    StateError,
-    Stopped,
-)
+from syncd.core.errors import FileChanged, StateError, Stopped, StoreError
 from syncd.core.model import (
+    OVERTAKEN,
     Checkpoint,
     FileRef,
     FileStat,
     LinkStat,
+    Nothing,
+    OnDelete,
+    Outcome,
     Recorded,
 )
+from syncd.core.paths import name_of, printable
 from syncd.state.key_locks import Exclusive
-from syncd.transfer.in_doubt import InDoubt
+from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.local import EngineSource
 from syncd.transfer.part_sender import Job
 from syncd.transfer.uploader import Uploader
+
+log = logging.getLogger("syncd.transfer")
 
 
 class Keys:
@@ -88,3 +97,104 @@ class Keys:
                 recorded = self._state.recorded(each)
                 if recorded is not None:
                     self._in_doubt.keep(each, recorded)
+
+
+class Remover:
+    """Removes objects for the sources that share one store. For any thread."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, EngineSource],
+        uploader: Uploader,
+        keys: Keys,
+        in_doubt: InDoubt,
+        foreigners: Foreigners,
+    ) -> None:
+        self._sources = sources
+        self._store = uploader.store
+        self._state = uploader.state
+        self._slots = uploader.slots
+        self._keys = keys
+        self._in_doubt = in_doubt
+        self._foreigners = foreigners
+
+    def delete(self, ref: FileRef, asked: Outcome) -> Outcome:
+        """Remove the object of a file that is gone, and forget the file.
+
+        Raises StoreError, also where deletions of the source wait because of another machine; StateError,
+        FileChanged, KeyBusy, Stopped.
+        """
+        action, recorded = asked.action, self._state.recorded(ref)
+        if recorded is None:
+            return Outcome(action)
+        store_id = self._store.store_id
+        with self._keys.exclusive(ref, recorded.key):
+            self._keys.still_recorded(ref, recorded)
+            if self._is_anothers(ref, recorded):
+                action = Nothing("deleted locally, but its key belongs to another file by now")
+            elif not self._remove(ref, recorded):
+                action = Nothing("deleted locally, but another program replaced its object")
+                log.warning("%s: the object is kept: another program replaced it", name_of(ref))
+            if self._state.unsettled.may_appear(store_id, recorded.key):
+                left_ns = self._state.unsettled.left_ns(store_id, recorded.key)
+                return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row is what makes us look
+            self._state.forget(ref)
+            self._in_doubt.settled(ref)
+        return Outcome(action)
+
+    def _is_anothers(self, ref: FileRef, recorded: Recorded) -> bool:
+        """Whether the key is where the file of another source goes at present."""
+        owner = plan.owner_of(recorded.key, self._store.store_id, self._state.destinations)
+        return owner not in (None, ref)
+
+    def _remove(self, ref: FileRef, recorded: Recorded) -> bool:
+        """Remove the object, or find none; False: another program replaced it, and it stays."""
+        self._foreigners.check(ref.source)
+        with self._slots.hold(0):
+            is_in_doubt = self._keys.is_in_doubt(ref, recorded, None)
+            if is_in_doubt or not self._is_listed(ref, recorded):
+                info = self._in_doubt.look(recorded.key)
+                if info is None:
+                    return True
+                # What another source of this machine may have put there is no request's of this one.
+                in_doubt = is_in_doubt and recorded.life != OVERTAKEN
+                whose = ref.source, self._sources[ref.source].instance
+                if not self._foreigners.may_delete(whose, info, recorded, in_doubt=in_doubt):
+                    if not is_in_doubt:
+                        self._foreigners.suspect(whose, info)
+                    return False
+            self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
+            if (listing := self._sources[ref.source].listing) is not None:
+                listing.close()
+            self._store.delete_object(recorded.key)
+            return True
+
+    def _is_listed(self, ref: FileRef, recorded: Recorded) -> bool:
+        """Whether a listing shows the recorded object. The caller holds a slot and the key."""
+        census = self._sources[ref.source].census
+        if census is None or self._state.unsettled.left_ns(self._store.store_id, recorded.key):
+            return False
+        return census.etag(recorded.key) == recorded.etag != ""
+
+    def remove_other_kind(self, ref: FileRef, recorded: Recorded | None, key: str) -> None:
+        """A link took the place of a file, or the other way round: what stood for that is left.
+
+        Removed where the source deletes, and only if it is the very object that was recorded. What fails is
+        left as it is: the path has its object.
+        """
+        deletes = self._sources[ref.source].source.on_delete is OnDelete.DELETE
+        if not deletes or recorded is None or recorded.store_id != self._store.store_id:
+            return
+        if recorded.in_doubt or paths.is_link_key(recorded.key) == paths.is_link_key(key):
+            return
+        whose = ref.source, self._sources[ref.source].instance
+        try:
+            self._foreigners.check(ref.source)
+            with self._keys.exclusive(ref, recorded.key), self._slots.hold(0):
+                if self._is_anothers(ref, recorded):
+                    return
+                info = self._in_doubt.look(recorded.key)
+                if info is not None and self._foreigners.may_delete(whose, info, recorded, in_doubt=False):
+                    self._store.delete_object(recorded.key)
+        except StoreError as error:
+            log.warning("%s: its old object %s is left: %s", name_of(ref), printable(recorded.key), error)

@@ -33,7 +33,7 @@ from syncd.state.state import State
 from syncd.storage import attributes
 from syncd.transfer.pace.heartbeat import Reading
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.reuse import Listing
+from syncd.transfer.reuse import Census, Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class EngineSource:
     """Its records may be lost: the store is asked for an object before a new file is sent."""
     listing: Listing | None = None
     """What lies under its prefix, while it is reconciling."""
+    census: Census | None = None
+    """What is known of the objects of files that are to be deleted now, where they are many."""
     instance: str = ""
     """The id that its objects name."""
     appends: Callable[[str], bool] = lambda path: False

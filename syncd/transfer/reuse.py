@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from itertools import islice
@@ -58,6 +58,12 @@ _PAGES_AHEAD = 4
 _REST_SECONDS = 60.0
 _GOOD_SECONDS = 900.0
 """Others may change what was listed."""
+MANY = 10
+"""So many deletions at once are worth a listing; and a page has to tell of so many."""
+_SIGHT_SECONDS = 10.0
+"""What was listed may be another program's by then."""
+_MOST_IN_VAIN = 3
+"""Pages that tell of too few, before the rest is looked at one by one."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
@@ -110,7 +116,7 @@ class Listing:
 
     def find(self, key: str) -> Listed | None:
         """What is under the key; None: the store has to be asked. Raises Stopped."""
-        with self._alone():
+        with self._heartbeat.alone(self._lock):
             self._read_to(key)
             now = self._monotonic()
             while self._pages and (len(self._pages) > _KEPT_PAGES or self._pages[0].until < now):
@@ -127,20 +133,9 @@ class Listing:
 
     def close(self) -> None:
         """It says nothing any more: what it said may be wrong."""
-        with self._alone():
+        with self._heartbeat.alone(self._lock):
             self._is_closed = True
             self._pages.clear()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._lock.acquire(blocking=False):
-            self._heartbeat.rest()  # the thread that reads a page has a heartbeat of its own
-            self._lock.acquire()
-            self._heartbeat.step()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _read_to(self, key: str) -> None:
         """A page that fails, whatever the reason, is left alone for a while; then the store goes on there."""
@@ -168,6 +163,98 @@ class Listing:
         self._is_whole = len(self._next) < _PAGE
         self._pages.append(_Page(last, until, self._next))
         self._last, self._next = last, {}
+
+
+class _Range(NamedTuple):
+    first: str
+    last: str
+    until: float
+    etags: dict[str, str]
+
+
+def census_of(
+    store: ObjectStore,
+    prefix: str,
+    keys: Sequence[str],
+    heartbeat: Heartbeat,
+    monotonic: Callable[[], float],
+) -> Census | None:
+    """None where a look at each costs less: at a few, and in a directory, where it is no request."""
+    if len(keys) < MANY or store.limits.describes_by_reading:
+        return None
+    return Census(store, prefix, keys, heartbeat, monotonic)
+
+
+class Census:
+    """The ETags of objects that are about to be deleted, by pages of a listing. For any thread.
+
+    A page begins at the key that is asked for, so it costs no request more than a HEAD. Where the keys are
+    far apart, or the store does not list, it tells nothing.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prefix: str,
+        keys: Iterable[str],
+        heartbeat: Heartbeat,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._keys = sorted(keys)
+        self._heartbeat = heartbeat
+        self._monotonic = monotonic
+        self._lock = threading.RLock()
+        self._pages: list[_Range] = []
+        self._in_vain = 0
+
+    def etag(self, key: str) -> str:
+        """The ETag of the object under the key, as it was listed a moment ago; empty: it has to be asked.
+
+        Raises Stopped.
+        """
+        with self._heartbeat.alone(self._lock):
+            page = self._page(key)
+            return page.etags.get(key, "") if page is not None else ""
+
+    def _page(self, key: str) -> _Range | None:
+        now = self._monotonic()
+        for page in self._pages:
+            if page.first <= key <= page.last and now < page.until:
+                return page
+        if self._in_vain >= _MOST_IN_VAIN or self._of_these(key, self._keys[-1]) < MANY:
+            return None
+        try:
+            page = self._read(key, now)
+        except StoreError as error:
+            log.info("objects are looked at one by one, as they are not listed: %s", error)
+            self._in_vain = _MOST_IN_VAIN
+            return None
+        told = sum(each in page.etags for each in self._keys[self._index(key) :])
+        self._in_vain = 0 if told >= MANY else self._in_vain + 1
+        self._pages = [*self._pages[-1:], page]  # other threads are not done with the last one
+        return page
+
+    def _read(self, key: str, now: float) -> _Range:
+        after = max((page.last for page in self._pages if page.last < key), default="")
+        listed = islice(self._store.list_objects(self._prefix, max(after, _before(key))), _PAGE)
+        etags = {info.key: info.etag for info in listed}
+        last = max(etags, default=key) if len(etags) == _PAGE else self._keys[-1]
+        return _Range(key, last, now + _SIGHT_SECONDS, etags)
+
+    def _of_these(self, first: str, last: str) -> int:
+        return bisect_right(self._keys, last) - self._index(first)
+
+    def _index(self, key: str) -> int:
+        return bisect_left(self._keys, key)
+
+
+def _before(key: str) -> str:
+    """A text that sorts before the key, with few others in between. It may be no name of a file."""
+    prior = ord(key[-1]) - 1
+    is_text = prior >= 0x20 and not 0xD800 <= prior < 0xE000
+    return key[:-1] + (chr(prior) if is_text else "")
 
 
 class Heirs:

@@ -822,6 +822,17 @@ def test_objects_are_listed_by_prefix(store: ObjectStore, subject: Subject) -> N
     assert listed_objects(store, subject.key("nothing/")) == []
 
 
+def test_a_list_begins_behind_a_key(store: ObjectStore, subject: Subject) -> None:
+    """Whether there is an object of that key or not."""
+    prefix = subject.key("behind/")
+    keys = [prefix + name for name in ("b/1", "b/2", "b0", "c", "é")]
+    for key in keys:
+        put(store, key, b"x")
+    for after in (prefix + name for name in ("b/1", "b/15", "b/zz", "é")):
+        behind = sorted(info.key for info in store.list_objects(prefix, after))
+        assert behind == [key for key in keys if key > after]
+
+
 def test_more_objects_than_a_page_are_all_listed(store: ObjectStore, subject: Subject) -> None:
     """Every page is asked for; an unfinished upload is no object, a deleted object neither."""
     names = [f"many/{number:04}" for number in range(subject.many_parts)]

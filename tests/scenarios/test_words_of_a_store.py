@@ -58,8 +58,8 @@ class Talkative:
     def close(self) -> None:
         """It stays for the next command."""
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        yield from map(self._said, self._inner.list_objects(prefix))
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
+        yield from map(self._said, self._inner.list_objects(prefix, after))
         yield ObjectInfo(f"{prefix}z{self._words}", 3, f"e{self._words}")
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:

@@ -270,18 +270,18 @@ class FakeStore(Switchboard, ObjectStore):
                 return
             after = found[self.page_size - 1]
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         numbers = itertools.count(1)
 
-        def page(after: str | None) -> tuple[list[ObjectInfo], str | None]:
+        def page(marker: str | None) -> tuple[list[ObjectInfo], str | None]:
             with self._call("list_objects", prefix, number=next(numbers)):
-                keys = sorted(key for key in self.objects if key.startswith(prefix) and key > (after or ""))
+                keys = sorted(key for key in self.objects if key.startswith(prefix) and key > (marker or ""))
                 chosen = keys[: self.page_size]
                 found = [(key, self.objects[key]) for key in chosen]
                 infos = [ObjectInfo(key, len(each.data), each.etag) for key, each in found]
                 return infos, chosen[-1] if len(keys) > self.page_size else None
 
-        return Pages(page)
+        return Pages(page, after or None)
 
     def close(self) -> None:
         self.closed = True

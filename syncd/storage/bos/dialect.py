@@ -71,6 +71,11 @@ class BosDialect:
         return "x-bce-request-id"
 
     @property
+    def behind_key(self) -> str:
+        """The parameter of ListObjects with a key that the list is to begin behind."""
+        return "marker"
+
+    @property
     def limits(self) -> StoreLimits:
         """What BOS documents, read on the safe side."""
         return LIMITS

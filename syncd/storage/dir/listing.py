@@ -25,10 +25,13 @@ Describe = Callable[[Opened, str, int | Link], ObjectInfo]
 
 
 class ObjectWalk:
-    """Where a listing of the keys under `prefix` is. What `page` raises leaves nothing out: call it again."""
+    """Where a listing of the keys under `prefix`, behind `after`, is. What `page` raises leaves nothing out:
+    call it again.
+    """
 
-    def __init__(self, prefix: str, describe: Describe) -> None:
+    def __init__(self, prefix: str, describe: Describe, after: str = "") -> None:
         self._prefix = prefix
+        self._after = after
         self._describe = describe
         self._directories: list[tuple[bytes, ...]] = [()]
         self._here: tuple[bytes, ...] = ()
@@ -80,7 +83,7 @@ class ObjectWalk:
         key = key_of((*self._here, name.removesuffix(DISPLACED)), store.traits)
         if key is not None and stat_module.S_ISLNK(mode):
             key += LINK
-        if key is None or not key.startswith(self._prefix):
+        if key is None or not key.startswith(self._prefix) or key <= self._after:
             return
         if displaced and _is_object(fd, name.removesuffix(DISPLACED)):
             return  # an older version that is about to be removed

@@ -234,9 +234,11 @@ class DirStore(ObjectStore):
 
     # ---- listing -----------------------------------------------------------------------------------------
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """In the order of the walk. A file without a record that fits it has no ETag until it is read."""
-        walk = ObjectWalk(prefix, self._listed)
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
+        """In the order of the walk, not of keys. A file without a record that fits it has no ETag until it is
+        read.
+        """
+        walk = ObjectWalk(prefix, self._listed, after)
 
         def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
             with self._opened("list objects") as store:

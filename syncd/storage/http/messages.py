@@ -85,6 +85,11 @@ class Dialect(Protocol):
         """The name, in lower case, of a header that only servers of this protocol send with every answer."""
         ...
 
+    @property
+    def behind_key(self) -> str:
+        """The parameter of a list of objects that names a key, behind which the list begins."""
+        ...
+
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
         ...

@@ -422,14 +422,14 @@ class HttpStore:
                 return
             after = following
 
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         """As many requests as there are pages, each when it is needed."""
 
-        def page(after: tuple[str, str] | None) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-            request = self._dialect.objects_request(prefix, after)
+        def page(marker: tuple[str, str] | None) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
+            request = self._dialect.objects_request(prefix, marker)
             return self._send(request, lambda *pair: self._dialect.objects_result(prefix, *pair))
 
-        return Pages(page)
+        return Pages(page, (self._dialect.behind_key, after) if after else None)
 
     def close(self) -> None:
         self._transport.close()

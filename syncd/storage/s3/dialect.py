@@ -96,6 +96,11 @@ class S3Dialect:
         return "x-amz-request-id"
 
     @property
+    def behind_key(self) -> str:
+        """The parameter of ListObjectsV2 with a key that the list is to begin behind."""
+        return "start-after"
+
+    @property
     def limits(self) -> StoreLimits:
         """What AWS documents, and what others follow."""
         return values.AWS_LIMITS if self._bucket.is_aws else values.LIMITS

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -172,6 +173,18 @@ class Heartbeat:
     def reading(self, source: str) -> Reading:
         """While the calling thread reads the folder of `source`, and nothing else: a context manager."""
         return Reading(self, source)
+
+    @contextmanager
+    def alone(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:
+        """Holds a lock; the thread that has it meanwhile has a heartbeat of its own."""
+        if not lock.acquire(blocking=False):
+            self.rest()
+            lock.acquire()
+            self.step()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def enters(self, store: str) -> None:
         """The calling thread works in the directory of this store from now on; empty: no longer."""

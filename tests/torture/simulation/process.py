@@ -29,7 +29,7 @@ from syncd.storage.base import ObjectStore
 from syncd.storage.opening import StoreContext
 from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer import local
+from syncd.transfer import local, reuse
 from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
@@ -93,6 +93,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
         for module in READERS:
             stack.enter_context(mock.patch.object(module, "os", calls))
         stack.enter_context(mock.patch.object(files, "fcntl", calls))
+        stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
         stack.enter_context(mock.patch.object(Slots, "_wait", lambda *needed: senders.make_room(*needed)))
         yield

@@ -202,8 +202,8 @@ WeatherStore.copy_object = _copy_under_the_sky  # type: ignore[method-assign,ass
 def _listed_under_the_sky(verb: str) -> Callable[..., object]:
     plain = getattr(FakeStore, verb)
 
-    def weathered(self: WeatherStore, prefix: str) -> Iterator[object]:
-        found = self._send(verb, prefix, lambda: list(plain(self, prefix)))
+    def weathered(self: WeatherStore, prefix: str, *after: str) -> Iterator[object]:
+        found = self._send(verb, prefix, lambda: list(plain(self, prefix, *after)))
         assert isinstance(found, list)
         return iter(found)
 
