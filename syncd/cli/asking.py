@@ -109,9 +109,9 @@ def told_of_flush(answer: dict[str, Any]) -> int:
     """Print what a flush did and did not; returns the exit code."""
     done = [f"{count} {word}" for name, word in common.DONE.items() if (count := answer["actions"].get(name))]
     sent = f"{answer['bytes_sent']} bytes sent, {answer['bytes_saved']} saved"
-    click.echo(
-        f"{', '.join(done) or 'nothing to do'}; {sent}; {answer['failed']} failed; {answer['left']} left"
-    )
+    stays = answer["failed"] or answer["left"] or answer["kept_back"]
+    what = common.done_words(done, stays=bool(stays))
+    click.echo(f"{what}; {sent}; {answer['failed']} failed; {answer['left']} left")
     for source, why in answer["kept_back"].items():
         click.echo(f"{source}: {why}", err=True)
     for source, words in answer.get(

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -49,6 +49,7 @@ DONE = {
     "Delete": "deleted",
 }
 """The actions that a summary counts, and its words for them."""
+
 
 Reporter = Callable[[str, bool | None, str], None]
 """Takes the name of a check; passed, failed, or None for a remark; what was found and what to do."""
@@ -92,6 +93,11 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print what a program will read."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def done_words(done: Sequence[str], *, stays: bool) -> str:
+    """What was done; `stays` says that something else is still to be done."""
+    return ", ".join(done) or ("nothing done" if stays else "nothing to do")
 
 
 @dataclass(frozen=True, slots=True)

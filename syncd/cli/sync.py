@@ -19,6 +19,7 @@ import click
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
+from syncd.core.deletions import Deletions
 from syncd.core.errors import FileError, StateError, os_words
 from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
@@ -27,7 +28,7 @@ from syncd.core.plan import KEPT
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
-from syncd.pipeline.source_runner import SourceRunner
+from syncd.pipeline.source_runner import SourceRunner, deletions_held
 from syncd.sources import root
 from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
@@ -193,7 +194,9 @@ def _leave(code: int) -> None:
 
 
 def _print_summary(done: Pass) -> None:
-    _print_files(done.pipeline.tally)
+    runners = done.pipeline.source_runners.values()
+    waits = any(each.news.waiting_for or each.deletions_wait() for each in runners)
+    _print_files(done.pipeline.tally, stays=bool(waits or done.gave_up or done.interrupted))
     for runner in done.pipeline.source_runners.values():
         _print_source(runner)
     for source, words in done.unlike.items():
@@ -204,11 +207,12 @@ def _print_summary(done: Pass) -> None:
         click.echo("interrupted; the next pass continues where this one stopped", err=True)
 
 
-def _print_files(tally: RunSummary) -> None:
+def _print_files(tally: RunSummary, *, stays: bool) -> None:
     parts = [f"{tally.actions[name]} {word}" for name, word in common.DONE.items() if tally.actions[name]]
     sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
     settling = f"; {tally.settling} settling" if tally.settling else ""
-    click.echo(f"{', '.join(parts) or 'nothing to do'}; {sent}; {tally.failed} failed{settling}")
+    what = common.done_words(parts, stays=bool(stays or tally.failed or tally.settling))
+    click.echo(f"{what}; {sent}; {tally.failed} failed{settling}")
     for ref, error in tally.failures:
         click.echo(f"failed: {name_of(ref)}: {error}", err=True)
     for ref, reason in tally.unsettled:
@@ -311,7 +315,10 @@ def print_plan(settings: Settings) -> int:
         if isinstance(action, str):
             failed += 1
             click.echo(f"fail     {name}: {action}")
-        elif not isinstance(action, Nothing):
+        elif isinstance(action, Nothing):
+            if not ref.path:
+                click.echo(f"{ref.source}: {action.reason}", err=True)
+        else:
             click.echo(f"{type(action).__name__.lower():<8} {name} ({size} bytes): {action.reason}")
 
     with common.open_state(settings.state_dir) as state:
@@ -333,17 +340,20 @@ def plan_all(settings: Settings, state: State, clock: Clock, report: Report) -> 
 def _plan_source(source: Source, engine: Engine, state: State, report: Report) -> None:
     known = state.root_identity(source.name)
     _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
-    if doubt is None:
-        doubt = compare.scan(
-            source,
-            Rules.of(source),
-            state,
-            _Planner(source, engine, report),
-            should_stop=lambda: False,
-            store_id=engine.store.store_id,
-        ).doubt
     if doubt:
         report(FileRef(source.name, ""), doubt, 0)
+        return
+    planner = _Planner(source, engine, report)
+    rules, store_id = Rules.of(source), engine.store.store_id
+    found = compare.scan(source, rules, state, planner, should_stop=lambda: False, store_id=store_id)
+    if found.doubt:
+        report(FileRef(source.name, ""), found.doubt, 0)
+    planner.deletions.scan_ended(found.unseen)
+    planner.deletions.held = deletions_held(source, store_id, state)
+    verdict = planner.deletions.judge(0.0, state.recorded_totals(source.name)[0])
+    if verdict.parked:
+        waits = f"{verdict.parked} deletions would wait: {verdict.reason}"
+        report(FileRef(source.name, ""), Nothing(waits), 0)
 
 
 class _Planner:
@@ -353,6 +363,9 @@ class _Planner:
         self._source = source
         self._engine = engine
         self._report = report
+        self.deletions = Deletions(
+            source.max_delete_files, source.max_delete_fraction, grace_seconds=0.0, window_seconds=0.0
+        )
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
         try:
@@ -365,6 +378,8 @@ class _Planner:
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
         deletes = self._source.on_delete is OnDelete.DELETE
         action = Delete("deleted locally") if deletes else KEPT
+        if deletes:
+            self.deletions.add(ref, 0.0)
         self._report(ref, action, recorded.fingerprint.size)
 
     def skipped(self, ref: FileRef, reason: str) -> None:

@@ -55,11 +55,11 @@ class _Dirty:
 
     __slots__ = (
         "delete_allowed", "due", "event", "first_marked", "hasty", "held",
-        "remarked", "restless_since", "ticket", "vain_looks",
+        "remarked", "restless_since", "sent", "ticket", "vain_looks",
     )  # fmt: skip
 
     def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
-        self.delete_allowed = self.hasty = False
+        self.delete_allowed = self.hasty = self.sent = False
         self.due = due
         self.first_marked = first_marked
         self.event = event
@@ -72,6 +72,7 @@ class _Dirty:
 
     def mark(self, now: float, due: float, longest_seconds: float, *, event: bool) -> None:
         """Apply a further mark."""
+        self.sent = False
         if not event:
             return
         self.event, self.hasty = True, False
@@ -122,8 +123,11 @@ class DirtyFiles:
         event: bool,
         delete_allowed: bool = False,
         longest_seconds: float = inf,
+        sent: bool = False,
     ) -> None:
         """Note that the file may differ from what is recorded; `event` is False for a scan's finding.
+
+        `sent` says that it was sent a moment ago, and is only to be looked at once more.
 
         A file that has been dirty for `longest_seconds` is put off no more.
         `delete_allowed` is a permission for the next look: it goes to the worker that takes the file.
@@ -134,6 +138,7 @@ class DirtyFiles:
         before = None if entry is None else entry.due
         if entry is None:
             entry = _Dirty(due, now, event=event)
+            entry.sent = sent
         else:
             entry.mark(now, due, longest_seconds, event=event)
         entry.delete_allowed = entry.delete_allowed or delete_allowed
@@ -270,6 +275,10 @@ class DirtyFiles:
         """The files that wait or are processing, and have been dirty since then, at the latest."""
         waiting = [ref for ref, entry in self._waiting.items() if entry.first_marked <= since]
         return waiting + [ref for ref, entry in self._processing.items() if entry.first_marked <= since]
+
+    def sent(self) -> set[FileRef]:
+        """Those of them that were sent a moment ago, and nothing has marked since."""
+        return {ref for ref, entry in self._waiting.items() if entry.sent}
 
     def oldest(self, source: str, left_out: Collection[FileRef]) -> float | None:
         """When that file of a source became dirty that is it for the longest; None: there is none."""

@@ -172,8 +172,11 @@ def _absent(facts: Facts) -> Word:
     if facts.deletes_wait:
         waits = f"waits for your word: {facts.deletes_wait}"
         return Word("gone", f"{went}; the deletion of its object {key} {waits}")
-    when = "soon" if facts.running else "by the next pass"
-    return Word("gone", f"{went}; its object {key} is deleted {when}")
+    if facts.store_waits:
+        return Word("gone", f"{went}; its object {key} is deleted later: {facts.store_waits}")
+    when = "is for the next pass to delete, as far as `max_delete` allows"
+    when = "is deleted soon" if facts.running else when
+    return Word("gone", f"{went}; its object {key} {when}")
 
 
 def _irregular(facts: Facts) -> str:

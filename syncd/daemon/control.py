@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import socket
 import threading
 import time
@@ -33,7 +34,10 @@ _RETRY_SECONDS = 1.0
 
 SYSTEM_RUNTIME = "/run"  # where systemd makes the runtime directories of system services
 
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
+Asks = Callable[[], bool]
+"""Whether the one who asked is still there."""
+Handler = Callable[[dict[str, Any], Asks], dict[str, Any]]
+"""Takes a request, and whether somebody asks still; returns the answer."""
 
 
 class Acceptor:
@@ -141,11 +145,11 @@ class ControlServer:
     def _converse(self, peer: socket.socket, heard: Callable[[], None]) -> None:
         request = _receive(peer, _SECONDS)
         heard()
-        _send(peer, self._answer(request))
+        _send(peer, self._answer(request, lambda: is_there(peer)))
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any], asks: Asks) -> dict[str, Any]:
         try:
-            return self._handler(request)
+            return self._handler(request, asks)
         except Exception as error:
             from syncd.core.errors import StateError  # late: one who asks does without
 
@@ -153,6 +157,19 @@ class ControlServer:
                 log.exception("control: a request failed")
             told = {"error": str(error) or type(error).__name__}
             return told | {"usage": True} if isinstance(error, ValueError) else told
+
+
+def is_there(peer: socket.socket) -> bool:
+    """Whether the peer waits for an answer.
+
+    One who has no more to say ends a Unix socket half, and all of it by hanging up. TCP does not tell the two
+    apart, and no client of HTTP ends half of it.
+    """
+    is_local = peer.family == socket.AF_UNIX
+    gone = select.POLLHUP | select.POLLERR | (0 if is_local else select.POLLRDHUP)
+    looked = select.poll()
+    looked.register(peer, gone)
+    return not any(event & (gone | select.POLLNVAL) for _, event in looked.poll(0))
 
 
 def runtime_directory(environ: Mapping[str, str]) -> str:

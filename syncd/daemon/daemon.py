@@ -37,7 +37,7 @@ log = logging.getLogger("syncd.daemon")
 
 DRAIN_SECONDS = 20.0
 EXIT_PARTLY = 3
-"""The exit code of an end that left something behind; systemd's unit counts it as a success."""
+"""The exit code of an end at which something is not in the store; systemd's unit counts it as a success."""
 _PATIENCE_SECONDS = 30.0  # the manager waits so long for the next progress of a stop
 _IDLE_TICK_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # the status line changes at most this often
@@ -124,7 +124,8 @@ class Daemon:
             )
             self._pipeline.start()
             self._loop()
-            return self._drain() if self._settings.stop.drain else 0
+            if self._settings.stop.drain:
+                self._drain()
         finally:
             try:
                 self._shut_down()
@@ -136,6 +137,7 @@ class Daemon:
                 if "RUNTIME_DIRECTORY" not in self._environ:  # else it is the manager's
                     with suppress(OSError):
                         os.rmdir(control.runtime_directory(self._environ))
+        return self._what_stayed()
 
     def _control(self) -> list[ControlServer]:
         """The control sockets. On a file system without sockets the daemon runs without them."""
@@ -285,17 +287,16 @@ class Daemon:
                 self._pipeline.rescan(source.name, "", "the machine was suspended")
         self._slept = slept
 
-    def _ask_reload(self) -> dict[str, Any]:
-        """For another thread: reload, and return what came of it."""
+    def _ask_reload(self, asks: control.Asks) -> dict[str, Any]:
+        """For another thread: reload, and return what came of it, as long as somebody `asks`."""
         answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._answers.put(answer)
         self._asked.put("reload")
-        try:
-            return answer.get(timeout=_RELOAD_SECONDS)
-        except queue.Empty:
-            raise StateError(
-                f"the reload did not end within {_RELOAD_SECONDS:.0f} s; the log says more"
-            ) from None
+        until = self._clock.monotonic() + _RELOAD_SECONDS
+        while self._clock.monotonic() < until and asks():
+            with suppress(queue.Empty):
+                return answer.get(timeout=_TURN_SECONDS)
+        raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; the log says more")
 
     def _apply_reload(self) -> dict[str, Any]:
         """Read the new configuration and apply it; returns what changed, or every mistake.
@@ -333,9 +334,9 @@ class Daemon:
         self._notifier.ready(f"reload failed, the old configuration goes on: {why[0]}")
         return {"problems": why}
 
-    def _drain(self) -> int:
+    def _drain(self) -> None:
         """Before the end, carry what is known, for as long as the configuration allows; a second signal ends
-        that. Returns the exit code: 3 if something stayed.
+        that.
 
         The manager waits for as long as there is progress.
         """
@@ -354,15 +355,23 @@ class Daemon:
             return "stop" not in iter(self._asked_at_once, "")
 
         try:
-            done = flush.flush(self._pipeline, list(self._pipeline.source_runners), seconds, goes_on=goes_on)
+            flush.flush(self._pipeline, list(self._pipeline.source_runners), seconds, goes_on=goes_on)
         except StateError as error:
             log.error("stopping: what is known could not be sent: %s", error)
+
+    def _what_stayed(self) -> int:
+        """Say what is known and not in the store at the end; returns the exit code."""
+        try:
+            files, kept_back = flush.stayed(self._pipeline)
+        except StateError as error:
+            log.error("stopped; what was not sent cannot be told: %s", error)
             return EXIT_PARTLY
-        stayed = done["left"] + done["failed"]
-        if stayed or done["kept_back"]:
-            log.warning("stopping: %d files were not sent; the next start sends them", stayed)
-            return EXIT_PARTLY
-        return 0
+        level = logging.WARNING if self._settings.stop.drain else logging.INFO
+        for source, why in kept_back.items():
+            log.log(level, "stopped; not everything of %s is in the store: %s", source, why)
+        if files:
+            log.log(level, "stopped; %d files were not sent; the next start goes on with them", files)
+        return EXIT_PARTLY if files or kept_back else 0
 
     def _asked_at_once(self) -> str:
         """The next word that was put into the queue; empty if none was."""

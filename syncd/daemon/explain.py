@@ -12,9 +12,10 @@ from typing import Any
 
 from syncd.core import paths, plan
 from syncd.core.errors import FileUnreadable, FileVanished
-from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, Recorded, Source
+from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
+from syncd.pipeline.source_runner import deletions_held
 from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.state.state import State
@@ -99,7 +100,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
         queued=live.queued if live else None,
         store_waits=live.store_waits if live else "",
         unwatched=live.unwatched if live else "",
-        deletes_wait=live.deletes_wait if live else "",
+        deletes_wait=live.deletes_wait if live else _held(source, recorded, state),
     )
     word, reason = word_of(facts)
     return {
@@ -113,6 +114,13 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
         "next": _next(word, facts),
         **_evidence(facts),
     }
+
+
+def _held(source: Source, recorded: Recorded | None, state: State) -> str:
+    """Why the deletion of an object of the source waits, as far as that is known where no daemon runs."""
+    if recorded is None or source.on_delete is OnDelete.KEEP:
+        return ""
+    return state.last_scan(source.name).unseen or deletions_held(source, recorded.store_id, state)
 
 
 def _evidence(facts: Facts) -> dict[str, Any]:
@@ -200,4 +208,6 @@ def _next(word: str, facts: Facts) -> str:
             if facts.failure and facts.failure.next_attempt_ns
             else "nothing until it changes"
         )
+    if word == "gone" and facts.on_delete is OnDelete.DELETE:
+        return "nothing until you allow it" if facts.deletes_wait else "its object is deleted"
     return "nothing"

@@ -1,9 +1,12 @@
-"""Waits until what is known now is in the store: the verb behind `syncd flush`, and behind `syncd sync`."""
+"""Waits until what is known now is in the store: the verb behind `syncd flush`, and behind `syncd sync`.
+
+Says also what is not there when the daemon ends.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -44,6 +47,20 @@ def flush(
     return work.answer()
 
 
+def stayed(pipeline: Pipeline) -> tuple[int, Mapping[str, str]]:
+    """How many known files are not in the store, and why whole sources may have more. Raises StateError."""
+    work = _Flush(pipeline, list(pipeline.source_runners), None, lambda: True)
+    work.note_dirty()
+    work.leave_out_sent()
+    done = work.answer()
+    fresh = {
+        runner.source.name: "its first scan was not over"
+        for runner in work.runners()
+        if not runner.first_scan_done.is_set()
+    }
+    return done["waiting"] + done["failed"], fresh | done["kept_back"]
+
+
 class _Flush:
     """One flush: the files that were dirty when it began, and what was done since."""
 
@@ -81,6 +98,11 @@ class _Flush:
         self._noted = self._pipeline.clock.monotonic()
         self._files = {ref for ref in self._dirty() if ref.source in self._sources}
 
+    def leave_out_sent(self) -> None:
+        """Leave out what was sent a moment ago, and is only to be looked at once more."""
+        for workers in self._workers():
+            self._files -= workers.queue.sent()
+
     def is_over(self) -> bool:
         """Whether each of its files was carried, or is kept back by what no waiting ends."""
         dirty = self._dirty()
@@ -106,13 +128,14 @@ class _Flush:
     def answer(self) -> dict[str, Any]:
         """What was done since the beginning, and what was not."""
         tally, failed = self._pipeline.tally, self._pipeline.state.failure_count()
-        left = sum(ref in self._files for ref in self._dirty())
+        left = [deferred for ref, deferred in self._dirty().items() if ref in self._files]
         failures = sum(failed.get(name, 0) for name in self._sources)
         kept = {runner.source.name: why for runner in self.runners() if (why := self._kept_back(runner))}
         unlike = {runner.source.name: words for runner in self.runners() if (words := runner.unlike())}
         return {
             "files": len(self._files),
-            "left": left,
+            "left": len(left),
+            "waiting": left.count(False),
             "failed": failures,
             "kept_back": kept,
             "unlike": unlike,

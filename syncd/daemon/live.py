@@ -176,7 +176,7 @@ class Live:
             waits,
             runner.news.waiting_for,
             "" if watched else coverage.reason,
-            runner.news.deletes_reason,
+            runner.deletions_wait(),
         )
 
     def _since(self, moment: float | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
 
@@ -17,6 +17,7 @@ from syncd.core.paths import printable
 from syncd.core.words import iso
 from syncd.daemon import explain
 from syncd.daemon import flush as flushing
+from syncd.daemon.control import Asks
 from syncd.daemon.live import Live
 from syncd.pipeline import adopt as adopting
 from syncd.pipeline import restamp as restamping
@@ -44,20 +45,22 @@ class Verbs:
     pipeline: Pipeline
     live: Live
     settings: Callable[[], Settings]
-    reload: Callable[[], dict[str, Any]] = dict
+    reload: Callable[[Asks], dict[str, Any]] = lambda asks: {}
+    asks: Asks = lambda: True
+    """Whether the one who asked waits for the answer still: a verb that takes long ends where not."""
 
     def sources(self) -> tuple[Source, ...]:
         """Those of the current configuration."""
         return self.settings().sources
 
-    def tell(self, request: Request) -> dict[str, Any]:
+    def tell(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
         """Like `answer`, but only questions are answered."""
         if request.get("command") not in QUESTIONS:
             raise ValueError("you may ask, but not steer: be root, or the account of the daemon")
-        return self.answer(request)
+        return self.answer(request, asks)
 
-    def answer(self, request: Request) -> dict[str, Any]:
-        """The answer to one request. Raises ValueError for a wrong request, StateError."""
+    def answer(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
+        """The answer to one request of one who `asks`. Raises ValueError for a wrong request, StateError."""
         config = self.settings().path
         asked = request.get("config")
         if asked is not None and os.path.realpath(str(asked)) != os.path.realpath(config):
@@ -65,7 +68,7 @@ class Verbs:
         verb = VERBS.get(str(request.get("command")))
         if verb is None:
             raise ValueError(f"unknown command {request.get('command')!r}")
-        return verb(self, request)
+        return verb(replace(self, asks=asks), request)
 
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -122,14 +125,15 @@ def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
 def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Carry everything known of `name` now, within `seconds`; with `scan`, look for changes first."""
     sources, _ = _scope(verbs, request)
-    return flushing.flush(verbs.pipeline, sources, _seconds(request), scan=bool(request.get("scan")))
+    scan = bool(request.get("scan"))
+    return flushing.flush(verbs.pipeline, sources, _seconds(request), scan=scan, goes_on=verbs.asks)
 
 
 def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Give the objects of `source` the properties that the configuration says; with `dry_run` only look."""
     runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
     found = restamping.restamp(
-        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _is_current(verbs, runner)
+        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _goes_on(verbs, runner)
     )
     return asdict(found)
 
@@ -138,15 +142,15 @@ def adopt(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Record what the store has of the files of `source` already; with `dry_run` only look."""
     runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
     found = adopting.adopt(
-        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _is_current(verbs, runner)
+        runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _goes_on(verbs, runner)
     )
     return asdict(found)
 
 
-def _is_current(verbs: Verbs, runner: SourceRunner) -> bool:
-    """Whether no reload has replaced it, and nothing closed its queue."""
+def _goes_on(verbs: Verbs, runner: SourceRunner) -> bool:
+    """Whether somebody waits for it, no reload has replaced the runner, and nothing closed its queue."""
     is_closed = runner.workers.queue.is_closed
-    return verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
+    return verbs.asks() and verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
 
 
 def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
@@ -230,7 +234,7 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 def reload(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Read the configuration again; what changed, or every mistake."""
-    return verbs.reload()
+    return verbs.reload(verbs.asks)
 
 
 def take_over(verbs: Verbs, request: Request) -> dict[str, Any]:

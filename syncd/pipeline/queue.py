@@ -64,10 +64,21 @@ class WorkQueue:
 
     # ---- what becomes dirty -----------------------------------------------------------------------------
 
-    def mark(self, ref: FileRef, *, quiet_seconds: float, event: bool, delete_allowed: bool = False) -> None:
-        """Mark a path dirty, even if the queue is full; `delete_allowed` permits deleting its object."""
+    def mark(
+        self,
+        ref: FileRef,
+        *,
+        quiet_seconds: float,
+        event: bool,
+        delete_allowed: bool = False,
+        sent: bool = False,
+    ) -> None:
+        """Mark a path dirty, even if the queue is full; `delete_allowed` permits deleting its object.
+
+        `sent` says that it was sent a moment ago, and is only to be looked at once more.
+        """
         with self._work:
-            self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed)
+            self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed, sent=sent)
 
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
         """Mark a path after an event; False if too many files wait already (then the source needs a scan)."""
@@ -107,15 +118,15 @@ class WorkQueue:
             self._room.notify_all()
             self._end.notify_all()
 
-    def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool, delete_allowed: bool = False) -> None:
+    def _mark(self, ref: FileRef, quiet_seconds: float, *, event: bool, **flags: bool) -> None:
         now = self._monotonic()
         self._dirty.mark(
             ref,
             now,
             quiet_seconds=quiet_seconds,
             event=event,
-            delete_allowed=delete_allowed,
             longest_seconds=self.longest(ref),
+            **flags,
         )
         self.marks += 1
         self._work.notify()
@@ -400,6 +411,11 @@ class WorkQueue:
                 for ref in self._dirty.all()
                 if ref in still or self.longest(ref) == inf
             }
+
+    def sent(self) -> set[FileRef]:
+        """Dirty files that were sent a moment ago, and are only to be looked at once more."""
+        with self._work:
+            return self._dirty.sent()
 
     def siblings(self, ref: FileRef) -> list[FileRef]:
         """The dirty files in its directory that have not failed; none where many files are dirty."""

@@ -28,6 +28,8 @@ from syncd.pipeline.workers import Workers
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
+from syncd.state.state import State
+from syncd.transfer.in_doubt import Foreigners
 from syncd.transfer.local import EngineSource
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
@@ -156,6 +158,10 @@ class SourceRunner:
     def waits_for_take_over(self) -> str:
         """Why deletions and overwrites wait, and the operator's word that ends it; empty: they do not."""
         return self.foreigners.waits(self.source.name)
+
+    def deletions_wait(self) -> str:
+        """Why deletions wait for the operator; empty: none does."""
+        return self.news.deletes_reason or self.waits_for_take_over()
 
     def take_over(self) -> int:
         """The operator says that this machine takes over from others that wrote here; how many were found.
@@ -495,6 +501,16 @@ class SourceRunner:
             name = self.source.name
             if not waiting.get(name) and not any(ref.source == name and ref != done for ref in processing):
                 self._reconciliation.drained()
+
+
+def deletions_held(source: Source, store_id: str, state: State) -> str:
+    """Why deletions of the source wait, as far as the state knows; empty: it does not. Raises StateError."""
+    others = Foreigners(store_id, state)
+    others.recall(source.name)
+    held = state.learned(store_id, _HELD + source.name)
+    was_kept = state.learned(store_id, _POLICY + source.name) == OnDelete.KEEP.value
+    turned = _TURNED if was_kept and source.on_delete is OnDelete.DELETE else ""
+    return held or turned or others.waits(source.name)
 
 
 def _appends(source: Source) -> Callable[[str], bool]:

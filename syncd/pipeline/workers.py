@@ -342,7 +342,7 @@ class Workers:
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
-            self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False)
+            self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False, sent=True)
         for link in outcome.links:
             self.queue.mark(link, quiet_seconds=0.0, event=True)
         doubtful = event or outcome.second_look

@@ -79,7 +79,7 @@ def test_a_pause_stops_a_film_in_the_middle_and_survives_a_restart(syncd: Syncd)
     wait_until("it waits", lambda: word(syncd, "film") == "pending")
     before = status_of(syncd, film)
     assert "paused by the operator" in before["reason"]
-    assert syncd.stop() == 0
+    assert syncd.stop() == 3
     syncd.start()
     wait_until("it waits again", lambda: "paused by the operator" in status_of(syncd, film)["reason"])
     assert "docs: paused by the operator" in syncd.command("status").stdout
@@ -178,7 +178,7 @@ def test_what_waits_what_was_done_and_whether_it_works(syncd: Syncd) -> None:
     running = syncd.command("status").stdout
     assert f"daemon: running, pid {syncd.process and syncd.process.pid}" in running
     assert str(syncd.config) in running
-    assert syncd.stop() == 0
+    assert syncd.stop() == 3
     assert syncd.command("health", check=False).returncode == 69
     assert syncd.command("status", "--exit-code", check=False).returncode == 69
     assert f"daemon: not running (state: {syncd.root / 'state'})" in syncd.command("status").stdout
@@ -186,8 +186,10 @@ def test_what_waits_what_was_done_and_whether_it_works(syncd: Syncd) -> None:
     syncd.start()
 
 
-def test_a_stop_in_the_middle_of_work_leaves_nothing_behind(syncd: Syncd) -> None:
-    """With `stop: drain`: a film under way, a file that settles; when the time is too short, exit code 3."""
+def test_a_stop_in_the_middle_of_work_leaves_nothing_behind_or_says_so(syncd: Syncd) -> None:
+    """With `stop: drain`: a film under way, a file that settles; exit code 3 if the time is too short, and
+    with `stop: now`.
+    """
     good = dict(syncd.content)
     try:
         syncd.write({**good, "stop": "drain", "stop_timeout": "60s"})
@@ -204,6 +206,10 @@ def test_a_stop_in_the_middle_of_work_leaves_nothing_behind(syncd: Syncd) -> Non
         syncd.start()
         last.write_bytes(bytes(range(254)) * (40 * MIB // 254))
         wait_until("it is under way", lambda: word(syncd, "last") == "uploading")
+        assert syncd.stop() == 3
+        syncd.write(good)
+        syncd.start()
+        wait_until("it goes on", lambda: word(syncd, "last") == "uploading")
         assert syncd.stop() == 3
     finally:
         syncd.write(good)

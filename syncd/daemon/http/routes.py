@@ -60,7 +60,7 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return Route(lambda call: as_json(verbs.answer(_question(call, verb))), Access.ALL)
 
     def steer(verb: str) -> Route:
-        return Route(lambda call: as_json(verbs.answer(_order(call, verb))), Access.ALL, "POST")
+        return Route(lambda call: as_json(verbs.answer(_order(call, verb), call.asks)), Access.ALL, "POST")
 
     return {
         "/": Route(show, Access.NOTHING),

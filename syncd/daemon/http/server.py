@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from syncd.config.load import AddressSettings
 from syncd.core.errors import StateError
-from syncd.daemon.control import Acceptor
+from syncd.daemon.control import Acceptor, Asks, is_there
 from syncd.daemon.http import message
 from syncd.daemon.http.message import Answer, Refused, Request
 
@@ -54,6 +54,7 @@ class Call(NamedTuple):
     request: Request
     access: Access
     body: bytes = b""
+    asks: Asks = lambda: True
 
 
 class Route(NamedTuple):
@@ -160,12 +161,13 @@ class HttpServer:
             raise Refused(415, "the Content-Type of a POST is application/json")
         body = _body(peer, rest, request.body_size)
         heard()
+        call = Call(request, access, body, lambda: is_there(peer))
         if route.least is not Access.ALL:
-            return self._handled(route, Call(request, access, body))
+            return self._handled(route, call)
         if not self._slow.acquire(blocking=False):
             raise Refused(503, "the daemon is busy with what was asked before; ask again later")
         try:
-            return self._handled(route, Call(request, access, body))
+            return self._handled(route, call)
         finally:
             self._slow.release()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from syncd.daemon.control import ControlServer
+from syncd.daemon.control import Asks, ControlServer
 from tests.unit.cli.home import Home
 
 
@@ -17,7 +17,7 @@ def answering(home: Home, answer: dict[str, Any]) -> Iterator[list[dict[str, Any
     os.makedirs(home.settings.state_dir, exist_ok=True)
     heard: list[dict[str, Any]] = []
 
-    def handler(request: dict[str, Any]) -> dict[str, Any]:
+    def handler(request: dict[str, Any], asks: Asks) -> dict[str, Any]:
         heard.append(request)
         return answer
 

@@ -41,7 +41,7 @@ def test_a_daemon_in_the_runtime_directory_is_asked_without_the_configuration(
     runtime.mkdir(parents=True)
     home.environ["XDG_RUNTIME_DIR"] = str(runtime.parent)
     told = {"kind": "all", "name": "", "until": None, "was": False}
-    server = ControlServer(str(runtime), lambda request: {"other": True} if others else told)
+    server = ControlServer(str(runtime), lambda request, asks: {"other": True} if others else told)
     server.start()
     others = False
     right = home.content

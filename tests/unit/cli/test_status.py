@@ -14,7 +14,7 @@ import pytest
 from syncd.cli import common, status
 from syncd.core.errors import StateError
 from syncd.daemon import control
-from syncd.daemon.control import ControlServer
+from syncd.daemon.control import Asks, ControlServer
 from tests.unit.cli.home import Home
 
 
@@ -39,7 +39,7 @@ def test_the_status_comes_from_the_daemon_where_one_answers(home: Home) -> None:
         ({"daemon": {"running": True}}, False, "cannot be read"),
         ({"error": "busy"}, False, "busy"),
     ):
-        server = ControlServer(home.settings.state_dir, lambda request, answer=answer: answer)
+        server = ControlServer(home.settings.state_dir, lambda request, asks, answer=answer: answer)
         server.start()
         daemon = status.of_everything(home.options)["daemon"]
         server.stop()
@@ -51,7 +51,7 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Home, monkeypatch: 
     os.makedirs(home.settings.state_dir)
     release = threading.Event()
 
-    def hang(request: dict[str, Any]) -> dict[str, Any]:
+    def hang(request: dict[str, Any], asks: Asks) -> dict[str, Any]:
         release.wait(30)
         return {}
 
@@ -147,7 +147,7 @@ def test_asking_the_daemon_loads_no_configuration(
     runtime.mkdir(parents=True)
     totals = {"bytes_sent": 0, "bytes_saved": 0, "requests": 0}
     empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": totals}
-    server = ControlServer(str(runtime), lambda request: {"daemon": {"running": True}, **empty})
+    server = ControlServer(str(runtime), lambda request, asks: {"daemon": {"running": True}, **empty})
     server.start()
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "-c", home.write()],

@@ -33,7 +33,7 @@ from syncd.core.model import (
     TransferPolicy,
     Upload,
 )
-from syncd.daemon.control import ControlServer
+from syncd.daemon.control import Asks, ControlServer
 from syncd.pipeline.context import real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import root
@@ -389,7 +389,9 @@ def test_many_deletions_wait_for_the_operator(home: Home) -> None:
     done = home.run("sync")
     assert "docs: 50 deletions wait" in done.stderr
     assert "syncd sync --allow-deletes docs" in done.stderr
+    assert "nothing to do" not in done.stdout
     assert home.stored() == names
+    assert "docs: 50 deletions would wait: 50 deletions are more than" in home.run("sync", "-n").stderr
     done = home.run("sync", "--allow-deletes", "docs")
     assert (done.exit_code, "50 deleted" in done.stdout) == (0, True)
     assert home.stored() == set(sorted(names)[50:])
@@ -411,6 +413,10 @@ def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
     done = home.run("sync", "--accept-root", "docs")
     assert (done.exit_code, "2 deletions wait" in done.stderr) == (0, True)
     assert home.stored() == {"a", "b", "c"}
+    for command in ("explain", "status"):
+        told = home.run(command, str(home.watched / "a")).stdout
+        assert "the deletion of its object a waits for your word: the root was replaced" in told
+    assert "2 deletions would wait: the root was replaced" in home.run("sync", "-n").stderr
     home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs")
     assert home.stored() == {"c"}
 
@@ -425,6 +431,7 @@ def test_what_another_machine_wrote_waits_for_the_operator(home: Home) -> None:
     assert "failed: docs:a: another machine wrote a" in done.stderr
     assert "docs: another machine wrote a, and not what is recorded here" in done.stderr
     assert "syncd sync --take-over docs" in done.stderr
+    assert done.stdout.startswith("nothing done; ")
     assert (home.mirror / "a").read_text() == "theirs"
     done = home.run("sync", "--take-over", "docs")
     assert (done.exit_code, "another machine" in done.stderr) == (0, False)
@@ -436,7 +443,7 @@ def test_words_go_to_the_daemon_where_one_runs(home: Home) -> None:
     (home.root / "state").mkdir()
     heard: list[dict[str, Any]] = []
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: dict[str, Any], asks: Asks) -> dict[str, Any]:
         heard.append(request)
         return {"allowed": 7, "taken_over": len(heard) == 3} if len(heard) < 5 else {"error": "why not"}
 

@@ -99,6 +99,31 @@ def test_what_is_dirty_again_is_told_from_what_still_is() -> None:
     assert (dirty.all(2.0), dirty.all()) == ([B], [B, A])
 
 
+@pytest.mark.parametrize("while_processing", [False, True])
+@pytest.mark.parametrize("event", [None, False, True])
+def test_what_was_sent_a_moment_ago_is_told_until_it_is_marked(
+    while_processing: bool, event: bool | None
+) -> None:
+    """By an event or by a scan, before or after; a worker that takes it may find anything."""
+    files, ref = DirtyFiles(), FileRef("s", "a")
+    for order in ("sent first", "sent last"):
+        if while_processing:
+            files.mark(ref, 0.0, quiet_seconds=0.0, event=True)
+            assert files.take(0.0)
+        if event is not None and order == "sent last":
+            files.mark(ref, 1.0, quiet_seconds=0.0, event=event)
+        files.mark(ref, 1.0, quiet_seconds=2.0, event=False, sent=True)
+        if event is not None and order == "sent first":
+            files.mark(ref, 1.0, quiet_seconds=0.0, event=event)
+        if while_processing:
+            files.done(ref)
+        assert files.all() == [ref]
+        assert files.sent() == ({ref} if event is None else set())
+        assert files.take(10.0)
+        assert files.sent() == set()
+        files.done(ref)
+
+
 def test_scan_makes_dirty() -> None:
     """A scan's finding waits for the quiet period too, and is told apart from an event."""
     dirty = DirtyFiles()

@@ -14,11 +14,11 @@ import pytest
 
 from syncd.core.errors import StateError
 from syncd.daemon import control
-from syncd.daemon.control import ControlServer, ask
+from syncd.daemon.control import Asks, ControlServer, ask, is_there
 from tests.support.waiting import wait_until
 
 
-def echo(request: dict[str, Any]) -> dict[str, Any]:
+def echo(request: dict[str, Any], asks: Asks) -> dict[str, Any]:
     if "raise" in request:
         raise {"value": ValueError, "state": StateError, "bug": ZeroDivisionError}[request["raise"]]("why")
     return {"heard": request}
@@ -199,11 +199,30 @@ def test_a_directory_that_takes_no_socket_is_an_error_that_leaks_nothing(
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_one_who_has_said_all_is_there_until_he_hangs_up(family: socket.AddressFamily) -> None:
+    """To end the own half of the conversation is no end on a Unix socket; over TCP nobody does that."""
+    if family == socket.AF_UNIX:
+        ours, peer = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            peer = socket.create_connection(listening.getsockname())
+            ours, _ = listening.accept()
+    with ours:
+        with peer:
+            peer.sendall(b"more than was read")
+            assert is_there(ours)
+            if family == socket.AF_UNIX:
+                peer.shutdown(socket.SHUT_WR)
+                assert is_there(ours)
+        wait_until("it is noticed", lambda: not is_there(ours))
+
+
 def test_a_request_that_takes_long_delays_no_other(tmp_path: Path) -> None:
     """A disk that does not answer holds up the question about it, and nothing else."""
     release = threading.Event()
 
-    def handler(request: dict[str, Any]) -> dict[str, Any]:
+    def handler(request: dict[str, Any], asks: Asks) -> dict[str, Any]:
         if "wait" in request:
             release.wait(30)
         return {"heard": request}
@@ -252,7 +271,7 @@ def test_a_daemon_is_looked_for_in_runtime_directories(environ: dict[str, str], 
 def test_a_directory_is_taken_while_a_daemon_listens_there(tmp_path: Path) -> None:
     """Also if its answer makes no sense."""
     assert not control.is_taken(str(tmp_path))
-    server = ControlServer(str(tmp_path), lambda request: {"error": "busy"})
+    server = ControlServer(str(tmp_path), lambda request, asks: {"error": "busy"})
     server.start()
     assert control.is_taken(str(tmp_path))
     server.stop()
@@ -321,7 +340,7 @@ def test_one_who_may_only_ask_gets_the_socket_for_questions(
         connect = refuse  # type: ignore[assignment]
 
     steering = ControlServer(str(tmp_path), echo)
-    telling = ControlServer(str(tmp_path), lambda request: {"told": request}, control.READ_ONLY)
+    telling = ControlServer(str(tmp_path), lambda request, asks: {"told": request}, control.READ_ONLY)
     telling.start()
     steering.start()
     assert stat.S_IMODE(os.stat(tmp_path / control.READ_ONLY).st_mode) == 0o660

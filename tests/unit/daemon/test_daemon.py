@@ -11,7 +11,7 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StateError
 from syncd.core.model import FileRef
-from syncd.daemon import control, daemon, process
+from syncd.daemon import control, daemon, flush, process
 from syncd.daemon.daemon import Daemon
 from syncd.pipeline import pipeline
 from syncd.state.lock import StateLock
@@ -40,7 +40,7 @@ def test_the_directory_that_it_made_for_its_socket_goes_with_it(home: Home) -> N
     home.environ["XDG_RUNTIME_DIR"] = home.environ.pop("RUNTIME_DIRECTORY")
     home.start()
     assert (home.root / "run/syncd/control.sock").exists()
-    assert home.stop() == 0
+    home.stop()
     assert os.listdir(home.root / "run") == []
 
 
@@ -112,7 +112,7 @@ def test_a_stuck_thread_does_not_hold_up_the_end(home: Home, monkeypatch: pytest
     (home.root / "watched" / "a").write_text("x")
     wait_until("a worker is stuck", lambda: line.workers.queue.counts()[1])
     home.stop()
-    assert left == [0]
+    assert left == [3]
     release.set()
     assert made._pipeline.stop(30.0)
 
@@ -394,10 +394,11 @@ def test_a_drain_sends_what_is_known_before_the_end(home: Home) -> None:
     assert f"EXTEND_TIMEOUT_USEC={50 * 10**6}" in heard[heard.index("STOPPING=1") :]
 
 
-@pytest.mark.parametrize("end", ["time", "a second signal", "a pause"])
-def test_a_drain_that_leaves_something_says_so_with_its_exit_code(home: Home, end: str) -> None:
-    """Its time is over, the operator does not want to wait, or nothing may be sent."""
-    home.content |= {"stop": "drain", "stop_timeout": "1s" if end == "time" else "1h"}
+@pytest.mark.parametrize("end", ["time", "a second signal", "a pause", "now"])
+def test_an_end_that_leaves_something_says_so_with_its_exit_code(home: Home, end: str) -> None:
+    """The time of a drain is over, the operator does not want to wait, or nothing may be sent."""
+    home.content |= {"stop": "now" if end == "now" else "drain"}
+    home.content |= {"stop_timeout": "1s" if end == "time" else "1h"}
     made = home.start()
     if end == "a pause":
         home.ask(command="pause")
@@ -411,3 +412,15 @@ def test_a_drain_that_leaves_something_says_so_with_its_exit_code(home: Home, en
     if end == "a second signal":
         home.say("stop")
     assert home.running.result() == 3
+
+
+def test_an_end_before_the_first_scan_is_over_counts_as_one_that_leaves_something(
+    home: Home,
+) -> None:
+    """Nobody knows what is there."""
+    made = home.start()
+    runner = made._pipeline.source_runners["docs"]
+    wait_until("it is scanned", runner.first_scan_done.is_set)
+    runner.first_scan_done.clear()
+    assert flush.stayed(made._pipeline) == (0, {"docs": "its first scan was not over"})
+    assert home.stop() == 3

@@ -70,7 +70,7 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
         return bool(home.ask(command="file", path=str(home.root / "watched/a"))["state"] == "pending")
 
     wait_until("it waits", waits)
-    assert home.stop() == 0
+    assert home.stop() == 3
     home.start()
 
     def says_why() -> bool:

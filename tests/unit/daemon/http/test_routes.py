@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -16,8 +17,9 @@ import pytest
 
 from syncd.core.errors import StateError
 from syncd.daemon.daemon import Daemon
+from syncd.daemon.http import server
 from syncd.daemon.http.message import Request
-from syncd.daemon.http.routes import routes
+from syncd.daemon.http.routes import API, routes
 from syncd.daemon.http.server import Access, Call
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
@@ -231,6 +233,23 @@ def test_orders_are_no_questions(site: Site, name: str) -> None:
     for other in ("reload", "allow-deletes", "accept-root", "take-over", "repair", "restamp", "hello"):
         assert call(site, other, {})[0] == 404
     assert site.home.daemon._pipeline.state.pauses() == {}
+
+
+def test_a_flush_ends_with_the_one_who_asked_for_it(site: Site) -> None:
+    """As many as may be under way at once hang up, and the next is answered."""
+    with_token(site)
+    queue = site.home.daemon._pipeline.store_runners["mirror"].workers.queue
+    queue.pause(3600.0)
+    (site.home.root / "watched" / "a").write_text("x")
+    wait_until("it is known", queue.dirty)
+    asked = f"POST {API}/flush HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    asked += "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with ExitStack() as peers:
+        for _ in range(server._MOST_SLOW):
+            peer = peers.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            peer.sendall(asked.encode())
+        wait_until("all are heard", lambda: call(site, "health")[0] == 503)
+    wait_until("they end", lambda: call(site, "health")[0] == 200)
 
 
 # ---- the page ---------------------------------------------------------------------------------------------
