@@ -26,7 +26,7 @@ from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.audits import Unlike
 from syncd.state.history import Acted
-from syncd.storage.base import DIGESTS, Digests
+from syncd.storage.base import DIGESTS, Finding
 from syncd.transfer import audit
 
 Request = Mapping[str, Any]
@@ -88,7 +88,8 @@ def learn_digests(verbs: Verbs, request: Request) -> dict[str, Any]:
     runner = verbs.pipeline.store_runners.get(str(request.get("store")))
     if runner is None:
         raise ValueError("the daemon knows no such store; check the name, or reload the daemon")
-    verbs.pipeline.state.learn(runner.store.store_id, DIGESTS, Digests(_text(request, "found")).value)
+    found = Finding.of(_text(request, "found"))
+    verbs.pipeline.state.learn(runner.store.store_id, DIGESTS, str(found))
     return {"learned": True}
 
 

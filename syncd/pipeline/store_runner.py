@@ -19,7 +19,7 @@ from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
 from syncd.sources.places import Places
 from syncd.state.state import State
-from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
+from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import MOST_READERS, Engine
@@ -159,16 +159,20 @@ class StoreRunner:
 
     def _store_context(self, state: State) -> StoreContext:
         clock, slots = self._clock, self._slots
+
+        def memory(name: str) -> Memory:
+            return Memory(
+                lambda store_id: state.learned(store_id, name) or "",
+                lambda store_id, text: state.learn(store_id, name, text),
+            )
+
         return StoreContext(
             Clock(lambda: clock.now_ns() / 1e9, self.sleep, clock.chance),
             self._should_stop,
             Heartbeat(lambda: self.heartbeat.enters(self.name), lambda: self.heartbeat.enters("")),
             Meter(self.progress.requested, self.progress.moved, answered=self.progress.answered),
             Breaker(lambda: self.workers.queue.is_shut, slots.throttled, slots.answered),
-            Instance(
-                recall=lambda store_id: state.learned(store_id, INSTANCE) or "",
-                remember=lambda store_id, instance: state.learn(store_id, INSTANCE, instance),
-            ),
+            memory(INSTANCE),
             unsettled=self._unsettled,
-            digests=lambda store_id: state.learned(store_id, DIGESTS) or "",
+            digests=memory(DIGESTS),
         )

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
-    "DIGESTS", "Body", "Breaker", "Clock", "Digests", "Heartbeat", "Instance", "Meter", "ObjectStore",
-    "Pages", "ProbesDigests", "Remarks", "StoreLimits",
+    "DIGESTS", "Body", "Breaker", "Clock", "Digests", "Finding", "Heartbeat", "Memory", "Meter",
+    "ObjectStore", "Pages", "ProbesDigests", "Remarks", "StoreLimits",
 ]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
@@ -123,7 +123,7 @@ class ObjectStore(Protocol):
 
 
 DIGESTS = "digests"
-"""Name under which the state keeps what a store does with digests: a value of `Digests`."""
+"""Name under which the state keeps what a store does with digests: a `Finding`, as text."""
 
 
 class Digests(Enum):
@@ -137,6 +137,27 @@ class Digests(Enum):
     """It takes the body, and its ETag says nothing about it."""
 
 
+class Finding(NamedTuple):
+    """What a store was found to do with digests."""
+
+    digests: Digests
+    check: str = ""
+    """The digest that this is about: crc32, sha256 or md5; empty: the usual one of the store."""
+    asked: int = 0
+    """When, in Unix seconds."""
+    is_usual: bool = True
+    """The digest is the one that is used until the store was asked. Not part of the text."""
+
+    def __str__(self) -> str:
+        return " ".join((self.digests.value, self.check, str(self.asked) if self.asked else "")).strip()
+
+    @classmethod
+    def of(cls, text: str) -> Finding:
+        """The reverse of `str`; of an empty text the usual. Raises ValueError for anything else."""
+        digests, check, asked = [*text.split(), "", "", ""][:3]
+        return cls(Digests(digests or Digests.CHECKED.value), check, int(asked or 0))
+
+
 @runtime_checkable
 class ProbesDigests(Protocol):
     """A store that can find out what it does with digests."""
@@ -144,8 +165,8 @@ class ProbesDigests(Protocol):
     @property
     def store_id(self) -> str: ...
 
-    def probe_digests(self, key: str) -> Digests | None:
-        """Costs four small requests, and makes no object under `key`; None: there is nothing to find out."""
+    def probe_digests(self, key: str) -> Finding | None:
+        """Costs some small requests, and makes no object under `key`; None: there is nothing to find out."""
         ...
 
 
@@ -256,9 +277,9 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """The identity of a directory store, by store id, from one process to the next."""
+class Memory:
+    """What one store has taught us, by store id, from one process to the next."""
 
     recall: Callable[[str], str] = lambda store_id: ""
-    """Empty when the store was never used."""
-    remember: Callable[[str, str], object] = lambda store_id, instance: None
+    """Empty: nothing yet."""
+    remember: Callable[[str, str], object] = lambda store_id, text: None

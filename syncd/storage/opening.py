@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from syncd.storage.base import Breaker, Clock, Heartbeat, Instance, Meter, ObjectStore
+from syncd.storage.base import Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.retry import Retries, RetryingStore, Unsettled
 from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSettings
 
@@ -27,11 +27,12 @@ class StoreContext:
     heartbeat: Heartbeat = Heartbeat()
     meter: Meter = Meter()
     breaker: Breaker = Breaker()
-    instance: Instance = Instance()
+    instance: Memory = Memory()
+    """Of the identity of a directory store."""
     retries: Retries = Retries()
     unsettled: Unsettled = lambda key, creates: None
-    digests: Callable[[str], str] = lambda store_id: ""
-    """What is remembered under `DIGESTS` for a store id; empty: nothing."""
+    digests: Memory | None = None
+    """Of what a store does with digests; None: it is not asked."""
 
 
 def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
@@ -64,12 +65,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     keys = credentials_source(
         settings.keys, chain=isinstance(settings, S3Settings), should_stop=context.should_stop
     )
-    store_id = dialect.store_id
-
-    def digests() -> str:
-        return context.digests(store_id)
-
-    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget, digests)
+    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget, context.digests)
 
 
 def _dialect(settings: BosSettings | S3Settings) -> Dialect:

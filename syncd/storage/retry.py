@@ -31,7 +31,7 @@ from syncd.storage.base import (
     Body,
     Breaker,
     Clock,
-    Digests,
+    Finding,
     ObjectStore,
     Pages,
     ProbesDigests,
@@ -256,7 +256,7 @@ class RetryingStore:
 
         return Pages(page)
 
-    def probe_digests(self, key: str) -> Digests | None:
+    def probe_digests(self, key: str) -> Finding | None:
         """None also where the store is one that takes no digests."""
         inner = self._inner
         if not isinstance(inner, ProbesDigests):

@@ -20,7 +20,7 @@ import pytest
 
 from syncd.core.backoff import Schedule
 from syncd.core.errors import StoreError
-from syncd.storage.base import Clock, ObjectStore
+from syncd.storage.base import Clock, Memory, ObjectStore
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.credentials import credentials_source
 from syncd.storage.http.messages import Dialect, Request, Response
@@ -310,12 +310,16 @@ class HttpSubject(Subject):
     def open_missing_bucket(self) -> ObjectStore:
         return self.keep(open_store(self.settings(bucket=MISSING_BUCKET), context()))
 
-    def open_damaging(self) -> ObjectStore:
-        """A client below which something changes every body on its way, after it was signed."""
+    def open_damaging(self, known: str = "") -> ObjectStore:
+        """A client below which something changes every body on its way, after it was signed.
+
+        `known` is what it remembers of what the server does with digests.
+        """
         settings = self.settings()
         transport = RequestsTransport(settings.http, should_stop=lambda: False, on_sent=lambda size: None)
         keys = credentials_source(settings.keys, chain=False)
-        return self.keep(HttpStore(self.dialect(), Damaging(transport), keys, time.time))
+        digests = Memory(lambda store_id: known)
+        return self.keep(HttpStore(self.dialect(), Damaging(transport), keys, time.time, digests=digests))
 
 
 class Damaging:

@@ -29,7 +29,7 @@ from syncd.core.errors import (
 from syncd.core.model import Attributes, Fingerprint, ObjectInfo, ObjectMeta, Part, Properties
 from syncd.core.paths import LINK
 from syncd.storage.attributes import fitting
-from syncd.storage.base import ObjectStore
+from syncd.storage.base import Digests, ObjectStore, ProbesDigests
 from tests.contract.subjects import (
     BUCKET,
     LACKING,
@@ -1034,6 +1034,23 @@ def test_a_body_that_arrives_changed_is_refused(http_subject: HttpSubject) -> No
     with pytest.raises(PartCorrupt):
         store.upload_part(key, upload_id, 1, body)
     assert store.list_parts(key, upload_id) == []
+
+
+def test_once_it_was_asked_no_server_takes_a_changed_body_unnoticed(http_subject: HttpSubject) -> None:
+    """By the cheapest check that it makes; where it makes none, by what it answers."""
+    store, key, body = http_subject.open(), http_subject.key("file"), content(10_000)
+    assert isinstance(store, ProbesDigests)
+    found = store.probe_digests(key)
+    assert found is not None
+    assert store.head_object(key) is None
+    if not http_subject.quirk("does not check bodies"):
+        assert (found.digests, found.is_usual) == (Digests.CHECKED, True)
+    damaging = http_subject.open_damaging(str(found))
+    upload_id = store.create_multipart_upload(key, meta_of(body))
+    with pytest.raises((PartCorrupt, StoreUnavailable)):
+        damaging.upload_part(key, upload_id, 1, body)
+    with pytest.raises((PartCorrupt, StoreUnavailable)):
+        put(damaging, key, body)
 
 
 def test_a_wrong_secret_closes_the_store(http_subject: HttpSubject) -> None:

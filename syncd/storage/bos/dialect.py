@@ -43,6 +43,7 @@ from syncd.storage.http.metadata import (
 from syncd.storage.settings import BosSettings
 
 _META = "x-bce-meta-"
+_CRC32 = "x-bce-content-crc32"
 _BYTES = {"Content-Type": "application/octet-stream"}
 """Of parts: BOS ignores it, but no SDK of the vendor leaves it out."""
 
@@ -59,6 +60,8 @@ class BosDialect:
         self._bucket = Bucket(settings)
         self._storage_class = settings.storage_class
         self._traffic_limit = traffic_headers(settings.traffic_limit)
+        self._checks = ("crc32", "md5") if settings.http.endpoint.startswith("https:") else ("md5",)
+        self._check = "md5"
 
     @property
     def store_id(self) -> str:
@@ -79,6 +82,20 @@ class BosDialect:
     def limits(self) -> StoreLimits:
         """What BOS documents, read on the safe side."""
         return LIMITS
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """MD5, which BOS is documented to verify; over TLS CRC-32, should it be found to verify that."""
+        return self._checks
+
+    @property
+    def usual_check(self) -> str:
+        """MD5."""
+        return "md5"
+
+    def use(self, check: str) -> None:
+        """CRC-32 is used only where a wrong one was refused."""
+        self._check = check if check in self._checks else "md5"
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""
@@ -104,10 +121,10 @@ class BosDialect:
     # ---- whole objects -----------------------------------------------------------------------------------
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
-        """PutObject, with Content-MD5: BOS refuses a body that arrives changed."""
+        """PutObject, with a digest: BOS refuses a body that arrives changed."""
         headers = {
             **property_headers("x-bce-", meta, self._storage_class),
-            "Content-MD5": _md5_base64(body),
+            **_digest(body, self._check),
             **self._traffic_limit,
             **metadata_headers(_META, meta),
             **condition_headers(meta),
@@ -132,7 +149,7 @@ class BosDialect:
         etag = bare_etag(response.headers.get("etag"))
         if size is None or not etag:
             raise self.error(request, response)
-        crc32 = values.number(response.headers.get("x-bce-content-crc32"))
+        crc32 = values.number(response.headers.get(_CRC32))
         return _described(response, key, size, crc32)
 
     def get_request(self, key: str, first: int, last: int) -> Request:
@@ -192,13 +209,13 @@ class BosDialect:
             raise self.error(request, response)
         return upload_id
 
-    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
-        """UploadPart, with Content-MD5."""
+    def part_request(self, key: str, upload_id: str, number: int, body: Body, check: str = "") -> Request:
+        """UploadPart, with a digest."""
         return self._on_object(
             "PUT",
             key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
-            headers={**_BYTES, "Content-MD5": _md5_base64(body), **self._traffic_limit},
+            headers={**_BYTES, **_digest(body, check or self._check), **self._traffic_limit},
             body=body,
         )
 
@@ -207,7 +224,13 @@ class BosDialect:
     ) -> Part:
         """Raises as `put_result`. The part carries its CRC-32."""
         self._require("part", request, response)
-        return Part(number, len(body), self._checked_etag(request, response), crc32=crc32(body))
+        sent = values.number(request.headers.get(_CRC32))
+        return Part(
+            number,
+            len(body),
+            self._checked_etag(request, response),
+            crc32=crc32(body) if sent is None else sent,
+        )
 
     def part_copy_request(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
@@ -263,7 +286,7 @@ class BosDialect:
         }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if crcs and len(crcs) == len(parts):
-            headers["x-bce-content-crc32"] = str(combine_crc32(crcs))
+            headers[_CRC32] = str(combine_crc32(crcs))
         return self._on_object(
             "POST",
             key,
@@ -276,8 +299,8 @@ class BosDialect:
     def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
         """Raises ObjectSpoiled when BOS reports another CRC-32 than ours: that is not the object meant."""
         etag = self._member_etag(request, response)
-        meant = values.number(request.headers.get("x-bce-content-crc32"))
-        made = values.number(response.headers.get("x-bce-content-crc32"))
+        meant = values.number(request.headers.get(_CRC32))
+        made = values.number(response.headers.get(_CRC32))
         if meant is not None and made is not None and meant != made:
             raise ObjectSpoiled(
                 f"BOS made an object with CRC-32 {made}, not {meant}",
@@ -344,12 +367,15 @@ class BosDialect:
         return etag
 
     def _checked_etag(self, request: Request, response: Response) -> str:
-        """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores."""
+        """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores.
+
+        Compared where the MD5 was sent along.
+        """
         etag = bare_etag(response.headers.get("etag"))
         if not etag:
             raise unproven(response, "the answer has no ETag")
-        sent = base64.b64decode(request.headers["Content-MD5"]).hex()
-        if etag.lower() != sent and "x-bce-server-side-encryption" not in response.headers:
+        sent = base64.b64decode(request.headers.get("Content-MD5", "")).hex()
+        if sent and etag.lower() != sent and "x-bce-server-side-encryption" not in response.headers:
             if self.own_header not in response.headers:
                 raise unproven(response, NOT_THE_STORES)
             raise PartCorrupt(
@@ -379,8 +405,10 @@ def _described(response: Response, key: str, size: int, crc32: int | None = None
     return described(_META, headers, key, size, etag, crc32, plain=plain)
 
 
-def _md5_base64(body: Body) -> str:
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+def _digest(body: Body, check: str) -> dict[str, str]:
+    if check == "crc32":
+        return {_CRC32: str(crc32(body))}
+    return {"Content-MD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
 
 def _was_not_there(response: Response, *codes: str) -> bool:

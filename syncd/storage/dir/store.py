@@ -29,7 +29,7 @@ import xxhash
 from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.paths import is_link_key
-from syncd.storage.base import Body, Heartbeat, Instance, Meter, ObjectStore, Pages, StoreLimits
+from syncd.storage.base import Body, Heartbeat, Memory, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
     OPEN_NEW,
@@ -75,7 +75,7 @@ class DirStore(ObjectStore):
     def __init__(
         self,
         settings: DirSettings,
-        instance: Instance = Instance(),
+        instance: Memory = Memory(),
         meter: Meter = Meter(),
         heartbeat: Heartbeat = Heartbeat(),
         *,

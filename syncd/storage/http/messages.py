@@ -90,6 +90,21 @@ class Dialect(Protocol):
         """The parameter of a list of objects that names a key, behind which the list begins."""
         ...
 
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """By what the server may notice that a body arrived changed, the cheapest first."""
+        ...
+
+    @property
+    def usual_check(self) -> str:
+        """The one that is used until the server was asked."""
+        ...
+
+    def use(self, check: str) -> None:
+        """Send bodies with this one of `checks`, or with the usual one; `part_result` and the like go by what
+        the request has."""
+        ...
+
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
         ...
@@ -124,7 +139,7 @@ class Dialect(Protocol):
 
     def create_result(self, key: str, request: Request, response: Response) -> str: ...
 
-    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request: ...
+    def part_request(self, key: str, upload_id: str, number: int, body: Body, check: str = "") -> Request: ...
 
     def part_result(
         self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response

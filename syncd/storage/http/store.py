@@ -8,7 +8,6 @@ question settles it: what the store has under the key, or in the upload.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -27,12 +26,13 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
-from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, Digests, Meter, Pages, StoreLimits
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.storage.base import Body, Digests, Finding, Memory, Meter, Pages, StoreLimits
+from syncd.storage.checks import MEANT, SENT, Checks
 from syncd.storage.crc32 import crc32
 from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
 from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
-from syncd.storage.http.metadata import bare_etag
+from syncd.storage.http.metadata import bare_etag, md5_hex
 from syncd.storage.http.transport import Transport
 
 MAX_UPLOADS_BYTES = 64 << 20
@@ -58,7 +58,7 @@ class HttpStore:
         now: Callable[[], float],
         meter: Meter = Meter(),
         keys_refused: Callable[[], None] = lambda: None,
-        digests: Callable[[], str] = lambda: "",
+        digests: Memory | None = None,
     ) -> None:
         self._dialect = dialect
         self._transport = transport
@@ -66,7 +66,7 @@ class HttpStore:
         self._now = now
         self._meter = meter
         self._keys_refused = keys_refused
-        self._digests = digests
+        self._checks = Checks(dialect, digests, now)
         self._skew = ClockSkew()
         self._marks = Marks(dialect.own_header)
 
@@ -146,11 +146,12 @@ class HttpStore:
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         """One request; a HEAD more where the answer to the first proves nothing."""
+        digests = self._checks.heed()
         request = self._dialect.put_request(key, body, meta)
 
         def read(signed: Request, response: Response) -> Receipt:
             receipt = self._dialect.put_result(key, signed, response)
-            self._prove(response, receipt.etag, body)
+            self._prove(response, receipt.etag, body, digests)
             return receipt
 
         try:
@@ -158,19 +159,18 @@ class HttpStore:
         except Unproven as doubt:
             return self._found(key, meta, body, doubt)
 
-    def _prove(self, response: Response, etag: str, body: Body) -> None:
+    def _prove(self, response: Response, etag: str, body: Body, digests: Digests) -> None:
         """Raises Unproven where neither the answer's headers nor its ETag come from the store for certain.
 
         Where the store ignores digests, only the ETag tells whether the bytes arrived as they were sent.
         Raises PartCorrupt where it says that they did not.
         """
-        ignored = self._digests()
-        blind = ignored in (Digests.ETAG.value, Digests.SIZE.value)
+        blind = digests is not Digests.CHECKED
         if not blind and self._marks.are_in(response):
             return
-        if etag.lower() == _md5(body):
+        if etag.lower() == md5_hex(body):
             self._marks.learn(response)
-        elif ignored == Digests.ETAG.value:
+        elif digests is Digests.ETAG:
             raise PartCorrupt(
                 f"the store acknowledged other bytes (ETag {etag}) than were sent",
                 status=response.status,
@@ -188,7 +188,7 @@ class HttpStore:
         if info is None or info.size != meta.fingerprint.size:
             raise doubt
         if info.digest is None:  # the store keeps no metadata: its ETag is the next best witness
-            ours = body is not None and info.etag.lower() == _md5(body)
+            ours = body is not None and info.etag.lower() == md5_hex(body)
         else:
             ours = info.digest == meta.fingerprint.digest
         if not ours or (body is not None and info.crc32 not in (None, crc32(body))):
@@ -272,6 +272,12 @@ class HttpStore:
     # ---- multipart ---------------------------------------------------------------------------------------
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
+        """One request; some more where the store is asked for once which digests it checks."""
+        self._checks.ask_in_time(key, self)
+        return self.begin(key, meta)
+
+    def begin(self, key: str, meta: ObjectMeta) -> str:
+        """One request, whatever is known of the store."""
         request = self._dialect.create_request(key, meta)
         return self._send(request, lambda *pair: self._dialect.create_result(key, *pair))
 
@@ -279,11 +285,12 @@ class HttpStore:
         """One request; a listing more where the answer to the first proves nothing. The part's crc32 is set
         where the dialect uses one.
         """
+        digests = self._checks.heed()
         request = self._dialect.part_request(key, upload_id, number, body)
 
         def read(signed: Request, response: Response) -> Part:
             part = self._dialect.part_result(key, upload_id, number, body, signed, response)
-            self._prove(response, part.etag, body)
+            self._prove(response, part.etag, body, digests)
             return part
 
         try:
@@ -291,38 +298,30 @@ class HttpStore:
         except Unproven as doubt:
             part = self._listed(key, upload_id, number, memoryview(body).nbytes, doubt)
             answered = bare_etag(doubt.response.headers.get("etag"))
-            if part.etag.lower() != _md5(body) and part.etag != answered:
+            if part.etag.lower() != md5_hex(body) and part.etag != answered:
                 raise
             self._marks.learn_first(doubt.response)
         return part
 
-    def probe_digests(self, key: str) -> Digests | None:
-        """Send a part with the digest of another body, to an upload that is aborted: no object is made.
+    def probe_digests(self, key: str) -> Finding | None:
+        """See `Checks.ask`."""
+        return self._checks.ask(key, self)
 
-        None: requests carry no digest. Raises StoreError, also when the upload cannot be aborted.
-        """
-        meant, sent = b"what the digest says", b"what the body says! "
-        upload_id = self.create_multipart_upload(key, ObjectMeta(Fingerprint(bytes(16), len(meant)), 0))
-        try:
-            request = self._dialect.part_request(key, upload_id, 1, meant)
-            if request.headers == self._dialect.part_request(key, upload_id, 1, sent).headers:
-                return None
-            self.upload_part(key, upload_id, 1, meant)  # or a refusal might be about something else
-            return self._judge_digest(replace(request, body=sent))
-        finally:
-            self.abort_multipart_upload(key, upload_id)
+    def try_digest(self, key: str, upload_id: str, number: int, check: str) -> Digests:
+        """Two requests; see `Uploads`."""
 
-    def _judge_digest(self, wrong: Request) -> Digests:
         def read(signed: Request, response: Response) -> str:
             if response.status != 200:
                 raise self._dialect.error(signed, response)
             return bare_etag(response.headers.get("etag"))
 
+        self._send(self._dialect.part_request(key, upload_id, number, MEANT, check), read)
+        wrong = self._dialect.part_request(key, upload_id, number + 1, MEANT, check)
         try:
-            etag = self._send(wrong, read)
+            etag = self._send(replace(wrong, body=SENT), read)
         except (PartCorrupt, StoreRefused):
             return Digests.CHECKED
-        return Digests.ETAG if etag.lower() == _md5(wrong.body) else Digests.SIZE
+        return Digests.ETAG if etag.lower() == md5_hex(SENT) else Digests.SIZE
 
     def _listed(self, key: str, upload_id: str, number: int, size: int, doubt: Unproven) -> Part:
         """The part as the store lists it; raises `doubt` where it lists none of this size."""
@@ -445,10 +444,6 @@ def _once_more(refusal: StoreError, text: str, hint: str = "") -> StoreUnavailab
         hint=hint,
         retry_after_seconds=0.0,
     )
-
-
-def _md5(body: Body) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class ClockSkew:

@@ -10,10 +10,6 @@ What a client must not take for granted, because one server or another does othe
 - conditions may be ignored, so the result of a copy carries the ETag for the caller to check;
 - a part copy may be ignored as a whole, which leaves an empty part.
 
-How the server checks a body (`integrity`): over plain HTTP, and on servers that we do not know, the signed
-SHA-256 of the payload, which every server verifies; on AWS over TLS, CRC-32, which is cheaper and which AWS
-verifies as well. MD5 only where it is asked for: it is the dearest of all.
-
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 """
 
@@ -30,7 +26,6 @@ from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavai
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
 from syncd.storage.base import Body, StoreLimits
-from syncd.storage.crc32 import crc32
 from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refusal, refused, unproven, verb_of
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
@@ -44,13 +39,12 @@ from syncd.storage.http.metadata import (
 )
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3.errors import facts, is_foreign, redirect, unclear
-from syncd.storage.s3.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer
+from syncd.storage.s3.integrity import CRC32, HASH, Integrity
+from syncd.storage.s3.signing import EMPTY_SHA256, Signer
 from syncd.storage.s3.xml import Element, complete_body, document, objects_page, parts_page, uploads_page
 from syncd.storage.settings import S3Settings
 
 _META = "x-amz-meta-"
-_HASH = "x-amz-content-sha256"
-_CRC32 = "x-amz-checksum-crc32"
 _SHA256 = "x-amz-checksum-sha256"
 _LOCK_MODE = "x-amz-object-lock-mode"
 _MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
@@ -61,8 +55,8 @@ _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 class S3Dialect:
     """Requests and answers of one bucket.
 
-    Remembers one thing that a server may tell: the bucket's region. May be used by several threads at once.
-    Raises AccessRefused when the endpoint is not an address.
+    Remembers what a server may tell: the bucket's region, and which check it wants. May be used by several
+    threads at once. Raises AccessRefused when the endpoint is not an address.
     """
 
     def __init__(self, settings: S3Settings) -> None:
@@ -72,18 +66,21 @@ class S3Dialect:
         self._demanded = _demanded(settings)
         self._payer = {"x-amz-request-payer": "requester"} if settings.request_payer else {}
         self._lock_seconds = settings.lock_seconds
-        self._integrity = self._choose(settings)
+        self._integrity = Integrity(settings, self._bucket)
 
-    def _choose(self, settings: S3Settings) -> str:
-        integrity = settings.integrity
-        encrypted = self._bucket.scheme == "https"
-        if integrity == "auto":
-            if encrypted and self._bucket.is_aws:
-                return "crc32"
-            return "md5" if settings.lock_mode else "sha256"  # a signed SHA-256 is not enough for a lock
-        if integrity == "none" and not encrypted:
-            return "sha256"  # without TLS nothing else would notice a changed byte
-        return integrity
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Those that the settings allow and that are not known to be wrong here."""
+        return self._integrity.checks
+
+    @property
+    def usual_check(self) -> str:
+        """What AWS is known to verify; elsewhere the signed SHA-256."""
+        return self._integrity.usual
+
+    def use(self, check: str) -> None:
+        """Nothing changes where the settings, or the bucket, say which one it is."""
+        self._integrity.use(check)
 
     @property
     def store_id(self) -> str:
@@ -115,7 +112,7 @@ class S3Dialect:
             headers["x-amz-security-token"] = credentials.session_token
         if _LOCK_MODE in headers:
             headers["x-amz-object-lock-retain-until-date"] = _date(now + self._lock_seconds)
-        payload_hash = headers.setdefault(_HASH, EMPTY_SHA256)
+        payload_hash = headers.setdefault(HASH, EMPTY_SHA256)
         headers["Authorization"] = signer.authorization(
             request.method, request.path, request.query, headers, payload_hash, credentials
         )
@@ -170,7 +167,7 @@ class S3Dialect:
             return False
         if request.method != "PUT" or request.headers.keys() & {"content-md5", "x-amz-copy-source"}:
             return False
-        self._integrity = "md5"
+        self._integrity.want_md5()
         return True
 
     def _learn_region(self, request: Request, told: Facts, status: int) -> bool:
@@ -190,7 +187,7 @@ class S3Dialect:
         """PutObject."""
         headers = {
             **self._object_headers(meta),
-            **self._body_headers(body),
+            **self._integrity.headers(body),
             **self._conditions(meta),
         }
         return self._on_object("PUT", key, headers=headers, body=body)
@@ -205,7 +202,7 @@ class S3Dialect:
 
     def head_request(self, key: str) -> Request:
         """HeadObject; asks for the checksum of the whole where the server keeps one."""
-        checksum = {"x-amz-checksum-mode": "ENABLED"} if self._integrity == "crc32" else {}
+        checksum = {"x-amz-checksum-mode": "ENABLED"} if self._integrity.declares else {}
         return self._on_object("HEAD", key, headers=checksum)
 
     def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
@@ -218,7 +215,7 @@ class S3Dialect:
         if not (length.isascii() and length.isdigit()):
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
-        crc32 = values.crc32_number(headers.get(_CRC32, "")) if whole else None
+        crc32 = values.crc32_number(headers.get(CRC32, "")) if whole else None
         sha256 = base64_digest(headers.get(_SHA256, ""), 32) if whole else None
         info = replace(_described(response, key, int(length), crc32), sha256=sha256)
         if not info.etag:
@@ -270,7 +267,7 @@ class S3Dialect:
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
         """CreateMultipartUpload; the metadata of the object to be is given here."""
         headers = self._object_headers(meta)
-        if self._integrity == "crc32":
+        if self._integrity.declares:
             headers["x-amz-checksum-algorithm"] = "CRC32"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
         return self._on_object("POST", key, query=(("uploads", ""),), headers=headers, safe_to_repeat=False)
@@ -283,17 +280,19 @@ class S3Dialect:
             raise unclear(response, "the answer names no upload")
         return upload_id
 
-    def part_request(self, key: str, upload_id: str, number: int, body: Body) -> Request:
+    def part_request(self, key: str, upload_id: str, number: int, body: Body, check: str = "") -> Request:
         """UploadPart."""
         query = (("partNumber", str(number)), ("uploadId", upload_id))
-        return self._on_object("PUT", key, query=query, headers=self._body_headers(body), body=body)
+        return self._on_object(
+            "PUT", key, query=query, headers=self._integrity.headers(body, check), body=body
+        )
 
     def part_result(
         self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
     ) -> Part:
         """The part, with the CRC-32 that was sent along where one was. Raises as `put_result`."""
         self._require("part", request, response)
-        crc32 = values.crc32_number(request.headers.get(_CRC32, ""))
+        crc32 = values.crc32_number(request.headers.get(CRC32, ""))
         return Part(number, memoryview(body).nbytes, self._sent_etag(request, response), crc32=crc32)
 
     def part_copy_request(
@@ -338,12 +337,12 @@ class S3Dialect:
         body = complete_body(parts)
         headers = {
             "content-type": "application/xml",
-            _HASH: hashlib.sha256(body).hexdigest(),
+            HASH: hashlib.sha256(body).hexdigest(),
             **self._conditions(meta),
         }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
-        if self._integrity == "crc32" and len(crcs) == len(parts):
-            headers[_CRC32] = values.crc32_text(combine_crc32(crcs))
+        if self._integrity.declares and len(crcs) == len(parts):
+            headers[CRC32] = values.crc32_text(combine_crc32(crcs))
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
         query = (("uploadId", upload_id),)
         return self._on_object("POST", key, query=query, headers=headers, body=body, slow_answer=True)
@@ -411,17 +410,6 @@ class S3Dialect:
         """What a new object carries, whether it is put, uploaded in parts or copied."""
         properties = property_headers("x-amz-", meta, self._storage_class, copy=copy)
         return {**properties, **self._demanded, **metadata_headers(_META, meta)}
-
-    def _body_headers(self, body: Body) -> dict[str, str]:
-        """What lets the server notice a body that arrives changed."""
-        if self._integrity == "sha256":
-            return {_HASH: hashlib.sha256(body).hexdigest()}
-        if self._integrity == "md5":
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            return {_HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
-        if self._integrity == "crc32":
-            return {_HASH: UNSIGNED_PAYLOAD, _CRC32: values.crc32_text(crc32(body))}
-        return {_HASH: UNSIGNED_PAYLOAD}
 
     def _source_headers(self, source_key: str, if_match: str) -> dict[str, str]:
         headers = {"x-amz-copy-source": self._bucket.source(source_key)}

@@ -14,7 +14,7 @@ from syncd.core.errors import StoreRefused
 from syncd.daemon import control
 from syncd.state.lock import StateLock
 from syncd.state.state import State
-from syncd.storage.base import DIGESTS, Digests
+from syncd.storage.base import DIGESTS, Digests, Finding
 from tests.support.store import FakeStore
 
 Row = tuple[str, bool | None, str]
@@ -24,17 +24,20 @@ class Probed(FakeStore):
     """A store about whose digests something is found out."""
 
     found: Digests | StoreRefused | None = Digests.CHECKED
+    check = "sha256"
 
-    def probe_digests(self, key: str) -> Digests | None:
+    def probe_digests(self, key: str) -> Finding | None:
         self.asked = key
         if isinstance(self.found, StoreRefused):
             raise self.found
-        return self.found
+        if self.found is None:
+            return None
+        return Finding(self.found, self.check, 1_800_000_000, self.check == "sha256")
 
 
-def _examine(state_dir: Path, found: Digests | StoreRefused | None) -> list[Row]:
+def _examine(state_dir: Path, found: Digests | StoreRefused | None, check: str = "sha256") -> list[Row]:
     store, rows = Probed(), []
-    store.found = found
+    store.found, store.check = found, check
     bench = Bench(store, "p/", lambda *row: rows.append(row))
     digests.examine(bench, "mirror", str(state_dir), lambda *row: rows.append(row))
     assert store.asked.startswith("p/syncd-check-")
@@ -59,21 +62,33 @@ def test_what_is_ignored_is_said_and_remembered(tmp_path: Path, found: Digests) 
     assert (name, passed) == ("digests", None)
     assert "takes a body that is not what its digest says" in detail
     assert "not remembered" not in detail
-    assert _known(tmp_path) == found.value
+    assert _known(tmp_path) == f"{found.value} sha256 1800000000"
     assert _examine(tmp_path, Digests.CHECKED)[0][1] is True
-    assert _known(tmp_path) == "checked"
+    assert _known(tmp_path) == "checked sha256 1800000000"
 
 
 def test_what_is_ordinary_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor asked of the daemon; nor is a state made for it."""
     monkeypatch.setattr(control, "ask", lambda *request: pytest.fail("the daemon was asked"))
     assert _examine(tmp_path / "none", Digests.CHECKED) == [
-        ("digests", True, "a body that is not what its digest says is refused")
+        ("digests", True, "a body that is not what its digest (sha256) says is refused")
     ]
     _state(tmp_path)
     assert _examine(tmp_path, Digests.CHECKED)[0][1] is True
     assert _known(tmp_path) is None
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("check", ["crc32", "md5"])
+def test_another_digest_than_the_usual_is_news(tmp_path: Path, check: str) -> None:
+    """Once: what is the same stays as old as it is."""
+    _state(tmp_path)
+    _examine(tmp_path, Digests.CHECKED, check)
+    assert _known(tmp_path) == f"checked {check} 1800000000"
+    with closing(State.open(str(tmp_path), now_ns=time.time_ns)) as state:
+        state.learn(FakeStore().store_id, DIGESTS, f"checked {check} 1700000000")
+    _examine(tmp_path, Digests.CHECKED, check)
+    assert _known(tmp_path) == f"checked {check} 1700000000"
 
 
 def test_without_a_state_it_says_what_to_do(tmp_path: Path) -> None:
@@ -108,7 +123,7 @@ def test_a_running_daemon_is_told(
 
     monkeypatch.setattr(control, "ask", ask)
     ((_, _, detail),) = _examine(tmp_path, Digests.ETAG)
-    assert asked == [{"command": "learn-digests", "store": "mirror", "found": "etag"}]
+    assert asked == [{"command": "learn-digests", "store": "mirror", "found": "etag sha256 1800000000"}]
     assert said in detail
     assert ("not remembered" in detail) == bool(said)
     assert _known(tmp_path) is None

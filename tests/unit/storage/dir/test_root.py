@@ -13,7 +13,7 @@ import pytest
 from syncd.core.errors import (
     StoreUnavailable,
 )
-from syncd.storage.base import Instance
+from syncd.storage.base import Memory
 from syncd.storage.dir import root as dir_root
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
@@ -92,13 +92,13 @@ def test_another_store_in_the_same_place_is_not_ours(store: DirStore, root: Path
 def test_an_identity_that_is_remembered_is_demanded(store: DirStore, root: Path) -> None:
     """Whoever knows the identity from an earlier process is safe from the first verb on."""
     put(store, "file", b"x")
-    knowing = DirStore(DirSettings(str(root)), Instance(lambda store_id: store.instance))
+    knowing = DirStore(DirSettings(str(root)), Memory(lambda store_id: store.instance))
     assert read(knowing, "file") == b"x"
     with pytest.raises(StoreUnavailable, match="another store"):
-        DirStore(DirSettings(str(root)), Instance(lambda store_id: "0" * 32)).head_object("file")
+        DirStore(DirSettings(str(root)), Memory(lambda store_id: "0" * 32)).head_object("file")
     (root / ".syncd" / "store.json").unlink()
     with pytest.raises(StoreUnavailable, match="not mounted"):
-        DirStore(DirSettings(str(root)), Instance(lambda store_id: store.instance)).head_object("file")
+        DirStore(DirSettings(str(root)), Memory(lambda store_id: store.instance)).head_object("file")
 
 
 def test_a_place_in_the_mount_table_is_not_a_new_store_before_it_is_mounted(

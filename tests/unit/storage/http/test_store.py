@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -34,7 +33,7 @@ from syncd.core.errors import (
     UploadGone,
 )
 from syncd.core.model import Fingerprint, ObjectMeta, Part, UploadInfo
-from syncd.storage.base import Digests, Meter
+from syncd.storage.base import Memory, Meter
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.store import ClockSkew, HttpStore
 from syncd.storage.opening import open_store
@@ -625,67 +624,12 @@ def ok(headers: dict[str, str] | None = None, body: bytes = b"", status: int = 2
     return Response(status, {"x-amz-request-id": "r", **(headers or {})}, body)
 
 
-BEGUN = ok(body=b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
-
-
 def taken(etag: Callable[[bytes], str]) -> Answer:
     return lambda request: ok({"etag": f'"{etag(bytes(request.body))}"'})
 
 
 def md5(body: bytes) -> str:
     return hashlib.md5(body).hexdigest()
-
-
-def digest_is_right(request: Request) -> bool:
-    return request.headers["x-amz-content-sha256"] == hashlib.sha256(bytes(request.body)).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (error(400, "BadDigest"), Digests.CHECKED),
-        (error(400, "XAmzContentSHA256Mismatch"), Digests.CHECKED),
-        (error(400, "InvalidRequest"), Digests.CHECKED),
-        (error(403, "SignatureDoesNotMatch"), Digests.CHECKED),
-        (taken(md5), Digests.ETAG),
-        (taken(lambda body: "e" * 32), Digests.SIZE),
-        (taken(lambda body: ""), Digests.SIZE),
-        (error(503, "SlowDown"), StoreUnavailable),
-        (ConnectionLost("reset"), StoreUnavailable),
-    ],
-)
-def test_a_wrong_digest_shows_whether_they_are_checked(
-    answer: Response | Exception | Answer, found: Digests | type[StoreError]
-) -> None:
-    """On one part of an upload that is aborted, whatever came of it; the right part before it is taken."""
-    told = (BEGUN, taken(md5), answer, ok(status=204))
-    client, transport = store(*told)
-    if isinstance(found, Digests):
-        assert client.probe_digests("place/digests") is found
-    else:
-        with pytest.raises(found):
-            client.probe_digests("place/digests")
-    verbs = [(request.method, dict(request.query).keys()) for request in transport.requests]
-    part = {"partNumber", "uploadId"}
-    assert verbs == [("POST", {"uploads"}), ("PUT", part), ("PUT", part), ("DELETE", {"uploadId"})]
-    assert [digest_is_right(request) for request in transport.requests[1:3]] == [True, False]
-
-
-@pytest.mark.parametrize("wrong", [error(400, "InvalidRequest"), error(403, "AccessDenied")])
-def test_a_store_that_refuses_the_right_part_tells_nothing(wrong: Response) -> None:
-    """The refusal is about something else."""
-    client, transport = store(BEGUN, wrong, ok(status=204))
-    with pytest.raises(StoreRefused):
-        client.probe_digests("k")
-    assert transport.requests[-1].method == "DELETE"
-
-
-def test_without_digests_there_is_nothing_to_find_out() -> None:
-    transport = Told(BEGUN, ok(status=204))
-    settings = replace(SETTINGS, http=HttpSettings("https://127.0.0.1:1"), integrity="none")
-    client = HttpStore(S3Dialect(settings), transport, lambda: Credentials("AKID", "secret"), lambda: NOW)
-    assert client.probe_digests("k") is None
-    assert [request.method for request in transport.requests] == ["POST", "DELETE"]
 
 
 def held(size: int, **more: str) -> Response:
@@ -717,7 +661,7 @@ def test_where_digests_are_ignored_each_put_is_compared(
         transport,
         lambda: Credentials("AKID", "secret"),
         lambda: NOW,
-        digests=lambda: known,
+        digests=Memory(lambda store_id: known),
     )
     if expected is None:
         client.put_object("k", b"hello", META)
@@ -731,7 +675,9 @@ def test_where_digests_are_ignored_each_put_is_compared(
 def test_where_digests_are_ignored_each_part_is_compared(etag: str, passes: bool) -> None:
     transport = Told(taken(lambda body: etag))
     keys = Credentials("AKID", "secret")
-    client = HttpStore(S3Dialect(SETTINGS), transport, lambda: keys, lambda: NOW, digests=lambda: "etag")
+    client = HttpStore(
+        S3Dialect(SETTINGS), transport, lambda: keys, lambda: NOW, digests=Memory(lambda store_id: "etag")
+    )
     if passes:
         assert client.upload_part("k", "u", 1, b"hello").etag == etag
         return

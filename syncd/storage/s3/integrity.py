@@ -1,0 +1,70 @@
+"""How the server checks a body: which digests may be sent along, and the headers for each. Pure.
+
+Over plain HTTP, and on servers that were not asked yet, the signed SHA-256 of the payload, which nearly every
+server verifies. Over TLS, CRC-32, which is cheaper, on AWS and where a server was found to verify it; without
+TLS never, because whoever can change a body can keep its CRC. MD5 only where nothing else is verified: it is
+the dearest of all.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from syncd.storage.base import Body
+from syncd.storage.crc32 import crc32
+from syncd.storage.s3 import bucket as values
+from syncd.storage.s3.signing import UNSIGNED_PAYLOAD
+from syncd.storage.settings import S3Settings
+
+HASH = "x-amz-content-sha256"
+CRC32 = "x-amz-checksum-crc32"
+
+
+class Integrity:
+    """The checks of one bucket. May be used by several threads at once."""
+
+    def __init__(self, settings: S3Settings, bucket: values.Bucket) -> None:
+        signed = "md5" if settings.lock_mode else "sha256"  # a signed SHA-256 is not enough for a lock
+        self.checks = _choose(settings.integrity, bucket, signed)
+        """Those that the settings allow, the cheapest first."""
+        self.usual = self.checks[0] if len(self.checks) == 1 else signed
+        self._now = self.usual if self.checks else "none"
+        self.declares = self._now == "crc32"
+        """Uploads are begun with the CRC-32 as their checksum, which AWS wants, and completed with that of
+        the whole. Of a server that was only found to verify that of a part, neither is asked."""
+
+    def use(self, check: str) -> None:
+        """Send bodies with this check, where it is one of `checks`; else with the usual one."""
+        if self.checks:
+            self._now = check if check in self.checks else self.usual
+
+    def want_md5(self) -> None:
+        """The bucket takes no other."""
+        self.checks, self.usual, self._now = ("md5",), "md5", "md5"
+
+    def headers(self, body: Body, check: str = "") -> dict[str, str]:
+        """What lets the server notice a body that arrives changed."""
+        check = check or self._now
+        if check == "sha256":
+            return {HASH: hashlib.sha256(body).hexdigest()}
+        if check == "md5":
+            digest = hashlib.md5(body, usedforsecurity=False).digest()
+            return {HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
+        if check == "crc32":
+            return {HASH: UNSIGNED_PAYLOAD, CRC32: values.crc32_text(crc32(body))}
+        return {HASH: UNSIGNED_PAYLOAD}
+
+
+def _choose(integrity: str, bucket: values.Bucket, signed: str) -> tuple[str, ...]:
+    encrypted = bucket.scheme == "https"
+    if integrity == "none":
+        return () if encrypted else ("sha256",)  # without TLS nothing else would notice a changed byte
+    if integrity != "auto":
+        return (integrity,)
+    if bucket.is_aws:
+        return ("crc32" if encrypted else signed,)
+    checks = (signed, "md5") if signed != "md5" else ("md5",)
+    return ("crc32", *checks) if encrypted else checks
