@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -112,7 +111,6 @@ class Daemon:
         self._pipeline.coverage = self._live.coverage
         self._pipeline.rewatch = self._rewatch
         self._apply(self._settings)
-        self._canary_directory = process.canary_directory(self._settings.state_dir, self._environ)
         self._watcher = self._watch(self._settings.sources)
         self._verbs = Verbs(self._pipeline, self._live, lambda: self._settings, self._ask_reload)
         servers = self._control()
@@ -191,7 +189,7 @@ class Daemon:
 
     def _watch(self, sources: tuple[Source, ...]) -> Watcher:
         rules = {name: runner.rules for name, runner in self._pipeline.source_runners.items()}
-        watcher = Watcher(sources, rules, self._pipeline, canary_directory=self._canary_directory)
+        watcher = Watcher(sources, rules, self._pipeline)
         self._notifier.extend_timeout(300)
         watcher.start()
         return watcher
@@ -386,7 +384,6 @@ class Daemon:
         log.info("stopping; unfinished uploads are kept for the next start")
         try:
             self._watcher.stop()
-            shutil.rmtree(self._canary_directory, ignore_errors=True)
         finally:
             ended = self._pipeline.stop(DRAIN_SECONDS)
         if not ended:

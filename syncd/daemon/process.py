@@ -1,21 +1,16 @@
-"""This process and its machine: its id, core files, descriptors, suspend, a directory in memory."""
+"""This process and its machine: its id, core files, descriptors, suspend."""
 
 from __future__ import annotations
 
 import ctypes
-import errno
-import hashlib
 import os
 import resource
-import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 from syncd.core import plan
 from syncd.sources import mounts
-
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  a directory of our own is made there, with mode 0700
 
 MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 PODMANS_MARK = "/run/.containerenv"
@@ -60,31 +55,6 @@ def machine_id() -> str:
 def suspended_seconds() -> float:
     """How long the machine has been suspended since it booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-
-
-def canary_directory(state_dir: str, environ: Mapping[str, str]) -> str:
-    """Make the canary's directory, in memory if possible, so that an idle daemon writes to no disk.
-
-    Its name follows from the state directory, which one daemon has at a time: that of a killed
-    daemon is used again.
-    """
-    name = hashlib.sha256(os.fsencode(os.path.realpath(state_dir))).hexdigest()[:16]
-    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    for place in (runtime, environ.get("XDG_RUNTIME_DIR", ""), SHARED_MEMORY):
-        if place and os.access(place, os.W_OK | os.X_OK):
-            with suppress(OSError):
-                return _own_directory(os.path.join(place, f"syncd-canary-{name}"))
-    return _own_directory(os.path.join(state_dir, "canary"))
-
-
-def _own_directory(path: str) -> str:
-    """A new directory, or one that was made here before. Raises OSError if it is another user's, or none."""
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    found = os.lstat(path)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    return path
 
 
 def raise_descriptor_limit() -> None:

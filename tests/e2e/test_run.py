@@ -318,7 +318,7 @@ def test_an_empty_mount_point_is_not_taken_for_the_store(syncd: Syncd) -> None:
 
 
 def test_cleaning_up(syncd: Syncd) -> None:
-    """After a clean stop neither socket nor canary is left."""
+    """After a clean stop no socket is left."""
     syncd.start()
     assert syncd.stop() == 0
     assert not (syncd.root / "state" / "control.sock").exists()

@@ -26,7 +26,7 @@ def test_a_reader_that_hears_nothing_is_not_alive(tmp_path: Path, monkeypatch: p
     """W2: the thread runs and answers, but no event comes through: the canary tells, and a restart heals."""
     root = tmp_path / "root"
     root.mkdir()
-    with watching(root, tmp_path / "canary") as watch:
+    with watching(root) as watch:
         assert watch.watcher.is_alive(DEADLINE_SECONDS)
         with monkeypatch.context() as patch:
 
@@ -67,7 +67,7 @@ def test_a_full_queue_is_counted_and_puts_everything_in_doubt(tmp_path: Path) ->
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     root = tmp_path / "root"
     root.mkdir()
-    stepper = Stepper(root, tmp_path / "canary")
+    stepper = Stepper(root)
     try:
         one, other = root / "one", root / "other"
         one.touch()
@@ -178,7 +178,7 @@ def test_start_returns_when_the_watches_are_in_place(tmp_path: Path) -> None:
             return super().wants_directory(path)
 
     (tmp_path / "root/a/b/c/d").mkdir(parents=True)
-    with watching(tmp_path / "root", tmp_path / "canary", rules=Slow((), ())) as watch:
+    with watching(tmp_path / "root", rules=Slow((), ())) as watch:
         assert watch.status().watches == 5
 
 
@@ -187,7 +187,7 @@ def test_a_root_that_came_back_is_told_of_when_it_is_watched(tmp_path: Path) -> 
     root, away = tmp_path / "root", tmp_path / "away"
     for number in range(200):
         (root / f"d{number}/below").mkdir(parents=True)
-    stepper = Stepper(root, tmp_path / "canary")
+    stepper = Stepper(root)
     try:
         root.rename(away)
         stepper.catch_up()

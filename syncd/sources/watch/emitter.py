@@ -35,24 +35,23 @@ _COUNTS_A_TURN = 64
 
 
 class Canary:
-    """A file whose opening makes an event on the descriptor and writes nothing."""
+    """A file whose opening makes an event on the descriptor and writes nothing.
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
+    It is in memory and has no name: nobody else can open or remove it, and a kill leaves nothing of it.
+    """
+
+    def __init__(self) -> None:
         self.seen = threading.Event()
         self.watch: int | None = None
-        self._file = os.path.join(directory, "canary")
+        self._fd = -1
         self._problem: str | None = None
 
     def place(self, kernel: Inotify) -> None:
         """Watch the file, and make it if need be. If that fails, `watch` is None, and one warning says so."""
         try:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            fd = self._open()
-            try:
-                self.watch, problem = kernel.add(fd, inotify.OPEN | inotify.DELETE_SELF), None
-            finally:
-                os.close(fd)
+            if self._fd < 0:
+                self._fd = os.memfd_create("syncd-canary")
+            self.watch, problem = kernel.add(self._fd, inotify.OPEN), None
         except OSError as error:
             self.watch, problem = None, str(error)
         if problem is not None and problem != self._problem:
@@ -61,10 +60,13 @@ class Canary:
 
     def trigger(self) -> None:
         """Make an event. Raises OSError."""
-        os.close(self._open())
+        os.close(os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def _open(self) -> int:
-        return os.open(self._file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def close(self) -> None:
+        """Let go of the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class InotifyEmitter(EventEmitter):
@@ -79,7 +81,6 @@ class InotifyEmitter(EventEmitter):
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
         reports: WatchReports,
-        canary: Canary,
         **frame: Any,
     ) -> None:
         super().__init__(event_queue, watch, **frame)
@@ -88,7 +89,7 @@ class InotifyEmitter(EventEmitter):
         self.handled = 0
         """Turns that brought records: proof that events arrive, as the canary is."""
         self.reports = reports
-        self.canary = canary
+        self.canary = Canary()
         self.statuses: Mapping[str, WatchStatus] = reports.status({source.name: 0 for source in sources})
         """As of the end of the last turn; replaced, never changed."""
         self._kernel = kernel
@@ -156,6 +157,7 @@ class InotifyEmitter(EventEmitter):
             os.close(self._wake)
         self._kernel.close()
         self._mounts.close()
+        self.canary.close()
 
     def _ask(self, action: Callable[[], None], *, settled: bool) -> threading.Event:
         done = threading.Event()
@@ -237,9 +239,7 @@ class InotifyEmitter(EventEmitter):
         return paths
 
     def _heard(self, mask: int) -> None:
-        if mask & inotify.IGNORED:
-            self.canary.watch = None
-        elif mask & inotify.OPEN:
+        if mask & inotify.OPEN:
             self._carried_out.append(self.canary.seen)
 
     def _finish(self, has_news: bool) -> None:

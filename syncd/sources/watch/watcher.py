@@ -20,7 +20,7 @@ from watchdog.observers.api import BaseObserver, EventEmitter
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources.watch import inotify
-from syncd.sources.watch.emitter import Canary, InotifyEmitter
+from syncd.sources.watch.emitter import InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.reports import WatchReports, WatchSink
@@ -46,14 +46,11 @@ class Watcher:
         sources: Sequence[Source],
         rules: Mapping[str, Rules],
         sink: WatchSink,
-        *,
-        canary_directory: str,
     ) -> None:
-        """`rules` has an entry for every source. `canary_directory` is made if need be; best in memory."""
+        """`rules` has an entry for every source."""
         self._sources = tuple(sources)
         self._rules = rules
         self._sink = sink
-        self._canary_directory = canary_directory
         self._lock = threading.Lock()
         self._observer: BaseObserver | None = None
         self._reader: InotifyEmitter | None = None
@@ -167,11 +164,10 @@ class Watcher:
             sources=self._sources,
             rules=self._rules,
             reports=reports,
-            canary=Canary(self._canary_directory),
         )
         observer = BaseObserver(cast("type[EventEmitter]", emitter))
         observer.name = "syncd-watch-frame"
-        observer.schedule(FileSystemEventHandler(), self._canary_directory)
+        observer.schedule(FileSystemEventHandler(), "/")  # the frame wants a path, and does nothing with it
         (reader,) = observer.emitters
         assert isinstance(reader, InotifyEmitter)
         return observer, reader

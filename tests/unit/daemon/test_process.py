@@ -1,8 +1,7 @@
-"""The process and its machine: its id, descriptors, the canary's place, and memory that no debugger reads."""
+"""The process and its machine: its id, descriptors, and memory that no debugger reads."""
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -67,34 +66,6 @@ def test_a_machine_is_known_by_an_id_of_its_own(
     monkeypatch.setattr(process, "MACHINE_IDS", tuple(str(path) for path in paths))
 
     assert process.machine_id() == expected
-
-
-def test_the_canary_lives_in_memory_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runtime directory, else shared memory, else state directory: an idle daemon writes to no disk."""
-    runtime, state = tmp_path / "run", tmp_path / "state"
-    runtime.mkdir()
-    state.mkdir()
-    made = process.canary_directory(str(state), {"RUNTIME_DIRECTORY": f"{runtime}:/elsewhere"})
-    assert os.path.dirname(made) == str(runtime)
-    monkeypatch.setattr(process, "SHARED_MEMORY", str(tmp_path / "nowhere"))
-    assert os.path.dirname(process.canary_directory(str(state), {})) == str(state)
-
-
-def test_the_canarys_directory_of_a_killed_daemon_is_used_again(tmp_path: Path) -> None:
-    """Kills leave nothing that adds up; a directory of another user, or a link, is not taken for ours."""
-    runtime, state = tmp_path / "run", tmp_path / "state"
-    runtime.mkdir()
-    state.mkdir()
-    environ = {"RUNTIME_DIRECTORY": str(runtime)}
-    first = process.canary_directory(str(state), environ)
-    assert process.canary_directory(str(state), environ) == first
-    assert len(list(runtime.iterdir())) == 1
-    other = tmp_path / "other"
-    other.mkdir()
-    assert process.canary_directory(str(other), environ) != first
-    os.rmdir(first)
-    os.symlink(state, first)
-    assert os.path.dirname(process.canary_directory(str(state), {**environ})) != str(runtime)
 
 
 def test_a_process_that_holds_keys_is_closed() -> None:

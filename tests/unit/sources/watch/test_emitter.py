@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,43 +29,52 @@ def test_emitter_is_one_for_watchdogs_observer() -> None:
     assert BaseObserver(InotifyEmitter).emitters == set()
 
 
-def test_canary_sings_and_writes_nothing(kernel: Inotify, tmp_path: Path) -> None:
-    """Its song is one record of an opened file; the file stays as it is."""
-    canary = Canary(str(tmp_path / "made/for/it"))
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    made = Canary()
+    yield made
+    made.close()
+
+
+def test_canary_sings_and_writes_nothing(kernel: Inotify, canary: Canary) -> None:
+    """Its song is one record of an opened file, again after it was placed again; the file stays as it is."""
     canary.place(kernel)
-    before = os.stat(tmp_path / "made/for/it/canary")
-    canary.trigger()
-
-    assert [(r.watch, r.mask) for r in kernel.read()] == [(canary.watch, inotify.OPEN)]
-    assert os.stat(tmp_path / "made/for/it/canary") == before
-
-
-def test_canary_is_private(kernel: Inotify, tmp_path: Path) -> None:
-    """Nobody else can list or open what it needs."""
-    Canary(str(tmp_path / "canary")).place(kernel)
-
-    assert [os.stat(tmp_path / path).st_mode & 0o777 for path in ("canary", "canary/canary")] == [
-        0o700,
-        0o600,
-    ]
+    before = os.fstat(canary._fd)
+    for _ in range(2):
+        canary.trigger()
+        assert [(r.watch, r.mask) for r in kernel.read()] == [(canary.watch, inotify.OPEN)]
+        canary.place(kernel)
+    assert os.fstat(canary._fd) == before
 
 
-def test_canary_is_not_a_symbolic_link(
-    kernel: Inotify, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_canary_has_no_name(kernel: Inotify, canary: Canary) -> None:
+    """Nobody can open or sweep it, and a process that is killed leaves nothing of it."""
+    canary.place(kernel)
+    assert os.fstat(canary._fd).st_nlink == 0
+    assert not os.get_inheritable(canary._fd)
+
+
+def test_canary_that_cannot_be_made_is_said_once(
+    kernel: Inotify, canary: Canary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A link that somebody put in its place is not followed; there is no canary then, which is said once."""
-    (tmp_path / "canary").symlink_to(tmp_path / "precious")
-    canary = Canary(str(tmp_path))
+    """There is none then, and a later tick finds that it can be made now."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", refuse)
+        canary.place(kernel)
+        canary.place(kernel)
+        assert (canary.watch, len(caplog.records)) == (None, 1)
     canary.place(kernel)
-    canary.place(kernel)
+    assert canary.watch is not None
 
-    assert (canary.watch, (tmp_path / "precious").exists(), len(caplog.records)) == (None, False, 1)
+
+def refuse(name: str) -> int:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_turns_come_to_rest(tmp_path: Path) -> None:
     """After a burst of work there comes a turn with nothing left to do."""
     (tmp_path / "root").mkdir()
-    stepper = Stepper(tmp_path / "root", tmp_path / "canary")
+    stepper = Stepper(tmp_path / "root")
     for number in range(300):
         (tmp_path / f"root/{number}/a").mkdir(parents=True)
     stepper.catch_up()

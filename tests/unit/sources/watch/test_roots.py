@@ -32,11 +32,6 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture
-def canary(tmp_path: Path) -> Path:
-    return tmp_path / "canary"
-
-
 def test_one_root_for_two_sources_is_watched_for_the_first(root: Path) -> None:
     """Two sources cannot share a directory (a bind mount); the second one is polled, and says why."""
     sources = [Source(name=name, root=str(root), store="s") for name in ("one", "two")]
@@ -55,10 +50,10 @@ def test_one_root_for_two_sources_is_watched_for_the_first(root: Path) -> None:
 # ---- W6, W7: the root -------------------------------------------------------------------------------------
 
 
-def test_root_that_is_missing_at_the_start(root: Path, canary: Path) -> None:
+def test_root_that_is_missing_at_the_start(root: Path) -> None:
     """A missing root is not an error: the status says so, and the source is watched once it is there."""
     root.rmdir()
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         assert (watch.status().mode, watch.status().reason) == ("polling", "the root is missing")
         assert watch.listener.doubts == []
         root.mkdir()
@@ -71,10 +66,10 @@ def test_root_that_is_missing_at_the_start(root: Path, canary: Path) -> None:
         assert watch.listener.hears("later")
 
 
-def test_root_deleted_and_made_again(root: Path, canary: Path) -> None:
+def test_root_deleted_and_made_again(root: Path) -> None:
     """W6: a root that is gone is in doubt at once; the new one is watched at the next tick, and in doubt."""
     (root / "a").mkdir()
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         shutil.rmtree(root)
         assert watch.listener.doubts_of("")
         assert eventually(lambda: watch.status().reason == "the root is missing")
@@ -88,10 +83,10 @@ def test_root_deleted_and_made_again(root: Path, canary: Path) -> None:
         assert (watch.status().mode, watch.status().watches) == ("events", 2)
 
 
-def test_root_renamed_away_and_another_in_its_place(root: Path, outside: Path, canary: Path) -> None:
+def test_root_renamed_away_and_another_in_its_place(root: Path, outside: Path) -> None:
     """W6: events of the tree that moved away are not reported; those of the new root are."""
     (root / "a").mkdir()
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         root.rename(outside / "moved")
         (root / "a").mkdir(parents=True)
 
@@ -106,9 +101,9 @@ def test_root_renamed_away_and_another_in_its_place(root: Path, outside: Path, c
         assert set(watch.listener.paths()) == {"a/file"}
 
 
-def test_root_exchanged_for_another(root: Path, outside: Path, canary: Path) -> None:
+def test_root_exchanged_for_another(root: Path, outside: Path) -> None:
     """W6: a root that is swapped without ever being missing is noticed by what it is, not by its name."""
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         exchange(root, outside)
 
         assert watch.listener.doubts_of("")
@@ -117,11 +112,11 @@ def test_root_exchanged_for_another(root: Path, outside: Path, canary: Path) -> 
         assert watch.listener.hears("file")
 
 
-def test_parent_of_the_root_renamed_and_back(tmp_path: Path, canary: Path) -> None:
+def test_parent_of_the_root_renamed_and_back(tmp_path: Path) -> None:
     """W6: a root whose parent was renamed is noticed at the next tick, and so is its return."""
     root = tmp_path / "above/root"
     root.mkdir(parents=True)
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         (tmp_path / "above").rename(tmp_path / "elsewhere")
         assert watch.has_heard_everything()
         assert watch.status().reason == "the root is missing"
@@ -132,9 +127,9 @@ def test_parent_of_the_root_renamed_and_back(tmp_path: Path, canary: Path) -> No
         assert watch.listener.hears("file")
 
 
-def test_root_replaced_by_a_symbolic_link(root: Path, outside: Path, canary: Path) -> None:
+def test_root_replaced_by_a_symbolic_link(root: Path, outside: Path) -> None:
     """W6, W7: a root that became a symbolic link is not followed; the status says so."""
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         root.rmdir()
         root.symlink_to(outside)
 
@@ -146,21 +141,21 @@ def test_root_replaced_by_a_symbolic_link(root: Path, outside: Path, canary: Pat
         assert watch.listener.paths() == []
 
 
-def test_root_given_by_its_real_path_behind_a_symbolic_link(root: Path, tmp_path: Path, canary: Path) -> None:
+def test_root_given_by_its_real_path_behind_a_symbolic_link(root: Path, tmp_path: Path) -> None:
     """W7: with the link resolved, as the configuration does, the top level and what is below it are heard."""
     (root / "sub").mkdir()
     (tmp_path / "link").symlink_to(root)
-    with watching(os.path.realpath(tmp_path / "link"), canary) as watch:
+    with watching(os.path.realpath(tmp_path / "link")) as watch:
         (tmp_path / "link/top").touch()
         (tmp_path / "link/sub/below").touch()
 
         assert watch.listener.hears("top", "sub/below")
 
 
-def test_rewatch_places_the_watches_before_it_returns(root: Path, canary: Path) -> None:
+def test_rewatch_places_the_watches_before_it_returns(root: Path) -> None:
     """`rewatch` drops and places anew; what happens after it has returned is heard."""
     (root / "a/b").mkdir(parents=True)
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         watch.watcher.rewatch(NAME)
         (root / "a/b/file").touch()
 

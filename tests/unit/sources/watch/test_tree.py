@@ -39,7 +39,7 @@ def stepped(root: Path, tmp_path: Path) -> Iterator[Callable[..., Stepper]]:
     steppers = []
 
     def begin(**options: Any) -> Stepper:
-        stepper = Stepper(root, tmp_path / "canary", **options)
+        stepper = Stepper(root, **options)
         steppers.append(stepper)
         return stepper
 

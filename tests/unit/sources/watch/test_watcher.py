@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -46,30 +47,25 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture
-def canary(tmp_path: Path) -> Path:
-    return tmp_path / "canary"
-
-
 # ---- life and death ---------------------------------------------------------------------------------------
 
 
-def test_watches_are_in_place_when_start_returns(root: Path, canary: Path) -> None:
+def test_watches_are_in_place_when_start_returns(root: Path) -> None:
     """Nothing that happens after `start` has returned is missed, however deep."""
     (root / "a/b/c/d").mkdir(parents=True)
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         assert watch.status().watches == 5
         (root / "a/b/c/d/file").touch()
 
         assert watch.listener.hears("a/b/c/d/file")
 
 
-def test_several_sources_share_one_descriptor(tmp_path: Path, canary: Path) -> None:
+def test_several_sources_share_one_descriptor(tmp_path: Path) -> None:
     """Every source is reported under its own name; all of them take one inotify instance."""
     roots = {name: str(tmp_path / name) for name in ("one", "two", "three")}
     for each in roots.values():
         os.mkdir(each)
-    with watching(roots, canary) as watch:
+    with watching(roots) as watch:
         links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
         for name, each in roots.items():
             Path(each, f"of-{name}").touch()
@@ -82,13 +78,13 @@ def _is_open(fd: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
-def test_directory_that_moves_to_another_source(tmp_path: Path, canary: Path) -> None:
+def test_directory_that_moves_to_another_source(tmp_path: Path) -> None:
     """What moves from one source into another leaves the one and is reported, file by file, by the other."""
     roots = {name: str(tmp_path / name) for name in ("one", "two")}
     (tmp_path / "one/a/b").mkdir(parents=True)
     (tmp_path / "one/a/b/file").touch()
     (tmp_path / "two").mkdir()
-    with watching(roots, canary) as watch:
+    with watching(roots) as watch:
         (tmp_path / "one/a").rename(tmp_path / "two/a")
 
         assert watch.listener.hears("a/b/file", source="two")
@@ -98,10 +94,10 @@ def test_directory_that_moves_to_another_source(tmp_path: Path, canary: Path) ->
         assert watch.listener.hears("a/b/later", source="two")
 
 
-def test_stop_ends_both_threads_and_the_descriptor(root: Path, canary: Path) -> None:
+def test_stop_ends_both_threads_and_the_descriptor(root: Path) -> None:
     """After `stop` no thread and no descriptor is left, and nothing is alive."""
     threads, descriptors = set(threading.enumerate()), set(os.listdir("/proc/self/fd"))
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         begun = set(threading.enumerate()) - threads
         assert sorted(thread.name for thread in begun) == ["syncd-watch", "syncd-watch-frame"]
     assert [thread for thread in begun if thread.is_alive()] == []
@@ -110,11 +106,10 @@ def test_stop_ends_both_threads_and_the_descriptor(root: Path, canary: Path) -> 
     assert (watch.status().mode, watch.status().reason) == ("polling", "stopped")
 
 
-def test_stop_before_start_and_twice_is_harmless(root: Path, canary: Path) -> None:
+def test_stop_before_start_and_twice_is_harmless(root: Path) -> None:
     """A watcher that never ran, or ran, can be stopped."""
     watcher = Watcher(
         [Source(name=NAME, root=str(root), store="s")], {NAME: Rules((), ())}, Listener(),
-        canary_directory=str(canary),
     )  # fmt: skip
     watcher.stop()
     watcher.start()
@@ -124,10 +119,10 @@ def test_stop_before_start_and_twice_is_harmless(root: Path, canary: Path) -> No
     assert watcher.status()[NAME].reason == "stopped"
 
 
-def test_restart_places_everything_anew_and_doubts_everything(root: Path, canary: Path) -> None:
+def test_restart_places_everything_anew_and_doubts_everything(root: Path) -> None:
     """After `restart` events arrive, and every source has been given up for scanning."""
     (root / "a").mkdir()
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         watch.watcher.restart()
 
         assert watch.listener.subtrees() == [""]
@@ -147,12 +142,10 @@ class PoisonedRules(Rules):
         return super().wants_file(path)
 
 
-def test_exception_in_the_reader_is_noticed_and_healed(
-    root: Path, canary: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exception_in_the_reader_is_noticed_and_healed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """W2: a reader that died says so, in `is_alive`, in `status` and in the log; `restart` heals it."""
     rules = PoisonedRules((), ())
-    with watching(root, canary, rules=rules) as watch:
+    with watching(root, rules=rules) as watch:
         rules.poisoned = True
         (root / "file").touch()
 
@@ -170,10 +163,10 @@ def test_exception_in_the_reader_is_noticed_and_healed(
         assert watch.listener.hears("later")
 
 
-def test_rewatch_of_a_dead_reader_returns(root: Path, canary: Path) -> None:
+def test_rewatch_of_a_dead_reader_returns(root: Path) -> None:
     """Nobody waits for ever for a thread that has ended."""
     rules = PoisonedRules((), ())
-    with watching(root, canary, rules=rules) as watch:
+    with watching(root, rules=rules) as watch:
         rules.poisoned = True
         (root / "file").touch()
         assert eventually(lambda: not watch.watcher.is_alive(DEADLINE_SECONDS))
@@ -183,7 +176,7 @@ def test_rewatch_of_a_dead_reader_returns(root: Path, canary: Path) -> None:
         assert watch.status().mode == "polling"
 
 
-def test_hanging_sink_is_noticed_and_left_behind(root: Path, canary: Path) -> None:
+def test_hanging_sink_is_noticed_and_left_behind(root: Path) -> None:
     """A reader that hangs in the sink is not alive; what it says after a restart is not heard."""
 
     class Hanging(Listener):
@@ -197,7 +190,7 @@ def test_hanging_sink_is_noticed_and_left_behind(root: Path, canary: Path) -> No
 
     reached, released = threading.Event(), threading.Event()
     ear = Hanging()
-    with watching(root, canary, listener=ear) as watch:
+    with watching(root, listener=ear) as watch:
         (root / "one").touch()
         assert reached.wait(DEADLINE_SECONDS)
         (root / "two").touch()
@@ -214,7 +207,7 @@ def test_hanging_sink_is_noticed_and_left_behind(root: Path, canary: Path) -> No
         assert "two" not in ear.paths()
 
 
-def test_exceptions_of_the_sink_do_not_end_the_reader(root: Path, canary: Path) -> None:
+def test_exceptions_of_the_sink_do_not_end_the_reader(root: Path) -> None:
     """W10: what the sink did not take is owed as a doubt, and delivered once it takes it."""
 
     class Failing(Listener):
@@ -234,7 +227,7 @@ def test_exceptions_of_the_sink_do_not_end_the_reader(root: Path, canary: Path) 
             super().rescan(source, subtree, reason)
 
     ear = Failing()
-    with watching(root, canary, listener=ear) as watch:
+    with watching(root, listener=ear) as watch:
         (root / "one").touch()
         assert eventually(lambda: ear.refused >= 2)
         ear.fails = False
@@ -245,7 +238,7 @@ def test_exceptions_of_the_sink_do_not_end_the_reader(root: Path, canary: Path) 
         assert watch.watcher.is_alive(DEADLINE_SECONDS)
 
 
-def test_sink_may_ask_for_a_rewatch(root: Path, canary: Path) -> None:
+def test_sink_may_ask_for_a_rewatch(root: Path) -> None:
     """`rewatch` from within the sink does not wait for the thread that it is called by."""
 
     class Asking(Listener):
@@ -256,7 +249,7 @@ def test_sink_may_ask_for_a_rewatch(root: Path, canary: Path) -> None:
             super().changed(source, path)
 
     ear = Asking()
-    with watching(root, canary, listener=ear) as watch:
+    with watching(root, listener=ear) as watch:
         ear.watcher = watch.watcher
         (root / "one").touch()
         assert ear.hears("one")
@@ -266,26 +259,20 @@ def test_sink_may_ask_for_a_rewatch(root: Path, canary: Path) -> None:
 
 
 def test_canary_that_cannot_be_placed_is_no_alarm(
-    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without a place for the canary the thread alone is asked; that is said once."""
-    (tmp_path / "file").touch()
-    with watching(root, tmp_path / "file/canary") as watch:
+    """Without a canary the thread alone is asked; that is said once."""
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with watching(root) as watch:
         assert [watch.watcher.is_alive(DEADLINE_SECONDS) for _ in range(3)] == [True] * 3
         assert sum("canary" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_canary_comes_back_after_its_directory_was_swept(root: Path, canary: Path) -> None:
-    """A cleaner of temporary directories that takes the canary away makes no alarm."""
-    with watching(root, canary) as watch:
-        assert watch.watcher.is_alive(DEADLINE_SECONDS)
-        shutil.rmtree(canary)
-
-        assert watch.has_heard_everything()
-        assert canary.is_dir()
+def refuse(name: str) -> int:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def test_idle_costs_no_wakeups(root: Path, canary: Path) -> None:
+def test_idle_costs_no_wakeups(root: Path) -> None:
     """With 1,000 directories watched and nothing happening neither of the threads wakes up."""
     for number in range(1_000):
         (root / f"d{number}").mkdir()
@@ -299,7 +286,7 @@ def test_idle_costs_no_wakeups(root: Path, canary: Path) -> None:
                 counts[task] = int(fields["voluntary_ctxt_switches"])
         return counts
 
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         assert watch.status().watches == 1_001
         ours = {each.native_id for each in threading.enumerate() if each.name.startswith("syncd-watch")}
         assert watch.has_heard_everything()
@@ -322,9 +309,9 @@ def _states(tasks: set[int | None]) -> list[str]:
     return [Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
 
-def test_frame_is_watchdogs(root: Path, canary: Path) -> None:
+def test_frame_is_watchdogs(root: Path) -> None:
     """The threads are watchdog's observer and an emitter of ours, of the version that is installed."""
-    with watching(root, canary):
+    with watching(root):
         threads = {each.name: each for each in threading.enumerate() if each.name.startswith("syncd-watch")}
 
         assert isinstance(threads["syncd-watch-frame"], watchdog.observers.api.BaseObserver)
@@ -334,7 +321,7 @@ def test_frame_is_watchdogs(root: Path, canary: Path) -> None:
 # ---- W1: overflow -----------------------------------------------------------------------------------------
 
 
-def test_overflow_is_counted_said_and_made_good(root: Path, outside: Path, canary: Path) -> None:
+def test_overflow_is_counted_said_and_made_good(root: Path, outside: Path) -> None:
     """W1: three times the queue while the reader stands still; then all is in doubt, and nothing is blind."""
 
     class Slow(Follower):
@@ -350,7 +337,7 @@ def test_overflow_is_counted_said_and_made_good(root: Path, outside: Path, canar
         (root / name).mkdir(parents=True)
     follower = Slow(str(root))
     try:
-        with watching(root, canary, listener=follower) as watch:
+        with watching(root, listener=follower) as watch:
             (root / "stop").touch()
             assert reached.wait(DEADLINE_SECONDS)
             for number in range(limit):  # created, modified, closed: three events each
@@ -383,11 +370,11 @@ def test_overflow_is_counted_said_and_made_good(root: Path, outside: Path, canar
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_surgery_at_full_speed(root: Path, outside: Path, canary: Path, seed: int) -> None:
+def test_surgery_at_full_speed(root: Path, outside: Path, seed: int) -> None:
     """W3: random changes, as fast as they go; then all is known and each directory's probe is heard."""
     for name in "abcd":
         (root / name / name).mkdir(parents=True)
-    with following(root, canary) as (watch, follower):
+    with following(root) as (watch, follower):
         surgeons = [
             threading.Thread(target=_operate, args=(random.Random(f"{seed} {number}"), root, outside))
             for number in range(2)
@@ -478,9 +465,9 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.__name__.strip("_"))
-def test_trees_created_quickly(root: Path, canary: Path, pattern: Callable[[Path], None]) -> None:
+def test_trees_created_quickly(root: Path, pattern: Callable[[Path], None]) -> None:
     """W12: of a tree that appears quickly every file is known as it is in the end, no directory is blind."""
-    with following(root, canary) as (watch, follower):
+    with following(root) as (watch, follower):
         pattern(root)
 
         assert follower.is_right(), follower.errors()
@@ -488,7 +475,7 @@ def test_trees_created_quickly(root: Path, canary: Path, pattern: Callable[[Path
         assert watch.status().overflows == 0
 
 
-def test_nothing_is_lost_while_watches_are_placed(root: Path, canary: Path) -> None:
+def test_nothing_is_lost_while_watches_are_placed(root: Path) -> None:
     """W20: with a writer active through several starts, watches first and a scan afterwards miss nothing."""
     stop = threading.Event()
 
@@ -505,7 +492,7 @@ def test_nothing_is_lost_while_watches_are_placed(root: Path, canary: Path) -> N
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            with following(root, canary) as (_, follower):
+            with following(root) as (_, follower):
                 assert eventually(lambda follower=follower: len(follower.paths()) > 20)
                 stop.set()
                 writer.join()
@@ -520,10 +507,10 @@ def test_nothing_is_lost_while_watches_are_placed(root: Path, canary: Path) -> N
 # ---- W9, W13, W16, W17 ------------------------------------------------------------------------------------
 
 
-def test_moved_out_edited_outside_and_the_name_used_again(root: Path, outside: Path, canary: Path) -> None:
+def test_moved_out_edited_outside_and_the_name_used_again(root: Path, outside: Path) -> None:
     """W9: of two directories with the same name, one outside and one inside, only the one inside is heard."""
     (root / "a").mkdir()
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         (root / "a").rename(outside / "a")
         assert watch.listener.doubts_of("a")
         (root / "a").mkdir()
@@ -536,12 +523,12 @@ def test_moved_out_edited_outside_and_the_name_used_again(root: Path, outside: P
         assert set(watch.listener.paths()) == {"a/inside"}
 
 
-def test_our_own_reading_makes_no_events(root: Path, canary: Path) -> None:
+def test_our_own_reading_makes_no_events(root: Path) -> None:
     """W13: listing, statting and reading everything in a source is not reported, and not even heard."""
     for number in range(50):
         (root / f"d{number % 5}").mkdir(exist_ok=True)
         (root / f"d{number % 5}/f{number}").write_text("content")
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         for path in walk(str(root)):
             assert (root / path).read_text() == "content"
         assert watch.has_heard_everything()
@@ -557,10 +544,10 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-def test_names_that_are_not_text(root: Path, canary: Path, name: bytes) -> None:
+def test_names_that_are_not_text(root: Path, name: bytes) -> None:
     """W16: whatever the name of a file or a directory, it arrives decoded as Python decodes names."""
     path = os.fsdecode(name)
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         os.mkdir(os.fsencode(root) + b"/d-" + name[:200])
         with open(os.fsencode(root) + b"/d-" + name[:200] + b"/" + name, "wb"):
             pass
@@ -573,11 +560,11 @@ def test_names_that_are_not_text(root: Path, canary: Path, name: bytes) -> None:
         assert watch.listener.hears(f"e-{os.fsdecode(name[:200])}/{path}")
 
 
-def test_no_false_alarm_during_a_storm_of_moves(root: Path, outside: Path, canary: Path) -> None:
+def test_no_false_alarm_during_a_storm_of_moves(root: Path, outside: Path) -> None:
     """W17: while directories move out one after the other the canary is heard each time."""
     for number in range(300):
         (root / f"d{number}/sub").mkdir(parents=True)
-    with watching(root, canary) as watch:
+    with watching(root) as watch:
         storm = threading.Thread(
             target=lambda: [(root / f"d{n}").rename(outside / f"d{n}") for n in range(300)]
         )

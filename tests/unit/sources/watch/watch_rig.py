@@ -25,7 +25,7 @@ from watchdog.observers.api import EventQueue, ObservedWatch
 
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
-from syncd.sources.watch.emitter import Canary, InotifyEmitter
+from syncd.sources.watch.emitter import InotifyEmitter
 from syncd.sources.watch.gaps import WatchStatus
 from syncd.sources.watch.inotify import Inotify
 from syncd.sources.watch.reports import WatchReports
@@ -207,7 +207,6 @@ class Watch:
 @contextmanager
 def watching(
     roots: Path | str | Mapping[str, str],
-    canary: Path | str,
     *,
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
@@ -219,7 +218,7 @@ def watching(
     sources = [Source(name=name, root=root, store="store") for name, root in named.items()]
     ear = listener or Listener()
     each = {name: rules or Rules(include, exclude) for name in named}
-    watcher = Watcher(sources, each, ear, canary_directory=str(canary))
+    watcher = Watcher(sources, each, ear)
     watcher.start()
     try:
         yield Watch(watcher, ear)
@@ -228,11 +227,11 @@ def watching(
 
 
 @contextmanager
-def following(root: Path | str, canary: Path | str) -> Iterator[tuple[Watch, Follower]]:
+def following(root: Path | str) -> Iterator[tuple[Watch, Follower]]:
     """A started watcher and a follower that has scanned once."""
     follower = Follower(str(root))
     try:
-        with watching(root, canary, listener=follower) as watch:
+        with watching(root, listener=follower) as watch:
             follower.scan()
             yield watch, follower
     finally:
@@ -259,7 +258,6 @@ class Stepper:
     def __init__(
         self,
         root: Path,
-        canary: Path,
         *,
         exclude: Sequence[str] = (),
         rules: Rules | None = None,
@@ -272,8 +270,8 @@ class Stepper:
         reports = WatchReports([source], each, self.listener)
         self._kernel = Inotify()
         self._emitter = InotifyEmitter(
-            EventQueue(), ObservedWatch(str(canary), recursive=False), kernel=self._kernel, sources=[source],
-            rules=each, reports=reports, canary=Canary(str(canary)),
+            EventQueue(), ObservedWatch("/", recursive=False), kernel=self._kernel, sources=[source],
+            rules=each, reports=reports,
         )  # fmt: skip
         self._emitter.place_all()
         self.catch_up()

@@ -116,7 +116,7 @@ def watch_limit(directory: Path) -> Answer:
     for number in range(100):
         (root / f"{number:03}/a/b").mkdir(parents=True)
     log = Lines()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         status = watch.status()
         parents = {os.path.relpath(each, root) for each, _, _ in os.walk(root)}
         unwatched = {p for p in parents for top in status.unwatched if p == top or p.startswith(top + "/")}
@@ -149,7 +149,7 @@ def far_beyond_the_watch_limit(directory: Path) -> Answer:
     root = directory / "root"
     for number in range(1_500):
         (root / str(number)).mkdir(parents=True)
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         status = watch.status()
         answer: Answer = {
             "mode": status.mode,
@@ -177,7 +177,7 @@ def log_at_the_limit(directory: Path) -> Answer:
     for number in range(700):
         (root / f"wide{number}").mkdir(parents=True)
     log = Lines()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         path = root / "wide699"
         for number in range(700):
             (root / f"new{number}").mkdir()
@@ -223,7 +223,7 @@ def instance_limit(directory: Path) -> Answer:
     INSTANCE_LIMIT.write_text("0")
     root = directory / "root"
     root.mkdir()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         status = watch.status()
         names_the_line = re.search(r"sysctl .*\buser\.max_inotify_instances=\d+$", status.reason) is not None
         answer: Answer = {"refused": [status.mode, list(status.unwatched), names_the_line]}
@@ -243,7 +243,7 @@ def descriptor_limit(directory: Path) -> Answer:
     root.mkdir()
     sources = [Source(name=NAME, root=str(root), store="s")]
     listener = Listener()
-    watcher = Watcher(sources, {NAME: Rules((), ())}, listener, canary_directory=str(directory / "canary"))
+    watcher = Watcher(sources, {NAME: Rules((), ())}, listener)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sorted(map(int, os.listdir("/proc/self/fd")))
     first_free = next(number for number in range(1000) if number not in used[:-1])
@@ -279,7 +279,7 @@ def _unreadable_directories(directory: Path) -> Answer:
     (directory / "incoming/sub").mkdir(parents=True)
     (directory / "incoming/sub/file").touch()
     log = Lines()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         answer: Answer = {"at_start": [watch.status().mode, list(watch.status().unwatched)]}
         watch.has_heard_everything()
         answer["lines_about_it"] = log.about("cannot be read")
@@ -314,7 +314,7 @@ def unreadable_root(_: Path) -> Answer:
 def _unreadable_root(directory: Path) -> Answer:
     root = directory / "root"
     root.mkdir(mode=0)
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         answer: Answer = {"at_start": [watch.status().mode, watch.status().reason]}
         root.chmod(0o755)
         watch.has_heard_everything()
@@ -413,7 +413,7 @@ def mounted_root(directory: Path) -> Answer:
     root.mkdir()
     mount("none", root)
     (root / "a").mkdir()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         unmount(root)
         answer: Answer = {"doubt_after_unmount": watch.listener.doubts_of("")}
         watch.has_heard_everything()
@@ -433,7 +433,7 @@ def mounted_below(directory: Path) -> Answer:
     root = directory / "root"
     (root / "sub/hidden").mkdir(parents=True)
     hidden = os.open(root / "sub/hidden", os.O_RDONLY)
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         mount("none", root / "sub")
         answer: Answer = {"doubt_after_mount": watch.listener.doubts_of("sub")}
         (root / "sub/new").mkdir()
@@ -461,7 +461,7 @@ def bind_mount(directory: Path) -> Answer:
     root = directory / "root"
     (root / "first").mkdir(parents=True)
     (root / "second").mkdir()
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         mount(str(root / "first"), root / "second", flags=BIND)
         eventually(lambda: watch.status().unwatched == ("second",))
         answer: Answer = {"unwatched": list(watch.status().unwatched)}
@@ -481,7 +481,7 @@ def edit_through_a_bind_mount(directory: Path) -> Answer:
     root.mkdir()
     other.mkdir()
     mount(str(root), other, flags=BIND)
-    with watching(root, directory / "canary") as watch:
+    with watching(root) as watch:
         (other / "file").write_text("x")
         return {"heard": watch.listener.hears("file")}
 
@@ -500,7 +500,7 @@ def dead_network_mounts(directory: Path) -> Answer:
         except OSError as error:
             impossible(f"/dev/fuse cannot be opened: {error.strerror}")
         mount("sshfs", where, "fuse.sshfs", options=f"fd={servers[-1]},rootmode=40000,user_id=0,group_id=0")
-    with watching({name: str(root) for name, root in roots.items()}, directory / "canary") as watch:
+    with watching({name: str(root) for name, root in roots.items()}) as watch:
         remote, below = watch.status("remote"), watch.status()
         answer: Answer = {
             "root": [remote.mode, list(remote.unwatched)],
