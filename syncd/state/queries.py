@@ -438,10 +438,11 @@ def forget_files(connection: Connection, source: str) -> bool:
 
 
 def forget_facts(connection: Connection, source: str) -> None:
-    """Delete failures, differences and what was learned of a source: first that its objects were compared."""
+    """Delete what else is known of a source: first of all that its objects were compared."""
     learned = "DELETE FROM learned WHERE substr(name, -length(?1)) = ?1"  # each name ends with the source's
     connection.execute(learned, (f":{source}",))
     connection.execute("DELETE FROM rounds WHERE source = ?", (source,))
+    connection.execute("DELETE FROM pauses WHERE kind = 'source' AND name = ?", (source,))
     for table in ("failures", "differences"):
         connection.execute(f"DELETE FROM {table} WHERE {OF_SOURCE}", (source,))  # noqa: S608  constants
 

@@ -34,6 +34,7 @@ from syncd.core.model import (
     RootIdentity,
 )
 from syncd.state import writer
+from syncd.state.audits import Round, Unlike
 from syncd.state.state import State
 from tests.support.clock import FakeClock
 
@@ -332,32 +333,45 @@ def test_where_files_go_is_remembered_by_the_next_process(tmp_path: Path) -> Non
     assert row.life == OVERTAKEN
 
 
-def test_a_source_that_is_not_configured_any_more_is_forgotten(state: State) -> None:
-    """With its rows, failures and scans, also many rows; its uploads are left to be aborted. Without any
-    source nothing is forgotten: such a configuration is for other commands.
+def test_a_source_that_is_not_configured_any_more_is_forgotten(state: State, tmp_path: Path) -> None:
+    """With all that names it, also many rows, and those of deleted files; its uploads are left to be aborted.
+
+    Without any source nothing is forgotten: such a configuration is for other commands.
     """
-    state.serve([*BEFORE, Destination("t", STORE, "t/")])
+    ghost = [FileRef("ghost", str(number)) for number in range(20)]
+    state.serve([*BEFORE, Destination("ghost", STORE, "ghost/")])
     state.commit(REF, RECORDED)
-    for number in range(20):
-        state.commit(FileRef("t", str(number)), replace(RECORDED, key=f"t/{number}"), durable=False)
-    state.record_failure(Failure(FileRef("t", "bad"), "no", 1, 0))
-    state.learn(STORE, "reconciled:t", "1")
-    state.note_scan("t", 5, 1)
-    state.audits.keep("t", [], 3)
-    begun = state.begin(replace(checkpoint(FileRef("t", "big")), key="t/big", store_id=STORE))
+    for ref in ghost:
+        row = replace(RECORDED, key=f"ghost/{ref.path}")
+        state.commit(ref, row, part_digests=PartDigests(3, (bytes(16), bytes(16))))
+        if ref in ghost[::2]:
+            state.keep(ref, row)
+    state.record_failure(Failure(FileRef("ghost", "bad"), "no", 1, 0))
+    state.learn(STORE, "reconciled:ghost", "1")
+    state.note_scan("ghost", 5, 1)
+    state.set_root_identity("ghost", RootIdentity(1, 2))
+    state.pause("source", "ghost", 0)
+    state.audits.keep("ghost", [Unlike(ghost[0], RECORDED.etag, "gone", rotten="e")], 3)
+    state.audits.note("ghost", Round(files=3))
+    begun = state.begin(replace(checkpoint(FileRef("ghost", "big")), key="ghost/big", store_id=STORE))
     state.set_upload_id(begun.id, "u")
+    state.add_part(begun.id, Part(1, 5, '"p"'))
     state.serve([])
-    assert state.recorded_totals("t")[0] == 20
+    assert state.recorded_totals("ghost")[0] == 10
 
     state.serve(BEFORE)
 
     assert state.recorded(REF) is not None
-    assert state.recorded(FileRef("t", "3")) is None
-    assert (state.recorded_totals("t"), state.failures("t"), state.last_scan("t")) == ((0, 0), [], LastScan())
-    assert state.learned(STORE, "reconciled:t") is None
     assert state.checkpoints() == []
     (left,) = state.leftovers(STORE)
-    assert (left.ref, left.key, left.upload_id) == (FileRef("t", "big"), "t/big", "u")
+    assert (left.ref, left.key, left.upload_id) == (FileRef("ghost", "big"), "ghost/big", "u")
+    state.drop_leftover(left)
+    with closing(sqlite3.connect(f"file:{tmp_path / 'state/state.db'}?mode=ro", uri=True)) as connection:
+        dump = "\n".join(connection.iterdump())
+        tables = ("files", "kept", "part_digests", "parts", "failures", "differences", "checkpoints")
+        rows = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+    assert "ghost" not in dump
+    assert rows == {**dict.fromkeys(tables, 0), "files": 1}
 
 
 @pytest.mark.parametrize(
