@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from syncd.core.errors import ConfigError, Problem
+from syncd.core.paths import one_line
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the root of the document."""
@@ -38,7 +39,8 @@ _REFUSED_BY_COMPOSER = {
 }
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[^{}]*)(?P<close>\})?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff`]")
+_ODD_NUMBER = re.compile(r"[+-]?0[0-9bx].*|.*[:_].*")
+"""To YAML, 010 is 8 and 1:30 is 90."""
 
 
 class Expanded(str):
@@ -93,6 +95,8 @@ class Document:
         shown = quoted(mark.written) if mark.written else "empty text"
         if mark.expanded:
             return f"{shown} (its value is not shown)"
+        if mark.kind == "number" and _ODD_NUMBER.fullmatch(mark.written):
+            shown += ", which YAML reads otherwise"
         return shown if mark.kind == "text" else f"the {mark.kind} {shown}"
 
     def kind(self, path: Path) -> str:
@@ -137,7 +141,7 @@ class Document:
 
 def quoted(text: str, longest: int = 80) -> str:
     """`text` in backquotes on one line, cut after `longest` characters."""
-    text = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = one_line(text).replace("`", "\\x60")
     return f"`{text[:longest]}…`" if len(text) > longest else f"`{text}`"
 
 
@@ -281,7 +285,8 @@ class _Builder:
         if kind == "text":
             return self._text(node, path, line)
         self._document.marks[path] = Mark(line, kind, node.value, lines=_lines(node))
-        if kind not in ("number", "truth value", "nothing"):
+        is_odd = kind == "number" and _ODD_NUMBER.fullmatch(node.value)
+        if is_odd or kind not in ("number", "truth value", "nothing"):
             return Unusable()
         try:
             value: object = self._constructor.construct_object(node)

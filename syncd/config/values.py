@@ -243,7 +243,8 @@ def _path(value: object, info: ValidationInfo) -> str:
 
 FilePath = Annotated[str, PlainValidator(_path)]
 
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?!.{{254}}){_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
 
 
 def _address(text: str, *, login: bool) -> str:
@@ -269,6 +270,7 @@ def _address(text: str, *, login: bool) -> str:
         or parts.query
         or parts.fragment
         or (at and not login)
+        or port == 0
     ):
         raise refuse(expected)
     suffix = f":{port}" if port not in (None, {"http": 80, "https": 443}[parts.scheme]) else ""

@@ -128,10 +128,23 @@ def test_only_mappings_merge() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2024-01-02", "2024-13-45", "!!binary aGk=", "!x y", "!x [y]", "!!int x", "!!bool maybe", "9" * 5000],
+    [
+        "2024-01-02",
+        "2024-13-45",
+        "!!binary aGk=",
+        "!x y",
+        "!x [y]",
+        "!!int x",
+        "!!bool maybe",
+        "9" * 5000,
+        "010",
+        "0x10",
+        "1:30",
+        "1_0",
+    ],
 )
 def test_values_of_no_use_make_nothing(text: str) -> None:
-    """Dates, tags and impossible numbers are neither built nor an exception: no setting takes them."""
+    """Dates, tags, impossible and ambiguous numbers are neither built nor an exception: none is taken."""
     document = read(f"a: {text}")
     assert isinstance(document.value, dict)
     assert isinstance(document.value["a"], Unusable)
@@ -178,7 +191,7 @@ def test_a_value_is_shown_as_it_was_written() -> None:
 
 def test_quoted_text_stays_on_its_line() -> None:
     """Line breaks, control characters and backquotes are escaped, and long text is cut."""
-    assert config_yaml.quoted("a\nb\x1b`") == "`a\\u000ab\\u001b\\u0060`"
+    assert config_yaml.quoted("a\nb\x1b`\u202e") == "`a\\x0ab\\x1b\\x60\\u202e`"
     assert f"`{'x' * 80}…`" == config_yaml.quoted("x" * 81)
 
 
