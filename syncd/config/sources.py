@@ -71,6 +71,7 @@ class SourceEntry(Entry):
     attributes: Annotated[Text, one_of("none", "posix")] = "none"
     attribute_changes: Annotated[Text, one_of("wait", "copy")] = "wait"
     symlinks: Annotated[Text, one_of("skip", "record")] = "skip"
+    empty_directories: Annotated[Text, one_of("skip", "record")] = "skip"
     objects: list[Any] = Field(default=[], description="a list of mappings, each with `match` and properties")
     settle: Annotated[float, duration(0, 86_400)] = 2.0
     mode: Annotated[Text, one_of("whole", "append")] = "whole"
@@ -132,6 +133,7 @@ class SourceEntry(Entry):
             append_to_line=self.boundary == "line",
             append_seconds=self.append_interval,
             records_links=self.symlinks == "record",
+            records_folders=self.empty_directories == "record",
             objects=tuple(rule.rule() for rule in self._rules),
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,

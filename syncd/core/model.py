@@ -112,6 +112,8 @@ class Source:
     """How often a file that does not rest is carried."""
     records_links: bool = False
     """Symbolic links have objects; else they are left out."""
+    records_folders: bool = False
+    """Empty folders have objects; else they are left out."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     adopt: Adoption = Adoption.RECORD
@@ -158,7 +160,9 @@ class FileRef(NamedTuple):
 
     source: str
     path: str
-    """Relative to the source's root, ``/`` between components, surrogate-escaped."""
+    """Relative to the source's root, ``/`` between components, surrogate-escaped. One that ends with ``/`` is
+    the folder itself, as long as nothing in it is carried.
+    """
 
 
 OLDEST_NS = -(1 << 31) * 10**9
@@ -182,6 +186,12 @@ class FileStat(NamedTuple):
 
 class LinkStat(FileStat):
     """The stat of a symbolic link that is carried as one. Its content is where it leads to."""
+
+    __slots__ = ()
+
+
+class FolderStat(FileStat):
+    """The stat of a folder that is carried because nothing in it is. Its size counts as 0."""
 
     __slots__ = ()
 
@@ -283,6 +293,8 @@ class ObjectMeta:
     """None: the object is to carry none."""
     is_link: bool = False
     """The object stands for a symbolic link, and its content is where that leads to."""
+    is_folder: bool = False
+    """The object stands for a folder."""
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""

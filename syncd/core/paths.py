@@ -6,7 +6,8 @@ every legal UTF-8 name exactly as it is and is reversible for the others:
 
 - a byte that is not UTF-8 becomes U+201B and two upper-case hex digits;
 - a U+201B that is really in the name is doubled;
-- a symbolic link gets ``.rclonelink`` after its name, and a file of such a name U+201B before that.
+- a symbolic link gets ``.rclonelink`` after its name, and a file of such a name U+201B before that;
+- an empty folder gets ``/`` after its name, in the path as in the key.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ LINK = ".rclonelink"
 LONGEST_TARGET_BYTES = 4095
 """Of a symbolic link. Source: PATH_MAX, with the NUL at its end."""
 
+FOLDER = "/"
+"""Ends the paths and the keys of empty folders."""
+
 _TO_ESCAPE = re.compile(f"[{QUOTE}\udc80-\udcff]")
 _ESCAPED = re.compile(f"{QUOTE}({QUOTE}|[89A-F][0-9A-F])")
 
@@ -32,7 +36,7 @@ _ESCAPED = re.compile(f"{QUOTE}({QUOTE}|[89A-F][0-9A-F])")
 
 
 def key_for(prefix: str, path: str, *, is_link: bool = False) -> str:
-    """The key of the file, or of the symbolic link, at `path` (relative, surrogate-escaped).
+    """The key of the file, folder or symbolic link at `path` (relative, surrogate-escaped).
 
     Distinct paths have distinct keys, and so have a file and a link.
     """
@@ -49,8 +53,13 @@ def is_link_key(key: str) -> bool:
     return has_name and (len(stem) - len(stem.rstrip(QUOTE))) % 2 == 0
 
 
+def is_folder(path: str) -> bool:
+    """Whether a path or a key is that of an empty folder."""
+    return path.endswith(FOLDER)
+
+
 def path_for(prefix: str, key: str) -> str | None:
-    """The path of the file or link whose key this is; None if it is not under `prefix`, or none of ours."""
+    """The path of what has this key; None if it is not under `prefix`, or none of ours."""
     if not key.startswith(prefix):
         return None
     below, is_link = key[len(prefix) :], is_link_key(key)
@@ -75,8 +84,9 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _is_relative_path(path: str) -> bool:
-    """Whether a file system could have handed out this path, decoded as it decodes."""
-    if "\0" in path or any(segment in ("", ".", "..") for segment in path.split("/")):
+    """Whether a file system could have handed out this path, decoded as it decodes. ``/`` ends a folder's."""
+    segments = path.removesuffix(FOLDER).split("/")
+    if "\0" in path or any(segment in ("", ".", "..") for segment in segments):
         return False
     try:
         # Escapes that together are valid UTF-8 stand for a character, which would never have been escaped.

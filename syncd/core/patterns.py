@@ -228,6 +228,10 @@ class _IncludeList(_PatternList):
         rank = min(self._rank_of(directory), self._own_rank(path, name, is_directory=False))
         return rank < len(self._patterns) and not self._patterns[rank].negated
 
+    def matches_directory(self, path: str) -> bool:
+        rank = self._rank_of(path)
+        return rank < len(self._patterns) and not self._patterns[rank].negated
+
     def _rank_of(self, directory: str) -> int:
         """The place, counted from the end, of the last pattern that matches the directory or one above it."""
         unknown: list[str] = []
@@ -312,8 +316,12 @@ class Rules:
         *,
         ignore_case: bool = False,
         temporary: bool = False,
+        folders: bool = False,
     ) -> None:
-        """`temporary`: `TEMPORARY` is excluded, too. Raises ValueError, naming the pattern and its fault."""
+        """`temporary`: `TEMPORARY` is excluded, too; `folders`: empty ones are carried. Raises ValueError,
+        naming the pattern and its fault.
+        """
+        self._folders = folders
         self._written = tuple(include), (*(TEMPORARY if temporary else ()), *exclude)
         include, exclude = self._written
         self._ignore_case, self._temporary = ignore_case, temporary
@@ -330,6 +338,7 @@ class Rules:
             source.exclude,
             ignore_case=source.ignore_case,
             temporary=source.exclude_temporary,
+            folders=source.records_folders,
         )
 
     def is_temporary(self, path: str, *, is_directory: bool) -> bool:
@@ -339,13 +348,28 @@ class Rules:
         return self._exclude.explain(_one_line(path), is_directory=is_directory)[0] in TEMPORARY
 
     def wants_file(self, path: str) -> bool:
-        """Whether the file at this relative path is to be carried."""
+        """Whether the file at this relative path is to be carried; or the folder, where the path ends with a
+        slash, if it is empty.
+        """
+        if path.endswith("/"):
+            return self._folders and self._wants_folder(_one_line(path[:-1]))
         if self._exclude is None and self._include is None:
             return True
         path = _one_line(path)
         if self._exclude is not None and self._exclude.matches_file(path):
             return False
         return self._include is None or self._include.matches_file(path)
+
+    def _wants_folder(self, path: str) -> bool:
+        if self._exclude is not None and self._exclude.matches_directory(path):
+            return False
+        return self._include is None or self._include.matches_directory(path)
+
+    def fills(self, path: str) -> bool:
+        """Whether an entry keeps the folder that it is in from being an empty one: it, or something in it,
+        may be carried. The path of a directory ends with a slash.
+        """
+        return self.wants_directory(path[:-1]) if path.endswith("/") else self.wants_file(path)
 
     def explain(self, path: str, *, is_directory: bool = False) -> Verdict:
         """Whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
@@ -391,6 +415,8 @@ class ObjectRules:
 
     def of(self, path: str) -> Properties:
         """The properties of the object of this file."""
+        if path.endswith("/"):
+            return Properties()  # a marker is for those who restore, not for those who read
         found, path = self._plain, _one_line(path)
         for pattern, properties in self._rules:
             if pattern.matches_file(path):

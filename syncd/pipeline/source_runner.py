@@ -75,6 +75,7 @@ class SourceRunner:
             source,
             instance=self._instance,
             wants=self.rules.wants_file,
+            fills=self.rules.fills,
             appends=_appends(source),
             properties=ObjectRules(source).of,
         )

@@ -47,7 +47,7 @@ DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For a directory that is to be listed."""
 _ACL = "system.posix_acl_access"
-_SYSTEM_XATTRS = (_ACL, "security.capability")
+_SYSTEM_XATTRS = (_ACL, "system.posix_acl_default", "security.capability")
 _OWN = re.compile(r"user\.syncd(-.*)?", re.DOTALL)
 """What a directory store gives a copy, and rclone what it restores of ours."""
 _NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)

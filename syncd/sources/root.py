@@ -14,7 +14,7 @@ import os
 from syncd.core.errors import FileChanged, FileError, os_words
 from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
 from syncd.core.paths import printable
-from syncd.sources import files
+from syncd.sources import entries, files
 from syncd.state.state import State
 
 log = logging.getLogger("syncd.scan")
@@ -157,7 +157,7 @@ class RootGuard:
 def _is_there(root_fd: int, path: bytes, row: Recorded, device: int) -> bool:
     """Whether the recorded file is there, untouched. A copy has another change time: people cannot set it."""
     try:
-        seen: FileStat | Irregular | None = files.look(root_fd, os.fsdecode(path))
+        seen: FileStat | Irregular | None = entries.look(root_fd, os.fsdecode(path))
     except FileError:
         return False
     return seen == row.stat._replace(device=device)

@@ -39,11 +39,11 @@ _HEADER_BYTES = len("x-amz-meta-")
 _NO_ID = 2**32 - 1
 
 
-def to_texts(attributes: Attributes) -> dict[str, str]:
+def to_texts(attributes: Attributes, *, is_folder: bool = False) -> dict[str, str]:
     """The attributes as keys and values of an object's metadata."""
     texts = {}
     if attributes.mode is not None:
-        texts["mode"] = f"{modes.S_IFREG | attributes.mode:o}"
+        texts["mode"] = f"{(modes.S_IFDIR if is_folder else modes.S_IFREG) | attributes.mode:o}"
     for key, number in (("uid", attributes.uid), ("gid", attributes.gid)):
         if number is not None:
             texts[key] = str(number)
@@ -136,7 +136,7 @@ def _mode(text: str) -> int | None:
     if not re.fullmatch(r"[0-7]{1,7}", text, re.ASCII):
         return None
     mode = int(text, 8)
-    return modes.S_IMODE(mode) if modes.S_IFMT(mode) in (0, modes.S_IFREG) else None
+    return modes.S_IMODE(mode) if modes.S_IFMT(mode) in (0, modes.S_IFREG, modes.S_IFDIR) else None
 
 
 def _id(text: str) -> int | None:

@@ -23,7 +23,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
-from syncd.sources import files, fingerprint
+from syncd.sources import entries, files, fingerprint
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
 from syncd.state.audits import Unlike
@@ -443,7 +443,7 @@ def _cut_words(row: Recorded, info: ObjectInfo) -> str:
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None) -> list[Difference]:
     try:
-        seen = files.look(root_fd, ref.path, links=paths.is_link_key(row.key))
+        seen = entries.look(root_fd, ref.path, links=paths.is_link_key(row.key))
         if seen is None:
             return [Difference(ref, "the file is gone", serious=False)]
         if not isinstance(seen, FileStat):
@@ -451,7 +451,7 @@ def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None)
         if witness is None:
             changed = seen != row.stat
             return [Difference(ref, "the file has changed since", serious=False)] if changed else []
-        with closing(files.open_file(root_fd, ref.path, links=paths.is_link_key(row.key))) as file:
+        with closing(entries.open_entry(root_fd, ref.path, links=paths.is_link_key(row.key))) as file:
             size = file.stat().size
             now = fingerprint.compute(file, size, _READ_SIZE, lambda: False, witness)
     except FileError as error:

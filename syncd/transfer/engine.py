@@ -44,7 +44,7 @@ from syncd.core.model import (
 )
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of, printable
-from syncd.sources import files, fingerprint
+from syncd.sources import fingerprint
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.storage.proofs import Comparison
@@ -177,7 +177,7 @@ class Engine:
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
                     )
             with self._local.reading(ref):
-                seen = files.look(root_fd, ref.path, links=known.source.records_links)
+                seen = self._local.seen(root_fd, ref)
             if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
             self._remover.remove_other_kind(ref, recorded, key)

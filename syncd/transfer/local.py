@@ -25,7 +25,8 @@ from syncd.core.model import (
     StoreLimits,
 )
 from syncd.core.patterns import Verdict
-from syncd.sources import files, selection
+from syncd.sources import entries, files, selection
+from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
@@ -45,6 +46,8 @@ class EngineSource:
     """The directory that the root has to be; None: any."""
     wants: Callable[[str], bool] = lambda path: True
     """Whether a path is to be sent: the patterns may have changed since it was marked."""
+    fills: Fills = nothing_fills
+    """Whether an entry keeps the folder that it is in from being an empty one."""
     mounts_stay: bool = False
     """The operator says that what is mounted in it now is there to stay."""
     reconciling: bool = False
@@ -98,8 +101,14 @@ class Local:
     def open(self, root_fd: int, ref: FileRef) -> OpenFile:
         """The file, which says that it moves whenever some of it was read."""
         with self.reading(ref):
-            links = self.sources[ref.source].source.records_links
-            return files.open_file(root_fd, ref.path, self._slots.heartbeat.step, links=links)
+            known, step = self.sources[ref.source], self._slots.heartbeat.step
+            links = known.source.records_links
+            return entries.open_entry(root_fd, ref.path, step, links=links, fills=known.fills)
+
+    def seen(self, root_fd: int, ref: FileRef) -> FileStat | Irregular | None:
+        """What is at the path. Raises FileUnreadable."""
+        known = self.sources[ref.source]
+        return entries.look(root_fd, ref.path, links=known.source.records_links, fills=known.fills)
 
     def look(
         self, root_fd: int, ref: FileRef, recorded: Recorded | None
@@ -107,7 +116,7 @@ class Local:
         """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
         source = self.sources[ref.source].source
         way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
-        seen = files.look(root_fd, ref.path, links=source.records_links)
+        seen = self.seen(root_fd, ref)
         return seen, way or selection.of_size(source, ref.path, seen, recorded)
 
     def too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
@@ -155,7 +164,7 @@ class Local:
                 near = walk.nearest(root_fd, os.fsencode(directory))
             except OSError as error:
                 raise FileUnreadable(os_words(error)) from error
-            if near.is_whole and not found and files.look(root_fd, ref.path) is not None:
+            if near.is_whole and not found and self.seen(root_fd, ref) is not None:
                 raise FileChanged("it came back while it was looked for")
             return near.hides(
                 stat.device,

@@ -35,6 +35,7 @@ from syncd.core.model import (
     Checkpoint,
     FileRef,
     FileStat,
+    FolderStat,
     LinkStat,
     ObjectMeta,
     Part,
@@ -43,7 +44,7 @@ from syncd.core.model import (
     Recorded,
 )
 from syncd.core.parts import Span
-from syncd.core.paths import name_of
+from syncd.core.paths import FOLDER, name_of
 from syncd.sources import fingerprint
 from syncd.sources.buffers import Buffers
 from syncd.sources.files import OpenFile
@@ -181,6 +182,7 @@ class Job:
             self.attributes,
             is_link,
             allocated=self.file.allocated,
+            is_folder=isinstance(self.stat, FolderStat),
         )
 
 
@@ -467,6 +469,8 @@ class PartSender:
 
 def content_type_of(path: str) -> str:
     """The content type by the file's extension; the content is not examined."""
+    if path.endswith(FOLDER):
+        return "application/x-directory"
     return _type_of(os.path.splitext(path)[1])
 
 

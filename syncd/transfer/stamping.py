@@ -22,7 +22,7 @@ from syncd.core.model import (
     Recorded,
     Refresh,
 )
-from syncd.core.paths import name_of
+from syncd.core.paths import FOLDER, name_of
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.keys import Keys
 from syncd.transfer.local import Local
@@ -93,6 +93,7 @@ class Stamper:
                 instance=info.instance or known.instance,
                 properties=said,
                 attributes=wanted,
+                is_folder=ref.path.endswith(FOLDER),
             )
             self._replace_by_copy(ref, recorded, meta)
         return True, ""

@@ -45,11 +45,12 @@ _NO_FILE_NAME = {
     "refuses dot dot segment": "the component .. leads out of where the object belongs",
 }
 """What `syncd.core.paths` never makes, and a directory cannot hold."""
+_FOLDERS = {"refuses trailing slash": "only an empty object has such a key: it is a folder"}
 
 QUIRKS: Mapping[str, Mapping[str, str]] = {
     "fake": {},
-    "dir": _NO_FILE_NAME,
-    "dir-sidecars": _NO_FILE_NAME,
+    "dir": _NO_FILE_NAME | _FOLDERS,
+    "dir-sidecars": _NO_FILE_NAME | _FOLDERS,
     "ceph": {
         "completes again": "it remembers that the upload was completed, and answers as it did then",
         "cannot say gone at complete": "it answers 500 because it cannot lock what is not there",

@@ -341,6 +341,37 @@ def test_a_link_is_an_object_that_says_so(store: ObjectStore, subject: Subject) 
     assert [each.key for each in store.list_objects(subject.key("sub/"))] == [subject.key("sub/b")]
 
 
+def test_a_folder_is_an_object_beside_what_is_in_it(store: ObjectStore, subject: Subject) -> None:
+    """Empty or not; it is put, described, listed and deleted like any other, and nothing goes with it."""
+    key, inside = subject.key("sub/a \u00fc/"), subject.key("sub/a \u00fc/b")
+    meta = replace(meta_of(b"", "token"), is_folder=True, attributes=Attributes(0o2770))
+    if not subject.name.startswith("dir") and subject.quirk("refuses trailing slash"):
+        with pytest.raises(StoreRefused):
+            store.put_object(key, b"", meta)
+        return
+    if subject.quirk("lists objects without their trailing slash"):
+        store.put_object(key, b"", meta)
+        assert [each.key for each in store.list_objects(key[:-1])] == [key[:-1]]
+        return
+    etag = store.put_object(key, b"", meta).etag
+    for _ in range(2):
+        info = found(store, key)
+        assert (info.etag, info.size) == (etag, 0)
+        if not subject.quirk("keeps no metadata"):
+            assert (info.digest, info.mtime_ns, info.token) == (meta.fingerprint.digest, MTIME_NS, "token")
+            assert info.attributes == meta.attributes
+        assert key in {each.key for each in store.list_objects(subject.key("sub/"))}
+        put(store, inside, b"file")
+    store.delete_object(inside)
+    assert [each.key for each in store.list_objects(subject.key("sub/"))] == [key]
+    put(store, inside, b"file")
+    store.delete_object(key)
+    assert store.head_object(key) is None
+    assert [each.key for each in store.list_objects(subject.key("sub/"))] == [inside]
+    store.delete_object(inside)
+    assert list(store.list_objects(subject.key("sub/"))) == []
+
+
 @pytest.mark.parametrize("mtime_ns", [0, 1, -1, 999_999_999, -1_500_000_000, 4_102_444_800_000_000_001])
 def test_any_mtime_comes_back(store: ObjectStore, subject: Subject, mtime_ns: int) -> None:
     """Files may be from before 1970, from the far future, or from the epoch itself."""

@@ -84,6 +84,19 @@ def write_links(folder: Path) -> None:
         os.chown(folder / "links" / "to 0", 4242, 4243, follow_symlinks=False)
 
 
+def write_empty(folder: Path) -> list[Path]:
+    """Empty folders with odd names, rights and times; returns them."""
+    folders = [folder / "empty" / os.fsdecode(name) for name in (*ODD_NAMES[:4], b"\xff", b"of \xc3\xbc")]
+    for number, each in enumerate(folders):
+        each.mkdir(parents=True)
+        os.setxattr(each, "user.colour", b"blue")
+        if os.geteuid() == 0:
+            os.chown(each, 4242, 4243)
+        each.chmod((0o700, 0o2770, 0o1777, 0o555, 0o755, 0o711)[number])
+        os.utime(each, ns=(1, 10**18 + number))
+    return folders
+
+
 def write_many(folder: Path, count: int) -> int:
     """`count` files of the machine's own, under several roofs; returns their bytes in all.
 

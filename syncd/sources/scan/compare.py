@@ -21,7 +21,7 @@ from syncd.core.errors import FileError
 from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
-from syncd.sources import files, selection
+from syncd.sources import entries, files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
 from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
 from syncd.state.queries import Row
@@ -269,18 +269,30 @@ class _Scan:
             return
         self._directories += 1
         try:
-            left_out = selection.of_folder(
-                self._root_fd, walk.enter(path).descriptor, self._settings, os.fsdecode(path)
-            )
+            frame = walk.enter(path)
+            left_out = selection.of_folder(self._root_fd, frame.descriptor, self._settings, os.fsdecode(path))
             if left_out is not None:
                 walk.leave()
                 self._skipped[selection.kind_of(left_out)] += 1
                 records.skip_below(path + b"/" if path else b"")
+            elif path and self._settings.records_folders:
+                self._compare_folder(frame, records)
         except OSError as error:
             self._directories -= 1
             self._not_seen(records, path, error)
             if error.errno in files.GONE and path:
                 self._turned_into_file(walk, path)
+
+    def _compare_folder(self, frame: Frame, records: RecordCursor) -> None:
+        """A folder of which nothing is carried stands for itself. Raises OSError."""
+        path = os.fsdecode(frame.prefix)
+        names = (os.fsdecode(name) for name in frame.entries)
+        if not self._rules.wants_file(path) or entries.is_filled(names, path, self._rules.fills):
+            return  # a record of it gets a second look
+        known = records.row is not None and records.row[0] == frame.prefix
+        if known:
+            records.advance()
+        self._meet(frame.prefix, entries.stat_of(os.fstat(frame.descriptor)), known=known)
 
     def _not_seen(self, records: RecordCursor, path: bytes, error: OSError) -> None:
         """A directory could not be read; if it is just gone, what is recorded below gets a second look."""

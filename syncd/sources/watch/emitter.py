@@ -205,7 +205,7 @@ class InotifyEmitter(EventEmitter):
         return bool(records) or self.reports.is_counting or self._tree.work.patience() is not None
 
     def _sort(self, records: Iterable[Record]) -> dict[Node, dict[bytes, None]]:
-        """Pass hints about directories to the tree; return the files, each once."""
+        """Pass hints about directories to the tree; return the files and folders, each once."""
         files: dict[Node, dict[bytes, None]] = {}
         for watch, mask, _, name in records:
             if mask & inotify.Q_OVERFLOW:
@@ -217,13 +217,16 @@ class InotifyEmitter(EventEmitter):
                     self._heard(mask)
             elif mask & inotify.ABOUT_ITSELF:
                 self._tree.lost(node, mask)
-            elif not name:
-                continue
-            elif mask & inotify.ISDIR:
-                self._tree.hint(node, os.fsdecode(name), mask)
-            elif not mask & inotify.ATTRIB:
-                files.setdefault(node, {})[name] = None
-                self._tree.heard_of(node, os.fsdecode(name))
+            elif name:
+                names = files.setdefault(node, {})
+                if mask & inotify.NAMES:
+                    names[b""] = None  # the folder gets its first entry, or loses its last one
+                if mask & inotify.ISDIR:
+                    names[name + b"/"] = None
+                    self._tree.hint(node, os.fsdecode(name), mask)
+                elif not mask & inotify.ATTRIB:
+                    names[name] = None
+                    self._tree.heard_of(node, os.fsdecode(name))
         return files
 
     def _report(self, files: Mapping[Node, Iterable[bytes]], before: Mapping[Node, str]) -> dict[Node, str]:

@@ -32,6 +32,8 @@ ISDIR = 0x40000000
 
 CONTENT = CREATE | MODIFY | CLOSE_WRITE | MOVED_FROM | MOVED_TO | DELETE | DELETE_SELF | ONLYDIR | EXCL_UNLINK
 """What a directory is watched for. Nothing that reading, listing or stat causes."""
+NAMES = CREATE | MOVED_FROM | MOVED_TO | DELETE
+"""What changes which entries a directory has."""
 ROOT = CONTENT | MOVE_SELF
 """For a directory whose parent is not watched."""
 ABOUT_ITSELF = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED

@@ -49,13 +49,13 @@ class WatchReports:
     # ---- files and subtrees
 
     def changed(self, source: str, directory: str, name: str) -> None:
-        """This file may have changed. It is passed on at once, if the rules want it. The directory of a
-        marker is scanned.
+        """This file may have changed, or the folder `name` with its slash; empty: the `directory` itself. It
+        is passed on at once, if the rules want it. The directory of a marker is scanned.
         """
         if name in self._markers[source]:
             self.rescan(source, directory, f"{name} came, changed or went")
         path = f"{directory}/{name}" if directory else name
-        if not self._rules[source].wants_file(path) or self.is_muted:
+        if not path or not self._rules[source].wants_file(path) or self.is_muted:
             return
         try:
             self._sink.changed(source, path)

@@ -187,7 +187,7 @@ class WatchTree:
                 return
             self.work.trust(node)
             if mode is Mode.NEW:
-                for name in files:
+                for name in (*files, ""):
                     self._reports.changed(node.source, path, name)
             self._look_at(node, fd, directories | node.children.keys(), mode)
         finally:

@@ -17,7 +17,7 @@ from syncd.core.errors import VERIFY, PreconditionFailed, StoreRefused
 from syncd.core.model import ObjectInfo, ObjectMeta
 from syncd.core.paths import LINK, is_link_key
 from syncd.storage.dir.files import closing, open_subdirectory
-from syncd.storage.dir.names import key_of, names_of
+from syncd.storage.dir.names import names_of
 from syncd.storage.dir.record import Record, Sidecars, etag_of, info_from
 from syncd.storage.dir.root import STAGING, Opened, discard
 from syncd.storage.dir.tree import Link, Tree
@@ -84,12 +84,6 @@ class Links:
         if names is not None:
             self._tree.remove(store, names, modes.S_IFLNK)
             self._sidecars.drop(store.private, key)
-
-
-def is_own_link(store: Opened, names: tuple[bytes, ...], sidecars: Sidecars) -> bool:
-    """Whether the link at this path stands for an object: another program may have made it."""
-    key = key_of(names, store.traits)
-    return key is not None and sidecars.read(store.private, key + LINK) is not None
 
 
 def _names(store: Opened, key: str) -> tuple[bytes, ...] | None:

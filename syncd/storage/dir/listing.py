@@ -12,9 +12,9 @@ import stat as stat_module
 from collections.abc import Callable
 
 from syncd.core.model import ObjectInfo
-from syncd.core.paths import LINK
+from syncd.core.paths import FOLDER, LINK
 from syncd.storage.dir.files import OPEN_DIRECTORY, closing
-from syncd.storage.dir.names import DISPLACED, key_of, start_of
+from syncd.storage.dir.names import CONTINUED, DISPLACED, key_of, start_of
 from syncd.storage.dir.root import Opened
 from syncd.storage.dir.tree import NOTHING_THERE, Link, open_regular, read_link
 
@@ -29,10 +29,18 @@ class ObjectWalk:
     call it again.
     """
 
-    def __init__(self, prefix: str, describe: Describe, after: str = "") -> None:
+    def __init__(
+        self,
+        prefix: str,
+        describe: Describe,
+        describe_folder: Callable[[Opened, str, int], ObjectInfo | None] = lambda *folder: None,
+        after: str = "",
+    ) -> None:
+        """`describe_folder` is given a directory, as open as a file; None: it stands for no object."""
         self._prefix = prefix
         self._after = after
         self._describe = describe
+        self._describe_folder = describe_folder
         self._directories: list[tuple[bytes, ...]] = [()]
         self._here: tuple[bytes, ...] = ()
         self._names: list[bytes] = []
@@ -54,7 +62,14 @@ class ObjectWalk:
         if fd is not None:
             with closing(fd):
                 names = sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+                self._look_at_folder(store, fd, self._directories[-1])
         self._here, self._names = self._directories.pop(), names
+
+    def _look_at_folder(self, store: Opened, fd: int, names: tuple[bytes, ...]) -> None:
+        key = key_of(names, store.traits) if names and not names[-1].endswith(CONTINUED) else None
+        if key is not None and (key + FOLDER).startswith(self._prefix) and key + FOLDER > self._after:
+            info = self._describe_folder(store, key + FOLDER, fd)
+            self._ready += [info] if info is not None else []
 
     def _look_here(self, store: Opened) -> None:
         """Look at some names of the directory that was read."""

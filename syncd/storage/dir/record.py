@@ -93,7 +93,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
         "mode": meta.mode,
         "instance": meta.instance,
         "link": meta.is_link,
-        "attributes": attributes.to_texts(meta.attributes or Attributes()),
+        "attributes": attributes.to_texts(meta.attributes or Attributes(), is_folder=meta.is_folder),
     }
 
 

@@ -23,12 +23,13 @@ import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import xxhash
 
 from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.core.paths import is_link_key
+from syncd.core.paths import is_folder, is_link_key
 from syncd.storage.base import Body, Heartbeat, Memory, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
@@ -43,9 +44,10 @@ from syncd.storage.dir.files import (
     refuse_exposed,
     write_sparse,
 )
-from syncd.storage.dir.links import Links, is_own_link
+from syncd.storage.dir.folders import ETAG, Folders
+from syncd.storage.dir.links import Links
 from syncd.storage.dir.listing import ObjectWalk
-from syncd.storage.dir.names import names_of
+from syncd.storage.dir.names import key_of, names_of
 from syncd.storage.dir.record import Sidecars, etag_of, info_from, read_attached, seal
 from syncd.storage.dir.root import STAGING, Opened, Root, discard
 from syncd.storage.dir.tree import Link, Tree
@@ -93,8 +95,9 @@ class DirStore(ObjectStore):
         self._meter = meter
         self._heartbeat = heartbeat
         self._sidecars = Sidecars()
-        self._tree = Tree(lambda store, names: is_own_link(store, names, self._sidecars))
+        self._tree = Tree(self._has_record)
         self._links = Links(self._tree, self._sidecars)
+        self._folders = Folders(self._tree, self._sidecars)
         self._now_ns = now_ns
         self._key_locks = [threading.Lock() for _ in range(_KEY_LOCKS)]
 
@@ -118,6 +121,10 @@ class DirStore(ObjectStore):
             raise StoreRefused("the body is too large for one request", hint=MISTAKE)
         etag = etag_of(xxhash.xxh3_128_digest(body), len(body))
         with self._opened("store the object", body) as store:
+            if is_folder(key):
+                with self._lock_for(key):
+                    self._folders.put(store, key, len(body), meta, meta.replaces)
+                return Receipt(key, etag)
             names = _names(store, key)
             if meta.is_link:
                 with self._lock_for(key):
@@ -130,6 +137,8 @@ class DirStore(ObjectStore):
 
     def head_object(self, key: str) -> ObjectInfo | None:
         with self._opened("look for the object") as store:
+            if is_folder(key):
+                return self._folders.find(store, key)
             fd = self._tree.find(store, _names(store, key))
             if fd is None:
                 link = self._links.find(store, key)
@@ -151,6 +160,9 @@ class DirStore(ObjectStore):
 
     def delete_object(self, key: str) -> None:
         with self._opened("delete the object") as store, self._lock_for(key):
+            if is_folder(key):
+                self._folders.remove(store, key)
+                return
             names = _names(store, key)
             if not is_link_key(key):
                 self._sidecars.drop(store.private, key)
@@ -158,6 +170,8 @@ class DirStore(ObjectStore):
             self._links.remove(store, key)
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
+        if is_folder(key) and source_key == key:
+            return self.put_object(key, b"", replace(meta, replaces=ETAG))
         with self._opened("copy the object") as store, self._existing(store, source_key) as source:
             names = _names(store, key)
             info = self._matching(store, source_key, source, if_match)
@@ -238,7 +252,7 @@ class DirStore(ObjectStore):
         """In the order of the walk, not of keys. A file without a record that fits it has no ETag until it is
         read.
         """
-        walk = ObjectWalk(prefix, self._listed, after)
+        walk = ObjectWalk(prefix, self._listed, self._folders.described, after)
 
         def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
             with self._opened("list objects") as store:
@@ -271,6 +285,11 @@ class DirStore(ObjectStore):
         """Nothing is held open between two verbs."""
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    def _has_record(self, store: Opened, names: tuple[bytes, ...], ending: str) -> bool:
+        """Whether the link or folder at this path stands for an object: another program may have made it."""
+        key = key_of(names, store.traits)
+        return key is not None and self._sidecars.read(store.private, key + ending) is not None
 
     @contextlib.contextmanager
     def _opened(self, doing: str, body: Body = b"") -> Iterator[Opened]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
+from syncd.core.paths import FOLDER, LINK
 from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_TO_READ,
@@ -54,11 +55,13 @@ class Tree:
     """The objects of an open store."""
 
     def __init__(
-        self, is_own_link: Callable[[Opened, tuple[bytes, ...]], bool] = lambda *where: False
+        self, has_record: Callable[[Opened, tuple[bytes, ...], str], bool] = lambda *where: False
     ) -> None:
-        """`is_own_link` says whether the symbolic link at a path stands for an object."""
-        self._is_own_link = is_own_link
-        self._lock = threading.Lock()
+        """`has_record` says whether the link or the folder at a path stands for an object: that of the path's
+        key with an ending, which is `LINK` or `FOLDER`.
+        """
+        self._has_record = has_record
+        self._lock = threading.RLock()
         self._spellings = Spellings()
 
     def find(self, store: Opened, names: tuple[bytes, ...]) -> int | None:
@@ -118,14 +121,28 @@ class Tree:
                     removed = [self._remove(store, parent, name, kind) for name in order]
                     if any(removed):
                         sync_directory(parent)
-            self._prune(store, names[:-1])
+            self.prune(store, names[:-1])
 
-    def _prune(self, store: Opened, names: tuple[bytes, ...]) -> None:
-        """Remove the directory if it is empty, then those above; what it displaced gets its name back."""
+    def find_folder(self, store: Opened, names: tuple[bytes, ...]) -> int | None:
+        """Descriptor of the directory that has this path, to list it; None when there is none."""
+        with errors_of_ours("look at the folder", whole_store=False):
+            return self._parent(store, (*names, b""))
+
+    def make_folder(self, store: Opened, names: tuple[bytes, ...]) -> int:
+        """The same, made where it is missing. If it has a record, nobody removes it in between."""
+        with _errors_of_naming(store, names), self._lock:
+            return self._make_parent(store, (*names, b""))
+
+    def prune(self, store: Opened, names: tuple[bytes, ...]) -> None:
+        """Remove the directory if it is empty and stands for no object, then those above; what it displaced
+        gets its name back.
+        """
         while names:
             parent = self._parent(store, names)
             if parent is not None:
                 with closing(parent), self._lock:
+                    if self._has_record(store, names, FOLDER):
+                        return
                     try:
                         if self._is_spelled(store, parent, names[-1]):
                             os.rmdir(names[-1], dir_fd=parent)
@@ -194,7 +211,7 @@ class Tree:
             if mode is None or stat_module.S_ISDIR(mode):
                 return
             self._refuse_other(store, fd, name)
-            is_own_link = stat_module.S_ISLNK(mode) and self._is_own_link(store, names)
+            is_own_link = stat_module.S_ISLNK(mode) and self._has_record(store, names, LINK)
             if not stat_module.S_ISREG(mode) and not is_own_link:
                 shown = name.decode(errors="backslashreplace")
                 raise StoreRefused(

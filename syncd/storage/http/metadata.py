@@ -36,7 +36,8 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
     if stamp := meta.properties.stamp:
         headers[f"{prefix}syncd-properties"] = stamp
     if meta.attributes is not None:
-        headers |= {f"{prefix}{key}": text for key, text in attributes.to_texts(meta.attributes).items()}
+        texts = attributes.to_texts(meta.attributes, is_folder=meta.is_folder)
+        headers |= {f"{prefix}{key}": text for key, text in texts.items()}
     if meta.is_link:
         headers[f"{prefix}mode"] = attributes.LINK_MODE
     return headers

@@ -6,13 +6,14 @@ import contextlib
 import grp
 import os
 import pwd
+import stat as modes
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from syncd.core.model import Attributes
 
-_ACL, _CAPABILITY = "system.posix_acl_access", "security.capability"
+_ACLS, _CAPABILITY = ("system.posix_acl_access", "system.posix_acl_default"), "security.capability"
 
 
 def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
@@ -37,12 +38,23 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
     for name, value in wanted.xattrs:
         if name.startswith("user."):
             attempt(name, os.setxattr, os.fsencode(name), value)
-        elif name == _ACL or (name == _CAPABILITY and special):
+        elif name in _ACLS or (name == _CAPABILITY and special):
             later.append((name, value))
-    os.fchmod(fd, mode if wanted.mode is None else wanted.mode & (0o7777 if special else 0o777))
+    # The sticky bit of a folder takes rights away.
+    plain = 0o1777 if modes.S_ISDIR(os.fstat(fd).st_mode) else 0o777
+    os.fchmod(fd, mode if wanted.mode is None else wanted.mode & (0o7777 if special else plain))
     for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)
     return failed
+
+
+def set_time(fd: int, mtime_ns: int | None) -> None:
+    """Set the modification time, if it is known. A file system may hold no such time, or not let us set it:
+    the content counts. Raises OSError.
+    """
+    if mtime_ns is not None:
+        with contextlib.suppress(PermissionError, OverflowError):
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
 
 
 def give_link(name: str, directory: int, wanted: Attributes, mtime_ns: int | None) -> None:

@@ -176,10 +176,7 @@ class Draft:
         self._notes.clear()
         os.ftruncate(self._fd, size)
         failed = attributes.give(self._fd, wanted, mode, special=special)
-        if mtime_ns is not None:
-            # A file system may hold no such time, or not let us set it: the content counts.
-            with contextlib.suppress(PermissionError, OverflowError):
-                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        attributes.set_time(self._fd, mtime_ns)
         os.fsync(self._fd)
         return failed
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat as modes
 import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
-from syncd.transfer.restore.attributes import give_link
+from syncd.transfer.restore.attributes import give, give_link, set_time
 from syncd.transfer.restore.draft import Draft, digest_of, look
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
@@ -110,6 +111,8 @@ class Folder:
         """Files without some of their attributes, and why."""
         self._lock = threading.Lock()
         self._changed: set[str] = set()
+        self._bare: dict[str, Facts] = {}
+        """Folders that stand for themselves, and what they are to have."""
         self._ignores: tuple[bool, bool] = (False, False)
         """Whether two names may be one here: by case, by the form of an accent."""
         self._claimed: dict[str, str] = {}
@@ -183,10 +186,29 @@ class Folder:
                 same = (stat.st_dev, stat.st_ino, stat.st_ctime_ns) == existing.identity
                 return same and digest_of(fd, existing.size, proof.kind) == proof.value
 
-    def make(self, path: str) -> None:
-        """Make the folder `path`. Raises FileUnwritable."""
+    def make(self, path: str, facts: Facts) -> None:
+        """Make the folder `path`; `furnish` will give it its time and attributes. Raises FileUnwritable."""
+        self._claim(path)
         with _errors_of_ours(), self._made(f"{path}/."):
             pass
+        with self._lock:
+            self._bare[path] = facts
+
+    def furnish(self) -> None:
+        """Give the folders that were made their attributes and times, now that all is restored. One that is
+        not empty keeps what it has. Raises FileUnwritable.
+        """
+        with self._lock:
+            bare, self._bare = self._bare, {}
+        for path, (mtime_ns, wanted) in bare.items():
+            with _errors_of_ours(), self._opened(path) as fd:
+                if fd is None or os.listdir(fd):
+                    continue
+                mode = modes.S_IMODE(os.fstat(fd).st_mode)
+                if failed := give(fd, wanted, mode, special=self._special):
+                    self.incomplete[path] = "; ".join(failed)
+                set_time(fd, mtime_ns)
+                os.fsync(fd)
 
     @contextlib.contextmanager
     def draft(self, path: str, name: str) -> Iterator[Draft]:
@@ -213,10 +235,9 @@ class Folder:
         with self._lock:
             changed, self._changed = self._changed, set()
         for path in changed:
-            with _errors_of_ours(), self._parent(f"{path}/." if path else ".") as (parent, _):
-                if parent is not None:
-                    with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)) as fd:
-                        sync_directory(fd)
+            with _errors_of_ours(), self._opened(path) as fd:
+                if fd is not None:
+                    sync_directory(fd)
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -225,6 +246,16 @@ class Folder:
             self._root = None
 
     # ---- inside ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int | None]:
+        """A descriptor of the folder `path`, None if there is none."""
+        with self._parent(f"{path}/." if path else ".") as (parent, _):
+            if parent is None:
+                yield None
+                return
+            with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)) as fd:
+                yield fd
 
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int | None, str]]:

@@ -111,6 +111,7 @@ class Restore:
         if self._should_stop():
             self._report.interrupted = True
         try:
+            self._folder.furnish()
             self._folder.sync()
         except FileUnwritable as error:
             self._give_up(error)
@@ -212,7 +213,8 @@ class Restore:
 
     def _make(self, item: Wanted, place: Place) -> None:
         if place.path and not self._dry_run:
-            self._folder.make(place.path)
+            found = self._download.describe(item.info.key)
+            self._folder.make(place.path, facts_of(found, item.info))
         self._count("folders")
 
     def _failed(self, item: Wanted, error: FileError | StoreError) -> None:

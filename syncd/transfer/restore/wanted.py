@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
-from syncd.core.paths import is_link_key, key_for
+from syncd.core.paths import is_folder, is_link_key, key_for
 from syncd.core.restoring import Place, Refused, place_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -64,7 +64,8 @@ def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:
     info = ObjectInfo(
         row.key, content.size, row.etag, content.digest, row.stat.mtime_ns, is_link=is_link_key(row.key)
     )
-    place: Place | Refused = Place(into + path, is_link=is_link_key(row.key))
+    folder = is_folder(path)
+    place: Place | Refused = Place((into + path).rstrip("/"), folder, is_link=is_link_key(row.key))
     if row.store_id != store.store_id:
         place = Refused(f"its object is in another store, {row.store_id}: name that one with --store")
     return Wanted(info, place, described=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from syncd.core.paths import (
     LINK,
     QUOTE,
+    is_folder,
     is_link_key,
     key_for,
     key_problem,
@@ -86,7 +87,7 @@ def test_other_names_are_escaped(name: bytes, key: str) -> None:
         pytest.param("p/", id="the prefix alone"),
         pytest.param("q/a", id="under another prefix"),
         pytest.param("p", id="shorter than the prefix"),
-        pytest.param("p/a/", id="folder marker"),
+        pytest.param("p/a//", id="folder without a name"),
         pytest.param("p//a", id="empty segment"),
         pytest.param("p//", id="only a slash"),
         pytest.param("p/./a", id="dot segment"),
@@ -284,3 +285,11 @@ def test_a_name_means_a_source_or_a_store(given: str, meant: tuple[str, str] | s
     else:
         with pytest.raises(ValueError, match=re.escape(meant)):
             named(given, ["docs", "both"], ["nas", "both"])
+
+
+def test_a_folder_has_the_key_of_its_path() -> None:
+    """And a file of its name another one; the slash is no part of a name that is escaped."""
+    keys = {"a/": "p/a/", "a": "p/a", "b/\udcff/": f"p/b/{QUOTE}FF/", ".rclonelink/": "p/.rclonelink/"}
+    for path, key in keys.items():
+        assert (key_for("p/", path), path_for("p/", key)) == (key, path)
+        assert is_folder(path) == is_folder(key) == path.endswith("/")

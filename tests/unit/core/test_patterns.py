@@ -436,3 +436,32 @@ def test_a_stamp_tells_properties_apart_and_stays() -> None:
     assert Properties(cache_control="a").stamp == "c3d26a8e1906a751"
     each = [Properties(content_type="a"), Properties(cache_control="a"), Properties(tags=(("a", ""),))]
     assert len({properties.stamp for properties in each}) == 3
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "wanted"),
+    [
+        ([], [], ["docs/", "docs/deep/", "docs/build/", "keep/"]),
+        ([], ["build/", "*.txt"], ["docs/", "docs/deep/", "keep/"]),
+        ([], ["docs"], ["keep/"]),
+        (["*.txt"], [], []),
+        (["docs/", "!build"], [], ["docs/", "docs/deep/"]),
+        (["*"], ["deep"], ["docs/", "docs/build/", "keep/"]),
+    ],
+)
+def test_empty_folders_are_wanted_where_their_files_would_be(
+    include: list[str], exclude: list[str], wanted: list[str]
+) -> None:
+    """Not those in which only some names would be; and only where folders are carried at all."""
+    folders = ["docs/", "docs/deep/", "docs/build/", "keep/"]
+    rules = Rules(include, exclude, folders=True)
+    assert [path for path in folders if rules.wants_file(path)] == wanted
+    assert not any(map(Rules(include, exclude).wants_file, folders))
+
+
+@pytest.mark.parametrize(
+    ("entry", "fills"), [("a/b", True), ("a/b.tmp", False), ("a/c/", True), ("a/x/", False), ("a/x", True)]
+)
+def test_what_is_left_out_fills_no_folder(entry: str, fills: bool) -> None:
+    """By its name; what a directory holds is not looked at."""
+    assert Rules((), ("*.tmp", "x/"), folders=True).fills(entry) == fills

@@ -56,7 +56,9 @@ def test_the_words_are_those_of_rclone() -> None:
         ({"mode": "644"}, Attributes(0o644)),
         ({"mode": "0100755", "uid": "0"}, Attributes(0o755, 0)),
         ({"mode": "33188", "ctime": "1", "mtime": "2", "md5chksum": "x"}, None),  # s3fs: decimal
-        ({"mode": "40755"}, None),
+        ({"mode": "40755"}, Attributes(0o755)),
+        ({"mode": "41777"}, Attributes(0o1777)),
+        ({"mode": "20644"}, None),
         ({"mode": "-rw", "uid": "-1", "gid": "4294967295"}, None),
         ({"uid": "\u0661", "gid": "99999999999"}, None),
         ({"author": "Z\xc3"}, Attributes(xattrs=(("user.author", "Z\xc3".encode()),))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,9 @@ from syncd.core.model import (
     Refresh,
     Upload,
 )
-from syncd.sources import files, fingerprint
-from syncd.sources.files import OpenFile, file_stat
+from syncd.core.patterns import Rules
+from syncd.sources import entries, files, fingerprint
+from syncd.sources.files import Body, OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer import engine
 from syncd.transfer.engine import MOST_READERS
@@ -653,3 +655,86 @@ def test_a_link_that_is_gone_is_deleted_and_one_that_is_left_out_stays(rig: Rig)
     rig.configure(records_links=False)
     assert rig.sync("stays", delete_allowed=True).action == Nothing("not a regular file")
     assert list(rig.fake.objects) == ["p/stays.rclonelink"]
+
+
+# ---- folders ---------------------------------------------------------------------------------------------
+
+
+def carries_folders(rig: Rig, **changes: Any) -> None:
+    rig.configure(records_folders=True, **changes)
+    rules = Rules.of(rig.engine.sources["docs"].source)
+    rig.know(wants=rules.wants_file, fills=rules.fills)
+
+
+@pytest.mark.parametrize("on_delete", OnDelete)
+def test_a_folder_is_carried_while_nothing_in_it_is(rig: Rig, on_delete: OnDelete) -> None:
+    """What is excluded does not count. When it gets content or is gone, its object goes as that of a file."""
+    carries_folders(rig, on_delete=on_delete, exclude=("*.tmp",), keeps_attributes=True)
+    deletes = on_delete is OnDelete.DELETE
+    for name in ("gone", "filled"):
+        (rig.folder / name).mkdir(mode=0o2750)
+        rig.write(f"{name}/a.tmp", b"left out")
+        assert rig.sync(f"{name}/").action == Upload("new")
+        assert rig.sync(f"{name}/").action in (Nothing("unchanged"), Refresh("confirmed, same content"))
+    meta = rig.fake.objects["p/gone/"].meta
+    assert (meta.content_type, meta.is_folder) == ("application/x-directory", True)
+    assert meta.attributes is not None
+    assert meta.attributes.mode == stat.S_IMODE((rig.folder / "gone").stat().st_mode)
+    rig.write("gone/b.tmp", b"another")
+    assert isinstance(rig.sync("gone/").action, Refresh)
+    rig.write("filled/b", b"taken")
+    shutil.rmtree(rig.folder / "gone")
+    for name in ("gone", "filled"):
+        asked = rig.sync(f"{name}/")
+        assert (asked.wants_delete, f"p/{name}/" in rig.fake.objects) == (deletes, True)
+        rig.sync(f"{name}/", delete_allowed=True)
+        assert (f"p/{name}/" in rig.fake.objects) == (not deletes)
+
+
+def test_no_folder_loses_an_object_that_is_not_its_own(rig: Rig) -> None:
+    """Another program's stays, and so does that of a folder that is left out by now."""
+    carries_folders(rig, on_delete=OnDelete.DELETE)
+    for name in ("theirs", "skipped"):
+        (rig.folder / name).mkdir()
+        rig.sync(f"{name}/")
+        (rig.folder / name).rmdir()
+    overwrite(rig.fake, "p/theirs/", b"now with content")
+    assert rig.sync("theirs/", delete_allowed=True).action != Delete("deleted locally")
+    carries_folders(rig, exclude=("skipped/",))
+    assert rig.sync("skipped/", delete_allowed=True).action == Nothing("excluded")
+    assert sorted(rig.fake.objects) == ["p/skipped/", "p/theirs/"]
+
+
+def test_a_folder_that_fills_while_it_is_carried_is_not_recorded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan, or the event of what came into it, finds it again."""
+    carries_folders(rig)
+    (rig.folder / "a").mkdir()
+    really = entries.OpenFolder.read
+
+    def read(folder: entries.OpenFolder, offset: int, size: int) -> Body:
+        rig.write("a/b", b"come")
+        return really(folder, offset, size)
+
+    monkeypatch.setattr(entries.OpenFolder, "read", read)
+    with pytest.raises(FileChanged, match="not empty any more"):
+        rig.sync("a/")
+    assert (rig.fake.objects, rig.state.recorded(rig.ref("a/"))) == ({}, None)
+
+
+def test_a_file_and_a_folder_take_each_others_place(rig: Rig) -> None:
+    """Each has an object of its own, and the deletions of each are asked for."""
+    carries_folders(rig, on_delete=OnDelete.DELETE)
+    rig.write("a", b"file")
+    rig.sync("a")
+    (rig.folder / "a").unlink()
+    (rig.folder / "a").mkdir()
+    assert rig.sync("a/").action == Upload("new")
+    assert rig.sync("a").wants_delete
+    assert rig.sync("a", delete_allowed=True).action == Delete("deleted locally")
+    (rig.folder / "a").rmdir()
+    rig.write("a", b"file")
+    assert rig.sync("a").action == Upload("new")
+    assert rig.sync("a/", delete_allowed=True).action == Delete("deleted locally")
+    assert sorted(rig.fake.objects) == ["p/a"]

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from syncd.core import paths, patterns
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, FileStat, Fingerprint, Irregular, Recorded, RootIdentity, Source
+from syncd.sources import entries
 from syncd.sources.root import check_root
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
@@ -101,7 +102,12 @@ class Tree:
         sink = sink or Sink()
         sink.told.report = compare.scan(
             replace(self.source, prefix=prefix),
-            patterns.Rules(include, exclude, temporary=self.source.exclude_temporary),
+            patterns.Rules(
+                include,
+                exclude,
+                temporary=self.source.exclude_temporary,
+                folders=self.source.records_folders,
+            ),
             self.state,
             sink,
             subtree=subtree,
@@ -323,6 +329,35 @@ def test_links_that_are_carried_are_found_until_they_are_recorded(tree: Tree) ->
     assert list(tree.scan().found) == ["to file"]
     (tree.root / "to directory").unlink()
     assert list(tree.scan().absent) == ["to directory"]
+
+
+def test_folders_that_are_carried_are_found_until_they_are_recorded(tree: Tree) -> None:
+    """Those of which nothing else is carried. One that gets content is absent, and so is one that is gone."""
+    for name in ("a", "a-b", "above/below", "filled", "gone", "odd \udcff", "only/x"):
+        (tree.root / name).mkdir(parents=True)
+    tree.write("only/x.tmp", "full/file", "a.txt")
+    rules = {"exclude": ("*.tmp", "x/")}
+    assert sorted(tree.scan(**rules).found) == ["a.txt", "full/file"]
+    tree.source = replace(tree.source, records_folders=True)
+    folders = ["a-b/", "a/", "above/below/", "filled/", "gone/", "odd \udcff/", "only/"]
+    assert sorted(tree.scan(**rules).found) == sorted(["a.txt", "full/file", *folders])
+    tree.record("a.txt", "full/file")
+    root_fd = os.open(tree.root, os.O_PATH)
+    for name in folders:
+        tree.record(name, stat=entries.look(root_fd, name))
+    os.close(root_fd)
+    assert tree.scan(**rules).found == {} == tree.scan(**rules).absent
+    (tree.root / "gone").rmdir()
+    tree.write("filled/file", "a.txt2")
+    (tree.root / "above" / "below").rmdir()
+    told = tree.scan(**rules)
+    assert sorted(told.found) == ["a.txt2", "above/", "filled/file"]
+    assert sorted(told.absent) == ["above/below/", "filled/", "gone/"]
+    assert sorted(tree.scan(subtree="filled", **rules).absent) == ["filled/"]
+    assert sorted(tree.scan(subtree="above", **rules).found) == ["above/"]
+    assert tree.scan(exclude=("*.tmp", "x/", "gone/", "filled", "above")).absent == {}
+    tree.source = replace(tree.source, records_folders=False)
+    assert tree.scan(**rules).absent == {}
 
 
 def test_a_file_that_became_a_directory_is_absent(tree: Tree) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_unwanted_files_are_not_passed(tmp_path: Path) -> None:
     found.changed(NAME, "a", "x")
 
     assert sink.paths() == ["a/x"]
+
+
+def test_folders_are_passed_where_they_are_carried(tmp_path: Path) -> None:
+    """The folder of an entry is said by an empty name; the root is none."""
+    sink = Listener()
+    source = Source(name=NAME, root=str(tmp_path), store="s", exclude=("x/",), records_folders=True)
+    for each in (source, replace(source, records_folders=False)):
+        found = WatchReports([each], {NAME: Rules.of(each)}, sink)
+        for directory, name in (("", ""), ("a", ""), ("a", "b/"), ("a/x", ""), ("", "x/")):
+            found.changed(NAME, directory, name)
+    assert sink.paths() == ["a/", "a/b/"]
 
 
 def test_refused_change_becomes_a_doubt_that_is_kept_until_taken(

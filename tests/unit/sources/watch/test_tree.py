@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from syncd.core.patterns import Rules
 from syncd.sources.files import OPEN_DIRECTORY
 from tests.support import mounting
 from tests.unit.sources.watch.watch_rig import Meddler, Stepper, exchange
@@ -69,6 +70,26 @@ def test_initial_tree_is_watched_and_not_reported(root: Path, stepped: Begin) ->
     stepper = stepped()
 
     assert (stepper.watches, stepper.listener.paths()) == (3, [])
+    check(stepper, root)
+
+
+def test_folders_that_may_be_empty_now_or_no_longer_are_reported(root: Path, stepped: Begin) -> None:
+    """Whatever came into them or left them, was made or removed; writing into a file tells nothing."""
+    for name in ("emptied", "filled", "gone/below", "left/moved", "written"):
+        (root / name).mkdir(parents=True)
+    for name in ("emptied/a", "written/a"):
+        (root / name).touch()
+    stepper = stepped(rules=Rules((), (), folders=True))
+    (root / "emptied/a").unlink()
+    (root / "filled/a").touch()
+    shutil.rmtree(root / "gone")
+    (root / "left/moved").rename(root / "filled/moved")
+    (root / "new/below").mkdir(parents=True)
+    (root / "written/a").write_bytes(b"more")
+    stepper.catch_up()
+    said = {path for path in stepper.listener.paths() if path.endswith("/")}
+    expected = {"emptied/", "filled/", "filled/moved/", "gone/", "left/", "left/moved/", "new/", "new/below/"}
+    assert said - {"gone/below/"} == expected
     check(stepper, root)
 
 

@@ -45,7 +45,7 @@ def test_long_names_are_objects_like_others(store: DirStore, root: Path) -> None
 
 
 def test_only_objects_are_listed(store: DirStore, root: Path) -> None:
-    """Links, not followed; no sockets, FIFOs, directories, unfinished uploads, nor what is ours alone."""
+    """Links, not followed; no sockets, FIFOs, folders with files, unfinished uploads, nor what is ours."""
     store.put_object("d/a", b"x", meta_of(b"x"))
     store.create_multipart_upload("d/unfinished", meta_of(b"x"))
     (root / "link").symlink_to(root / "d" / "a")
@@ -55,7 +55,7 @@ def test_only_objects_are_listed(store: DirStore, root: Path) -> None:
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(root / "socket"))
     (root / os.fsdecode(b"\xff")).write_text("x")
-    assert keys(store) == ["d/a", "link.rclonelink", "linked.rclonelink"]
+    assert keys(store) == ["d/a", "empty/", "link.rclonelink", "linked.rclonelink"]
 
 
 def test_an_object_beside_a_directory_of_its_name_is_listed_once(store: DirStore) -> None:

@@ -14,7 +14,7 @@ import pytest
 import xxhash
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
-from syncd.core.model import Fingerprint, ObjectMeta
+from syncd.core.model import Attributes, Fingerprint, ObjectMeta
 from syncd.core.paths import key_for
 from syncd.core.restoring import DRAFT, Overwrite
 from syncd.storage.base import ObjectStore
@@ -26,6 +26,7 @@ from tests.support.store import FakeStore
 from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
 
 SECOND = 10**9
+EMPTY = Fingerprint(xxhash.xxh3_128_digest(b""), 0)
 
 
 FILES: dict[bytes, bytes] = {
@@ -227,6 +228,21 @@ def test_marks_of_folders_become_folders(to: Path) -> None:
     report = restore(store, to, listed(store, "p/", "", ""))
     assert tree(to) == {"empty": None, "full": None, "full/file": b"x", "deep": None, "deep/er": None}
     assert (report.counts["folders"], report.counts["restored"]) == (4, 1)
+
+
+def test_folders_get_what_they_had_when_all_is_there(to: Path) -> None:
+    """Rights that would keep files out, too; a folder that is not empty keeps what it has."""
+    store = FakeStore()
+    for key, mode in (("closed/", 0o500), ("sticky/", 0o3777), ("full/", 0o500)):
+        meta = ObjectMeta(EMPTY, MTIME_NS, is_folder=True, attributes=Attributes(mode))
+        store.put_object(key, b"", meta)
+    put(store, "full/file", b"x")
+    for _ in range(2):
+        assert restore(store, to, listed(store, "", "", "")).failures == []
+        closed, sticky, full = ((to / name).stat() for name in ("closed", "sticky", "full"))
+        assert [stat.S_IMODE(each.st_mode) for each in (closed, sticky)] == [0o500, 0o1777]
+        assert (closed.st_mtime_ns, sticky.st_mtime_ns) == (MTIME_NS, MTIME_NS)
+        assert (stat.S_IMODE(full.st_mode) & 0o200, full.st_mtime_ns == MTIME_NS) == (0o200, False)
 
 
 # ---- files that are there ---------------------------------------------------------------------------------
