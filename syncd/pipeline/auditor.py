@@ -65,15 +65,14 @@ class Auditor:
         """
         if self._monotonic() < self._at:
             return
+        self._suspend()  # unless this page is done, whatever comes between
         queue = self._workers.queue
         if not is_settled or queue.is_shut or queue.is_held(self._source.name):
-            self._suspend()
             return
         try:
             self._look()
         except (StoreError, StateError) as error:
             log.warning("%s: the audit waits: %s", self._source.name, error)
-            self._suspend()
 
     def _look(self) -> None:
         source, audits, began = self._source, self._state.audits, self._monotonic()

@@ -483,8 +483,12 @@ class Engine:
             if job.stat.mtime_ns != recorded.stat.mtime_ns and self._is_lost(job):
                 return Upload("its object is gone from the store"), None
             return action, Receipt(recorded.key, recorded.etag)
-        if unfinished is not None and unfinished.store_id == self.store.store_id:
-            self._uploader.abandon(unfinished)  # first, or the upload could complete after the question
+        if (
+            unfinished is not None
+            and unfinished.store_id == self.store.store_id
+            and unfinished.fingerprint != job.digests.fingerprint
+        ):
+            self._uploader.abandon(unfinished)  # first, or that content could come after the question
         with self.keys.request_slot(job):
             there = self.foreigners.adopt(job, self._in_doubt.ask(recorded.key))
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)

@@ -9,6 +9,8 @@ import pytest
 
 from syncd.core.errors import StoreRefused, SyncdError
 from syncd.core.model import Adoption, Leftover, OnDelete, Properties
+from syncd.state.audits import Unlike
+from syncd.transfer import audit
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
@@ -23,6 +25,7 @@ LONGER = BIG + b"more"
 LOG = b"line 01\nline 02\nline 03\nl4\n"
 LONGER_LOG = LOG + b"l5\n"
 CONCURRENCY = 2
+ROTTEN = b"smell"
 LARGEST_REQUEST = PART + 2
 """Bytes."""
 
@@ -96,6 +99,12 @@ def _restamp(rig: Rig) -> None:
     if rig.uploader.leftovers.look():
         rig.engine.clear_up()
     rig.engine.stamper.restamp(rig.ref("file"), dry_run=False)
+    rig.sync("file")
+
+
+def _repair(rig: Rig) -> None:
+    """As the end of an audit does it: the record is put in doubt, and the file looked at."""
+    audit.repair(rig.ref("file"), rig.engine.state)
     rig.sync("file")
 
 
@@ -190,6 +199,29 @@ def _recorded(content: bytes, now: bytes | None) -> Callable[[Rig], None]:
         rig.write("file", content)
         rig.sync("file")
         _gone(rig) if now is None else rig.write("file", now)
+
+    return prepare
+
+
+def _lost(content: bytes) -> Callable[[Rig], None]:
+    """The object of a recorded file is gone."""
+
+    def prepare(rig: Rig) -> None:
+        _recorded(content, content)(rig)
+        rig.store._real.delete_object(rig.engine.keys.of(rig.ref("file")))  # type: ignore[attr-defined]
+
+    return prepare
+
+
+def _rotten(content: bytes) -> Callable[[Rig], None]:
+    """The object has lost its content and kept all else, and an audit has found that."""
+
+    def prepare(rig: Rig) -> None:
+        _recorded(content, content)(rig)
+        row = rig.state.recorded(rig.ref("file"))
+        assert row is not None
+        rig.store._real.tamper(row.key, ROTTEN)  # type: ignore[attr-defined]
+        rig.state.audits.keep("docs", [Unlike(rig.ref("file"), row.etag, "rotten", True, row.etag)])
 
     return prepare
 
@@ -294,6 +326,12 @@ SCENARIOS = (
     Scenario("adopt-big", _sent_by_another(BIG), _adopt, (BIG,), (), 0),
     Scenario("stamp", _sent_by_another(BIG), _stamp, (BIG,), (), 0),
     Scenario("stamp-huge", _sent_by_another(HUGE), _stamp, (HUGE,), (), 0),
+    Scenario("repair", _lost(SMALL), _repair, (SMALL,), (None,), len(SMALL)),
+    Scenario("repair-big", _lost(BIG), _repair, (BIG,), (None,), len(BIG)),
+    # Until it is recorded, nothing tells the new object from the rotten one.
+    Scenario(
+        "repair-rotten", _rotten(SMALL), _repair, (SMALL,), (ROTTEN,), len(SMALL), wasted=len(SMALL)
+    ),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
     Scenario(
         "twin-first", _changing_twin, _both, (SMALL,), (None,), len(SMALL + TINY), others=(("twin", TINY),)

@@ -147,6 +147,11 @@ class Checker:
                 raise self._broken(f"vanished: {sorted(self._kept - objects.keys())}")
             self._kept = set(objects)
 
+    def lost(self, name: str) -> None:
+        """The store has lost an object: that is no deletion of ours, and an audit is to find it."""
+        self._kept.discard(f"p/{name}")
+        self._objects.pop(name, None)
+
     def not_too_busy(self) -> None:
         """However much fails, syncd waits between its tries."""
         self.still_whole()
@@ -196,6 +201,7 @@ class Checker:
             "checkpoints": process.state.checkpoints(),
             "unfinished uploads": list(world.store.uploads),
             "failures": process.state.failures(),
+            "differences": [ref for ref, _ in process.state.audits.standing("docs")[1] if ref.path in files],
             "descriptors": world.syscalls.descriptors,
             "requests in an idle hour": idle_requests,
         }

@@ -460,6 +460,13 @@ def uploads_expire(world: World) -> None:
     world.store.uploads.clear()
 
 
+@_move(0)
+def lose_object(world: World, name: str) -> None:
+    """An object is gone, and neither syncd nor anybody else has deleted it; `draw` makes no such move."""
+    if world.store.objects.pop(f"p/{name}", None) is not None:
+        world.checker.lost(name)
+
+
 # ---- in the middle of things -----------------------------------------------------------------------------
 
 

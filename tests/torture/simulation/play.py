@@ -15,6 +15,9 @@ LENGTH = 40
 """Moves of a script."""
 LOGS_IN = 3
 """In one of so many games there are logs."""
+AUDITS_IN = 4
+"""In one of so many games the daemon audits the store, which loses objects."""
+AUDIT_SECONDS = 300.0
 BEGINNING = 4
 """Files that are saved before anything else happens."""
 GRANULARITIES_NS = (1, 1, 4_000_000, 1_000_000_000, 2_000_000_000)
@@ -33,6 +36,7 @@ def terms_of(seed: int) -> Terms:
         random_etags=chance.random() < 0.3,
         completes_again=chance.random() < 0.3,
         settle_seconds=chance.choice((2.0, 2.0, 0.3)),
+        audit_seconds=AUDIT_SECONDS if seed % AUDITS_IN == 0 else 0.0,
         filled=_filled(random.Random(f"filled {seed}")),
     )
 
@@ -56,6 +60,10 @@ def script_of(seed: int, length: int = LENGTH) -> Script:
     if seed % LOGS_IN == 0:
         for _ in range(length // 4):
             script.insert(chance.randrange(BEGINNING, len(script)), draw_of_log(chance))
+    if seed % AUDITS_IN == 0:
+        for _ in range(length // 8):
+            lost = Move("lose_object", (chance.choice(NAMES),), chance.choice((0.0, 7.0, 400.0)))
+            script.insert(chance.randrange(BEGINNING, len(script)), lost)
     return tuple(script)
 
 

@@ -29,12 +29,12 @@ from syncd.storage.base import ObjectStore
 from syncd.storage.opening import StoreContext
 from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
-from syncd.transfer import local, reuse
+from syncd.transfer import audit, local, reuse
 from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (compare, files, local, root, walk)
+READERS = (audit, compare, files, local, root, walk)
 """The modules that read sources."""
 
 

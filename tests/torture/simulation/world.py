@@ -81,6 +81,7 @@ class Terms:
     random_etags: bool = False
     completes_again: bool = False
     settle_seconds: float = 2.0
+    audit_seconds: float = 0.0
     filled: tuple[tuple[str, bytes, bytes], ...] = ()
     """Files that are there before syncd starts, by name, content, and what another program sent of them."""
 
@@ -158,6 +159,7 @@ class World:
         self.source = Source(
             "docs", ROOT, "store", prefix="p/", settle_seconds=terms.settle_seconds,
             rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete, append=(f"/{LOG}",), append_seconds=5.0,
+            audit_seconds=terms.audit_seconds,
         )  # fmt: skip
         self.ambushes: list[Ambush] = []
         self.disk_errors: list[DiskError] = []
@@ -439,6 +441,10 @@ class World:
         self.run(PROMPT_SECONDS)
         self.checker.prompt("last")
         self.run(CALM_SECONDS)
+        if self.source.audit_seconds:  # which asks as long as it is on
+            self.source = replace(self.source, audit_seconds=0.0)
+            self.restart()
+            self.run(PROMPT_SECONDS)
         requests = self.store.calls.total()
         self.run(CALM_SECONDS / 3)
         self.checker.quiet(idle_requests=self.store.calls.total() - requests)

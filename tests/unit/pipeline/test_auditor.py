@@ -164,6 +164,14 @@ def test_a_store_in_trouble_and_a_pause_suspend_the_audit(house: House) -> None:
     assert fake.calls["head_object"] == 6
 
 
+def test_an_error_that_nobody_expected_is_no_busy_loop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit waits as after any other."""
+    monkeypatch.setattr(auditor.audit, "page", lambda *_: 1 / 0)
+    house.jump += INTERVAL
+    house.runner.step()
+    assert house.runner.auditor.due() - house.clock.monotonic() > 50
+
+
 def test_much_damage_waits_for_a_person(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """It may be the store that is wrong: nothing is sent, and the damage is named."""
     house.runner.auditor._bound = 1, 1.0
