@@ -144,21 +144,22 @@ class Uploader:
                         raise PartSizeRefused(str(refused)) from refused
                     self._judge(job, checkpoint, refused)
                 except StoreError as refused:
-                    if refused.code in _DISK_FULL and refused.call == "part":
-                        self.give_way()
+                    if refused.code in _DISK_FULL and refused.call in ("part", "complete"):
+                        self.give_way(checkpoint)
                     self._judge(job, checkpoint, refused)
         finally:
             self._meter.ended(job.ref)
 
-    def give_way(self) -> None:
-        """The store's disk is full: give up the upload that holds most of it.
+    def give_way(self, own: Checkpoint) -> None:
+        """The store's disk is full, as the upload `own` was told: give up the one that holds most of it.
 
         When that is begun again, the store refuses it if it cannot fit.
         """
         held = {
             checkpoint.id: (sum(part.size for part in checkpoint.parts.values()), checkpoint)
             for checkpoint in self.state.checkpoints()
-            if checkpoint.store_id == self.store.store_id and not checkpoint.completing
+            if checkpoint.store_id == self.store.store_id
+            and (checkpoint.id == own.id or not checkpoint.completing)
         }
         size, largest = max(held.values(), key=lambda each: each[0], default=(0, None))
         if largest is not None and size:

@@ -386,6 +386,17 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
     assert rig.fake.calls["head_object"] == 0
 
 
+def test_an_upload_that_cannot_be_joined_on_a_full_disk_gives_way(rig: Rig) -> None:
+    """All its parts are there, and the whole has no room beside them: they would fill the disk for ever."""
+    rig.write("big", CONTENT)
+    rig.fake.fail("complete_multipart_upload", StoreUnavailable("no space left", code="ENOSPC"))
+    with pytest.raises(StoreUnavailable, match="no space"):
+        rig.sync("big")
+    assert (rig.fake.uploads, rig.state.checkpoints()) == ({}, [])
+    rig.sync("big")
+    assert rig.fake.objects["p/big"].data == CONTENT
+
+
 def test_on_a_full_disk_the_upload_that_holds_most_gives_way(rig: Rig) -> None:
     """Whoever meets it: the largest is given up, and the smaller one goes on with the parts that it has."""
     interrupted(rig, after=6)

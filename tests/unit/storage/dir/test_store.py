@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import stat
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import ObjectMeta
 from syncd.storage.base import Heartbeat, Meter
+from syncd.storage.dir import store as dir_store
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from tests.support.odd_file_system import Oddities, odd
@@ -484,18 +486,37 @@ def test_the_mode_of_a_file_comes_back(store: DirStore) -> None:
     assert (head.mode, store.get_object("a", 0, 0).info.mode) == (0o751, 0o751)
 
 
-@pytest.mark.parametrize(("size", "allocated", "fits"), [(0, 0, True), (1, -1, False), (1, 4096, True)])
+@pytest.mark.parametrize(
+    ("size", "allocated", "shares", "fits"),
+    [
+        (0.0, 0, False, True),
+        (0.4, -1, False, True),
+        (0.7, -1, False, False),
+        (0.7, -1, True, True),
+        (2.0, -1, True, False),
+        (2.0, 4096, False, True),
+    ],
+)
 def test_a_file_that_cannot_fit_is_refused_before_its_first_part(
-    store: DirStore, root: Path, size: int, allocated: int, *, fits: bool
+    store: DirStore,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: float,
+    allocated: int,
+    *,
+    shares: bool,
+    fits: bool,
 ) -> None:
-    """Half of it would only fill the disk. What counts is what it takes up: holes stay holes in the store."""
+    """It would only fill the disk, in parts or when they are joined, unless the two share their blocks. What
+    counts is what it takes up: holes stay holes in the store.
+    """
+    monkeypatch.setattr(dir_store, "_shares_blocks", lambda store: shares)
     put(store, "a", b"")
     disk = os.statvfs(root)
     meta = meta_of(b"")
-    more = disk.f_bavail * disk.f_frsize * 2 * size
     meta = dataclasses.replace(
         meta,
-        fingerprint=meta.fingerprint._replace(size=more),
+        fingerprint=meta.fingerprint._replace(size=int(disk.f_bavail * disk.f_frsize * size)),
         allocated=allocated if allocated >= 0 else None,
     )
     if fits:
@@ -505,3 +526,15 @@ def test_a_file_that_cannot_fit_is_refused_before_its_first_part(
         store.create_multipart_upload("big", meta)
     assert refused.value.code == "ENOSPC"
     assert list(store.list_multipart_uploads("")) == []
+
+
+def test_whether_copies_share_blocks_is_asked(store: DirStore, root: Path) -> None:
+    """With files that do not stay; on this file system the answer is the one of `cp --reflink`."""
+    put(store, "a", b"")
+    (root / "b").write_bytes(b"b")
+    copied = subprocess.run(
+        ["cp", "--reflink=always", str(root / "b"), str(root / "c")], capture_output=True, check=False
+    )
+    with store._opened("ask") as opened:
+        assert dir_store._shares_blocks(opened) is (copied.returncode == 0)
+    assert list((root / ".syncd/tmp").iterdir()) == []
