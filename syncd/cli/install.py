@@ -7,6 +7,7 @@ Running it again changes nothing, or brings the copies up to date.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -38,6 +39,24 @@ CONFIG = "%E/syncd/config.yaml"
 """What the originals give it: ``%E`` is the manager's own configuration directory."""
 CREDENTIAL = re.compile(r"\$\{CREDENTIALS_DIRECTORY\}/([A-Za-z0-9._-]+)")
 """How a configuration names a key that the manager hands over."""
+STARTER = """\
+# syncd: which folders go where. Change the paths and the store, try it with `syncd check`, and run
+# `syncd install-service` again. config.example.yaml explains every key.
+state_dir: {state}
+
+stores:
+  backup: {{type: dir, path: {backup}}}     # or type: s3, or bos
+
+sources:
+  - name: files
+    path: {files}
+    store: backup
+    prefix: files/
+    exclude_temporary: true       # leave out what editors, browsers and copiers name as temporary
+    attributes: posix             # mode, owner and extended attributes come back
+    empty_directories: record     # and so do empty folders
+"""
+"""The configuration where there is none. It carries nothing as long as its folders do not exist."""
 _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -62,6 +81,8 @@ class Place:
     vendor_units: str
     config: str
     state: str
+    home: str
+    """Where people keep what they would carry."""
     credentials: str
     """What ``$CREDENTIALS_DIRECTORY`` will be for the service."""
     sysusers: str | None
@@ -87,7 +108,8 @@ def install_service(
     runner: Runner | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Write the units for the system, or for the calling `user`; returns the exit code of the command.
+    """Write the units for the system, or for the calling `user`, and a configuration where there is none.
+    Returns the exit code of the command.
 
     `config_path` is written into the unit; None keeps the usual place. `print_only` prints the files, and
     writes none. `root` goes before every path that is written (for images); the running manager reloads only
@@ -104,6 +126,8 @@ def install_service(
                 say(f"# ==> {path} <==\n{text}")
         return 0
     try:
+        if not os.path.lexists(config_file):
+            say(f"{_begin(root.rstrip('/') + config_file, place)}: {config_file}")
         for path, text in files.items():
             say(f"{_write(root.rstrip('/') + path, text)}: {path}")
     except FileExistsError as error:
@@ -168,6 +192,7 @@ def _place(user: bool, environ: Mapping[str, str]) -> Place:
             vendor_units="/usr/lib/systemd/system",
             config="/etc/syncd/config.yaml",
             state="/var/lib/syncd",
+            home="/srv",
             credentials="/run/credentials/syncd.service",
             sysusers="/etc/sysusers.d/syncd.conf",
         )
@@ -180,6 +205,7 @@ def _place(user: bool, environ: Mapping[str, str]) -> Place:
         vendor_units="/usr/lib/systemd/user",
         config=os.path.join(configs, "syncd", "config.yaml"),
         state=os.path.join(states, "syncd"),
+        home=home,
         credentials=f"/run/user/{os.getuid()}/credentials/syncd.service",
         sysusers=None,
     )
@@ -189,7 +215,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
     """What the configuration needs in the unit, and notes for the administrator."""
     text = _read(config_file)
     if text is None:
-        return Wants(), [f"There is no {config_file} yet: write it, then run install-service again."]
+        return Wants(), [f"{config_file} is a beginning: change it, then run install-service again."]
     inside = {**environ, "CREDENTIALS_DIRECTORY": place.credentials}
     if not place.user:
         inside["STATE_DIRECTORY"] = place.state
@@ -285,6 +311,24 @@ def drop_in(wants: Wants, version: int) -> str | None:
 
 
 # ---- effects ----------------------------------------------------------------------------------------------
+
+
+def _begin(path: str, place: Place) -> str:
+    """Write a configuration at `path`, unless something is there; returns what was done. Raises OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
+            paths = {"state": place.state, "backup": f"{place.home}/backup", "files": f"{place.home}/files"}
+            file.write(STARTER.format(**{name: _scalar(path) for name, path in paths.items()}))
+            os.fchmod(file.fileno(), 0o600 if place.user else 0o644)
+    except FileExistsError:
+        return "left alone"
+    return "written"
+
+
+def _scalar(path: str) -> str:
+    """The path as it is written in a configuration."""
+    return json.dumps(path, ensure_ascii=False).replace("$", "$$")
 
 
 def _write(path: str, text: str | None) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from syncd.cli import install
 from syncd.cli.install import MARK, Wants, drop_in, install_service, quoted, unit_text
+from syncd.config import load
 from tests.unit.cli.home import Home
 
 ORIGINALS = Path(__file__).resolve().parents[3] / "systemd"
@@ -199,11 +200,27 @@ def test_bad_configuration_still_installs_and_tells(machine: Machine) -> None:
     assert any("sauces" in line for line in machine.said)
 
 
-def test_missing_configuration_still_installs_and_tells(machine: Machine) -> None:
-    """Units may come before the configuration; a note says what is left to do."""
+@pytest.mark.parametrize("user", [False, True])
+def test_where_there_is_no_configuration_one_is_begun(machine: Machine, user: bool) -> None:
+    """It carries attributes and leaves out temporary names, has no mistakes, and is never written again."""
     machine.config.unlink()
+    assert machine.install(user=user) == 0
+    assert f"{machine.config} is a beginning: change it, then run install-service again." in machine.said
+    begun = Path(f"{machine.root}{machine.config}")
+    (source,) = load.load(str(begun), {"HOME": "/home/ada"}).sources
+    assert (source.keeps_attributes, source.exclude_temporary, source.records_folders) == (True, True, True)
+    begun.write_text("# mine\n")
+    machine.install(user=user)
+    assert begun.read_text() == "# mine\n"
+
+
+def test_a_configuration_that_is_there_stays(machine: Machine) -> None:
+    """Also one that leads elsewhere."""
+    machine.config.unlink()
+    machine.config.symlink_to("/nowhere")
     assert machine.install() == 0
-    assert f"There is no {machine.config} yet: write it, then run install-service again." in machine.said
+    assert machine.config.readlink() == Path("/nowhere")
+    assert not Path(f"{machine.root}{machine.config}").exists()
 
 
 def test_account_that_cannot_be_made_fails_the_install() -> None:
