@@ -180,7 +180,6 @@ class Engine:
                 seen = self._local.seen(root_fd, ref)
             if not file.is_at(seen):
                 raise FileChanged("the path leads to another file than the one that was read")
-            self._remover.remove_other_kind(ref, recorded, key)
             return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
@@ -443,6 +442,7 @@ class Engine:
         is_new = known is None or known.life == OVERTAKEN or replace(known, recorded_ns=looked_ns) != row
         mends = isinstance(action, Upload | Copy) or (job.aimed is not None and job.aimed.in_doubt)
         if (is_new or mends) and job.lookup is not Lookup.DRY:
+            self._remover.remove_other_kind(job)
             self._commit(row, carried, job, mends=mends)
         self._in_doubt.settled(job.ref)
         if Cause.ADOPT in carried.saved:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from syncd.core import paths, plan
-from syncd.core.errors import FileChanged, StateError, Stopped, StoreError
+from syncd.core.errors import FileChanged, StateError, Stopped, StoreRefused
 from syncd.core.model import (
     OVERTAKEN,
     Checkpoint,
@@ -67,11 +67,14 @@ class Keys:
         reconciling = self._sources[ref.source].reconciling
         return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
 
-    def exclusive(self, ref: FileRef, key: str) -> Exclusive:
-        """Surrounds what changes the object of a file. Taken before any slot, which others may wait for."""
+    def exclusive(self, ref: FileRef, key: str, *, waits: bool = True) -> Exclusive:
+        """Surrounds what changes the object of a file. Taken before any slot, which others may wait for; who
+        has a slot or another key does not wait, but raises KeyBusy.
+        """
         name = (self._store_id, key)
+        waiting = self._waiting if waits else None
         return self._state.locks.exclusive(
-            self._uploader, name, waiting=self._waiting, lost=lambda: self._overtaken(ref, key)
+            self._uploader, name, waiting=waiting, lost=lambda: self._overtaken(ref, key)
         )
 
     def still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
@@ -132,7 +135,7 @@ class Remover:
             self._keys.still_recorded(ref, recorded)
             if self._is_anothers(ref, recorded):
                 action = Nothing("deleted locally, but its key belongs to another file by now")
-            elif not self._remove(ref, recorded):
+            elif not self._remove(ref, recorded, self._slots.hold(0)):
                 action = Nothing("deleted locally, but another program replaced its object")
                 log.warning("%s: the object is kept: another program replaced it", name_of(ref))
             if self._state.unsettled.may_appear(store_id, recorded.key):
@@ -147,10 +150,10 @@ class Remover:
         owner = plan.owner_of(recorded.key, self._store.store_id, self._state.destinations)
         return owner not in (None, ref)
 
-    def _remove(self, ref: FileRef, recorded: Recorded) -> bool:
+    def _remove(self, ref: FileRef, recorded: Recorded, slot: AbstractContextManager[object]) -> bool:
         """Remove the object, or find none; False: another program replaced it, and it stays."""
         self._foreigners.check(ref.source)
-        with self._slots.hold(0):
+        with slot:
             is_in_doubt = self._keys.is_in_doubt(ref, recorded, None)
             if is_in_doubt or not self._is_listed(ref, recorded):
                 info = self._in_doubt.look(recorded.key)
@@ -176,25 +179,22 @@ class Remover:
             return False
         return census.etag(recorded.key) == recorded.etag != ""
 
-    def remove_other_kind(self, ref: FileRef, recorded: Recorded | None, key: str) -> None:
-        """A link took the place of a file, or the other way round: what stood for that is left.
+    def remove_other_kind(self, job: Job) -> None:
+        """A link took the place of a file, or the other way round: what stood for that goes before its row.
 
-        Removed where the source deletes, and only if it is the very object that was recorded. What fails is
-        left as it is: the path has its object.
+        Removed where the source deletes, and only if it is the very object that was recorded. What the store
+        refuses is left: the path has its object. Raises StoreError, KeyBusy: then nothing is recorded, and
+        the next try finds the new object, and the old one. The caller holds the key of the new one.
         """
+        ref, recorded = job.ref, job.recorded
         deletes = self._sources[ref.source].source.on_delete is OnDelete.DELETE
         if not deletes or recorded is None or recorded.store_id != self._store.store_id:
             return
-        if recorded.in_doubt or paths.is_link_key(recorded.key) == paths.is_link_key(key):
+        if paths.is_link_key(recorded.key) == paths.is_link_key(job.key):
             return
-        whose = ref.source, self._sources[ref.source].instance
         try:
-            self._foreigners.check(ref.source)
-            with self._keys.exclusive(ref, recorded.key), self._slots.hold(0):
-                if self._is_anothers(ref, recorded):
-                    return
-                info = self._in_doubt.look(recorded.key)
-                if info is not None and self._foreigners.may_delete(whose, info, recorded, in_doubt=False):
-                    self._store.delete_object(recorded.key)
-        except StoreError as error:
+            with self._keys.exclusive(ref, recorded.key, waits=False):
+                if not self._is_anothers(ref, recorded):
+                    self._remove(ref, recorded, self._keys.request_slot(job))
+        except StoreRefused as error:
             log.warning("%s: its old object %s is left: %s", name_of(ref), printable(recorded.key), error)

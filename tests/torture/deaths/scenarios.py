@@ -46,8 +46,8 @@ class Scenario:
     on_delete: OnDelete = OnDelete.KEEP
     meanwhile: Callable[[Rig], None] = lambda rig: None
     """What somebody does to the folder between the death and the next start."""
-    others: tuple[tuple[str, bytes], ...] = ()
-    """Keys behind the prefix, with what must be there in the end."""
+    others: tuple[tuple[str, bytes | None], ...] = ()
+    """Keys behind the prefix, with what must be there in the end; None: nothing."""
     every_part: bool = False
     """Each of many equal calls is met, not only the first and the last."""
     wasted: int = 0
@@ -244,6 +244,20 @@ def _half_sent(rig: Rig) -> None:
     rig.restart()
 
 
+def _was_a_link(content: bytes) -> Callable[[Rig], None]:
+    """A file took its place."""
+
+    def prepare(rig: Rig) -> None:
+        rig.source = replace(rig.source, records_links=True)
+        rig.restart()
+        (rig.folder / "file").symlink_to("elsewhere")
+        rig.sync("file")
+        _gone(rig)
+        rig.write("file", content)
+
+    return prepare
+
+
 def _half_sent_then(change: Callable[[Rig], None]) -> Callable[[Rig], None]:
     def prepare(rig: Rig) -> None:
         _half_sent(rig)
@@ -343,6 +357,13 @@ SCENARIOS = (
     Scenario(
         "delete-and-return", _recorded(SMALL, None), _delete_and_return,
         (TINY,), (SMALL, None), len(TINY), OnDelete.DELETE,
+    ),
+    *(
+        Scenario(
+            f"link-to-file-{len(content)}", _was_a_link(content), _sync, (content,), (None,), len(content),
+            OnDelete.DELETE, others=(("file.rclonelink", None),),
+        )
+        for content in (SMALL, BIG)
     ),
     Scenario("keep", _recorded(BIG, None), _sync, (BIG,), (), 0),
     Scenario("keep-and-return", _recorded(BIG, None), _return, (BIG,), (), 0),
