@@ -73,7 +73,7 @@ class SocketTransport:
             connection.close()
             if reused:
                 self._idle.drop(request.host)
-            raise errors.lost(request.host, error, reused=reused and not reader.started()) from error
+            raise errors.lost(request.host, error, reused=reused and not reader.started) from error
         except BaseException:
             connection.close()
             raise
