@@ -17,14 +17,14 @@ unwatched      it differs from what is recorded, and only a scan will notice
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.core import plan
 from syncd.core.backoff import seconds_left
 from syncd.core.model import Failure, FileStat, Irregular, OnDelete, Recorded
-from syncd.core.paths import printable
+from syncd.core.paths import one_line, printable
 
 if TYPE_CHECKING:
     from syncd.core.patterns import Verdict
@@ -221,6 +221,35 @@ def _share(arrived: tuple[int, int], rate: float | None = None) -> str:
 
 def _quiet_seconds(facts: Facts, seen: FileStat) -> float:
     return max(0.0, (facts.now_ns - max(seen.mtime_ns, seen.ctime_ns)) / 1e9)
+
+
+def details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `syncd explain` says of a file, from the answer of its verb: a heading and one line each."""
+    for heading, text in _details(found):
+        yield heading, one_line(text)  # the ETag is the store's
+
+
+def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rule, disk, recorded = found["rule"], found["disk"], found["recorded"]
+    where = f" ({rule['where']})" if rule["where"] else ""
+    at = f"; it matches {rule['matches']}" if rule["matches"] not in (None, found["path"]) else ""
+    yield "path", f"{found['source']}:{found['path']}"
+    yield "key", f"{printable(found['key'])} in store {found['store']}"
+    yield "rule", f"{'taken' if rule['wanted'] else 'left out'}: {rule['text']}{where}{at}"
+    there = f"{human(disk['size'])}, modified {disk['modified']}" if disk else "no regular file is there"
+    yield "disk", there
+    if recorded:
+        what = f"{human(recorded['size'])}, xxh128 {recorded['xxh128']}"
+        what += f", ETag {recorded['etag']}" if recorded["etag"] else ", in doubt"
+        yield "recorded", f"{printable(recorded['key'])} since {recorded['since']}: {what}"
+    else:
+        yield "recorded", "nothing"
+    if unfinished := found["unfinished"]:
+        share = f"{human(unfinished['bytes_done'])} of {human(unfinished['bytes_total'])}"
+        yield "upload", f"{share} have arrived"
+    if failure := found["failure"]:
+        yield "failure", f"{failure['error']} (attempts: {failure['attempts']})"
+    yield "next", found["next"]
 
 
 # ---- numbers for people ---------------------------------------------------------------------------------

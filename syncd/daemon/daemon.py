@@ -368,7 +368,8 @@ class Daemon:
         for source, why in kept_back.items():
             log.log(level, "stopped; not everything of %s is in the store: %s", source, why)
         if files:
-            log.log(level, "stopped; %d files were not sent; the next start goes on with them", files)
+            what = "1 file was" if files == 1 else f"{files} files were"
+            log.log(level, "stopped; %s not sent; the next start goes on with that", what)
         return EXIT_PARTLY if files or kept_back else 0
 
     def _asked_at_once(self) -> str:

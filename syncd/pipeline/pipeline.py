@@ -421,17 +421,22 @@ class Pipeline:
 
     def outlook(self) -> tuple[float | None, float | None]:
         """Bytes per second of everything, and how many seconds the rest takes, by bytes and by files. None
-        while that cannot be told, as in the first seconds, and where nothing is left.
+        while that cannot be told, as in the first seconds, and where nothing is left. No time is told while
+        anything is paused.
         """
-        flying = self.in_flight()
-        files = sum(self.pending().values()) - len(flying)
+        flying, pending = self.in_flight(), self.pending()
+        files = sum(pending.values()) - len(flying)
         if not flying and files <= 0:
             return None, None
         rates = [runner.progress.rate() for runner in self.store_runners.values()]
         rate = sum(each for each in rates if each is not None)
         pace = self.pace.per_second(self.clock.monotonic())
         rest = (sum(total - done for _, done, total in flying), rate), (files, pace)
-        return rate or None, seconds_left(rest)
+        queues = {
+            name: runner.workers.queue for name, runner in self.source_runners.items() if pending.get(name)
+        }
+        rests = any(queue.is_shut or queue.is_held(name) for name, queue in queues.items())
+        return rate or None, None if rests else seconds_left(rest)
 
     def idle(self) -> bool:
         """Whether no file waits or is being processed, at any store."""

@@ -16,6 +16,7 @@ from syncd.core.backoff import Breaker
 from syncd.core.errors import (
     QUOTA_FILES,
     QUOTA_SCHEDULE,
+    FilePaused,
     PutsWait,
     QuotaExceeded,
     Reaction,
@@ -472,7 +473,8 @@ class Workers:
         """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
         if reaction.again:
             seconds = reaction.defer_seconds or self._settle_seconds(ref)
-            pause = self._pause(ref, took_seconds)
+            # A pause of the operator says nothing of the file: when it ends, the upload goes on at once.
+            pause = 0.0 if isinstance(error, FilePaused) else self._pause(ref, took_seconds)
             self.queue.again(ref, max(seconds, pause), hold=pause > 0)
             return
         if reaction.refused and isinstance(error, StoreError):

@@ -155,14 +155,14 @@ def test_everybody_can_use_it(open_page: Open, token: bool) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     light, dark = (sum(map(int, re.findall(r"\d+", color))) for color in backgrounds)
     assert light > 600 > 150 > dark
-    targets = [target.bounding_box() for target in page.locator("button, input, summary").all()]
+    targets = [target.bounding_box() for target in page.locator("button, input, select, summary").all()]
     assert [box for box in targets if box is None or box["height"] < 44] == []
 
 
 def test_it_is_used_by_keyboard(open_page: Open, syncd: Syncd) -> None:
     """Everything is reached in the order in which it is read, and seen there; a press of Enter is heard."""
     page = open_page()
-    focusable = page.locator("button:visible, input:visible, summary:visible").all()
+    focusable = page.locator("button:visible, input:visible, select:visible, summary:visible").all()
     page.locator("h1").click()
     for expected in focusable:
         page.keyboard.press("Tab")
@@ -213,6 +213,40 @@ def test_it_answers_for_a_file(open_page: Open, syncd: Syncd) -> None:
     page.get_by_label("A file's full path").fill("/nowhere")
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_have_text("No source has this path.")
+
+
+def test_everything_is_steered_by_keyboard_or_finger(open_page: Open, syncd: Syncd) -> None:
+    """A limit and a pause that last, what waits and why, what a flush did, and the configuration."""
+    page = open_page()
+    told = page.get_by_role("status")
+    page.get_by_label("Limit for sending").fill("1MiB")
+    page.keyboard.press("Enter")
+    expect(told.filter(has_text="The limit is changed.")).to_be_visible()
+    expect(page.get_by_text("Now it is 1.0 MiB/s.")).to_be_visible()
+    page.get_by_label("Limit for sending").fill("fast")
+    page.keyboard.press("Enter")
+    expect(told.filter(has_text="found 'fast'; expected ")).to_be_visible()
+    page.get_by_role("button", name="As configured limit for sending").click()
+    expect(page.get_by_text("Now it is 2.0 MiB/s.")).to_be_visible()
+
+    page.get_by_label("A pause of everything, and a limit, last").select_option("for an hour")
+    page.get_by_role("button", name="Pause everything").click()
+    expect(page.get_by_role("button", name="Resume everything")).to_be_visible()
+    assert "by the operator, until 2" in syncd.status()["daemon"]["stores_paused"]["bos"]
+    (syncd.root / "papers" / "held").write_text("held")
+    page.get_by_text(": which, and why").click()
+    expect(
+        page.get_by_role("region", name="Waiting").get_by_text("held: by the operator, until 2")
+    ).to_be_visible()
+    page.get_by_role("button", name="Resume everything").click()
+    expect(page.get_by_role("region", name="Waiting")).not_to_be_attached()
+
+    page.get_by_role("button", name="Send now papers").click()
+    expect(told.filter(has_text="All that was known is in the store.")).to_be_visible()
+    page.get_by_role("button", name="Send now everything").click()
+    expect(told.filter(has_text="1 failed")).to_be_visible()
+    page.get_by_role("button", name="Read the configuration again").click()
+    expect(told.filter(has_text="Nothing has changed.")).to_be_visible()
 
 
 def test_without_a_script_it_says_how_things_are(open_page: Open) -> None:

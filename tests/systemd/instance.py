@@ -40,11 +40,12 @@ class Instance:
         self.configure()
         self.override(f"ReadWritePaths={self.home}/store")
 
-    def configure(self, *, store: str = "", sources: str = "", transfer: str = "") -> None:
+    def configure(self, *, store: str = "", sources: str = "", transfer: str = "", http: str = "") -> None:
         """Write the configuration; what is not given is the ordinary thing."""
         store = store or f'{{type: dir, path: "{self.home}/store"}}'
         sources = sources or self.source("photos")
         text = f"stores:\n  main: {store}\nsources:\n{sources}transfer: {{{transfer}}}\n"
+        text += f"http: {{{http}}}\n" if http else ""
         self.box.write(self.config, text)
 
     def source(self, folder: str, extra: str = "", root: str = "") -> str:
@@ -119,6 +120,17 @@ class Instance:
 
     def await_object(self, key: str, digest: str, *, seconds: float = 40) -> None:
         self.box.until(lambda: self.digest(key) == digest, seconds=seconds, what=f"{key} in the store")
+
+    def page(self, token: str = "") -> tuple[int, str]:
+        """Status and body of the status over HTTP, with the token if one is given."""
+        fields = {"Authorization": f"Bearer {token}"} if token else {}
+        program = (
+            "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8737, timeout=20); "
+            f"c.request('GET', '/api/v1/status', headers={fields!r}); r = c.getresponse(); "
+            "print(r.status, r.read().decode())"
+        )
+        status, _, body = self.box.run("/usr/bin/python3", "-c", program).stdout.partition(" ")
+        return int(status), body
 
     def kill(self) -> None:
         """kill -9 of the main process; the manager starts another after RestartSec=."""

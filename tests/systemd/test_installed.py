@@ -323,9 +323,12 @@ def test_stop_in_mid_upload_is_clean_and_start_resumes(bos: Bos) -> None:
     missing.
     """
     instance = bos.instance
+    # The manager forgets a unit that it has stopped, so the unit has to tell.
+    instance.override("ExecStopPost=/bin/sh -c 'echo ended $$SERVICE_RESULT $$EXIT_STATUS'")
     digest = begin_upload(bos)
     bos.box.run("systemctl", "stop", instance.unit)
-    assert (instance.show("Result"), instance.show("ExecMainStatus")) == ("success", "3")
+    bos.box.run("journalctl", "--sync")
+    assert "ended success 3" in instance.journal()
     assert bos.digest("photos/big.bin") is None
     bos.clear()
     instance.start()
@@ -418,6 +421,28 @@ def test_key_may_be_encrypted_on_disk(bos: Bos) -> None:
     instance.override("LoadCredential=", plain, f"LoadCredentialEncrypted=key:{encrypted}")
     instance.start()
     bos.await_object("photos/a", instance.put("photos/a", b"x"))
+
+
+def test_token_of_the_page_is_a_credential(instance: Instance) -> None:
+    """Handed over like a key: only the service has it, a reload keeps it, and a restart takes a new one."""
+    box, folder, tokens = instance.box, "/etc/syncd/credentials", ("0123456789abcdef", "fedcba9876543210")
+    box.run("install", "-d", "-m", "0700", folder)
+    http = "address: '127.0.0.1:8737', token_file: '${CREDENTIALS_DIRECTORY}/http-token'"
+    instance.configure(http=http)
+    box.write(f"{folder}/http-token", f"{tokens[0]}\n", mode=0o600)
+    instance.override(f"LoadCredential=http-token:{folder}/http-token")
+    try:
+        instance.start()
+        assert instance.home not in instance.page()[1]
+        assert instance.page(tokens[0])[0] == 200
+        box.run("systemctl", "reload", instance.unit)
+        assert f"{instance.home}/photos" in instance.page(tokens[0])[1]
+        box.write(f"{folder}/http-token", f"{tokens[1]}\n", mode=0o600)
+        box.run("systemctl", "restart", instance.unit)
+        assert [instance.page(token)[0] for token in tokens] == [401, 200]
+        assert not any(token in instance.journal() for token in tokens)
+    finally:
+        box.run("rm", "-rf", folder)
 
 
 def test_rotated_key_is_used_after_a_restart(bos: Bos) -> None:

@@ -4,6 +4,7 @@
 
 const EVERY_MS = 2000;
 const PATIENCE_MS = 10000;
+const LONG_MS = 330000; // for what waits until files are in the store
 const READ_MS = 8000; // to read what came of a button
 const main = document.querySelector("main");
 const told = document.getElementById("told");
@@ -17,7 +18,7 @@ let isSilent = false; // the daemon does not answer
 function ask(path, options = {}) {
   const headers = { ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
-  return fetch(path, { ...options, headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+  return fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), ...options, headers });
 }
 
 function say(text, forMs = READ_MS) {
@@ -141,6 +142,8 @@ document.addEventListener("submit", (event) => {
     token = document.getElementById("token").value.trim();
     say("");
     look();
+  } else if (event.target.id === "limit") {
+    steer("limit", { rate: document.getElementById("rate").value.trim(), ...lasting() });
   } else {
     explain(document.getElementById("path").value);
   }
@@ -149,30 +152,84 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.hasAttribute("data-lock")) forget("Locked.");
-  else if (button?.dataset.verb) steer(button);
+  else if (button?.dataset.verb) {
+    const { verb, request } = button.dataset;
+    const lasts = button.closest("#limit") && (verb === "pause" || verb === "limit");
+    steer(verb, { ...JSON.parse(request), ...(lasts && lasting()) });
+  }
 });
+
+// For how long a pause or a limit is to hold; nothing: until somebody changes it.
+function lasting() {
+  const seconds = document.getElementById("for").value;
+  return seconds && { seconds: Number(seconds) };
+}
 
 const OUTCOMES = {
   pause: () => "Paused.",
   resume: () => "It goes on.",
   rescan: (answer) => `The daemon scans ${answer.sources.join(", ")}.`,
   retry: (answer) => (answer.files === 1 ? "1 file is tried again." : `${answer.files} files are tried again.`),
+  limit: () => "The limit is changed.",
+  reload: ({ problems, changes }) =>
+    problems ? `The old configuration goes on: ${problems.join("; ")}` : changes.join("; ") || "Nothing has changed.",
+  flush: ({ failed, waiting, kept_back }) =>
+    [
+      ...(failed ? [`${failed} failed`] : []),
+      ...(waiting ? [`${waiting} still to be sent`] : []),
+      ...Object.entries(kept_back).map(([source, why]) => `${source}: ${why}`),
+    ].join("; ") || "All that was known is in the store.",
 };
+const underWay = new Set();
 
-async function steer(button) {
-  const { verb, request } = button.dataset;
+async function steer(verb, request) {
+  const body = JSON.stringify(request);
+  if (underWay.has(verb + body)) return;
+  underWay.add(verb + body);
+  if (verb === "flush") say("The daemon sends what it knows. It is said here when that is done.", 0);
   try {
     const answer = await ask(`api/v1/${verb}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: request,
+      body,
+      signal: AbortSignal.timeout(LONG_MS),
     });
     const found = await answer.json();
     say(answer.ok ? OUTCOMES[verb](found) : found.error);
   } catch {
     say("The daemon did not answer; look whether it did it.");
   }
+  underWay.delete(verb + body);
   look();
+}
+
+// What waits, when its list is opened.
+document.addEventListener("toggle", (event) => list(event.target), true);
+
+async function list(details) {
+  const place = details.querySelector("[data-list]");
+  if (!place || !details.open) return;
+  try {
+    const answer = await ask("api/v1/pending?limit=100");
+    const { files, total, error } = await answer.json();
+    if (!answer.ok) throw new Error(error);
+    place.replaceChildren(...files.map(item));
+    if (total > files.length) place.append(line(`and ${total - files.length} more`));
+  } catch (error) {
+    place.replaceChildren(line(error.message));
+  }
+}
+
+function item({ source, path, state, reason }) {
+  const name = document.createElement("bdi");
+  name.textContent = path;
+  return line(bold(state), ` ${source} `, name, `: ${reason}`);
+}
+
+function line(...parts) {
+  const element = document.createElement("li");
+  element.append(...parts);
+  return element;
 }
 
 async function explain(path) {
@@ -182,7 +239,11 @@ async function explain(path) {
     const found = await answer.json();
     if (!answer.ok) place.textContent = found.error;
     else if (found.in_no_source) place.textContent = "No source has this path.";
-    else place.replaceChildren(bold(found.state), ` ${found.source}: ${found.reason}`);
+    else {
+      const lines = found.lines.map(([heading, text]) => line(bold(heading), ` ${text}`));
+      place.replaceChildren(bold(found.state), ` ${found.source}: ${found.reason}`, document.createElement("ul"));
+      place.lastChild.append(...lines);
+    }
   } catch {
     place.textContent = "The daemon did not answer.";
   }

@@ -20,6 +20,9 @@ MOST_ACTIONS = 30
 _MOST_IN_FLIGHT = 20
 _MOST_OTHERS = 3
 _MOST_NAMES = 50  # of files that failed for one reason
+_FLUSH_SECONDS = 300
+_RATES = "Write 2MiB for so much in a second, or a timetable such as 08:00,512K 19:00,off."
+_TIMES = {"": "until I change it", "3600": "for an hour", "28800": "for 8 hours", "86400": "for a day"}
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' "
     "height='32' rx='8' fill='%230b62c4'/%3E%3Cpath d='M16 24V9m-6 6 6-6 6 6' fill='none' stroke='white' "
@@ -47,6 +50,8 @@ def render(status: Status, actions: Sequence[Mapping[str, Any]], *, names: bool,
         _sources(status.sources, names=names),
         _in_flight(status, names=names),
         _failures(status, names=names),
+        _waiting(status) if names else None,
+        _everything(status) if names else None,
         _last_hour(status.daemon.bytes_by_minute),
         _actions(actions) if names else None,
         _question() if names else None,
@@ -209,9 +214,61 @@ def _source_buttons(source: SourceReport) -> Html:
     return element(
         "div",
         _button("Resume" if by_hand else "Pause", "resume" if by_hand else "pause", name, f" {source.name}"),
+        _button("Send now", "flush", name | {"seconds": _FLUSH_SECONDS}, f" {source.name}"),
         _button("Scan now", "rescan", name, f" {source.name}"),
         class_="row",
     )
+
+
+def _everything(status: Status) -> Html:
+    """What is steered as a whole: all sources, each store, the bandwidth, the configuration."""
+    limit = status.daemon.bandwidth_limit
+    told = f"Now it is {human(limit)}/s. " if limit else "Now there is no limit. "
+    held = any(_is_held(status, store.name) for store in status.stores)
+    stores = [store.name for store in status.stores] if len(status.stores) > 1 else []
+    times = [element("option", words, value=seconds) for seconds, words in _TIMES.items()]
+    return _section(
+        "everything",
+        "Everything",
+        element(
+            "form",
+            element(
+                "div",
+                _button("Resume" if held else "Pause", "resume" if held else "pause", {}, " everything"),
+                _button("Send now", "flush", {"seconds": _FLUSH_SECONDS}, " everything"),
+                _button("Scan now", "rescan", {}, " everything"),
+                _button("Read the configuration again", "reload", {}, ""),
+                *(_store_button(status, name) for name in stores),
+                class_="row",
+            ),
+            element("label", "Limit for sending", for_="rate"),
+            element(
+                "div",
+                element("input", id="rate", type="text", autocomplete="off", aria_describedby="rates"),
+                element("button", "Set", type="submit"),
+                _button("No limit", "limit", {"rate": "off"}, " for sending"),
+                _button("As configured", "limit", {"configured": True}, " limit for sending"),
+                class_="row",
+            ),
+            element("p", told, _RATES, id="rates", class_="note"),
+            element("label", "A pause of everything, and a limit, last", for_="for"),
+            element("div", element("select", *times, id="for"), class_="row"),
+            id="limit",
+            class_="card",
+        ),
+    )
+
+
+def _is_held(status: Status, store: str) -> bool:
+    """Whether nothing is sent to the store by somebody's word."""
+    held = status.daemon.stores_paused.get(store)
+    return held is not None and held not in {each.trouble for each in status.stores}
+
+
+def _store_button(status: Status, store: str) -> Html:
+    held = _is_held(status, store)
+    words = f"{'Resume' if held else 'Pause'} store {store}"
+    return _button(words, "resume" if held else "pause", {"name": f"store:{store}"}, "")
 
 
 def _button(words: str, verb: str, request: Mapping[str, Any], of: str) -> Html:
@@ -292,6 +349,23 @@ def _group(why: str, files: Sequence[FailureReport]) -> Html:
         ),
         class_="card failed",
         data_key=f"failed {why}",
+    )
+
+
+def _waiting(status: Status) -> Html | None:
+    """What waits is listed when somebody opens this, since queues are long and the page is made often."""
+    count = sum(source.files.pending + source.files.in_flight for source in status.sources)
+    if not count:
+        return None
+    return _section(
+        "waiting",
+        "Waiting",
+        element(
+            "details",
+            element("summary", f"{files_words(count)}: which, and why"),
+            element("ul", data_own=True, data_list="pending", class_="waiting"),
+            class_="card",
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from syncd.core.words import details
 from syncd.daemon.http import metrics, public
 from syncd.daemon.http.message import Answer, as_json
 from syncd.daemon.http.server import Access, Call, Route
@@ -16,7 +17,7 @@ from syncd.daemon.verbs import Verbs, listed
 API = "/api/v1"
 _ASK = {"explain": "file", "pending": "pending", "history": "history", "health": "health"}
 """Questions that need the token, and their verbs."""
-_STEER = ("pause", "resume", "flush", "rescan", "retry", "limit")
+_STEER = ("pause", "resume", "flush", "rescan", "retry", "limit", "reload")
 _HTML = "text/html; charset=utf-8"
 _FILES = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 _MOST_LISTED = 100
@@ -57,7 +58,7 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return Answer(shown.encode("utf-8", "replace"), _HTML)
 
     def ask(verb: str) -> Route:
-        return Route(lambda call: as_json(verbs.answer(_question(call, verb))), Access.ALL)
+        return Route(lambda call: as_json(_in_lines(verbs.answer(_question(call, verb)))), Access.ALL)
 
     def steer(verb: str) -> Route:
         return Route(lambda call: as_json(verbs.answer(_order(call, verb), call.asks)), Access.ALL, "POST")
@@ -87,6 +88,11 @@ def _question(call: Call, verb: str) -> dict[str, Any]:
     if not limit.isdecimal():
         raise ValueError("the limit is a number")
     return {**call.request.query, "limit": int(limit), "command": verb}
+
+
+def _in_lines(answer: dict[str, Any]) -> dict[str, Any]:
+    """Of a file also in lines for people, as `syncd explain` prints them."""
+    return answer | {"lines": list(details(answer))} if "rule" in answer else answer
 
 
 def _order(call: Call, verb: str) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def _on_their_way(status: Status, waiting: int) -> str:
     pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
     pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
     verb = "is" if waiting == 1 else "are"
+    if not status.in_flight and (daemon.stores_paused or any(source.paused for source in status.sources)):
+        return f"{files_words(waiting)} {'waits' if waiting == 1 else 'wait'}."
     what = "on the way" if status.in_flight else "about to be sent"
     return f"{files_words(waiting)} {verb} {what}{': ' if pace else ''}{', '.join(pace)}."
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from syncd.core.backoff import Rate
 from syncd.core.model import Failure, FileRef, ObjectMeta
 from syncd.daemon.verbs import QUESTIONS, VERBS, Verbs
 from syncd.sources.fingerprint import of_bytes
@@ -165,6 +166,18 @@ def test_a_pause_of_the_timetable_holds_and_ends(home: Home) -> None:
     assert not (home.root / "mirror" / "a").exists()
     assert not home.ask(command="limit", rate="off")["paused"]
     home.arrives("a")
+
+
+def test_nobody_says_when_what_is_paused_will_be_sent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast it went before."""
+    home.content["sources"][0]["settle"] = "1h"
+    made = home.start()
+    (home.root / "watched" / "a").write_text("x")
+    wait_until("it is known", lambda: made._pipeline.pending())
+    monkeypatch.setattr(Rate, "per_second", lambda self, now: 0.5)
+    assert made._pipeline.outlook()[1] == 2.0
+    home.ask(command="pause", name="docs")
+    assert made._pipeline.outlook()[1] is None
 
 
 def test_rescan_and_retry_take_names_and_paths(home: Home) -> None:

@@ -18,6 +18,7 @@ from syncd.core.errors import (
     REFUSED_SECONDS,
     AccessRefused,
     FileChanged,
+    FilePaused,
     FileUnreadable,
     StateError,
     Stopped,
@@ -25,7 +26,7 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import Failure, FileRef, OnDelete, Outcome
+from syncd.core.model import Failure, FileRef, Nothing, OnDelete, Outcome
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
@@ -796,6 +797,22 @@ def test_a_file_that_changes_while_it_is_read_is_left_alone_ever_longer(
         assert len(reads) == number
         crew.later(1.5)
     wait_until("it was read again", lambda: len(reads) == 4)
+
+
+def test_a_file_whose_upload_was_paused_is_not_taken_for_one_that_changes(rig: Rig, crew: Crew) -> None:
+    """It goes on as soon as the pause is over, however long it had been under way."""
+    reads: list[float] = []
+
+    def paused(ref: FileRef, **how: Any) -> Outcome:
+        reads.append(crew.jump)
+        crew.jump += 1000.0 if len(reads) == 1 else 0.0
+        if len(reads) < 3:
+            raise FilePaused("it is paused")
+        return Outcome(Nothing("it is there"))
+
+    rig.engine.sync = paused  # type: ignore[method-assign]
+    crew.mark("film")
+    wait_until("it is read again", lambda: len(reads) == 3)
 
 
 def _rests_after(crew: Crew, reads: list[float], number: int) -> bool:

@@ -163,7 +163,9 @@ def test_the_token_shows_what_the_socket_says(site: Site) -> None:
     assert told["sources"][0]["state"] == "stored"
     assert str(site.home.root) not in json.dumps(told)
     path = quote(str(site.home.root / "watched" / "a"))
-    assert call(site, f"explain?path={path}")[1]["state"] == "stored"
+    explained = call(site, f"explain?path={path}")[1]
+    assert explained["state"] == "stored"
+    assert ["rule", "taken: there are no patterns"] in explained["lines"]
     assert call(site, "history")[1]["actions"][0]["action"] == "uploaded"
     assert call(site, "history?limit=1&name=docs")[1]["actions"][0]["path"] == "a"
     assert call(site, "pending")[1] == {"files": [], "total": 0}
@@ -191,6 +193,8 @@ def test_orders_do_what_the_command_line_does(site: Site) -> None:
     assert call(site, "rescan", {"name": "docs"})[1]["sources"] == ["docs"]
     assert call(site, "retry", {})[1]["files"] == 0
     assert call(site, "flush", {"seconds": 60})[1]["left"] == 0
+    site.home.content["sources"][0]["settle"] = "150ms"
+    assert call(site, "reload", {})[1]["changes"] == ["source docs: changed: settle_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -224,13 +228,13 @@ def test_a_bad_order_is_refused_and_changes_nothing(site: Site, name: str, order
     assert site.home.daemon._pipeline.state.pauses() == {}
 
 
-@pytest.mark.parametrize("name", ["pause", "resume", "flush", "rescan", "retry", "limit"])
+@pytest.mark.parametrize("name", ["pause", "resume", "flush", "rescan", "retry", "limit", "reload"])
 def test_orders_are_no_questions(site: Site, name: str) -> None:
     """Nor are they taken without the token, nor the verbs of an operator taken at all."""
     with_token(site)
     assert call(site, name)[0] == 405
     assert call(site, name, {}, token="")[0] == 401
-    for other in ("reload", "allow-deletes", "accept-root", "take-over", "repair", "restamp", "hello"):
+    for other in ("allow-deletes", "accept-root", "take-over", "repair", "restamp", "hello"):
         assert call(site, other, {})[0] == 404
     assert site.home.daemon._pipeline.state.pauses() == {}
 

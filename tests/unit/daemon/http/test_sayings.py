@@ -139,3 +139,11 @@ def test_without_names_no_reason_is_given() -> None:
         "Nothing can be sent to nas.",
         "The source camera waits.",
     ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_paused_only_waits(count: int) -> None:
+    """It is not about to be sent."""
+    paused = replace(DAEMON, stores_paused={"nas": "by the operator, until noon"})
+    said = [each.sentence for each in sayings(status(source(pending=count), daemon=paused), names=True)]
+    assert ("1 file waits." if count == 1 else "2 files wait.") in said
