@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import inf
 
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
-from syncd.core.errors import AccessRefused, FileChanged, StateError, StoreUnavailable, SyncdError, kind
+from syncd.core.errors import FileChanged, StateError, StoreUnavailable, SyncdError, is_unclear, kind
 from syncd.core.model import (
     Adopt,
     Copy,
@@ -498,7 +498,8 @@ class Pipeline:
                 self.tally.failed += 1
                 if runner is not None:
                     runner.news.kinds_failed[kind(error)] += 1
-            if isinstance(error, StoreUnavailable | AccessRefused):
+            # What is unclear shuts the store, and that ends the pass, unless the store answers a question.
+            if isinstance(error, StoreUnavailable) and not is_unclear(error):
                 self.tally.store_error = error
             if len(named) < _MOST_FAILURES:
                 named.append((ref, words))

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from syncd.core.errors import AccessRefused, StoreUnavailable, SyncdError
+from syncd.core.errors import (
+    AccessRefused,
+    StoreError,
+    StoreFailed,
+    StoreRefused,
+    StoreUnavailable,
+    SyncdError,
+)
 from syncd.core.model import Copy, FileRef, OnDelete, Outcome, Source, TransferPolicy
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
@@ -205,6 +212,30 @@ def test_a_pass_ends_when_a_store_gives_up(once: Works) -> None:
     assert once.run_once() is True
     assert [str(error) for error in once.pipeline.gave_up().values()] == ["down"]
     assert str(once.pipeline.tally.store_error) == "down"
+
+
+@pytest.mark.parametrize(
+    ("error", "blamed"),
+    [
+        (StoreUnavailable("no answer"), True),
+        (StoreUnavailable("busy", status=503), True),
+        (StoreUnavailable("a page", status=200, outcome_unknown=True), False),
+        (StoreFailed("internal error", status=500, outcome_unknown=True), False),
+        (AccessRefused("denied", hint="", status=403, credentials=True), False),
+        (StoreRefused("no such name", status=400), False),
+    ],
+    ids=str,
+)
+def test_a_store_that_answers_is_not_to_blame_for_one_file(
+    once: Works, error: StoreError, blamed: bool
+) -> None:
+    """Also where nothing else was to be done: the exit code is that of a file that failed."""
+    once.stores["/one"].fail("put_object", error, times=None)
+    once.write("a", "bad", b"x")
+    once.apply(once.source("a"))
+    assert once.run_once() is True
+    assert once.pipeline.tally.failed == 1
+    assert (once.pipeline.tally.store_error is not None, once.pipeline.gave_up()) == (blamed, {})
 
 
 def test_a_pass_that_is_asked_to_stop_stops(once: Works) -> None:
