@@ -54,18 +54,21 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
 
 
 def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> ObjectStore:
+    from syncd.storage.http.connect import Line
     from syncd.storage.http.credentials import credentials_source
     from syncd.storage.http.store import HttpStore
-    from syncd.storage.http.transport import open_transport
+    from syncd.storage.http.transport import ControlAndContent
 
     meter, dialect = context.meter, _dialect(settings)
-    transport = open_transport(
+    line = Line(
         settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
     )
     keys = credentials_source(
         settings.keys, chain=isinstance(settings, S3Settings), should_stop=context.should_stop
     )
-    return HttpStore(dialect, transport, keys, context.clock.now, meter, keys.forget, context.digests)
+    return HttpStore(
+        dialect, ControlAndContent(line), keys, context.clock.now, meter, keys.forget, context.digests
+    )
 
 
 def _dialect(settings: BosSettings | S3Settings) -> Dialect:

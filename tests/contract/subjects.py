@@ -24,8 +24,8 @@ from syncd.storage.base import Clock, Memory, ObjectStore
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.credentials import credentials_source
 from syncd.storage.http.messages import Dialect, Request, Response
-from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.store import HttpStore
+from syncd.storage.http.transport import Transport
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.retry import Retries
 from syncd.storage.s3.dialect import S3Dialect
@@ -33,6 +33,7 @@ from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySe
 from tests.support.bos_server import BosServer
 from tests.support.servers import S3Server, SwiftServer
 from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.unit.storage.http.transports import requests_transport
 
 BUCKET = "conformance"
 MISSING_BUCKET = "no-such-bucket-here"
@@ -317,7 +318,7 @@ class HttpSubject(Subject):
         `known` is what it remembers of what the server does with digests.
         """
         settings = self.settings()
-        transport = RequestsTransport(settings.http, should_stop=lambda: False, on_sent=lambda size: None)
+        transport = requests_transport(settings.http, should_stop=lambda: False, on_sent=lambda size: None)
         keys = credentials_source(settings.keys, chain=False)
         digests = Memory(lambda store_id: known)
         return self.keep(HttpStore(self.dialect(), Damaging(transport), keys, time.time, digests=digests))
@@ -326,7 +327,7 @@ class HttpSubject(Subject):
 class Damaging:
     """A transport that flips one bit of every body."""
 
-    def __init__(self, inner: RequestsTransport) -> None:
+    def __init__(self, inner: Transport) -> None:
         self._inner = inner
 
     def send(self, request: Request) -> Response:

@@ -17,7 +17,6 @@ from syncd.core.model import Fingerprint, ObjectMeta, Part
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.errors import CODES, VERBS
 from syncd.storage.http.messages import Credentials
-from syncd.storage.http.socket_transport import SocketTransport
 from syncd.storage.http.store import HttpStore
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
@@ -26,6 +25,7 @@ from tests.contract.subjects import QUIRKS
 from tests.support.answers_page import NETWORK, STATUS_ROWS, cell, page, word
 from tests.support.hostile import HostileServer, Peer
 from tests.support.servers import SERVERS
+from tests.unit.storage.http.transports import socket_transport
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "answers.md"
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
@@ -60,7 +60,7 @@ class Stores:
         self.stores = {
             name: HttpStore(
                 dialect,
-                SocketTransport(http, should_stop=lambda: False, on_sent=lambda size: None),
+                socket_transport(http, should_stop=lambda: False, on_sent=lambda size: None),
                 lambda: Credentials("AKID", "secret"),
                 lambda: 1_800_000_000.0,
             )

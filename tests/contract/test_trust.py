@@ -102,7 +102,7 @@ def test_every_context_verifies(tmp_path: Path, trust_environment: bool) -> None
     bundle = make_certificate(tmp_path).cert
     for ca_bundle in ("", bundle):
         http = HttpSettings("https://x", ca_bundle=ca_bundle, trust_environment=trust_environment)
-        context = dial.tls_context(http)
+        context = dial.Line(http, should_stop=lambda: False, on_sent=lambda size: None).tls()
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

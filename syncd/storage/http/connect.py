@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 import syncd
 from syncd.core.errors import AccessRefused
+from syncd.storage.http import errors
 from syncd.storage.http.deadlines import Deadline
+from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.settings import HttpSettings
 
 USER_AGENT = f"syncd/{syncd.__version__}"
@@ -24,14 +26,6 @@ _QUEUED_BYTES = 256 << 10
 """The most that the kernel holds of a body before it is sent."""
 MAX_IDLE_SECONDS = 45.0
 """Servers close idle connections after a minute or so, and routers forget them without notice."""
-
-
-def split_host(host: str, scheme: str) -> tuple[str, int]:
-    """Name and port of a Host header."""
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdigit() and not name.endswith(":") and (":" not in name or name.endswith("]")):
-        return name.strip("[]"), int(port)
-    return host.strip("[]"), 443 if scheme == "https" else 80
 
 
 def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.socket:
@@ -131,37 +125,14 @@ def _wait_until(sock: socket.socket, events: int, until: float, deadline: Deadli
             raise TimeoutError("no connection in time")
 
 
-def handshake(
-    sock: socket.socket, context: ssl.SSLContext, host: str, seconds: float, deadline: Deadline
-) -> ssl.SSLSocket:
-    """The socket, encrypted. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
-    encrypted = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-    _shake_hands(encrypted, encrypted.do_handshake, seconds, deadline)
-    return encrypted
-
-
-def shake_hands_in_slices(
-    context: ssl.SSLContext, http: HttpSettings, should_stop: Callable[[], bool]
-) -> None:
-    """Makes every socket that others wrap with `context` keep to a `Deadline` in its handshake."""
-
-    class Sliced(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            self.setblocking(False)
-            _shake_hands(self, super().do_handshake, http.connect_seconds, Deadline(http, should_stop))
-
-    context.sslsocket_class = Sliced
-
-
-def _shake_hands(
-    sock: ssl.SSLSocket, handshake_step: Callable[[], None], seconds: float, deadline: Deadline
-) -> None:
-    """Closes the socket when it fails."""
+def _shake_hands(sock: ssl.SSLSocket, step: Callable[[], None], seconds: float, deadline: Deadline) -> None:
+    """Closes the socket when it fails. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
+    sock.setblocking(False)
     until = time.monotonic() + seconds
     try:
         while True:
             try:
-                handshake_step()
+                step()
             except ssl.SSLWantReadError:
                 _wait_until(sock, select.POLLIN, until, deadline)
             except ssl.SSLWantWriteError:
@@ -173,7 +144,7 @@ def _shake_hands(
         raise
 
 
-def tls_context(http: HttpSettings) -> ssl.SSLContext:
+def _tls_context(http: HttpSettings) -> ssl.SSLContext:
     """TLS 1.2 or newer, with the bundle of the settings, or of the environment if allowed, or requests' own.
 
     Raises AccessRefused when there is no such bundle, or nothing in it.
@@ -215,14 +186,75 @@ class Proxies:
             return {"http": self._http.proxy, "https": self._http.proxy}
         if not self._http.trust_environment:
             return {}
-        known = self._known.get(host)
-        if known is None:
-            from requests.utils import get_environ_proxies
+        if host not in self._known:
+            from requests.utils import get_environ_proxies, select_proxy
 
-            found = get_environ_proxies(f"{self._scheme}://{host}/")
-            chosen = found.get(self._scheme) or found.get("all")
-            known = self._known[host] = {self._scheme: chosen} if chosen else {}
-        return known
+            url = f"{self._scheme}://{host}/"
+            chosen = select_proxy(url, get_environ_proxies(url))
+            self._known[host] = {self._scheme: chosen} if chosen else {}
+        return self._known[host]
+
+
+class Line:
+    """The way to one server, which the transports share: where it is and whom to trust, when to stop, who
+    counts what moves. Nothing is sent yet when one of its methods fails.
+    """
+
+    def __init__(
+        self,
+        http: HttpSettings,
+        *,
+        should_stop: Callable[[], bool],
+        on_sent: Callable[[int], object],
+        on_received: Callable[[int], object] | None = None,
+    ) -> None:
+        self.http = http
+        self.scheme = urlsplit(http.endpoint).scheme
+        self.should_stop = should_stop
+        self.on_sent = on_sent
+        self.on_received = on_received
+        self.proxies = Proxies(http)
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+
+    def deadline(self) -> Deadline:
+        """A new one, for one request at a time."""
+        return Deadline(self.http, self.should_stop)
+
+    def guard(self, sock: socket.socket, deadline: Deadline) -> GuardedSocket:
+        """The socket, kept to the deadline and counted."""
+        return GuardedSocket(sock, deadline, self.on_sent, self.on_received)
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """A connected socket. Raises StoreUnavailable, Stopped."""
+        try:
+            return connect(host, port, self.http.connect_seconds, self.deadline())
+        except OSError as error:
+            raise errors.not_connected(f"{host}:{port}", error) from error
+
+    def tls(self) -> ssl.SSLContext:
+        """Made once. The sockets that it wraps shake hands in slices, whoever asks them to, and raise
+        AccessRefused, StoreUnavailable, Stopped then. Raises AccessRefused for a bundle that cannot be used.
+        """
+        with self._lock:
+            if self._context is None:
+                self._context = _tls_context(self.http)
+                self._context.set_alpn_protocols(["http/1.1"])
+                self._context.sslsocket_class = _sliced(self)
+            return self._context
+
+
+def _sliced(line: Line) -> type[ssl.SSLSocket]:
+    class Sliced(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            try:
+                _shake_hands(self, super().do_handshake, line.http.connect_seconds, line.deadline())
+            except ssl.SSLCertVerificationError as error:
+                raise errors.untrusted(str(self.server_hostname), error) from error
+            except OSError as error:
+                raise errors.not_connected(str(self.server_hostname), error) from error
+
+    return Sliced
 
 
 class Closable(Protocol):

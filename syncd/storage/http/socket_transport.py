@@ -9,19 +9,14 @@ A connection that failed takes all idle ones of its host along: they are as old.
 
 from __future__ import annotations
 
-import ssl
-import threading
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from syncd.core.errors import Stopped
-from syncd.storage.http import connect, errors
-from syncd.storage.http.connect import USER_AGENT, Idle
-from syncd.storage.http.deadlines import Deadline
+from syncd.storage.http import errors
+from syncd.storage.http.connect import USER_AGENT, Idle, Line
 from syncd.storage.http.guarded_socket import EarlyAnswerError, GuardedSocket
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, answer_limit, most_bytes, request_head
 from syncd.storage.http.messages import Request, Response
-from syncd.storage.settings import HttpSettings
 
 _JOIN_BYTES = 64 << 10
 """A body up to this size goes out in one piece with its head."""
@@ -37,35 +32,22 @@ class SocketTransport:
     StoreRefused for what HTTP cannot carry, Stopped.
     """
 
-    def __init__(
-        self,
-        http: HttpSettings,
-        *,
-        should_stop: Callable[[], bool],
-        on_sent: Callable[[int], object],
-        on_received: Callable[[int], object] | None = None,
-    ) -> None:
-        self._http = http
-        self._scheme = urlsplit(http.endpoint).scheme
-        self._should_stop = should_stop
-        self._on_sent = on_sent
-        self._on_received = on_received
-        self._lock = threading.Lock()
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._idle: Idle[GuardedSocket] = Idle()
-        self._context: ssl.SSLContext | None = None
 
     def send(self, request: Request) -> Response:
         """The answer, read whole."""
-        if self._should_stop():
+        if self._line.should_stop():
             raise Stopped("stopped before a request")
         head = request_head(request, USER_AGENT)
         size = memoryview(request.body).nbytes
         if 0 < size <= _JOIN_BYTES:
-            self._on_sent(size)  # which may wait, and neither the server nor its answer shall wait with us
+            self._line.on_sent(size)  # which may wait; neither server nor answer shall wait with us
         connection = self._idle.take(request.host, GuardedSocket.is_stale)
         reused = connection is not None
         if connection is None:
-            connection = self._open(request)
+            connection = self._open(request.host)
         reader = ResponseReader(request.method, answer_limit(request))
         try:
             whole = self._exchange(connection, request, head, reader)
@@ -127,25 +109,14 @@ class SocketTransport:
 
     # ---- connections -------------------------------------------------------------------------------------
 
-    def _open(self, request: Request) -> GuardedSocket:
-        """Nothing is sent yet when this fails."""
-        host, port = connect.split_host(request.host, self._scheme)
-        deadline = Deadline(self._http, self._should_stop)
-        seconds = self._http.connect_seconds
-        context = self._tls() if self._scheme == "https" else None
-        try:
-            sock = connect.connect(host, port, seconds, deadline)
-            if context is not None:
-                sock = connect.handshake(sock, context, host, seconds, deadline)
-        except ssl.SSLCertVerificationError as error:
-            raise errors.untrusted(request.host, error) from error
-        except OSError as error:
-            raise errors.not_connected(request.host, error) from error
-        return GuardedSocket(sock, deadline, self._on_sent, self._on_received)
-
-    def _tls(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._context is None:
-                self._context = connect.tls_context(self._http)
-                self._context.set_alpn_protocols(["http/1.1"])
-            return self._context
+    def _open(self, host: str) -> GuardedSocket:
+        """A new connection; nothing is sent yet when this fails."""
+        encrypts = self._line.scheme == "https"
+        parts = urlsplit(f"//{host}")
+        name = parts.hostname or ""
+        context = self._line.tls() if encrypts else None
+        sock = self._line.dial(name, parts.port or (443 if encrypts else 80))
+        if context is not None:
+            sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+            sock.do_handshake()
+        return self._line.guard(sock, self._line.deadline())

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
-from syncd.storage.http.connect import Proxies
+from syncd.storage.http.connect import Line
 from syncd.storage.http.messages import Request, Response
 from syncd.storage.http.socket_transport import SocketTransport
-from syncd.storage.settings import HttpSettings
 
 
 class Transport(Protocol):
@@ -34,49 +31,25 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(
-    http: HttpSettings,
-    *,
-    should_stop: Callable[[], bool],
-    on_sent: Callable[[int], object],
-    on_received: Callable[[int], object] | None = None,
-) -> Transport:
-    """Plain sockets for what carries content, requests for the rest and for everything behind a proxy."""
-    content = SocketTransport(http, should_stop=should_stop, on_sent=on_sent, on_received=on_received)
-    return ControlAndContent(
-        content, partial(_control, http, should_stop, on_sent, on_received), Proxies(http)
-    )
-
-
-def _control(
-    http: HttpSettings,
-    should_stop: Callable[[], bool],
-    on_sent: Callable[[int], object],
-    on_received: Callable[[int], object] | None,
-) -> Transport:
-    # Importing requests takes more time and memory than many a pass, so it waits for the first use.
-    from syncd.storage.http.requests_transport import RequestsTransport
-
-    return RequestsTransport(http, should_stop=should_stop, on_sent=on_sent, on_received=on_received)
-
-
 class ControlAndContent:
-    """Two transports: one for requests that carry content, one, opened when it is needed, for the rest."""
+    """Plain sockets for what carries content, requests for the rest and for everything behind a proxy."""
 
-    def __init__(self, content: Transport, open_control: Callable[[], Transport], proxies: Proxies) -> None:
-        self._content = content
-        self._open_control = open_control
-        self._proxies = proxies
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._content = SocketTransport(line)
         self._lock = threading.Lock()
         self._control: Transport | None = None
 
     def send(self, request: Request) -> Response:
         """By the transport for content when the request carries some and no proxy stands between."""
-        if request.carries_content and not self._proxies.of(request.host):
+        if request.carries_content and not self._line.proxies.of(request.host):
             return self._content.send(request)
         with self._lock:
             if self._control is None:
-                self._control = self._open_control()
+                # Importing requests takes more time and memory than many a pass, so it waits for its use.
+                from syncd.storage.http.requests_transport import RequestsTransport
+
+                self._control = RequestsTransport(self._line)
         return self._control.send(request)
 
     def close(self) -> None:

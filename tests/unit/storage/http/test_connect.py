@@ -1,4 +1,4 @@
-"""Names and ports, and connections that wait for a request.
+"""Names, and connections that wait for a request.
 
 Trust, proxies and stops are tested with the transports.
 """
@@ -13,27 +13,11 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Stopped
-from syncd.storage.http.connect import Idle, connect, split_host
+from syncd.storage.http.connect import Idle, connect
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.settings import HttpSettings
 
 HTTP = HttpSettings("http://h")
-
-
-@pytest.mark.parametrize(
-    ("host", "scheme", "expected"),
-    [
-        ("h", "http", ("h", 80)),
-        ("h", "https", ("h", 443)),
-        ("h:9000", "https", ("h", 9000)),
-        ("[::1]", "http", ("::1", 80)),
-        ("[::1]:9000", "http", ("::1", 9000)),
-        ("::1", "http", ("::1", 80)),
-    ],
-)
-def test_a_host_header_is_a_name_and_a_port(host: str, scheme: str, expected: tuple[str, int]) -> None:
-    """The scheme's own port where none is given; addresses of IPv6 have colons of their own."""
-    assert split_host(host, scheme) == expected
 
 
 def test_a_name_that_cannot_be_one_is_not_found() -> None:

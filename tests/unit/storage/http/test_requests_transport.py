@@ -9,10 +9,10 @@ import pytest
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.storage.http.messages import Request
-from syncd.storage.http.transport import Transport, open_transport
+from syncd.storage.http.transport import Transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers
-from tests.unit.storage.http.transports import free_port
+from tests.unit.storage.http.transports import free_port, open_transport
 
 
 def test_a_proxy_that_wants_credentials_stops_the_store(certificate: Certificate) -> None:
@@ -24,7 +24,7 @@ def test_a_proxy_that_wants_credentials_stops_the_store(certificate: Certificate
             proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}",
             ca_bundle=certificate.cert,
         )
-        transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+        transport = open_transport(http)
         with pytest.raises(AccessRefused) as caught:
             transport.send(Request("PUT", store.host, "/b/k", body=b"x"))
         transport.close()
@@ -35,7 +35,7 @@ def test_a_proxy_that_wants_credentials_stops_the_store(certificate: Certificate
 def test_a_proxy_that_is_not_there_leaves_nothing_done() -> None:
     """The request never left."""
     http = HttpSettings("http://127.0.0.1:1", proxy=f"http://127.0.0.1:{free_port()}")
-    transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+    transport = open_transport(http)
     with pytest.raises(StoreUnavailable) as caught:
         transport.send(Request("PUT", "127.0.0.1:1", "/b/k", body=b"x"))
     assert not caught.value.outcome_unknown
@@ -44,7 +44,7 @@ def test_a_proxy_that_is_not_there_leaves_nothing_done() -> None:
 def test_a_proxy_address_that_is_none_stops_the_store() -> None:
     """It is a matter of configuration."""
     http = HttpSettings("http://127.0.0.1:1", proxy="http://")
-    transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+    transport = open_transport(http)
     with pytest.raises(AccessRefused) as caught:
         transport.send(Request("PUT", "127.0.0.1:1", "/b/k", body=b"x"))
     assert not caught.value.credentials
@@ -77,7 +77,7 @@ def through(
             http = HttpSettings(
                 store.endpoint, proxy=proxy.endpoint, ca_bundle=certificate.cert, read_seconds=0.5
             )
-            transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+            transport = open_transport(http)
             last.callback(transport.close)
             return store, transport
 

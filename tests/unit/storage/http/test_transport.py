@@ -28,10 +28,10 @@ from syncd.core.errors import AccessRefused, Stopped, StoreRefused, StoreUnavail
 from syncd.storage.http import deadlines as patience
 from syncd.storage.http.errors import ConnectionLost
 from syncd.storage.http.messages import Request
-from syncd.storage.http.transport import Transport, open_transport
+from syncd.storage.http.transport import Transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import OK, Certificate, HostileServer, Peer, Script, answers, make_certificate
-from tests.unit.storage.http.transports import Client, Kind, every_transport, free_port
+from tests.unit.storage.http.transports import Client, Kind, every_transport, free_port, open_transport
 
 BIG = bytes(range(256)) * (8 << 12)  # 8 MiB: more than the kernel takes from us at once
 
@@ -781,7 +781,7 @@ def _proxied(
         http = HttpSettings(
             store.endpoint, proxy=proxy.endpoint, ca_bundle=bundle, **{"read_seconds": 20, **settings}
         )
-        transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+        transport = open_transport(http)
         try:
             yield proxy, transport
         finally:
@@ -821,7 +821,7 @@ def test_a_proxy_of_the_environment_counts_where_it_may(monkeypatch: pytest.Monk
         for bypass, seen in (("", 1), ("127.0.0.1", 1)):
             monkeypatch.setenv("NO_PROXY", bypass)
             http = HttpSettings(store.endpoint, trust_environment=True)
-            transport = open_transport(http, should_stop=lambda: False, on_sent=lambda size: None)
+            transport = open_transport(http)
             transport.send(Request("PUT", store.host, "/b/k", body=b"x"))
             transport.close()
             assert len(proxy.received) == seen
@@ -831,9 +831,7 @@ def test_a_proxy_of_the_environment_counts_where_it_may(monkeypatch: pytest.Monk
 def test_content_goes_over_sockets_and_control_over_requests() -> None:
     """Two connections: one of each transport. A copy is a PUT, but it carries no content."""
     with HostileServer([answers(OK)]) as store:
-        transport = open_transport(
-            HttpSettings(store.endpoint), should_stop=lambda: False, on_sent=lambda size: None
-        )
+        transport = open_transport(HttpSettings(store.endpoint))
         put = Request("PUT", store.host, "/b/k", body=b"x")
         copy = Request("PUT", store.host, "/b/k", slow_answer=True)
         get = Request("GET", store.host, "/b/k")

@@ -9,15 +9,33 @@ from typing import Any
 
 import pytest
 
+from syncd.storage.http.connect import Line
 from syncd.storage.http.messages import Request
 from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.socket_transport import SocketTransport
-from syncd.storage.http.transport import Transport
+from syncd.storage.http.transport import ControlAndContent, Transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import HostileServer
 
 Kind = Callable[..., Transport]
-TRANSPORTS = [pytest.param(RequestsTransport, id="requests"), pytest.param(SocketTransport, id="sockets")]
+
+
+def requests_transport(http: HttpSettings, **more: Any) -> Transport:
+    """As control has it."""
+    return RequestsTransport(Line(http, **more))
+
+
+def socket_transport(http: HttpSettings, **more: Any) -> Transport:
+    """As content has it."""
+    return SocketTransport(Line(http, **more))
+
+
+def open_transport(http: HttpSettings) -> Transport:
+    """The transport that a store has."""
+    return ControlAndContent(Line(http, should_stop=lambda: False, on_sent=lambda size: None))
+
+
+TRANSPORTS = [pytest.param(requests_transport, id="requests"), pytest.param(socket_transport, id="sockets")]
 every_transport = pytest.mark.parametrize("kind", TRANSPORTS)
 
 
