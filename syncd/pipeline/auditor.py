@@ -45,6 +45,8 @@ class Auditor:
         self._reading = reading
         self._bound = source.max_repair_files, source.max_repair_fraction
         self._at = inf
+        self._records = 0
+        """Files of this round, as far as can be told."""
         self._suspended = 0
 
     def begin(self) -> None:
@@ -82,8 +84,9 @@ class Auditor:
         last, files, found = audit.page(source, self._state, store, after, PAGE, self._reading)
         audits.keep(source.name, audit.named(found)[0], after=after, upto=last)
         now = now._replace(after=(last or b"").hex(), files=now.files + files)
-        recorded, _ = self._state.recorded_totals(source.name)
-        share = files / max(recorded, now.looked_at, files) if now.files else 1.0
+        if not after or not self._records:
+            self._records = audits.records(source.name)
+        share = files / max(self._records, files) if now.files else 1.0
         if last is None:
             now = self._end(now)
         took = self._monotonic() - began

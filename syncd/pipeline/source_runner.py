@@ -276,7 +276,9 @@ class SourceRunner:
                 if reason:
                     self.round(subtree, reason)
                 self.judge_deletions()
-                is_settled = self.first_scan_done.is_set() and not self._reconciliation.is_on
+                is_settled = self.first_scan_done.is_set() and not (
+                    self.news.waiting_for or self._reconciliation.is_on
+                )
                 with self._heartbeat.reading(""):
                     self.auditor.step(is_settled=is_settled)
         except Stopped:

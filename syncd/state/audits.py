@@ -100,6 +100,11 @@ class Audits:
         row = self._read(lambda c: c.execute(sql, named(ref)).fetchone())
         return str(row[0]) if row else ""
 
+    def records(self, source: str) -> int:
+        """How many recorded files `source` has, also those that were deleted and whose objects are kept."""
+        counts = (f"(SELECT count(*) FROM {table} WHERE {OF_SOURCE})" for table in TABLES)  # noqa: S608  constants
+        return int(self._read(lambda c: c.execute(f"SELECT {' + '.join(counts)}", (source,)).fetchone())[0])
+
     def damaged(self, source: str) -> list[FileRef]:
         """The files of `source` that are to be sent again to mend their objects."""
         self._flush()

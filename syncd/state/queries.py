@@ -7,6 +7,7 @@ or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -139,6 +140,33 @@ def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | Non
         return None
     joined = bytes(row[1])
     return PartDigests(row[0], tuple(joined[at : at + 16] for at in range(0, len(joined), 16)))
+
+
+def find_blocks(connection: Connection, grid: PartDigests, limit: int) -> list[FileRef]:
+    """Files that have blocks of this grid at the same places, first those that have most of them.
+
+    Looked for are those that are remembered one by one. What a file has several times, such as zeros, is in
+    too many others.
+    """
+    numbers = [0, *(1 << n for n in range(len(grid.digests).bit_length()))]
+    times = Counter(grid.digests)
+    wanted = [
+        (number, grid.digests[number])
+        for number in numbers
+        if number < len(grid.digests) and times[grid.digests[number]] == 1
+    ]
+    same = " UNION ALL ".join(
+        ["SELECT * FROM (SELECT source, path FROM blocks WHERE number = ? AND digest = ? LIMIT 100)"]
+        * len(wanted)
+    )
+    if not wanted:
+        return []
+    rows = connection.execute(
+        f"SELECT {_SOURCE_NAME}, path FROM ({same}) "  # noqa: S608  constants
+        "GROUP BY source, path ORDER BY count(*) DESC LIMIT ?",
+        (*(value for pair in wanted for value in pair), limit),
+    )
+    return [FileRef(source, os.fsdecode(path)) for source, path in rows]
 
 
 def drop_file(connection: Connection, ref: FileRef) -> None:

@@ -20,6 +20,12 @@ DATABASE_NAME = "state.db"
 INSTANCE_NAME = "instance"
 APPLICATION_ID = 0x53796E63  # "Sync"
 
+_NUMBERS = " UNION ALL ".join(f"SELECT {number} AS number" for number in (0, *(1 << n for n in range(14))))
+_BLOCK = "{0}.source, {0}.path, number, substr({0}.digests, 16 * number + 1, 16)"
+_BLOCKS = f"SELECT {_BLOCK} FROM ({_NUMBERS})"  # noqa: S608  constants
+_WITHIN = "WHERE 16 * number < length(digests)"
+"""There are at most 10,000 parts."""
+
 # A version is the number of steps taken. A step that has been released is never changed again.
 STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -253,6 +259,23 @@ STEPS: tuple[tuple[str, ...], ...] = (
             ended_ns INTEGER,
             looked_at INTEGER NOT NULL,
             repaired INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
+    (
+        # Which files have a block: of each file the first one, and those whose numbers are powers of two.
+        """CREATE TABLE blocks (
+            source INTEGER NOT NULL,
+            path BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            digest BLOB NOT NULL,
+            PRIMARY KEY (source, path, number)) WITHOUT ROWID""",
+        "CREATE INDEX blocks_by_digest ON blocks (digest, number)",
+        f"INSERT INTO blocks {_BLOCKS.format('part_digests')}, part_digests {_WITHIN}",
+        """CREATE TRIGGER blocks_out BEFORE INSERT ON part_digests BEGIN
+            DELETE FROM blocks WHERE source = new.source AND path = new.path; END""",
+        f"""CREATE TRIGGER blocks_in AFTER INSERT ON part_digests BEGIN
+            INSERT INTO blocks {_BLOCKS.format("new")} {_WITHIN.replace("digests", "new.digests")}; END""",
+        """CREATE TRIGGER blocks_gone AFTER DELETE ON part_digests BEGIN
+            DELETE FROM blocks WHERE source = old.source AND path = old.path; END""",
     ),
 )
 

@@ -370,6 +370,10 @@ class State:
         """Those of the recorded content of `ref`, where it went in parts."""
         return self._read(queries.find_part_digests, ref)
 
+    def find_blocks(self, grid: PartDigests, limit: int = 4) -> list[FileRef]:
+        """At most `limit` recorded files that have blocks of this grid at the same places."""
+        return self._read(queries.find_blocks, grid, limit)
+
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
         """The object is gone or no longer ours: the rows about the file out. `durable` as in `commit`."""
 

@@ -114,8 +114,9 @@ def page(
 
     Returns the last path (None: no file is left behind it), how many files there were, and what is serious.
     What seems so is looked at again while nobody in this process may change its object; where somebody does
-    at this moment, nothing is said. `reading` surrounds what reads the folder, and may raise. Raises
-    StoreError when the store cannot be used, StateError.
+    at this moment, nothing is said. Nor is it of a record in doubt of which nothing was said before: its file
+    is looked at anyway, and what is there may be newer. `reading` surrounds what reads the folder, and may
+    raise. Raises StoreError when the store cannot be used, StateError.
     """
     rows = state.recorded_page(source.name, after, limit, kept=True)
     with reading():
@@ -125,6 +126,8 @@ def page(
     try:
         for path, row in rows:
             ref = FileRef(source.name, os.fsdecode(path))
+            if row.in_doubt and not state.audits.what(ref):
+                continue
             look = looker.look((ref, row))
             if look.is_serious:
                 with suppress(KeyBusy), state.locks.exclusive(looker, (row.store_id, row.key)):

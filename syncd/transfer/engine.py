@@ -543,8 +543,7 @@ class Engine:
             with self._in_doubt.changing(job.ref, job.aimed):
                 receipt = self._uploader.put(job, job.body)
             return Carried(receipt, None, len(job.body), {})
-        former = self.heirs.former(job.ref, job.stat, job.recorded)
-        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job, former)))
+        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
         if not self.sources[job.ref.source].appends(job.ref.path):
             return carried
         return carried._replace(saved=_by_appending(carried.saved))

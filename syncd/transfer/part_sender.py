@@ -11,7 +11,7 @@ import logging
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -103,6 +103,10 @@ class Donor:
     def name(self) -> tuple[str, str]:
         """Identifies this version of the object."""
         return self.key, self.etag
+
+    def shared(self, digests: Sequence[bytes]) -> int:
+        """How many of these parts it has at the same places."""
+        return sum(one == other for one, other in zip(self.digests, digests, strict=False))
 
     def has(self, span: Span, digest: bytes) -> bool:
         """Whether the object has the wanted bytes at this offset."""

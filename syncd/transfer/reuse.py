@@ -292,16 +292,6 @@ class Heirs:
         """The file is gone."""
         self._since.pop(ref, None)
 
-    def former(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> FileRef | None:
-        """Under which other name in its directory the file is recorded: it was renamed since."""
-        if recorded is not None and _inode(recorded.stat) == _inode(stat):
-            return None
-        for other in self.siblings(ref):
-            row = self._state.recorded(other)
-            if row is not None and _inode(row.stat) == _inode(stat):
-                return other
-        return None
-
     def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
         """Whether the recorded file has another name by now under which it is not recorded yet."""
         names = {}
@@ -426,20 +416,25 @@ class Reuse:
             raise
         self._state.drop_leftover(leftover)
 
-    def donor(self, action: Upload | Copy, job: Job, former: FileRef | None) -> Donor | None:
-        """An object that has parts of a large file: a twin too large to copy whole, or its last version.
-
-        That may be recorded under the file's `former` name.
+    def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
+        """An object that has parts of a large file: a twin too large to copy whole, or that of any recorded
+        file which has most of its blocks at the same places: its last version, or what it was copied from.
         """
         if isinstance(action, Copy) and not self._state.audits.is_rotten(action.twin.etag):
             twin = action.twin
             return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
-        recorded = job.recorded if former is None else self._state.recorded(former)
+        last = self._version(job.ref, job)
+        if last is not None and 2 * last.shared(job.grid.digests) >= len(job.grid.digests):
+            return last
+        others = (self._version(ref, job) for ref in self._state.find_blocks(job.grid) if ref != job.ref)
+        found = [each for each in (last, *others) if each is not None]
+        return max(found, key=lambda each: each.shared(job.grid.digests), default=None)
+
+    def _version(self, ref: FileRef, job: Job) -> Donor | None:
+        """The object of a recorded file, if it lies in this store, and its blocks are known."""
+        recorded, grid = self._state.recorded(ref), self._state.part_digests(ref)
         if recorded is None or recorded.store_id != self._store.store_id or recorded.in_doubt:
             return None
-        if self._state.audits.is_rotten(recorded.etag):
+        if grid is None or grid.part_size != job.part_size or self._state.audits.is_rotten(recorded.etag):
             return None
-        last = self._state.part_digests(former or job.ref)
-        if last is None or last.part_size != job.part_size:
-            return None
-        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, last.digests)
+        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, grid.digests)

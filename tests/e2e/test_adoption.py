@@ -1,4 +1,7 @@
-"""Buckets that other programs filled: what they sent is recorded, and next to nothing goes over the wire."""
+"""Buckets that other programs filled: what they sent is recorded, and next to nothing goes over the wire.
+
+With ``SYNCD_SERVERS=all`` on every server that is known, also by aws, and in more sizes of parts.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from tests.conftest import REQUIRE_SERVERS
 from tests.e2e.process import Syncd, bos_store, s3_store
 from tests.support.bos_server import BosServer
 from tests.support.fault_proxy import FaultProxy
-from tests.support.servers import S3Server, find_program
+from tests.support.servers import EXAMINED, S3Server, find_program
 
 pytestmark = pytest.mark.real_server
 
@@ -90,6 +93,23 @@ def s3cmd(server: S3Server, place: str, folder: Path) -> None:
     )  # fmt: skip
 
 
+def aws(server: S3Server, place: str, folder: Path) -> None:
+    """The command line of AWS."""
+    program = find_program("aws")
+    if program is None:
+        pytest.skip("CANNOT BE TESTED HERE: there is no aws: pip install awscli")
+    environment = {
+        "AWS_ACCESS_KEY_ID": server.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
+        "AWS_DEFAULT_REGION": server.region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    named = [f"{name}={value}" for name, value in environment.items()]
+    address = ("--endpoint-url", server.endpoint)
+    run("env", *named, program, *address, "s3", "cp", "--recursive", f"{folder}/", f"s3://{place}/")
+
+
 SENDERS: dict[str, Send] = {  # the numbers are the sizes of the parts in MiB
     "rclone": rclone(),
     "rclone-5": rclone("--s3-upload-cutoff", "5Mi", "--s3-chunk-size", "5Mi"),
@@ -98,6 +118,11 @@ SENDERS: dict[str, Send] = {  # the numbers are the sizes of the parts in MiB
     "boto3-16": boto3(16),
     "s3cmd": s3cmd,
 }
+SERVERS = ["ceph", "moto"]
+if os.environ.get("SYNCD_SERVERS") == "all":
+    SERVERS = list(EXAMINED)
+    SENDERS |= {"aws": aws, "rclone-16": rclone("--s3-upload-cutoff", "16Mi", "--s3-chunk-size", "16Mi")}
+    SENDERS |= {f"boto3-{size}": boto3(size) for size in (5, 10, 15)}
 
 
 def adopted(root: Path, store: dict[str, Any], proxy: FaultProxy, **more: Any) -> float:
@@ -120,12 +145,12 @@ def adopted(root: Path, store: dict[str, Any], proxy: FaultProxy, **more: Any) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ceph_server", "moto_server"])
+@pytest.mark.parametrize("kind", SERVERS)
 def test_what_other_programs_sent_is_not_sent_again(
-    request: pytest.FixtureRequest, kind: str, tmp_path: Path, figure: Callable[[str, object], None]
+    third_party: Callable[[str], S3Server], kind: str, tmp_path: Path, figure: Callable[[str, object], None]
 ) -> None:
     """Whatever the program, and however it cut the files."""
-    server: S3Server = request.getfixturevalue(kind)
+    server = third_party(kind)
     server.make_bucket("adopted")
     for name, send in SENDERS.items():
         files(tmp_path / "folder" / name)
@@ -137,20 +162,33 @@ def test_what_other_programs_sent_is_not_sent_again(
     assert share < MOST
 
 
+def _as_bcecmd(sdk: BosClient, key: str, path: str, size: int) -> None:
+    """Parts of 10 MB; its end names their ETags and no CRC."""
+    upload, parts = sdk.initiate_multipart_upload("adopted", key).upload_id, []
+    for number, offset in enumerate(range(0, size, 10 * MIB), 1):
+        length = min(10 * MIB, size - offset)
+        sent = sdk.upload_part_from_file("adopted", key, upload, number, length, path, offset)
+        parts.append({"partNumber": number, "eTag": sent.metadata.etag})
+    sdk.complete_multipart_upload("adopted", key, upload, parts)
+
+
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_what_the_sdk_of_bos_sent_is_not_sent_again(bos_server: BosServer, tmp_path: Path) -> None:
+def test_what_the_sdk_of_bos_and_bcecmd_sent_is_not_sent_again(bos_server: BosServer, tmp_path: Path) -> None:
     """Of an object that is made of parts BOS says no digest, but a CRC-32; that has to be allowed."""
     bos_server.disk.create("adopted")
     account = next(iter(bos_server.accounts.values()))
     keys = BceCredentials(account.access_key_id, account.secret_access_key)
     sdk = BosClient(BceClientConfiguration(credentials=keys, endpoint=bos_server.url))
-    files(tmp_path / "folder")
-    for name, size in SIZES.items():
-        path = str(tmp_path / "folder" / name)
-        if size > 16 * MIB:
-            sdk.put_super_object_from_file("adopted", f"p/{name}", path, 5, 1)
-        else:
-            sdk.put_object_from_file("adopted", f"p/{name}", path)
+    for way in ("sdk", "bcecmd"):
+        files(tmp_path / "folder" / way)
+        for name, size in SIZES.items():
+            key, path = f"p/{way}/{name}", str(tmp_path / "folder" / way / name)
+            if size <= 16 * MIB:
+                sdk.put_object_from_file("adopted", key, path)
+            elif way == "sdk":
+                sdk.put_super_object_from_file("adopted", key, path, 5, 1)
+            else:
+                _as_bcecmd(sdk, key, path, size)
     del sdk
     gc.collect()
     with FaultProxy(("127.0.0.1", bos_server.port)) as proxy:

@@ -18,7 +18,8 @@ from syncd.storage.base import ObjectStore
 
 STATE_QUESTIONS = frozenset(
     {
-        "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_content",
+        "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_blocks",
+        "find_content",
         "last_scan", "learned", "leftovers", "lost", "outline_page",
         "all_recorded", "part_digests", "recorded", "recorded_page", "recorded_totals",
         "pauses", "root_identity", "totals",

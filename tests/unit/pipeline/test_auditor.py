@@ -46,7 +46,7 @@ def end_round(house: House) -> None:
     """Let a day pass, and be ready for the next one."""
     before = house.rig.state.audits.round("docs").ended_ns
     while house.rig.state.audits.round("docs").ended_ns == before:
-        house.jump += INTERVAL / 3
+        house.jump += max(0.0, house.runner.auditor.due() - house.clock.monotonic()) + 1
         work(house)
 
 
@@ -125,6 +125,38 @@ def test_each_object_is_asked_for_once_in_a_round(house: House) -> None:
     assert house.rig.fake.calls.total() == 7
     waits.append(house.runner.auditor.due() - house.clock.monotonic())
     assert sum(waits[1:]) == pytest.approx(INTERVAL, rel=0.01)
+
+
+def test_deleted_files_whose_objects_are_kept_have_their_share_of_the_time(house: House) -> None:
+    """They are compared, too: a source with few files and many of those is no endless round."""
+    for name in NAMES[1:]:
+        row = house.rig.state.recorded(house.rig.ref(name))
+        assert row is not None
+        (house.rig.folder / name).unlink()
+        house.rig.state.keep(house.rig.ref(name), row)
+    end_round(house)
+    del house.rig.fake.objects["p/b"]
+    began = house.jump
+    end_round(house)
+    assert house.jump - began < 1.5 * INTERVAL
+    assert house.rig.state.audits.round("docs").looked_at == 7
+    assert house.rig.state.recorded(house.rig.ref("b")) is None  # it cannot be sent
+
+
+def test_of_a_record_in_doubt_nothing_new_is_said(house: House) -> None:
+    """Its file waits to be sent, and the object may be newer; what was said before stands until then."""
+    end_round(house)
+    rig, words = house.rig, auditor.audit._OTHER_CONTENT
+    for name in ("a", "b"):
+        row = rig.state.recorded(rig.ref(name))
+        assert row is not None
+        if name == "b":
+            rig.state.audits.keep("docs", [Unlike(rig.ref(name), row.etag, words, True, row.etag)])
+        rig.state.doubt(rig.ref(name), row)
+        exchange(rig.fake) if name == "a" else rig.fake.tamper("p/b", b"content of B")
+    house.jump += house.runner.auditor.due() - house.clock.monotonic() + 1
+    house.runner.step()
+    assert [ref.path for ref, _ in rig.state.audits.standing("docs")[1]] == ["b"]
 
 
 @pytest.mark.parametrize("set_back_seconds", [0.0, 10 * INTERVAL])

@@ -25,6 +25,7 @@ from syncd.core.model import (
     ObjectMeta,
 )
 from syncd.sources.fingerprint import of_bytes
+from syncd.state.audits import Unlike
 from syncd.storage.base import Pages
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
@@ -415,3 +416,53 @@ def test_a_listing_without_order_says_nothing() -> None:
     infos = [ObjectInfo(key, 1, MD5) for key in ("p/a", "p/c", "p/b", "p/d")]
     listing = Listing(iter(infos), Heartbeat(), lambda: 0.0)
     assert [listing.find(f"p/{name}") for name in "abcd"] == [None] * 4
+
+
+def blocks(*numbers: int) -> bytes:
+    """A file of blocks, each told by its number."""
+    return b"".join(bytes([number]) * PART for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "sent"),
+    [
+        (range(1, 9), (1, 2, 3, 4, 5, 99, 7, 8), 1),
+        (range(1, 9), (99, 2, 3, 4, 5, 6, 7, 8), 1),
+        (range(1, 9), (1, 2, 99), 1),
+        (range(1, 9), (*range(1, 9), 99, 98), 2),
+        (range(1, 9), range(2, 10), 8),  # at other places
+        ((0, 0, 0, 0, 5), (0, 0, 0, 0, 6), 5),  # what a file has several times tells nothing
+    ],
+)
+@pytest.mark.parametrize("way", ["copy", "rename"])
+def test_a_changed_copy_finds_its_donor_by_its_blocks(
+    rig: Rig, there: tuple[int, ...], new: tuple[int, ...], sent: int, way: str
+) -> None:
+    """Whatever its name, also if the file was renamed and not copied; only what differs is sent."""
+    rig.write("dir/first", blocks(*there))
+    rig.sync("dir/first")
+    if way == "rename":
+        (rig.folder / "dir/first").rename(rig.folder / "second")
+    rig.write("second", blocks(*new))
+    done = rig.sync("second")
+    assert rig.fake.objects["p/second"].data == blocks(*new)
+    assert done.bytes_sent == sent * PART
+
+
+def test_the_donor_is_the_file_with_most_blocks(rig: Rig) -> None:
+    """Its own last version where that has half of them; never one that is known to have lost its content."""
+    for name, content in (("other", range(1, 9)), ("mine", (1, *range(90, 97)))):
+        rig.write(name, blocks(*content))
+        rig.sync(name)
+    rig.write("mine", blocks(*range(1, 8), 99))
+    assert rig.sync("mine").bytes_sent == PART
+    row = rig.state.recorded(rig.ref("other"))
+    assert row is not None
+    rig.state.audits.keep("docs", [Unlike(rig.ref("other"), row.etag, "rotten", True, row.etag)])
+    rig.write("third", blocks(*range(1, 8), 80, 81))
+    assert rig.sync("third").bytes_sent == 2 * PART  # of `mine`
+    (rig.folder / "mine").unlink()
+    rig.state.forget(rig.ref("mine"))
+    rig.state.forget(rig.ref("third"))
+    rig.write("fourth", blocks(*range(1, 8), 70))
+    assert rig.sync("fourth").bytes_sent == 8 * PART
