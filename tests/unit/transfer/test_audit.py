@@ -293,7 +293,7 @@ def test_a_file_that_went_on_living_is_a_note(rig: Rig, change: str, monkeypatch
     if change == "unreadable":
         path.write_bytes(b"other")
 
-        def refuse(root_fd: int, path: str, *, links: bool) -> None:
+        def refuse(*_: object, links: bool) -> None:
             raise audit.FileError("permission denied")
 
         monkeypatch.setattr("syncd.sources.files.open_file", refuse)
