@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 
 from syncd.core.errors import StoreRefused, SyncdError
-from syncd.core.model import Adoption, Leftover, OnDelete, Properties
+from syncd.core.model import Adoption, Fingerprint, Leftover, ObjectMeta, OnDelete, Properties
 from syncd.state.audits import Unlike
 from syncd.transfer import audit
+from syncd.transfer.reuse import MANY, Census
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
@@ -50,6 +52,8 @@ class Scenario:
     """Keys behind the prefix, with what must be there in the end; None: nothing."""
     every_part: bool = False
     """Each of many equal calls is met, not only the first and the last."""
+    on_fake: bool = False
+    """Only the fake can be made to answer so."""
     wasted: int = 0
     """Bytes for which there is no use any more when they have been sent."""
 
@@ -69,6 +73,14 @@ def _sync(rig: Rig) -> None:
 def _delete(rig: Rig) -> None:
     """A look at a file whose object may go."""
     rig.sync("file", delete_allowed=True)
+
+
+def _delete_listed(rig: Rig) -> None:
+    """One of many that go at once: a list shows its object, or a look does."""
+    key = rig.engine.keys.of(rig.ref("file"))
+    keys = [key, *(f"{key}-{number}" for number in range(MANY))]
+    rig.know(census=Census(rig.engine.store, key, keys, rig.slots.heartbeat, time.monotonic))
+    _delete(rig)
 
 
 def _delete_and_return(rig: Rig) -> None:
@@ -183,7 +195,8 @@ def _sent_by_another(content: bytes) -> Callable[[Rig], None]:
     def prepare(rig: Rig) -> None:
         rig.write("file", content)
         key = rig.engine.keys.of(rig.ref("file"))
-        rig.store._real.without_metadata(key, content)  # type: ignore[attr-defined]  # behind the witness
+        nothing = ObjectMeta(Fingerprint(b"", len(content)), 0)
+        rig.store._real.put_object(key, content, nothing)  # type: ignore[attr-defined]  # behind the witness
 
     return prepare
 
@@ -354,6 +367,7 @@ SCENARIOS = (
         "file-first", _changing_twin, _both_file_first, (SMALL,), (None,), len(TINY), others=(("twin", TINY),)
     ),
     Scenario("delete", _recorded(SMALL, None), _delete, (None,), (SMALL,), 0, OnDelete.DELETE),
+    Scenario("delete-listed", _recorded(SMALL, None), _delete_listed, (None,), (SMALL,), 0, OnDelete.DELETE),
     Scenario(
         "delete-and-return", _recorded(SMALL, None), _delete_and_return,
         (TINY,), (SMALL, None), len(TINY), OnDelete.DELETE,
@@ -369,7 +383,7 @@ SCENARIOS = (
     Scenario("keep-and-return", _recorded(BIG, None), _return, (BIG,), (), 0),
     Scenario("abandon", _half_sent_then(_gone), _sync, (None,), (), 0),
     Scenario("left", _half_sent_then(_gone), _end_unfinished, (None,), (), 0),
-    Scenario("refused", _to_be_refused, _refused_once, (BIG,), (None,), len(BIG)),
+    Scenario("refused", _to_be_refused, _refused_once, (BIG,), (None,), len(BIG), on_fake=True),
     Scenario("known-too-small", _parts_known_as_too_small, _sync, (BIG,), (None,), len(BIG)),
     Scenario("too-small", _parts_too_small, _sync, (BIG,), (None,), len(BIG), wasted=2 * len(BIG)),
     Scenario("append", _grown, _carry, (LONGER_LOG,), (LOG,), len(LONGER_LOG) % PART, every_part=True),

@@ -26,7 +26,7 @@ __all__ = ["STATE_EFFECTS", "STORE_EFFECTS", "Death", "Fate", "Point"]
 ON_SERVERS = frozenset({"put", "multipart", "resume", "restart", "delta", "copy", "delete"})
 """What each real store goes through: all that it is asked and told."""
 ON_REAL_STORES = ON_SERVERS | {
-    "swept", "replace", "delete-and-return", "abandon", "too-small", "multipart-then-other",
+    "swept", "replace", "delete-listed", "delete-and-return", "abandon", "too-small", "multipart-then-other",
     "replace-then-back",
 }  # fmt: skip
 """The same for those that answer within a millisecond."""
@@ -46,7 +46,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.param(kind, scenario, id=f"{kind}-{scenario.name}")
         for kind in KINDS
         for scenario in SCENARIOS
-        if ALL or kind == "fake" or scenario.name in GOES_THROUGH[kind]
+        if kind == "fake" or (ALL and not scenario.on_fake) or scenario.name in GOES_THROUGH[kind]
     ],
     indirect=["store"],
 )
