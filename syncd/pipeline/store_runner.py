@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from syncd.core.errors import StateError, Stopped, StoreUnavailable, SyncdError
 from syncd.core.model import TransferPolicy
@@ -157,6 +157,12 @@ class StoreRunner:
         with suppress(StateError):  # this process remembers, as long as it lives
             self._state.unsettled.add(self.store.store_id, key, creates=creates)
 
+    def _under_way(self, key: str, creates: bool) -> AbstractContextManager[object]:
+        noted = self._state.under_way
+        if noted is None or isinstance(self.settings, DirSettings):
+            return nullcontext()  # a system call does not outlive its process
+        return noted.note(self.store.store_id, key, creates=creates)
+
     def _store_context(self, state: State) -> StoreContext:
         clock, slots = self._clock, self._slots
 
@@ -175,4 +181,5 @@ class StoreRunner:
             memory(INSTANCE),
             unsettled=self._unsettled,
             digests=memory(DIGESTS),
+            under_way=self._under_way,
         )

@@ -55,7 +55,7 @@ from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader
-from syncd.state.unsettled import Unsettled
+from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled
 from syncd.state.unwritten import Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
@@ -94,6 +94,8 @@ class State:
         self._totals = Totals()
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
+        self.under_way: UnderWay | None = None
+        """Requests that are sent now; None where this only reads."""
         self.audits = Audits(self._write, self._reader.run, self.flush)
         """What audits found."""
         self.history = History(self._join, self._reader.run)
@@ -145,6 +147,11 @@ class State:
             if not state.secret:
                 writer.run(lambda connection: queries.keep_secret(connection, secrets.token_bytes(32)))
             state.unsettled.load(state._read(queries.all_unsettled))
+            state.under_way = UnderWay(os.path.join(directory, UNDER_WAY))
+            failed.callback(state.under_way.close)
+            for store_id, key, creates in state.under_way.left():
+                state.unsettled.add(store_id, key, creates=creates)
+            state.under_way.clear()
             failed.pop_all()
         if state.put_back:
             log.warning("the state was put back from a copy: every object is compared before it is believed")
@@ -202,6 +209,8 @@ class State:
                 if self._reader.damage or self._writer.is_damaged:
                     last.callback(schema.set_aside, self._path, time.time_ns())
                 last.callback(self._writer.close)
+            if self.under_way is not None:
+                last.callback(self.under_way.close)
             last.callback(self._reader.close)
             self.flush()
             if clean and self._writer is not None and not self._writer.has_failed:

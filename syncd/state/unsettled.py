@@ -3,20 +3,95 @@
 A request whose answer was lost may wait in a queue of the store and take effect after its repeat. The
 monotonic clock tells how long that is possible; only from one process to the next the wall clock has to do.
 Where that was put back, the time begins again.
+
+A request may also outlive the process that sent it. So what is under way is noted in a file, without a
+flush: that outlives a kill, and costs a small file some microseconds. The next process takes the outcome for
+unknown.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+from syncd.core.errors import StateError, os_words
 from syncd.core.plan import LATE_EFFECT_NS
 from syncd.state import queries
 
 Join = Callable[[Callable[[sqlite3.Connection], object]], object]
 Key = tuple[str, str]
 """Store id and key."""
+
+UNDER_WAY = "under-way"
+"""The file, in the directory of the state."""
+_SLOT = 8192
+"""Bytes of the file for one request; a longer key is not noted."""
+
+
+class UnderWay:
+    """The requests of this process that have no answer yet, in a file with a slot for each.
+
+    For any thread.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Opens the file, or makes it. Raises StateError."""
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            directory = os.path.dirname(path)
+            raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
+        self._numbers = itertools.count()
+        self._free: list[int] = []
+        self._used: set[int] = set()
+        self._lock = threading.Lock()
+
+    def left(self) -> list[tuple[str, str, bool]]:
+        """Store id, key, and whether it may make an object, of what the last process had under way."""
+        found = []
+        with suppress(OSError):
+            for start in range(0, os.fstat(self._fd).st_size, _SLOT):
+                with suppress(ValueError, TypeError):  # free, or half written
+                    store_id, key, creates = json.loads(os.pread(self._fd, _SLOT, start).split(b"\0")[0])
+                    found.append((str(store_id), str(key), bool(creates)))
+        return found
+
+    def clear(self) -> None:
+        """Forget what the last process left."""
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+
+    @contextmanager
+    def note(self, store_id: str, key: str, *, creates: bool) -> Iterator[None]:
+        """While a request of this process may change the object. It is sent also where it cannot be noted."""
+        text = json.dumps([store_id, key, creates]).encode()
+        with self._lock:
+            slot = self._free.pop() if self._free else next(self._numbers)
+            self._used.add(slot)
+            self._write(slot, text if len(text) < _SLOT else b"")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._write(slot, b"")
+                self._used.remove(slot)
+                self._free.append(slot)
+
+    def _write(self, slot: int, text: bytes) -> None:
+        with suppress(OSError):
+            os.pwrite(self._fd, text + b"\0", slot * _SLOT)
+
+    def close(self) -> None:
+        """What a thread still has under way stays noted, and the file open for it."""
+        with self._lock:
+            if not self._used:
+                os.close(self._fd)
+                self._fd = -1
 
 
 class Unsettled:

@@ -6,11 +6,12 @@ The code of a kind of store is imported when one is opened: most configurations 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from syncd.storage.base import Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
-from syncd.storage.retry import Retries, RetryingStore, Unsettled
+from syncd.storage.retry import Retries, RetryingStore, UnderWay, Unsettled
 from syncd.storage.settings import BosSettings, DirSettings, S3Settings, StoreSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class StoreContext:
     """Of the identity of a directory store."""
     retries: Retries = Retries()
     unsettled: Unsettled = lambda key, creates: None
+    under_way: UnderWay = lambda key, creates: nullcontext()
     digests: Memory | None = None
     """Of what a store does with digests; None: it is not asked."""
 
@@ -41,7 +43,12 @@ def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
     Raises AccessRefused when the endpoint in the settings is not an address.
     """
     return RetryingStore(
-        _open(settings, context), context.clock, context.breaker, context.retries, context.unsettled
+        _open(settings, context),
+        context.clock,
+        context.breaker,
+        context.retries,
+        context.unsettled,
+        context.under_way,
     )
 
 

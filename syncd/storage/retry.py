@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -80,6 +81,8 @@ UNANSWERED: Mapping[str, Unanswered] = {
 
 Unsettled = Callable[[str, bool], object]
 """Called with the key of an object that a lost request may yet change, and whether that may make one."""
+UnderWay = Callable[[str, bool], AbstractContextManager[object]]
+"""The same, and surrounds the request: its process may end before the answer."""
 
 _T = TypeVar("_T")
 
@@ -105,12 +108,14 @@ class RetryingStore:
         breaker: Breaker = Breaker(),
         retries: Retries = Retries(),
         unsettled: Unsettled = lambda key, creates: None,
+        under_way: UnderWay = lambda key, creates: nullcontext(),
     ) -> None:
         self._inner = inner
         self._clock = clock
         self._breaker = breaker
         self._retries = retries
         self._unsettled = unsettled
+        self._under_way = under_way
 
     def _repeat(
         self,
@@ -147,12 +152,16 @@ class RetryingStore:
 
     def _attempt(self, verb: str, call: Callable[[], _T], key: str) -> _T:
         """One request; that it may yet be carried out is reported before it is repeated."""
-        try:
+        if not UNANSWERED[verb].unsettled:
             return call()
-        except (StoreUnavailable, Stopped) as error:
-            if UNANSWERED[verb].unsettled and (isinstance(error, Stopped) or error.outcome_unknown):
-                self._unsettled(key, verb != "delete")
-            raise
+        creates = verb != "delete"
+        with self._under_way(key, creates):
+            try:
+                return call()
+            except (StoreUnavailable, Stopped) as error:
+                if isinstance(error, Stopped) or error.outcome_unknown:
+                    self._unsettled(key, creates)
+                raise
 
     def _pause(self, tries: _Tries, error: StoreError) -> float | None:
         """Seconds until the next try; None: no other one, as there were enough, as this was a probe, or as

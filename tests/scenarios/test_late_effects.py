@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ BIG2 = BIG[::-1]
 
 class Late(Rig):
     """A rig with retry, whose clocks the test moves ahead."""
+
+    under_way: AbstractContextManager[None]
 
     def open(self) -> None:
         self._wrap_store = lambda store: RetryingStore(
@@ -84,6 +87,17 @@ def _completed(rig: Late) -> bytes:
     return BIG
 
 
+def _killed(rig: Late) -> bytes:
+    """The process ends while a request is under way, and nobody knows what becomes of it."""
+    rig.write("a", b"before")
+    rig.sync("a")
+    assert rig.state.under_way is not None
+    rig.under_way = rig.state.under_way.note(rig.store.store_id, "p/a", creates=True)
+    rig.under_way.__enter__()
+    rig.restart()
+    return b"old"
+
+
 def _deleted(rig: Late) -> None:
     rig.write("a", b"old")
     rig.sync("a")
@@ -95,7 +109,7 @@ def _deleted(rig: Late) -> None:
 
 @pytest.mark.parametrize("newer", [b"new", BIG2], ids=["small", "big"])
 @pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("lost", [_new, _changed, _copied, _completed, _deleted])
+@pytest.mark.parametrize("lost", [_new, _changed, _copied, _completed, _deleted, _killed])
 def test_a_late_effect_behind_a_repeat_is_made_up_for(
     rig: Late, lost: Callable[[Late], Any], restarted: bool, newer: bytes
 ) -> None:

@@ -8,11 +8,12 @@ nested, so that what happens between two calls of one is what others do, as with
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -122,6 +123,8 @@ class Process:
         self.disk_full = False
         """The state cannot be written."""
         self.steps = 0
+        self._notes: list[AbstractContextManager[None]] = []
+        """Those of requests under way at the death."""
         self._store = store
         self._senders = senders
         self._busy_keeper = False
@@ -189,6 +192,11 @@ class Process:
         writer = self.state._writer
         assert writer is not None
         writer._queue.clear()
+        noted = self.state.under_way
+        assert noted is not None
+        os.close(noted._fd)
+        noted._fd = -1
+        self._notes.clear()
         self.state._reader.close()
         writer._connection.close()
 
@@ -197,7 +205,29 @@ class Process:
     def _opened(self, settings: object, context: StoreContext) -> ObjectStore:
         """As `open_store` wraps what it opens."""
         clock = replace(context.clock, sleep=self._sleep)
-        return RetryingStore(self._store, clock, retries=context.retries, unsettled=context.unsettled)
+        noted, store = self.state.under_way, self._store
+        assert noted is not None
+        return RetryingStore(
+            self._store,
+            clock,
+            retries=context.retries,
+            unsettled=context.unsettled,
+            under_way=lambda key, creates: self._noted(noted.note(store.store_id, key, creates=creates)),
+        )
+
+    @contextmanager
+    def _noted(self, note: AbstractContextManager[None]) -> Iterator[None]:
+        """A death takes no note back; that is not to happen when the note is collected either."""
+        note.__enter__()
+        try:
+            yield
+        except Death:
+            self._notes.append(note)
+            raise
+        except BaseException:
+            note.__exit__(None, None, None)
+            raise
+        note.__exit__(None, None, None)
 
     def _outcome(self, ref: FileRef, outcome: Outcome) -> None:
         self._told(f"{ref.path}: {type(outcome.action).__name__}, {outcome.action.reason}")

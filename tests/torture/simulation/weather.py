@@ -8,7 +8,7 @@ no client without conditional writes could come through, the fake keeps to what 
 - A late create takes effect before the next listing of uploads is answered: an upload that comes into being
   after everybody has looked for it can be found by nobody.
 - A late abort or part takes effect at any time before the calm.
-- What a process sent that died takes effect, if at all, before the next one starts: its connections are gone.
+- What a process sent that died is no exception: its last requests, too, may take effect later, or never.
 - A create comes twice only where its answer is lost, too: of two uploads nobody would tell us the second
   one's id, and no listing would be made.
 - Its clock is ours, also when that is set.
@@ -117,7 +117,12 @@ class WeatherStore(FakeStore):
     def _send(self, verb: str, key: str, effect: Callable[[], object]) -> object:
         """One request and what becomes of it. `effect` may be called never, once, twice, now or later."""
         self._watch(Call(verb, 0, key))
-        self._breathe(verb, False)
+        try:
+            self._breathe(verb, False)
+        except BaseException:  # the sender died, and nobody knows what became of it
+            if verb in WRITES and self._sky.random() < 0.5:
+                self._delay(verb, key, effect)
+            raise
         if self.down is not None:
             raise self.down.with_traceback(None)
         sky, chance = self.weather, self._sky.random
@@ -126,8 +131,7 @@ class WeatherStore(FakeStore):
         if chance() < sky.lost_before:
             raise Lost(verb)
         if verb in CHANGES and chance() < sky.late:
-            longest = LATE_EFFECT_NS / 1e9 - 1.0
-            self._late.append(_Late(verb, key, effect, self._monotonic() + longest * chance()))
+            self._delay(verb, key, effect)
             raise Lost(verb)
         lost = chance() < sky.lost_after
         again = verb in CHANGES and chance() < sky.twice
@@ -139,6 +143,10 @@ class WeatherStore(FakeStore):
         if lost:
             raise Lost(verb)
         return answer
+
+    def _delay(self, verb: str, key: str, effect: Callable[[], object]) -> None:
+        longest = LATE_EFFECT_NS / 1e9 - 1.0
+        self._late.append(_Late(verb, key, effect, self._monotonic() + longest * self._sky.random()))
 
     def _again(self, effect: Callable[[], object], first: object) -> object:
         """The same once more; whose answer comes is chance."""

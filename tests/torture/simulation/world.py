@@ -241,14 +241,13 @@ class World:
             self.restart()
 
     def _bury(self) -> None:
-        """The process died: its requests end with it, and a new one starts."""
+        """The process died, and a new one starts. What it sent may take effect yet."""
         assert self.process is not None
         self.trace.append("died")
         self.process.die()
         self.syscalls.exit()
         self._senders.shutdown()
         self.store.closed = False  # also when it died in the middle of its good order
-        self.store.arrive_all()
         self.doom = Doom()
         self.begin()
         assert self.process is not None

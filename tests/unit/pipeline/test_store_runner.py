@@ -16,7 +16,7 @@ from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
-from syncd.storage.settings import DirSettings
+from syncd.storage.settings import BosSettings, DirSettings, HttpSettings
 
 POLICY = TransferPolicy(concurrency=3, part_size=8)
 
@@ -38,6 +38,12 @@ def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     assert breaker.is_shut()
     breaker.busy()
     assert int(some._slots._open) < POLICY.concurrency
+    with some._store_context(state).under_way("key", True):
+        assert state.under_way is not None
+        assert state.under_way.left() == []  # a system call ends with its process
+    some.settings = BosSettings(HttpSettings("http://localhost"), "bucket")
+    with some._store_context(state).under_way("key", True):
+        assert state.under_way.left() == [(some.store.store_id, "key", True)]
     some.stop()
     with pytest.raises(Stopped):
         some.sleep(60.0)

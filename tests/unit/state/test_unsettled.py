@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 from syncd.core.errors import StateError
 from syncd.core.plan import LATE_EFFECT_NS
 from syncd.state.state import State
+from syncd.state.unsettled import UNDER_WAY, UnderWay
 from tests.scenarios.test_interrupted import fail
 from tests.support.clock import FakeClock
 
@@ -68,6 +72,67 @@ def test_what_is_over_leaves_the_database(tmp_path: Path) -> None:
     with closing(_open(tmp_path, clock)) as state:
         state.flush()
         assert state._all("SELECT key FROM unsettled") == []
+
+
+SENDER = """
+import os, sys, time
+from contextlib import ExitStack
+from syncd.state.state import State
+from syncd.state.unsettled import UNDER_WAY, UnderWay
+state = State.open(sys.argv[1], now_ns=time.time_ns)
+for answered in range(3):
+    with state.under_way.note("store", f"answered {answered}", creates=True):
+        pass
+with ExitStack() as stack:
+    for key in ("put", "\u00e9\U0001f600" * 200, "long" * 3000):
+        stack.enter_context(state.under_way.note("store", key, creates=True))
+    stack.enter_context(state.under_way.note("store", "delete", creates=False))
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_was_under_way_at_a_kill_is_unknown_to_the_next_process(tmp_path: Path) -> None:
+    """Also to the one after that; what was answered is known, and so is what no kill interrupted."""
+    killed = subprocess.run([sys.executable, "-c", SENDER, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    for _ in range(2):
+        with closing(State.open(str(tmp_path), now_ns=time.time_ns)) as state:
+            unsettled = state.unsettled
+            for key in ("put", "é😀" * 200):
+                assert unsettled.may_appear("store", key)
+            assert unsettled.left_ns("store", "delete") > 0
+            assert not unsettled.may_appear("store", "delete")
+            for key in ("answered 0", "answered 2", "long" * 3000):
+                assert unsettled.left_ns("store", key) == 0
+            assert state.under_way is not None
+            assert state.under_way.left() == []
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0" * 9000, b"{}\0", b"[1, 2]\0", b"\xff" * 9000, b'["s", "k"'])
+def test_a_note_that_makes_no_sense_is_none(tmp_path: Path, junk: bytes) -> None:
+    """A machine may have died while it was written."""
+    (tmp_path / UNDER_WAY).write_bytes(junk)
+    under_way = UnderWay(str(tmp_path / UNDER_WAY))
+    assert under_way.left() == []
+    under_way.close()
+
+
+def test_a_note_follows_no_link_and_a_late_answer_writes_into_no_other_file(tmp_path: Path) -> None:
+    """A thread may still wait for an answer when the state is closed."""
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(StateError):
+        UnderWay(str(tmp_path / "link"))
+    under_way = UnderWay(str(tmp_path / UNDER_WAY))
+    with under_way.note("store", "key", creates=True):
+        under_way.close()
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert os.pread(other, 9, 0) == b""
+    os.close(other)
+    again = UnderWay(str(tmp_path / UNDER_WAY))
+    assert again.left() == []
+    again.close()
+    with again.note("store", "key", creates=True):
+        """After the end nothing is noted, and nothing fails."""
 
 
 def test_a_full_disk_takes_nothing_from_this_process(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ Scenarios:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -172,6 +172,24 @@ def test_an_unknown_outcome_is_reported_whatever_succeeds_afterwards(verb: str, 
         "delete_object": False,
     }
     assert told == ([("k", changes[verb])] * 2 if verb in changes else [])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_may_outlive_the_process_is_noted_before_it_is_sent_and_until_its_answer(verb: str) -> None:
+    """Of what changes an object, each try."""
+    order: list[str] = []
+
+    @contextmanager
+    def noted(key: str, creates: bool) -> Iterator[None]:
+        order.append(f"noted {key} {creates}")
+        yield
+        order.append("answered")
+
+    inner = Failing()
+    store = RetryingStore(inner, Clock(lambda: 0.0, lambda seconds: None, lambda: 0.5), under_way=noted)  # type: ignore[arg-type]
+    getattr(store, verb)(*VERBS[verb])
+    unsettled = verb in ("put_object", "copy_object", "complete_multipart_upload", "delete_object")
+    assert order == ([f"noted k {verb != 'delete_object'}", "answered"] if unsettled else [])
 
 
 @pytest.mark.parametrize("verb", VERBS)
