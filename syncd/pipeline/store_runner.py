@@ -60,6 +60,7 @@ class StoreRunner:
         self.settings = settings
         self.policy = policy
         self._state = context.state
+        self._listener = context.listener
         self.is_silent = False
         """Its directory does not answer."""
         self._stopping = threading.Event()
@@ -163,6 +164,13 @@ class StoreRunner:
             return nullcontext()  # a system call does not outlive its process
         return noted.note(self.store.store_id, key, creates=creates)
 
+    def _copied(self, store_id: str) -> None:
+        why = "the store's directory is a copy of the one that was used, from a backup for example"
+        for source in [each.source for each in self._state.destinations if each.store_id == store_id]:
+            log.warning("%s: %s: every object is compared once", source, why)
+            self._state.overtake(source)
+            self._listener.root_changed(source, why)
+
     def _store_context(self, state: State) -> StoreContext:
         clock, slots = self._clock, self._slots
 
@@ -182,4 +190,5 @@ class StoreRunner:
             unsettled=self._unsettled,
             digests=memory(DIGESTS),
             under_way=self._under_way,
+            copied=self._copied,
         )

@@ -33,6 +33,8 @@ class StoreContext:
     retries: Retries = Retries()
     unsettled: Unsettled = lambda key, creates: None
     under_way: UnderWay = lambda key, creates: nullcontext()
+    copied: Callable[[str], object] = lambda store_id: None
+    """A directory is a copy of the one that was used, and may lack what was stored since."""
     digests: Memory | None = None
     """Of what a store does with digests; None: it is not asked."""
 
@@ -57,7 +59,7 @@ def _open(settings: StoreSettings, context: StoreContext) -> ObjectStore:
         return _open_http(settings, context)
     from syncd.storage.dir.store import DirStore
 
-    return DirStore(settings, context.instance, context.meter, context.heartbeat)
+    return DirStore(settings, context.instance, context.meter, context.heartbeat, copied=context.copied)
 
 
 def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> ObjectStore:

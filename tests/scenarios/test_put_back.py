@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import OnDelete
+from syncd.pipeline.context import real_clock
+from syncd.pipeline.pipeline import Pipeline
 from syncd.state.state import State
+from syncd.storage.opening import open_store
 from tests.scenarios.test_one_key import run
 from tests.unit.pipeline.test_pipeline import Works
 
@@ -126,3 +129,36 @@ def test_a_copy_of_the_whole_directory_is_noticed_long_after(tmp_path: Path) -> 
     state = State.open(str(tmp_path / "two"), now_ns=time.time_ns)
     assert state.put_back
     state.close()
+
+
+@pytest.mark.parametrize("by", ["copy", "move"])
+def test_a_directory_store_that_was_put_back_gets_what_it_lacks(once: Works, by: str) -> None:
+    """It has its old marker. What it lost is sent again; one that was moved away and back lost nothing."""
+    mirror, saved, away = (once.root / name for name in ("mirror", "backup", "away"))
+    mirror.mkdir()
+    source = once.source("a")
+
+    def run_once() -> None:
+        one = Pipeline(once.state, real_clock(), once=True, opener=open_store)
+        once.apply(source, pipeline=one, one=str(mirror))
+        one.start()
+        assert one.wait_done(lambda: False, lambda: None)
+        assert one.stop(30.0)
+
+    once.write("a", "early", b"early")
+    once.write("a", "changed", b"old")
+    run_once()
+    shutil.copytree(mirror, saved)
+    once.write("a", "late", b"late")
+    once.write("a", "changed", b"newer")
+    run_once()
+    mirror.rename(away)
+    (saved if by == "copy" else away).rename(mirror)
+    if by == "move":
+        (mirror / "a/late").unlink()  # to see that nothing is compared
+    once.write("a", "new", b"this one looks at the store")
+    run_once()
+    run_once()
+    lost = set() if by == "copy" else {"late"}
+    assert {path.name for path in (mirror / "a").iterdir()} == {"early", "changed", "late", "new"} - lost
+    assert (mirror / "a/changed").read_bytes() == b"newer"

@@ -4,6 +4,9 @@ The marker ``.syncd/store.json`` holds a random identity. It is made at the firs
 has been seen and is gone, or has become another, means that something is not mounted: then nothing is
 touched. The root itself is only created where the settings say so, and never again.
 
+A copy of a directory, such as one that was put back from a backup, has the same identity, and may lack what
+was stored since. It shows by the change time of its marker, which no copy has and nobody can set.
+
 What lies in ``.syncd`` is ours alone: the marker, ``tmp/`` (files that are not finished), ``uploads/`` and,
 where objects cannot carry their records, ``meta/``.
 """
@@ -57,28 +60,30 @@ class Opened:
 class Root:
     """The directory at `path`.
 
-    ``instance`` is the identity that the marker must have, empty when none is known yet. ``now_ns`` is the
-    wall clock at the start, by which left-over staged files are judged. With ``create`` the directory is
-    made when it is missing, but not its parent, and not if it has been seen. ``on_instance`` gets the
-    identity when it is first known.
+    ``known`` is what ``on_instance`` was told last: the identity that the marker must have, and the change
+    time that it had; empty when none is known yet. ``now_ns`` is the wall clock at the start, by which
+    left-over staged files are judged. With ``create`` the directory is made when it is missing, but not its
+    parent, and not if it has been seen. ``on_copy`` is called where the directory is a copy of the known one.
     """
 
     def __init__(
         self,
         path: str,
-        instance: str,
+        known: str,
         now_ns: int,
         *,
         create: bool = False,
-        on_instance: Callable[[str], object] = lambda instance: None,
+        on_instance: Callable[[str], object] = lambda known: None,
+        on_copy: Callable[[], object] = lambda: None,
     ) -> None:
         self._path = os.fsencode(path)
         self._on_instance = on_instance
         self._create = create
-        self._instance = instance
+        self._on_copy = on_copy
+        self._instance, _, self._changed = known.partition(" ")
         self._started_ns = now_ns
         self._swept = False
-        self._marker: tuple[int, int, int] | None = None
+        self._marker: tuple[int, ...] | None = None
         self._traits: Traits | None = None
         self._lock = threading.Lock()
 
@@ -137,7 +142,7 @@ class Root:
                 self._refuse_if_known()
                 _make_marker(private)
                 stat = os.stat(_MARKER, dir_fd=private, follow_symlinks=False)
-            look = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
+            look = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
             if look == self._marker:
                 return
             instance = _read_marker(private)
@@ -146,14 +151,21 @@ class Root:
                     "another store lies in this directory than before",
                     hint="mount the right one; if this one is meant, move the state directory aside",
                 )
-            if not self._instance:
-                self._on_instance(instance)
-            self._instance = instance
+            self._note(instance, "" if stat.st_nlink > 1 else str(stat.st_ctime_ns))
             self._marker = look
             self._traits = None  # another file system may hold the directory now
             if not self._swept:
                 self._swept = True
                 self._sweep(private)
+
+    def _note(self, instance: str, changed: str) -> None:
+        """`changed` is empty where the change time is not final, because the marker is being made."""
+        is_copy = bool(changed and self._changed) and changed != self._changed
+        if is_copy:
+            self._on_copy()  # first: if it raises, it is called again
+        if (self._instance, self._changed) != (instance, changed or self._changed):
+            self._on_instance(f"{instance} {changed}".strip())
+        self._instance, self._changed = instance, changed or self._changed
 
     def _traits_of(self, root: int, private: int) -> Traits:
         """What the file system does with names: asked once, again where it could not be asked."""

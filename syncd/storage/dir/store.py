@@ -84,6 +84,7 @@ class DirStore(ObjectStore):
         heartbeat: Heartbeat = Heartbeat(),
         *,
         now_ns: Callable[[], int] = time.time_ns,
+        copied: Callable[[str], object] = lambda store_id: None,
     ) -> None:
         path = os.path.abspath(settings.path)
         self._store_id = store_id = "dir:" + os.fsencode(path).decode(errors="backslashreplace")
@@ -93,6 +94,7 @@ class DirStore(ObjectStore):
             now_ns(),
             create=settings.create,
             on_instance=lambda found: instance.remember(store_id, found),
+            on_copy=lambda: copied(store_id),
         )
         self._meter = meter
         self._heartbeat = heartbeat

@@ -13,7 +13,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -194,7 +194,8 @@ class Process:
         writer._queue.clear()
         noted = self.state.under_way
         assert noted is not None
-        os.close(noted._fd)
+        with suppress(OSError):  # it died in the middle of its good order
+            os.close(noted._fd)
         noted._fd = -1
         self._notes.clear()
         self.state._reader.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import (
+    StateError,
     StoreUnavailable,
 )
 from syncd.storage.base import Memory
@@ -99,6 +101,38 @@ def test_an_identity_that_is_remembered_is_demanded(store: DirStore, root: Path)
     (root / ".syncd" / "store.json").unlink()
     with pytest.raises(StoreUnavailable, match="not mounted"):
         DirStore(DirSettings(str(root)), Memory(lambda store_id: store.instance)).head_object("file")
+
+
+def test_a_copy_is_told_from_the_directory_that_was_used(store: DirStore, root: Path) -> None:
+    """It has the same identity, and is used; that it is a copy is told until that is known, then no more."""
+    known: list[str] = [""]
+    copies: list[str] = []
+
+    def copied(store_id: str) -> None:
+        copies.append(store_id)
+        if len(copies) == 1:
+            raise StateError("the disk is full")
+
+    def store_of() -> DirStore:
+        memory = Memory(lambda _: known[-1], lambda _, text: known.append(text))
+        return DirStore(DirSettings(str(root)), memory, copied=copied)
+
+    put(store_of(), "file", b"x")
+    store_of().head_object("file")
+    os.utime(root / ".syncd/tmp")
+    (root / "file").unlink()
+    running = store_of()
+    assert (running.head_object("file"), copies) == (None, [])
+
+    shutil.copytree(root, root.with_name("copy"))
+    root.rename(root.with_name("away"))
+    root.with_name("copy").rename(root)
+    with pytest.raises(StateError):
+        running.head_object("file")
+    assert running.head_object("file") is None
+    for _ in range(2):
+        store_of().head_object("file")
+    assert (len(copies), len({text.split()[0] for text in known[1:]})) == (2, 1)
 
 
 def test_a_place_in_the_mount_table_is_not_a_new_store_before_it_is_mounted(
