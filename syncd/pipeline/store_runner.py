@@ -59,8 +59,7 @@ class StoreRunner:
         self.name = name
         self.settings = settings
         self.policy = policy
-        self._state = context.state
-        self._listener = context.listener
+        self._state, self._listener = context.state, context.listener
         self.is_silent = False
         """Its directory does not answer."""
         self._stopping = threading.Event()
