@@ -19,7 +19,7 @@ from syncd.cli import asking, common
 from syncd.config.load import Settings
 from syncd.config.units import parse_bandwidth
 from syncd.core.backoff import Rate, clock_words, seconds_left
-from syncd.core.errors import FileUnwritable, Stopped, SyncdError
+from syncd.core.errors import FileUnwritable, Stopped, StoreError, SyncdError
 from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.restoring import Overwrite
@@ -225,16 +225,29 @@ class Job:
         self._told = ""
 
     def run(self, selections: Sequence[Selection]) -> None:
-        """Restore everything; the report says what became of it. Raises AccessRefused, StateError."""
+        """Restore everything; the report says what became of it. Raises StateError.
+
+        A store that cannot be used holds up no other; a folder that cannot be written to ends the work.
+        """
         with ExitStack() as last:
             state = None
             if any(selection.source for selection in selections):
                 state = last.enter_context(common.open_state(self._settings.state_dir))
             for name, chosen in groupby(sorted(selections, key=_store_of), key=_store_of):
-                if not self._stopping.is_set():
-                    self._run_store(name, list(chosen), state)
+                if self._stopping.is_set() or not isinstance(self.report.gave_up, StoreError | None):
+                    break
+                try:
+                    error = self._run_store(name, list(chosen), state)
+                except StoreError as refused:  # when it was opened
+                    error = refused
+                    self.report.gave_up = self.report.gave_up or refused
+                if isinstance(error, StoreError):
+                    common.say(f"store {name}: {error}")
 
-    def _run_store(self, name: str, selections: Sequence[Selection], state: State | None) -> None:
+    def _run_store(
+        self, name: str, selections: Sequence[Selection], state: State | None
+    ) -> BaseException | None:
+        """Returns what ended the work on this store before its end. Raises StoreError."""
         policy = self._settings.transfer
         slots = Slots(policy.concurrency, policy.memory_limit)
         breaker = Breaker(busy=slots.throttled, answered=slots.answered)
@@ -264,6 +277,7 @@ class Job:
                 should_stop=self._stopping.is_set,
             )
             restore.run(chain.from_iterable(self._find(each, state, store) for each in selections))
+            return restore.gave_up
 
     def _find(self, selection: Selection, state: State | None, store: ObjectStore) -> Iterator[wanted.Wanted]:
         """What the records have; where they have nothing, what the store lists. Raises StoreError."""

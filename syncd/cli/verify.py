@@ -16,8 +16,8 @@ import click
 from syncd.cli import asking, common
 from syncd.config import units
 from syncd.config.load import Settings
-from syncd.core.errors import StateError
-from syncd.core.model import FileRef
+from syncd.core.errors import StateError, StoreError, StoreUnavailable
+from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
 from syncd.state.lock import StateLock
 from syncd.state.state import State
@@ -79,7 +79,8 @@ def command(  # its options
 ) -> None:
     """Compare the stores with what is recorded and with the disk.
 
-    Every difference is reported; the exit code is 3 when one is serious.
+    Every difference is reported; the exit code is 3 when one is serious. A store that cannot be used holds up
+    no other: its sources are named, and the exit code is 69 or 77.
     """
     rows: list[dict[str, Any]] = []
     standing: list[audit.Difference] = []
@@ -90,7 +91,8 @@ def command(  # its options
         Counter()
     )  # by source: only so many ETags are remembered, for the others to come later
     settings = options.load()
-    for found in compare(settings, counts, read=read, deep=deep):
+    errors: dict[str, StoreError] = {}
+    for found in compare(settings, counts, errors, read=read, deep=deep):
         rotten[found.ref.source] += bool(found.rotten)
         if found.rotten and rotten[found.ref.source] > audit.MOST_NAMED:
             pass
@@ -106,18 +108,27 @@ def command(  # its options
         else:
             mark = "FAIL" if found.serious else "note"
             click.echo(f"{mark} {row['source']}:{row['path']}: {found.what}")
-    if as_json:
-        common.print_json({**counts, "differences": rows})
-    else:
-        total = f"{counts['serious']} serious differences, {counts['notes']} notes"
-        click.echo(f"{counts['files']} files compared, {total}")
+    _print(counts, errors, rows if as_json else None)
     if damaged and not repair:
         common.say(f"syncd verify --repair sends {len(damaged)} files again whose objects are damaged")
-    _remember(settings, standing)
+    _remember(settings, [each for each in settings.sources if each.name not in errors], standing)
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
         common.say(_repaired(settings, damaged, counts["files"], max_repair or settings.max_repair))
-    sys.exit(common.EXIT_PARTLY if counts["serious"] else 0)
+    partly = common.EXIT_PARTLY if counts["serious"] else 0
+    sys.exit(next(map(common.exit_code, errors.values()), partly))
+
+
+def _print(counts: dict[str, int], errors: dict[str, StoreError], rows: list[dict[str, Any]] | None) -> None:
+    """What all came to; with `rows` as JSON, which has them in it."""
+    if rows is not None:
+        told = {name: str(error) for name, error in errors.items()}
+        common.print_json({**counts, "differences": rows, "errors": told})
+    else:
+        total = f"{counts['serious']} serious differences, {counts['notes']} notes"
+        click.echo(f"{counts['files']} files compared, {total}")
+    for name, error in errors.items():
+        common.say(f"{name}: not all was compared: {error}")
 
 
 def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]) -> str:
@@ -150,9 +161,9 @@ def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
         return sum(audit.repair(ref, state) for ref in damaged)
 
 
-def _remember(settings: Settings, standing: list[audit.Difference]) -> None:
+def _remember(settings: Settings, compared: list[Source], standing: list[audit.Difference]) -> None:
     """Have `status` and `sync` name what stands, until something mends it. Writes only what is new."""
-    for source in settings.sources:
+    for source in compared:
         mine = [each for each in standing if each.ref.source == source.name]
         found, unnamed = audit.named(sorted(mine, key=lambda each: not each.rotten), audit.MOST_NAMED)
         with common.open_state(settings.state_dir) as state:
@@ -186,27 +197,42 @@ def _own_state(settings: Settings) -> Iterator[State]:
 
 
 def compare(
-    settings: Settings, counts: dict[str, int], *, read: bool, deep: float = 0.0
+    settings: Settings,
+    counts: dict[str, int],
+    errors: dict[str, StoreError],
+    *,
+    read: bool,
+    deep: float = 0.0,
 ) -> Iterator[audit.Difference]:
     """Compare every source with its store; yields each difference as it is found.
 
     Counts the ``files`` that were compared, and among the differences the ``serious`` ones and the ``notes``.
+    `errors` gets what each store that cannot be used raised, by source; one that does not answer is not asked
+    again for the next one.
     """
     threads = settings.transfer.concurrency
     threads = min(threads, MOST_READERS) if read or deep else threads
     runs = StateLock.holder(settings.state_dir)
     pauses = [partial(time.sleep, seconds) for seconds in _PAUSES_SECONDS] if runs else []
     with common.open_state(settings.state_dir) as state:
+        silent: dict[str, StoreUnavailable] = {}
         for source in settings.sources:
-            others = [other for other in settings.sources if other.store == source.store]
-            with common.open_store(settings, source.store) as store:
-                for of_one_file in audit.verify(
-                    source, state, store, read=read, deep=deep, threads=threads, pauses=pauses
-                ):
-                    counts["files"] += 1
-                    yield from _counted(of_one_file, counts)
-                yield from _counted(audit.unknown(source, state, store, others), counts)
-                yield from _counted(audit.unrecorded(source, state, store.store_id), counts)
+            try:
+                if source.store in silent:
+                    raise silent[source.store]
+                with common.open_store(settings, source.store) as store:
+                    for of_one_file in audit.verify(
+                        source, state, store, read=read, deep=deep, threads=threads, pauses=pauses
+                    ):
+                        counts["files"] += 1
+                        yield from _counted(of_one_file, counts)
+                    others = [other for other in settings.sources if other.store == source.store]
+                    yield from _counted(audit.unknown(source, state, store, others), counts)
+                    yield from _counted(audit.unrecorded(source, state, store.store_id), counts)
+            except StoreError as error:
+                errors[source.name] = error
+                if isinstance(error, StoreUnavailable):
+                    silent[source.store] = error
 
 
 def _counted(found: Iterable[audit.Difference], counts: dict[str, int]) -> Iterator[audit.Difference]:

@@ -63,6 +63,7 @@ class Report:
     planned: list[Entry] = field(default_factory=list)
     """With a dry run: what would be restored."""
     gave_up: BaseException | None = None
+    """What ended the work on a store, or on all of them."""
     store_error: StoreError | None = None
     """The last outage that an object failed for."""
     interrupted: bool = False
@@ -88,6 +89,8 @@ class Restore:
         self._dry_run = dry_run
         self._should_stop = should_stop
         self._outages = 0
+        self.gave_up: BaseException | None = None
+        """What ended the work on this store."""
 
     def run(self, wanted: Iterable[Wanted]) -> None:
         """Work off everything. Never raises one of our errors: the report has them."""
@@ -117,14 +120,16 @@ class Restore:
             self._give_up(error)
 
     def _is_over(self) -> bool:
-        return self._report.gave_up is not None or self._should_stop()
+        return self.gave_up is not None or self._should_stop()
 
     def _give_up(self, error: BaseException) -> None:
         with self._report.lock:
             if isinstance(error, Stopped):
                 self._report.interrupted = True
-            elif self._report.gave_up is None:
-                self._report.gave_up = error
+            elif self.gave_up is None:
+                self.gave_up = error
+                if self._report.gave_up is None or not isinstance(error, StoreError):
+                    self._report.gave_up = error
 
     # ---- one object --------------------------------------------------------------------------------------
 

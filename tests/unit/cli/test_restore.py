@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -228,6 +229,25 @@ def test_a_restore_keeps_to_the_limit_on_downloads(home: Home) -> None:
     assert time.monotonic() - began >= 0.5  # never sooner; how much later is the machine's
     done = home.run("restore", "--to", str(to), "--bandwidth-limit", "fast")
     assert (done.exit_code, "a timetable" in done.stderr) == (common.EXIT_USAGE, True)
+
+
+def test_a_store_that_cannot_be_used_holds_up_no_other(home: Home) -> None:
+    """The sources of the others come back; the store is named, and the exit code is its."""
+    for name in ("away", "gone"):
+        home.content["stores"][name] = {"type": "dir", "path": f"./{name}-store"}
+        source = {"name": name, "path": f"./{name}", "store": name, "settle": "100ms"}
+        home.content["sources"].insert(0, source)
+        for folder in (name, f"{name}-store"):
+            (home.root / folder).mkdir()
+        (home.root / name / "file").write_text(name)
+    (home.watched / "a").write_text("x")
+    assert home.run("sync").exit_code == 0
+    for path in ("away-store", "gone-store", "state"):
+        shutil.rmtree(home.root / path)
+    done = home.run("restore", "--to", str(home.root / "out"))
+    assert done.exit_code == 69
+    assert (home.root / "out/docs/a").read_text() == "x"
+    assert [name for name in ("away", "gone") if f"store {name}: " in done.stderr] == ["away", "gone"]
 
 
 def test_a_store_that_is_not_there_is_sixty_nine_and_is_not_made(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -41,9 +42,35 @@ def test_every_difference_is_counted_by_its_kind(home: Home) -> None:
     (home.mirror / "stray").write_text("x")
     (home.watched / "b").write_text("changed")
     counts = {"files": 0, "serious": 0, "notes": 0}
-    found = sorted((each.ref.path, each.serious) for each in compare(home.settings, counts, read=False))
+    found = sorted((each.ref.path, each.serious) for each in compare(home.settings, counts, {}, read=False))
     assert found == [("a", True), ("b", False), ("stray", False)]
     assert counts == {"files": 3, "serious": 1, "notes": 2}
+
+
+def test_a_store_that_cannot_be_used_holds_up_no_other(home: Home) -> None:
+    """The sources of the others are compared. Its own are named, and keep what was found before."""
+    for name in ("first", "second"):
+        source = {"name": name, "path": name, "store": "away", "prefix": f"{name}/", "settle": "100ms"}
+        home.content["sources"].insert(0, source)
+        (home.root / name).mkdir()
+        (home.root / name / "file").write_text(name)
+    home.content["stores"]["away"] = {"type": "dir", "path": "./away"}
+    (home.root / "away").mkdir()
+    (home.watched / "a").write_text("x")
+    assert home.run("sync").exit_code == 0
+    (home.root / "away/first/file").unlink()
+    assert home.run("verify").exit_code == 3
+    shutil.rmtree(home.root / "away")
+    (home.mirror / "a").unlink()
+    done = home.run("verify")
+    assert (done.exit_code, "FAIL docs:a" in done.stdout) == (69, True)
+    told = [line.split(": ")[1] for line in done.stderr.splitlines() if "not all" in line]
+    assert told == [
+        "second",
+        "first",
+    ]
+    assert json.loads(home.run("verify", "--json").stdout)["errors"].keys() == {"first", "second"}
+    assert home.run("status").stdout.count("the object is missing") == 2
 
 
 def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
