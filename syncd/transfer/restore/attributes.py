@@ -41,7 +41,10 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
         elif name in _ACLS or (name == _CAPABILITY and special):
             later.append((name, value))
     # The sticky bit of a folder takes rights away.
-    plain = 0o1777 if modes.S_ISDIR(os.fstat(fd).st_mode) else 0o777
+    plain, lists = (0o1777, _ACLS) if modes.S_ISDIR(os.fstat(fd).st_mode) else (0o777, _ACLS[:1])
+    for name in lists if wanted.mode is not None else ():
+        with contextlib.suppress(OSError):  # a list that the folder above gives would let more people in
+            os.removexattr(fd, name)
     os.fchmod(fd, mode if wanted.mode is None else wanted.mode & (0o7777 if special else plain))
     for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)

@@ -61,8 +61,8 @@ class Draft:
         self._size = 0
         self._part_size = 0
         self._lock = threading.Lock()
-        self._holes: set[int] = set()
-        """The parts that were never written; only known of a draft that this process has begun."""
+        self._kept: set[int] = set()
+        """The parts that this process has written."""
         self._begun = False
         self._notes: dict[int, bytes] = {}
         """Digests of parts that are written, and not noted yet."""
@@ -87,7 +87,7 @@ class Draft:
         os.ftruncate(self._fd, 0)
         os.ftruncate(self._fd, whole)
         os.pwrite(self._fd, identity, self._trailer)
-        self._begun, self._holes = True, set(range(1, 1 + parts.count(size, part_size)))
+        self._begun = True
 
     def is_cut_to(self, size: int) -> bool:
         """Whether it may be whole already: the process died before the draft got its name."""
@@ -99,7 +99,7 @@ class Draft:
 
     def has(self, span: parts.Span) -> bool:
         """Whether the bytes of a part are those that were written."""
-        if self._begun and span.number in self._holes:
+        if self._begun and span.number not in self._kept:
             return False
         noted = os.pread(self._fd, _DIGEST_BYTES, self._trailer + _DIGEST_BYTES * span.number)
         return any(noted) and digest_of_range(self._fd, span.offset, span.size) == noted
@@ -135,8 +135,8 @@ class Draft:
     def _is_hole(self, span: parts.Span) -> bool:
         if self._begun:
             with self._lock:
-                is_hole = span.number in self._holes
-                self._holes.discard(span.number)
+                is_hole = span.number not in self._kept
+                self._kept.add(span.number)
             return is_hole
         try:
             return os.lseek(self._fd, span.offset, os.SEEK_DATA) >= span.offset + span.size

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat as modes
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
-from syncd.transfer.restore.draft import Draft, digest_of, look
+from syncd.transfer.restore.draft import Draft, digest_of, look, name_of_draft
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """What one file meets, the next one meets as well."""
@@ -151,16 +150,7 @@ class Folder:
         with _errors_of_ours(), self._parent(path) as (parent, name):
             if parent is None:
                 return None
-            try:
-                target = os.fsencode(os.readlink(name, dir_fd=parent))
-                mtime_ns = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime_ns
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                raise FileUnwritable("what is in the way is no symbolic link: move it away") from error
-            return ExistingLink(target, mtime_ns)
+            return _link_at(name, parent)
 
     def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
         """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. It is not
@@ -168,11 +158,22 @@ class Folder:
         """
         mtime_ns, wanted = facts
         with _errors_of_ours(), self._made(path) as (parent, name):
-            made = f"{DRAFT}{secrets.token_hex(16)}.link" if existing is not None else name
+            made = name
+            if existing is not None:
+                made = name_of_draft("", path)
+                _unlink(made, parent)  # of a restore that died here
             os.symlink(target, os.fsencode(made), dir_fd=parent)
             give_link(made, parent, wanted, mtime_ns)
             if existing is not None:
-                os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
+                try:
+                    if _link_at(name, parent) != existing:
+                        raise FileUnwritable(
+                            "the link that was to be replaced changed in between, and is kept: restore again"
+                        )
+                    os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
+                except BaseException:
+                    _unlink(made, parent)
+                    raise
         with self._lock:
             self._changed.add(path.rpartition("/")[0])
 
@@ -181,7 +182,11 @@ class Folder:
         with _errors_of_ours(), self._parent(path) as (parent, name):
             if parent is None:
                 return False
-            with closing(os.open(name, _READ, dir_fd=parent)) as fd:
+            try:
+                descriptor = os.open(name, _READ, dir_fd=parent)
+            except PermissionError:  # as its mode wants it, perhaps: it counts as another one, and is kept
+                return False
+            with closing(descriptor) as fd:
                 stat = os.fstat(fd)
                 same = (stat.st_dev, stat.st_ino, stat.st_ctime_ns) == existing.identity
                 return same and digest_of(fd, existing.size, proof.kind) == proof.value
@@ -196,19 +201,27 @@ class Folder:
 
     def furnish(self) -> None:
         """Give the folders that were made their attributes and times, now that all is restored. One that is
-        not empty keeps what it has. Raises FileUnwritable.
+        not empty keeps what it has. What fails is `incomplete`.
         """
         with self._lock:
             bare, self._bare = self._bare, {}
-        for path, (mtime_ns, wanted) in bare.items():
-            with _errors_of_ours(), self._opened(path) as fd:
-                if fd is None or os.listdir(fd):
-                    continue
-                mode = modes.S_IMODE(os.fstat(fd).st_mode)
-                if failed := give(fd, wanted, mode, special=self._special):
-                    self.incomplete[path] = "; ".join(failed)
-                set_time(fd, mtime_ns)
-                os.fsync(fd)
+        for path, facts in bare.items():
+            try:
+                with _errors_of_ours(), self._opened(path) as fd:
+                    failed = self._furnish(fd, facts) if fd is not None else []
+            except FileUnwritable as error:
+                failed = [f"attributes: {error}"]
+            if failed:
+                self.incomplete[path] = "; ".join(failed)
+
+    def _furnish(self, fd: int, facts: Facts) -> list[str]:
+        mtime_ns, wanted = facts
+        if os.listdir(fd):
+            return []
+        failed = give(fd, wanted, modes.S_IMODE(os.fstat(fd).st_mode), special=self._special)
+        set_time(fd, mtime_ns)
+        os.fsync(fd)
+        return failed
 
     @contextlib.contextmanager
     def draft(self, path: str, name: str) -> Iterator[Draft]:
@@ -319,6 +332,24 @@ class Folder:
             os.close(below)
             raise FileUnwritable(f"its folder is {label}: restore to another one")
         return below
+
+
+def _link_at(name: str, parent: int) -> ExistingLink | None:
+    try:
+        target = os.fsencode(os.readlink(name, dir_fd=parent))
+        mtime_ns = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise FileUnwritable("what is in the way is no symbolic link: move it away") from error
+    return ExistingLink(target, mtime_ns)
+
+
+def _unlink(name: str, parent: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from syncd.transfer.restore.attributes import give
 
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 """cap_net_bind_service, effective."""
+NOBODY = 0xFFFFFFFF
 
 
 @pytest.fixture
@@ -34,6 +35,23 @@ def test_a_file_without_attributes_has_the_mode_of_a_new_file(fd: int) -> None:
     assert (mode_of(fd), os.listxattr(fd)) == (0o644, [])
     assert give(fd, Attributes(0o751, xattrs=(("user.a\udcff", b"1"),)), 0o644, special=False) == []
     assert (mode_of(fd), os.listxattr(fd)) == (0o751, ["user.a\udcff"])
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_the_folder_above_gives_lets_nobody_else_in(tmp_path: Path, kind: str) -> None:
+    """A default list of the folder that is restored to would open a private file to those whom it names."""
+    entries = ((1, 7, NOBODY), (2, 7, 4242), (4, 5, NOBODY), (16, 7, NOBODY), (32, 5, NOBODY))
+    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(tmp_path, "system.posix_acl_default", rights)
+    if kind == "folder":
+        (tmp_path / "new").mkdir()
+        fd = os.open(tmp_path / "new", os.O_RDONLY)
+    else:
+        fd = os.open(tmp_path / "new", os.O_RDWR | os.O_CREAT, 0o600)
+    assert "system.posix_acl_access" in os.listxattr(fd)
+    assert give(fd, Attributes(0o640), 0o600, special=False) == []
+    assert (mode_of(fd), os.listxattr(fd)) == (0o640, [])
+    os.close(fd)
 
 
 @pytest.mark.parametrize("special", [False, True])

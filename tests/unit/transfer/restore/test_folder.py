@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from syncd.core.errors import FileUnwritable
+from syncd.core.model import Attributes
+from syncd.core.parts import Span
 from syncd.core.restoring import DRAFT, Overwrite, Proof
 from syncd.transfer.restore import folder as folders
-from syncd.transfer.restore.draft import digest_of_body
+from syncd.transfer.restore.draft import digest_of_body, name_of_draft
 from syncd.transfer.restore.folder import Closed, Folder
 from syncd.transfer.restore.restore import LARGE_AT_ONCE
 from syncd.transfer.restore.wanted import listed
@@ -192,6 +195,76 @@ def test_a_file_that_changes_before_it_is_replaced_is_kept(to: Path) -> None:
     assert sorted(reasons(report)) == ["a", "b"]
     assert {path.read_bytes() for path in to.iterdir()} == {b"written meanwhile"}
     assert sorted(os.listdir(to)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("now", ["file", "link", "nothing"])
+def test_a_link_that_changes_before_it_is_replaced_is_kept(to: Path, now: str) -> None:
+    """As a file is; nothing of ours is left beside it, nor what a restore that died there left."""
+    to.mkdir()
+    (to / "a").symlink_to("old")
+    (to / name_of_draft("", "a")).symlink_to("left")
+    with closing(Folder(str(to), {}, create=True)) as folder:
+        existing = folder.look_link("a")
+        (to / "a").unlink()
+        if now == "file":
+            (to / "a").write_text("mine")
+        elif now == "link":
+            (to / "a").symlink_to("mine")
+        with pytest.raises(FileUnwritable):
+            folder.link("a", b"new", existing, (None, Attributes()))
+        assert os.listdir(to) == ([] if now == "nothing" else ["a"])
+        if now == "link":
+            folder.link("a", b"new", folder.look_link("a"), (None, Attributes()))
+            assert (to / "a").readlink() == Path("new")
+
+
+def test_a_file_that_cannot_be_read_is_kept(to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its own mode wants it, after the first restore: the second one has nothing to complain of."""
+    store = FakeStore()
+    put(store, "a", b"closed")
+    restore(store, to)
+    really = os.open
+
+    def refuses(path: str, flags: int, *rest: int, dir_fd: int | None = None) -> int:
+        if path == "a" and not flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "no")
+        return really(path, flags, *rest, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuses)
+    report = restore(store, to)
+    assert (report.counts["kept"], report.counts["failed"]) == (1, 0)
+
+
+def test_a_folder_that_takes_no_attributes_is_named(to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others get theirs."""
+
+    def refuses(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
+        if wanted.uid == 1:
+            raise PermissionError(errno.EPERM, "no")
+        return []
+
+    monkeypatch.setattr(folders, "give", refuses)
+    with closing(Folder(str(to), {}, create=True)) as folder:
+        for name, uid in (("refused", 1), ("taken", 2)):
+            folder.make(name, (10**18, Attributes(uid=uid)))
+        folder.furnish()
+        assert list(folder.incomplete) == ["refused"]
+    assert (to / "taken").stat().st_mtime_ns == 10**18
+
+
+def test_an_object_that_is_said_to_be_huge_takes_no_memory(to: Path) -> None:
+    """What a store says of sizes costs nothing before a part has come."""
+    to.mkdir()
+    tracemalloc.start()
+    with (
+        closing(Folder(str(to), {}, create=True)) as folder,
+        folder.draft("a", name_of_draft("", "a")) as draft,
+    ):
+        draft.prepare(1 << 42, 1 << 20, bytes(16))
+        assert not draft.has(Span(1, 0, 1 << 20))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
 
 
 @pytest.mark.slow
