@@ -123,7 +123,7 @@ def wait_noted(server: BosServer, count: int) -> None:
     wait_until("the server noted what it held", lambda: server.count("GetObject") == count)
 
 
-@pytest.fixture(params=["dir", "ceph", "bos"])
+@pytest.fixture(params=["dir", "ceph", "swift", "bos"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """A store of each kind, as a configuration has it."""
     bucket = f"back-{next(_numbers)}"
@@ -133,9 +133,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         server: BosServer = request.getfixturevalue("bos_server")
         server.disk.create(bucket)
         return bos_store(server, bucket)
-    ceph: S3Server = request.getfixturevalue("ceph_server")
-    ceph.make_bucket(bucket)
-    return s3_store(ceph.settings(bucket))
+    s3: S3Server = request.getfixturevalue(f"{request.param}_server")
+    s3.make_bucket(bucket)
+    return s3_store(s3.settings(bucket))
 
 
 @pytest.mark.slow

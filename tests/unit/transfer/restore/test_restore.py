@@ -153,6 +153,21 @@ HOSTILE = {
     f"{DRAFT}1234.part": "unfinished",
     "\u201bquote": "another key has the same name",
 }
+HOSTILE |= {
+    above * "x/" + name + below * "/y": "absolute path" if not (above or name) and below else why
+    for name, why in (
+        ("..", "component .."),
+        (".", "component ."),
+        ("", "empty component"),
+        ("a\0", "NUL"),
+        ("\ud800", "not text"),
+        ("l" * 256, "File name too long"),
+    )
+    for above in range(4)
+    for below in range(4)
+    if name or above or below
+}
+assert len(HOSTILE) > 100
 
 
 def test_hostile_keys_are_named_and_the_rest_goes_on(to: Path, tmp_path: Path) -> None:
