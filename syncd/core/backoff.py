@@ -138,6 +138,12 @@ class Breaker:
         self._probing = False
         self._until = until
 
+    def hasten(self, now: float) -> None:
+        """If it is open, let the next request probe at once: the store may work again."""
+        if self._until is not None:
+            self._probing = False
+            self._until = now
+
 
 class RateLimit:
     """A token bucket in bytes whose rate may change at any time, also for those who wait.

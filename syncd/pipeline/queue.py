@@ -180,7 +180,7 @@ class WorkQueue:
         with self._work:
             again = {ref for ref in self._deferred if wanted(ref)}
             self._dirty.hasten(self._monotonic(), again.__contains__)
-            self._breaker.success()
+            self._breaker.hasten(self._monotonic())
             self._work.notify_all()
             return len(again)
 
@@ -357,9 +357,9 @@ class WorkQueue:
                 self._work.notify_all()
 
     def reopen(self) -> None:
-        """End the pause: the machine slept, so its cause may be gone."""
+        """Try a paused store now: the machine slept, so the cause of the pause may be gone."""
         with self._work:
-            self._breaker.success()
+            self._breaker.hasten(self._monotonic())
             self._work.notify_all()
 
     # ---- looking ----------------------------------------------------------------------------------------

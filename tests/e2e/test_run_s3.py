@@ -119,6 +119,8 @@ def test_a_wrong_key_is_said_once_and_a_right_one_needs_no_restart(
         new = tmp_path / f"{name}.new"
         new.write_text(secret)
         os.replace(new, tmp_path / f"{name}.secret")
+    syncd.command("retry", "store:ceph")  # by itself it asks within a minute: the breaker
+    syncd.command("retry", "store:bos")
     wait_until(
         "all are carried",
         lambda: [entry["files"]["recorded"] for entry in syncd.status()["sources"]] == [30, 30],

@@ -61,7 +61,11 @@ def differences_by_rclone(
             "--config", os.devnull, "--checkers", "8", "--log-level", "ERROR", *options,
         ],
         capture_output=True, text=True, timeout=600, check=False,
-        env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.lower().endswith(("_proxy", "_ca_bundle"))
+        },
     )  # fmt: skip
     lines = done.stdout.splitlines()
     if done.returncode not in (0, 1) or not lines:

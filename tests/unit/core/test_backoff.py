@@ -233,6 +233,19 @@ def test_trip_only_lengthens_a_pause() -> None:
     assert breaker.until == 160.0
 
 
+def test_a_hastened_breaker_is_not_closed() -> None:
+    """The next request may probe at once, and only one; that it works is known when it has succeeded."""
+    breaker = Breaker()
+    breaker.hasten(99.0)
+    assert breaker.until is None
+    breaker.trip(100.0, 3600.0)
+    breaker.hasten(101.0)
+    assert (breaker.allows(101.0), breaker.allows(101.0)) == (True, False)
+    breaker.hasten(102.0)  # the first probe may hang
+    assert breaker.allows(102.0)
+    assert breaker.success()
+
+
 def test_trip_of_the_probe_opens_again() -> None:
     """A probe that is refused opens the breaker for the time asked, counted from now."""
     breaker = Breaker(SCHEDULE, threshold=3, probe_seconds=1000.0)
