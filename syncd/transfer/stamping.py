@@ -16,7 +16,9 @@ from syncd.core.errors import (
 from syncd.core.model import (
     Action,
     FileRef,
+    Fingerprint,
     LinkStat,
+    ObjectInfo,
     ObjectMeta,
     Receipt,
     Recorded,
@@ -95,7 +97,7 @@ class Stamper:
                 attributes=wanted,
                 is_folder=ref.path.endswith(FOLDER),
             )
-            self._replace_by_copy(ref, recorded, meta)
+            self._replace_by_copy(ref, recorded, info, meta)
         return True, ""
 
     def dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
@@ -117,7 +119,7 @@ class Stamper:
                 return standing
             self._foreigners.check(job.ref.source)
             try:
-                self._replace_by_copy(job.ref, recorded, job.meta(info.token or ""))
+                self._replace_by_copy(job.ref, recorded, info, job.meta(info.token or ""))
             except StoreRefused as error:
                 if isinstance(error, AccessRefused):
                     raise
@@ -142,11 +144,15 @@ class Stamper:
         except StoreRefused as error:
             log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
             return there
+        with self._keys.request_slot(job):
+            self._check_content(job.ref, before, after)
         if after is None or (after.digest, after.size) != job.digests.fingerprint:
             raise StoreRefused("its object is not what was copied", hint="run syncd verify")
         return Receipt(job.key, after.etag)
 
-    def _replace_by_copy(self, ref: FileRef, recorded: Recorded, meta: ObjectMeta) -> None:
+    def _replace_by_copy(
+        self, ref: FileRef, recorded: Recorded, before: ObjectInfo, meta: ObjectMeta
+    ) -> None:
         """The row is in doubt until the ETag of the copy is recorded.
 
         A refusal does not say that nothing was changed: a repeated request may have met its own copy.
@@ -159,6 +165,7 @@ class Stamper:
             except (StoreRefused, PreconditionFailed) as error:
                 refusal = error
         found, content = self._store.head_object(recorded.key), recorded.fingerprint
+        self._check_content(ref, before, found)
         meant = content.size, content.digest, meta.instance
         if found is None or (found.size, found.digest, found.instance) != meant:
             raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
@@ -169,3 +176,15 @@ class Stamper:
             meta.attributes,
         ):
             raise refusal
+
+    def _check_content(self, ref: FileRef, before: ObjectInfo, after: ObjectInfo | None) -> None:
+        """Raises StoreRefused where the copy has another content than the object that was looked at.
+
+        Another program replaced that in between, and the server ignored the condition. Then its content has
+        our digest in its metadata, which is taken from it again. ETags that are MD5s do not lie.
+        """
+        if after is None or None in (before.md5, after.md5) or before.md5 == after.md5:
+            return
+        nothing = ObjectMeta(Fingerprint(b"", after.size), 0)
+        self._reuse.onto_itself(ref, after.key, nothing, after.etag, self._now_ns())
+        raise StoreRefused("another program replaced its object meanwhile")

@@ -20,8 +20,10 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
+from syncd.core.model import Content
 from syncd.core.plan import LATE_EFFECT_NS
 from tests.support.faults import Call
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -103,6 +105,12 @@ class WeatherStore(FakeStore):
         self._settled = settled
         self._late: list[_Late] = []
         self._monotonic = monotonic
+
+    def get_object(self, key: str, *range_and_condition: Any) -> Content:
+        """The neutral question, too, finds nobody there while nothing works."""
+        if self.down is not None:
+            raise self.down.with_traceback(None)
+        return super().get_object(key, *range_and_condition)
 
     # ---- the stations of a request ----------------------------------------------------------------------
 

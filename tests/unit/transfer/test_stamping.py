@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from syncd.core.errors import (
     StoreUnavailable,
 )
 from syncd.core.model import (
+    Adoption,
     Attributes,
     Copy,
     ObjectMeta,
@@ -20,6 +22,7 @@ from syncd.core.model import (
 )
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
+from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.unit.transfer.steps import SAID, attributes_of, overwrite, restamped
 
 
@@ -122,6 +125,30 @@ def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_
     assert not isinstance(rig.sync("a").action, Upload | Copy)
     assert rig.fake.bytes_received == 0
     assert rig.fake.objects["p/a"].meta.properties == SAID
+
+
+@pytest.mark.parametrize("theirs", [b"world", b"longer"])
+@pytest.mark.parametrize("adopts", [False, True])
+def test_an_object_that_is_replaced_right_before_its_copy_is_not_taken_for_ours(
+    tmp_path: Path, adopts: bool, theirs: bytes
+) -> None:
+    """The server ignores the condition, and gives our digest to another content: the file is sent instead."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, ignores_conditions=True))
+    rig.write("a", b"hello")
+    if adopts:
+        rig.fake.without_metadata("p/a", b"hello")
+        source = replace(rig.engine.sources["docs"].source, adopt=Adoption.STAMP)
+        rig.know(source=source, reconciling=True)
+    else:
+        rig.sync("a")
+        rig.know(properties=lambda path: SAID)
+    replaced = iter([lambda: rig.fake.without_metadata("p/a", theirs)])
+    rig.fake.before("copy_object", lambda call: next(replaced, lambda: None)())
+    with pytest.raises(StoreRefused):
+        rig.sync("a") if adopts else restamped(rig)
+    rig.sync("a")
+    assert rig.fake.objects["p/a"].data == b"hello"
+    rig.close()
 
 
 @pytest.mark.parametrize("copies", [False, True])
