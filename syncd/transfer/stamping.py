@@ -187,4 +187,4 @@ class Stamper:
             return
         nothing = ObjectMeta(Fingerprint(b"", after.size), 0)
         self._reuse.onto_itself(ref, after.key, nothing, after.etag, self._now_ns())
-        raise StoreRefused("another program replaced its object meanwhile")
+        raise StoreRefused("its object is not what was copied", hint="run syncd verify")
