@@ -15,9 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
@@ -203,6 +203,16 @@ def open_state(directory: str) -> Iterator[State]:
         yield state
 
 
+def learned(directory: str, store_id: str, *, name: str) -> str:
+    """What the state remembers of a store under `name`; empty: nothing, or it cannot be read."""
+    from syncd.core.errors import StateError
+    from syncd.state.state import State
+
+    with suppress(StateError), closing(State.open_read_only(directory)) as state:
+        return state.learned(store_id, name) or ""
+    return ""
+
+
 def has_state(directory: str) -> bool:
     """Whether there is a database. A directory that must not be searched is an error, not empty."""
     from syncd.state.schema import DATABASE_NAME
@@ -243,8 +253,11 @@ def open_store(
     stopping: threading.Event | None = None,
     breaker: Breaker | None = None,
     meter: Meter | None = None,
+    version_keys: Callable[[str], str] | None = None,
 ) -> Iterator[ObjectStore]:
     """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped.
+
+    How BOS takes keys that begin with ``v1/`` is known to the state, if not to `version_keys`.
 
     Raises StoreUnavailable where it is a directory whose file system does not answer.
     """
@@ -272,6 +285,9 @@ def open_store(
         should_stop=stop.is_set,
         meter=meter or base.Meter(),
         breaker=breaker or base.Breaker(),
+        version_keys=base.Memory(
+            version_keys or partial(learned, settings.state_dir, name=base.VERSION_KEYS)
+        ),
     )
     with closing(open_store(wanted, context)) as store:
         yield store

@@ -26,7 +26,7 @@ from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.audits import Unlike
 from syncd.state.history import Acted
-from syncd.storage.base import DIGESTS, Finding
+from syncd.storage.base import DIGESTS, DOUBLED, VERSION_KEYS, Finding
 from syncd.transfer import audit
 
 Request = Mapping[str, Any]
@@ -83,13 +83,17 @@ def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
     return {"allowed": _runner(verbs, request).confirm_deletes()}
 
 
-def learn_digests(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Remember what `store` does with digests, as `syncd check` found out; the next upload heeds it."""
+def learn(verbs: Verbs, request: Request) -> dict[str, Any]:
+    """Remember what `syncd check` found out about `store`, under `name`; the next upload heeds it."""
     runner = verbs.pipeline.store_runners.get(str(request.get("store")))
     if runner is None:
         raise ValueError("the daemon knows no such store; check the name, or reload the daemon")
-    found = Finding.of(_text(request, "found"))
-    verbs.pipeline.state.learn(runner.store.store_id, DIGESTS, str(found))
+    name, found = _text(request, "name"), str(request.get("found"))
+    if name == DIGESTS:
+        found = str(Finding.of(found))
+    elif name != VERSION_KEYS or found not in ("", DOUBLED):
+        raise ValueError("the daemon learns no such thing; restart it, if it is older than this command")
+    verbs.pipeline.state.learn(runner.store.store_id, name, found)
     return {"learned": True}
 
 
@@ -320,7 +324,7 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
     "reload": reload,
     "allow-deletes": allow_deletes,
     "accept-root": accept_root,
-    "learn-digests": learn_digests,
+    "learn": learn,
     "take-over": take_over,
 }
 

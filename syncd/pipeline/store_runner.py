@@ -19,7 +19,7 @@ from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
 from syncd.sources.places import Places
 from syncd.state.state import State
-from syncd.storage.base import DIGESTS, Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
+from syncd.storage.base import DIGESTS, VERSION_KEYS, Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import MOST_READERS, Engine
@@ -190,4 +190,5 @@ class StoreRunner:
             digests=memory(DIGESTS),
             under_way=self._under_way,
             copied=self._copied,
+            version_keys=memory(VERSION_KEYS),
         )

@@ -15,8 +15,8 @@ from syncd.core.errors import StoreRefused
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
-    "DIGESTS", "Body", "Breaker", "Clock", "Digests", "Finding", "Heartbeat", "Memory", "Meter",
-    "ObjectStore", "Pages", "ProbesDigests", "Remarks", "StoreLimits",
+    "DIGESTS", "DOUBLED", "VERSION_KEYS", "Body", "Breaker", "Clock", "Digests", "Finding", "Heartbeat",
+    "Memory", "Meter", "ObjectStore", "Pages", "ProbesDigests", "Remarks", "StoreLimits",
 ]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
@@ -124,6 +124,11 @@ class ObjectStore(Protocol):
 
 DIGESTS = "digests"
 """Name under which the state keeps what a store does with digests: a `Finding`, as text."""
+
+VERSION_KEYS = "v1 keys"
+"""Name under which the state keeps how BOS takes keys that begin with ``v1/``: `DOUBLED`, or nothing."""
+DOUBLED = "doubled"
+"""With the version prefix of its API in front, which it drops."""
 
 
 class Digests(Enum):

@@ -37,6 +37,8 @@ class StoreContext:
     """A directory is a copy of the one that was used, and may lack what was stored since."""
     digests: Memory | None = None
     """Of what a store does with digests; None: it is not asked."""
+    version_keys: Memory = Memory()
+    """Of how BOS takes keys that begin with ``v1/``."""
 
 
 def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
@@ -68,7 +70,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     from syncd.storage.http.store import HttpStore
     from syncd.storage.http.transport import ControlAndContent
 
-    meter, dialect = context.meter, _dialect(settings)
+    meter, dialect = context.meter, _dialect(settings, context)
     line = Line(
         settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
     )
@@ -80,11 +82,11 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     )
 
 
-def _dialect(settings: BosSettings | S3Settings) -> Dialect:
+def _dialect(settings: BosSettings | S3Settings, context: StoreContext) -> Dialect:
     if isinstance(settings, BosSettings):
         from syncd.storage.bos.dialect import BosDialect
 
-        return BosDialect(settings)
+        return BosDialect(settings, context.version_keys)
     from syncd.storage.s3.dialect import S3Dialect
 
     return S3Dialect(settings)

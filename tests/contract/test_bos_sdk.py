@@ -13,6 +13,7 @@ import re
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from baidubce.services.bos.bos_client import BosClient
 
 from syncd.cli.check import probes as check
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part
+from syncd.storage.base import DOUBLED, Clock, Memory
 from syncd.storage.bos import errors as bos_errors
 from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http import errors as http_errors
 from syncd.storage.http.messages import Request, Response
-from syncd.storage.settings import BosSettings, HttpSettings
+from syncd.storage.opening import StoreContext, open_store
+from syncd.storage.settings import BosSettings, HttpSettings, KeySettings
 from tests.support.bos_auth import Account
 from tests.support.bos_server import BosServer
 from tests.unit.storage.bos.bos_wire import ask, dialect_for
@@ -290,23 +293,25 @@ def test_the_sdks_presigned_addresses_are_taken(server: BosServer, sdk: BosClien
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bos.md"
 
 
-def test_the_probe_in_the_documents_runs(
-    server: BosServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The lines that ask about keys beginning with v1/ work as written, and remove what they made."""
-    code = DOCS.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    assert "https://bj.bcebos.com" in code
-    monkeypatch.setenv("BOS_ACCESS_KEY_ID", "ak")
-    monkeypatch.setenv("BOS_SECRET_ACCESS_KEY", "sk")
-    exec(compile(code.replace("https://bj.bcebos.com", server.url), "docs/bos.md", "exec"), {})
-    assert capsys.readouterr().out == "['v1/syncd-probe']\n"
-    assert server.contents(BUCKET)["objects"] == {}
+def test_keys_below_v1_are_the_same_to_both(server: BosServer, sdk: BosClient) -> None:
+    """Sent as `syncd check --thorough` proves it: the SDK lists, reads and deletes what we put."""
+    settings = BosSettings(HttpSettings(server.url), BUCKET, keys=KeySettings("ak", "sk"))
+    clock = Clock(time.time, lambda seconds: None, lambda: 0.5)
+    doubled = StoreContext(clock, version_keys=Memory(lambda store_id: DOUBLED))
+    with closing(open_store(settings, doubled)) as store:
+        etag = store.put_object("v1/a b", b"x", META).etag
+        store.copy_object("v1/a b", "V1/c", META, etag)
+        listed = [found.key for found in store.list_objects("")]
+        assert listed == [found.key for found in sdk.list_all_objects(BUCKET)] == ["V1/c", "v1/a b"]
+        assert sdk.get_object_as_string(BUCKET, "v1/a b") == b"x"
+        sdk.delete_object(BUCKET, "v1/a b")
+        assert store.head_object("v1/a b") is None
 
 
 def test_the_documents_name_probes_and_messages_that_exist() -> None:
     """What the page quotes from `syncd check --thorough` and from error messages is what they say."""
     text = DOCS.read_text(encoding="utf-8")
-    probes = {name for name, _ in check.PROBES} | {"writable"}
+    probes = {name for name, _ in check.PROBES} | {"writable", "digests", "keys in v1/"}
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")]
     quoted = {name for row in rows for name in re.findall(r'"([^"]+)"', row[-1])}
     assert {"smallest part", "complete twice"} <= quoted <= probes

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing, suppress
+from contextlib import suppress
 
+from syncd.cli import common
+from syncd.cli.check import memory
 from syncd.cli.check.probes import Bench
 from syncd.cli.common import Reporter
-from syncd.core.errors import StateError, StoreError
-from syncd.daemon import control
-from syncd.state.lock import StateLock
-from syncd.state.state import State
+from syncd.core.errors import StoreError
 from syncd.storage.base import DIGESTS, Digests, Finding, ProbesDigests
 
 _TAKES = "the store takes a body that is not what its digest says"
@@ -43,28 +41,14 @@ def examine(bench: Bench, name: str, state_dir: str, report: Reporter) -> None:
 
 
 def _remember(name: str, store_id: str, found: Finding, state_dir: str) -> str:
-    """Tell the daemon, or write it into the state where none runs. Returns why that was not possible.
+    """What is news; returns why that was not possible.
 
     That a store checks the usual digest is no news where nothing else is known.
     """
-    try:
-        known = Finding.of("")
-        with suppress(StateError), closing(State.open_read_only(state_dir)) as state:
-            known = Finding.of(state.learned(store_id, DIGESTS) or "")
-        same = known.check == found.check or (found.is_usual and not known.check)
-        if known.digests is found.digests and same:
-            return ""
-        request = {"command": "learn-digests", "store": name, "found": str(found)}
-        answer = control.ask(state_dir, request)
-        if answer is not None:
-            return str(answer.get("error", ""))
-        State.open_read_only(state_dir).close()  # a check makes no state
-        lock = StateLock.acquire(state_dir)
-        try:
-            with closing(State.open(state_dir, now_ns=time.time_ns)) as state:
-                state.learn(store_id, DIGESTS, str(found))
-        finally:
-            lock.release()
-    except (StateError, OSError, ValueError) as error:
-        return f"{error}; run `syncd check` again later"
-    return ""
+    known = Finding(Digests.CHECKED)
+    with suppress(ValueError):  # of a newer version
+        known = Finding.of(common.learned(state_dir, store_id, name=DIGESTS))
+    same = known.check == found.check or (found.is_usual and not known.check)
+    if known.digests is found.digests and same:
+        return ""
+    return memory.remember(name, store_id, DIGESTS, str(found), state_dir)

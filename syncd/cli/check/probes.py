@@ -436,6 +436,15 @@ def part_copy(bench: Bench) -> ProbeResult:
     return _condition(unmet), f"a range was copied; a changed source is refused: {said(unmet)}"
 
 
+def version_keys(bench: Bench) -> ProbeResult:
+    """An object is listed under the key that it was put under, and under no other; for a bench below v1/."""
+    key, _ = bench.put("key", _HELLO)
+    listed = [info.key for info in bench.store.list_objects(bench.place)]
+    if listed != [key]:
+        return None, f"put as {key}, listed: {', '.join(listed) or 'nothing'}"
+    return bench.holds(key, _HELLO, "put, listed and found")
+
+
 PROBES = (
     ("metadata", metadata),
     ("empty object", empty),

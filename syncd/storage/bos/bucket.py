@@ -9,7 +9,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from syncd.core.errors import RENAME, AccessRefused, StoreRefused
-from syncd.storage.base import StoreLimits
+from syncd.storage.base import DOUBLED, Memory, StoreLimits
 from syncd.storage.bos import signing
 from syncd.storage.http.messages import Request
 from syncd.storage.http.metadata import bare_etag
@@ -36,6 +36,7 @@ PAGE = "1000"
 """The most that one answer lists."""
 
 _OFFICIAL = ".bcebos.com"
+_VERSION = "/v1"
 _CDN = ".cdn.bcebos.com"
 _MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
 
@@ -44,11 +45,12 @@ class Bucket:
     """The address of one bucket.
 
     ``host`` is where its requests go, ``path`` the path of the bucket itself (``/`` in virtual-host style and
-    behind a domain of its own), ``store_id`` its identity: the same whatever style or scheme is used. Raises
-    AccessRefused when the endpoint belongs to another bucket.
+    behind a domain of its own), ``store_id`` its identity: the same whatever style or scheme is used.
+    `version_keys` recalls how it takes keys that begin with ``v1/``. Raises AccessRefused when the endpoint
+    belongs to another bucket.
     """
 
-    def __init__(self, settings: BosSettings) -> None:
+    def __init__(self, settings: BosSettings, version_keys: Memory = Memory()) -> None:
         host = urlsplit(settings.http.endpoint).netloc.rpartition("@")[2].lower()
         service = host if settings.custom_domain else _service_host(host, settings.bucket)
         path_style = not settings.custom_domain and (settings.path_style or _is_address(service))
@@ -57,14 +59,17 @@ class Bucket:
         self.host = service if as_given else f"{settings.bucket}.{service}"
         self.path = f"/{settings.bucket}" if path_style else "/"
         self.store_id = f"bos://{service}/{settings.bucket}"
+        self._version_keys = version_keys
         self.may_refuse_path_style = path_style and service.endswith(_OFFICIAL)
 
     def object_path(self, key: str) -> str:
         """The percent-encoded path of an object; StoreRefused when BOS cannot hold the key faithfully."""
-        problem = key_problem(key)
+        doubled = _begins_with_version(key) and self._version_keys.recall(self.store_id) == DOUBLED
+        problem = key_problem(key, takes_version=doubled)
         if problem is not None:
             raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName", hint=RENAME)
-        return f"{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
+        version = _VERSION if doubled else ""
+        return f"{version}{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
 
     def copy_source(self, key: str, if_match: str) -> dict[str, str]:
         """The headers that name an object of this bucket as a source, as long as its ETag is `if_match`.
@@ -78,11 +83,12 @@ class Bucket:
         return headers
 
 
-def key_problem(key: str) -> str | None:
+def key_problem(key: str, *, takes_version: bool = False) -> str | None:
     """Why BOS cannot hold `key` faithfully, None when it can.
 
     Dot segments are refused by the server. A first segment ``v1`` is the version prefix of its old API, which
-    its front ends may still drop: two keys would then be one object.
+    its front ends may still drop: two keys would then be one object. The vendor's Java SDK sends the prefix
+    always, so that ``v1/x`` goes as ``/v1/v1/x``; with `takes_version`, that was found to work here.
     """
     segments = key.split("/")
     if not key:
@@ -91,9 +97,13 @@ def key_problem(key: str) -> str | None:
         return f"it has more than {LIMITS.max_key_bytes} bytes"
     if "." in segments or ".." in segments:
         return "BOS takes no . or .. between slashes"
-    if segments[0].lower() == "v1":
-        return "BOS may drop a leading v1/; give the source a prefix"
+    if _begins_with_version(key) and not takes_version:
+        return "BOS may drop a leading v1/; give the source a prefix, or run `syncd check --thorough`"
     return None
+
+
+def _begins_with_version(key: str) -> bool:
+    return key.partition("/")[0].lower() == "v1"
 
 
 def traffic_headers(bytes_per_second: int) -> dict[str, str]:

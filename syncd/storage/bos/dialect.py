@@ -25,7 +25,7 @@ from typing import Any
 from syncd.core.errors import ObjectSpoiled, PartCorrupt, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
-from syncd.storage.base import Body, StoreLimits
+from syncd.storage.base import Body, Memory, StoreLimits
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
@@ -56,8 +56,8 @@ class BosDialect:
     every method that takes a key, StoreRefused for keys that BOS would refuse or mix up.
     """
 
-    def __init__(self, settings: BosSettings) -> None:
-        self._bucket = Bucket(settings)
+    def __init__(self, settings: BosSettings, version_keys: Memory = Memory()) -> None:
+        self._bucket = Bucket(settings, version_keys)
         self._storage_class = settings.storage_class
         self._traffic_limit = traffic_headers(settings.traffic_limit)
         self._checks = ("crc32", "md5") if settings.http.endpoint.startswith("https:") else ("md5",)

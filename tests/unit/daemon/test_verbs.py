@@ -12,7 +12,7 @@ from syncd.core.backoff import Rate
 from syncd.core.model import Failure, FileRef, ObjectMeta
 from syncd.daemon.verbs import QUESTIONS, VERBS, Verbs
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import DIGESTS
+from syncd.storage.base import DIGESTS, DOUBLED, VERSION_KEYS
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from tests.support.waiting import wait_until
@@ -41,12 +41,18 @@ def test_the_operators_words_arrive(home: Home) -> None:
     home.arrives("c")
     for command in ("allow-deletes", "accept-root", "take-over", "restamp", "adopt"):
         assert "knows no such source" in home.ask(command=command, source="dosc")["error"]
-    learn = {"command": "learn-digests", "store": "mirror"}
+    learn = {"command": "learn", "store": "mirror", "name": DIGESTS}
     assert home.ask(**learn, found="etag") == {"learned": True}
     store_id = made._pipeline.store_runners["mirror"].store.store_id
     assert made._pipeline.state.learned(store_id, DIGESTS) == "etag"
-    assert "error" in home.ask(**learn, found="nonsense")
-    assert "knows no such store" in home.ask(command="learn-digests", store="other", found="etag")["error"]
+    for odd in (
+        {"found": "nonsense"},
+        {"name": VERSION_KEYS, "found": "x"},
+        {"name": "instance", "found": ""},
+    ):
+        assert "error" in home.ask(**(learn | odd))
+    assert "knows no such store" in home.ask(**(learn | {"store": "other"}), found="etag")["error"]
+    assert home.ask(**(learn | {"name": VERSION_KEYS}), found=DOUBLED) == {"learned": True}
     assert home.ask(command="restamp", source="docs")["objects"] == 2
     assert home.ask(command="adopt", source="docs")["files"]["recorded"] == 1
     assert "unknown command" in home.ask(command="nonsense")["error"]

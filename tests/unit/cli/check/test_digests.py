@@ -12,7 +12,6 @@ from syncd.cli.check import digests
 from syncd.cli.check.probes import Bench
 from syncd.core.errors import StoreRefused
 from syncd.daemon import control
-from syncd.state.lock import StateLock
 from syncd.state.state import State
 from syncd.storage.base import DIGESTS, Digests, Finding
 from tests.support.store import FakeStore
@@ -58,6 +57,8 @@ def _known(state_dir: Path) -> str | None:
 def test_what_is_ignored_is_said_and_remembered(tmp_path: Path, found: Digests) -> None:
     """And forgotten when the store is another one since."""
     _state(tmp_path)
+    ((_, _, detail),) = _examine(tmp_path / "none", found)
+    assert "not remembered" in detail
     ((name, passed, detail),) = _examine(tmp_path, found)
     assert (name, passed) == ("digests", None)
     assert "takes a body that is not what its digest says" in detail
@@ -89,44 +90,6 @@ def test_another_digest_than_the_usual_is_news(tmp_path: Path, check: str) -> No
         state.learn(FakeStore().store_id, DIGESTS, f"checked {check} 1700000000")
     _examine(tmp_path, Digests.CHECKED, check)
     assert _known(tmp_path) == f"checked {check} 1700000000"
-
-
-def test_without_a_state_it_says_what_to_do(tmp_path: Path) -> None:
-    """A check makes no state: it may run as another user than the service."""
-    ((_, passed, detail),) = _examine(tmp_path / "none", Digests.ETAG)
-    assert passed is None
-    assert "not remembered" in detail
-    assert "run `syncd check` again later" in detail
-    assert not (tmp_path / "none").exists()
-
-
-def test_where_another_process_has_the_state_it_says_so(tmp_path: Path) -> None:
-    _state(tmp_path)
-    lock = StateLock.acquire(str(tmp_path))
-    ((_, _, detail),) = _examine(tmp_path, Digests.ETAG)
-    lock.release()
-    assert "already running" in detail
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"), [({"learned": True}, ""), ({"error": "no such store"}, "no such")]
-)
-def test_a_running_daemon_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, object], said: str
-) -> None:
-    _state(tmp_path)
-    asked = []
-
-    def ask(directory: str, request: dict[str, object]) -> dict[str, object]:
-        asked.append(request)
-        return answer
-
-    monkeypatch.setattr(control, "ask", ask)
-    ((_, _, detail),) = _examine(tmp_path, Digests.ETAG)
-    assert asked == [{"command": "learn-digests", "store": "mirror", "found": "etag sha256 1800000000"}]
-    assert said in detail
-    assert ("not remembered" in detail) == bool(said)
-    assert _known(tmp_path) is None
 
 
 def test_a_store_that_cannot_be_asked_is_a_remark(tmp_path: Path) -> None:

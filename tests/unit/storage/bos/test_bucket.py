@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from syncd.core.errors import (
     AccessRefused,
     StoreRefused,
 )
-from syncd.storage.bos.bucket import LIMITS, key_problem
+from syncd.storage.base import DOUBLED, Memory
+from syncd.storage.bos.bucket import LIMITS, Bucket, key_problem
+from syncd.storage.settings import BosSettings, HttpSettings
 from tests.unit.storage.bos.bos_answers import META, UPLOAD, bos, raised
+
+CNAME: dict[str, Any] = {"http": HttpSettings("https://files.example.org"), "custom_domain": True}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,29 @@ def test_keys_that_bos_refuses_or_mixes_up_are_refused_here(key: str) -> None:
         assert isinstance(error, StoreRefused)
         assert not isinstance(error, AccessRefused)
         assert str(key_problem(key)) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [({}, "/v1/v1/x"), ({"path_style": True}, "/v1/photos/v1/x"), (CNAME, "/v1/v1/x")],
+)
+def test_keys_below_v1_are_spelt_as_the_vendor_does_where_that_was_proven(
+    settings: dict[str, Any], path: str
+) -> None:
+    """The version that BOS drops stands before the whole path; keys of other names go as ever."""
+    found: dict[str, str] = {}
+    wanted = {"http": HttpSettings("https://bj.bcebos.com"), "bucket": "photos", **settings}
+    bucket = Bucket(BosSettings(**wanted), Memory(lambda store_id: found.get(store_id, "")))
+    with pytest.raises(StoreRefused, match="syncd check --thorough"):
+        bucket.object_path("v1/x")
+    found[bucket.store_id] = DOUBLED
+    assert bucket.object_path("v1/x") == path
+    assert bucket.object_path("V1/x") == path.replace("v1/x", "V1/x")
+    assert bucket.object_path("v1") == path.removesuffix("/x")
+    assert bucket.object_path("v10/x") == path.removeprefix("/v1").replace("v1/x", "v10/x")
+    assert bucket.copy_source("v1/x", "")["x-bce-copy-source"] == "/photos/v1/x"
+    with pytest.raises(StoreRefused):
+        bucket.object_path("v1/../x")
 
 
 @pytest.mark.parametrize(

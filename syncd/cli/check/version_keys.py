@@ -1,0 +1,40 @@
+"""Finds out whether a BOS bucket takes keys that begin with ``v1/`` by the vendor's own spelling, and has the
+service remember it.
+"""
+
+from __future__ import annotations
+
+from syncd.cli import common
+from syncd.cli.check import memory, probes
+from syncd.cli.common import Reporter
+from syncd.config.load import Settings
+from syncd.core.errors import StoreError
+from syncd.storage.base import DOUBLED, VERSION_KEYS
+from syncd.storage.settings import BosSettings
+
+_SENT = "sent as the vendor's Java SDK sends them; `syncd retry` sends those that were refused"
+_REFUSED = "refused; give the source a prefix"
+
+
+def examine(settings: Settings, name: str, report: Reporter) -> None:
+    """Put and list an object below ``v1/``, where a source without prefix may have such a folder. Raises
+    StoreError where the store cannot be opened.
+    """
+    prefixes = {source.prefix for source in settings.sources if source.store == name} or {""}
+    if not isinstance(settings.stores[name], BosSettings) or "" not in prefixes:
+        return
+    with common.open_store(settings, name, version_keys=lambda store_id: DOUBLED) as store:
+        bench = probes.Bench(store, "v1/", report)
+        try:
+            passed, found = probes.version_keys(bench)
+        except StoreError as error:
+            report("keys in v1/", None, f"it could not be found out how the store takes them: {error}")
+            return
+        finally:
+            left = bench.clean()
+    if left:
+        found += f"; remove by hand: {', '.join(left)}"
+    state = DOUBLED if passed else ""
+    if trouble := memory.remember(name, store.store_id, VERSION_KEYS, state, settings.state_dir):
+        found += f" (not remembered: {trouble})"
+    report("keys in v1/", passed, f"{_SENT if passed else _REFUSED}: {found}")
