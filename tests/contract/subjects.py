@@ -162,6 +162,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "does not check bodies": "it checks no signatures, and so no payload hashes",
     },
     "localstack": {
+        "skips keys behind another": "it compares the one with the other's percent-encoded form",
         "hides uploads of plus": "its list of uploads says that keys are encoded, and does not encode them",
         "hides uploads of percent-encoded": "the same",
         "hides uploads of carriage return": "its list of uploads is XML, which takes that for a line break",

@@ -856,10 +856,11 @@ def test_objects_are_listed_by_prefix(store: ObjectStore, subject: Subject) -> N
 def test_a_list_begins_behind_a_key(store: ObjectStore, subject: Subject) -> None:
     """Whether there is an object of that key or not."""
     prefix = subject.key("behind/")
-    keys = [prefix + name for name in ("b/1", "b/2", "b0", "c", "é")]
+    odd = "d" if subject.quirk("skips keys behind another") else "é"
+    keys = [prefix + name for name in ("b/1", "b/2", "b0", "c", odd)]
     for key in keys:
         put(store, key, b"x")
-    for after in (prefix + name for name in ("b/1", "b/15", "b/zz", "é")):
+    for after in (prefix + name for name in ("b/1", "b/15", "b/zz", odd)):
         behind = sorted(info.key for info in store.list_objects(prefix, after))
         assert behind == [key for key in keys if key > after]
 
@@ -1071,6 +1072,8 @@ def test_once_it_was_asked_no_server_takes_a_changed_body_unnoticed(http_subject
     """By the cheapest check that it makes; where it makes none, by what it answers."""
     store, key, body = http_subject.open(), http_subject.key("file"), content(10_000)
     assert isinstance(store, ProbesDigests)
+    if reason := http_subject.quirk("has no abort"):
+        pytest.skip(reason)
     found = store.probe_digests(key)
     assert found is not None
     assert store.head_object(key) is None
