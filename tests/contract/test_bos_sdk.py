@@ -13,7 +13,8 @@ import re
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from baidubce.exception import BceHttpClientError
 from baidubce.services.bos.bos_client import BosClient
 
 from syncd.cli.check import probes as check
+from syncd.core.errors import PreconditionFailed
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part
 from syncd.storage.base import DOUBLED, Clock, Memory
 from syncd.storage.bos import errors as bos_errors
@@ -208,6 +210,45 @@ def test_copies_agree(server: BosServer, sdk: BosClient) -> None:
         server, dialect, "parts", dialect.parts_request("parts", upload_id, 0), "parts", upload_id
     )
     assert listed == [Part(1, 5, etag)]
+
+
+@pytest.mark.parametrize("verb", ["PutObject", "CompleteMultipartUpload"])
+@pytest.mark.parametrize("meant", ["nothing", "the object", "another"])
+def test_conditions_agree(server: BosServer, sdk: BosClient, verb: str, meant: str) -> None:
+    """The SDK's condition and ours are the same headers, and have the same end; what is refused stays."""
+    etag = put(server, "k", b"before")
+    replaces = {"nothing": "", "the object": etag, "another": "0" * 32}[meant]
+    condition = {"If-None-Match": "*"} if meant == "nothing" else {"If-Match": f'"{replaces}"'}
+    meta, dialect = replace(META, replaces=replaces), dialect_for(server)
+
+    def by_ours() -> None:
+        if verb == "PutObject":
+            call(server, dialect, "put", dialect.put_request("k", b"after", meta), "k")
+            return
+        upload_id = call(server, dialect, "create", dialect.create_request("k", meta), "k")
+        part = dialect.part_request("k", upload_id, 1, b"after")
+        parts = [call(server, dialect, "part", part, "k", upload_id, 1, b"after")]
+        complete = dialect.complete_request("k", upload_id, parts, meta)
+        call(server, dialect, "complete", complete, "k", upload_id)
+
+    def by_the_sdk() -> None:
+        if verb == "PutObject":
+            sdk.put_object_from_string(BUCKET, "k", "after", cond_read_write=condition)
+            return
+        upload_id = sdk.initiate_multipart_upload(BUCKET, "k").upload_id
+        part = sdk.upload_part(BUCKET, "k", upload_id, 1, 5, io.BytesIO(b"after"))
+        listed = [{"partNumber": 1, "eTag": part.metadata.etag}]
+        sdk.complete_multipart_upload(BUCKET, "k", upload_id, listed, cond_read_write=condition)
+
+    for replace_it, refusal in ((by_ours, PreconditionFailed), (by_the_sdk, BceHttpClientError)):
+        server.log.clear()
+        put(server, "k", b"before")
+        with suppress(refusal):
+            replace_it()
+        seen = next(each for each in reversed(server.log) if each.op == verb)
+        sent = {name: value for name in condition if (value := seen.headers.get(name.lower()))}
+        assert (seen.status, sent) == (200 if meant == "the object" else 412, condition)
+        assert get(server, "k", 6) == (b"after" if meant == "the object" else b"before")
 
 
 def test_listings_and_removals_agree(server: BosServer, sdk: BosClient) -> None:
