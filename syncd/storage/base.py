@@ -194,7 +194,8 @@ class Pages(Iterator[T], Generic[T, Marker]):
     `fetch` is given the marker of a page (at the beginning `first`, or None) and returns its items and the
     marker of the next page, None when it was the last. What it raises leaves the listing where it was: asked
     again, it asks for the same page again. So a caller can repeat what failed, which a generator does not
-    allow. Raises StoreRefused where pages go on without anything new.
+    allow. What stands twice in a row is told once: some servers begin a page with the marker itself. Raises
+    StoreRefused where pages go on without anything new.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Pages(Iterator[T], Generic[T, Marker]):
         self._fetch = fetch
         self._items: Iterator[T] = iter(())
         self._last: T | None = None
+        self._told: T | None = None
         self._barren = 0
         self._marker = first
         self._over = False
@@ -213,7 +215,9 @@ class Pages(Iterator[T], Generic[T, Marker]):
     def __next__(self) -> T:
         while True:
             for item in self._items:
-                return item
+                if item != self._told:
+                    self._told = item
+                    return item
             if self._over:
                 raise StopIteration
             items, following = self._fetch(self._marker)

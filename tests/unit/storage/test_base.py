@@ -51,7 +51,17 @@ def test_a_page_that_failed_is_asked_for_again() -> None:
 
 def test_a_marker_that_does_not_move_ends_the_list() -> None:
     """A server that repeats itself is not asked for ever."""
-    assert list(Pages(lambda marker: (["a"], 5))) == ["a", "a"]
+    assert list(Pages(lambda marker: (["a", "b"], 5))) == ["a", "b", "a", "b"]
+
+
+def test_a_page_that_begins_with_its_marker_tells_nothing_twice() -> None:
+    """A restore would have failed for that file, and counts would have been wrong."""
+    pages: dict[str | None, tuple[list[str], str | None]] = {
+        None: (["a", "b"], "b"),
+        "b": (["b", "c"], "c"),
+        "c": (["c"], None),
+    }
+    assert list(Pages(pages.__getitem__)) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("items", [[], ["a"]])
