@@ -8,11 +8,8 @@ directory is cut off: of all patterns that match the file or a directory above i
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-
-from pathspec import GitIgnoreSpec
 
 from syncd.core.model import Properties, Source
 from syncd.core.paths import printable
@@ -34,10 +31,12 @@ _Search = Callable[[str], object]
 class _Pattern:
     """One gitignore pattern, asked about one entry at a time.
 
-    The regular expressions come from pathspec, but they also match everything below what they match, and a
-    negation must not: ``!keep`` is about ``keep``, not about what is in it. So an entry counts as matched
-    only if its own last segments match what follows the pattern's last ``**``; in a pattern without any,
-    that is the whole pattern, and the entry has as many segments.
+    Not about what is below an entry that it matches: ``!keep`` is about ``keep``, not about what is in it. An
+    entry is compared by its last segments with what follows the pattern's last ``**``, which in most patterns
+    is all; in a pattern without any, the entry has as many segments.
+
+    Read as git reads it (https://git-scm.com/docs/gitignore), but by characters where git goes by bytes: a
+    ``?`` stands for an ``é``.
     """
 
     __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated", "written")
@@ -49,7 +48,9 @@ class _Pattern:
         self.negated = text.startswith("!")
         text = text.removeprefix("!")
         self._directories_only = text.endswith("/")
-        segments = text.strip("/").split("/")
+        segments = [
+            "**" if len(each) > 1 and not each.strip("*") else each for each in text.strip("/").split("/")
+        ]
         if "/" not in text.removesuffix("/"):
             # Without a slash it is about names at any depth; and there "**" is but an asterisk.
             segments = ["**", "*" if segments == ["**"] else segments[0]]
@@ -81,8 +82,6 @@ def _checked(pattern: str) -> str:
     segments = text.removeprefix("!").removeprefix("/").removesuffix("/").split("/")
     if "\n" in text or "\0" in text:
         raise ValueError("is not one line")
-    if unknown := _unknown_class(text):
-        raise ValueError(f"has {unknown}, which is not a class of characters such as [:digit:]")
     if text.startswith("#"):
         raise ValueError("is a comment; a name that begins with '#' is written '\\#'")
     if segments == [""]:
@@ -100,52 +99,78 @@ _CLASSES = {
     "blank": " \t",
     "cntrl": "\x01-\x1f\x7f",
     "digit": "0-9",
-    "graph": ':-~"-9!',  # '!' in front would negate
+    "graph": "!-~",
     "lower": "a-z",
     "print": " -~",
-    "punct": ':-@[-`{-~"-.!',
+    "punct": "!-/:-@\\[-`{-~",
     "space": " \t\n\r\f\v",
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
-"""POSIX's classes inside brackets, which git knows and pathspec does not."""
-_BRACKETS = re.compile(r"\\.|\[[!^]?\]?(?:\[:[A-Za-z]*:\]|\\.|[^\]\\])*\]")
+"""POSIX's classes inside brackets, as a regular expression has them inside brackets."""
 _CLASS = re.compile(r"\[:([A-Za-z]*):\]")
-
-
-def _unknown_class(text: str) -> str:
-    """The first class inside brackets that POSIX does not know; empty: none."""
-    for brackets in _BRACKETS.findall(text):
-        if brackets.startswith("["):
-            for name in _CLASS.findall(brackets, 1):
-                if name not in _CLASSES:
-                    return f"[:{name}:]"
-    return ""
-
-
-def _without_classes(text: str) -> str:
-    """The pattern with the characters of each class in its place."""
-
-    def spelt(brackets: re.Match[str]) -> str:
-        whole = brackets[0]
-        if not whole.startswith("["):
-            return whole
-        return whole[0] + _CLASS.sub(lambda found: _CLASSES[found[1]], whole[1:])
-
-    return _BRACKETS.sub(spelt, text)
+_NAME = "[^/]*"
 
 
 def _search(segments: Sequence[str], flags: re.RegexFlag) -> _Search:
-    """The compiled search for a pattern of these segments, anchored at the first."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # a "[" in brackets stands for itself
-            (pattern,) = GitIgnoreSpec.from_lines(["/" + _without_classes("/".join(segments))]).patterns
-    except (ValueError, re.error) as error:
-        raise ValueError("is not a gitignore pattern") from error
-    if pattern.regex is None:
-        raise ValueError("is not a gitignore pattern")
-    return re.compile(pattern.regex.pattern, pattern.regex.flags | flags).search
+    """The compiled search for a pattern of these segments, for the whole of a path."""
+    regex = ""
+    for number, segment in enumerate(segments, 1):
+        is_last = number == len(segments)
+        if segment == "**":
+            regex += ".+" if is_last else "(?:.+/)?"
+        else:
+            regex += _translated(segment) + ("" if is_last else "/")
+    return re.compile(regex, flags | re.DOTALL).fullmatch
+
+
+def _translated(segment: str) -> str:
+    """The regular expression of a segment, read as git reads it. Raises ValueError."""
+    regex, at = "", 0
+    while at < len(segment):
+        character, at = segment[at], at + 1
+        if character == "[":
+            found, at = _brackets(segment, at)
+            regex += found
+        elif character == "*":
+            regex += "" if regex.endswith(_NAME) else _NAME
+        elif character == "?":
+            regex += "[^/]"
+        else:
+            if character == "\\":
+                character, at = _escaped(segment, at)
+            regex += re.escape(character)
+    return regex
+
+
+def _brackets(segment: str, at: int) -> tuple[str, int]:
+    """The regular expression of the brackets whose inside begins at `at`, and where they end."""
+    negated = segment[at : at + 1] in ("!", "^")
+    at += negated
+    members, begin, last = "", at, ""
+    while segment[at : at + 1] != "]" or at == begin:
+        if named := _CLASS.match(segment, at):
+            if named[1] not in _CLASSES:
+                raise ValueError(f"has {named[0]}, which is not a class of characters such as [:digit:]")
+            members, last, at = members + _CLASSES[named[1]], "", named.end()
+            continue
+        is_range = bool(last) and segment[at : at + 1] == "-" and segment[at + 1 : at + 2] not in ("", "]")
+        character, at = segment[at + is_range : at + is_range + 1], at + is_range + 1
+        if character == "\\":
+            character, at = _escaped(segment, at)
+        if not character:
+            raise ValueError("has a '[' without its ']'")
+        if is_range and last > character:
+            raise ValueError(f"has the range {last}-{character}, in which nothing lies")
+        members += ("-" if is_range else "") + re.escape(character)
+        last = "" if is_range else character
+    return f"[^/{members}]" if negated else f"(?!/)[{members}]", at + 1
+
+
+def _escaped(segment: str, at: int) -> tuple[str, int]:
+    if at == len(segment):
+        raise ValueError("has a backslash with nothing behind it")
+    return segment[at], at + 1
 
 
 class _PatternList:
@@ -345,17 +370,16 @@ class Rules:
         """Whether an entry that is not wanted has a temporary name, as far as the lists tell."""
         if self._exclude is None or not self._temporary:
             return False
-        return self._exclude.explain(_one_line(path), is_directory=is_directory)[0] in TEMPORARY
+        return self._exclude.explain(path, is_directory=is_directory)[0] in TEMPORARY
 
     def wants_file(self, path: str) -> bool:
         """Whether the file at this relative path is to be carried; or the folder, where the path ends with a
         slash, if it is empty.
         """
         if path.endswith("/"):
-            return self._folders and self._wants_folder(_one_line(path[:-1]))
+            return self._folders and self._wants_folder(path[:-1])
         if self._exclude is None and self._include is None:
             return True
-        path = _one_line(path)
         if self._exclude is not None and self._exclude.matches_file(path):
             return False
         return self._include is None or self._include.matches_file(path)
@@ -373,10 +397,10 @@ class Rules:
 
     def explain(self, path: str, *, is_directory: bool = False) -> Verdict:
         """Whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
-        verdict = self._explain(_one_line(path), is_directory=is_directory)
+        verdict = self._explain(path, is_directory=is_directory)
         if self._ignore_case or not any(self._written):
             return verdict
-        other = Rules(*self._written, ignore_case=True)._explain(_one_line(path), is_directory=is_directory)
+        other = Rules(*self._written, ignore_case=True)._explain(path, is_directory=is_directory)
         if other.wanted == verdict.wanted or not other.pattern:
             return verdict
         return replace(verdict, near=other.pattern)
@@ -395,7 +419,7 @@ class Rules:
 
     def wants_directory(self, path: str) -> bool:
         """Whether anything below this directory may be wanted: False means neither descend nor watch."""
-        return self._exclude is None or not self._exclude.matches_directory(_one_line(path))
+        return self._exclude is None or not self._exclude.matches_directory(path)
 
 
 class ObjectRules:
@@ -417,7 +441,7 @@ class ObjectRules:
         """The properties of the object of this file."""
         if path.endswith("/"):
             return Properties()  # a marker is for those who restore, not for those who read
-        found, path = self._plain, _one_line(path)
+        found = self._plain
         for pattern, properties in self._rules:
             if pattern.matches_file(path):
                 said = {field.name: getattr(properties, field.name) for field in fields(properties)}
@@ -433,8 +457,3 @@ def _downward(path: str) -> Iterator[str]:
     while (at := path.find("/", at + 1)) >= 0:
         yield path[:at]
     yield path
-
-
-def _one_line(path: str) -> str:
-    """The path as it is matched: regular expressions take a newline for an end, no pattern can hold one."""
-    return path.replace("\n", "\0") if "\n" in path else path

@@ -130,7 +130,7 @@ def test_watching_shows_it_again_and_again(home: Home, monkeypatch: pytest.Monke
     assert [json.loads(line)["daemon"]["running"] for line in done.stdout.splitlines()] == [False] * 3
 
 
-HEAVY = {"yaml", "pydantic", "sqlite3", "requests", "rich.progress", "pathspec", "xxhash", "watchdog"}
+HEAVY = {"yaml", "pydantic", "sqlite3", "requests", "rich.progress", "xxhash", "watchdog"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import string
+import subprocess
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,7 +225,9 @@ def test_memory_of_directories_is_bounded() -> None:
         ("a/../b", "segment '.' or '..'"),
         ("a\nb", "is not one line"),
         ("a\0b", "is not one line"),
-        ("[z-a]", "is not a gitignore pattern"),
+        ("[z-a]", "in which nothing lies"),
+        ("a[b", "without its"),
+        ("a\\", "nothing behind it"),
         ("[[:number:]]", "has [:number:]"),
         ("[a[:Digit:]]", "has [:Digit:]"),
     ],
@@ -465,3 +472,51 @@ def test_empty_folders_are_wanted_where_their_files_would_be(
 def test_what_is_left_out_fills_no_folder(entry: str, fills: bool) -> None:
     """By its name; what a directory holds is not looked at."""
     assert Rules((), ("*.tmp", "x/"), folders=True).fills(entry) == fills
+
+
+ATOMS = r"""a b ab A .a * ** *** ? [ab] [!a] [^b] [a-c] [[:alpha:]] [[:upper:]b] [[:digit:]] \a \* \[
+a?b [a\-c] [\]] []a] [!]a] [--0] [+--] []-a] [a-] [[a] [a&&b] {a,b} a* *b a**b *.* *a*b ~ ] - x"""
+NAMES = ("a", "b", "ab", "A", ".a", "axb", "*", "]", "[", "1", "a.b", "-", "&", "{a,b}", "xx", "~")
+
+
+def test_a_pattern_means_what_git_says(tmp_path: Path) -> None:
+    """Lists of odd patterns, on paths of odd names: what is excluded is what git ignores."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    chance, atoms = random.Random(14), ATOMS.split()
+
+    def pattern() -> str:
+        words = [
+            "".join(chance.choices(atoms, k=chance.choice((1, 1, 2))))
+            for _ in range(chance.choice((1, 2, 3)))
+        ]
+        return chance.choice("   !") + chance.choice("  /") + "/".join(words) + chance.choice("  /")
+
+    lists: list[Rules] = []
+    while len(lists) < 400:
+        wanted = [pattern().replace(" ", "") for _ in range(chance.choice((1, 2, 3)))]
+        with suppress(ValueError):
+            lists.append(Rules([], wanted))
+            (tmp_path / str(len(lists))).mkdir()
+            (tmp_path / str(len(lists)) / ".gitignore").write_text("\n".join(wanted))
+    paths = ["/".join(chance.choices(NAMES, k=chance.choice((1, 2, 3)))) for _ in range(60)]
+    every = [
+        (f"{number}/{path}", rules.wants_file(path))
+        for number, rules in enumerate(lists, 1)
+        for path in paths
+    ]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    git = [
+        "git",
+        "-C",
+        tmp_path,
+        "-c",
+        "core.excludesFile=/dev/null",
+        "check-ignore",
+        "--no-index",
+        "-z",
+        "--stdin",
+    ]
+    asked = "\0".join(path for path, _ in every)
+    told = subprocess.run(git, input=asked, capture_output=True, text=True, check=True).stdout
+    assert {path for path, wanted in every if not wanted} == set(told.split("\0")) - {""}
