@@ -178,7 +178,9 @@ def of_path(options: common.Options, path: str) -> dict[str, Any]:
         common.say(f"the daemon refuses: {found['error']}")
         sys.exit(common.EXIT_FAILED)
     if found.get("in_no_source"):
-        common.say(f"{path} is in no source of the configuration")
+        from syncd.core.paths import printable
+
+        common.say(f"{printable(path)} is in no source of the configuration")
         sys.exit(common.EXIT_FAILED)
     return found
 

@@ -150,7 +150,7 @@ def _selected(settings: Settings, what: Sequence[str]) -> list[Selection]:
 
         place = explain.find(settings.sources, os.path.abspath(given))
         if place is None:
-            raise click.UsageError(f"{given} is neither a source nor a path in one")
+            raise click.UsageError(f"{printable(given)} is neither a source nor a path in one")
         found.setdefault(place.source.name, set()).add(place.path)
     return [
         Selection(source.store, source.prefix, path, source, f"{name}/" if len(found) > 1 else "")

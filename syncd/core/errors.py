@@ -313,6 +313,7 @@ OS_REMEDIES = {
     errno.EROFS: "mount it so that it can be written to",
     errno.ENOSPC: "free some space in that file system",
     errno.EDQUOT: "free some space, or raise the quota of the user that syncd runs as",
+    errno.EEXIST: "something of that name is there; move it away, or name another",
     errno.ESTALE: "the network file system forgot it; mount it again if this stays",
     errno.EIO: "the disk or the network file system failed; see the kernel's log",
     errno.EMFILE: "raise the limit on open files (LimitNOFILE)",

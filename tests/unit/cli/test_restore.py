@@ -148,7 +148,7 @@ def test_nothing_is_restored_where_syncd_works(home: Home, target: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere"], "neither a source nor a path in one"),
+        (["nowhere\x1b[2J\n"], r"nowhere\x1b[2J\x0a is neither a source nor a path in one"),
         (["/nowhere/file"], "neither a source nor a path in one"),
         (["--store", "other"], "no such store"),
         (["--prefix", "a/"], "--prefix needs --store"),

@@ -87,10 +87,10 @@ def test_of_one_file_it_says_one_word_first(home: Home) -> None:
     assert (told["state"], told["recorded"]["size"]) == ("stored", 1)
     missing = home.run("status", str(home.watched / "b")).stdout
     assert missing == "unknown    docs: there is no such file, and nothing is recorded\n"
-    elsewhere = home.run("status", "/etc/hostname")
+    elsewhere = home.run("status", "/etc/host\x1b[2J")
     assert (elsewhere.exit_code, elsewhere.stderr) == (
         1,
-        "syncd: /etc/hostname is in no source of the configuration\n",
+        "syncd: /etc/host\\x1b[2J is in no source of the configuration\n",
     )
 
 
