@@ -33,7 +33,7 @@ def test_the_first_start_makes_everything_private(tmp_path: Path) -> None:
 
         assert state.rebuilt is None
         assert directory.stat().st_mode & 0o777 == 0o700
-        assert set(modes) == {"state.db", "state.db-wal", "state.db-shm", "instance"}
+        assert set(modes) == {"state.db", "state.db-wal", "state.db-shm", "instance", "under-way"}
         assert set(modes.values()) == {0o600}
 
 

@@ -687,7 +687,7 @@ def test_reading_without_the_right_to_write(tmp_path: Path) -> None:
         os.seteuid(0)
 
     assert told == RECORDED
-    assert sorted(path.name for path in directory.iterdir()) == ["instance", "state.db"]
+    assert sorted(path.name for path in directory.iterdir()) == ["instance", "state.db", "under-way"]
 
 
 def test_a_closed_state_says_so(tmp_path: Path) -> None:
