@@ -87,9 +87,9 @@ class UnderWay:
             os.pwrite(self._fd, text + b"\0", slot * _SLOT)
 
     def close(self) -> None:
-        """What a thread still has under way stays noted, and the file open for it."""
+        """What a thread still has under way stays noted, and the file open for it. Done also when closed."""
         with self._lock:
-            if not self._used:
+            if not self._used and self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
 

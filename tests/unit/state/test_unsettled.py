@@ -131,6 +131,7 @@ def test_a_note_follows_no_link_and_a_late_answer_writes_into_no_other_file(tmp_
     again = UnderWay(str(tmp_path / UNDER_WAY))
     assert again.left() == []
     again.close()
+    again.close()
     with again.note("store", "key", creates=True):
         """After the end nothing is noted, and nothing fails."""
 
