@@ -120,6 +120,14 @@ class Audits:
         sql = "SELECT 1 FROM differences WHERE rotten = ?"
         return bool(self._read(lambda c: c.execute(sql, (etag,)).fetchone()))
 
+    def has_rotted(self, ref: FileRef) -> bool:
+        """Whether the object of `ref` is known to have lost its content, and was not sent since."""
+        if not self._rotten:
+            return False
+        self._flush()
+        sql = f"SELECT 1 FROM differences WHERE {OF_SOURCE} AND path = ?2 AND rotten <> ''"  # noqa: S608  constants
+        return bool(self._read(lambda c: c.execute(sql, named(ref)).fetchone()))
+
     def drop(self, connection: sqlite3.Connection, ref: FileRef) -> None:
         """Within a write: the file was sent again, or is forgotten. Done also where nothing stands."""
         if self._may_stand:

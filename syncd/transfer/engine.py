@@ -486,7 +486,9 @@ class Engine:
         if (
             unfinished is not None
             and unfinished.store_id == self.store.store_id
-            and unfinished.fingerprint != job.digests.fingerprint
+            and not plan.same_content(
+                unfinished.fingerprint, unfinished.witness, job.digests.fingerprint, job.digests.witness
+            )
         ):
             self._uploader.abandon(unfinished)  # first, or that content could come after the question
         with self.keys.request_slot(job):

@@ -230,7 +230,7 @@ class Foreigners:
         if verdict is Verdict.WAIT:
             self.found(job.ref.source, info)
             return None
-        if self._state.audits.is_rotten(info.etag):
+        if self._state.audits.has_rotted(job.ref):
             return None
         if job.aimed is None and plan.is_others(info, own):
             self._say_once(job.ref.source, info.key)

@@ -80,6 +80,8 @@ class Stamper:
             # An adopted object has no digest of ours.
             if info is None or (info.etag, info.size, info.digest or content.digest) != witness:
                 return False, "its object is not the one that was recorded"
+            if self._state.audits.has_rotted(ref):
+                return False, "its object has lost its content: syncd verify --repair"
             if plan.is_others(info, self._foreigners.own(known.instance)):
                 return False, "its object is another machine's"
             wanted = self._local.attributes_as_recorded(ref, recorded) or info.attributes
@@ -115,6 +117,7 @@ class Stamper:
                 or (info.etag, info.size, info.digest) != (standing.etag, content.size, content.digest)
                 or info.instance not in self._foreigners.own(job.instance)
                 or not self._uploader.shortcuts.works(COPY)
+                or self._state.audits.has_rotted(job.ref)  # a copy would hide that
             ):
                 return standing
             self._foreigners.check(job.ref.source)

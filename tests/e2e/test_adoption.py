@@ -104,6 +104,7 @@ def aws(server: S3Server, place: str, folder: Path) -> None:
         "AWS_DEFAULT_REGION": server.region,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",  # not every server knows trailers
     }
     named = [f"{name}={value}" for name, value in environment.items()]
     address = ("--endpoint-url", server.endpoint)

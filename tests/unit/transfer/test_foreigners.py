@@ -226,7 +226,9 @@ def test_a_crc32_is_a_proof_only_where_the_user_says_so(tmp_path: Path, size: in
     rig.configure(adopt_by_crc32=allowed)
     rig.know(reconciling=True)
     for name, there in (("same", bytes(range(size))), ("else", bytes(size))):
-        rig.write(name, bytes(range(size)) + name.encode())
+        rig.write(
+            name, bytes(range(size)) + b"same" if name == "same" else bytes(range(size, 0, -1)) + b"ELSE"
+        )
         rig.fake.put_object(f"p/{name}", there + name.encode(), ObjectMeta(Fingerprint(b"", 0), 0))
         rig.fake.objects[f"p/{name}"].etag = "-" + "0" * 32
     assert [rig.sync(name).bytes_sent for name in ("same", "else")] == [0 if allowed else size + 4, size + 4]

@@ -19,7 +19,7 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import OnDelete, Recorded, Refresh, Upload
+from syncd.core.model import Checkpoint, ObjectMeta, OnDelete, Recorded, Refresh, Upload
 from syncd.sources.files import file_stat
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
@@ -173,6 +173,33 @@ def test_an_upload_that_may_have_been_completed_leaves_a_doubt(rig: Rig) -> None
     verbs = [call.verb for call in rig.fake.log]
     assert verbs.index("abort_multipart_upload") < verbs.index("head_object")
     assert rig.state.checkpoints() == []
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_an_upload_of_the_very_content_goes_on(rig: Rig, is_same: bool) -> None:
+    """Also one of a record in doubt, such as a repair that a death ended. One of another content, made to
+    have the same fingerprint, is aborted before the store is asked: it could come after the answer.
+    """
+    ref = rig.write("big", bytes(range(3 * PART)))
+    rig.sync("big")
+    row = rig.state.recorded(ref)
+    assert row is not None
+    rig.state.doubt(ref, row)
+    begun = rig.state.begin(
+        Checkpoint(
+            0, ref, row.store_id, row.key, row.fingerprint, row.stat, PART, "token", 1,
+            witness=row.witness if is_same else bytes(16),
+        )
+    )  # fmt: skip
+    upload = rig.fake.create_multipart_upload("p/big", ObjectMeta(row.fingerprint, 0))
+    rig.state.set_upload_id(begun.id, upload)
+    rig.restart()
+    first = iter([False])  # before the file is read
+    unavailable = StoreUnavailable("no answer")
+    rig.fake.fail("head_object", unavailable, times=None, when=lambda call: next(first, True))
+    with pytest.raises(StoreUnavailable):
+        rig.sync("big")
+    assert bool(rig.fake.uploads) is is_same
 
 
 def test_an_answer_that_is_certain_leaves_no_doubt(rig: Rig) -> None:

@@ -21,6 +21,7 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.sources.fingerprint import of_bytes
+from syncd.state.audits import Unlike
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.unit.transfer.steps import SAID, attributes_of, overwrite, restamped
@@ -102,6 +103,24 @@ def test_only_our_own_recorded_object_is_copied(rig: Rig) -> None:
         assert why in said
     assert restamped(rig, "unknown") == (False, "")
     assert rig.fake.objects == objects
+
+
+def test_an_object_that_has_lost_its_content_is_not_copied_onto_itself(rig: Rig) -> None:
+    """Its copy would have another ETag, and nobody would know any more; and it proves nothing, whatever its
+    ETag is.
+    """
+    rig.write("a", b"hello")
+    rig.sync("a")
+    row = rig.state.recorded(rig.ref("a"))
+    assert row is not None
+    rig.fake.tamper("p/a", b"hellO")
+    rig.state.audits.keep("docs", [Unlike(rig.ref("a"), row.etag, "rotten", True, row.etag)])
+    rig.know(properties=lambda path: SAID)
+    assert restamped(rig, "a") == (False, "its object has lost its content: syncd verify --repair")
+    rig.fake.tamper_etag("p/a")
+    rig.state.doubt(rig.ref("a"), row)
+    rig.sync("a")
+    assert rig.fake.objects["p/a"].data == b"hello"
 
 
 def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_doubt(rig: Rig) -> None:
