@@ -50,6 +50,9 @@ def delay(attempt: int, chance: float, schedule: Schedule) -> float:
     return chance * ceiling(attempt, schedule)
 
 
+_MORE_THINGS, _MOST_THINGS = 8, 4096
+
+
 class Breaker:
     """A store's circuit breaker: one broken store costs one request now and then, not one per file.
 
@@ -58,15 +61,23 @@ class Breaker:
     half open and allows one probe: success closes it, failure opens it for longer. A probe whose outcome is
     never reported (its worker stopped, its file vanished) is given up after `probe_seconds`, so that nothing
     can block a store for good.
+
+    Where the store answered while things failed, and a probe succeeds, the fault may be theirs: then it takes
+    eight times as many to open it again, up to `_MOST_THINGS`, until the store does not answer.
     """
 
-    __slots__ = ("_failed", "_openings", "_probe_seconds", "_probing", "_schedule", "_threshold", "_until")
+    __slots__ = (
+        "_enough", "_failed", "_openings", "_probe_seconds", "_probing", "_schedule",
+        "_threshold", "_until", "blames_things",
+    )  # fmt: skip
 
     def __init__(
         self, schedule: Schedule | None = None, *, threshold: int = 5, probe_seconds: float = 60.0
     ) -> None:
         self._schedule = schedule if schedule is not None else Schedule()
-        self._threshold = threshold
+        self._threshold = self._enough = threshold
+        self.blames_things = False
+        """It was opened by different things, for what may be their fault."""
         self._probe_seconds = probe_seconds
         self._failed: dict[str, set[Hashable]] = {}
         self._openings = 0
@@ -100,6 +111,9 @@ class Breaker:
     def success(self) -> bool:
         """A request succeeded. True if that closed the breaker: the store has recovered."""
         was_open = self._until is not None
+        if was_open and self.blames_things:
+            self._enough = min(_MOST_THINGS, _MORE_THINGS * self._enough)
+        self.blames_things = False
         self._failed.clear()
         self._openings = 0
         self._probing = False
@@ -107,19 +121,32 @@ class Breaker:
         return was_open
 
     def failure(
-        self, now: float, chance: float, *, what: Hashable, way: str = "", at_once: bool = False
+        self,
+        now: float,
+        chance: float,
+        *,
+        what: Hashable,
+        way: str = "",
+        at_once: bool = False,
+        answers: bool = False,
     ) -> float:
-        """`what` failed in this way, which may blame the store; `at_once`: it does for certain.
+        """`what` failed in this way, which may blame the store; `at_once`: it does for certain. With
+        `answers` the store answers all the same.
 
         Seconds until the next probe; 0 while closed. Of the requests that were in flight together each
         reports its failure; the one that reaches the threshold opens the breaker, the later ones belong to
         the same outage and do not lengthen it.
         """
         failed = self._failed.setdefault(way, set())
-        if len(failed) < self._threshold:
+        enough = self._enough if answers else self._threshold
+        if len(failed) < enough:
             failed.add(what)
-        if self._until is None and not at_once and len(failed) < self._threshold:
+        if self._until is None and not at_once and len(failed) < enough:
             return 0.0
+        if not answers:
+            self._blame_the_store()
+        elif self._until is None:
+            self.blames_things = True
         if self._until is not None and not self._probing:
             return max(0.0, self._until - now)
         self._probing = False
@@ -135,6 +162,8 @@ class Breaker:
         until = now + seconds
         if self._until is not None and not self._probing:
             until = max(until, self._until)
+        if seconds:
+            self._blame_the_store()
         self._probing = False
         self._until = until
 
@@ -143,6 +172,9 @@ class Breaker:
         if self._until is not None:
             self._probing = False
             self._until = now
+
+    def _blame_the_store(self) -> None:
+        self._enough, self.blames_things = self._threshold, False
 
 
 class RateLimit:

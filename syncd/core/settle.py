@@ -179,15 +179,21 @@ class DirtyFiles:
 
     # ---- working off ------------------------------------------------------------------------------------
 
-    def take(self, now: float) -> Taken | None:
-        """The file that has been due the longest, or None. It is processing until `done` or `defer`."""
+    def take(self, now: float, chance: float = 0.0) -> Taken | None:
+        """The file that has been due the longest, or None; with `chance` any one that is due.
+
+        It is processing until `done` or `defer`.
+        """
         if any(until <= now for until in self._paused.values()):
             self.pause({source: until for source, until in self._paused.items() if until > now})
         self._settle_top()
         if not self._heap or self._heap[0][0] > now:
             return None
-        _, _, ref = heappop(self._heap)
-        entry = self._waiting.pop(ref)
+        ref = self._heap[int(chance * len(self._heap))][2]
+        entry = self._waiting.get(ref)
+        if entry is None or entry.due > now or ref.source in self._paused:
+            ref = self._heap[0][2]
+        entry = self._waiting.pop(ref)  # what it leaves in the heap is found to be nothing
         self._count(ref.source, -1)
         self._processing[ref] = _Processing(entry)
         return Taken(ref, entry.event, entry.first_marked, entry.delete_allowed, entry.hasty)

@@ -34,12 +34,13 @@ BREAKER_THRESHOLD = 4
 class WorkQueue:
     """Files that wait for a worker, and those that a worker has. Hands out nothing while the store pauses."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], chance: Callable[[], float] = lambda: 0.0) -> None:
         self.longest: Callable[[FileRef], float] = lambda ref: inf
         """How many seconds a file may stay dirty and be put off by its changes."""
         self.marks = 0
         """How many marks there were: while the number stays the same, no file becomes dirty."""
         self._monotonic = monotonic
+        self._chance = chance
         self._dirty = DirtyFiles()
         self._deferred: set[FileRef] = set()
         # Clean files that become dirty later; two sets, so that neither delays or displaces the other.
@@ -219,7 +220,8 @@ class WorkQueue:
         due = self._next_due(now)
         if due is None or due > now or self._held_until > now or not self._breaker.allows(now):
             return None
-        taken = self._dirty.take(now)
+        # Files that fail are often neighbours: one that succeeds is found among all sooner than beside them.
+        taken = self._dirty.take(now, self._chance() if self._breaker.blames_things else 0.0)
         if taken is not None:
             self._deferred.discard(taken.ref)
             self._work.notify()  # another worker waits for the next file
@@ -337,10 +339,17 @@ class WorkQueue:
                 self._work.notify_all()
             return recovered
 
-    def stumbled(self, ref: FileRef, way: str, chance: float, *, at_once: bool = False) -> None:
-        """The store failed at this file. After several different ones, or `at_once`, it is paused."""
+    def stumbled(
+        self, ref: FileRef, way: str, chance: float, *, at_once: bool = False, answers: bool = False
+    ) -> None:
+        """The store failed at this file. After several different ones, or `at_once`, it is paused.
+
+        With `answers` it answers a question about nothing in particular.
+        """
         with self._work:
-            self._breaker.failure(self._monotonic(), chance, what=ref, way=way, at_once=at_once)
+            self._breaker.failure(
+                self._monotonic(), chance, what=ref, way=way, at_once=at_once, answers=answers
+            )
             self._work.notify_all()
 
     def pause(self, seconds: float) -> None:

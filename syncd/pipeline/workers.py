@@ -58,6 +58,7 @@ _HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _APPEND_SHARE = 4.0
 """A file that only grows is left alone for so many times as long as it took to carry."""
+_PROBES = 6  # of a single pass, while the store answers and file after file fails, before it is given up
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
@@ -72,10 +73,12 @@ class Workers:
         self._on_turn = context.on_turn
         self.name = name
         self.engine = engine
-        self.queue = WorkQueue(context.clock.monotonic)
+        self.queue = WorkQueue(context.clock.monotonic, context.clock.chance)
         engine.gate, engine.heirs.siblings = self._gate, self.queue.siblings
         self.queue.longest = self.longest
         self.gave_up: BaseException | None = None
+        self._in_vain = 0
+        """How often in a row a file showed a single pass that the store is shut, while it answered."""
         self._trouble = ""
         self._listener = context.listener
         self._clock = context.clock
@@ -490,6 +493,7 @@ class Workers:
                 self._refused.pop(ref, None)
 
     def _answered(self) -> None:
+        self._in_vain = 0
         if self.queue.answered():
             store_log.info("store %s: works again", self.name)
 
@@ -506,7 +510,7 @@ class Workers:
             self.queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed and ref is not None:
             at_once = is_unclear(error) and not answers
-            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=at_once)
+            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=at_once, answers=answers)
         elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
             self._answered()
             return
@@ -514,6 +518,9 @@ class Workers:
             self.queue.probe()
             return
         if not self.queue.is_shut:
+            return
+        if self._once and answers and self._in_vain < self.engine.policy.concurrency + _PROBES:
+            self._in_vain += 1  # the store answers: among all the files there may be one that it takes
             return
         self._shut(error, before=before, trouble=is_unclear(error) and not answers)
 

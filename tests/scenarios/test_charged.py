@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,3 +221,20 @@ def test_a_refused_file_is_sent_again_only_when_it_changes(house: House) -> None
     house.later(7200.0)
     soon("it is there", lambda: "bad" in house.objects)
     assert house.rig.state.failures() == []
+
+
+@pytest.mark.parametrize("error", UNCLEAR[:3], ids=str)
+def test_hundreds_of_files_that_fail_hold_up_no_others_for_long(house: House, error: StoreError) -> None:
+    """They come first, and look like a store that fails; a few probes find out that it does not."""
+    store = house.rig.fake
+    store.fail("put_object", error, times=None, when=lambda call: "bad" in call.key)
+    carry(house, *(f"bad{number}" for number in range(300)), *(f"good{number}" for number in range(30)))
+    house.workers.queue._chance = random.Random(1).random
+    soon("it is paused", lambda: bool(house.workers.paused_for))
+    probes = 0
+    while len(house.objects) < 30:
+        sent, probes = store.calls["put_object"], probes + 1
+        house.later(60.0)
+        soon("one is tried", lambda sent=sent: store.calls["put_object"] > sent or len(house.objects) == 30)
+        soon("nobody is busy", lambda: is_over(house))
+    assert probes <= 60

@@ -224,6 +224,29 @@ def test_breaker_trips_at_once() -> None:
     breaker.trip(161.0, 60.0)
 
 
+def fail(breaker: Breaker, number: int, *, answers: bool = True) -> bool:
+    """So many different things fail; whether that opens it."""
+    for each in range(number):
+        breaker.failure(100.0, 0.5, what=each, answers=answers)
+    return breaker.until is not None
+
+
+def test_things_that_failed_beside_a_good_probe_count_for_less() -> None:
+    """Eight times as many have to fail while the store answers, until it does not: then as before."""
+    breaker = Breaker(SCHEDULE, threshold=3)
+    assert not fail(breaker, 2)
+    assert fail(breaker, 3)
+    assert breaker.blames_things
+    breaker.success()
+    assert not fail(breaker, 23)
+    assert fail(breaker, 24)
+    breaker.success()
+    assert fail(breaker, 3, answers=False)
+    assert not breaker.blames_things
+    breaker.success()
+    assert fail(breaker, 3)
+
+
 def test_trip_only_lengthens_a_pause() -> None:
     """A second refusal does not bring the probe forward."""
     breaker = Breaker(SCHEDULE, threshold=3)

@@ -164,6 +164,21 @@ def test_longest_due_first() -> None:
     assert [_taken(dirty, 100.0) for _ in range(4)] == [B, C, A, None]
 
 
+@pytest.mark.parametrize("chance", [0.3, 0.999])
+def test_with_chance_any_one_that_is_due(chance: float) -> None:
+    """Not the first, unless chance hits one whose time has not come; each once, and none before its time."""
+    dirty = DirtyFiles()
+    refs = [FileRef("s", str(number)) for number in range(30)]
+    for number, ref in enumerate(refs):
+        dirty.mark(ref, 0.0, quiet_seconds=1.0 if number < 20 else 100.0, event=False)
+    taken = []
+    while (one := dirty.take(50.0, chance)) is not None:
+        taken.append(one.ref)
+    assert (taken[0] != refs[0]) is (chance < 20 / 30)
+    assert sorted(taken, key=refs.index) == refs[:20]
+    assert dirty.next_due() == 100.0
+
+
 def test_equally_due_in_the_order_of_marking() -> None:
     """Files that became dirty in one burst are taken in the order in which they did."""
     dirty = DirtyFiles()

@@ -238,6 +238,19 @@ def test_a_store_that_answers_is_not_to_blame_for_one_file(
     assert (once.pipeline.tally.store_error is not None, once.pipeline.gave_up()) == (blamed, {})
 
 
+def test_files_that_fail_end_no_pass_while_the_store_answers_and_takes_others(once: Works) -> None:
+    """Each night the same files would come first, and the others never."""
+    failed = StoreFailed("internal error", status=500, outcome_unknown=True)
+    once.stores["/one"].fail("put_object", failed, times=None, when=lambda call: "bad" in call.key)
+    for number in range(5):
+        once.write("a", f"bad{number}", b"bad%d" % number)
+        once.write("a", f"good{number}", b"good%d" % number)
+    once.apply(once.source("a"))
+    assert once.run_once() is True
+    assert len(once.stores["/one"].objects) == 5
+    assert (once.pipeline.gave_up(), once.pipeline.tally.failed) == ({}, 5)
+
+
 def test_a_pass_that_is_asked_to_stop_stops(once: Works) -> None:
     """Within a moment, and says that it was not over; the state is as the store is."""
     inside, release = threading.Event(), threading.Event()
