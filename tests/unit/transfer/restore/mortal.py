@@ -10,10 +10,14 @@ import os
 import sys
 from pathlib import Path
 
+import xxhash
+
+from syncd.core.model import Attributes, Fingerprint, ObjectMeta
+from syncd.core.paths import LINK
 from syncd.core.restoring import Overwrite
 from tests.contract.mortal import CALLS, lay_mines
 from tests.support.store import FakeStore
-from tests.unit.transfer.restore.restoring import PART, content, put, restore
+from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, restore
 
 OBJECTS = {
     "a": b"small",
@@ -22,6 +26,9 @@ OBJECTS = {
     "replaced": b"the new content",
 }
 OLD = b"the old content"
+MORE = ("pwrite", "ftruncate", "fchmod", "symlink", "unlink")
+LINKS = {"link": b"nowhere", "leads elsewhere": b"there"}
+FOLDER, FOLDER_MODE = "empty", 0o510
 
 
 def filled() -> FakeStore:
@@ -29,6 +36,14 @@ def filled() -> FakeStore:
     store = FakeStore()
     for key, body in OBJECTS.items():
         put(store, key, body)
+    for name, target in LINKS.items():
+        meta = ObjectMeta(Fingerprint(xxhash.xxh3_128_digest(target), len(target)), MTIME_NS, is_link=True)
+        store.put_object(name + LINK, target, meta)
+    attributes = Attributes(FOLDER_MODE)
+    meta = ObjectMeta(
+        Fingerprint(xxhash.xxh3_128_digest(b""), 0), MTIME_NS, is_folder=True, attributes=attributes
+    )
+    store.put_object(FOLDER + "/", b"", meta)
     return store
 
 
@@ -40,7 +55,7 @@ def main() -> None:
             status = 1
             try:
                 store = filled()
-                lay_mines(int(at), after=False, names=(*CALLS, "pwrite", "ftruncate", "fchmod"))
+                lay_mines(int(at), after=False, names=(*CALLS, *MORE))
                 restore(store, Path(target), overwrite=Overwrite.ALWAYS, concurrency=1)
                 status = 0
             finally:

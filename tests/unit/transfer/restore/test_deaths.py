@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from syncd.core.restoring import DRAFT, Overwrite
 from tests.contract.mortal import DEAD
-from tests.unit.transfer.restore.mortal import OBJECTS, OLD, filled
-from tests.unit.transfer.restore.restoring import restore, tree
+from tests.unit.transfer.restore.mortal import FOLDER, FOLDER_MODE, LINKS, OBJECTS, OLD, filled
+from tests.unit.transfer.restore.restoring import MTIME_NS, restore, tree
 
 PROJECT = Path(__file__).resolve().parents[4]
 
@@ -38,6 +39,7 @@ def test_a_restore_may_die_before_every_system_call() -> None:
             to = Path(place) / str(at)
             to.mkdir()
             (to / "replaced").write_bytes(OLD)
+            (to / "leads elsewhere").symlink_to(os.fsdecode(OLD))
             mortal.stdin.write(f"{at} {to}\n")
             mortal.stdin.flush()
             status = int(mortal.stdout.readline())
@@ -49,14 +51,27 @@ def test_a_restore_may_die_before_every_system_call() -> None:
 
 
 def _judge(to: Path, *, died: bool) -> None:
-    left = {name: body for name, body in tree(to).items() if body is not None and DRAFT not in name}
+    links = {os.fsencode((to / "leads elsewhere").readlink())}
+    assert links <= ({OLD, LINKS["leads elsewhere"]} if died else {LINKS["leads elsewhere"]})
+    left = files_of(to, drafts=False)
     assert left.pop("replaced") in ((OLD, OBJECTS["replaced"]) if died else (OBJECTS["replaced"],))
     assert left == {name: OBJECTS[name] for name in left}
     store = filled()
     report = restore(store, to, overwrite=Overwrite.ALWAYS)
     assert report.failures == []
     assert report.counts["already_there"] >= len(left)
-    found = tree(to)
-    assert {name: body for name, body in found.items() if body is not None} == OBJECTS
-    assert not [name for name in found if DRAFT in name]
-    assert store.bytes_served <= sum(len(body) for name, body in OBJECTS.items() if name not in left)
+    assert files_of(to) == OBJECTS
+    assert {name: os.fsencode((to / name).readlink()) for name in LINKS} == LINKS
+    folder = (to / FOLDER).stat()
+    assert (stat.S_IMODE(folder.st_mode), folder.st_mtime_ns) == (FOLDER_MODE, MTIME_NS)
+    assert not [name for name in tree(to) if DRAFT in name]
+    words = sum(map(len, LINKS.values()))
+    assert store.bytes_served <= words + sum(len(body) for name, body in OBJECTS.items() if name not in left)
+
+
+def files_of(to: Path, *, drafts: bool = True) -> dict[str, bytes]:
+    """Regular files by path."""
+    found = {
+        name: body for name, body in tree(to).items() if body is not None and not (to / name).is_symlink()
+    }
+    return {name: body for name, body in found.items() if drafts or DRAFT not in name}
