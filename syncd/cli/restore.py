@@ -365,10 +365,11 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
     for entry in report.planned:
         click.echo(f"restore {printable(entry.path)} ({entry.size} bytes): {entry.reason}")
     counts_of = report.counts
+    folders = f"; {counts_of['folders']} empty folders" if counts_of["folders"] else ""
     click.echo(
         f"{counts_of['restored']} files {'would be ' if dry_run else ''}restored "
         f"({report.bytes_restored} bytes), {counts_of['already_there']} were already there, "
-        f"{counts_of['kept']} kept, {counts_of['failed']} failed"
+        f"{counts_of['kept']} kept, {counts_of['failed']} failed{folders}"
     )
     _lines("kept", report.kept, "--overwrite older or always replaces them")
     unchecked = "restored, but neither syncd nor the store knows what its content has to be"

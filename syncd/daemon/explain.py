@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from syncd.core import paths, plan
 from syncd.core.errors import FileUnreadable, FileVanished
-from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
+from syncd.core.model import FileRef, FileStat, FolderStat, Irregular, LinkStat, OnDelete, Recorded, Source
+from syncd.core.paths import FOLDER
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
 from syncd.pipeline.source_runner import deletions_held
-from syncd.sources import files, selection
+from syncd.sources import entries, files, selection
 from syncd.sources.places import Places
 from syncd.state.state import State
 
@@ -66,16 +67,25 @@ def find(sources: Sequence[Source], path: str) -> Found | None:
     return None
 
 
+def as_folder(found: Found, state: State) -> Found:
+    """The folder itself, if it is an empty one that is carried, or was, and is gone. Raises StateError."""
+    folder = replace(found, path=f"{found.path.rstrip(FOLDER)}{FOLDER}")
+    if not found.path or not Rules.of(found.source).wants_file(folder.path):
+        return found
+    gone = state.recorded(folder.ref) is not None and _look(found, None)[2] is None
+    return folder if gone or isinstance(_look(folder, None)[2], FolderStat) else found
+
+
 def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> dict[str, Any]:
     """Everything about one path, as JSON. Raises StateError."""
+    found = as_folder(found, state)
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
     unlike = state.audits.what(ref) if recorded is not None else ""
     source_waits, unseen, seen, left_out = _look(found, recorded)
     key = paths.key_for(source.prefix, found.path, is_link=isinstance(seen, LinkStat))
-    verdict = Rules.of(source).explain(
-        found.path, is_directory=isinstance(seen, Irregular) and seen.kind == "directory"
-    )
+    is_folder = found.path.endswith(FOLDER) or (isinstance(seen, Irregular) and seen.kind == "directory")
+    verdict = Rules.of(source).explain(found.path.rstrip(FOLDER), is_directory=is_folder)
     if left_out is not None and verdict.wanted:
         verdict = left_out
     arrived = None
@@ -158,10 +168,11 @@ def _look(
     except (FileVanished, FileUnreadable) as error:
         return f"its directory cannot be opened: {error}", "", None, None
     try:
-        left_out = selection.of_way(root_fd, source, path)  # a file at its end ends the way
+        # A file at its end ends the way.
+        left_out = selection.of_way(root_fd, source, path.rstrip(FOLDER))
         if not path:
             return "", "", Irregular("directory"), left_out
-        seen = files.look(root_fd, path, links=source.records_links)
+        seen = entries.look(root_fd, path, links=source.records_links, fills=Rules.of(source).fills)
         if seen is None and (link := files.link_in(f"{source.root}/{path}")):
             return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}"), None
         return "", "", seen, left_out or selection.of_size(source, path, seen, recorded)

@@ -294,6 +294,7 @@ def file(verbs: Verbs, request: Request) -> dict[str, Any]:
     found = explain.find(verbs.sources(), _text(request, "path"))
     if found is None:
         return {"in_no_source": True}
+    found = explain.as_folder(found, verbs.pipeline.state)
     live = verbs.live.file(found.ref)
     return explain.report(found, verbs.pipeline.state, live, verbs.pipeline.clock.now_ns())
 

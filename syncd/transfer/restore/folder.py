@@ -199,6 +199,11 @@ class Folder:
         with self._lock:
             self._bare[path] = facts
 
+    def holds(self, path: str) -> bool:
+        """Whether the folder `path` is there. Raises FileUnwritable when something else is."""
+        with _errors_of_ours(), self._parent(f"{path}/.") as (fd, _):
+            return fd is not None
+
     def furnish(self) -> None:
         """Give the folders that were made their attributes and times, now that all is restored. One that is
         not empty keeps what it has. What fails is `incomplete`.

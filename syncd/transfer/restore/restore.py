@@ -220,7 +220,9 @@ class Restore:
         if place.path and not self._dry_run:
             found = self._download.describe(item.info.key)
             self._folder.make(place.path, facts_of(found, item.info))
-        self._count("folders")
+        is_new = self._dry_run and place.path and not self._folder.holds(place.path)
+        entry = Entry(place.path, item.info.key, "a folder") if is_new else None
+        self._count("folders", self._report.planned, entry)
 
     def _failed(self, item: Wanted, error: FileError | StoreError) -> None:
         self._count("failed", self._report.failures, Entry(item.path, item.info.key, str(error)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Source
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
 from syncd.daemon import explain
+from syncd.sources import entries
 from syncd.state.state import State
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
@@ -63,6 +67,34 @@ def test_a_link_in_a_source_is_not_followed(tmp_path: Path) -> None:
         found = explain.find([source], str(place))
         assert found is not None
         assert found.path == below
+
+
+def test_an_empty_folder_has_a_word_where_it_is_carried(tmp_path: Path) -> None:
+    """Also when it is gone; one that holds something is only a way to its files."""
+    for name in ("empty", "filled", "left out"):
+        (tmp_path / "w" / name).mkdir(parents=True)
+    (tmp_path / "w/filled/a").touch()
+    (tmp_path / "w/empty/a.tmp").touch()
+    source = Source("s", str(tmp_path / "w"), "m", exclude=("*.tmp", "left out"), records_folders=True)
+    with closing(State.open(str(tmp_path / "state"), now_ns=lambda: 10**18)) as state:
+
+        def told(name: str, source: Source = source) -> tuple[str, str, str]:
+            found = explain.find([source], str(tmp_path / "w" / name))
+            assert found is not None
+            said = explain.report(found, state, None, 10**18)
+            return said["state"], said["path"], said["key"]
+
+        assert told("empty/") == ("pending", "empty/", "empty/")
+        assert told("filled") == ("skipped", "filled", "filled")
+        assert told("left out")[0] == "excluded"
+        assert told("empty", replace(source, records_folders=False)) == ("skipped", "empty", "empty")
+        stat = entries.look(os.open(tmp_path / "w", os.O_PATH), "empty/")
+        assert isinstance(stat, FileStat)
+        row = Recorded(stat, Fingerprint(bytes(16), 0), "m", "empty/", "e", 1)
+        state.commit(FileRef("s", "empty/"), row)
+        assert told("empty") == ("stored", "empty/", "empty/")
+        shutil.rmtree(tmp_path / "w/empty")
+        assert told("empty") == ("gone", "empty/", "empty/")
 
 
 def test_the_running_daemon_has_a_word_for_every_file(home: Home) -> None:

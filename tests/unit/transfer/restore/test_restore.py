@@ -240,7 +240,11 @@ def test_marks_of_folders_become_folders(to: Path) -> None:
     store = FakeStore()
     for key in ("p/", "p/empty/", "p/full/", "p/full/file", "p/deep/er/"):
         put(store, key, b"x" if key.endswith("file") else b"")
+    would = restore(store, to, listed(store, "p/", "", ""), dry_run=True)
+    assert sorted(entry.path for entry in would.planned) == ["deep/er", "empty", "full", "full/file"]
     report = restore(store, to, listed(store, "p/", "", ""))
+    again = restore(store, to, listed(store, "p/", "", ""), dry_run=True)
+    assert (again.planned, again.counts["folders"]) == ([], 4)
     assert tree(to) == {"empty": None, "full": None, "full/file": b"x", "deep": None, "deep/er": None}
     assert (report.counts["folders"], report.counts["restored"]) == (4, 1)
 
