@@ -24,6 +24,7 @@ from syncd.core.model import (
     Source,
     StoreLimits,
 )
+from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
 from syncd.sources import entries, files, selection
 from syncd.sources.entries import Fills, nothing_fills
@@ -166,6 +167,8 @@ class Local:
                 raise FileUnreadable(os_words(error)) from error
             if near.is_whole and not found and self.seen(root_fd, ref) is not None:
                 raise FileChanged("it came back while it was looked for")
+            if near.is_whole and ref.path.endswith(FOLDER):
+                return ""  # the folder holds something, whatever is mounted there
             return near.hides(
                 stat.device,
                 lambda mount: holds_recorded(root_fd, ref.source, self._state, mount),

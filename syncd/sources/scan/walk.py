@@ -192,7 +192,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Two looks found no file: nothing, or a directory."""
+    """Two looks found no file: nothing, or a directory; or, of an empty folder, one that is not empty."""
 
     path: bytes
     recorded: Recorded
@@ -290,6 +290,8 @@ class _Place:
                 error = None if raised.errno in GONE else raised
         if error is None and name in self._names and not replaced:
             error = OSError(errno.EAGAIN, "its names change while it is read")
+        if error is None and not name and self._descriptor >= 0:
+            return Absent(path, recorded)  # the folder itself holds something, whatever is mounted there
         if error is None:
             reason = self._nearest.hides(
                 recorded.stat.device,

@@ -738,3 +738,18 @@ def test_a_file_and_a_folder_take_each_others_place(rig: Rig) -> None:
     assert rig.sync("a").action == Upload("new")
     assert rig.sync("a/", delete_allowed=True).action == Delete("deleted locally")
     assert sorted(rig.fake.objects) == ["p/a"]
+
+
+def test_a_folder_that_is_filled_is_gone_whatever_is_mounted_there(rig: Rig) -> None:
+    """A bare mount point was an empty folder; its disk is back."""
+    carries_folders(rig, on_delete=OnDelete.DELETE)
+    for name in ("mount", "below"):
+        (rig.folder / name).mkdir()
+        rig.sync(f"{name}/")
+        recorded = rig.state.recorded(rig.ref(f"{name}/"))
+        assert recorded is not None
+        rig.state.commit(rig.ref(f"{name}/"), replace(recorded, stat=recorded.stat._replace(device=1)))
+    rig.write("mount/a", b"back")
+    (rig.folder / "below").rmdir()
+    assert rig.sync("mount/").wants_delete
+    assert "another device" in str(rig.sync("below/").action)

@@ -607,6 +607,22 @@ def test_an_unmounted_folder_is_not_deleted_files(tree: Tree, removed: bool) -> 
     assert told.report.doubt is None
 
 
+def test_a_mount_point_that_was_empty_for_a_while_hides_nothing(tree: Tree) -> None:
+    """The bare one is an empty folder; when its disk is back, that is over, and no deletion waits for it."""
+    tree.source = replace(tree.source, records_folders=True)
+    tree.write("a")
+    (tree.root / "mnt").mkdir()
+    tree.record("a")
+    root_fd = os.open(tree.root, os.O_PATH)
+    tree.record("mnt/", stat=entries.look(root_fd, "mnt/"))
+    os.close(root_fd)
+    with mounting.tmpfs(tree.root / "mnt", "1m"):
+        tree.write("mnt/x")
+        told = tree.scan()
+        assert (list(told.absent), list(told.found), told.unreadable) == (["mnt/"], ["mnt/x"], [])
+        assert told.report.complete
+
+
 # ---- what cannot be read ----------------------------------------------------------------------------------
 
 DIRECTORIES = ["a", "a/b", "a/b/c", "d", "d/e"]
