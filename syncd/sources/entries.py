@@ -84,6 +84,10 @@ def _opened(root_fd: int, path: str) -> int:
 
 
 def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
+    with os.scandir(descriptor) as found:  # mostly the first one tells, however many there are
+        for entry in found:
+            if fills(path + entry.name + (FOLDER if entry.is_dir(follow_symlinks=False) else "")):
+                return True
     directories, others = files.list_directory(descriptor)
     return is_filled((*others, *(name + FOLDER for name in directories)), path, fills)
 

@@ -60,3 +60,17 @@ def test_an_open_folder_is_an_empty_file_until_something_fills_it(root: int, tmp
         (tmp_path / "root/empty/y").touch()
         with pytest.raises(FileChanged):
             folder.stat()
+
+
+def test_one_entry_tells_that_a_folder_is_filled(root: int, tmp_path: Path) -> None:
+    """However many there are: a folder is looked at whenever a name in it comes or goes."""
+    for number in range(1000):
+        (tmp_path / "root/empty" / str(number)).touch()
+    asked: list[str] = []
+
+    def fills(path: str) -> bool:
+        asked.append(path)
+        return len(asked) == 3
+
+    assert entries.look(root, "empty/", fills=fills) is None
+    assert len(asked) == 3
