@@ -285,7 +285,7 @@ class Engine:
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         action = self._decide(ref, seen, recorded)
-        if action == plan.KEPT and recorded is not None:
+        if action == plan.KEPT and recorded is not None and not recorded.kept:
             self.state.keep(ref, recorded)
         if not isinstance(action, Delete) or recorded is None:
             return Outcome(action)
