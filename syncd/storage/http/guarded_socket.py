@@ -155,14 +155,7 @@ class GuardedSocket:
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT)
             else:
-                if data:
-                    self._answering = True
-                    self._count(len(data))
-                    self.deadline.moved(len(data))
-                    if self._on_received is not None:
-                        self.deadline.pausing(self._on_received, len(data))
-                else:
-                    self.ended = True
+                self._received(len(data))
                 return data
 
     def recv_into(self, room: memoryview) -> int:
@@ -182,15 +175,19 @@ class GuardedSocket:
                 self._wait(select.POLLIN)
             else:
                 break
-        self._count(size)
-        if size:
-            self._answering = True
-            self.deadline.moved(size)
-            if self._on_received is not None:
-                self.deadline.pausing(self._on_received, size)
-        else:
-            self.ended = True
+        self._received(size)
         return size
+
+    def _received(self, size: int) -> None:
+        """So many bytes came; none: the peer will send nothing more."""
+        if not size:
+            self.ended = True
+            return
+        self._answering = True
+        self._count(size)
+        self.deadline.moved(size)
+        if self._on_received is not None:
+            self.deadline.pausing(self._on_received, size)
 
     def _acknowledge(self) -> None:
         """Tell the peer at once that we have what came. Some send the rest of a small answer only then
