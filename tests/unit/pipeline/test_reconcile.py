@@ -43,11 +43,11 @@ def test_after_the_loss_of_the_state_nothing_is_sent_again(house: House) -> None
     house.start()
     house.settle()
     lose_state(house)
-    house.write("new")
+    house.rig.write("new", b"nothing of the others")
     house.start()
     house.settle()
     assert house.rig.state.recorded_totals("docs")[0] == 21
-    assert house.rig.fake.bytes_received == len(b"content of new")
+    assert house.rig.fake.bytes_received == len(b"nothing of the others")
     assert not house.rig.engine.sources["docs"].reconciling
     house.restart()
     house.rig.fake.reset_counters()
