@@ -23,8 +23,8 @@ from syncd.core.model import (
     RootIdentity,
     Upload,
 )
+from syncd.sources import files
 from syncd.sources.files import OpenFile
-from syncd.transfer import engine
 from tests.support.rig import PART, Rig
 from tests.unit.transfer.steps import attributes_of, is_racy, later
 
@@ -154,7 +154,7 @@ def test_a_file_below_the_least_age_is_not_read(rig: Rig, monkeypatch: pytest.Mo
     rig.configure(min_age_seconds=3600.0, on_delete=OnDelete.DELETE)
     rig.write("a", b"hello")
     with monkeypatch.context() as patch:
-        patch.setattr(engine.files, "open_file", None)
+        patch.setattr(files, "open_file", None)
         with pytest.raises(TooYoung) as caught:
             rig.sync("a")
     assert 3500 < caught.value.seconds <= 3600
