@@ -361,7 +361,9 @@ class HttpStore:
         after = 0
         while True:
             page, following = self._parts_page(key, upload_id, after)
-            found.update((part.number, part) for part in page if part.number <= most)
+            for part in page:
+                if part.number <= most:
+                    found[part.number] = replace(part, stored_ns=self._skew.in_our_time(part.stored_ns))
             if following is None:
                 break
             if following <= after or following > most:
@@ -409,7 +411,8 @@ class HttpStore:
             page, following = self._send(request, lambda *pair: self._dialect.uploads_result(prefix, *pair))
             fresh = [upload for upload in page if (upload.key, upload.upload_id) not in seen]
             seen.update((upload.key, upload.upload_id) for upload in fresh)
-            yield from fresh
+            for upload in fresh:
+                yield replace(upload, initiated_ns=self._skew.in_our_time(upload.initiated_ns))
             if following is None:
                 return
             size += sum(len(upload.key) + len(upload.upload_id) + _UPLOAD_BYTES for upload in fresh)
@@ -478,6 +481,13 @@ class ClockSkew:
                 return False
             before, self.seconds = self.seconds, sorted(self._last)[len(self._last) // 2]
             return abs(self.seconds - before) > TOLERANCE_SECONDS
+
+    def in_our_time(self, moment_ns: int | None) -> int | None:
+        """A moment of the server's, in nanoseconds, by our clock. A single answer is enough to take it for a
+        later one: what is younger is spared.
+        """
+        offset = self.seconds or min([0.0, *self._last])
+        return None if moment_ns is None else moment_ns - int(offset * 1e9)
 
     def _parse(self, date: str) -> float | None:
         known, moment = self._parsed

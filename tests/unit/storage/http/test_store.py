@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
 
@@ -370,6 +371,33 @@ def test_all_pages_of_uploads_are_read() -> None:
     assert [next(listing).key, next(listing).key] == ["a", "b"]
     assert len(transport.requests) == 1
     assert list(listing) == [UploadInfo("c", "id")]
+
+
+@pytest.mark.parametrize(
+    ("offset", "answers", "hours"), [(-7200, 1, 2), (-7200, 3, 2), (7200, 1, 0), (7200, 3, -2), (30, 3, 0)]
+)
+def test_times_of_the_server_are_told_by_our_clock(offset: float, answers: int, hours: int) -> None:
+    """Else what another program began an hour ago would be a day old to a machine whose clock is ahead. One
+    odd date makes nothing older.
+    """
+    moment = "2026-01-01T00:00:00Z"
+    uploads = f"<Upload><Key>a</Key><UploadId>id</UploadId><Initiated>{moment}</Initiated></Upload>"
+    parts = f"<Part><PartNumber>1</PartNumber><Size>1</Size><LastModified>{moment}</LastModified></Part>"
+    pages = [
+        f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>",
+        f"<ListPartsResult>{parts}</ListPartsResult>",
+    ]
+    expected = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() + hours * 3600) * 10**9
+    for page in pages:
+        client, _ = store(*[dated(offset, 404)] * (answers - 1), dated(offset, body=page.encode()))
+        for _ in range(answers - 1):
+            client.head_object("k")
+        if page is pages[0]:
+            (upload,) = client.list_multipart_uploads("")
+            assert upload.initiated_ns == expected
+        else:
+            (part,) = client.list_parts("k", "u")
+            assert part.stored_ns == expected
 
 
 @pytest.mark.parametrize("again", ["b", "a", "other"])
