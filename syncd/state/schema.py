@@ -359,7 +359,7 @@ def _fault(path: str, instance_id: str | None) -> str | None:
         # Read-only, so that a database that is not ours or not of our time stays as it is.
         with closing(sqlite.connect(path, read_only=True)) as connection:
             return _fault_inside(connection, path, instance_id)
-    except sqlite3.Error as error:
+    except sqlite.ERRORS as error:
         if sqlite.primary_code(error) not in sqlite.DAMAGED:
             raise
         return f"the state database is damaged: {error}"

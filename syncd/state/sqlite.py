@@ -45,12 +45,19 @@ _LEAST_ROOM = 64 << 10  # bytes; the index of the log grows by half of it
 _INDEX_FAILED = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
 
 
-def primary_code(error: sqlite3.Error) -> int:
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises: the second where it quotes damage that is no text, which Python cannot put in words."""
+Error = sqlite3.Error | UnicodeDecodeError
+
+
+def primary_code(error: Error) -> int:
     """SQLite's primary result code; 0 where the error did not come from SQLite itself."""
     return _extended_code(error) & 0xFF
 
 
-def _extended_code(error: sqlite3.Error) -> int:
+def _extended_code(error: Error) -> int:
+    if isinstance(error, UnicodeDecodeError):
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0) or 0)
 
 
@@ -58,17 +65,17 @@ class DatabaseFailed(StateError):
     """The database as a whole failed: every caller that waits for a transaction gets this error."""
 
 
-def is_fatal(error: sqlite3.Error) -> bool:
+def is_fatal(error: Error) -> bool:
     """Whether it is unknown what is on the disk."""
     return primary_code(error) in _FATAL and _extended_code(error) not in _INDEX_FAILED
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Error) -> bool:
     """Whether the file holds what no database holds."""
     return primary_code(error) in DAMAGED
 
 
-def state_error(error: sqlite3.Error, path: str) -> StateError:
+def state_error(error: Error, path: str) -> StateError:
     """Our error for an error of SQLite, with what the operator can do about it."""
     code = primary_code(error)
     room = room_bytes(path) if code == sqlite3.SQLITE_IOERR else None
@@ -103,11 +110,17 @@ def connect(path: str, *, read_only: bool, immutable: bool = False) -> sqlite3.C
     connection = sqlite3.connect(
         name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
+    connection.text_factory = _text
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
     if read_only:
         connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def _text(data: bytes) -> str:
+    """Damage may leave no text; what is read instead matches nothing."""
+    return data.decode(errors="replace")
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
@@ -121,7 +134,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
         connection.execute(
             f"PRAGMA wal_autocheckpoint={LOG_PAGES}"
         )  # pages that change again and again go over once
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise state_error(error, path) from error
     if mode != "wal":
         connection.close()
@@ -148,7 +161,7 @@ class Reader:
                     return query(self._connection)
                 finally:
                     self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._translated(error) from error
 
     def run_one(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -159,10 +172,10 @@ class Reader:
         try:
             with self._lock:
                 return query(self._connection)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> StateError:
+    def _translated(self, error: Error) -> StateError:
         ours = state_error(error, self._path)
         if is_damage(error):
             self.damage = str(ours)
@@ -183,7 +196,7 @@ def _connect_reader(path: str) -> sqlite3.Connection:
             if os.path.exists(path + "-wal"):
                 raise
             return _tried(connect(path, read_only=True, immutable=True))
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise state_error(error, path) from error
 
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from syncd.core.errors import MISTAKE, StateError
 from syncd.state.sqlite import (
+    ERRORS,
     LOG_PAGES,
     DatabaseFailed,
     connect_writer,
@@ -190,7 +191,7 @@ class GroupWriter:
     def _translated(self, raised: Exception) -> StateError:
         if isinstance(raised, StateError):
             return raised
-        if not isinstance(raised, sqlite3.Error):
+        if not isinstance(raised, ERRORS):
             error = StateError(f"the state database {self._path} cannot take this: {raised}; {MISTAKE}")
             error.__cause__ = raised
             return error

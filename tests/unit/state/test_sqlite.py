@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -42,3 +43,23 @@ def test_damage_is_not_mistaken_for_a_lack_of_rights(tmp_path: Path) -> None:
         os.seteuid(0)
 
     assert not [path for path in tmp_path.iterdir() if "set-aside" in path.name]
+
+
+def test_text_that_is_none_any_more_is_read_all_the_same(tmp_path: Path) -> None:
+    """A flipped bit passes every check where it hits a name; what is read then matches nothing."""
+    path = str(tmp_path / "state.db")
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA user_version = 1")
+    with closing(sqlite.connect(path, read_only=False)) as connection:
+        connection.execute("CREATE TABLE t (x TEXT)")
+        connection.execute("INSERT INTO t VALUES (CAST(x'6bdf79' AS TEXT)), ('k\u00e9y')")
+        assert connection.execute("SELECT x FROM t").fetchall() == [("k\ufffdy",), ("kéy",)]
+
+
+def test_a_message_that_is_no_text_means_damage() -> None:
+    """SQLite quotes names of a damaged schema; Python cannot put them in words, and raises another error."""
+    error = UnicodeDecodeError("utf-8", b"malformed \xdf", 10, 11, "invalid continuation byte")
+    assert isinstance(error, sqlite.ERRORS)
+    assert sqlite.is_damage(error)
+    assert sqlite.is_fatal(error)
+    assert "damaged" in str(sqlite.state_error(error, "state.db"))
