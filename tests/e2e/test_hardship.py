@@ -71,6 +71,7 @@ def test_a_disk_that_is_unmounted_deletes_nothing_and_work_goes_on_when_it_is_ba
         with mounting.image(disk, folder):
             wait_until("it is back", lambda: not waiting_for(syncd))
             wait_until("all is as on the disk", lambda: tree(syncd.root / "mirror") == files_of(folder))
+            syncd.wait_idle()
             assert syncd.stop() == 0
     assert (folder / "stray").exists()
 
@@ -106,6 +107,7 @@ def test_a_disk_inside_the_source_that_is_unmounted_deletes_nothing(syncd: Syncd
             (folder / "disk/f1").write_text("changed")
             expected = files_of(folder)
             wait_until("all is as on the disks", lambda: tree(syncd.root / "mirror") == expected)
+            syncd.wait_idle()
             assert syncd.stop() == 0
 
 
