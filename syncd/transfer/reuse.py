@@ -62,6 +62,8 @@ MANY = 10
 """So many deletions at once are worth a listing; and a page has to tell of so many."""
 _SIGHT_SECONDS = 10.0
 """What was listed may be another program's by then."""
+_OUT_OF_ORDER = 64
+"""Keys by which one may be asked for too early."""
 _MOST_IN_VAIN = 3
 """Pages that tell of too few, before the rest is looked at one by one."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
@@ -166,7 +168,7 @@ class Listing:
 
 
 class _Range(NamedTuple):
-    first: str
+    after: str
     last: str
     until: float
     etags: dict[str, str]
@@ -188,8 +190,8 @@ def census_of(
 class Census:
     """The ETags of objects that are about to be deleted, by pages of a listing. For any thread.
 
-    A page begins at the key that is asked for, so it costs no request more than a HEAD. Where the keys are
-    far apart, or the store does not list, it tells nothing.
+    A page begins about where the key is that is asked for, so it costs no request more than a HEAD. Where the
+    keys are far apart, or the store does not list, it tells nothing.
     """
 
     def __init__(
@@ -221,7 +223,7 @@ class Census:
     def _page(self, key: str) -> _Range | None:
         now = self._monotonic()
         for page in self._pages:
-            if page.first <= key <= page.last and now < page.until:
+            if page.after < key <= page.last and now < page.until:
                 return page
         if self._in_vain >= _MOST_IN_VAIN or self._of_these(key, self._keys[-1]) < MANY:
             return None
@@ -237,11 +239,17 @@ class Census:
         return page
 
     def _read(self, key: str, now: float) -> _Range:
-        after = max((page.last for page in self._pages if page.last < key), default="")
-        listed = islice(self._store.list_objects(self._prefix, max(after, _before(key))), _PAGE)
+        """From a little before the key, if that is in the same folder: many threads do not ask in order."""
+        index, folder = self._index(key), key[: key.rfind("/") + 1]
+        close = [
+            each for each in self._keys[max(0, index - _OUT_OF_ORDER) : index] if each.startswith(folder)
+        ]
+        known = max((page.last for page in self._pages if page.last < key), default="")
+        after = max(known, _before(close[0] if close else key))
+        listed = islice(self._store.list_objects(self._prefix, after), _PAGE)
         etags = {info.key: info.etag for info in listed}
         last = max(etags, default=key) if len(etags) == _PAGE else self._keys[-1]
-        return _Range(key, last, now + _SIGHT_SECONDS, etags)
+        return _Range(after, last, now + _SIGHT_SECONDS, etags)
 
     def _of_these(self, first: str, last: str) -> int:
         return bisect_right(self._keys, last) - self._index(first)

@@ -6,6 +6,7 @@ As a program it prints the table for any installed version: ``python -m tests.e2
 from __future__ import annotations
 
 import os
+import random
 import re
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from tests.support.bos_server import BosServer
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 PART = 5 << 20
 MANY = 60
+LARGE = random.Random(1).randbytes(4 * PART - 1)
 
 WORDS = {
     "PutObject": "put", "HeadObject": "HEAD", "DeleteObject": "delete", "CopyObject": "copy",
@@ -43,7 +45,9 @@ def middle(path: Path) -> None:
     """Change a byte in the second of four parts."""
     with path.open("r+b") as file:
         file.seek(PART + 5)
-        file.write(b"!")
+        byte = file.read(1)[0]
+        file.seek(PART + 5)
+        file.write(bytes([byte ^ 1]))
 
 
 STEPS: dict[str, Callable[[Path], object]] = {
@@ -54,7 +58,9 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "a file that was touched": lambda folder: os.utime(folder / "small", (1e9, 1e9)),
     "a file that was renamed": lambda folder: (folder / "small").rename(folder / "renamed"),
     "a file that was deleted": lambda folder: (folder / "renamed").unlink(),
-    "a new file of four parts": lambda folder: write(folder / "large", os.urandom(4 * PART - 1)),
+    "a new file of four parts": lambda folder: write(
+        folder / "large", random.Random(1).randbytes(4 * PART - 1)
+    ),
     "one of its parts changed": lambda folder: middle(folder / "large"),
     f"{MANY} new small files": lambda folder: many(folder, lambda path: write(path, path.name.encode())),
     f"{MANY} files of one folder deleted": lambda folder: many(folder, Path.unlink),

@@ -73,6 +73,17 @@ def test_a_folder_costs_a_request_for_each_page() -> None:
     assert bucket.lists <= 10
 
 
+def test_threads_that_do_not_ask_in_order_cost_no_list_more() -> None:
+    """One may ask for the tenth before another asks for the first."""
+    keys = [*names(3), *(key.replace("p/", "p/folder/") for key in names(2 * PAGE))]
+    bucket = Bucket(keys)
+    found = bucket.census(keys)
+    found.etag(keys[0])
+    for key in [*keys[10:PAGE], *keys[3:10]]:
+        assert found.etag(key)
+    assert bucket.lists <= 2
+
+
 def test_where_they_are_far_apart_they_are_looked_at_one_by_one() -> None:
     """A page for each of them would be as many requests, and larger ones."""
     keys = names(10 * PAGE, every=3)
