@@ -1,4 +1,4 @@
-"""The command group, which imports a command's module when the command is called, and the entry point."""
+"""The entry point of the program."""
 
 from __future__ import annotations
 
@@ -6,65 +6,8 @@ import gc
 import os
 import signal
 import sys
-from importlib import import_module
-from typing import Any
 
-import click
-
-from syncd import __version__
-from syncd.cli import common
-
-COMMANDS = {
-    "run": ("run", "Run the daemon in the foreground; systemd starts this."),
-    "sync": ("sync", "Transfer everything that differs, in one pass, then exit."),
-    "status": ("status", "Show what is recorded, pending, in flight and failed."),
-    "explain": ("explain", "Say which rule takes or leaves a file, and why."),
-    "pending": ("pending", "List the files that are still to be sent, and why."),
-    "history": ("history", "List the last uploads, copies, deletions and failures."),
-    "health": ("health", "Say in one word whether the daemon works."),
-    "pause": ("pause", "Send nothing more of a source, of a store, or at all."),
-    "resume": ("resume", "End a pause."),
-    "flush": ("flush", "Send now what is known, and wait until it is in the store."),
-    "rescan": ("rescan", "Scan a source now."),
-    "retry": ("retry", "Try again now what failed."),
-    "limit": ("limit", "Show or change the bandwidth limit of the running daemon."),
-    "reload": ("reload", "Have the daemon read the configuration again."),
-    "check": ("check.command", "Check configuration, stores and the kernel's limits."),
-    "verify": ("verify", "Compare the stores with what is recorded and with the disk."),
-    "restore": ("restore", "Bring files back from a store."),
-    "adopt": ("adopt", "Say how much of what would be sent the store has already."),
-    "restamp": ("restamp", "Give objects the properties that the configuration says now."),
-    "uploads": ("uploads", "List unfinished uploads: ours, and orphans in the stores."),
-    "install-service": ("install", "Write the systemd units for this installation."),
-}
-"""Each command: the module in `syncd.cli` whose `command` it is, and its line in ``syncd --help``."""
-
-
-class _Commands(click.Group):
-    """A group whose commands are imported on demand, and whose errors become exit codes."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"syncd.cli.{COMMANDS[cmd_name][0]}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with common.errors_become_exit_codes():
-            return super().invoke(ctx)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="syncd")
-def cli() -> None:
-    """Watch folders and carry their files to an object store, resumably."""
+from syncd.cli import quick
 
 
 def main() -> None:
@@ -73,7 +16,11 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  ourselves
     if sys.argv[1:2] == ["run"]:  # a reload that is asked for during the start waits for its end
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    if (code := quick.answered(sys.argv[1:], os.environ)) is not None:
+        sys.exit(code)
     gc.disable()  # there is no garbage in a program that is being imported
     # Other packages' plugins have no business here, and looking for them costs more than the validation.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    from syncd.cli.group import cli  # late: click takes longer to import than most questions to answer
+
     cli()

@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syncd.cli import common
-from syncd.daemon import control
+from syncd.cli import answers, common
+from syncd.cli.answers import NotTold as NotTold
 
 if TYPE_CHECKING:
     from syncd.config.load import Settings
     from syncd.pipeline.pipeline import Pipeline
-
-
-class NotTold(Exception):
-    """It cannot be said whether a daemon runs; the message says why."""
 
 
 def any_daemon(
@@ -31,7 +27,9 @@ def any_daemon(
     Looks into the runtime directories first. Only where it is in none of them the configuration is read,
     which takes longer than all the rest. Raises NotTold.
     """
-    return _any(common.config_path(options), lambda: options.load(with_secrets=False), request, seconds)
+    return answers.answer(
+        common.config_path(options), lambda: options.load(with_secrets=False).state_dir, request, seconds
+    )
 
 
 def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -42,36 +40,11 @@ def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, An
     from syncd.core.errors import StateError
 
     try:
-        answer = _any(settings.path, lambda: settings, request, ENDLESS)
+        answer = answers.answer(settings.path, lambda: settings.state_dir, request, ENDLESS)
     except NotTold as error:
         raise StateError(f"cannot tell whether a daemon runs: {error}") from error
     if answer is not None and "error" in answer:
         raise StateError(f"the daemon refuses: {answer['error']}")
-    return answer
-
-
-def _any(
-    config: str, settings: Callable[[], Settings], request: dict[str, Any], seconds: float | None
-) -> dict[str, Any] | None:
-    named = {**request, "config": os.path.abspath(config)} if config else request
-    closed = ""
-    for place in control.places(os.environ, config):
-        try:
-            answer = control.ask(place, named, seconds)
-        except PermissionError as error:
-            closed = f"{place}: {error.strerror}; ask as root, or as the user whose daemon it is"
-        except (OSError, ValueError) as error:
-            raise NotTold(f"it does not answer: {error}") from error
-        else:
-            if answer is not None and not answer.get("other"):
-                return answer
-    state_dir = settings().state_dir
-    try:
-        answer = control.ask(state_dir, request, seconds)
-    except (OSError, ValueError) as error:
-        raise NotTold(f"{state_dir}: {getattr(error, 'strerror', None) or error}") from error
-    if answer is None and closed and common.is_system_config(config):
-        raise NotTold(closed)
     return answer
 
 

@@ -22,6 +22,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
+from syncd.cli.answers import EXIT_FAILED as EXIT_FAILED
+from syncd.cli.answers import EXIT_PARTLY as EXIT_PARTLY
+from syncd.cli.answers import EXIT_UNAVAILABLE as EXIT_UNAVAILABLE
+from syncd.cli.answers import EXIT_UNSETTLED as EXIT_UNSETTLED
 from syncd.config import places
 
 if TYPE_CHECKING:
@@ -31,11 +35,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_PARTLY = 3
-EXIT_UNSETTLED = 4
-EXIT_UNAVAILABLE = 69
 EXIT_CREDENTIALS = 77
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
@@ -136,6 +136,7 @@ class Options:
             with_sources=with_sources,
             with_token=with_token,
         )
+        gc.collect()  # imports do leave some garbage, which would stay for ever
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()
         logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr)
@@ -151,12 +152,6 @@ class Options:
 def config_path(options: Options) -> str:
     """The configuration file that the command uses; empty where there is none."""
     return places.look(options.config_path, os.environ) or ""
-
-
-def is_system_config(path: str) -> bool:
-    """Whether a configuration file is one of the machine's, so that its daemon is a system service."""
-    directory = os.path.dirname(places.SYSTEM_FILE)
-    return not path or os.path.dirname(os.path.realpath(path)) == directory
 
 
 config_option = click.option("-c", "--config", "config_path", metavar="FILE", help="The configuration file.")

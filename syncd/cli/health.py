@@ -6,9 +6,7 @@ import sys
 
 import click
 
-from syncd.cli import asking, common
-
-_SECONDS = 5.0
+from syncd.cli import answers, asking, common
 
 
 @click.command()
@@ -19,7 +17,7 @@ def command(options: common.Options, ready: bool) -> None:
 
     Exit code 0: ok. 1: not healthy, or (with --ready) not ready. 69: no daemon answers.
     """
-    answer = asking.daemon(options, {"command": "health"}, _SECONDS)
-    word = answer["health"] if answer["health"] != "ok" or not ready or answer["ready"] else "scanning"
+    told = asking.daemon(options, {"command": "health"}, answers.HEALTH_SECONDS)
+    word, code = answers.health(told, ready=ready)
     click.echo(word)
-    sys.exit(0 if word == "ok" else common.EXIT_FAILED)
+    sys.exit(code)

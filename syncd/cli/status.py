@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from syncd.cli import asking, common
+from syncd.cli import answers, asking, common
 
 WATCH_SECONDS = 1.0
 
@@ -38,7 +38,7 @@ def command(options: common.Options, path: str | None, watch: bool, exit_code: b
         else:
             _show(found, clear=watch)
         if not watch:
-            sys.exit(code(found) if exit_code else 0)
+            sys.exit(answers.status_code(found) if exit_code else 0)
         time.sleep(WATCH_SECONDS)
 
 
@@ -48,32 +48,10 @@ def _show(found: dict[str, Any], *, clear: bool) -> None:
     if "state" in found:
         click.echo(asking.line(found))
         return
-    from syncd.cli import screen
+    from syncd.cli import table
     from syncd.daemon.status import Status
 
-    screen.show_status(Status.from_json(found), screen.console())
-
-
-def code(found: dict[str, Any]) -> int:
-    """The exit code that a status or the word of a file stands for."""
-    if "state" in found:
-        if found["state"] == "failed":
-            return common.EXIT_PARTLY
-        waits = found["state"] in ("settling", "pending", "uploading", "unknown", "unwatched")
-        return common.EXIT_UNSETTLED if waits else 0
-    if not found["daemon"]["running"]:
-        return common.EXIT_UNAVAILABLE
-    sources = found["sources"]
-    if any(source["files"]["failed"] or source.get("differing") for source in sources):
-        return common.EXIT_PARTLY
-    waits = any(
-        source["files"]["pending"]
-        or source["files"]["in_flight"]
-        or not source["last_scan"]
-        or source.get("waiting_for")
-        for source in sources
-    )
-    return common.EXIT_UNSETTLED if waits else 0
+    table.show_status(Status.from_json(found), answers.Paper.of(sys.stdout))
 
 
 def of_everything(options: common.Options) -> dict[str, Any]:
@@ -84,7 +62,7 @@ def of_everything(options: common.Options) -> dict[str, Any]:
     except asking.NotTold as error:
         trouble = str(error)
     else:
-        if answer is not None and {"daemon", "sources", "in_flight", "failures", "totals"} <= answer.keys():
+        if answer is not None and answer.keys() >= answers.STATUS_KEYS:
             return answer
         trouble = None if answer is None else str(answer.get("error", "its answer cannot be read"))
     return _from_state(options, trouble)

@@ -46,6 +46,11 @@ def _usual(environ: Mapping[str, str]) -> tuple[str, str]:
     return os.path.join(xdg("XDG_CONFIG_HOME", ".config", environ), "syncd", "config.yaml"), SYSTEM_FILE
 
 
+def is_system(path: str) -> bool:
+    """Whether a configuration file, or none, is the machine's, so that its daemon is a system service."""
+    return not path or os.path.dirname(os.path.realpath(path)) == os.path.dirname(SYSTEM_FILE)
+
+
 def xdg(name: str, default: str, environ: Mapping[str, str]) -> str:
     """A base directory of the XDG specification, which says to ignore relative ones."""
     given = environ.get(name, "")

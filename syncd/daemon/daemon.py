@@ -42,6 +42,7 @@ _IDLE_TICK_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # the status line changes at most this often
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
+_REST_SECONDS = 90.0  # the second looks at what was just carried are over by then
 _RELOAD_SECONDS = 300.0  # for one who asked for a reload and waits for what came of it
 _SLEPT_SECONDS = 10.0  # connections survive a shorter suspend
 
@@ -71,6 +72,7 @@ class Daemon:
         self._answers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._turn_waits = False
         self._ticks_slowly = True
+        self._worked_at: float | None = self._clock.monotonic()
         self._must_leave = self._is_working = False
         self._http: HttpServer | None = None
         self._http_trouble = ""
@@ -81,6 +83,7 @@ class Daemon:
         Ends the process where a thread is left that cannot be ended: it waits in the kernel.
         """
         process.raise_descriptor_limit()
+        process.share_one_heap()
         lock = StateLock.acquire(self._settings.state_dir)
         try:
             self._notifier.extend_timeout(60)
@@ -254,6 +257,7 @@ class Daemon:
             self._notifier.watchdog()
             trouble = self._look_at_state()
         self._look_for_sleep()
+        self._look_for_rest()
         self._serve_http()
         logs.report_suppressed()
         if trouble and trouble != self._live.health:
@@ -284,6 +288,17 @@ class Daemon:
             for source in self._settings.sources:
                 self._pipeline.rescan(source.name, "", "the machine was suspended")
         self._slept = slept
+
+    def _look_for_rest(self) -> None:
+        """Some time after work, which leaves much of its memory behind, give back what is free: once."""
+        now = self._clock.monotonic()
+        if not self._ticks_slowly:
+            self._worked_at = now
+        elif self._worked_at is not None and now - self._worked_at >= _REST_SECONDS:
+            self._worked_at = None
+            with suppress(StateError):  # `health` says what is wrong with it
+                self._pipeline.state.give_back_memory()
+            process.give_back_memory()
 
     def _ask_reload(self, asks: control.Asks) -> dict[str, Any]:
         """For another thread: reload, and return what came of it, as long as somebody `asks`."""

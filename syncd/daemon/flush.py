@@ -179,5 +179,6 @@ class _Flush:
         if waits := runner.waits_for_take_over():
             return waits
         if runner.news.deletes_reason:
-            return f"{runner.news.deletes_parked} deletions wait: {runner.news.deletes_reason}"
+            waits = f"{runner.news.deletes_parked} deletions wait: {runner.news.deletes_reason}"
+            return f"{waits}; to allow them: syncd sync --allow-deletes {runner.source.name}"
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import time
@@ -17,6 +18,7 @@ PODMANS_MARK = "/run/.containerenv"
 
 _LAYERED = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_M_ARENA_MAX = -8  # mallopt(3)
 
 
 def keep_memory_private() -> None:
@@ -55,6 +57,19 @@ def machine_id() -> str:
 def suspended_seconds() -> float:
     """How long the machine has been suspended since it booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def share_one_heap() -> None:
+    """Have all threads share one heap of the allocator, which else keeps up to eight for each processor."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_memory() -> None:
+    """Give back to the kernel what is free, and what only waits for the collector."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def raise_descriptor_limit() -> None:

@@ -175,6 +175,10 @@ class Reader:
         except ERRORS as error:
             raise self._translated(error) from error
 
+    def give_back_memory(self) -> None:
+        """Keep no pages that were read. Raises StateError."""
+        self.run_one(give_back_memory)
+
     def _translated(self, error: Error) -> StateError:
         ours = state_error(error, self._path)
         if is_damage(error):
@@ -185,6 +189,11 @@ class Reader:
         """Close the connection. No thread may be reading."""
         with self._lock:
             self._connection.close()
+
+
+def give_back_memory(connection: sqlite3.Connection) -> None:
+    """Keep no pages of the database in memory but those in use. Raises sqlite3.Error."""
+    connection.execute("PRAGMA shrink_memory").fetchall()
 
 
 def _connect_reader(path: str) -> sqlite3.Connection:

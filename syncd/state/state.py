@@ -54,7 +54,7 @@ from syncd.state.audits import Audits
 from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
-from syncd.state.sqlite import Reader
+from syncd.state.sqlite import Reader, give_back_memory
 from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled
 from syncd.state.unwritten import Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
@@ -192,6 +192,13 @@ class State:
         if self._writer is not None:
             self._join_totals()
             self._writer.flush()
+
+    def give_back_memory(self) -> None:
+        """Keep no pages of the database, and not what only a first pass needs. Raises StateError."""
+        self._novelty = Novelty(empty=False)
+        self._reader.give_back_memory()
+        if self._writer is not None:
+            self._writer.run(give_back_memory)
 
     def lost(self) -> str | None:
         """Why this database cannot be used until the next `open` (removed, replaced, damaged), or None."""

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from syncd.cli import common
-from syncd.cli.app import cli
+from syncd.cli.group import cli
 from syncd.config import load as config
 
 

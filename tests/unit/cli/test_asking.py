@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from syncd.cli import asking, common
+from syncd.cli import answers, asking, common
+from syncd.config import places
 from syncd.daemon.control import ControlServer
 from tests.unit.cli.answering import answering
 from tests.unit.cli.home import Home
@@ -61,9 +62,9 @@ def test_a_place_that_cannot_be_looked_into_is_told(home: Home, monkeypatch: pyt
         if directory == "/run/syncd":
             raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(asking.control, "ask", ask)
+    monkeypatch.setattr(answers.control, "ask", ask)
     assert home.run("pause").stderr == "syncd: no daemon runs with this configuration\n"
-    monkeypatch.setattr(common, "is_system_config", lambda path: True)
+    monkeypatch.setattr(places, "is_system", lambda path: True)
     told = home.run("pause")
     assert told.exit_code == common.EXIT_UNAVAILABLE
     assert "cannot tell whether a daemon runs: /run/syncd: Permission denied; ask as root" in told.stderr

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from syncd.cli import common
-from syncd.cli.app import cli
+from syncd.cli.group import cli
 from syncd.core.errors import (
     AccessRefused,
     ConfigError,

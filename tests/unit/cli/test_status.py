@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -94,28 +92,6 @@ def test_of_one_file_it_says_one_word_first(home: Home) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("found", "code"),
-    [
-        ({"state": "stored"}, 0),
-        ({"state": "excluded"}, 0),
-        ({"state": "pending"}, 4),
-        ({"state": "failed"}, 3),
-        ({"daemon": {"running": False}, "sources": []}, 69),
-        ({"daemon": {"running": True}, "sources": [{"files": [0, 0, 0], "last_scan": "x"}]}, 0),
-        ({"daemon": {"running": True}, "sources": [{"files": [1, 0, 0], "last_scan": "x"}]}, 4),
-        ({"daemon": {"running": True}, "sources": [{"files": [0, 1, 0], "last_scan": "x"}]}, 4),
-        ({"daemon": {"running": True}, "sources": [{"files": [0, 0, 0], "last_scan": None}]}, 4),
-        ({"daemon": {"running": True}, "sources": [{"files": [1, 1, 1], "last_scan": "x"}]}, 3),
-    ],
-)
-def test_the_exit_code_says_whether_it_is_in_sync(found: dict[str, Any], code: int) -> None:
-    """For scripts that wait; failures weigh more than what waits."""
-    for source in found.get("sources", ()):
-        source["files"] = dict(zip(("pending", "in_flight", "failed"), source["files"], strict=True))
-    assert status.code(found) == code
-
-
 def test_watching_shows_it_again_and_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --json, one line each time, until the end."""
     shown = iter(range(2))
@@ -128,34 +104,3 @@ def test_watching_shows_it_again_and_again(home: Home, monkeypatch: pytest.Monke
     done = home.run("status", "--watch", "--json")
     assert done.exit_code == 130
     assert [json.loads(line)["daemon"]["running"] for line in done.stdout.splitlines()] == [False] * 3
-
-
-HEAVY = {"yaml", "pydantic", "sqlite3", "requests", "rich.progress", "xxhash", "watchdog"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "may_load"),
-    [(["status", "--json"], set()), (["status"], {"rich", "syncd.core.model"})],
-)
-def test_asking_the_daemon_loads_no_configuration(
-    home: Home, arguments: list[str], may_load: set[str]
-) -> None:
-    """Neither the YAML nor what validates it, nor the state: it takes a fraction of the time."""
-    program = "import sys; from syncd.cli.app import main; sys.argv[0] = 'syncd'\n"
-    program += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
-    runtime = home.root / "run" / "syncd"
-    runtime.mkdir(parents=True)
-    totals = {"bytes_sent": 0, "bytes_saved": 0, "requests": 0}
-    empty: dict[str, Any] = {"sources": [], "in_flight": [], "failures": [], "totals": totals}
-    server = ControlServer(str(runtime), lambda request, asks: {"daemon": {"running": True}, **empty})
-    server.start()
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "-c", home.write()],
-        capture_output=True, text=True, check=True,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(home.root / "run")},
-    )  # fmt: skip
-    server.stop()
-    loaded = set(done.stderr.split())
-    assert "syncd.daemon.control" in loaded
-    assert not loaded & (HEAVY | {"rich", "syncd.core.model"}) - may_load
-    assert not any(name.startswith(("syncd.pipeline", "syncd.transfer", "syncd.storage")) for name in loaded)

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from syncd.cli import sync
-from syncd.cli.app import cli
+from syncd.cli.group import cli
 from syncd.cli.sync import Overrides, Pass, plan_all, run_once
 from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable

@@ -244,6 +244,20 @@ def test_an_idle_daemon_looks_once_a_minute(home: Home) -> None:
     assert line.workers.join(30.0)
 
 
+def test_after_work_memory_goes_back_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it has rested for a while, and not again before there was more work."""
+    given: list[float] = []
+    monkeypatch.setattr(process, "give_back_memory", lambda: given.append(made._clock.monotonic()))
+    made = home.start()
+    wait_until("it rests", lambda: made._pipeline.idle() and made._tick_seconds() == 60.0)
+    monkeypatch.setattr(daemon, "_REST_SECONDS", 0.0)
+    for rests, times in ((True, 1), (True, 1), (False, 1), (True, 2), (True, 2)):
+        made._ticks_slowly = rests
+        made._look_for_rest()
+        assert len(given) == times
+    assert made._pipeline.state.recorded(FileRef("docs", "nothing")) is None  # the state works on
+
+
 def test_after_a_sleep_everything_is_tried_and_looked_at_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,3 +76,33 @@ def test_a_process_that_holds_keys_is_closed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_free_memory_goes_back_to_the_kernel() -> None:
+    """What threads have freed, too, because all share one heap; in a process of its own."""
+    program = """
+import ctypes, sys, threading
+from syncd.daemon import process
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+process.share_one_heap()
+def work():
+    blocks = [(libc.malloc(20_000), libc.malloc(100)) for _ in range(500)]  # what is small stays between
+    for block, _ in blocks:
+        ctypes.memset(block, 1, 20_000)
+    for block, _ in blocks:
+        libc.free(block)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+before = resident()
+process.give_back_memory()
+print((before - resident()) >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 5

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from syncd.cli import common
-from syncd.cli.app import cli
 from syncd.cli.check import version_keys
+from syncd.cli.group import cli
 from syncd.config import load
 from syncd.config.load import Settings
 from syncd.core.errors import StoreRefused

@@ -1,0 +1,76 @@
+"""`syncd health` and `syncd status` where a daemon answers, without click: its import costs twice the rest.
+
+What monitoring programs ask every few seconds. Takes over only what it understands wholly; all else, and
+whatever goes wrong, is for `syncd.cli.group`, which says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from syncd.cli import answers
+from syncd.config import places
+
+_FLAGS = {"health": {"--ready"}, "status": {"--json", "--exit-code"}}
+
+
+def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
+    """The exit code, after the answer was printed; None: nothing was done."""
+    command, *rest = arguments or [""]
+    flags, config = set(), None
+    while rest:
+        if rest[0] in ("-c", "--config") and len(rest) > 1:
+            config, rest = rest[1], rest[2:]
+        elif rest[0] in _FLAGS.get(command, ()):
+            flags.add(rest[0])
+            rest = rest[1:]
+        else:
+            return None
+    if command not in _FLAGS:
+        return None
+    told = _ask(places.look(config, environ) or "", {"command": command}, command)
+    return None if told is None else _print(told, command, flags)
+
+
+def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:
+    """Print the answer; returns the exit code."""
+    paper = answers.Paper.of(sys.stdout)
+    code = 0
+    try:
+        if command == "health":
+            word, code = answers.health(told, ready="--ready" in flags)
+            paper.print(word)
+        elif "--json" in flags:
+            paper.print(json.dumps(told, indent=2, ensure_ascii=True))
+        else:
+            from syncd.cli import table
+            from syncd.daemon.status import Status
+
+            table.show_status(Status.from_json(told), paper)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader had enough, and so has the interpreter, which would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return answers.EXIT_FAILED
+    return answers.status_code(told) if "--exit-code" in flags else code
+
+
+def _ask(config: str, request: dict[str, Any], command: str) -> dict[str, Any] | None:
+    """A whole answer of the daemon, if one comes from a place that is known without the configuration."""
+
+    def unknown() -> str:
+        raise answers.NotTold
+
+    try:
+        told = answers.answer(
+            config, unknown, request, answers.HEALTH_SECONDS if command == "health" else None
+        )
+    except answers.NotTold as error:
+        if str(error):
+            answers.remember(error)
+        return None
+    wanted = {"health"} if command == "health" else answers.STATUS_KEYS
+    return told if told is not None and wanted <= told.keys() else None
