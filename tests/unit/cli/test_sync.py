@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from syncd.cli import sync
+from syncd.cli import answers, sync
 from syncd.cli.group import cli
 from syncd.cli.sync import Overrides, Pass, plan_all, run_once
 from syncd.config.load import Settings
@@ -476,7 +476,7 @@ def test_a_daemon_that_does_not_answer_is_an_error(home: Home, monkeypatch: pyte
     def silent(directory: str, request: dict[str, Any], seconds: float) -> None:
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(sync.asking.control, "ask", silent)
+    monkeypatch.setattr(answers.control, "ask", silent)
     done = home.run("sync", "--allow-deletes", "docs")
     assert (done.exit_code, "it does not answer" in done.stderr) == (1, True)
     assert "Traceback" not in done.output
