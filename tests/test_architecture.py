@@ -124,6 +124,13 @@ def test_functions_are_small() -> None:
 # ---- every room tested ------------------------------------------------------------------------------------
 
 
+@every_module
+def test_values_are_structs(path: Path) -> None:
+    """Making a dataclass takes thirty times as long as making a struct, and each command waits for it."""
+    imported = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.ImportFrom)]
+    assert "dataclasses" not in {node.module for node in imported}
+
+
 def test_every_module_has_a_test() -> None:
     """`syncd/a/b.py` is tested in `tests/unit/a/test_b.py`."""
     modules = [path.relative_to(PACKAGE) for path in SOURCES if not path.stem.startswith("__")]

@@ -6,10 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import asdict
 
 from syncd.cli import answers, common
 from syncd.cli.answers import NotTold as NotTold
@@ -176,7 +176,7 @@ def line(found: dict[str, Any]) -> str:
 # ---- work on one source after the other ------------------------------------------------------------------
 
 Here = Callable[["Pipeline", str, Callable[[], bool], bool], Any]
-"""Takes a pipeline, a source, whether to go on, and whether this is a dry run; returns a dataclass."""
+"""Takes a pipeline, a source, whether to go on, and whether this is a dry run; returns a struct."""
 _STOP_SECONDS = 10.0
 
 

@@ -16,11 +16,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
+from msgspec import Struct
 
 from syncd.cli.answers import EXIT_FAILED as EXIT_FAILED
 from syncd.cli.answers import EXIT_PARTLY as EXIT_PARTLY
@@ -100,8 +100,7 @@ def done_words(done: Sequence[str], *, stays: bool) -> str:
     return ", ".join(done) or ("nothing done" if stays else "nothing to do")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What every command understands."""
 
     config_path: str | None

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 
 import click
+from msgspec import Struct
 
 from syncd.cli import common
 from syncd.config import load as config
@@ -72,8 +72,7 @@ def command(user: bool, print_only: bool, config_path: str | None) -> None:
     sys.exit(install_service(user=user, print_only=print_only, config_path=config_path))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where one kind of manager keeps things, every path absolute."""
 
     user: bool
@@ -88,8 +87,7 @@ class Place:
     sysusers: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wants:
+class Wants(Struct, frozen=True):
     """What a configuration needs in the unit, beyond what every unit has."""
 
     writable: tuple[str, ...] = ()

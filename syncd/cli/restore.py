@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
@@ -38,8 +39,7 @@ _TICK_SECONDS = 0.2
 _PAUSED_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """A source, or a file or folder of it, or what a store has under a prefix."""
 
     store: str

@@ -69,7 +69,7 @@ def of_everything(options: common.Options) -> dict[str, Any]:
 
 
 def _from_state(options: common.Options, trouble: str | None) -> dict[str, Any]:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from syncd.daemon import status
 

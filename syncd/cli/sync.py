@@ -12,10 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from syncd.cli import asking, common
 from syncd.config.load import Settings
@@ -40,8 +40,7 @@ from syncd.transfer.engine import Engine
 STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Overrides:
+class Overrides(Struct, frozen=True):
     """What the operator overrides, by the names of sources."""
 
     allow_deletes: frozenset[str] = frozenset()
@@ -57,8 +56,7 @@ class Overrides:
         return self.allow_deletes | self.accept_roots | self.take_over
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(Struct, frozen=True):
     """How a pass ended."""
 
     pipeline: Pipeline

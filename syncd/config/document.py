@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 import yaml
+from msgspec import Struct, field
 
 from syncd.core.errors import ConfigError, Problem
+from syncd.core.model import Concealing
 from syncd.core.paths import one_line
 
 Path = tuple[str | int, ...]
@@ -53,33 +55,36 @@ class Unusable:
     """A value of a kind that no setting has: a date, binary data, something with a tag."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Concealing, frozen=True):
     """Where and how a value was written."""
+
+    concealed: ClassVar[frozenset[str]] = frozenset({"written"})
 
     line: int
     """The line of its key, from 1."""
     kind: str
     """``text``, ``number``, ``truth value``, ``nothing``, ``date``, ``list``, ``mapping``, or a phrase."""
-    written: str = field(default="", repr=False)
+    written: str = ""
     """A scalar's text before expansion."""
     expanded: bool = False
     lines: int = 1
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """A configuration file as plain values, and what was found wrong or worth a warning in it."""
 
     file: str
     secret_keys: Collection[str]
     """The keys whose values are never shown."""
-    value: object = field(default=None, repr=False)
+    value: object = None
     marks: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     spoiled: set[Path] = field(default_factory=set)
     """Values whose variables could not be expanded: reported already, so no check reports them again."""
+
+    def __repr__(self) -> str:
+        return f"Document({self.file})"  # the values are secrets, some of them
 
     def found(self, path: Path) -> str:
         """The value at `path` in words: as written, never expanded, and never a secret."""

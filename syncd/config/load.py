@@ -9,47 +9,48 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
-from syncd.core.model import Source, TransferPolicy
+from syncd.core.model import Concealing, Source, TransferPolicy
 from syncd.storage.settings import StoreSettings
 
 MAX_FILE_SIZE = 1 << 20
 """In bytes; no file that is written by hand is larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+class LogSettings(Struct, frozen=True):
     """``level``: debug, info, warning or error. ``format``: auto, text or json."""
 
     level: str = "info"
     format: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class StopSettings:
+class StopSettings(Struct, frozen=True):
     """What SIGTERM means: give up at once, or first `drain`, carrying what is known for so many seconds."""
 
     drain: bool = False
     timeout_seconds: float = 80.0
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSettings:
+class AddressSettings(Concealing, frozen=True):
     """Where the daemon answers HTTP. No `host`: nowhere. Without a `token` nobody can steer it there."""
+
+    concealed: ClassVar[frozenset[str]] = frozenset({"token"})
 
     host: str = ""
     """An IP address."""
     port: int = 0
-    token: str = field(default="", repr=False)
+    token: str = ""
     names: tuple[str, ...] = ()
     """The host names, in small letters, by which browsers may call it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """A whole configuration without mistakes. Holds secrets (in ``stores``), but never shows them."""
 
     path: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+from msgspec import Struct, field
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -65,8 +65,7 @@ SECTIONS: Mapping[str, type[Entry]] = {
 }
 
 
-@dataclass(slots=True)
-class Entries:
+class Entries(Struct):
     """What could be read; complete only if the document has no problems."""
 
     state_dir: str = ""

@@ -30,7 +30,7 @@ from syncd.config.values import (
     one_of,
     size,
 )
-from syncd.core.model import Adoption, OnDelete, Source
+from syncd.core.model import Adoption, OnDelete, PatternPlaces, Source
 from syncd.core.paths import prefix_problem
 from syncd.core.patterns import Rules
 from syncd.sources import mounts
@@ -112,7 +112,7 @@ class SourceEntry(Entry):
         """Whether something else than a directory is known to be there."""
         return self._found is not None and self._found.kind == "other"
 
-    def source(self, places: Mapping[tuple[str, str], str]) -> Source:
+    def source(self, places: PatternPlaces) -> Source:
         """The settings of a source that has no problems."""
         return Source(
             name=self.name,
@@ -155,13 +155,15 @@ Directories = Mapping[str, tuple[str, str]]
 """The directories of stores, as written and without links."""
 
 
-def places(index: int, entry: SourceEntry, document: Document) -> dict[tuple[str, str], str]:
+def places(index: int, entry: SourceEntry, document: Document) -> PatternPlaces:
     """``file:line`` of each rule that leaves files out, by its key and its text; a limit has no text."""
-    found = {
-        (key, pattern): document.where(("sources", index, key, number))
-        for key in ("include", "exclude", "exclude_if_present")
-        for number, pattern in enumerate(getattr(entry, key))
-    }
+    found = PatternPlaces(
+        {
+            (key, pattern): document.where(("sources", index, key, number))
+            for key in ("include", "exclude", "exclude_if_present")
+            for number, pattern in enumerate(getattr(entry, key))
+        }
+    )
     for key in ("exclude_temporary", "max_size", "one_file_system"):
         if ("sources", index, key) in document.marks:
             found[key, ""] = document.where(("sources", index, key))

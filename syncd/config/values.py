@@ -10,10 +10,10 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
+from msgspec import Struct, field
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -49,8 +49,7 @@ class Entry(BaseModel):
     required: ClassVar[tuple[str, ...]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What relative paths, ``~`` and absent values stand for, and where links lead."""
 
     directory: str

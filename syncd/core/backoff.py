@@ -9,15 +9,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from math import exp
+
+from msgspec import Struct
 
 BURST_SECONDS = 0.25
 """How much unused bandwidth may be caught up: callers are never on time to the microsecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """Exponential growth with a ceiling: ``base * factor ** (attempt - 1)`` seconds, at most ``cap``."""
 
     base_seconds: float = 0.5
@@ -235,8 +235,7 @@ NO_LIMIT, PAUSE = 0, -1
 WEEK_MINUTES = 7 * 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """What a timetable says for one moment."""
 
     rate: int
@@ -246,8 +245,7 @@ class Limit:
     """The minute of the week when something else holds; None: always the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
+class Timetable(Struct, frozen=True):
     """The limit of the bandwidth over a week of local time: each entry holds until the next one.
 
     A minute of the week counts from Monday, 00:00. The last entry of a week holds until the first of the
@@ -282,8 +280,7 @@ def clock_words(minute: int) -> str:
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-@dataclass(frozen=True, slots=True)
-class Bandwidth:
+class Bandwidth(Struct, frozen=True):
     """The timetables of what goes out and of what comes in."""
 
     up: Timetable = UNLIMITED

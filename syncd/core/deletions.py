@@ -12,7 +12,8 @@ the remembered ones have been deleted.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core.model import FileRef
 
@@ -24,8 +25,7 @@ FLOOR = 10
 _PATIENCE = 10  # grace periods that a candidate waits for younger ones at most
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """`allowed` may be deleted now; `parked` more wait for the operator, for the reason given."""
 
     allowed: tuple[FileRef, ...]
@@ -43,8 +43,7 @@ def allowance(recorded_files: int, max_files: int, max_fraction: float) -> int:
     return min(max_files, share)
 
 
-@dataclass(slots=True)
-class _Candidate:
+class _Candidate(Struct):
     since: float
     scan: int
     """The last scan that reported it, or during which an event did."""

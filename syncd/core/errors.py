@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core.backoff import Schedule, delay
 from syncd.core.model import FileStat
@@ -46,8 +47,7 @@ class SyncdError(Exception):
     """Base of everything that syncd raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One mistake in a configuration file, in the words that its author needs."""
 
     where: str
@@ -353,8 +353,7 @@ LONGEST_WISH_SECONDS = 3600.0
 """A longer ``Retry-After`` than this counts as this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(Struct, frozen=True):
     """What to do after a file failed."""
 
     again: bool = False

@@ -1,19 +1,31 @@
 """The nouns: frozen values that every package may use, without behaviour beyond arithmetic on themselves.
 
-Those that are made, compared and looked up many times for each file are named tuples: to hash or compare one
-costs a tenth of what it costs for a dataclass.
+They are structs of msgspec: its classes are made thirty times as fast as dataclasses, which were a quarter of
+what a command needs to start, and its values ten times. What is looked up by its place is a named tuple.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import astuple, replace
 
 from syncd.core.backoff import FREE_LINE, Bandwidth
+
+
+class Concealing(Struct, frozen=True):
+    """A value with secrets: its ``repr`` leaves out the fields that `concealed` names."""
+
+    concealed: ClassVar[frozenset[str]]
+
+    def __repr__(self) -> str:
+        names = (name for name in self.__struct_fields__ if name not in self.concealed)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 class OnDelete(Enum):
@@ -31,8 +43,7 @@ class Adoption(Enum):
     """It is copied onto itself, to get the metadata of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+class Properties(Struct, frozen=True):
     """What an object carries for those who read it, as the configuration says; empty: nothing is said."""
 
     content_type: str = ""
@@ -52,8 +63,7 @@ class Properties:
         return hashlib.sha256(repr(astuple(said)).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """What a file has beside its content and its time. None and empty: not known."""
 
     mode: int | None = None
@@ -67,8 +77,23 @@ class Attributes:
     """Extended attributes by full name, surrogate-escaped, in the order of the names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class PatternPlaces(dict[tuple[str, str], str]):
+    """Where each pattern is written, by its key and its text: ``file:line``.
+
+    Two are always equal: a source is the same one when its lines have moved.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PatternPlaces)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 0
+
+
+class Source(Struct, frozen=True):
     """A watched directory and where its files go."""
 
     name: str
@@ -127,12 +152,11 @@ class Source:
     """The same as a share of the recorded files; the smaller bound counts."""
     given: str = ""
     """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
-    places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
+    places: PatternPlaces = PatternPlaces()
     """Where each pattern is written, by its key and its text: ``file:line``."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransferPolicy:
+class TransferPolicy(Struct, frozen=True):
     """The bounds of all transfers of this machine, to whichever store."""
 
     concurrency: int = 32
@@ -196,8 +220,7 @@ class FolderStat(FileStat):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Irregular:
+class Irregular(Struct, frozen=True):
     """Something that is not a regular file: never opened, never uploaded, counted."""
 
     kind: str
@@ -237,8 +260,7 @@ OVERTAKEN = -1
 """Instead of a life: since this row was written, its key belonged to another file's destination."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """A file as it was last committed: the store has acknowledged an object with this content."""
 
     stat: FileStat
@@ -252,7 +274,7 @@ class Recorded:
     """Wall clock of the look at ``stat``, or since when the row is in doubt, nanoseconds."""
     racy: bool = False
     """The stat was too young to prove anything: fingerprint again at the next look."""
-    life: int = field(default=0, compare=False)
+    life: int = 0
     """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers;
     `OVERTAKEN`: another source may have written the object since."""
     witness: bytes = b""
@@ -260,22 +282,26 @@ class Recorded:
     kept: bool = False
     """The file was deleted, and its object is kept: no scan reads the row."""
 
+    def __eq__(self, other: object) -> bool:
+        """Without `life`, which says who wrote the row, and not what."""
+        return isinstance(other, Recorded) and Struct.__eq__(replace(self, life=other.life), other)
+
+    __hash__ = Struct.__hash__
+
     @property
     def in_doubt(self) -> bool:
         """The object may be another one, or none: ask the store before relying on the row."""
         return not self.etag
 
 
-@dataclass(frozen=True, slots=True)
-class PartDigests:
+class PartDigests(Struct, frozen=True):
     """The witness of each part of a recorded file, on the grid of its part size in bytes."""
 
     part_size: int
     digests: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectMeta:
+class ObjectMeta(Struct, frozen=True):
     """The metadata of an object, to rebuild a lost state database and to let other programs check content."""
 
     fingerprint: Fingerprint
@@ -298,12 +324,11 @@ class ObjectMeta:
     replaces: str | None = None
     """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
     complete honour it where ``StoreLimits.has_conditions``."""
-    allocated: int | None = field(default=None, compare=False)
+    allocated: int | None = None
     """Bytes that the file takes on its disk: fewer than its size if it has holes. None: unknown. Not kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """What the store says about an object. Fields that the object does not carry are None."""
 
     key: str
@@ -350,8 +375,7 @@ class Receipt(NamedTuple):
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part that a store has acknowledged.
 
     ``digest`` is the witness of the bytes that we sent, None where only the store's list is known; ``crc32``
@@ -363,12 +387,11 @@ class Part:
     etag: str
     digest: bytes | None = None
     crc32: int | None = None
-    stored_ns: int | None = field(default=None, compare=False)
+    stored_ns: int | None = None
     """When it arrived, by the store's clock in nanoseconds; only in a list, and None if that does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class UploadInfo:
+class UploadInfo(Struct, frozen=True):
     """An unfinished multipart upload that a store lists."""
 
     key: str
@@ -376,8 +399,7 @@ class UploadInfo:
     initiated_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """The record by which an upload continues after a restart, written before the upload begins."""
 
     id: int
@@ -401,8 +423,7 @@ class Checkpoint:
     parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """An upload that will not be continued, and that could not be aborted yet."""
 
     ref: FileRef
@@ -415,8 +436,7 @@ class Leftover:
     """Wall clock, nanoseconds: the upload was begun between the two."""
 
 
-@dataclass(frozen=True, slots=True)
-class LastScan:
+class LastScan(Struct, frozen=True):
     """The last scan of a whole source."""
 
     ended_ns: int | None = None
@@ -429,8 +449,7 @@ class LastScan:
     """How many of each kind it left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """A file that could not be carried, and when it is tried again."""
 
     ref: FileRef
@@ -442,16 +461,14 @@ class Failure:
     """How many of the attempts ended with a refusal of this state of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class RootIdentity:
+class RootIdentity(Struct, frozen=True):
     """Which directory a source's root was when it was last seen whole."""
 
     device: int
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
+class StoreLimits(Struct, frozen=True):
     """Sizes in bytes. Data of the store, so that the planner holds no constants."""
 
     min_part_size: int
@@ -477,44 +494,38 @@ class StoreLimits:
 # ---- actions: what the plan returns, inert, each with its reason ------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(Struct, frozen=True):
     """Leave it as it is."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(Struct, frozen=True):
     """Same content, other stat: update the record, send nothing."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """Carry the content to the store."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """The store already has this content under another key: let it copy, send nothing."""
 
     twin: Recorded
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Remove the object."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(Struct, frozen=True):
     """The store had the content under the key, and there was no record of it: nothing was sent."""
 
     reason: str

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from syncd.core import plan
 from syncd.core.errors import TOO_LARGE, TRY_ALL, StoreRefused
@@ -24,8 +25,7 @@ SMALLEST_COMMON_PART_SIZE = 5 << 20
 """What every S3-compatible store accepts as a part (AWS, S3 API reference, "multipart upload limits")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """The bytes of one part: its number (from 1), where it begins and how long it is, in bytes."""
 
     number: int
@@ -33,8 +33,7 @@ class Span:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """How an upload goes on. Every part of the file is in exactly one of the three, each ascending.
 
     ``kept`` needs nothing more: the store lists it as we recorded it, and the local bytes still have the

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from syncd.core.model import Properties, Source
 from syncd.core.paths import printable
@@ -289,8 +291,7 @@ class _IncludeList(_PatternList):
         return (self._patterns[last].written, where) if where else ("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether an entry is wanted, and what says so."""
 
     wanted: bool

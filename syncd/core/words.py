@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from syncd.core import plan
 from syncd.core.backoff import seconds_left
@@ -35,8 +36,7 @@ WORDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Struct, frozen=True):
     """What a queue knows of a dirty file. Seconds count from now."""
 
     in_work: bool
@@ -49,8 +49,7 @@ class Queued:
     """For how long events have kept it from becoming quiet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What could be found out about one path of a source."""
 
     now_ns: int

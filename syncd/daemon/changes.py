@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
+
+from msgspec.structs import fields
 
 from syncd.config.load import Settings
 
@@ -33,8 +34,4 @@ def _named(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 def _keys(before: Any, after: Any) -> list[str]:
     if type(before) is not type(after):
         return ["type"]
-    return [
-        each.name
-        for each in fields(before)
-        if each.compare and getattr(before, each.name) != getattr(after, each.name)
-    ]
+    return [each.name for each in fields(before) if getattr(before, each.name) != getattr(after, each.name)]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core import paths, plan
 from syncd.core.errors import FileUnreadable, FileVanished
@@ -22,8 +24,7 @@ from syncd.sources.places import Places
 from syncd.state.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A path, and the source that it is in."""
 
     source: Source
@@ -36,8 +37,7 @@ class Found:
         return FileRef(self.source.name, self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFile:
+class LiveFile(Struct, frozen=True):
     """What only the running daemon knows about a file."""
 
     store_id: str

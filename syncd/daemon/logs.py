@@ -14,9 +14,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from syncd.config.load import LogSettings
@@ -129,8 +130,7 @@ def _open_at_once(path: str, flags: int) -> int:
 # ---- repeated messages ------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Cause:
+class _Cause(Struct):
     until: float
     passed: int = 1
     suppressed: int = 0

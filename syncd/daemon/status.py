@@ -6,8 +6,9 @@ The control socket, the line for systemd, the table and the JSON all read the sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, convert, field, to_builtins
 
 from syncd.core.model import Cause, Checkpoint, FileRef, Source
 from syncd.core.paths import printable
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 MAX_FAILURES = 1000
 """At most this many failures are listed; all are counted."""
 
-_T = TypeVar("_T")
 
-
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
+class DaemonStatus(Struct, frozen=True):
     """The process. `error` says why a running daemon could not be asked."""
 
     running: bool = False
@@ -49,8 +47,7 @@ class DaemonStatus:
     state_dir: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FileCounts:
+class FileCounts(Struct, frozen=True):
     """Files of one source. A file counts once: in flight, or pending, or failed."""
 
     recorded: int
@@ -59,16 +56,14 @@ class FileCounts:
     failed: int
 
 
-@dataclass(frozen=True, slots=True)
-class ByteCounts:
+class ByteCounts(Struct, frozen=True):
     """Bytes of one source; `pending` are those that uploads under way have yet to send."""
 
     recorded: int
     pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class WatchStatus:
+class WatchStatus(Struct, frozen=True):
     """How changes in a source are noticed."""
 
     mode: str
@@ -78,8 +73,7 @@ class WatchStatus:
     unwatched: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSource:
+class LiveSource(Struct, frozen=True):
     """What only the running daemon knows about a source."""
 
     waiting_for: str | None = None
@@ -107,8 +101,7 @@ class LiveSource:
     rescan_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class SourceReport:
+class SourceReport(Struct, frozen=True):
     """One source. `live` is None when no daemon was asked."""
 
     name: str
@@ -153,8 +146,7 @@ class SourceReport:
         return differ_words(self.differing, self.differences)
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(Struct, frozen=True):
     """A file under way, or, without a daemon, an upload that the next start continues."""
 
     source: str
@@ -165,8 +157,7 @@ class InFlight:
     seconds_left: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FailureReport:
+class FailureReport(Struct, frozen=True):
     """A file that could not be uploaded. Without `next_attempt` it waits for the file to change."""
 
     source: str
@@ -176,8 +167,7 @@ class FailureReport:
     next_attempt: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreReport:
+class StoreReport(Struct, frozen=True):
     """One store, of which only a running daemon knows."""
 
     name: str
@@ -187,8 +177,7 @@ class StoreReport:
     """Since the daemon started, or the store was last reconfigured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """Everything that `syncd status` says."""
 
     daemon: DaemonStatus
@@ -201,7 +190,7 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """`syncd status --json`. A running daemon adds keys, to itself and to each source."""
-        data = asdict(self)
+        data: dict[str, Any] = to_builtins(self)
         if self.daemon.health is None:  # no daemon was asked: only the keys that are always there
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
             shown += tuple(key for key in ("config", "state_dir") if data["daemon"][key])
@@ -218,15 +207,8 @@ class Status:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Status:
-        """A `Status` from what `to_json` made, in this or another version. Raises KeyError, TypeError."""
-        return cls(
-            _made(DaemonStatus, data["daemon"]),
-            [_source_from(source) for source in data["sources"]],
-            [_made(InFlight, item) for item in data["in_flight"]],
-            [_made(FailureReport, item) for item in data["failures"]],
-            data["totals"],
-            [_made(StoreReport, item) for item in data.get("stores", [])],
-        )
+        """What `to_json` made, in this version or another. Raises KeyError, ValidationError."""
+        return convert({**data, "sources": [_nested(item) for item in data["sources"]]}, cls)
 
     def line(self) -> str:
         """The summary in one line, as ``systemctl status`` shows it."""
@@ -395,15 +377,6 @@ def _done(checkpoint: Checkpoint) -> int:
     return sum(part.size for part in checkpoint.parts.values())
 
 
-def _source_from(data: Mapping[str, Any]) -> SourceReport:
-    live = None
-    if data.keys() & {each.name for each in fields(LiveSource)}:
-        watch = data.get("watch")
-        live = _made(LiveSource, {**data, "watch": _made(WatchStatus, watch) if watch else None})
-    counts = {"files": _made(FileCounts, data["files"]), "bytes": _made(ByteCounts, data["bytes"])}
-    return _made(SourceReport, {**data, **counts, "live": live})
-
-
-def _made(kind: type[_T], data: Mapping[str, Any]) -> _T:
-    """A dataclass from those of its fields that `data` has; keys of a newer version are left out."""
-    return kind(**{each.name: data[each.name] for each in fields(kind) if each.name in data})  # type: ignore[arg-type]
+def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A source of the JSON as `SourceReport` has it: what only a daemon knows is a value of its own."""
+    return {**data, "live": data if data.keys() & set(LiveSource.__struct_fields__) else None}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from syncd.config.load import Settings
 from syncd.config.units import parse_bandwidth
@@ -35,8 +37,7 @@ MOST_LISTED = 10_000
 """Files or actions in one answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verbs:
+class Verbs(Struct, frozen=True):
     """Answers what the command line asks one daemon. `settings` returns the current ones.
 
     A request that names another configuration file is for another daemon, and answered so.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable, os_words
 from syncd.core.model import FileRef, FileStat, Recorded
@@ -24,8 +25,7 @@ _MOST_TROUBLES = 16
 _NAMES = [each.name.lower() for each in Standing]
 
 
-@dataclass(slots=True)
-class Adopted:
+class Adopted(Struct):
     """What came of it: files and bytes by the names of `Standing`, in lower case."""
 
     files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0))

@@ -6,8 +6,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from syncd.core.errors import StoreError
 from syncd.core.model import FileRef, Outcome, Source
@@ -16,8 +17,7 @@ from syncd.state.state import State
 from syncd.transfer.pace.heartbeat import Heartbeats
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(Struct, frozen=True):
     """Time and chance. ``monotonic`` counts seconds, ``now_ns`` is the wall clock in nanoseconds."""
 
     monotonic: Callable[[], float]
@@ -42,8 +42,7 @@ class Listener(Protocol):
     def root_changed(self, source: str, reason: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Struct, frozen=True):
     """What all parts of the pipeline share.
 
     `once` means a single pass: failures are reported and not retried, and a store that cannot be used ends
@@ -65,8 +64,7 @@ class Context:
         return instance_id(self.machine_id or self.state.instance_id, source.name, source.root)
 
 
-@dataclass
-class RunSummary:
+class RunSummary(Struct):
     """What was done since the start: files by kind of action, and what failed."""
 
     actions: Counter[str] = field(default_factory=Counter)

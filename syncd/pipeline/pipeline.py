@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from math import inf
+
+from msgspec.structs import replace
 
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
 from syncd.core.errors import FileChanged, StateError, StoreUnavailable, SyncdError, is_unclear, kind

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, StoreUnavailable
 from syncd.core.model import FileRef
@@ -25,8 +26,7 @@ MOST_NAMED = 1000
 _MOST_TROUBLES = 16
 
 
-@dataclass(slots=True)
-class Restamped:
+class Restamped(Struct):
     """What came of it."""
 
     objects: int = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.core import plan
 from syncd.core.errors import os_words
@@ -20,16 +21,14 @@ DELAY_BOUNDS = (1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_
 _MAX_NAMED = 20  # examples that `status` names
 
 
-@dataclass(frozen=True, slots=True)
-class EventCoverage:
+class EventCoverage(Struct, frozen=True):
     """What events do not cover of a source: all of it, or some subtrees. No `reason`: they cover it."""
 
     reason: str = ""
     subtrees: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WatchHandle:
+class WatchHandle(Struct, frozen=True):
     """The watcher, as far as one source is concerned."""
 
     coverage: Callable[[], EventCoverage] = EventCoverage
@@ -37,8 +36,7 @@ class WatchHandle:
     """Place the watches again."""
 
 
-@dataclass(slots=True)
-class SourceStatus:
+class SourceStatus(Struct):
     """What `status` says about a source beyond the state."""
 
     waiting_for: str = ""

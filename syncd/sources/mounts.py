@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 TABLE = "/proc/self/mountinfo"
 
@@ -26,8 +27,7 @@ _ON_DEMAND = frozenset({"autofs", "fuseblk"})
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One mounted file system."""
 
     id: int

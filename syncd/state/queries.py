@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core.errors import CheckpointGone
 from syncd.core.model import (

@@ -28,9 +28,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from syncd.core.errors import MISTAKE, CheckpointGone, StateError
 from syncd.core.model import (

@@ -16,9 +16,10 @@ import contextlib
 import re
 import stat as modes
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import count, takewhile
 from urllib.parse import quote, unquote
+
+from msgspec.structs import replace
 
 from syncd.core.model import Attributes
 

@@ -7,9 +7,10 @@ fake of the tests) implements `ObjectStore` and passes one conformance suite.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from msgspec import Struct
 
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
@@ -238,8 +239,7 @@ class Pages(Iterator[T], Generic[T, Marker]):
 # ---- what a store takes from its surroundings --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(Struct, frozen=True):
     """Time and chance."""
 
     now: Callable[[], float]
@@ -250,8 +250,7 @@ class Clock:
     """A number from 0 up to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """Signs of life of a thread that works in a directory, whose server may be gone."""
 
     rest: Callable[[], object] = lambda: None
@@ -259,8 +258,7 @@ class Heartbeat:
     step: Callable[[], object] = lambda: None
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(Struct, frozen=True):
     """What goes out and comes in, reported from any thread."""
 
     requested: Callable[[], object] = lambda: None
@@ -273,8 +271,7 @@ class Meter:
     """A request of this kind got this HTTP status (None: no answer) after so many seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(Struct, frozen=True):
     """How the store is doing, asked and reported from any thread."""
 
     is_shut: Callable[[], bool] = lambda: False
@@ -285,8 +282,7 @@ class Breaker:
     """The store did what it was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """What one store has taught us, by store id, from one process to the next."""
 
     recall: Callable[[str], str] = lambda store_id: ""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from syncd.storage.base import Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.retry import Retries, RetryingStore, UnderWay, Unsettled
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from syncd.storage.http.messages import Dialect
 
 
-@dataclass(frozen=True, slots=True)
-class StoreContext:
+class StoreContext(Struct, frozen=True):
     """The clock, meter, breaker and callbacks that a store uses."""
 
     clock: Clock

@@ -20,10 +20,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TypeVar
 
 import xxhash
+from msgspec import Struct
 
 from syncd.core.backoff import Schedule, delay
 from syncd.core.errors import ConnectionLost, PartCorrupt, Stopped, StoreError, StoreUnavailable
@@ -50,8 +50,7 @@ _LONG_SECONDS = 10.0
 _BUSY = frozenset({429, 503})
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(Struct, frozen=True):
     """How a verb goes on after a request that may have been carried out, for all that is known."""
 
     repeats: bool = True
@@ -87,8 +86,7 @@ UnderWay = Callable[[str, bool], AbstractContextManager[object]]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Retries:
+class Retries(Struct, frozen=True):
     """How often, and after which pauses, one request is repeated in place.
 
     Longer waits take place in the queue, where other files can go first.

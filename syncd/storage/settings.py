@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import ClassVar
+
+from msgspec import Struct, field
+
+from syncd.core.model import Concealing
 
 
-@dataclass(frozen=True, slots=True)
-class KeySettings:
+class KeySettings(Concealing, frozen=True):
     """Where an account's keys come from: given, read from files, or the standard AWS chain.
 
     All empty means the standard chain (``s3``) or no keys at all (refused by ``config`` for ``bos``).
     """
 
-    access_key_id: str = field(default="", repr=False)
-    secret_access_key: str = field(default="", repr=False)
-    session_token: str = field(default="", repr=False)
+    concealed: ClassVar[frozenset[str]] = frozenset({"access_key_id", "secret_access_key", "session_token"})
+
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
     access_key_file: str = ""
     secret_key_file: str = ""
     session_token_file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """How to reach a store over HTTP."""
+class HttpSettings(Concealing, frozen=True):
+    """How to reach a store over HTTP. The proxy's address may hold a password."""
+
+    concealed: ClassVar[frozenset[str]] = frozenset({"proxy"})
 
     endpoint: str
     """Scheme and host, port where it is not the scheme's own; no path."""
-    proxy: str = field(default="", repr=False)  # may hold a password
+    proxy: str = ""
     ca_bundle: str = ""
     """File of certificates to trust; empty: those that come with requests."""
     trust_environment: bool = False
@@ -37,8 +43,7 @@ class HttpSettings:
     """A request that moves no byte for this long fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class S3Settings:
+class S3Settings(Struct, frozen=True):
     """A bucket behind an S3-compatible endpoint."""
 
     http: HttpSettings
@@ -62,8 +67,7 @@ class S3Settings:
     lock_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class BosSettings:
+class BosSettings(Struct, frozen=True):
     """A Baidu BOS bucket, by the native API."""
 
     http: HttpSettings
@@ -77,8 +81,7 @@ class BosSettings:
     """The endpoint is a domain of this bucket alone (CNAME)."""
 
 
-@dataclass(frozen=True, slots=True)
-class DirSettings:
+class DirSettings(Struct, frozen=True):
     """A plain directory."""
 
     path: str

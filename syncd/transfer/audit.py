@@ -7,10 +7,11 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, replace
 from itertools import islice
 
 import xxhash
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core import deletions, paths, plan
 from syncd.core.errors import (
@@ -43,8 +44,7 @@ _BY_OTHER = "another program wrote the object"
 _OTHER_FINGERPRINT = "the object has a different fingerprint"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One thing that differs from its record. `serious`: the store does not hold what we claim it holds."""
 
     ref: FileRef
@@ -286,8 +286,7 @@ def of_others(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Struct, frozen=True):
     """One file, its record and its object, as they were at one moment."""
 
     found: list[Difference]

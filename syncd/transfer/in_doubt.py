@@ -26,8 +26,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core import plan
 from syncd.core.errors import (

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core import plan
 from syncd.core.errors import FileChanged, FileError, FileUnreadable, FileVanished, RootChanged, os_words
@@ -38,8 +39,7 @@ from syncd.transfer.pace.slots import Slots
 from syncd.transfer.reuse import Census, Listing
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSource:
+class EngineSource(Struct, frozen=True):
     """What a step needs to know about a source. The source runner owns it, and replaces it whole."""
 
     source: Source

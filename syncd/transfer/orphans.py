@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import KeyBusy, StoreError, is_denied
@@ -19,8 +20,7 @@ _SLACK_NS = 15 * 60 * 10**9  # stores accept signatures from clocks that differ 
 _SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True):
     """An upload on the server without a checkpoint here."""
 
     store: str

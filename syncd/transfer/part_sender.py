@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.core import parts
 from syncd.core.errors import (
@@ -90,8 +92,7 @@ class Meter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Donor:
+class Donor(Struct, frozen=True):
     """An object in the same store that already has parts of the new one, at the same offsets."""
 
     key: str
@@ -126,8 +127,7 @@ class Lookup(Enum):
     DRY = "nothing is recorded"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One file to be sent: open and read, with its record and its destination."""
 
     ref: FileRef
@@ -190,8 +190,7 @@ class Job:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """Acknowledged parts by number, and the numbers of those that the store copied itself."""
 
     parts: dict[int, Part]

@@ -14,11 +14,12 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from enum import Enum
 from itertools import islice
 from math import inf
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from syncd.core import plan
 from syncd.core.errors import FileUnreadable, StoreError

@@ -19,8 +19,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from syncd.core import parts
 from syncd.core.backoff import Schedule, ceiling

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields
 
 from syncd.config import load as config
 from syncd.core.errors import AccessRefused, ConfigError

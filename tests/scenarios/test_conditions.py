@@ -6,10 +6,10 @@ Another program's object is replaced as well, but looked at first; the ordinary 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import OVERTAKEN, ObjectMeta, OnDelete

@@ -6,10 +6,10 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import FileUnreadable, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, OnDelete

@@ -10,11 +10,12 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.model import FileRef, OnDelete, Source
 from syncd.pipeline import pipeline as pipelines

@@ -11,10 +11,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import RootChanged
 from syncd.core.model import FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity

@@ -6,11 +6,11 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.cli import sync
 from syncd.cli.sync import Overrides, Pass, run_once

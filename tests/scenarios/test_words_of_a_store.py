@@ -6,13 +6,14 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from syncd.cli import sync
 from syncd.core.errors import PreconditionFailed, StoreError, StoreRefused, StoreUnavailable
@@ -75,7 +76,7 @@ class Talkative:
             return value + self._words
         if isinstance(value, list):
             return [self._said(each) for each in value]
-        if is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, Struct):
             texts = {
                 each.name: self._said(found)
                 for each in fields(value)
@@ -89,7 +90,7 @@ class Talkative:
             return value.removesuffix(self._words)
         if isinstance(value, list | tuple):
             return [self._heard(each) for each in value]
-        if is_dataclass(value) and not isinstance(value, type) and hasattr(value, "etag"):
+        if isinstance(value, Struct) and hasattr(value, "etag"):
             return replace(value, etag=self._heard(value.etag))
         return value
 

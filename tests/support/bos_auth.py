@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DEFAULT_SET = {b"host", b"content-length", b"content-type", b"content-md5"}
 
@@ -27,8 +29,7 @@ class Refusal(Exception):
         self.message = message or code
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """Keys that the server accepts; with a session token they are temporary ones."""
 
     access_key_id: str

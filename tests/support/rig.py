@@ -6,9 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core.model import Destination, FileRef, OnDelete, Outcome, Source, TransferPolicy
 from syncd.pipeline.reconcile import Reconciliation

@@ -19,9 +19,10 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 
 import xxhash
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.core.errors import PartsRefused, PreconditionFailed, StoreRefused, UploadGone
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
@@ -64,8 +65,7 @@ SMALL_LIMITS = StoreLimits(
 """Multipart uploads of a few bytes."""
 
 
-@dataclass(slots=True)
-class StoredObject:
+class StoredObject(Struct):
     """What is under a key."""
 
     data: bytes
@@ -73,16 +73,14 @@ class StoredObject:
     etag: str
 
 
-@dataclass(slots=True)
-class StoredPart:
+class StoredPart(Struct):
     """A part of an unfinished upload."""
 
     data: bytes
     etag: str
 
 
-@dataclass(slots=True)
-class StoredUpload:
+class StoredUpload(Struct):
     """An unfinished upload."""
 
     key: str

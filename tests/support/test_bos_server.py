@@ -14,11 +14,11 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.model import Fingerprint, ObjectMeta, Part
 from syncd.storage.bos.dialect import BosDialect

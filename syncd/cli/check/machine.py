@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.cli.common import SILENT, Reporter
 from syncd.core.model import Source
@@ -67,8 +68,7 @@ def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
         report("inotify queue", None, f"a burst of {queue} events costs a scan; raise it with: {remedy}")
 
 
-@dataclass(slots=True)
-class _Survey:
+class _Survey(Struct):
     """How much there is in a source."""
 
     directories: int = 0

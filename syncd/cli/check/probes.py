@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.cli.common import Reporter
 from syncd.core.errors import (
@@ -35,8 +37,7 @@ MTIME_NS = 1_600_000_000_123_456_789
 _SAMPLE_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """A multipart upload that a probe has begun."""
 
     key: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core.words import human, human_seconds
 from syncd.daemon.status import LiveSource, SourceReport, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Says:
+class Says(Struct, frozen=True):
     """How things are: `kind` is one of ``ok``, ``busy``, ``rest`` and ``bad``."""
 
     kind: str

@@ -14,8 +14,9 @@ import stat as modes
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from syncd.core.errors import FileError
 from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
@@ -57,8 +58,7 @@ class ScanSink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ScanReport:
+class ScanReport(Struct, frozen=True):
     """What a scan saw."""
 
     files: int

@@ -18,8 +18,9 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from syncd.core.model import Recorded
 from syncd.core.paths import printable
@@ -190,32 +191,28 @@ class Missing:
             self._near.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True):
     """Two looks found no file: nothing, or a directory; or, of an empty folder, one that is not empty."""
 
     path: bytes
     recorded: Recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Struct, frozen=True):
     """There after all: the first listing missed it, or it came back."""
 
     path: bytes
     found: os.stat_result
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Nothing can be said about the files recorded in this directory."""
 
     directory: bytes
     error: OSError
 
 
-@dataclass(frozen=True, slots=True)
-class Hidden:
+class Hidden(Struct, frozen=True):
     """Out of sight: the file may be where it was, and cannot be seen."""
 
     directory: bytes
@@ -319,8 +316,7 @@ class _Place:
             os.close(self._descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
+class Nearest(Struct, frozen=True):
     """The nearest directory that is there, from a missing file upwards."""
 
     device: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from syncd.core.paths import printable
 
@@ -23,8 +24,7 @@ class GapKind(Enum):
     OTHER = "not watched"
 
 
-@dataclass(slots=True)
-class Gap:
+class Gap(Struct):
     """A directory that is not watched, nor what is below it."""
 
     kind: GapKind
@@ -33,8 +33,7 @@ class Gap:
     """Itself and, where they have been counted, those below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchStatus:
+class WatchStatus(Struct, frozen=True):
     """How one source is watched."""
 
     mode: str

@@ -6,7 +6,6 @@ keeps the map right (`tree`, `roots`) and reports (`reports`).
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
+from msgspec.structs import replace
 from watchdog.events import FileSystemEventHandler
 from watchdog.observers.api import BaseObserver, EventEmitter
 
@@ -116,9 +116,7 @@ class Watcher:
         if not reader.is_working():
             reason = f"watching has failed: {reader.failure!r}"
             for name, status in statuses.items():
-                statuses[name] = dataclasses.replace(
-                    status, mode="polling", watches=0, reason=reason, unwatched=("",)
-                )
+                statuses[name] = replace(status, mode="polling", watches=0, reason=reason, unwatched=("",))
         return statuses
 
     def stop(self) -> None:

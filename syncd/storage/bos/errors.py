@@ -6,7 +6,8 @@ Answers to HEAD have no body and so no code; answers of a proxy in between have 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.core.errors import StoreError
 from syncd.storage.bos.values import body_object

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from syncd.core.errors import RENAME, StoreRefused
 
@@ -44,8 +45,7 @@ _DEVICES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(Struct, frozen=True):
     """What a file system does with names. The default is that of ext4, XFS and the like: nothing."""
 
     longest_name: int = 255

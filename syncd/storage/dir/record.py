@@ -17,9 +17,9 @@ import json
 import os
 import secrets
 import stat as modes
-from dataclasses import dataclass
 
 import xxhash
+from msgspec import Struct
 
 from syncd.core.model import Attributes, Fingerprint, ObjectInfo, ObjectMeta
 from syncd.storage import attributes
@@ -41,8 +41,7 @@ _COARSE_CLOCKS_NS = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Resolutions of mtime among file systems: ext4 1 ns, NTFS and SMB 100 ns, FAT 2 s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """Metadata of one object."""
 
     meta: ObjectMeta

@@ -20,7 +20,8 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.storage.dir import file_system
@@ -46,8 +47,7 @@ _STALE_NS = 24 * 3600 * 1_000_000_000
 """A staged file that was not touched for so long belongs to a process that died."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """The store while a verb works on it: descriptors of the root and of ``.syncd``, and the traits of their
     file system.
     """

@@ -10,15 +10,15 @@ import os
 import threading
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MOST_DIRECTORIES = 64
 _MOST_NAMES = 100_000
 """Of one directory; a larger one is listed each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
+class _Listing(Struct, frozen=True):
     times_ns: tuple[int, int]
     names: frozenset[bytes]
 

@@ -24,9 +24,9 @@ import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import xxhash
+from msgspec.structs import replace
 
 from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo

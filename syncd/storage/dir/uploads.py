@@ -14,9 +14,9 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import xxhash
+from msgspec import Struct
 
 from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
@@ -52,8 +52,7 @@ _PART_NAME = re.compile(r"[0-9]{5}")
 _DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """An existing upload: a descriptor of its directory, and its manifest."""
 
     fd: int

@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct, field
 
 from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http.messages import Credentials
@@ -72,8 +73,7 @@ class _Nothing:
         """There is nothing to forget."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(Struct, frozen=True):
     """A file as it was read: its text, and what identifies its version."""
 
     mark: tuple[int, int, int, int]
@@ -229,8 +229,7 @@ class _Chain:
         return self._keys
 
 
-@dataclass(slots=True)
-class _Asking:
+class _Asking(Struct):
     """A question to the chain."""
 
     began: float

@@ -15,9 +15,10 @@ https://cloud.baidu.com/doc/BOS/s/Ajwvysfpl, and what servers and vendors' clien
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from msgspec import Struct
 
 from syncd.core.errors import (
     RENAME,
@@ -41,8 +42,7 @@ from syncd.storage.http.deadlines import Stalled
 from syncd.storage.http.messages import Request, Response
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """What a refusal means: the class of error, what to say, and what the operator can do about it."""
 
     error: type[StoreError]
@@ -56,8 +56,7 @@ class Refusal:
     """Of PartsRefused: parts are below the minimum size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What an error answer says about itself; empty text for what it does not say."""
 
     code: str = ""

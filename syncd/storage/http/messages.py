@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from msgspec import Struct
+
+from syncd.core.model import Concealing, Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import Body, StoreLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Concealing, frozen=True):
     """Keys of an account. Never shown: neither ``repr`` nor ``str`` holds a secret."""
 
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(default="", repr=False)
+    concealed: ClassVar[frozenset[str]] = frozenset({"access_key_id", "secret_access_key", "session_token"})
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str = ""
 
 
 CredentialsSource = Callable[[], Credentials]
 """Asked for every request, so that rotated keys are used without a restart. Raises AccessRefused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Concealing, frozen=True):
     """One HTTP request, before it is signed.
 
     ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
     values in wire order; header names are as written. ``safe_to_repeat`` says that sending it twice does no
-    more than sending it once.
+    more than sending it once. The headers hold tokens once it is signed.
     """
+
+    concealed: ClassVar[frozenset[str]] = frozenset({"headers", "body"})
 
     method: str
     host: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # holds tokens once it is signed
-    body: Body = field(default=b"", repr=False)
+    headers: Mapping[str, str] = {}
+    body: Body = b""
     safe_to_repeat: bool = True
     slow_answer: bool = False
     """The server may take minutes to answer (complete, copy): a longer deadline applies."""
@@ -58,8 +61,7 @@ class Request:
         return self.method == "PUT" and not self.slow_answer
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """One HTTP response, read whole. Header names are lower-case."""
 
     status: int

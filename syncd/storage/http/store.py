@@ -12,9 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from syncd.core.errors import (
     AccessRefused,

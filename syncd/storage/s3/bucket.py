@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from syncd.core.errors import AccessRefused
 from syncd.storage.base import StoreLimits

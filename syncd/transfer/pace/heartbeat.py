@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 STUCK_SECONDS = 180.0
 """A thread that makes no step for so long counts as stuck, unless the service manager sets another limit."""
@@ -53,8 +54,7 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-@dataclass(slots=True)
-class _Beat:
+class _Beat(Struct):
     """A thread that works."""
 
     moved: float

@@ -7,7 +7,8 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.core.backoff import UNLIMITED, LastHour, Limit, Pace, Rate, RateLimit, Timetable
 from syncd.core.model import FileRef
@@ -28,8 +29,7 @@ def minute_of_week(now_ns: int) -> int:
     return (local.tm_wday * 24 + local.tm_hour) * 60 + local.tm_min
 
 
-@dataclass(slots=True)
-class Carrying:
+class Carrying(Struct):
     """The bytes of a file that is being sent."""
 
     total: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, replace
 
 import xxhash
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core import parts
 from syncd.core.errors import AccessRefused, PartCorrupt, PreconditionFailed, Stopped, StoreRefused
@@ -27,8 +28,7 @@ _TRIES = 3
 """An object that is replaced as often as this while it is fetched is left for the next restore."""
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(Struct, frozen=True):
     """What all downloads from one store share. ``fetchers`` are the threads that ask for ranges."""
 
     store: ObjectStore

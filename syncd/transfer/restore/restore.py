@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.core.errors import (
     AccessRefused,
@@ -35,8 +36,7 @@ MOST_OUTAGES = 8
 """So many objects in a row that the store did not answer for: it is away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An object to name in a report."""
 
     path: str
@@ -45,8 +45,7 @@ class Entry:
     size: int = 0
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What became of the objects. Changed by several threads under ``lock``; read it at the end."""
 
     counts: Counter[str] = field(default_factory=Counter)

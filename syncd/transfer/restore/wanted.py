@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
 from syncd.core.paths import is_folder, is_link_key, key_for
@@ -13,8 +15,7 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """One object, and where it goes."""
 
     info: ObjectInfo

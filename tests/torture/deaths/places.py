@@ -9,11 +9,11 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import StoreRefused, SyncdError
 from syncd.core.model import Adoption, Fingerprint, Leftover, ObjectMeta, OnDelete, Properties

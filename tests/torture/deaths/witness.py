@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core.model import Checkpoint, FileRef, Leftover, ObjectInfo, Recorded, StoreLimits
 from syncd.sources.fingerprint import of_bytes

@@ -14,9 +14,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 from unittest import mock
+
+from msgspec.structs import replace
 
 from syncd.core.model import FileRef, Outcome, Source, TransferPolicy
 from syncd.pipeline.context import Clock

@@ -15,7 +15,9 @@ import stat as modes
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from syncd.core.errors import StateError
 from syncd.core.model import OnDelete, Source

@@ -7,9 +7,9 @@ import os
 import shutil
 import time
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.cli.verify import compare
 from syncd.core.model import FileRef

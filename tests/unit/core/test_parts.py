@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Checkpoint, FileRef, FileStat, Fingerprint, Part, StoreLimits

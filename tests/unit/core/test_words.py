@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from syncd.core.model import Failure, FileRef, FileStat, Fingerprint, Irregular, OnDelete, Recorded
 from syncd.core.patterns import Rules
@@ -89,22 +88,25 @@ def test_the_table_has_every_word() -> None:
 
 
 @given(
-    st.builds(
-        Facts,
-        now_ns=st.just(NOW),
-        verdict=st.sampled_from([WANTED, UNWANTED]),
-        source_waits=st.sampled_from(["", "missing"]),
-        unseen=st.sampled_from(["", "denied"]),
-        seen=st.sampled_from([None, STAT, YOUNG, Irregular("socket"), Irregular("directory")]),
-        recorded=st.sampled_from([None, ROW]),
-        difference=st.sampled_from([None, "new"]),
-        failure=st.sampled_from([None, FAILURE]),
-        arrived=st.sampled_from([None, (0, 9), (3, 9)]),
-        running=st.booleans(),
-        queued=st.sampled_from([None, Queued(True, 0.0), Queued(False, 1.0), Queued(False, -1.0, True)]),
-        store_waits=st.sampled_from(["", "paused"]),
-        unwatched=st.sampled_from(["", "nfs"]),
-    )
+    st.fixed_dictionaries(
+        {
+            "now_ns": st.just(NOW),
+            "verdict": st.sampled_from([WANTED, UNWANTED]),
+            "source_waits": st.sampled_from(["", "missing"]),
+            "unseen": st.sampled_from(["", "denied"]),
+            "seen": st.sampled_from([None, STAT, YOUNG, Irregular("socket"), Irregular("directory")]),
+            "recorded": st.sampled_from([None, ROW]),
+            "difference": st.sampled_from([None, "new"]),
+            "failure": st.sampled_from([None, FAILURE]),
+            "arrived": st.sampled_from([None, (0, 9), (3, 9)]),
+            "running": st.booleans(),
+            "queued": st.sampled_from(
+                [None, Queued(True, 0.0), Queued(False, 1.0), Queued(False, -1.0, True)]
+            ),
+            "store_waits": st.sampled_from(["", "paused"]),
+            "unwatched": st.sampled_from(["", "nfs"]),
+        }
+    ).map(lambda facts: Facts(**facts))
 )
 def test_whatever_is_known_there_is_one_word(facts: Facts) -> None:
     """And a reason that is not empty; what the store has not is never called stored."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from syncd.config.load import LogSettings, Settings
-from syncd.core.model import Source, TransferPolicy
+from syncd.core.model import PatternPlaces, Source, TransferPolicy
 from syncd.daemon import changes
 from syncd.storage.settings import DirSettings
 
@@ -18,7 +18,12 @@ def test_every_difference_has_a_line_that_names_its_keys() -> None:
     new = replace(
         OLD,
         sources=(
-            replace(DOCS, settle_seconds=9.0, exclude=("secret",), places={("exclude", "secret"): "c:1"}),
+            replace(
+                DOCS,
+                settle_seconds=9.0,
+                exclude=("secret",),
+                places=PatternPlaces({("exclude", "secret"): "c:1"}),
+            ),
             replace(MORE, name="other"),
         ),
         stores={"nas": DirSettings("/mnt/other"), "second": DirSettings("/mnt/second")},
@@ -34,4 +39,9 @@ def test_every_difference_has_a_line_that_names_its_keys() -> None:
         "transfer: concurrency",
         "log: level",
     ]
-    assert changes.between(OLD, replace(OLD, sources=(replace(DOCS, places={("a", "b"): "c"}), MORE))) == []
+    assert (
+        changes.between(
+            OLD, replace(OLD, sources=(replace(DOCS, places=PatternPlaces({("a", "b"): "c"})), MORE))
+        )
+        == []
+    )

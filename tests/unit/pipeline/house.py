@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core.model import FileRef, Outcome
 from syncd.pipeline.context import Clock, Context

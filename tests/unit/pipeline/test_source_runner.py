@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import StateError, StoreUnavailable
 from syncd.core.model import Failure, OnDelete, RootIdentity

@@ -6,10 +6,10 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, Part

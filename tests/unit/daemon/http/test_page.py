@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections.abc
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from syncd.daemon.http import page
 from syncd.daemon.status import FailureReport, InFlight, Status
@@ -34,7 +36,7 @@ OPEN_TO_ALL = {"name", "store", "source", "last_scan", "next_attempt", "paused"}
 
 def filled(kind: Any, name: str = "") -> Any:
     """A value of the type with everything in it that there can be, and a mark in each text."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         hints = get_type_hints(kind)
         return kind(**{each.name: filled(hints[each.name], each.name) for each in fields(kind)})
     if name == "totals":

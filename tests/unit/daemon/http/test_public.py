@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from syncd.daemon.http import public
 from syncd.daemon.status import Status
@@ -17,7 +19,7 @@ TOLD = {"name", "store", "last_scan", "oldest_pending", "last_upload"}
 
 def filled(kind: Any, name: str = "") -> Any:
     """A value of this type in which every text is the secret, and every number is 7."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         hints = get_type_hints(kind)
         return kind(**{each.name: filled(hints[each.name], each.name) for each in fields(kind)})  # type: ignore[operator]
     origin, arguments = get_origin(kind), [each for each in get_args(kind) if each is not NoneType]

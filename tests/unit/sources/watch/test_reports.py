@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.model import Source
 from syncd.core.patterns import Rules

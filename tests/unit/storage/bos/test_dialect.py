@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import (
     AccessRefused,

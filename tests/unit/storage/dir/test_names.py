@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from syncd.core.errors import StoreRefused
 from syncd.storage.dir.names import (
@@ -24,7 +23,7 @@ from syncd.storage.dir.names import (
 _APPLE = Traits(folds=True, form="NFD", unfit=frozenset(":"))
 _COMPOSING = Traits(folds=True, form="NFC")
 _OLD = Traits(ascii_only=True, unfit=frozenset(map(chr, range(65, 91))), refuses_devices=True)
-_SHORT = [dataclasses.replace(traits, longest_name=143) for traits in (POSIX, WINDOWS, _APPLE)]
+_SHORT = [replace(traits, longest_name=143) for traits in (POSIX, WINDOWS, _APPLE)]
 _ALL = st.sampled_from([POSIX, WINDOWS, _APPLE, _COMPOSING, _OLD, *_SHORT])
 _odd = st.sampled_from(
     ["a", "A", "\u00e9", "e\u0301", "\u1112\u1161\u11ab", ".", " ", "?", ":", "\\", "\x01", "con", "CON",

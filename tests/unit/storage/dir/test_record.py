@@ -6,11 +6,11 @@ import os
 import stat as modes
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import xxhash
+from msgspec.structs import replace
 
 from syncd.core.errors import (
     PreconditionFailed,

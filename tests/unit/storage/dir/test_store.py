@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from msgspec.structs import replace
 
 from syncd.core.errors import (
     PartsRefused,
@@ -288,12 +288,12 @@ def _put_whole(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
 
 
 def _put_copy(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
-    store.put_object("public", body, dataclasses.replace(meta, mode=0o666))
+    store.put_object("public", body, replace(meta, mode=0o666))
     store.copy_object("public", "a/b", meta, "")
 
 
 def _put_parts(store: DirStore, body: bytes, meta: ObjectMeta) -> None:
-    upload = store.create_multipart_upload("a/b", dataclasses.replace(meta, mode=0o666))
+    upload = store.create_multipart_upload("a/b", replace(meta, mode=0o666))
     part = store.upload_part("a/b", upload, 1, body)
     store.complete_multipart_upload("a/b", upload, [part], meta)
 
@@ -318,7 +318,7 @@ def test_an_object_has_no_permission_for_others_that_its_file_does_not_have(
     with pytest.MonkeyPatch.context() as patch:
         any_store.put_object("old", b"", meta_of(b""))
         patch.setattr(os, "open", noted)
-        carry(any_store, b"secret", dataclasses.replace(meta_of(b"secret"), mode=mode))
+        carry(any_store, b"secret", replace(meta_of(b"secret"), mode=mode))
     assert stat.S_IMODE((root / "a/b").stat().st_mode) == 0o600 | mode & 0o066 & ~umask
     assert stat.S_IMODE((root / "a").stat().st_mode) == 0o777 & ~umask
     assert not any(given & 0o077 & ~mode for given in created[-1:])  # from its first moment
@@ -338,7 +338,7 @@ def open_mount() -> Iterator[Path]:
 def test_a_private_file_is_refused_where_all_can_read(open_mount: Path, mode: int) -> None:
     """Nor do parts of it lie there. A file that all may read is stored."""
     store = DirStore(DirSettings(str(open_mount)))
-    meta = dataclasses.replace(meta_of(b"secret"), mode=mode)
+    meta = replace(meta_of(b"secret"), mode=mode)
     if mode == 0o644:
         store.put_object("a", b"secret", meta)
         assert read(store, "a") == b"secret"
@@ -381,7 +381,7 @@ def test_another_group_gets_no_more_than_all(
     """The store's directory gives its own group to what is made in it: that one has other members."""
     os.chown(root, -1, 12345)
     os.chmod(root, 0o2755)
-    store.put_object("a", b"x", dataclasses.replace(meta_of(b"x"), mode=mode))
+    store.put_object("a", b"x", replace(meta_of(b"x"), mode=mode))
     found = (root / "a").stat()
     assert found.st_gid == 12345
     assert stat.S_IMODE(found.st_mode) == expected & ~umask
@@ -480,7 +480,7 @@ def test_a_range_of_a_file_without_a_record_is_given_without_hashing_it(store: D
 
 def test_the_mode_of_a_file_comes_back(store: DirStore) -> None:
     """With HEAD and with the content, as it was recorded."""
-    store.put_object("a", b"x", dataclasses.replace(meta_of(b"x"), mode=0o751))
+    store.put_object("a", b"x", replace(meta_of(b"x"), mode=0o751))
     head = store.head_object("a")
     assert head is not None
     assert (head.mode, store.get_object("a", 0, 0).info.mode) == (0o751, 0o751)
@@ -514,7 +514,7 @@ def test_a_file_that_cannot_fit_is_refused_before_its_first_part(
     put(store, "a", b"")
     disk = os.statvfs(root)
     meta = meta_of(b"")
-    meta = dataclasses.replace(
+    meta = replace(
         meta,
         fingerprint=meta.fingerprint._replace(size=int(disk.f_bavail * disk.f_frsize * size)),
         allocated=allocated if allocated >= 0 else None,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import Stopped
 from syncd.storage.http.connect import Idle, connect

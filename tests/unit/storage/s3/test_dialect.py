@@ -13,10 +13,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import (
     AccessRefused,

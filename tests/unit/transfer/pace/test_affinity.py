@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.affinity import LARGE_BYTES, narrow, room_for
