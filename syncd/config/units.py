@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from syncd.core.backoff import DAYS, NO_LIMIT, PAUSE, Bandwidth, Timetable, clock_words
+from syncd.core.deletions import UNLIMITED
 
 SIZE_EXAMPLE = "a size with its unit, such as `8MiB`, `512K` or `1G`"
 DURATION_EXAMPLE = "a duration with its unit, such as `500ms`, `2s` or `1h30m`"
@@ -17,7 +18,6 @@ SHARE_EXAMPLE = "a share between `0%` and `100%`"
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 _DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
-_UNLIMITED = (1 << 63) - 1
 _NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
 _SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(
@@ -78,10 +78,10 @@ def parse_bound(text: str) -> tuple[int, float]:
     """A bound on files as (files, share): a number limits the files, a percentage the share; the other one is
     unlimited. Raises ValueError saying what was expected.
     """
-    if text.isascii() and text.isdigit() and int(text) <= _UNLIMITED:
+    if text.isascii() and text.isdigit() and int(text) <= UNLIMITED:
         return int(text), 1.0
     try:
-        return _UNLIMITED, parse_share(text)
+        return UNLIMITED, parse_share(text)
     except ValueError:
         raise ValueError("a number of files, such as `1000`, or a share of them, such as `25%`") from None
 

@@ -19,8 +19,10 @@ from syncd.core.model import FileRef
 
 MOST_KEPT = 10_000
 """Candidates that are remembered by name."""
-FLOOR = 10
-"""Any share above 0 allows at least this many: a share of a small folder would be next to nothing."""
+UNLIMITED = (1 << 63) - 1
+"""The number of files in a bound that is a share alone."""
+FLOOR = 5
+"""The default allows at least this many: a quarter of a small folder would be next to nothing."""
 
 _PATIENCE = 10  # grace periods that a candidate waits for younger ones at most
 
@@ -38,9 +40,14 @@ class Verdict(Struct, frozen=True):
 
 
 def allowance(recorded_files: int, max_files: int, max_fraction: float) -> int:
-    """How many deletions one window may see without a confirmation."""
-    share = max(FLOOR, int(recorded_files * max_fraction)) if max_fraction > 0 else 0
-    return min(max_files, share)
+    """How many deletions one window may see without a confirmation.
+
+    A number or a share that a person wrote holds as it is written; both together are the default.
+    """
+    if max_fraction >= 1.0:
+        return max_files
+    share = int(recorded_files * max_fraction)
+    return share if max_files >= UNLIMITED else min(max_files, max(FLOOR, share))
 
 
 class _Candidate(Struct):
@@ -153,8 +160,9 @@ class Deletions:
             return self.unseen
         while self._spent and self._spent[0][0] <= now - self._window_seconds:
             self._spent.popleft()
-        asked += sum(number for _, number in self._spent) - self._granted
-        limit = allowance(recorded_files, self._max_files, self._max_fraction)
+        spent = sum(number for _, number in self._spent)
+        asked += spent - self._granted
+        limit = allowance(recorded_files + spent, self._max_files, self._max_fraction)
         if asked <= limit:
             return ""
         return f"{asked} deletions are more than the {limit} allowed without confirmation"

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.deletions import FLOOR, MOST_KEPT, Deletions, Verdict, allowance
+from syncd.core.deletions import FLOOR, MOST_KEPT, UNLIMITED, Deletions, Verdict, allowance
 from syncd.core.model import FileRef
 
 GRACE = 2.0
 WINDOW = 3600.0
-NO_LIMIT = (1 << 63) - 1
 
 
 def ref(number: int) -> FileRef:
@@ -35,19 +34,22 @@ def gone(some: Deletions, count: int, now: float = 0.0, first: int = 0) -> None:
     [
         (100_000, 1000, 0.25, 1000),
         (1000, 1000, 0.25, 250),
-        (20, 1000, 0.25, FLOOR),
+        (20, 1000, 0.25, 5),
         (0, 1000, 0.25, FLOOR),
         (1000, 5, 1.0, 5),
+        (2, 3, 1.0, 3),
         (1000, 0, 1.0, 0),
         (0, 0, 1.0, 0),
-        (1000, NO_LIMIT, 0.0, 0),
-        (1000, NO_LIMIT, 1.0, 1000),
+        (1000, UNLIMITED, 0.0, 0),
+        (8, UNLIMITED, 0.25, 2),
+        (3, UNLIMITED, 0.25, 0),
+        (1000, UNLIMITED, 1.0, UNLIMITED),
     ],
 )
 def test_the_smaller_bound_counts_and_a_number_means_itself(
     recorded: int, max_files: int, max_fraction: float, expected: int
 ) -> None:
-    """A share allows a handful at least, except the share of nothing; a number is never exceeded."""
+    """What a person wrote holds as it is written; the default, which has both, allows a handful at least."""
     assert allowance(recorded, max_files, max_fraction) == expected
 
 
@@ -112,6 +114,16 @@ def test_too_many_all_wait() -> None:
     assert verdict.reason == "11 deletions are more than the 10 allowed without confirmation"
 
 
+def test_a_share_is_one_of_the_files_there_were() -> None:
+    """Deletions that go one by one are no fewer than those that go at once."""
+    some = deletions(UNLIMITED, 0.25)
+    recorded = 8
+    for number, allowed in ((0, 1), (1, 1), (2, 0)):
+        gone(some, 1, now=float(number), first=number)
+        assert len(some.judge(number + GRACE, recorded).allowed) == allowed
+        recorded -= allowed
+
+
 def test_one_window_is_one_allowance() -> None:
     """What went lately counts; when the window has passed there is a new allowance."""
     some = deletions(10, 1.0)
@@ -140,7 +152,7 @@ def test_never_more_than_allowed_in_any_window(
         now += seconds
         gone(some, vanished, now, number)
         number += vanished
-        went += [now] * len(some.judge(now, recorded).allowed)
+        went += [now] * len(some.judge(now, max(0, recorded - len(went))).allowed)
     most = max((sum(end - WINDOW < at <= end for at in went) for end in went), default=0)
     assert most <= allowance(recorded, max_files, max_fraction)
 
@@ -265,7 +277,7 @@ def test_what_is_told_again_has_been_gone_since_the_first_time() -> None:
 
 def test_memory_is_bounded_when_everything_is_gone_and_allowed() -> None:
     """Beyond ten thousand only the number is kept; then another scan has to tell the rest."""
-    some = deletions(NO_LIMIT, 1.0)
+    some = deletions(UNLIMITED, 1.0)
     some.scan_begins()
     gone(some, MOST_KEPT + 500)
     some.scan_ended()
