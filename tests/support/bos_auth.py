@@ -13,8 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from msgspec import Struct
-
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DEFAULT_SET = {b"host", b"content-length", b"content-type", b"content-md5"}
 
@@ -29,7 +27,8 @@ class Refusal(Exception):
         self.message = message or code
 
 
-class Account(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Account:
     """Keys that the server accepts; with a session token they are temporary ones."""
 
     access_key_id: str

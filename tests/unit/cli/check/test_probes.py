@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from syncd.cli.check import probes
 from syncd.cli.check.command import check_basics, check_thoroughly
@@ -25,6 +24,7 @@ from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.dir.store import DirStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import BosSettings, DirSettings, HttpSettings, KeySettings
+from tests.support.bos_auth import Account
 from tests.support.bos_faults import Fault
 from tests.support.bos_server import BosServer
 from tests.support.faults import Call
@@ -276,8 +276,7 @@ def test_thorough_on_a_bos_of_the_older_documents(server: BosServer, bos: Object
 
 def test_wrong_keys_end_the_check_of_bos(server: BosServer, bos: ObjectStore) -> None:
     """The first request says it, by name, although a refused HEAD has no body."""
-    account = server.accounts["ak"]
-    server.accounts["ak"] = replace(account, secret_access_key="other")
+    server.accounts["ak"] = Account("ak", "other")
     with pytest.raises(AccessRefused) as info:
         ask(check_basics, bos)
     assert info.value.credentials
