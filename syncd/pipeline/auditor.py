@@ -59,15 +59,22 @@ class Auditor:
         """When there is something to do, in seconds of the monotonic clock; infinite: never."""
         return self._at
 
+    def put_off(self) -> bool:
+        """Where a page is due, wait with it as with one that fails; returns whether one was due."""
+        is_due = self._monotonic() >= self._at
+        if is_due:
+            self._suspended += 1
+            self._wait(ceiling(self._suspended, _SUSPENDED))
+        return is_due
+
     def step(self, *, is_settled: bool) -> None:
         """Look at a page, if one is due. Raises Stopped.
 
         Where the source is not `is_settled`, its store is in trouble, or the operator has paused it, that
         waits.
         """
-        if self._monotonic() < self._at:
+        if not self.put_off():  # unless this page is done, whatever comes between
             return
-        self._suspend()  # unless this page is done, whatever comes between
         queue = self._workers.queue
         if not is_settled or queue.is_shut or queue.is_held(self._source.name):
             return
@@ -118,10 +125,6 @@ class Auditor:
         if is_there:
             self._workers.queue.mark(ref, quiet_seconds=0.0, event=True)
         return is_there
-
-    def _suspend(self) -> None:
-        self._suspended += 1
-        self._wait(ceiling(self._suspended, _SUSPENDED))
 
     def _wait(self, seconds: float) -> None:
         self._at = self._monotonic() + seconds

@@ -465,6 +465,7 @@ class SourceRunner:
         with self._changed:
             self.deletions.scan_ended(reason)
             self.schedule.set_back(self.clock.monotonic())
+        self.auditor.put_off()
         if self._once:
             self.first_scan_done.set()
             self.stop()

@@ -124,4 +124,31 @@ HISTORIES = (
             Move("rewrite_while_it_is_read", ("b", 7, 78182035, "after put_object", 1, "lost", True), 400.0),
         ),
     ),
+    History(
+        "An audit that is due waits, too, where the full disk of the state lets nothing go on: it does not go"
+        " round and round.",
+        Terms(
+            seed=3780,
+            granularity_ns=4_000_000,
+            on_delete=OnDelete.KEEP,
+            random_etags=True,
+            completes_again=True,
+            settle_seconds=0.3,
+            audit_seconds=300.0,
+        ),
+        (
+            Move("lose_object", ("a",), 400.0),
+            Move("mount_again", (False, False), 40.0),
+            Move("write_log", (23, 0, "soon"), 0.6),
+            Move("lie_in_wait", ("read", 5, Move("empty", (), 0.0)), 400.0),
+            Move("turn_policy", (), 0.1),
+            Move("fill_disk", (True,), 0.0),
+            Move(
+                "rewrite_while_it_is_read",
+                ("d/b", 0, 75675553, "after complete_multipart_upload", 1, "lost", True),
+                40.0,
+            ),
+            Move("lie_in_wait", ("open", 12, Move("save", ("f", 7, 15498901, "lost"), 0.0)), 40.0),
+        ),
+    ),
 )
