@@ -209,7 +209,7 @@ def test_copies_agree(server: BosServer, sdk: BosClient) -> None:
     listed, _ = call(
         server, dialect, "parts", dialect.parts_request("parts", upload_id, 0), "parts", upload_id
     )
-    assert listed == [Part(1, 5, etag)]
+    assert listed == [Part(1, 5, etag, stored_ns=listed[0].stored_ns)]
 
 
 @pytest.mark.parametrize("verb", ["PutObject", "CompleteMultipartUpload"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +79,17 @@ def stub(bare_box: Box) -> Iterator[Box]:
         ignore=shutil.ignore_patterns("__pycache__"),
         dirs_exist_ok=True,
     )
+    found = ["/usr/bin/python3", "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(found, capture_output=True, text=True, check=True).stdout.strip()
+    into = [
+        "--quiet",
+        "--target",
+        str(bare_box.share / "lib"),
+        "--only-binary=:all:",
+        "--python-version",
+        version,
+    ]
+    subprocess.run([sys.executable, "-m", "pip", "install", *into, "msgspec"], check=True, timeout=240)
     (bare_box.share / "stub.py").write_text(STUB)
     bare_box.write(f"/run/systemd/system/{UNIT}", SERVICE)
     bare_box.run("systemctl", "daemon-reload")

@@ -31,6 +31,7 @@ STATE_ELSEWHERE = frozenset(
         "open_read_only",
         "close",
         "flush",
+        "give_back_memory",
         "note_scan",
         "set_root_identity",
         "renumber_device",
