@@ -86,12 +86,12 @@ def test_a_server_that_is_gone_costs_a_moment_once(tree: Path, monkeypatch: pyte
     """All paths together; and while the first process still waits, no other one is started."""
     monkeypatch.setattr(places, "_PROGRAM", "import time; time.sleep(30)")
     monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(places, "_unanswered", {})
     assert [mounted(tree).look(f"{tree}/a/{name}") for name in ("b", "file")] == [None, None]
     (waiting,) = places._unanswered.values()
     assert mounted(tree).real(f"{tree}/a/b") == f"{tree}/a/b"
     assert list(places._unanswered.values()) == [waiting]
     waiting.wait(30)
-    places._unanswered.clear()
 
 
 def test_a_program_that_cannot_be_started_is_no_answer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
