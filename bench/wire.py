@@ -137,7 +137,7 @@ class Behind:
         """The proxy does."""
 
     def empty(self) -> None:
-        """Nobody asks for that."""
+        """Takes no notice: the measurement never calls it."""
 
     def stop(self) -> None:
         """It is the server that stops."""

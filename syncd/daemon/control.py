@@ -37,7 +37,7 @@ SYSTEM_RUNTIME = "/run"  # where systemd makes the runtime directories of system
 Asks = Callable[[], bool]
 """Whether the one who asked is still there."""
 Handler = Callable[[dict[str, Any], Asks], dict[str, Any]]
-"""Takes a request, and whether somebody asks still; returns the answer."""
+"""Takes a request, and whether the asker is still connected; returns the answer."""
 
 
 class Acceptor:

@@ -301,7 +301,7 @@ class Daemon:
             process.give_back_memory()
 
     def _ask_reload(self, asks: control.Asks) -> dict[str, Any]:
-        """For another thread: reload, and return what came of it, as long as somebody `asks`."""
+        """For another thread: reload, and return the outcome; gives up when the caller no longer `asks`."""
         answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._answers.put(answer)
         self._asked.put("reload")

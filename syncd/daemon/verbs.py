@@ -154,7 +154,7 @@ def adopt(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def _goes_on(verbs: Verbs, runner: SourceRunner) -> bool:
-    """Whether somebody waits for it, no reload has replaced the runner, and nothing closed its queue."""
+    """Whether the caller still waits, no reload has replaced the runner, and its queue is open."""
     is_closed = runner.workers.queue.is_closed
     return verbs.asks() and verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
 

@@ -1,7 +1,7 @@
 """Compares the objects of one source with its records, little by little, and has what is damaged sent again.
 
 A round looks at each recorded file once, page by page in the order of paths, and takes as long as
-`audit_interval` says. How far it has come is in the state, so that a restart begins nothing anew. What it
+`audit_interval` says. How far it has come is in the state, so that a restart continues the round. What it
 finds stands in `status`; at its end it repairs as `syncd verify --repair` does, within the same bound.
 """
 

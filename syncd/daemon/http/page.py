@@ -260,7 +260,7 @@ def _everything(status: Status) -> Html:
 
 
 def _is_held(status: Status, store: str) -> bool:
-    """Whether nothing is sent to the store by somebody's word."""
+    """Whether the operator has paused the store."""
     held = status.daemon.stores_paused.get(store)
     return held is not None and held not in {each.trouble for each in status.stores}
 
@@ -353,7 +353,7 @@ def _group(why: str, files: Sequence[FailureReport]) -> Html:
 
 
 def _waiting(status: Status) -> Html | None:
-    """What waits is listed when somebody opens this, since queues are long and the page is made often."""
+    """The list of waiting files, loaded when it is opened: queues are long, and the page is made often."""
     count = sum(source.files.pending + source.files.in_flight for source in status.sources)
     if not count:
         return None

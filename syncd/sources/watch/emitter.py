@@ -37,7 +37,7 @@ _COUNTS_A_TURN = 64
 class Canary:
     """A file whose opening makes an event on the descriptor and writes nothing.
 
-    It is in memory and has no name: nobody else can open or remove it, and a kill leaves nothing of it.
+    It is in memory and has no name: no other process can open or remove it, and a kill leaves nothing behind.
     """
 
     def __init__(self) -> None:
