@@ -74,7 +74,7 @@ class Report:
 
 
 def table(results: list[Result]) -> str:
-    """Medians, and syncd's ratio to the best of the others; limits are shown, but are nobody's peers."""
+    """Medians, and syncd's ratio to the best of the others; limits are shown, but are no peers."""
     lines = [
         "| | wall s | min-max | CPU s | peak MiB | requests | MiB received |",
         "|---|---|---|---|---|---|---|",

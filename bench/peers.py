@@ -175,7 +175,7 @@ def _of_checkout(command: list[str], checkout: Path) -> list[str]:
 
 
 def compile_syncd() -> None:
-    """What an installation does: nobody compiles the program at every start."""
+    """What an installation does: the program is not compiled at every start."""
     roots = [Path(__file__).resolve().parent.parent, *BEFORE]
     for root in roots:
         command = [sys.executable, "-m", "compileall", "-q", str(root / "syncd")]

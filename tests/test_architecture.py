@@ -215,7 +215,7 @@ def _is_local(line: bytes, content: bytes) -> bool:
 
 
 def test_no_path_of_one_machine() -> None:
-    """No tracked file mentions a directory that only exists where somebody happened to work."""
+    """No tracked file mentions a directory that only exists on one person's machine."""
     contents = {path: path.read_bytes() for path in _tracked()}
     assert Path(__file__).resolve() in contents
 

@@ -26,7 +26,7 @@ def test_the_page_of_errors_is_that_of_the_source() -> None:
 
 
 def test_every_error_says_what_to_do() -> None:
-    """Or that syncd goes on by itself, where nobody has to do anything."""
+    """Or that syncd goes on by itself, where the user has to do nothing."""
     assert [each.text for each in errors_page.sentences() if not each.hint.strip()] == []
 
 

@@ -38,7 +38,7 @@ class StopSettings(Struct, frozen=True):
 
 
 class AddressSettings(Concealing, frozen=True):
-    """Where the daemon answers HTTP. No `host`: nowhere. Without a `token` nobody can steer it there."""
+    """Where the daemon answers HTTP. No `host`: nowhere. Without a `token` it cannot be steered there."""
 
     concealed: ClassVar[frozenset[str]] = frozenset({"token"})
 

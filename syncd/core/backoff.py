@@ -131,7 +131,7 @@ class Breaker:
         answers: bool = False,
     ) -> float:
         """`what` failed in this way, which may blame the store; `at_once`: it does for certain. With
-        `answers` the store answers all the same.
+        `answers` the store answers other files.
 
         Seconds until the next probe; 0 while closed. Of the requests that were in flight together each
         reports its failure; the one that reaches the threshold opens the breaker, the later ones belong to

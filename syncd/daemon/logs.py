@@ -123,7 +123,7 @@ def hide_keys(keys: KeySettings) -> None:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Also a pipe, into which nobody writes."""
+    """Also a pipe without a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

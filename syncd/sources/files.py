@@ -373,7 +373,7 @@ class OpenFile:
             self._on_read()
 
     def is_hole(self, offset: int, size: int) -> bool:
-        """Whether these bytes are zeros because they were never written. False also where nobody knows."""
+        """Whether these bytes are zeros because they were never written. False also where that is unknown."""
         if self._has_holes is None:
             sparse = self.allocated is not None and self.allocated < self.opened.size
             self._has_holes = sparse and mounts.type_of(self.opened.device) in _TELL_HOLES

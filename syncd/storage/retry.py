@@ -45,7 +45,7 @@ MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
 
 MAX_IN_VAIN = 2
-"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: nobody may be there."""
+"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: no server may be there."""
 _LONG_SECONDS = 10.0
 _BUSY = frozenset({429, 503})
 

@@ -2,7 +2,7 @@
 
 `Mortals` starts one helper process, which forks a child for each death: the child performs a deed of `DEEDS`
 and ends by ``_exit`` before or after its n-th call of the functions in `CALLS`. The points of death are thus
-what the code really does; nobody lists them by hand.
+what the code really does; there is no list by hand.
 """
 
 from __future__ import annotations

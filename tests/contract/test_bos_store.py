@@ -228,7 +228,7 @@ def test_path_style_refused_by_the_service_says_so(
 def test_a_wrong_clock_is_corrected_from_the_answer(
     server: BosServer, store: ObjectStore, offset: int
 ) -> None:
-    """One request is refused; it is signed anew with the server's time, and so are those that follow."""
+    """One request is refused; it is signed again with the server's time, and so are those that follow."""
     server.clock_offset = offset
     store.put_object("k", b"hello", META)
     store.put_object("l", b"hello", META)
@@ -296,7 +296,7 @@ def test_what_passes_is_repeated(server: BosServer, store: ObjectStore, fault: F
 
 
 def test_a_create_whose_answer_was_lost_is_not_repeated(server: BosServer, store: ObjectStore) -> None:
-    """It may have made an upload: whoever asked has to look for it first."""
+    """It may have made an upload: the caller has to look for it first."""
     server.faults.add(Fault("lose_answer", op="InitiateMultipartUpload"))
     error = refused(lambda: store.create_multipart_upload("k", META))
     assert isinstance(error, StoreUnavailable)

@@ -111,7 +111,7 @@ def test_hooks_run_before_and_after_without_holding_others_up(fake_store: FakeSt
 
 
 def test_delays_pass_on_the_clock_that_was_given(fake_store: FakeStore, clock: FakeClock) -> None:
-    """Time passes for the caller, and nobody sleeps."""
+    """Time passes for the caller, and no thread sleeps."""
     fake_store.delay("*", 1.5, clock.sleep)
     fake_store.head_object("a")
     fake_store.head_object("a")

@@ -71,7 +71,7 @@ ENDLESS = {
 @every_transport
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_answer_without_end_is_given_up(kind: Kind, name: str) -> None:
-    """Whatever of it has no end, however fast it comes; nobody knows what the server did."""
+    """Whatever of it has no end, however fast it comes; what the server did is unknown."""
     start, more = ENDLESS[name]
     sent = 0
 

@@ -789,7 +789,7 @@ def test_parts_that_are_too_small_are_refused_or_taken(store: ObjectStore, subje
 
 
 def test_an_unknown_upload_is_gone(store: ObjectStore, subject: Subject) -> None:
-    """Sending, listing and completing say that the upload is gone, after an abort and for ids of nobody."""
+    """Sending, listing and completing say that the upload is gone, after an abort and for unknown ids."""
     key = subject.key("big")
     aborted = begin(store, key, [b"x"])
     part = store.upload_part(key, aborted, 1, b"x")
@@ -1088,7 +1088,7 @@ def test_once_it_was_asked_no_server_takes_a_changed_body_unnoticed(http_subject
 
 
 def test_a_wrong_secret_closes_the_store(http_subject: HttpSubject) -> None:
-    """Keys that the server refuses are nobody's fault but the keys', whatever was asked."""
+    """A refusal of the keys is charged to the keys, whatever was asked."""
     store, key = http_subject.open_with_wrong_secret(), http_subject.key("file")
     if http_subject.quirk("accepts any secret"):
         put(store, key, b"x")

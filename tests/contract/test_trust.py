@@ -1,4 +1,4 @@
-"""Whom we trust, over TLS: nobody but who shows a certificate that holds, whatever anybody would switch off.
+"""Trust over TLS: only a server whose certificate holds, whatever the environment tries to switch off.
 
 What concerns self-signed certificates and those of other hosts is in `test_transport.py`.
 """

@@ -90,7 +90,7 @@ def test_a_log_that_never_rests(bos_server: BosServer, tmp_path: Path) -> None:
             os.truncate(log, 0)
             renewed = check(shelf.fetch("app.log"))
             wait_until(
-                "it begins anew", lambda: check(shelf.fetch("app.log"), first_is_whole=False) > renewed + 1
+                "it begins again", lambda: check(shelf.fetch("app.log"), first_is_whole=False) > renewed + 1
             )
         totals = syncd.wait_idle()["totals"]
         for path in log.parent.iterdir():

@@ -48,7 +48,7 @@ def unmount(at: Path) -> None:
 
 
 def test_a_disk_that_is_unmounted_deletes_nothing_and_work_goes_on_when_it_is_back(syncd: Syncd) -> None:
-    """The root is a disk: unmounted, its mount point is empty, or holds somebody's stray files. The store
+    """The root is a disk: unmounted, its mount point is empty, or holds stray files. The store
     keeps everything, status says what is waited for; mounted again, what was done meanwhile arrives."""
     folder = syncd.root / "watched"
     disk = mounting.ext4_image(syncd.root / "disk", 16)
@@ -161,7 +161,7 @@ def test_a_burst_beyond_the_kernels_queue_arrives(syncd: Syncd) -> None:
 
 
 def test_without_descriptors_nothing_is_lost_or_deleted(syncd: Syncd) -> None:
-    """No descriptor is free for a while: no file is opened, no directory listed, nobody answered. What could
+    """No descriptor is free for a while: no file is opened, no directory listed, no call answered. What could
     not be seen is not deleted, the processor rests, and afterwards everything arrives."""
     folder = syncd.root / "watched"
     for number in range(20):

@@ -30,7 +30,7 @@ SMALLER = 64 * MIB
 OWN_FILES = 8 * MIB
 """What the state, the log and sockets may take besides."""
 HEADS = 4 * MIB
-"""Room for the heads of all requests, and for what a killed client had written but nobody had read."""
+"""Room for the heads of all requests, and for what a killed client had written and no server had read."""
 Figure = Callable[[str, object], None]
 KILLS_AFTER = (20 * MIB, 50 * MIB, 3 * MIB, 90 * MIB)
 """Bytes that each of the killed processes got out, counted from its start; in the middle of parts."""
@@ -152,7 +152,7 @@ def _is_complete(request: str) -> bool:
 def _is_sent_once(case: Case, size: int, twice: int, figure: Figure) -> None:
     """No content went out again that the store had acknowledged, beyond `twice` bytes.
 
-    A part whose connection broke on the way goes out again: that is no repetition, but nobody broke one on
+    A part whose connection broke on the way goes out again: that is no repetition, but no fault broke one on
     purpose here, so it is bounded, and told with all that is known of it.
     """
     sent, story = case.proxy.ledger.bytes, (case.proxy.ledger.story(), case.syncd.log_text())

@@ -88,7 +88,7 @@ def counted(root: Path) -> dict[str, str]:
 
 
 def test_the_table_of_requests_is_what_a_server_counts(tmp_path: Path) -> None:
-    """In the documents are the figures of today: whoever makes a file cost a request more has to say so."""
+    """In the documents are the figures of today: a change that costs a file a request more has to say so."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(), re.MULTILINE)
     table = {name: now.replace("none", "") for name, _, now in rows if name in STEPS}
     assert table == counted(tmp_path)

@@ -1,7 +1,7 @@
 """What people and their programs do in a folder, as shell commands, and what a folder holds afterwards.
 
 Each command runs with the watched folder as its directory; ``$LIBRARY`` is a directory with some hundreds of
-small files, ``$OUTSIDE`` an empty one that nobody watches, on the same file system.
+small files, ``$OUTSIDE`` an empty one that is not watched, on the same file system.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A store over TLS is asked which digests it checks before the first large file, whoever dies meanwhile."""
+"""A store over TLS is asked which digests it checks before the first large file, through any death."""
 
 from __future__ import annotations
 

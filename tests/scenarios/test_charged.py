@@ -66,7 +66,7 @@ def mark(house: House, *names: str) -> None:
 
 
 def carry(house: House, *names: str) -> None:
-    """Write files of one request each, as somebody does while the service runs."""
+    """Write files of one request each, as programs do while the service runs."""
     for name in names:
         house.rig.write(name, hashlib.md5(name.encode()).hexdigest()[:8].encode())
     mark(house, *names)
@@ -120,7 +120,7 @@ def test_a_store_that_fails_at_every_put_is_left_alone_after_a_few_files(
     names = [f"f{number}" for number in range(40)]
     carry(house, *names)
     soon("it is paused", lambda: bool(house.workers.paused_for))
-    soon("nobody is busy", lambda: is_over(house))
+    soon("no worker is busy", lambda: is_over(house))
     assert store.calls["put_object"] <= 4 + house.rig.policy.concurrency
     store.heal()
     for _ in range(5):
@@ -149,7 +149,7 @@ def test_a_quota_stops_puts_and_not_deletions(house: House) -> None:
     store.reset_counters()
     carry(house, *OTHERS)
     soon("it is said", lambda: "quota" in house.workers.paused_for)
-    soon("nobody is busy", lambda: is_over(house))
+    soon("no worker is busy", lambda: is_over(house))
     assert store.calls["put_object"] <= 3 + house.rig.policy.concurrency
     for name in ("old1", "old2"):
         (house.rig.folder / name).unlink()
@@ -202,14 +202,14 @@ def test_a_refused_file_is_sent_again_only_when_it_changes(house: House) -> None
     soon("it is refused", lambda: bool(house.rig.state.failures()))
     for _ in range(3):
         mark(house, "bad")
-        soon("nobody is busy", lambda: is_over(house))
+        soon("no worker is busy", lambda: is_over(house))
     assert puts(store, "bad") == 1
     house.later(61.0)
     soon("it is sent again", lambda: puts(store, "bad") == 2 and is_over(house))
     for _ in range(3):
         house.later(600.0)
         mark(house, "bad")
-        soon("nobody is busy", lambda: is_over(house))
+        soon("no worker is busy", lambda: is_over(house))
     assert puts(store, "bad") == 2
     assert house.workers.retry("docs", lambda path: True) == 1
     soon("a person hastens it", lambda: puts(store, "bad") == 3 and is_over(house))
@@ -236,5 +236,5 @@ def test_hundreds_of_files_that_fail_hold_up_no_others_for_long(house: House, er
         sent, probes = store.calls["put_object"], probes + 1
         house.later(60.0)
         soon("one is tried", lambda sent=sent: store.calls["put_object"] > sent or len(house.objects) == 30)
-        soon("nobody is busy", lambda: is_over(house))
+        soon("no worker is busy", lambda: is_over(house))
     assert probes <= 60

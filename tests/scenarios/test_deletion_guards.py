@@ -227,7 +227,7 @@ def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
 
 
 def test_deletions_do_not_go_when_the_root_went_meanwhile(deleting: House) -> None:
-    """A file is gone, and in its grace period another directory comes to the root's place: nobody has scanned
+    """A file is gone, and in its grace period another directory comes to the root's place: no scan has looked
     since, and nothing goes."""
     house = deleting
     house.write("a", "b")

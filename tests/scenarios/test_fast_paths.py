@@ -76,7 +76,7 @@ def test_the_stat_of_an_opened_file_is_the_one_before_its_first_byte(tmp_path: P
 
 
 def test_what_came_in_since_the_database_was_empty_is_found_at_once(state: State) -> None:
-    """Files and contents that nobody committed need no question; all that were committed are still found."""
+    """Files and contents without a commit need no question; all that were committed are still found."""
     refs = [FileRef("s", f"f{number}") for number in range(300)]
     contents = [Fingerprint(number.to_bytes(16, "big"), 5) for number in range(300)]
     for number, (ref, content) in enumerate(zip(refs, contents, strict=True)):
@@ -92,7 +92,7 @@ def test_what_came_in_since_the_database_was_empty_is_found_at_once(state: State
 
 
 def test_a_database_with_rows_is_always_asked(tmp_path: Path) -> None:
-    """What another process committed is not known here, and found all the same."""
+    """What another process committed is not known here, and is found nevertheless."""
     for name in ("first", "second", "third"):
         state = State.open(str(tmp_path), now_ns=time.time_ns)
         state.commit(FileRef("s", name), RECORDED)

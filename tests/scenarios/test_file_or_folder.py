@@ -56,7 +56,7 @@ def _visible(root: Path) -> set[str]:
 def test_the_store_has_what_the_folder_has(
     tmp_path: Path, first: str, second: str, kind: str, told: bool
 ) -> None:
-    """There and back, whoever tells of it; a directory store has no other name for any of it."""
+    """There and back, by a scan or by an event; a directory store has no other name for any of it."""
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     store: ObjectStore = DirStore(DirSettings(str(mirror))) if kind == "dir" else FakeStore(SMALL_LIMITS)

@@ -132,7 +132,7 @@ def test_only_its_tail_is_sent(rig: Rig) -> None:
 
 
 def test_an_interrupted_upload_goes_on_where_it_was_although_the_file_has_grown(rig: Rig) -> None:
-    """Else a long upload over a bad line would begin anew each time. What came since follows."""
+    """Else a long upload over a bad line would begin again each time. What came since follows."""
     grow(rig, lines(0, 8))
     rig.fake.fail("upload_part", StoreUnavailable("cut"), times=None, when=lambda call: call.number > 4)
     with pytest.raises(StoreUnavailable):

@@ -88,7 +88,7 @@ def _completed(rig: Late) -> bytes:
 
 
 def _killed(rig: Late) -> bytes:
-    """The process ends while a request is under way, and nobody knows what becomes of it."""
+    """The process ends while a request is under way, and what becomes of it is unknown."""
     rig.write("a", b"before")
     rig.sync("a")
     assert rig.state.under_way is not None

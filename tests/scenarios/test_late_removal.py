@@ -1,4 +1,4 @@
-"""A removal that nobody confirmed, and a file that comes back: the object is there in the end.
+"""A removal that no answer confirmed, and a file that comes back: the object is there in the end.
 
 Scenarios: the answer to a delete is lost, the process dies behind a delete, and a delete waits in the store's
 queue until the file is back. In each the file has the very content, or even the very stat, that is recorded.

@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 class Appender:
-    """Somebody who writes a line every few milliseconds, until told to stop."""
+    """A program that writes a line every few milliseconds, until told to stop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -106,7 +106,7 @@ def test_rows_of_a_source_that_was_away_while_another_had_its_prefix_are_looked_
 
     assert store.objects["p/report"].data == b"of a"
     assert store.objects["p/only"].data == b"of a alone"
-    assert store.calls["put_object"] == 1, "what nobody wrote over is not sent again"
+    assert store.calls["put_object"] == 1, "what was not written over is not sent again"
     store.reset_counters()
     run(once, a)
     assert not store.calls, "looked at once, then believed"

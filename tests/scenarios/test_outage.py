@@ -59,13 +59,13 @@ class Waiting:
         self._world.clock.advance(seconds)
 
     def notify(self) -> None:
-        """Nobody else waits."""
+        """No other file waits."""
 
     notify_all = notify
 
 
 class World:
-    """A worker, a store that can be down, and a clock that moves when somebody waits."""
+    """A worker, a store that can be down, and a clock that moves when a thread waits."""
 
     def __init__(self, root: Path, *, seed: int = 1) -> None:
         self.clock = FakeClock(wall=time.time())

@@ -81,7 +81,7 @@ def test_objects_are_compared_with_a_state_that_was_put_back(once: Works, in_pla
 
 
 def test_an_object_of_the_time_that_was_lost_is_not_deleted(once: Works) -> None:
-    """The file is gone since; the object is not what is recorded, whoever wrote it."""
+    """The file is gone since; the object is not what is recorded, whichever program wrote it."""
     source = once.source("a", on_delete=OnDelete.DELETE)
     once.write("a", "x", b"old")
     once.write("a", "stays", b"stays")

@@ -69,7 +69,7 @@ def settle(crew: Crew) -> None:
 
 
 def test_what_was_stored_through_a_memory_map_arrives_within_the_second_look(rig: Rig, crew: Crew) -> None:
-    """No stamp moves and no event comes; the object follows all the same."""
+    """No stamp moves and no event comes; the object follows nevertheless."""
     path = rig.folder / "file"
     rig.write("file", b"0" * 4000)
     with mapped(path) as memory:
@@ -135,7 +135,7 @@ def test_what_only_a_scan_found_is_not_looked_at_twice(rig: Rig, crew: Crew) -> 
 
 
 def test_a_single_pass_ends_without_second_looks(rig: Rig) -> None:
-    """Nobody would be there a minute later."""
+    """No process would be there a minute later."""
     once = Crew(rig, once=True)
     rig.write("file", b"0" * 4000)
     once.mark("file")

@@ -1,4 +1,4 @@
-"""A folder whose server is gone: it is the state of its source, or its store, and nobody else waits for it.
+"""A folder whose server is gone is the state of its source, or its store, and no other source waits for it.
 
 First with a folder whose functions wait for an event, then with a mounted file system that answers nothing,
 where the threads that ask wait in the kernel.
@@ -73,7 +73,7 @@ def once(tmp_path: Path) -> Iterator[Works]:
 
 
 def test_files_that_cannot_be_opened_hold_up_no_other_source(works: Works, dead: threading.Event) -> None:
-    """One store, three workers, ten files that do not open: the other source's files go all the same."""
+    """One store, three workers, ten files that do not open: the other source's files go."""
     works.source("a")
     running(works, works.source("a"), works.source("b"))
     dead.clear()

@@ -154,7 +154,7 @@ while True:
 
 
 def test_a_kill_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """Killed again and again while somebody reads the state: each time all acknowledged commits are there,
+    """Killed again and again while another process reads: each time all acknowledged commits are there,
     the database is sound, and opening it is no rebuilding."""
     acknowledged = -1
     with opened(tmp_path):

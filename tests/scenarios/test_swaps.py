@@ -1,6 +1,6 @@
 """Names that change what they stand for between two calls: what is read is the file that was looked at.
 
-Somebody who may write in a source can swap a file or a folder for a link to a place that only syncd may read.
+A user who may write in a source can swap a file or a folder for a link to a place that only syncd may read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Witness:
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[tuple[Rig, Witness]]:
-    """A rig, and whoever sees what it sends."""
+    """A rig, and a witness of what it sends."""
     seen: list[Witness] = []
 
     def wrap(store: ObjectStore) -> Witness:
@@ -117,8 +117,8 @@ def test_a_link_that_takes_a_folders_place_is_not_followed(
 def test_what_took_the_place_of_a_file_is_not_taken_for_it(
     witness: tuple[Rig, Witness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3: another file that was renamed over it between look and open is looked at anew, not mixed up; and a
-    fifo in its place blocks nobody."""
+    """S3: another file that was renamed over it between look and open is looked at again, not mixed up; and a
+    fifo in its place blocks no thread."""
     rig, seen = witness
     for name, make in (("file", lambda path: path.write_bytes(b"another")), ("pipe", os.mkfifo)):
         rig.write(name, b"public")
@@ -134,7 +134,7 @@ def test_what_took_the_place_of_a_file_is_not_taken_for_it(
     assert seen.bodies == [b"another"]
 
 
-# ---- ten thousand steps, somebody swaps all the time -------------------------------------------------------
+# ---- ten thousand steps, a program swaps all the time -----------------------------------------------------
 
 SWAP = """
 import os, sys

@@ -74,7 +74,7 @@ def test_hard_link_into_the_tree(root: Path, outside: Path) -> None:
 
 
 def test_symbolic_link_into_the_tree(root: Path, outside: Path) -> None:
-    """W14: a symbolic link is reported itself, for whoever counts what is skipped."""
+    """W14: a symbolic link is reported itself, for the count of what is skipped."""
     assert heard_after(root, lambda: (root / "link").symlink_to(outside)) == ["link"]
 
 

@@ -114,7 +114,7 @@ def _sentence(kind: str, error: str, text: str, hint: str) -> Sentence:
 
 
 def _by_itself(error: str) -> str:
-    """What syncd does, where nobody else has to."""
+    """What syncd does, where the user has to do nothing."""
     name = {"later": "StoreUnavailable", "failed": "StoreFailed"}.get(error, error)
     found = (BY_ITSELF.get(base) for base in getattr(errors, name, errors.SyncdError).__mro__)
     return next((words for words in found if words), "")

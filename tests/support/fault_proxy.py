@@ -41,7 +41,7 @@ KINDS = {
     "noise": "the server does it; the answer's body is random bytes",
     "empty": "the server does it; the answer is 200 without headers and body",
     "short": "the server does it; the answer ends before the length that it tells",
-    "refused": "nobody listens for a while, and every connection is cut",
+    "refused": "no server listens for a while, and every connection is cut",
 }
 """What may happen to a request, by name."""
 
@@ -131,7 +131,7 @@ class FaultProxy:
                 self._listener = self._listen(self.port)
             try:
                 client, _ = self._listener.accept()
-            except OSError:  # nobody came, or we went down
+            except OSError:  # no client came, or we went down
                 continue
             self.connections += 1
             thread = threading.Thread(target=self._serve, args=(client, self._age), name="fault-proxied")
@@ -405,7 +405,7 @@ class _Reader:
         """Whether the other side has gone. Looks without reading anything away."""
         try:
             return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except (BlockingIOError, TimeoutError):  # Python waits for the socket's own timeout all the same
+        except (BlockingIOError, TimeoutError):  # Python waits for the socket's own timeout, too
             return False
         except OSError:
             return True

@@ -24,7 +24,7 @@ def main(threads: list[int]) -> None:
                 raise OSError(ctypes.get_errno(), f"ptrace of {thread}")
         os.waitpid(thread, WALL)
     print("frozen", flush=True)
-    # Whoever traces has to see them die, or the process would stay a zombie.
+    # The tracer has to see them die, or the process stays a zombie.
     for thread in threads:
         status = None
         while status is None or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):

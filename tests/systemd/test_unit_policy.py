@@ -35,7 +35,7 @@ def test_no_number_of_deaths_is_the_end(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_another_start_would_not_mend_is_not_started_again(name: str) -> None:
-    """Wrong usage and wrong configuration fail once, and stay failed where somebody can see it."""
+    """Wrong usage and wrong configuration fail once, and stay failed where an administrator sees it."""
     assert settings(name)["RestartPreventExitStatus"] == ["2 78"]
 
 

@@ -92,7 +92,7 @@ class ModelRig(Rig):
 
     everything_is_young = True
     jumped_ns = 0
-    """By how much somebody has set the clock."""
+    """By how much the clock was set."""
 
     def _now_ns(self) -> int:
         start_ns = 0 if self.everything_is_young else time.time_ns() + 10 * plan.RACY_WINDOW_NS
@@ -205,7 +205,7 @@ class Folder(RuleBasedStateMachine):
 
     @rule(old=st.sampled_from(("d", "d/e")), new=st.sampled_from(("d", "g", "d/e")))
     def rename_directory(self, old: str, new: str) -> None:
-        """Nobody is told of the files inside: that is the scan's."""
+        """No event tells of the files inside: the scan finds them."""
         path, target = self.rig.folder / old, self.rig.folder / new
         if (
             path.is_dir()
@@ -256,7 +256,7 @@ class Folder(RuleBasedStateMachine):
         name=st.sampled_from(NAMES),
     )
     def write_during_the_next_upload(self, verb: str, name: str) -> None:
-        """Somebody saves the file, or another one, in the middle of it."""
+        """A program saves the file, or another one, in the middle of it."""
         armed = [True]
 
         def save(call: Call) -> None:
@@ -479,7 +479,7 @@ def _death(play: Folder, chance: random.Random) -> None:
 
 
 def _race(play: Folder, chance: random.Random) -> None:
-    """Somebody writes into the file while it is sent."""
+    """A program writes into the file while it is sent."""
     name = chance.choice(NAMES)
     play.write(name=name, size=chance.choice(SIZES + LARGE))
     verb = chance.choice(("put_object", "upload_part", "create_multipart_upload"))

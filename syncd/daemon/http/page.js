@@ -159,7 +159,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// For how long a pause or a limit is to hold; nothing: until somebody changes it.
+// For how long a pause or a limit is to hold; nothing: until it is changed.
 function lasting() {
   const seconds = document.getElementById("for").value;
   return seconds && { seconds: Number(seconds) };

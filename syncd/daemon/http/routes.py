@@ -46,7 +46,7 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return as_json(public.to_json(live.status(verbs.sources())))
 
     def show(call: Call) -> Answer:
-        from syncd.daemon.http import page  # late: a daemon that nobody looks at does without
+        from syncd.daemon.http import page  # late: a daemon whose page is not opened does without
 
         if call.access is Access.NOTHING:
             return Answer(page.render_locked().encode(), _HTML)

@@ -92,7 +92,7 @@ class Guard:
     def needs_token(self, words: str) -> Refused:
         """For one who has shown none, or a wrong one."""
         if not self._settings.token:
-            return Refused(403, "nobody may do this: the configuration has no `http.token_file`")
+            return Refused(403, "this needs a token, and the configuration has no `http.token_file`")
         return Refused(401, words, {"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, host: str) -> None:

@@ -1,7 +1,7 @@
 """Objects that stand for empty folders: in a directory they are folders, which stay while they are empty.
 
 The object ``a/`` is the folder ``a`` that has a record in ``.syncd/meta/``, or that is empty: another program
-may have made it. The record comes first, and goes first: so no folder stays that nobody wants.
+may have made it. The record comes first, and goes first: so no folder stays that is not wanted.
 """
 
 from __future__ import annotations

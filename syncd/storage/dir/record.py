@@ -161,8 +161,8 @@ def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
 def _adorn(fd: int, wanted: Attributes) -> None:
     """Let the file itself have what it may have of the attributes; all of them are in its record.
 
-    It stays ours: an owner could change copy and record together, and nobody could tell. So it gets no owner,
-    and neither setuid nor setgid, which would be about ours. Those who may read it may execute it.
+    It stays ours: an owner could change copy and record together, and no check would show it. So it gets no
+    owner, and neither setuid nor setgid, which would be about ours. Those who may read it may execute it.
     """
     for name, value in wanted.xattrs:
         if name.startswith("user."):

@@ -5,7 +5,7 @@ has been seen and is gone, or has become another, means that something is not mo
 touched. The root itself is only created where the settings say so, and never again.
 
 A copy of a directory, such as one that was put back from a backup, has the same identity, and may lack what
-was stored since. It shows by the change time of its marker, which no copy has and nobody can set.
+was stored since. It shows by the change time of its marker, which no copy has and no program can set.
 
 What lies in ``.syncd`` is ours alone: the marker, ``tmp/`` (files that are not finished), ``uploads/`` and,
 where objects cannot carry their records, ``meta/``.

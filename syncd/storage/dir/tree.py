@@ -129,7 +129,7 @@ class Tree:
             return self._parent(store, (*names, b""))
 
     def make_folder(self, store: Opened, names: tuple[bytes, ...]) -> int:
-        """The same, made where it is missing. If it has a record, nobody removes it in between."""
+        """The same, made where it is missing. If it has a record, no other thread removes it in between."""
         with _errors_of_naming(store, names), self._lock:
             return self._make_parent(store, (*names, b""))
 

@@ -80,7 +80,7 @@ class _Question:
 
 
 _questions: dict[tuple[str, int], _Question] = {}
-"""Those without an answer: nobody asks the same twice at once."""
+"""Those without an answer: the same is not asked twice at once."""
 _lock = threading.Lock()
 
 
@@ -233,7 +233,7 @@ class Line:
             raise errors.not_connected(f"{host}:{port}", error) from error
 
     def tls(self) -> ssl.SSLContext:
-        """Made once. The sockets that it wraps shake hands in slices, whoever asks them to, and raise
+        """Made once. The sockets that it wraps shake hands in slices, for any thread, and raise
         AccessRefused, StoreUnavailable, Stopped then. Raises AccessRefused for a bundle that cannot be used.
         """
         with self._lock:

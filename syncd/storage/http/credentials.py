@@ -283,7 +283,7 @@ class Helper:
 
     @classmethod
     def end_all(cls) -> None:
-        """End what still runs: nobody waits for its answer."""
+        """End what still runs: its answer is not waited for."""
         for helper in list(cls._running):
             helper.end()
 

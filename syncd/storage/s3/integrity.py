@@ -2,7 +2,7 @@
 
 Over plain HTTP, and on servers that were not asked yet, the signed SHA-256 of the payload, which nearly every
 server verifies. Over TLS, CRC-32, which is cheaper, on AWS and where a server was found to verify it; without
-TLS never, because whoever can change a body can keep its CRC. MD5 only where nothing else is verified: it is
+TLS never, because who changes a body can keep its CRC. MD5 only where nothing else is verified: it is
 the dearest of all.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html

@@ -121,7 +121,7 @@ class Campaign:
         return self.report
 
     def _live_and_die(self, number: int) -> None:
-        """One process, from its start to a moment that nobody chose.
+        """One process, from its start to a moment drawn by chance.
 
         How long a start takes is up to the machine, and never the same: it is measured each time, and
         those that are to work are given their time from then on.

@@ -79,5 +79,5 @@ class Judge:
         try:
             while not self._stopping.wait(_PAUSE_SECONDS):
                 self.look()
-        except BaseException as error:  # raised by whoever ends us
+        except BaseException as error:  # raised to end this process
             self._error = error

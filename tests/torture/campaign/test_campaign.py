@@ -1,6 +1,6 @@
 """The real daemon is killed some hundred times behind a network that fails; nothing is lost, nothing is torn.
 
-Three people's programs work in the folder all the while, each with a seed. Whoever writes a file notes every
+Three people's programs work in the folder all the while, each with a seed. Who writes a file notes every
 state before it can be seen; a judge reads the store by another way and looks each object up.
 
     SYNCD_CAMPAIGN_KILLS=600 SYNCD_CAMPAIGN_SEED=7 python -m pytest -n 0
@@ -168,7 +168,7 @@ def test_campaign_against_a_directory(tmp_path: Path, figure: Figure) -> None:
 
 
 def test_files_that_are_rewritten_all_the_time(tmp_path: Path) -> None:
-    """Nobody is killed here, but writes and reads meet as often as can be: no object is a mixture."""
+    """No process is killed here, but writes and reads meet as often as can be: no object is a mixture."""
     (tmp_path / "mirror").mkdir()
     syncd = _syncd(tmp_path, {"type": "dir", "path": "./mirror"})
     states = tmp_path / "states.log"

@@ -132,7 +132,7 @@ class _Client:
 
 
 def test_what_is_sent_again_is_a_repeat() -> None:
-    """The same bytes to the same key, unless other ones came between or nobody was told of the first."""
+    """The same bytes to the same key, unless other bytes came between or the first answer was lost."""
     client = _Client()
     for body in (b"one", b"one", b"other", b"one"):
         client.send("PUT", "k", body)

@@ -4,7 +4,7 @@
 
 It works below FOLDER/NAME only, so that what it knows of its files stays true, and notes every state of every
 name in STATES before anybody can see it. It ends when STOP exists, after MOST operations, or
-when whoever started it has gone.
+when the process that started it has gone.
 """
 
 from __future__ import annotations

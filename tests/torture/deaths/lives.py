@@ -108,7 +108,7 @@ class Life(Rig):
             ids.add(leftover.upload_id)
             begun.update(() if leftover.upload_id else (leftover.key,))
         for upload in self.witness.list_multipart_uploads(self.source.prefix):
-            assert upload.upload_id in ids or upload.key in begun, "nobody will ever find this upload"
+            assert upload.upload_id in ids or upload.key in begun, "no life will ever find this upload"
 
     def check_end(self, slack: int) -> None:
         """When all is done: the right object, the row that describes it, and nothing left over."""
@@ -241,7 +241,7 @@ def _lose(made: Life, fate: Fate) -> None:
 
 
 def _slack(point: Point) -> int:
-    """Whoever dies sends nothing twice. Whoever lives on may send one more request: the answer decides.
+    """A process that dies sends nothing twice. One that lives on may send one request more.
 
     Where a copy fails, all content is sent.
     """

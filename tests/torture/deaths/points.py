@@ -1,6 +1,6 @@
 """Where a process can die or lose an answer: at every method of state and store, found from the interfaces.
 
-A new method is an effect until somebody says here that it is not, and an effect is met before, after, and
+A new method is an effect until this table says that it is not, and an effect is met before, after, and
 before and after with the answer lost, in every scenario that reaches it.
 """
 

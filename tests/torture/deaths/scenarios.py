@@ -48,7 +48,7 @@ class Scenario:
     """Bytes that have to be sent after `prepare`."""
     on_delete: OnDelete = OnDelete.KEEP
     meanwhile: Callable[[Rig], None] = lambda rig: None
-    """What somebody does to the folder between the death and the next start."""
+    """What happens to the folder between the death and the next start."""
     others: tuple[tuple[str, bytes | None], ...] = ()
     """Keys behind the prefix, with what must be there in the end; None: nothing."""
     every_part: bool = False

@@ -1,4 +1,4 @@
-"""Dies at every effect on state and store in turn, starts anew, runs on, and checks the invariants.
+"""Dies at every effect on state and store in turn, starts again, runs on, and checks the invariants.
 
 The points are generated from the interfaces: every method of `ObjectStore` and of `State` that has an effect,
 each of its calls in a scenario: before it, after it, and both with the answer lost while the process lives
@@ -63,7 +63,7 @@ def test_every_moment(store: Places, scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("name", ["multipart", "resume", "restart", "delta", "delete"])
 def test_every_moment_of_the_recovery(name: str) -> None:
-    """Who dies again while making good the first death ends in the same place all the same."""
+    """A second death, while the first is being made good, ends in the same place."""
     fake = Places("fake")
     scenario = next(each for each in SCENARIOS if each.name == name)
     deaths = [point for point in moments(fake, scenario) if not point.lives]

@@ -51,7 +51,7 @@ class Witness:
         return self._real.get_object(key, 0, info.size - 1).body if info.size else b""
 
     def head(self, key: str) -> ObjectInfo | None:
-        """The object, asked for by nobody who counts."""
+        """The object, read by a request that is not counted."""
         return self._real.head_object(key)
 
     def __getattr__(self, name: str) -> Any:

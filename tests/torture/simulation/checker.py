@@ -76,7 +76,7 @@ class Checker:
     # ---- what happens -----------------------------------------------------------------------------------
 
     def published(self) -> None:
-        """Somebody changed something: what is there now is something that its path was."""
+        """The folder changed: what is there now is something that its path was."""
         nodes = {
             os.fsdecode(path): node for path, node in self._world.folder.below() if node.kind == modes.S_IFREG
         }
@@ -213,7 +213,7 @@ class Checker:
         """Of paths that lead nowhere no object is left that is recorded, where deletions are told on.
 
         An object that came into being without anybody being told of it, whose file was gone before the
-        next try, is nobody's: `syncd verify` shows it.
+        next try, has no owner: `syncd verify` shows it.
         """
         process = self._world.process
         assert process is not None

@@ -1,6 +1,6 @@
 """What people, disks, networks and machines do: each a move with arguments, so that a script of them replays.
 
-People write as programs do: in several steps, and nobody tells syncd when they are done.
+People write as programs do: in several steps, and no message tells syncd when they are done.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ def _at(name: str) -> str:
 
 
 def _do(world: World, call: str, *arguments: Any, **options: Any) -> Any:
-    """One system call of somebody; what it made of the folder is something that the folder was."""
+    """One system call of another program; what it made of the folder is something that the folder was."""
     if world.mount_point not in world.tree.mounts or world.tree.mounts[world.mount_point] is not world.volume:
         raise OSError(errno.ENODEV, "the disk is away")
     if any(world.people.is_torn(path) for path in arguments if str(path).startswith(ROOT)):
-        raise OSError(errno.EBUSY, "a write holds the lock; nobody waits for it")
+        raise OSError(errno.EBUSY, "a write holds the lock; this call does not wait for it")
     answer = getattr(world.people, call)(*arguments, **options)
     world.checker.published()
     return answer
@@ -342,7 +342,7 @@ def disk_error(world: World, call: str, number: int, times: int) -> None:
 
 @_move(1)
 def unmount(world: World) -> None:
-    """Nobody is told; the empty directory below is seen."""
+    """No event comes; the empty directory below is seen."""
     world.tree.mounts.pop(world.mount_point, None)
 
 
@@ -471,7 +471,7 @@ def lose_object(world: World, name: str) -> None:
 
 
 def _rewriting(chance: Chance) -> tuple[Any, ...]:
-    if chance.random() < 0.25:  # within the tick in which it was saved, and nobody is told
+    if chance.random() < 0.25:  # within the tick in which it was saved, and without an event
         return chance.choice(NAMES), PART - 1, _key(chance), "after put_object", 1, "lost", True
     call, nth = chance.choice(_READING), chance.randint(1, 9)
     return *_file(chance)[:3], call, nth if call == "read" else 1, chance.choice(FATES), chance.random() < 0.7
@@ -481,7 +481,7 @@ def _rewriting(chance: Chance) -> tuple[Any, ...]:
 def rewrite_while_it_is_read(
     world: World, name: str, size: int, key: int, call: str, nth: int, fate: str, restore: bool
 ) -> None:
-    """A file is saved, and written anew in the middle of its being carried."""
+    """A file is saved, and written again while it is carried."""
     again = Move("overwrite_in_place", (name, 0, key + 1, fate, restore))
     world.ambushes.append(Ambush(call, nth, lambda: make(world, again)))
     save(world, name, size, key, "soon")

@@ -45,7 +45,7 @@ class Death(BaseException):
 
 
 class Later(Executor):
-    """A pool without threads: what is submitted is done when somebody waits for it, in a seeded order."""
+    """A pool without threads: what is submitted is done when a caller waits for it, in a seeded order."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -68,7 +68,7 @@ class Later(Executor):
         return ended, set(futures) - ended
 
     def make_room(self, slots: Slots, size: int) -> None:
-        """Takes the place of waiting for a slot: whoever has one gets the turn until there is room."""
+        """Takes the place of waiting for a slot: the threads that have one run until there is room."""
         while not slots._enter_at_once(size):
             future = [*self._waiting][self._chance.randrange(len(self._waiting))]
             self._do(future)

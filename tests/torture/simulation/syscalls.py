@@ -23,7 +23,7 @@ _PURE = frozenset(
     {"fsencode", "fsdecode", "path", "strerror", "sep", "stat_result", "DirEntry", "PathLike"}
 )  # fmt: skip
 PAGE = 4
-"""Bytes that one read takes at once: somebody may write between two of them."""
+"""Bytes that one read takes at once: a program may write between two of them."""
 
 Path = str | bytes
 
@@ -161,7 +161,7 @@ class Syscalls:
         if access in (os.O_WRONLY, os.O_RDWR):
             self._allowed(node, W)
         if node.kind == modes.S_IFIFO and access == os.O_WRONLY:
-            raise failure(errno.ENXIO, path)  # nobody reads it
+            raise failure(errno.ENXIO, path)  # it has no reader
 
     def dup(self, fd: int) -> int:
         held = self._held(fd)
@@ -169,7 +169,7 @@ class Syscalls:
 
     def close(self, fd: int) -> None:
         if fd not in self._open and self._exited:
-            return  # somebody cleans up after his own death
+            return  # a process that cleans up after its own death
         held = self._held(fd)
         node = held.node
         del self._open[fd]

@@ -138,7 +138,7 @@ class Side:
             self.calls.close(fd)
 
     def _lease(self, _: str, name: str, other: int) -> object:
-        """Where somebody else has the file open, too."""
+        """Where another process has the file open, too."""
         fds = [self.calls.open(self._at(name), other | os.O_NONBLOCK)]
         try:
             fds.append(self.calls.open(self._at(name), os.O_RDONLY | os.O_NONBLOCK))
@@ -194,7 +194,7 @@ class Side:
 
 @contextmanager
 def _unprivileged() -> Iterator[None]:
-    """As somebody to whom modes mean something."""
+    """As a user to whom modes mean something."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(NOBODY)

@@ -2,7 +2,7 @@
 
 Timestamps are the wall clock's, cut to a granularity. Numbers of inodes are used again as soon as they are
 free, the lowest first. A directory is listed in the order of cookies that are drawn when a name is made, so
-that a name that moves while somebody lists may be missed or met twice, as on a real disk.
+that a name that moves during a listing may be missed or met twice, as on a real disk.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Node:
         """It is in the middle of one long write."""
         self.mtime_ns = self.ctime_ns = 0
         self.true_ns = 0
-        """When it changed last, on a clock that nobody sets."""
+        """When it changed last, on a clock that cannot be set."""
 
     @property
     def is_directory(self) -> bool:
@@ -114,7 +114,7 @@ class Tree:
         """The node changed: its content (or the names in it), or only what is known about it.
 
         A wall clock that was set back may bring the very tick again in which a file changed hours before. No
-        client can see a change that leaves size, times and inode equal and is told by nobody, so the fake
+        client can see a change that leaves size, times and inode equal and sends no event, so the fake
         leaves such a tick out; one real tick later a change is as invisible as the granularity makes it.
         """
         now = self._now_ns() // self.granularity_ns * self.granularity_ns
@@ -170,7 +170,7 @@ class Tree:
     def enter(self, parent: Node, name: bytes, node: Node) -> None:
         """Give a node a name."""
         if parent.links <= 0:
-            raise failure(errno.ENOENT, name)  # the directory was removed while somebody held it
+            raise failure(errno.ENOENT, name)  # the directory was removed while a process held it
         parent.entries[name] = node
         parent.cookies[name] = self._chance.randrange(1 << 30)
         node.links += 1

@@ -6,10 +6,10 @@ no client without conditional writes could come through, the fake keeps to what 
 - A late write, copy, complete or delete takes effect within a quarter of an hour, also behind a repeat that
   succeeded and behind newer changes of the same key.
 - A late create takes effect before the next listing of uploads is answered: an upload that comes into being
-  after everybody has looked for it can be found by nobody.
+  after every look for it is over is found by none.
 - A late abort or part takes effect at any time before the calm.
 - What a process sent that died is no exception: its last requests, too, may take effect later, or never.
-- A create comes twice only where its answer is lost, too: of two uploads nobody would tell us the second
+- A create comes twice only where its answer is lost, too: of two uploads no answer would tell us the second
   one's id, and no listing would be made.
 - Its clock is ours, also when that is set.
 """
@@ -52,7 +52,7 @@ STORM = Weather(lost_before=0.1, lost_after=0.15, late=0.12, twice=0.1, busy=0.1
 
 
 class Lost(StoreUnavailable):
-    """Nobody knows whether it happened."""
+    """No answer says whether it happened."""
 
     def __init__(self, call: str) -> None:
         super().__init__(f"the answer to {call} was lost", outcome_unknown=True)
@@ -107,7 +107,7 @@ class WeatherStore(FakeStore):
         self._monotonic = monotonic
 
     def get_object(self, key: str, *range_and_condition: Any) -> Content:
-        """The neutral question, too, finds nobody there while nothing works."""
+        """The neutral question fails, too, while nothing works."""
         if self.down is not None:
             raise self.down.with_traceback(None)
         return super().get_object(key, *range_and_condition)
@@ -127,7 +127,7 @@ class WeatherStore(FakeStore):
         self._watch(Call(verb, 0, key))
         try:
             self._breathe(verb, False)
-        except BaseException:  # the sender died, and nobody knows what became of it
+        except BaseException:  # the sender died, and what became of it is unknown
             if verb in WRITES and self._sky.random() < 0.5:
                 self._delay(verb, key, effect)
             raise
@@ -180,7 +180,7 @@ class WeatherStore(FakeStore):
         try:
             late.effect()
         except StoreError:
-            return  # nobody waits for the answer any more
+            return  # the answer is not waited for any more
 
     def arrive_all(self) -> None:
         """Whatever was on its way arrives, in any order; its sender is gone, or the calm begins."""

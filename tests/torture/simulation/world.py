@@ -1,7 +1,7 @@
 """A folder, a store, a process and the time that passes for them.
 
 Time passes when a request is under way, when syncd sleeps, and between moves; it jumps from one thing that is
-due to the next, so that idle hours cost nothing. Somebody may be lying in wait for a system call or a request
+due to the next, so that idle hours cost nothing. A move may lie in wait for a system call or a request
 of syncd: then a move is made in the middle of it.
 """
 
@@ -323,7 +323,7 @@ class World:
         self.doom.meet(after)
 
     def _meanwhile(self, call: str) -> None:
-        """Others do not wait: whoever lies in wait strikes, events come, another worker gets its turn."""
+        """Others do not wait: what lies in wait strikes, events come, another worker gets its turn."""
         for ambush in list(self.ambushes):
             if ambush.call == call:
                 ambush.nth -= 1
@@ -390,7 +390,7 @@ class World:
             write.end()
 
     def later(self, seconds: float, plan: Callable[[], None]) -> None:
-        """Somebody will do something."""
+        """Something is still to be done."""
         self._numbers += 1
         self.plans.append((self.clock.monotonic() + seconds, self._numbers, plan))
 

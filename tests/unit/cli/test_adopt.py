@@ -1,4 +1,4 @@
-"""`syncd adopt`, on a directory that somebody has copied files into."""
+"""`syncd adopt`, on a directory into which files were copied by hand."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_everything_comes_back_on_a_new_machine(home: Home) -> None:
     assert same(home.watched, home.root / "to")
     assert not (home.root / "no-state").exists()
     (home.root / "no-state").mkdir(mode=0o700)
-    (home.root / "no-state" / "state.db").write_text("damaged: nobody has to read it")
+    (home.root / "no-state" / "state.db").write_text("damaged: it is not read")
     assert home.run("restore", "--store", "mirror", "--to", str(home.root / "to")).exit_code == 0
     done = home.run("restore", "--to", str(home.root / "other"))
     assert (done.exit_code, "name a store" in done.output) == (2, True)

@@ -7,7 +7,7 @@ from tests.unit.cli.home import Home
 
 
 def test_the_number_of_files_is_told(home: Home) -> None:
-    """So that nobody wonders whether anything happened."""
+    """So that the user sees that something happened."""
     with answering(home, {"sources": ["docs"], "files": 3}) as heard:
         told = home.run("retry", "docs", "--error", "403").stdout
     assert told == "failed files that are tried again: 3\n"

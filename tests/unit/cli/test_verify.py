@@ -172,7 +172,7 @@ def test_what_is_right_again_is_named_no_longer(home: Home) -> None:
 
 
 def test_a_state_that_cannot_be_written_takes_nothing_from_verify(home: Home) -> None:
-    """Another pass holds it, for example: what was found is told all the same."""
+    """Another pass holds it, for example: what was found is told nevertheless."""
     (home.watched / "a").write_text("x")
     home.run("sync")
     (home.mirror / "a").unlink()

@@ -104,7 +104,7 @@ def test_what_trickles_in_for_ever_does_not_hold_up_the_rest() -> None:
 
 
 def test_too_many_all_wait() -> None:
-    """Not even the first ones go: nobody knows which of them were meant."""
+    """Not even the first ones go: which of them were meant is unknown."""
     some = deletions(10, 1.0)
     gone(some, 11)
 

@@ -145,7 +145,7 @@ EVERY_ERROR = [
 
 @pytest.mark.parametrize("error", [FileVanished("x"), FileChanged("x")])
 def test_a_file_that_moves_is_looked_at_again(error: errors.FileError) -> None:
-    """Nothing is wrong, so nothing is recorded and nobody is to blame."""
+    """Nothing is wrong, so nothing is recorded or charged."""
     assert react(error, 1, 0.5) == Reaction(again=True)
 
 
@@ -155,7 +155,7 @@ def test_a_file_whose_key_is_taken_is_looked_at_again_a_little_later() -> None:
 
 
 def test_an_unreadable_file_waits_and_a_change_of_it_hastens_the_next_try() -> None:
-    """The cause is in the file: a mark (somebody gave permission) is worth another look."""
+    """The cause is in the file: a mark (permission was given) is worth another look."""
     assert react(FileUnreadable("x"), 1, 1.0) == Reaction(
         defer_seconds=FILE_SCHEDULE.base_seconds, record=True
     )
@@ -244,7 +244,7 @@ def test_an_unreachable_store_counts_against_the_store() -> None:
 
 @pytest.mark.parametrize(("wish", "kept"), [(120.0, 120.0), (1e9, LONGEST_WISH_SECONDS), (0.0, 0.0)])
 def test_a_store_that_asks_for_a_pause_gets_it(wish: float, kept: float) -> None:
-    """``Retry-After`` is about the store, not about the one file; nobody is believed for ever."""
+    """``Retry-After`` is about the store, not about the one file; no store is believed for ever."""
     reaction = react(StoreUnavailable("slow down", retry_after_seconds=wish), 1, 0.5)
     assert reaction.pause_seconds == kept
     assert reaction.defer_seconds >= kept

@@ -227,7 +227,7 @@ def test_good_prefixes(prefix: str) -> None:
     ],
 )
 def test_bad_prefixes(prefix: str, expected: str) -> None:
-    """A prefix that would lead elsewhere, or that nobody could read, is named with the reason."""
+    """A prefix that would lead elsewhere, or that is unreadable, is named with the reason."""
     assert expected == prefix_problem(prefix)
 
 

@@ -216,7 +216,7 @@ def test_any_stat_field_asks_for_a_look(stat: FileStat, reason: str | None) -> N
     ],
 )
 def test_equal_stat_is_not_always_proof(recorded: Recorded | None, event: bool, reason: str) -> None:
-    """Never recorded, racy when recorded, or marked by an event since: the content is read all the same."""
+    """Never recorded, racy when recorded, or marked by an event since: the content is read."""
     assert reason == needs_fingerprint(STAT, recorded, event=event)
 
 

@@ -16,7 +16,7 @@ def scanned(subtree: str = "", now: float = 100.0, *, poll: bool = False, took: 
 
 
 def test_a_new_source_is_scanned_at_once() -> None:
-    """The first scan needs nobody to ask for it; after it only the interval is left."""
+    """The first scan comes unasked; after it only the interval is left."""
     schedule = ScanSchedule()
     assert schedule.due(5.0) == 5.0
     assert schedule.take(5.0) == ("", "start")

@@ -205,7 +205,7 @@ def test_clean_after_done() -> None:
 
 @pytest.mark.parametrize("event", [True, False])
 def test_marked_while_processing_runs_again_and_never_twice_at_once(event: bool) -> None:
-    """A mark during processing, of either kind, gives the file to nobody else, and runs it again after."""
+    """A mark during processing, of either kind, gives the file to no other worker, and runs it again."""
     dirty = DirtyFiles()
     _mark(dirty, A, 10.0)
     dirty.take(12.0)
@@ -418,7 +418,7 @@ def test_many_looks_in_vain_are_restless_after_a_minute() -> None:
 
 
 def test_done_ends_restlessness() -> None:
-    """Once it was carried, the count begins anew."""
+    """Once it was carried, the count begins again."""
     dirty = DirtyFiles()
     for second in range(1000):
         _mark(dirty, A, float(second))

@@ -37,7 +37,7 @@ def _seen(there: str, whose: str) -> ObjectInfo:
 
 @pytest.mark.parametrize(("there", "whose", "row"), list(product(THERE, IDS, [ROW, IN_DOUBT])))
 def test_deletions(there: str, whose: str, row: Recorded) -> None:
-    """The recorded object goes, whoever wrote it; else only what a request of ours may have left."""
+    """The recorded object goes, of any machine; else only what a request of ours may have left."""
     same = there in SAME and (row is ROW or there != "recorded, no metadata")
     if same:
         expected = Verdict.GO
@@ -91,7 +91,7 @@ def test_what_another_program_put_is_adopted_by_its_own_digest(
 
 @pytest.mark.parametrize("row", [ROW, IN_DOUBT, None])
 def test_where_nothing_is_everything_may_be_put(row: Recorded | None) -> None:
-    """A new key is nobody's."""
+    """A new key belongs to no machine."""
     assert before_put(None, OWN, row, SENT) is Verdict.GO
 
 

@@ -121,7 +121,7 @@ def test_a_request_that_fails_is_answered_with_its_error(
     "nonsense", [b"", b"\n", b"[]\n", b"not json\n", b"\xff\xfe\n", b'{"half":', b"[" * 200_000 + b"\n"]
 )
 def test_nonsense_ends_one_conversation_only(server: ControlServer, tmp_path: Path, nonsense: bytes) -> None:
-    """Whoever sends it is hung up on."""
+    """The daemon closes the connection on which it comes."""
     with connected(tmp_path) as peer:
         peer.sendall(nonsense)
         peer.shutdown(socket.SHUT_WR)
@@ -201,7 +201,7 @@ def test_a_directory_that_takes_no_socket_is_an_error_that_leaks_nothing(
 
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
 def test_one_who_has_said_all_is_there_until_he_hangs_up(family: socket.AddressFamily) -> None:
-    """To end the own half of the conversation is no end on a Unix socket; over TCP nobody does that."""
+    """To end the own half of the conversation is no end on a Unix socket; clients over TCP do not do that."""
     if family == socket.AF_UNIX:
         ours, peer = socket.socketpair()
     else:
@@ -241,7 +241,7 @@ def test_a_request_that_takes_long_delays_no_other(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_must_not_be_entered_is_an_error(tmp_path: Path) -> None:
-    """Nobody can say then whether a daemon runs."""
+    """Whether a daemon runs is unknown then."""
     if os.getuid() == 0:
         (tmp_path / "file").touch()
         assert ask(str(tmp_path / "file"), {}) is None

@@ -159,7 +159,7 @@ def watched_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     between = threading.Event()
     look = made._tick
     monkeypatch.setattr(made, "_tick", between.set)
-    home.say("something that nobody knows")
+    home.say("no-such-verb")
     assert between.wait(30)  # the last look of its own is over, and there will be no other
     monkeypatch.setattr(made, "_tick", lambda: None)
     monkeypatch.setattr(made, "look", look, raising=False)
@@ -431,7 +431,7 @@ def test_an_end_that_leaves_something_says_so_with_its_exit_code(home: Home, end
 def test_an_end_before_the_first_scan_is_over_counts_as_one_that_leaves_something(
     home: Home,
 ) -> None:
-    """Nobody knows what is there."""
+    """What is there is unknown."""
     made = home.start()
     runner = made._pipeline.source_runners["docs"]
     wait_until("it is scanned", runner.first_scan_done.is_set)

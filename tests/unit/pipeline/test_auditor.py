@@ -77,7 +77,7 @@ def overwrite_with_less(fake: FakeStore) -> None:
 def test_what_is_damaged_is_sent_again_and_what_another_program_wrote_stays(
     house: House, change: Callable[[FakeStore], None], is_mended: bool
 ) -> None:
-    """At the end of a round; what stays is named until somebody mends it."""
+    """At the end of a round; what stays is named until it is mended."""
     end_round(house)
     change(house.rig.fake)
     there = house.rig.fake.objects.get("p/a")

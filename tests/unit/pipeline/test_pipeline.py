@@ -268,7 +268,7 @@ def test_a_pass_that_is_asked_to_stop_stops(once: Works) -> None:
 
 
 def test_stop_says_when_a_thread_does_not_end(once: Works) -> None:
-    """One that is stuck in a request is left behind, and whoever stops is told."""
+    """One that is stuck in a request is left behind, and the stop says so."""
     inside, release = threading.Event(), threading.Event()
     once.stores["/one"].before("put_object", lambda call: (inside.set(), release.wait(30)))
     once.write("a", "x", b"one")
@@ -536,7 +536,7 @@ def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
 
 
 def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:
-    """Their number is right all the same."""
+    """Their number is right nevertheless."""
     once.apply(once.source("a"))
     for index in range(150):
         once.pipeline.failed(FileRef("a", f"f{index}"), KeyError("x"), 1)

@@ -1,4 +1,4 @@
-"""The queue that threads share: nobody misses a wake-up, nobody starves, and memory stays bounded."""
+"""The queue that threads share: no thread misses a wake-up or starves, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_has_waited_the_longest_is_told_unless_it_failed() -> None:
 
 
 def test_an_idle_worker_sleeps_without_a_timeout(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nothing to do nobody wakes up; with something due later exactly one does."""
+    """With nothing to do no thread wakes up; with something due later exactly one does."""
     timeouts: list[float | None] = []
     wait = queue._work.wait
 
@@ -146,7 +146,7 @@ def test_a_scan_says_what_was_not_known(queue: WorkQueue) -> None:
 
 
 def test_events_beyond_the_bound_become_a_scan(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are refused, so that whoever hears them asks for one."""
+    """They are refused, so that the caller asks for a scan."""
     monkeypatch.setattr(workqueue, "MAX_WAITING", 1)
     assert [queue.heard(ref, quiet_seconds=60.0) for ref in (A, B, C)] == [True, True, False]
     queue.mark(D, quiet_seconds=60.0, event=True)  # our own marks are few, and must not be lost
@@ -220,7 +220,7 @@ def test_a_file_that_changes_before_every_look_is_restless() -> None:
 
 
 def test_done_says_when_the_workers_have_nothing_to_do_now() -> None:
-    """A file that waits for a later time does not count: until then nobody follows."""
+    """A file that waits for a later time does not count: until then no thread follows it."""
     clock = FakeClock()
     queue = WorkQueue(clock.monotonic)
     for ref in (A, B):
@@ -234,7 +234,7 @@ def test_done_says_when_the_workers_have_nothing_to_do_now() -> None:
 
 
 def test_a_discarded_source_is_forgotten_and_others_stay(queue: WorkQueue) -> None:
-    """What is being processed ends as if nothing had marked it, and whoever waits for the end hears of it."""
+    """What is being processed ends as if nothing had marked it, and threads that wait for the end wake up."""
     queue.mark(A, quiet_seconds=0.0, event=True)
     queue.take()
     queue.mark(B, quiet_seconds=60.0, event=True)
@@ -249,7 +249,7 @@ def test_a_discarded_source_is_forgotten_and_others_stay(queue: WorkQueue) -> No
 
 
 def test_closing_lets_everybody_go(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers, scans and whoever waits for the end."""
+    """Workers, scans and threads that wait for the end."""
     monkeypatch.setattr(workqueue, "MAX_WAITING", 1)
     queue.mark(A, quiet_seconds=3600.0, event=True)
     worker = Running(queue.take)

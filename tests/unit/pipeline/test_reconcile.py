@@ -119,7 +119,7 @@ def test_wrong_keys_do_not_end_the_asking(tmp_path: Path) -> None:
 
 
 def test_who_may_not_list_may_send(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Keys that only allow to put: asking for what is not there would be forbidden, so nobody asks."""
+    """Keys that only allow to put: asking for what is not there would be forbidden, so it is not asked."""
     store = FakeStore(SMALL_LIMITS)
     denied = AccessRefused("no", status=403, code="AccessDenied")
     store.fail("list_objects", denied, times=None)

@@ -124,7 +124,7 @@ def test_a_scan_that_fails_is_said_and_tried_again_ever_later(
 def test_a_state_that_cannot_be_used_is_no_traceback(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is somebody else's trouble, said in one line; the scan comes again."""
+    """It is the store's trouble, said in one line; the scan comes again."""
 
     def full(*args: Any, **named: Any) -> compare.ScanReport:
         raise StateError("no room on the disk")
@@ -146,7 +146,7 @@ def test_a_keeper_that_was_stopped_marks_nothing_more(house: House) -> None:
 def test_a_scan_of_more_files_than_fit_waits_and_can_be_stopped(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a store that hangs the scan blocks; stop ends it all the same."""
+    """With a store that hangs the scan blocks; stop ends it nevertheless."""
     monkeypatch.setattr("syncd.pipeline.queue.MAX_WAITING", 3)
     house.write(*(f"f{number}" for number in range(20)))
     house.runner.start()  # no worker runs
@@ -169,7 +169,7 @@ def test_failures_of_before_are_looked_at_again(house: House) -> None:
 
 
 def test_unfinished_uploads_of_files_that_are_gone_are_given_up(house: House) -> None:
-    """Nothing stays on the server for a file that nobody has any more."""
+    """Nothing stays on the server for a file that is gone."""
     house.rig.fake.fail("upload_part", StoreUnavailable("down"), times=None)
     house.rig.write("big", bytes(60))
     with pytest.raises(StoreUnavailable):
@@ -185,7 +185,7 @@ def test_unfinished_uploads_of_files_that_are_gone_are_given_up(house: House) ->
 
 
 def test_a_root_that_is_away_is_waited_for(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once, looked for ever less often, watched anew and scanned when it is back."""
+    """It is said once, looked for ever less often, watched again and scanned when it is back."""
     caplog.set_level(logging.INFO)
     house.write("a")
     house.start()

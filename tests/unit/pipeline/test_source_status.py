@@ -35,7 +35,7 @@ def test_a_found_file_settles_for_what_is_left(settle: float, age_seconds: float
 
 
 def test_without_a_watcher_everything_is_seen() -> None:
-    """In a single pass there is no watcher: nothing is blind, and nothing has to be placed anew."""
+    """In a single pass there is no watcher: nothing is blind, and no watch has to be placed again."""
     assert WatchHandle().coverage() == EventCoverage()
     WatchHandle().rewatch()
 

@@ -236,7 +236,7 @@ BAD_KEYS = AccessRefused("no such key", status=403, code="InvalidAccessKeyId")
 def refused_again(rig: Rig, crew: Crew, times: int) -> Failure:
     """The failure of the only file that fails, after so many of its tries."""
     wait_until("it failed again", lambda: len(crew.ear.failed_files) == times)
-    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     (failure,) = rig.state.failures()
     return failure
 
@@ -300,14 +300,14 @@ def test_files_do_not_wait_for_hours_for_keys_that_are_right_again(
     crew.mark("a", "b")
     for times in (2, 4):
         wait_until("they failed", lambda times=times: len(crew.ear.failed_files) == times)
-        wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+        wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
         crew.later(REFUSED_SECONDS)
     for tries, name in ((4 + 2 * freed, "good"), (4 + 2 * freed, "better")):
         rig.write(name, name.encode())
         crew.mark(name)
         wait_until("it is there", lambda name=name: f"p/{name}" in rig.fake.objects)
         wait_until("they failed", lambda tries=tries: len(crew.ear.failed_files) == tries)
-        wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+        wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     assert rig.fake.calls["put_object"] == 6 + 2 * freed
     assert {failure.refusals for failure in rig.state.failures()} == {2 + freed}
 
@@ -445,7 +445,7 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
         rig.write(name, name.encode())
     crew.mark(*names)
     wait_until("it is paused", lambda: crew.workers.paused_for == "bad key")
-    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     first = rig.fake.calls["put_object"]
     assert first <= rig.policy.concurrency
     assert rig.state.failures() == []
@@ -484,7 +484,7 @@ def test_a_name_that_we_refuse_ourselves_does_not_open_the_door_either(rig: Rig,
     crew.mark(name)
     crew.later(10.0)
     wait_until("it is refused", lambda: len(crew.ear.failed_files) == 1)
-    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     assert crew.queue.is_shut
 
 
@@ -579,7 +579,7 @@ def test_a_full_disk_stops_transfers_and_no_worker(tmp_path: Path) -> None:
         rig.write(name, name.encode())
     crew.mark(*names)
     wait_until("it says so", lambda: crew.workers.paused_for == "no room on the disk")
-    wait_until("nobody is busy", lambda: not crew.queue.counts()[1])
+    wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     state.full = False
 
     def done() -> bool:
@@ -616,7 +616,7 @@ def deleting_rig(tmp_path: Path) -> Rig:
 
 
 def test_a_permission_to_delete_is_for_one_look(tmp_path: Path) -> None:
-    """A file that is there again keeps its object, and a later disappearance has to be judged anew."""
+    """A file that is there again keeps its object, and a later disappearance is judged for itself."""
     rig = deleting_rig(tmp_path)
     crew = Crew(rig)
     ref = rig.write("a", b"x")
@@ -701,7 +701,7 @@ def test_an_idle_worker_has_no_deadline(rig: Rig, crew: Crew) -> None:
     rig.write("a", b"x")
     crew.mark("a")
     wait_until("it is there", lambda: "p/a" in rig.fake.objects)
-    wait_until("nobody is expected", lambda: crew.heartbeats.late(1e18) == ())
+    wait_until("no heartbeat is expected", lambda: crew.heartbeats.late(1e18) == ())
 
 
 def test_a_worker_that_hangs_is_late(rig: Rig, crew: Crew) -> None:
@@ -730,7 +730,7 @@ def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Cr
 
 
 def test_everything_may_be_called_before_the_start(rig: Rig) -> None:
-    """A plan never starts its workers, and ends them all the same."""
+    """A plan never starts its workers; to end them does no harm."""
     context = Context(rig.state, Clock(time.monotonic, time.time_ns, lambda: 0.5), Ear())
     workers = Workers("store", rig.engine, context, Heartbeat())
     workers.stop()

@@ -209,7 +209,7 @@ def test_it_is_not_known_of_the_files_of_others(root: Path, root_fd: int) -> Non
 def test_it_is_not_known_where_the_server_decides(
     root: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NFS and SMB refuse a lease also where nobody writes."""
+    """NFS and SMB refuse a lease also where there is no writer."""
     (root / "file").write_bytes(b"content")
     monkeypatch.setattr(mounts, "type_of", lambda device: "nfs4")
     with files.open_file(root_fd, "file") as file, holding(root / "file", "f = open(p, 'ab')"):
@@ -304,7 +304,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(root: Path, root_fd: 
 
 
 def test_a_waiting_writer_does_not_notice_us(root: Path, root_fd: int) -> None:
-    """A fifo is not even opened: somebody who waits for a reader goes on waiting."""
+    """A fifo is not even opened: a program that waits for a reader goes on waiting."""
     os.mkfifo(root / "fifo")
     writer = threading.Thread(target=lambda: os.close(os.open(root / "fifo", os.O_WRONLY)))
     writer.start()
@@ -421,7 +421,7 @@ def test_a_restored_mtime_does_not_hide_a_change(root: Path, root_fd: int) -> No
 
 
 def test_an_inode_that_is_used_again_does_not_hide_a_change(root: Path, root_fd: int) -> None:
-    """Deleted and made anew with the same size and mtime, even in the same inode: another stat."""
+    """Deleted and made again with the same size and mtime, even in the same inode: another stat."""
     for number in range(50):
         file = root / "file"
         file.write_bytes(b"%06d" % number)
@@ -637,7 +637,7 @@ def test_an_access_control_list_comes_along_and_its_mask_does_not(root: Path, ro
 
 
 def test_the_mask_of_an_access_control_list_is_no_right_of_the_group(root: Path, root_fd: int) -> None:
-    """Where somebody else may read, the group bits show what the list allows at most."""
+    """Where other users may read, the group bits show what the list allows at most."""
     _with_acl(root / "file")
     assert (root / "file").stat().st_mode & 0o777 == 0o640
     with files.open_file(root_fd, "file") as file:

@@ -174,7 +174,7 @@ def test_content_made_to_collide_has_two_witnesses() -> None:
 
 
 def test_content_made_to_collide_under_many_seeds_has_two_witnesses() -> None:
-    """A secret seed alone is worth 13 bits: this pair collides under one seed in 8,000, whoever draws it."""
+    """A secret seed alone is worth 13 bits: this pair collides under one seed in 8,000."""
     one, other = collisions.pair_for_many_seeds()
     seeds = random.Random(1)
     tries = [seeds.getrandbits(64) for _ in range(60_000)]
@@ -264,7 +264,7 @@ while True:
 
 
 def test_torn_reads_show_in_the_stat(root: Path, root_fd: int) -> None:
-    """While somebody rewrites a file in place, a fingerprint of something that the file never was has unequal
+    """While a file is rewritten in place, a fingerprint of something that the file never was has unequal
     stats around it; where clocks are too coarse for that, the stat behind it is racy. Not always: the kernel
     moves the times before it copies, and a writer that loses its processor in between is seen by no stat. For
     those a file has to rest before it is read."""

@@ -70,7 +70,7 @@ def test_unchanged_table_has_no_changes(table: MountTable) -> None:
 
 
 def test_mounting_and_unmounting_are_changes(tmp_path: Path) -> None:
-    """Each change wakes whoever waits, and is named by its mount point."""
+    """Each change wakes those who wait, and is named by its mount point."""
     told = apart("mount_table", tmp_path)
 
     assert told == {

@@ -45,7 +45,7 @@ def locks() -> KeyLocks:
 
 
 def test_one_thread_changes_an_object_at_a_time(locks: KeyLocks) -> None:
-    """Whoever its workers belong to; the same key of another store is another object."""
+    """Of all engines of a store; the same key of another store is another object."""
     first = Holder(lambda: locks.exclusive("old", A, waiting=lambda: None))
     assert first.inside.wait(30)
     with locks.exclusive("new", ("other", "a")):

@@ -89,7 +89,7 @@ def test_one_bad_operation_does_not_take_the_others_along(tmp_path: Path, state:
 
 
 def test_what_cannot_be_stored_is_told_and_forgotten(state: State) -> None:
-    """A value that SQLite cannot hold is its caller's error, joined or not, and blocks nobody afterwards."""
+    """A value that SQLite cannot hold is its caller's error, joined or not, and blocks no later write."""
     unstorable = replace(RECORDED, key="\udcff")
     with pytest.raises(StateError, match="cannot take this"):
         state.commit(REF, unstorable)
@@ -188,7 +188,7 @@ def test_commits_of_another_program_in_between_do_no_harm(tmp_path: Path, state:
 
 
 def test_an_operation_that_reads_first_has_the_lock_already(tmp_path: Path, state: State) -> None:
-    """Nobody can commit between what an operation reads and what it then writes."""
+    """No other process can commit between what an operation reads and what it then writes."""
     writer = state._writer
     assert writer is not None
     other = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None, timeout=0)

@@ -197,7 +197,7 @@ def test_a_server_that_refuses_a_part_that_it_has_is_not_taken_for_one_that_chec
 
 @pytest.mark.parametrize("wrong", [refusal(400, "InvalidRequest"), refusal(403, "AccessDenied")])
 def test_a_store_that_refuses_every_right_part_tells_nothing(wrong: Trouble) -> None:
-    """The refusal is about something else. The upload is aborted all the same."""
+    """The refusal is about something else. The upload is aborted nevertheless."""
     server = Server(ALL, trouble=lambda verb, count: wrong if verb == "part" else None)
     with pytest.raises(StoreRefused):
         store(server, dialect("s3", "https"), None).probe_digests("k")
@@ -262,7 +262,7 @@ def test_where_nothing_cheaper_may_be_found_nothing_is_asked(kind: str, scheme: 
     server, notes = Server(ALL), Notes()
     assert not asked(store(server, dialect(kind, scheme, host=host), notes), server)
     assert not notes
-    assert not asked(store(server, dialect("s3", "https"), None), server), "nobody would remember the answer"
+    assert not asked(store(server, dialect("s3", "https"), None), server), "the answer would not be kept"
 
 
 TROUBLE = [
@@ -278,7 +278,7 @@ TROUBLE = [
 @pytest.mark.parametrize(("verb", "answer"), TROUBLE)
 @pytest.mark.parametrize("known", ["", f"etag - {NOW - 40 * DAY}", f"checked crc32 {NOW - 40 * DAY}"])
 def test_a_question_that_fails_changes_nothing(kind: str, verb: str, answer: Trouble, known: str) -> None:
-    """The upload goes on with what was known; nobody asks again within the hour."""
+    """The upload goes on with what was known; the store is not asked again within the hour."""
 
     def fails(told: str, count: int) -> Trouble | None:
         return answer if told == verb and (count == 1 or verb == "part") else None

@@ -45,7 +45,7 @@ WRONG = bytes(16)
         (ObjectInfo("k", SIZE, "e", crc32=0), False),
         (ObjectInfo("k", SIZE, f"{MD5.hex()}-3"), False),
         (ObjectInfo("k", SIZE, etag_of_parts(CONTENT, 5 * MIB) + "0"), False),
-        (ObjectInfo("k", SIZE, etag_of_parts(CONTENT, 3 * MIB + 1)), False),  # nobody cuts so
+        (ObjectInfo("k", SIZE, etag_of_parts(CONTENT, 3 * MIB + 1)), False),  # no tool cuts so
         (ObjectInfo("k", SIZE, f"-{MD5.hex()}"), False),  # as BOS has it, and does not say of what
     ],
 )

@@ -136,7 +136,7 @@ def test_a_verb_is_repeated_when_its_outcome_is_unknown(verb: str) -> None:
     ids=["no connection", "no answer", "soon", "answered", "reset"],
 )
 def test_what_waits_in_vain_is_repeated_once(error: StoreUnavailable, seconds: float, tries: int) -> None:
-    """Nobody may be there; a connection that is lost on a slow line says that somebody is."""
+    """No server may be there; a connection that is lost on a slow line says that one is."""
     inner, now = Failing(*[error] * 9), [0.0]
 
     def head(key: str) -> None:
@@ -258,7 +258,7 @@ def test_create_is_not_repeated_when_its_outcome_is_unknown() -> None:
 
 
 def test_a_list_that_breaks_in_the_middle_is_begun_again() -> None:
-    """Nobody sees half of it."""
+    """No caller sees half of it."""
 
     class Breaking:
         tries = 0
@@ -296,7 +296,7 @@ def test_what_will_not_change_is_not_repeated(error: Exception) -> None:
 
 @pytest.mark.parametrize("tries", [1, 2, 5])
 def test_tries_are_counted(tries: int) -> None:
-    """The last error goes up, and nobody sleeps after it."""
+    """The last error goes up, and no sleep follows it."""
     errors: list[StoreError] = [unavailable() for _ in range(10)]
     inner = Failing(*errors)
     store, pauses = retrying(inner, tries=tries)
@@ -326,7 +326,7 @@ def test_pauses_grow_up_to_a_cap() -> None:
 
 
 def test_pauses_are_jittered_all_the_way_down() -> None:
-    """Without any chance nobody waits, and nobody is asked to sleep for nothing."""
+    """Without any chance there is no wait, and no sleep for nothing."""
     inner = Failing(unavailable(), unavailable())
     store, pauses = retrying(inner, chance=0.0)
     store.head_object("k")
@@ -408,7 +408,7 @@ def test_the_rest_is_the_store_s_own() -> None:
 
 
 def test_a_retried_listing_repeats_the_page_not_the_list() -> None:
-    """Long lists are not begun anew, and not read whole before their first item is told."""
+    """Long lists are not begun again, and not read whole before their first item is told."""
     store = FakeStore(page_size=2)
     for number in range(6):
         store.put_object(f"k{number}", b"x", META)

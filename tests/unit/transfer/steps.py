@@ -17,7 +17,7 @@ SAID = Properties(cache_control="no-cache")
 
 
 def overwrite(store: FakeStore, key: str, data: bytes) -> None:
-    """As somebody else would, with another client."""
+    """As another program would, with a client of its own."""
     store.put_object(key, data, ObjectMeta(of_bytes(data), mtime_ns=0))
 
 

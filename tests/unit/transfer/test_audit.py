@@ -140,7 +140,7 @@ def test_an_object_that_changes_while_it_is_read_is_a_note(rig: Rig) -> None:
 
 
 def test_an_object_without_our_metadata_and_with_another_etag_is_serious(rig: Rig) -> None:
-    """Somebody else wrote it, and nothing proves what it is."""
+    """Another program wrote it, and nothing proves what it is."""
     carry(rig, "a")
     real = rig.fake.head_object
 
@@ -161,7 +161,7 @@ def test_an_object_that_was_written_anew_with_the_same_content_is_a_note(rig: Ri
 
 
 def test_an_etag_that_is_not_recorded_yet_is_no_difference(rig: Rig) -> None:
-    """After a repair or a lost answer the row is in doubt for a quarter of an hour. Nobody else wrote it."""
+    """After a repair or a lost answer the row is in doubt for a while. No other program wrote it."""
     carry(rig, "a")
     row = rig.state.recorded(rig.ref("a"))
     assert row is not None
@@ -344,7 +344,7 @@ def test_more_files_than_a_page_are_all_compared(rig: Rig, monkeypatch: pytest.M
 
 
 def test_objects_that_no_record_knows_are_notes(rig: Rig) -> None:
-    """Of files that are long gone, or of somebody else; what another source owns is not among them."""
+    """Of files that are long gone, or of another program; what another source owns is not among them."""
     carry(rig, "a")
     meta = rig.fake.objects["p/a"].meta
     for key in ("p/lost", "p/inner/x", "p/\x00odd", "q/elsewhere"):

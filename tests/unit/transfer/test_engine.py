@@ -463,7 +463,7 @@ def test_keys_that_may_not_abort_still_send_what_changed(rig: Rig) -> None:
 
 
 def test_a_forgotten_upload_is_begun_anew_where_absence_looks_like_a_refusal(rig: Rig) -> None:
-    """Who may not list gets 403 for an object that is not there: the upload begins anew all the same."""
+    """Who may not list gets 403 for an object that is not there: the upload begins again nevertheless."""
     body = bytes(range(30))
     rig.write("a.bin", body)
     _interrupted(rig, "a.bin")

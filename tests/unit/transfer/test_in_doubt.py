@@ -106,7 +106,7 @@ def test_an_object_that_is_still_there_is_not_sent_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_file_that_is_put_back_after_a_put_without_answer_is_sent(rig: Rig, restarted: bool) -> None:
-    """The store has the content that nobody wants any more, and row and file agree about another one."""
+    """The store has a content that is out of date, and row and file agree about another one."""
     _sent(rig)
     rig.write("a", b"other")
     rig.fake.lose_answer("put_object")
@@ -203,7 +203,7 @@ def test_an_upload_of_the_very_content_goes_on(rig: Rig, is_same: bool) -> None:
 
 
 def test_an_answer_that_is_certain_leaves_no_doubt(rig: Rig) -> None:
-    """Refused or not reached: the object is what it was, and nobody asks."""
+    """Refused or not reached: the object is what it was, and no question follows."""
     _sent(rig)
     rig.write("a", b"other")
     rig.fake.fail("put_object", StoreRefused("no", status=403, code="AccessDenied"), times=None)
@@ -226,7 +226,7 @@ def test_where_nobody_may_ask_a_file_in_doubt_is_sent(rig: Rig) -> None:
 
 
 def test_keys_that_are_wrong_are_no_answer_about_an_object(rig: Rig) -> None:
-    """A store that lets nobody in is paused, as for every other request."""
+    """A store that refuses the keys is paused, as for every other request."""
     _sent(rig)
     _lose_a_delete(rig)
     rig.write("a", b"hello")

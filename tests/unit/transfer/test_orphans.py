@@ -23,7 +23,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def test_orphans_are_what_no_checkpoint_knows(rig: Rig) -> None:
-    """Ours is spared by its id, one that is just beginning by its key, and nobody's is told twice."""
+    """Ours is spared by its id, one that is just beginning by its key, and none is told twice."""
     rig.fake.fail("upload_part", StoreUnavailable("down"), times=None)
     rig.write("big", bytes(60))
     with pytest.raises(StoreUnavailable):

@@ -157,7 +157,7 @@ def test_where_an_object_cannot_be_asked_for_it_is_sent(rig: Rig, failure: Store
 
 
 def test_an_object_replaced_behind_our_back_lends_no_part(tmp_path: Path) -> None:
-    """Somebody else's object under our key, on a server that ignores conditions: nothing of it is taken."""
+    """Another program's object under our key, on a server that ignores conditions: nothing of it is taken."""
     rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, ignores_conditions=True))
     store = changed(rig, CONTENT + b"more")
     other = CONTENT[::-1]
@@ -185,7 +185,7 @@ def test_a_twin_too_large_to_copy_whole_is_copied_in_parts(tmp_path: Path) -> No
 
 
 def _overwrite(store: FakeStore, key: str, data: bytes) -> None:
-    """As somebody else would, with another client."""
+    """As another program would, with a client of its own."""
     store.put_object(key, data, ObjectMeta(of_bytes(data), mtime_ns=0))
 
 
@@ -309,7 +309,7 @@ def test_no_file_waits_for_long_for_the_one_that_had_its_name(rig: Rig, set_back
 
 
 def test_a_twin_that_is_gone_where_absence_looks_like_a_refusal_is_not_copied(rig: Rig) -> None:
-    """The object that was to be copied was removed by somebody, and its HEAD is 403: the file is sent."""
+    """The object that was to be copied is gone, and its HEAD is 403: the file is sent."""
     rig.write("a.txt", b"hello")
     rig.sync("a.txt")
     del rig.fake.objects["p/a.txt"]

@@ -106,7 +106,7 @@ def test_only_our_own_recorded_object_is_copied(rig: Rig) -> None:
 
 
 def test_an_object_that_has_lost_its_content_is_not_copied_onto_itself(rig: Rig) -> None:
-    """Its copy would have another ETag, and nobody would know any more; and it proves nothing, whatever its
+    """Its copy would have another ETag, which no record would hold; and it proves nothing, whatever its
     ETag is.
     """
     rig.write("a", b"hello")

@@ -127,7 +127,7 @@ def test_a_changed_part_size_resumes_or_restarts_but_is_right(rig: Rig) -> None:
 
 
 def test_an_upload_that_the_store_forgot_is_begun_anew(rig: Rig) -> None:
-    """Expired or aborted by somebody: a restart, with a named reason, and the object arrives."""
+    """Expired or aborted by another program: a restart, with a named reason, and the object arrives."""
     interrupted(rig, after=3)
     rig.fake.uploads.clear()
     rig.restart()
@@ -329,7 +329,7 @@ def test_excluding_a_file_stops_its_upload_under_way(rig: Rig) -> None:
 
 
 def test_an_unfinished_upload_of_a_vanished_file_is_aborted(rig: Rig) -> None:
-    """Nobody will ever finish it: abort it, forget it."""
+    """No process will ever finish it: abort it, forget it."""
     interrupted(rig, after=3)
     (rig.folder / "big").unlink()
     rig.restart()
@@ -398,7 +398,7 @@ def test_an_upload_that_cannot_be_joined_on_a_full_disk_gives_way(rig: Rig) -> N
 
 
 def test_on_a_full_disk_the_upload_that_holds_most_gives_way(rig: Rig) -> None:
-    """Whoever meets it: the largest is given up, and the smaller one goes on with the parts that it has."""
+    """Whichever meets it: the largest is given up, and the smaller one goes on with the parts that it has."""
     interrupted(rig, after=6)
     rig.write("other", CONTENT[: 3 * PART])
     full = StoreUnavailable("no space left", code="ENOSPC")

@@ -144,7 +144,7 @@ def test_what_is_not_known_is_left_out_and_what_is_unlimited_is_infinite() -> No
 def test_a_source_is_paused_with_its_store_but_not_by_trouble(
     paused: dict[str, str], trouble: str | None, expected: int
 ) -> None:
-    """Files that wait because somebody wants it are no alert."""
+    """Files that wait because a person paused them raise no alert."""
     daemon, stores = DaemonStatus(True, stores_paused=paused), [StoreReport("nas", trouble)]
     text = rendered(Status(daemon, STATUS.sources[:1], [], [], {}, stores))
     assert f'syncd_source_paused{{source="docs"}} {expected}\n' in text

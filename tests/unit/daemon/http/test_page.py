@@ -23,7 +23,7 @@ def shown(status: Status, *, names: bool = True, actions: Any = (), has_token: b
 
 
 def test_what_else_there_is_follows_the_sentence() -> None:
-    """Nobody is to think that the first trouble is the only one."""
+    """The sentence does not read as if the first trouble were the only one."""
     text = Reader(shown(status(source(failed=2), source("usb", live=replace(LIVE, waiting_for="gone"))))).text
     assert "The source usb waits: gone.2 files could not be sent" in text
     assert "Everything is in the store" not in text
@@ -126,7 +126,7 @@ def test_the_buttons_of_a_source_fit_how_it_is() -> None:
 
 
 def test_names_are_no_html() -> None:
-    """Not even those that somebody chose for that."""
+    """Not even names that were chosen for that."""
     name = '"><img src=x onerror=alert(1)>'
     given = status(
         source(failed=1, path=name),

@@ -277,7 +277,7 @@ def test_the_page_says_as_much_as_one_may_know(site: Site) -> None:
 
 
 def test_a_state_that_cannot_be_written_is_on_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is when somebody looks."""
+    """That is when a person looks."""
     with_token(site)
     made = site.home.daemon
 
@@ -291,7 +291,7 @@ def test_a_state_that_cannot_be_written_is_on_the_page(site: Site, monkeypatch: 
 
 
 def test_the_page_comes_with_a_small_script_and_a_style(site: Site) -> None:
-    """To whoever gets the page; it is small enough for a slow line."""
+    """To all who get the page; it is small enough for a slow line."""
     site.start()
     script, style = site.get("/page.js"), site.get("/page.css")
     assert (script[0], style[0]) == (200, 200)

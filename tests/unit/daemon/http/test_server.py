@@ -185,7 +185,7 @@ def test_paths_and_every_change_need_the_token(
 
 
 def test_without_a_token_file_nobody_steers() -> None:
-    """An empty token is nobody's."""
+    """An empty token opens nothing."""
     made = HttpServer(AddressSettings("127.0.0.1", 0), ROUTES)
     made.start()
     for authorization in ("", "Bearer ", "Bearer"):
@@ -282,7 +282,7 @@ def test_an_error_is_an_answer(
 def test_one_connection_carries_one_request_of_a_bounded_size(
     local: HttpServer, request_: bytes, status: int
 ) -> None:
-    """Whatever follows it is not read as another one; the answer arrives all the same."""
+    """Whatever follows it is not read as another one; the answer arrives."""
     with connected(local) as peer:
         sender = threading.Thread(target=lambda: _send(peer, request_))
         sender.start()
@@ -332,7 +332,7 @@ def test_a_hundred_who_say_nothing_keep_nobody_out(local: HttpServer) -> None:
 
 
 def test_what_takes_long_holds_up_no_health(local: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the conversations are kept for it; whoever orders more is told to come back."""
+    """Half of the conversations are kept for it; who orders more is told to come back."""
     release, begun = threading.Event(), threading.Semaphore(0)
 
     def slow(call: Call) -> Answer:

@@ -48,7 +48,7 @@ def test_canary_sings_and_writes_nothing(kernel: Inotify, canary: Canary) -> Non
 
 
 def test_canary_has_no_name(kernel: Inotify, canary: Canary) -> None:
-    """Nobody can open or sweep it, and a process that is killed leaves nothing of it."""
+    """No other process can open or sweep it, and one that is killed leaves nothing of it."""
     canary.place(kernel)
     assert os.fstat(canary._fd).st_nlink == 0
     assert not os.get_inheritable(canary._fd)

@@ -110,7 +110,7 @@ def test_gap_is_news_once() -> None:
 
 
 def test_closed_gap_is_news_again() -> None:
-    """A directory that was watched meanwhile may become a gap anew."""
+    """A directory that was watched since may become a gap again."""
     gaps = Gaps()
     gaps.add("a", unreadable())
     gaps.close("a")
@@ -179,7 +179,7 @@ def test_too_many_gaps_mean_polling_everything() -> None:
 
 
 def test_limit_is_news_until_asked() -> None:
-    """Whoever logs the limit asks once, and again only after it was lifted."""
+    """The limit is logged once, and again only after it was lifted."""
     gaps = Gaps()
     answers = [gaps.is_limit_news()]
     gaps.add("a", limit())

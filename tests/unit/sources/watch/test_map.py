@@ -99,7 +99,7 @@ def test_forgotten_root_makes_room_for_another(tree: WatchMap) -> None:
 
 
 def test_released_directory_keeps_its_place(tree: WatchMap) -> None:
-    """A watch that the kernel ended leads nowhere; its directory stays until somebody has looked."""
+    """A watch that the kernel ended leads nowhere; its directory stays until a scan has looked."""
     node = found(tree, 3)
     tree.release(node)
     tree.release(node)

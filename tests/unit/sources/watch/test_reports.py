@@ -138,7 +138,7 @@ def test_polled_source_is_said_once_for_each_reason(tmp_path: Path, caplog: pyte
     ],
 )  # fmt: skip
 def test_errors_are_told_apart(tmp_path: Path, number: int, kind: GapKind) -> None:
-    """What the kernel said decides what helps: more watches, other rights, or somebody who looks."""
+    """What the kernel said decides what helps: more watches, other rights, or a person who looks."""
     found = reports(tmp_path, Listener())
     found.unwatched(NAME, "a", OSError(number, "what it said"))
     gap = found.gaps[NAME].at("a")

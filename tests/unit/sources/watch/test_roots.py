@@ -153,7 +153,7 @@ def test_root_given_by_its_real_path_behind_a_symbolic_link(root: Path, tmp_path
 
 
 def test_rewatch_places_the_watches_before_it_returns(root: Path) -> None:
-    """`rewatch` drops and places anew; what happens after it has returned is heard."""
+    """`rewatch` drops all watches and places them again; what happens after it has returned is heard."""
     (root / "a/b").mkdir(parents=True)
     with watching(root) as watch:
         watch.watcher.rewatch(NAME)
@@ -191,7 +191,7 @@ def test_bind_mount_of_a_directory_of_the_same_source(tmp_path: Path) -> None:
 
 
 def test_network_file_systems_are_polled_and_never_touched(tmp_path: Path) -> None:
-    """What is on a file system that others change is polled; a server that is gone blocks nobody."""
+    """What is on a file system that others change is polled; a server that is gone blocks no other source."""
     told = apart("dead_network_mounts", tmp_path)
 
     assert told["root"] == ["polling", [""]]

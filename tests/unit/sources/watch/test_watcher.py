@@ -1,4 +1,4 @@
-"""The watcher at work: real inotify, real threads, and somebody who does to a folder what people do."""
+"""The watcher at work: real inotify, real threads, and a script that does to a folder what people do."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_restart_places_everything_anew_and_doubts_everything(root: Path) -> Non
 
 
 class PoisonedRules(Rules):
-    """Rules that fail when they are told to: an error in the reader that nobody foresaw."""
+    """Rules that fail when they are told to: an error in the reader that was not foreseen."""
 
     poisoned = False
 
@@ -164,7 +164,7 @@ def test_exception_in_the_reader_is_noticed_and_healed(root: Path, caplog: pytes
 
 
 def test_rewatch_of_a_dead_reader_returns(root: Path) -> None:
-    """Nobody waits for ever for a thread that has ended."""
+    """No caller waits for ever for a thread that has ended."""
     rules = PoisonedRules((), ())
     with watching(root, rules=rules) as watch:
         rules.poisoned = True

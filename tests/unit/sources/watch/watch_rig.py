@@ -118,7 +118,7 @@ class Listener:
             )
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         with self._condition:
             self.changes.clear()
             self.doubts.clear()

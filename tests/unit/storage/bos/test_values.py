@@ -62,7 +62,7 @@ def test_a_listing_that_leads_nowhere_is_an_error_and_not_a_loop(page: dict[str,
 
 
 def test_parts_of_an_upload_that_is_gone() -> None:
-    """NoSuchUpload, and a bare 404, mean that the upload has to begin anew."""
+    """NoSuchUpload, and a bare 404, mean that the upload has to begin again."""
     request = bos().parts_request("k", UPLOAD, 0)
     for response in (refusal(404, "NoSuchUpload"), answer(404)):
         assert isinstance(raised(bos().parts_result, "k", UPLOAD, request, response), UploadGone)

@@ -81,7 +81,7 @@ def test_a_store_that_is_unmounted_and_comes_back(root: Path) -> None:
 
 @needs_root
 def test_a_store_that_is_read_only_says_so(root: Path) -> None:
-    """Nobody's keys are to blame, and it concerns every object."""
+    """No keys are to blame, and it concerns every object."""
     with mounted("tmpfs", root, "size=1m"):
         store = DirStore(DirSettings(str(root)))
         put(store, "file", b"x")
@@ -119,7 +119,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def open_root() -> Iterator[Path]:
-    """A store's directory that belongs to nobody, below directories that everybody may enter."""
+    """A store's directory of the user `nobody`, below directories that all users may enter."""
     with TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         root = Path(directory) / "mirror"

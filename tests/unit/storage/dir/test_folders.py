@@ -1,4 +1,4 @@
-"""A folder is an object of a directory store while somebody wants it; others' are while they are empty."""
+"""A folder is an object of a directory store while a file needs it; others' are while they are empty."""
 
 from __future__ import annotations
 

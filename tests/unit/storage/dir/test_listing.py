@@ -71,7 +71,7 @@ def test_an_object_beside_a_directory_of_its_name_is_listed_once(store: DirStore
 
 
 def test_an_older_version_that_is_about_to_go_is_not_listed_twice(store: DirStore, root: Path) -> None:
-    """Whoever died between two steps left both."""
+    """A process that died between two steps left both."""
     store.put_object("a", b"new", meta_of(b"x"))
     (root / os.fsdecode(b"a" + DISPLACED)).write_text("old")
     assert [(info.key, info.size) for info in store.list_objects("")] == [("a", 3)]

@@ -92,7 +92,7 @@ def test_another_store_in_the_same_place_is_not_ours(store: DirStore, root: Path
 
 
 def test_an_identity_that_is_remembered_is_demanded(store: DirStore, root: Path) -> None:
-    """Whoever knows the identity from an earlier process is safe from the first verb on."""
+    """A process that knows the identity from an earlier one is safe from the first verb on."""
     put(store, "file", b"x")
     knowing = DirStore(DirSettings(str(root)), Memory(lambda store_id: store.instance))
     assert read(knowing, "file") == b"x"
@@ -160,7 +160,7 @@ def test_a_damaged_marker_stops_the_store(store: DirStore, root: Path) -> None:
 
 
 def test_many_who_begin_at_once_make_one_store(root: Path) -> None:
-    """The marker is made once, whoever is first: threads of one store, and stores of several processes."""
+    """The marker is made once, whichever is first: threads of one store, and stores of several processes."""
     stores = [DirStore(DirSettings(str(root))) for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: put(stores[number % 4], f"file{number}", b"x"), range(64)))
@@ -173,7 +173,7 @@ def test_what_died_long_ago_is_swept(root: Path) -> None:
     put(DirStore(DirSettings(str(root))), "file", b"x")
     staging = root / ".syncd" / "tmp"
     (staging / "half").write_bytes(b"half")
-    os.utime(staging / "half", ns=(0, MTIME_NS))  # the mtime of somebody's file says nothing
+    os.utime(staging / "half", ns=(0, MTIME_NS))  # the mtime of a user's file says nothing
     (staging / "upload").mkdir()
     (staging / "upload" / "00001").write_bytes(b"part")
     DirStore(DirSettings(str(root))).head_object("file")
@@ -194,7 +194,7 @@ def test_a_root_is_made_where_the_settings_say_so(tmp_path: Path) -> None:
 
 
 def test_a_root_that_was_there_and_is_gone_is_not_made_again(tmp_path: Path) -> None:
-    """A disk was unplugged: an empty directory in its place would take everything anew."""
+    """A disk was unplugged: an empty directory in its place would take everything again."""
     store = DirStore(DirSettings(str(tmp_path / "new"), create=True))
     store.put_object("a", b"x", meta_of(b"x"))
     (tmp_path / "new").rename(tmp_path / "unplugged")

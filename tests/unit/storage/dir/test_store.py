@@ -63,7 +63,7 @@ def test_the_record_is_for_others_to_read(store: DirStore, root: Path) -> None:
 
 
 def test_the_private_directory_is_private(store: DirStore, root: Path) -> None:
-    """What is unfinished, and who began it, is nobody else's business."""
+    """What is unfinished, and who began it, is shown to no other."""
     store.create_multipart_upload("big", meta_of(b""))
     put(store, "file", b"x")
     private = root / ".syncd"
@@ -94,7 +94,7 @@ def test_an_object_moves_aside_for_a_directory_and_back(store: DirStore, root: P
 
 
 def test_objects_and_directories_of_one_name_made_at_once(store: DirStore) -> None:
-    """Whoever is first: both are there in the end, with their own content."""
+    """Whichever is first: both are there in the end, with their own content."""
 
     def make(key: str) -> None:
         put(store, key, key.encode())
@@ -434,7 +434,7 @@ def test_rot_is_not_copied(
 
 
 def test_a_copied_part_is_named_by_what_it_holds(any_store: DirStore, root: Path) -> None:
-    """So that whoever asked for it sees that it is not what was wanted."""
+    """So that the caller sees that it is not what was wanted."""
     body = os.urandom(8000)
     put(any_store, "good", body)
     _rot(root / "good", 5000)
@@ -460,7 +460,7 @@ def test_a_part_that_rotted_is_not_joined(any_store: DirStore, root: Path) -> No
 
 
 def test_a_range_of_a_file_without_a_record_is_given_without_hashing_it(store: DirStore, root: Path) -> None:
-    """What another program put there has no ETag for a range; whoever asks for one by its ETag is refused."""
+    """What another program put there has no ETag for a range; a request for one by its ETag is refused."""
     put(store, "ours", b"0123456789")
     (root / "theirs").write_bytes(b"abcdefghij")
     (root / "theirs").chmod(0o640)

@@ -147,7 +147,7 @@ def test_a_symbolic_link_in_the_place_of_our_own_is_not_followed(
 
 
 def test_swapping_directories_for_links_wins_nothing(store: DirStore, root: Path, outside: Path) -> None:
-    """While somebody swaps a directory for a link all the time, nothing is ever written on the other side."""
+    """While a program swaps a directory for a link all the time, nothing is written on the other side."""
     (root / "real").mkdir()
     (root / "trap").symlink_to(outside)
     done = threading.Event()

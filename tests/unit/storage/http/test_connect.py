@@ -27,7 +27,7 @@ def test_a_name_that_cannot_be_one_is_not_found() -> None:
 
 
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither for longer than the time to connect nor beyond a stop; it is asked once, whoever asks."""
+    """Neither for longer than the time to connect nor beyond a stop; it is asked once for all threads."""
     asked, answers = [], threading.Event()
     real = socket.getaddrinfo
 

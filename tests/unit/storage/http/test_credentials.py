@@ -126,7 +126,7 @@ def test_a_key_file_that_is_none_is_named(
 
 
 def test_a_key_file_that_cannot_be_opened_is_named(files: KeySettings, tmp_path: Path) -> None:
-    """A directory in its place will do for that, whoever runs the test."""
+    """A directory in its place will do for that, whichever user runs the test."""
     os.unlink(files.access_key_file)
     os.mkdir(files.access_key_file)
     with pytest.raises(AccessRefused, match="access_key_file"):
@@ -224,7 +224,7 @@ def test_the_chain_reads_shared_files_again(empty_chain: Path) -> None:
 
 
 def test_an_empty_chain_says_what_to_set(empty_chain: Path) -> None:
-    """And is asked anew the next time."""
+    """And is asked again the next time."""
     source = credentials_source(KeySettings(), chain=True)
     with pytest.raises(AccessRefused, match="AWS_ACCESS_KEY_ID"):
         source()
@@ -285,7 +285,7 @@ def answer(key: str, lives_seconds: float) -> str:
 def test_a_helper_that_hangs_is_trouble_with_keys_and_is_not_begun_twice_at_once(
     helper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever needs keys waits so long, or until the stop. Then it is ended, and the next one may answer."""
+    """A request waits so long for keys, or until the stop. Then its program ends, and the next may answer."""
     monkeypatch.setattr(credentials, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(credentials, "_SLICE_SECONDS", 0.05)
     asked: list[bool] = [False]
@@ -340,7 +340,7 @@ def test_one_that_hangs_ends_with_all_that_it_has_started(
 
 
 def test_one_that_still_runs_ends_with_us() -> None:
-    """Nobody waits for it any more."""
+    """No thread waits for it any more."""
     helper = begun("sleep 1000")
     Helper.end_all()
     assert not runs(helper._process.pid)

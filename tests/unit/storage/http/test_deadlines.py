@@ -48,7 +48,7 @@ def test_silence_is_given_up_when_its_time_is_over() -> None:
 
 
 def test_a_byte_breaks_the_silence() -> None:
-    """The count begins anew."""
+    """The count begins again."""
     clock = Clock()
     deadline = patient(clock, progress_seconds=1000.0)
     for _ in range(10):

@@ -73,7 +73,7 @@ def test_the_first_piece_of_an_answer_is_acknowledged_before_the_second_is_waite
 def test_answers_that_come_whole_are_not(
     ends: tuple[GuardedSocket, RecordingSocket, socket.socket],
 ) -> None:
-    """As those of puts do, by the thousand: each question begins anew."""
+    """As those of puts do, by the thousand: each question begins from the start."""
     ours, below, theirs = ends
     for _ in range(3):
         ask(ours, theirs)

@@ -3,7 +3,7 @@
 Scenarios:
 
 - every verb of a store over both transports and a server on a socket
-- keys of the moment, signed anew on every send
+- keys of the moment, signed again on every send
 - the server's clock: learned, believed only when it must be, corrected after a refusal
 - a body that was cut off: asked about with a small request before it is sent again
 - a HEAD that was refused without a reason: asked again in a way that gets one
@@ -511,7 +511,7 @@ def _die(peer: Peer) -> None:
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "create"])
 def test_a_lost_answer_is_asked_for_again(opened: Callable[..., Any], verb: str) -> None:
-    """Signed anew, on a new connection."""
+    """Signed again, on a new connection."""
     call, answer, line = VERBS[verb]
     with HostileServer([_die, _die, answers(answer)]) as server:
         call(opened(server))

@@ -5,7 +5,7 @@ Scenarios:
 - what goes out: the target as signed, exact lengths, exactly our headers, nothing from the environment
 - proxies: plain, tunnelled, from the environment, refusing, unreachable, misspelt
 - answers: however they are framed and cut; too large; redirects are answers
-- failures: before anything was sent, and after, when nobody knows the outcome
+- failures: before anything was sent, and after, when the outcome is unknown
 - patience: silence, dripping, slow but moving, slow answers, stop
 - early answers to large bodies, plain and over TLS
 - connections: kept, stale, reset, never shared, closed
@@ -203,7 +203,7 @@ def test_header_names_of_answers_are_lower_case(run: Run) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_an_answer(run: Run, status: int) -> None:
-    """It is never followed: the body would be lost or go where nobody meant it to go."""
+    """It is never followed: the body would be lost or go to a place that was not configured."""
     location = b"Location: http://127.0.0.1:1/elsewhere\r\n"
     server, client = run(answers(b"HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n" % (status, location)))
     assert client.put().status == status
@@ -296,7 +296,7 @@ BROKEN: dict[str, Script] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_lost_answer_leaves_the_outcome_unknown(run: Run, maybe_tls: Certificate | None, name: str) -> None:
-    """The request was out; nobody can say whether it was done."""
+    """The request was out; whether it was done is unknown."""
     _, client = run(BROKEN[name], certificate=maybe_tls)
     with pytest.raises(StoreUnavailable) as caught:
         client.put()
@@ -304,7 +304,7 @@ def test_a_lost_answer_leaves_the_outcome_unknown(run: Run, maybe_tls: Certifica
 
 
 def test_a_lost_answer_is_not_asked_for_again_by_the_transport(run: Run) -> None:
-    """Repeating belongs to the one place that signs anew."""
+    """Repeating belongs to the one place that signs again."""
     server, client = run(_close)
     with pytest.raises(StoreUnavailable):
         client.put()
@@ -482,7 +482,7 @@ def test_an_early_answer_is_seen_before_the_body_is_out(run: Run, maybe_tls: Cer
     def script(peer: Peer) -> None:
         peer.read_head()
         peer.send(FORBIDDEN)
-        peer.hang_deaf()  # whoever goes on sending is stuck
+        peer.hang_deaf()  # a client that goes on sending is stuck
 
     server, client = run(script, answers(OK), certificate=maybe_tls)
     response = client.put(BIG)
@@ -501,7 +501,7 @@ def test_an_early_answer_is_seen_when_the_server_ends_the_connection(
 
 
 def test_an_early_interim_answer_does_not_end_the_body(run: Run, maybe_tls: Certificate | None) -> None:
-    """100 Continue, though nobody asked for it, means what it says."""
+    """100 Continue without having been asked for means what it says."""
 
     def script(peer: Peer) -> None:
         length = int(peer.read_head().get("content-length"))
@@ -519,7 +519,7 @@ def test_an_early_interim_answer_does_not_end_the_body(run: Run, maybe_tls: Cert
 def test_a_body_that_is_cut_off_without_a_word_is_a_lost_connection(
     run: Run, maybe_tls: Certificate | None
 ) -> None:
-    """So that somebody asks what the matter was before all of it is sent again."""
+    """So that the store is asked what the matter was before all of it is sent again."""
 
     def script(peer: Peer) -> None:
         peer.read_head()

@@ -43,7 +43,7 @@ REGION_HINTS = [
 
 @pytest.mark.parametrize("response", REGION_HINTS)
 def test_a_region_that_the_server_names_is_used_from_then_on(response: Response) -> None:
-    """At once, signed anew, at the region's own address where that is known; nobody is redirected."""
+    """At once, signed again, at the region's own address where that is known; no redirect is followed."""
     store = dialect("https://s3.us-east-1.amazonaws.com")
     signed = store.sign(store.put_request("k", b"x", META), KEYS, 1e9)
     error = store.error(signed, response)
@@ -336,7 +336,7 @@ NO_SUCCESS = {
 @pytest.mark.parametrize("verb", MULTIPART)
 @pytest.mark.parametrize("what", NO_SUCCESS)
 def test_200_without_the_right_document_is_no_success(verb: str, what: str) -> None:
-    """Nobody knows what happened: the outcome is unknown."""
+    """What happened cannot be told: the outcome is unknown."""
     request, read = MULTIPART[verb]
     with pytest.raises(StoreUnavailable) as caught:
         read(request, Response(200, {}, NO_SUCCESS[what]))

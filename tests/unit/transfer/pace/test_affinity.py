@@ -27,7 +27,7 @@ def _in_a_thread(work: Callable[[], set[int]]) -> set[int]:
 
 @several
 def test_a_narrow_thread_keeps_to_one_processor() -> None:
-    """The same for all that ask, and nobody else is affected."""
+    """The same for all that ask, and no other thread is affected."""
 
     def work() -> set[int]:
         narrow()

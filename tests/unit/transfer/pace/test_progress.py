@@ -50,7 +50,7 @@ def test_a_file_that_is_begun_again_starts_where_it_is(clock: FakeClock) -> None
 
 
 def test_requests_are_told_once(clock: FakeClock) -> None:
-    """Whoever brings them into the state takes what is new."""
+    """The thread that brings them into the state takes what is new."""
     some = progress(clock)
     for _ in range(3):
         some.requested()
@@ -103,7 +103,7 @@ def test_many_threads_share_one_limit() -> None:
 
 
 def test_a_shutdown_ends_the_wait(clock: FakeClock) -> None:
-    """The sleep raises, and so does whoever sends."""
+    """The sleep raises, and so does the send."""
 
     def stopped(seconds: float) -> None:
         raise Stopped

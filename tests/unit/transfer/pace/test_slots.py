@@ -119,7 +119,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_an_error_inside_gives_everything_back() -> None:
-    """Whoever fails while holding does not shrink the door."""
+    """A thread that fails while it holds a slot gives it back."""
     slots = Slots(1, 10)
     for _ in range(3):
         with pytest.raises(KeyError), slots.hold(10):
@@ -129,7 +129,7 @@ def test_an_error_inside_gives_everything_back() -> None:
 
 
 def test_stop_releases_everybody_who_waits_now_or_later() -> None:
-    """At shutdown nobody is left waiting."""
+    """At shutdown no thread is left waiting."""
     slots = Slots(1, 10)
     holder = Holder(lambda: slots.hold(1))
     assert holder.inside.wait(30)
@@ -162,7 +162,7 @@ def test_who_waits_has_no_pulse_and_who_holds_has_one() -> None:
     sizes=st.lists(st.integers(0, 30), max_size=20),
 )
 def test_the_bounds_hold_and_everybody_gets_in(slots: int, memory: int, sizes: list[int]) -> None:
-    """Whatever the sizes: never too many, never too much unless alone, and nobody is forgotten."""
+    """Whatever the sizes: never too many, never too much unless alone, and no thread is forgotten."""
     door = Slots(slots, memory)
     lock = threading.Lock()
     inside: list[int] = []
@@ -228,7 +228,7 @@ def test_one_moment_of_business_narrows_the_door_once() -> None:
 
 
 def test_who_waits_is_let_in_when_the_door_widens() -> None:
-    """Not only when somebody leaves."""
+    """Not only when a thread leaves."""
     slots = Slots(2, 100)
     slots.throttled()
     first = Holder(lambda: slots.hold(0))
@@ -242,7 +242,7 @@ def test_who_waits_is_let_in_when_the_door_widens() -> None:
 
 
 def test_what_is_lent_admits_another_and_is_taken_back_whether_there_is_room_or_not() -> None:
-    """The bound is exceeded by those who come back, and nobody else enters until it holds again."""
+    """The bound is exceeded by those who come back, and no other enters until it holds again."""
     slots = Slots(1, 100)
     first, second = slots.hold(60), slots.hold(60)
     with first:

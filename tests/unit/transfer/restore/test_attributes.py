@@ -1,4 +1,4 @@
-"""A file gets the attributes of its object, and no rights that nobody asked for."""
+"""A file gets the attributes of its object, and no rights that were not asked for."""
 
 from __future__ import annotations
 
