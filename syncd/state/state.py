@@ -106,6 +106,8 @@ class State:
         self.destinations: tuple[Destination, ...] = ()
         """Where the files of the sources go, since `serve`."""
         self._secret = b""
+        self._learned: dict[tuple[str, str], str | None] = {}
+        """What was read or written of it: asked for each request, and written by no other process."""
         self.life = 0
         """The number of this process among those that wrote here; 0 when it only reads."""
         self.interrupted = False
@@ -362,6 +364,7 @@ class State:
             if name not in configured:
                 log.info("%s: the source is not configured any more: its records are forgotten", name)
                 self._write(partial(queries.forget_facts, source=name))  # first: half of it compares all
+                self._learned.clear()
                 while self._write(partial(queries.forget_files, source=name)):
                     """In steps, because it may be a million."""
                 self._write(partial(queries.forget_source, source=name))
@@ -516,12 +519,15 @@ class State:
 
     def learned(self, store_id: str, name: str) -> str | None:
         """What a store has taught us, such as its smallest part; None: nothing yet."""
+        with suppress(KeyError):
+            return self._learned[store_id, name]
         row = self._row("SELECT value FROM learned WHERE store_id = ? AND name = ?", store_id, name)
-        return str(row[0]) if row else None
+        return self._learned.setdefault((store_id, name), str(row[0]) if row else None)
 
     def learn(self, store_id: str, name: str, value: str) -> None:
-        """Remember or replace what a store has taught us."""
+        """Remember or replace what a store has taught us. If it raises StateError, this process remembers."""
         values = (store_id, name, value)
+        self._learned[store_id, name] = value
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", values))
 
     # ---- what the operator paused -----------------------------------------------------------------------

@@ -73,12 +73,12 @@ class UnderWay:
         with self._lock:
             slot = self._free.pop() if self._free else next(self._numbers)
             self._used.add(slot)
-            self._write(slot, text if len(text) < _SLOT else b"")
         try:
+            self._write(slot, text if len(text) < _SLOT else b"")  # of its own slot: without the lock
             yield
         finally:
+            self._write(slot, b"")
             with self._lock:
-                self._write(slot, b"")
                 self._used.remove(slot)
                 self._free.append(slot)
 
