@@ -39,7 +39,8 @@ EXIT_USAGE = 2
 EXIT_CREDENTIALS = 77
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
-SILENT = "does not answer: the server of its file system is gone, or slow"
+SILENT = "does not answer"
+LOOK_AT_SERVER = "look whether the server of its file system is up"
 
 DONE = {
     "Upload": "uploaded",
@@ -266,7 +267,7 @@ def open_store(
 
     wanted = settings.stores[name]
     if isinstance(wanted, DirSettings) and Places().look(wanted.path) is None:
-        raise StoreUnavailable(f"{wanted.path} {SILENT}")
+        raise StoreUnavailable(f"{wanted.path} {SILENT}", hint=LOOK_AT_SERVER)
     clock = real_clock()
     stop = stopping or threading.Event()
 

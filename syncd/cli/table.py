@@ -113,5 +113,5 @@ def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:
         yield f"{live.out_of_sight} files are out of sight and are kept"
     yield from (f"out of sight: {line}" for line in live.hidden)
     yield from (f"cannot be read: {line}" for line in live.unreadable)
-    hint = "if it only grows, `mode: append` carries it meanwhile"
+    hint = "set `mode: append` for a file that only grows, such as a log"
     yield from (f"never quiet: {path}; {hint}" for path in live.never_quiet[:_MOST_LINES])

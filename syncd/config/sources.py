@@ -223,6 +223,10 @@ def _is_comparable(entry: SourceEntry, index: int, document: Document) -> bool:
         expected = "a directory below `/`, which itself holds /proc, /sys and the state of syncd"
         document.report(path, found=found, expected=expected)
         return False
+    if mounts.is_made_up(kind := _type_at(entry.root)):
+        found += f", whose files the kernel makes up (file system {kind})"
+        document.report(path, found=found, expected="a directory with files of your own")
+        return False
     if entry.is_file:
         document.report(path, found=f"{found}, which is a file", expected="a directory")
         return False
@@ -408,14 +412,19 @@ def _check_state_dir(
 
 def network_type(path: str) -> str | None:
     """The type of the network file system that holds `path` (absolute, real), or None when it is local."""
+    kind = _type_at(path)
+    if not mounts.is_remote(kind) or kind in _LOCAL_REMOTE:
+        return None
+    return None if kind.startswith("fuse.") and kind not in _NETWORK_FUSE else kind
+
+
+def _type_at(path: str) -> str:
+    """The type of the file system that holds `path` (absolute, real); empty: it cannot be known."""
     try:
         table = mounts.MountTable()
-    except OSError:  # without /proc it cannot be known
-        return None
+    except OSError:  # there is no /proc
+        return ""
     try:
-        kind = table.remote_type(path)
+        return table.type_at(path)
     finally:
         table.close()
-    if kind is None or kind in _LOCAL_REMOTE or (kind.startswith("fuse.") and kind not in _NETWORK_FUSE):
-        return None
-    return kind

@@ -323,6 +323,7 @@ class Verdict(Struct, frozen=True):
 _LIMITS = {
     "exclude_if_present": "`exclude_if_present` names `{pattern}`, which is in {entry}",
     "one_file_system": "`one_file_system` is set, and {entry} is on another file system",
+    "made_up": "the kernel makes up what is in {entry} (file system {pattern})",
     "max_size": "it is larger than `max_size`, {pattern}",
 }
 

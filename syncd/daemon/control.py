@@ -93,7 +93,7 @@ class Acceptor:
         if self._room.acquire(blocking=False):
             return True
         for oldest in list(self._unheard)[:1]:
-            with suppress(OSError):  # it may have been closed meanwhile
+            with suppress(OSError):  # it may have been closed since
                 oldest.shutdown(socket.SHUT_RDWR)
         return self._room.acquire(timeout=_SECONDS)
 

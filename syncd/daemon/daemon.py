@@ -309,7 +309,7 @@ class Daemon:
         while self._clock.monotonic() < until and asks():
             with suppress(queue.Empty):
                 return answer.get(timeout=_TURN_SECONDS)
-        raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; the log says more")
+        raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; its log says why")
 
     def _apply_reload(self) -> dict[str, Any]:
         """Read the new configuration and apply it; returns what changed, or every mistake.

@@ -291,11 +291,13 @@ class Workers:
         with self._lock:
             known = self._refused.get(ref)
             if known is not None and known[0] == seen and now < known[1]:
-                raise PutsWait("the store refused this state of the file", known[1] - now)
+                raise PutsWait("the store refused this version of the file", known[1] - now)
             is_large = seen.size > self.engine.policy.part_size and not self._once
             under_way = sum(not self.queue.is_left_out(large.source) for large in self._large)
             if is_large and under_way >= self._most_large:
-                raise PutsWait("many large files are under way", _LARGE_WAIT_SECONDS)
+                raise PutsWait(
+                    "as many large files as may be sent at once are under way", _LARGE_WAIT_SECONDS
+                )
             if not self._puts.allows(now):
                 raise PutsWait(self._quota, max(1.0, (self._puts.until or now) - now))
             if is_large:

@@ -108,7 +108,7 @@ class OpenFolder(OpenFile):
                 return found
         except OSError as error:
             raise FileUnreadable(os_words(error)) from error
-        raise FileChanged("the folder is not empty any more")
+        raise FileChanged("the folder is no longer empty")
 
     def is_open_for_writing(self) -> bool | None:
         """Its names change at once."""

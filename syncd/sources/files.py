@@ -57,7 +57,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 def open_resolved(path: str, flags: int = DIRECTORY) -> int:
     """A descriptor of the directory at the absolute `path`, none of whose components may be a link.
 
-    The configuration resolves a root once. A link that stands in its way later was put there by someone who
+    The configuration resolves a root once. A link that stands in its way later was put there by a user who
     may write above the root, and may lead to what only syncd's user can read. Raises OSError.
     """
     descriptor = os.open("/", DIRECTORY)
@@ -366,9 +366,7 @@ class OpenFile:
             if count == 0:
                 if offset + done < self.opened.size:
                     self._refuse_false_size("less")
-                raise FileChanged(
-                    f"the file ends after {offset + done} bytes: it was shortened while it was read"
-                )
+                raise FileChanged(f"the file was shortened to {offset + done} bytes while it was read")
             done += count
             self._on_read()
 
@@ -398,7 +396,7 @@ class OpenFile:
         if more:
             if size >= self.opened.size:
                 self._refuse_false_size("more")
-            raise FileChanged(f"the file goes on after {size} bytes: it has grown since it was looked at")
+            raise FileChanged(f"the file grew beyond {size} bytes while it was read")
 
     def _refuse_false_size(self, content: str) -> None:
         """Raise FileUnreadable if the file still says the size that it said when it was opened.
@@ -407,7 +405,7 @@ class OpenFile:
         """
         if self.stat() == self.opened:
             raise FileUnreadable(
-                f"the file has {content} content than its size says (a file of procfs?); exclude it"
+                f"the file has {content} content than its size says, as in /proc and /sys; exclude it"
             )
 
     def close(self) -> None:
@@ -478,7 +476,7 @@ def open_file(
             if links and modes.S_ISLNK(before.st_mode):
                 return _open_link(parent, name)
             if not modes.S_ISREG(before.st_mode):
-                raise FileChanged("it is not a regular file any more")
+                raise FileChanged("it is no longer a regular file")
             descriptor = os.open(name, _FILE, dir_fd=parent)
         finally:
             os.close(parent)
@@ -487,7 +485,7 @@ def open_file(
     try:
         after = os.fstat(descriptor)
         if not modes.S_ISREG(after.st_mode) or (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
-            raise FileChanged("another file took its place while it was opened")
+            raise FileChanged("another file took its place while syncd opened it")
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, OSError):

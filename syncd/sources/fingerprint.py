@@ -1,7 +1,7 @@
-"""Digests of a file: XXH3-128 of the whole, for everybody, and witnesses, which only this state can make.
+"""Digests of a file: XXH3-128 of the whole, for every reader, and witnesses, which only this state can make.
 
-XXH3 is public: two contents with one digest can be written by hand, by anybody who may write into a watched
-folder. So nothing is taken for the same by that digest where both contents come from there.
+XXH3 is public: two contents with one digest can be written by every user who may write into a watched folder.
+So nothing is taken for the same by that digest where both contents come from there.
 """
 
 from __future__ import annotations

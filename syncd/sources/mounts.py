@@ -24,6 +24,13 @@ behind it. ``fuseblk`` is not: that is a disk of this machine."""
 _ON_DEMAND = frozenset({"autofs", "fuseblk"})
 """Their files change with events or not at all; but to look there mounts something, or asks a process."""
 
+_MADE_UP = frozenset({
+    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
+    "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs",
+    "selinuxfs", "smackfs", "sysfs", "tracefs",
+})  # fmt: skip
+"""Types whose files are the kernel's own words and switches: made when they are read, and their sizes lie."""
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -61,10 +68,15 @@ class MountTable:
 
     def remote_type(self, path: str) -> str | None:
         """Type of the file system that holds this path, if others can change it unseen; else None."""
+        found = self.type_at(path)
+        return found if is_remote(found) else None
+
+    def type_at(self, path: str) -> str:
+        """Type of the file system that holds this absolute path; empty: the table does not say."""
         while path not in self._mounts and path not in ("", "/"):
             path = os.path.dirname(path)
         mount = self._mounts.get(path)
-        return mount.type if mount is not None and is_remote(mount.type) else None
+        return mount.type if mount is not None else ""
 
     def may_hang(self, point: str) -> bool:
         """Whether something is mounted exactly here whose server may be gone.
@@ -111,6 +123,11 @@ def type_of(device: int) -> str:
 def is_remote(type_name: str) -> bool:
     """Whether a file system of this type changes without events."""
     return type_name in _REMOTE or type_name.startswith("fuse.")
+
+
+def is_made_up(type_name: str) -> bool:
+    """Whether the kernel makes up the files of such a file system, as in ``/proc`` and ``/sys``."""
+    return type_name in _MADE_UP
 
 
 def parse(table: bytes) -> dict[str, Mount]:

@@ -67,7 +67,7 @@ def open_root(path: str, identity: RootIdentity | None) -> int:
     root_fd = files.open_root(path)
     try:
         if files.identity_of(root_fd) != identity:
-            raise FileChanged("it was replaced during the scan")
+            raise FileChanged("its folder was replaced during the scan")
     except FileError:
         os.close(root_fd)
         raise

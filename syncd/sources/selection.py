@@ -1,4 +1,5 @@
-"""What leaves files out besides patterns: a marker in a folder above them, another file system, their size.
+"""What leaves files out besides patterns: a marker in a folder above them, another file system, one that the
+kernel makes up, their size.
 
 Folders are asked through descriptors, from the root downward, each time: markers come and go.
 """
@@ -13,12 +14,18 @@ from contextlib import suppress
 from syncd.core.model import FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Verdict
 from syncd.core.words import human
-from syncd.sources import files
+from syncd.sources import files, mounts
 
 CACHE_TAG = "CACHEDIR.TAG"
 _SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """What a file of that name has to begin with. Source: https://bford.info/cachedir/"""
 _TAG = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+_KINDS = {
+    "one_file_system": "directory on another file system",
+    "made_up": "directory made up by the kernel",
+}
 
 
 def marker_in(descriptor: int, source: Source) -> str:
@@ -44,8 +51,13 @@ def _begins_with_signature(name: str, descriptor: int) -> bool:
 
 def of_folder(root_fd: int, descriptor: int, source: Source, path: str) -> Verdict | None:
     """Why the open directory at `path` is left out; None: it is not. Raises OSError."""
-    if source.one_file_system and os.fstat(descriptor).st_dev != os.fstat(root_fd).st_dev:
-        return Verdict(False, "one_file_system", "true", path)
+    device = os.fstat(descriptor).st_dev
+    if device != os.fstat(root_fd).st_dev:
+        if source.one_file_system:
+            return Verdict(False, "one_file_system", "true", path)
+        begins_here = device != os.stat("..", dir_fd=descriptor).st_dev
+        if begins_here and mounts.is_made_up(kind := mounts.type_of(device)):
+            return Verdict(False, "made_up", kind, path)
     if source.exclude_if_present and (name := marker_in(descriptor, source)):
         return Verdict(False, "exclude_if_present", name, path)
     return None
@@ -53,8 +65,6 @@ def of_folder(root_fd: int, descriptor: int, source: Source, path: str) -> Verdi
 
 def of_way(root_fd: int, source: Source, directory: str) -> Verdict | None:
     """Why `directory` below the root, or one above it, is left out; None: none is, as far as they are."""
-    if not (source.exclude_if_present or source.one_file_system):
-        return None
     ways, found = _downward(directory), list[Verdict]()
 
     def passed(descriptor: int) -> None:
@@ -81,7 +91,7 @@ def kind_of(verdict: Verdict) -> str:
     """What counts under the same name, in words."""
     if verdict.key == "exclude_if_present":
         return f"directory with {verdict.pattern}"
-    return "directory on another file system" if verdict.key == "one_file_system" else "file over max_size"
+    return _KINDS.get(verdict.key, "file over max_size")
 
 
 def _downward(path: str) -> Iterator[str]:

@@ -43,7 +43,8 @@ class StateLock:
             return cls(descriptor)
         who = f"process {pid}" if pid else "another process"
         raise StateError(
-            f"syncd is already running on the state directory {directory} ({who}); ask that one, or end it"
+            f"syncd is already running on the state directory {directory} ({who});"
+            " end that one, or give this one another state_dir"
         )
 
     @staticmethod

@@ -407,7 +407,7 @@ def _refuse_newer(path: str, version: int) -> None:
     if version > len(STEPS):
         raise StateRefused(
             f"the state database {path} was written by a newer syncd (version {version} of its schema, "
-            f"this one knows {len(STEPS)}); install that one again, or move the file away to start afresh"
+            f"this one knows {len(STEPS)}); install the newer one again, or move the file away to begin again"
         )
 
 

@@ -84,7 +84,7 @@ def state_error(error: Error, path: str) -> StateError:
     cause = _CAUSES.get(code)
     if cause is None:
         return StateError(
-            f"the state database {path} refused: {error}; start syncd again, and report this if it stays"
+            f"the state database {path} refused: {error}; start syncd again; if that does not help, report it"
         )
     return DatabaseFailed(f"the state database {path} {cause} ({error})")
 

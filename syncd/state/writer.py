@@ -151,7 +151,7 @@ class GroupWriter:
                 if ticket.waits and not ticket.done:
                     ticket.done = True
                     ticket.error = ticket.error or StateError(
-                        "interrupted before it was written; start again"
+                        "syncd ended before this was written; start it again"
                     )
         return next((ticket.error for ticket in tickets if not ticket.waits and ticket.error), None)
 

@@ -5,7 +5,7 @@
 rclone has no words for the names of user and group: they are ``syncd-user`` and ``syncd-group``. Extended
 attributes that not every header carries as they are stand in ``syncd-xattrs``, ``syncd-xattrs-1`` and so on.
 
-Pure, and lenient in reading: anybody may have written the object.
+Pure, and lenient in reading: any program may have written the object.
 """
 
 from __future__ import annotations

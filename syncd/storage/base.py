@@ -185,6 +185,7 @@ class Remarks(Protocol):
         ...
 
 
+_LIST_HINT = "report it to the provider of the store: its list cannot be read to the end"
 MAX_BARREN_PAGES = 1000
 """In a row. A few are no error: S3 skips what was deleted from a bucket with versions, page by page."""
 
@@ -196,7 +197,7 @@ class Pages(Iterator[T], Generic[T, Marker]):
     marker of the next page, None when it was the last. What it raises leaves the listing where it was: asked
     again, it asks for the same page again. So a caller can repeat what failed, which a generator does not
     allow. What stands twice in a row is told once: some servers begin a page with the marker itself. Raises
-    StoreRefused where pages go on without anything new.
+    StoreRefused where a page comes again, whenever that is, and where pages go on without anything new.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class Pages(Iterator[T], Generic[T, Marker]):
     ) -> None:
         self._fetch = fetch
         self._items: Iterator[T] = iter(())
-        self._last: T | None = None
+        self._pages: set[int] = set()
         self._told: T | None = None
         self._barren = 0
         self._marker = first
@@ -222,18 +223,20 @@ class Pages(Iterator[T], Generic[T, Marker]):
             if self._over:
                 raise StopIteration
             items, following = self._fetch(self._marker)
-            # A marker that does not move would never end.
-            self._over = following is None or following == self._marker
+            self._refuse_endless(items)
+            self._over = following is None
             self._marker = following
-            is_new = bool(items) and items[-1] != self._last
-            self._barren = 0 if is_new else self._barren + 1
-            self._last = items[-1] if items else self._last
-            if self._barren >= MAX_BARREN_PAGES and not self._over:
-                raise StoreRefused(
-                    f"the list has no end: {self._barren} pages without anything new",
-                    hint="ask the provider of the store",
-                )
             self._items = iter(items)
+
+    def _refuse_endless(self, items: list[T]) -> None:
+        self._barren = 0 if items else self._barren + 1
+        page = hash((items[0], items[-1])) if items else 0
+        if items and page in self._pages:
+            raise StoreRefused("the store repeats a page of its list of objects", hint=_LIST_HINT)
+        if self._barren >= MAX_BARREN_PAGES:
+            raise StoreRefused(f"the store lists {self._barren} empty pages in a row", hint=_LIST_HINT)
+        if items:
+            self._pages.add(page)
 
 
 # ---- what a store takes from its surroundings --------------------------------------------------------------

@@ -34,7 +34,6 @@ from syncd.storage.base import (
     Clock,
     Finding,
     ObjectStore,
-    Pages,
     ProbesDigests,
     Remarks,
     StoreLimits,
@@ -257,11 +256,7 @@ class RetryingStore:
         """Repeats each page, not the list, which may be long; some callers read only its beginning."""
         listed = self._repeat("list", lambda: self._inner.list_objects(prefix, after))
 
-        def page(number: int | None) -> tuple[list[ObjectInfo], int | None]:
-            found = self._repeat("list", lambda: next(listed, None))
-            return ([], None) if found is None else ([found], (number or 0) + 1)
-
-        return Pages(page)
+        return iter(lambda: self._repeat("list", lambda: next(listed, None)), None)
 
     def probe_digests(self, key: str) -> Finding | None:
         """None also where the store is one that takes no digests."""

@@ -113,10 +113,10 @@ def page(
     """Compare the next recorded files, at most `limit`, behind the path `after`, with a request for each.
 
     Returns the last path (None: no file is left behind it), how many files there were, and what is serious.
-    What seems so is looked at again while no thread in this process may change its object; where another
-    program changes it at this moment, nothing is said. Nor is it of a record in doubt of which nothing was
-    said before: its file is looked at anyway, and what is there may be newer. `reading` surrounds what reads
-    the folder, and may raise. Raises StoreError when the store cannot be used, StateError.
+    What seems so is looked at again while no thread of this process may change its object; where one does
+    at this moment, nothing is said. Nor is it of a record in doubt of which nothing was said before: its file
+    is looked at anyway, and what is there may be newer. `reading` surrounds what reads the folder, and may
+    raise. Raises StoreError when the store cannot be used, StateError.
     """
     rows = state.recorded_page(source.name, after, limit, kept=True)
     with reading():
@@ -404,7 +404,7 @@ class _ObjectFile:
         view[:] = piece
 
     def is_hole(self, _offset: int, _size: int) -> bool:
-        """The outcome is unknown."""
+        """It is not known."""
         return False
 
     def check_end(self, _size: int) -> None:

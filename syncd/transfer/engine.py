@@ -180,7 +180,7 @@ class Engine:
             with self._local.reading(ref):
                 seen = self._local.seen(root_fd, ref)
             if not file.is_at(seen):
-                raise FileChanged("the path leads to another file than the one that was read")
+                raise FileChanged("another file took its place after it was read")
             return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
@@ -265,7 +265,7 @@ class Engine:
         with self._local.reading(ref):
             seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
         if seconds and self._uploader.shortcuts.works(COPY):
-            raise FileChanged("the file that had its name was renamed, and is copied first", seconds)
+            raise FileChanged("the file that had its name before was renamed, and is copied first", seconds)
 
     def _absent(
         self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
@@ -411,7 +411,7 @@ class Engine:
                 raise FileChanged("the file changed while it was read")
         if not job.file.is_cut and plan.may_hide_a_change(job.stat, looked_ns):
             quiet_seconds = plan.RACY_WINDOW_NS / 1e9
-            raise FileChanged("it changed a moment ago, on a disk that counts in seconds", quiet_seconds)
+            raise FileChanged("it changed within a second, and its times are whole seconds", quiet_seconds)
         observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
         action, standing = self._confirmed(self._decide(job.ref, observed, job.recorded), job)
         racy = plan.is_racy(job.stat, looked_ns, plan.racy_window_ns(is_open=job.is_open))

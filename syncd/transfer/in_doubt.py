@@ -136,8 +136,8 @@ class InDoubt:
             if not is_denied(refused):
                 raise
             raise StoreRefused(
-                f"its object is kept: these keys may not look at it before it is deleted: {refused}",
-                hint="allow to read it, or set on_delete: keep",
+                f"its object is kept: these keys may not read it, and nothing is deleted unseen: {refused}",
+                hint="give these keys the permission to read objects, or set `on_delete: keep`",
                 status=refused.status,
                 code=refused.code,
             ) from refused

@@ -80,7 +80,7 @@ class Keys:
     def still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
         """Raises FileChanged if another thread recorded the file before this one had the key."""
         if self._state.recorded(ref) != recorded:
-            raise FileChanged("it was recorded by an earlier request")
+            raise FileChanged("an earlier request has sent it already")
 
     def request_slot(self, job: Job) -> AbstractContextManager[None]:
         """A small file holds its slot already, with its content; a large one takes one for the request."""

@@ -116,7 +116,9 @@ class Local:
     ) -> tuple[FileStat | Irregular | None, Verdict | None]:
         """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
         source = self.sources[ref.source].source
-        way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
+        way = None
+        if source.exclude_if_present or source.one_file_system:
+            way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
         seen = self.seen(root_fd, ref)
         return seen, way or selection.of_size(source, ref.path, seen, recorded)
 
@@ -166,7 +168,7 @@ class Local:
             except OSError as error:
                 raise FileUnreadable(os_words(error)) from error
             if near.is_whole and not found and self.seen(root_fd, ref) is not None:
-                raise FileChanged("it came back while it was looked for")
+                raise FileChanged("it came back while syncd looked for it")
             if near.is_whole and ref.path.endswith(FOLDER):
                 return ""  # the folder holds something, whatever is mounted there
             return near.hides(

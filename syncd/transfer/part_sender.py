@@ -304,7 +304,7 @@ class PartSender:
         with self._meter.heartbeat.reading(job.ref.source):
             job.file.read_into(span.offset, buffer)
         if self._witness.half(buffer) != job.digests.parts[span.number - 1][:8]:
-            raise FileChanged(f"part {span.number} is not what was fingerprinted")
+            raise FileChanged(f"part {span.number} was changed after syncd computed the file's digest")
 
     def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
         """Send parts in parallel, a limited number at once; raises the first failure."""
@@ -362,7 +362,7 @@ class PartSender:
             if self._meter.is_held(job.ref):
                 raise FilePaused("it is paused; its upload continues later")
             if not job.is_wanted():
-                raise FileChanged("a pattern excludes it by now")
+                raise FileChanged("a pattern excludes it since a change of the configuration")
             self._read(job, span, body)
             held.hand_over()
             future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)

@@ -140,7 +140,7 @@ class Stamper:
             with self._keys.request_slot(job):
                 before = self._store.head_object(job.key)
                 if before is None or before.etag != there.etag:
-                    raise PreconditionFailed("the object is another one by now")
+                    raise PreconditionFailed("the object was replaced since syncd looked at it")
                 if before.digest is not None:
                     return there
                 self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag, self._now_ns())
@@ -151,7 +151,7 @@ class Stamper:
         with self._keys.request_slot(job):
             self._check_content(job.ref, before, after)
         if after is None or (after.digest, after.size) != job.digests.fingerprint:
-            raise StoreRefused("its object is not what was copied", hint="run syncd verify")
+            raise StoreRefused("its object is not the one that syncd copied", hint="run `syncd verify`")
         return Receipt(job.key, after.etag)
 
     def _replace_by_copy(
@@ -172,7 +172,9 @@ class Stamper:
         self._check_content(ref, before, found)
         meant = content.size, content.digest, meta.instance
         if found is None or (found.size, found.digest, found.instance) != meant:
-            raise refusal or StoreRefused("its object is not what was copied", hint="run syncd verify")
+            raise refusal or StoreRefused(
+                "its object is not the one that syncd copied", hint="run `syncd verify`"
+            )
         self._state.commit(ref, replace(recorded, etag=found.etag))
         self._in_doubt.settled(ref)
         if refusal is not None and (found.stamp, found.attributes) != (
@@ -191,4 +193,4 @@ class Stamper:
             return
         nothing = ObjectMeta(Fingerprint(b"", after.size), 0)
         self._reuse.onto_itself(ref, after.key, nothing, after.etag, self._now_ns())
-        raise StoreRefused("its object is not what was copied", hint="run syncd verify")
+        raise StoreRefused("its object is not the one that syncd copied", hint="run `syncd verify`")

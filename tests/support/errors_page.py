@@ -14,12 +14,12 @@ from syncd.core import errors
 from syncd.storage.dir import files
 
 PRODUCT = Path(__file__).resolve().parents[2] / "syncd"
-_REPEATS = "nothing: the request is repeated; then the file waits"
-_LOOKS = "nothing: syncd looks at the file again"
-_BEGINS = "nothing: the upload is begun again; if that fails too, `syncd status` says so"
+_REPEATS = "nothing: syncd repeats the request; if that does not help, it tries the file again later"
+_LOOKS = "nothing: syncd looks at the file again soon"
+_BEGINS = "nothing: syncd starts the upload again; if that fails too, `syncd status` shows the file"
 BY_ITSELF: dict[type[BaseException], str] = {
     errors.StoreUnavailable: _REPEATS,
-    errors.PartCorrupt: "nothing: it is sent or read again; if it stays, check network and memory",
+    errors.PartCorrupt: "nothing: syncd tries again; if it goes on, check network and memory",
     errors.PartsRefused: _BEGINS,
     errors.UploadGone: _BEGINS,
     errors.ObjectSpoiled: _BEGINS,
@@ -28,11 +28,11 @@ BY_ITSELF: dict[type[BaseException], str] = {
     errors.FileVanished: _LOOKS,
     errors.KeyBusy: _LOOKS,
     errors.CheckpointGone: _LOOKS,
-    errors.PutsWait: "nothing: the file waits",
+    errors.PutsWait: "nothing: the file waits, and is sent later",
     errors.FilePaused: "`syncd resume`",
     errors.RootChanged: "mount or make it; if another directory is meant: `syncd sync --accept-root SOURCE`",
 }
-"""What syncd does about an error without anybody's help, by its class."""
+"""What syncd does about an error by itself, by its class."""
 MAKERS = {"Refusal": 1, "keys": 0, "place": 0, "quota": 0, "later": 0, "failed": 0}
 """What makes an error of an answer, in `syncd.storage.http.errors`; and which argument is the sentence."""
 KINDS = {

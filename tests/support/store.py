@@ -342,7 +342,7 @@ class FakeStore(Switchboard, ObjectStore):
         if not 1 <= number <= self._limits.max_parts:
             raise StoreRefused("no such part number", status=400, code="InvalidArgument")
         if len(data) > self._limits.max_part_size:
-            raise StoreRefused("the part is too large", status=400, code="EntityTooLarge")
+            raise StoreRefused("the part is too large for one request", status=400, code="EntityTooLarge")
         etag = self._etag(data)
         upload.parts[number] = StoredPart(data, etag)
         digest = xxhash.xxh3_128_digest(data)
@@ -356,7 +356,9 @@ class FakeStore(Switchboard, ObjectStore):
         for part in parts:
             stored = upload.parts.get(part.number)
             if stored is None or stored.etag != part.etag:
-                raise PartsRefused(f"part {part.number} is not there", status=400, code="InvalidPart")
+                raise PartsRefused(
+                    f"part {part.number} is missing in the store's directory", status=400, code="InvalidPart"
+                )
             chosen.append(stored)
         if any(len(part.data) < self._limits.min_part_size for part in chosen[:-1]):
             raise PartsRefused("parts are too small", status=400, code="EntityTooSmall", too_small=True)

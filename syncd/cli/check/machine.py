@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from syncd.cli.common import SILENT, Reporter
+from syncd.cli.common import LOOK_AT_SERVER, SILENT, Reporter
+from syncd.core.errors import FileUnreadable, FileVanished
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
+from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
 
@@ -23,7 +25,7 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
         name = f"source {source.name}"
         found = places.look(source.root)
         if found is None:
-            report(name, False, f"{source.root} {SILENT}; the daemon waits for it")
+            report(name, False, f"{source.root} {SILENT}, and the daemon waits for it: {LOOK_AT_SERVER}")
         elif found.kind == "directory":
             report(name, True, source.root)
         elif found.kind == "closed":
@@ -80,12 +82,21 @@ class _Survey(Struct):
 def _survey(source: Source, places: Places) -> _Survey:
     found = _Survey()
     rules = Rules.of(source)
-    pending = [""] if os.path.isdir(source.root) else []
+    try:
+        root_fd = files.open_root(source.root)
+    except (FileUnreadable, FileVanished):
+        return found
+    pending = [""]
     while pending:
         path = pending.pop()
+        descriptor = -1
         found.directories += 1
         try:
-            with os.scandir(os.path.join(source.root, path)) as entries:
+            descriptor = files.open_listing(root_fd, os.fsencode(path))
+            if selection.of_folder(root_fd, descriptor, source, path) is not None:
+                found.directories -= 1
+                continue
+            with os.scandir(descriptor) as entries:
                 for entry in entries:
                     below = f"{path}/{entry.name}" if path else entry.name
                     if entry.is_dir(follow_symlinks=False):
@@ -96,4 +107,8 @@ def _survey(source: Source, places: Places) -> _Survey:
                         found.wanted += rules.wants_file(below)
         except OSError:
             continue
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+    os.close(root_fd)
     return found

@@ -11,7 +11,7 @@ from syncd.daemon.status import SourceReport, Status, StoreReport
 
 
 def to_json(status: Status) -> dict[str, Any]:
-    """The status for anyone; keys have the meaning that they have in `Status.to_json`."""
+    """The status that needs no token; keys have the meaning that they have in `Status.to_json`."""
     daemon = status.daemon
     return {
         "daemon": {

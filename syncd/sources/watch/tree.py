@@ -29,7 +29,7 @@ from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources import selection
 from syncd.sources.files import OPEN_DIRECTORY, list_directory
-from syncd.sources.mounts import MountTable
+from syncd.sources.mounts import MountTable, is_made_up, type_of
 from syncd.sources.watch import inotify
 from syncd.sources.watch.agenda import Agenda, Mode
 from syncd.sources.watch.gaps import Gap, GapKind
@@ -232,7 +232,8 @@ class WatchTree:
             entry = -1
             try:
                 entry = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
-                if source.one_file_system and os.fstat(entry).st_dev != os.fstat(fd).st_dev:
+                device = os.fstat(entry).st_dev
+                if device != os.fstat(fd).st_dev and (source.one_file_system or is_made_up(type_of(device))):
                     self._vacate(parent, name)
                     continue
                 watch = self._kernel.add(entry, inotify.CONTENT | inotify.MASK_ADD)

@@ -166,7 +166,7 @@ class BosDialect:
             return Content(_described(response, key, len(body)), body[first : last + 1])
         size = range_total(response.headers, first, last, len(body))
         if size is None:
-            raise StoreUnavailable("BOS answered with another range than the one asked for", status=206)
+            raise StoreUnavailable("BOS answered with another range than syncd asked for", status=206)
         return Content(_described(response, key, size), body)
 
     def delete_request(self, key: str) -> Request:

@@ -54,7 +54,9 @@ class Folders:
         if size:
             raise StoreRefused("the key is that of a folder, and the object has content", hint=MISTAKE)
         if if_match is not None and if_match != (before.etag if before else ""):
-            raise PreconditionFailed("the object in the store's directory is another one by now")
+            raise PreconditionFailed(
+                "the object in the store's directory was replaced since syncd looked at it"
+            )
         self._sidecars.write(store.private, key, Record(meta, ETAG, 0, meta.mtime_ns))
         with closing(self._tree.make_folder(store, names)) as fd, contextlib.suppress(OSError):
             os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))

@@ -51,10 +51,12 @@ class Links:
         """Make the link, in the place of what has its path. Raises StoreRefused, PreconditionFailed."""
         names = _names(store, key)
         if names is None or not target or b"\0" in target:
-            raise StoreRefused("the object is no symbolic link", hint=VERIFY)
+            raise StoreRefused("the object is not a symbolic link", hint=VERIFY)
         before = self.find(store, key)
         if meta.replaces is not None and meta.replaces != (before[0].etag if before else ""):
-            raise PreconditionFailed("the object in the store's directory is another one by now")
+            raise PreconditionFailed(
+                "the object in the store's directory was replaced since syncd looked at it"
+            )
         with closing(open_subdirectory(store.private, STAGING)) as staging:
             staged = secrets.token_hex(16).encode()
             try:
@@ -64,7 +66,7 @@ class Links:
                     raise
                 raise StoreRefused(
                     "the store's file system has no symbolic links",
-                    hint="say `symlinks: skip` for the source",
+                    hint="set `symlinks: skip` for the source",
                 ) from error
             try:
                 os.utime(staged, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=staging, follow_symlinks=False)

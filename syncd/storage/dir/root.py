@@ -99,7 +99,8 @@ class Root:
             root_fd = self._open_root()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreUnavailable(
-                "the store's directory is not there", hint="make it, or mount what should be there"
+                "the store's directory is missing",
+                hint="create it, or mount the file system that should be there",
             ) from error
         with closing(root_fd) as root, closing(self._open_private(root)) as private:
             self._check_marker(private)
@@ -148,7 +149,7 @@ class Root:
             instance = _read_marker(private)
             if self._instance and instance != self._instance:
                 raise StoreUnavailable(
-                    "another store lies in this directory than before",
+                    "the directory holds another store than before",
                     hint="mount the right one; if this one is meant, move the state directory aside",
                 )
             self._note(instance, "" if stat.st_nlink > 1 else str(stat.st_ctime_ns))

@@ -154,7 +154,9 @@ class DirStore(ObjectStore):
         """The content is not hashed for a range of it: an object without a record that fits has no ETag."""
         with self._opened("read the object") as store, self._readable(store, key) as (info, read):
             if if_match and info.etag != if_match:
-                raise PreconditionFailed("the object in the store's directory is another one by now")
+                raise PreconditionFailed(
+                    "the object in the store's directory was replaced since syncd looked at it"
+                )
             if not 0 <= first <= last or first >= info.size:
                 raise StoreRefused("the object has no such range", hint=VERIFY)
             body = read(first, last - first + 1)
@@ -197,7 +199,7 @@ class DirStore(ObjectStore):
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         if len(body) > LIMITS.max_part_size:
-            raise StoreRefused("the part is too large", hint=MISTAKE)
+            raise StoreRefused("the part is too large for one request", hint=MISTAKE)
         with (
             self._opened("store a part", body) as store,
             dir_uploads.opened(store.private, key, upload_id) as upload,
@@ -332,7 +334,9 @@ class DirStore(ObjectStore):
     def _matching(self, store: Opened, key: str, fd: int, if_match: str) -> ObjectInfo:
         info = self._info(store, key, fd)
         if if_match and info.etag != if_match:
-            raise PreconditionFailed("the object in the store's directory is another one by now")
+            raise PreconditionFailed(
+                "the object in the store's directory was replaced since syncd looked at it"
+            )
         return info
 
     def _finish(
@@ -349,7 +353,9 @@ class DirStore(ObjectStore):
         record, attached = seal(fd, *described)
         with self._lock_for(key):
             if replaces is not None and replaces != self._etag_at(store, key, names):
-                raise PreconditionFailed("the object in the store's directory is another one by now")
+                raise PreconditionFailed(
+                    "the object in the store's directory was replaced since syncd looked at it"
+                )
             self._sidecars.drop(store.private, key)
             self._tree.place(store, names, staging, name)
             if not attached:

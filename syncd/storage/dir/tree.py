@@ -106,7 +106,7 @@ class Tree:
                     sync_directory(fd)
                     return
         raise StoreUnavailable(
-            "the object's directory in the store does not stay", hint="another program removes it: stop that"
+            "another program removes the object's directory in the store", hint="end that program"
         )
 
     def remove(self, store: Opened, names: tuple[bytes, ...], kind: int = stat_module.S_IFREG) -> None:
@@ -255,7 +255,7 @@ class Tree:
             return
         mine, other = (ascii(os.fsdecode(each)) for each in (name, spelled_in(fd, name)))
         raise StoreRefused(
-            f"the store's file system takes {mine} for {other}, which is there",
+            f"the store's file system does not tell {mine} from {other}, which it holds already",
             hint="rename one of the two, or use a store that tells them apart",
         )
 

@@ -165,11 +165,13 @@ def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
         try:
             fd = _open_part(upload, part.number)
         except FileNotFoundError as error:
-            raise PartsRefused(f"part {part.number} is not there") from error
+            raise PartsRefused(f"part {part.number} is missing in the store's directory") from error
         with closing(fd):
             stored = _read_part(fd, part.number)
             if stored.etag != part.etag:
-                raise PartsRefused(f"part {part.number} is another than the one that was named")
+                raise PartsRefused(
+                    f"part {part.number} in the store's directory is not the one that was sent"
+                )
             copy_range(fd, 0, target, stored.size)
             if digest_of_range(target, size, stored.size) != stored.digest:
                 raise PartsRefused(f"part {part.number} is damaged in the store's directory")

@@ -164,7 +164,7 @@ def _tls_context(http: HttpSettings) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError too
         raise AccessRefused(
             f"the CA bundle {bundle} cannot be used: {error.strerror or error}",
-            hint="ca_bundle is a file of certificates in PEM form",
+            hint="set ca_bundle to a file of certificates in PEM form",
             credentials=False,
         ) from error
     # Debian's Python leaves the oldest version to OpenSSL's configuration, and that can be loosened.

@@ -139,7 +139,9 @@ class _Given:
         identifier, secret, token = (value.read() for value in self._values)
         if not identifier or not secret:
             missing = "access_key_id" if not identifier else "secret_access_key"
-            raise AccessRefused(f"there is no {missing} for this store", hint="set both")
+            raise AccessRefused(
+                f"there is no {missing} for this store", hint="set access_key_id and secret_access_key"
+            )
         return Credentials(identifier, secret, token)
 
 
@@ -148,7 +150,7 @@ class _Chain:
     while, and as soon as the store refuses it.
 
     Helper programs and services may hang, so they are asked in a thread of their own, one at a time. Keys
-    that expire are used meanwhile, as long as they hold.
+    that expire are used until then, as long as they hold.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class _Chain:
         self._keys: Credentials | None = None
         self._found_at = -math.inf
         self._is_refused = False
+        self._refusal_heeded_at = -math.inf
         self._asking: _Asking | None = None
 
     def __call__(self) -> Credentials:
@@ -184,11 +187,11 @@ class _Chain:
             self._is_refused = True
 
     def _is_old(self) -> bool:
-        """Keys that were refused may be looked up once a second: all the workers that have them find out."""
-        age_seconds = self._clock() - self._found_at
+        """Because of refusals keys are looked up once a second: all the workers that have them find out."""
+        now = self._clock()
         renews_itself = hasattr(self._found, "refresh_needed")
-        return (self._is_refused and age_seconds > 1.0) or (
-            not renews_itself and age_seconds > RELOAD_SECONDS
+        return (self._is_refused and now - self._refusal_heeded_at > 1.0) or (
+            not renews_itself and now - self._found_at > RELOAD_SECONDS
         )
 
     def _expires_within(self, *seconds: float) -> bool:
@@ -198,6 +201,8 @@ class _Chain:
     def _ask(self, found: Any) -> _Asking:
         """Renew the keys that `found` has, or look new ones up, in another thread."""
         self._asking = asking = _Asking(self._clock())
+        if self._is_refused:
+            self._refusal_heeded_at = asking.began
 
         def ask() -> None:
             try:
@@ -306,7 +311,7 @@ def _look_up() -> Any:
     except ImportError:
         raise AccessRefused(
             "the standard AWS credential chain needs a package that is not installed",
-            hint="pip install botocore, or set access_key_id and secret_access_key",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keys here, or pip install botocore",
         ) from None
     known = botocore.credentials.ProcessProvider  # found by its name wherever botocore needs one
     if not isinstance(known, partial):
@@ -333,7 +338,8 @@ def _frozen(found: Any) -> Credentials:
         raise _chain_refused(error) from error
     if not now.access_key or not now.secret_key:
         raise AccessRefused(
-            "the standard AWS credential chain has half a pair of keys", hint="check its source"
+            "the standard AWS credential chain has half a pair of keys",
+            hint="set both in the profile or service that it names",
         )
     return Credentials(now.access_key, now.secret_key, now.token or "")
 

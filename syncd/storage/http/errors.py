@@ -100,25 +100,25 @@ VERBS = (
 
 _CHECK_KEYS = "check access_key_id and secret_access_key"
 _RENEW = "renew the session token, or let the credential source do it"
-_PROVIDER = "check the account with its provider"
-_RULES = "check what these keys may do in this bucket and prefix"
+_PROVIDER = "ask the provider about the account"
+_RULES = "give these keys the permission in this bucket and prefix"
 _SLOW = later("the store wants fewer requests")
 _CUT = later("the store did not get the whole body in time")
 _CLOCK = later("this machine's clock and the store's differ too much", "set this machine's clock")
 _CONFLICT = later("another request for the same object is under way")
 _CORRUPT = Refusal(
     PartCorrupt,
-    "what arrived is not what was sent",
-    "if it stays, check network and memory",
+    "the content arrived damaged",
+    "if it goes on, check the network and this machine's memory",
 )
-_OTHER_WHOLE = Refusal(PartsRefused, "the parts make another object than the one meant")
+_OTHER_WHOLE = Refusal(PartsRefused, "the store joined the parts to other content than was sent")
 _GONE = Refusal(UploadGone, "the store does not know this upload")
 _BROKEN = failed("the store had an internal error")
 _GATEWAY = later("a gateway before the store failed", unknown=True)
-_ODD = later("the store answered with an error inside a success", unknown=True)
-_LACKS = later("the answer lacks what it should hold", unknown=True)
-_QUOTA = quota("a quota is used up", "raise the quota of account or bucket, or make room")
-_FULL = quota("the store is full", "make room")
+_ODD = later("the store answered with success, and with an error in its body", unknown=True)
+_LACKS = later("the store's answer is incomplete", unknown=True)
+_QUOTA = quota("a quota is used up", "raise the quota of the account or bucket, or free some space there")
+_FULL = quota("the store is full", "free some space there")
 _NAME = Refusal(StoreRefused, "the store does not take this name", RENAME)
 _TOKEN = keys("the store refused the session token", _RENEW)
 _EXPIRED = keys("the session token has expired", _RENEW)
@@ -129,10 +129,12 @@ _NO_OBJECT = Refusal(StoreRefused, "there is no such object", VERIFY)
 _CANNOT = Refusal(StoreRefused, "the store cannot do this", TRY_ALL)
 _NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this", TRY_ALL)
 _LOCKED = Refusal(
-    StoreRefused, "the object may not be changed", "its bucket keeps it for a time: wait, or exclude the file"
+    StoreRefused,
+    "the object may not be changed",
+    "its bucket protects it for some time: wait until that ends, or exclude the file",
 )
 _REFUSED = Refusal(StoreRefused, "the store refused the request", TRY_ALL)
-_ANOTHER = Refusal(PreconditionFailed, "the object is not the one that was meant")
+_ANOTHER = Refusal(PreconditionFailed, "the object was replaced since syncd looked at it")
 _ELSEWHERE = place(
     "the bucket is in another region", "set region, and the endpoint of the bucket's own region"
 )
@@ -142,10 +144,10 @@ CODES: Mapping[str, Refusal] = {
     "InvalidAccessKeyId": keys("the store does not know the access key", _CHECK_KEYS),
     "SignatureDoesNotMatch": keys(
         "the store refused the signature",
-        "check secret_access_key; a proxy that rewrites requests does it too",
+        "check secret_access_key; if it is right, look for a proxy that rewrites requests",
     ),
     "InvalidHTTPAuthHeader": keys(
-        "the store cannot read the Authorization header", "check access_key_id for stray characters"
+        "the store cannot read the Authorization header", "look for stray characters in access_key_id"
     ),
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
@@ -156,13 +158,15 @@ CODES: Mapping[str, Refusal] = {
     "UnauthorizedAccess": _WRONG,
     "Unauthorized": _WRONG,
     "NotSignedUp": keys("the account may not use this service", _PROVIDER),
-    "AccountProblem": keys("something is wrong with the account", _PROVIDER),
+    "AccountProblem": keys("the store's provider reports a problem with the account", _PROVIDER),
     "UserSuspended": keys("the account is suspended", _PROVIDER),
     "AllAccessDisabled": keys("all access to the bucket is disabled", _PROVIDER),
     "AccountOverdue": place("the account is overdue", "settle the account's bill with its provider"),
     # place
-    "NoSuchBucket": place("there is no such bucket", "check bucket, region and endpoint, or create it"),
-    "InvalidBucketName": place("the bucket's name is not valid", "check bucket"),
+    "NoSuchBucket": place(
+        "there is no such bucket", "check bucket, region and endpoint, or create the bucket"
+    ),
+    "InvalidBucketName": place("the store does not accept the bucket's name", "check bucket"),
     "InvalidVersion": place("the store does not know this version of its API", "check endpoint"),
     "AuthorizationHeaderMalformed": place("the store does not accept this region", "check region"),
     "PermanentRedirect": _ELSEWHERE,
@@ -191,9 +195,9 @@ CODES: Mapping[str, Refusal] = {
     "RequestRateLimitExceeded": _SLOW,
     "TooManyRequests": _SLOW,
     "BandwidthLimitExceeded": _SLOW,
-    "ServiceUnavailable": later("the store is unavailable, or wants fewer requests"),
+    "ServiceUnavailable": later("the store is unavailable or overloaded"),
     "ServerNotInitialized": later("the store is starting"),
-    "Http400": later("the store's front end could not take the request"),
+    "Http400": later("the store's front end failed"),
     "InternalError": _BROKEN,
     "OperationAborted": _CONFLICT,
     "Conflict": _CONFLICT,
@@ -201,8 +205,8 @@ CODES: Mapping[str, Refusal] = {
     "ConditionalRequestConflict": _CONFLICT,
     # uploads and content; and any code with "Digest" in it
     "NoSuchUpload": _GONE,
-    "EntityTooSmall": Refusal(PartsRefused, "the store finds parts too small", too_small=True),
-    "InvalidPart": Refusal(PartsRefused, "the store misses a part, or has another under its number"),
+    "EntityTooSmall": Refusal(PartsRefused, "the store finds the parts too small", too_small=True),
+    "InvalidPart": Refusal(PartsRefused, "the store lacks a part, or holds another one under its number"),
     "InvalidPartOrder": Refusal(PartsRefused, "the store refused the order of the parts"),
     "BadDigest": _CORRUPT,
     "InvalidDigest": _CORRUPT,
@@ -218,12 +222,16 @@ CODES: Mapping[str, Refusal] = {
     "InvalidObjectName": _NAME,
     "XMinioInvalidObjectName": _NAME,
     "InvalidURI": _NAME,
-    "EntityTooLarge": Refusal(StoreRefused, "the store finds the content too large", TOO_LARGE),
+    "EntityTooLarge": Refusal(StoreRefused, "the store takes no objects of this size", TOO_LARGE),
     "MetadataTooLarge": Refusal(
-        StoreRefused, "the store finds the metadata too large", "set attributes: none, or shorten `objects`"
+        StoreRefused,
+        "the store takes no metadata of this size",
+        "set `attributes: none`, or shorten what `objects` says",
     ),
     "InvalidObjectState": Refusal(
-        StoreRefused, "the object is archived", "have the store restore it, by its console or tools"
+        StoreRefused,
+        "the object is archived",
+        "restore it from the archive with the store's console or tools",
     ),
     "InvalidRange": Refusal(StoreRefused, "the range lies outside the object", VERIFY),
     "ObjectImmutable": _LOCKED,
@@ -238,12 +246,14 @@ STATUSES: Mapping[int, Refusal] = {
     403: _DENIED,
     404: _NO_OBJECT,
     405: _NOT_ALLOWED,
-    407: place("the proxy wants credentials", "put user and password into proxy"),
+    407: place("the proxy wants credentials", "put the user and the password into `proxy`"),
     408: _CUT,
     409: _CONFLICT,
     412: _ANOTHER,
     413: Refusal(
-        StoreRefused, "something on the way takes no content of this size", "lower transfer.part_size"
+        StoreRefused,
+        "a proxy or gateway before the store takes no request of this size",
+        "lower transfer.part_size",
     ),
     425: _SLOW,
     429: _SLOW,
@@ -463,7 +473,7 @@ def lost(host: str, error: BaseException, *, reused: bool) -> StoreUnavailable:
     server has probably closed it for its age.
     """
     if isinstance(error, Stalled):
-        return StoreUnavailable(f"gave up on {host}: {error}", outcome_unknown=True)
+        return StoreUnavailable(f"{host} is too slow: {error}", outcome_unknown=True)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ConnectionLost(
         f"lost the connection to {host}: {reason}",

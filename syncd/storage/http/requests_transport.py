@@ -264,6 +264,8 @@ def _no_tunnel(error: BaseException) -> StoreError:
     """Nothing was sent to the store. A proxy's own words are not shown: they may be anything."""
     if "Tunnel connection failed: 407" in str(error):
         return AccessRefused(
-            "the proxy wants credentials", hint="put user and password into proxy", credentials=False
+            "the proxy wants credentials",
+            hint="put the user and the password into `proxy`",
+            credentials=False,
         )
-    return StoreUnavailable("the proxy does not let us through", hint="check proxy")
+    return StoreUnavailable("the proxy refuses the connection to the store", hint="check proxy")

@@ -135,10 +135,12 @@ class HttpStore:
             raise
 
     def _ask(self, ask: Callable[[], object]) -> None:
-        """Raises what a refusal of everything would be; any other answer proves nothing about the body."""
+        """Raises what a refusal of everything would be, and what is worth one more try; any other answer
+        proves nothing about the body.
+        """
         try:
             ask()
-        except (AccessRefused, UploadGone):
+        except (AccessRefused, UploadGone, OnceMore):
             raise
         except StoreError:
             return
@@ -230,7 +232,7 @@ class HttpStore:
         if if_match and not found.info.etag:
             raise StoreUnavailable(NOT_THE_STORES, hint="check proxy and endpoint")
         if if_match and found.info.etag != if_match:
-            raise PreconditionFailed("the object is another one by now")
+            raise PreconditionFailed("the object was replaced since syncd looked at it")
         return found
 
     def delete_object(self, key: str) -> None:
@@ -438,9 +440,12 @@ class HttpStore:
         self._transport.close()
 
 
-def _once_more(refusal: StoreError, text: str, hint: str = "") -> StoreUnavailable:
+class OnceMore(StoreUnavailable):
     """What was wrong with the request has changed: it is worth one more try at once."""
-    return StoreUnavailable(
+
+
+def _once_more(refusal: StoreError, text: str, hint: str = "") -> OnceMore:
+    return OnceMore(
         text,
         status=refusal.status,
         code=refusal.code,

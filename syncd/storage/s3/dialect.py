@@ -368,7 +368,10 @@ class S3Dialect:
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
         """A page; uploads outside of `prefix` are left out, should the server ignore it."""
-        return uploads_page(self._document("ListMultipartUploadsResult", request, response), prefix)
+        page = uploads_page(self._document("ListMultipartUploadsResult", request, response), prefix)
+        if page is None:
+            raise unclear(response, "the list of uploads cannot be read")
+        return page
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
         """ListObjectsV2, one page."""
@@ -380,7 +383,7 @@ class S3Dialect:
         """A page; objects outside of `prefix` are left out, should the server ignore it."""
         page = objects_page(self._document("ListBucketResult", request, response), prefix)
         if page is None:
-            raise unclear(response, "the list of objects makes no sense")
+            raise unclear(response, "the list of objects cannot be read")
         return page
 
     # ---- what the verbs share ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ MAX_DEPTH = 16
 MAX_ELEMENTS = 200_000
 """Ten thousand parts have a third of that. An element of four bytes takes two hundred of memory."""
 _FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);|([\x01-\x08\x0b\x0c\x0e-\x1f])")
-_STAND_IN = 0x10FF00  # private use: no key of anybody's
+_STAND_IN = 0x10FF00  # private use: no real key has it
 _TAKEN_BACK = {_STAND_IN + code: code for code in range(0x20)}
 _ENCODED = re.compile(r"(?:[!-$&-*,-~]|%[0-9A-F]{2})*")
 
@@ -157,9 +157,10 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
     return parts, max((part.number for part in parts), default=None) if marker is None else marker
 
 
-def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[str, str] | None]:
+def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[str, str] | None] | None:
     """The uploads under `prefix` of a ListMultipartUploadsResult and the marker (key, id) of the next page,
-    None when it is the last. What is not under `prefix` is left out, should the server have ignored it.
+    None when it is the last; None for all of it when it has more and does not say from where. What is not
+    under `prefix` is left out, should the server have ignored it.
 
     Keys were asked for percent-encoded, since XML cannot hold every character.
     """
@@ -180,7 +181,7 @@ def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[st
     marker = page.get("NextKeyMarker")
     if marker:
         return ours, (unquote_plus(marker) if declared else marker, page.get("NextUploadIdMarker").strip())
-    return ours, (uploads[-1].key, uploads[-1].upload_id) if uploads else None
+    return (ours, (uploads[-1].key, uploads[-1].upload_id)) if uploads else None
 
 
 def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker | None] | None:
@@ -208,7 +209,7 @@ def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker |
     token = page.get("NextContinuationToken").strip()
     if token:
         return objects, ("continuation-token", token)
-    return objects, ("start-after", keys[-1]) if keys else None
+    return (objects, ("start-after", keys[-1])) if keys else None
 
 
 def silently_encoded(keys: list[str], marker: str) -> bool:

@@ -176,7 +176,7 @@ class Heartbeat:
 
     @contextmanager
     def alone(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:
-        """Holds a lock; the thread that has it meanwhile has a heartbeat of its own."""
+        """Holds a lock; the thread that has it until then has a heartbeat of its own."""
         if not lock.acquire(blocking=False):
             self.rest()
             lock.acquire()

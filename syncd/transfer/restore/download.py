@@ -94,7 +94,7 @@ class Download(Struct, frozen=True):
         if info.size == 0 and not asked:
             info, asked = self.describe(info.key), True
             if info.size:
-                raise PreconditionFailed("the object is another one by now")
+                raise PreconditionFailed("the object was replaced since syncd looked at it")
         with self.slots.hold(info.size):
             found, body = self._get(info, again=asked)
             proof = proof_of(found) or proof_of(info)
@@ -118,7 +118,7 @@ class Download(Struct, frozen=True):
         self.await_line()
         found, body = self.store.get_object(info.key, 0, info.size - 1, condition(info, again=again))
         if found.size != info.size or len(body) != info.size:
-            raise PreconditionFailed("the object has another size by now")
+            raise PreconditionFailed("the object's size changed since syncd looked at it")
         return found, body
 
     # ---- in ranges ---------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Download(Struct, frozen=True):
                 with self.progress.sending(ref, span.size):
                     body = self.store.get_object(key, span.offset, span.offset + span.size - 1, if_match).body
                 if len(body) != span.size:
-                    raise PreconditionFailed("the object has another size by now")
+                    raise PreconditionFailed("the object's size changed since syncd looked at it")
                 draft.keep(span, body)
         self.progress.carried(ref, span.size)
 

@@ -123,7 +123,7 @@ class Draft:
         self._write_notes()
 
     def _write_notes(self) -> None:
-        while self._notes and self._noting.acquire(blocking=False):  # again for one that came meanwhile
+        while self._notes and self._noting.acquire(blocking=False):  # again for one that came in between
             try:
                 while self._notes:
                     with self._lock:
@@ -340,7 +340,7 @@ def _open(directory: int, name: str) -> int:
             os.close(fd)
             raise
         os.close(fd)
-    raise FileUnwritable("another restore works on this file: wait for its end")
+    raise FileUnwritable("another restore is writing this file: wait until that one ends")
 
 
 def _open_left(directory: int, name: str) -> int | None:
@@ -393,5 +393,5 @@ def _rename_new(directory: int, old: str, new: str) -> None:
             return
         number = errno.EEXIST
     if number == errno.EEXIST:
-        raise FileUnwritable("something of this name appeared in between, and is kept: restore again")
+        raise FileUnwritable("something of this name appeared during the restore, and is kept: restore again")
     raise OSError(number, os.strerror(number))

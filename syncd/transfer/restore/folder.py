@@ -102,7 +102,7 @@ class Folder:
     ) -> None:
         if reason := why_closed(path, closed):
             raise FileUnwritable(
-                f"nothing is restored to {path}: {reason}; name another folder", every_file=True
+                f"nothing is restored to {path}: {reason}; choose another folder", every_file=True
             )
         self._closed = {_identity(each): found.label for each, found in closed.items()}
         self._special = special
@@ -309,7 +309,7 @@ class Folder:
                             self._changed.add(above)
                     below = self._enter(fd, component)
                 if below is None:
-                    raise FileUnwritable("the folder was removed in between: restore again")
+                    raise FileUnwritable("the folder was removed during the restore: restore again")
                 os.close(fd)
                 fd = below
                 above = f"{above}/{component}" if above else component
@@ -320,7 +320,7 @@ class Folder:
     def _enter(self, fd: int, component: str) -> int | None:
         """A descriptor of the directory below `fd`; None: there is none. Raises FileUnwritable, OSError."""
         if component in ("", ".", "..") or "\0" in component:
-            raise FileUnwritable("no file can have this path: fetch the object with the store's tools")
+            raise FileUnwritable("no file can have this path: download the object with the store's tools")
         try:
             below = os.open(component, DIRECTORY, dir_fd=fd)
         except FileNotFoundError:
@@ -335,7 +335,7 @@ class Folder:
         label = self._closed.get((found.st_dev, found.st_ino))
         if label:
             os.close(below)
-            raise FileUnwritable(f"its folder is {label}: restore to another one")
+            raise FileUnwritable(f"its folder is {label}: restore it to another folder")
         return below
 
 
@@ -348,7 +348,7 @@ def _link_at(name: str, parent: int) -> ExistingLink | None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise FileUnwritable("what is in the way is no symbolic link: move it away") from error
+        raise FileUnwritable("something that is not a symbolic link is in the way: move it away") from error
     return ExistingLink(target, mtime_ns)
 
 

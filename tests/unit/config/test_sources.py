@@ -35,6 +35,16 @@ sources:
     assert len(load(tmp_path, text).sources) == 3
 
 
+@pytest.mark.parametrize(("place", "kind"), [("/proc", "proc"), ("/proc/self/fd", "proc"), ("/sys", "sysfs")])
+def test_a_root_that_the_kernel_makes_up_is_refused(place: str, kind: str, tmp_path: Path) -> None:
+    """By the type of its file system, also where a link leads to it."""
+    (tmp_path / "link").symlink_to(place)
+    for written in (place, "./link"):
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path, SMALL.replace("./watched", written))
+        assert f"whose files the kernel makes up (file system {kind})" in str(caught.value)
+
+
 MOUNTS = b"""\
 1 0 0:1 / / rw - ext4 /dev/a rw
 2 1 0:2 / /home rw - nfs4 server:/home rw

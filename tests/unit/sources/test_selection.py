@@ -84,6 +84,16 @@ def test_another_file_system_is_left_out_where_that_is_wished(tmp_path: Path) ->
     assert _way(tmp_path, "disk", one_file_system=True) is None
 
 
+def test_what_the_kernel_makes_up_is_left_out_below_a_root(tmp_path: Path) -> None:
+    """By the type of the file system, with all that is below it: sizes lie, and reading may do something."""
+    with mounting.mounted("-t", "proc", "proc", at=tmp_path / "jail"):
+        found = _way(tmp_path, "jail/sys/kernel")
+        assert found == Verdict(False, "made_up", "proc", "jail")
+        assert str(found) == "the kernel makes up what is in jail (file system proc)"
+        assert selection.kind_of(found) == "directory made up by the kernel"
+    assert _way(tmp_path, "jail") is None
+
+
 def test_a_file_that_is_gone_is_as_large_as_its_record() -> None:
     """So a limit that is configured later deletes no object, and one that was never exceeded keeps none."""
     stat = FileStat(1, 2, 11, 0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from syncd.core.errors import StoreRefused
@@ -49,9 +51,19 @@ def test_a_page_that_failed_is_asked_for_again() -> None:
     assert list(pages) == [1, 2]
 
 
-def test_a_marker_that_does_not_move_ends_the_list() -> None:
-    """A server that repeats itself is not asked for ever."""
-    assert list(Pages(lambda marker: (["a", "b"], 5))) == ["a", "b", "a", "b"]
+@pytest.mark.parametrize("pages", [["ab"], ["ab", "cd"], ["ab", "", "cd", "ef"]])
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_page_that_comes_again_is_an_error(pages: list[str], moves: bool) -> None:
+    """At once or after others: the list would never end, or look complete where it is not."""
+    asked = itertools.count()
+
+    def fetch(marker: int | None) -> tuple[list[str], int | None]:
+        number = next(asked)
+        return list(pages[number % len(pages)]), number if moves else 1
+
+    with pytest.raises(StoreRefused, match="repeats a page"):
+        list(Pages(fetch))
+    assert next(asked) == len(pages) + 1
 
 
 def test_a_page_that_begins_with_its_marker_tells_nothing_twice() -> None:
@@ -64,10 +76,10 @@ def test_a_page_that_begins_with_its_marker_tells_nothing_twice() -> None:
     assert list(Pages(pages.__getitem__)) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("items", [[], ["a"]])
-def test_a_listing_without_an_end_is_refused(items: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its markers move, and nothing new comes; some pages without anything new are no error."""
+def test_a_listing_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its markers move, and nothing comes; some empty pages are no error."""
     monkeypatch.setattr(base, "MAX_BARREN_PAGES", 5)
+    items: list[str] = []
     following = iter([items, items, ["b"], items, items, items, items])
 
     def some(marker: int | None) -> tuple[list[str], int | None]:
@@ -75,5 +87,5 @@ def test_a_listing_without_an_end_is_refused(items: list[str], monkeypatch: pyte
         return (["c"], None) if page is None else (page, (marker or 0) + 1)
 
     assert list(Pages(some))[-1] == "c"
-    with pytest.raises(StoreRefused, match="no end"):
+    with pytest.raises(StoreRefused, match="empty pages"):
         list(Pages(lambda marker: (items, (marker or 0) + 1)))

@@ -9,6 +9,7 @@ import pytest
 
 from syncd.cli.check import machine
 from syncd.core.model import Source
+from syncd.sources import files
 from syncd.sources.watch import inotify
 
 ScanResults = list[tuple[str, bool | None, str]]
@@ -120,16 +121,28 @@ def test_a_directory_that_cannot_be_listed_is_still_counted(
 ) -> None:
     """Nor does one that vanishes stop the count."""
     source = tree(tmp_path, 3)
-    real = os.scandir
+    real = files.open_listing
 
-    def refuse(path: str) -> object:
-        if path.endswith("d1"):
+    def refuse(root_fd: int, path: bytes) -> int:
+        if path == b"d1":
             raise PermissionError(13, "no")
-        return real(path)
+        return real(root_fd, path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(files, "open_listing", refuse)
     found = limits(monkeypatch, tmp_path, source)
     assert found[0][2] == "3 of 100 would be used"
+
+
+def test_what_a_marker_leaves_out_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its directories nor its files."""
+    source = tree(tmp_path, 3)
+    for place in ("d0/below/x.a", "d1/y.a"):
+        (tmp_path / "tree" / place).parent.mkdir(exist_ok=True)
+        (tmp_path / "tree" / place).touch()
+    (tmp_path / "tree/d0/.nobackup").touch()
+    kept = Source("docs", source.root, "nas", include=("*.a",), exclude_if_present=(".nobackup",))
+    found = limits(monkeypatch, tmp_path, kept)
+    assert [row[2] for row in found[:2]] == ["they take 1 of 1 files", "2 of 100 would be used"]
 
 
 def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:

@@ -562,12 +562,13 @@ def test_nothing_below_a_marker_is_watched_until_it_goes(root: Path, stepped: Be
     assert "cache" in stepper.listener.subtrees()
 
 
-def test_another_file_system_is_not_watched_where_that_is_wished(root: Path, stepped: Begin) -> None:
-    """Nor counted as a gap: it is meant."""
-    mounting.need()
-    (root / "disk").mkdir()
-    with mounting.tmpfs(root / "disk", "1m"):
-        (root / "disk/d").mkdir()
-        stepper = stepped(one_file_system=True)
+@pytest.mark.parametrize("kind", ["tmpfs", "proc"])
+def test_another_file_system_is_not_watched_where_that_is_wished(
+    kind: str, root: Path, stepped: Begin
+) -> None:
+    """Nor counted as a gap: it is meant. What the kernel makes up is never watched."""
+    with mounting.mounted("-t", kind, kind, at=root / "disk"):
+        (root / "disk/d").mkdir() if kind == "tmpfs" else None
+        stepper = stepped(one_file_system=kind == "tmpfs")
         assert (stepper.watches, stepper.status.unwatched) == (1, ())
         stepper.close()

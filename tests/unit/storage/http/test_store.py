@@ -158,6 +158,21 @@ def test_keys_that_were_renewed_meanwhile_are_tried_at_once(renewed: str, once_m
     assert caught.value.code == "ExpiredToken"
 
 
+def test_a_bare_refusal_whose_reason_is_renewed_keys_is_tried_again_at_once() -> None:
+    """A refused HEAD has no body; the GET that asks why finds the newer keys."""
+    given = ["old"]
+    client = HttpStore(
+        S3Dialect(SETTINGS),
+        Told(Response(400, {}), error(400, "ExpiredToken")),
+        lambda: Credentials("id", given[0]),
+        lambda: NOW,
+        keys_refused=lambda: given.__setitem__(0, "new"),
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        client.head_object("k")
+    assert (caught.value.retry_after_seconds, caught.value.code) == (0.0, "ExpiredToken")
+
+
 def test_requests_are_counted() -> None:
     """Each one that goes out, also those that fail, with what came of it."""
     counted: list[None] = []

@@ -207,9 +207,11 @@ def test_s3_says_where_to_go_on(end: str, marker: tuple[str, str] | None) -> Non
     assert found[1] == marker
 
 
-def test_s3_that_has_more_but_lists_nothing_is_at_its_end() -> None:
-    """There is nothing to go on from."""
-    assert s3_xml.objects_page(s3_page("<IsTruncated>true</IsTruncated>"), "") == ([], None)
+def test_s3_that_has_more_but_does_not_say_where_is_not_believed() -> None:
+    """A list that stops early would look like a bucket with less in it."""
+    more = "<IsTruncated>true</IsTruncated>"
+    assert s3_xml.objects_page(s3_page(more), "") is None
+    assert s3_xml.uploads_page(s3_page(more), "") is None
 
 
 def test_s3_that_ignores_the_prefix_is_filtered() -> None:

@@ -189,7 +189,7 @@ def test_two_restores_do_not_work_on_one_file(to: Path) -> None:
     store.before("get_object", meet)
     report = restore(store, to, concurrency=1)
     assert (report.failures, report.counts["restored"]) == ([], 1)
-    assert others == [{"a": "another restore works on this file: wait for its end"}]
+    assert others == [{"a": "another restore is writing this file: wait until that one ends"}]
     assert tree(to) == {"a": content(6 * PART)}
 
 

@@ -49,7 +49,9 @@ def test_a_closed_folder_inside_is_not_entered(tmp_path: Path) -> None:
     put(store, "store/a", b"x")
     put(store, "a", b"x")
     report = restore(store, tmp_path / "home", closed=closed)
-    assert reasons(report) == {"store/a": "its folder is the directory of the store: restore to another one"}
+    assert reasons(report) == {
+        "store/a": "its folder is the directory of the store: restore it to another folder"
+    }
     with pytest.raises(FileUnwritable, match="is inside the directory of the store"):
         restore(store, tmp_path / "home" / "store" / "x", closed=closed)
 
@@ -148,7 +150,7 @@ def test_a_watched_folder_is_known_under_every_mount(tmp_path: Path) -> None:
     put(store, "inside/a", b"x")
     with mounted("--bind", str(watched), at=tmp_path / "to" / "inside"):
         assert reasons(restore(store, tmp_path / "to", closed=closed)) == {
-            "inside/a": "its folder is the watched folder: restore to another one"
+            "inside/a": "its folder is the watched folder: restore it to another folder"
         }
     assert os.listdir(watched) == ["sub"]
 
