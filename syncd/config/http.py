@@ -8,29 +8,30 @@ import re
 import stat
 from typing import Annotated
 
-from pydantic import Field, PlainValidator
+from msgspec import field
 
 from syncd.config import values as kinds
 from syncd.config.document import Document
-from syncd.config.values import Entry
+from syncd.config.units import Refused
+from syncd.config.values import Entry, Parsed
 
 _EXAMPLE = "an IP address and a port, such as `127.0.0.1:8737` or `[::1]:8737`"
 _TOKEN = re.compile(r"[!-~]{16,256}")
 _IN_FILE = "a file with one line of 16 to 256 letters, digits or signs, as `openssl rand -hex 32` makes it"
 
 
-def _listens_on(value: object) -> tuple[str, int]:
+def _listens_on(value: object, _: kinds.Place) -> tuple[str, int]:
     """Host and port."""
-    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    host, _colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     is_bracketed = host.startswith("[") and host.endswith("]")
     try:
         found = ipaddress.ip_address(host[1:-1] if is_bracketed else host)
     except ValueError:
-        raise kinds.refuse(_EXAMPLE) from None
+        raise Refused(_EXAMPLE) from None
     if (found.version == 6) != is_bracketed or not re.fullmatch("[0-9]{1,5}", port):
-        raise kinds.refuse(_EXAMPLE)
+        raise Refused(_EXAMPLE)
     if not 0 < int(port) < 65_536:
-        raise kinds.refuse("a port between 1 and 65535")
+        raise Refused("a port between 1 and 65535")
     return str(found), int(port)
 
 
@@ -40,15 +41,13 @@ HostName = Annotated[
 ]
 
 
-class HttpAddressEntry(Entry):
+class HttpAddressEntry(Entry, frozen=True):
     """The address on which the daemon shows itself."""
 
     required = ("address",)
-    address: Annotated[tuple[str, int], PlainValidator(_listens_on)] = Field(
-        default=("", 0), description=_EXAMPLE
-    )
+    address: Annotated[tuple[str, int], Parsed(_listens_on), _EXAMPLE] = ("", 0)
     token_file: kinds.FilePath = ""
-    names: list[HostName] = Field(default=[])
+    names: list[HostName] = field(default_factory=list)
 
     @property
     def is_local(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
@@ -104,7 +104,7 @@ def load(
     places = Places(ask=with_secrets)
     place = Place(directory, home(environ), region, places)
     entries = reader.read(document, place, with_sources=with_sources)
-    state_dir = entries.state_dir
+    state_dir = entries.top.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)
     reader.check(entries, document, state_dir, places, with_secrets=with_secrets)
@@ -121,11 +121,11 @@ def load(
             replace(entry.source(sources.places(index, entry, document)), **entries.audit())
             for index, entry in entries.sources.items()
         ),
-        transfer=TransferPolicy(**dict(entries.transfer)),
-        log=LogSettings(**entries.log.model_dump()),
-        stop=StopSettings(entries.stop == "drain", entries.stop_timeout),
+        transfer=TransferPolicy(**asdict(entries.transfer)),
+        log=LogSettings(**asdict(entries.log)),
+        stop=StopSettings(entries.top.stop == "drain", entries.top.stop_timeout),
         http=AddressSettings(*entries.http.address, token, tuple(entries.http.names)),
-        max_repair=entries.max_repair,
+        max_repair=entries.top.max_repair,
         warnings=tuple(document.warnings),
     )
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, PlainValidator
+from msgspec.structs import asdict
 
 from syncd.config.document import Document, Path
 from syncd.config.stores import StoreEntry
-from syncd.config.values import Entry, Text, matching, refuse
+from syncd.config.units import Refused
+from syncd.config.values import Entry, Parsed, Place, Text, matching
 from syncd.core.model import Properties
 from syncd.core.patterns import Rules
 
@@ -21,25 +22,25 @@ _LINE = r"[ -~]{1,1000}"
 _LINE_EXPECTED = "at most 1000 characters of ASCII, as a header takes them"
 
 
-def _tags(value: object) -> tuple[tuple[str, str], ...]:
+def _tags(value: object, _: Place) -> tuple[tuple[str, str], ...]:
     """Names and values that S3 and BOS take. Numbers and truths are text there: they have to be quoted."""
     if not isinstance(value, dict) or len(value) > MAX_TAGS:
-        raise refuse(f"a mapping of at most {MAX_TAGS} tags, such as `{{site: www}}`")
+        raise Refused(f"a mapping of at most {MAX_TAGS} tags, such as `{{site: www}}`")
     for name, text in value.items():
         if not (isinstance(name, str) and isinstance(text, str)):
-            raise refuse("text as the value of each tag: put it in quotes")
+            raise Refused("text as the value of each tag: put it in quotes")
         if not re.fullmatch(_TAG_CHARACTERS + "{1,128}", name) or name.lower().startswith("aws:"):
-            raise refuse("names of tags of 1 to 128 letters, digits, blanks or `.:/=+-@_`, not `aws:...`")
+            raise Refused("names of tags of 1 to 128 letters, digits, blanks or `.:/=+-@_`, not `aws:...`")
         if not re.fullmatch(_TAG_CHARACTERS + "{0,256}", text):
-            raise refuse("values of tags with at most 256 letters, digits, blanks or `.:/=+-@_`")
+            raise Refused("values of tags with at most 256 letters, digits, blanks or `.:/=+-@_`")
     return tuple(sorted(value.items()))
 
 
-class ObjectEntry(Entry):
+class ObjectEntry(Entry, frozen=True):
     """Properties of the objects of files that match a pattern."""
 
     required = ("match",)
-    match: Text = Field(default="", description="a gitignore pattern")
+    match: Annotated[Text, "a gitignore pattern"] = ""
     content_type: Annotated[
         Text,
         matching(
@@ -55,14 +56,14 @@ class ObjectEntry(Entry):
         ),
     ] = ""
     content_disposition: Annotated[Text, matching(_LINE, _LINE_EXPECTED)] = ""
-    tags: Annotated[tuple[tuple[str, str], ...], PlainValidator(_tags)] | None = None
+    tags: Annotated[tuple[tuple[str, str], ...] | None, Parsed(_tags)] = None
     storage_class: Annotated[
         Text, matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`")
     ] = ""
 
     def rule(self) -> tuple[str, Properties]:
         """The pattern, and what it is for."""
-        return self.match, Properties(**self.model_dump(exclude={"match"}))
+        return self.match, Properties(**{key: value for key, value in asdict(self).items() if key != "match"})
 
 
 def check(rules: Sequence[ObjectEntry], path: Path, store: StoreEntry | None, document: Document) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from msgspec import Struct, field
-from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
+from msgspec import UNSET, Struct, field
 
 from syncd.config import sources as source_rules
 from syncd.config import values as kinds
@@ -16,12 +14,13 @@ from syncd.config.http import HttpAddressEntry
 from syncd.config.objects import ObjectEntry
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import STORE_TYPES, StoreEntry
+from syncd.config.units import Refused
 from syncd.config.values import MIB, Entry
 from syncd.core.backoff import FREE_LINE
 from syncd.sources.places import Places
 
 
-class TransferEntry(Entry):
+class TransferEntry(Entry, frozen=True):
     """Limits of all transfers; the keys are the fields of `TransferPolicy`."""
 
     concurrency: Annotated[int, kinds.whole_number(1, 256)] = 32
@@ -31,23 +30,23 @@ class TransferEntry(Entry):
     memory_limit: Annotated[int, kinds.size(MIB, 1 << 40)] = 48 * MIB
 
 
-class LogEntry(Entry):
+class LogEntry(Entry, frozen=True):
     """What is logged, and how; the keys are the fields of `LogSettings`."""
 
     level: Annotated[kinds.Text, kinds.one_of("debug", "info", "warning", "error")] = "info"
     format: Annotated[kinds.Text, kinds.one_of("auto", "text", "json")] = "auto"
 
 
-class TopEntry(Entry):
+class TopEntry(Entry, frozen=True):
     """The whole file; what is inside its sections is read one by one."""
 
     required = ("stores",)
     state_dir: kinds.FilePath = ""
-    stores: dict[str, Any] = Field(default={}, description="a mapping with at least one store")
-    sources: list[Any] = Field(default=[], description="a list with at least one source")
-    transfer: Any = None
-    log: Any = None
-    http: Any = None
+    stores: Annotated[dict[str, Any], "a mapping with at least one store"] = field(default_factory=dict)
+    sources: Annotated[list[Any], "a list with at least one source"] = field(default_factory=list)
+    transfer: Any = UNSET
+    log: Any = UNSET
+    http: Any = UNSET
     stop: Annotated[kinds.Text, kinds.one_of("now", "drain")] = "now"
     stop_timeout: Annotated[float, kinds.duration(1, 86_400)] = 80.0
     audit_interval: Annotated[float, kinds.duration(60, 3650 * 86_400, or_zero=True)] = 0.0
@@ -68,8 +67,7 @@ SECTIONS: Mapping[str, type[Entry]] = {
 class Entries(Struct):
     """What could be read; complete only if the document has no problems."""
 
-    state_dir: str = ""
-    """Empty: the default."""
+    top: TopEntry
     stores: dict[str, StoreEntry | None] = field(default_factory=dict)
     """All stores of the file; None for one that cannot be read."""
     sources: dict[int, SourceEntry] = field(default_factory=dict)
@@ -77,16 +75,12 @@ class Entries(Struct):
     transfer: TransferEntry = field(default_factory=TransferEntry)
     log: LogEntry = field(default_factory=LogEntry)
     http: HttpAddressEntry = field(default_factory=HttpAddressEntry)
-    stop: str = "now"
-    stop_timeout: float = 80.0
-    audit_interval: float = 0.0
-    max_repair: tuple[int, float] = (1000, 0.25)
 
     def audit(self) -> dict[str, Any]:
         """The fields of each `Source` that are not in its entry."""
-        files, fraction = self.max_repair
+        files, fraction = self.top.max_repair
         return {
-            "audit_seconds": self.audit_interval,
+            "audit_seconds": self.top.audit_interval,
             "max_repair_files": files,
             "max_repair_fraction": fraction,
         }
@@ -101,34 +95,27 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
     if isinstance(value, dict):  # `x-...` is a place for anchors
         value = {key: item for key, item in value.items() if not key.startswith("x-")}
     top = _entry(TopEntry, value, (), document, place) or TopEntry()
-    entries = Entries(
-        top.state_dir,
-        stop=top.stop,
-        stop_timeout=top.stop_timeout,
-        audit_interval=top.audit_interval,
-        max_repair=top.max_repair,
-    )
-    if with_sources and isinstance(value, dict) and "sources" not in value:
+    entries = Entries(top)
+    given = value if isinstance(value, dict) else {"sources": None}
+    if with_sources and "sources" not in given:
         document.report(("sources",), found="nothing", expected=_description(TopEntry, "sources"))
-    for key in top.model_fields_set & ({"stores", "sources"} if with_sources else {"stores"}):
-        if not getattr(top, key):
+    for key in ("stores", "sources") if with_sources else ("stores",):
+        if given.get(key) == getattr(TopEntry(), key):
             document.report((key,), found=f"no {key}", expected=_description(TopEntry, key))
     for name, item in top.stores.items():
         entries.stores[name] = _store(name, item, document, place)
     for index, item in enumerate(top.sources):
         if source := _entry(SourceEntry, item, ("sources", index), document, place):
-            entries.sources[index] = source
             path = ("sources", index, "objects")
             rules = [
                 _entry(ObjectEntry, each, (*path, at), document, place)
                 for at, each in enumerate(source.objects)
             ]
-            source.take([rule for rule in rules if rule])
+            entries.sources[index] = source.with_rules([rule for rule in rules if rule])
     for key, model in (("transfer", TransferEntry), ("log", LogEntry), ("http", HttpAddressEntry)):
-        if key in top.model_fields_set and (
-            given := _entry(model, getattr(top, key), (key,), document, place)
-        ):
-            setattr(entries, key, given)
+        item = getattr(top, key)
+        if item is not UNSET and (entry := _entry(model, item, (key,), document, place)):
+            setattr(entries, key, entry)
     return entries
 
 
@@ -153,14 +140,6 @@ def check(
 
 
 _EntryType = TypeVar("_EntryType", bound=Entry)
-
-_EXPECTED = {
-    "bool_type": "`true` or `false`",
-    "list_type": 'a list, such as `["*.tmp", ".git/"]`',
-    "string_too_short": "text that is not empty",
-    "string_unicode": "text in UTF-8",
-}
-"""For the kinds of error that pydantic raises itself."""
 
 
 def _store(name: str, value: object, document: Document, place: kinds.Place) -> StoreEntry | None:
@@ -191,45 +170,46 @@ def _entry(
             document.report((*path, key), found="nothing", expected=_description(model, key))
     # What is inside the sections of the file is read one by one: a spoiled value there spoils no section.
     spoiled = document.spoiled.__contains__ if model is TopEntry else document.is_spoiled
-    usable = {key: item for key, item in value.items() if not spoiled((*path, key))}
+    known, found = kinds.keys(model), {}
+    for key, item in value.items():
+        at = (*path, key)
+        if spoiled(at):
+            continue
+        if key not in known:
+            document.report(at, found="an unknown key", expected=_known_key(key, model))
+        elif (taken := _value(known[key], item, at, document, place)) is not UNSET:
+            found[key] = taken
+    return model(**found).looked_up(place)
+
+
+def _value(kind: Any, given: object, path: Path, document: Document, place: kinds.Place) -> Any:
+    """The value at `path`; UNSET, with its problems, where it is not of this kind."""
     try:
-        return model.model_validate(usable, context=place)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-    for fault in faults:
-        _report(fault, model, path, document)
-        usable.pop(fault["loc"][0], None)
-    return model.model_validate(usable, context=place)
-
-
-def _report(fault: ErrorDetails, model: type[Entry], path: Path, document: Document) -> None:
-    """Report what pydantic found in the words of the configuration."""
-    kind, where = fault["type"], (*path, *fault["loc"])
-    if kind == "extra_forbidden":
-        document.report(where, found="an unknown key", expected=_known_key(str(fault["loc"][0]), model))
-    elif kind == kinds.REFUSED:
-        document.report(where, expected=fault["ctx"]["expected"])
-    elif kind == "string_type":
-        is_scalar = document.kind(where) in ("a number", "a truth value", "a date")
-        document.report(where, expected="text: put it in quotes" if is_scalar else "text")
-    elif model is TopEntry:
-        document.report(where, expected=_description(TopEntry, str(fault["loc"][0])))
-    else:
-        document.report(where, expected=_EXPECTED.get(kind, "a value of another kind"))
+        value = kinds.taken(kind, given, place)
+    except Refused as refused:
+        is_scalar = document.kind(path) in ("a number", "a truth value", "a date")
+        is_bare = str(refused) == kinds.TEXT and is_scalar
+        document.report(path, expected="text: put it in quotes" if is_bare else str(refused))
+        return UNSET
+    if isinstance(value, list):
+        of = kinds.items(kind)
+        value = [_value(of, item, (*path, at), document, place) for at, item in enumerate(value)]
+        return UNSET if UNSET in value else value
+    return value
 
 
 def _known_key(wrong: str, model: type[Entry]) -> str:
     """What a key that `model` does not have may have been meant to be."""
-    homes = [name for name, section in SECTIONS.items() if wrong in section.model_fields]
+    homes = [name for name, section in SECTIONS.items() if wrong in kinds.keys(section)]
     if homes:
         return f"it in {' or '.join(homes)}"
-    near = kinds.nearest(wrong.lower().replace("-", "_"), model.model_fields)
+    near = kinds.nearest(wrong.lower().replace("-", "_"), kinds.keys(model))
     return f"`{near}`, the nearest known key" if near else f"one of {_keys(model)}"
 
 
 def _keys(model: type[Entry]) -> str:
-    return ", ".join(f"`{key}`" for key in model.model_fields)
+    return ", ".join(f"`{key}`" for key in kinds.keys(model))
 
 
 def _description(model: type[Entry], key: str) -> str:
-    return model.model_fields[key].description or ""
+    return kinds.described(kinds.keys(model)[key])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PrivateAttr
+from msgspec import field
+from msgspec.structs import replace
 
 from syncd.config import objects
 from syncd.config.document import Document, Path, quoted
 from syncd.config.objects import ObjectEntry
 from syncd.config.stores import StoreEntry
+from syncd.config.units import Refused
 from syncd.config.values import (
     Bound,
     Entry,
@@ -47,24 +49,30 @@ _LOCAL_REMOTE = frozenset({"virtiofs", "vboxsf", "vmhgfs", "prl_fs"})
 """Without events, but programs of one machine can share memory there."""
 
 
+def _at_most_16(names: list[str]) -> list[str]:
+    if len(names) > 16:
+        raise Refused("a list of at most 16 names")
+    return names
+
+
 Marker = Annotated[
     Text, matching(r"(?!\.{1,2}$)[^/]{1,255}", "the name of a file, such as `CACHEDIR.TAG`, without `/`")
 ]
 
 
-class SourceEntry(Entry):
+class SourceEntry(Entry, frozen=True):
     """A watched directory."""
 
     required = ("name", "path", "store")
-    name: Name = Field(default="", description="a name for logs and `status`, unique among the sources")
-    path: FilePath = Field(default="", description="the directory to watch")
-    store: Text = Field(default="", description="the name of a store")
+    name: Annotated[Name, "a name for logs and `status`, unique among the sources"] = ""
+    path: Annotated[FilePath, "the directory to watch"] = ""
+    store: Annotated[Text, "the name of a store"] = ""
     prefix: str = ""
-    include: list[str] = Field(default=[])
-    exclude: list[str] = Field(default=[])
+    include: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
     ignore_case: Flag = False
     exclude_temporary: Flag = False
-    exclude_if_present: list[Marker] = Field(default=[], max_length=16)
+    exclude_if_present: Annotated[list[Marker], _at_most_16] = field(default_factory=list)
     max_size: Annotated[int, size(1, 1 << 60, or_zero=True)] = 0
     min_age: Annotated[float, duration(0, 3650 * 86_400)] = 0.0
     one_file_system: Flag = False
@@ -72,10 +80,12 @@ class SourceEntry(Entry):
     attribute_changes: Annotated[Text, one_of("wait", "copy")] = "wait"
     symlinks: Annotated[Text, one_of("skip", "record")] = "skip"
     empty_directories: Annotated[Text, one_of("skip", "record")] = "skip"
-    objects: list[Any] = Field(default=[], description="a list of mappings, each with `match` and properties")
+    objects: Annotated[list[Any], "a list of mappings, each with `match` and properties"] = field(
+        default_factory=list
+    )
     settle: Annotated[float, duration(0, 86_400)] = 2.0
     mode: Annotated[Text, one_of("whole", "append")] = "whole"
-    append: list[str] = Field(default=[])
+    append: list[str] = field(default_factory=list)
     append_interval: Annotated[float, duration(1, 86_400)] = 60.0
     boundary: Annotated[Text, one_of("line", "byte")] = "line"
     rescan_interval: Annotated[float, duration(1, 30 * 86_400)] = 3600.0
@@ -84,23 +94,23 @@ class SourceEntry(Entry):
     adopt: Annotated[Text, one_of("record", "stamp")] = "record"
     adopt_by_crc32: Flag = False
 
-    _rules: Sequence[ObjectEntry] = PrivateAttr(())
-    _found: Found | None = PrivateAttr(None)
-    _root: str = PrivateAttr("")
+    _rules: Sequence[ObjectEntry] = ()
+    _found: Found | None = None
+    _root: str = ""
 
-    def model_post_init(self, context: Place) -> None:
-        """Look at the directory once, where that cannot hang."""
-        if self.path:
-            self._found, self._root = context.places.look(self.path), context.places.real(self.path)
+    def looked_up(self, place: Place) -> Self:
+        if not self.path:
+            return self
+        return replace(self, _found=place.places.look(self.path), _root=place.places.real(self.path))
 
     @property
     def rules(self) -> Sequence[ObjectEntry]:
         """What is in `objects`, as far as it can be read."""
         return self._rules
 
-    def take(self, rules: Sequence[ObjectEntry]) -> None:
-        """Take what the reader has made of `objects`."""
-        self._rules = rules
+    def with_rules(self, rules: Sequence[ObjectEntry]) -> Self:
+        """With what the reader has made of `objects`."""
+        return replace(self, _rules=rules)
 
     @property
     def root(self) -> str:

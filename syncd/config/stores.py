@@ -7,16 +7,18 @@ them. To add a type, write its entry and add it to `STORE_TYPES`.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, ValidationInfo
+from msgspec.structs import replace
 
 from syncd.config import units
 from syncd.config import values as kinds
 from syncd.config.document import Document, Path
+from syncd.config.units import Refused
 from syncd.config.values import MIB, Entry
 from syncd.sources.places import Found
 from syncd.storage.s3 import regions
@@ -45,6 +47,8 @@ _ACLS = (
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html"""
 
 _DEFAULT_REGION = "us-east-1"
+_S3_REGION = r"[A-Za-z0-9_-]{0,63}"
+_S3_REGION_EXPECTED = "the name of a region, such as `us-east-1`"
 _CDN = ".cdn.bcebos.com"
 
 _KEY_FILES = {
@@ -53,33 +57,26 @@ _KEY_FILES = {
     "session_token_file": "session_token",
 }
 
-_BucketName = Field(default="", description="the name of the bucket")
+_BucketName = Annotated[kinds.Text, "the name of the bucket"]
 _TimeLimit = Annotated[float, kinds.duration(0.1, 3600)]
 
 
-def _region_in_force(value: object, info: ValidationInfo) -> object:
-    """Where the file names no region, the one of the environment, which the context of the validation has."""
-    if value != "" or not isinstance(info.context, kinds.Place):
-        return value or _DEFAULT_REGION
-    return info.context.aws_region or _DEFAULT_REGION
-
-
-def _object_lock(value: object) -> tuple[str, float]:
+def _object_lock(value: object, _: kinds.Place) -> tuple[str, float]:
     """Mode, and the seconds of retention."""
-    mode, _, length = value.partition(" ") if isinstance(value, str) else ("", "", "")
+    mode, _blank, length = value.partition(" ") if isinstance(value, str) else ("", "", "")
     try:
         seconds = units.parse_duration(length)
     except ValueError:
         seconds = 0.0
     if mode not in ("GOVERNANCE", "COMPLIANCE") or not 60 <= seconds <= 36_500 * 86_400:
-        raise kinds.refuse("a mode and a time, such as `GOVERNANCE 30d` or `COMPLIANCE 365d`")
+        raise Refused("a mode and a time, such as `GOVERNANCE 30d` or `COMPLIANCE 365d`")
     return mode, seconds
 
 
-class StoreEntry(Entry):
+class StoreEntry(Entry, frozen=True):
     """What every type of store has, and what the rest of the configuration asks of it."""
 
-    type: str
+    type: str = ""
     smallest_part: ClassVar[int] = 0
     """In bytes; 0 where a part may have any size."""
     reserved_folder: ClassVar[str] = ""
@@ -107,24 +104,23 @@ class StoreEntry(Entry):
         """Add problems and warnings to `document`; without `with_secrets`, leave files of keys alone."""
 
 
-class DirEntry(StoreEntry):
+class DirEntry(StoreEntry, frozen=True):
     """A store that is a directory."""
 
     required = ("path",)
-    type: str = "dir"
-    path: kinds.FilePath = Field(default="", description="the directory for the objects")
+    path: Annotated[kinds.FilePath, "the directory for the objects"] = ""
     create: kinds.Flag = False
 
     def settings(self) -> DirSettings:
         return DirSettings(self.path, self.create)
 
-    _found: Found | None = PrivateAttr(None)
-    _real: str = PrivateAttr("")
+    _found: Found | None = None
+    _real: str = ""
 
-    def model_post_init(self, context: kinds.Place) -> None:
-        """Look at the directory once, where that cannot hang."""
-        if self.path:
-            self._found, self._real = context.places.look(self.path), context.places.real(self.path)
+    def looked_up(self, place: kinds.Place) -> Self:
+        if not self.path:
+            return self
+        return replace(self, _found=place.places.look(self.path), _real=place.places.real(self.path))
 
     def location(self) -> str:
         return self._real
@@ -142,18 +138,19 @@ class DirEntry(StoreEntry):
             document.report(path, found=f"{document.found(path)}, which is a file", expected="a directory")
 
 
-class HttpEntry(StoreEntry):
+class HttpEntry(StoreEntry, frozen=True):
     """What all stores behind HTTP have in common."""
 
+    concealed = KeySettings.concealed | HttpSettings.concealed
     required = ("bucket",)
     smallest_part = 5 * MIB
     needs_keys: ClassVar[bool] = False
-    bucket: str
+    bucket: str = ""
     endpoint: kinds.Endpoint = ""
-    path_style: kinds.Flag | None = None
-    access_key_id: kinds.Secret = ""
-    secret_access_key: kinds.Secret = ""
-    session_token: kinds.Secret = ""
+    path_style: Annotated[bool | None, kinds.Parsed(kinds.flag)] = None
+    access_key_id: kinds.Text = ""
+    secret_access_key: kinds.Text = ""
+    session_token: kinds.Text = ""
     access_key_file: kinds.FilePath = ""
     secret_key_file: kinds.FilePath = ""
     session_token_file: kinds.FilePath = ""
@@ -200,7 +197,7 @@ class HttpEntry(StoreEntry):
         )
 
     def _keys(self) -> KeySettings:
-        return KeySettings(**self.model_dump(include=set(CREDENTIAL_KEYS)))
+        return KeySettings(**{key: getattr(self, key) for key in CREDENTIAL_KEYS})
 
     def _host(self) -> str:
         """Without the port."""
@@ -224,22 +221,17 @@ class HttpEntry(StoreEntry):
             document.report((*path, "access_key_id"), found="nothing", expected=expected)
 
 
-class S3Entry(HttpEntry):
+class S3Entry(HttpEntry, frozen=True):
     """A bucket behind an S3-compatible endpoint."""
 
-    type: str = "s3"
     bucket: Annotated[
-        kinds.Text,
+        _BucketName,
         kinds.matching(
             r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]",
             "the name of a bucket: 3 or more letters, digits, `.`, `_` or `-` (folders go into `prefix`)",
         ),
-    ] = _BucketName
-    region: Annotated[
-        kinds.Text,
-        kinds.matching(r"[A-Za-z0-9_-]{1,63}", "the name of a region, such as `us-east-1`"),
-        BeforeValidator(_region_in_force),
-    ] = Field(default="", validate_default=True)
+    ] = ""
+    region: Annotated[str, kinds.matching(_S3_REGION, _S3_REGION_EXPECTED)] = ""
     storage_class: Annotated[
         kinds.Text,
         kinds.matching(r"[A-Z][A-Z0-9_-]{0,63}", "a storage class in capitals, such as `STANDARD_IA`"),
@@ -249,7 +241,11 @@ class S3Entry(HttpEntry):
     kms_key_id: kinds.Text = ""
     acl: Annotated[kinds.Text, kinds.one_of(*_ACLS)] = ""
     request_payer: Annotated[kinds.Text, kinds.one_of("requester")] = ""
-    object_lock: Annotated[tuple[str, float], PlainValidator(_object_lock)] = ("", 0.0)
+    object_lock: Annotated[tuple[str, float], kinds.Parsed(_object_lock)] = ("", 0.0)
+    _environment_region: str = ""
+
+    def looked_up(self, place: kinds.Place) -> Self:
+        return replace(self, _environment_region=place.aws_region)
 
     def settings(self) -> S3Settings:
         same = {"bucket", "path_style", "storage_class", "integrity", "sse", "kms_key_id", "acl"}
@@ -261,7 +257,7 @@ class S3Entry(HttpEntry):
             request_payer=bool(self.request_payer),
             lock_mode=mode,
             lock_seconds=seconds,
-            **self.model_dump(include=same),
+            **{key: getattr(self, key) for key in same},
         )
 
     def address(self) -> str:
@@ -270,10 +266,11 @@ class S3Entry(HttpEntry):
     @property
     def signing_region(self) -> str:
         """The region as given or as the endpoint names it; else for AWS what the environment names."""
-        host = self._host() if self.endpoint else ""
-        if "region" in self.model_fields_set or not host or regions.is_aws(host):
+        if self.region:
             return self.region
-        return regions.bos_region(host) or _DEFAULT_REGION
+        host = self._host() if self.endpoint else ""
+        here = self._environment_region if not host or regions.is_aws(host) else regions.bos_region(host)
+        return here or _DEFAULT_REGION
 
     def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
         super().check(path, document, with_secrets=with_secrets)
@@ -286,6 +283,9 @@ class S3Entry(HttpEntry):
         if self.object_lock[0] and self.integrity in ("sha256", "none"):
             found = f"{document.found((*path, 'integrity'))} beside `object_lock`"
             document.report((*path, "integrity"), found=found, expected="`auto`, `md5` or `crc32`")
+        if not re.fullmatch(_S3_REGION, self.signing_region):
+            found = "`AWS_REGION` (its value is not shown)"
+            document.report((*path, "region"), found=found, expected=_S3_REGION_EXPECTED)
         self._check_bos(path, document)
         known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
         if self.storage_class and known and (expected := self.class_problem(self.storage_class)):
@@ -307,19 +307,18 @@ class S3Entry(HttpEntry):
             )
 
 
-class BosEntry(HttpEntry):
+class BosEntry(HttpEntry, frozen=True):
     """A Baidu BOS bucket."""
 
     reserved_folder = "v1"  # BOS reads it as the version of its API
     needs_keys = True
-    type: str = "bos"
     bucket: Annotated[
-        kinds.Text,
+        _BucketName,
         kinds.matching(
             r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
             "the name of a bucket: 3 to 63 of `a-z`, `0-9` and `-` (folders go into `prefix`)",
         ),
-    ] = _BucketName
+    ] = ""
     region: Annotated[
         kinds.Text, kinds.matching(r"[a-z0-9-]{1,63}", "the short name of a region, such as `bj` or `gz`")
     ] = ""
@@ -331,8 +330,15 @@ class BosEntry(HttpEntry):
     custom_domain: kinds.Flag = False
 
     def settings(self) -> BosSettings:
-        same = self.model_dump(include={"bucket", "storage_class", "traffic_limit", "custom_domain"})
-        return BosSettings(http=self._http(), keys=self._keys(), path_style=bool(self.path_style), **same)
+        return BosSettings(
+            http=self._http(),
+            keys=self._keys(),
+            bucket=self.bucket,
+            path_style=bool(self.path_style),
+            storage_class=self.storage_class,
+            traffic_limit=self.traffic_limit,
+            custom_domain=self.custom_domain,
+        )
 
     def class_problem(self, storage_class: str) -> str:
         known = storage_class in _BOS_STORAGE_CLASSES
@@ -376,9 +382,7 @@ class BosEntry(HttpEntry):
 
 STORE_TYPES: Mapping[str, type[StoreEntry]] = {"bos": BosEntry, "s3": S3Entry, "dir": DirEntry}
 
-SECRET_KEYS = frozenset(
-    key for entry in STORE_TYPES.values() for key, field in entry.model_fields.items() if not field.repr
-)
+SECRET_KEYS = HttpEntry.concealed
 """The keys whose values are never shown (a proxy's address may hold a password)."""
 
 CREDENTIAL_KEYS = frozenset(_KEY_FILES) | frozenset(_KEY_FILES.values())

@@ -26,64 +26,68 @@ _DURATION = re.compile(
 _SHARE = re.compile(_NUMBER + r"\s?%")
 
 
+class Refused(ValueError):
+    """A text is not what was expected; the message is what was, in words that complete "expected ..."."""
+
+
 def parse_size(text: str) -> int:
-    """Bytes. Raises ValueError, whose message says what was expected."""
+    """Bytes. Raises Refused."""
     text = text.strip()
     if text == "0":
         return 0
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(SIZE_EXAMPLE)
+        raise Refused(SIZE_EXAMPLE)
     whole, fraction, unit = match.groups()
     size = _times(whole, fraction, _SIZE_UNITS[(unit or "").upper()])
     if size is None:
-        raise ValueError("a size in whole bytes")
+        raise Refused("a size in whole bytes")
     return size
 
 
 def parse_duration(text: str) -> float:
     """Seconds, in whole milliseconds. Units go from large to small, each at most once.
 
-    Raises ValueError, whose message says what was expected.
+    Raises Refused.
     """
     text = text.strip()
     if text == "0":
         return 0.0
     match = _DURATION.fullmatch(text)
     if match is None or not text:
-        raise ValueError(DURATION_EXAMPLE)
+        raise Refused(DURATION_EXAMPLE)
     total_ms = 0
     numbers = zip(match.groups()[::2], match.groups()[1::2], _DURATION_UNITS_MS.values(), strict=True)
     for whole, fraction, unit_ms in numbers:
         milliseconds = _times(whole or "0", fraction, unit_ms)
         if milliseconds is None:
-            raise ValueError("a duration in whole milliseconds")
+            raise Refused("a duration in whole milliseconds")
         total_ms += milliseconds
     return total_ms / 1000
 
 
 def parse_share(text: str) -> float:
-    """A share from 0.0 to 1.0, written in percent. Raises ValueError saying what was expected."""
+    """A share from 0.0 to 1.0, written in percent. Raises Refused."""
     match = _SHARE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(SHARE_EXAMPLE)
+        raise Refused(SHARE_EXAMPLE)
     whole, fraction = match.groups()
     share = float(f"{whole}.{fraction or '0'}") / 100
     if share > 1.0:
-        raise ValueError(SHARE_EXAMPLE)
+        raise Refused(SHARE_EXAMPLE)
     return share
 
 
 def parse_bound(text: str) -> tuple[int, float]:
     """A bound on files as (files, share): a number limits the files, a percentage the share; the other one is
-    unlimited. Raises ValueError saying what was expected.
+    unlimited. Raises Refused.
     """
     if text.isascii() and text.isdigit() and int(text) <= UNLIMITED:
         return int(text), 1.0
     try:
         return UNLIMITED, parse_share(text)
     except ValueError:
-        raise ValueError("a number of files, such as `1000`, or a share of them, such as `25%`") from None
+        raise Refused("a number of files, such as `1000`, or a share of them, such as `25%`") from None
 
 
 BANDWIDTH_EXAMPLE = (
@@ -97,18 +101,16 @@ _DAY_MINUTES = 24 * 60
 def parse_bandwidth(text: str) -> Bandwidth:
     """A rate or a timetable as rclone writes them, with ``pause`` for a time when nothing is sent.
 
-    Up and down may differ: ``512K:off``. Raises ValueError saying what was expected.
+    Up and down may differ: ``512K:off``. Raises Refused.
     """
     text = text.strip()
     words = re.split(r"[\s;]+", text.strip(";"))
     if "," not in text:
         if len(words) > 1 or not text:
-            raise ValueError(BANDWIDTH_EXAMPLE)
+            raise Refused(BANDWIDTH_EXAMPLE)
         up, down = _rates(text, or_zero=True)
         if PAUSE in (up, down):
-            raise ValueError(
-                "a timetable around `pause`; `syncd pause` stops everything until `syncd resume`"
-            )
+            raise Refused("a timetable around `pause`; `syncd pause` stops everything until `syncd resume`")
         return Bandwidth(Timetable(((0, up),)), Timetable(((0, down),)))
     found: dict[int, tuple[int, int]] = {}
     for with_day in (False, True):  # an entry for one day replaces that for every day
@@ -119,12 +121,12 @@ def parse_bandwidth(text: str) -> Bandwidth:
                 continue
             for at in (day * _DAY_MINUTES + minute for day in days):
                 if at in daily:
-                    raise ValueError(f"one entry for {clock_words(at)}, not two")
+                    raise Refused(f"one entry for {clock_words(at)}, not two")
                 daily.add(at)
                 found[at] = rates
     tables = [Timetable(tuple((at, found[at][way]) for at in sorted(found))) for way in (0, 1)]
     if any(all(rate == PAUSE for _, rate in table.entries) for table in tables):
-        raise ValueError("a timetable with an entry that is not `pause`; such as `19:00,off`")
+        raise Refused("a timetable with an entry that is not `pause`; such as `19:00,off`")
     return Bandwidth(*tables)
 
 
@@ -132,13 +134,13 @@ def _entry(word: str) -> tuple[range, int, tuple[int, int]]:
     """The days, the minute of the day, and the rates up and down of one entry of a timetable."""
     match = _ENTRY.fullmatch(word)
     if match is None:
-        raise ValueError(f"entries such as `08:00,512K` or `Mon-08:00,512K`, not `{word}`")
+        raise Refused(f"entries such as `08:00,512K` or `Mon-08:00,512K`, not `{word}`")
     day, hours, minutes, rates = match.groups()
     days = range(len(DAYS))
     if day is not None:
         known = [index for index, name in enumerate(DAYS) if day.lower() in (name, name[:3])]
         if not known:
-            raise ValueError(f"a day such as `Mon` or `Monday`, not `{day}`")
+            raise Refused(f"a day such as `Mon` or `Monday`, not `{day}`")
         days = range(known[0], known[0] + 1)
     return days, int(hours) * 60 + int(minutes), _rates(rates, or_zero=False)
 
@@ -157,17 +159,15 @@ def _rate(text: str, *, or_zero: bool) -> int:
     if re.fullmatch(r"[0.]+", word):
         if or_zero:
             return NO_LIMIT
-        raise ValueError("`off` for no limit or `pause` for sending nothing, instead of `0` in a timetable")
+        raise Refused("`off` for no limit or `pause` for sending nothing, instead of `0` in a timetable")
     if re.fullmatch(r"[0-9.]+", word):
-        raise ValueError(f"a size with its unit, such as `{text}K`: `{text}` alone counts KiB in rclone only")
+        raise Refused(f"a size with its unit, such as `{text}K`: `{text}` alone counts KiB in rclone only")
     try:
         rate = parse_size(text)
     except ValueError:
-        raise ValueError(BANDWIDTH_EXAMPLE) from None
+        raise Refused(BANDWIDTH_EXAMPLE) from None
     if not LEAST_RATE <= rate <= MOST_RATE:
-        raise ValueError(
-            f"a rate between `{format_size(LEAST_RATE)}` and `{format_size(MOST_RATE)}`, or `off`"
-        )
+        raise Refused(f"a rate between `{format_size(LEAST_RATE)}` and `{format_size(MOST_RATE)}`, or `off`")
     return rate
 
 

@@ -1,7 +1,8 @@
 """The kinds of value that a configuration holds, each with the words for what it expects.
 
-These are pydantic validators: each gets what the YAML says and either returns the value for the settings or
-refuses it with a phrase that completes "expected ...". Whether it is text or a list, pydantic checks itself.
+A kind is an annotation: a type, and functions that look at values of it in turn. Each returns the value for
+the settings or refuses what it got with a phrase that completes "expected ...". msgspec checks the type. A
+text in a kind says what is expected where nothing is.
 """
 
 from __future__ import annotations
@@ -9,44 +10,54 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
-from msgspec import Struct, field
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationInfo,
-)
-from pydantic_core import PydanticCustomError
+from msgspec import Struct, ValidationError, convert, field
+from msgspec.structs import fields
 
 from syncd.config import units
 from syncd.config.document import Expanded
+from syncd.config.units import Refused
 from syncd.core.backoff import Bandwidth
+from syncd.core.model import Concealing
 from syncd.sources.places import Places
 
 MIB = 1 << 20
-REFUSED = "refused"
-"""The type of every error that is raised here; its context holds ``expected``."""
+TEXT = "text"
+_EXPECTED = {str: TEXT, list: 'a list, such as `["*.tmp", ".git/"]`', dict: "a mapping"}
 
 
-class Entry(BaseModel):
-    """A mapping in the file: every field is a key with its default.
+class Entry(Concealing, frozen=True):
+    """A mapping in the file: every field is a key with its default, but those that begin with ``_``.
 
     The file has to give the keys in `required`; their defaults stand in for missing values while the rest is
     checked, so that one run finds every mistake.
     """
 
-    # Building is deferred: the schema of a store type that no store has costs nothing.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=True, hide_input_in_errors=True
-    )
+    concealed: ClassVar[frozenset[str]] = frozenset()
     required: ClassVar[tuple[str, ...]] = ()
+
+    def looked_up(self, _: Place) -> Self:
+        """With what is found where its values lead, looked at once, where that cannot hang."""
+        return self
+
+
+@cache
+def keys(model: type[Entry]) -> Mapping[str, Any]:
+    """The keys of an entry in the order of their declaration, each with the kind of its values."""
+    kinds = {each.name: each.type for each in fields(model)}
+    bases = [base for base in reversed(model.__mro__) if issubclass(base, Entry)]
+    ordered = (name for base in bases for name in base.__struct_fields__)  # inherited ones stay in front
+    return {name: kinds[name] for name in dict.fromkeys(ordered) if not name.startswith("_")}
+
+
+class Parsed(Struct, frozen=True):
+    """In a kind: a function that takes whatever the file has, in place of msgspec's look at the type."""
+
+    function: Callable[[Any, Place], Any]
 
 
 class Place(Struct, frozen=True):
@@ -60,9 +71,44 @@ class Place(Struct, frozen=True):
     places: Places = field(default_factory=Places)
 
 
-def refuse(expected: str) -> PydanticCustomError:
-    """The error for a value that is not what was expected."""
-    return PydanticCustomError(REFUSED, "expected {expected}", {"expected": expected})
+def described(kind: Any) -> str:
+    """The words in a kind for what is missing; empty: it has none."""
+    return next((each for each in _notes(kind) if isinstance(each, str)), "")
+
+
+def taken(kind: Any, given: object, place: Place) -> Any:
+    """What the settings take for `given`; the items of a list as they are. Raises `Refused`."""
+    parse = next((each.function for each in _notes(kind) if isinstance(each, Parsed)), None)
+    value = parse(given, place) if parse else _typed(kind, given)
+    for check in filter(callable, _notes(kind)):
+        value = check(value)
+    return value
+
+
+def items(kind: Any) -> Any:
+    """The kind of what is in a list."""
+    return next(iter(get_args(_base(kind))), Any)
+
+
+def _typed(kind: Any, given: object) -> Any:
+    base = get_origin(_base(kind)) or _base(kind)
+    try:
+        value = convert(given, base)
+        if base is str:
+            value.encode()
+    except ValidationError:
+        raise Refused((base is not str and described(kind)) or _EXPECTED[base]) from None
+    except UnicodeEncodeError:
+        raise Refused("text in UTF-8") from None
+    return value
+
+
+def _base(kind: Any) -> Any:
+    return kind.__origin__ if get_origin(kind) is Annotated else kind
+
+
+def _notes(kind: Any) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
 
 
 def nearest(wrong: str, known: Collection[str]) -> str:
@@ -81,40 +127,40 @@ def choice(wrong: str, known: Collection[str]) -> str:
 # ---- text -----------------------------------------------------------------------------------------------
 
 
-def one_of(*words: str) -> AfterValidator:
+def one_of(*words: str) -> Callable[[str], str]:
     """For one of `words`."""
 
     def check(text: str) -> str:
         if text not in words:
-            raise refuse(choice(text, words))
+            raise Refused(choice(text, words))
         return text
 
-    return AfterValidator(check)
+    return check
 
 
-def matching(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> Callable[[str], str]:
     """For text that `pattern` matches as a whole."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
         if not compiled.fullmatch(text):
-            raise refuse(expected)
+            raise Refused(expected)
         return text
 
-    return AfterValidator(check)
+    return check
 
 
 def _one_line(text: str) -> str:
+    if not text:
+        raise Refused("text that is not empty")
     if not text.isprintable():
-        raise refuse("text on one line, without control characters")
+        raise Refused("text on one line, without control characters")
     if text != text.strip():
-        raise refuse("text without blanks at its ends")
+        raise Refused("text without blanks at its ends")
     return text
 
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
-Secret = Annotated[Text, Field(repr=False)]
-"""No message and no ``repr`` shows it."""
+Text = Annotated[str, _one_line]
 NAME_EXPECTED = "a name of at most 64 letters, digits, `.`, `_` or `-`, with neither dot nor dash in front"
 _NAME = r"\w[\w.-]{0,63}"
 Name = Annotated[Text, matching(_NAME, NAME_EXPECTED)]
@@ -135,23 +181,28 @@ def _number_from_environment(value: object) -> object:
     return value
 
 
-def _truth_from_environment(value: object) -> object:
-    return value == "true" if isinstance(value, Expanded) and value in ("true", "false") else value
+def flag(value: object, _: Place) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Expanded) and value in ("true", "false"):
+        return value == "true"
+    raise Refused("`true` or `false`")
 
 
-Flag = Annotated[bool, BeforeValidator(_truth_from_environment)]
+Flag = Annotated[bool, Parsed(flag)]
 
 
-def whole_number(low: int, high: int, *, note: str = "") -> PlainValidator:
+def whole_number(low: int, high: int, *, note: str = "") -> Parsed:
     """For an int between `low` and `high`, both included; `note` follows the bounds in the message."""
 
-    def check(value: object) -> int:
+    def check(value: object, _: Place) -> int:
         number = _number_from_environment(value)
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
-            raise refuse(f"a number between {low} and {high}{note}")
+            raise Refused(f"a number between {low} and {high}{note}")
         return number
 
-    return PlainValidator(check)
+    return Parsed(check)
 
 
 def _parsed(value: object, parse: Callable[[str], float], example: str) -> float:
@@ -159,88 +210,75 @@ def _parsed(value: object, parse: Callable[[str], float], example: str) -> float
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         return 0
     if not isinstance(value, str):
-        raise refuse(example)
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise refuse(str(error)) from None
+        raise Refused(example)
+    return parse(value)
 
 
-def size(low: int, high: int, *, or_zero: bool = False) -> PlainValidator:
+def size(low: int, high: int, *, or_zero: bool = False) -> Parsed:
     """For bytes between `low` and `high`, both included, or 0 where that has a meaning."""
 
-    def check(value: object) -> int:
+    def check(value: object, _: Place) -> int:
         number = int(_parsed(value, units.parse_size, units.SIZE_EXAMPLE))
         if not (low <= number <= high or (or_zero and number == 0)):
             zero = "0 (no limit), or " if or_zero else ""
-            raise refuse(f"{zero}a size between `{units.format_size(low)}` and `{units.format_size(high)}`")
+            raise Refused(f"{zero}a size between `{units.format_size(low)}` and `{units.format_size(high)}`")
         return number
 
-    return PlainValidator(check)
+    return Parsed(check)
 
 
-def _bandwidth(value: object) -> Bandwidth:
+def _bandwidth(value: object, _: Place) -> Bandwidth:
     """A number other than 0 is refused in the words for text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise refuse(units.BANDWIDTH_EXAMPLE)
-    try:
-        return units.parse_bandwidth(str(value))
-    except ValueError as error:
-        raise refuse(str(error)) from None
+        raise Refused(units.BANDWIDTH_EXAMPLE)
+    return units.parse_bandwidth(str(value))
 
 
-BandwidthLimit = Annotated[Bandwidth, PlainValidator(_bandwidth)]
+BandwidthLimit = Annotated[Bandwidth, Parsed(_bandwidth)]
 
 
-def duration(low: float, high: float, *, or_zero: bool = False) -> PlainValidator:
+def duration(low: float, high: float, *, or_zero: bool = False) -> Parsed:
     """For seconds between `low` and `high`, both included, or 0 where that has a meaning."""
 
-    def check(value: object) -> float:
+    def check(value: object, _: Place) -> float:
         seconds = _parsed(value, units.parse_duration, units.DURATION_EXAMPLE)
         if not (low <= seconds <= high or (or_zero and seconds == 0)):
             bounds = f"`{units.format_duration(low)}` and `{units.format_duration(high)}`"
-            raise refuse(f"{'0 (never), or ' if or_zero else ''}a duration between {bounds}")
+            raise Refused(f"{'0 (never), or ' if or_zero else ''}a duration between {bounds}")
         return float(seconds)
 
-    return PlainValidator(check)
+    return Parsed(check)
 
 
-def _bound(value: object) -> tuple[int, float]:
+def _bound(value: object, _: Place) -> tuple[int, float]:
     """(files, fraction): a number limits the files, a share the fraction; the other one is unlimited."""
     value = _number_from_environment(value)
-    try:
-        if isinstance(value, int | str) and not isinstance(value, bool):
-            return units.parse_bound(str(value))
-    except ValueError:
-        pass
-    raise refuse("a number of files, such as `1000`, or a share of them, such as `25%`")
+    return units.parse_bound("" if isinstance(value, bool) else str(value))
 
 
-Bound = Annotated[tuple[int, float], PlainValidator(_bound)]
+Bound = Annotated[tuple[int, float], Parsed(_bound)]
 
 
 # ---- paths and addresses --------------------------------------------------------------------------------
 
 
-def _path(value: object, info: ValidationInfo) -> str:
-    """An absolute path, symbolic links not resolved. The context of the validation is a `Place`."""
-    place = info.context
-    assert isinstance(place, Place)
+def _path(value: object, place: Place) -> str:
+    """An absolute path, symbolic links not resolved."""
     if not isinstance(value, str) or not value:
-        raise refuse("a path, in quotes where YAML would read something else")
+        raise Refused("a path, in quotes where YAML would read something else")
     if "\0" in value or "\n" in value:
-        raise refuse("a path without line breaks and zero bytes")
+        raise Refused("a path without line breaks and zero bytes")
     if value == "~" or value.startswith("~/"):
         value = place.home + value[1:]
     elif value.startswith("~"):
         expanded = os.path.expanduser(value)
         if expanded == value:
-            raise refuse("the name of an existing user after `~`, or `./~...` for a file of such a name")
+            raise Refused("the name of an existing user after `~`, or `./~...` for a file of such a name")
         value = expanded
     return os.path.abspath(os.path.join(place.directory, value))
 
 
-FilePath = Annotated[str, PlainValidator(_path)]
+FilePath = Annotated[str, Parsed(_path)]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?!.{{254}}){_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
@@ -259,7 +297,7 @@ def _address(text: str, *, login: bool) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise refuse(expected) from None
+        raise Refused(expected) from None
     userinfo, at, host = parts.netloc.rpartition("@")
     host_name = host.rpartition(":")[0] if port is not None or host.endswith(":") else host
     if (
@@ -271,10 +309,10 @@ def _address(text: str, *, login: bool) -> str:
         or (at and not login)
         or port == 0
     ):
-        raise refuse(expected)
+        raise Refused(expected)
     suffix = f":{port}" if port not in (None, {"http": 80, "https": 443}[parts.scheme]) else ""
     return f"{parts.scheme}://{userinfo}{at}{host_name.lower()}{suffix}"
 
 
-Endpoint = Annotated[Text, AfterValidator(lambda text: _address(text, login=False))]
-Proxy = Annotated[Secret, AfterValidator(lambda text: _address(text, login=True))]
+Endpoint = Annotated[Text, lambda text: _address(text, login=False)]
+Proxy = Annotated[Text, lambda text: _address(text, login=True)]

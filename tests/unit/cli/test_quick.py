@@ -132,7 +132,6 @@ def test_asking_loads_no_library_and_no_configuration(environ: dict[str, str], a
         "click",
         "rich",
         "yaml",
-        "pydantic",
         "sqlite3",
         "requests",
         "pathspec",

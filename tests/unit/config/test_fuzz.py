@@ -14,6 +14,7 @@ from syncd.config import load as config
 from syncd.config.reader import SECTIONS, LogEntry, TransferEntry
 from syncd.config.sources import SourceEntry
 from syncd.config.stores import SECRET_KEYS, STORE_TYPES
+from syncd.config.values import keys
 from syncd.core.errors import ConfigError
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -40,10 +41,10 @@ VALUE = st.recursive(
 
 def entry(*models: type[Any]) -> st.SearchStrategy[Any]:
     """A mapping with known and unknown keys, each with any value; or something else altogether."""
-    keys = sorted({key for model in models for key in model.model_fields})
-    known = st.dictionaries(st.sampled_from(keys), VALUE | LIKELY, max_size=8)
+    names = sorted({key for model in models for key in keys(model)})
+    known = st.dictionaries(st.sampled_from(names), VALUE | LIKELY, max_size=8)
     typed = st.builds(lambda kind, rest: {"type": kind, **rest}, st.sampled_from(sorted(STORE_TYPES)), known)
-    return known | (typed if "type" in keys else known) | st.dictionaries(TEXT, VALUE, max_size=2) | VALUE
+    return known | (typed if "type" in names else known) | st.dictionaries(TEXT, VALUE, max_size=2) | VALUE
 
 
 SOURCE = entry(SourceEntry)

@@ -8,8 +8,9 @@ import pytest
 
 from syncd.config import load as config
 from syncd.config.stores import CREDENTIAL_KEYS, SECRET_KEYS, S3Entry
+from syncd.core.errors import ConfigError
 from syncd.storage.settings import BosSettings, HttpSettings, KeySettings, S3Settings
-from tests.unit.config.loading import FOR_STORE, load, load_store
+from tests.unit.config.loading import FOR_STORE, load, load_store, said
 
 MIB = 1 << 20
 
@@ -97,6 +98,14 @@ def test_the_region_is_given_or_follows_from_the_place(
     """AWS's own tools name it in the environment; BOS's endpoint has it in its name."""
     s3 = load_store(tmp_path, "type: s3, bucket: photos", *filter(None, [given]), **environment)
     assert region == s3.region
+
+
+def test_a_region_of_the_environment_is_checked(tmp_path: Path) -> None:
+    """Where the file names none, and without showing it."""
+    with pytest.raises(ConfigError) as caught:
+        load_store(tmp_path, "type: s3, bucket: photos", AWS_REGION="a region!")
+    (problem,) = said(caught.value)
+    assert problem.startswith(f"{tmp_path}/config.yaml:3: stores.s.region: found `AWS_REGION` (its value is")
 
 
 @pytest.mark.parametrize("scheme_and_port", [("https", 443), ("http", 80)])
