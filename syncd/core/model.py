@@ -466,6 +466,14 @@ class RootIdentity(Struct, frozen=True):
 
     device: int
     inode: int
+    volume: str = ""
+    """What names the file system, as far as it was asked: another disk gets the device number of one that was
+    unplugged, and the roots of all disks have the same inode."""
+
+    def is_same(self, other: RootIdentity) -> bool:
+        """Whether nothing that is known of the two tells them apart."""
+        same_place = (self.device, self.inode) == (other.device, other.inode)
+        return same_place and (self.volume.startswith(other.volume) or other.volume.startswith(self.volume))
 
 
 class StoreLimits(Struct, frozen=True):

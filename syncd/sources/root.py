@@ -1,9 +1,10 @@
 """Is the root of a source the directory that we know?
 
 A root that is missing, empty, behind a link or another directory than before says nothing about its files. It
-is known by its inode. A disk may get another number: that alone is accepted where most recorded files still
-have their inodes and the times that only the kernel sets. For any other directory, files put back from a
-backup included, the operator has to say that it is meant; then deletions wait for a confirmation too.
+is known by its inode and its file system. A disk may get another number: that alone is accepted where most
+recorded files still have their inodes and the times that only the kernel sets. For any other directory, files
+put back from a backup included, the operator has to say that it is meant; then deletions wait for a
+confirmation too.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ def check_root(
         return None, "the root is missing"
     try:
         identity = files.identity_of(descriptor)
-        if known is not None and identity != known:
-            what = "another directory" if identity.device == known.device else "on another device"
+        if known is not None and not identity.is_same(known):
+            is_moved = identity.device == known.device and identity.inode != known.inode
+            what = "another directory" if is_moved else "on another device"
             return identity, f"the root is {what} than it was; was something mounted, unmounted or replaced?"
         with os.scandir(descriptor) as entries:
             if has_records and next(entries, None) is None:
@@ -66,7 +68,7 @@ def open_root(path: str, identity: RootIdentity | None) -> int:
     """The root, if it is still that directory. Raises FileError."""
     root_fd = files.open_root(path)
     try:
-        if files.identity_of(root_fd) != identity:
+        if identity is None or not identity.is_same(files.identity_of(root_fd)):
             raise FileChanged("its folder was replaced during the scan")
     except FileError:
         os.close(root_fd)
@@ -111,7 +113,7 @@ class RootGuard:
         identity, doubt = check_root(self._source, known, has_records)
         if identity is None or identity == known:
             return identity, doubt or ("" if identity else "the root is missing")
-        if known is not None:
+        if known is not None and not identity.is_same(known):
             doubt = self._judge_other(known, identity, doubt or "", accepted=accepted)
         if not doubt:
             self._state.set_root_identity(name, identity)
@@ -144,7 +146,7 @@ class RootGuard:
         except FileError:
             return False
         try:
-            if files.identity_of(root_fd) != identity:
+            if not identity.is_same(files.identity_of(root_fd)):
                 return False
             there = sum(_is_there(root_fd, path, row, identity.device) for path, row in rows)
         except FileError:

@@ -277,6 +277,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER blocks_gone AFTER DELETE ON part_digests BEGIN
             DELETE FROM blocks WHERE source = old.source AND path = old.path; END""",
     ),
+    # Which file system the root of a source is on; empty: it was not asked yet.
+    ("ALTER TABLE sources ADD COLUMN root_volume TEXT NOT NULL DEFAULT ''",),
 )
 
 

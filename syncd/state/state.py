@@ -551,17 +551,15 @@ class State:
 
     def root_identity(self, source: str) -> RootIdentity | None:
         """Which directory the root of `source` was when it was last seen whole."""
-        row = self._row("SELECT root_device, root_inode FROM sources WHERE name = ?", source)
-        return (
-            RootIdentity(queries.unfold(row[0]), queries.unfold(row[1]))
-            if row and row[0] is not None
-            else None
-        )
+        row = self._row("SELECT root_device, root_inode, root_volume FROM sources WHERE name = ?", source)
+        if row is None or row[0] is None:
+            return None
+        return RootIdentity(queries.unfold(row[0]), queries.unfold(row[1]), row[2])
 
     def set_root_identity(self, source: str, identity: RootIdentity) -> None:
         """The root of `source` was seen whole, and is this directory."""
-        values = (queries.fold(identity.device), queries.fold(identity.inode), source)
-        sql = "UPDATE sources SET root_device = ?, root_inode = ? WHERE name = ?"
+        values = (queries.fold(identity.device), queries.fold(identity.inode), identity.volume, source)
+        sql = "UPDATE sources SET root_device = ?, root_inode = ?, root_volume = ? WHERE name = ?"
         self._change_source(source, sql, values)
 
     def renumber_device(self, source: str, old: int, new: int) -> None:

@@ -204,7 +204,7 @@ def _opened(known: EngineSource) -> int:
         raise RootChanged(f"the source's directory cannot be opened: {error}") from error
     try:
         found = files.identity_of(root_fd)
-        if known.root_identity not in (None, found):
+        if known.root_identity is not None and not known.root_identity.is_same(found):
             raise RootChanged("the source's directory is not the one that it was")
     except BaseException as error:
         os.close(root_fd)

@@ -348,8 +348,8 @@ def unmount(world: World) -> None:
 
 @_move(1, lambda chance: (chance.randrange(10**8),))
 def mount_another(world: World, key: int) -> None:
-    """Another disk, with other files of the same names."""
-    other = Volume(8)
+    """Another disk, with other files of the same names; perhaps it gets the device number of the first."""
+    other = Volume(8 if key % 2 else world.volume.device, 8)
     world.tree.mounts[world.mount_point] = other
     for name in ("a", "f"):
         fd = world.people.open(_at(name), os.O_WRONLY | os.O_CREAT, 0o644)

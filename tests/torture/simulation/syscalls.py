@@ -57,6 +57,13 @@ class _Open:
         return not self.only_path and self.flags & os.O_ACCMODE != os.O_RDONLY
 
 
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What ``fstatvfs`` answers, as far as anybody asks."""
+
+    f_fsid: int
+
+
 class Entry:
     """One entry of a listing; its kind is the one that the listing saw."""
 
@@ -193,6 +200,11 @@ class Syscalls:
         node = self._find(os.fsencode(path), None, follow=False)[2]
         return node is not None and node.torn
 
+    def ioctl(self, fd: int, request: int, argument: object) -> int:
+        """The module ``fcntl``: an old kernel, that knows none of them."""
+        self._held(fd)
+        raise failure(errno.ENOTTY)
+
     def fcntl(self, fd: int, command: int, argument: int = 0) -> int:
         """The module ``fcntl``, as far as leases go: everything is the caller's own."""
         node = self._held(fd).node
@@ -223,6 +235,9 @@ class Syscalls:
         held = self._held(fd)
         self._breathe("fstat", b"")
         return _stat(held.node)
+
+    def fstatvfs(self, fd: int) -> Volume:
+        return Volume(self._held(fd).node.volume.number)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         node = self._readable(fd)

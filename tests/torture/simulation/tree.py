@@ -68,10 +68,12 @@ class Node:
 
 
 class Volume:
-    """A file system with a device number and inodes of its own."""
+    """A file system with a device number, an id and inodes of its own."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, number: int = 0) -> None:
         self.device = device
+        self.number = number or device
+        """The id that statfs(2) tells: it stays when the device gets another number."""
         self._free: list[int] = []
         self._next = 2
         self.root = self.make(modes.S_IFDIR, 0o755)

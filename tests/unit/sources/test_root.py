@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import RootChanged, StoreUnavailable
-from syncd.core.model import FileRef, Nothing, RootIdentity
+from syncd.core.model import FileRef, Nothing, OnDelete, RootIdentity
 from syncd.core.patterns import Rules
 from syncd.sources import files
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
+from tests.support import mounting
 from tests.support.rig import Rig
 
 
@@ -26,8 +28,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def identity_of(folder: Path) -> RootIdentity:
-    found = folder.stat()
-    return RootIdentity(found.st_dev, found.st_ino)
+    descriptor = os.open(folder, files.OPEN_DIRECTORY)
+    try:
+        return files.identity_of(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class NothingFound:
@@ -86,10 +91,11 @@ def test_a_root_that_cannot_be_looked_at_is_a_doubt_of_the_scan(
 ) -> None:
     """It is told as a doubt when the path was judged well and only the opened root fails, and before that."""
     rig.write("a", b"hello")
+    here = identity_of(rig.folder)
     with monkeypatch.context() as patch:
         fail_at(patch, rig.folder, errno.ESTALE)
         assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
-        patch.setattr(compare, "check_root", lambda *what: (identity_of(rig.folder), None))
+        patch.setattr(compare, "check_root", lambda *what: (here, None))
         assert os.strerror(errno.ESTALE) in str(scan_of(rig).doubt)
 
 
@@ -169,6 +175,66 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
     monkeypatch.setattr(files, "open_root", opened)
 
     assert "replaced" in str(scan_of(rig).doubt)
+
+
+# ---- another root with the numbers of the known one --------------------------------------------------------
+
+
+def test_a_disk_that_got_the_number_of_another_is_not_taken_for_it(rig: Rig, tmp_path: Path) -> None:
+    """The kernel gives a disk the device number of the one that was unplugged before it, and the roots of
+    both have one inode. Neither the guard, nor a scan, nor a step for one file believes it, before the
+    operator does.
+    """
+    one, other = (mounting.ext4_image(tmp_path / name, 4) for name in ("one", "other"))
+    folder = tmp_path / "disk"
+    source = replace(rig.source, root=str(folder), on_delete=OnDelete.DELETE)
+    rig.know(source=source)
+    rig.source = source
+    with mounting.image(one, at=folder):
+        (folder / "a").write_bytes(b"hello")
+        guard = RootGuard(source, rig.state)
+        known, doubt = guard.look()
+        assert known is not None
+        assert not doubt
+        rig.know(root_identity=known)
+        rig.sync("a")
+        assert guard.look() == (known, "")
+    with mounting.image(other, at=folder):
+        (folder / "another").write_bytes(b"of the other disk")
+        here = identity_of(folder)
+        assert (here.inode, here.volume) != (known.inode, known.volume)
+        assert here.inode == known.inode
+        rig.state.renumber_device("docs", known.device, here.device)  # another test may have a loop device
+        rig.state.set_root_identity("docs", replace(known, device=here.device))
+        rig.know(root_identity=replace(known, device=here.device))
+
+        assert "on another device" in guard.look()[1]
+        assert scan_of(rig).doubt
+        with pytest.raises(RootChanged):
+            rig.sync("a")
+
+        guard.accept()
+        assert guard.look() == (here, "")
+        assert guard.replaced
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ((1, 2, ""), (1, 2, "aa"), True),  # recorded by a version that did not ask
+        ((1, 2, "aa"), (1, 2, "aabb"), True),  # the kernel tells more by now
+        ((1, 2, "aabb"), (1, 2, "aa"), True),
+        ((1, 2, "aa"), (1, 2, "ab"), False),
+        ((1, 2, "aabb"), (1, 2, "aabc"), False),
+        ((1, 2, "aa"), (3, 2, "aa"), False),
+        ((1, 2, "aa"), (1, 3, "aa"), False),
+    ],
+)
+def test_directories_are_told_apart_by_what_is_known_of_both(
+    one: tuple[int, int, str], other: tuple[int, int, str], same: bool
+) -> None:
+    """A kernel that says less, or more than before, makes no other directory of the root."""
+    assert RootIdentity(*one).is_same(RootIdentity(*other)) is same
 
 
 # ---- a root on another device -----------------------------------------------------------------------------
