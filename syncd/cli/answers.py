@@ -6,7 +6,7 @@ Imports no click: `syncd.cli.quick` answers without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 from syncd.config import places
@@ -17,7 +17,7 @@ EXIT_PARTLY = 3
 EXIT_UNSETTLED = 4
 EXIT_UNAVAILABLE = 69
 HEALTH_SECONDS = 5.0
-STATUS_KEYS = frozenset({"daemon", "sources", "in_flight", "failures", "totals"})
+_STATUS_KEYS = frozenset({"daemon", "sources", "in_flight", "failures", "totals"})
 
 
 _COLOURS = {"red": "\x1b[31m", "yellow": "\x1b[33m"}
@@ -64,6 +64,11 @@ def answer(
     if told is None and closed and places.is_system(config):
         raise NotTold(closed)
     return told
+
+
+def is_status(told: Mapping[str, Any], *, table: bool) -> bool:
+    """Whether it is a whole status, and has what was asked for: an older daemon may make no table."""
+    return told.keys() >= _STATUS_KEYS and (not table or "lines" in told)
 
 
 def health(told: Mapping[str, Any], *, ready: bool) -> tuple[str, int]:
@@ -113,3 +118,8 @@ class Paper:
         if style and self._colours:
             text = f"{_COLOURS[style]}{text}\x1b[0m"
         self._stream.write(f"{text}\n")
+
+    def print_all(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Lines, each with its style."""
+        for text, style in lines:
+            self.print(text, style)

@@ -32,7 +32,8 @@ def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
             return None
     if command not in _FLAGS:
         return None
-    told = _ask(places.look(config, environ) or "", {"command": command}, command)
+    request = {"command": command, "table": command == "status" and "--json" not in flags}
+    told = _ask(places.look(config, environ) or "", request)
     return None if told is None else _print(told, command, flags)
 
 
@@ -47,10 +48,7 @@ def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:
         elif "--json" in flags:
             paper.print(json.dumps(told, indent=2, ensure_ascii=True))
         else:
-            from syncd.cli import table
-            from syncd.daemon.status import Status
-
-            table.show_status(Status.from_json(told), paper)
+            paper.print_all(told["lines"])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader had enough, and so has the interpreter, which would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,19 +56,20 @@ def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:
     return answers.status_code(told) if "--exit-code" in flags else code
 
 
-def _ask(config: str, request: dict[str, Any], command: str) -> dict[str, Any] | None:
+def _ask(config: str, request: dict[str, Any]) -> dict[str, Any] | None:
     """A whole answer of the daemon, if one comes from a place that is known without the configuration."""
 
     def unknown() -> str:
         raise answers.NotTold
 
+    is_probe = request["command"] == "health"
     try:
-        told = answers.answer(
-            config, unknown, request, answers.HEALTH_SECONDS if command == "health" else None
-        )
+        told = answers.answer(config, unknown, request, answers.HEALTH_SECONDS if is_probe else None)
     except answers.NotTold as error:
         if str(error):
             answers.remember(error)
         return None
-    wanted = {"health"} if command == "health" else answers.STATUS_KEYS
-    return told if told is not None and wanted <= told.keys() else None
+    if told is None:
+        return None
+    is_whole = "health" in told if is_probe else answers.is_status(told, table=request["table"])
+    return told if is_whole else None

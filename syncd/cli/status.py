@@ -30,7 +30,9 @@ def command(options: common.Options, path: str | None, watch: bool, exit_code: b
     With PATH, say in one word how that file stands, and why.
     """
     while True:
-        found = asking.of_path(options, path) if path is not None else of_everything(options)
+        found = (
+            asking.of_path(options, path) if path is not None else of_everything(options, table=not as_json)
+        )
         if watch and as_json:
             click.echo(json.dumps(found, ensure_ascii=True))
         elif as_json:
@@ -47,28 +49,26 @@ def _show(found: dict[str, Any], *, clear: bool) -> None:
         click.clear()
     if "state" in found:
         click.echo(asking.line(found))
-        return
-    from syncd.cli import table
-    from syncd.daemon.status import Status
-
-    table.show_status(Status.from_json(found), answers.Paper.of(sys.stdout))
+    else:
+        answers.Paper.of(sys.stdout).print_all(found["lines"])
 
 
-def of_everything(options: common.Options) -> dict[str, Any]:
-    """The status as JSON: from the running daemon, else from the state."""
+def of_everything(options: common.Options, *, table: bool = False) -> dict[str, Any]:
+    """The status as JSON, with `table` beside its lines: from the running daemon, else from the state."""
     trouble = None
     try:
-        answer = asking.any_daemon(options, {"command": "status"})
+        answer = asking.any_daemon(options, {"command": "status", "table": table})
     except asking.NotTold as error:
         trouble = str(error)
     else:
-        if answer is not None and answer.keys() >= answers.STATUS_KEYS:
+        if answer is not None and answers.is_status(answer, table=table):
             return answer
-        trouble = None if answer is None else str(answer.get("error", "its answer cannot be read"))
-    return _from_state(options, trouble)
+        other = "its answer cannot be read; restart it if it is older than this command"
+        trouble = None if answer is None else str(answer.get("error", other))
+    return _from_state(options, trouble, table=table)
 
 
-def _from_state(options: common.Options, trouble: str | None) -> dict[str, Any]:
+def _from_state(options: common.Options, trouble: str | None, *, table: bool) -> dict[str, Any]:
     from msgspec.structs import replace
 
     from syncd.daemon import status
@@ -77,4 +77,4 @@ def _from_state(options: common.Options, trouble: str | None) -> dict[str, Any]:
     with common.open_state(settings.state_dir) as state:
         report = status.report(settings.sources, state, None)
     read = replace(report.daemon, error=trouble, config=settings.path, state_dir=settings.state_dir)
-    return replace(report, daemon=read).to_json()
+    return replace(report, daemon=read).to_json(table=table)

@@ -449,6 +449,25 @@ class LastScan(Struct, frozen=True):
     """How many of each kind it left out."""
 
 
+class Summary(Struct, frozen=True):
+    """What is known of one source as a whole."""
+
+    files: int = 0
+    """Recorded ones."""
+    size: int = 0
+    """Of these, in bytes."""
+    scan: LastScan = LastScan()
+    failed: int = 0
+    differing: int = 0
+    """Objects that the last audit did not find as they are recorded, and that nothing has mended since."""
+    audited_ns: int | None = None
+    """When the last round of audits ended; None: none did."""
+    audited: int = 0
+    """Files of that round."""
+    repaired: int = 0
+    """Of them, those that were to be sent again."""
+
+
 class Failure(Struct, frozen=True):
     """A file that could not be carried, and when it is tried again."""
 

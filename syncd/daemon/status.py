@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import Struct, convert, field, to_builtins
+from msgspec import Struct, field, to_builtins
 
-from syncd.core.model import Cause, Checkpoint, FileRef, Source
+from syncd.core.model import Cause, Checkpoint, FileRef, Source, Summary
 from syncd.core.paths import printable
 from syncd.core.words import differ_words, human, human_seconds, iso, paused_words
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 1000
 """At most this many failures are listed; all are counted."""
+_MOST_LINES = 8
+_MOST_FAILURES = 20
+_MOST_NAME = 24
+_HEADINGS = ("source", "files", "bytes", "pending", "moving", "failed", "last scan (UTC)")
+Line = tuple[str, str]
+"""A text, and what it is painted in: ``red``, ``yellow`` or nothing."""
 
 
 class DaemonStatus(Struct, frozen=True):
@@ -188,8 +194,11 @@ class Status(Struct, frozen=True):
     """Counted since the state began; ``by_cause`` says why bytes were not sent, and what these files cost."""
     stores: Sequence[StoreReport] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """`syncd status --json`. A running daemon adds keys, to itself and to each source."""
+    def to_json(self, *, table: bool = False) -> dict[str, Any]:
+        """`syncd status --json`. A running daemon adds keys, to itself and to each source.
+
+        With `table` the lines for people are beside it: what asks for them loads next to nothing.
+        """
         data: dict[str, Any] = to_builtins(self)
         if self.daemon.health is None:  # no daemon was asked: only the keys that are always there
             shown = ("running", "pid", "uptime_seconds", *(["error"] if self.daemon.error else []))
@@ -203,12 +212,7 @@ class Status(Struct, frozen=True):
             source.update({"state": report.word, **live} if live else {})
             if live is None and source["paused"] is None:  # as above
                 del source["paused"]
-        return data
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Status:
-        """What `to_json` made, in this version or another. Raises KeyError, ValidationError."""
-        return convert({**data, "sources": [_nested(item) for item in data["sources"]]}, cls)
+        return {**data, "lines": list(lines(self))} if table else data
 
     def line(self) -> str:
         """The summary in one line, as ``systemctl status`` shows it."""
@@ -280,15 +284,29 @@ def what_waits(source: SourceReport) -> Iterator[str]:
 
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
     """The status of these sources. Raises StateError."""
-    checkpoints = state.checkpoints()
+    exact = live is None
     if live is None:  # nothing runs: the uploads that the next start continues
-        flying = [(each.ref, _done(each), each.fingerprint.size) for each in checkpoints]
+        flying = [(each.ref, _done(each), each.fingerprint.size) for each in state.checkpoints()]
     else:
         flying = list(live.in_flight())
     rates = live.rates() if live is not None else {}
+    # A daemon that sends small files has little time to answer: each question to the state costs some of it.
+    known = state.summaries(exact=exact)
+    has_failures = any(each.failed for each in known.values())
+    dirty, deferred = (live.pending(), live.deferred()) if live is not None else ({}, {})
     return Status(
         live.daemon() if live is not None else DaemonStatus(),
-        _sources(sources, state, checkpoints, flying, live),
+        [
+            _source(
+                source,
+                state,
+                known.get(source.name, Summary()),
+                [(done, total) for ref, done, total in flying if ref.source == source.name],
+                (dirty.get(source.name, 0), deferred.get(source.name, 0)),
+                live,
+            )
+            for source in sources
+        ],
         [_in_flight(*each, rates.get(each[0])) for each in flying],
         [
             FailureReport(
@@ -298,9 +316,9 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
                 failure.attempts,
                 iso(failure.next_attempt_ns) if failure.next_attempt_ns else None,
             )
-            for failure in state.failures(limit=MAX_FAILURES, exact=live is None)
+            for failure in (state.failures(limit=MAX_FAILURES, exact=exact) if has_failures else ())
         ],
-        _totals(state.totals(exact=live is None)),
+        _totals(state.totals()),
         live.stores() if live is not None else (),
     )
 
@@ -319,48 +337,38 @@ def _in_flight(ref: FileRef, done: int, total: int, rate: float | None) -> InFli
     return InFlight(ref.source, printable(ref.path), done, total, round(rate) if rate else None, left)
 
 
-def _sources(
-    sources: Sequence[Source],
+def _source(
+    source: Source,
     state: State,
-    checkpoints: Sequence[Checkpoint],
-    flying: Sequence[tuple[FileRef, int, int]],
+    known: Summary,
+    flying: Sequence[tuple[int, int]],
+    queued: tuple[int, int],
     live: Live | None,
-) -> list[SourceReport]:
-    failed, pauses = state.failure_count(exact=live is None), state.pauses()
-    dirty, deferred = (live.pending(), live.deferred()) if live is not None else ({}, {})
-    reports = []
-    for source in sources:
-        recorded, size = state.recorded_totals(source.name, exact=live is None)
-        scan = state.last_scan(source.name)
-        audited = state.audits.round(source.name)
-        differing, found = state.audits.standing(source.name, exact=live is None)
-        mine = [(done, total) for ref, done, total in flying if ref.source == source.name]
-        # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
-        moving, waiting = 0, len(mine)
-        if live is not None:
-            told_as_failed = min(deferred.get(source.name, 0), failed.get(source.name, 0))
-            moving, waiting = len(mine), max(0, dirty.get(source.name, 0) - len(mine) - told_as_failed)
-        reports.append(
-            SourceReport(
-                source.name,
-                printable(source.root),
-                source.store,
-                FileCounts(recorded, waiting, moving, failed.get(source.name, 0)),
-                ByteCounts(size, sum(total - done for done, total in mine)),
-                iso(scan.ended_ns),
-                scan.drift,
-                scan.unseen,
-                scan.skipped,
-                differing,
-                [f"{printable(ref.path)}: {what}" for ref, what in found],
-                iso(audited.ended_ns),
-                audited.looked_at,
-                audited.repaired,
-                _paused(source, pauses, live),
-                live.source(source.name) if live is not None else None,
-            )
-        )
-    return reports
+) -> SourceReport:
+    """`flying` are bytes done and in all of its files, `queued` how many are dirty, and deferred of these."""
+    found = state.audits.standing(source.name)[1] if known.differing else ()
+    # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
+    moving, waiting = 0, len(flying)
+    if live is not None:
+        moving, waiting = len(flying), max(0, queued[0] - len(flying) - min(queued[1], known.failed))
+    return SourceReport(
+        source.name,
+        printable(source.root),
+        source.store,
+        FileCounts(known.files, waiting, moving, known.failed),
+        ByteCounts(known.size, sum(total - done for done, total in flying)),
+        iso(known.scan.ended_ns),
+        known.scan.drift,
+        known.scan.unseen,
+        known.scan.skipped,
+        known.differing,
+        [f"{printable(ref.path)}: {what}" for ref, what in found],
+        iso(known.audited_ns),
+        known.audited,
+        known.repaired,
+        _paused(source, state.pauses(), live),
+        live.source(source.name) if live is not None else None,
+    )
 
 
 def _paused(source: Source, pauses: Mapping[tuple[str, str], int], live: Live | None) -> str | None:
@@ -377,6 +385,101 @@ def _done(checkpoint: Checkpoint) -> int:
     return sum(part.size for part in checkpoint.parts.values())
 
 
-def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A source of the JSON as `SourceReport` has it: what only a daemon knows is a value of its own."""
-    return {**data, "live": data if data.keys() & set(LiveSource.__struct_fields__) else None}
+# ---- for people ------------------------------------------------------------------------------------------
+
+
+def lines(status: Status) -> Iterator[Line]:
+    """A status. Lines are as long as what they say: a terminal folds them, a pipe does not."""
+    yield from _daemon_lines(status.daemon)
+    yield from ((row, "") for row in _sources_table(status.sources))
+    for source in status.sources:
+        yield from _source_lines(source)
+    for item in status.in_flight:
+        share = f"{human(item.bytes_done)} of {human(item.bytes_total)}"
+        if item.bytes_per_second and item.seconds_left is not None:
+            share += f", {human(item.bytes_per_second)}/s, {human_seconds(item.seconds_left)} left"
+        yield f"in flight: {item.source}:{item.path}: {share}", ""
+    for failure in status.failures[:_MOST_FAILURES]:
+        again = failure.next_attempt or "when it changes"
+        tried = f"({failure.attempts} attempts, next: {again})"
+        yield f"failed: {failure.source}:{failure.path}: {failure.error} {tried}", "red"
+    if len(status.failures) > _MOST_FAILURES:
+        yield "... and more that failed: syncd status --json", "red"
+    totals = status.totals
+    sent, saved = human(totals["bytes_sent"]), human(totals["bytes_saved"])
+    yield f"in total: {sent} sent, {saved} not sent again, {totals['requests']} requests", ""
+    for cause, counted in totals["by_cause"].items():
+        if counted["bytes_saved"]:
+            sent, saved = human(counted["bytes_sent"]), human(counted["bytes_saved"])
+            yield f"  by {cause}: {sent} sent, {saved} not sent again", ""
+    if left_out := totals["xattrs_left_out"]:
+        yield f"in total: {left_out} extended attributes did not fit into their objects' metadata", ""
+
+
+def _daemon_lines(daemon: DaemonStatus) -> Iterator[Line]:
+    if not daemon.running:
+        if daemon.error:
+            yield f"daemon: cannot tell whether it runs: {daemon.error}", "red"
+        state = f" (state: {daemon.state_dir})" if daemon.state_dir else ""
+        yield "what the state says:" if daemon.error else f"daemon: not running{state}", ""
+        return
+    uptime = int(daemon.uptime_seconds or 0)
+    up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
+    config = f", {daemon.config}" if daemon.config else ""
+    yield f"daemon: running, pid {daemon.pid}, up {up}{config}", ""
+    pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
+    pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
+    if pace:
+        yield f"sending: {', '.join(pace)}", ""
+    if daemon.health not in (None, "ok"):
+        yield f"not healthy: {daemon.health}", "red"
+    for store, why in daemon.stores_paused.items():
+        yield f"store {store} is paused: {why}", "red"
+
+
+def _sources_table(sources: Sequence[SourceReport]) -> Iterator[str]:
+    """A long name has a line of its own, so that numbers can be read whole in 80 columns."""
+    rows = [_HEADINGS, *(_row(source) for source in sources)]
+    widths = [max(len(row[at]) for row in rows if len(row[at]) <= _MOST_NAME) for at in range(len(_HEADINGS))]
+    for name, *numbers, scanned in rows:
+        if len(name) > _MOST_NAME:
+            yield name
+        cells = [f"{'' if len(name) > _MOST_NAME else name:<{widths[0]}}"]
+        cells += [f"{number:>{width}}" for number, width in zip(numbers, widths[1:-1], strict=True)]
+        yield "  ".join([*cells, scanned])
+
+
+def _row(source: SourceReport) -> tuple[str, ...]:
+    files = source.files
+    scanned = source.last_scan[:16].replace("T", " ") if source.last_scan else "never"
+    counts = str(files.recorded), human(source.bytes.recorded), str(files.pending), str(files.in_flight)
+    return source.name, *counts, str(files.failed), scanned
+
+
+def _source_lines(source: SourceReport) -> Iterator[Line]:
+    name, live = source.name, source.live or LiveSource()
+    yield f"{name}: {source.path} to store {source.store}", ""
+    if source.unlike:
+        yield f"{name}: {source.unlike}", "red"
+    for line in what_waits(source):
+        yield f"{name}: {line}", "yellow"
+    if source.last_audit:
+        when = source.last_audit[:16].replace("T", " ")
+        told = f"{source.audited} files compared, {source.repaired} had to be sent again"
+        yield f"{name}: last audit {when}: {told}", ""
+    skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
+    if skipped:
+        yield f"{name}: skipped: {skipped}", ""
+    for line in _what_is_not_seen(source, live):
+        yield f"{name}: {line}", "yellow"
+
+
+def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:
+    if source.last_scan_unseen and not live.unreadable:
+        yield f"not everything was seen: {source.last_scan_unseen}"
+    if live.out_of_sight:
+        yield f"{live.out_of_sight} files are out of sight and are kept"
+    yield from (f"out of sight: {line}" for line in live.hidden)
+    yield from (f"cannot be read: {line}" for line in live.unreadable)
+    hint = "set `mode: append` for a file that only grows, such as a log"
+    yield from (f"never quiet: {path}; {hint}" for path in live.never_quiet[:_MOST_LINES])

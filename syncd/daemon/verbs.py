@@ -73,10 +73,11 @@ class Verbs(Struct, frozen=True):
 
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """The `Status`, as JSON."""
-    told = verbs.live.status(verbs.sources()).to_json()
-    told["daemon"] |= {"config": verbs.settings().path, "state_dir": verbs.settings().state_dir}
-    return told
+    """The `Status` as JSON; with `table` also as lines for people."""
+    settings = verbs.settings()
+    found = verbs.live.status(settings.sources)
+    daemon = replace(found.daemon, config=settings.path, state_dir=settings.state_dir)
+    return replace(found, daemon=daemon).to_json(table=bool(request.get("table")))
 
 
 def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:

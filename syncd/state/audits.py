@@ -81,15 +81,9 @@ class Audits:
         self._rotten |= {each.rotten for each in found if each.rotten}
         self._write(lambda c: _put(c, source, found, unnamed, (after, AFTER_ALL if upto is None else upto)))
 
-    def standing(
-        self, source: str, limit: int = 10, *, exact: bool = True
-    ) -> tuple[int, list[tuple[FileRef, str]]]:
-        """How many differences of `source` stand; the first of them, in the order of paths, with words.
-
-        If not `exact`, what was mended in the last tenth of a second may be among them.
-        """
-        if exact:
-            self._flush()
+    def standing(self, source: str, limit: int = 10) -> tuple[int, list[tuple[FileRef, str]]]:
+        """How many differences of `source` stand; the first of them, in the order of paths, with words."""
+        self._flush()
         found: tuple[int, list[tuple[FileRef, str]]] = self._read(lambda c: _listed(c, source, limit))
         return found
 

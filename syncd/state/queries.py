@@ -417,6 +417,17 @@ def list_failures(connection: Connection, source: str | None, limit: int) -> lis
     ]
 
 
+def summaries(connection: Connection) -> list[Row]:
+    """The `Summary` of each source, as plain values behind its name."""
+    return connection.execute(
+        "SELECT name, sources.files, bytes, last_scan_ns, drift, unseen, skipped, "
+        "(SELECT count(*) FROM failures WHERE failures.source = id), "
+        "(SELECT coalesce(sum(differences.files), 0) FROM differences WHERE differences.source = id), "
+        "ended_ns, ifnull(looked_at, 0), ifnull(repaired, 0) "
+        "FROM sources LEFT JOIN rounds ON rounds.source = name"
+    ).fetchall()
+
+
 def count_failures(connection: Connection) -> dict[str, int]:
     """How many each source has; none where it has none."""
     return dict(

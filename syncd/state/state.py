@@ -48,6 +48,7 @@ from syncd.core.model import (
     PartDigests,
     Recorded,
     RootIdentity,
+    Summary,
 )
 from syncd.core.paths import name_of
 from syncd.state import queries, schema
@@ -92,7 +93,11 @@ class State:
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
-        self._totals = Totals()
+        self._totals = Totals(dict(self._all("SELECT name, value FROM totals")))
+        self._pauses = {
+            (kind, name): until_ns
+            for kind, name, until_ns in self._all("SELECT kind, name, until_ns FROM pauses")
+        }
         self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
         """Objects that a request without an answer may yet change."""
         self.under_way: UnderWay | None = None
@@ -293,9 +298,9 @@ class State:
         twins += [twin for twin in found if twin[0] not in overtaken]
         return twins[:limit]
 
-    def recorded_totals(self, source: str, *, exact: bool = True) -> tuple[int, int]:
+    def recorded_totals(self, source: str) -> tuple[int, int]:
         """Recorded files of `source` and the sum of their sizes in bytes."""
-        self._catch_up(exact)
+        self.flush()
         row = self._row("SELECT files, bytes FROM sources WHERE name = ?", source)
         return (row[0], row[1]) if row else (0, 0)
 
@@ -484,9 +489,9 @@ class State:
         self._catch_up(exact)
         return self._read(queries.list_failures, source, limit)
 
-    def failure_count(self, *, exact: bool = True) -> dict[str, int]:
+    def failure_count(self) -> dict[str, int]:
         """Failures per source; sources without any are left out."""
-        self._catch_up(exact)
+        self.flush()
         return self._read(queries.count_failures)
 
     def add_totals(
@@ -510,12 +515,11 @@ class State:
         self._totals.add(counted)
         self._join_totals()
 
-    def totals(self, *, exact: bool = True) -> dict[str, int]:
+    def totals(self) -> dict[str, int]:
         """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``,
         ``xattrs_left_out``, and the first two by cause, such as ``bytes_sent:delta``.
         """
-        self._catch_up(exact)
-        return dict(self._all("SELECT name, value FROM totals WHERE value > 0"))
+        return self._totals.all()
 
     def learned(self, store_id: str, name: str) -> str | None:
         """What a store has taught us, such as its smallest part; None: nothing yet."""
@@ -535,17 +539,18 @@ class State:
     def pauses(self) -> dict[tuple[str, str], int]:
         """What is paused, by kind (``source``, ``store``, ``all``) and name: until when; 0: without end."""
         now_ns = self._now_ns()
-        found = self._all("SELECT kind, name, until_ns FROM pauses ORDER BY kind, name")
-        return {(kind, name): until_ns for kind, name, until_ns in found if not 0 < until_ns <= now_ns}
+        return {what: until_ns for what, until_ns in self._pauses.items() if not 0 < until_ns <= now_ns}
 
     def pause(self, kind: str, name: str, until_ns: int) -> None:
         """Remember or replace a pause."""
         values = (kind, name, until_ns)
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?)", values))
+        self._pauses = dict(sorted({**self._pauses, (kind, name): until_ns}.items()))
 
     def resume(self, names: Sequence[tuple[str, str]]) -> None:
         """Forget these pauses; done also when there were none."""
         self._write(lambda c: c.executemany("DELETE FROM pauses WHERE kind = ? AND name = ?", names))
+        self._pauses = {what: until_ns for what, until_ns in self._pauses.items() if what not in names}
 
     # ---- sources ----------------------------------------------------------------------------------------
 
@@ -586,6 +591,16 @@ class State:
         told = json.dumps(dict(skipped))
         self._change_source(source, sql, (queries.fold(finished_ns), drift, unseen, told, source))
 
+    def summaries(self, *, exact: bool = True) -> dict[str, Summary]:
+        """What is known of each source that has been written about, of one moment, by its name."""
+        self._catch_up(exact)
+        return {
+            name: Summary(files, size, LastScan(ended_ns, drift, unseen, json.loads(skipped)), *more)
+            for name, files, size, ended_ns, drift, unseen, skipped, *more in self._reader.run_one(
+                queries.summaries
+            )
+        }
+
     def last_scan(self, source: str) -> LastScan:
         """What is known of the last whole scan, and all drift."""
         row = self._row("SELECT last_scan_ns, drift, unseen, skipped FROM sources WHERE name = ?", source)
@@ -617,14 +632,13 @@ class State:
         return self._writer
 
     def _catch_up(self, exact: bool) -> None:
-        """Before a read that has to see everything. One that is not `exact` may lack the last tenth of a
+        """Before a read that has to see everything. One that is not `exact` may lack the last third of a
         second: then it does not stand in line with all threads that wait for the disk, nor fail with it.
         """
         if exact:
             self.flush()
-            return
-        with suppress(StateError):
-            self._flush_if_due()
+        elif self._writer is not None:
+            self._writer.flush_if_left()
 
     def _flush_if_due(self) -> None:
         if self._writer is not None:
@@ -641,7 +655,7 @@ class State:
         self._join(operation, lambda: self._unwritten.settled(ref, recorded))
 
     def _join_totals(self) -> None:
-        self._totals.join(self._join)
+        self._totals.join(self._writing().join)
 
     def _change_source(self, source: str, sql: str, values: tuple[object, ...]) -> None:
         def operation(connection: sqlite3.Connection) -> None:

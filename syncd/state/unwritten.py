@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from syncd.core.model import FileRef, Fingerprint, Recorded
 from syncd.state import queries
@@ -52,17 +53,27 @@ class Unwritten:
 
 
 class Totals:
-    """Counters of a lifetime, kept in memory until they go along with some write. For any thread."""
+    """Counters of a lifetime, which go along with some write. For any thread.
 
-    def __init__(self) -> None:
+    `before` are those that the database has.
+    """
+
+    def __init__(self, before: Mapping[str, int] = MappingProxyType({})) -> None:
         self._lock = threading.Lock()
-        self._counted: Counter[str] = Counter()
+        self._all = Counter(before)
+        self._counted: Counter[str] = Counter()  # of these, what is not written yet
         self._joined = False
 
     def add(self, amounts: Mapping[str, int]) -> None:
         """Count. `join` queues the write."""
         with self._lock:
+            self._all.update(amounts)
             self._counted.update(amounts)
+
+    def all(self) -> dict[str, int]:
+        """Those that are not 0, whether they are written or not."""
+        with self._lock:
+            return dict(+self._all)
 
     def join(self, join: Join) -> None:
         """Queue one operation that writes all that was counted until it runs; nothing if one is queued."""

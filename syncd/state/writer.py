@@ -33,6 +33,7 @@ Operation = Callable[[sqlite3.Connection], object]
 
 JOIN_SECONDS = 0.1
 JOIN_MOST = 256
+_LEFT_SECONDS = 3 * JOIN_SECONDS
 _TIGHT_BYTES = 2 * LOG_PAGES * 4096
 """With less room than this the log is written back at every commit, so that it stays short."""
 
@@ -118,6 +119,20 @@ class GroupWriter:
         since = self._joined_since
         if since is not None and self._monotonic() - since >= JOIN_SECONDS:
             self.flush()
+
+    def flush_if_left(self) -> None:
+        """Write what was joined and nobody writes: for one who only looks, and stands in no line for that.
+
+        While there is work, a thread writes after `JOIN_SECONDS`, and another one holds the lock.
+        """
+        since = self._joined_since
+        if since is None or self._monotonic() - since < _LEFT_SECONDS:
+            return
+        if self._write_lock.acquire(blocking=False):
+            try:
+                self._commit_queue()
+            finally:
+                self._write_lock.release()
 
     def close(self) -> None:
         """Flush and close; the log goes back into the database. Closes also when it raises StateError."""

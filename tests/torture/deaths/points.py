@@ -22,7 +22,7 @@ STATE_QUESTIONS = frozenset(
         "find_content",
         "last_scan", "learned", "leftovers", "lost", "outline_page",
         "all_recorded", "part_digests", "recorded", "recorded_page", "recorded_totals",
-        "pauses", "root_identity", "totals",
+        "pauses", "root_identity", "summaries", "totals",
     }
 )  # fmt: skip
 STATE_ELSEWHERE = frozenset(

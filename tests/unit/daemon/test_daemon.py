@@ -368,7 +368,7 @@ def test_the_line_for_the_manager_never_fails(home: Home, monkeypatch: pytest.Mo
     def broken(*, exact: bool) -> None:
         raise StateError("the disk failed")
 
-    monkeypatch.setattr(made._pipeline.state, "failure_count", broken)
+    monkeypatch.setattr(made._pipeline.state, "summaries", broken)
     assert made._line() == "the disk failed"
     monkeypatch.undo()
 

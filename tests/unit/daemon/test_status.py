@@ -24,7 +24,7 @@ from syncd.core.model import (
     Source,
 )
 from syncd.daemon import status
-from syncd.daemon.status import DaemonStatus, LiveSource, Status, StoreReport, WatchStatus
+from syncd.daemon.status import DaemonStatus, LiveSource, StoreReport, WatchStatus
 from syncd.state.state import State
 
 SOURCE = Source("docs", "/srv/docs", "nas")
@@ -160,6 +160,21 @@ def test_the_daemon_adds_what_only_it_knows(state: State) -> None:
     assert report["stores"] == [{"name": "nas", "trouble": None, "requests": 7}]
 
 
+def test_a_busy_daemon_asks_the_state_one_question(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sources there are: each question lets others go first. None waits for a write."""
+    record(state)
+    sources = [replace(SOURCE, name=f"s{number}") for number in range(20)]
+    asked: list[object] = []
+    run, run_one = state._reader.run, state._reader.run_one
+    monkeypatch.setattr(state._reader, "run", lambda query: asked.append(query) or run(query))
+    monkeypatch.setattr(state._reader, "run_one", lambda query: asked.append(query) or run_one(query))
+    assert state._writer is not None
+    state.record_failure(Failure(A, "no", 1, 0))
+    with state._writer._write_lock:
+        told = status.report([SOURCE, *sources], state, Daemon(pending={"docs": 5}))
+    assert (told.sources[0].files.recorded, len(asked)) == (1, 1)
+
+
 def test_a_file_that_failed_is_not_pending_too(state: State) -> None:
     """It is tried again later; one that failed in a way that is not told waits like any other."""
     state.record_failure(Failure(A, "no", 1, 0))
@@ -168,21 +183,6 @@ def test_a_file_that_failed_is_not_pending_too(state: State) -> None:
     assert (source.files.pending, source.files.failed) == (1, 1)
     (source,) = status.report([SOURCE], state, Daemon(pending={"docs": 1}, deferred={"docs": 1})).sources
     assert source.files.pending == 0
-
-
-def test_what_went_through_the_socket_is_the_same_value(state: State) -> None:
-    """With a daemon and without one; and keys that a newer version has more do no harm."""
-    record(state)
-    begin(state, FileRef("docs", "big"))
-    state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 0))
-    state.flush()
-    sources = [SOURCE, replace(SOURCE, name="other")]
-    for live in (None, Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "full"})):
-        told = status.report(sources, state, live)
-        received = json.loads(json.dumps(told.to_json()))
-        received["sources"][0]["new"] = received["daemon"]["new"] = 1
-        assert Status.from_json(received) == Status.from_json(json.loads(json.dumps(told.to_json())))
-        assert Status.from_json(received).to_json() == json.loads(json.dumps(told.to_json()))
 
 
 def test_the_line_counts_what_the_report_counts(state: State) -> None:

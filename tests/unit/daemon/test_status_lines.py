@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from syncd.cli.answers import Paper
-from syncd.cli.table import show_status
-from syncd.daemon.status import Status
+from syncd.daemon.status import LiveSource, Status, lines
 
 
 def source(**more: Any) -> dict[str, Any]:
@@ -31,14 +31,17 @@ def report(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:
         "sources": list(sources or [source()]),
         "in_flight": [],
         "failures": [],
-        "totals": {"bytes_sent": 1024, "bytes_saved": 0, "requests": 7},
+        "totals": {"bytes_sent": 1024, "bytes_saved": 0, "requests": 7, "xattrs_left_out": 0, "by_cause": {}},
         **more,
     }
 
 
 def shown(content: dict[str, Any]) -> str:
+    """The lines, from a status that is written as its JSON is."""
+    live = set(LiveSource.__struct_fields__)
+    nested = [{**each, "live": each if each.keys() & live else None} for each in content["sources"]]
     stream = io.StringIO()
-    show_status(Status.from_json(content), Paper(stream))
+    Paper(stream).print_all(lines(convert({**content, "sources": nested}, Status)))
     return stream.getvalue()
 
 
@@ -79,6 +82,7 @@ def everything() -> dict[str, Any]:
             "bytes_sent": 1 << 60,
             "bytes_saved": 1 << 60,
             "requests": 10**12,
+            "xattrs_left_out": 3,
             "by_cause": {
                 "append": {"bytes_sent": 1 << 20, "bytes_saved": 1 << 60},
                 "touch": {"bytes_sent": 0, "bytes_saved": 0},
@@ -123,6 +127,7 @@ def test_everything_worth_saying_is_said() -> None:
         "5 B of 1024.0 TiB",
         "12 attempts, next: when it changes",
         "and more that failed",
+        "3 extended attributes",
         "by append: 1.0 MiB sent, 1048576.0 TiB not sent again",
     ):
         assert words in text
@@ -164,7 +169,7 @@ def test_colours_are_for_terminals_that_want_them(
         monkeypatch.setenv(name, value)
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal)
-    show_status(Status.from_json(everything()), Paper.of(stream))
+    Paper.of(stream).print_all([("plain", ""), ("trouble", "red")])
     assert ("\x1b[31m" in stream.getvalue()) is colours
 
 
