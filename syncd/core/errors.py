@@ -136,6 +136,8 @@ class StoreError(SyncdError):
         """Which call of an upload met it: ``part``, ``list of parts`` or ``complete``."""
         self.seen: FileStat | None = None
         """The state of the file that was refused."""
+        self.sends = 0
+        """How often the store has answered this content so by now, in this process."""
         self.status = status
         self.code = one_line(code)
         self.request_id = one_line(request_id)
@@ -342,7 +344,9 @@ DENIED_SECONDS = 2.0
 REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 """For one that it refused twice: only time or the operator can change that, or another state of the file."""
 QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
-"""For a file that met a quota, and for all others after `QUOTA_FILES` different ones."""
+"""For all files after `QUOTA_FILES` different ones met a quota; and for a file whose content met a passing
+trouble of the store twice.
+"""
 QUOTA_FILES = 3
 KEY_BUSY_SECONDS = 5.0
 """Until the next attempt of a file whose key another thread holds."""
@@ -378,13 +382,13 @@ class Reaction(Struct, frozen=True):
 def is_unclear(error: BaseException) -> bool:
     """Whether the error may be about one file alone or about the store: a neutral question tells."""
     if isinstance(error, StoreUnavailable):
-        return error.status is not None and (error.outcome_unknown or bool(error.retry_after_seconds))
+        return error.status is None or error.outcome_unknown or bool(error.retry_after_seconds)
     return isinstance(error, AccessRefused)
 
 
-def may_be_the_keys(error: StoreError) -> bool:
-    """Whether other keys, or a store that may be written to again, may be all that a refused file needs."""
-    return isinstance(error, AccessRefused) or error.status == 403
+def may_be_the_stores(error: StoreError) -> bool:
+    """Whether a refused file may need no more than other keys, room, or a store that is mended."""
+    return isinstance(error, AccessRefused | QuotaExceeded | StoreUnavailable) or error.status == 403
 
 
 def way(error: BaseException) -> str:
@@ -429,15 +433,16 @@ def _react_to_store(
     if isinstance(error, StoreUnavailable):
         wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
         seconds = max(wish, _late(attempts, chance, STORE_SCHEDULE))
-        if not (store_answers and is_unclear(error) and error.outcome_unknown):
+        if not (store_answers and error.status is not None and error.outcome_unknown):
+            if error.sends > 1:
+                seconds = max(wish, _late(error.sends - 1, chance, QUOTA_SCHEDULE))
             pause = 0.0 if store_answers else wish
             return Reaction(
                 defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=pause
             )
     elif isinstance(error, AccessRefused) and not store_answers:
         return Reaction(defer_seconds=1.0, hold=True, pause_seconds=PAUSE_SECONDS)
-    if isinstance(error, QuotaExceeded):  # time may change that, and what is sent is known to be good
-        return Reaction(defer_seconds=_late(attempts, chance, QUOTA_SCHEDULE), hold=True, record=True)
+    refusals = max(refusals, error.sends - 1)
     is_denial = error.status == 403 and not isinstance(error, AccessRefused)
     seconds = (DENIED_SECONDS if is_denial else REFUSED_SECONDS) * (0.5 + chance / 2)
     if refusals:

@@ -82,6 +82,8 @@ class Auditor:
             self._look()
         except (StoreError, StateError) as error:
             log.warning("%s: the audit waits: %s", self._source.name, error)
+            if isinstance(error, StoreError):
+                self._workers.doubt(self._source.name, error)
 
     def _look(self) -> None:
         source, audits, began = self._source, self._state.audits, self._monotonic()

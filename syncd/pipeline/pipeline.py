@@ -500,7 +500,7 @@ class Pipeline:
                 if runner is not None:
                     runner.news.kinds_failed[kind(error)] += 1
             # What is unclear shuts the store, and that ends the pass, unless the store answers a question.
-            if isinstance(error, StoreUnavailable) and not is_unclear(error):
+            if isinstance(error, StoreUnavailable) and (error.status is None or not is_unclear(error)):
                 self.tally.store_error = error
             if len(named) < _MOST_FAILURES:
                 named.append((ref, words))

@@ -58,13 +58,14 @@ class Reconciliation:
         if not number.isdigit() or int(number) <= self._state.unclean_life:
             self._turn(True)
 
-    def probe(self) -> None:
+    def probe(self) -> StoreError | None:
         """Before a scan: check with one request whether the prefix has objects; repeat it until answered.
+        Returns what it met otherwise.
 
         Where listing is denied no file is asked for, until a later scan finds that it is allowed now.
         """
         if self._asked or not (self.is_on or self._denied):
-            return
+            return None
         objects = self._store.list_objects(self._source.prefix)
         listing = Listing(objects, self._heartbeat, self._monotonic)
         try:
@@ -72,13 +73,13 @@ class Reconciliation:
         except StoreError as error:
             if not is_denied(error):
                 self._turn(True, listing)  # which asks again; and so does the next scan
-                return
+                return error
             # Without the permission to list, a missing object is "forbidden": the answers would say nothing.
             if not self._denied:
                 log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)
             self._denied = True
             self._turn(False)
-            return
+            return None
         self._asked = True
         self._denied = False
         if first is None:
@@ -86,6 +87,7 @@ class Reconciliation:
         else:
             self._turn(True, Listing(chain([first], objects), self._heartbeat, self._monotonic))
             log.info("%s: the store already holds objects: they are compared first", self._source.name)
+        return None
 
     def seen_whole(self) -> None:
         """A complete scan has marked every file that differs."""

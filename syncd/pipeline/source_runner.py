@@ -322,7 +322,8 @@ class SourceRunner:
         if not self._root_is_right():
             return None
         with self._heartbeat.reading(""):  # that the store does not answer is no silence of the folder
-            self._reconciliation.probe()
+            if (trouble := self._reconciliation.probe()) is not None:
+                self.workers.doubt(self.source.name, trouble)
         if not self._taken_up:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)

@@ -26,7 +26,7 @@ from syncd.core.errors import (
     StoreError,
     TooYoung,
     is_unclear,
-    may_be_the_keys,
+    may_be_the_stores,
     react,
     way,
 )
@@ -95,7 +95,7 @@ class Workers:
         self._refused: dict[FileRef, tuple[FileStat | None, float]] = {}
         """What state of a file the store refused last (None: that it is gone), and until when it waits."""
         self._unproven: set[FileRef] = set()
-        """Files refused as by wrong keys since content was last taken: they may not be to blame."""
+        """Files refused since content was last taken, for what may be the store's fault."""
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
         self._quota_met_at = -math.inf
@@ -281,7 +281,7 @@ class Workers:
         if trouble is None:
             self._answered()
             return False
-        self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()))
+        self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()), asked=True)
         self.queue.defer(taken.ref, 1.0, hold=True, delete_allowed=taken.delete_allowed)
         return True
 
@@ -383,7 +383,8 @@ class Workers:
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it
             return
         trouble = self._ask(error) if is_unclear(error) else None
-        answers = is_unclear(error) and trouble is None
+        # That a connection fails is nothing that the store says about a file, whatever else it answers.
+        answers = is_unclear(error) and trouble is None and getattr(error, "status", None) is not None
         attempts, refusals = self._attempt(ref, error)
         reaction = react(
             error if answers or trouble is None else trouble,
@@ -392,7 +393,8 @@ class Workers:
             refusals=refusals,
             store_answers=answers,
         )
-        refusals += reaction.refused
+        if reaction.refused:
+            refusals = max(refusals + 1, error.sends if isinstance(error, StoreError) else 0)
         given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
         if reaction.record or self._once:
             with self._lock:
@@ -401,7 +403,7 @@ class Workers:
         if given_up or not reaction.again:
             self._tell(lambda: self._listener.failed(ref, error, attempts))
         self._judge_quota(ref, error)
-        self._judge_store(ref, trouble or error, reaction, answers=answers)
+        self._judge_store(ref, trouble or error, reaction, answers=answers, asked=trouble is not None)
         if given_up or parked:
             self.queue.done(ref)
         else:
@@ -457,9 +459,14 @@ class Workers:
             store_log.info("store %s: takes content again", self.name)
 
     def _acquit(self) -> None:
-        """Try now what waits for hours because the store refused it while it took nothing else, either."""
+        """Try now what waits for hours because the store refused it while it took nothing else, either.
+
+        One file that was refused alone is at fault itself.
+        """
         with self._lock:
             freed = {ref for ref in self._unproven if self._attempts.get(ref, (0, 0))[1] > 1}
+            if len(self._unproven) == 1:
+                freed.clear()
             self._unproven.clear()
             for ref in freed & self._refused.keys():
                 self._refused[ref] = self._refused[ref][0], -inf
@@ -484,7 +491,7 @@ class Workers:
             return
         if reaction.refused and isinstance(error, StoreError):
             with self._lock:
-                if ref not in self._refused and may_be_the_keys(error):
+                if ref not in self._refused and may_be_the_stores(error):
                     self._unproven.add(ref)
                 self._refused[ref] = error.seen, self._clock.monotonic() + reaction.defer_seconds
         if not self.queue.defer(
@@ -500,9 +507,18 @@ class Workers:
             store_log.info("store %s: works again", self.name)
 
     def _judge_store(
-        self, ref: FileRef | None, error: BaseException, reaction: Reaction, *, answers: bool = False
+        self,
+        ref: FileRef | None,
+        error: BaseException,
+        reaction: Reaction,
+        *,
+        answers: bool = False,
+        asked: bool = False,
     ) -> None:
-        """Pause or resume the store. A store that answers is there, even if it refuses one key."""
+        """Pause or resume the store. A store that answers is there, even if it refuses one key.
+
+        `answers`: it answered a neutral question; `asked`: `error` is what that met.
+        """
         before = self.queue.is_shut
         if answers and before and self._shut_by_trouble:
             self._answered()
@@ -511,8 +527,7 @@ class Workers:
         elif reaction.stop:
             self.queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed and ref is not None:
-            at_once = is_unclear(error) and not answers
-            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=at_once, answers=answers)
+            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=asked, answers=answers)
         elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
             self._answered()
             return
@@ -524,7 +539,14 @@ class Workers:
         if self._once and answers and self._in_vain < self.engine.policy.concurrency + _PROBES:
             self._in_vain += 1  # the store answers: among all the files there may be one that it takes
             return
-        self._shut(error, before=before, trouble=is_unclear(error) and not answers)
+        self._shut(error, before=before, trouble=asked)
+
+    def doubt(self, source: str, error: StoreError) -> None:
+        """A question for a source as a whole failed: where a neutral one does, too, the store is paused."""
+        if is_unclear(error) and not self.queue.is_shut and (trouble := self._ask(error)) is not None:
+            self._judge_store(
+                FileRef(source, ""), trouble, react(trouble, 1, self._clock.chance()), asked=True
+            )
 
     def hangs(self, error: StoreError) -> None:
         """The store's directory does not answer; to be called again as long as that is so."""

@@ -1,7 +1,8 @@
 """Repeats failed requests; no other module does. `syncd.core.backoff` computes the pauses.
 
 A request is repeated after StoreUnavailable. It is repeated only once after PartCorrupt, or where the store
-answers that it failed: the same answer would come again, and content goes with each request. Where content
+answers that it failed: the same answer would come again, and content goes with each request. Content that
+was answered so twice is sent once in each later attempt of its file, until the store takes it. Where content
 was sent twice and no answer says what became of it, the store is asked for it. A *create* whose answer was
 lost is not repeated: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is
 honoured; if it exceeds our longest pause, the error is raised at once and the file is deferred, because a
@@ -18,7 +19,7 @@ nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
@@ -26,7 +27,14 @@ import xxhash
 from msgspec import Struct
 
 from syncd.core.backoff import Schedule, delay
-from syncd.core.errors import ConnectionLost, PartCorrupt, Stopped, StoreError, StoreUnavailable
+from syncd.core.errors import (
+    AccessRefused,
+    ConnectionLost,
+    PartCorrupt,
+    Stopped,
+    StoreError,
+    StoreUnavailable,
+)
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import (
     Body,
@@ -44,9 +52,12 @@ MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
 
 MAX_IN_VAIN = 2
-"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: no server may be there."""
+"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: no server may be there. While nothing
+has come since, any request is tried once."""
 _LONG_SECONDS = 10.0
+_VERY_LONG_SECONDS = 300.0  # one try that waited for so long is enough
 _BUSY = frozenset({429, 503})
+_MOST_REMEMBERED = 4096
 
 
 class Unanswered(Struct, frozen=True):
@@ -113,6 +124,10 @@ class RetryingStore:
         self._retries = retries
         self._unsettled = unsettled
         self._under_way = under_way
+        self._sends: dict[Hashable, int] = {}
+        """How often which content was answered with an error, until it is taken."""
+        self._is_silent = False
+        """Requests were made in vain, and nothing has come since."""
 
     def _repeat(
         self,
@@ -121,17 +136,21 @@ class RetryingStore:
         *,
         key: str = "",
         found: Callable[[], _T | None] = lambda: None,
+        content: Callable[[], Hashable] | None = None,
     ) -> _T:
-        """Make a request of `verb`, and repeat it. `found` asks for what one without an answer has made."""
+        """Make a request of `verb`, and repeat it. `found` asks for what one without an answer has made;
+        `content` names what is sent.
+        """
         manner, tries = UNANSWERED[verb], _Tries(self._retries.max_tries)
         while True:
             began = self._clock.now()
             try:
                 answer = self._attempt(verb, call, key)
-            except (StoreUnavailable, PartCorrupt) as error:
+            except StoreError as error:
                 tries.failed(error, self._clock.now() - began)
-                if error.status in _BUSY:
-                    self._breaker.busy()
+                self._note(verb, tries, error, content)
+                if not isinstance(error, StoreUnavailable | PartCorrupt):
+                    raise
                 unknown = isinstance(error, StoreUnavailable) and error.outcome_unknown
                 if unknown and not manner.repeats:
                     raise
@@ -142,10 +161,31 @@ class RetryingStore:
                 if pause is None:
                     raise
             else:
+                self._is_silent = False
+                if content is not None and self._sends:
+                    self._sends.pop(content(), None)
                 self._breaker.answered()
                 return answer
             if pause:
                 self._clock.sleep(pause)
+
+    def _note(
+        self, verb: str, tries: _Tries, error: StoreError, content: Callable[[], Hashable] | None
+    ) -> None:
+        """Remember what a failed try says about the store, and about the content that it sent."""
+        if error.status in _BUSY:
+            self._breaker.busy()
+        if self._is_silent and tries.in_vain:
+            tries.in_vain = MAX_IN_VAIN
+        self._is_silent = tries.in_vain >= MAX_IN_VAIN
+        if verb == "get" and isinstance(error, StoreUnavailable | AccessRefused):
+            self._sends.clear()  # not even a question about nothing in particular is answered
+        if content is None or error.status is None or error.status in _BUSY:
+            return
+        name = content()
+        if len(self._sends) >= _MOST_REMEMBERED and name not in self._sends:
+            self._sends.clear()
+        self._sends[name] = error.sends = self._sends.get(name, 0) + 1
 
     def _attempt(self, verb: str, call: Callable[[], _T], key: str) -> _T:
         """One request; that it may yet be carried out is reported before it is repeated."""
@@ -165,13 +205,15 @@ class RetryingStore:
         the store asks for too long a wait.
         """
         wish = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
-        if tries.are_enough:
+        if tries.are_enough or error.sends >= MAX_ANSWERED:
             return None
         if wish == 0.0:
             return 0.0
         if self._breaker.is_shut():
             return None
-        own = delay(tries.count, self._clock.chance(), self._retries.schedule)
+        # Content goes but once more: that comes later than a hiccup of the store lasts.
+        late = error.sends and isinstance(error, StoreUnavailable) and error.outcome_unknown
+        own = delay(1 << 9 if late else tries.count, self._clock.chance(), self._retries.schedule)
         if wish is None:
             return own
         return max(own, wish) if wish <= self._retries.schedule.cap_seconds else None
@@ -195,7 +237,13 @@ class RetryingStore:
                 ours = info.digest == meta.fingerprint.digest
             return Receipt(key, info.etag) if ours else None
 
-        return self._repeat("put", lambda: self._inner.put_object(key, body, meta), key=key, found=found)
+        return self._repeat(
+            "put",
+            lambda: self._inner.put_object(key, body, meta),
+            key=key,
+            found=found,
+            content=lambda: (key, meta.fingerprint),
+        )
 
     def head_object(self, key: str) -> ObjectInfo | None:
         return self._repeat("head", lambda: self._inner.head_object(key))
@@ -223,7 +271,10 @@ class RetryingStore:
             return None
 
         return self._repeat(
-            "part", lambda: self._inner.upload_part(key, upload_id, number, body), found=found
+            "part",
+            lambda: self._inner.upload_part(key, upload_id, number, body),
+            found=found,
+            content=lambda: (key, number, xxhash.xxh3_128_digest(body)),
         )
 
     def upload_part_copy(
@@ -283,7 +334,8 @@ class _Tries:
         self.unknown = 0
         """Those that may have been carried out."""
         self._answered = 0
-        self._in_vain = 0
+        self.in_vain = 0
+        """Those that waited for long, and nothing came."""
 
     def failed(self, error: StoreError, seconds: float) -> None:
         """A try failed after so long."""
@@ -292,14 +344,15 @@ class _Tries:
             self.unknown += error.outcome_unknown
             self._answered += error.outcome_unknown and error.status is not None
             nothing_came = error.status is None and not isinstance(error, ConnectionLost)
-            self._in_vain += nothing_came and seconds >= _LONG_SECONDS
+            if nothing_came and seconds >= _LONG_SECONDS:
+                self.in_vain += MAX_IN_VAIN if seconds >= _VERY_LONG_SECONDS else 1
         else:
             self._answered += 1
 
     @property
     def are_enough(self) -> bool:
         """Whether another one would not help."""
-        return self.count >= self._most or self._answered >= MAX_ANSWERED or self._in_vain >= MAX_IN_VAIN
+        return self.count >= self._most or self._answered >= MAX_ANSWERED or self.in_vain >= MAX_IN_VAIN
 
 
 def _quietly(found: Callable[[], _T | None]) -> _T | None:

@@ -23,6 +23,7 @@ from syncd.storage.retry import MAX_ANSWERED, MAX_IN_VAIN, UNANSWERED, Retries
 
 TRIES = Retries().max_tries
 HOURS = "then after hours, ever more rarely"
+TWICE = f"content {MAX_ANSWERED} times in all; {HOURS}"
 STATUS_ROWS = sorted({400, 402, 411, 416, 418, 505, 520, 524, *STATUSES})
 NETWORK = {
     "a redirect (3xx)": "place",
@@ -39,17 +40,20 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
     "moment": (
         "nothing: the store is busy, the clock is wrong, the connection slow",
         "repeated in place; then the file waits, and the upload is kept",
-        f"{TRIES} times in place, then after 2 s to 5 min",
+        (
+            f"{TRIES} times in place, then after 2 s to 5 min; content that met another answer than 429 or "
+            f"503 goes {MAX_ANSWERED} times, then once after 1 min to 1 h"
+        ),
     ),
     "gateway": (
         "nothing, or the file",
         (
-            "repeated in place; content that was sent twice is looked for in the store; if there was an "
-            "answer, a neutral question follows"
+            "repeated in place; content that was sent twice is looked for in the store; then a neutral "
+            "question follows"
         ),
         (
-            f"{MAX_ANSWERED} times in place where there is an answer, else {TRIES} times; if the store "
-            f"answers the question, like *file*"
+            f"{MAX_ANSWERED} times in place where there is an answer, else {TRIES} times; if there is one, "
+            f"and the store answers the question: {TWICE}"
         ),
     ),
     "failed": (
@@ -58,12 +62,12 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
             "as *gateway*; if an upload meets it in two tries without a part in between, and the store "
             "answers the question, the upload is begun once more, without copies"
         ),
-        f"{MAX_ANSWERED} times in place; then like *file*",
+        f"{MAX_ANSWERED} times in place; {TWICE}",
     ),
     "content": (
         "this part, or this content",
         "sent again",
-        f"{MAX_ANSWERED} times in place; then like *file*",
+        TWICE,
     ),
     "gone": (
         "the upload",
@@ -88,9 +92,9 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
         "puts",
         (
             f"the file waits; after {errors.QUOTA_FILES} different files no content is read, but for a "
-            "probe; deletions go on, and uploads are kept"
+            "probe after 1 min to 1 h; deletions go on, and uploads are kept"
         ),
-        "after 1 min to 1 h",
+        "like *file*",
     ),
     "keys": (
         "the keys, or the file",
@@ -191,6 +195,7 @@ def page() -> str:
         f"{BREAKER_THRESHOLD} different files fail in the same way and nothing succeeds in between. Probes",
         "are made with files chosen by chance while the store answers the question; once one succeeds,",
         "it takes eight times as many failures to pause the store again, until the question fails.",
+        "[How often content is sent](reliability.md#how-often-content-is-sent) says what counts as twice.",
         "",
         "An upload survives *moment*, *gateway*, *quota*, *keys* and *place*, however often it meets them. A",
         "copy inside the store is only a shortcut: whatever it meets, the content is sent.",
@@ -206,7 +211,8 @@ def page() -> str:
         "",
         "Whether the request was lost on its way or the answer on its way back cannot be told, so what",
         f"follows suits both. *again*: repeated in place, {TRIES} times in all, or {MAX_IN_VAIN} times where",
-        "nothing comes back for long; then the file waits.",
+        "nothing comes back for long, and once while nothing has come back since; then the file waits. If a",
+        "neutral question is not answered, either, the store is paused.",
         "*then look*: after two, the store is asked whether the object or the part is there.",
         "*look first*: the file is tried again, and looks for the upload in the store's list before it",
         "begins one. A repeated complete may meet *gone*: then the object is looked for. What an unanswered",

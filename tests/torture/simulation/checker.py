@@ -27,7 +27,7 @@ STEPS_AN_HOUR = 1500
 STEPS_A_MOVE = 60
 """And because of one thing that happened."""
 OUTAGE_SECONDS = 600.0
-REQUESTS_AN_OUTAGE = 300
+REQUESTS_AN_OUTAGE = 120
 """In any ten minutes in which the store does not answer; one file after the other would be thousands."""
 
 

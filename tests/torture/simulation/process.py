@@ -212,6 +212,7 @@ class Process:
         return RetryingStore(
             self._store,
             clock,
+            context.breaker,
             retries=context.retries,
             unsettled=context.unsettled,
             under_way=lambda key, creates: self._noted(noted.note(store.store_id, key, creates=creates)),

@@ -109,6 +109,7 @@ class WeatherStore(FakeStore):
     def get_object(self, key: str, *range_and_condition: Any) -> Content:
         """The neutral question fails, too, while nothing works."""
         if self.down is not None:
+            self._watch(Call("get_object", 0, key))
             raise self.down.with_traceback(None)
         return super().get_object(key, *range_and_condition)
 

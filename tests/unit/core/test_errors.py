@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from syncd.core.errors import (
     FILE_SCHEDULE,
     LONGEST_WISH_SECONDS,
     PAUSE_SECONDS,
-    QUOTA_SCHEDULE,
     REFUSED_SCHEDULE,
     REFUSED_SECONDS,
     STORE_SCHEDULE,
@@ -62,10 +62,11 @@ def test_a_store_error_keeps_its_facts(
     """What the store said is kept, and an error without such facts has none of them."""
     told, plain = vars(kind("slow down", **FACTS, **more)), vars(kind("slow down"))
 
-    assert told == {"call": "", "seen": None, **FACTS, **more}
+    assert told == {"call": "", "seen": None, "sends": 0, **FACTS, **more}
     assert plain == {
         "call": "",
         "seen": None,
+        "sends": 0,
         "status": None,
         "code": "",
         "request_id": "",
@@ -216,16 +217,36 @@ def test_a_store_that_wants_a_pause_for_one_file_gets_it_for_that_file() -> None
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("reset", outcome_unknown=True), StoreUnavailable("slow down", status=503)]
 )
-def test_what_is_no_word_about_one_file_is_not_asked_about(error: errors.StoreError) -> None:
+def test_what_is_no_word_about_one_file_is_never_charged_to_it(error: errors.StoreError) -> None:
     """No answer, or the wish for fewer requests."""
-    assert not errors.is_unclear(error)
+    assert errors.is_unclear(error) == (error.status is None)
     assert react(error, 9, 1.0, store_answers=True) == react(error, 9, 1.0)
+
+
+@pytest.mark.parametrize("error", [*REFUSED, *UNCLEAR, QuotaExceeded("full")], ids=str)
+def test_content_that_was_answered_twice_waits_for_hours(error: errors.StoreError) -> None:
+    """Whether both times were in one attempt or not; with each further one it waits longer."""
+    for sends, seconds in ((2, 3600.0), (3, 7200.0)):
+        again = copy(error)
+        again.sends = sends
+        for refusals in (0, sends - 1):
+            reaction = react(again, 1, 1.0, refusals=refusals, store_answers=True)
+            assert (reaction.refused, reaction.defer_seconds) == (True, seconds)
+
+
+def test_content_that_meets_a_passing_trouble_is_sent_ever_more_rarely() -> None:
+    """A clock, a conflict or a slow connection may end at any time; an hour is the longest."""
+    error = StoreUnavailable("cut", status=408)
+    waits = []
+    for error.sends in (1, 2, 3, 4, 9):
+        waits.append(react(error, 1, 1.0, store_answers=True).defer_seconds)
+    assert waits == [2.0, 60.0, 120.0, 240.0, 3600.0]
 
 
 def test_a_quota_stops_neither_the_store_nor_deletions() -> None:
     """The file waits, and counts against nothing else."""
     reaction = react(QuotaExceeded("full"), 1, 1.0)
-    assert reaction == Reaction(defer_seconds=QUOTA_SCHEDULE.base_seconds, hold=True, record=True)
+    assert reaction == Reaction(defer_seconds=REFUSED_SECONDS, record=True, refused=True)
 
 
 def test_a_refused_account_pauses_the_store_and_blames_no_file() -> None:

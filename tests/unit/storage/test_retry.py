@@ -150,6 +150,46 @@ def test_what_waits_in_vain_is_repeated_once(error: StoreUnavailable, seconds: f
     assert len(inner.calls) == tries
 
 
+def test_while_nothing_comes_back_every_request_is_made_once() -> None:
+    """Whatever it is about; an answer, be it an error, ends that."""
+    now, silent, store = [0.0], [True], FakeStore(SMALL_LIMITS)
+
+    def wait(call: object) -> None:
+        now[0] += 60.0 * silent[0]
+
+    store.before("*", wait)
+    store.fail("*", StoreUnavailable("no byte moved"), times=None, when=lambda call: silent[0])
+    repeating = RetryingStore(store, Clock(lambda: now[0], lambda seconds: None, lambda: 0.5))
+    for verb, requests in (("head_object", 2), ("list_parts", 1), ("get_object", 1), ("head_object", 1)):
+        store.reset_counters()
+        with pytest.raises(StoreUnavailable):
+            getattr(repeating, verb)(*VERBS[verb])
+        assert (verb, store.calls[verb]) == (verb, requests)
+    silent[0] = False
+    with pytest.raises(StoreRefused):
+        repeating.get_object("k", 0, 0)
+    silent[0] = True
+    store.reset_counters()
+    with pytest.raises(StoreUnavailable):
+        repeating.head_object("k")
+    assert store.calls["head_object"] == 2
+
+
+@pytest.mark.parametrize("verb", ["put_object", "upload_part"])
+def test_content_that_was_answered_twice_is_sent_once_until_it_is_taken(verb: str) -> None:
+    """The same content; and none counts any more where a neutral question is not answered."""
+    inner = Failing(*[unavailable(status=500, outcome_unknown=True) for _ in range(5)])
+    store = retrying(inner)[0]
+    for calls, sends in ((2, 2), (3, 3), (4, 4), (5, 5)):
+        with pytest.raises(StoreUnavailable) as caught:
+            getattr(store, verb)(*VERBS[verb])
+        assert (len(inner.calls), caught.value.sends) == (calls, sends)
+    getattr(store, verb)(*VERBS[verb])
+    inner.errors = [unavailable(status=500, outcome_unknown=True)]
+    getattr(store, verb)(*VERBS[verb])
+    assert len(inner.calls) == 8
+
+
 @pytest.mark.parametrize("ends_well", [True, False])
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_unknown_outcome_is_reported_whatever_succeeds_afterwards(verb: str, ends_well: bool) -> None:

@@ -1,0 +1,234 @@
+"""How often the bytes of a file go to a store that gives the same answer each time: a table, in virtual time.
+
+Scenarios: every answer of the table to a small file and to a part; an answer to what comes after the content;
+a hiccup; an outage in which the store answers nothing else, either; several files at once; a new state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from copy import copy
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from syncd.core.errors import StoreError, StoreFailed
+from syncd.core.model import FileRef, Outcome
+from syncd.pipeline.context import Clock, Context
+from syncd.pipeline.workers import Workers
+from syncd.storage import base
+from syncd.storage.http.errors import CODES, Facts, refusal, refused
+from syncd.storage.http.messages import Response
+from syncd.storage.retry import RetryingStore
+from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
+from tests.support.answers_page import STATUS_ROWS, word
+from tests.support.faults import Call
+from tests.support.rig import Rig
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+LEAST_HOURS = 0.5 * HOUR
+"""Jitter takes up to half of an hour away."""
+SMALL, BIG = b"small", bytes(range(61))  # one request, and eight parts
+
+
+class World:
+    """A rig with a worker, and a clock that stands still unless the worker would wait."""
+
+    def __init__(self, root: Path) -> None:
+        self.now = 1000.0
+        clock = Clock(lambda: self.now, self.now_ns, lambda: 0.5)
+        waiting = base.Clock(lambda: self.now, self.sleep, lambda: 0.5)
+        self.rig = Rig(root, wrap_store=lambda store: RetryingStore(store, waiting, self.breaker()))
+        self.rig.engine._now_ns = self.rig.uploader._now_ns = self.now_ns
+        self.rig.uploader.leftovers._now_ns = self.now_ns
+        self.rig.know(source=replace(self.rig.source, settle_seconds=0.0))
+        context = Context(self.rig.state, clock, self, False, Heartbeats(1e9, clock.monotonic))
+        self.workers = Workers("store", self.rig.engine, context, Heartbeat(context.heartbeats))
+        self.sent: list[tuple[float, Call]] = []
+        for verb in ("put_object", "upload_part"):
+            self.rig.fake.before(verb, lambda call: self.sent.append((self.now, call)))
+
+    def breaker(self) -> base.Breaker:
+        return base.Breaker(lambda: self.workers.queue.is_shut)
+
+    def now_ns(self) -> int:
+        return time.time_ns() + 10**10 + round(self.now * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+        """Nothing follows from it here."""
+
+    def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
+        """Nothing follows from it here."""
+
+    def root_changed(self, source: str, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def write(self, name: str, content: bytes) -> None:
+        self.rig.write(name, content)
+        self.workers.queue.mark(self.rig.ref(name), quiet_seconds=0.0, event=True)
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass, and the worker do what is due."""
+        end = self.now + seconds
+        while (due := self.workers.queue.due()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.workers.step()
+        self.now = max(self.now, end)
+
+    def times(self, holds: Callable[[Call], bool]) -> list[float]:
+        """When content was sent, in seconds since the first time."""
+        found = [at for at, call in self.sent if holds(call)]
+        return [at - found[0] for at in found]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.rig.close()
+
+
+def answer(verb: str, status: int, code: str = "") -> StoreError:
+    return refused(refusal(verb, status, code), Response(status, {}), Facts(code=code))
+
+
+def answers(verb: str) -> list[StoreError]:
+    """One of each meaning and class, of all that a store can answer to `verb`: others go the same way."""
+    rows = [(status, "") for status in (200, 302, *STATUS_ROWS)] + [(400, code) for code in CODES]
+    found: dict[tuple[type, str, int | None], StoreError] = {}
+    for status, code in rows:
+        error = answer(verb, status, code)
+        found.setdefault((type(error), word(error), 403 if error.status == 403 else None), error)
+    return [error for error in found.values() if word(error) != "moment"]
+
+
+def ids(error: StoreError) -> str:
+    return f"{word(error)} {error.status} {error.code}".strip()
+
+
+def is_twice_and_then_rarely(times: list[float]) -> bool:
+    """Twice, and from then on no two within the least of hours."""
+    later = times[1:]
+    return all(after - before >= LEAST_HOURS for before, after in pairwise(later))
+
+
+@pytest.mark.parametrize("error", answers("put"), ids=ids)
+def test_a_small_file_is_sent_twice_and_then_after_hours(world: World, error: StoreError) -> None:
+    """While the store answers everything else; it is there as soon as it is taken."""
+    world.rig.fake.fail("put_object", lambda call: _again(error), times=None)
+    world.write("small", SMALL)
+    world.run(DAY)
+    times = world.times(lambda call: True)
+    assert len(times) >= 4  # it is not forgotten
+    assert is_twice_and_then_rarely(times), times
+    (failure,) = world.rig.state.failures()
+    assert str(error) in failure.error
+    world.rig.fake.heal()
+    world.run(DAY)
+    assert "p/small" in world.rig.fake.objects
+
+
+@pytest.mark.parametrize("error", answers("part"), ids=ids)
+def test_a_part_is_sent_twice_and_then_after_hours(world: World, error: StoreError) -> None:
+    """To one upload; where that is given up, the new one gets it once at once. What was taken stays taken."""
+    world.rig.fake.fail(
+        "upload_part", lambda call: _again(error), times=None, when=lambda call: call.number == 5
+    )
+    world.write("big", BIG)
+    world.run(DAY)
+    fifth = [call for _, call in world.sent if call.number == 5]
+    for upload in {call.upload_id for call in fifth}:
+        times = world.times(lambda call, upload=upload: (call.upload_id, call.number) == (upload, 5))  # type: ignore[misc]
+        assert is_twice_and_then_rarely(times), (upload, times)
+        others = [call.number for _, call in world.sent if call.upload_id == upload and call.number != 5]
+        assert len(others) == len(set(others))
+    assert len({call.upload_id for call in fifth}) <= 4
+    world.rig.fake.heal()
+    world.run(2 * DAY)
+    assert world.rig.fake.objects["p/big"].data == BIG
+
+
+@pytest.mark.parametrize("error", answers("complete"), ids=ids)
+def test_an_upload_that_cannot_be_completed_is_sent_twice(world: World, error: StoreError) -> None:
+    """Once more as another upload, and then after hours."""
+    world.rig.fake.fail("complete_multipart_upload", lambda call: _again(error), times=None)
+    world.write("big", BIG)
+    world.run(DAY)
+    for number in range(1, 9):
+        assert is_twice_and_then_rarely(world.times(lambda call, number=number: call.number == number))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_trouble_that_should_pass_is_met_ever_more_rarely(world: World, status: int) -> None:
+    """It may be the line or another request; so it is an hour at most, and twice in a row."""
+    world.rig.fake.fail("put_object", lambda call: answer("put", status), times=None)
+    world.write("small", SMALL)
+    world.run(DAY)
+    assert len(world.times(lambda call: True)) <= 2 + 6 + 2 * 24
+    world.rig.fake.heal()
+    world.run(HOUR)
+    assert "p/small" in world.rig.fake.objects
+
+
+@pytest.mark.parametrize("name", ["small", "big"])
+@pytest.mark.parametrize("status", [500, 502, 200])
+def test_a_hiccup_is_waited_for(world: World, name: str, status: int) -> None:
+    """A store that fails for three seconds makes no file wait."""
+    world.rig.fake.fail(
+        "*", lambda call: answer("put", status), times=None, when=lambda call: world.now < 1003.0
+    )
+    world.write(name, {"small": SMALL, "big": BIG}[name])
+    world.run(60.0)
+    assert f"p/{name}" in world.rig.fake.objects
+
+
+@pytest.mark.parametrize("error", [*answers("put")], ids=ids)
+def test_an_outage_counts_against_no_file(world: World, error: StoreError) -> None:
+    """While not even a neutral question is answered, content is not sent in vain, and goes on right after."""
+    if word(error) not in ("failed", "gateway", "keys", "place"):
+        return
+    world.rig.fake.fail("*", lambda call: _again(error), times=None)
+    world.write("small", SMALL)
+    world.run(DAY)
+    assert len(world.sent) <= 2
+    world.rig.fake.heal()
+    world.run(300.0)
+    assert "p/small" in world.rig.fake.objects
+
+
+def test_files_that_failed_together_are_tried_once_more_when_the_store_takes_one(world: World) -> None:
+    """Several that failed in the same way, with nothing taken in between, speak against the store."""
+    failed = StoreFailed("broken", status=500, outcome_unknown=True)
+    world.rig.fake.fail("put_object", failed, times=None, when=lambda call: "bad" in call.key)
+    for name in ("bad1", "bad2", "bad3"):
+        world.write(name, name.encode())
+    world.run(600.0)
+    for round_ in range(4):
+        world.write(f"good{round_}", b"good%d" % round_)
+        world.run(60.0)
+    for name in ("bad1", "bad2", "bad3"):
+        assert len(world.times(lambda call, name=name: name in call.key)) <= 3  # type: ignore[misc]
+
+
+def test_a_new_state_of_a_file_is_new_content(world: World) -> None:
+    """It is sent twice as well."""
+    failed = StoreFailed("broken", status=500, outcome_unknown=True)
+    world.rig.fake.fail("put_object", failed, times=None)
+    world.write("small", SMALL)
+    world.run(60.0)
+    assert len(world.sent) == 2
+    world.write("small", b"other")
+    world.run(60.0)
+    assert len(world.sent) == 4
+
+
+def _again(error: StoreError) -> StoreError:
+    """The same answer, as an error of its own: each carries what it met."""
+    return copy(error)
