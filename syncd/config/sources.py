@@ -190,7 +190,7 @@ def check(sources: Sources, stores: Stores, state_dir: str, document: Document, 
             expected = f"a name of its own: {_label(first, document)} has this one"
             document.report((*path, "name"), expected=expected)
         _check_store(entry, path, stores, document)
-        _check_prefix(entry, path, stores, document)
+        _check_prefix(entry, path, document)
         _check_patterns(entry, path, document)
         objects.check(entry.rules, (*path, "objects"), stores.get(entry.store), document)
     roots = {index: entry.root for index, entry in sources.items() if _is_comparable(entry, index, document)}
@@ -255,18 +255,15 @@ def _check_store(entry: SourceEntry, path: Path, stores: Stores, document: Docum
     document.report((*path, "store"), expected=expected)
 
 
-def _check_prefix(entry: SourceEntry, path: Path, stores: Stores, document: Document) -> None:
+def _check_prefix(entry: SourceEntry, path: Path, document: Document) -> None:
     if not entry.prefix:
         return
-    store = stores.get(entry.store)
     if problem := prefix_problem(entry.prefix):
         expected = f"a folder in the store, such as `camera/`; this {problem}"
     elif not entry.prefix.endswith("/"):
         expected = "a `/` at its end, since a prefix is a folder in the store"
     elif len(entry.prefix.encode()) > MAX_PREFIX_BYTES:
         expected = f"at most {MAX_PREFIX_BYTES} bytes, so that names fit into the 1024 bytes of a key"
-    elif store and entry.prefix.partition("/")[0].lower() == store.reserved_folder:
-        expected = f"another first folder: BOS reads `{store.reserved_folder}` as the version of its API"
     else:
         return
     document.report((*path, "prefix"), expected=expected)

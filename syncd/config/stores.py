@@ -79,8 +79,6 @@ class StoreEntry(Entry, frozen=True):
     type: str = ""
     smallest_part: ClassVar[int] = 0
     """In bytes; 0 where a part may have any size."""
-    reserved_folder: ClassVar[str] = ""
-    """A name, in lower case, that the first folder of a prefix may not have."""
 
     @abstractmethod
     def settings(self) -> StoreSettings:
@@ -269,8 +267,9 @@ class S3Entry(HttpEntry, frozen=True):
         if self.region:
             return self.region
         host = self._host() if self.endpoint else ""
-        here = self._environment_region if not host or regions.is_aws(host) else regions.bos_region(host)
-        return here or _DEFAULT_REGION
+        if not host or regions.is_aws(host):
+            return regions.aws_region(host) or self._environment_region or _DEFAULT_REGION
+        return regions.bos_region(host) or _DEFAULT_REGION
 
     def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
         super().check(path, document, with_secrets=with_secrets)
@@ -310,7 +309,6 @@ class S3Entry(HttpEntry, frozen=True):
 class BosEntry(HttpEntry, frozen=True):
     """A Baidu BOS bucket."""
 
-    reserved_folder = "v1"  # BOS reads it as the version of its API
     needs_keys = True
     bucket: Annotated[
         _BucketName,

@@ -127,6 +127,8 @@ def _words(node: ast.expr, module: ModuleType) -> str:
     if isinstance(node, ast.Name):
         found = getattr(module, node.id, "")
         return found if isinstance(found, str) else ""
+    if isinstance(node, ast.IfExp):
+        return " / ".join(_words(each, module) for each in (node.orelse, node.body))
     if isinstance(node, ast.BoolOp):
         return next((words for each in node.values if (words := _words(each, module))), "")
     if not isinstance(node, ast.JoinedStr):

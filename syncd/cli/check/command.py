@@ -13,7 +13,7 @@ from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
 from syncd.core.paths import one_line
-from syncd.storage.base import ObjectStore, Remarks
+from syncd.storage.base import DOUBLED, ObjectStore, Remarks
 
 
 @click.command()
@@ -62,12 +62,12 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
         prefix = sources[0].prefix if sources else ""
         named = _named(name, noted)
         try:
-            with common.open_store(settings, name) as store:
+            doubled = thorough and version_keys.examine(settings, name, named)
+            spelling = (lambda store_id: DOUBLED) if doubled else None
+            with common.open_store(settings, name, version_keys=spelling) as store:
                 examine(store, prefix, named)
                 for remark in store.remarks() if isinstance(store, Remarks) else ():
                     named("file system", None, remark)
-                if thorough:
-                    version_keys.examine(settings, name, named)
                 digests.examine(probes.Bench(store, prefix, named), name, settings.state_dir, named)
                 others.check(store, settings.state_dir, sources, noted)
         except StoreError as error:

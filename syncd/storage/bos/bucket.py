@@ -37,6 +37,8 @@ PAGE = "1000"
 
 _OFFICIAL = ".bcebos.com"
 _VERSION = "/v1"
+_DROPPED = "it may drop a leading v1/"
+_NOT_PROVEN = "give the source another prefix, or run `syncd check --thorough`"
 _CDN = ".cdn.bcebos.com"
 _MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
 
@@ -64,10 +66,11 @@ class Bucket:
 
     def object_path(self, key: str) -> str:
         """The percent-encoded path of an object; StoreRefused when BOS cannot hold the key faithfully."""
-        doubled = _begins_with_version(key) and self._version_keys.recall(self.store_id) == DOUBLED
+        doubled = begins_with_version(key) and self._version_keys.recall(self.store_id) == DOUBLED
         problem = key_problem(key, takes_version=doubled)
         if problem is not None:
-            raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName", hint=RENAME)
+            hint = _NOT_PROVEN if problem == _DROPPED else RENAME
+            raise StoreRefused(f"BOS cannot hold this key: {problem}", code="InvalidObjectName", hint=hint)
         version = _VERSION if doubled else ""
         return f"{version}{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
 
@@ -97,12 +100,13 @@ def key_problem(key: str, *, takes_version: bool = False) -> str | None:
         return f"it has more than {LIMITS.max_key_bytes} bytes"
     if "." in segments or ".." in segments:
         return "BOS takes no . or .. between slashes"
-    if _begins_with_version(key) and not takes_version:
-        return "BOS may drop a leading v1/; give the source a prefix, or run `syncd check --thorough`"
+    if begins_with_version(key) and not takes_version:
+        return _DROPPED
     return None
 
 
-def _begins_with_version(key: str) -> bool:
+def begins_with_version(key: str) -> bool:
+    """Whether the first folder of the key, or the key itself, is the old version prefix."""
     return key.partition("/")[0].lower() == "v1"
 
 

@@ -30,8 +30,17 @@ LIMITS = StoreLimits(
 )
 """What AWS documented for long, and others follow."""
 
-AWS_LIMITS = replace(LIMITS, max_object_size=50 * 10**12, has_conditions=True)
+AWS_LIMITS = replace(LIMITS, max_object_size=(488 << 40) // 10, has_conditions=True)
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and conditional-writes.html"""
+
+LARGER_LIMITS = replace(LIMITS, max_object_size=488 * 10**11)
+"""Of `_LARGER_DOMAINS`, the smallest of what they document: 48.8 TB, 48.82 TB and 48.8 TB.
+
+Sources: https://www.alibabacloud.com/help/doc-detail/32030.htm (OSS),
+https://www.tencentcloud.com/document/product/436/14113 (COS),
+https://support.huaweicloud.com/en-us/devg-obs/obs_06_0028.html (OBS). BOS: `syncd.storage.bos.bucket`.
+"""
+_LARGER_DOMAINS = ("aliyuncs.com", "myqcloud.com", "myhuaweicloud.com", "bcebos.com")
 
 _VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, "aliyuncs.com", "myqcloud.com", "bcebos.com")
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -69,6 +78,13 @@ class Bucket:
     def is_aws(self) -> bool:
         """Amazon's own service, whose checks and addresses are known."""
         return regions.is_aws(self._endpoint_host)
+
+    @property
+    def limits(self) -> StoreLimits:
+        """What the service documents that the host belongs to."""
+        if self.is_aws:
+            return AWS_LIMITS
+        return LARGER_LIMITS if regions.under(self._endpoint_host, _LARGER_DOMAINS) else LIMITS
 
     def _host(self) -> str:
         host = self._regional_host() + self._port

@@ -101,7 +101,7 @@ class S3Dialect:
     @property
     def limits(self) -> StoreLimits:
         """What AWS documents, and what others follow."""
-        return values.AWS_LIMITS if self._bucket.is_aws else values.LIMITS
+        return self._bucket.limits
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""

@@ -5,6 +5,8 @@ Source: https://github.com/boto/botocore/blob/develop/botocore/data/partitions.j
 
 from __future__ import annotations
 
+import re
+
 _PARTITIONS = {
     "cn-": "amazonaws.com.cn",
     "eusc-": "amazonaws.eu",
@@ -15,6 +17,7 @@ _PARTITIONS = {
 }
 """By the first letters of the regions' names; all other regions are below `_AWS`."""
 _AWS = "amazonaws.com"
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 DOMAINS = (_AWS, *_PARTITIONS.values())
 
 
@@ -34,6 +37,13 @@ def bos_region(host: str) -> str:
     labels = host.split(".")
     at = labels.index("s3") if "s3" in labels else -1
     return labels[at + 1] if at >= 0 and labels[at + 2 :] == ["bcebos", "com"] else ""
+
+
+def aws_region(host: str) -> str:
+    """The region that a host of AWS names (``s3.eu-west-1.amazonaws.com``); empty where it names none."""
+    domain = next((domain for domain in DOMAINS if under(host, (domain,))), "")
+    label = host.removesuffix(f".{domain}").rpartition(".")[2].removeprefix("s3-")
+    return label if domain and _REGION.fullmatch(label) else ""
 
 
 def under(host: str, domains: tuple[str, ...]) -> bool:

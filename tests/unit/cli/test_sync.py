@@ -304,7 +304,7 @@ def test_sync_is_69_when_nothing_got_through(home: Home, files: int) -> None:
     home.mirror.rmdir()
     done = home.run("sync")
     assert done.exit_code == 69
-    assert "not there" in done.stderr
+    assert "is missing" in done.stderr
 
 
 def bos(home: Home, server: BosServer, secret: str) -> None:

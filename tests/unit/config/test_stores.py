@@ -86,6 +86,7 @@ def test_what_a_bucket_demands_is_set(tmp_path: Path) -> None:
         ("", {"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
         ("region: eu-west-3", {"AWS_REGION": "eu-west-1"}, "eu-west-3"),
         ("endpoint: s3.amazonaws.com", {"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ("endpoint: s3.eu-north-1.amazonaws.com", {"AWS_REGION": "eu-west-1"}, "eu-north-1"),
         ("endpoint: minio.lan", {"AWS_REGION": "eu-west-1"}, "us-east-1"),
         ("endpoint: s3.gz.bcebos.com", {"AWS_REGION": "eu-west-1"}, "gz"),
         ("endpoint: photos.s3.gz.bcebos.com", {}, "gz"),

@@ -51,7 +51,7 @@ def test_a_paused_store_is_in_the_status_and_in_the_managers_line(home: Home) ->
     for number in range(10):
         (home.root / "watched" / f"f{number}").write_text(str(number))
     wait_until("it is paused", lambda: home.ask(command="status")["daemon"]["stores_paused"])
-    assert "not there" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
+    assert "is missing" in home.ask(command="status")["daemon"]["stores_paused"]["mirror"]
     assert "mirror paused" in made._line()
     (home.root / "unplugged").rename(home.root / "mirror")
     made._pipeline.store_runners["mirror"].workers.queue.reopen()

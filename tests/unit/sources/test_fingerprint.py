@@ -238,7 +238,7 @@ def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
             more.write(b"more")
         return False
 
-    with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="grown"):
+    with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="grew beyond"):
         fingerprint.compute(file, 2 * MIB, 4 * MIB, grow, WITNESS)
 
 

@@ -80,6 +80,30 @@ def test_what_the_bucket_proves_is_remembered_until_it_disproves_it(
     assert (is_taken(wanted), server.contents("photos")) == (False, NOTHING)
 
 
+def test_a_prefix_below_v1_works_once_it_is_proven(server: BosServer, tmp_path: Path) -> None:
+    """Until then `check` fails and names the remedy, and a pass leaves each file with it."""
+    wanted = settings(server, tmp_path, "v1/docs/")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a").write_text("x")
+
+    def ran(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, [*words, "-c", wanted.path])
+        return done.exit_code, done.output
+
+    for command in ("check", "sync"):
+        code, text = ran(command)
+        assert code != 0
+        assert "give the source another prefix, or run `syncd check --thorough`" in text
+    assert server.contents("photos") == NOTHING
+    code, text = ran("check", "--thorough")
+    assert code == 0, text
+    assert "ok   bos: writable" in text
+    assert server.contents("photos") == NOTHING
+    assert ran("sync")[0] == 0
+    assert list(server.contents("photos")["objects"]) == ["v1/docs/a"]
+    assert ran("verify")[0] == 0
+
+
 def test_an_answer_that_proves_nothing_changes_nothing(server: BosServer, tmp_path: Path) -> None:
     """Keys that may not write below v1/, for instance."""
     wanted = settings(server, tmp_path)

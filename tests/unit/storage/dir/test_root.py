@@ -28,7 +28,7 @@ def test_the_root_is_never_made(tmp_path: Path) -> None:
     """A directory that is missing may be one that is not mounted."""
     store = DirStore(DirSettings(str(tmp_path / "missing")))
     for verb in (lambda: put(store, "file", b"x"), lambda: store.head_object("file")):
-        with pytest.raises(StoreUnavailable, match="not there"):
+        with pytest.raises(StoreUnavailable, match="is missing"):
             verb()
     assert not (tmp_path / "missing").exists()
 
@@ -53,7 +53,7 @@ def test_what_root_makes_belongs_to_the_owner_of_the_directory(tmp_path: Path) -
 def test_a_root_that_is_a_file_is_not_there(tmp_path: Path) -> None:
     """It is no directory, but may become one."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreUnavailable, match="not there"):
+    with pytest.raises(StoreUnavailable, match="is missing"):
         put(DirStore(DirSettings(str(tmp_path / "file"))), "file", b"x")
 
 
@@ -188,7 +188,7 @@ def test_a_root_is_made_where_the_settings_say_so(tmp_path: Path) -> None:
     assert store.head_object("a") is None
     assert (tmp_path / "new").is_dir()
     deep = DirStore(DirSettings(str(tmp_path / "not" / "there"), create=True))
-    with pytest.raises(StoreUnavailable, match="not there"):
+    with pytest.raises(StoreUnavailable, match="is missing"):
         deep.put_object("a", b"x", meta_of(b"x"))
     assert not (tmp_path / "not").exists()
 

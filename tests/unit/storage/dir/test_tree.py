@@ -261,9 +261,9 @@ def test_the_refusal_names_both(tmp_path: Path) -> None:
     with odd(tmp_path / "mnt", Oddities(case=True, normal=True)) as at:
         store = DirStore(DirSettings(str(at)))
         put(store, "caf\u00e9", b"x")
-        with pytest.raises(StoreRefused, match=r"'cafe\\u0301' for 'caf\\xe9', which is there.*rename"):
+        with pytest.raises(StoreRefused, match=r"'cafe\\u0301' from 'caf\\xe9', which it holds.*rename"):
             put(store, "cafe\u0301", b"x")
-        with pytest.raises(StoreRefused, match=r"'\.SYNCD' for '\.syncd'"):
+        with pytest.raises(StoreRefused, match=r"'\.SYNCD' from '\.syncd'"):
             put(store, ".SYNCD/store.json", b"x")
         assert read(store, "caf\u00e9") == b"x"
         store.delete_object("caf\u00e9")

@@ -22,12 +22,31 @@ def test_every_partition_has_its_domain(region: str, host: str) -> None:
     """And each of these hosts is known as Amazon's own."""
     assert regions.host(region) == host
     assert regions.is_aws(host)
+    assert regions.aws_region(host) == regions.aws_region(f"photos.{host}") == region
 
 
 @pytest.mark.parametrize("host", ["notamazonaws.com", "amazonaws.com.example.org", "minio.lan", ""])
 def test_a_host_that_only_looks_like_amazons_is_not(host: str) -> None:
     """A domain counts from a dot on."""
     assert not regions.is_aws(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("s3.dualstack.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("s3-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("s3-eu-west-1.amazonaws.com", "eu-west-1"),
+        ("s3.amazonaws.com", ""),
+        ("my-bucket-1.s3.amazonaws.com", ""),
+        ("bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", ""),
+        ("s3.eu-west-1.example.org", ""),
+        ("amazonaws.com", ""),
+    ],
+)
+def test_aws_names_the_region_in_most_hosts(host: str, region: str) -> None:
+    """Where it does not, the first answer names it."""
+    assert regions.aws_region(host) == region
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,7 @@ def test_links_come_back_and_are_never_followed(store: ObjectStore, to: Path, tm
     assert os.readlink(os.fsencode(to / "d" / "link")) == b"../\xff"
     (to / "out").unlink()
     (to / "out").mkdir()
-    assert "no symbolic link" in reasons(restore(store, to))["out"]
+    assert "not a symbolic link" in reasons(restore(store, to))["out"]
 
 
 def test_what_no_link_can_lead_to_comes_back_as_a_file(to: Path) -> None:
