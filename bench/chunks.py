@@ -6,6 +6,8 @@
 Makes files of several kinds with the programs that make them, lets these change them, and counts how many
 bytes of the new file an upload would have to send: parts can be copied from the old object where they are the
 same, at the same place for blocks, at any place for chunks. No part may be smaller than the store's smallest.
+The last figures are of what syncd does (`syncd.sources.chunks`): a second look for parts of 5 MiB where
+blocks of 8 MiB spare less than half; and how many MB/s one processor cuts.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
+
+from syncd.core import parts
+from syncd.sources.chunks import Cutter
+from syncd.sources.fingerprint import READ_SIZE, Witness
 
 BOS, S3, BLOCK = 100 << 10, 5 << 20, 8 << 20
 """The smallest parts that the stores take, and the size of syncd's parts."""
@@ -81,6 +88,27 @@ def parts_sent(old: Chunks, new: Chunks, smallest: int) -> int:
         else:
             total, open_part = total + max(0, lacks), 0
     return total
+
+
+def second_look_sent(old: bytes, new: Path, by_blocks: int) -> tuple[int, int]:
+    """Bytes to send to S3 if the old file was cut into chunks as the new one is now; and bytes per second."""
+    size, began = new.stat().st_size, time.process_time()
+    now = cut(new)
+    speed = size / (time.process_time() - began)
+    if 2 * by_blocks <= size:
+        return by_blocks, int(speed)
+    there = parts.moved(old, now, size, S3)
+    moved = size - sum(parts.span(number, size, S3).size for number in there)
+    return min(by_blocks, moved), int(speed)
+
+
+def cut(path: Path) -> bytes:
+    """The chunks of syncd."""
+    cutter = Cutter(Witness(bytes(32)), BLOCK)
+    with path.open("rb") as file:
+        while piece := file.read(READ_SIZE):
+            cutter.update(memoryview(piece))
+    return cutter.ended()
 
 
 def chunks(path: Path) -> tuple[Chunks, Chunks]:
@@ -269,24 +297,32 @@ def main() -> int:
     options.add_argument("--only", nargs="*", default=[*KINDS], help="which of the kinds, by their names")
     given = options.parse_args()
     print("| file | change | MiB | blocks of 8 MiB | 5 MiB | 100 KiB | chunks from 5 MiB | 100 KiB |", end="")
-    print(" chunks from 100 KiB in parts from 5 MiB | saved, 5 MiB | 100 KiB | both |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(" chunks from 100 KiB in parts from 5 MiB | saved, 5 MiB | 100 KiB | both |", end="")
+    print(" second look | saved | MB/s |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     saved: list[tuple[float, ...]] = []
     for kind, make in ((kind, KINDS[kind]) for kind in given.only):
         with tempfile.TemporaryDirectory(dir=given.dir) as work:
             made = make(Path(work), given.mib << 20, random.Random(1))
             _, old = next(made)
-            before = chunks(old)
+            before, ours = chunks(old), cut(old)
             for change, new in made:
                 size, now = new.stat().st_size, chunks(new)
                 blocks = [blocks_sent(old, new, each) for each in (BLOCK, S3, BOS)]
                 chunked = [chunks_sent(*pair) for pair in zip(before, now, strict=True)]
                 chunked.append(parts_sent(before[1], now[1], S3))
+                second, speed = second_look_sent(ours, new, blocks[0])
                 won = [(blocks[at] - chunked[which]) / size for which, at in ((0, 1), (1, 2), (2, 1))]
+                won.append((blocks[0] - second) / size)
                 saved.append(tuple(won))
-                figures = [f"{each / (1 << 20):.1f}" for each in (size, *blocks, *chunked)]
-                shares = [f"{each:.0%}" for each in won]
-                print("|", " | ".join([kind, change, *figures, *shares]), "|", flush=True)
+                *figures, looked = [f"{each / (1 << 20):.1f}" for each in (size, *blocks, *chunked, second)]
+                *shares, share = [f"{each:.0%}" for each in won]
+                print(
+                    "|",
+                    " | ".join([kind, change, *figures, *shares, looked, share, str(speed // 10**6)]),
+                    "|",
+                    flush=True,
+                )
     middle = [f"{statistics.median(each):.0%}" for each in zip(*saved, strict=True)]
     print(
         f"median of what chunks save of a file beside blocks of the same smallest size: {', '.join(middle)}"

@@ -299,6 +299,8 @@ class PartDigests(Struct, frozen=True):
 
     part_size: int
     digests: tuple[bytes, ...]
+    chunks: bytes = b""
+    """In the form of `syncd.core.parts.CHUNK`; empty: unknown."""
 
 
 class ObjectMeta(Struct, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -17,9 +18,12 @@ from msgspec import Struct
 
 from syncd.core import plan
 from syncd.core.errors import TOO_LARGE, TRY_ALL, StoreRefused
-from syncd.core.model import Checkpoint, Fingerprint, Part, StoreLimits
+from syncd.core.model import Checkpoint, Fingerprint, Part, PartDigests, StoreLimits
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+
+CHUNK = struct.Struct(">16sI")
+"""A piece of content that ends where its bytes say so (`syncd.sources.chunks`): its witness and its size."""
 
 SMALLEST_COMMON_PART_SIZE = 5 << 20
 """What every S3-compatible store accepts as a part (AWS, S3 API reference, "multipart upload limits")."""
@@ -108,6 +112,49 @@ def span(number: int, size: int, part_size: int) -> Span:
 def cut(size: int, part_size: int) -> Iterator[Span]:
     """All parts in ascending order: together every byte exactly once."""
     return (span(number, size, part_size) for number in range(1, count(size, part_size) + 1))
+
+
+def unmoved(before: PartDigests, before_size: int, now: PartDigests, size: int) -> dict[int, int]:
+    """The offset of each part, by its number, that a file's last version has at the same place.
+
+    Empty where the two are on different grids.
+    """
+    if before.part_size != now.part_size:
+        return {}
+    same = [one == other for one, other in zip(before.digests, now.digests, strict=False)]
+    return {
+        each.number: each.offset
+        for each, is_same in zip(cut(size, now.part_size), same, strict=False)
+        if is_same and each.offset + each.size <= before_size
+    }
+
+
+def moved(before: bytes, now: bytes, size: int, part_size: int) -> dict[int, int]:
+    """At which offset of a file's last version each part lies, by its number, if it does anywhere.
+
+    `before` and `now` are the chunks of the two versions, `size` and `part_size` are of the new one. A part
+    is found within chunks that follow each other in both.
+    """
+    there: dict[int, bytes] = {}
+    places: dict[bytes, int] = {}
+    at = shift = start = 0
+    for digest, length in CHUNK.iter_unpack(before):
+        there[at] = digest
+        places.setdefault(digest, at)
+        at += length
+    found: dict[int, int] = {}
+    at, is_there = 0, False
+    for digest, length in (*CHUNK.iter_unpack(now), (b"", 0)):  # the last one ends the run before it
+        if not digest or not is_there or there.get(at + shift) != digest:
+            if is_there:
+                last = at // part_size if at < size else count(size, part_size)
+                numbers = range(_ceil_div(start, part_size), last)
+                found.update({number + 1: number * part_size + shift for number in numbers})
+            place = at + shift if there.get(at + shift) == digest else places.get(digest)
+            start, is_there = at, place is not None
+            shift = shift if place is None else place - at
+        at += length
+    return found
 
 
 def _ceil_div(dividend: int, divisor: int) -> int:

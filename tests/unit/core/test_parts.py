@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from syncd.core.errors import StoreRefused
 from syncd.core.model import Checkpoint, FileRef, FileStat, Fingerprint, Part, StoreLimits
 from syncd.core.parts import (
+    CHUNK,
     Resume,
     Span,
     combine_crc32,
@@ -22,6 +23,7 @@ from syncd.core.parts import (
     etag_of,
     fits_one_request,
     misfit,
+    moved,
     part_size_for,
     part_sizes_after_refusal,
     resume,
@@ -47,6 +49,47 @@ TINY = StoreLimits(
 )
 
 # ---- cutting ----------------------------------------------------------------------------------------------
+
+
+def chunked(pieces: list[bytes]) -> bytes:
+    return b"".join(CHUNK.pack(piece.ljust(16, b"."), len(piece)) for piece in pieces)
+
+
+a_piece = st.sampled_from([b"a", b"bb", b"ccc", b"dddd", b"eeeee", b"0000"])
+some_pieces = st.lists(a_piece, max_size=24)
+
+
+@given(before=some_pieces, now=some_pieces, part_size=st.integers(1, 9))
+def test_what_moved_is_found_where_it_is(before: list[bytes], now: list[bytes], part_size: int) -> None:
+    """Every part that is found has its bytes at that offset of the last version."""
+    old, new = b"".join(before), b"".join(now)
+    places = moved(chunked(before), chunked(now), len(new), part_size)
+    for number, offset in places.items():
+        wanted = span(number, len(new), part_size)
+        content = new[wanted.offset : wanted.offset + wanted.size]
+        assert old[offset : offset + wanted.size] == content
+
+
+@given(pieces=st.lists(a_piece, min_size=1), at=st.integers(0, 40), part_size=st.integers(1, 9))
+def test_what_moved_is_found_as_a_whole(pieces: list[bytes], at: int, part_size: int) -> None:
+    """Behind an insertion every part is found, also if the content repeats itself, and before it too."""
+    at = min(at, len(pieces))
+    pieces = [b"%d" % number + piece for number, piece in enumerate(pieces)]  # no two are alike
+    ahead, size = len(b"".join(pieces[:at])), len(b"".join(pieces)) + 3
+    places = moved(chunked(pieces), chunked([*pieces[:at], b"new", *pieces[at:]]), size, part_size)
+    for wanted in cut(size, part_size):
+        is_whole = wanted.offset + wanted.size <= ahead or wanted.offset >= ahead + 3
+        expected = wanted.offset if wanted.offset < ahead else wanted.offset - 3
+        assert places.get(wanted.number) == (expected if is_whole else None)
+
+
+def test_what_repeats_itself_goes_on_where_it_was() -> None:
+    """Zeros lie in many places; those that come next in the last version count."""
+    zeros, parts_of = [b"0000"] * 3, [b"aaaa", *[b"0000"] * 3, b"bbbb", *[b"0000"] * 3, b"cccc"]
+    changed = [b"aaaa", *zeros, b"XXXX", *zeros, b"cccc"]
+    assert moved(chunked(parts_of), chunked(changed), 36, 4) == {
+        number: (number - 1) * 4 for number in range(1, 10) if number != 5
+    }
 
 
 @pytest.mark.parametrize(
