@@ -123,15 +123,29 @@ def keep_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
 
 
 def put_part_digests(connection: Connection, ref: FileRef, grid: PartDigests) -> None:
-    """Insert or replace; the file's own row is there already. They go by trigger when its content does."""
+    """Insert or replace; the file's own row is there already. They go by trigger when its content does.
+
+    Chunks that are known stay where the content does.
+    """
+    chunks = grid.chunks or find_chunks(connection, ref)
     connection.execute(
-        "INSERT OR REPLACE INTO part_digests SELECT id, ?, ?, ? FROM sources WHERE name = ?",
-        (os.fsencode(ref.path), grid.part_size, b"".join(grid.digests), ref.source),
+        "INSERT OR REPLACE INTO part_digests (source, path, part_size, digests, chunks) "
+        "SELECT id, ?, ?, ?, ? FROM sources WHERE name = ?",
+        (os.fsencode(ref.path), grid.part_size, b"".join(grid.digests), chunks, ref.source),
     )
 
 
+def find_chunks(connection: Connection, ref: FileRef) -> bytes:
+    """Those of the recorded content of `ref`, empty if they are not known."""
+    row = connection.execute(
+        f"SELECT chunks FROM part_digests WHERE {OF_SOURCE} AND path = ?2",  # noqa: S608  a text of ours
+        named(ref),
+    ).fetchone()
+    return bytes(row[0]) if row else b""
+
+
 def find_part_digests(connection: Connection, ref: FileRef) -> PartDigests | None:
-    """Those of the recorded content of `ref`."""
+    """Those of the recorded content of `ref`, without its chunks."""
     row = connection.execute(
         "SELECT part_size, digests FROM part_digests "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",

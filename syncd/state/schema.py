@@ -279,6 +279,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # Which file system the root of a source is on; empty: it was not asked yet.
     ("ALTER TABLE sources ADD COLUMN root_volume TEXT NOT NULL DEFAULT ''",),
+    (
+        # Of large files in which a change has moved much: shows what has only another place.
+        "ALTER TABLE part_digests ADD COLUMN chunks BLOB NOT NULL DEFAULT x''",
+    ),
 )
 
 

@@ -395,6 +395,10 @@ class State:
         """Those of the recorded content of `ref`, where it went in parts."""
         return self._read(queries.find_part_digests, ref)
 
+    def chunks(self, ref: FileRef) -> bytes:
+        """Those of the recorded content of `ref`; empty: not known."""
+        return self._read(queries.find_chunks, ref)
+
     def find_blocks(self, grid: PartDigests, limit: int = 4) -> list[FileRef]:
         """At most `limit` recorded files that have blocks of this grid at the same places."""
         return self._read(queries.find_blocks, grid, limit)

@@ -46,6 +46,7 @@ from syncd.core.model import (
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of, printable
 from syncd.sources import fingerprint
+from syncd.sources.chunks import Cutter
 from syncd.sources.files import Body, OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.storage.proofs import Comparison
@@ -54,7 +55,7 @@ from syncd.transfer.keys import Keys, Remover
 from syncd.transfer.local import EngineSource, Local
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.slots import Bound, Slots
-from syncd.transfer.part_sender import COPY, Job, Lookup
+from syncd.transfer.part_sender import COPY, COPY_PARTS, Job, Lookup
 from syncd.transfer.reuse import Heirs, Listed, Reuse, Standing, Withheld
 from syncd.transfer.stamping import Stamper
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
@@ -386,7 +387,7 @@ class Engine:
         return known.listing.find(key)
 
     def _digests(
-        self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | None = None
+        self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | Cutter | None = None
     ) -> Digests:
         """Read the file as one of a few readers, turn by turn: a file of terabytes holds up no other."""
         held, reads = self.readers.hold(0), 0
@@ -399,7 +400,7 @@ class Engine:
             return self._should_stop()
 
         with held, self._local.reading(ref):
-            update = also.update if also else lambda view: None
+            update = also.update if also is not None else lambda view: None
             return fingerprint.compute(file, size, part_size, should_stop, self._witness, update)
 
     def _act(self, job: Job) -> Outcome:
@@ -518,7 +519,7 @@ class Engine:
             job.ref,
             row,
             checkpoint_id=carried.checkpoint_id,
-            part_digests=job.grid if job.body is None else None,
+            part_digests=replace(job.grid, chunks=carried.chunks) if job.body is None else None,
             durable=carried.checkpoint_id is not None,
             mends=mends,
         )
@@ -546,10 +547,32 @@ class Engine:
             with self._in_doubt.changing(job.ref, job.aimed):
                 receipt = self._uploader.put(job, job.body)
             return Carried(receipt, None, len(job.body), {})
-        carried = self._uploader.upload(replace(job, donor=self._reuse.donor(action, job)))
+        job, chunks = self._with_donor(action, job)
+        carried = self._uploader.upload(job)._replace(chunks=chunks)
         if not self.sources[job.ref.source].appends(job.ref.path):
             return carried
         return carried._replace(saved=_by_appending(carried.saved))
+
+    def _with_donor(self, action: Upload | Copy, job: Job) -> tuple[Job, bytes]:
+        """The job with an object that has parts of it, and its chunks, where blocks spare little.
+
+        Then it is read once more, and cut into parts of half the size, if the store takes them: fewer bytes
+        lie in one part with a change. An upload that can go on keeps its part size.
+        """
+        donor = self._reuse.donor(action, job)
+        begun = self._uploader.part_size_of(job)
+        looks = self._uploader.shortcuts.works(COPY_PARTS) and self._reuse.may_have_moved(job, donor)
+        if not looks and begun in (0, job.part_size):
+            return replace(job, donor=donor), b""
+        cutter = Cutter(self._witness, job.part_size)
+        part_size = begun or part_size_for(job.stat.size, job.part_size // 2, self._uploader.limits())
+        digests = self._digests(job.ref, job.file, job.stat.size, part_size, cutter)
+        if digests[:2] != job.digests[:2]:
+            raise FileChanged("the file changed while it was read")
+        again, chunks = replace(job, digests=digests, part_size=part_size), cutter.ended()
+        plain = again if begun else job
+        plain = replace(plain, donor=self._reuse.donor(action, plain))
+        return max(plain, replace(again, donor=self._reuse.moved(again, chunks)), key=_spared), chunks
 
     def _last_seen(self, job: Job) -> str | None:
         """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
@@ -624,6 +647,11 @@ def _saying_what_was_seen(file: OpenFile) -> Iterator[None]:
     except StoreError as error:
         error.seen = file.opened
         raise
+
+
+def _spared(job: Job) -> int:
+    """About how many bytes the donor spares."""
+    return len(job.donor.places) * job.part_size if job.donor is not None else 0
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

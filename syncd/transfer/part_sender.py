@@ -11,7 +11,7 @@ import logging
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
@@ -93,30 +93,17 @@ class Meter(Protocol):
 
 
 class Donor(Struct, frozen=True):
-    """An object in the same store that already has parts of the new one, at the same offsets."""
+    """An object in the same store that already has parts of the new one."""
 
     key: str
     etag: str
-    size: int
-    digests: tuple[bytes, ...]
+    places: Mapping[int, int]
+    """At which offset each of these parts is, by its number."""
 
     @property
     def name(self) -> tuple[str, str]:
         """Identifies this version of the object."""
         return self.key, self.etag
-
-    def shared(self, digests: Sequence[bytes]) -> int:
-        """How many of these parts it has at the same places."""
-        return sum(one == other for one, other in zip(self.digests, digests, strict=False))
-
-    def has(self, span: Span, digest: bytes) -> bool:
-        """Whether the object has the wanted bytes at this offset."""
-        index = span.number - 1
-        return (
-            index < len(self.digests)
-            and self.digests[index] == digest
-            and span.offset + span.size <= self.size
-        )
 
 
 class Lookup(Enum):
@@ -401,7 +388,7 @@ class PartSender:
         if (
             donor is None
             or donor.name in self._unfit
-            or not donor.has(span, job.digests.parts[span.number - 1])
+            or span.number not in donor.places
             or not self._shortcuts.works(COPY_PARTS)
         ):
             return self._sent(job, upload_id, span, body), False
@@ -427,9 +414,10 @@ class PartSender:
 
         The proof matters: some servers ignore the condition, and the donor may have been replaced.
         """
-        last = span.offset + span.size - 1
+        first = donor.places[span.number]
+        last = first + span.size - 1
         part = self._store.upload_part_copy(
-            job.key, upload_id, span.number, donor.key, span.offset, last, donor.etag
+            job.key, upload_id, span.number, donor.key, first, last, donor.etag
         )
         return self._recognised(part, body) if part.size == span.size else None
 

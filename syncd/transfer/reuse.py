@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from syncd.core import plan
+from syncd.core import parts, plan
 from syncd.core.errors import FileUnreadable, StoreError
 from syncd.core.model import (
     Copy,
@@ -35,7 +35,6 @@ from syncd.core.model import (
     Recorded,
     Upload,
 )
-from syncd.core.parts import part_size_for
 from syncd.core.paths import is_link_key
 from syncd.sources import files
 from syncd.state.state import State
@@ -45,6 +44,10 @@ from syncd.transfer.part_sender import Donor, Job
 
 log = logging.getLogger("syncd.transfer")
 
+SECOND_LOOK_PARTS = 8
+"""Of a file from 64 MiB on, with parts of 8 MiB: less is sent before it is read twice."""
+_SECOND_LOOK_SIZE = 16 << 30
+"""Its chunks take 3 MB in the state, and while it is compared 40 MB of memory."""
 _COPIED_PART = 512 << 20
 """Of an object that is too large to be copied at once: few requests, each of them short enough."""
 _LONGEST_WAIT_NS = 90 * 10**9
@@ -410,15 +413,15 @@ class Reuse:
         if not left:
             self._state.drop_leftover(unknown)
         size = meta.fingerprint.size
-        step = part_size_for(size, _COPIED_PART, self._store.limits)
+        step = parts.part_size_for(size, _COPIED_PART, self._store.limits)
         try:
-            parts = [
+            copied = [
                 self._store.upload_part_copy(
                     key, upload_id, number, key, first, min(first + step, size) - 1, etag
                 )
                 for number, first in enumerate(range(0, size, step), 1)
             ]
-            self._store.complete_multipart_upload(key, upload_id, parts, replace(meta, replaces=etag))
+            self._store.complete_multipart_upload(key, upload_id, copied, replace(meta, replaces=etag))
         except StoreError:
             self._store.abort_multipart_upload(key, upload_id)
             self._state.drop_leftover(leftover)
@@ -430,20 +433,46 @@ class Reuse:
         file which has most of its blocks at the same places: its last version, or what it was copied from.
         """
         if isinstance(action, Copy) and not self._state.audits.is_rotten(action.twin.etag):
-            twin = action.twin
-            return Donor(twin.key, twin.etag, twin.fingerprint.size, job.grid.digests)
+            spans = parts.cut(job.stat.size, job.part_size)
+            return Donor(action.twin.key, action.twin.etag, {each.number: each.offset for each in spans})
         last = self._version(job.ref, job)
-        if last is not None and 2 * last.shared(job.grid.digests) >= len(job.grid.digests):
+        if last is not None and spares_half(last, job):
             return last
         others = (self._version(ref, job) for ref in self._state.find_blocks(job.grid) if ref != job.ref)
         found = [each for each in (last, *others) if each is not None]
-        return max(found, key=lambda each: each.shared(job.grid.digests), default=None)
+        return max(found, key=lambda each: len(each.places), default=None)
+
+    def may_have_moved(self, job: Job, donor: Donor | None) -> bool:
+        """Whether a second look is worth reading the file once more: blocks spare little, or did before."""
+        is_large = len(job.digests.parts) >= SECOND_LOOK_PARTS and job.stat.size <= _SECOND_LOOK_SIZE
+        if not is_large or self._object(job.ref) is None:
+            return False
+        return donor is None or not spares_half(donor, job) or bool(self._state.chunks(job.ref))
+
+    def moved(self, job: Job, chunks: bytes) -> Donor | None:
+        """The file's last version, if its chunks are known and hold parts of the new one, at any place."""
+        recorded, before = self._object(job.ref), self._state.chunks(job.ref)
+        if recorded is None or not before:
+            return None
+        places = parts.moved(before, chunks, job.stat.size, job.part_size)
+        return Donor(recorded.key, recorded.etag, places)
 
     def _version(self, ref: FileRef, job: Job) -> Donor | None:
         """The object of a recorded file, if it lies in this store, and its blocks are known."""
-        recorded, grid = self._state.recorded(ref), self._state.part_digests(ref)
-        if recorded is None or recorded.store_id != self._store.store_id or recorded.in_doubt:
+        recorded, grid = self._object(ref), self._state.part_digests(ref)
+        if recorded is None or grid is None:
             return None
-        if grid is None or grid.part_size != job.part_size or self._state.audits.is_rotten(recorded.etag):
+        places = parts.unmoved(grid, recorded.fingerprint.size, job.grid, job.stat.size)
+        return Donor(recorded.key, recorded.etag, places)
+
+    def _object(self, ref: FileRef) -> Recorded | None:
+        """The record of a file, if its object lies in this store and is good for copies."""
+        found = self._state.recorded(ref)
+        if found is None or found.store_id != self._store.store_id or found.in_doubt:
             return None
-        return Donor(recorded.key, recorded.etag, recorded.fingerprint.size, grid.digests)
+        return None if self._state.audits.is_rotten(found.etag) else found
+
+
+def spares_half(donor: Donor, job: Job) -> bool:
+    """Whether the object has half of the parts."""
+    return 2 * len(donor.places) >= len(job.digests.parts)

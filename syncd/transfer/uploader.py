@@ -70,6 +70,8 @@ class Carried(NamedTuple):
     checkpoint_id: int | None
     bytes_sent: int
     saved: Mapping[Cause, int]
+    chunks: bytes = b""
+    """Of the content, where it was cut: see `syncd.core.model.PartDigests`."""
 
 
 class Uploader:
@@ -109,6 +111,11 @@ class Uploader:
     def unfinished(self, ref: FileRef) -> Checkpoint | None:
         """The unfinished upload of a file. The state is asked only where there may be one."""
         return self.state.checkpoint_for(ref) if ref in self._maybe_unfinished else None
+
+    def part_size_of(self, job: Job) -> int:
+        """Of the unfinished upload of the file, if that can go on; 0: another one is begun."""
+        found = self.unfinished(job.ref)
+        return found.part_size if found is not None and self._misfit(found, job) is None else 0
 
     def put(self, job: Job, body: Body) -> Receipt:
         """One request with the whole content. The caller holds a slot for as long as it holds `body`."""
@@ -242,22 +249,23 @@ class Uploader:
         """The checkpoint to continue, and whether it is new. A checkpoint that does not fit is abandoned."""
         found = self.unfinished(job.ref)
         if found is not None:
-            why = parts.misfit(
-                found,
-                store_id=self.store.store_id,
-                key=job.key,
-                fingerprint=job.digests.fingerprint,
-                witness=job.digests.witness,
-                limits=self.limits(),
-            )
-            if why is None and found.part_size != job.part_size:
-                why = "part size changed"  # the digests at hand are on another grid
+            why = self._misfit(found, job)
             if why is None:
                 return found, False
             log.info("%s: restart: %s", name_of(job.ref), why)
             if found.store_id == self.store.store_id:
                 self.abandon(found)  # another store's is left to that store by `begin`
         return self._begin(job), True
+
+    def _misfit(self, found: Checkpoint, job: Job) -> str | None:
+        return parts.misfit(
+            found,
+            store_id=self.store.store_id,
+            key=job.key,
+            fingerprint=job.digests.fingerprint,
+            witness=job.digests.witness,
+            limits=self.limits(),
+        )
 
     def _begin(self, job: Job, restarts: int = 0) -> Checkpoint:
         self._maybe_unfinished.add(job.ref)

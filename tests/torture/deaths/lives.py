@@ -132,7 +132,7 @@ class Life(Rig):
         assert self.state.leftovers(self.store.store_id) == []
         assert self.state.checkpoints() == []
         spent = self.witness.bytes_sent
-        assert spent <= self.scenario.needed + self.scenario.wasted + slack
+        assert spent <= self.scenario.needed + self.scenario.wasted + slack, (spent, self.scenario.needed)
         self._check_later(content, spent)
 
     def _check_later(self, content: bytes | None, spent: int) -> None:

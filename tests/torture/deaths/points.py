@@ -21,7 +21,7 @@ STATE_QUESTIONS = frozenset(
         "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_blocks",
         "find_content",
         "last_scan", "learned", "leftovers", "lost", "outline_page",
-        "all_recorded", "part_digests", "recorded", "recorded_page", "recorded_totals",
+        "all_recorded", "chunks", "part_digests", "recorded", "recorded_page", "recorded_totals",
         "pauses", "root_identity", "summaries", "totals",
     }
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from syncd.transfer import audit
 from syncd.transfer.reuse import MANY, Census
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.torture.deaths.places import LEAST_PART
 from tests.torture.deaths.points import STORE_EFFECTS, Death, Fate, Point
 
 SMALL = b"small"
@@ -25,6 +27,8 @@ OTHER = BIG[::-1]
 HUGE = bytes(i % 251 for i in range(SMALL_LIMITS.max_put_size + 3))
 """Too large to be copied by one request."""
 LONGER = BIG + b"more"
+INSERTED = random.Random(1).randbytes(8 * PART)
+MOVED, MOVED_AGAIN = INSERTED[:5] + b"+" + INSERTED[5:], INSERTED[:5] + b"++" + INSERTED[5:]
 LOG = b"line 01\nline 02\nline 03\nl4\n"
 LONGER_LOG = LOG + b"l5\n"
 CONCURRENCY = 2
@@ -220,6 +224,14 @@ def _recorded(content: bytes, now: bytes | None) -> Callable[[Rig], None]:
     return prepare
 
 
+def _moved_before(rig: Rig) -> None:
+    """One insertion was sent as a whole, and a second one follows."""
+    rig.state.learn(rig.store.store_id, "min_part_size", str(LEAST_PART))
+    _recorded(INSERTED, MOVED)(rig)
+    rig.sync("file")
+    rig.write("file", MOVED_AGAIN)
+
+
 def _lost(content: bytes) -> Callable[[Rig], None]:
     """The object of a recorded file is gone."""
 
@@ -349,6 +361,7 @@ SCENARIOS = (
     Scenario("grow", _recorded(SMALL, BIG), _sync, (BIG,), (SMALL,), len(BIG)),
     Scenario("shrink", _recorded(BIG, SMALL), _sync, (SMALL,), (BIG,), len(SMALL)),
     Scenario("delta", _recorded(BIG, LONGER), _sync, (LONGER,), (BIG,), len(LONGER) % PART, every_part=True),
+    Scenario("moved-content", _moved_before, _sync, (MOVED_AGAIN,), (MOVED,), 3 * LEAST_PART),
     Scenario("copy", _twin(SMALL), _sync, (SMALL,), (None,), 0),
     Scenario("copy-big", _twin(BIG), _sync, (BIG,), (None,), 0),
     Scenario("restamp", _recorded(SMALL, SMALL), _restamp, (SMALL,), (), 0),

@@ -19,7 +19,7 @@ from tests.torture.simulation.tree import Volume
 from tests.torture.simulation.weather import FAIR, OUTAGES, STORM
 from tests.torture.simulation.world import LOG, ROOT, Ambush, DiskError, World
 
-__all__ = ["MOVES", "READERS", "Move", "draw", "draw_of_log", "make"]
+__all__ = ["MOVES", "READERS", "Move", "draw", "draw_of_insertions", "draw_of_log", "make"]
 
 PART = 8
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
@@ -74,6 +74,11 @@ def draw_of_log(chance: Chance) -> Move:
     """A move of those that write or rotate a log; `draw` makes none of them."""
     name = chance.choice(("write_log", "write_log", "rotate_log", "rotate_while_it_is_read"))
     return Move(name, MOVES[name][1](chance), chance.choice((0.0, 0.6, 7.0, 40.0)))
+
+
+def draw_of_insertions(chance: Chance) -> Move:
+    """A move that `draw` does not make, either."""
+    return Move("insert", _inserting(chance), chance.choice((0.6, 7.0, 40.0)))
 
 
 def make(world: World, move: Move) -> None:
@@ -216,6 +221,21 @@ def rotate_log(world: World, by_rename: bool, key: int, fate: str) -> None:
     _put(world, LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, b"%d new\n%d log\n" % (key, key))
     world.tell(LOG, fate)
     world.tell(f"{LOG}.1", fate)
+
+
+def _inserting(chance: Chance) -> tuple[Any, ...]:
+    return chance.choice(("a", "f")), chance.randrange(2 * PART), chance.randrange(100), chance.choice(FATES)
+
+
+@_move(0, _inserting)
+def insert(world: World, name: str, offset: int, key: int, fate: str) -> None:
+    """What lies behind in a large file gets another place."""
+    content = world.checker.files().get(name, b"")
+    if not 3 * PART < len(content) < 6 * PART:
+        content = _content(key, 4 * PART + 5)
+    longer = content[:offset] + b"%d" % key + content[offset:]
+    _put(world, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, longer)
+    world.tell(name, fate)
 
 
 def _rotating(chance: Chance) -> tuple[Any, ...]:

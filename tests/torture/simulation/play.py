@@ -8,13 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.core.model import OnDelete
-from tests.torture.simulation.moves import MOVES, NAMES, SIZES, Move, draw, draw_of_log, make
+from tests.torture.simulation.moves import (
+    MOVES,
+    NAMES,
+    SIZES,
+    Move,
+    draw,
+    draw_of_insertions,
+    draw_of_log,
+    make,
+)
 from tests.torture.simulation.world import Terms, World
 
 LENGTH = 40
 """Moves of a script."""
 LOGS_IN = 3
 """In one of so many games there are logs."""
+INSERTIONS_IN = 4
+"""In one of so many games large files get insertions."""
 AUDITS_IN = 4
 """In one of so many games the daemon audits the store, which loses objects."""
 AUDIT_SECONDS = 300.0
@@ -60,6 +71,9 @@ def script_of(seed: int, length: int = LENGTH) -> Script:
     if seed % LOGS_IN == 0:
         for _ in range(length // 4):
             script.insert(chance.randrange(BEGINNING, len(script)), draw_of_log(chance))
+    if seed % INSERTIONS_IN == 1:
+        for _ in range(length // 4):
+            script.insert(chance.randrange(BEGINNING, len(script)), draw_of_insertions(chance))
     if seed % AUDITS_IN == 0:
         for _ in range(length // 8):
             lost = Move("lose_object", (chance.choice(NAMES),), chance.choice((0.0, 7.0, 400.0)))

@@ -95,6 +95,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
         for module in READERS:
             stack.enter_context(mock.patch.object(module, "os", calls))
         stack.enter_context(mock.patch.object(files, "fcntl", calls))
+        stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
         stack.enter_context(mock.patch.object(Slots, "_wait", lambda *needed: senders.make_room(*needed)))

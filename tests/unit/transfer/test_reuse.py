@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -24,6 +26,7 @@ from syncd.core.model import (
     ObjectInfo,
     ObjectMeta,
 )
+from syncd.sources.chunks import Cutter
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.audits import Unlike
 from syncd.storage.base import Pages
@@ -31,7 +34,7 @@ from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
-from tests.unit.transfer.multipart import CONTENT, PARTS, sent_parts
+from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
 
 
 def changed(rig: Rig, content: bytes) -> FakeStore:
@@ -466,3 +469,96 @@ def test_the_donor_is_the_file_with_most_blocks(rig: Rig) -> None:
     rig.state.forget(rig.ref("third"))
     rig.write("fourth", blocks(*range(1, 8), 70))
     assert rig.sync("fourth").bytes_sent == 8 * PART
+
+
+# ---- a second look ---------------------------------------------------------------------------------------
+
+LONG = random.Random(1).randbytes(9 * PART)
+
+
+def inserted(times: int) -> bytes:
+    return LONG[:3] + bytes(times) + LONG[3:]
+
+
+def test_from_the_second_insertion_on_only_what_is_new_is_sent(rig: Rig) -> None:
+    """The first one is sent whole and tells what the content is made of; a touch does not forget that."""
+    sent = []
+    for times in range(4):
+        rig.write("big", inserted(times))
+        sent.append(rig.sync("big").bytes_sent)
+        assert rig.fake.objects["p/big"].data == inserted(times)
+        rig.write("big", inserted(times))
+        assert rig.sync("big").bytes_sent == 0
+        assert bool(rig.state.chunks(rig.ref("big"))) == (times > 0)
+    assert sent[:2] == [len(inserted(0)), len(inserted(1))]
+    assert max(sent[2:]) <= 2 * PART
+
+
+def test_a_change_in_place_is_found_by_blocks(rig: Rig) -> None:
+    """Also where chunks are known: the larger parts are, if they spare as much."""
+    for times in range(2):
+        rig.write("big", inserted(times))
+        rig.sync("big")
+    rig.fake.reset_counters()
+    rig.write("big", inserted(1)[:-1] + b"?")
+
+    assert rig.sync("big").bytes_sent <= PART
+    assert rig.fake.objects["p/big"].data == inserted(1)[:-1] + b"?"
+    assert rig.fake.calls["upload_part"] + rig.fake.calls["upload_part_copy"] == 10
+
+
+@pytest.mark.parametrize("what", ["chunks of other content", "another object", "ETags that prove nothing"])
+def test_what_the_record_says_of_chunks_is_no_proof(tmp_path: Path, what: str) -> None:
+    """The ETag of each copied part decides; what it does not prove is sent."""
+    rig = Rig(tmp_path, store=FakeStore(SMALL_LIMITS, random_etags=what.startswith("ETags")))
+    for times in range(2):
+        rig.write("big", inserted(times))
+        rig.sync("big")
+    if what.startswith("chunks"):
+        cutter = Cutter(rig.engine._witness, PART)
+        cutter.update(memoryview(bytes(1) + inserted(2)))
+        grid = rig.state.part_digests(rig.ref("big"))
+        row = rig.state.recorded(rig.ref("big"))
+        assert grid is not None
+        assert row is not None
+        rig.state.commit(rig.ref("big"), row, part_digests=replace(grid, chunks=cutter.ended()))
+    elif what.startswith("another"):
+        rig.fake.tamper("p/big", LONG[::-1])
+    rig.write("big", inserted(2))
+
+    assert rig.sync("big").bytes_sent == len(inserted(2))
+    assert rig.fake.objects["p/big"].data == inserted(2)
+    assert rig.fake.calls["upload_part_copy"]
+    rig.close()
+
+
+def test_a_file_that_changes_while_it_is_read_again_is_not_completed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first look saw is what the record would say."""
+    for times in range(2):
+        rig.write("big", inserted(times))
+        rig.sync("big")
+    rig.write("big", inserted(2))
+    donor = rig.engine._reuse.donor
+
+    def meanwhile(*asked: Any) -> Any:
+        rig.write("big", inserted(2)[::-1])
+        return donor(*asked)
+
+    monkeypatch.setattr(rig.engine._reuse, "donor", meanwhile)
+    with pytest.raises(FileChanged):
+        rig.sync("big")
+    assert rig.fake.objects["p/big"].data == inserted(1)
+
+
+def test_an_upload_goes_on_with_its_part_size(rig: Rig) -> None:
+    """Whatever the configuration says by now, nothing that was acknowledged is sent again."""
+    interrupted(rig, after=3)
+    rig.plain(part_size=2 * PART)
+    rig.restart()
+
+    rig.sync("big")
+
+    assert min(sent_parts(rig.fake)) > 3
+    assert rig.fake.objects["p/big"].data == CONTENT
