@@ -68,7 +68,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     from syncd.storage.http.connect import Line
     from syncd.storage.http.credentials import credentials_source
     from syncd.storage.http.store import HttpStore
-    from syncd.storage.http.transport import ControlAndContent
+    from syncd.storage.http.transport import DirectOrProxied
 
     meter, dialect = context.meter, _dialect(settings, context)
     line = Line(
@@ -78,7 +78,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
         settings.keys, chain=isinstance(settings, S3Settings), should_stop=context.should_stop
     )
     return HttpStore(
-        dialect, ControlAndContent(line), keys, context.clock.now, meter, keys.forget, context.digests
+        dialect, DirectOrProxied(line), keys, context.clock.now, meter, keys.forget, context.digests
     )
 
 

@@ -96,8 +96,7 @@ class Adapter(HTTPAdapter):
         self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]
     ) -> Response:
         """Send, and read the answer whole."""
-        fetches = request.carries_content and request.method == "GET"
-        self._deadline.start(slow_answer=request.slow_answer, fetches=fetches)
+        self._deadline.start(slow_answer=request.slow_answer, fetches=request.fetches)
         self.reused = self._carried
         self._request = request
         if self._socket is not None:

@@ -95,6 +95,7 @@ class Restore:
         """Work off everything. Never raises one of our errors: the report has them."""
         threads = self._download.concurrency
         room = threading.Semaphore(threads * _WAITING_PER_THREAD)
+        unlisted: SyncdError | None = None
         with ExitStack() as pools:
             large = pools.enter_context(ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="restore-large"))
             small = pools.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="restore"))
@@ -108,8 +109,10 @@ class Restore:
                     if self._is_over():
                         break
                     pool.submit(self._one, item).add_done_callback(lambda _: room.release())
-            except SyncdError as error:  # the listing, or the state
-                self._give_up(error)
+            except SyncdError as error:  # of the listing, or the state: what they told so far is restored
+                unlisted = error
+        if unlisted is not None:
+            self._give_up(unlisted)
         if self._should_stop():
             self._report.interrupted = True
         try:
