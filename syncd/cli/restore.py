@@ -253,11 +253,13 @@ class Job:
         slots = Slots(policy.concurrency, policy.memory_limit)
         breaker = Breaker(busy=slots.throttled, answered=slots.answered)
         meter = Meter(received=self.progress.received)
+        # More threads than parts that fit into memory would wake each other for nothing.
+        at_once = max(1, min(policy.concurrency, policy.memory_limit // policy.part_size))
         with (
             common.open_store(
                 self._settings, name, stopping=self._stopping, breaker=breaker, meter=meter
             ) as store,
-            ThreadPoolExecutor(policy.concurrency, thread_name_prefix="restore-part") as fetchers,
+            ThreadPoolExecutor(at_once, thread_name_prefix="restore-part") as fetchers,
         ):
             download = Download(
                 store,
