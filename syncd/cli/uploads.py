@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import click
@@ -82,7 +81,6 @@ def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) 
     A store that cannot list its uploads is among the ``errors``; what the state knows is listed in any case.
     """
     found: dict[str, Any] = {"ours": [], "left": [], "orphans": [], "errors": {}}
-    before_ns = time.time_ns() - int(older_than_seconds * 1e9)
     with common.open_state(settings.state_dir) as state:
         found["ours"] = [_checkpoint(item) for item in unfinished.ours(state)]
         for name in sorted({source.store for source in settings.sources}):
@@ -94,7 +92,9 @@ def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) 
                         {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
                     ]
                     known = {each.upload_id for each in left}
-                    for orphan in unfinished.orphans(name, store, sources, state, before_ns=before_ns):
+                    for orphan in unfinished.orphans(
+                        name, store, sources, state, older_seconds=older_than_seconds
+                    ):
                         if orphan.upload.upload_id not in known:
                             found["orphans"].append(_orphan(name, store, orphan, abort=abort))
             except StoreError as error:

@@ -413,6 +413,7 @@ class Checkpoint(Struct, frozen=True):
     part_size: int
     token: str
     created_ns: int
+    """By the store's clock, as far as it was known."""
     upload_id: str | None = None
     completing: bool = False
     """The complete request was sent; its answer may have been lost."""
@@ -434,8 +435,8 @@ class Leftover(Struct, frozen=True):
     upload_id: str
     """Empty: the answer to create was lost, so that the store has to be asked which uploads there are."""
     begun_ns: int
-    left_ns: int
-    """Wall clock, nanoseconds: the upload was begun between the two."""
+    left_ns: int = 0
+    """By the store's clock, Unix nanoseconds: create was sent between the two; 0: it is not known when."""
 
 
 class LastScan(Struct, frozen=True):

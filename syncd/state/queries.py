@@ -275,7 +275,7 @@ def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
     ensure_source(connection, checkpoint.ref.source)
     other = find_checkpoint(connection, checkpoint.ref)
     if other is not None:
-        left = other.store_id, other.key, other.upload_id or "", other.created_ns, checkpoint.created_ns
+        left = other.store_id, other.key, other.upload_id or "", other.created_ns
         put_leftover(connection, Leftover(other.ref, *left))
         drop_checkpoint(connection, other.id)
     content = checkpoint.fingerprint
@@ -347,9 +347,11 @@ def all_checkpoints(connection: Connection) -> list[Checkpoint]:
 
 
 def put_leftover(connection: Connection, leftover: Leftover) -> None:
-    """Insert or replace."""
+    """Insert; of two whose id was lost under one key, those times count that take in both."""
     connection.execute(
-        "INSERT OR REPLACE INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "begun_ns = min(begun_ns, excluded.begun_ns), "
+        "left_ns = CASE WHEN excluded.left_ns = 0 THEN 0 ELSE max(left_ns, excluded.left_ns) END",
         (
             *(leftover.store_id, leftover.key, leftover.upload_id),
             *named(leftover.ref),

@@ -362,8 +362,10 @@ class State:
         for each in self.checkpoints():
             if not self._is_at_home(each.ref.source, each.store_id, each.key):
                 log.info("%s: its upload ends: its source or store was changed", name_of(each.ref))
-                left = each.store_id, each.key, each.upload_id or "", each.created_ns, self._now_ns()
-                self.leave(Leftover(each.ref, *left), each.id)
+                self.leave(
+                    Leftover(each.ref, each.store_id, each.key, each.upload_id or "", each.created_ns),
+                    each.id,
+                )
         configured = {source for source, _, _ in self.destinations}
         for (name,) in self._all("SELECT name FROM sources"):
             if name not in configured:

@@ -118,6 +118,12 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def clock_ns(self) -> tuple[int, int]:
+        """Two moments between which the store's clock is now, Unix nanoseconds: by its last answers, and by
+        this machine's clock. No request. The moments of uploads and parts are by that clock.
+        """
+        ...
+
     def close(self) -> None:
         """Release connections. The store may not be used afterwards."""
         ...

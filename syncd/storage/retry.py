@@ -321,6 +321,9 @@ class RetryingStore:
         inner = self._inner
         return self._repeat("list", inner.remarks) if isinstance(inner, Remarks) else []
 
+    def clock_ns(self) -> tuple[int, int]:
+        return self._inner.clock_ns()
+
     def close(self) -> None:
         self._inner.close()
 

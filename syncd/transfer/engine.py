@@ -119,7 +119,6 @@ class Engine:
             self._reuse,
             self._in_doubt,
             self.foreigners,
-            now_ns=self._now,
         )
 
     def _now(self) -> int:

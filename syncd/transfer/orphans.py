@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import KeyBusy, StoreError, is_denied
 from syncd.core.model import Checkpoint, Leftover, Part, Source, UploadInfo
 from syncd.core.paths import name_of
+from syncd.core.plan import LATE_EFFECT_NS
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
@@ -30,18 +32,19 @@ class Orphan(Struct, frozen=True):
 
 
 def orphans(
-    name: str, store: ObjectStore, sources: Sequence[Source], state: State, *, before_ns: int
+    name: str, store: ObjectStore, sources: Sequence[Source], state: State, *, older_seconds: float
 ) -> Iterator[Orphan]:
     """Uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
-    An orphan is aborted only if it began, and had its last part, before `before_ns` (wall clock). The server
-    is asked before the state, so that an upload that a running daemon begins in between does not look like an
-    orphan. A checkpoint without an upload id protects every upload under its key: the daemon may be about to
-    record the id.
+    An orphan is aborted only if by the store's clock it began, and had its last part, longer than
+    `older_seconds` ago. The server is asked before the state, so that an upload that a running daemon begins
+    in between does not look like an orphan. A checkpoint without an upload id protects every upload under its
+    key: the daemon may be about to record the id.
     """
     found: dict[tuple[str, str], Orphan] = {}
     for source in sources:
         listed = list(store.list_multipart_uploads(source.prefix))
+        before_ns = store.clock_ns()[0] - int(older_seconds * 1e9)
         checkpoints = state.checkpoints()
         known = {checkpoint.upload_id for checkpoint in checkpoints}
         beginning = {checkpoint.key for checkpoint in checkpoints if checkpoint.upload_id is None}
@@ -108,7 +111,7 @@ class Leftovers:
     def abandon(self, checkpoint: Checkpoint) -> None:
         """Abort the upload of a checkpoint, then forget that: in this order, so that no orphan stays."""
         leftover = self._of(checkpoint)
-        if self._is_aborted(leftover, checkpoint):
+        if self._is_gone(leftover, checkpoint):
             self._state.drop_checkpoint(checkpoint.id)
         else:
             self._state.leave(leftover, checkpoint.id)
@@ -116,7 +119,7 @@ class Leftovers:
     def sweep(self, checkpoint: Checkpoint) -> None:
         """Abort what a create or a completion without an answer may have left. The checkpoint stays."""
         leftover = self._of(checkpoint)
-        if not self._is_aborted(leftover, checkpoint):
+        if not self._is_gone(leftover, checkpoint):
             self._state.leave(leftover)
 
     def clear_up(self) -> float | None:
@@ -135,31 +138,31 @@ class Leftovers:
         return (self._pause_ns - waited_ns) / 1e9
 
     def _of(self, checkpoint: Checkpoint) -> Leftover:
-        now_ns = self._now_ns()
+        earliest_ns, latest_ns = self._store.clock_ns()
         return Leftover(
             checkpoint.ref,
             checkpoint.store_id,
             checkpoint.key,
             checkpoint.upload_id or "",
-            checkpoint.created_ns,
-            now_ns,
+            min(checkpoint.created_ns, earliest_ns),
+            latest_ns,
         )
 
-    def _is_aborted(self, leftover: Leftover, checkpoint: Checkpoint) -> bool:
+    def _is_gone(self, leftover: Leftover, checkpoint: Checkpoint) -> bool:
+        """Abort it. False: it has to be looked for again, for a create may be carried out late."""
         try:
             if leftover.upload_id:
                 self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
-            else:
-                self._abort_unknown(leftover, checkpoint)
+                return True
+            self._abort_unknown(leftover, checkpoint)
         except StoreError as error:
             log.warning(
                 "%s: an unfinished upload stays in the store for now: %s", name_of(leftover.ref), error
             )
-            self._there_are_some = True
-            self._sweeps = 0
-            self._put_off()
-            return False
-        return True
+        self._there_are_some = True
+        self._sweeps = 0
+        self._put_off()
+        return False
 
     def _cleared(self, leftover: Leftover) -> bool:
         try:
@@ -167,7 +170,7 @@ class Leftovers:
                 self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
             else:
                 with self._state.locks.exclusive(self._owner, (leftover.store_id, leftover.key)):
-                    if not self._abort_unknown(leftover, None):
+                    if not self._abort_unknown(leftover, None) or not self._is_over(leftover):
                         return False
         except KeyBusy:
             return False
@@ -189,11 +192,10 @@ class Leftovers:
         `own` is its checkpoint, if it still has one. False: later, since an upload is being begun. The store
         is asked before the state, so that an upload whose id is recorded in between is known.
         """
-        now_ns = self._now_ns()
         listed = [
             upload
             for upload in self._store.list_multipart_uploads(leftover.key)
-            if upload.key == leftover.key and _may_be(upload, leftover, own, now_ns)
+            if upload.key == leftover.key and _may_be(upload, leftover, own)
         ]
         checkpoints = self._state.checkpoints()
         if own is None and any(each.upload_id is None and each.key == leftover.key for each in checkpoints):
@@ -205,10 +207,19 @@ class Leftovers:
                 self._store.abort_multipart_upload(upload.key, upload.upload_id)
         return True
 
+    def _is_over(self, leftover: Leftover) -> bool:
+        """Whether no upload can come of it any more. One that has no date, or an impossible one, gets one."""
+        earliest_ns, latest_ns = self._store.clock_ns()
+        if not 0 < leftover.left_ns <= latest_ns:
+            self._state.leave(replace(leftover, left_ns=0 if leftover.left_ns else latest_ns))
+            return False
+        return earliest_ns >= leftover.left_ns + LATE_EFFECT_NS
 
-def _may_be(upload: UploadInfo, leftover: Leftover, own: Checkpoint | None, now_ns: int) -> bool:
-    """Whether the upload may be the one whose id was lost, by its age; clocks are set back."""
+
+def _may_be(upload: UploadInfo, leftover: Leftover, own: Checkpoint | None) -> bool:
+    """Whether the upload may be the one whose id was lost: by its age, by the store's clock."""
     if upload.initiated_ns is None:
         return own is not None  # later, it may be another program's
-    after_begin = upload.initiated_ns >= min(leftover.begun_ns, now_ns) - _SLACK_NS
-    return after_begin and (own is not None or upload.initiated_ns <= leftover.left_ns + _SLACK_NS)
+    after_begin = upload.initiated_ns >= leftover.begun_ns - _SLACK_NS
+    is_open = own is not None or not leftover.left_ns
+    return after_begin and (is_open or upload.initiated_ns <= leftover.left_ns + LATE_EFFECT_NS + _SLACK_NS)

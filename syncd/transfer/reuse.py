@@ -383,34 +383,32 @@ class Reuse:
             return None
         return Receipt(key, copy.etag)
 
-    def onto_itself(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str, now_ns: int) -> None:
+    def onto_itself(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str) -> None:
         """Let the store copy the object with this ETag onto itself, with other metadata and properties.
 
         Some servers ignore the condition: the caller, who holds the key, looks at what came of it. Raises
         StoreError.
         """
         if meta.fingerprint.size > self._store.limits.max_put_size:
-            self._in_parts(ref, key, meta, etag, now_ns)
+            self._in_parts(ref, key, meta, etag)
         else:
             self._store.copy_object(key, key, meta, etag)
 
-    def _in_parts(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str, now_ns: int) -> None:
+    def _in_parts(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str) -> None:
         """The upload is recorded as one to abort before it begins: that is what becomes of it if we die.
 
         Where an earlier one was left, whose id is unknown, that stays recorded.
         """
         store_id = self._store.store_id
-        left = [
-            each.begun_ns
-            for each in self._state.leftovers(store_id)
-            if (each.key, each.upload_id) == (key, "")
-        ]
-        unknown = Leftover(ref, store_id, key, "", min([now_ns, *left]), now_ns)
+        one_was_left = any(
+            (each.key, each.upload_id) == (key, "") for each in self._state.leftovers(store_id)
+        )
+        unknown = Leftover(ref, store_id, key, "", self._store.clock_ns()[0])
         self._state.leave(unknown)
         upload_id = self._store.create_multipart_upload(key, meta)
         leftover = replace(unknown, upload_id=upload_id)
         self._state.leave(leftover)
-        if not left:
+        if not one_was_left:
             self._state.drop_leftover(unknown)
         size = meta.fingerprint.size
         step = parts.part_size_for(size, _COPIED_PART, self._store.limits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -47,8 +46,6 @@ class Stamper:
         reuse: Reuse,
         in_doubt: InDoubt,
         foreigners: Foreigners,
-        *,
-        now_ns: Callable[[], int],
     ) -> None:
         self._uploader = uploader
         self._store = uploader.store
@@ -59,7 +56,6 @@ class Stamper:
         self._reuse = reuse
         self._in_doubt = in_doubt
         self._foreigners = foreigners
-        self._now_ns = now_ns
 
     def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
         """Give the object of a recorded file the properties and attributes of now, if it has others.
@@ -143,7 +139,7 @@ class Stamper:
                     raise PreconditionFailed("the object was replaced since syncd looked at it")
                 if before.digest is not None:
                     return there
-                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag, self._now_ns())
+                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag)
                 after = self._store.head_object(job.key)
         except StoreRefused as error:
             log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
@@ -165,7 +161,7 @@ class Stamper:
         refusal: StoreError | None = None
         with self._in_doubt.changing(ref, recorded):
             try:
-                self._reuse.onto_itself(ref, recorded.key, meta, recorded.etag, self._now_ns())
+                self._reuse.onto_itself(ref, recorded.key, meta, recorded.etag)
             except (StoreRefused, PreconditionFailed) as error:
                 refusal = error
         found, content = self._store.head_object(recorded.key), recorded.fingerprint
@@ -192,5 +188,5 @@ class Stamper:
         if after is None or None in (before.md5, after.md5) or before.md5 == after.md5:
             return
         nothing = ObjectMeta(Fingerprint(b"", after.size), 0)
-        self._reuse.onto_itself(ref, after.key, nothing, after.etag, self._now_ns())
+        self._reuse.onto_itself(ref, after.key, nothing, after.etag)
         raise StoreRefused("its object is not the one that syncd copied", hint="run `syncd verify`")

@@ -95,7 +95,6 @@ class Uploader:
         self._parts = PartSender(store, state, senders, slots, meter, self.shortcuts)
         self.slots = slots
         self._meter = meter
-        self._now_ns = now_ns
         self._new_token = new_token
         self._limits: StoreLimits | None = None
         self.judge: Callable[[Job, ObjectInfo | None], Receipt | None] = lambda job, info: None
@@ -201,7 +200,7 @@ class Uploader:
 
     def _begin_again(self, job: Job, checkpoint: Checkpoint, why: StoreError) -> None:
         """Give an upload up for another one: once, and then ever more rarely. Raises StoreRefused."""
-        age_seconds = (self._now_ns() - checkpoint.created_ns) / 1e9
+        age_seconds = (self.store.clock_ns()[0] - checkpoint.created_ns) / 1e9
         if checkpoint.restarts and age_seconds < ceiling(checkpoint.restarts, _RESTARTS):
             raise StoreRefused(
                 f"the store refused its upload, and the one that was begun instead: {why.args[0]}",
@@ -280,7 +279,7 @@ class Uploader:
                 stat=job.stat,
                 part_size=job.part_size,
                 token=self._new_token(),
-                created_ns=self._now_ns(),
+                created_ns=self.store.clock_ns()[0],
                 restarts=restarts,
             )
         )

@@ -298,16 +298,13 @@ def test_nothing_waits_for_an_upload_that_cannot_be_aborted(
 
 @pytest.mark.parametrize("error", NOT_ABORTED, ids=str)
 def test_nothing_waits_for_an_upload_whose_id_was_lost(tmp_path: Path, error: StoreError) -> None:
-    """The list of uploads fails: the file is sent, and what was lost is aborted later; nothing else is."""
+    """The list of uploads fails: the file is sent, and what was lost is aborted later; nothing else is.
+
+    Only the store's clock counts, and that is not ours.
+    """
     now_ns = [10**18]
     rig = Rig(tmp_path)
     rig.fake._now_ns = lambda: now_ns[0]
-
-    def restart() -> None:
-        rig.restart()
-        rig.uploader._now_ns = rig.uploader.leftovers._now_ns = lambda: now_ns[0]
-
-    restart()
     rig.write("big", CONTENT)
     rig.fake.lose_answer("create_multipart_upload")
     rig.fake.fail("list_multipart_uploads", error, times=None)
@@ -322,13 +319,40 @@ def test_nothing_waits_for_an_upload_whose_id_was_lost(tmp_path: Path, error: St
     with suppress(StoreUnavailable):
         rig.sync("big")
     (ours,) = rig.state.checkpoints()
-    restart()
+    rig.restart()
 
     rig.engine.clear_up()
 
     assert set(rig.fake.uploads) == {theirs, ours.upload_id}
     assert lost not in rig.fake.uploads
+    assert rig.state.leftovers(rig.fake.store_id) == []
     rig.close()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("minutes", [1, 14])
+def test_a_create_that_is_carried_out_after_the_listing_is_found(rig: Rig, minutes: int, dies: bool) -> None:
+    """It is looked for once more when no late request can come any more: with one listing."""
+    now_ns = [10**18]
+    rig.fake._now_ns = lambda: now_ns[0]
+    rig.write("big", CONTENT)
+    rig.fake.fail("create_multipart_upload", StoreUnavailable("lost", outcome_unknown=True), times=1 + dies)
+    with suppress(StoreUnavailable):
+        rig.sync("big")
+    rig.restart()
+    rig.sync("big")
+    now_ns[0] += minutes * 60 * 10**9
+    rig.fake.create_multipart_upload("p/big", ObjectMeta(of_bytes(CONTENT), 0))
+    now_ns[0] += 3600 * 10**9
+    rig.restart()
+    rig.fake.reset_counters()
+
+    rig.engine.clear_up()
+
+    assert rig.fake.uploads == {}
+    assert rig.fake.calls == {"list_multipart_uploads": 1, "abort_multipart_upload": 1}
+    assert rig.state.leftovers(rig.fake.store_id) == []
+    assert rig.fake.objects["p/big"].data == CONTENT
 
 
 def test_an_upload_that_is_being_begun_is_not_taken_for_a_lost_one(rig: Rig) -> None:

@@ -281,6 +281,10 @@ class FakeStore(Switchboard, ObjectStore):
 
         return Pages(page, after or None)
 
+    def clock_ns(self) -> tuple[int, int]:
+        now_ns = self._now_ns()
+        return now_ns, now_ns
+
     def close(self) -> None:
         self.closed = True
 

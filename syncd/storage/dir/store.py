@@ -247,6 +247,10 @@ class DirStore(ObjectStore):
         with self._opened("abort the upload") as store:
             dir_uploads.remove(store.private, key, upload_id)
 
+    def clock_ns(self) -> tuple[int, int]:
+        now_ns = self._now_ns()
+        return now_ns, now_ns
+
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
         with self._opened("list uploads") as store:
             found = dir_uploads.all_of(store.private, prefix)

@@ -364,9 +364,7 @@ class HttpStore:
         after = 0
         while True:
             page, following = self._parts_page(key, upload_id, after)
-            for part in page:
-                if part.number <= most:
-                    found[part.number] = replace(part, stored_ns=self._skew.in_our_time(part.stored_ns))
+            found.update((part.number, part) for part in page if part.number <= most)
             if following is None:
                 break
             if following <= after or following > most:
@@ -414,8 +412,7 @@ class HttpStore:
             page, following = self._send(request, lambda *pair: self._dialect.uploads_result(prefix, *pair))
             fresh = [upload for upload in page if (upload.key, upload.upload_id) not in seen]
             seen.update((upload.key, upload.upload_id) for upload in fresh)
-            for upload in fresh:
-                yield replace(upload, initiated_ns=self._skew.in_our_time(upload.initiated_ns))
+            yield from fresh
             if following is None:
                 return
             size += sum(len(upload.key) + len(upload.upload_id) + _UPLOAD_BYTES for upload in fresh)
@@ -435,6 +432,11 @@ class HttpStore:
             return self._send(request, lambda *pair: self._dialect.objects_result(prefix, *pair))
 
         return Pages(page, (self._dialect.behind_key, after) if after else None)
+
+    def clock_ns(self) -> tuple[int, int]:
+        now = self._now()
+        earliest, latest = self._skew.between()
+        return int((now + earliest) * 1e9), int((now + latest) * 1e9)
 
     def close(self) -> None:
         self._transport.close()
@@ -488,12 +490,12 @@ class ClockSkew:
             before, self.seconds = self.seconds, sorted(self._last)[len(self._last) // 2]
             return abs(self.seconds - before) > TOLERANCE_SECONDS
 
-    def in_our_time(self, moment_ns: int | None) -> int | None:
-        """A moment of the server's, in nanoseconds, by our clock. A single answer is enough to take it for a
-        later one: what is younger is spared.
-        """
-        offset = self.seconds or min([0.0, *self._last])
-        return None if moment_ns is None else moment_ns - int(offset * 1e9)
+    def between(self) -> tuple[float, float]:
+        """The least and the most to be added to our time; equal once the difference is known."""
+        with self._lock:
+            if self.seconds or len(self._last) == _REMEMBERED:
+                return self.seconds, self.seconds
+            return min([0.0, *self._last]), max([0.0, *self._last])
 
     def _parse(self, date: str) -> float | None:
         known, moment = self._parsed

@@ -47,7 +47,7 @@ STATE_ELSEWHERE = frozenset(
 STORE_QUESTIONS = frozenset(
     {"head_object", "get_object", "list_objects", "list_parts", "list_multipart_uploads"}
 )
-STORE_ELSEWHERE = frozenset({"close"})
+STORE_ELSEWHERE = frozenset({"close", "clock_ns"})
 
 
 def _methods(interface: type) -> frozenset[str]:

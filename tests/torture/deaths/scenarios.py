@@ -165,7 +165,7 @@ def _both_file_first(rig: Rig) -> None:
 def _end_unfinished(rig: Rig) -> None:
     """Uploads that lead nowhere by now are left, and then aborted."""
     for each in rig.engine.state.checkpoints():
-        left = each.store_id, each.key, each.upload_id or "", each.created_ns, each.created_ns
+        left = each.store_id, each.key, each.upload_id or "", each.created_ns
         rig.engine.state.leave(Leftover(each.ref, *left), each.id)
     if rig.uploader.leftovers.look():
         rig.engine.clear_up()

@@ -3,15 +3,12 @@
 What is sent may take effect at once, twice, not at all, or later than requests that were sent after it. Where
 no client without conditional writes could come through, the fake keeps to what servers keep to, and says so:
 
-- A late write, copy, complete or delete takes effect within a quarter of an hour, also behind a repeat that
+- Whatever a late request changes, it takes effect within a quarter of an hour, also behind a repeat that
   succeeded and behind newer changes of the same key.
-- A late create takes effect before the next listing of uploads is answered: an upload that comes into being
-  after every look for it is over is found by none.
-- A late abort or part takes effect at any time before the calm.
 - What a process sent that died is no exception: its last requests, too, may take effect later, or never.
 - A create comes twice only where its answer is lost, too: of two uploads no answer would tell us the second
   one's id, and no listing would be made.
-- Its clock is ours, also when that is set.
+- Its clock is its own, and is never set.
 """
 
 from __future__ import annotations
@@ -28,11 +25,10 @@ from syncd.core.plan import LATE_EFFECT_NS
 from tests.support.faults import Call
 from tests.support.store import SMALL_LIMITS, FakeStore
 
-WRITES = frozenset({"put_object", "copy_object", "complete_multipart_upload", "delete_object"})
-"""What changes an object."""
-CHANGES = WRITES | {
+CHANGES = frozenset({
+    "put_object", "copy_object", "complete_multipart_upload", "delete_object",
     "create_multipart_upload", "upload_part", "upload_part_copy", "abort_multipart_upload",
-}  # fmt: skip
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,7 @@ class WeatherStore(FakeStore):
         try:
             self._breathe(verb, False)
         except BaseException:  # the sender died, and what became of it is unknown
-            if verb in WRITES and self._sky.random() < 0.5:
+            if verb in CHANGES and self._sky.random() < 0.5:
                 self._delay(verb, key, effect)
             raise
         if self.down is not None:
@@ -144,7 +140,7 @@ class WeatherStore(FakeStore):
             raise Lost(verb)
         lost = chance() < sky.lost_after
         again = verb in CHANGES and chance() < sky.twice
-        self._land(verb, key)
+        self._land()
         answer = effect()
         if again and (verb != "create_multipart_upload" or lost):
             answer = self._again(effect, answer)
@@ -167,13 +163,10 @@ class WeatherStore(FakeStore):
             return first
         return second if self._sky.random() < 0.5 else first
 
-    def _land(self, verb: str, key: str) -> None:
+    def _land(self) -> None:
         """Late requests that take effect before this one: those that must, and any other by chance."""
         for late in list(self._late):
-            must = late.until <= self._monotonic() or (
-                late.verb == "create_multipart_upload" and verb == "list_multipart_uploads"
-            )
-            if must or self._sky.random() < 0.1:
+            if late.until <= self._monotonic() or self._sky.random() < 0.1:
                 self._arrive(late)
 
     def _arrive(self, late: _Late) -> None:
