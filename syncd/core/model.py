@@ -324,8 +324,8 @@ class ObjectMeta(Struct, frozen=True):
     is_folder: bool = False
     """The object stands for a folder."""
     replaces: str | None = None
-    """The ETag of the only object that this one may replace; empty: none; None: any. Not stored; a put and a
-    complete honour it where ``StoreLimits.has_conditions``."""
+    """The ETag of the only object that this one may replace; empty: none; None: any. Not stored. Set where
+    ``StoreLimits.has_conditions``: some stores ignore it."""
     allocated: int | None = None
     """Bytes that the file takes on its disk: fewer than its size if it has holes. None: unknown. Not kept."""
 

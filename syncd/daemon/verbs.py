@@ -28,7 +28,7 @@ from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.state.audits import Unlike
 from syncd.state.history import Acted
-from syncd.storage.base import DIGESTS, DOUBLED, VERSION_KEYS, Finding
+from syncd.storage.base import CONDITIONS, DIGESTS, DOUBLED, HONOURED, IGNORED, VERSION_KEYS, Finding
 from syncd.transfer import audit
 
 Request = Mapping[str, Any]
@@ -93,9 +93,10 @@ def learn(verbs: Verbs, request: Request) -> dict[str, Any]:
     name, found = _text(request, "name"), str(request.get("found"))
     if name == DIGESTS:
         found = str(Finding.of(found))
-    elif name != VERSION_KEYS or found not in ("", DOUBLED):
+    elif found not in {VERSION_KEYS: ("", DOUBLED), CONDITIONS: (HONOURED, IGNORED)}.get(name, ()):
         raise ValueError("the daemon learns no such thing; restart it, if it is older than this command")
     verbs.pipeline.state.learn(runner.store.store_id, name, found)
+    runner.uploader.look_up()
     return {"learned": True}
 
 

@@ -16,8 +16,9 @@ from syncd.core.errors import StoreRefused
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
 
 __all__ = [
-    "DIGESTS", "DOUBLED", "VERSION_KEYS", "Body", "Breaker", "Clock", "Digests", "Finding", "Heartbeat",
-    "Memory", "Meter", "ObjectStore", "Pages", "ProbesDigests", "Remarks", "StoreLimits",
+    "CONDITIONS", "DIGESTS", "DOUBLED", "HONOURED", "IGNORED", "VERSION_KEYS", "Body", "Breaker", "Clock",
+    "Digests", "Finding", "Heartbeat", "Memory", "Meter", "ObjectStore", "Pages", "ProbesDigests", "Remarks",
+    "StoreLimits",
 ]  # fmt: skip
 
 Body = bytes | bytearray | memoryview
@@ -136,6 +137,11 @@ VERSION_KEYS = "v1 keys"
 """Name under which the state keeps how BOS takes keys that begin with ``v1/``: `DOUBLED`, or nothing."""
 DOUBLED = "doubled"
 """With the version prefix of its API in front, which it drops."""
+
+CONDITIONS = "conditions"
+"""Name under which the state keeps what a store does with the condition of a put: one of the following, or
+nothing, as long as that was not tried."""
+HONOURED, IGNORED = "honoured", "ignored"
 
 
 class Digests(Enum):

@@ -97,7 +97,7 @@ class Engine:
         self.heirs = Heirs(self.state, lambda ref: self.sources[ref.source].appends(ref.path))
         self._now_ns = now_ns
         self._should_stop = should_stop
-        self._reuse = Reuse(self.store, self.state, uploader)
+        self._reuse = Reuse(self.store, self.state, uploader.limits, uploader)
         self._in_doubt = InDoubt(self.store, self.state, now_ns, uploader.trouble_now)
         self.foreigners = Foreigners(self.store.store_id, self.state)
         uploader.judge = self.foreigners.judge
@@ -617,7 +617,7 @@ class Engine:
             listed = self._listed(job.ref, job.key) if is_new else None
             if listed is not None and listed.info is not None and is_proven(job, listed.info):
                 return Receipt(job.key, listed.info.etag), job
-            if listed is not None and listed.info is None and self.store.limits.has_conditions:
+            if listed is not None and listed.info is None and self._uploader.limits().has_conditions:
                 return None, replace(job, seen="")
             info, error = self._in_doubt.tell(job.key)
         if error is not None:

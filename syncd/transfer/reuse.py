@@ -38,7 +38,7 @@ from syncd.core.model import (
 from syncd.core.paths import is_link_key
 from syncd.sources import files
 from syncd.state.state import State
-from syncd.storage.base import ObjectStore
+from syncd.storage.base import ObjectStore, StoreLimits
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.part_sender import Donor, Job
 
@@ -344,9 +344,12 @@ def _inode(stat: FileStat) -> tuple[int, int]:
 class Reuse:
     """Looks for content in one store, in the records and in the store itself."""
 
-    def __init__(self, store: ObjectStore, state: State, owner: object) -> None:
+    def __init__(
+        self, store: ObjectStore, state: State, limits: Callable[[], StoreLimits], owner: object
+    ) -> None:
         self._store = store
         self._state = state
+        self._limits = limits
         self._owner = owner
 
     def twin(self, key: str, observed: Observed) -> Recorded | None:
@@ -412,6 +415,8 @@ class Reuse:
             self._state.drop_leftover(unknown)
         size = meta.fingerprint.size
         step = parts.part_size_for(size, _COPIED_PART, self._store.limits)
+        if self._limits().has_conditions:
+            meta = replace(meta, replaces=etag)
         try:
             copied = [
                 self._store.upload_part_copy(
@@ -419,7 +424,7 @@ class Reuse:
                 )
                 for number, first in enumerate(range(0, size, step), 1)
             ]
-            self._store.complete_multipart_upload(key, upload_id, copied, replace(meta, replaces=etag))
+            self._store.complete_multipart_upload(key, upload_id, copied, meta)
         except StoreError:
             self._store.abort_multipart_upload(key, upload_id)
             self._state.drop_leftover(leftover)

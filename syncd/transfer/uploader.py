@@ -43,6 +43,7 @@ from syncd.core.errors import (
 from syncd.core.model import Cause, Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
 from syncd.core.paths import name_of
 from syncd.state.state import State
+from syncd.storage import base
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.orphans import Leftovers
 from syncd.transfer.pace.slots import Slots
@@ -102,10 +103,14 @@ class Uploader:
         self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
 
     def limits(self) -> StoreLimits:
-        """The store's limits, corrected by refusals of earlier uploads."""
+        """The store's limits, corrected by what was learned of it."""
         if self._limits is None:
             self._limits = learned_limits(self.store, self.state)
         return self._limits
+
+    def look_up(self) -> None:
+        """Something was learned of the store."""
+        self._limits = None
 
     def unfinished(self, ref: FileRef) -> Checkpoint | None:
         """The unfinished upload of a file. The state is asked only where there may be one."""
@@ -412,7 +417,7 @@ class Uploader:
 
         Another object is replaced as well, but not before `judge` was asked about it.
         """
-        if job.seen is None or not self.store.limits.has_conditions or not self.shortcuts.works(CONDITIONS):
+        if job.seen is None or not self.limits().has_conditions or not self.shortcuts.works(CONDITIONS):
             return send(meta)
         try:
             return send(replace(meta, replaces=job.seen))
@@ -433,16 +438,21 @@ class Uploader:
     def _learn(self, job: Job) -> None:
         larger = parts.part_sizes_after_refusal(job.part_size, self.limits())
         self.state.learn(self.store.store_id, MIN_PART_SIZE, str(larger))
-        self._limits = None
+        self.look_up()
 
 
 def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
-    """The store's limits, with the smallest part size learned from its refusals."""
-    learned = state.learned(store.store_id, MIN_PART_SIZE)
+    """The store's limits, with the smallest part size learned from its refusals, and what `syncd check` found
+    out about conditions.
+    """
     limits = store.limits
-    if learned is None or int(learned) <= limits.min_part_size:
-        return limits
-    return replace(limits, min_part_size=int(learned))
+    least = int(state.learned(store.store_id, MIN_PART_SIZE) or 0)
+    conditions = state.learned(store.store_id, base.CONDITIONS)
+    return replace(
+        limits,
+        min_part_size=max(least, limits.min_part_size),
+        has_conditions=conditions == base.HONOURED if conditions else limits.has_conditions,
+    )
 
 
 __all__ = ["Carried", "PartSizeRefused", "Uploader", "learned_limits"]

@@ -54,6 +54,7 @@ LESSEN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "copy parts": (("does not copy parts",), ("ignores conditions of part copies",)),
+    "replace on a condition": (("has no conditions",), ()),
     "check signatures": (("accepts any secret",), ()),
     "check contents": (("does not check bodies",), ()),
 }

@@ -59,15 +59,18 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "ignores conditions of part copies": "x-amz-copy-source-if-match has no effect in this release",
         "loses tags of complete": "this release heeds x-amz-tagging in a PutObject only",
         "loses tags of copy": "this release heeds x-amz-tagging in a PutObject only",
+        "has no conditions": "this release knows no ETag in quotes, and ignores the condition of a complete",
     },
     "swift": {
         "has no tags": "it refuses the header",
+        "has no conditions": "it refuses them with 501",
         "no uploads of escape": "it answers 500, perhaps for the same XML",
         "completes again": "it remembers that the upload was completed, and answers as it did then",
         "knows joined objects by another ETag": "a condition is compared with the ETag of the manifest",
     },
     "rclone": {
         "has no tags": "objects are files of a file system",
+        "has no conditions": "they are not implemented",
         "refuses two slashes": "an empty component is not a file name",
         "refuses dot segment": "the component . is not a file name",
         "refuses dot dot segment": "the component .. is not a file name here",
@@ -89,6 +92,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
     "moto": {
         "does not check bodies": "it checks no signatures, and so no payload hashes",
         "accepts any secret": "it checks no signatures",
+        "has no conditions": "it ignores those of a complete",
         "refuses newline": "its router knows no path with a line break",
         "refuses carriage return": "its router knows no path with a line break",
         "takes longer keys": "it has no limit",
@@ -111,6 +115,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "takes small parts": "a file needs no smallest part",
         "refuses ranges beyond the end": "they have to end within the object",
         "has no tags": "a request for them is answered 500",
+        "has no conditions": "they are not implemented",
         "copies metadata along": "it takes no notice of the directive",
         "ignores conditions of copies": "conditions are not implemented",
         "does not copy parts": "UploadPartCopy is not implemented, and not refused either",
@@ -121,6 +126,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "no object beside a directory": "objects are files of a file system; it hangs up",
         "takes longer keys": "it has no limit",
         "keeps no metadata": "objects are plain files",
+        "has no conditions": "they are not implemented",
         "has no list of parts": "it is not implemented",
         "has no list of uploads": "it is not implemented",
         "accepts any secret": "it checks no signatures",
@@ -136,6 +142,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
         "mistakes a range that ends at the first byte": "it takes the 0 for no end",
         "cannot say gone at complete": "it answers 500",
         "has no abort": "it is not implemented",
+        "has no conditions": "they are not implemented",
         "dies of a part that is not there": "it does not catch the error",
         **{
             f"does not copy from {kind}": "it does not decode the name of the source"
@@ -152,6 +159,7 @@ QUIRKS: Mapping[str, Mapping[str, str]] = {
     "fauxqs": {
         "lists carriage return under another key": "its list is XML, which takes that for a line break",
         "forgets headers": "it keeps the Content-Type only",
+        "has no conditions": "they are not implemented",
         "has no list of parts": "it is not implemented, and not refused either: another answer comes",
         "has no list of uploads": "it is not implemented, and not refused either: a list of objects comes",
         "has no tags": "they are taken, but none are stored",

@@ -16,6 +16,7 @@ import pytest
 import xxhash
 from msgspec.structs import replace
 
+from syncd.cli.check import conditions
 from syncd.core.errors import (
     AccessRefused,
     PartCorrupt,
@@ -393,11 +394,22 @@ def test_put_replaces_what_was_there(store: ObjectStore, subject: Subject) -> No
     assert whole(store, key) == content(100, seed=1)
 
 
+def test_it_is_found_out_whether_objects_are_replaced_on_a_condition(
+    store: ObjectStore, subject: Subject, tmp_path: Path
+) -> None:
+    """As `syncd check --thorough` does it; uploads rely on what it finds."""
+    found: list[tuple[bool | None, str]] = []
+    conditions.examine(
+        store, "", subject.key(""), str(tmp_path), lambda name, passed, detail: found.append((passed, detail))
+    )
+    assert found == [(None if subject.quirk("has no conditions") else True, found[0][1])]
+
+
 @pytest.mark.parametrize("verb", ["put", "complete"])
 def test_an_object_is_replaced_only_on_its_condition(store: ObjectStore, subject: Subject, verb: str) -> None:
     """Where a store has conditions: what was seen is replaced, anything else is not, nor is it touched."""
-    if not store.limits.has_conditions:
-        pytest.skip("this store has no conditions")
+    if reason := subject.quirk("has no conditions"):
+        pytest.skip(reason)
     key, body = subject.key("file"), content(100, seed=1)
     etag = put(store, key, content(100))
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from syncd.core.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import OVERTAKEN, ObjectMeta, OnDelete
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import Clock
+from syncd.storage.base import CONDITIONS, HONOURED, IGNORED, Clock
 from syncd.storage.retry import RetryingStore
 from tests.support.rig import Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
@@ -137,16 +137,25 @@ def test_where_conditions_do_not_work_the_file_goes_without(
     assert not rig.uploader.shortcuts.works("replace objects on a condition")
 
 
-def test_a_store_without_conditions_is_asked_for_none(tmp_path: Path) -> None:
-    """As it was: whatever is there is replaced."""
-    store = FakeStore(replace(SMALL_LIMITS, has_conditions=False))
+@pytest.mark.parametrize(
+    ("documented", "learned", "asked"),
+    [(False, "", False), (False, HONOURED, True), (True, IGNORED, False), (False, IGNORED, False)],
+)
+def test_a_store_is_asked_for_conditions_that_it_is_known_to_honour(
+    tmp_path: Path, documented: bool, learned: str, asked: bool
+) -> None:
+    """By its documents, or by what `syncd check` tried out, which counts for more; from the next put on."""
+    store = FakeStore(replace(SMALL_LIMITS, has_conditions=documented))
     rig = Rig(tmp_path, store=store)
     changed(rig, "small")
     store.without_metadata("p/f", b"theirs")
+    if learned:
+        rig.state.learn(store.store_id, CONDITIONS, learned)
+        rig.uploader.look_up()
     rig.sync("f")
     assert store.objects["p/f"].data == NEW["small"]
-    assert store.objects["p/f"].meta.replaces is None
-    assert (store.calls["put_object"], store.calls["head_object"]) == (1, 0)
+    assert (store.objects["p/f"].meta.replaces is not None) == asked
+    assert (store.calls["put_object"], store.calls["head_object"]) == ((2, 1) if asked else (1, 0))
     rig.close()
 
 

@@ -94,7 +94,7 @@ class FakeStore(Switchboard, ObjectStore):
     """An object store that keeps everything in memory and fails when told.
 
     ``page_size`` is the number of entries in a page of a listing. ``random_etags`` makes ETags that are the
-    MD5 of nothing, as encrypting servers do. ``ignores_conditions`` makes copies ignore ``if_match``, and
+    MD5 of nothing, as encrypting servers do. ``ignores_conditions`` makes copies and puts ignore them, and
     ``completes_again`` answers a repeated complete with success, as Ceph and Swift do.
     ``computes_crc32`` reports a checksum of the whole object in `head_object`. ``seed`` decides upload ids
     and random ETags; ``now_ns`` is when uploads begin.
@@ -313,8 +313,8 @@ class FakeStore(Switchboard, ObjectStore):
 
     def _check_replaced(self, key: str, meta: ObjectMeta) -> None:
         found = self.objects.get(key)
-        wanted = meta.replaces if self._limits.has_conditions else None
-        if wanted is not None and wanted != (found.etag if found else "") and not self._ignores_conditions:
+        wanted = None if self._ignores_conditions else meta.replaces
+        if wanted is not None and wanted != (found.etag if found else ""):
             raise PreconditionFailed("the object is another one", status=412, code="PreconditionFailed")
 
     def _check_condition(self, found: StoredObject, if_match: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from syncd.cli import common
-from syncd.cli.check import digests, machine, others, probes, version_keys
+from syncd.cli.check import conditions, digests, machine, others, probes, version_keys
 from syncd.cli.common import Reporter
 from syncd.config.load import Settings
 from syncd.core.errors import StoreError
@@ -68,6 +68,8 @@ def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
                 examine(store, prefix, named)
                 for remark in store.remarks() if isinstance(store, Remarks) else ():
                     named("file system", None, remark)
+                if thorough:
+                    conditions.examine(store, name, prefix, settings.state_dir, named)
                 digests.examine(probes.Bench(store, prefix, named), name, settings.state_dir, named)
                 others.check(store, settings.state_dir, sources, noted)
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""Has the service remember what a check found out about a store; for `digests` and `version_keys`."""
+"""Has the service remember what a check found out about a store; for `digests`, `conditions` and others."""
 
 from __future__ import annotations
 

@@ -189,12 +189,9 @@ class S3Dialect:
         headers = {
             **self._object_headers(meta),
             **self._integrity.headers(body),
-            **self._conditions(meta),
+            **condition_headers(meta),
         }
         return self._on_object("PUT", key, headers=headers, body=body)
-
-    def _conditions(self, meta: ObjectMeta) -> dict[str, str]:
-        return condition_headers(meta) if self.limits.has_conditions else {}
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
         """Raises Unproven where the answer has no ETag, PartCorrupt where that is not the MD5 sent along."""
@@ -339,7 +336,7 @@ class S3Dialect:
         headers = {
             "content-type": "application/xml",
             HASH: hashlib.sha256(body).hexdigest(),
-            **self._conditions(meta),
+            **condition_headers(meta),
         }
         crcs = [(part.crc32, part.size) for part in parts if part.crc32 is not None]
         if self._integrity.declares and len(crcs) == len(parts):

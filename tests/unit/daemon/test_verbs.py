@@ -12,7 +12,7 @@ from syncd.core.backoff import Rate
 from syncd.core.model import Failure, FileRef, ObjectMeta
 from syncd.daemon.verbs import QUESTIONS, VERBS, Verbs
 from syncd.sources.fingerprint import of_bytes
-from syncd.storage.base import DIGESTS, DOUBLED, VERSION_KEYS
+from syncd.storage.base import CONDITIONS, DIGESTS, DOUBLED, HONOURED, VERSION_KEYS
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from tests.support.waiting import wait_until
@@ -48,11 +48,13 @@ def test_the_operators_words_arrive(home: Home) -> None:
     for odd in (
         {"found": "nonsense"},
         {"name": VERSION_KEYS, "found": "x"},
+        {"name": CONDITIONS, "found": ""},
         {"name": "instance", "found": ""},
     ):
         assert "error" in home.ask(**(learn | odd))
     assert "knows no such store" in home.ask(**(learn | {"store": "other"}), found="etag")["error"]
     assert home.ask(**(learn | {"name": VERSION_KEYS}), found=DOUBLED) == {"learned": True}
+    assert home.ask(**(learn | {"name": CONDITIONS}), found=HONOURED) == {"learned": True}
     assert home.ask(command="restamp", source="docs")["objects"] == 2
     assert home.ask(command="adopt", source="docs")["files"]["recorded"] == 1
     assert "unknown command" in home.ask(command="nonsense")["error"]
