@@ -24,7 +24,7 @@ from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.sources import files, root
+from syncd.sources import files, mounts, root, selection
 from syncd.sources.scan import compare, walk
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -36,7 +36,7 @@ from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (audit, compare, files, local, root, walk)
+READERS = (audit, compare, files, local, root, selection, walk)
 """The modules that read sources."""
 
 
@@ -96,6 +96,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "os", calls))
         stack.enter_context(mock.patch.object(files, "fcntl", calls))
         stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
+        stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
         stack.enter_context(mock.patch.object(Slots, "_wait", lambda *needed: senders.make_room(*needed)))
