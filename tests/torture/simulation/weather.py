@@ -47,6 +47,10 @@ FAIR = Weather()
 STORM = Weather(lost_before=0.1, lost_after=0.15, late=0.12, twice=0.1, busy=0.1)
 
 
+EPOCH_NS = 1_600_000_000 * 10**9
+"""The store's clock is far from ours, so that the two cannot be mixed up."""
+
+
 class Lost(StoreUnavailable):
     """No answer says whether it happened."""
 
@@ -75,7 +79,6 @@ class WeatherStore(FakeStore):
         self,
         chance: random.Random,
         *,
-        now_ns: Callable[[], int],
         monotonic: Callable[[], float],
         page_size: int = 1000,
         random_etags: bool = False,
@@ -89,7 +92,9 @@ class WeatherStore(FakeStore):
             page_size=page_size,
             random_etags=random_etags,
             completes_again=completes_again,
-            now_ns=now_ns,
+            now_ns=lambda: (
+                EPOCH_NS + round((self._monotonic() if self._moment is None else self._moment) * 1e9)
+            ),
             seed=chance.randrange(1 << 32),
         )
         self.weather = FAIR
@@ -100,7 +105,12 @@ class WeatherStore(FakeStore):
         self._watch = watch
         self._settled = settled
         self._late: list[_Late] = []
+        self._moment: float | None = None
+        """When the effect takes place that is carried out now, by the monotonic clock; None: now."""
         self._monotonic = monotonic
+
+    def _date(self) -> int:
+        return EPOCH_NS + round((self._monotonic() if self._moment is None else self._moment) * 1e9)
 
     def get_object(self, key: str, *range_and_condition: Any) -> Content:
         """The neutral question fails, too, while nothing works."""
@@ -170,11 +180,15 @@ class WeatherStore(FakeStore):
                 self._arrive(late)
 
     def _arrive(self, late: _Late) -> None:
+        """It may be looked at later than it took place, but dates are those of then."""
         self._late.remove(late)
+        self._moment = min(late.until, self._monotonic())
         try:
             late.effect()
         except StoreError:
             return  # the answer is not waited for any more
+        finally:
+            self._moment = None
 
     def arrive_all(self) -> None:
         """Whatever was on its way arrives, in any order; its sender is gone, or the calm begins."""

@@ -35,8 +35,6 @@ ROOT = "/src"
 LOG = "log"
 """The name of a file that only grows, as long as it is not emptied."""
 RESCAN_SECONDS = 900.0
-STORE_EPOCH_NS = 1_600_000_000 * 10**9
-"""The store's clock is far from ours, so that the two cannot be mixed up."""
 CALM_SECONDS = 3 * 3600.0
 """Longer than any pause, interval and deferral of syncd."""
 PROMPT_SECONDS = 120.0
@@ -148,7 +146,6 @@ class World:
         self.checker = Checker(self)
         self.store = WeatherStore(
             sky,
-            now_ns=lambda: STORE_EPOCH_NS + round(self.clock.monotonic() * 1e9),
             monotonic=self.clock.monotonic,
             page_size=terms.page_size,
             random_etags=terms.random_etags,
