@@ -243,18 +243,24 @@ def test_a_repair_sends_again_what_is_there_and_forgets_what_was_deleted(home: H
 
 def test_what_an_audit_found_is_named_until_the_file_is_sent_again(home: Home) -> None:
     """By the status, and by a flush, which is not done well then."""
+    path = home.root / "watched" / "a"
+    path.write_text(
+        "x"
+    )  # whole before the daemon looks: else it may send what is there between open and write
     home.start()
-    (home.root / "watched" / "a").write_text("x")
-    home.arrives("a")
-    path = str(home.root / "watched" / "a")
-    wait_until("it is recorded", lambda: home.ask(command="file", path=path)["recorded"] is not None)
-    etag = home.ask(command="file", path=path)["recorded"]["etag"]
-    found = [[b"a".hex(), etag, "the object is missing", True, ""]]
+    told: list[dict[str, Any]] = []
+
+    def is_recorded() -> bool:
+        told.append(home.ask(command="file", path=str(path)))
+        return told[-1]["recorded"] is not None
+
+    wait_until("it is recorded", is_recorded)
+    found = [[b"a".hex(), told[-1]["recorded"]["etag"], "the object is missing", True, ""]]
     assert home.ask(command="audited", source="docs", files=found) == {"remembered": 1}
     (source,) = home.ask(command="status")["sources"]
     assert (source["differing"], source["differences"]) == (1, ["a: the object is missing"])
     assert "1 object is not as recorded" in home.ask(command="flush")["unlike"]["docs"]
-    (home.root / "watched" / "a").write_text("changed")
+    path.write_text("changed")
     wait_until("it is sent again", lambda: not home.ask(command="status")["sources"][0]["differing"])
     assert home.ask(command="flush")["unlike"] == {}
 
