@@ -40,11 +40,13 @@ class Instance:
         self.configure()
         self.override(f"ReadWritePaths={self.home}/store")
 
-    def configure(self, *, store: str = "", sources: str = "", transfer: str = "", http: str = "") -> None:
+    def configure(
+        self, *, store: str = "", sources: str = "", transfer: str = "", http: str = "", stop: str = "now"
+    ) -> None:
         """Write the configuration; what is not given is the ordinary thing."""
         store = store or f'{{type: dir, path: "{self.home}/store"}}'
         sources = sources or self.source("photos")
-        text = f"stores:\n  main: {store}\nsources:\n{sources}transfer: {{{transfer}}}\n"
+        text = f"stores:\n  main: {store}\nsources:\n{sources}transfer: {{{transfer}}}\nstop: {stop}\n"
         text += f"http: {{{http}}}\n" if http else ""
         self.box.write(self.config, text)
 

@@ -336,6 +336,26 @@ def test_stop_in_mid_upload_is_clean_and_start_resumes(bos: Bos) -> None:
     assert instance.await_recorded()["totals"]["bytes_saved"] >= PART
 
 
+def test_drain_takes_longer_than_the_manager_waits_and_leaves_nothing(instance: Instance) -> None:
+    """With `stop: drain`, what is known is sent before the end, also what settles; the manager, which would
+    kill after a second, waits for as long as it is told of progress. The exit code is 0.
+    """
+    instance.override(
+        "TimeoutStopSec=1", "ExecStopPost=/bin/sh -c 'echo ended $$SERVICE_RESULT $$EXIT_STATUS'"
+    )
+    settling = instance.source("photos").replace("settle: 200ms", "settle: 1h")
+    instance.configure(sources=settling, transfer="bandwidth_limit: 1MiB", stop="drain")
+    instance.start()
+    digest = instance.put("photos/big.bin", os.urandom(4 << 20))
+    instance.box.until(
+        lambda: instance.status()["sources"][0]["files"]["pending"] == 1, seconds=30, what="the event"
+    )
+    instance.box.run("systemctl", "stop", instance.unit)
+    instance.box.run("journalctl", "--sync")
+    assert "ended success 0" in instance.journal()
+    assert instance.digest("photos/big.bin") == digest
+
+
 # ---- sandbox and secrets --------------------------------------------------------------------------------
 
 
