@@ -73,11 +73,21 @@ _NEARLY = 0.1
 _HANDOVER_SECONDS = 1.0  # those who wait may wait for something else
 
 
+class _Ticket:
+    """A thread that waits to hold `size` bytes."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
 class Slots:
     """Up to `slots` holders at once, with at most `memory` bytes among them.
 
-    First come, first served, so that small files do not starve a large part. One holder is always admitted,
-    whatever its size, so that a part larger than `memory` can be sent.
+    First come, first served, so that small files do not starve a large part; of the stores that share a
+    bound, the one that has waited longest. One holder is always admitted, whatever its size, so that a part
+    larger than `memory` can be sent.
 
     When the store asks for fewer requests (`throttled`), half as many are allowed; each round of answers
     (`answered`) then allows one more, up to `slots`.
@@ -94,7 +104,9 @@ class Slots:
         """How many more `throttled` to ignore: of requests in flight when the limit was last halved."""
         self.held = 0
         self.bytes = 0
-        self._line: deque[object] = deque()
+        self._line: deque[_Ticket] = deque()
+        self._turn = 0
+        """Of the turns of the bound, its last one."""
         self._stopped = False
         self._changed = self.bound.changed
         with self._changed:
@@ -123,7 +135,7 @@ class Slots:
             return True
 
     def _wait(self, size: int) -> None:
-        ticket = object()
+        ticket = _Ticket(size)
         with self._changed:
             self._line.append(ticket)
             try:
@@ -151,6 +163,7 @@ class Slots:
 
     def _take(self, size: int) -> None:
         self.bound.turns += 1
+        self._turn = self.bound.turns
         self.held += 1
         self.bytes += size
         self.bound.unsent += size
@@ -208,6 +221,14 @@ class Slots:
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
+        return self._fits(size) and not any(each._goes_before(self) for each in self.bound.members)
+
+    def _goes_before(self, other: Slots) -> bool:
+        """Whether a thread waits here that would fit, and the other had a turn since this one had."""
+        waits = bool(self._line) and self._turn < other._turn and not self._stopped
+        return waits and self._fits(self._line[0].size)
+
+    def _fits(self, size: int) -> bool:
         return self.held < int(self._open) and self.bound.admits(self.held, size, self)
 
 

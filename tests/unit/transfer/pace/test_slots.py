@@ -330,6 +330,29 @@ def test_the_next_body_is_admitted_when_the_last_is_nearly_sent() -> None:
     assert line.told == [4000]
 
 
+def test_stores_take_turns_on_a_line_that_all_wait_for() -> None:
+    """Whoever wakes first: else one store may send part after part while the others get nothing."""
+    bound = Bound(32, 1 << 20, SlowLine())
+    stores = [Slots(32, 1 << 20, bound=bound) for _ in range(3)]
+    order: list[Slots] = []
+
+    def send(store: Slots) -> None:
+        held = store.hold(4000)
+        with held:
+            order.append(store)
+            held.sent(4000)
+
+    first = stores[0].hold(4000)
+    with first:
+        threads = [Running(lambda store=store: send(store)) for store in stores for _ in range(6)]
+        wait_until("all are in line", lambda: [in_line(store) for store in stores] == [6, 6, 6])
+        first.sent(4000)
+        for thread in threads:
+            thread.result()
+    rounds = [order[at : at + 3] for at in range(0, 18, 3)]
+    assert all(len(set(map(id, each))) == 3 for each in rounds)
+
+
 def test_small_bodies_go_together_as_many_as_the_line_carries() -> None:
     """Ten at once of a hundred bytes; what was never sent is given back with its holder."""
     slots = Slots(64, 1 << 20, bound=Bound(64, 1 << 20, SlowLine()))
