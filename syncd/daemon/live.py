@@ -121,14 +121,23 @@ class Live:
         }
         for name, store in self._pipeline.store_runners.items():
             shares = {ref: (done, total) for ref, done, total in store.progress.in_flight()}
-            waits = self._store_waits(name)
+            waits = {source: self._waits(source, name) for source in store.engine.sources}
             for ref in store.workers.queue.dirty():
                 queued = store.workers.queue.about(ref)
                 if queued is not None:
                     error = errors.get(ref, "") if queued.deferred else ""
-                    found.append((ref, queue_word(queued, error, shares.get(ref), waits)))
+                    word = queue_word(queued, error, shares.get(ref), waits.get(ref.source, ""))
+                    found.append((ref, word))
         order = ("uploading", "pending", "settling", "failed")
         return sorted(found, key=lambda each: (order.index(each[1].word), each[0]))[:limit]
+
+    def _waits(self, source: str, store: str) -> str:
+        """Why nothing of a source is sent at the moment; empty: it is."""
+        pauses = self._pipeline.state.pauses()
+        if ("source", source) in pauses:
+            return f"the source is paused {paused_words(pauses['source', source])}"
+        why = self._store_waits(store)
+        return f"store {store} is paused: {why}" if why else ""
 
     def _store_waits(self, store: str) -> str:
         """Why nothing is sent to a store at the moment."""
@@ -160,10 +169,6 @@ class Live:
             return None
         store = self._pipeline.store_runners[runner.source.store]
         flying = (item for item in store.progress.in_flight() if item[0] == ref)
-        pauses = self._pipeline.state.pauses()
-        waits = f"store {store.name} is paused: {why}" if (why := self._store_waits(store.name)) else ""
-        if ("source", ref.source) in pauses:
-            waits = f"the source is paused {paused_words(pauses['source', ref.source])}"
         coverage = self.coverage(ref.source)
         watched = not any(
             part in ("", ref.path) or ref.path.startswith(f"{part}/") for part in coverage.subtrees
@@ -173,7 +178,7 @@ class Live:
             store.workers.queue.about(ref),
             next((item[1:] for item in flying), None),
             store.progress.rates().get(ref),
-            waits,
+            self._waits(ref.source, store.name),
             runner.news.waiting_for,
             "" if watched else coverage.reason,
             runner.deletions_wait(),

@@ -122,7 +122,7 @@ def pause(verbs: Verbs, request: Request) -> dict[str, Any]:
 def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
     """End the pause of what `name` means (without one: all pauses)."""
     pauses = list(verbs.pipeline.state.pauses())
-    kind, name = _target(verbs, request)
+    kind, name = _target(verbs, request, pauses)
     ended = [what for what in pauses if kind == "all" or what == (kind, name)]
     if ended:
         verbs.pipeline.resume(ended)
@@ -333,14 +333,18 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
 }
 
 
-def _target(verbs: Verbs, request: Request) -> tuple[str, str]:
-    """What `name` means: kind (``source``, ``store``, ``all``) and name. Raises ValueError."""
+def _target(verbs: Verbs, request: Request, pauses: Collection[tuple[str, str]] = ()) -> tuple[str, str]:
+    """What `name` means: kind (``source``, ``store``, ``all``) and name. Raises ValueError.
+
+    What is paused is known by its name also when it is no longer in the configuration.
+    """
     given = request.get("name")
     if given is None:
         return "all", ""
-    return paths.named(
-        str(given), [source.name for source in verbs.sources()], list(verbs.pipeline.store_runners)
-    )
+    known = {"source": {source.name for source in verbs.sources()}, "store": {*verbs.pipeline.store_runners}}
+    for kind, names in known.items():
+        names.update(name for each, name in pauses if each == kind)
+    return paths.named(str(given), sorted(known["source"]), sorted(known["store"]))
 
 
 def _scope(verbs: Verbs, request: Request) -> tuple[list[str], str]:

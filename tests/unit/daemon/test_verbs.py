@@ -84,7 +84,9 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
 
     def says_why() -> bool:
         told = home.ask(command="file", path=str(home.root / "watched/a"))["reason"]
-        return bool(told == "new; the source is paused by the operator, until it is resumed")
+        listed = home.ask(command="pending", limit=5)["files"]
+        why = "the source is paused by the operator, until it is resumed"
+        return told == f"new; {why}" and why in [each["reason"] for each in listed]
 
     wait_until("it waits again, once it has been quiet, for the operator", says_why)
     status = home.ask(command="status")
@@ -95,6 +97,10 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
     assert not (home.root / "mirror" / "docs/a").exists()
     assert home.ask(command="resume", name="docs")["was"]
     home.arrives("docs/a")
+    home.ask(command="pause", name="more")
+    del home.content["sources"][1]
+    home.reload()
+    assert home.ask(command="resume", name="more")["was"]
     assert not home.ask(command="resume", name="docs")["was"]
 
     assert home.ask(command="pause", seconds=3600.0)["until"] is not None
