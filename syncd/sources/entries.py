@@ -14,7 +14,7 @@ from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, os_word
 from syncd.core.model import FileStat, FolderStat, Irregular
 from syncd.core.paths import FOLDER
 from syncd.sources import files
-from syncd.sources.files import Body, OpenFile
+from syncd.sources.files import OpenEntry, OpenFile
 
 Fills = Callable[[str], bool]
 """See `syncd.core.patterns.Rules.fills`."""
@@ -92,7 +92,7 @@ def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
     return is_filled((*others, *(name + FOLDER for name in directories)), path, fills)
 
 
-class OpenFolder(OpenFile):
+class OpenFolder(OpenEntry):
     """An empty folder, as if it were an empty file."""
 
     def __init__(self, descriptor: int, path: str, fills: Fills) -> None:
@@ -109,24 +109,3 @@ class OpenFolder(OpenFile):
         except OSError as error:
             raise FileUnreadable(os_words(error)) from error
         raise FileChanged("the folder is no longer empty")
-
-    def is_open_for_writing(self) -> bool | None:
-        """Its names change at once."""
-        return False
-
-    def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
-        """It does not grow."""
-        return False
-
-    def links(self) -> int:
-        """A folder has one name."""
-        return 1
-
-    def read(self, offset: int, size: int) -> Body:
-        return b""
-
-    def read_into(self, offset: int, view: memoryview) -> None:
-        """There is nothing to read."""
-
-    def check_end(self, size: int) -> None:
-        """There is nothing more."""

@@ -432,12 +432,39 @@ class OpenFile:
             os.close(descriptor)
 
 
-class OpenLink(OpenFile):
+class OpenEntry(OpenFile):
+    """What is no file, as if it were one whose content is all known when it is opened."""
+
+    content: bytes = b""
+
+    def is_open_for_writing(self) -> bool | None:
+        """It changes at once, or not at all."""
+        return False
+
+    def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
+        """It does not grow."""
+        return False
+
+    def links(self) -> int:
+        """A folder has one name, and another name of a link a target of its own for all that inotify says."""
+        return 1
+
+    def read(self, offset: int, size: int) -> Body:
+        return self.content[offset : offset + size]
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self.content[offset : offset + len(view)]
+
+    def check_end(self, size: int) -> None:
+        """What was read is all."""
+
+
+class OpenLink(OpenEntry):
     """A symbolic link, as if it were a file that holds where it leads to. It is never followed."""
 
     def __init__(self, descriptor: int) -> None:
         """`descriptor` is an O_PATH descriptor of the link. Raises OSError."""
-        self._target = os.fsencode(os.readlink("", dir_fd=descriptor))
+        self.content = os.fsencode(os.readlink("", dir_fd=descriptor))
         super().__init__(descriptor, LinkStat(*file_stat(os.fstat(descriptor))), 0o777)
 
     def stat(self) -> FileStat:
@@ -451,27 +478,6 @@ class OpenLink(OpenFile):
             raise FileUnreadable(os_words(error)) from error
         names = _user_name(found.st_uid), _group_name(found.st_gid)
         return Attributes(None, found.st_uid, found.st_gid, *names)
-
-    def is_open_for_writing(self) -> bool | None:
-        """A link is made at once, and never changes."""
-        return False
-
-    def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
-        """It does not grow."""
-        return False
-
-    def links(self) -> int:
-        """Another name of it has a target of its own for all that inotify could tell."""
-        return 1
-
-    def read(self, offset: int, size: int) -> Body:
-        return self._target[offset : offset + size]
-
-    def read_into(self, offset: int, view: memoryview) -> None:
-        view[:] = self._target[offset : offset + len(view)]
-
-    def check_end(self, size: int) -> None:
-        """What was read is all."""
 
 
 def open_file(

@@ -108,8 +108,12 @@ class Mortals:
         return status == DEAD
 
 
-def lay_mines(at: int, after: bool, names: Sequence[str] = CALLS) -> None:
-    """From now on the `at`-th call (from 1) of any of these functions is the last thing that happens."""
+def lay_mines(
+    at: int, after: bool, names: Sequence[str] = CALLS, others: Sequence[tuple[object, str]] = ()
+) -> None:
+    """From now on the `at`-th call (from 1) of any of these functions of `os`, and of the `others` (where and
+    how they are called), is the last thing that happens.
+    """
     count = 0
 
     def mined(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,8 +130,8 @@ def lay_mines(at: int, after: bool, names: Sequence[str] = CALLS) -> None:
 
         return step
 
-    for name in names:
-        setattr(os, name, mined(getattr(os, name)))
+    for place, name in (*((os, name) for name in names), *others):
+        setattr(place, name, mined(getattr(place, name)))
 
 
 def refuse_attributes() -> None:

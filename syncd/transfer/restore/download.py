@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import ExitStack
+from functools import partial
 
 import xxhash
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.core import parts
-from syncd.core.errors import AccessRefused, PartCorrupt, PreconditionFailed, Stopped, StoreRefused
+from syncd.core.errors import (
+    AccessRefused,
+    FileUnwritable,
+    PartCorrupt,
+    PreconditionFailed,
+    Stopped,
+    StoreRefused,
+)
 from syncd.core.model import Attributes, FileRef, ObjectInfo
 from syncd.core.restoring import Existing, Proof, proof_of
 from syncd.storage.base import Body, ObjectStore
@@ -24,6 +33,10 @@ from syncd.transfer.pace.slots import Slots
 from syncd.transfer.restore.draft import Draft, digest_of_body, name_of_draft
 from syncd.transfer.restore.folder import Facts, Folder
 
+Ended = Callable[[ObjectInfo, Proof | None, FileUnwritable | None], None]
+"""Called with what the object was, by what it was proven (None: by nothing), and why it has no name (None: it
+has).
+"""
 _TRIES = 3
 """An object that is replaced as often as this while it is fetched is left for the next restore."""
 
@@ -55,13 +68,10 @@ class Download(Struct, frozen=True):
             )
         return info
 
-    def fetch(
-        self, info: ObjectInfo, path: str, existing: Existing | None
-    ) -> tuple[ObjectInfo, Proof | None]:
-        """Restore the object to `path`, in the place of `existing`; returns what it was and by what it was
-        proven, None by nothing.
+    def fetch(self, info: ObjectInfo, path: str, existing: Existing | None, ended: Ended) -> None:
+        """Restore the object to `path`, in the place of `existing`. `info` is what is known of it.
 
-        `info` is what is known of it. Raises StoreError, FileUnwritable, Stopped.
+        Raises StoreError, FileUnwritable, Stopped, unless `ended` is called, now or by `Folder.settle`.
         """
         asked = False
         for attempt in range(_TRIES):
@@ -69,8 +79,9 @@ class Download(Struct, frozen=True):
                 if self.is_large(info.size):
                     info = info if asked else self.describe(info.key)
                 if self.is_large(info.size):
-                    return info, self._large(info, path, existing, again=attempt > 0)
-                return self._small(info, path, existing, asked=asked)
+                    proof = self._large(info, path, existing, again=attempt > 0)
+                    return ended(info, proof, None)
+                return self._small(info, path, existing, ended, asked=asked)
             except (PreconditionFailed, PartCorrupt):
                 if attempt == _TRIES - 1:
                     raise
@@ -89,8 +100,8 @@ class Download(Struct, frozen=True):
     # ---- in one request ----------------------------------------------------------------------------------
 
     def _small(
-        self, info: ObjectInfo, path: str, existing: Existing | None, *, asked: bool
-    ) -> tuple[ObjectInfo, Proof | None]:
+        self, info: ObjectInfo, path: str, existing: Existing | None, ended: Ended, *, asked: bool
+    ) -> None:
         if info.size == 0 and not asked:
             info, asked = self.describe(info.key), True
             if info.size:
@@ -102,14 +113,17 @@ class Download(Struct, frozen=True):
                 proof = proof_of(self.describe(info.key))
             if proof is not None and digest_of_body(body, proof.kind) != proof.value:
                 raise damaged(proof)
-            with self.folder.draft(path, name_of_draft(self.store.store_id, info.key)) as draft:
+            name, facts, size = name_of_draft(self.store.store_id, info.key), facts_of(found, info), info.size
+            with ExitStack() as held:
+                draft = held.enter_context(self.folder.draft(path, name))
                 try:
                     draft.write(body)
-                    self.folder.place(draft, path, existing, info.size, facts_of(found, info))
+                    self.folder.place_soon(
+                        draft, path, existing, size, facts, held, partial(ended, info, proof)
+                    )
                 except BaseException:
                     draft.discard()
                     raise
-        return info, proof
 
     def _get(self, info: ObjectInfo, *, again: bool) -> tuple[ObjectInfo, Body]:
         """All of it, and what the answer says about it. By its ETag: so the answer has to be the store's."""

@@ -52,9 +52,13 @@ def name_of_draft(store_id: str, key: str) -> str:
 
 
 class Draft:
-    """The draft `name` in the directory that `directory` is a descriptor of. All methods raise OSError."""
+    """The draft `name` in the directory that `directory` is a descriptor of. All methods raise OSError.
 
-    def __init__(self, directory: int, name: str) -> None:
+    `device` is that of `syncd.transfer.restore.disks`.
+    """
+
+    def __init__(self, directory: int, name: str, device: int | None = None) -> None:
+        self.device = device
         self._directory = directory
         self._name = name
         self._fd = _open(directory, name)
@@ -169,7 +173,7 @@ class Draft:
         *,
         special: bool = False,
     ) -> list[str]:
-        """Cut the draft to its content, give it its attributes and its time, and make it durable.
+        """Cut the draft to its content, and give it its attributes and its time.
 
         Returns what could not be set; see `attributes.give`.
         """
@@ -177,12 +181,15 @@ class Draft:
         os.ftruncate(self._fd, size)
         failed = attributes.give(self._fd, wanted, mode, special=special)
         attributes.set_time(self._fd, mtime_ns)
-        os.fsync(self._fd)
         return failed
 
+    def sync(self) -> None:
+        """Make it durable."""
+        os.fsync(self._fd)
+
     def place(self, name: str, existing: Existing | None) -> None:
-        """Give the draft its final name: where nothing is, or in the place of `existing`. Raises
-        FileUnwritable when something else is there by now.
+        """Give the draft, which is durable, its final name: where nothing is, or in the place of `existing`.
+        Raises FileUnwritable when something else is there by now.
         """
         if existing is None:
             _rename_new(self._directory, self._name, name)
@@ -393,5 +400,6 @@ def _rename_new(directory: int, old: str, new: str) -> None:
             return
         number = errno.EEXIST
     if number == errno.EEXIST:
+        look(directory, new)  # says what is there, where it is no file
         raise FileUnwritable("something of this name appeared during the restore, and is kept: restore again")
     raise OSError(number, os.strerror(number))

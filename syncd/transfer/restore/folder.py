@@ -12,7 +12,8 @@ import errno
 import os
 import stat as modes
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from syncd.core.errors import FileUnwritable, os_words
@@ -21,14 +22,37 @@ from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
+from syncd.transfer.restore.disks import Disks
 from syncd.transfer.restore.draft import Draft, digest_of, look, name_of_draft
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """What one file meets, the next one meets as well."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_AT_ONCE = 64
+"""So many small files get their names together: each holds two descriptors until then."""
+_AT_ONCE_BYTES = 64 << 20
+_AT_ONCE_SECONDS = 1.0
+_WORTH_ALL = 8
+"""Fewer files or folders are made durable one by one: others may have written much to the same disk."""
+
 Facts = tuple[int | None, Attributes]
 """Of a file to be: mtime in nanoseconds, None where that is not known, and attributes."""
+Ended = Callable[[FileUnwritable | None], object]
+"""Called when a file has its name, or with why it does not get it."""
+
+
+class _Waiting(NamedTuple):
+    """A small file that waits for its name beside others."""
+
+    draft: Draft
+    path: str
+    existing: Existing | None
+    size: int
+    device: int
+    held: contextlib.ExitStack
+    """Closes the draft and its directory."""
+    ended: Ended
 
 
 class Closed(NamedTuple):
@@ -110,6 +134,11 @@ class Folder:
         """Files without some of their attributes, and why."""
         self._lock = threading.Lock()
         self._changed: set[str] = set()
+        self._disks = Disks()
+        self._waiting: dict[str, _Waiting] = {}
+        """By path."""
+        self._waiting_since = 0.0
+        self._naming = threading.Lock()
         self._bare: dict[str, Facts] = {}
         """Folders that stand for themselves, and what they are to have."""
         self._ignores: tuple[bool, bool] = (False, False)
@@ -133,6 +162,8 @@ class Folder:
         when the path is, on this file system, that of another key that came first.
         """
         self._claim(path)
+        if path in self._waiting:  # the store lists a key twice, or two keys become one name
+            self.settle()
         with _errors_of_ours(), self._parent(path) as (parent, name):
             return look(parent, name) if parent is not None else None
 
@@ -234,16 +265,86 @@ class Folder:
         errors of the file system inside the block.
         """
         with _errors_of_ours(), self._made(path) as (parent, _):
-            draft = Draft(parent, name)
+            device = self._disks.of(parent)
+            draft = Draft(parent, name, device)
             with contextlib.closing(draft):
                 yield draft
 
     def place(self, draft: Draft, path: str, existing: Existing | None, size: int, facts: Facts) -> None:
-        """Finish the draft and give it its name. Raises OSError, FileUnwritable."""
+        """Finish the draft, make it durable, and give it its name. Raises OSError, FileUnwritable."""
+        self._finish(draft, path, size, facts)
+        draft.sync()
+        self._name(draft, path, existing)
+
+    def place_soon(
+        self,
+        draft: Draft,
+        path: str,
+        existing: Existing | None,
+        size: int,
+        facts: Facts,
+        held: contextlib.ExitStack,
+        ended: Ended,
+    ) -> None:
+        """The same, together with other small files where that costs less; `held` is closed after it. Raises
+        OSError, FileUnwritable, unless `ended` is called.
+        """
+        if draft.device is None:
+            self.place(draft, path, existing, size, facts)
+            ended(None)
+            return
+        self._finish(draft, path, size, facts)
+        now = time.monotonic()
+        with self._lock:
+            is_twice = path in self._waiting  # another key has this name, too
+            if not is_twice:
+                self._waiting_since = self._waiting_since if self._waiting else now
+                each = _Waiting(draft, path, existing, size, draft.device, held.pop_all(), ended)
+                self._waiting[path] = each
+            is_due = len(self._waiting) >= _AT_ONCE or now - self._waiting_since >= _AT_ONCE_SECONDS
+            is_due = is_due or sum(each.size for each in self._waiting.values()) >= _AT_ONCE_BYTES
+        if is_due or is_twice:
+            self.settle()
+        if is_twice:
+            self._name(draft, path, existing)  # which refuses
+
+    def settle(self) -> None:
+        """Give all files that wait their names. Every outcome goes to their `ended`."""
+        with self._naming:  # those who come while it lasts wait: what waits holds descriptors
+            with self._lock:
+                waiting = list(self._waiting.values())
+            is_durable = False
+            if len(waiting) >= _WORTH_ALL:
+                with contextlib.suppress(OSError):  # whose file it was that failed, fsync tells
+                    self._disks.sync({each.device for each in waiting})
+                    is_durable = True
+            for each in waiting:
+                error = self._named(each, is_durable=is_durable)
+                with self._lock:
+                    del self._waiting[each.path]
+                each.ended(error)
+
+    def _named(self, waiting: _Waiting, *, is_durable: bool) -> FileUnwritable | None:
+        try:
+            with _errors_of_ours(), waiting.held:
+                try:
+                    if not is_durable:
+                        waiting.draft.sync()
+                    self._name(waiting.draft, waiting.path, waiting.existing)
+                except BaseException:
+                    waiting.draft.discard()
+                    raise
+        except FileUnwritable as error:
+            return error
+        return None
+
+    def _finish(self, draft: Draft, path: str, size: int, facts: Facts) -> None:
         mtime_ns, wanted = facts
         if failed := draft.finish(size, mtime_ns, self._mode, wanted, special=self._special):
             with self._lock:
                 self.incomplete[path] = "; ".join(failed)
+
+    def _name(self, draft: Draft, path: str, existing: Existing | None) -> None:
         draft.place(path.rpartition("/")[2], existing)
         with self._lock:
             self._changed.add(path.rpartition("/")[0])
@@ -252,13 +353,22 @@ class Folder:
         """Make the names of everything that was placed durable. Raises FileUnwritable."""
         with self._lock:
             changed, self._changed = self._changed, set()
+        whole: set[int] = set()
         for path in changed:
             with _errors_of_ours(), self._opened(path) as fd:
-                if fd is not None:
+                if fd is None:
+                    continue
+                device = self._disks.of(fd) if len(changed) >= _WORTH_ALL else None
+                if device is None:
                     sync_directory(fd)
+                else:
+                    whole.add(device)
+        with _errors_of_ours():
+            self._disks.sync(whole)
 
     def close(self) -> None:
         """Let go of the directory."""
+        self._disks.close()
         if self._root is not None:
             os.close(self._root)
             self._root = None
@@ -302,7 +412,10 @@ class Folder:
             above = ""
             for component in directory.split("/") if directory else ():
                 below = self._enter(fd, component)
+                here = f"{above}/{component}" if above else component
                 if below is None:
+                    if here in self._waiting:
+                        self.settle()  # a file of this name came first
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(component, dir_fd=fd)
                         with self._lock:
@@ -311,8 +424,7 @@ class Folder:
                 if below is None:
                     raise FileUnwritable("the folder was removed during the restore: restore again")
                 os.close(fd)
-                fd = below
-                above = f"{above}/{component}" if above else component
+                fd, above = below, here
             yield fd, name
         finally:
             os.close(fd)

@@ -25,9 +25,9 @@ from syncd.core.errors import (
 )
 from syncd.core.model import ObjectInfo
 from syncd.core.paths import LINK
-from syncd.core.restoring import Overwrite, Place, Refused, may_be_same, proof_of, why_kept
+from syncd.core.restoring import Overwrite, Place, Proof, Refused, may_be_same, proof_of, why_kept
 from syncd.transfer.restore.download import Download, facts_of
-from syncd.transfer.restore.wanted import Wanted
+from syncd.transfer.restore.wanted import LINK_OF_A_FOLDER, Wanted, has_below
 
 LARGE_AT_ONCE = 4
 """Large objects at a time; the requests for all of them share one bound."""
@@ -115,6 +115,7 @@ class Restore:
             self._give_up(unlisted)
         if self._should_stop():
             self._report.interrupted = True
+        self._folder.settle()
         try:
             self._folder.furnish()
             self._folder.sync()
@@ -165,12 +166,12 @@ class Restore:
         if item.place.is_link:
             info, described = info if described else self._download.describe(info.key), True
             if info.is_link or info.digest is None:
-                self._restore_link(info, path)
+                self._restore_link(item, info, path)
                 return
             path += LINK  # a file of such a name, from when syncd carried no links
-        self._restore_file(info, path, described=described)
+        self._restore_file(item, info, path, described=described)
 
-    def _restore_file(self, info: ObjectInfo, path: str, *, described: bool) -> None:
+    def _restore_file(self, item: Wanted, info: ObjectInfo, path: str, *, described: bool) -> None:
         existing = self._folder.look(path)
         if existing is not None:
             if not described and (existing.size == info.size or self._overwrite is Overwrite.OLDER):
@@ -192,17 +193,25 @@ class Restore:
             reason = "nothing is there" if existing is None else "it replaces the file that is there"
             self._count("restored", self._report.planned, Entry(path, info.key, reason, info.size), info.size)
             return
-        found, proven = self._download.fetch(info, path, existing)
-        self._outages = 0
-        self._count("restored", size=found.size)
-        if proven is None:
-            self._count("unchecked", self._report.unchecked, Entry(path, found.key, size=found.size))
 
-    def _restore_link(self, info: ObjectInfo, path: str) -> None:
+        def ended(found: ObjectInfo, proven: Proof | None, error: FileUnwritable | None) -> None:
+            if error is not None:
+                self._failed(item, error)
+                return
+            self._count("restored", size=found.size)
+            if proven is None:
+                self._count("unchecked", self._report.unchecked, Entry(path, found.key, size=found.size))
+
+        self._download.fetch(info, path, existing, ended)
+        self._outages = 0
+
+    def _restore_link(self, item: Wanted, info: ObjectInfo, path: str) -> None:
         found, body = self._download.content(info)
         if b"\0" in bytes(body):  # no link leads there: another program made this object
-            self._restore_file(found, path + LINK, described=True)
+            self._restore_file(item, found, path + LINK, described=True)
             return
+        if not item.described and has_below(self._download.store, item.info.key):
+            raise FileUnwritable(LINK_OF_A_FOLDER)
         existing = self._folder.look_link(path)
         if existing is not None and existing.target == body:
             self._count("already_there")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
-from syncd.core.paths import is_folder, is_link_key, key_for
+from syncd.core.paths import LINK, is_folder, is_link_key, key_for
 from syncd.core.restoring import Place, Refused, place_of
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -45,7 +46,28 @@ def recorded(source: Source, path: str, state: State, store: ObjectStore, into: 
         if row.kept and (other := _in_its_place(ref, state)):
             why = f"it was deleted, and {other} there since: name it, to restore it into another folder"
             wanted = replace(wanted, place=Refused(why))
+        elif is_link_key(row.key) and _has_below(ref, state):
+            wanted = replace(wanted, place=Refused(LINK_OF_A_FOLDER))
         yield wanted
+
+
+LINK_OF_A_FOLDER = (
+    "the store also has files of a folder of this name, which are restored in its place: remove their "
+    "objects if you want the link"
+)
+"""Why a link is not restored. Where a folder became a link, its files may be what the link leads to."""
+
+
+def _has_below(ref: FileRef, state: State) -> bool:
+    """Whether files are recorded below `ref`, beside the mark of an empty folder."""
+    page = state.recorded_page(ref.source, None, 2, os.fsencode(ref.path), kept=False)
+    return any(path != os.fsencode(ref.path) + b"/" for path, _ in page)
+
+
+def has_below(store: ObjectStore, link_key: str) -> bool:
+    """The same of what the store lists below the path of the link under `link_key`. Raises StoreError."""
+    folder = link_key.removesuffix(LINK) + "/"
+    return any(info.key != folder for info in islice(store.list_objects(folder), 2))
 
 
 def _in_its_place(deleted: FileRef, state: State) -> str:

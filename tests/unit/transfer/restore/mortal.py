@@ -15,6 +15,8 @@ import xxhash
 from syncd.core.model import Attributes, Fingerprint, ObjectMeta
 from syncd.core.paths import LINK
 from syncd.core.restoring import Overwrite
+from syncd.transfer.restore import draft, folder
+from syncd.transfer.restore.disks import Disks
 from tests.contract.mortal import CALLS, lay_mines
 from tests.support.store import FakeStore
 from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, restore
@@ -27,6 +29,7 @@ OBJECTS = {
 }
 OLD = b"the old content"
 MORE = ("pwrite", "ftruncate", "fchmod", "symlink", "unlink")
+OTHERS = ((Disks, "sync"), (draft, "_rename_new"))
 LINKS = {"link": b"nowhere", "leads elsewhere": b"there"}
 FOLDER, FOLDER_MODE = "empty", 0o510
 
@@ -55,7 +58,8 @@ def main() -> None:
             status = 1
             try:
                 store = filled()
-                lay_mines(int(at), after=False, names=(*CALLS, *MORE))
+                lay_mines(int(at), after=False, names=(*CALLS, *MORE), others=OTHERS)
+                folder._WORTH_ALL = 2  # so that the few files are made durable together
                 restore(store, Path(target), overwrite=Overwrite.ALWAYS, concurrency=1)
                 status = 0
             finally:

@@ -388,7 +388,16 @@ def test_links_come_back_and_are_never_followed(store: ObjectStore, to: Path, tm
     if not isinstance(store, DirStore):  # which holds no file behind a link
         put(store, "out/file", b"x")
         assert "in the way" in reasons(restore(store, to))["out/file"]
+        (to / "out").unlink()
+        for _ in range(2):  # whatever comes first, and when it is there
+            report = restore(store, to)
+            assert list(reasons(report)) == ["out"]
+            assert "files of a folder of this name" in reasons(report)["out"]
+            assert (to / "out" / "file").read_bytes() == b"x"
         store.delete_object("out/file")
+        (to / "out" / "file").unlink()
+        (to / "out").rmdir()
+        assert restore(store, to).counts["restored"] == 1
     assert not (tmp_path / "file").exists()
     (to / "d" / "link").unlink()
     (to / "d" / "link").symlink_to("other")

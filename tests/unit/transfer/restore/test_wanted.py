@@ -9,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded, Source
-from syncd.core.paths import key_for
+from syncd.core.paths import LINK, key_for
 from syncd.core.restoring import Place, Refused
 from syncd.state.state import State
 from syncd.transfer.restore.wanted import Wanted, listed, recorded
@@ -110,6 +111,26 @@ def test_a_deleted_file_gives_way_to_what_has_its_name_since(store: FakeStore, s
     assert "a file with the name of its folder is there" in reasons[0]
     assert "a folder of its name is there" in reasons[1]
     assert places(recorded(SOURCE, "sub", state, store, "")) == ["sub", "sub/a", "sub/deep/b", "sub/gone"]
+
+
+def test_a_folder_that_became_a_link_comes_back_with_its_files(store: FakeStore, state: State) -> None:
+    """They are out of sight, not gone. Once they are, the link comes back."""
+    row = state.recorded(FileRef("docs", "sub/a"))
+    assert row is not None
+    state.forget(FileRef("docs", "sub"))
+    state.commit(FileRef("docs", "sub"), replace(row, key="p/sub" + LINK))
+
+    def refused() -> list[str]:
+        return [
+            item.path for item in recorded(SOURCE, "", state, store, "") if isinstance(item.place, Refused)
+        ]
+
+    assert refused() == ["p/sub" + LINK]
+    for path in ("sub/a", "sub/deep/b"):
+        gone = state.recorded(FileRef("docs", path))
+        assert gone is not None
+        state.keep(FileRef("docs", path), gone)
+    assert refused() == ["p/sub/a", "p/sub/deep/b"]
 
 
 def test_the_mark_of_the_folder_itself_goes_to_the_folder(store: FakeStore) -> None:

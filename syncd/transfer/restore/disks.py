@@ -1,0 +1,62 @@
+"""The file systems that a restore writes to. One call makes all that was written to one of them durable; an
+fsync of each small file would take longer than everything else that is done for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import threading
+from collections.abc import Iterable
+
+from syncd.sources import mounts
+
+_WHOLE = frozenset({"btrfs", "ext4", "f2fs", "tmpfs", "xfs"})
+"""Types of file systems for which syncfs(2) does what fsync(2) does for each file. What is behind a network
+or FUSE may hear only of the second."""
+_TELLS_ERRORS = (5, 8)
+"""The first version of Linux whose syncfs(2) fails where a block could not be written."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Disks:
+    """For several threads. `of` has to be asked before something is written, for a descriptor hears of the
+    errors since it was opened.
+    """
+
+    def __init__(self) -> None:
+        self._roots: dict[int, int | None] = {}
+        """By device, a descriptor of a directory on it; None: its files are made durable one by one."""
+        self._lock = threading.Lock()
+
+    def of(self, directory: int) -> int | None:
+        """The device of an open directory, where `sync` may be used for it. Raises OSError."""
+        device = os.fstat(directory).st_dev
+        with self._lock:
+            if device not in self._roots:
+                known = _kernel() >= _TELLS_ERRORS and mounts.type_of(device) in _WHOLE
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                self._roots[device] = os.open(".", flags, dir_fd=directory) if known else None
+            return device if self._roots[device] is not None else None
+
+    def sync(self, devices: Iterable[int]) -> None:
+        """Make everything on these devices durable. Raises OSError, perhaps for a file of another program."""
+        for device in devices:
+            root = self._roots[device]
+            if root is not None and _libc.syncfs(root) != 0:
+                raise OSError(number := ctypes.get_errno(), os.strerror(number))
+
+    def close(self) -> None:
+        """Let go of them."""
+        roots, self._roots = self._roots, {}
+        for root in roots.values():
+            if root is not None:
+                with contextlib.suppress(OSError):
+                    os.close(root)
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
