@@ -161,8 +161,10 @@ Sources = Mapping[int, SourceEntry]
 """The sources that can be read, by their position in the list."""
 Stores = Mapping[str, StoreEntry | None]
 """All stores of the file; None for one that cannot be read."""
-Directories = Mapping[str, tuple[str, str]]
-"""The directories of stores, as written and without links."""
+Names = tuple[str, ...]
+"""Of a directory: its path without links, and its place in its file system; see `Places.names`."""
+Directories = Mapping[str, tuple[str, Names]]
+"""The directories of stores, as written and by their names."""
 
 
 def places(index: int, entry: SourceEntry, document: Document) -> PatternPlaces:
@@ -193,15 +195,19 @@ def check(sources: Sources, stores: Stores, state_dir: str, document: Document, 
         _check_prefix(entry, path, document)
         _check_patterns(entry, path, document)
         objects.check(entry.rules, (*path, "objects"), stores.get(entry.store), document)
-    roots = {index: entry.root for index, entry in sources.items() if _is_comparable(entry, index, document)}
+    roots = {
+        index: places.names(entry.root)
+        for index, entry in sources.items()
+        if _is_comparable(entry, index, document)
+    }
     directories = {
-        name: (entry.directory, places.real(entry.directory))
+        name: (entry.directory, places.names(places.real(entry.directory)))
         for name, entry in stores.items()
         if entry and entry.directory
     }
     _check_overlaps(roots, document)
     _check_stores(roots, directories, document)
-    _check_destinations(sources, stores, document)
+    _check_destinations(sources, stores, directories, document)
     if state_dir:
         _check_state_dir(state_dir, roots, directories, document, places)
 
@@ -322,54 +328,68 @@ def _and_above(path: str) -> Iterator[str]:
         path = path.rpartition("/")[0]
 
 
-def _inner_pairs(paths: Mapping[int, str]) -> Iterator[tuple[int, int]]:
-    """(inner, outer) for any two where one path is the other, or is below it."""
+def _inner_pairs(directories: Mapping[int, Names]) -> Iterator[tuple[int, int]]:
+    """(inner, outer) for any two where one is the other, or is below it."""
     first_at: dict[str, int] = {}
-    for index, path in paths.items():
-        first_at.setdefault(path, index)
-    for index, path in paths.items():
-        for above in _and_above(path):
-            if first_at.get(above, index) != index:
-                yield index, first_at[above]
+    for index, names in directories.items():
+        for name in names:
+            first_at.setdefault(name, index)
+    for index, names in directories.items():
+        found = [first_at.get(above, index) for name in names for above in _and_above(name)]
+        yield from ((index, outer) for outer in dict.fromkeys(found) if outer != index)
 
 
-def _check_overlaps(roots: Mapping[int, str], document: Document) -> None:
+def _is_within(inner: Names, outer: Names) -> bool:
+    return any(above in outer for name in inner for above in _and_above(name))
+
+
+def _by_mount(inner: Names, outer: Names) -> str:
+    """How the one is inside the other where their paths do not show it."""
+    return "" if outer[0] in _and_above(inner[0]) else " by a bind mount"
+
+
+def _check_overlaps(roots: Mapping[int, Names], document: Document) -> None:
     """No file belongs to two sources: each would upload it, record it and perhaps delete it."""
     for inner, outer in _inner_pairs(roots):
         later, earlier = max(inner, outer), min(inner, outer)
         relation = "is inside" if later == inner else "contains"
-        if roots[inner] == roots[outer]:
+        if set(roots[inner]) & set(roots[outer]):
             relation = "is also"
         path: Path = ("sources", later, "path")
+        how = f"{_label(earlier, document)}{_by_mount(roots[inner], roots[outer])}"
         document.report(
             path,
-            found=f"{document.found(path)}, which {relation} {_label(earlier, document)}",
+            found=f"{document.found(path)}, which {relation} {how}",
             expected="sources that do not overlap, since both would upload the same files",
         )
 
 
-def _check_stores(roots: Mapping[int, str], directories: Directories, document: Document) -> None:
+def _check_stores(roots: Mapping[int, Names], directories: Directories, document: Document) -> None:
     """No store is in a source, and no source in a store."""
-    at = {root: index for index, root in reversed([*roots.items()])}  # of two in one place the first counts
-    for name, (directory, real) in directories.items():
+    firsts = [
+        index for index in roots if not any(set(roots[index]) & set(roots[o]) for o in roots if o < index)
+    ]
+    for name, (directory, names) in directories.items():
         path: Path = ("stores", name, "path")
-        for above in _and_above(real):
-            if above in at:
-                relation = "is also" if above == real else "is inside"
-                found = _led(path, directory, real, document)
-                found += f", which {relation} {_label(at[above], document)}"
+        for index in firsts:
+            root = roots[index]
+            if _is_within(names, root):
+                relation = "is also" if set(names) & set(root) else "is inside"
+                found = _led(path, directory, names[0], document)
+                found += f", which {relation} {_label(index, document)}{_by_mount(names, root)}"
                 expected = "a directory outside all sources, since objects in one would be uploaded again"
                 document.report(path, found=found, expected=expected)
-        for root, index in at.items():
-            if root != real and real in _and_above(root):
-                path = ("sources", index, "path")
+            elif _is_within(root, names):
+                at: Path = ("sources", index, "path")
                 where = f"store {quoted(name)} (line {document.marks[('stores', name)].line})"
-                found = f"{document.found(path)}, which is inside {where}"
+                found = f"{document.found(at)}, which is inside {where}{_by_mount(root, names)}"
                 expected = "a directory outside all stores, since objects would be uploaded again"
-                document.report(path, found=found, expected=expected)
+                document.report(at, found=found, expected=expected)
 
 
-def _check_destinations(sources: Sources, stores: Stores, document: Document) -> None:
+def _check_destinations(
+    sources: Sources, stores: Stores, directories: Directories, document: Document
+) -> None:
     """No two files have the same key: of two prefixes in one place, neither leads into the other."""
     destinations = {}
     for index, entry in sources.items():
@@ -377,20 +397,22 @@ def _check_destinations(sources: Sources, stores: Stores, document: Document) ->
         store = stores.get(entry.store)
         location = store.location() if store else ""
         if location and not document.is_spoiled(path) and document.kind(path) in ("text", "nothing"):
-            destinations[index] = f"{location}/{entry.prefix}".rstrip("/")
+            names = directories[entry.store][1] if entry.store in directories else (location,)
+            destinations[index] = tuple(f"{name}/{entry.prefix}".rstrip("/") for name in names)
     for inner, outer in _inner_pairs(destinations):
         path = ("sources", max(inner, outer), "prefix")
         prefix = f"the prefix {document.found(path)}" if path in document.marks else "no prefix"
+        how = f"{_label(min(inner, outer), document)}{_by_mount(destinations[inner], destinations[outer])}"
         document.report(
             path,
-            found=f"{prefix} in the same place as {_label(min(inner, outer), document)}",
+            found=f"{prefix} in the same place as {how}",
             expected="a prefix of its own, such as `camera/`, and none inside the other: keys could collide",
         )
 
 
 def _check_state_dir(
     state_dir: str,
-    roots: Mapping[int, str],
+    roots: Mapping[int, Names],
     directories: Directories,
     document: Document,
     places: Places,
@@ -400,13 +422,12 @@ def _check_state_dir(
     given = f"{quoted(state_dir, 4096)}, the default"
     if path in document.marks:
         given = _led(path, state_dir, real, document)
-    at = {root: _label(index, document) for index, root in reversed([*roots.items()])}
-    for name, (_, directory) in directories.items():
-        at.setdefault(directory, f"store {quoted(name)}")
-    around = next((at[above] for above in _and_above(real) if above in at), "")
-    if around:
+    around = [(_label(index, document), root) for index, root in roots.items()]
+    around += [(f"store {quoted(name)}", names) for name, (_, names) in directories.items()]
+    own = places.names(real)
+    for label, names in [each for each in around if _is_within(own, each[1])][:1]:
         expected = "a directory outside all sources and stores, since every upload changes it"
-        document.report(path, found=f"{given}, inside {around}", expected=expected)
+        document.report(path, found=f"{given}, inside {label}{_by_mount(own, names)}", expected=expected)
     if found is not None and found.kind == "other":
         document.report(path, found=f"{given}, which is a file", expected="a directory")
     elif kind := network_type(real):

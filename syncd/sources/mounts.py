@@ -41,6 +41,8 @@ class Mount(Struct, frozen=True):
     type: str
     root: str = "/"
     """Which directory of its file system is mounted here."""
+    device: str = ""
+    """The number of the file system, as ``major:minor``."""
 
 
 class MountTable:
@@ -94,6 +96,20 @@ class MountTable:
             path = os.path.dirname(path)
         return None
 
+    def origin(self, path: str) -> str:
+        """Where an absolute path without links lies in its file system: ``major:minor`` and a path.
+
+        A directory has one origin, however many mounts show it. Empty for network file systems: they do not
+        tell.
+        """
+        point = path
+        while point not in self._mounts and point not in ("", "/"):
+            point = os.path.dirname(point)
+        mount = self._mounts.get(point)
+        if mount is None or is_remote(mount.type):
+            return ""
+        return f"{mount.device}{mount.root.rstrip('/')}/{path.removeprefix(point).lstrip('/')}".rstrip("/")
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._fd)
@@ -104,6 +120,16 @@ class MountTable:
         while chunk := os.read(self._fd, 1 << 16):
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def origin(path: str) -> str:
+    """See `MountTable.origin`; empty also where there is no table."""
+    try:
+        table = MountTable()
+    except OSError:
+        return ""
+    table.close()
+    return table.origin(path)
 
 
 def type_of(device: int) -> str:
@@ -138,7 +164,8 @@ def parse(table: bytes) -> dict[str, Mount]:
         words = fields.split(b" ")
         if len(words) > 4 and tail:
             root, point = (_unescaped(word) for word in words[3:5])
-            mounts[point] = Mount(int(words[0]), os.fsdecode(tail.split(b" ")[0]), root)
+            kind, device = (os.fsdecode(word) for word in (tail.split(b" ")[0], words[2]))
+            mounts[point] = Mount(int(words[0]), kind, root, device)
     return mounts
 
 

@@ -72,6 +72,11 @@ class Places:
             self._known[path] = self._answer(mount, real) if mount else _look(real)
         return self._known[path]
 
+    def names(self, real: str) -> tuple[str, ...]:
+        """What tells a directory from others: its path without links, and its origin if that is known."""
+        origin = self._mounts.origin(real) if self._mounts is not None else ""
+        return (real, origin) if origin and real != "/" else (real,)
+
     def may_hang(self, point: str) -> bool:
         """Whether something is mounted exactly here whose server may be gone."""
         return self._mounts is not None and self._mounts.may_hang(point)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
+from syncd.sources import mounts
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
@@ -66,24 +67,25 @@ class Closed(NamedTuple):
 def why_closed(path: str, closed: Mapping[str, Closed]) -> str | None:
     """Why nothing may be restored to the resolved `path`, or None.
 
-    `closed` names what must not be written, by resolved path. Compared as paths, for what does not exist yet,
-    and by inode, for a directory may be mounted in two places.
+    `closed` names what must not be written, by resolved path. Compared as paths, as places in their file
+    systems and, where those do not tell them, by inode: a directory may be mounted in two places.
     """
-    here = _identity(path)
+    here, at = _identity(path), mounts.origin(path)
     above = {_identity(each) for each in _and_above(path)}
     for other, (label, around) in closed.items():
-        there = _identity(other)
-        if _is_inside(path, other) or (there is not None and there in above):
+        there, where = _identity(other), mounts.origin(other)
+        if _is_inside(path, other) or (there is not None and there in above) or _is_inside(at, where):
             return f"it is inside {label}"
         if not around:
             continue
-        if _is_inside(other, path) or (here is not None and here in map(_identity, _and_above(other))):
+        is_around = here is not None and here in map(_identity, _and_above(other))
+        if _is_inside(other, path) or is_around or _is_inside(where, at):
             return f"{label} is inside it"
     return None
 
 
 def _is_inside(path: str, other: str) -> bool:
-    return f"{path.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
+    return bool(other) and f"{path.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
 
 
 def _and_above(path: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 from syncd.config.sources import network_type
 from syncd.core.errors import ConfigError
 from syncd.storage.settings import DirSettings
+from tests.support import mounting
 from tests.unit.config.loading import SMALL, load, said
 
 
@@ -43,6 +44,40 @@ def test_a_root_that_the_kernel_makes_up_is_refused(place: str, kind: str, tmp_p
         with pytest.raises(ConfigError) as caught:
             load(tmp_path, SMALL.replace("./watched", written))
         assert f"whose files the kernel makes up (file system {kind})" in str(caught.value)
+
+
+ONE = "sources: [{name: s, path: ./src, store: m}]"
+BOUND = [
+    ("src", "stores: {m: {type: dir, path: ./mnt}}", ONE,
+     "stores.m.path: found `./mnt`, which is also source `s` (line 3) by a bind mount"),
+    ("src/sub", "stores: {m: {type: dir, path: ./mnt/deep}}", ONE,
+     "stores.m.path: found `./mnt/deep`, which is inside source `s` (line 3) by a bind mount"),
+    ("store/sub", "stores: {m: {type: dir, path: ./store}}", ONE.replace("src", "mnt"),
+     "sources[0].path: found `./mnt`, which is inside store `m` (line 2) by a bind mount"),
+    ("src/sub", "stores: {m: {type: dir, path: ./store}}",
+     "sources: [{name: s, path: ./src, store: m, prefix: s}, {name: t, path: ./mnt, store: m, prefix: t}]",
+     "sources[1].path: found `./mnt`, which is inside source `s` (line 3) by a bind mount"),
+    ("store", "stores: {m: {type: dir, path: ./store}, n: {type: dir, path: ./mnt}}",
+     "sources: [{name: s, path: ./src, store: m, prefix: a}, {name: t, path: ./x, store: n, prefix: a/b}]",
+     "sources[1].prefix: found the prefix `a/b` in the same place as source `s` (line 3) by a bind mount"),
+    ("src", "stores: {m: {type: dir, path: ./store}}\nstate_dir: ./mnt/state", ONE,
+     "inside source `s` (line 4) by a bind mount"),
+]  # fmt: skip
+"""What is bound to ``mnt``, stores and sources of a file, and what is said of it."""
+
+
+@pytest.mark.parametrize(("bound", "stores", "sources", "said"), BOUND)
+def test_one_directory_under_two_paths_is_one_directory(
+    bound: str, stores: str, sources: str, said: str, tmp_path: Path
+) -> None:
+    """A bind mount has another path, and no link in it. A store would write into the folder that it is to
+    copy, and two sources or stores would be one without knowing."""
+    for name in ("src/sub", "store/sub", "x"):
+        (tmp_path / name).mkdir(parents=True)
+    bind = mounting.mounted("--bind", str(tmp_path / bound), at=tmp_path / "mnt")
+    with bind, pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"\n{stores}\n{sources}\n")
+    assert said in str(caught.value)
 
 
 MOUNTS = b"""\

@@ -32,7 +32,33 @@ def test_table_is_parsed_with_its_escapes() -> None:
 
 def test_what_was_mounted_last_is_what_one_sees() -> None:
     """Of two mounts at one point the later one counts."""
-    assert mounts.parse(TABLE)["/mnt/nas"] == Mount(44, "ext4")
+    assert mounts.parse(TABLE)["/mnt/nas"] == Mount(44, "ext4", device="0:44")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", "8:1"),
+        ("/srv/photos", "8:1/srv/photos"),
+        ("/mnt/bind", "8:1/srv/photos"),
+        ("/mnt/bind/2024", "8:1/srv/photos/2024"),
+        ("/home", "0:30/@home"),
+        ("/mnt/pool/@home", "0:30/@home"),
+        ("/mnt/nas/photos", ""),  # every export of an NFS server looks like its root
+    ],
+)
+def test_a_directory_has_one_origin_under_every_mount(path: str, expected: str) -> None:
+    """Bind mounts and subvolumes show a directory at several paths, without a link."""
+    table = MountTable()
+    table.close()
+    table._mounts = mounts.parse(
+        b"1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        b"2 1 8:1 /srv/photos /mnt/bind rw - ext4 /dev/a rw\n"
+        b"3 1 0:30 /@home /home rw - btrfs /dev/b rw\n"
+        b"4 1 0:30 / /mnt/pool rw - btrfs /dev/b rw\n"
+        b"5 1 0:40 / /mnt/nas rw - nfs4 nas:/export rw\n"
+    )
+    assert table.origin(path) == expected
 
 
 @pytest.mark.parametrize(
