@@ -55,7 +55,7 @@ from syncd.transfer.keys import Keys, Remover
 from syncd.transfer.local import EngineSource, Local
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.slots import Bound, Slots
-from syncd.transfer.part_sender import COPY, COPY_PARTS, Job, Lookup
+from syncd.transfer.part_sender import CONDITIONS, COPY, COPY_PARTS, Job, Lookup
 from syncd.transfer.reuse import Heirs, Listed, Reuse, Standing, Withheld
 from syncd.transfer.stamping import Stamper
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
@@ -590,7 +590,8 @@ class Engine:
         """
         found, job = self._asked(job)
         sends = job.lookup is Lookup.NONE
-        if found is None and isinstance(action, Copy) and sends and self._uploader.shortcuts.works(COPY):
+        works = found is None and sends and self._uploader.shortcuts.works(COPY)
+        if isinstance(action, Copy) and works and self._is_as_seen(job):
             try:
                 with self.keys.request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
                     copy = self._reuse.copy(action.twin, job)
@@ -599,6 +600,20 @@ class Engine:
                 log.info("%s: sent, not copied: %s", name_of(job.ref), error)
                 return None, error, replace(job, seen=None)  # the copy may have been made
         return (None if found is None else (found, Cause.ADOPT)), None, job
+
+    def _is_as_seen(self, job: Job) -> bool:
+        """Whether a copy would replace only what was last seen under the key, where a put has that condition:
+        a copy has none. False: the content is sent.
+        """
+        works = self.store.limits.has_conditions and self._uploader.shortcuts.works(CONDITIONS)
+        if job.seen is None or not works:
+            return True
+        try:
+            with self.keys.request_slot(job):
+                info = self.store.head_object(job.key)
+        except StoreError:
+            return False
+        return job.seen == ("" if info is None else info.etag)
 
     def _asked(self, job: Job) -> tuple[Receipt | None, Job]:
         """The object, if the store already has the content under this key, and the job with what was seen.

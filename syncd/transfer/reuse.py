@@ -1,9 +1,9 @@
 """Finds content that the store already holds, so that it need not be sent, or not all of it; and copies an
 object onto itself, to give it other properties.
 
-A record alone is no proof. A copy inside the store checks both objects before and after, since some servers
-ignore the condition of the request; parts copied from a donor are proven by their ETags. Objects that are not
-recorded are proven by a digest: of ours, or of another program (`syncd.storage.proofs`).
+A record alone is no proof. A copy inside the store is compared with its source, since some servers ignore the
+condition of the request, or the request; parts copied from a donor are proven by their ETags. Objects without
+a record are proven by a digest: of ours, or of another program (`syncd.storage.proofs`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from syncd.core import parts, plan
-from syncd.core.errors import FileUnreadable, StoreError
+from syncd.core.errors import TRY_ALL, FileUnreadable, StoreError, StoreRefused
 from syncd.core.model import (
     Copy,
     FileRef,
     FileStat,
+    Fingerprint,
     Leftover,
     ObjectInfo,
     ObjectMeta,
@@ -333,6 +334,17 @@ class Heirs:
             row = known
 
 
+def _is_made(source: ObjectInfo, made: Receipt, copy: ObjectInfo, content: Fingerprint) -> bool:
+    """Whether `copy` is what an answer calls `made`, and not what was there before.
+
+    The digest is what the request said of it; ETags that are MD5s say what the store has. Where it drops
+    metadata, the ETag of the answer has to do.
+    """
+    told = copy.etag == made.etag if copy.digest is None else copy.digest == content.digest
+    same_md5 = None in (source.md5, copy.md5) or source.md5 == copy.md5
+    return told and same_md5 and copy.size == content.size
+
+
 def _is_same(found: FileStat, known: FileStat) -> bool:
     return (found.size, found.mtime_ns) == (known.size, known.mtime_ns)
 
@@ -364,7 +376,8 @@ class Reuse:
         return None
 
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
-        """Let the store copy an object that it has; None when the copy is not proven. Raises StoreError.
+        """Let the store copy an object that it has; None: it is not the recorded one. Raises StoreError, also
+        where the store says that it copied, and has something else.
 
         Makes no copy while another worker writes the source object. The caller holds the job's key.
         """
@@ -379,12 +392,13 @@ class Reuse:
                 return None
             if info.digest is not None and info.digest != content.digest:
                 return None
-            self._store.copy_object(twin.key, key, job.meta(), twin.etag)
+            made = self._store.copy_object(twin.key, key, job.meta(), twin.etag)
             copy = self._store.head_object(key)
-            after = self._store.head_object(twin.key)
-        if copy is None or copy.size != content.size or after is None or after.etag != twin.etag:
-            return None
-        return Receipt(key, copy.etag)
+            if copy is None or not _is_made(info, made, copy, content):
+                raise StoreRefused("the store copied nothing, although it says so", hint=TRY_ALL)
+            # Else the ETag of the content shows that the object was copied which was looked at.
+            after = info if copy.etag == twin.etag else self._store.head_object(twin.key)
+        return Receipt(key, copy.etag) if after is not None and after.etag == twin.etag else None
 
     def onto_itself(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str) -> None:
         """Let the store copy the object with this ETag onto itself, with other metadata and properties.

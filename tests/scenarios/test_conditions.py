@@ -75,6 +75,20 @@ def test_what_is_there_instead_is_looked_at_and_then_replaced(
     assert "docs:f: its object was" in caplog.text
 
 
+def test_a_copy_replaces_no_more_than_a_put_does(rig: Rig) -> None:
+    """It has no condition, so what it would replace is looked at: another machine's object stays."""
+    rig.write("twin", NEW["small"])
+    rig.sync("twin")
+    store = changed(rig, "small")
+    theirs = b"of another machine"
+    store.put_object("p/f", theirs, ObjectMeta(of_bytes(theirs), 0, instance="another"))
+
+    with pytest.raises(StoreRefused, match="another machine"):
+        rig.sync("f")
+
+    assert store.objects["p/f"].data == theirs
+
+
 @sizes
 def test_what_comes_after_the_look_is_not_replaced_unseen(rig: Rig, size: str) -> None:
     """The second try has a condition of its own; the file is tried again later."""

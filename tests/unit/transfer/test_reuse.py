@@ -25,6 +25,7 @@ from syncd.core.model import (
     Copy,
     ObjectInfo,
     ObjectMeta,
+    Receipt,
 )
 from syncd.sources.chunks import Cutter
 from syncd.sources.fingerprint import of_bytes
@@ -230,6 +231,47 @@ def test_a_copy_from_a_store_that_ignores_conditions_is_still_right(tmp_path: Pa
     rig.sync("b.txt")
 
     assert store.objects["p/b.txt"].data == b"hello"
+    rig.close()
+
+
+@pytest.mark.parametrize(
+    ("random_etags", "has"),
+    [
+        (False, "what it had"),
+        (True, "what it had"),
+        (False, "nothing"),
+        (True, "nothing"),
+        (False, "another object"),  # with the metadata of the copy, so that its ETag has to tell
+    ],
+)
+def test_a_copy_that_a_store_only_claims_to_have_made_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_etags: bool, has: str
+) -> None:
+    """What was there, or came there, has the size of the copy. The verb is left alone for a while."""
+    store = FakeStore(SMALL_LIMITS, random_etags=random_etags)
+    rig = Rig(tmp_path, store=store)
+    for name, content in (("a.txt", b"hello"), ("b.txt", b"wrong")):
+        rig.write(name, content)
+        rig.sync(name)
+    rig.write("b.txt", b"hello")
+    claims = 0
+
+    def copy_object(source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
+        nonlocal claims
+        claims += 1
+        if has == "another object":
+            store.put_object(key, b"other", meta)
+        if has == "nothing":
+            del store.objects[key]
+        return Receipt(key, store.objects[source_key].etag)
+
+    monkeypatch.setattr(store, "copy_object", copy_object)
+
+    for name in ("b.txt", "c.txt"):
+        rig.write(name, b"hello")
+        rig.sync(name)
+        assert store.objects[f"p/{name}"].data == b"hello"
+    assert claims == 1
     rig.close()
 
 
