@@ -115,6 +115,9 @@ def command(  # its options
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
         common.say(_repaired(settings, damaged, counts["files"], max_repair or settings.max_repair))
+    later = sum(max(0, number - audit.MOST_NAMED) for number in rotten.values())
+    if repair and later:
+        common.say(f"{later} more have lost their content: repeat this once these are sent again")
     partly = common.EXIT_PARTLY if counts["serious"] else 0
     sys.exit(next(map(common.exit_code, errors.values()), partly))
 

@@ -15,6 +15,7 @@ from syncd.cli.verify import compare
 from syncd.core.model import FileRef
 from syncd.state.lock import StateLock
 from syncd.state.state import State
+from syncd.transfer import audit
 from tests.unit.cli.home import Home
 
 
@@ -242,3 +243,24 @@ def test_repair_sends_no_file_whose_own_content_is_wrong(home: Home) -> None:
     assert "there is nothing to repair" in said.stderr
     home.run("sync")
     assert (home.mirror / "rotten").read_text() == "the good content"
+
+
+def test_what_one_run_does_not_repair_is_counted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object without its content has to be remembered until it is replaced: so many at once, no more."""
+    monkeypatch.setattr(audit, "MOST_NAMED", 2)
+    names = ("a", "b", "c")
+    for name in names:
+        (home.watched / name).write_text("good")
+    home.run("sync")
+    for name in names:
+        stat = (home.mirror / name).stat()
+        (home.mirror / name).write_text("rots")
+        os.utime(home.mirror / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    said = []
+    while not said or "more have lost their content" in said[-1]:
+        said.append(home.run("verify", "--deep", "--repair").stderr)
+        home.run("sync")
+    assert "2 files are sent again" in said[0]
+    assert "1 more have lost their content" in said[0]
+    assert len(said) == 2
+    assert [(home.mirror / name).read_text() for name in names] == ["good"] * 3
