@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, os_words
 from syncd.core.model import FileStat, FolderStat, Irregular
@@ -70,13 +70,6 @@ def stat_of(found: os.stat_result) -> FolderStat:
     return FolderStat(*files.file_stat(found)._replace(size=0))
 
 
-def is_filled(names: Iterable[str], path: str, fills: Fills) -> bool:
-    """Whether one of the entries of the folder at `path` (with its slash) fills it; names of directories end
-    with a slash.
-    """
-    return any(fills(path + name) for name in names)
-
-
 def _opened(root_fd: int, path: str) -> int:
     if path == FOLDER:
         raise OSError(errno.EINVAL, "not a folder below the root")
@@ -84,12 +77,8 @@ def _opened(root_fd: int, path: str) -> int:
 
 
 def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
-    with os.scandir(descriptor) as found:  # mostly the first one tells, however many there are
-        for entry in found:
-            if fills(path + entry.name + (FOLDER if entry.is_dir(follow_symlinks=False) else "")):
-                return True
-    directories, others = files.list_directory(descriptor)
-    return is_filled((*others, *(name + FOLDER for name in directories)), path, fills)
+    """Mostly the first entry tells, however many there are."""
+    return any(fills(path + name) for name in files.names_in(descriptor))
 
 
 class OpenFolder(OpenEntry):

@@ -16,7 +16,7 @@ import pwd
 import re
 import signal
 import stat as modes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from types import TracebackType
@@ -169,24 +169,21 @@ def open_listing(root_fd: int, path: bytes) -> int:
         os.close(below)
 
 
-def list_directory(descriptor: int) -> tuple[set[str], set[str]]:
-    """The names of the directories and of everything else in an open directory. Raises OSError.
+def names_in(descriptor: int) -> Iterator[str]:
+    """The names in an open directory, those of directories with a slash at the end. Raises OSError.
 
     A listing misses names while others come and go. So while the directory changes it is listed again, a few
-    times, and a name counts if any listing has it; one that changed its kind is in both sets.
+    times: a name counts if any listing has it. Then names come again, and one that changed its kind as both.
     """
-    directories: set[str] = set()
-    others: set[str] = set()
     before = os.fstat(descriptor).st_mtime_ns
     for _ in range(_LISTINGS):
         with os.scandir(descriptor) as entries:
             for entry in entries:
-                (directories if entry.is_dir(follow_symlinks=False) else others).add(entry.name)
+                yield entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
         after = os.fstat(descriptor).st_mtime_ns
         if after == before:
             break
         before = after
-    return directories, others
 
 
 def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregular | None:

@@ -89,14 +89,14 @@ def test_an_upload_of_a_file_that_a_mount_hides_is_kept(tmp_path: Path) -> None:
 def unreadable(house: House, monkeypatch: pytest.MonkeyPatch, directory: str) -> None:
     """The directory cannot be listed until the patch is undone."""
     place = os.fspath(house.rig.folder / directory)
-    really = walk.entries_of
+    really = walk.names_in
 
-    def fail(descriptor: int) -> list[bytes]:
+    def fail(descriptor: int) -> Iterator[str]:
         if os.readlink(f"/proc/self/fd/{descriptor}") == place:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return really(descriptor)
 
-    monkeypatch.setattr(walk, "entries_of", fail)
+    monkeypatch.setattr(walk, "names_in", fail)
 
 
 def scan(house: House) -> None:
@@ -210,11 +210,11 @@ def test_a_scan_that_did_not_come_to_its_end_allows_nothing(
     house.start()
     house.settle()
 
-    def broken(descriptor: int) -> list[bytes]:
+    def broken(descriptor: int) -> Iterator[str]:
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(walk, "entries_of", broken)
+        patch.setattr(walk, "names_in", broken)
         house.runner.ask("", "look")
         wait_until("it failed", lambda: "last scan failed" in house.runner.news.waiting_for)
         remove(house, "a")

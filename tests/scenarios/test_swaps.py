@@ -185,8 +185,8 @@ def test_no_upload_holds_the_secret(witness: tuple[Rig, Witness]) -> None:
 def test_a_file_that_becomes_a_directory_is_entered(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """S6: what was listed as a file and is a directory by the time of the look is walked like any other."""
     tree.write("a", "turns/inside", "z")
-    really = walk.entries_of
-    monkeypatch.setattr(walk, "entries_of", lambda fd: [name.replace(b"s/", b"s") for name in really(fd)])
+    really = walk.names_in
+    monkeypatch.setattr(walk, "names_in", lambda fd: (name.replace("s/", "s") for name in really(fd)))
 
     told = tree.scan()
 

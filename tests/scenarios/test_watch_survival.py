@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from syncd.core.patterns import Rules
 from syncd.pipeline.pipeline import Pipeline
-from syncd.sources.files import list_directory
+from syncd.sources.files import names_in
 from syncd.sources.watch.inotify import Inotify, Record
 from syncd.sources.watch.watcher import Watcher
 from tests.support.waiting import wait_until
@@ -136,12 +136,12 @@ def test_a_new_directory_is_listed_until_it_is_stable(
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         monkeypatch.setattr(os, "scandir", Late)
-        found = list_directory(fd)
+        found = {*names_in(fd)}
     finally:
         monkeypatch.undo()
         os.close(fd)
 
-    assert found == ({"late directory"}, {"before", "late"})
+    assert found == {"late directory/", "before", "late"}
     assert len(listings) == 2
 
 

@@ -286,8 +286,8 @@ class _Scan:
     def _compare_folder(self, frame: Frame, records: RecordCursor) -> None:
         """A folder of which nothing is carried stands for itself. Raises OSError."""
         path = os.fsdecode(frame.prefix)
-        names = (os.fsdecode(name) for name in frame.entries)
-        if not self._rules.wants_file(path) or entries.is_filled(names, path, self._rules.fills):
+        is_filled = any(self._rules.fills(path + os.fsdecode(name)) for name in frame.names)
+        if is_filled or not self._rules.wants_file(path):
             return  # a record of it gets a second look
         known = records.row is not None and records.row[0] == frame.prefix
         if known:
@@ -316,7 +316,7 @@ class _Scan:
         """Compare entries up to the next directory, and return its path; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row
-        while frame.index < len(entries):
+        while frame.index < len(entries) or frame.turn():
             name = entries[frame.index]
             frame.index += 1
             if not frame.index & _BREATH:

@@ -15,39 +15,84 @@ import errno
 import os
 import stat as modes
 import tempfile
+import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from heapq import merge
+from itertools import chain, groupby, islice
 from typing import BinaryIO
 
 from msgspec import Struct
 
 from syncd.core.model import Recorded
 from syncd.core.paths import printable
-from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, list_directory, mount_of, open_listing
+from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, mount_of, names_in, open_listing
 
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20
 _CHUNK = 1 << 16
 _MOST_ASKED = 256
+_RUN = 1 << 14
+_PIECE, _IN_HAND = 512, 4096
+"""Names that are packed together, and of a directory in hand."""
+
+
+class Names:
+    """Names in the order of bytes, each once. What is more than a run waits compressed, run by run."""
+
+    def __init__(self, names: Iterator[str]) -> None:
+        self._first = _run(names)
+        self._runs = []
+        while run := _run(names):
+            pieces = (run[at : at + _PIECE] for at in range(0, len(run), _PIECE))
+            self._runs.append([zlib.compress(b"\0".join(piece), 1) for piece in pieces])
+
+    def __iter__(self) -> Iterator[bytes]:
+        runs = (chain.from_iterable(map(_unpacked, run)) for run in self._runs)
+        return (name for name, _ in groupby(merge(self._first, *runs))) if self._runs else iter(self._first)
+
+
+def _run(names: Iterator[str]) -> list[bytes]:
+    """The next of `names`, sorted. All are encoded at once: no name holds a NUL."""
+    some = set(islice(names, _RUN))
+    return sorted(os.fsencode("\0".join(some)).split(b"\0")) if some else []
+
+
+def _unpacked(piece: bytes) -> list[bytes]:
+    return zlib.decompress(piece).split(b"\0")
 
 
 class Frame:
     """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
 
-    __slots__ = ("descriptor", "entries", "identity", "index", "prefix")
+    __slots__ = ("_rest", "descriptor", "entries", "identity", "index", "names", "prefix")
 
-    def __init__(self, descriptor: int, prefix: bytes, entries: list[bytes]) -> None:
+    def __init__(self, descriptor: int, prefix: bytes, names: Names) -> None:
         self.descriptor = descriptor
         self.identity: tuple[int, int] | None = None
         """Which directory it was when its descriptor was closed."""
         self.prefix = prefix
-        self.entries = entries
+        self.names = names
+        """All of its names."""
+        self.entries: list[bytes] = []
+        """Those in hand."""
         self.index = 0
+        self._rest = iter(names)
+
+    def turn(self) -> bool:
+        """Take more names in hand, in the place of those that are done; False: there are none."""
+        more = list(islice(self._rest, _IN_HAND))
+        self.entries[: self.index] = []
+        self.entries += more
+        self.index = 0
+        return bool(more)
 
     def turned_into_directory(self, name: bytes) -> None:
         """A name not listed as a directory is one by now: it moves to where directories sort."""
         entry = name + b"/"
+        while (not self.entries or self.entries[-1] < entry) and self.turn():
+            pass
         place = bisect_left(self.entries, entry, lo=self.index)
         if self.entries[place : place + 1] != [entry]:
             self.entries.insert(place, entry)
@@ -72,7 +117,7 @@ class Walk:
         else:
             descriptor = os.open(path[len(parent.prefix) :], OPEN_DIRECTORY, dir_fd=parent.descriptor)
         try:
-            frame = Frame(descriptor, path + b"/" if path else b"", entries_of(descriptor))
+            frame = Frame(descriptor, path + b"/" if path else b"", Names(names_in(descriptor)))
         except BaseException:
             os.close(descriptor)
             raise
@@ -89,7 +134,7 @@ class Walk:
 
         Another directory may have taken its place: the entries that remain are only names to look at.
         """
-        if frame.descriptor < 0 and frame.index < len(frame.entries):
+        if frame.descriptor < 0 and (frame.index < len(frame.entries) or frame.turn()):
             frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
 
     def leave(self) -> None:
@@ -110,15 +155,6 @@ class Walk:
         """Leave all."""
         while self._frames:
             _close(self._frames.pop())
-
-
-def entries_of(descriptor: int) -> list[bytes]:
-    """The names in a directory in the order of bytes, those of directories with a slash at the end."""
-    directories, others = list_directory(descriptor)
-    names = [name + "/" for name in directories]
-    names += others
-    # All are encoded at once: no name holds a NUL.
-    return sorted(os.fsencode("\0".join(names)).split(b"\0")) if names else []
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
@@ -264,7 +300,8 @@ class _Place:
         self.told = False
         """An Unknown was yielded: one is enough."""
         self._descriptor = -1
-        self._names: frozenset[bytes] = frozenset()
+        self._names: Iterator[bytes] = iter(())
+        self._listed = b""
         self._nearest = Nearest(0)
         self._error: OSError | None = None
         try:
@@ -285,7 +322,7 @@ class _Place:
                         return Present(path, found)
             except OSError as raised:
                 error = None if raised.errno in GONE else raised
-        if error is None and name in self._names and not replaced:
+        if error is None and self._is_listed(name) and not replaced:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None and not name and self._descriptor >= 0:
             return Absent(path, recorded)  # the folder itself holds something, whatever is mounted there
@@ -303,13 +340,19 @@ class _Place:
     def _open(self, root_fd: int) -> None:
         try:
             self._descriptor = open_listing(root_fd, self.path)
-            self._names = frozenset(map(os.fsencode, os.listdir(self._descriptor)))
+            self._names = iter(Names(name.removesuffix("/") for name in names_in(self._descriptor)))
         except OSError as error:
             if error.errno not in GONE or self._descriptor >= 0:
                 raise
         self._nearest = nearest(root_fd, self.path)
         if self._nearest.is_whole != (self._descriptor >= 0):
             raise OSError(errno.EAGAIN, "it changes while it is read")
+
+    def _is_listed(self, name: bytes) -> bool:
+        """Whether the listing has `name`, which is no smaller than those that were asked about before."""
+        while self._listed < name and (listed := next(self._names, None)) is not None:
+            self._listed = listed
+        return bool(name) and self._listed == name
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources import selection
-from syncd.sources.files import OPEN_DIRECTORY, list_directory
+from syncd.sources.files import OPEN_DIRECTORY, names_in
 from syncd.sources.mounts import MountTable, is_made_up, type_of
 from syncd.sources.watch import inotify
 from syncd.sources.watch.agenda import Agenda, Mode
@@ -180,16 +180,20 @@ class WatchTree:
             return
         try:
             path = self.map.path(node) or ""
+            directories = {*node.children}
             try:
-                directories, files = list_directory(fd)
+                for name in names_in(fd):
+                    if name[-1] == "/":
+                        directories.add(name[:-1])
+                    elif mode is Mode.NEW:
+                        self._reports.changed(node.source, path, name)
             except OSError as error:
                 self._miss(node.source, path, error)
                 return
             self.work.trust(node)
             if mode is Mode.NEW:
-                for name in (*files, ""):
-                    self._reports.changed(node.source, path, name)
-            self._look_at(node, fd, directories | node.children.keys(), mode)
+                self._reports.changed(node.source, path, "")
+            self._look_at(node, fd, directories, mode)
         finally:
             os.close(fd)
 

@@ -26,7 +26,7 @@ from syncd.core.errors import StateError
 from syncd.core.model import FileRef, FileStat, Fingerprint, Irregular, Recorded, RootIdentity, Source
 from syncd.sources import entries
 from syncd.sources.root import check_root
-from syncd.sources.scan import compare
+from syncd.sources.scan import compare, walk
 from syncd.sources.scan.compare import ScanReport
 from syncd.state.state import State
 from tests.support import mounting
@@ -929,6 +929,8 @@ def test_found_and_absent_are_the_differences(
             durable=False,
         )
     monkeypatch.setattr(compare, "PAGE", page)
+    for size in ("_RUN", "_PIECE", "_IN_HAND"):
+        monkeypatch.setattr(walk, size, page)
 
     told = tree.scan()
 

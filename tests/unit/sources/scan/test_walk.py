@@ -6,7 +6,9 @@ import errno
 import os
 import resource
 import subprocess
+import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -27,11 +29,13 @@ def test_an_error_at_the_second_look_is_no_absence(
     for name in ("a/1", "a/2", "b/1"):
         (tree.root / name).unlink()
     target = str(tree.root / "a")
-    really_list, really_stat, really_open = os.listdir, os.stat, files.open_listing
+    really_list, really_stat, really_open = walk.names_in, os.stat, files.open_listing
+    listings: list[str] = []
     broken = OSError(errno.ESTALE, "Stale file handle")
 
-    def listing(descriptor: int) -> list[str]:
-        if _path_of(descriptor) == target:
+    def listing(descriptor: int) -> Iterator[str]:
+        listings.append(_path_of(descriptor))
+        if listings[-1] == target and listings.count(target) == 2:
             raise broken
         return really_list(descriptor)
 
@@ -48,7 +52,7 @@ def test_an_error_at_the_second_look_is_no_absence(
     if at == "second open":
         monkeypatch.setattr(walk, "open_listing", opening)
     elif at == "second listing":
-        monkeypatch.setattr(os, "listdir", listing)
+        monkeypatch.setattr(walk, "names_in", listing)
     else:
         monkeypatch.setattr(os, "stat", stat)
     told = tree.scan()
@@ -63,8 +67,14 @@ def test_a_listing_that_has_a_name_outvotes_a_look(tree: Tree, monkeypatch: pyte
     tree.write("a/1", "a/2")
     tree.record_all()
     (tree.root / "a" / "1").unlink()
-    really = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda where: [*really(where), "1"])
+    really = walk.names_in
+    listings: list[str] = []
+
+    def listing(descriptor: int) -> Iterator[str]:
+        listings.append(_path_of(descriptor))
+        return chain(really(descriptor), ["1"] if listings.count(listings[-1]) == 2 else [])
+
+    monkeypatch.setattr(walk, "names_in", listing)
 
     told = tree.scan()
     monkeypatch.undo()
@@ -123,10 +133,15 @@ def test_what_a_listing_missed_is_looked_for(tree: Tree, monkeypatch: pytest.Mon
     tree.write("a/1", "a/2", "b/1", "c")
     tree.record_all()
     (tree.root / "a" / "2").write_bytes(b"changed")
-    really = walk.entries_of
-    monkeypatch.setattr(
-        walk, "entries_of", lambda fd: [name for name in really(fd) if name not in (b"1", b"2", b"b/")]
-    )
+    really = walk.names_in
+    listings: list[str] = []
+
+    def listing(descriptor: int) -> Iterator[str]:
+        listings.append(_path_of(descriptor))
+        missed = ("1", "2", "b/") if listings.count(listings[-1]) == 1 else ()
+        return (name for name in really(descriptor) if name not in missed)
+
+    monkeypatch.setattr(walk, "names_in", listing)
 
     told = tree.scan()
     monkeypatch.undo()
@@ -148,16 +163,52 @@ def test_a_listing_that_changes_meanwhile_is_repeated(tree: Tree, monkeypatch: p
 
     root_fd = os.open(tree.root, os.O_RDONLY)
     try:
-        assert walk.entries_of(root_fd) == [b"a/"]
+        assert [*walk.Names(walk.names_in(root_fd))] == [b"a/"]
         monkeypatch.setattr(os, "scandir", scandir)
         listings.append("")
         inside = files.open_listing(root_fd, b"a")
-        assert walk.entries_of(inside) == [b"1", b"2", b"3"]
+        assert [*walk.Names(walk.names_in(inside))] == [b"1", b"2", b"3"]
         os.close(inside)
     finally:
         monkeypatch.undo()
         os.close(root_fd)
     assert len(listings) == 3
+
+
+def names_of_a_large_directory(count: int) -> Iterator[str]:
+    """In no order, some twice, some with bytes that are no text."""
+    for number in range(count):
+        yield f"IMG_{number * 7919 % count:07}.jp\udcff"
+        if number % 10 == 0:
+            yield f"IMG_{number:07}.jp\udcff"
+
+
+def test_the_names_of_a_directory_come_once_and_in_order() -> None:
+    """Of one with many runs, also a second time, and they take a small part of the memory of their texts."""
+    tracemalloc.start()
+    try:
+        names = walk.Names(names_of_a_large_directory(100_000))
+        whole = sum(1 for _ in names)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (whole, peak < 6 << 20) == (100_000, True), peak
+    for name, number in zip(names, range(100_000), strict=True):
+        assert name == b"IMG_%07d.jp\xff" % number
+
+
+def test_a_name_becomes_a_directory_where_directories_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place may lie beyond the names in hand."""
+    monkeypatch.setattr(walk, "_IN_HAND", 2)
+    frame = walk.Frame(-1, b"", walk.Names(iter(["a", "a-", "a.1", "a.2", "a.3", "a0", "b/", "c"])))
+    met = []
+    while frame.index < len(frame.entries) or frame.turn():
+        name = frame.entries[frame.index]
+        frame.index += 1
+        met.append(name)
+        if name in (b"a", b"c"):
+            frame.turned_into_directory(name)
+    assert met == [b"a", b"a-", b"a.1", b"a.2", b"a.3", b"a/", b"a0", b"b/", b"c", b"c/"]
 
 
 @pytest.mark.parametrize("room", [0, 150, 10_000])
