@@ -30,6 +30,8 @@ from syncd.core.paths import one_line, printable
 if TYPE_CHECKING:
     from syncd.core.patterns import Verdict
 
+RESTLESS_SECONDS = 60.0
+"""A file that has kept changing for so long is said to: it is not uploaded, and the operator has to know."""
 WORDS = (
     "stored", "settling", "pending", "uploading", "failed",
     "excluded", "skipped", "gone", "unknown", "unwatched",
@@ -143,7 +145,7 @@ def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
         return Word("pending", f"{why}{when}{_arrived(facts)}")
     told = f"changed {human_seconds(_quiet_seconds(facts, seen))} ago"
     told += f", it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
-    if queued.restless_seconds is not None:
+    if queued.restless_seconds is not None and queued.restless_seconds >= RESTLESS_SECONDS:
         told += f"; restless for {human_seconds(queued.restless_seconds)} (a log? see `mode: append`)"
     return Word("settling", told)
 

@@ -309,6 +309,8 @@ class Daemon:
         while self._clock.monotonic() < until and asks():
             with suppress(queue.Empty):
                 return answer.get(timeout=_TURN_SECONDS)
+            if self._live.stops_at is not None:
+                raise StateError("the daemon stops, and reads no configuration any more")
         raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; its log says why")
 
     def _apply_reload(self) -> dict[str, Any]:
@@ -354,7 +356,9 @@ class Daemon:
         The manager waits for as long as there is progress.
         """
         seconds, seen = self._settings.stop.timeout_seconds, -1
+        self._live.stops_at = self._clock.monotonic() + seconds
         self._notifier.stopping()
+        self._notifier.status(self._line())
         log.info("stopping: what is known is sent first, for at most %.0f s", seconds)
 
         def goes_on() -> bool:

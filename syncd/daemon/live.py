@@ -12,7 +12,7 @@ from typing import NamedTuple
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
-from syncd.core.words import Word, iso, paused_words, queue_word
+from syncd.core.words import RESTLESS_SECONDS, Word, iso, paused_words, queue_word
 from syncd.daemon import status
 from syncd.daemon.explain import LiveFile
 from syncd.daemon.status import DaemonStatus, LiveSource, Status, StoreReport, WatchStatus
@@ -22,10 +22,8 @@ from syncd.sources.mounts import hidden_by
 from syncd.sources.watch.watcher import Watcher
 from syncd.transfer.pace.progress import Durations
 
-RESTLESS_SECONDS = 60.0
-"""`never_quiet` names each file that has kept changing for so long, and for `_RESTLESS_SETTLES` settle
-periods: it is not uploaded, and the operator has to know."""
 _RESTLESS_SETTLES = 10
+"""`never_quiet` names each file that has kept changing for so many settle periods, and a minute."""
 _MOST_ERRORS = 20_000
 
 
@@ -51,6 +49,8 @@ class Live:
     ) -> None:
         self.health = ""
         """What is wrong with the daemon; empty if nothing is."""
+        self.stops_at: float | None = None
+        """When the daemon, which stops, sends nothing more (monotonic); None: it does not stop."""
         self._pipeline = pipeline
         self._watcher = watcher
         self._monotonic = monotonic
@@ -93,6 +93,9 @@ class Live:
             stores_paused={
                 name: why for name in self._pipeline.store_runners if (why := self._store_waits(name))
             },
+            stopping_seconds=None
+            if self.stops_at is None
+            else max(0, round(self.stops_at - self._monotonic())),
             state_rebuilt=self._pipeline.state.rebuilt,
             bytes_per_second=round(rate) if rate else None,
             seconds_left=None if left is None else round(left),

@@ -45,6 +45,8 @@ class DaemonStatus(Struct, frozen=True):
     """What was sent in each minute of the last hour, the oldest first."""
     bandwidth_limit: int | None = None
     """Bytes per second that may be sent now; None: no limit."""
+    stopping_seconds: int | None = None
+    """While it stops and sends what is known first: how much longer it may; None: it does not stop."""
     state_rebuilt: str | None = None
     """Why the state had to begin empty."""
     error: str | None = None
@@ -229,6 +231,7 @@ class Status(Struct, frozen=True):
         differing = sum(source.differing for source in self.sources)
         counts = f"{counts}, {failed} failed" if failed else counts
         counts = f"{counts}, {differing} objects not as recorded" if differing else counts
+        counts = counts if self.daemon.stopping_seconds is None else f"stopping: {counts}"
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
         paused += [f"{source.name} paused {source.paused}" for source in self.sources if source.paused]
         return "; ".join([counts, *paused])
@@ -427,6 +430,8 @@ def _daemon_lines(daemon: DaemonStatus) -> Iterator[Line]:
     up = f"{uptime // 3600}:{uptime // 60 % 60:02}:{uptime % 60:02}"
     config = f", {daemon.config}" if daemon.config else ""
     yield f"daemon: running, pid {daemon.pid}, up {up}{config}", ""
+    if daemon.stopping_seconds is not None:
+        yield f"stopping: what is known is sent first, for at most {daemon.stopping_seconds} s", "yellow"
     pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
     pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
     if pace:

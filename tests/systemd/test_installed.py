@@ -380,6 +380,25 @@ def test_service_has_two_capabilities_and_no_more(instance: Instance) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
+def test_agent_of_the_group_may_ask_and_not_steer(instance: Instance) -> None:
+    """It needs neither root nor the account of the service. One outside the group is told that it may not
+    look, not that nothing runs.
+    """
+    instance.start()
+
+    def ask(*command: str, groups: str = "--groups=syncd") -> subprocess.CompletedProcess[str]:
+        agent = ["setpriv", "--reuid=nobody", "--regid=nogroup", groups, "syncd"]
+        return instance.box.run(*agent, *command, "-c", instance.config, check=False)
+
+    assert json.loads(ask("status", "--json").stdout)["daemon"]["pid"] > 0
+    assert (ask("health").returncode, ask("health").stdout) == (0, "ok\n")
+    assert ask("pending").stdout == "nothing waits\n"
+    steered = ask("pause")
+    assert (steered.returncode, "you may ask, but not steer" in steered.stderr) == (2, True)
+    outside = ask("health", groups="--clear-groups")
+    assert (outside.returncode, "cannot tell whether a daemon runs" in outside.stderr) == (69, True)
+
+
 def test_tree_hidden_by_the_sandbox_is_not_taken_for_deleted(instance: Instance) -> None:
     """PrivateTmp over a source below /tmp: no object goes, and the status names the directive."""
     root = f"/tmp/{instance.name}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from syncd.core.words import human, human_seconds
-from syncd.daemon.status import LiveSource, SourceReport, Status
+from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 
 
 class Says(Struct, frozen=True):
@@ -20,13 +20,13 @@ class Says(Struct, frozen=True):
 
 def sayings(status: Status, *, names: bool) -> Iterator[Says]:
     """All there is to say, the most urgent first; ends with what is said when nothing is wrong."""
-    daemon = status.daemon
 
     def why(reason: str | None) -> str:  # it may name a path
         return f": {reason}" if names and reason else ""
 
-    if daemon.health != "ok":
-        yield Says("bad", "not healthy", f"Something is wrong with the daemon{why(daemon.health)}.")
+    if status.daemon.health != "ok":
+        yield Says("bad", "not healthy", f"Something is wrong with the daemon{why(status.daemon.health)}.")
+    yield from _stopping(status.daemon)
     for store in status.stores:
         if store.trouble:
             yield Says("bad", "store away", f"Nothing can be sent to {store.name}{why(store.trouble)}.")
@@ -44,6 +44,13 @@ def sayings(status: Status, *, names: bool) -> Iterator[Says]:
     yield from _parked(status.sources)
     yield from _paused(status)
     yield from _usual(status)
+
+
+def _stopping(daemon: DaemonStatus) -> Iterator[Says]:
+    if daemon.stopping_seconds is not None:
+        longest = human_seconds(daemon.stopping_seconds)
+        told = f"The daemon stops; what is known is sent first, for at most {longest}."
+        yield Says("rest", "stopping", told)
 
 
 def _parked(sources: Sequence[SourceReport]) -> Iterator[Says]:

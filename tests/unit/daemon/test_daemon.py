@@ -424,6 +424,9 @@ def test_an_end_that_leaves_something_says_so_with_its_exit_code(home: Home, end
     assert home.running is not None
     home.say("stop")
     if end == "a second signal":
+        wait_until("it says so", lambda: home.ask(command="status")["daemon"]["stopping_seconds"])
+        assert "stopping: what is known" in str(home.ask(command="status", table=True)["lines"])
+        assert "the daemon stops" in home.ask(command="reload")["error"]
         home.say("stop")
     assert home.running.result() == 3
 

@@ -93,6 +93,11 @@ def status(*sources: SourceReport, **more: Any) -> Status:
         ),
         (status(source(differing=2)), "bad", "The last audit found 2 objects not as recorded."),
         (
+            status(source(failed=1), daemon=replace(DAEMON, stopping_seconds=75)),
+            "rest",
+            "The daemon stops; what is known is sent first, for at most 1 min 15 s.",
+        ),
+        (
             status(source(failed=1), stores=[StoreReport("nas", "no key (403)")]),
             "bad",
             "Nothing can be sent to nas: no key (403).",
