@@ -310,7 +310,7 @@ class Daemon:
             with suppress(queue.Empty):
                 return answer.get(timeout=_TURN_SECONDS)
             if self._live.stops_at is not None:
-                raise StateError("the daemon stops, and reads no configuration any more")
+                raise StateError("the daemon stops; its next start reads the configuration")
         raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; its log says why")
 
     def _apply_reload(self) -> dict[str, Any]:
