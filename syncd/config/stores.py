@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from syncd.config import units
 from syncd.config import values as kinds
-from syncd.config.document import Document, Path
+from syncd.config.document import Document, Path, quoted
 from syncd.config.units import Refused
 from syncd.config.values import MIB, Entry
 from syncd.sources.places import Found
@@ -173,6 +173,13 @@ class HttpEntry(StoreEntry, frozen=True):
         self._check_key_pair(path, document)
         if self.endpoint.startswith("http://") and not _is_local(self._host()):
             document.warn((*path, "endpoint"), "is plain http: use https outside a trusted network")
+        named = regions.bucket_in(self._host())
+        if self.bucket and named not in ("", self.bucket):
+            document.report(
+                (*path, "endpoint"),
+                found=f"{document.found((*path, 'endpoint'))}, which belongs to the bucket {quoted(named)}",
+                expected=f"the address of {quoted(self.bucket)}, or one without a bucket",
+            )
         for key in _KEY_FILES if with_secrets else ():
             file = getattr(self, key)
             mode = _mode_of(file, (*path, key), document) if file else 0
@@ -354,7 +361,7 @@ class BosEntry(HttpEntry, frozen=True):
         elif endpoint not in document.marks and region not in document.marks:
             expected = "an address such as `https://bj.bcebos.com`, or instead a `region` such as `bj`"
             document.report(endpoint, found="nothing", expected=expected)
-        if regions.bos_region(self._host()):
+        if regions.bos_region(self._host()) or regions.is_aws(self._host()):
             found = f"{document.found(endpoint)}, which speaks S3"
             expected = "`type: s3`, or an address such as `https://bj.bcebos.com`"
             document.report(endpoint, found=found, expected=expected)

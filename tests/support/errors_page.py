@@ -127,6 +127,8 @@ def _words(node: ast.expr, module: ModuleType) -> str:
     if isinstance(node, ast.Name):
         found = getattr(module, node.id, "")
         return found if isinstance(found, str) else ""
+    if isinstance(node, ast.Call) and node.args:  # what is looked up in a table, and what else holds
+        return _words(node.args[-1], module)
     if isinstance(node, ast.IfExp):
         return " / ".join(_words(each, module) for each in (node.orelse, node.body))
     if isinstance(node, ast.BoolOp):

@@ -26,6 +26,9 @@ from syncd.storage.http.errors import (
 from syncd.storage.http.messages import Request, Response
 
 _FOREIGN = later(NOT_THE_STORES, "check proxy and endpoint", unknown=True)
+_SPEAKS_S3 = later(
+    NOT_THE_STORES, "the server speaks S3: set `type: s3`, or BOS's own endpoint", unknown=True
+)
 _PATH_STYLE = place(
     "BOS refused the path-style request",
     "buckets made since June 2024 take only the virtual-host form: remove path_style",
@@ -73,7 +76,7 @@ def _meant(verb: str, response: Response, code: str, said: str, *, path_style: b
         return CODES["RequestRateLimitExceeded"]  # the vendor's own tools read that out of this text
     redirects = 300 <= response.status < 400
     if not code and not redirects and is_foreign(response) and response.status not in JUDGED:
-        return _FOREIGN
+        return _SPEAKS_S3 if "x-amz-request-id" in response.headers else _FOREIGN
     return refusal(verb, response.status, code)
 
 

@@ -99,7 +99,7 @@ class _Value:
             stat = os.stat(self._path)
             mark = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if self._seen is None or self._seen.mark != mark:
-                with open(self._path, encoding="utf-8", opener=_open_at_once) as file:
+                with open(self._path, encoding="utf-8-sig", opener=_open_at_once) as file:
                     self._seen = _Seen(mark, file.read(_MAX_FILE_BYTES).strip())
             seen = self._seen
         except OSError as error:
@@ -108,8 +108,10 @@ class _Value:
             raise self._refused("is not text") from None
         if not seen.text:
             raise self._refused("is empty")
-        if not seen.text.isprintable():
+        if len(seen.text.splitlines()) > 1:
             raise self._refused("has more than one line")
+        if not seen.text.isprintable():
+            raise self._refused("holds characters that cannot be seen")
         return seen.text
 
     def _refused(self, why: str) -> AccessRefused:
@@ -142,7 +144,7 @@ class _Given:
             raise AccessRefused(
                 f"there is no {missing} for this store", hint="set access_key_id and secret_access_key"
             )
-        return Credentials(identifier, secret, token)
+        return _sound(identifier, secret, token)
 
 
 class _Chain:
@@ -297,10 +299,25 @@ atexit.register(Helper.end_all)
 
 
 def _from_environment() -> Credentials | None:
-    """The pair of keys in the environment; None where half of it or all is missing."""
+    """The pair of keys in the environment; None where there is none. Raises AccessRefused."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     identifier, secret, token = (os.environ.get(name, "").strip() for name in names)
-    return Credentials(identifier, secret, token) if identifier and secret else None
+    if identifier and not secret:
+        raise AccessRefused(
+            "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY", hint="set both, or neither"
+        )
+    return _sound(identifier, secret, token) if identifier and secret else None
+
+
+def _sound(identifier: str, secret: str, token: str) -> Credentials:
+    """Raises AccessRefused for what stands in headers and no header can hold, or no server gives."""
+    for name, value in (("access key", identifier), ("session token", token)):
+        if not all("!" <= char <= "~" for char in value):
+            raise AccessRefused(
+                f"the {name} holds a blank or another character that none has",
+                hint="copy it again from the provider's console",
+            )
+    return Credentials(identifier, secret, token)
 
 
 def _look_up() -> Any:
@@ -341,7 +358,7 @@ def _frozen(found: Any) -> Credentials:
             "the standard AWS credential chain has half a pair of keys",
             hint="set both in the profile or service that it names",
         )
-    return Credentials(now.access_key, now.secret_key, now.token or "")
+    return _sound(now.access_key, now.secret_key, now.token or "")
 
 
 def _chain_refused(error: Exception) -> AccessRefused:

@@ -452,18 +452,38 @@ class Marks:
 # ---- the network -------------------------------------------------------------------------------------------
 
 
+_NOT_SIGNED = "set ca_bundle to the certificate of the authority that signed it"
+_OTHER_NAME = (
+    "write a host in endpoint that the certificate names; if the bucket is in front: path_style: true"
+)
+_OF_CERTIFICATE = {
+    9: "set this machine's clock",
+    10: "have the server's certificate renewed, or set this machine's clock",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+"""What helps, by OpenSSL's number: not valid yet, expired, another host, another address; else `_NOT_SIGNED`.
+
+Source: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
+"""
+_PLAIN = "write http:// in endpoint, or name the port that speaks TLS"
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+
+
 def untrusted(host: str, error: BaseException) -> AccessRefused:
     """The server's certificate is invalid: nothing may be sent to it."""
     reason = getattr(error, "verify_message", "") or str(error)
     return AccessRefused(
         f"the certificate of {host} is not trusted: {reason}",
-        hint="set ca_bundle to the authority that signed it, and check endpoint and clock",
+        hint=_OF_CERTIFICATE.get(getattr(error, "verify_code", 0), _NOT_SIGNED),
         credentials=False,
     )
 
 
 def not_connected(host: str, error: BaseException) -> StoreUnavailable:
     """Nothing was sent."""
+    if getattr(error, "reason", "") in _NO_TLS:  # of an ssl.SSLError
+        return StoreUnavailable(f"{host} does not speak TLS", hint=_PLAIN)
     reason = getattr(error, "strerror", None) or str(error)
     return StoreUnavailable(f"no connection to {host}: {reason}", hint="check network and endpoint")
 

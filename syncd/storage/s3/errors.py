@@ -36,6 +36,9 @@ def redirect(response: Response) -> Refusal | None:
     return place(f"the answer is a redirect to {target}", hint)
 
 
+_SPEAKS_BOS = "the server speaks BOS's own interface: set `type: bos`, or its S3 endpoint"
+
+
 def is_foreign(response: Response) -> bool:
     """Whether the answer has a body that no store sends: a page of HTML, or no XML at all.
 
@@ -53,6 +56,6 @@ def unclear(response: Response, text: str = NOT_THE_STORES) -> StoreUnavailable:
         text,
         status=response.status,
         request_id=response.headers.get("x-amz-request-id", ""),
-        hint="check proxy and endpoint",
+        hint=_SPEAKS_BOS if "x-bce-request-id" in response.headers else "check proxy and endpoint",
         outcome_unknown=True,
     )

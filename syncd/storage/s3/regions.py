@@ -17,6 +17,7 @@ _PARTITIONS = {
 }
 """By the first letters of the regions' names; all other regions are below `_AWS`."""
 _AWS = "amazonaws.com"
+_BEFORE_S3 = re.compile(r"(.+)\.s3(?:[.-].+)?")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 DOMAINS = (_AWS, *_PARTITIONS.values())
 
@@ -44,6 +45,18 @@ def aws_region(host: str) -> str:
     domain = next((domain for domain in DOMAINS if under(host, (domain,))), "")
     label = host.removesuffix(f".{domain}").rpartition(".")[2].removeprefix("s3-")
     return label if domain and _REGION.fullmatch(label) else ""
+
+
+def bucket_in(host: str) -> str:
+    """The bucket that stands before the address of AWS or BOS itself; empty: none, or another service."""
+    if is_aws(host) and ".vpce" not in host:
+        domain = next(domain for domain in DOMAINS if under(host, (domain,)))
+        found = _BEFORE_S3.fullmatch(host.removesuffix(f".{domain}"))
+        return found[1] if found else ""
+    labels = host.split(".")
+    if labels[-2:] != ["bcebos", "com"] or labels[-3:-2] == ["cdn"]:
+        return ""
+    return ".".join(labels[: -4 if labels[-4:-3] == ["s3"] else -3])
 
 
 def under(host: str, domains: tuple[str, ...]) -> bool:

@@ -125,6 +125,13 @@ def test_a_page_of_html_is_not_taken_for_bos(status: int, error: type[StoreError
     assert "not the store's" in str(found)
 
 
+def test_an_answer_of_s3_names_the_other_type() -> None:
+    """Behind a domain of its own the host does not tell which of the two it is."""
+    body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
+    found = bos().error(PART, Response(403, {"x-amz-request-id": "r"}, body))
+    assert "set `type: s3`" in str(found)
+
+
 @pytest.mark.parametrize("message", ["The request rate is too high", "Too many requests", "visit frequently"])
 def test_access_denied_for_its_rate_is_not_denied_for_good(message: str) -> None:
     """BOS uses AccessDenied for too many requests as well; the text tells."""

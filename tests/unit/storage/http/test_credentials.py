@@ -63,6 +63,26 @@ def test_keys_may_come_from_both(files: KeySettings, tmp_path: Path) -> None:
     assert shown(credentials_source(keys, chain=False)()) == ("AKID2", "s3cr3t", "tok")
 
 
+@pytest.mark.parametrize(
+    "content", [b"AKID\r\n", b"\xef\xbb\xbfAKID\n", b"\tAKID \n\n", "AKID\u00a0".encode()]
+)
+def test_what_editors_leave_around_a_key_does_not_belong_to_it(files: KeySettings, content: bytes) -> None:
+    """Line ends of Windows, a byte order mark, blanks."""
+    Path(files.access_key_file).write_bytes(content)
+    assert shown(credentials_source(files, chain=False)())[0] == "AKID"
+
+
+@pytest.mark.parametrize("key", ["A KID", "ÄKID", "AK\tID"])
+def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(key: str) -> None:
+    """It would fail with every request, and the words would blame the header or the store."""
+    for keys, what in (
+        (KeySettings(key, "s"), "access key"),
+        (KeySettings("AKID", "s", session_token=key), "session token"),
+    ):
+        with pytest.raises(AccessRefused, match=f"the {what} holds a blank or another character"):
+            credentials_source(keys, chain=False)()
+
+
 def test_a_file_that_is_replaced_is_read_again(files: KeySettings, tmp_path: Path) -> None:
     """Rotated keys are used without a restart, even of the same length and time."""
     source = credentials_source(files, chain=False)
@@ -105,6 +125,8 @@ def test_a_file_that_did_not_change_is_not_read_again(
         (b" \n", "empty"),
         (b"\xff\xfe", "text"),
         (b"a\nb\n", "one line"),
+        (b"a\0", "cannot be seen"),
+        ("a\u200b".encode(), "cannot be seen"),
         ("pipe", "empty"),
     ],
 )
@@ -181,11 +203,11 @@ def test_the_chain_takes_the_environment(empty_chain: Path, monkeypatch: pytest.
 
 
 def test_the_environment_needs_no_botocore(empty_chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a pair is no pair: it is left to the rest of the chain."""
+    """Half a pair is no pair, and what is missing is named."""
     monkeypatch.setitem(sys.modules, "botocore", None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ENVKEY")
     source = credentials_source(KeySettings(), chain=True)
-    with pytest.raises(AccessRefused, match="botocore"):
+    with pytest.raises(AccessRefused, match="without AWS_SECRET_ACCESS_KEY; set both"):
         source()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "envsecret")
     assert shown(source()) == ("ENVKEY", "envsecret", "")

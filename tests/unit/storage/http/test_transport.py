@@ -695,7 +695,7 @@ def test_a_certificate_for_another_host_stops_the_store(run: Run, tmp_path: Path
     """Trusted, but not for this address."""
     other = make_certificate(tmp_path, "DNS:elsewhere.example")
     server, client = run(answers(OK), certificate=other)
-    with pytest.raises(AccessRefused) as caught:
+    with pytest.raises(AccessRefused, match="write a host in endpoint that the certificate names") as caught:
         client.put()
     assert not caught.value.credentials
     assert server.received == []
@@ -722,7 +722,7 @@ def test_a_server_without_tls_is_no_tls_server(kind: Kind) -> None:
 
     with HostileServer([script]) as plain:
         client = Client(kind, None, endpoint=plain.endpoint.replace("http:", "https:"))
-        with pytest.raises(StoreUnavailable) as caught:
+        with pytest.raises(StoreUnavailable, match="does not speak TLS; write http://") as caught:
             client.put()
     assert not caught.value.outcome_unknown
 

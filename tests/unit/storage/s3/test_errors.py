@@ -152,3 +152,10 @@ def test_a_404_of_somebody_else_does_not_make_an_upload_gone() -> None:
         assert type(STORE.error(request, Response(404, {}, body))) is StoreUnavailable
     assert type(STORE.error(request, Response(404, {}))) is UploadGone
     assert type(STORE.error(request, refusal(404, "NoSuchUpload"))) is UploadGone
+
+
+def test_an_answer_of_bos_names_the_other_type() -> None:
+    """Behind a domain of its own the host does not tell which of the two it is."""
+    answer = Response(400, {"x-bce-request-id": "r"}, b'{"code":"InvalidHTTPAuthHeader"}')
+    found = STORE.error(PUT, answer)
+    assert "set `type: bos`" in str(found)

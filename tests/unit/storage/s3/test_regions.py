@@ -25,6 +25,29 @@ def test_every_partition_has_its_domain(region: str, host: str) -> None:
     assert regions.aws_region(host) == regions.aws_region(f"photos.{host}") == region
 
 
+@pytest.mark.parametrize(
+    ("host", "bucket"),
+    [
+        ("photos.s3.amazonaws.com", "photos"),
+        ("my.photos.s3.eu-west-1.amazonaws.com", "my.photos"),
+        ("photos.s3-eu-west-1.amazonaws.com", "photos"),
+        ("photos.s3.dualstack.eu-west-1.amazonaws.com", "photos"),
+        ("s3.eu-west-1.amazonaws.com", ""),
+        ("bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", ""),
+        ("photos.bj.bcebos.com", "photos"),
+        ("photos.s3.bj.bcebos.com", "photos"),
+        ("bj.bcebos.com", ""),
+        ("s3.bj.bcebos.com", ""),
+        ("photos.cdn.bcebos.com", ""),
+        ("photos.s3.example.org", ""),
+        ("127.0.0.1", ""),
+    ],
+)
+def test_a_bucket_in_the_host_is_known(host: str, bucket: str) -> None:
+    """Of the services whose addresses are known."""
+    assert regions.bucket_in(host) == bucket
+
+
 @pytest.mark.parametrize("host", ["notamazonaws.com", "amazonaws.com.example.org", "minio.lan", ""])
 def test_a_host_that_only_looks_like_amazons_is_not(host: str) -> None:
     """A domain counts from a dot on."""
