@@ -89,6 +89,10 @@ class Deletions:
         else:
             self._uncounted += 1
 
+    def refs(self) -> tuple[FileRef, ...]:
+        """The candidates."""
+        return tuple(self._candidates)
+
     def withdraw(self, ref: FileRef) -> None:
         """The file is back."""
         self._candidates.pop(ref, None)

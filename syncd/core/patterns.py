@@ -80,7 +80,10 @@ class _Pattern:
 
 def _checked(pattern: str) -> str:
     """The pattern without insignificant blanks. Raises ValueError, saying why, if it can never match."""
-    text = pattern if pattern.endswith("\\ ") else pattern.rstrip()
+    line = pattern.rstrip("\r\n")
+    text = line.rstrip(" ")
+    if (len(text) - len(text.rstrip("\\"))) % 2 and text != line:
+        text += " "  # the first of them is escaped
     segments = text.removeprefix("!").removeprefix("/").removesuffix("/").split("/")
     if "\n" in text or "\0" in text:
         raise ValueError("is not one line")

@@ -6,7 +6,10 @@ scan, another check of a missing root, the end of a deletion's grace period).
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import stat
 import threading
 from collections.abc import Callable, Collection
 from math import inf
@@ -38,6 +41,8 @@ from syncd.transfer.reuse import census_of
 
 log = logging.getLogger("syncd.scan")
 
+_AFTER_FILES_SECONDS = 0.1
+"""In a single pass, until it is asked again whether all its files are done."""
 _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # the state keeps the reason under this name until the operator confirms
 _POLICY = "on-delete:"  # under which policy the source was last served
@@ -392,6 +397,12 @@ class SourceRunner:
             if not self.deletions.waiting():
                 self.news.deletes_parked, self.news.deletes_reason = 0, ""
                 return
+            gone = self.deletions.refs()
+        if self._once and self._is_sending() and not any(map(self._is_in_the_way, gone)):
+            # A renamed file is copied from what is to be deleted.
+            with self._changed:
+                self.schedule.next_judgement = self.clock.monotonic() + _AFTER_FILES_SECONDS
+            return
         if not self._root_is_right():
             return
         files, _ = self._state.recorded_totals(self.source.name)
@@ -417,6 +428,17 @@ class SourceRunner:
                 self._tell_engine(census=found)
             for ref in refs:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
+
+    def _is_sending(self) -> bool:
+        waiting, in_work = self.workers.queue.counts()
+        return self.source.name in waiting or any(ref.source == self.source.name for ref in in_work)
+
+    def _is_in_the_way(self, ref: FileRef) -> bool:
+        """Whether its object may keep others from being made: its place, or its folder's, is another's."""
+        try:
+            return stat.S_ISDIR(os.lstat(f"{self.source.root}/{ref.path}").st_mode)
+        except OSError as error:
+            return error.errno == errno.ENOTDIR
 
     def _root_is_right(self) -> bool:
         identity, doubt = self._guard.look()

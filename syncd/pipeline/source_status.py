@@ -18,6 +18,8 @@ log = logging.getLogger("syncd.scan")
 
 DELAY_BOUNDS = (1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0)
 """Seconds."""
+_TOGETHER_SECONDS = 1.0
+"""Until a file that has taken another's name is sent: the scan may yet find that one, under its new name."""
 _MAX_NAMED = 20  # examples that `status` names
 
 
@@ -120,7 +122,10 @@ class ScanResults:
             return
         age_ns = plan.age_ns(stat, now_ns) or 0  # unknown: the whole period
         self._news.found_bytes += stat.size
-        fresh = self._mark(ref, max(young_ns / 1e9, self._source.settle_seconds - max(0, age_ns) / 1e9))
+        quiet_seconds = max(young_ns / 1e9, self._source.settle_seconds - max(0, age_ns) / 1e9)
+        if recorded is not None and (stat.device, stat.inode) != (recorded.stat.device, recorded.stat.inode):
+            quiet_seconds = max(quiet_seconds, _TOGETHER_SECONDS)
+        fresh = self._mark(ref, quiet_seconds)
         if fresh and not (recorded and recorded.racy):
             self.drift += 1
 

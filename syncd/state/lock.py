@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import stat
+from pathlib import Path
 
 from syncd.core.errors import StateError, StateRefused, os_words
 
@@ -29,7 +30,7 @@ class StateLock:
         """
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            _require_private(directory, os.stat(directory))
+            require_private(directory)
             descriptor = _open(directory)
         except OSError as error:
             raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
@@ -70,12 +71,14 @@ class StateLock:
                 os.close(descriptor)
 
 
-def _require_private(directory: str, found: os.stat_result) -> None:
-    """Raise StateRefused unless the directory is ours, and no other user's to write in.
+def require_private(directory: str) -> None:
+    """Raise StateRefused unless the directory is ours, and no other user's to write in or to replace. Raises
+    OSError where it is not there.
 
     Who can write there can lead our writes elsewhere by links, and decide what counts as uploaded. A group
     that is the user's own, as many systems give to every user, is no other user.
     """
+    found = os.stat(directory)
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid != os.geteuid():
         raise StateRefused(
@@ -88,6 +91,14 @@ def _require_private(directory: str, found: os.stat_result) -> None:
             f"the state directory {directory} can be written by other users (mode {mode:04o}): "
             f"run `chmod 700 {directory}` after looking at what is in it"
         )
+    for way in {os.path.abspath(directory), os.path.realpath(directory)}:
+        for place in Path(way).parents:
+            mode = stat.S_IMODE(place.stat().st_mode)
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise StateRefused(
+                    f"other users can replace the state directory {directory}: they can write in {place} "
+                    f"(mode {mode:04o}); run `chmod o-w {place}`, or choose another state_dir"
+                )
 
 
 def _name(uid: int) -> str:

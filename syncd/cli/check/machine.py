@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from syncd.cli.common import LOOK_AT_SERVER, SILENT, Reporter
-from syncd.core.errors import FileUnreadable, FileVanished
+from syncd.core.errors import FileUnreadable, FileVanished, StateRefused
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
+from syncd.state.lock import require_private
 
 _ENOUGH = 1.2  # share of headroom: folders grow
 
@@ -37,7 +38,14 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
         place = os.path.dirname(place)
     writable = os.access(place, os.W_OK | os.X_OK)
     advice = "" if writable else " cannot be written by this user; change its owner"
-    report("state directory", writable, f"{state_dir}{advice}")
+    try:
+        if place == state_dir:
+            require_private(state_dir)
+    except StateRefused as refused:  # root may ask before the service runs as another user
+        passed = None if os.geteuid() == 0 != os.stat(state_dir).st_uid else False
+        report("state directory", passed, str(refused))
+    else:
+        report("state directory", writable, f"{state_dir}{advice}")
 
 
 def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:

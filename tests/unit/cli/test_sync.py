@@ -397,6 +397,38 @@ def test_many_deletions_wait_for_the_operator(home: Home) -> None:
     assert home.stored() == set(sorted(names)[50:])
 
 
+def test_what_is_renamed_is_copied_before_its_old_object_goes(home: Home) -> None:
+    """In one pass, however long the chain: logs that are rotated, the oldest compressed."""
+    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 5}
+    for name in ("log", "log.1", "log.2", "log.3"):
+        (home.watched / name).write_text(name * 1000)
+    home.run("sync")
+    for number in (3, 2):
+        (home.watched / f"log.{number}").rename(home.watched / f"log.{number + 1}")
+    (home.watched / "log.1").rename(home.watched / "log.2")
+    (home.watched / "log").rename(home.watched / "log.1")
+    (home.watched / "log.2").rename(home.watched / "moved")
+    done = home.run("sync")
+    assert "4 copied, 2 deleted; 0 bytes sent" in done.stdout
+    assert home.stored() == {"log.1", "log.3", "log.4", "moved"}
+
+
+def test_what_is_in_the_way_goes_first(home: Home) -> None:
+    """A folder took the place of a file, and a file that of a folder; stores may hold only one of the two."""
+    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 5}
+    (home.watched / "a").write_text("a")
+    (home.watched / "b").mkdir()
+    (home.watched / "b" / "c").write_text("c")
+    home.run("sync")
+    (home.watched / "a").rename(home.watched / "b" / "d")
+    (home.watched / "b").rename(home.watched / "a")
+    (home.watched / "a" / "c").rename(home.watched / "b")
+    done = home.run("sync")
+    assert (done.exit_code, home.stored()) == (0, {"a", "b"})
+    assert os.listdir(home.mirror / "a") == ["d"]
+    assert (home.mirror / "b").read_text() == "c"
+
+
 def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
     """Then new files go; what is gone is deleted only with --allow-deletes."""
     home.content["sources"][0]["on_delete"] = "delete"

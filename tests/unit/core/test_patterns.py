@@ -476,7 +476,28 @@ def test_what_is_left_out_fills_no_folder(entry: str, fills: bool) -> None:
 
 ATOMS = r"""a b ab A .a * ** *** ? [ab] [!a] [^b] [a-c] [[:alpha:]] [[:upper:]b] [[:digit:]] \a \* \[
 a?b [a\-c] [\]] []a] [!]a] [--0] [+--] []-a] [a-] [[a] [a&&b] {a,b} a* *b a**b *.* *a*b ~ ] - x"""
-NAMES = ("a", "b", "ab", "A", ".a", "axb", "*", "]", "[", "1", "a.b", "-", "&", "{a,b}", "xx", "~")
+NAMES = (
+    "a",
+    "b",
+    "ab",
+    "A",
+    ".a",
+    "axb",
+    "*",
+    "]",
+    "[",
+    "1",
+    "a.b",
+    "-",
+    "&",
+    "{a,b}",
+    "xx",
+    "~",
+    "a ",
+    "a\t",
+    "b  ",
+)
+ENDS = ("", "", "", "  ", "\t", "\\ ", "\\  ", " \\ ", "\r")
 
 
 def test_a_pattern_means_what_git_says(tmp_path: Path) -> None:
@@ -494,7 +515,7 @@ def test_a_pattern_means_what_git_says(tmp_path: Path) -> None:
 
     lists: list[Rules] = []
     while len(lists) < 400:
-        wanted = [pattern().replace(" ", "") for _ in range(chance.choice((1, 2, 3)))]
+        wanted = [pattern().replace(" ", "") + chance.choice(ENDS) for _ in range(chance.choice((1, 2, 3)))]
         with suppress(ValueError):
             lists.append(Rules([], wanted))
             (tmp_path / str(len(lists))).mkdir()

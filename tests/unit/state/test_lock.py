@@ -93,6 +93,27 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.parametrize(("mode", "refused"), [(0o755, False), (0o1777, False), (0o777, True)])
+@pytest.mark.parametrize("way", ["straight", "by a link", "far above"])
+def test_a_directory_that_others_can_replace_is_refused(
+    mode: int, refused: bool, way: str, tmp_path: Path
+) -> None:
+    """They would rename it, or the link that leads to it, and put one of their choice in its place."""
+    (tmp_path / "open" / "below").mkdir(parents=True)
+    (tmp_path / "safe").mkdir()
+    (tmp_path / "open" / "link").symlink_to(tmp_path / "safe")
+    (tmp_path / "open").chmod(mode)
+    directory = (
+        tmp_path / {"straight": "open/state", "by a link": "open/link", "far above": "open/below/s"}[way]
+    )
+    if not refused:
+        StateLock.acquire(str(directory)).release()
+        return
+    with pytest.raises(StateRefused, match=r"can replace .*chmod o-w"):
+        StateLock.acquire(str(directory))
+    assert not [*directory.iterdir()]
+
+
 def test_a_lock_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> None:
     """A link in place of the lock file is not followed, and told as StateError."""
     (tmp_path / "elsewhere").write_text("")

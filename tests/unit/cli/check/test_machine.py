@@ -73,6 +73,20 @@ def test_a_state_directory_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_pa
     assert directories([], str(tmp_path / "a" / "b" / "c"))[0][:2] == ("state directory", True)
 
 
+def test_a_state_directory_that_the_service_would_refuse_is_told(tmp_path: Path) -> None:
+    """Where others can write. That of another user is a remark for root, who asks before the service does."""
+    place = tmp_path / "state"
+    place.mkdir()
+    place.chmod(0o777)
+    ((_, passed, words),) = directories([], str(place))
+    assert (passed, "chmod 700" in words) == (False, True)
+    if os.geteuid() == 0:
+        place.chmod(0o700)
+        os.chown(place, 65534, 65534)
+        ((_, passed, words),) = directories([], str(place))
+        assert (passed, "run syncd as nobody" in words) == (None, True)
+
+
 @pytest.mark.parametrize(
     ("watches", "queue", "passed", "detail"),
     [
