@@ -166,12 +166,11 @@ class Leftovers:
 
     def _cleared(self, leftover: Leftover) -> bool:
         try:
-            if leftover.upload_id:
-                self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
-            else:
-                with self._state.locks.exclusive(self._owner, (leftover.store_id, leftover.key)):
-                    if not self._abort_unknown(leftover, None) or not self._is_over(leftover):
-                        return False
+            with self._state.locks.exclusive(self._owner, (leftover.store_id, leftover.key)):
+                if leftover.upload_id:
+                    self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
+                elif not self._abort_unknown(leftover, None) or not self._is_over(leftover):
+                    return False
         except KeyBusy:
             return False
         except StoreError as error:

@@ -40,8 +40,9 @@ class Witness:
 
     @property
     def limits(self) -> StoreLimits:
-        """Parts of a few bytes, whatever the store thinks."""
-        return replace(BELIEVED, computes_crc32=self._real.limits.computes_crc32)
+        """Parts of a few bytes, whatever the store thinks; what it can do is the store's."""
+        real = self._real.limits
+        return replace(BELIEVED, computes_crc32=real.computes_crc32, has_conditions=real.has_conditions)
 
     def content(self, key: str) -> bytes | None:
         """What is under a key now."""

@@ -31,6 +31,12 @@ REQUESTS_AN_OUTAGE = 120
 """In any ten minutes in which the store does not answer; one file after the other would be thousands."""
 
 
+DESTROYS = frozenset(
+    {"put_object", "copy_object", "complete_multipart_upload", "delete_object", "abort_multipart_upload"}
+)
+"""What replaces or removes an object, or ends an upload."""
+
+
 class Broken(AssertionError):
     """A promise was broken."""
 
@@ -110,8 +116,15 @@ class Checker:
         self._steps.append(self.step_began)
 
     def requested(self, call: Call) -> None:
-        """syncd sends a request: nothing is deleted whose file was there all the time."""
+        """syncd sends a request: it holds the key of what that destroys or replaces.
+
+        And it deletes nothing whose file was there all the time.
+        """
         now = self._world.clock.monotonic()
+        process = self._world.process
+        held = process.state.locks._holders if process is not None else {}
+        if call.verb in DESTROYS and (self._world.store.store_id, call.key) not in held:
+            raise self._broken(f"{call.verb} of {call.key} without its lock")
         if self._world.store.down is not None:
             self._outage.append(now)
         if call.verb != "delete_object":
