@@ -137,7 +137,7 @@ class StoreError(SyncdError):
         self.seen: FileStat | None = None
         """The state of the file that was refused."""
         self.sends = 0
-        """How often the store has answered this content so by now, in this process."""
+        """How often this content was sent in vain by now, in this process."""
         self.status = status
         self.code = one_line(code)
         self.request_id = one_line(request_id)
@@ -279,9 +279,13 @@ class StateRefused(StateError):
     """The state was written by a newer syncd, or other users can write to it; it is left as it is."""
 
 
+BUSY = frozenset({429, 503})
+"""Statuses that say nothing about what was asked: the store wants fewer requests."""
+
+
 def kind(error: BaseException) -> str:
     """A word for what failed, of few: for counting."""
-    if isinstance(error, StoreUnavailable) and error.status in (429, 503):
+    if isinstance(error, StoreUnavailable) and error.status in BUSY:
         return "throttled"
     return next((word for kind, word in _KINDS.items() if isinstance(error, kind)), "other")
 
@@ -344,9 +348,11 @@ DENIED_SECONDS = 2.0
 REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 """For one that it refused twice: only time or the operator can change that, or another state of the file."""
 QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
-"""For all files after `QUOTA_FILES` different ones met a quota; and for a file whose content met a passing
-trouble of the store twice.
-"""
+"""For all files after `QUOTA_FILES` different ones met a quota."""
+PASSING_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
+"""For content that was answered twice with something that passes: a conflict, a clock, a slow connection."""
+BUSY_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=3600.0)
+"""For content that a store did not take because it was busy, or that a broken connection cut off."""
 QUOTA_FILES = 3
 KEY_BUSY_SECONDS = 5.0
 """Until the next attempt of a file whose key another thread holds."""
@@ -432,10 +438,12 @@ def _react_to_store(
     """Charge the smallest thing that may have the fault: a file, before the store as a whole."""
     if isinstance(error, StoreUnavailable):
         wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
-        seconds = max(wish, _late(attempts, chance, STORE_SCHEDULE))
+        schedule = STORE_SCHEDULE
+        if error.sends:
+            is_busy = error.status is None or error.status in BUSY
+            schedule = BUSY_SCHEDULE if is_busy or error.sends == 1 else PASSING_SCHEDULE
+        seconds = max(wish, _late(attempts, chance, schedule))
         if not (store_answers and error.status is not None and error.outcome_unknown):
-            if error.sends > 1:
-                seconds = max(wish, _late(error.sends - 1, chance, QUOTA_SCHEDULE))
             pause = 0.0 if store_answers else wish
             return Reaction(
                 defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=pause

@@ -96,6 +96,8 @@ class Workers:
         """What state of a file the store refused last (None: that it is gone), and until when it waits."""
         self._unproven: set[FileRef] = set()
         """Files refused since content was last taken, for what may be the store's fault."""
+        self._on_trial: FileRef | None = None
+        """The one of them that is tried once more, for all."""
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
         self._quota_met_at = -math.inf
@@ -344,7 +346,7 @@ class Workers:
             self._answered()
             if outcome.bytes_sent:
                 self._took_content(began)
-                self._acquit()
+                self._acquit(ref)
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
@@ -458,17 +460,22 @@ class Workers:
         if recovered:
             store_log.info("store %s: takes content again", self.name)
 
-    def _acquit(self) -> None:
-        """Try now what waits for hours because the store refused it while it took nothing else, either.
-
-        One file that was refused alone is at fault itself.
+    def _acquit(self, taken: FileRef) -> None:
+        """Several files wait for hours because the store refused them while it took nothing else, either. Now
+        it took one: try one of them once more, and if that is taken, the others.
         """
         with self._lock:
-            freed = {ref for ref in self._unproven if self._attempts.get(ref, (0, 0))[1] > 1}
-            if len(self._unproven) == 1:
-                freed.clear()
-            self._unproven.clear()
-            for ref in freed & self._refused.keys():
+            if self._on_trial not in (None, taken):
+                return
+            waiting = {ref for ref in self._unproven if self._attempts.get(ref, (0, 0))[1] > 1}
+            waiting &= self._refused.keys()
+            if self._on_trial is None:
+                freed = {min(waiting)} if waiting and len(self._unproven) > 1 else set()
+                self._on_trial = next(iter(freed), None)
+            else:
+                freed, self._on_trial = waiting, None
+            self._unproven = self._unproven - freed if self._on_trial else set()
+            for ref in freed:
                 self._refused[ref] = self._refused[ref][0], -inf
         if freed:
             self.queue.retry(freed.__contains__)
@@ -491,6 +498,9 @@ class Workers:
             return
         if reaction.refused and isinstance(error, StoreError):
             with self._lock:
+                if ref == self._on_trial:
+                    self._on_trial = None
+                    self._unproven.clear()
                 if ref not in self._refused and may_be_the_stores(error):
                     self._unproven.add(ref)
                 self._refused[ref] = error.seen, self._clock.monotonic() + reaction.defer_seconds

@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from syncd.core.backoff import Schedule, delay
 from syncd.core.errors import (
+    BUSY,
     AccessRefused,
     ConnectionLost,
     PartCorrupt,
@@ -56,7 +57,6 @@ MAX_IN_VAIN = 2
 has come since, any request is tried once."""
 _LONG_SECONDS = 10.0
 _VERY_LONG_SECONDS = 300.0  # one try that waited for so long is enough
-_BUSY = frozenset({429, 503})
 _MOST_REMEMBERED = 4096
 
 
@@ -125,7 +125,7 @@ class RetryingStore:
         self._unsettled = unsettled
         self._under_way = under_way
         self._sends: dict[Hashable, int] = {}
-        """How often which content was answered with an error, until it is taken."""
+        """How often which content was sent in vain, until it is taken."""
         self._is_silent = False
         """Requests were made in vain, and nothing has come since."""
 
@@ -173,14 +173,15 @@ class RetryingStore:
         self, verb: str, tries: _Tries, error: StoreError, content: Callable[[], Hashable] | None
     ) -> None:
         """Remember what a failed try says about the store, and about the content that it sent."""
-        if error.status in _BUSY:
+        if error.status in BUSY:
             self._breaker.busy()
         if self._is_silent and tries.in_vain:
             tries.in_vain = MAX_IN_VAIN
         self._is_silent = tries.in_vain >= MAX_IN_VAIN
         if verb == "get" and isinstance(error, StoreUnavailable | AccessRefused):
             self._sends.clear()  # not even a question about nothing in particular is answered
-        if content is None or error.status is None or error.status in _BUSY:
+        reached = error.status is not None or (isinstance(error, StoreUnavailable) and error.outcome_unknown)
+        if content is None or not reached:
             return
         name = content()
         if len(self._sends) >= _MOST_REMEMBERED and name not in self._sends:
@@ -205,15 +206,17 @@ class RetryingStore:
         the store asks for too long a wait.
         """
         wish = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
-        if tries.are_enough or error.sends >= MAX_ANSWERED:
+        is_passing = error.status is None or error.status in BUSY
+        most_sends = 2 * self._retries.max_tries if is_passing else MAX_ANSWERED
+        if tries.are_enough or error.sends >= most_sends:
             return None
         if wish == 0.0:
             return 0.0
         if self._breaker.is_shut():
             return None
         # Content goes but once more: that comes later than a hiccup of the store lasts.
-        late = error.sends and isinstance(error, StoreUnavailable) and error.outcome_unknown
-        own = delay(1 << 9 if late else tries.count, self._clock.chance(), self._retries.schedule)
+        is_last = error.sends > 0 and not is_passing and not isinstance(error, PartCorrupt)
+        own = delay(1 << 9 if is_last else tries.count, self._clock.chance(), self._retries.schedule)
         if wish is None:
             return own
         return max(own, wish) if wish <= self._retries.schedule.cap_seconds else None

@@ -191,7 +191,7 @@ BODIES = {
     "half a document": b"<Error><Code>NoSuch",
     "another document": b'<?xml version="1.0"?><Welcome><Code/><ETag>"e"</ETag></Welcome>',
     "an empty error": b"<Error><Code></Code><Message/></Error>",
-    "a document of wrong values": b"<ListBucketResult><Contents><Size>-1</Size></Contents></ListBucketResult>",
+    "a document of wrong values": b"<ListPartsResult><Part><Size>-1</Size></Part></ListPartsResult>",
     "null": b"null",
     "a list": b"[[[]]]",
     "another object": b'{"code": 7, "message": [], "eTag": {}, "parts": "x", "contents": null}',

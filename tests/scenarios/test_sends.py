@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.errors import StoreError, StoreFailed
+from syncd.core.errors import ConnectionLost, StoreError, StoreFailed
 from syncd.core.model import FileRef, Outcome
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
 from syncd.storage import base
 from syncd.storage.http.errors import CODES, Facts, refusal, refused
 from syncd.storage.http.messages import Response
-from syncd.storage.retry import RetryingStore
+from syncd.storage.retry import Retries, RetryingStore
 from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.answers_page import STATUS_ROWS, word
 from tests.support.faults import Call
@@ -177,6 +177,24 @@ def test_a_trouble_that_should_pass_is_met_ever_more_rarely(world: World, status
     assert "p/small" in world.rig.fake.objects
 
 
+@pytest.mark.parametrize(
+    "error", [answer("put", 503), answer("put", 429), ConnectionLost("reset", outcome_unknown=True)], ids=str
+)
+def test_content_that_meets_a_busy_store_or_breaks_each_connection_goes_ever_more_rarely(
+    world: World, error: StoreError
+) -> None:
+    """Something on the way may not like these bytes; the store answers everything else."""
+    world.rig.fake.fail("put_object", lambda call: _again(error), times=None)
+    world.write("small", SMALL)
+    world.run(DAY)
+    times = world.times(lambda call: True)
+    assert sum(at < HOUR for at in times) <= 2 * Retries().max_tries + 10
+    assert sum(at > 2 * HOUR for at in times) <= 48
+    world.rig.fake.heal()
+    world.run(HOUR)
+    assert "p/small" in world.rig.fake.objects
+
+
 @pytest.mark.parametrize("name", ["small", "big"])
 @pytest.mark.parametrize("status", [500, 502, 200])
 def test_a_hiccup_is_waited_for(world: World, name: str, status: int) -> None:
@@ -203,8 +221,10 @@ def test_an_outage_counts_against_no_file(world: World, error: StoreError) -> No
     assert "p/small" in world.rig.fake.objects
 
 
-def test_files_that_failed_together_are_tried_once_more_when_the_store_takes_one(world: World) -> None:
-    """Several that failed in the same way, with nothing taken in between, speak against the store."""
+def test_of_files_that_failed_together_one_is_tried_once_more_when_the_store_takes_another(
+    world: World,
+) -> None:
+    """Several that failed, with nothing taken in between, speak against the store; one try tells."""
     failed = StoreFailed("broken", status=500, outcome_unknown=True)
     world.rig.fake.fail("put_object", failed, times=None, when=lambda call: "bad" in call.key)
     for name in ("bad1", "bad2", "bad3"):
@@ -213,8 +233,26 @@ def test_files_that_failed_together_are_tried_once_more_when_the_store_takes_one
     for round_ in range(4):
         world.write(f"good{round_}", b"good%d" % round_)
         world.run(60.0)
-    for name in ("bad1", "bad2", "bad3"):
-        assert len(world.times(lambda call, name=name: name in call.key)) <= 3  # type: ignore[misc]
+    sent = [len(world.times(lambda call, name=name: name in call.key)) for name in ("bad1", "bad2", "bad3")]  # type: ignore[misc]
+    assert sorted(sent) == [2, 2, 3]
+    world.rig.fake.heal()
+    assert world.workers.retry("docs", lambda path: path == "bad1") == 1
+    world.run(60.0)
+    assert "p/bad1" in world.rig.fake.objects
+
+
+def test_files_that_failed_together_go_on_together_when_one_of_them_is_taken(world: World) -> None:
+    """The store was at fault, and nobody has to wait for hours for it."""
+    failed = StoreFailed("broken", status=500, outcome_unknown=True)
+    world.rig.fake.fail("put_object", failed, times=None)
+    names = [f"bad{number}" for number in range(5)]
+    for name in names:
+        world.write(name, name.encode())
+    world.run(600.0)
+    world.rig.fake.heal()
+    world.write("good", b"good")
+    world.run(120.0)
+    assert world.rig.fake.objects.keys() >= {f"p/{name}" for name in names}
 
 
 def test_a_new_state_of_a_file_is_new_content(world: World) -> None:

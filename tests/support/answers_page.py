@@ -41,8 +41,8 @@ MEANINGS: dict[str, tuple[str, str, str]] = {
         "nothing: the store is busy, the clock is wrong, the connection slow",
         "repeated in place; then the file waits, and the upload is kept",
         (
-            f"{TRIES} times in place, then after 2 s to 5 min; content that met another answer than 429 or "
-            f"503 goes {MAX_ANSWERED} times, then once after 1 min to 1 h"
+            f"{TRIES} times in place, then after 2 s to 5 min; content with breaks of up to an hour, and in "
+            f"place only {MAX_ANSWERED} times in all but for 429 and 503"
         ),
     ),
     "gateway": (

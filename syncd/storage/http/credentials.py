@@ -11,10 +11,11 @@ import atexit
 import logging
 import math
 import os
+import selectors
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol
@@ -267,17 +268,25 @@ class Helper:
         return self._process.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:
-        """What it wrote, once it has ended. Raises TimeoutError where it was ended for being slow."""
+        """What it wrote, once it has ended. Raises TimeoutError where it was ended for being slow, ValueError
+        for writing more than keys.
+        """
         from subprocess import TimeoutExpired
 
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self._process:
             try:
-                return self._process.communicate(timeout=PATIENCE_SECONDS)
-            except TimeoutExpired:
+                wrote = _read([self._process.stdout, self._process.stderr], deadline)
+                self._process.wait(max(0.0, deadline - time.monotonic()))
+            except (TimeoutError, TimeoutExpired):
                 self.end()
                 raise TimeoutError("its program does not answer, and was ended") from None
+            except ValueError:
+                self.end()
+                raise
             finally:
                 self._running.discard(self)
+        return wrote[0], wrote[1]
 
     def end(self) -> None:
         """End the whole group, and wait for its first process."""
@@ -296,6 +305,25 @@ class Helper:
 
 
 atexit.register(Helper.end_all)
+
+
+def _read(pipes: Sequence[Any], deadline: float) -> list[bytes]:
+    """What comes through each of them until its end. Raises TimeoutError, ValueError where it is too much."""
+    wrote = [b"" for _ in pipes]
+    with selectors.DefaultSelector() as open_ones:
+        for number, pipe in enumerate(pipes):
+            open_ones.register(pipe, selectors.EVENT_READ, number)
+        while open_ones.get_map():
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            for key, _ in open_ones.select(left):
+                piece = os.read(key.fd, _MAX_FILE_BYTES)
+                wrote[key.data] += piece
+                if not piece:
+                    open_ones.unregister(key.fileobj)
+                if len(wrote[key.data]) > _MAX_FILE_BYTES:
+                    raise ValueError("its program writes more than keys, and was ended")
+    return wrote
 
 
 def _from_environment() -> Credentials | None:

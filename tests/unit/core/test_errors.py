@@ -240,7 +240,8 @@ def test_content_that_meets_a_passing_trouble_is_sent_ever_more_rarely() -> None
     waits = []
     for error.sends in (1, 2, 3, 4, 9):
         waits.append(react(error, 1, 1.0, store_answers=True).defer_seconds)
-    assert waits == [2.0, 60.0, 120.0, 240.0, 3600.0]
+    assert waits == [2.0, 60.0, 60.0, 60.0, 60.0]
+    assert [react(error, attempts, 1.0).defer_seconds for attempts in (2, 3, 9)] == [120.0, 240.0, 3600.0]
 
 
 def test_a_quota_stops_neither_the_store_nor_deletions() -> None:

@@ -362,6 +362,15 @@ def test_one_that_hangs_ends_with_all_that_it_has_started(
     wait_until("it has ended, too", lambda: not runs(child))
 
 
+@pytest.mark.parametrize("stream", [1, 2])
+def test_one_that_writes_without_end_is_ended_before_it_fills_the_memory(stream: int) -> None:
+    """Its keys are a few lines."""
+    helper = begun(f"exec yes >&{stream}")
+    with pytest.raises(ValueError, match="more than keys"):
+        helper.communicate()
+    assert not Path(f"/proc/{helper._process.pid}").exists()
+
+
 def test_one_that_still_runs_ends_with_us() -> None:
     """No thread waits for it any more."""
     helper = begun("sleep 1000")
