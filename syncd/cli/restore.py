@@ -367,7 +367,7 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
     for entry in report.planned:
         click.echo(f"restore {printable(entry.path)} ({entry.size} bytes): {entry.reason}")
     counts_of = report.counts
-    folders = f"; {counts_of['folders']} empty folders" if counts_of["folders"] else ""
+    folders = f"; {counts_of['folders']} folders" if counts_of["folders"] else ""
     click.echo(
         f"{counts_of['restored']} files {'would be ' if dry_run else ''}restored "
         f"({report.bytes_restored} bytes), {counts_of['already_there']} were already there, "

@@ -79,7 +79,7 @@ class SourceEntry(Entry, frozen=True):
     attributes: Annotated[Text, one_of("none", "posix")] = "none"
     attribute_changes: Annotated[Text, one_of("wait", "copy")] = "wait"
     symlinks: Annotated[Text, one_of("skip", "record")] = "skip"
-    empty_directories: Annotated[Text, one_of("skip", "record")] = "skip"
+    empty_directories: Annotated[Text, one_of("skip", "record", "all")] = "skip"
     objects: Annotated[list[Any], "a list of mappings, each with `match` and properties"] = field(
         default_factory=list
     )
@@ -143,7 +143,8 @@ class SourceEntry(Entry, frozen=True):
             append_to_line=self.boundary == "line",
             append_seconds=self.append_interval,
             records_links=self.symlinks == "record",
-            records_folders=self.empty_directories == "record",
+            records_folders=self.empty_directories != "skip",
+            records_full_folders=self.empty_directories == "all",
             objects=tuple(rule.rule() for rule in self._rules),
             settle_seconds=self.settle,
             rescan_seconds=self.rescan_interval,

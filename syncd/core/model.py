@@ -139,6 +139,8 @@ class Source(Struct, frozen=True):
     """Symbolic links have objects; else they are left out."""
     records_folders: bool = False
     """Empty folders have objects; else they are left out."""
+    records_full_folders: bool = False
+    """And so have those with content, for their times and attributes."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     adopt: Adoption = Adoption.RECORD

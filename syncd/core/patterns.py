@@ -347,11 +347,12 @@ class Rules:
         ignore_case: bool = False,
         temporary: bool = False,
         folders: bool = False,
+        full_folders: bool = False,
     ) -> None:
-        """`temporary`: `TEMPORARY` is excluded, too; `folders`: empty ones are carried. Raises ValueError,
-        naming the pattern and its fault.
+        """`temporary`: `TEMPORARY` is excluded, too; `folders`: empty ones are carried; `full_folders`: the
+        others, too. Raises ValueError, naming the pattern and its fault.
         """
-        self._folders = folders
+        self._folders, self._full_folders = folders, full_folders
         self._written = tuple(include), (*(TEMPORARY if temporary else ()), *exclude)
         include, exclude = self._written
         self._ignore_case, self._temporary = ignore_case, temporary
@@ -369,6 +370,7 @@ class Rules:
             ignore_case=source.ignore_case,
             temporary=source.exclude_temporary,
             folders=source.records_folders,
+            full_folders=source.records_full_folders,
         )
 
     def is_temporary(self, path: str, *, is_directory: bool) -> bool:
@@ -398,6 +400,8 @@ class Rules:
         """Whether an entry keeps the folder that it is in from being an empty one: it, or something in it,
         may be carried. The path of a directory ends with a slash.
         """
+        if self._full_folders:
+            return False
         return self.wants_directory(path[:-1]) if path.endswith("/") else self.wants_file(path)
 
     def explain(self, path: str, *, is_directory: bool = False) -> Verdict:

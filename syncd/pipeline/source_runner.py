@@ -29,6 +29,7 @@ from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
 from syncd.pipeline.workers import Workers
+from syncd.sources.entries import nothing_fills
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
@@ -81,7 +82,7 @@ class SourceRunner:
             source,
             instance=self._instance,
             wants=self.rules.wants_file,
-            fills=self.rules.fills,
+            fills=nothing_fills if source.records_full_folders else self.rules.fills,
             appends=_appends(source),
             properties=ObjectRules(source).of,
         )

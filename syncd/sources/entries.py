@@ -78,7 +78,7 @@ def _opened(root_fd: int, path: str) -> int:
 
 def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
     """Mostly the first entry tells, however many there are."""
-    return any(fills(path + name) for name in files.names_in(descriptor))
+    return fills is not nothing_fills and any(fills(path + name) for name in files.names_in(descriptor))
 
 
 class OpenFolder(OpenEntry):

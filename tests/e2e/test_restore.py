@@ -60,13 +60,17 @@ class Machine:
         return found
 
 
-def differences(one: Path, other: Path) -> str:
-    """What rsync finds: names, contents, times, modes, owners, lists of rights, extended attributes."""
+def differences(one: Path, other: Path, *more: str) -> str:
+    """What rsync finds: names, contents, times, modes, owners, lists of rights, extended attributes.
+
+    The folder that files are restored to keeps what it has, and is left out.
+    """
     if which("rsync") is None:
         pytest.skip("CANNOT BE TESTED HERE: no rsync")
-    command = ["rsync", "-naAXc", "--omit-dir-times", "--delete", "--itemize-changes", f"{one}/", f"{other}/"]
+    command = ["rsync", "-naAXc", "--delete", "--itemize-changes", *more, f"{one}/", f"{other}/"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
+    lines = (done.stdout + done.stderr).splitlines(keepends=True)
+    return "".join(line for line in lines if not line.endswith(" ./\n"))
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def sender(tmp_path: Path) -> Path:
 
 def carry(root: Path, folder: Path, store: dict[str, Any]) -> None:
     source = {"name": "docs", "path": str(folder), "store": "store", "prefix": "p/", "settle": "0s"}
-    source |= {"attributes": "posix", "symlinks": "record", "empty_directories": "record"}
+    source |= {"attributes": "posix", "symlinks": "record", "empty_directories": "all"}
     syncd = Syncd(root, {"store": store}, [source])
     syncd.command("sync")
 
@@ -141,21 +145,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.real_server
 def test_a_tree_comes_back_as_it_was(tmp_path: Path, sender: Path, store: dict[str, Any]) -> None:
-    """Every kind of name, mode, owner, extended attribute and link, holes, empty folders, as rsync sees them.
-    It does not compare the times of folders: of those with files they are not carried.
-    """
+    """Every kind of name, mode, owner, extended attribute and link, holes, folders, as rsync sees them."""
     trees.write_attributes(sender, trees.XATTRS)
     trees.write_links(sender)
-    empty = trees.write_empty(sender)
+    trees.write_folders(sender)
     carry(tmp_path / "old", sender, store)
     machine = Machine(tmp_path / "new", {"store": {**store, "create": False} if "create" in store else store})
     found = machine.restore()
     assert (found["files"]["failed"], found["incomplete"]) == (0, [])
     assert differences(sender, machine.to) == ""
     assert (machine.to / "sparse").stat().st_blocks * 512 < (machine.to / "sparse").stat().st_size
-    for folder in empty:
-        there = machine.to / folder.relative_to(sender)
-        assert there.stat().st_mtime_ns == folder.stat().st_mtime_ns
 
 
 @pytest.mark.slow
@@ -183,7 +182,7 @@ def test_ours_come_back_by_rclone_and_those_of_rclone_by_us(tmp_path: Path, ceph
     run_rclone("copy", *kinds, str(plain), markers)
     theirs = Machine(tmp_path / "theirs", {"store": store})
     assert theirs.restore("r/")["files"]["failed"] == 0
-    assert differences(plain, theirs.to) == ""
+    assert differences(plain, theirs.to, "--omit-dir-times") == ""  # rclone sends none to S3
 
 
 def told(folder: Path) -> dict[str, object]:

@@ -84,17 +84,19 @@ def write_links(folder: Path) -> None:
         os.chown(folder / "links" / "to 0", 4242, 4243, follow_symlinks=False)
 
 
-def write_empty(folder: Path) -> list[Path]:
-    """Empty folders with odd names, rights and times; returns them."""
-    folders = [folder / "empty" / os.fsdecode(name) for name in (*ODD_NAMES[:4], b"\xff", b"of \xc3\xbc")]
+def write_folders(folder: Path) -> None:
+    """Empty folders and such with files, with odd names, rights and times."""
+    names = [os.fsdecode(name) for name in (*ODD_NAMES[:4], b"\xff", b"of \xc3\xbc")]
+    folders = [folder / kind / name for kind in ("empty", "full") for name in names]
     for number, each in enumerate(folders):
         each.mkdir(parents=True)
+        if each.parent.name == "full":
+            _write(os.fsencode(each / "file"), b"content")
         os.setxattr(each, "user.colour", b"blue")
         if os.geteuid() == 0:
             os.chown(each, 4242, 4243)
-        each.chmod((0o700, 0o2770, 0o1777, 0o555, 0o755, 0o711)[number])
+        each.chmod((0o700, 0o2770, 0o1777, 0o555, 0o755, 0o711)[number % len(names)])
         os.utime(each, ns=(1, 10**18 + number))
-    return folders
 
 
 def write_many(folder: Path, count: int) -> int:

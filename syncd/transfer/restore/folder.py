@@ -141,15 +141,17 @@ class Folder:
         """By path."""
         self._waiting_since = 0.0
         self._naming = threading.Lock()
-        self._bare: dict[str, Facts] = {}
-        """Folders that stand for themselves, and what they are to have."""
+        self._marked: dict[str, Facts] = {}
+        """Folders that have objects, and what they are to have."""
+        self._new: set[str] = set()
+        """Folders that this restore made."""
         self._ignores: tuple[bool, bool] = (False, False)
         """Whether two names may be one here: by case, by the form of an accent."""
         self._claimed: dict[str, str] = {}
         """By folded path, the path that came first; filled only where two may be one."""
         umask = os.umask(0o077)
         os.umask(umask)
-        self._mode = 0o666 & ~umask
+        self._mode, self._folder_mode = 0o666 & ~umask, 0o777 & ~umask
         self._root: int | None = None
         with _errors_of_ours():
             if create:
@@ -230,7 +232,7 @@ class Folder:
         with _errors_of_ours(), self._made(f"{path}/."):
             pass
         with self._lock:
-            self._bare[path] = facts
+            self._marked[path] = facts
 
     def holds(self, path: str) -> bool:
         """Whether the folder `path` is there. Raises FileUnwritable when something else is."""
@@ -238,28 +240,45 @@ class Folder:
             return fd is not None
 
     def furnish(self) -> None:
-        """Give the folders that were made their attributes and times, now that all is restored. One that is
-        not empty keeps what it has. What fails is `incomplete`.
+        """Give the folders that have objects their attributes and times, now that all is restored. One that
+        was there before, has content, and permissions that no restore gave it keeps what it has. What fails
+        is `incomplete`.
         """
         with self._lock:
-            bare, self._bare = self._bare, {}
-        for path, facts in bare.items():
+            marked, self._marked = self._marked, {}
+        whole: set[int] = set()
+        for path in sorted(marked, reverse=True):  # what is inside first: a folder may become closed to us
             try:
                 with _errors_of_ours(), self._opened(path) as fd:
-                    failed = self._furnish(fd, facts) if fd is not None else []
+                    failed = self._furnish(fd, path, marked[path]) if fd is not None else []
+                    if fd is not None:
+                        self._make_durable(fd, whole, len(marked))
             except FileUnwritable as error:
                 failed = [f"attributes: {error}"]
             if failed:
                 self.incomplete[path] = "; ".join(failed)
+        with _errors_of_ours():
+            self._disks.sync(whole)
 
-    def _furnish(self, fd: int, facts: Facts) -> list[str]:
+    def _furnish(self, fd: int, path: str, facts: Facts) -> list[str]:
         mtime_ns, wanted = facts
-        if os.listdir(fd):
+        mode = modes.S_IMODE(os.fstat(fd).st_mode)
+        ours = (
+            self._folder_mode,
+            mode if wanted.mode is None else wanted.mode & 0o777,
+        )  # of a restore that died
+        if path not in self._new and mode & 0o777 not in ours and os.listdir(fd):
             return []
-        failed = give(fd, wanted, modes.S_IMODE(os.fstat(fd).st_mode), special=self._special)
         set_time(fd, mtime_ns)
-        os.fsync(fd)
-        return failed
+        return give(fd, wanted, mode, special=self._special)
+
+    def _make_durable(self, fd: int, whole: set[int], count: int) -> None:
+        """One of `count` folders: at once, or later with the devices in `whole`. Raises OSError."""
+        device = self._disks.of(fd) if count >= _WORTH_ALL else None
+        if device is None:
+            sync_directory(fd)
+        else:
+            whole.add(device)
 
     @contextlib.contextmanager
     def draft(self, path: str, name: str) -> Iterator[Draft]:
@@ -358,13 +377,8 @@ class Folder:
         whole: set[int] = set()
         for path in changed:
             with _errors_of_ours(), self._opened(path) as fd:
-                if fd is None:
-                    continue
-                device = self._disks.of(fd) if len(changed) >= _WORTH_ALL else None
-                if device is None:
-                    sync_directory(fd)
-                else:
-                    whole.add(device)
+                if fd is not None:
+                    self._make_durable(fd, whole, len(changed))
         with _errors_of_ours():
             self._disks.sync(whole)
 
@@ -422,6 +436,7 @@ class Folder:
                         os.mkdir(component, dir_fd=fd)
                         with self._lock:
                             self._changed.add(above)
+                            self._new.add(here)
                     below = self._enter(fd, component)
                 if below is None:
                     raise FileUnwritable("the folder was removed during the restore: restore again")

@@ -117,8 +117,8 @@ class Restore:
             self._report.interrupted = True
         self._folder.settle()
         try:
-            self._folder.furnish()
             self._folder.sync()
+            self._folder.furnish()  # the last: it may close folders to us
         except FileUnwritable as error:
             self._give_up(error)
 

@@ -691,6 +691,24 @@ def test_a_folder_is_carried_while_nothing_in_it_is(rig: Rig, on_delete: OnDelet
         assert (f"p/{name}/" in rig.fake.objects) == (not deletes)
 
 
+def test_folders_with_content_are_carried_where_that_is_wanted(rig: Rig) -> None:
+    """For their attributes: what comes in sends nothing. Its object goes with the folder, or the wish."""
+    carries_folders(rig, on_delete=OnDelete.DELETE, keeps_attributes=True, records_full_folders=True)
+    rig.write("full/a", b"a")
+    (rig.folder / "full").chmod(0o750)
+    assert rig.sync("full/").action == Upload("new")
+    attributes = rig.fake.objects["p/full/"].meta.attributes
+    assert attributes is not None
+    assert attributes.mode == 0o750
+    rig.write("full/b", b"b")
+    assert isinstance(rig.sync("full/").action, Refresh)
+    carries_folders(rig, records_full_folders=False)
+    assert rig.sync("full/").wants_delete
+    carries_folders(rig, records_full_folders=True)
+    shutil.rmtree(rig.folder / "full")
+    assert rig.sync("full/", delete_allowed=True).action == Delete("deleted locally")
+
+
 def test_no_folder_loses_an_object_that_is_not_its_own(rig: Rig) -> None:
     """Another program's stays, and so does that of a folder that is left out by now."""
     carries_folders(rig, on_delete=OnDelete.DELETE)

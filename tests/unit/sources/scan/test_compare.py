@@ -108,6 +108,7 @@ class Tree:
                 exclude,
                 temporary=self.source.exclude_temporary,
                 folders=self.source.records_folders,
+                full_folders=self.source.records_full_folders,
             ),
             self.state,
             sink,
@@ -357,7 +358,13 @@ def test_folders_that_are_carried_are_found_until_they_are_recorded(tree: Tree) 
     assert sorted(tree.scan(subtree="filled", **rules).absent) == ["filled/"]
     assert sorted(tree.scan(subtree="above", **rules).found) == ["above/"]
     assert tree.scan(exclude=("*.tmp", "x/", "gone/", "filled", "above")).absent == {}
-    tree.source = replace(tree.source, records_folders=False)
+    tree.source = replace(tree.source, records_full_folders=True)
+    told = tree.scan(**rules)
+    assert [name for name in sorted(told.found) if name.endswith("/")] == [
+        "above/", "filled/", "full/",
+    ]  # fmt: skip
+    assert sorted(told.absent) == ["above/below/", "gone/"]
+    tree.source = replace(tree.source, records_folders=False, records_full_folders=False)
     assert tree.scan(**rules).absent == {}
 
 

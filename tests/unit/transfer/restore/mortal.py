@@ -31,7 +31,7 @@ OLD = b"the old content"
 MORE = ("pwrite", "ftruncate", "fchmod", "symlink", "unlink")
 OTHERS = ((Disks, "sync"), (draft, "_rename_new"))
 LINKS = {"link": b"nowhere", "leads elsewhere": b"there"}
-FOLDER, FOLDER_MODE = "empty", 0o510
+FOLDERS, FOLDER_MODE = ("empty", "sub", "sub/deep"), 0o510
 
 
 def filled() -> FakeStore:
@@ -46,7 +46,8 @@ def filled() -> FakeStore:
     meta = ObjectMeta(
         Fingerprint(xxhash.xxh3_128_digest(b""), 0), MTIME_NS, is_folder=True, attributes=attributes
     )
-    store.put_object(FOLDER + "/", b"", meta)
+    for name in FOLDERS:
+        store.put_object(f"{name}/", b"", meta)
     return store
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from syncd.core.restoring import DRAFT, Overwrite
 from tests.contract.mortal import DEAD
-from tests.unit.transfer.restore.mortal import FOLDER, FOLDER_MODE, LINKS, OBJECTS, OLD, filled
+from tests.unit.transfer.restore.mortal import FOLDER_MODE, FOLDERS, LINKS, OBJECTS, OLD, filled
 from tests.unit.transfer.restore.restoring import MTIME_NS, restore, tree
 
 PROJECT = Path(__file__).resolve().parents[4]
@@ -62,8 +62,9 @@ def _judge(to: Path, *, died: bool) -> None:
     assert report.counts["already_there"] >= len(left)
     assert files_of(to) == OBJECTS
     assert {name: os.fsencode((to / name).readlink()) for name in LINKS} == LINKS
-    folder = (to / FOLDER).stat()
-    assert (stat.S_IMODE(folder.st_mode), folder.st_mtime_ns) == (FOLDER_MODE, MTIME_NS)
+    for name in FOLDERS:
+        folder = (to / name).stat()
+        assert (stat.S_IMODE(folder.st_mode), folder.st_mtime_ns) == (FOLDER_MODE, MTIME_NS), name
     assert not [name for name in tree(to) if DRAFT in name]
     words = sum(map(len, LINKS.values()))
     assert store.bytes_served <= words + sum(len(body) for name, body in OBJECTS.items() if name not in left)

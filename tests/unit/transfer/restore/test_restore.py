@@ -250,18 +250,32 @@ def test_marks_of_folders_become_folders(to: Path) -> None:
 
 
 def test_folders_get_what_they_had_when_all_is_there(to: Path) -> None:
-    """Rights that would keep files out, too; a folder that is not empty keeps what it has."""
+    """Rights that would keep files out, too; by a second restore, where the first was killed. One with files
+    that was there, and has rights of its own, keeps them.
+    """
     store = FakeStore()
-    for key, mode in (("closed/", 0o500), ("sticky/", 0o3777), ("full/", 0o500)):
+    for key, mode in (("closed/", 0o500), ("sticky/", 0o3777), ("full/", 0o500), ("own/", 0o500)):
         meta = ObjectMeta(EMPTY, MTIME_NS, is_folder=True, attributes=Attributes(mode))
         store.put_object(key, b"", meta)
-    put(store, "full/file", b"x")
-    for _ in range(2):
+    for key in ("full/file", "full/below/file", "own/file"):
+        put(store, key, b"x")
+    (to / "own").mkdir(parents=True)
+    (to / "own").chmod(0o770)
+    (to / "own" / "mine").touch()
+    expected = {"closed": 0o500, "sticky": 0o1777, "full": 0o500, "own": 0o770}
+    for killed in (False, True, False):
+        if killed:
+            (to / "full").chmod(0o777 & ~umask())
+            os.utime(to / "full")
         assert restore(store, to, listed(store, "", "", "")).failures == []
-        closed, sticky, full = ((to / name).stat() for name in ("closed", "sticky", "full"))
-        assert [stat.S_IMODE(each.st_mode) for each in (closed, sticky)] == [0o500, 0o1777]
-        assert (closed.st_mtime_ns, sticky.st_mtime_ns) == (MTIME_NS, MTIME_NS)
-        assert (stat.S_IMODE(full.st_mode) & 0o200, full.st_mtime_ns == MTIME_NS) == (0o200, False)
+        found = {name: (to / name).stat() for name in expected}
+        assert {name: stat.S_IMODE(each.st_mode) for name, each in found.items()} == expected
+        assert [name for name, each in found.items() if each.st_mtime_ns != MTIME_NS] == ["own"]
+
+
+def umask() -> int:
+    os.umask(mask := os.umask(0))
+    return mask
 
 
 # ---- files that are there ---------------------------------------------------------------------------------
