@@ -109,8 +109,10 @@ def command(  # its options
             mark = "FAIL" if found.serious else "note"
             click.echo(f"{mark} {row['source']}:{row['path']}: {found.what}")
     _print(counts, errors, rows if as_json else None)
-    if damaged and not repair:
-        common.say(f"syncd verify --repair sends {len(damaged)} files again whose objects are damaged")
+    for line in _advice(
+        0 if repair else len(damaged), 0 if overwrite else sum(each.foreign for each in standing)
+    ):
+        common.say(line)
     _remember(settings, [each for each in settings.sources if each.name not in errors], standing)
     if repair:
         damaged = [ref for ref in damaged if ref not in spoilt]
@@ -120,6 +122,15 @@ def command(  # its options
         common.say(f"{later} more have lost their content: repeat this once these are sent again")
     partly = common.EXIT_PARTLY if counts["serious"] else 0
     sys.exit(next(map(common.exit_code, errors.values()), partly))
+
+
+def _advice(damaged: int, foreign: int) -> Iterator[str]:
+    """What mends so many objects that are damaged, or that another program wrote."""
+    if damaged:
+        yield f"syncd verify --repair sends {damaged} files again whose objects are damaged"
+    if foreign:
+        what = "1 object" if foreign == 1 else f"{foreign} objects"
+        yield f"syncd verify --repair --overwrite replaces what another program wrote: {what}"
 
 
 def _print(counts: dict[str, int], errors: dict[str, StoreError], rows: list[dict[str, Any]] | None) -> None:

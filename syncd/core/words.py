@@ -37,6 +37,9 @@ WORDS = (
     "excluded", "skipped", "gone", "unknown", "unwatched",
 )  # fmt: skip
 
+BY_OTHER = "another program wrote the object"
+"""How the difference of an object begins that only `--overwrite` replaces."""
+
 
 class Queued(Struct, frozen=True):
     """What a queue knows of a dirty file. Seconds count from now."""
@@ -118,7 +121,7 @@ def _present(facts: Facts, seen: FileStat) -> Word:
     """A file that no worker has."""
     if facts.queued is None and facts.difference is None and facts.recorded is not None:
         if facts.unlike:
-            return Word("failed", f"the last audit found: {facts.unlike} (see `syncd verify --repair`)")
+            return Word("failed", f"the last audit found: {facts.unlike} ({_mended_by(facts.unlike)})")
         return Word("stored", _stored(facts.recorded))
     if young_ns := plan.too_young_ns(seen, facts.now_ns, int(facts.min_age_seconds * 1e9)):
         left = human_seconds(young_ns / 1e9)
@@ -288,7 +291,15 @@ def differ_words(objects: int, found: Sequence[str]) -> str:
         return ""
     what = "1 object is" if objects == 1 else f"{objects} objects are"
     named = f" ({found[0]})" if found else ""
-    return f"{what} not as recorded{named}; syncd verify --repair mends what sending can"
+    mends = "syncd verify --repair mends what sending can"
+    if any(BY_OTHER in each for each in found):
+        mends += ", with --overwrite also what another program wrote"
+    return f"{what} not as recorded{named}; {mends}"
+
+
+def _mended_by(difference: str) -> str:
+    replaced = "`syncd verify --repair --overwrite` replaces it"
+    return replaced if BY_OTHER in difference else "see `syncd verify --repair`"
 
 
 def iso(time_ns: int | None) -> str | None:

@@ -404,7 +404,8 @@ def lines(status: Status) -> Iterator[Line]:
         yield f"in flight: {item.source}:{item.path}: {share}", ""
     for failure in status.failures[:_MOST_FAILURES]:
         again = failure.next_attempt or "when it changes"
-        tried = f"({failure.attempts} attempts, next: {again})"
+        attempts = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
+        tried = f"({attempts}, next: {again})"
         yield f"failed: {failure.source}:{failure.path}: {failure.error} {tried}", "red"
     if len(status.failures) > _MOST_FAILURES:
         yield "... and more that failed: syncd status --json", "red"

@@ -24,6 +24,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
+from syncd.core.words import BY_OTHER
 from syncd.sources import entries, files, fingerprint
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
@@ -40,7 +41,6 @@ MOST_NAMED = 1000
 NOT_STORED = "the file has not been uploaded"
 _ROTTEN_FILE = "the file's content changed, but not its stat"
 _OTHER_CONTENT = "the object's content is not what was sent, whatever its metadata say"
-_BY_OTHER = "another program wrote the object"
 _OTHER_FINGERPRINT = "the object has a different fingerprint"
 
 
@@ -430,12 +430,12 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
     is_other = by_other and info.etag != row.etag and not row.in_doubt  # in doubt no ETag is recorded
     if (info.size, info.digest or row.fingerprint.digest) != (row.fingerprint.size, row.fingerprint.digest):
         what = _cut_words(row, info) if info.size != row.fingerprint.size else _OTHER_FINGERPRINT
-        what = f"{_BY_OTHER}: {what}" if is_other else what
+        what = f"{BY_OTHER}: {what}" if is_other else what
         return [Difference(ref, what, serious=True, damaged=not is_other, foreign=is_other)]
     if info.etag == row.etag or row.in_doubt:
         return []
     if info.digest is None:
-        return [Difference(ref, _BY_OTHER, serious=True, foreign=True)]
+        return [Difference(ref, BY_OTHER, serious=True, foreign=True)]
     return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
 
 

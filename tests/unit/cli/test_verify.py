@@ -84,8 +84,15 @@ def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
     (home.mirror / "missing").unlink()
     os.truncate(home.mirror / "cut", 3)
     (home.mirror / "other").write_text("content of OTHER")  # of the same size
-    assert home.run("verify").exit_code == 3
+    said = home.run("verify")
+    assert said.exit_code == 3
+    replaces = "syncd verify --repair --overwrite replaces what another program wrote: 1 object"
+    assert replaces in said.stderr
     assert "1 uploaded" not in home.run("sync").stdout
+    assert (
+        "`syncd verify --repair --overwrite` replaces it"
+        in home.run("explain", str(home.watched / "other")).stdout
+    )
 
     said = home.run("verify", "--repair")
 
