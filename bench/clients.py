@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import scenarios
 from measure import Run, interleaved, run
-from peers import Task, compile_syncd, syncd
+from peers import Task, install, syncd
 from servers import Sink
 
 from syncd.core.errors import StoreUnavailable
@@ -179,8 +179,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     arguments: Any = parser.parse_args()
-    compile_syncd()
     with tempfile.TemporaryDirectory(prefix="syncd-clients-") as name:
+        install(Path(name))
         compare(Path(name), arguments.rounds)
 
 

@@ -24,6 +24,7 @@ from measure import Result, machine
 from scenarios import Bench
 from servers import Ceph, Sink
 
+SERVERS = ["ceph", "tls", "sink"]
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -73,8 +74,15 @@ class Report:
         return {**about, "scenarios": self.raw}
 
 
+_UNCHECKED = " (the server checks nothing)"
+
+
 def table(results: list[Result]) -> str:
-    """Medians, and syncd's ratio to the best of the others; limits are shown, but are no peers."""
+    """Medians, and syncd's ratio to the best of those that let the server check what arrives.
+
+    Those that do not come last, with the limits.
+    """
+    results = sorted(results, key=lambda one: (one.name.startswith("limit"), one.name in peers.UNCHECKED))
     lines = [
         "| | wall s | min-max | CPU s | peak MiB | requests | MiB received |",
         "|---|---|---|---|---|---|---|",
@@ -87,7 +95,8 @@ def table(results: list[Result]) -> str:
         requests, received = one.median("requests"), one.median("bytes_received")
         counted = "| | |" if requests != requests else f"| {requests:.0f} | {received / MIB:.1f} |"
         lines.append(
-            f"| {one.name} | {one.median('wall_seconds'):.2f} | {min(walls):.2f}-{max(walls):.2f} "
+            f"| {one.name}{_UNCHECKED if one.name in peers.UNCHECKED else ''} "
+            f"| {one.median('wall_seconds'):.2f} | {min(walls):.2f}-{max(walls):.2f} "
             f"| {one.median('cpu_seconds'):.2f} | {one.median('peak_mib'):.0f} {counted}"
         )
     lines.append(_ratios(results))
@@ -96,7 +105,11 @@ def table(results: list[Result]) -> str:
 
 def _ratios(results: list[Result]) -> str:
     ours = next((one for one in results if one.name == "syncd" and one.runs), None)
-    others = [one for one in results if one.runs and not one.name.startswith(("limit", "syncd"))]
+    others = [
+        one
+        for one in results
+        if one.runs and one.name not in peers.UNCHECKED and not one.name.startswith(("limit", "syncd"))
+    ]
     if ours is None or not others:
         return ""
     cells = []
@@ -115,14 +128,13 @@ def main() -> None:
         sizes = Sizes(**{**vars(sizes), "large": tuple(size * GIB for size in arguments.large)})
     if arguments.idle_seconds:
         sizes = Sizes(**{**vars(sizes), "idle_seconds": arguments.idle_seconds})
-    peers.BEFORE.extend([arguments.before.resolve()] if arguments.before else [])
-    peers.compile_syncd()
     report = Report(machine(), peers.versions())
     with ExitStack() as stack:
         if arguments.directory is None:
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-bench-"))
             arguments.directory = Path(made)
         arguments.directory.mkdir(exist_ok=True)
+        peers.install(arguments.directory, arguments.before)
         bench = Bench(arguments.directory, arguments.rounds, _tell, frozenset(arguments.only))
         _measure(bench, sizes, arguments, report, stack)
     if arguments.json is not None:
@@ -135,10 +147,11 @@ def _measure(
 ) -> None:
     sink = Sink(bench.directory)
     stack.callback(sink.stop)
-    ceph = _ceph(stack, report) if "ceph" in arguments.server else None
-    servers = [
-        server for server in (ceph, sink if "sink" in arguments.server else None) if server is not None
-    ]
+    ceph = _ceph(stack, report) if {"ceph", "tls"} & {*arguments.server} else None
+    tls = ceph.behind_tls() if ceph is not None and "tls" in arguments.server else None
+    plain = ceph if "ceph" in arguments.server else None
+    given = (plain, tls, sink if "sink" in arguments.server else None)
+    servers = [server for server in given if server is not None]
     files = [(f"{size / GIB:g} GiB", lambda size=size: scenarios.large(bench, size)) for size in sizes.large]
     folders: list[tuple[str, Callable[[], Path]]] = [
         (f"{sizes.small} files of 4 KiB", lambda: scenarios.folder(bench, sizes.small, 4 * KIB)),
@@ -205,7 +218,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: does it work at all?")
     parser.add_argument("--scenario", nargs="+", default=list("abrcdegh"), choices=list("abrcdegh"))
-    parser.add_argument("--server", nargs="+", default=["ceph", "sink"], choices=["ceph", "sink"])
+    parser.add_argument("--server", nargs="+", default=SERVERS, choices=SERVERS)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant; the median counts")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="syncd and these others only")
     parser.add_argument("--before", type=Path, metavar="DIR", help="measure this checkout of syncd, too")

@@ -189,7 +189,7 @@ def main() -> None:
     found: dict[str, dict[int, Run]] = {"first": {}, "second": {}, "size": {}}
     with tempfile.TemporaryDirectory(prefix="syncd-growth-") as directory:
         root = Path(directory)
-        peers.compile_syncd()
+        peers.install(root)
         sink = Sink(root)
         try:
             for mib in arguments.sizes:

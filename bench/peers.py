@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import venv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from servers import BUCKET, Server
 
 REGION = "us-east-1"
 NAMES = ("rclone", "s5cmd", "aws", "s3cmd")
+_RCLONE = (
+    "--config", os.devnull, "--s3-provider", "Ceph", "--s3-env-auth", "--s3-region", REGION,
+)  # fmt: skip
 _CRT = "[default]\ns3 =\n  preferred_transfer_client = crt\n  addressing_style = path\n"
 _CLASSIC = "[default]\ns3 =\n  addressing_style = path\n"
 
@@ -28,16 +32,16 @@ def find(name: str) -> str | None:
 
 
 def aws_programs() -> dict[str, str]:
-    """Every aws cli that there is, by its major version: 1 is the classic one, 2 can use the CRT."""
-    found: dict[str, str] = {}
+    """The newest aws cli of each major version: 1 is the classic one, 2 can use the CRT."""
+    found: dict[str, tuple[list[int], str]] = {}
     for path in (find("aws"), "/usr/bin/aws", "/usr/local/bin/aws"):
         if path is None or not os.access(path, os.X_OK):
             continue
         told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-        major = told.partition("aws-cli/")[2].partition(".")[0]
-        if major:
-            found.setdefault(major, path)
-    return found
+        version = told.partition("aws-cli/")[2].split(" ")[0].split(".")
+        if version[0]:
+            found[version[0]] = max(found.get(version[0], ([], "")), ([*map(int, version)], path))
+    return {major: path for major, (_, path) in found.items()}
 
 
 def versions() -> dict[str, str]:
@@ -73,7 +77,7 @@ class Task:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        return f"http{'s' if self.server.ca_bundle else ''}://127.0.0.1:{self.server.port}"
 
     def environ(self) -> dict[str, str]:
         """Ours without proxies, with the keys where the SDKs look for them."""
@@ -85,13 +89,20 @@ class Task:
             AWS_DEFAULT_REGION=REGION,
             AWS_EC2_METADATA_DISABLED="true",
         )
+        if self.server.ca_bundle:
+            kept["AWS_CA_BUNDLE"] = self.server.ca_bundle
         return kept
 
 
 Command = tuple[list[str], Mapping[str, str]]
 
-BEFORE: list[Path] = []
-"""At most one other checkout of syncd, to be measured beside this one."""
+PROGRAM = [sys.executable, "-m", "syncd"]
+BEFORE: list[str] = []
+"""How another checkout is run, to be measured beside this one; mostly there is none."""
+
+UNCHECKED = frozenset({"aws 2 CRT"})
+"""Contestants that send no digest, neither signed nor as Content-MD5 or checksum (aws cli before 2.23): the
+server cannot check what arrived. They do less work, and are no measure for those that do it."""
 
 
 def commands(task: Task) -> Iterator[tuple[str, Command]]:
@@ -100,7 +111,7 @@ def commands(task: Task) -> Iterator[tuple[str, Command]]:
     if not task.is_file:
         yield "syncd, concurrency 8", syncd(task, transfer="{concurrency: 8}")
     if BEFORE:
-        yield "syncd before", before(task, BEFORE[0])
+        yield "syncd before", before(task)
     yield from _s5cmd(task)
     yield from _aws(task)
     if task.server.remembers:  # these ask for what they sent, or compare what came back
@@ -109,23 +120,25 @@ def commands(task: Task) -> Iterator[tuple[str, Command]]:
 
 
 def syncd(task: Task, command: str = "sync", port: int | None = None, transfer: str = "{}") -> Command:
-    """As installed, with its defaults; over plain HTTP it signs the SHA-256 of every body."""
+    """With its defaults; over plain HTTP it signs the SHA-256 of every body."""
     config = task.scratch / "config.yaml"
     folder = task.path.parent if task.is_file else task.path
+    endpoint = f"{task.endpoint.rpartition(':')[0]}:{port or task.server.port}"
+    trust = f', ca_bundle: "{task.server.ca_bundle}"' if task.server.ca_bundle else ""
     config.write_text(
         f"""\
 state_dir: {task.scratch}/state
 transfer: {transfer}
 stores:
-  bench: {{type: s3, endpoint: "http://127.0.0.1:{port or task.server.port}", region: {REGION},
+  bench: {{type: s3, endpoint: "{endpoint}", region: {REGION},
           bucket: {BUCKET}, path_style: true,
-          access_key_id: "{task.server.access_key}", secret_access_key: "{task.server.secret_key}"}}
+          access_key_id: "{task.server.access_key}", secret_access_key: "{task.server.secret_key}"{trust}}}
 sources:
   - {{name: bench, path: "{folder}", store: bench, prefix: "{task.prefix}", settle: 0}}
 """
     )
     config.chmod(0o600)
-    return [sys.executable, "-m", "syncd", command, "-q", "-c", str(config)], task.environ()
+    return [*PROGRAM, command, "-q", "-c", str(config)], task.environ()
 
 
 def restores(task: Task, target: Path) -> Iterator[tuple[str, Command]]:
@@ -134,53 +147,49 @@ def restores(task: Task, target: Path) -> Iterator[tuple[str, Command]]:
     command = [*command, "--to", str(target)]
     yield "syncd", (command, environ)
     if BEFORE:
-        yield "syncd before", (_of_checkout(command, BEFORE[0]), environ)
+        yield "syncd before", ([*BEFORE, *command[len(PROGRAM) :]], environ)
     if (program := find("s5cmd")) is not None:
         yield (
             "s5cmd",
-            (
-                [
-                    program,
-                    "--endpoint-url",
-                    task.endpoint,
-                    "--log",
-                    "error",
-                    "cp",
-                    f"{_target(task)}*",
-                    f"{target}/",
-                ],
-                environ,
-            ),
+            ([*_s5cmd_program(task, program), f"{_target(task)}*", f"{target}/"], environ),
         )
     if (program := find("rclone")) is not None:
         common = [
-            program, "--config", os.devnull, "copy", f":s3:{BUCKET}/{task.prefix}", str(target),
-            "--s3-provider", "Ceph",
-            "--s3-endpoint", task.endpoint, "--s3-env-auth", "--s3-region", REGION,
+            program, *_RCLONE, "copy", f":s3:{BUCKET}/{task.prefix}", str(target),
+            "--s3-endpoint", task.endpoint, *_rclone_trust(task),
         ]  # fmt: skip
         yield "rclone", (common, environ)
         if not task.is_file:
             yield "rclone --transfers 32", ([*common, "--transfers", "32", "--checkers", "32"], environ)
 
 
-def before(task: Task, checkout: Path) -> Command:
+def before(task: Task) -> Command:
     """The same with the code of another checkout."""
     command, environ = syncd(task)
-    return _of_checkout(command, checkout), environ
+    return [*BEFORE, *command[len(PROGRAM) :]], environ
 
 
-def _of_checkout(command: list[str], checkout: Path) -> list[str]:
-    code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from syncd.cli.app import main; main()"
-    return [command[0], "-c", code, *command[3:]]
+def install(directory: Path, other: Path | None = None) -> None:
+    """Install this checkout, and `other`, as users have it, and measure that.
+
+    Each gets an environment of its own below `directory`, compiled, which takes the libraries from here. The
+    finder of an editable install costs a start a tenth of its work.
+    """
+    PROGRAM[:] = _installed(Path(__file__).resolve().parent.parent, directory / "installed")
+    BEFORE[:] = _installed(other, directory / "installed-before") if other is not None else []
 
 
-def compile_syncd() -> None:
-    """What an installation does: the program is not compiled at every start."""
-    roots = [Path(__file__).resolve().parent.parent, *BEFORE]
-    for root in roots:
-        command = [sys.executable, "-m", "compileall", "-q", str(root / "syncd")]
-        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        subprocess.run(command, env=environ, check=True)
+def _installed(checkout: Path, directory: Path) -> list[str]:
+    venv.create(directory, clear=True, symlinks=True)
+    python = str(directory / "bin" / "python")
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
+    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(checkout / "syncd", packages / "syncd", ignore=ignored)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([python, "-m", "compileall", "-q", str(packages)], env=environ, check=True)
+    return [python, "-m", "syncd"]
 
 
 def _rclone(task: Task) -> Iterator[tuple[str, Command]]:
@@ -188,9 +197,8 @@ def _rclone(task: Task) -> Iterator[tuple[str, Command]]:
     if program is None:
         return
     common = [
-        program, "--config", os.devnull, "copy", str(task.path), f":s3:{BUCKET}/{task.prefix}",
-        "--s3-provider", "Ceph", "--s3-endpoint", task.endpoint, "--s3-env-auth",
-        "--s3-no-check-bucket", "--s3-region", REGION,
+        program, *_RCLONE, "copy", str(task.path), f":s3:{BUCKET}/{task.prefix}",
+        "--s3-endpoint", task.endpoint, "--s3-no-check-bucket", *_rclone_trust(task),
     ]  # fmt: skip
     if task.is_file:
         parts = ["--s3-chunk-size", "16M", "--s3-upload-concurrency", "4"]
@@ -208,8 +216,15 @@ def _s5cmd(task: Task) -> Iterator[tuple[str, Command]]:
     if program is None:
         return
     source = str(task.path) if task.is_file else f"{task.path}/"
-    command = [program, "--endpoint-url", task.endpoint, "--log", "error", "cp", source, _target(task)]
-    yield "s5cmd", (command, task.environ())
+    yield "s5cmd", ([*_s5cmd_program(task, program), source, _target(task)], task.environ())
+
+
+def _s5cmd_program(task: Task, program: str) -> list[str]:
+    return [program, "--endpoint-url", task.endpoint, "--log", "error", "cp"]
+
+
+def _rclone_trust(task: Task) -> list[str]:
+    return ["--ca-cert", task.server.ca_bundle] if task.server.ca_bundle else []
 
 
 def _aws(task: Task) -> Iterator[tuple[str, Command]]:
@@ -234,7 +249,8 @@ def _s3cmd(task: Task) -> Iterator[tuple[str, Command]]:
         return
     host = f"127.0.0.1:{task.server.port}"
     command = [
-        program, "--config", os.devnull, "--no-ssl", "--host", host, "--host-bucket", host, "--quiet",
+        program, "--config", os.devnull, "--host", host, "--host-bucket", host, "--quiet",
+        *(["--ssl", "--ca-certs", task.server.ca_bundle] if task.server.ca_bundle else ["--no-ssl"]),
         "--access_key", task.server.access_key, "--secret_key", task.server.secret_key,
         "put", *([] if task.is_file else ["--recursive"]),
         str(task.path) if task.is_file else f"{task.path}/", _target(task),

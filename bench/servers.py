@@ -1,4 +1,4 @@
-"""The two servers that clients are measured against: the sink, and one node of Ceph."""
+"""The servers that clients are measured against: the sink, and one node of Ceph, plain and over TLS."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support.servers import CephServer, free_port  # noqa: E402  # the tests' own servers
+from tests.support.hostile import make_certificate  # noqa: E402  # the tests' own servers
+from tests.support.servers import CephServer, free_port  # noqa: E402
 
 BUCKET = "bench"
 
@@ -28,6 +30,8 @@ class Server(Protocol):
     secret_key: str
     remembers: bool
     """Objects can be asked for."""
+    ca_bundle: str
+    """The file of its certificate; empty: it speaks plain HTTP."""
 
     def counted(self) -> tuple[int, int] | None:
         """Requests and bytes of bodies so far, as the server saw them."""
@@ -45,6 +49,7 @@ class Sink:
 
     name = "sink"
     remembers = False
+    ca_bundle = ""
     access_key = "benchaccesskey000001"
     secret_key = "benchsecret000000000000000000000000000001"
 
@@ -86,14 +91,22 @@ class Sink:
 
 
 class _Gateway(CephServer):
-    """On the port of HTTP where that is free: one client knows no other."""
+    """On the port of HTTP where that is free: one client knows no other. On another one it speaks TLS."""
 
     store_bytes = 8 << 30
 
     def _launch(self) -> None:
         if _is_free(80):
             self.port = 80
+        self.tls_port = free_port()
+        self.certificate = make_certificate(self.directory)
         super()._launch()
+
+    def _configuration(self, cluster: str, monitor_port: int) -> str:
+        plain = f"endpoint=127.0.0.1:{self.port}"
+        both = f"{plain} ssl_endpoint=127.0.0.1:{self.tls_port}"
+        both += f" ssl_certificate={self.certificate.cert} ssl_private_key={self.certificate.key}"
+        return super()._configuration(cluster, monitor_port).replace(plain, both)
 
 
 def _is_free(port: int) -> bool:
@@ -110,6 +123,7 @@ class Ceph:
 
     name = "ceph"
     remembers = True
+    ca_bundle = ""
 
     def __init__(self, directory: Path) -> None:
         self._server = _Gateway()
@@ -119,6 +133,13 @@ class Ceph:
         self.port = self._server.port
         self.access_key = self._server.access_key_id
         self.secret_key = self._server.secret_access_key
+
+    def behind_tls(self) -> Ceph:
+        """The same gateway and bucket, over TLS."""
+        other = copy(self)
+        other.name = "ceph over TLS"
+        other.port, other.ca_bundle = self._server.tls_port, self._server.certificate.cert
+        return other
 
     @staticmethod
     def missing() -> str | None:
