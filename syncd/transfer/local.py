@@ -84,6 +84,7 @@ class Local:
         self._slots = slots
         self._unfinished = unfinished
         self._now_ns = now_ns
+        self._names = files.LastNames()
 
     @contextmanager
     def root(self, known: EngineSource) -> Iterator[int]:
@@ -120,7 +121,18 @@ class Local:
         if source.exclude_if_present or source.one_file_system:
             way = selection.of_way(root_fd, source, ref.path.rpartition("/")[0])
         seen = self.seen(root_fd, ref)
+        if recorded is not None and seen is not None and not self._is_spelled(root_fd, ref):
+            seen = None
         return seen, way or selection.of_size(source, ref.path, seen, recorded)
+
+    def _is_spelled(self, root_fd: int, ref: FileRef) -> bool:
+        """Whether what is at the path has this very name: it may have another case by now."""
+        try:
+            return files.is_spelled(root_fd, ref.path, self._names.of)
+        except OSError as error:
+            if error.errno in files.GONE:
+                return False
+            raise FileUnreadable(os_words(error)) from error
 
     def too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
         """For how long the file is younger yet than its source takes; 0 if it is old enough."""
@@ -167,7 +179,8 @@ class Local:
                 near = walk.nearest(root_fd, os.fsencode(directory))
             except OSError as error:
                 raise FileUnreadable(os_words(error)) from error
-            if near.is_whole and not found and self.seen(root_fd, ref) is not None:
+            is_back = near.is_whole and not found and self.seen(root_fd, ref) is not None
+            if is_back and self._is_spelled(root_fd, ref):
                 raise FileChanged("it came back while syncd looked for it")
             if near.is_whole and ref.path.endswith(FOLDER):
                 return ""  # the folder holds something, whatever is mounted there

@@ -27,7 +27,15 @@ from msgspec import Struct
 
 from syncd.core.model import Recorded
 from syncd.core.paths import printable
-from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, mount_of, names_in, open_listing
+from syncd.sources.files import (
+    DIRECTORY,
+    GONE,
+    OPEN_DIRECTORY,
+    is_spelled,
+    mount_of,
+    names_in,
+    open_listing,
+)
 
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20
@@ -312,17 +320,20 @@ class _Place:
     def verdict(self, name: bytes, recorded: Recorded) -> Absent | Present | Unknown | Hidden:
         path = self.path + b"/" + name if self.path else name
         error = self._error
-        replaced = False
+        is_other = False
         if error is None:
             try:
                 if self._descriptor >= 0:
                     found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-                    replaced = modes.S_ISDIR(found.st_mode)  # by a directory: the file is gone
-                    if not replaced:
+                    # A directory took its place, or a name that differs in case alone.
+                    is_other = modes.S_ISDIR(found.st_mode) or not is_spelled(
+                        self._root_fd, os.fsdecode(path)
+                    )
+                    if not is_other:
                         return Present(path, found)
             except OSError as raised:
                 error = None if raised.errno in GONE else raised
-        if error is None and self._is_listed(name) and not replaced:
+        if error is None and self._is_listed(name) and not is_other:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None and not name and self._descriptor >= 0:
             return Absent(path, recorded)  # the folder itself holds something, whatever is mounted there
