@@ -40,6 +40,7 @@ from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import open_store
 from syncd.storage.settings import StoreSettings
+from syncd.transfer.in_doubt import heed_machine
 from syncd.transfer.pace.heartbeat import Heartbeats
 from syncd.transfer.pace.progress import Line
 
@@ -111,6 +112,7 @@ class Pipeline:
         A bandwidth limit holds at once, and replaces none of them.
         Raises SyncdError when a store cannot be opened; then nothing has changed.
         """
+        heed_machine(self.state, self._context.machine_id)
         timetable, policy = policy.bandwidth_limit.up, replace(policy, bandwidth_limit=FREE_LINE)
         wanted = {source.name: source for source in sources}
         used = {source.store: stores[source.store] for source in sources}

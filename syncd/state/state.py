@@ -540,6 +540,10 @@ class State:
         self._learned[store_id, name] = value
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", values))
 
+    def unlearn(self, name: str) -> None:
+        """Forget what every store has taught us under this name."""
+        self._write(lambda c: c.execute("DELETE FROM learned WHERE name = ?", (name,)))
+
     # ---- what the operator paused -----------------------------------------------------------------------
 
     def pauses(self) -> dict[tuple[str, str], int]:

@@ -54,6 +54,8 @@ OWN = "own-instances"
 """Name under which the state keeps the ids that this machine's sources have had."""
 TAKEN_OVER = "taken-over-instances"
 """Name under which the state keeps the ids of instances that this machine took over from."""
+_MACHINE = "machine"
+"""Name under which the state keeps whose it is, of no store."""
 _FOUND = "foreign:"  # and the name of a source: ids of other instances, each with the first key found
 _MOST_FOUND = 100
 _NO_ROW = nullcontext()
@@ -163,6 +165,23 @@ class InDoubt:
 
 
 # ---- other machines --------------------------------------------------------------------------------------
+
+
+def heed_machine(state: State, machine_id: str) -> None:
+    """If the state was copied from another machine, that one may still work: what it wrote is another's.
+
+    An object that equals its record is ours in any case. A machine without an id that lasts is not told from
+    others. Raises StateError.
+    """
+    now = plan.instance_id(machine_id, "", "")
+    known = state.learned("", _MACHINE)
+    if not machine_id or known == now:
+        return
+    if known is not None:
+        log.warning("the state is that of another machine: what that wrote since counts as another machine's")
+        state.unlearn(OWN)
+        state.unlearn(TAKEN_OVER)
+    state.learn("", _MACHINE, now)
 
 
 class Foreigners:

@@ -179,6 +179,26 @@ def test_after_a_lost_state_nothing_is_foreign(first: Machine) -> None:
     assert "gone" not in first.stored()
 
 
+def test_a_state_that_was_copied_to_another_machine_does_not_make_it_the_first(
+    tmp_path: Path, first: Machine
+) -> None:
+    """Both may work from then on. What is recorded belongs to both, and what the first wrote since to it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(first.state_dir, copy)
+    first.write(other="of the first, later")
+    assert first.sync() == 0
+    shutil.rmtree(first.state_dir)
+    copy.rename(first.state_dir)
+    first.machine_id = "b" * 32
+    first.write(other="of the second", same="changed, too", new="new")
+
+    assert first.sync() == 3
+    assert first.stored()["other"] == "of the first, later"
+    assert first.stored()["new"] == "new"
+    assert first.sync(take_over=True) == 0
+    assert (first.stored()["other"], first.stored()["same"]) == ("of the second", "changed, too")
+
+
 def test_a_machine_without_an_id_keeps_one_in_its_state(tmp_path: Path, opener: Opener) -> None:
     """As in a container: the same at each start. With the state it is lost, and then the operator decides."""
     container = Machine(tmp_path, "c", opener, machine_id="")

@@ -41,6 +41,7 @@ STATE_ELSEWHERE = frozenset(
         "pardon",
         "pause",
         "resume",
+        "unlearn",
     }
 )
 """Not part of a step: opening, closing and `serve` have tests of their own, the rest holds no promise."""
