@@ -16,6 +16,7 @@ from syncd.core.model import Checkpoint
 from syncd.core.paths import printable
 from syncd.storage.base import ObjectStore
 from syncd.transfer import orphans as unfinished
+from syncd.transfer.in_doubt import waits_for_others
 
 
 def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
@@ -92,8 +93,9 @@ def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) 
                         {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
                     ]
                     known = {each.upload_id for each in left}
+                    shared = [each.name for each in sources if waits_for_others(each, store.store_id, state)]
                     for orphan in unfinished.orphans(
-                        name, store, sources, state, older_seconds=older_than_seconds
+                        name, store, sources, state, older_seconds=older_than_seconds, shared=shared
                     ):
                         if orphan.upload.upload_id not in known:
                             found["orphans"].append(_orphan(name, store, orphan, abort=abort))

@@ -34,7 +34,7 @@ from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from syncd.sources.scan.compare import ScanReport
 from syncd.state.state import State
-from syncd.transfer.in_doubt import Foreigners
+from syncd.transfer.in_doubt import waits_for_others
 from syncd.transfer.local import EngineSource
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
@@ -534,12 +534,10 @@ class SourceRunner:
 
 def deletions_held(source: Source, store_id: str, state: State) -> str:
     """Why deletions of the source wait, as far as the state knows; empty: it does not. Raises StateError."""
-    others = Foreigners(store_id, state)
-    others.recall(source.name)
     held = state.learned(store_id, _HELD + source.name)
     was_kept = state.learned(store_id, _POLICY + source.name) == OnDelete.KEEP.value
     turned = _TURNED if was_kept and source.on_delete is OnDelete.DELETE else ""
-    return held or turned or others.waits(source.name)
+    return held or turned or waits_for_others(source, store_id, state)
 
 
 def _appends(source: Source) -> Callable[[str], bool]:

@@ -40,7 +40,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     is_denied,
 )
-from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, ObjectInfo, Receipt, Recorded
+from syncd.core.model import OVERTAKEN, Checkpoint, FileRef, ObjectInfo, Receipt, Recorded, Source
 from syncd.core.paths import name_of, printable
 from syncd.core.plan import Verdict
 from syncd.state.state import State
@@ -345,6 +345,13 @@ class Foreigners:
     def _load(self, name: str, default: Any) -> Any:
         text = self._state.learned(self._store_id, name)
         return json.loads(text) if text else default
+
+
+def waits_for_others(source: Source, store_id: str, state: State) -> str:
+    """See `Foreigners.waits`; as far as the state knows. Raises StateError."""
+    others = Foreigners(store_id, state)
+    others.recall(source.name)
+    return others.waits(source.name)
 
 
 def _is_unanswered(error: StoreError) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,14 +32,21 @@ class Orphan(Struct, frozen=True):
 
 
 def orphans(
-    name: str, store: ObjectStore, sources: Sequence[Source], state: State, *, older_seconds: float
+    name: str,
+    store: ObjectStore,
+    sources: Sequence[Source],
+    state: State,
+    *,
+    older_seconds: float,
+    shared: Collection[str] = (),
 ) -> Iterator[Orphan]:
     """Uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
     An orphan is aborted only if by the store's clock it began, and had its last part, longer than
     `older_seconds` ago. The server is asked before the state, so that an upload that a running daemon begins
     in between does not look like an orphan. A checkpoint without an upload id protects every upload under its
-    key: the daemon may be about to record the id.
+    key: the daemon may be about to record the id. Of the `shared` sources nothing is aborted: another machine
+    was found there.
     """
     found: dict[tuple[str, str], Orphan] = {}
     for source in sources:
@@ -53,6 +60,8 @@ def orphans(
             if upload.upload_id in known or upload.key in beginning:
                 continue
             spared = why_spared(upload, source.name, before_ns, foreign=foreign)
+            if source.name in shared:
+                spared = "it may be that of another machine, which wrote there"
             if not spared:
                 spared = _why_at_work(store.list_parts(upload.key, upload.upload_id), before_ns)
             place = upload.key, upload.upload_id

@@ -44,6 +44,8 @@ def test_orphans_are_what_no_checkpoint_knows(rig: Rig) -> None:
     assert (found.store, found.upload.upload_id, found.spared) == ("nas", lost, "")
     (found,) = orphans.orphans("nas", rig.store, sources, rig.state, older_seconds=0)
     assert "does not know the source again" in found.spared  # it may be that one's
+    (found,) = orphans.orphans("nas", rig.store, sources[:1], rig.state, older_seconds=0, shared=["docs"])
+    assert "another machine" in found.spared  # where each of two would abort what the other sends for days
     assert [each.key for each in orphans.ours(rig.state)] == ["p/big", "p/beginning"]
 
 
