@@ -88,7 +88,13 @@ class Checker:
         }
         files = nodes.keys()
         now = self._world.clock.monotonic()
-        self._states.add({name: node.data for name, node in nodes.items() if not node.torn})
+        whole = {name: node.data for name, node in nodes.items() if not node.torn}
+        self._states.add(whole)
+        source = self._world.source
+        for name in () if source.append_to_line else whole:
+            if f"/{name}" in source.append:  # it may be cut anywhere
+                for size in range(len(whole[name])):
+                    self._states.add({name: whole[name][:size]})
         self.went_under_keep -= files | self._hidden()
         for name in files:
             self._present.setdefault(name, now)

@@ -161,6 +161,7 @@ class World:
             "docs", ROOT, "store", prefix="p/", settle_seconds=terms.settle_seconds,
             rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete, append=(f"/{LOG}",), append_seconds=5.0,
             audit_seconds=terms.audit_seconds, max_delete_files=10, max_delete_fraction=1.0,
+            append_to_line=terms.seed % 2 == 0,
         )  # fmt: skip
         self.ambushes: list[Ambush] = []
         self.disk_errors: list[DiskError] = []
