@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import fields
 
 from syncd.config.load import Settings
+
+_APART = frozenset({"path", "state_dir", "stores", "sources", "warnings"})
 
 
 def between(old: Settings, new: Settings) -> list[str]:
@@ -15,10 +18,10 @@ def between(old: Settings, new: Settings) -> list[str]:
     sources = [{source.name: source for source in settings.sources} for settings in (old, new)]
     lines = _named("source", *sources)
     lines += _named("store", old.stores, new.stores)
-    for name in ("transfer", "log", "stop", "http"):
+    for name in (each.name for each in fields(new) if each.name not in _APART):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
-            lines.append(f"{name}: {', '.join(_keys(before, after))}")
+            lines.append(f"{name}: {', '.join(_keys(before, after))}" if isinstance(after, Struct) else name)
     return lines
 
 

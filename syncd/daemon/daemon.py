@@ -342,6 +342,8 @@ class Daemon:
         self._pipeline.start()
         log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.store_runners))
         self._notifier.ready(self._line())
+        if "bandwidth_limit" in str(changed) and self._pipeline.line.operators_until is not None:
+            changed.append("what `syncd limit` set still holds; to end that: syncd limit config")
         return {"changes": changed}
 
     def _refuse_reload(self, *why: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def test_every_difference_has_a_line_that_names_its_keys() -> None:
         stores={"nas": DirSettings("/mnt/other"), "second": DirSettings("/mnt/second")},
         transfer=TransferPolicy(concurrency=3),
         log=LogSettings("debug"),
+        max_repair=(1, 0.5),
     )
     assert changes.between(OLD, new) == [
         "source more: removed",
@@ -38,6 +39,7 @@ def test_every_difference_has_a_line_that_names_its_keys() -> None:
         "store nas: changed: path",
         "transfer: concurrency",
         "log: level",
+        "max_repair",
     ]
     assert (
         changes.between(

@@ -143,6 +143,11 @@ def test_a_limit_holds_until_its_end(home: Home) -> None:
         "by_operator": True,
     }
     assert home.ask(command="limit", rate="100K", seconds=1e6)["seconds_left"] > 0
+    home.content["transfer"]["bandwidth_limit"] = "8MiB"
+    assert "syncd limit config" in home.ask(command="reload")["changes"][-1]
+    assert home.ask(command="limit")["bytes_per_second"] == 100 << 10
+    home.content["transfer"]["bandwidth_limit"] = "4MiB"
+    home.reload()
     assert home.ask(command="limit", rate="100K", seconds=-1) == configured
     assert home.ask(command="limit", configured=True) == configured
     assert "a timetable" in home.ask(command="limit", rate="fast")["error"]
