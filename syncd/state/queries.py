@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
@@ -524,10 +524,9 @@ _OVERTAKE = (
 )
 
 
-def put_unsettled(connection: Connection, store_id: str, key: str, since_ns: int, creates: bool) -> None:
-    """Insert or replace."""
-    values = (store_id, key, fold(since_ns), creates)
-    connection.execute("INSERT OR REPLACE INTO unsettled VALUES (?, ?, ?, ?)", values)
+def put_unsettled(connection: Connection, rows: Iterable[tuple[str, str, int, bool, str]]) -> None:
+    """Insert or replace rows as `all_unsettled` tells them."""
+    connection.executemany("INSERT OR REPLACE INTO unsettled VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def drop_unsettled(connection: Connection, names: list[tuple[str, str]]) -> None:
@@ -535,10 +534,12 @@ def drop_unsettled(connection: Connection, names: list[tuple[str, str]]) -> None
     connection.executemany("DELETE FROM unsettled WHERE store_id = ? AND key = ?", names)
 
 
-def all_unsettled(connection: Connection) -> list[tuple[str, str, int, bool]]:
-    """Store id, key, since when in nanoseconds, whether the object may be made yet."""
-    found = connection.execute("SELECT store_id, key, since_ns, creates FROM unsettled")
-    return [(row[0], row[1], unfold_time(row[2]), bool(row[3])) for row in found]
+def all_unsettled(connection: Connection) -> list[tuple[str, str, int, bool, str]]:
+    """Store id, key, since when in nanoseconds of the monotonic clock, whether the object may be made, and
+    the boot that this clock counts from.
+    """
+    found = connection.execute("SELECT store_id, key, since_ns, creates, boot FROM unsettled")
+    return [(row[0], row[1], row[2], bool(row[3]), row[4]) for row in found]
 
 
 def begin_life(connection: Connection, inode: int, changed_ns: int) -> tuple[int, int, bool, bool]:

@@ -283,6 +283,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
         # Of large files in which a change has moved much: shows what has only another place.
         "ALTER TABLE part_digests ADD COLUMN chunks BLOB NOT NULL DEFAULT x''",
     ),
+    (
+        # Of an unsettled object: since when by the monotonic clock, which counts from the boot of this id.
+        "ALTER TABLE unsettled ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 

@@ -57,7 +57,7 @@ from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
 from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader, give_back_memory
-from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled
+from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled, boot_id
 from syncd.state.unwritten import Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
@@ -98,7 +98,7 @@ class State:
             (kind, name): until_ns
             for kind, name, until_ns in self._all("SELECT kind, name, until_ns FROM pauses")
         }
-        self.unsettled = Unsettled(now_ns, monotonic, self._write, self._join)
+        self.unsettled = Unsettled(monotonic, self._write, self._join, boot_id())
         """Objects that a request without an answer may yet change."""
         self.under_way: UnderWay | None = None
         """Requests that are sent now; None where this only reads."""

@@ -1,8 +1,8 @@
 """Objects that a request without an answer may yet change, whatever succeeded since.
 
 A request whose answer was lost may wait in a queue of the store and take effect after its repeat. The
-monotonic clock tells how long that is possible; only from one process to the next the wall clock has to do.
-Where that was put back, the time begins again.
+monotonic clock tells how long that is possible, from one process to the next as well, for it counts from the
+boot. After another boot the time begins again.
 
 A request may also outlive the process that sent it. So what is under way is noted in a file, without a
 flush: that outlives a kill, and costs a small file some microseconds. The next process takes the outcome for
@@ -97,37 +97,41 @@ class UnderWay:
 class Unsettled:
     """For any thread. `write` puts an operation on the disk, `join` leaves it to a later one."""
 
-    def __init__(
-        self, now_ns: Callable[[], int], monotonic: Callable[[], float], write: Join, join: Join
-    ) -> None:
-        self._now_ns = now_ns
+    def __init__(self, monotonic: Callable[[], float], write: Join, join: Join, boot: str) -> None:
         self._monotonic = monotonic
+        self._boot = boot
         self._write = write
         self._join = join
         self._lock = threading.Lock()
         self._until: dict[Key, float] = {}
         self._created: set[Key] = set()
 
-    def load(self, rows: list[tuple[str, str, int, bool]]) -> None:
+    def load(self, rows: list[tuple[str, str, int, bool, str]]) -> None:
         """What earlier processes left."""
-        now_ns, now = self._now_ns(), self._monotonic()
-        for store_id, key, since_ns, creates in rows:
-            passed_ns = max(0, now_ns - since_ns)
-            self._until[store_id, key] = now + (LATE_EFFECT_NS - passed_ns) / 1e9
+        now = self._monotonic()
+        of_now = []
+        for store_id, key, since_ns, creates, boot in rows:
+            since = min(now, since_ns / 1e9) if boot == self._boot else now
+            self._until[store_id, key] = since + LATE_EFFECT_NS / 1e9
             if creates:
                 self._created.add((store_id, key))
+            if boot != self._boot:
+                of_now.append((store_id, key, round(now * 1e9), creates, self._boot))
+        if of_now:
+            self._join(lambda connection: queries.put_unsettled(connection, of_now))
         self._prune()
 
     def add(self, store_id: str, key: str, *, creates: bool) -> None:
         """From now on, for as long as a store may take. If it raises StateError, this process remembers."""
-        name, since_ns = (store_id, key), self._now_ns()
+        name, now = (store_id, key), self._monotonic()
         with self._lock:
-            self._until[name] = self._monotonic() + LATE_EFFECT_NS / 1e9
+            self._until[name] = now + LATE_EFFECT_NS / 1e9
             if creates:
                 self._created.add(name)
             creates = name in self._created
         self._prune()
-        self._write(lambda connection: queries.put_unsettled(connection, store_id, key, since_ns, creates))
+        row = (store_id, key, round(now * 1e9), creates, self._boot)
+        self._write(lambda connection: queries.put_unsettled(connection, [row]))
 
     def left_ns(self, store_id: str, key: str) -> int:
         """How much longer something may happen to the object; 0: nothing will."""
@@ -147,3 +151,10 @@ class Unsettled:
                 self._created.discard(name)
         if over:
             self._join(lambda connection: queries.drop_unsettled(connection, over))
+
+
+def boot_id() -> str:
+    """Of the last start of this machine; empty where the kernel does not tell."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read(64).strip()
+    return ""

@@ -44,19 +44,39 @@ def test_the_time_is_over_after_a_quarter_of_an_hour_of_the_monotonic_clock(tmp_
         assert not state.unsettled.may_appear("store", "key")
 
 
+@pytest.mark.parametrize("wall_moves", [0, 86400, -86400])
 @pytest.mark.parametrize(
-    ("wall_moves", "left"),
-    [(0, WINDOW), (60, WINDOW - 60), (WINDOW, 0), (10 * WINDOW, 0), (-3600, WINDOW)],
+    ("boots", "passed", "left"),
+    [
+        (False, 0, WINDOW),
+        (False, 60, WINDOW - 60),
+        (False, WINDOW, 0),
+        (True, 60, WINDOW),
+        (True, WINDOW, WINDOW),
+    ],
 )
-def test_the_next_process_goes_by_the_wall_clock(tmp_path: Path, wall_moves: float, left: float) -> None:
-    """Where that was put back, the whole time counts; a death loses nothing."""
-    state = _open(tmp_path, FakeClock())
+def test_the_next_process_goes_by_the_same_clock(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wall_moves: float,
+    boots: bool,
+    passed: float,
+    left: float,
+) -> None:
+    """Whatever the wall clock does in between; after another boot the time begins again, once."""
+    state = _open(tmp_path, FakeClock(monotonic=50.0))
     state.unsettled.add("store", "key", creates=True)
     state.close(clean=False)
+    if boots:
+        monkeypatch.setattr("syncd.state.state.boot_id", lambda: "another")
 
-    with closing(_open(tmp_path, FakeClock(1_700_000_000.0 + wall_moves, 5.0))) as state:
+    clock = FakeClock(1_700_000_000.0 + wall_moves, 50.0 + passed)
+    with closing(_open(tmp_path, clock)) as state:
         assert state.unsettled.left_ns("store", "key") == round(left * 1e9)
         assert state.unsettled.may_appear("store", "key") == (left > 0)
+    clock.advance(60)
+    with closing(_open(tmp_path, clock)) as state:
+        assert state.unsettled.left_ns("store", "key") == round(max(0.0, left - 60) * 1e9)
 
 
 def test_what_is_over_leaves_the_database(tmp_path: Path) -> None:
