@@ -159,7 +159,7 @@ def queue_word(queued: Queued, error: str, share: tuple[int, int] | None, store_
         return Word("uploading", _share(share) if share else "it is being read")
     again = f"again in {human_seconds(queued.due_seconds)}" if queued.due_seconds > 0 else "again now"
     if error:
-        return Word("failed", f"{error}; {store_waits or again}")
+        return Word("failed", store_waits if error in store_waits else f"{error}; {store_waits or again}")
     if queued.due_seconds > 0 and not queued.deferred:
         told = f"it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
         return Word("settling", told)

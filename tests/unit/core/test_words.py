@@ -143,6 +143,13 @@ def test_numbers_are_written_for_people() -> None:
         (Queued(False, 5.0, True), "", None, "", ("pending", "again in 5.0 s")),
         (Queued(False, 5.0, True), "too long", None, "", ("failed", "too long; again in 5.0 s")),
         (Queued(False, -5.0, True), "too long", None, "paused", ("failed", "too long; paused")),
+        (
+            Queued(False, 5.0, True),
+            "it is full",
+            None,
+            "store s: it is full",
+            ("failed", "store s: it is full"),
+        ),
     ],
 )
 def test_the_word_of_a_file_by_the_queue_alone(
