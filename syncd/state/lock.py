@@ -72,8 +72,8 @@ class StateLock:
 
 
 def require_private(directory: str) -> None:
-    """Raise StateRefused unless the directory is ours, and no other user's to write in or to replace. Raises
-    OSError where it is not there.
+    """Raise StateRefused unless the directory is ours, and no other user's to write in. Raises OSError where
+    it is not there.
 
     Who can write there can lead our writes elsewhere by links, and decide what counts as uploaded. A group
     that is the user's own, as many systems give to every user, is no other user.
@@ -91,14 +91,18 @@ def require_private(directory: str) -> None:
             f"the state directory {directory} can be written by other users (mode {mode:04o}): "
             f"run `chmod 700 {directory}` after looking at what is in it"
         )
-    for way in {os.path.abspath(directory), os.path.realpath(directory)}:
+
+
+def replaceable_in(directory: str) -> str:
+    """A directory above it in which other users can put another one, or a link, in its place; empty:
+    there is none. What they put there is refused unless it is ours, but nothing works then. Raises OSError.
+    """
+    for way in (os.path.abspath(directory), os.path.realpath(directory)):
         for place in Path(way).parents:
-            mode = stat.S_IMODE(place.stat().st_mode)
+            mode = place.stat().st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise StateRefused(
-                    f"other users can replace the state directory {directory}: they can write in {place} "
-                    f"(mode {mode:04o}); run `chmod o-w {place}`, or choose another state_dir"
-                )
+                return str(place)
+    return ""
 
 
 def _name(uid: int) -> str:

@@ -14,7 +14,7 @@ from syncd.core.patterns import Rules
 from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
-from syncd.state.lock import require_private
+from syncd.state.lock import replaceable_in, require_private
 
 _ENOUGH = 1.2  # share of headroom: folders grow
 
@@ -46,6 +46,8 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
         report("state directory", passed, str(refused))
     else:
         report("state directory", writable, f"{state_dir}{advice}")
+    if shared := replaceable_in(place):
+        report("state directory", None, f"other users can replace it: run `chmod o-w {shared}`")
 
 
 def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
