@@ -19,8 +19,6 @@ def main() -> None:
     if (code := quick.answered(sys.argv[1:], os.environ)) is not None:
         sys.exit(code)
     gc.disable()  # there is no garbage in a program that is being imported
-    # Other packages' plugins have no business here, and looking for them costs more than the validation.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from syncd.cli.group import cli  # late: click takes longer to import than most questions to answer
 
     cli()
