@@ -58,7 +58,7 @@ def fill(path: Path, size: int, seed: str) -> None:
 
 def begin(root: Path, sizes: Sizes) -> None:
     """What is there before anything happens."""
-    for name in ("touched", "renamed", "copied", "donor", "appended"):
+    for name in ("touched", "renamed", "copied", "donor", "appended", "moved"):
         fill(root / f"{name}.bin", sizes.plain, name)
     fill(root / "changed.bin", sizes.large, "changed")
     for number in range(sizes.files):
@@ -102,6 +102,12 @@ def append(root: Path) -> None:
         file.write(random.Random("more").randbytes(MIB))
 
 
+def insert(root: Path) -> None:
+    """What was there moves on."""
+    content = (root / "moved.bin").read_bytes()
+    (root / "moved.bin").write_bytes(b"a few bytes\n" + content)
+
+
 def nothing(root: Path) -> None:
     """The folder is as it was."""
 
@@ -118,6 +124,8 @@ def rows(sizes: Sizes) -> list[tuple[str, Callable[[Path], None]]]:
         (f"a file of {plain} is copied, and 1 MiB of the copy changed", copy_and_change),
         (f"1 MiB of {large} is changed", change_large),
         (f"1 MiB is appended to {plain}", append),
+        (f"a few bytes are inserted at the beginning of {plain}", insert),
+        ("the same once more", insert),
         ("the program's own state is lost", nothing),
         (BY_RCLONE, nothing),
     ]
