@@ -24,6 +24,7 @@ from syncd.core.errors import FileUnwritable, Stopped, StoreError, SyncdError
 from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.restoring import Overwrite
+from syncd.sources import places
 from syncd.state.state import State
 from syncd.storage.base import Breaker, Meter, ObjectStore
 from syncd.storage.settings import DirSettings
@@ -109,6 +110,8 @@ def command(
         settings = replace(settings, transfer=replace(settings.transfer, bandwidth_limit=bandwidth))
     selections = _of_store(settings, what, **of) if any(of.values()) else _selected(settings, what)
     with common.interrupt() as stopping, ExitStack() as last:
+        if silence := places.silence(os.path.abspath(to)):
+            raise click.UsageError(f"--to {to}: {silence}")
         try:
             folder = Folder(os.path.realpath(to), _closed(settings), create=not dry_run, special=special)
         except FileUnwritable as error:
@@ -172,7 +175,7 @@ def _closed(settings: Settings) -> dict[str, Closed]:
     closed = {settings.state_dir: Closed("the state of syncd")}
     for name, store in settings.stores.items():
         if isinstance(store, DirSettings):
-            closed[os.path.realpath(store.path)] = Closed(f"the directory of the store {name}")
+            closed[places.Places().real(store.path)] = Closed(f"the directory of the store {name}")
     for source in settings.sources:
         closed[source.root] = Closed(f"the watched folder of {source.name}", around=True)
     return closed

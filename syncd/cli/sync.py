@@ -29,7 +29,7 @@ from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner, deletions_held
-from syncd.sources import root
+from syncd.sources import places, root
 from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
 from syncd.state.state import State
@@ -336,10 +336,11 @@ def plan_all(settings: Settings, state: State, clock: Clock, report: Report) -> 
 
 
 def _plan_source(source: Source, engine: Engine, state: State, report: Report) -> None:
-    known = state.root_identity(source.name)
-    _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
-    if doubt:
-        report(FileRef(source.name, ""), doubt, 0)
+    known, doubt = state.root_identity(source.name), None
+    if not (silence := places.silence(source.root)):
+        _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
+    if silence or doubt:
+        report(FileRef(source.name, ""), silence or str(doubt), 0)
         return
     planner = _Planner(source, engine, report)
     rules, store_id = Rules.of(source), engine.store.store_id

@@ -17,6 +17,7 @@ from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
 from syncd.pipeline.restamp import MOST_AT_ONCE, MOST_NAMED, at_rest, end_of
 from syncd.pipeline.source_runner import SourceRunner
+from syncd.sources import places
 from syncd.sources.scan import compare
 from syncd.state.state import State
 from syncd.transfer.reuse import Standing
@@ -44,6 +45,8 @@ def adopt(
 ) -> Adopted:
     """Look at every file of one source without a record, until `goes_on` returns False. Raises StateError."""
     engine, source = runner.workers.engine, runner.source
+    if silence := places.silence(source.root):
+        return Adopted(ended=silence)
     done = Adopted()
     look_up = at_rest(runner, engine.look_up)
 

@@ -36,6 +36,13 @@ _unanswered: dict[str, subprocess.Popen[bytes]] = {}
 """Mount point -> the process that still waits for it: until that ends, no other one is started."""
 
 
+def silence(path: str) -> str:
+    """Why nothing may be asked below the absolute `path`; empty: it answers, be it that nothing is there."""
+    if Places().look(path) is not None:
+        return ""
+    return f"{path} does not answer; look whether the server of its file system is up"
+
+
 class Found(NamedTuple):
     """What is at a path."""
 

@@ -25,7 +25,7 @@ from syncd.core.errors import (
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.core.words import BY_OTHER
-from syncd.sources import entries, files, fingerprint
+from syncd.sources import entries, files, fingerprint, places
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
 from syncd.state.audits import Unlike
@@ -82,7 +82,8 @@ def verify(  # the caller's wiring, each named
     object have stood still. Raises StoreError when the store cannot be used.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-    root_fd, trouble = _opened(source)
+    silence = places.silence(source.root)
+    root_fd, trouble = (None, _closed(source, silence)) if silence else _opened(source)
     if trouble is not None:
         yield [trouble]
     looker = _Looker(root_fd, state, store, source.name, read=read, deep=deep)
@@ -190,8 +191,13 @@ def _opened(source: Source) -> tuple[int | None, Difference | None]:
     try:
         return files.open_root(source.root), None
     except FileError as error:
-        what = f"the source's directory cannot be opened: {error}"
-        return None, Difference(FileRef(source.name, ""), what, serious=False)
+        return None, _closed(source, str(error))
+
+
+def _closed(source: Source, why: str) -> Difference:
+    return Difference(
+        FileRef(source.name, ""), f"the source's directory cannot be opened: {why}", serious=False
+    )
 
 
 def unknown(
@@ -222,6 +228,8 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
 
     Raises StateError.
     """
+    if places.silence(source.root):
+        return  # as `verify` has said
     sink = _Unrecorded()
     report = compare.scan(
         source,

@@ -219,6 +219,25 @@ def test_the_daemon_never_waits_for_a_file_system(machine: tuple[Machine, Callab
         daemon.wait()
 
 
+def test_commands_do_their_work_beside_such_a_file_system(
+    machine: tuple[Machine, Callable[[], None]],
+) -> None:
+    """Each ends, names the folder that is silent, and does what there is to do elsewhere."""
+    made, _ = machine
+    (made.root / "disk/file").write_text("y")
+    for arguments, code, words in (
+        (("sync", "--dry-run"), 3, "upload   disk:file"),
+        (("adopt",), 3, "disk: 0 files"),
+        (("verify",), 0, "note net:"),
+        (("restore", "disk", "--to", str(made.root / "out")), 3, "nothing of it is in the store"),
+        (("restore", "disk", "--to", str(made.root / "net/out")), 2, "does not answer"),
+    ):
+        done = made.run(*arguments)
+        told = done.stdout + done.stderr
+        assert (arguments, done.returncode, words in told) == (arguments, code, True), told
+        assert arguments[0] == "restore" or "does not answer" in told
+
+
 def test_a_pass_beside_such_a_file_system_is_partly_done(
     machine: tuple[Machine, Callable[[], None]],
     monkeypatch: pytest.MonkeyPatch,

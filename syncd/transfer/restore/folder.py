@@ -19,7 +19,7 @@ from typing import NamedTuple
 from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
-from syncd.sources import mounts
+from syncd.sources import mounts, places
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
@@ -98,6 +98,9 @@ def _and_above(path: str) -> Iterator[str]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
+    """Of a directory whose file system answers; what does not answer is told by its path and origin alone."""
+    if places.silence(path):
+        return None
     try:
         found = os.stat(path)
     except OSError:
