@@ -236,7 +236,9 @@ def test_everything_is_steered_by_keyboard_or_finger(open_page: Open, syncd: Syn
     (syncd.root / "papers" / "held").write_text("held")
     page.get_by_text(": which, and why").click()
     expect(
-        page.get_by_role("region", name="Waiting").get_by_text("held: by the operator, until 2")
+        page.get_by_role("region", name="Waiting").get_by_text(
+            "held: store bos is paused: by the operator, until 2"
+        )
     ).to_be_visible()
     page.get_by_role("button", name="Resume everything").click()
     expect(page.get_by_role("region", name="Waiting")).not_to_be_attached()
