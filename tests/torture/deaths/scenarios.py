@@ -374,7 +374,8 @@ SCENARIOS = (
     Scenario("repair-big", _lost(BIG), _repair, (BIG,), (None,), len(BIG)),
     # Until it is recorded, nothing tells the new object from the rotten one.
     Scenario(
-        "repair-rotten", _rotten(SMALL), _repair, (SMALL,), (ROTTEN,), len(SMALL), wasted=len(SMALL)
+        "repair-rotten", _rotten(SMALL), _repair, (SMALL,), (ROTTEN,), len(SMALL), wasted=len(SMALL),
+        on_fake=True,
     ),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
     Scenario(
