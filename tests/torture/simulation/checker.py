@@ -17,6 +17,7 @@ from tests.support.states import States
 from tests.support.store import StoredObject
 
 if TYPE_CHECKING:
+    from tests.torture.simulation.tree import Node
     from tests.torture.simulation.world import World
 
 GRACE_SECONDS = 2.0
@@ -73,19 +74,22 @@ class Checker:
 
     def files(self) -> dict[str, bytes]:
         """The folder as it really is."""
+        return {name: node.data for name, node in self._nodes().items()}
+
+    def _nodes(self) -> dict[str, Node]:
+        """Everything that is carried; folders, if they are, with a slash."""
+        folders, full = self._world.source.records_folders, self._world.source.records_full_folders
         return {
-            os.fsdecode(path): node.data
+            os.fsdecode(path) + ("/" if node.is_directory else ""): node
             for path, node in self._world.folder.below()
-            if node.kind == modes.S_IFREG
+            if node.kind == modes.S_IFREG or (folders and node.is_directory and (full or not node.entries))
         }
 
     # ---- what happens -----------------------------------------------------------------------------------
 
     def published(self) -> None:
         """The folder changed: what is there now is something that its path was."""
-        nodes = {
-            os.fsdecode(path): node for path, node in self._world.folder.below() if node.kind == modes.S_IFREG
-        }
+        nodes = self._nodes()
         files = nodes.keys()
         now = self._world.clock.monotonic()
         whole = {name: node.data for name, node in nodes.items() if not node.torn}
@@ -210,6 +214,7 @@ class Checker:
             if row is None or row.kept:
                 raise Broken(f"{name} is not recorded, or as one that is gone: {row}")
         there = {os.fsdecode(path) for path, node in world.folder.below() if not node.is_directory}
+        there |= files.keys()
         if not world.folder.entries:  # it may as well be a disk that is not there: nothing is concluded
             return
         self._nothing_left(objects.keys() - there)

@@ -29,6 +29,8 @@ INSERTIONS_IN = 4
 AUDITS_IN = 4
 """In one of so many games the daemon audits the store, which loses objects."""
 AUDIT_SECONDS = 300.0
+FOLDERS_IN = 4
+"""In one of so many games empty folders are carried, in half of these all folders."""
 BEGINNING = 4
 """Files that are saved before anything else happens."""
 GRANULARITIES_NS = (1, 1, 4_000_000, 1_000_000_000, 2_000_000_000)
@@ -48,6 +50,8 @@ def terms_of(seed: int) -> Terms:
         completes_again=chance.random() < 0.3,
         settle_seconds=chance.choice((2.0, 2.0, 0.3)),
         audit_seconds=AUDIT_SECONDS if seed % AUDITS_IN == 0 else 0.0,
+        folders=seed % FOLDERS_IN == 1,
+        full_folders=seed % (2 * FOLDERS_IN) == 1,
         filled=_filled(random.Random(f"filled {seed}")),
     )
 

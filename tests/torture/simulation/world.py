@@ -84,6 +84,9 @@ class Terms:
     completes_again: bool = False
     settle_seconds: float = 2.0
     audit_seconds: float = 0.0
+    folders: bool = False
+    full_folders: bool = False
+    """Empty folders are carried; so are the others."""
     filled: tuple[tuple[str, bytes, bytes], ...] = ()
     """Files that are there before syncd starts, by name, content, and what another program sent of them."""
 
@@ -162,6 +165,7 @@ class World:
             rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete, append=(f"/{LOG}",), append_seconds=5.0,
             audit_seconds=terms.audit_seconds, max_delete_files=10, max_delete_fraction=1.0,
             append_to_line=terms.seed % 2 == 0,
+            records_folders=terms.folders, records_full_folders=terms.full_folders,
         )  # fmt: skip
         self.ambushes: list[Ambush] = []
         self.disk_errors: list[DiskError] = []
