@@ -276,8 +276,8 @@ def is_foreign(info: ObjectInfo, own: Collection[str], recorded: Recorded | None
 
 
 def _is(info: ObjectInfo, recorded: Recorded) -> bool:
-    """By its ETag, or by digest and size."""
-    by_etag = bool(info.etag) and info.etag == recorded.etag
+    """By its ETag, or by digest; and by its size: some servers make ETags of other things than content."""
+    by_etag = bool(info.etag) and info.etag == recorded.etag and info.size == recorded.fingerprint.size
     return by_etag or _has(info, recorded.fingerprint)
 
 

@@ -25,6 +25,7 @@ THERE = {
     "sent, another size": ObjectInfo("k", 6, "new", SENT.digest),
     "different": ObjectInfo("k", 5, "new", b"d" * 16),
     "no metadata": ObjectInfo("k", 5, "new"),
+    "the ETag of another size": ObjectInfo("k", 6, "etag"),
     "nothing to compare": ObjectInfo("k", 5, ""),
 }
 SAME = {"recorded", "recorded, another ETag", "recorded, no metadata"}
