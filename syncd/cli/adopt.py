@@ -13,6 +13,8 @@ from syncd.cli import asking, common
 from syncd.core.words import human
 from syncd.pipeline.adopt import Adopted, adopt
 from syncd.pipeline.pipeline import Pipeline
+from syncd.sources import places
+from syncd.storage.settings import DirSettings
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.reuse import Listing
 
@@ -60,7 +62,9 @@ def _print(name: str, found: dict[str, Any]) -> None:
 def _source(pipeline: Pipeline, name: str, goes_on: Callable[[], bool], dry_run: bool) -> Adopted:
     """Nothing else works on the source, so a listing of it may be believed."""
     runner = pipeline.source_runners[name]
-    engine = runner.workers.engine
+    engine, settings = runner.workers.engine, pipeline.store_runners[runner.source.store].settings
+    if isinstance(settings, DirSettings) and (silence := places.silence(settings.path)):
+        return Adopted(ended=silence)
     listing = Listing(engine.store.list_objects(runner.source.prefix), Heartbeat(), pipeline.clock.monotonic)
     engine.sources[name] = replace(engine.sources[name], listing=listing)
     return adopt(runner, pipeline.state, dry_run=dry_run, goes_on=goes_on)

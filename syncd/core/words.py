@@ -240,7 +240,8 @@ def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "path", f"{found['source']}:{found['path']}"
     yield "key", f"{printable(found['key'])} in store {found['store']}"
     yield "rule", f"{'taken' if rule['wanted'] else 'left out'}: {rule['text']}{where}{at}"
-    there = f"{human(disk['size'])}, modified {disk['modified']}" if disk else "no regular file is there"
+    nothing = "not known" if found["state"] == "unknown" else "no regular file is there"
+    there = f"{human(disk['size'])}, modified {disk['modified']}" if disk else nothing
     yield "disk", there
     if recorded:
         what = f"{human(recorded['size'])}, xxh128 {recorded['xxh128']}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -236,6 +237,10 @@ def test_commands_do_their_work_beside_such_a_file_system(
         told = done.stdout + done.stderr
         assert (arguments, done.returncode, words in told) == (arguments, code, True), told
         assert arguments[0] == "restore" or "does not answer" in told
+    assert re.search(r"disk +not known", made.run("explain", str(made.root / "net/x")).stdout)
+    made.write(disk="net")
+    done = made.run("adopt")
+    assert (done.returncode, "disk: not all were looked at" in done.stderr) == (3, True), done.stderr
 
 
 def test_a_pass_beside_such_a_file_system_is_partly_done(
