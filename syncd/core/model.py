@@ -344,6 +344,8 @@ class ObjectInfo(Struct, frozen=True):
     token: str | None = None
     crc32: int | None = None
     """CRC-32 of the whole object, where the store itself computes one."""
+    crc64: int | None = None
+    """CRC-64/NVME of the whole object, as what AWS's own programs send since 2025 has it."""
     foreign: bool = False
     """Another program wrote it: the digest is computed from the content, for want of metadata of ours."""
     md5: bytes | None = None

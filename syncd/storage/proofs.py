@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from syncd.core.model import ObjectInfo
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32, crc64_nvme
 
 MIB = 1 << 20
 PART_SIZES_MIB = (8, 5, 16, 15, 10, 50, 64, 32, 128, 100, 25, 20, 256, 512, 1024)
@@ -70,21 +71,25 @@ class _OfParts:
         return self._whole.digest()
 
 
-class _Crc32:
-    def __init__(self) -> None:
+class _Crc:
+    """Of `width` bytes, by a function of the next bytes and the CRC of those before them."""
+
+    def __init__(self, continued: Callable[[bytes | memoryview, int], int], width: int) -> None:
+        self._continued = continued
+        self._width = width
         self._value = 0
 
     def update(self, data: bytes | memoryview, /) -> None:
-        self._value = crc32(data, self._value)
+        self._value = self._continued(data, self._value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(4)
+        return self._value.to_bytes(self._width)
 
 
 class Comparison:
     """Reads a local content, piece by piece, and says whether it is that of an object. To be used once.
 
-    `by_crc32` says that the user takes a CRC-32 for proof, where the object has nothing better.
+    `by_crc32` says that the user takes a CRC of the whole for proof, where the object has nothing better.
     """
 
     def __init__(self, info: ObjectInfo, *, by_crc32: bool = False) -> None:
@@ -99,8 +104,11 @@ class Comparison:
         elif (found := _OF_PARTS.fullmatch(info.etag)) is not None:
             digest, count = bytes.fromhex(found[1]), int(found[2])
             self._tries = [(digest, _OfParts(size)) for size in part_sizes(info.size, count)]
-        if by_crc32 and info.crc32 is not None and info.md5 is None and info.sha256 is None:
-            self._tries.append((info.crc32.to_bytes(4), _Crc32()))
+        if by_crc32 and info.md5 is None and info.sha256 is None:
+            if info.crc32 is not None:
+                self._tries.append((info.crc32.to_bytes(4), _Crc(crc32, 4)))
+            elif info.crc64 is not None and (crc64 := crc64_nvme()) is not None:
+                self._tries.append((info.crc64.to_bytes(8), _Crc(crc64, 8)))
 
     def __bool__(self) -> bool:
         """Whether the object says anything that the content can be compared with."""

@@ -53,7 +53,7 @@ from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.slots import Held, Slots
 

@@ -30,7 +30,7 @@ from syncd.storage.base import Body, Memory, StoreLimits
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (

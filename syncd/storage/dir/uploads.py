@@ -21,7 +21,7 @@ from msgspec import Struct
 from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Body
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32
 from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_NEW,

@@ -47,6 +47,7 @@ from syncd.storage.settings import S3Settings
 
 _META = "x-amz-meta-"
 _SHA256 = "x-amz-checksum-sha256"
+_CRC64 = "x-amz-checksum-crc64nvme"
 _LOCK_MODE = "x-amz-object-lock-mode"
 _MD5 = re.compile(r"[0-9A-Fa-f]{32}", re.ASCII)
 _SCOPE = re.compile(r" Credential=[^,]*/\d{8}/([^/,]*)/s3/aws4_request", re.ASCII)
@@ -214,8 +215,13 @@ class S3Dialect:
             raise unclear(response, "the answer has no length")
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
         crc32 = values.crc32_number(headers.get(CRC32, "")) if whole else None
+        crc64 = base64_digest(headers.get(_CRC64, ""), 8) if whole else None
         sha256 = base64_digest(headers.get(_SHA256, ""), 32) if whole else None
-        info = replace(_described(response, key, int(length), crc32), sha256=sha256)
+        info = replace(
+            _described(response, key, int(length), crc32),
+            sha256=sha256,
+            crc64=int.from_bytes(crc64) if crc64 is not None else None,
+        )
         if not info.etag:
             raise unclear(response, "the answer has no ETag")
         return info

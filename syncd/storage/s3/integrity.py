@@ -14,7 +14,7 @@ import base64
 import hashlib
 
 from syncd.storage.base import Body
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3.signing import UNSIGNED_PAYLOAD
 from syncd.storage.settings import S3Settings

@@ -29,7 +29,7 @@ from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof
 from syncd.storage.base import Body
-from syncd.storage.crc32 import crc32
+from syncd.storage.crc import crc32
 from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
 from syncd.transfer.restore import attributes
 

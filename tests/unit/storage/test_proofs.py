@@ -7,6 +7,7 @@ import random
 import zlib
 
 import pytest
+from awscrt.checksums import crc64nvme
 
 from syncd.core.model import ObjectInfo
 from syncd.storage.proofs import MIB, Comparison, part_sizes
@@ -99,18 +100,21 @@ def test_a_number_of_parts_that_no_size_gives_has_none() -> None:
     [
         (ObjectInfo("k", SIZE, "-opaque", crc32=zlib.crc32(CONTENT)), True),
         (ObjectInfo("k", SIZE, "-opaque", crc32=1), False),
+        (ObjectInfo("k", SIZE, "-opaque", crc64=crc64nvme(CONTENT)), True),
+        (ObjectInfo("k", SIZE, "-opaque", crc64=1), False),
         (ObjectInfo("k", SIZE, f"{MD5.hex()}-3", crc32=zlib.crc32(CONTENT)), True),  # parts of an odd size
         (ObjectInfo("k", SIZE, "e", crc32=zlib.crc32(CONTENT), md5=WRONG), False),
         (ObjectInfo("k", SIZE, "e", crc32=zlib.crc32(CONTENT), sha256=WRONG * 2), False),
     ],
 )
-def test_a_crc32_counts_where_the_user_allows_it_and_there_is_nothing_better(
+def test_a_crc_counts_where_the_user_allows_it_and_there_is_nothing_better(
     info: ObjectInfo, expected: bool
 ) -> None:
     """Beside the size, as always."""
     for by_crc32 in (False, True):
         comparison = Comparison(info, by_crc32=by_crc32)
-        comparison.update(memoryview(CONTENT))
+        for piece in (CONTENT[:7], CONTENT[7:]):
+            comparison.update(memoryview(piece))
         assert comparison.holds() is (expected and by_crc32)
 
 

@@ -284,12 +284,14 @@ def test_head_tells_what_an_object_carries() -> None:
         "x-amz-meta-syncd-xxh128": "00" * 16,
         "x-amz-meta-syncd-upload": "t",
         "x-amz-checksum-crc32": "y/Q5Jg==",
+        "x-amz-checksum-crc64nvme": "rosUhgp5mIg=",
         "x-amz-checksum-sha256": base64.b64encode(bytes(32)).decode(),
     }
     info = store.head_result("k", request, Response(200, headers))
     assert info is not None
     assert (info.size, info.etag, info.digest, info.mtime_ns) == (5, "abc", bytes(16), 1_500_000_000)
     assert (info.token, info.crc32, info.sha256) == ("t", 0xCBF43926, bytes(32))
+    assert info.crc64 == 0xAE8B14860A799888
     bare = store.head_result("k", request, Response(200, {"content-length": "0", "etag": '"x-2"'}))
     assert bare is not None
     assert (bare.digest, bare.mtime_ns, bare.token, bare.crc32) == (None, None, None, None)
@@ -301,12 +303,13 @@ def test_a_checksum_of_checksums_is_no_checksum_of_the_object() -> None:
     sha256 = base64.b64encode(bytes(32)).decode()
     for headers in ({"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "y/Q5Jg=="},
                     {"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-sha256": sha256},
+                    {"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc64nvme": "rosUhgp5mIg="},
                     {"x-amz-checksum-sha256": f"{sha256}-3"},
                     {"x-amz-checksum-crc32": "y/Q5Jg==-3"}):  # fmt: skip
         answer = Response(200, {"content-length": "1", "etag": "e", **headers})
         info = store.head_result("k", store.head_request("k"), answer)
         assert info is not None
-        assert (info.crc32, info.sha256) == (None, None)
+        assert (info.crc32, info.crc64, info.sha256) == (None, None, None)
 
 
 def test_what_is_not_there_is_none() -> None:
