@@ -42,7 +42,8 @@ https://support.huaweicloud.com/en-us/devg-obs/obs_06_0028.html (OBS). BOS: `syn
 """
 _LARGER_DOMAINS = ("aliyuncs.com", "myqcloud.com", "myhuaweicloud.com", "bcebos.com")
 
-_VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, "aliyuncs.com", "myqcloud.com", "bcebos.com")
+_VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, *_LARGER_DOMAINS, "myhuaweicloud.eu")
+"""OBS refuses path style: https://support.huaweicloud.com/api-obs/obs_errorcode_0014.html"""
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
