@@ -10,7 +10,6 @@ import hashlib
 import logging
 import mimetypes
 import os
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -205,15 +204,10 @@ class Shortcuts:
         self._store = store
         self._state = state
         self._now_ns = now_ns
-        self._until_ns: dict[str, int] = {}
-        self._lock = threading.Lock()
 
     def works(self, verb: str) -> bool:
         """Whether to try `verb` now. Raises StateError."""
-        with self._lock:  # what another thread has just found out is newer than what the state says
-            if verb not in self._until_ns:
-                self._until_ns[verb] = int(self._state.learned(self._store.store_id, _CANNOT + verb) or 0)
-            until_ns = self._until_ns[verb]
+        until_ns = int(self._state.learned(self._store.store_id, _CANNOT + verb) or 0)
         left_ns = until_ns - self._now_ns()
         return not 0 < left_ns <= _CANNOT_NS  # a longer time: the clock was set back
 
@@ -222,8 +216,6 @@ class Shortcuts:
         if isinstance(error, PreconditionFailed) or (error is not None and error.status == 404):
             return  # it was about that one object
         until_ns = self._now_ns() + _CANNOT_NS
-        with self._lock:
-            self._until_ns[verb] = until_ns
         self._state.learn(self._store.store_id, _CANNOT + verb, str(until_ns))
         log.warning(
             "the store does not %s (%s): content is sent instead", verb, error or "it makes another part"
