@@ -124,7 +124,7 @@ class Document(Struct):
 
     def forgive(self, keys: Collection[str]) -> None:
         """Drop the problems with variables that are not set, for values of these keys."""
-        forgiven = {dotted(path) for path in self.spoiled if path[-1] in keys}
+        forgiven = {dotted(path) for path in self.spoiled if path and path[-1] in keys}
         self.problems = [problem for problem in self.problems if problem.key not in forgiven]
 
     def is_spoiled(self, path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from syncd.config import load as config
@@ -82,6 +82,7 @@ def outcome(text: str, place: Path, environ: dict[str, str]) -> str:
         return "\n".join(map(str, error.problems))
 
 
+@example(document="${", environ={})  # the whole file is a variable
 @given(document=DOCUMENT | VALUE, environ=ENVIRON)
 def test_any_structure_is_settings_or_problems(document: Any, environ: dict[str, str], place: Path) -> None:
     """No value of any kind at any place raises anything but ConfigError, which always says something."""
