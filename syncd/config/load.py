@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True):
     log: LogSettings = LogSettings()
     stop: StopSettings = StopSettings()
     http: AddressSettings = AddressSettings()
+    audit_seconds: float = 0.0
     max_repair: tuple[int, float] = (1000, 0.25)
     """A number of files, and a share of them: `syncd verify --repair` repairs no more."""
     warnings: tuple[str, ...] = ()
@@ -99,10 +100,9 @@ def load(
         document.forgive(("token_file",))
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
-    directory = os.path.dirname(os.path.abspath(path))
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
     places = Places(ask=with_secrets)
-    place = Place(directory, home(environ), region, places)
+    place = Place(os.path.dirname(os.path.abspath(path)), home(environ), region, places)
     entries = reader.read(document, place, with_sources=with_sources)
     state_dir = entries.top.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
@@ -125,6 +125,7 @@ def load(
         log=LogSettings(**asdict(entries.log)),
         stop=StopSettings(entries.top.stop == "drain", entries.top.stop_timeout),
         http=AddressSettings(*entries.http.address, token, tuple(entries.http.names)),
+        audit_seconds=entries.top.audit_interval,
         max_repair=entries.top.max_repair,
         warnings=tuple(document.warnings),
     )

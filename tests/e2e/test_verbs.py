@@ -150,7 +150,7 @@ def test_reload_says_what_changed_or_every_mistake(syncd: Syncd) -> None:
     syncd.write({**good, "sources": [{**good["sources"][0], "settle": "300ms"}], "log": {"level": "debug"}})
     assert syncd.command("reload").stdout.splitlines() == [
         "source mirror: removed",
-        "source docs: changed: settle_seconds",
+        "source docs: changed: settle",
         "log: level",
     ]
     right = syncd.config.read_text()

@@ -194,7 +194,7 @@ def test_orders_do_what_the_command_line_does(site: Site) -> None:
     assert call(site, "retry", {})[1]["files"] == 0
     assert call(site, "flush", {"seconds": 60})[1]["left"] == 0
     site.home.content["sources"][0]["settle"] = "150ms"
-    assert call(site, "reload", {})[1]["changes"] == ["source docs: changed: settle_seconds"]
+    assert call(site, "reload", {})[1]["changes"] == ["source docs: changed: settle"]
 
 
 @pytest.mark.parametrize(
