@@ -138,6 +138,7 @@ _ANOTHER = Refusal(PreconditionFailed, "the object was replaced since syncd look
 _ELSEWHERE = place(
     "the bucket is in another region", "set region, and the endpoint of the bucket's own region"
 )
+_IN_HOST = place("the store wants the bucket's name in the host name", "set `path_style: false`")
 
 CODES: Mapping[str, Refusal] = {
     # keys and account
@@ -173,6 +174,13 @@ CODES: Mapping[str, Refusal] = {
     "TemporaryRedirect": _ELSEWHERE,
     "Redirect": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
+    "VirtualHostDomainRequired": _IN_HOST,
+    "SecondLevelDomainForbidden": _IN_HOST,
+    "PublicEndpointForbidden": place(
+        "the account may not reach the bucket from here through the store's own domain",
+        "set endpoint to a domain of your own that leads to the bucket, and `path_style: false`; or run "
+        "syncd in the provider's network, with the endpoint that is for there",
+    ),
     "InvalidStorageClass": place("the store does not know this storage class", "check storage_class"),
     # quotas; and any code with "Quota" in it
     "QuotaExceeded": _QUOTA,
