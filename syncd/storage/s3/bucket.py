@@ -42,6 +42,12 @@ https://support.huaweicloud.com/en-us/devg-obs/obs_06_0028.html (OBS). BOS: `syn
 """
 _LARGER_DOMAINS = ("aliyuncs.com", "myqcloud.com", "myhuaweicloud.com", "bcebos.com")
 
+_R2_PUT_SIZE = (4995 << 30) // 1000
+R2_LIMITS = replace(
+    LIMITS, max_part_size=_R2_PUT_SIZE, max_put_size=_R2_PUT_SIZE, max_object_size=(4995 << 40) // 1000
+)
+"""Source: https://developers.cloudflare.com/r2/platform/limits"""
+
 _VIRTUAL_HOST_DOMAINS = (*regions.DOMAINS, *_LARGER_DOMAINS, "myhuaweicloud.eu")
 """OBS refuses path style: https://support.huaweicloud.com/api-obs/obs_errorcode_0014.html"""
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -85,6 +91,8 @@ class Bucket:
         """What the service documents that the host belongs to."""
         if self.is_aws:
             return AWS_LIMITS
+        if regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",)):
+            return R2_LIMITS
         return LARGER_LIMITS if regions.under(self._endpoint_host, _LARGER_DOMAINS) else LIMITS
 
     def _host(self) -> str:

@@ -32,9 +32,9 @@ class Integrity:
         """Those that the settings allow, the cheapest first."""
         self.usual = self.checks[0] if len(self.checks) == 1 else signed
         self._now = self.usual if self.checks else "none"
-        self.declares = self._now == "crc32"
+        self.declares = self._now == "crc32" and bucket.is_aws
         """Uploads are begun with the CRC-32 as their checksum, which AWS wants, and completed with that of
-        the whole. Of a server that was only found to verify that of a part, neither is asked."""
+        the whole. Another server may verify that of a part alone, as R2 does: neither is asked of it."""
 
     def use(self, check: str) -> None:
         """Send bodies with this check, where it is one of `checks`; else with the usual one."""

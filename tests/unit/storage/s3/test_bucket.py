@@ -54,6 +54,8 @@ def test_an_object_has_its_address(endpoint: str, settings: dict[str, Any], host
         ("https://cos.ap-guangzhou.myqcloud.com", 48.8e12),
         ("https://obs.cn-north-4.myhuaweicloud.com", 48.8e12),
         ("https://s3.bj.bcebos.com", 48.8e12),
+        ("https://abc.r2.cloudflarestorage.com", 4.995 * 2**40),
+        ("https://abc.eu.r2.cloudflarestorage.com", 4.995 * 2**40),
         ("https://minio.lan", 5 * 2**40),
         ("https://aliyuncs.com.example.org", 5 * 2**40),
     ],
