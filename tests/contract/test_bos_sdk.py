@@ -332,6 +332,7 @@ def test_the_sdks_presigned_addresses_are_taken(server: BosServer, sdk: BosClien
 # ---- what is written for people ---------------------------------------------------------------------------
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bos.md"
+CHECK = Path(check.__file__).parent
 
 
 def test_keys_below_v1_are_the_same_to_both(server: BosServer, sdk: BosClient) -> None:
@@ -352,7 +353,8 @@ def test_keys_below_v1_are_the_same_to_both(server: BosServer, sdk: BosClient) -
 def test_the_documents_name_probes_and_messages_that_exist() -> None:
     """What the page quotes from `syncd check --thorough` and from error messages is what they say."""
     text = DOCS.read_text(encoding="utf-8")
-    probes = {name for name, _ in check.PROBES} | {"writable", "digests", "keys in v1/"}
+    code = "".join(path.read_text(encoding="utf-8") for path in CHECK.glob("*.py"))
+    probes = {name for name, _ in check.PROBES} | set(re.findall(r'(?:report|run)\(\s*"([^"]+)"', code))
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")]
     quoted = {name for row in rows for name in re.findall(r'"([^"]+)"', row[-1])}
     assert {"smallest part", "complete twice"} <= quoted <= probes
