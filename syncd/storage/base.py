@@ -27,6 +27,9 @@ Body = bytes | bytearray | memoryview
 T = TypeVar("T")
 Marker = TypeVar("Marker")
 
+EVERY_PART = 1 << 31
+"""Behind the number of any part."""
+
 
 class ObjectStore(Protocol):
     """The verbs, in S3's words for all stores.
@@ -92,8 +95,10 @@ class ObjectStore(Protocol):
         """Part `number` from bytes `first` to `last` (both included) of an object in the same store."""
         ...
 
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """All acknowledged parts in ascending order, however many pages it takes. Raises UploadGone."""
+    def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
+        """All acknowledged parts in ascending order, however many pages it takes; of those behind the number
+        `last` perhaps none. Raises UploadGone, and StoreFailed for a list that has no end.
+        """
         ...
 
     def complete_multipart_upload(

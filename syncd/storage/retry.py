@@ -38,6 +38,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import (
+    EVERY_PART,
     Body,
     Breaker,
     Clock,
@@ -267,7 +268,7 @@ class RetryingStore:
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         def found() -> Part | None:
             md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            for part in self._inner.list_parts(key, upload_id):
+            for part in self._inner.list_parts(key, upload_id, number):
                 if (part.number, part.etag.lower()) == (number, md5):
                     digest = xxhash.xxh3_128_digest(body)
                     return Part(number, part.size, part.etag, digest=digest, crc32=crc32(body))
@@ -288,8 +289,8 @@ class RetryingStore:
             lambda: self._inner.upload_part_copy(key, upload_id, number, source_key, first, last, if_match),
         )
 
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        return self._repeat("parts", lambda: self._inner.list_parts(key, upload_id))
+    def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
+        return self._repeat("parts", lambda: self._inner.list_parts(key, upload_id, last))
 
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta

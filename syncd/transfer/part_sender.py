@@ -26,6 +26,7 @@ from syncd.core.errors import (
     FilePaused,
     PreconditionFailed,
     StoreError,
+    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -252,15 +253,22 @@ class PartSender:
         """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
-        """The parts that the store has and that `parts.resume` or their ETags prove to be ours."""
+        """The parts that the store has and that `parts.resume` or their ETags prove to be ours.
+
+        Where the store tells no keys like ours, or tells nonsense, those are meant that it acknowledged:
+        should it have lost one, it refuses to complete the upload.
+        """
         try:
             with self._slots.hold(0), call("list of parts"):
-                listed = self._store.list_parts(job.key, upload_id)
-        except StoreRefused as refused:
-            if not is_denied(refused):
+                listed = self._store.list_parts(job.key, upload_id, len(job.digests.parts))
+        except StoreError as error:
+            is_nonsense = isinstance(error, StoreFailed) and error.status == 200
+            if not is_denied(error) and not is_nonsense:
                 raise
-            log.warning("%s: all parts are sent again: %s", name_of(job.ref), refused)
-            return {}
+            log.warning("%s: goes on with the acknowledged parts: %s", name_of(job.ref), error)
+            listed = list(checkpoint.parts.values())
+        if checkpoint.parts and not listed:
+            raise UploadGone("the store lists none of the parts that it acknowledged")
         plan = parts.resume(checkpoint, listed, job.digests.parts)
         for note in plan.notes:
             log.info("%s: %s", name_of(job.ref), note)
@@ -434,7 +442,7 @@ class PartSender:
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: Body, refused: StoreRefused) -> Part:
         """The listed part. Some servers refuse a part that they already have (its first answer was lost)."""
-        for listed in self._store.list_parts(job.key, upload_id):
+        for listed in self._store.list_parts(job.key, upload_id, span.number):
             if listed.number == span.number and listed.size == span.size:
                 part = self._recognised(listed, body)
                 if part is not None:

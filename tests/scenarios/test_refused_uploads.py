@@ -28,7 +28,7 @@ from syncd.core.errors import (
 from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
-from tests.support.store import Call
+from tests.support.store import Call, FakeStore
 from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
 
 KEEPS = 3
@@ -136,6 +136,27 @@ def test_a_store_that_answers_nothing_ends_no_upload(rig: Rig, refuse: Refuse, v
     assert tries(rig, 4) is not None
 
     assert list(rig.fake.uploads) == [upload_id]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [AccessRefused("no", status=403, code="AccessDenied"), StoreFailed("has no end", status=200), None],
+    ids=["which may not be read", "without end", "without parts"],
+)
+def test_a_list_of_parts_that_tells_nothing_costs_no_content(
+    rig: Rig, listing: StoreError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside an upload that cannot be completed, where it would go once more: it goes twice in all."""
+    rig.write("big", CONTENT)
+    if listing is None:
+        monkeypatch.setattr(FakeStore, "list_parts", lambda *_: [])
+    else:
+        rig.fake.fail("list_parts", listing, times=None)
+    rig.fake.fail("complete_multipart_upload", StoreFailed("broken", status=500), times=None)
+
+    assert tries(rig, 6) is not None
+
+    assert rig.fake.bytes_received == 2 * len(CONTENT)
 
 
 def test_an_upload_that_makes_progress_is_not_ended(rig: Rig) -> None:

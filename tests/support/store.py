@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from syncd.core.errors import PartsRefused, PreconditionFailed, StoreRefused, UploadGone
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, ObjectStore, Pages, StoreLimits
+from syncd.storage.base import EVERY_PART, Body, ObjectStore, Pages, StoreLimits
 from tests.support.faults import VERBS, Call, Condition, Fault, Hook, Switchboard
 
 __all__ = [
@@ -213,7 +213,7 @@ class FakeStore(Switchboard, ObjectStore):
                 raise StoreRefused("no such range", status=416, code="InvalidRange")
             return self._keep_part(upload, number, found.data[first : last + 1])
 
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+    def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
         listed: list[Part] = []
         for page in itertools.count(1):
             with self._call("list_parts", key, upload_id, page):

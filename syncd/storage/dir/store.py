@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.paths import is_folder, is_link_key
-from syncd.storage.base import Body, Heartbeat, Memory, Meter, ObjectStore, Pages, StoreLimits
+from syncd.storage.base import EVERY_PART, Body, Heartbeat, Memory, Meter, ObjectStore, Pages, StoreLimits
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
     OPEN_NEW,
@@ -221,7 +221,7 @@ class DirStore(ObjectStore):
             self._matching(store, source_key, source, info.etag)
             return part
 
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+    def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
         """All parts; their digests are those of the stored bytes, also where we hold no record of them."""
         with (
             self._opened("list parts") as store,

@@ -23,12 +23,13 @@ from syncd.core.errors import (
     PartCorrupt,
     PreconditionFailed,
     StoreError,
+    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
 )
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
-from syncd.storage.base import Body, Digests, Finding, Memory, Meter, Pages, StoreLimits
+from syncd.storage.base import EVERY_PART, Body, Digests, Finding, Memory, Meter, Pages, StoreLimits
 from syncd.storage.checks import MEANT, SENT, Checks
 from syncd.storage.crc import crc32
 from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
@@ -355,23 +356,25 @@ class HttpStore:
         request = self._dialect.parts_request(key, upload_id, after)
         return self._send(request, lambda *pair: self._dialect.parts_result(key, upload_id, *pair))
 
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """As many requests as there are pages. A marker that does not move ends the list: what is missing
-        from it is sent again, which costs bytes but never truth. So does one behind the last number there is.
+    def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
+        """As many requests as there are pages up to the number `last`. A page that has another one behind it
+        brings parts that no page before it had, and the next one starts behind it: else the list has no end.
         """
-        most = self.limits.max_parts
+        last = min(last, self.limits.max_parts)
         found: dict[int, Part] = {}
         after = 0
         while True:
             page, following = self._parts_page(key, upload_id, after)
-            found.update((part.number, part) for part in page if part.number <= most)
-            if following is None:
-                break
-            if following <= after or following > most:
-                _log.warning("%s repeats a page of its list of parts", self.store_id)
-                break
+            new = [part for part in page if part.number > after]
+            found.update((part.number, part) for part in page if part.number <= last)
+            if following is None or (new and following >= last):
+                return [found[number] for number in sorted(found)]
+            if following <= after or not new:
+                raise StoreFailed(
+                    "the store's list of parts has no end: each page says that more follows, and repeats",
+                    status=200,
+                )
             after = following
-        return [found[number] for number in sorted(found)]
 
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta

@@ -51,7 +51,7 @@ VERBS: dict[str, tuple[object, ...]] = {
     "create_multipart_upload": ("k", META),
     "upload_part": ("k", "u", 1, b"x"),
     "upload_part_copy": ("k", "u", 1, "s", 0, 1, "e"),
-    "list_parts": ("k", "u"),
+    "list_parts": ("k", "u", 1),
     "complete_multipart_upload": ("k", "u", [PART], META),
     "abort_multipart_upload": ("k", "u"),
 }

@@ -28,6 +28,7 @@ from syncd.core.errors import (
     PreconditionFailed,
     Stopped,
     StoreError,
+    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -363,12 +364,30 @@ def test_all_pages_of_parts_are_read_in_order() -> None:
     assert markers == [None, "3", "5"]
 
 
-@pytest.mark.parametrize("repeated", [2, 1, 0])
-def test_a_marker_of_parts_that_does_not_move_ends_the_list(repeated: int) -> None:
-    """What is missing from it is sent again."""
-    client, transport = store(parts_page([1, 2], 2), parts_page([1, 2], repeated or None))
-    assert [part.number for part in client.list_parts("k", "u")] == [1, 2]
-    assert len(transport.requests) == 2
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [parts_page([1, 2], 2), parts_page([1, 2], 2)],
+        [parts_page([1, 2], 2), parts_page([1, 2], 1)],
+        [parts_page([1, 2], 2), parts_page([1, 2], 3)],
+        [parts_page([1, 2], 2), parts_page([], 3)],
+        [parts_page([], 1)],
+    ],
+    ids=["the marker stays", "it goes back", "the parts stay", "no parts", "no parts at first"],
+)
+def test_a_list_of_parts_without_progress_is_refused(pages: list[Response]) -> None:
+    """Whatever its marker does, after the first page that has nothing new and says that more follows."""
+    client, transport = store(*pages)
+    with pytest.raises(StoreFailed, match="has no end"):
+        client.list_parts("k", "u")
+    assert len(transport.requests) == len(pages)
+
+
+def test_a_list_of_parts_is_read_up_to_the_last_that_is_wanted() -> None:
+    """A server that makes up one part after the other is not followed behind those of the file."""
+    client, transport = store(*(parts_page([number], number) for number in range(1, 4)))
+    assert [part.number for part in client.list_parts("k", "u", 3)] == [1, 2, 3]
+    assert len(transport.requests) == 3
 
 
 def uploads_page(keys: list[str], following: str | None) -> Response:
