@@ -260,7 +260,7 @@ def open_store(
 
     from syncd.core.errors import Stopped, StoreUnavailable
     from syncd.pipeline.context import real_clock
-    from syncd.sources.places import Places
+    from syncd.sources.places import Places, silence
     from syncd.storage import base
     from syncd.storage.opening import StoreContext, open_store
     from syncd.storage.settings import DirSettings
@@ -280,6 +280,7 @@ def open_store(
         should_stop=stop.is_set,
         meter=meter or base.Meter(),
         breaker=breaker or base.Breaker(),
+        silence=silence,
         version_keys=base.Memory(
             version_keys or partial(learned, settings.state_dir, name=base.VERSION_KEYS)
         ),

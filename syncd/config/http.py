@@ -14,6 +14,7 @@ from syncd.config import values as kinds
 from syncd.config.document import Document
 from syncd.config.units import Refused
 from syncd.config.values import Entry, Parsed
+from syncd.sources import places
 
 _EXAMPLE = "an IP address and a port, such as `127.0.0.1:8737` or `[::1]:8737`"
 _TOKEN = re.compile(r"[!-~]{16,256}")
@@ -64,6 +65,9 @@ class HttpAddressEntry(Entry, frozen=True):
         """What is in `token_file`; empty without one, or, with a problem, where it cannot be used."""
         path = ("http", "token_file")
         if not self.token_file:
+            return ""
+        if silence := places.silence(self.token_file):
+            document.report(path, found=silence, expected="a file that can be read")
             return ""
         try:
             # Not blocking, since it may be a fifo, which is no file of a token.

@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 from syncd.config.places import home, xdg
 from syncd.core.errors import ConfigError, Problem
 from syncd.core.model import Concealing, Source, TransferPolicy
+from syncd.sources import places
 from syncd.storage.settings import StoreSettings
 
 MAX_FILE_SIZE = 1 << 20
@@ -91,7 +92,6 @@ def load(
     from syncd.config import document as documents  # late, like all that only a file's content needs
     from syncd.config import reader, sources, stores
     from syncd.config.values import Place
-    from syncd.sources.places import Places
 
     document = documents.read(data, path, environ, secret_keys=stores.SECRET_KEYS)
     if not with_secrets:
@@ -101,13 +101,13 @@ def load(
     if document.value is None:
         raise _unreadable(path, "an empty file", "`stores` and `sources`")
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    places = Places(ask=with_secrets)
-    place = Place(os.path.dirname(os.path.abspath(path)), home(environ), region, places)
+    found = places.Places(ask=with_secrets)
+    place = Place(os.path.dirname(os.path.abspath(path)), home(environ), region, found)
     entries = reader.read(document, place, with_sources=with_sources)
     state_dir = entries.top.state_dir
     if not state_dir and ("state_dir",) not in document.marks:
         state_dir = _default_state_dir(environ)
-    reader.check(entries, document, state_dir, places, with_secrets=with_secrets)
+    reader.check(entries, document, state_dir, found, with_secrets=with_secrets)
     token = entries.http.token(document) if with_token else ""
     if document.problems:
         raise ConfigError(sorted(document.problems, key=_line))
@@ -115,7 +115,7 @@ def load(
         stores.warn_of_open_secrets(document)
     return Settings(
         path=os.path.abspath(path),
-        state_dir=places.real(state_dir),
+        state_dir=found.real(state_dir),
         stores={name: entry.settings() for name, entry in entries.stores.items() if entry},
         sources=tuple(
             replace(entry.source(sources.places(index, entry, document)), **entries.audit())
@@ -139,6 +139,8 @@ def _line(problem: Problem) -> tuple[int, str]:
 
 def _read_file(path: str) -> tuple[bytes, int]:
     """Content and mode of the file."""
+    if places.silence(os.path.abspath(path)):
+        raise _unreadable(path, "a file system that does not answer", "that its server is up")
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):  # not even opened, since it may be a fifo

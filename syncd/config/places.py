@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 SYSTEM_FILE = "/etc/syncd/config.yaml"
 
@@ -14,7 +14,9 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> str:
     Only the last two are looked for; `load` says when one of the others does not exist. Raises ConfigError
     with all the places when there is none.
     """
-    if (found := look(explicit, environ)) is not None:
+    from syncd.sources.places import silence  # late, as is what follows
+
+    if (found := look(explicit, environ, silence)) is not None:
         return found
     from syncd.core.errors import ConfigError, Problem
 
@@ -25,14 +27,17 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> str:
     )
 
 
-def look(explicit: str | None, environ: Mapping[str, str]) -> str | None:
-    """Like `find`, but None where there is no file."""
+def look(
+    explicit: str | None, environ: Mapping[str, str], silence: Callable[[str], str] = lambda path: ""
+) -> str | None:
+    """Like `find`, but None where there is no file. A place for which there is `silence` is not asked."""
     given = explicit or environ.get("SYNCD_CONFIG")
     if given:
         return given
     for place in _usual(environ):
         try:
-            os.stat(place)
+            if not silence(place):  # else reading it will say so
+                os.stat(place)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:

@@ -36,7 +36,7 @@ from syncd.core.model import Adoption, OnDelete, PatternPlaces, Source
 from syncd.core.paths import prefix_problem
 from syncd.core.patterns import Rules
 from syncd.sources import mounts
-from syncd.sources.places import Found, Places
+from syncd.sources.places import Found, Places, silence
 
 MAX_PREFIX_BYTES = 512
 """Half of what a key may have, so that names fit after it."""
@@ -429,7 +429,11 @@ def _check_state_dir(
     for label, names in [each for each in around if _is_within(own, each[1])][:1]:
         expected = "a directory outside all sources and stores, since every upload changes it"
         document.report(path, found=f"{given}, inside {label}{_by_mount(own, names)}", expected=expected)
-    if found is not None and found.kind == "other":
+    if found is None and silence(state_dir):
+        document.report(
+            path, found=f"{given}, which does not answer", expected="a directory on a disk of this machine"
+        )
+    elif found is not None and found.kind == "other":
         document.report(path, found=f"{given}, which is a file", expected="a directory")
     elif kind := network_type(real):
         document.report(

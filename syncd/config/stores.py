@@ -20,7 +20,7 @@ from syncd.config import values as kinds
 from syncd.config.document import Document, Path, quoted
 from syncd.config.units import Refused
 from syncd.config.values import MIB, Entry
-from syncd.sources.places import Found
+from syncd.sources.places import Found, silence
 from syncd.storage.s3 import regions
 from syncd.storage.settings import (
     BosSettings,
@@ -409,7 +409,13 @@ def _is_local(host: str) -> bool:
 
 
 def _mode_of(file: str, path: Path, document: Document) -> int:
-    """The mode of a file that can be read and holds something; 0, with a problem, when it is not one."""
+    """The mode of a file that can be read and holds something; 0, with a problem, when it is not one.
+
+    Where its file system does not answer, it is 0 with a warning: that stops this store alone.
+    """
+    if silence(file):
+        document.warn(path, "is on a file system that does not answer: look whether its server is up")
+        return 0
     try:
         found = os.stat(file)
         if not stat.S_ISREG(found.st_mode):  # not even opened, since it may be a fifo

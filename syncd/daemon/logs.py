@@ -19,6 +19,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from syncd.sources import places
+
 if TYPE_CHECKING:
     from syncd.config.load import LogSettings
     from syncd.storage.settings import KeySettings
@@ -112,9 +114,13 @@ def hide(*values: str) -> None:
 
 
 def hide_keys(keys: KeySettings) -> None:
-    """`hide` the secrets of an account, given or in files. A file that cannot be read is skipped."""
+    """`hide` the secrets of an account, given or in files. A file that cannot be read is skipped: if it can
+    be later, the store reads it without that.
+    """
     hide(keys.secret_access_key, keys.session_token)
     for path in filter(None, (keys.secret_key_file, keys.session_token_file)):
+        if places.silence(path):
+            continue
         with (
             contextlib.suppress(OSError, UnicodeDecodeError),
             open(path, encoding="utf-8", opener=_open_at_once) as file,

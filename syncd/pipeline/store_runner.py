@@ -17,7 +17,7 @@ from syncd.core.errors import StateError, Stopped, StoreUnavailable, SyncdError
 from syncd.core.model import TransferPolicy
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
-from syncd.sources.places import Places
+from syncd.sources.places import Places, silence
 from syncd.state.state import State
 from syncd.storage.base import DIGESTS, VERSION_KEYS, Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
@@ -190,5 +190,6 @@ class StoreRunner:
             digests=memory(DIGESTS),
             under_way=self._under_way,
             copied=self._copied,
+            silence=silence,
             version_keys=memory(VERSION_KEYS),
         )

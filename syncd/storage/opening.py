@@ -37,6 +37,8 @@ class StoreContext(Struct, frozen=True):
     """A directory is a copy of the one that was used, and may lack what was stored since."""
     digests: Memory | None = None
     """Of what a store does with digests; None: it is not asked."""
+    silence: Callable[[str], str] = lambda path: ""
+    """Why nothing may be asked at a path, as the server of its file system does not answer; empty: it may."""
     version_keys: Memory = Memory()
     """Of how BOS takes keys that begin with ``v1/``."""
 
@@ -72,10 +74,17 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
 
     meter, dialect = context.meter, _dialect(settings, context)
     line = Line(
-        settings.http, should_stop=context.should_stop, on_sent=meter.sent, on_received=meter.received
+        settings.http,
+        should_stop=context.should_stop,
+        on_sent=meter.sent,
+        on_received=meter.received,
+        silence=context.silence,
     )
     keys = credentials_source(
-        settings.keys, chain=isinstance(settings, S3Settings), should_stop=context.should_stop
+        settings.keys,
+        chain=isinstance(settings, S3Settings),
+        should_stop=context.should_stop,
+        silence=context.silence,
     )
     return HttpStore(
         dialect, DirectOrProxied(line), keys, context.clock.now, meter, keys.forget, context.digests

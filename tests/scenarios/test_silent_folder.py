@@ -320,3 +320,69 @@ def test_a_daemon_never_waits_for_a_store_that_hangs(tmp_path: Path, monkeypatch
         finally:
             end()
             home.close()
+
+
+# ---- what the configuration names lies on it --------------------------------------------------------------
+
+FILES_OF_A_STORE = ["secret_key_file", "ca_bundle"]
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Path]:
+    with silent(tmp_path / "gone", "fuse.other") as end:
+        yield tmp_path / "gone"
+        end()
+    for asked in places._unanswered.values():
+        asked.wait(30)
+    places._unanswered.clear()
+
+
+@pytest.mark.parametrize("place", ["the configuration", "the usual one", "state_dir", "http.token_file"])
+def test_what_all_needs_ends_the_command_with_words(
+    net: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any other mistake of the configuration does; the problem has the path."""
+    made = Machine(tmp_path)
+    text = json.loads((tmp_path / "c.yaml").read_text())
+    if place == "state_dir":
+        text["state_dir"] = str(net / "state")
+    elif place == "http.token_file":
+        text["http"] = {"address": "127.0.0.1:8765", "token_file": str(net / "token")}
+    made.write(disk="s")
+    text["sources"] = [each for each in text["sources"] if each["name"] == "disk"]
+    (tmp_path / "c.yaml").write_text(json.dumps(text))
+    given = str(net / "c.yaml") if place == "the configuration" else str(tmp_path / "c.yaml")
+    if place == "the usual one":
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(net))
+        given = ""
+    command = [sys.executable, "-m", "syncd", "run", *(["-c", given] if given else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "does not answer" in done.stderr) == (78, True), done.stderr
+    assert str(net) in done.stderr
+
+
+def test_a_file_of_one_store_stops_no_other(net: Path, tmp_path: Path) -> None:
+    """A pass carries the sources of the other store, names the files, and ends."""
+    made = Machine(tmp_path)
+    (tmp_path / "secret").write_text("s3cr3t")
+    stores: dict[str, dict[str, str]] = {"s": {"type": "dir", "path": str(tmp_path / "store")}}
+    sources = [{"name": "disk", "path": str(tmp_path / "disk"), "store": "s", "prefix": "disk/"}]
+    for key in FILES_OF_A_STORE:
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "file").write_text("x")
+        sources.append({"name": key, "path": str(tmp_path / key), "store": key})
+        stores[key] = {
+            "type": "s3",
+            "endpoint": "https://127.0.0.1:9",
+            "bucket": f"bucket-of-{key.replace('_', '-')}",
+            "access_key_id": "AKID",
+            "secret_key_file": str(tmp_path / "secret"),
+            key: str(net / key),
+        }
+    text = {"state_dir": str(tmp_path / "state"), "stores": stores, "sources": sources}
+    (tmp_path / "c.yaml").write_text(json.dumps(text))
+    done = made.run("sync")
+    assert (made.root / "store/disk/file").exists(), done.stderr
+    assert done.returncode in (69, 77), done.stderr
+    for key in FILES_OF_A_STORE:
+        assert re.search(f"store {key}: .*{net / key} does not answer", done.stderr), done.stderr

@@ -144,7 +144,7 @@ def _shake_hands(sock: ssl.SSLSocket, step: Callable[[], None], seconds: float, 
         raise
 
 
-def _tls_context(http: HttpSettings) -> ssl.SSLContext:
+def _tls_context(http: HttpSettings, silence: Callable[[str], str]) -> ssl.SSLContext:
     """TLS 1.2 or newer, with the bundle of the settings, or of the environment if allowed, or requests' own.
 
     Raises AccessRefused when there is no such bundle, or nothing in it.
@@ -156,6 +156,8 @@ def _tls_context(http: HttpSettings) -> ssl.SSLContext:
         from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
         bundle = DEFAULT_CA_BUNDLE_PATH
+    if why := silence(os.path.abspath(bundle)):
+        raise AccessRefused(f"the CA bundle {why}", hint="or set ca_bundle to another", credentials=False)
     try:
         is_folder = os.path.isdir(bundle)
         context = ssl.create_default_context(
@@ -207,12 +209,14 @@ class Line:
         should_stop: Callable[[], bool],
         on_sent: Callable[[int], object],
         on_received: Callable[[int], object] | None = None,
+        silence: Callable[[str], str] = lambda path: "",
     ) -> None:
         self.http = http
         self.scheme = urlsplit(http.endpoint).scheme
         self.should_stop = should_stop
         self.on_sent = on_sent
         self.on_received = on_received
+        self._silence = silence
         self.proxies = Proxies(http)
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
@@ -238,7 +242,7 @@ class Line:
         """
         with self._lock:
             if self._context is None:
-                self._context = _tls_context(self.http)
+                self._context = _tls_context(self.http, self._silence)
                 self._context.set_alpn_protocols(["http/1.1"])
                 self._context.sslsocket_class = _sliced(self)
             return self._context

@@ -31,6 +31,8 @@ RELOAD_SECONDS = 300.0
 PATIENCE_SECONDS = 60.0
 """How long a request waits for a helper program or a service of the chain."""
 _HOLD_SECONDS = 600.0  # keys that hold for longer are used while others are asked for, as botocore does
+_LOOK_SECONDS = 5.0
+"""How often a key file's file system is asked whether it answers."""
 _SLICE_SECONDS = 0.5
 _MAX_FILE_BYTES = 64 << 10
 
@@ -46,16 +48,21 @@ class Keys(Protocol):
 
 
 def credentials_source(
-    keys: KeySettings, *, chain: bool, should_stop: Callable[[], bool] = lambda: False
+    keys: KeySettings,
+    *,
+    chain: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+    silence: Callable[[str], str] = lambda path: "",
 ) -> Keys:
     """The source that the settings ask for. With `chain`, no settings at all mean the standard AWS chain.
 
-    `should_stop` is called while that has to be waited for. The source raises AccessRefused, naming the file
-    or the missing setting; never the key.
+    `should_stop` is called while that has to be waited for. `silence` says why nothing may be asked at a
+    path, and nothing where it may. The source raises AccessRefused, naming the file or the missing setting;
+    never the key.
     """
-    identifier = _Value(keys.access_key_id, keys.access_key_file, "access_key_file")
-    secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file")
-    token = _Value(keys.session_token, keys.session_token_file, "session_token_file")
+    identifier = _Value(keys.access_key_id, keys.access_key_file, "access_key_file", silence)
+    secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file", silence)
+    token = _Value(keys.session_token, keys.session_token_file, "session_token_file", silence)
     if not identifier.given and not secret.given:
         return _Chain(should_stop) if chain else _Nothing()
     return _Given(identifier, secret, token)
@@ -84,29 +91,25 @@ class _Seen(Struct, frozen=True):
 class _Value:
     """One setting: given as it is, or the content of a file, without the white space around it."""
 
-    def __init__(self, text: str, path: str, setting: str) -> None:
+    def __init__(self, text: str, path: str, setting: str, silence: Callable[[str], str]) -> None:
         self.given = bool(text or path)
         self.may_change = bool(path) and not text
         self._text = text
         self._path = path
         self._setting = setting
+        self._silence = silence
+        self._why_silent = ""
+        self._asks_at = -math.inf
         self._seen: _Seen | None = None
 
     def read(self) -> str:
-        """The value now. Raises AccessRefused when its file is missing, unreadable or empty."""
+        """The value now. Raises AccessRefused when its file is missing, unreadable or empty.
+
+        While its file system does not answer, that is what it was.
+        """
         if self._text or not self._path:
             return self._text
-        try:
-            stat = os.stat(self._path)
-            mark = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if self._seen is None or self._seen.mark != mark:
-                with open(self._path, encoding="utf-8-sig", opener=_open_at_once) as file:
-                    self._seen = _Seen(mark, file.read(_MAX_FILE_BYTES).strip())
-            seen = self._seen
-        except OSError as error:
-            raise self._refused(f"cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise self._refused("is not text") from None
+        seen = self._look()
         if not seen.text:
             raise self._refused("is empty")
         if len(seen.text.splitlines()) > 1:
@@ -114,6 +117,27 @@ class _Value:
         if not seen.text.isprintable():
             raise self._refused("holds characters that cannot be seen")
         return seen.text
+
+    def _look(self) -> _Seen:
+        """The file as it is. Raises AccessRefused when it cannot be read."""
+        if time.monotonic() >= self._asks_at:
+            self._why_silent = self._silence(self._path)
+            self._asks_at = time.monotonic() + _LOOK_SECONDS
+        if self._why_silent:
+            if self._seen is None:
+                raise AccessRefused(f"the key file {self._why_silent}", hint=f"check {self._setting}")
+            return self._seen
+        try:
+            stat = os.stat(self._path)
+            mark = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if self._seen is None or self._seen.mark != mark:
+                with open(self._path, encoding="utf-8-sig", opener=_open_at_once) as file:
+                    self._seen = _Seen(mark, file.read(_MAX_FILE_BYTES).strip())
+            return self._seen
+        except OSError as error:
+            raise self._refused(f"cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise self._refused("is not text") from None
 
     def _refused(self, why: str) -> AccessRefused:
         return AccessRefused(f"the key file {self._path} {why}", hint=f"check {self._setting}")

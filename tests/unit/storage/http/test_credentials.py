@@ -95,6 +95,24 @@ def test_a_file_that_is_replaced_is_read_again(files: KeySettings, tmp_path: Pat
     assert shown(source())[1] == "S3CR3T"
 
 
+def test_keys_stay_while_their_file_system_is_silent(
+    files: KeySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were read; before that there are none, and the file is not touched."""
+    monkeypatch.setattr(credentials, "_LOOK_SECONDS", 0.0)
+    silent = ["is silent"]
+    source = credentials_source(
+        files, chain=False, silence=lambda path: "".join([f"{path} {words}" for words in silent])
+    )
+    with pytest.raises(AccessRefused, match=f"the key file {files.access_key_file} is silent"):
+        source()
+    silent.clear()
+    keys = shown(source())
+    silent.append("is silent")
+    Path(files.secret_key_file).unlink()
+    assert shown(source()) == keys
+
+
 def test_a_file_that_is_rewritten_is_read_again(files: KeySettings) -> None:
     """In place."""
     source = credentials_source(files, chain=False)
