@@ -193,7 +193,7 @@ def test_a_stop_in_the_middle_of_work_leaves_nothing_behind_or_says_so(syncd: Sy
     good = dict(syncd.content)
     try:
         syncd.write({**good, "stop": "drain", "stop_timeout": "60s"})
-        assert "stop: drain" in syncd.command("reload").stdout
+        assert "stop\nstop_timeout\n" in syncd.command("reload").stdout
         last = syncd.root / "watched" / "last"
         last.write_bytes(bytes(range(255)) * (4 * MIB // 255))
         (syncd.root / "second" / "late").write_text("late")
