@@ -10,7 +10,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli import asking, common
-from syncd.core.words import human
+from syncd.core.words import counted, human
 from syncd.pipeline.adopt import Adopted, adopt
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import places
@@ -50,11 +50,11 @@ def _print(name: str, found: dict[str, Any]) -> None:
     if found["ended"]:
         click.echo(f"{name}: not all were looked at: {found['ended']}", err=True)
 
-    def counted(standing: str) -> str:
-        return f"{found['files'][standing]} files ({human(found['bytes'][standing])})"
+    def part(standing: str) -> str:
+        return f"{counted(found['files'][standing], 'file')} ({human(found['bytes'][standing])})"
 
     click.echo(
-        f"{name}: {counted('known')} known, {counted('absent')} to send, {counted('differs')} differ; "
+        f"{name}: {part('known')} known, {part('absent')} to send, {part('differs')} with other content; "
         f"{found['files']['recorded']} recorded before, {found['failed']} failed"
     )
 

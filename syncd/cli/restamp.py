@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from syncd.cli import asking, common
+from syncd.core.words import counted
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.restamp import Restamped, restamp
 
@@ -45,7 +46,8 @@ def _print(name: str, found: dict[str, Any], *, dry_run: bool) -> None:
     done = "would get" if dry_run else "got"
     if found["ended"]:
         click.echo(f"{name}: not all were looked at: {found['ended']}", err=True)
-    click.echo(f"{name}: {found['objects']} objects looked at, {found['changed']} {done} other properties")
+    seen = counted(found["objects"], "object")
+    click.echo(f"{name}: {seen} looked at, {found['changed']} {done} other properties")
 
 
 def _source(pipeline: Pipeline, name: str, goes_on: Callable[[], bool], dry_run: bool) -> Restamped:

@@ -24,6 +24,7 @@ from syncd.core.errors import FileUnwritable, Stopped, StoreError, SyncdError
 from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.restoring import Overwrite
+from syncd.core.words import counted
 from syncd.sources import places
 from syncd.state.state import State
 from syncd.storage.base import Breaker, Meter, ObjectStore
@@ -329,7 +330,7 @@ def _progress(job: Job) -> Iterator[None]:
             moved = report.bytes_finished + sum(item[1] for item in flying)
             waiting = report.files_found - files - len(flying)
             rest = (sum(item[2] - item[1] for item in flying), rate), (waiting, pace.per_second(now))
-            what = f"restoring, {files} files done"
+            what = f"restoring, {counted(files, 'file')} done"
             bars.draw(what, moved, report.bytes_found, flying, rate, seconds_left(rest))
 
     with Bars(Console(stderr=True)) as bars:
@@ -368,12 +369,12 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
         )
         return
     for entry in report.planned:
-        click.echo(f"restore {printable(entry.path)} ({entry.size} bytes): {entry.reason}")
+        click.echo(f"restore {printable(entry.path)} ({counted(entry.size, 'byte')}): {entry.reason}")
     counts_of = report.counts
-    folders = f"; {counts_of['folders']} folders" if counts_of["folders"] else ""
+    folders = f"; {counted(counts_of['folders'], 'folder')}" if counts_of["folders"] else ""
     click.echo(
-        f"{counts_of['restored']} files {'would be ' if dry_run else ''}restored "
-        f"({report.bytes_restored} bytes), {counts_of['already_there']} were already there, "
+        f"{counted(counts_of['restored'], 'file')} {'would be ' if dry_run else ''}restored "
+        f"({counted(report.bytes_restored, 'byte')}), {counts_of['already_there']} already there, "
         f"{counts_of['kept']} kept, {counts_of['failed']} failed{folders}"
     )
     _lines("kept", report.kept, "--overwrite older or always replaces them")

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from syncd.core.model import FileRef
 from syncd.core.paths import printable
-from syncd.core.words import human, human_seconds
+from syncd.core.words import counted, human, human_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -61,7 +61,7 @@ class Bars:
         done = pipeline.tally.bytes_finished + sum(item[1] for item in flying)
         files = pipeline.tally.actions.total()
         rate, left = pipeline.outlook()
-        what = f"{'scanning' if scanning else 'carrying'}, {files} files done"
+        what = f"{'scanning' if scanning else 'carrying'}, {counted(files, 'file')} done"
         self.draw(what, done, found, flying, rate, None if scanning else left)
 
     def draw(

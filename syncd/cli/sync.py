@@ -25,6 +25,7 @@ from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelet
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
 from syncd.core.plan import KEPT
+from syncd.core.words import counted
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
@@ -160,7 +161,7 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
 def _answered(verb: str, answer: Mapping[str, Any]) -> str:
     """What the daemon said to the operator's word."""
     if verb == "allow-deletes":
-        return f"the daemon may now delete the {answer['allowed']} objects that waited"
+        return f"the daemon may now delete {counted(answer['allowed'], 'object')} that waited"
     if verb == "accept-root":
         return "the daemon accepts the directory that is there now"
     if answer["taken_over"]:
@@ -226,7 +227,7 @@ def _print_source(runner: SourceRunner) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in news.skipped.items())
         click.echo(f"{name}: skipped: {kinds}")
     if news.out_of_sight:
-        click.echo(f"{name}: {news.out_of_sight} files are out of sight and are kept", err=True)
+        click.echo(f"{name}: {counted(news.out_of_sight, 'file', 'is')} out of sight and kept", err=True)
     for line in news.hidden:
         click.echo(f"out of sight: {name}:{line}", err=True)
     for line in news.unreadable:
@@ -235,7 +236,8 @@ def _print_source(runner: SourceRunner) -> None:
         click.echo(f"{name}: {waits}", err=True)
     if news.deletes_reason:
         allow = f"to allow them: syncd sync --allow-deletes {name}"
-        click.echo(f"{name}: {news.deletes_parked} deletions wait: {news.deletes_reason}; {allow}", err=True)
+        waits = counted(news.deletes_parked, "deletion", "waits")
+        click.echo(f"{name}: {waits}: {news.deletes_reason}; {allow}", err=True)
 
 
 def _code(done: Pass) -> int:
@@ -351,7 +353,7 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report) -
     planner.deletions.held = deletions_held(source, store_id, state)
     verdict = planner.deletions.judge(0.0, state.recorded_totals(source.name)[0])
     if verdict.parked:
-        waits = f"{verdict.parked} deletions would wait: {verdict.reason}"
+        waits = f"{counted(verdict.parked, 'deletion')} would wait: {verdict.reason}"
         report(FileRef(source.name, ""), Nothing(waits), 0)
 
 

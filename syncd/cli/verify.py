@@ -19,6 +19,7 @@ from syncd.config.load import Settings
 from syncd.core.errors import StateError, StoreError, StoreUnavailable
 from syncd.core.model import FileRef, Source
 from syncd.core.paths import printable
+from syncd.core.words import counted
 from syncd.state.lock import StateLock
 from syncd.state.state import State
 from syncd.transfer import audit
@@ -119,7 +120,7 @@ def command(  # its options
         common.say(_repaired(settings, damaged, counts["files"], max_repair or settings.max_repair))
     later = sum(max(0, number - audit.MOST_NAMED) for number in rotten.values())
     if repair and later:
-        common.say(f"{later} more have lost their content: repeat this once these are sent again")
+        common.say(f"{counted(later, 'more object', 'has')} lost content: repeat this once these are sent")
     partly = common.EXIT_PARTLY if counts["serious"] else 0
     sys.exit(next(map(common.exit_code, errors.values()), partly))
 
@@ -127,9 +128,9 @@ def command(  # its options
 def _advice(damaged: int, foreign: int) -> Iterator[str]:
     """What mends so many objects that are damaged, or that another program wrote."""
     if damaged:
-        yield f"syncd verify --repair sends {damaged} files again whose objects are damaged"
+        yield f"syncd verify --repair sends {counted(damaged, 'file')} again whose object is damaged"
     if foreign:
-        what = "1 object" if foreign == 1 else f"{foreign} objects"
+        what = counted(foreign, "object")
         yield f"syncd verify --repair --overwrite replaces what another program wrote: {what}"
 
 
@@ -139,8 +140,8 @@ def _print(counts: dict[str, int], errors: dict[str, StoreError], rows: list[dic
         told = {name: str(error) for name, error in errors.items()}
         common.print_json({**counts, "differences": rows, "errors": told})
     else:
-        total = f"{counts['serious']} serious differences, {counts['notes']} notes"
-        click.echo(f"{counts['files']} files compared, {total}")
+        total = f"{counted(counts['serious'], 'serious difference')}, {counted(counts['notes'], 'note')}"
+        click.echo(f"{counted(counts['files'], 'file')} compared, {total}")
     for name, error in errors.items():
         common.say(f"{name}: not all was compared: {error}")
 
@@ -165,9 +166,9 @@ def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tup
             again += _put_in_doubt(settings, damaged[index:])
             break
         again += answer["files"]
-    told = f"{again} files are sent again {when}"
+    told = f"{counted(again, 'file', 'is')} sent again {when}"
     forgotten = len(damaged) - again
-    return f"{told}; {forgotten} deleted files are forgotten" if forgotten else told
+    return f"{told}; {counted(forgotten, 'deleted file', 'is')} forgotten" if forgotten else told
 
 
 def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:

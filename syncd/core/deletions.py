@@ -16,6 +16,7 @@ from collections import deque
 from msgspec import Struct
 
 from syncd.core.model import FileRef
+from syncd.core.words import counted
 
 MOST_KEPT = 10_000
 """Candidates that are remembered by name."""
@@ -169,7 +170,7 @@ class Deletions:
         limit = allowance(recorded_files + spent, self._max_files, self._max_fraction)
         if asked <= limit:
             return ""
-        return f"{asked} deletions are more than the {limit} allowed without confirmation"
+        return f"{counted(asked, 'deletion', 'is')} more than the {limit} allowed without confirmation"
 
     def _is_overdue(self, now: float) -> bool:
         longest = now - _PATIENCE * self._grace_seconds

@@ -205,8 +205,7 @@ def _stored(recorded: Recorded) -> str:
 
 def _failed(failure: Failure) -> str:
     again = f"again {iso(failure.next_attempt_ns)}" if failure.next_attempt_ns else "again when it changes"
-    attempts = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
-    return f"{failure.error} ({attempts}, {again})"
+    return f"{failure.error} ({counted(failure.attempts, 'attempt')}, {again})"
 
 
 def _why(facts: Facts) -> str:
@@ -260,6 +259,22 @@ def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 # ---- numbers for people ---------------------------------------------------------------------------------
 
 
+_PLURALS = {"is": "are", "was": "were", "has": "have", "directory": "directories", "watch": "watches"}
+"""Of verbs and nouns that do not go by the rule."""
+
+
+def counted(count: int, noun: str, verb: str = "", form: str = "") -> str:
+    """So many of a noun, with a verb that agrees: ``1 file is``, ``2 files are``.
+
+    Both are given in the singular; `form` is that of the number, as in format().
+    """
+    if count != 1:
+        *adjectives, last = noun.split(" ")
+        noun = " ".join([*adjectives, _PLURALS.get(last, f"{last}s")])
+        verb = _PLURALS.get(verb, verb.removesuffix("s"))
+    return f"{count:{form}} {noun} {verb}".rstrip()
+
+
 def human(size: float) -> str:
     """A size in bytes, as people write it."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -290,7 +305,7 @@ def differ_words(objects: int, found: Sequence[str]) -> str:
     """That so many objects are not as recorded since the last audit, and what to do; empty: none is."""
     if not objects:
         return ""
-    what = "1 object is" if objects == 1 else f"{objects} objects are"
+    what = counted(objects, "object", "is")
     named = f" ({found[0]})" if found else ""
     mends = "syncd verify --repair mends what sending can"
     if any(BY_OTHER in each for each in found):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from syncd.config.load import LogSettings, Settings
 from syncd.core.errors import ConfigError, StateError, SyncdError
 from syncd.core.model import Source
+from syncd.core.words import counted
 from syncd.daemon import changes, control, flush, logs, process
 from syncd.daemon.control import ControlServer
 from syncd.daemon.live import Live
@@ -120,9 +121,7 @@ class Daemon:
         self._serve_http()
         try:
             self._notifier.ready(self._line())
-            log.info(
-                "ready: %d sources, %d stores", len(self._settings.sources), len(self._pipeline.store_runners)
-            )
+            log.info("ready: %s", self._extent(self._settings))
             self._pipeline.start()
             self._loop()
             if self._settings.stop.drain:
@@ -340,7 +339,7 @@ class Daemon:
         self._settings = settings
         self._serve_http()
         self._pipeline.start()
-        log.info("reloaded: %d sources, %d stores", len(settings.sources), len(self._pipeline.store_runners))
+        log.info("reloaded: %s", self._extent(settings))
         self._notifier.ready(self._line())
         if "bandwidth_limit" in str(changed) and self._pipeline.line.operators_until is not None:
             changed.append("what `syncd limit` set still holds; to end that: syncd limit config")
@@ -389,7 +388,7 @@ class Daemon:
         for source, why in kept_back.items():
             log.log(level, "stopped; not everything of %s is in the store: %s", source, why)
         if files:
-            what = "1 file was" if files == 1 else f"{files} files were"
+            what = counted(files, "file", "was")
             log.log(level, "stopped; %s not sent; the next start goes on with that", what)
         return EXIT_PARTLY if files or kept_back else 0
 
@@ -426,6 +425,11 @@ class Daemon:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _extent(self, settings: Settings) -> str:
+        """How much there is to carry."""
+        stores = counted(len(self._pipeline.store_runners), "store")
+        return f"{counted(len(settings.sources), 'source')}, {stores}"
 
     def _line(self) -> str:
         try:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from syncd.core.model import FileRef
+from syncd.core.words import counted
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.workers import Workers
@@ -179,6 +180,8 @@ class _Flush:
         if waits := runner.waits_for_take_over():
             return waits
         if runner.news.deletes_reason:
-            waits = f"{runner.news.deletes_parked} deletions wait: {runner.news.deletes_reason}"
+            waits = (
+                f"{counted(runner.news.deletes_parked, 'deletion', 'waits')}: {runner.news.deletes_reason}"
+            )
             return f"{waits}; to allow them: syncd sync --allow-deletes {runner.source.name}"
         return ""

@@ -12,7 +12,7 @@ from msgspec import Struct, field, to_builtins
 
 from syncd.core.model import Cause, Checkpoint, FileRef, Source, Summary
 from syncd.core.paths import printable
-from syncd.core.words import differ_words, human, human_seconds, iso, paused_words
+from syncd.core.words import counted, differ_words, human, human_seconds, iso, paused_words
 
 if TYPE_CHECKING:
     from syncd.state.state import State
@@ -227,10 +227,12 @@ class Status(Struct, frozen=True):
         if self.daemon.seconds_left is not None:
             counts += f", {human_seconds(self.daemon.seconds_left)} left"
         if not pending and not flying:
-            counts = f"idle: {sum(source.files.recorded for source in self.sources)} files recorded"
+            counts = (
+                f"idle: {counted(sum(source.files.recorded for source in self.sources), 'file')} recorded"
+            )
         differing = sum(source.differing for source in self.sources)
         counts = f"{counts}, {failed} failed" if failed else counts
-        counts = f"{counts}, {differing} objects not as recorded" if differing else counts
+        counts = f"{counts}, {counted(differing, 'object')} not as recorded" if differing else counts
         counts = counts if self.daemon.stopping_seconds is None else f"stopping: {counts}"
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
         paused += [f"{source.name} paused {source.paused}" for source in self.sources if source.paused]
@@ -282,7 +284,7 @@ def what_waits(source: SourceReport) -> Iterator[str]:
         yield live.waits_for_take_over
     if live.deletes_parked:
         allow = f"to allow them: syncd sync --allow-deletes {source.name}"
-        yield f"{live.deletes_parked} deletions wait: {live.deletes_reason or ''}; {allow}"
+        yield f"{counted(live.deletes_parked, 'deletion', 'waits')}: {live.deletes_reason or ''}; {allow}"
 
 
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
@@ -404,20 +406,22 @@ def lines(status: Status) -> Iterator[Line]:
         yield f"in flight: {item.source}:{item.path}: {share}", ""
     for failure in status.failures[:_MOST_FAILURES]:
         again = failure.next_attempt or "when it changes"
-        attempts = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
-        tried = f"({attempts}, next: {again})"
+        tried = f"({counted(failure.attempts, 'attempt')}, next: {again})"
         yield f"failed: {failure.source}:{failure.path}: {failure.error} {tried}", "red"
     if len(status.failures) > _MOST_FAILURES:
         yield "... and more that failed: syncd status --json", "red"
     totals = status.totals
     sent, saved = human(totals["bytes_sent"]), human(totals["bytes_saved"])
-    yield f"in total: {sent} sent, {saved} not sent again, {totals['requests']} requests", ""
-    for cause, counted in totals["by_cause"].items():
-        if counted["bytes_saved"]:
-            sent, saved = human(counted["bytes_sent"]), human(counted["bytes_saved"])
+    yield f"in total: {sent} sent, {saved} not sent again, {counted(totals['requests'], 'request')}", ""
+    for cause, sums in totals["by_cause"].items():
+        if sums["bytes_saved"]:
+            sent, saved = human(sums["bytes_sent"]), human(sums["bytes_saved"])
             yield f"  by {cause}: {sent} sent, {saved} not sent again", ""
     if left_out := totals["xattrs_left_out"]:
-        yield f"in total: {left_out} extended attributes did not fit into their objects' metadata", ""
+        yield (
+            f"in total: {counted(left_out, 'extended attribute')} did not fit into the metadata of objects",
+            "",
+        )
 
 
 def _daemon_lines(daemon: DaemonStatus) -> Iterator[Line]:
@@ -471,7 +475,7 @@ def _source_lines(source: SourceReport) -> Iterator[Line]:
         yield f"{name}: {line}", "yellow"
     if source.last_audit:
         when = source.last_audit[:16].replace("T", " ")
-        told = f"{source.audited} files compared, {source.repaired} had to be sent again"
+        told = f"{counted(source.audited, 'file')} compared, {source.repaired} had to be sent again"
         yield f"{name}: last audit {when}: {told}", ""
     skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
     if skipped:
@@ -484,7 +488,7 @@ def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:
     if source.last_scan_unseen and not live.unreadable:
         yield f"not everything was seen: {source.last_scan_unseen}"
     if live.out_of_sight:
-        yield f"{live.out_of_sight} files are out of sight and are kept"
+        yield f"{counted(live.out_of_sight, 'file', 'is')} out of sight and kept"
     yield from (f"out of sight: {line}" for line in live.hidden)
     yield from (f"cannot be read: {line}" for line in live.unreadable)
     hint = "set `mode: append` for a file that only grows, such as a log"

@@ -15,6 +15,7 @@ from math import inf
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import StateError, StoreError
 from syncd.core.model import FileRef, Source
+from syncd.core.words import counted
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
 from syncd.state.audits import Round
@@ -114,7 +115,8 @@ class Auditor:
             damaged = []
         repaired = sum(self.repair(ref) for ref in damaged)
         standing, _ = self._state.audits.standing(name)
-        words = f"{now.files} files compared, {standing} objects not as recorded, {repaired} sent again"
+        differ = counted(standing, "object")
+        words = f"{counted(now.files, 'file')} compared, {differ} not as recorded, {repaired} sent again"
         log.log(logging.WARNING if standing else logging.INFO, "%s: the audit ended: %s", name, words)
         return Round(ended_ns=self._now_ns(), looked_at=now.files, repaired=repaired)
 

@@ -23,7 +23,7 @@ from syncd.core.model import FileRef, OnDelete, Source
 from syncd.core.paths import printable
 from syncd.core.patterns import ObjectRules, Rules
 from syncd.core.schedule import ScanSchedule
-from syncd.core.words import differ_words
+from syncd.core.words import counted, differ_words
 from syncd.pipeline.auditor import Auditor
 from syncd.pipeline.context import Context
 from syncd.pipeline.reconcile import Reconciliation
@@ -417,7 +417,11 @@ class SourceRunner:
         if verdict.parked and not self.news.deletes_parked:
             allow = f"to allow them: syncd sync --allow-deletes {self.source.name}"
             log.warning(
-                "%s: %d deletions wait: %s; %s", self.source.name, verdict.parked, verdict.reason, allow
+                "%s: %s: %s; %s",
+                self.source.name,
+                counted(verdict.parked, "deletion", "waits"),
+                verdict.reason,
+                allow,
             )
         self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
         with self._changed:
@@ -514,9 +518,11 @@ class SourceRunner:
             self._reconciliation.seen_whole()
             self._end_reconciliation(None)
         if drift:
-            log.info("%s: the scan found %d files that no event had announced", self.source.name, drift)
-        seen = report.files, report.found, report.absent, report.errors
-        words = "%s: scanned (%s): %d files, %d to look at, %d gone, %d unreadable directories"
+            found = counted(drift, "file")
+            log.info("%s: the scan found %s that no event had announced", self.source.name, found)
+        files, errors = counted(report.files, "file"), counted(report.errors, "unreadable directory")
+        seen = files, report.found, report.absent, errors
+        words = "%s: scanned (%s): %s, %d to look at, %d gone, %s"
         log.info(words, self.source.name, reason, *seen)
         self.first_scan_done.set()
 

@@ -24,7 +24,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
-from syncd.core.words import BY_OTHER
+from syncd.core.words import BY_OTHER, counted
 from syncd.sources import entries, files, fingerprint, places
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
@@ -164,7 +164,7 @@ def allowed(damaged: int, files: int, bound: tuple[int, float]) -> str:
     if damaged <= most:
         return ""
     return (
-        f"nothing is repaired: {damaged} of {files} objects are damaged, and at most {most} are "
+        f"nothing is repaired: {damaged} of {counted(files, 'object', 'is')} damaged, and at most {most} are "
         "repaired without a look at the store"
     )
 

@@ -42,6 +42,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Cause, Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
 from syncd.core.paths import name_of
+from syncd.core.words import counted
 from syncd.state.state import State
 from syncd.storage import base
 from syncd.storage.base import Body, ObjectStore, StoreLimits
@@ -317,9 +318,9 @@ class Uploader:
         resumed = sum(part.size for part in done.values())
         if resumed:
             log.info(
-                "%s: resume: %d parts, %d of %d bytes are there",
+                "%s: resume: %s, %d of %d bytes are there",
                 name_of(job.ref),
-                len(done),
+                counted(len(done), "part"),
                 resumed,
                 job.stat.size,
             )

@@ -122,7 +122,7 @@ def test_after_a_scan_with_errors_nothing_is_deleted(
         scan(house)
         house.later(10.0)
         wait_until("one waits", lambda: house.runner.news.deletes_parked == 1)
-        assert "1 errors" in house.runner.news.deletes_reason
+        assert "1 error," in house.runner.news.deletes_reason
         house.later(1.2 * POLL_SECONDS)
         house.settle()
         assert house.objects == {"a", "b", "sick/c"}

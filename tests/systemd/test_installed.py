@@ -100,7 +100,7 @@ def test_from_nothing_to_a_running_service(box: Box) -> None:
         box.until(there.is_file, seconds=30, what="the file in the store")
         assert there.read_text() == "picture"
         box.until(
-            lambda: box.show("syncd.service", "StatusText") == "idle: 1 files recorded",
+            lambda: box.show("syncd.service", "StatusText") == "idle: 1 file recorded",
             seconds=30,
             what="the status line",
         )

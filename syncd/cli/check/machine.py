@@ -11,6 +11,7 @@ from syncd.cli.common import LOOK_AT_SERVER, SILENT, Reporter
 from syncd.core.errors import FileUnreadable, FileVanished, StateRefused
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
+from syncd.core.words import counted
 from syncd.sources import files, selection
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
@@ -60,17 +61,25 @@ def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
     for source, found in surveys:
         if found.files and (source.include or source.exclude):
             passed = None if not found.wanted else True
-            report(f"patterns of {source.name}", passed, f"they take {found.wanted} of {found.files} files")
+            report(
+                f"patterns of {source.name}",
+                passed,
+                f"they take {found.wanted} of {counted(found.files, 'file')}",
+            )
     needed = sum(found.directories for _, found in surveys)
     limit = inotify.watch_limit()
     if limit is None:
         report(
-            "inotify watches", None, f"the kernel's limit is unknown; {needed} directories are to be watched"
+            "inotify watches",
+            None,
+            f"the kernel's limit is unknown; {counted(needed, 'directory', 'is')} to be watched",
         )
     elif needed * _ENOUGH > limit:
         remedy = inotify.watches_remedy(needed - limit)
         report(
-            "inotify watches", False, f"{needed} directories, but {limit} watches; raise it with: {remedy}"
+            "inotify watches",
+            False,
+            f"{counted(needed, 'directory')}, but {counted(limit, 'watch')}; raise it with: {remedy}",
         )
     else:
         report("inotify watches", True, f"{needed} of {limit} would be used")

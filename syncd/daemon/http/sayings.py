@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from syncd.core.words import human, human_seconds
+from syncd.core.words import counted, human, human_seconds
 from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 
 
@@ -120,7 +120,7 @@ def files_words(count: int) -> str:
 
 def count_words(count: int, noun: str) -> str:
     """So many of what `noun` is the singular of."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return counted(count, noun, form=",")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from syncd.core.errors import FileError
 from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
+from syncd.core.words import counted
 from syncd.sources import entries, files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
 from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
@@ -82,7 +83,7 @@ class ScanReport(Struct, frozen=True):
         if self.complete:
             return ""
         if self.errors:
-            return f"the last scan met {self.errors} errors, so that it did not see everything"
+            return f"the last scan met {counted(self.errors, 'error')}, so that it did not see everything"
         return self.doubt or "the last scan did not see everything"
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 from msgspec import Struct
 
 from syncd.core.paths import printable
+from syncd.core.words import counted
 
 MAX_GAPS = 1000
 """Gaps remembered one by one; with more of them the whole source is polled."""
@@ -133,7 +134,7 @@ class Gaps:
         reasons = []
         if limited:
             reasons.append(
-                f"watch limit reached: {watches} of {directories} directories are watched; "
+                f"watch limit reached: {watches} of {counted(directories, 'directory', 'is')} watched; "
                 f"raise it with: {remedy}"
             )
         if self._whole is not None and not limited:

@@ -14,6 +14,7 @@ from typing import Protocol
 from syncd.core.model import Source
 from syncd.core.paths import printable
 from syncd.core.patterns import Rules
+from syncd.core.words import counted
 from syncd.sources.watch import inotify
 from syncd.sources.watch.gaps import Gap, GapKind, Gaps, WatchStatus, merge_subtrees
 
@@ -146,8 +147,8 @@ class WatchReports:
                 missing = gaps.beyond_limit(watches[source])
                 remedy = inotify.watches_remedy(missing)
                 log.warning(
-                    "source %s: watch limit reached, %d directories are scanned instead; raise it with: %s",
-                    source, missing, remedy,
+                    "source %s: watch limit reached, %s scanned instead; raise it with: %s",
+                    source, counted(missing, "directory", "is"), remedy,
                 )  # fmt: skip
 
     def status(self, watches: Mapping[str, int]) -> dict[str, WatchStatus]:

@@ -15,7 +15,8 @@ def test_it_says_how_much_is_known_with_a_daemon_and_without(home: Home) -> None
     (home.mirror / "b").write_text("that")
     assert home.run("adopt", "other").exit_code == 2
     shown = home.run("adopt", "--dry-run")
-    counts = "1 files (4 B) known, 1 files (3 B) to send, 1 files (4 B) differ; 0 recorded before, 0 failed"
+    counts = "1 file (4 B) known, 1 file (3 B) to send, 1 file (4 B) with other content"
+    counts += "; 0 recorded before, 0 failed"
     assert (shown.exit_code, shown.stdout) == (0, f"differs  docs:b\ndocs: {counts}\n")
     assert json.loads(home.run("adopt", "docs", "--json").stdout)["sources"]["docs"]["files"]["known"] == 1
     assert "; 1 recorded before" in home.run("adopt").stdout

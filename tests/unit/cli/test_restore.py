@@ -42,10 +42,10 @@ def test_everything_comes_back_into_the_folder(home: Home) -> None:
     to = home.root / "to"
     done = home.run("restore", "--to", str(to))
     assert done.exit_code == 0, done.output
-    assert done.stdout == "3 files restored (28 bytes), 0 were already there, 0 kept, 0 failed\n"
+    assert done.stdout == "3 files restored (28 bytes), 0 already there, 0 kept, 0 failed\n"
     assert same(home.watched, to)
     assert home.run("restore", "docs", "--to", str(to)).stdout == (
-        "0 files restored (0 bytes), 3 were already there, 0 kept, 0 failed\n"
+        "0 files restored (0 bytes), 3 already there, 0 kept, 0 failed\n"
     )
 
 
@@ -173,7 +173,7 @@ def test_what_cannot_come_back_is_named_and_the_exit_code_is_three(home: Home) -
     (to / "a.txt").write_text("mine")
     done = home.run("restore", "--to", str(to))
     assert done.exit_code == 3
-    assert done.stdout == "0 files restored (0 bytes), 0 were already there, 1 kept, 2 failed\n"
+    assert done.stdout == "0 files restored (0 bytes), 0 already there, 1 kept, 2 failed\n"
     assert "kept: a.txt: a file that differs is there" in done.stderr
     assert "failed: sub/b.txt: a file or a symbolic link is in the way" in done.stderr
     found = json.loads(home.run("restore", "--to", str(to), "--json").stdout)

@@ -23,7 +23,7 @@ def test_verify_is_three_when_the_store_is_not_as_recorded(home: Home) -> None:
     """Notes alone are no failure."""
     (home.watched / "a").write_text("x")
     home.run("sync")
-    assert home.run("verify").stdout == "1 files compared, 0 serious differences, 0 notes\n"
+    assert home.run("verify").stdout == "1 file compared, 0 serious differences, 0 notes\n"
     (home.mirror / "stray").write_text("y")
     done = home.run("verify", "--read")
     assert (done.exit_code, "note docs:stray" in done.stdout) == (0, True)
@@ -206,8 +206,8 @@ def test_repair_forgets_deleted_files_whose_objects_are_gone(home: Home) -> None
 
     said = home.run("verify", "--repair")
 
-    assert "1 files are sent again by the next sync" in said.stderr
-    assert "; 1 deleted files are forgotten" in said.stderr
+    assert "1 file is sent again by the next sync" in said.stderr
+    assert "; 1 deleted file is forgotten" in said.stderr
     home.run("sync")
     done = home.run("verify")
     assert (done.exit_code, "note docs:deleted: the file is gone" in done.stdout) == (
@@ -264,10 +264,10 @@ def test_what_one_run_does_not_repair_is_counted(home: Home, monkeypatch: pytest
         (home.mirror / name).write_text("rots")
         os.utime(home.mirror / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     said = []
-    while not said or "more have lost their content" in said[-1]:
+    while not said or "lost content" in said[-1]:
         said.append(home.run("verify", "--deep", "--repair").stderr)
         home.run("sync")
     assert "2 files are sent again" in said[0]
-    assert "1 more have lost their content" in said[0]
+    assert "1 more object has lost content" in said[0]
     assert len(said) == 2
     assert [(home.mirror / name).read_text() for name in names] == ["good"] * 3

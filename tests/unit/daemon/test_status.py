@@ -188,7 +188,7 @@ def test_a_file_that_failed_is_not_pending_too(state: State) -> None:
 def test_the_line_counts_what_the_report_counts(state: State) -> None:
     """Idle or at work, failures and paused stores behind it."""
     record(state)
-    assert status.report([SOURCE], state, Daemon()).line() == "idle: 1 files recorded"
+    assert status.report([SOURCE], state, Daemon()).line() == "idle: 1 file recorded"
     state.record_failure(Failure(A, "no", 1, 0))
     state.flush()
     live = Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "the disk is full"})

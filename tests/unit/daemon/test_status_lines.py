@@ -117,7 +117,7 @@ def test_everything_worth_saying_is_said() -> None:
         "waiting: the root is another directory",
         "polling:",
         "12345 deletions wait",
-        "678 files are out of sight and are kept",
+        "678 files are out of sight and kept",
         f"out of sight: {LONG}",
         "syncd sync --allow-deletes a-source-with-quite-a-long-name",
         "another machine wrote p/f0",

@@ -156,7 +156,7 @@ def test_what_a_marker_leaves_out_is_not_counted(tmp_path: Path, monkeypatch: py
     (tmp_path / "tree/d0/.nobackup").touch()
     kept = Source("docs", source.root, "nas", include=("*.a",), exclude_if_present=(".nobackup",))
     found = limits(monkeypatch, tmp_path, kept)
-    assert [row[2] for row in found[:2]] == ["they take 1 of 1 files", "2 of 100 would be used"]
+    assert [row[2] for row in found[:2]] == ["they take 1 of 1 file", "2 of 100 would be used"]
 
 
 def test_the_real_machine_can_be_asked(tmp_path: Path) -> None:
