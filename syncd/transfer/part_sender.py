@@ -26,7 +26,6 @@ from syncd.core.errors import (
     FilePaused,
     PreconditionFailed,
     StoreError,
-    StoreFailed,
     StoreRefused,
     StoreUnavailable,
     UploadGone,
@@ -262,8 +261,7 @@ class PartSender:
             with self._slots.hold(0), call("list of parts"):
                 listed = self._store.list_parts(job.key, upload_id, len(job.digests.parts))
         except StoreError as error:
-            is_nonsense = isinstance(error, StoreFailed) and error.status == 200
-            if not is_denied(error) and not is_nonsense:
+            if not is_denied(error) and error.status != 200:
                 raise
             log.warning("%s: goes on with the acknowledged parts: %s", name_of(job.ref), error)
             listed = list(checkpoint.parts.values())

@@ -140,8 +140,13 @@ def test_a_store_that_answers_nothing_ends_no_upload(rig: Rig, refuse: Refuse, v
 
 @pytest.mark.parametrize(
     "listing",
-    [AccessRefused("no", status=403, code="AccessDenied"), StoreFailed("has no end", status=200), None],
-    ids=["which may not be read", "without end", "without parts"],
+    [
+        StoreRefused("no", status=403, code="AccessDenied"),
+        StoreFailed("has no end", status=200),
+        StoreUnavailable("the list cannot be read", status=200, outcome_unknown=True),
+        None,
+    ],
+    ids=["which may not be read", "without end", "which is none", "without parts"],
 )
 def test_a_list_of_parts_that_tells_nothing_costs_no_content(
     rig: Rig, listing: StoreError | None, monkeypatch: pytest.MonkeyPatch
