@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
 from typing import Any
@@ -254,14 +255,20 @@ def outline_page(
 
 
 def find_content(
-    connection: Connection, store_id: str, fingerprint: Fingerprint, limit: int
+    connection: Connection,
+    store_id: str,
+    fingerprint: Fingerprint,
+    limit: int,
+    without: Collection[FileRef] = (),
 ) -> list[tuple[FileRef, Recorded]]:
-    """Files of any source that are recorded with this content in this store."""
-    found = connection.execute(
-        _select(f"{_SOURCE_NAME}, path, {_COLUMNS}", _OF_CONTENT) + " LIMIT ?4",
-        (fingerprint.digest, fingerprint.size, store_id, limit),
+    """At most `limit` recorded files with this content in this store, of any source, `without` some."""
+    rows = connection.execute(
+        _select(f"{_SOURCE_NAME}, path, {_COLUMNS}", _OF_CONTENT),
+        (fingerprint.digest, fingerprint.size, store_id),
     )
-    return [(FileRef(row[0], os.fsdecode(row[1])), _recorded(row[2:])) for row in found]
+    refs = ((FileRef(row[0], os.fsdecode(row[1])), row) for row in rows)
+    wanted = ((ref, row) for ref, row in refs if ref not in without)
+    return [(ref, _recorded(row[2:])) for ref, row in islice(wanted, limit)]
 
 
 # ---- checkpoints and parts ------------------------------------------------------------------------------

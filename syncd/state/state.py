@@ -294,8 +294,7 @@ class State:
         with self._unwritten.lock:
             overtaken = set(self._unwritten.files)
             twins = self._unwritten.twins(store_id, fingerprint)
-        found = self._read(queries.find_content, store_id, fingerprint, limit + len(overtaken))
-        twins += [twin for twin in found if twin[0] not in overtaken]
+        twins += self._read(queries.find_content, store_id, fingerprint, limit, overtaken)
         return twins[:limit]
 
     def recorded_totals(self, source: str) -> tuple[int, int]:
