@@ -101,7 +101,7 @@ def test_a_disk_inside_the_source_that_is_unmounted_deletes_nothing(syncd: Syncd
         wait_until("it is told", lambda: bool(syncd.status()["sources"][0]["unreadable"]))
         (folder / "goes").unlink()
         wait_until("a deletion waits", lambda: syncd.status()["sources"][0]["deletes_parked"] == 1)
-        assert "errors" in syncd.status()["sources"][0]["deletes_reason"]
+        assert "error" in syncd.status()["sources"][0]["deletes_reason"]
         assert tree(syncd.root / "mirror") == before
         with mounting.image(disk, folder / "disk"):
             (folder / "disk/f1").write_text("changed")
