@@ -70,7 +70,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
     from syncd.storage.http.connect import Line
     from syncd.storage.http.credentials import credentials_source
     from syncd.storage.http.store import HttpStore
-    from syncd.storage.http.transport import DirectOrProxied
+    from syncd.storage.http.transport import ControlAndContent
 
     meter, dialect = context.meter, _dialect(settings, context)
     line = Line(
@@ -87,7 +87,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
         silence=context.silence,
     )
     return HttpStore(
-        dialect, DirectOrProxied(line), keys, context.clock.now, meter, keys.forget, context.digests
+        dialect, ControlAndContent(line), keys, context.clock.now, meter, keys.forget, context.digests
     )
 
 

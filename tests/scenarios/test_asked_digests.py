@@ -15,7 +15,7 @@ from syncd.storage.bos.dialect import BosDialect
 from syncd.storage.http.connect import Line
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.store import HttpStore
-from syncd.storage.http.transport import DirectOrProxied
+from syncd.storage.http.transport import ControlAndContent
 from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import BosSettings, HttpSettings
 from tests.support.bos_server import BosServer
@@ -34,7 +34,7 @@ class Mortal:
 
     def __init__(self, http: HttpSettings, number: int, *, after: bool) -> None:
         line = Line(http, should_stop=lambda: False, on_sent=lambda size: None)
-        self._inner = DirectOrProxied(line)
+        self._inner = ControlAndContent(line)
         self._left, self._after = number, after
 
     def send(self, request: Request) -> Response:

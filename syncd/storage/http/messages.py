@@ -50,12 +50,15 @@ class Request(Concealing, frozen=True):
         """A word for what stores bill: put, copy, get, list, head, delete, post."""
         if self.method == "PUT" and self.slow_answer:
             return "copy"
-        return "list" if self.method == "GET" and not self.fetches else self.method.lower()
+        return "list" if self.method == "GET" and not self.carries_content else self.method.lower()
 
     @property
-    def fetches(self) -> bool:
-        """Whether the answer is content: a get of a range; a listing is a GET without one."""
-        return self.method == "GET" and ("range" in self.headers or "Range" in self.headers)
+    def carries_content(self) -> bool:
+        """Whether it is a put, a part or a get of a range, which go by the thousand. A copy is a PUT as well,
+        but its content never leaves the store."""
+        if self.method == "GET":
+            return "range" in self.headers or "Range" in self.headers
+        return self.method == "PUT" and not self.slow_answer
 
 
 class Response(Struct, frozen=True):

@@ -96,7 +96,8 @@ class Adapter(HTTPAdapter):
         self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]
     ) -> Response:
         """Send, and read the answer whole."""
-        self._deadline.start(slow_answer=request.slow_answer, fetches=request.fetches)
+        fetches = request.carries_content and request.method == "GET"
+        self._deadline.start(slow_answer=request.slow_answer, fetches=fetches)
         self.reused = self._carried
         self._request = request
         if self._socket is not None:

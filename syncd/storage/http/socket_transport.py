@@ -1,4 +1,4 @@
-"""`Transport` on plain sockets: HTTP/1.1 for every request that goes to a store directly.
+"""`Transport` on plain sockets: HTTP/1.1 for the requests that are sent by the thousand.
 
 The same rules hold as for the transport on requests: no redirects, nothing from the environment by itself, no
 retry, exact lengths, a deadline. It leaves out what a general client pays for with each request: cookies,
@@ -77,7 +77,7 @@ class SocketTransport:
         self, connection: GuardedSocket, request: Request, head: bytes, reader: ResponseReader
     ) -> bool:
         """Whether the whole request went out; the answer is in `reader` either way."""
-        connection.deadline.start(slow_answer=request.slow_answer, fetches=request.fetches)
+        connection.deadline.start(slow_answer=request.slow_answer, fetches=request.method == "GET")
         connection.allowance = most_bytes(request)
         whole = True
         try:

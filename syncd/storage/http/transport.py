@@ -31,30 +31,30 @@ class Transport(Protocol):
         ...
 
 
-class DirectOrProxied:
-    """Plain sockets; requests for what goes through a proxy, which knows more of them."""
+class ControlAndContent:
+    """Plain sockets for what carries content, requests for the rest and for everything behind a proxy."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._direct = SocketTransport(line)
+        self._content = SocketTransport(line)
         self._lock = threading.Lock()
-        self._proxied: Transport | None = None
+        self._control: Transport | None = None
 
     def send(self, request: Request) -> Response:
-        """By the one or the other, as the settings and the environment say for the host."""
-        if not self._line.proxies.of(request.host):
-            return self._direct.send(request)
+        """By the transport for content when the request carries some and no proxy stands between."""
+        if request.carries_content and not self._line.proxies.of(request.host):
+            return self._content.send(request)
         with self._lock:
-            if self._proxied is None:
+            if self._control is None:
                 # Importing requests takes more time and memory than many a pass, so it waits for its use.
                 from syncd.storage.http.requests_transport import RequestsTransport
 
-                self._proxied = RequestsTransport(self._line)
-        return self._proxied.send(request)
+                self._control = RequestsTransport(self._line)
+        return self._control.send(request)
 
     def close(self) -> None:
         """Both."""
-        self._direct.close()
+        self._content.close()
         with self._lock:
-            if self._proxied is not None:
-                self._proxied.close()
+            if self._control is not None:
+                self._control.close()

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -830,28 +828,19 @@ def test_a_proxy_of_the_environment_counts_where_it_may(monkeypatch: pytest.Monk
         assert len(store.received) == 1
 
 
-_ALL_DIRECT = """
-import sys
-from syncd.storage.http.connect import Line
-from syncd.storage.http.messages import Request
-from syncd.storage.http.transport import DirectOrProxied
-from syncd.storage.settings import HttpSettings
-
-endpoint = sys.argv[1]
-transport = DirectOrProxied(Line(HttpSettings(endpoint), should_stop=lambda: False, on_sent=lambda n: None))
-for method, slow in (("PUT", False), ("PUT", True), ("GET", False), ("POST", True), ("HEAD", False)):
-    transport.send(Request(method, endpoint.partition("//")[2], "/b/k", slow_answer=slow))
-transport.close()
-print("requests" in sys.modules)
-"""
-
-
-def test_requests_is_loaded_for_a_proxy_alone() -> None:
-    """All else goes over one connection, and none of it waits for an import."""
+def test_content_goes_over_sockets_and_control_over_requests() -> None:
+    """Two connections: one of each transport. A copy is a PUT, but it carries no content."""
     with HostileServer([answers(OK)]) as store:
-        command = [sys.executable, "-c", _ALL_DIRECT, store.endpoint]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
-        assert store.connections == 1
+        transport = open_transport(HttpSettings(store.endpoint))
+        put = Request("PUT", store.host, "/b/k", body=b"x")
+        copy = Request("PUT", store.host, "/b/k", slow_answer=True)
+        get = Request("GET", store.host, "/b/k")
+        connections = []
+        for request in (put, put, copy, get, put):
+            transport.send(request)
+            connections.append(store.connections)
+        transport.close()
+    assert connections == [1, 1, 2, 2, 2]
 
 
 # ---- what comes in --------------------------------------------------------------------------------------

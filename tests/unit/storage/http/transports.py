@@ -13,7 +13,7 @@ from syncd.storage.http.connect import Line
 from syncd.storage.http.messages import Request
 from syncd.storage.http.requests_transport import RequestsTransport
 from syncd.storage.http.socket_transport import SocketTransport
-from syncd.storage.http.transport import DirectOrProxied, Transport
+from syncd.storage.http.transport import ControlAndContent, Transport
 from syncd.storage.settings import HttpSettings
 from tests.support.hostile import HostileServer
 
@@ -21,18 +21,18 @@ Kind = Callable[..., Transport]
 
 
 def requests_transport(http: HttpSettings, **more: Any) -> Transport:
-    """As proxies have it."""
+    """As control has it."""
     return RequestsTransport(Line(http, **more))
 
 
 def socket_transport(http: HttpSettings, **more: Any) -> Transport:
-    """As everything else has it."""
+    """As content has it."""
     return SocketTransport(Line(http, **more))
 
 
 def open_transport(http: HttpSettings) -> Transport:
     """The transport that a store has."""
-    return DirectOrProxied(Line(http, should_stop=lambda: False, on_sent=lambda size: None))
+    return ControlAndContent(Line(http, should_stop=lambda: False, on_sent=lambda size: None))
 
 
 TRANSPORTS = [pytest.param(requests_transport, id="requests"), pytest.param(socket_transport, id="sockets")]
