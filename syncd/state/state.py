@@ -371,6 +371,7 @@ class State:
                 log.info("%s: the source is not configured any more: its records are forgotten", name)
                 self._write(partial(queries.forget_facts, source=name))  # first: half of it compares all
                 self._learned.clear()
+                self._pauses.pop(("source", name), None)
                 while self._write(partial(queries.forget_files, source=name)):
                     """In steps, because it may be a million."""
                 self._write(partial(queries.forget_source, source=name))
@@ -542,24 +543,28 @@ class State:
     def unlearn(self, name: str) -> None:
         """Forget what every store has taught us under this name."""
         self._write(lambda c: c.execute("DELETE FROM learned WHERE name = ?", (name,)))
+        self._learned.clear()
 
     # ---- what the operator paused -----------------------------------------------------------------------
 
     def pauses(self) -> dict[tuple[str, str], int]:
         """What is paused, by kind (``source``, ``store``, ``all``) and name: until when; 0: without end."""
         now_ns = self._now_ns()
-        return {what: until_ns for what, until_ns in self._pauses.items() if not 0 < until_ns <= now_ns}
+        return {
+            what: until_ns for what, until_ns in sorted(self._pauses.items()) if not 0 < until_ns <= now_ns
+        }
 
     def pause(self, kind: str, name: str, until_ns: int) -> None:
         """Remember or replace a pause."""
         values = (kind, name, until_ns)
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?)", values))
-        self._pauses = dict(sorted({**self._pauses, (kind, name): until_ns}.items()))
+        self._pauses[kind, name] = until_ns
 
     def resume(self, names: Sequence[tuple[str, str]]) -> None:
         """Forget these pauses; done also when there were none."""
         self._write(lambda c: c.executemany("DELETE FROM pauses WHERE kind = ? AND name = ?", names))
-        self._pauses = {what: until_ns for what, until_ns in self._pauses.items() if what not in names}
+        for what in names:
+            self._pauses.pop(what, None)
 
     # ---- sources ----------------------------------------------------------------------------------------
 

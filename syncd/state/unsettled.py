@@ -111,11 +111,12 @@ class Unsettled:
         now = self._monotonic()
         of_now = []
         for store_id, key, since_ns, creates, boot in rows:
-            since = min(now, since_ns / 1e9) if boot == self._boot else now
+            is_of_now = boot == self._boot != ""
+            since = min(now, since_ns / 1e9) if is_of_now else now
             self._until[store_id, key] = since + LATE_EFFECT_NS / 1e9
             if creates:
                 self._created.add((store_id, key))
-            if boot != self._boot:
+            if not is_of_now:
                 of_now.append((store_id, key, round(now * 1e9), creates, self._boot))
         if of_now:
             self._join(lambda connection: queries.put_unsettled(connection, of_now))

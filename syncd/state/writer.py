@@ -121,9 +121,9 @@ class GroupWriter:
             self.flush()
 
     def flush_if_left(self) -> None:
-        """Write what was joined and nobody writes: for one who only looks, and stands in no line for that.
+        """Write what was joined long ago, without waiting for the lock: a reader need not stand in line.
 
-        While there is work, a thread writes after `JOIN_SECONDS`, and another one holds the lock.
+        While there is work, another thread writes after `JOIN_SECONDS`. What is left behind is of its end.
         """
         since = self._joined_since
         if since is None or self._monotonic() - since < _LEFT_SECONDS:

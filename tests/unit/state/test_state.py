@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -538,6 +539,43 @@ def test_what_was_learned_is_kept_per_store(state: State) -> None:
 
     assert state.learned("a", "min_part_size") == "5242880"
     assert state.learned("b", "min_part_size") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.learn(STORE, "own", "2"),
+        lambda state: state.unlearn("own"),
+        lambda state: state.pause("source", "ghost", 5 << 60),
+        lambda state: state.resume([("source", "ghost"), ("all", "")]),
+        lambda state: state.add_totals(bytes_sent=7),
+        lambda state: state.serve(BEFORE),  # without the source `ghost`
+    ],
+    ids=["learn", "unlearn", "pause", "resume", "count", "forget a source"],
+)
+def test_what_is_kept_in_memory_is_what_the_next_process_reads(
+    tmp_path: Path, clock: FakeClock, change: Callable[[State], object]
+) -> None:
+    """What stores have taught us, pauses and totals are read once; no change leaves the old ones behind."""
+
+    def known(state: State) -> object:
+        names = ("own", "reconciled:ghost")
+        return [state.learned(STORE, name) for name in names], state.pauses(), state.totals()
+
+    with closing(State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)) as state:
+        state.serve([*BEFORE, Destination("ghost", STORE, "ghost/")])
+        for name in ("own", "reconciled:ghost"):
+            state.learn(STORE, name, "1")
+        state.pause("source", "ghost", 0)
+        state.pause("all", "", 0)
+        state.add_totals(bytes_sent=1)
+        state.note_scan("ghost", 5, 1)
+        before = known(state)
+        change(state)
+        after = known(state)
+    with closing(State.open(str(tmp_path), now_ns=clock.now_ns, monotonic=clock.monotonic)) as state:
+        assert known(state) == after
+    assert after != before
 
 
 def test_sources_have_a_root_and_a_last_scan(state: State) -> None:

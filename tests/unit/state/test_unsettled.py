@@ -79,6 +79,19 @@ def test_the_next_process_goes_by_the_same_clock(
         assert state.unsettled.left_ns("store", "key") == round(max(0.0, left - 60) * 1e9)
 
 
+def test_where_the_kernel_names_no_boot_the_time_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the monotonic clock says may be of another boot."""
+    monkeypatch.setattr("syncd.state.state.boot_id", lambda: "")
+    clock = FakeClock(monotonic=50.0)
+    with closing(_open(tmp_path, clock)) as state:
+        state.unsettled.add("store", "key", creates=True)
+    clock.advance(WINDOW)
+    with closing(_open(tmp_path, clock)) as state:
+        assert state.unsettled.left_ns("store", "key") == round(WINDOW * 1e9)
+
+
 def test_what_is_over_leaves_the_database(tmp_path: Path) -> None:
     """At the next start, or when another one is added."""
     clock = FakeClock()
