@@ -563,14 +563,16 @@ class Engine:
         looks = self._uploader.shortcuts.works(COPY_PARTS) and self._reuse.may_have_moved(job, donor)
         if not looks and begun in (0, job.part_size):
             return replace(job, donor=donor), b""
-        cutter = Cutter(self._witness, job.part_size)
+        cutter = Cutter(self._witness, job.part_size) if looks else None
         part_size = begun or part_size_for(job.stat.size, job.part_size // 2, self._uploader.limits())
         digests = self._digests(job.ref, job.file, job.stat.size, part_size, cutter)
         if digests[:2] != job.digests[:2]:
             raise FileChanged("the file changed while it was read")
-        again, chunks = replace(job, digests=digests, part_size=part_size), cutter.ended()
-        plain = again if begun else job
-        plain = replace(plain, donor=self._reuse.donor(action, plain))
+        again = replace(job, digests=digests, part_size=part_size)
+        plain = replace(again, donor=self._reuse.donor(action, again)) if begun else replace(job, donor=donor)
+        if cutter is None:
+            return plain, b""
+        chunks = cutter.ended()
         return max(plain, replace(again, donor=self._reuse.moved(again, chunks)), key=_spared), chunks
 
     def _last_seen(self, job: Job) -> str | None:
