@@ -96,6 +96,7 @@ class SourceRunner:
         self._store_id = engine.store.store_id
         self._watch = watch or WatchHandle()
         self._once = context.once
+        self._harmless: tuple[FileRef, ...] = ()  # missing files whose objects keep no other from being made
         self.schedule = ScanSchedule()
         self._was_away = self._taken_up = False
         self._mounts_stay = False  # until the next scan of all, by the operator's word
@@ -399,7 +400,7 @@ class SourceRunner:
                 self.news.deletes_parked, self.news.deletes_reason = 0, ""
                 return
             gone = self.deletions.refs()
-        if self._once and self._is_sending() and not any(map(self._is_in_the_way, gone)):
+        if self._once and self._is_sending() and not self._are_in_the_way(gone):
             # A renamed file is copied from what is to be deleted.
             with self._changed:
                 self.schedule.next_judgement = self.clock.monotonic() + _AFTER_FILES_SECONDS
@@ -437,6 +438,14 @@ class SourceRunner:
     def _is_sending(self) -> bool:
         waiting, in_work = self.workers.queue.counts()
         return self.source.name in waiting or any(ref.source == self.source.name for ref in in_work)
+
+    def _are_in_the_way(self, gone: tuple[FileRef, ...]) -> bool:
+        """Whether one of them is. The same ones are looked at once."""
+        if gone != self._harmless:
+            if any(map(self._is_in_the_way, gone)):
+                return True
+            self._harmless = gone
+        return False
 
     def _is_in_the_way(self, ref: FileRef) -> bool:
         """Whether its object may keep others from being made: its place, or its folder's, is another's."""
