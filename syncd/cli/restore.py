@@ -32,8 +32,9 @@ from syncd.storage.settings import DirSettings
 from syncd.transfer.pace.progress import Line, Progress
 from syncd.transfer.pace.slots import Slots
 from syncd.transfer.restore import wanted
+from syncd.transfer.restore.closed import Closed
 from syncd.transfer.restore.download import Download
-from syncd.transfer.restore.folder import Closed, Folder
+from syncd.transfer.restore.folder import Folder
 from syncd.transfer.restore.restore import Entry, Report, Restore
 
 _MOST_LINES = 20

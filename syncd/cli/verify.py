@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import click
+from msgspec import Struct, field
 
 from syncd.cli import asking, common
 from syncd.config import units
@@ -84,25 +85,12 @@ def command(  # its options
     no other: its sources are named, and the exit code is 69 or 77.
     """
     rows: list[dict[str, Any]] = []
-    standing: list[audit.Difference] = []
+    all_found = _Found()
     counts = {"files": 0, "serious": 0, "notes": 0}
-    damaged: list[FileRef] = []
-    spoilt: set[FileRef] = set()  # the disk has them wrong: what they hold now may be worse than the object
-    rotten: Counter[str] = (
-        Counter()
-    )  # by source: only so many ETags are remembered, for the others to come later
     settings = options.load()
     errors: dict[str, StoreError] = {}
     for found in compare(settings, counts, errors, read=read, deep=deep):
-        rotten[found.ref.source] += bool(found.rotten)
-        if found.rotten and rotten[found.ref.source] > audit.MOST_NAMED:
-            pass
-        elif found.damaged or (found.foreign and overwrite):
-            damaged.append(found.ref)
-        elif found.serious and not found.foreign:
-            spoilt.add(found.ref)
-        if found.serious:
-            standing.append(found)
+        all_found.take(found, overwrite=overwrite)
         row = {"source": found.ref.source, "path": printable(found.ref.path)}
         if as_json:
             rows.append({**row, "difference": found.what, "serious": found.serious})
@@ -110,19 +98,47 @@ def command(  # its options
             mark = "FAIL" if found.serious else "note"
             click.echo(f"{mark} {row['source']}:{row['path']}: {found.what}")
     _print(counts, errors, rows if as_json else None)
-    for line in _advice(
-        0 if repair else len(damaged), 0 if overwrite else sum(each.foreign for each in standing)
-    ):
+    foreign = 0 if overwrite else sum(each.foreign for each in all_found.standing)
+    for line in _advice(0 if repair else len(all_found.damaged), foreign):
         common.say(line)
-    _remember(settings, [each for each in settings.sources if each.name not in errors], standing)
+    _remember(settings, [each for each in settings.sources if each.name not in errors], all_found.standing)
     if repair:
-        damaged = [ref for ref in damaged if ref not in spoilt]
+        damaged = [ref for ref in all_found.damaged if ref not in all_found.spoilt]
         common.say(_repaired(settings, damaged, counts["files"], max_repair or settings.max_repair))
-    later = sum(max(0, number - audit.MOST_NAMED) for number in rotten.values())
-    if repair and later:
-        common.say(f"{counted(later, 'more object', 'has')} lost content: repeat this once these are sent")
+        if later := all_found.later():
+            common.say(
+                f"{counted(later, 'more object', 'has')} lost content: repeat this once these are sent"
+            )
     partly = common.EXIT_PARTLY if counts["serious"] else 0
     sys.exit(next(map(common.exit_code, errors.values()), partly))
+
+
+class _Found(Struct):
+    """Differences, by what can be done about them."""
+
+    standing: list[audit.Difference] = field(default_factory=list)
+    """The serious ones."""
+    damaged: list[FileRef] = field(default_factory=list)
+    """To be sent again."""
+    spoilt: set[FileRef] = field(default_factory=set)
+    """The disk has them wrong: what they hold now may be worse than the object."""
+    rotten: Counter[str] = field(default_factory=Counter)
+    """How many objects of each source have lost their content."""
+
+    def take(self, found: audit.Difference, *, overwrite: bool) -> None:
+        """Of one source only so many lost ETags are remembered: the others are for a later run."""
+        self.rotten[found.ref.source] += bool(found.rotten)
+        is_for_later = found.rotten and self.rotten[found.ref.source] > audit.MOST_NAMED
+        if not is_for_later and (found.damaged or (found.foreign and overwrite)):
+            self.damaged.append(found.ref)
+        elif not is_for_later and found.serious and not found.foreign:
+            self.spoilt.add(found.ref)
+        if found.serious:
+            self.standing.append(found)
+
+    def later(self) -> int:
+        """How many are left for later runs."""
+        return sum(max(0, number - audit.MOST_NAMED) for number in self.rotten.values())
 
 
 def _advice(damaged: int, foreign: int) -> Iterator[str]:

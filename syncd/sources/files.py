@@ -16,7 +16,7 @@ import pwd
 import re
 import signal
 import stat as modes
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from types import TracebackType
@@ -207,65 +207,6 @@ def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregula
             return None
         raise _translated(error) from error
     return seen(found, links=links)
-
-
-def listed_in(parent: int) -> Collection[str]:
-    """The names in an open directory. Raises OSError."""
-    descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=parent)
-    try:
-        return frozenset(os.listdir(descriptor))
-    finally:
-        os.close(descriptor)
-
-
-class LastNames:
-    """The same, kept for the last directory as long as its times stay. For any thread."""
-
-    def __init__(self) -> None:
-        self._last: tuple[object, Collection[str]] = (None, ())
-
-    def of(self, parent: int) -> Collection[str]:
-        """Raises OSError."""
-        found = os.fstat(parent)
-        which = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
-        known, names = self._last
-        if known != which:
-            names = listed_in(parent)
-            self._last = which, names
-        return names
-
-
-def is_spelled(root_fd: int, path: str, listed: Callable[[int], Collection[str]] = listed_in) -> bool:
-    """Whether the directories on the way list the names of `path`, where something is.
-
-    A file system that ignores case finds a file by other names, too. It is asked for all only where another
-    case of a name leads to the same: that takes long. Raises OSError.
-    """
-    parent = root_fd
-    try:
-        for name in path.removesuffix("/").split("/"):
-            if _has_alias(parent, name) and name not in listed(parent):
-                return False
-            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            if parent != root_fd:
-                os.close(parent)
-            parent = below
-    finally:
-        if parent != root_fd:
-            os.close(parent)
-    return True
-
-
-def _has_alias(parent: int, name: str) -> bool:
-    other = name.swapcase()
-    if other == name:
-        return False
-    try:
-        found = os.stat(other, dir_fd=parent, follow_symlinks=False)
-    except (OSError, ValueError):  # as mostly
-        return False
-    own = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
 
 
 def seen(found: os.stat_result, *, links: bool = False) -> FileStat | Irregular:

@@ -27,7 +27,7 @@ from syncd.core.model import (
 )
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
-from syncd.sources import entries, files, selection
+from syncd.sources import entries, files, selection, spelling
 from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
 from syncd.sources.root import holds_recorded
@@ -84,7 +84,7 @@ class Local:
         self._slots = slots
         self._unfinished = unfinished
         self._now_ns = now_ns
-        self._names = files.LastNames()
+        self._names = spelling.LastNames()
 
     @contextmanager
     def root(self, known: EngineSource) -> Iterator[int]:
@@ -128,7 +128,7 @@ class Local:
     def _is_spelled(self, root_fd: int, ref: FileRef) -> bool:
         """Whether what is at the path has this very name: it may have another case by now."""
         try:
-            return files.is_spelled(root_fd, ref.path, self._names.of)
+            return spelling.is_spelled(root_fd, ref.path, self._names.of)
         except OSError as error:
             if error.errno in files.GONE:
                 return False

@@ -1,11 +1,10 @@
 """A source on a file system that ignores case, where a name changed in case alone: FAT, NTFS, SMB, ext4 +F.
 
-The old name still leads to the file. Its object would stay for ever, and be sent again with each change.
+The old name still leads to the file. Without a look at its spelling its object would never go.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from msgspec.structs import replace
 
 from syncd.core.model import Nothing, OnDelete
 from syncd.core.patterns import Rules
-from syncd.sources import files
 from syncd.sources.scan import compare
 from tests.scenarios.test_out_of_sight import Told
 from tests.support.odd_file_system import Oddities, odd
@@ -49,16 +47,3 @@ def test_a_name_that_changed_in_case_alone_is_another(
         assert told.absent_paths == {path}
         assert set(rig.fake.objects) == {f"p/{path.replace(renamed, now)}", "p/beside"}
         rig.close()
-
-
-def test_two_names_of_one_file_are_no_other_case_of_each_other(tmp_path: Path) -> None:
-    """Where case counts, hard links may differ in it alone; both are listed."""
-    (tmp_path / "a").write_bytes(b"content")
-    os.link(tmp_path / "a", tmp_path / "A")
-    root_fd = files.open_root(str(tmp_path))
-    try:
-        assert all(files.is_spelled(root_fd, name) for name in ("a", "A"))
-        (tmp_path / "A").unlink()
-        assert files.is_spelled(root_fd, "a", files.LastNames().of)
-    finally:
-        os.close(root_fd)

@@ -242,7 +242,7 @@ def test_of_files_that_failed_together_one_is_tried_once_more_when_the_store_tak
 
 
 def test_files_that_failed_together_go_on_together_when_one_of_them_is_taken(world: World) -> None:
-    """The store was at fault, and nobody has to wait for hours for it."""
+    """The store was at fault, and no file has to wait for hours."""
     failed = StoreFailed("broken", status=500, outcome_unknown=True)
     world.rig.fake.fail("put_object", failed, times=None)
     names = [f"bad{number}" for number in range(5)]

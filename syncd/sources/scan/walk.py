@@ -27,15 +27,8 @@ from msgspec import Struct
 
 from syncd.core.model import Recorded
 from syncd.core.paths import printable
-from syncd.sources.files import (
-    DIRECTORY,
-    GONE,
-    OPEN_DIRECTORY,
-    is_spelled,
-    mount_of,
-    names_in,
-    open_listing,
-)
+from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, mount_of, names_in, open_listing
+from syncd.sources.spelling import is_spelled
 
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
-from syncd.sources import mounts, places
 from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
+from syncd.transfer.restore.closed import Closed, identity, why_closed
 from syncd.transfer.restore.disks import Disks
 from syncd.transfer.restore.draft import Draft, digest_of, look, name_of_draft
 
@@ -56,58 +56,6 @@ class _Waiting(NamedTuple):
     ended: Ended
 
 
-class Closed(NamedTuple):
-    """A directory that must not be written."""
-
-    label: str
-    around: bool = False
-    """Nor may anything be restored to a directory that it is inside."""
-
-
-def why_closed(path: str, closed: Mapping[str, Closed]) -> str | None:
-    """Why nothing may be restored to the resolved `path`, or None.
-
-    `closed` names what must not be written, by resolved path. Compared as paths, as places in their file
-    systems and, where those do not tell them, by inode: a directory may be mounted in two places.
-    """
-    here, at = _identity(path), mounts.origin(path)
-    above = {_identity(each) for each in _and_above(path)}
-    for other, (label, around) in closed.items():
-        there, where = _identity(other), mounts.origin(other)
-        if _is_inside(path, other) or (there is not None and there in above) or _is_inside(at, where):
-            return f"it is inside {label}"
-        if not around:
-            continue
-        is_around = here is not None and here in map(_identity, _and_above(other))
-        if _is_inside(other, path) or is_around or _is_inside(where, at):
-            return f"{label} is inside it"
-    return None
-
-
-def _is_inside(path: str, other: str) -> bool:
-    return bool(other) and f"{path.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
-
-
-def _and_above(path: str) -> Iterator[str]:
-    while True:
-        yield path
-        above = os.path.dirname(path)
-        if above == path:
-            return
-        path = above
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Of a directory whose file system answers; what does not answer is told by its path and origin alone."""
-    if places.silence(path):
-        return None
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 class ExistingLink(NamedTuple):
     """A symbolic link where one is to go."""
 
@@ -133,7 +81,7 @@ class Folder:
             raise FileUnwritable(
                 f"nothing is restored to {path}: {reason}; choose another folder", every_file=True
             )
-        self._closed = {_identity(each): found.label for each, found in closed.items()}
+        self._closed = {identity(each): found.label for each, found in closed.items()}
         self._special = special
         self.incomplete: dict[str, str] = {}
         """Files without some of their attributes, and why."""

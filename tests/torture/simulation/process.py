@@ -24,7 +24,7 @@ from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.sources import entries, files, mounts, root, selection
+from syncd.sources import entries, files, mounts, root, selection, spelling
 from syncd.sources.scan import compare, walk
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -36,7 +36,7 @@ from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (audit, compare, entries, files, local, root, selection, walk)
+READERS = (audit, compare, entries, files, local, root, selection, spelling, walk)
 """The modules that read sources."""
 
 

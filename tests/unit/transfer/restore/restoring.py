@@ -18,8 +18,9 @@ from syncd.core.restoring import Overwrite
 from syncd.storage.base import ObjectStore
 from syncd.transfer.pace.progress import Line, Progress
 from syncd.transfer.pace.slots import Slots
+from syncd.transfer.restore.closed import Closed
 from syncd.transfer.restore.download import Download
-from syncd.transfer.restore.folder import Closed, Folder
+from syncd.transfer.restore.folder import Folder
 from syncd.transfer.restore.restore import Report, Restore
 from syncd.transfer.restore.wanted import Wanted, listed
 

@@ -16,44 +16,13 @@ from syncd.core.parts import Span
 from syncd.core.restoring import DRAFT, Overwrite, Proof
 from syncd.transfer.restore import folder as folders
 from syncd.transfer.restore.draft import digest_of_body, name_of_draft
-from syncd.transfer.restore.folder import Closed, Folder
+from syncd.transfer.restore.folder import Folder
 from syncd.transfer.restore.restore import LARGE_AT_ONCE
 from syncd.transfer.restore.wanted import listed
 from tests.support.faults import Call
-from tests.support.mounting import formatted, mounted, tmpfs
+from tests.support.mounting import formatted, tmpfs
 from tests.support.store import FakeStore
 from tests.unit.transfer.restore.restoring import PART, content, put, reasons, restore, tree
-
-
-@pytest.mark.parametrize("inside", [".", "deep/er"])
-def test_nothing_is_restored_into_a_watched_folder(tmp_path: Path, inside: str) -> None:
-    """Nor below it, nor into a folder that it is in, nor under another name that leads there."""
-    watched = tmp_path / "above" / "watched"
-    watched.mkdir(parents=True)
-    closed = {str(watched): Closed("the watched folder", around=True)}
-    store = FakeStore()
-    put(store, "a", b"x")
-    (tmp_path / "alias").symlink_to(watched)
-    for target in (watched / inside, tmp_path / "alias" / inside, tmp_path / "above", tmp_path):
-        with pytest.raises(FileUnwritable, match="watched"):
-            restore(store, target, closed=closed)
-    assert os.listdir(watched) == []
-    assert restore(store, tmp_path / "above" / "watched-not", closed=closed).failures == []
-
-
-def test_a_closed_folder_inside_is_not_entered(tmp_path: Path) -> None:
-    """The directory of a store may lie in a home directory; a key that leads into it is reported."""
-    (tmp_path / "home" / "store").mkdir(parents=True)
-    closed = {str(tmp_path / "home" / "store"): Closed("the directory of the store")}
-    store = FakeStore()
-    put(store, "store/a", b"x")
-    put(store, "a", b"x")
-    report = restore(store, tmp_path / "home", closed=closed)
-    assert reasons(report) == {
-        "store/a": "its folder is the directory of the store: restore it to another folder"
-    }
-    with pytest.raises(FileUnwritable, match="is inside the directory of the store"):
-        restore(store, tmp_path / "home" / "store" / "x", closed=closed)
 
 
 @pytest.mark.slow
@@ -130,26 +99,6 @@ def test_a_file_is_the_same_only_if_it_is_the_one_that_was_looked_at(to: Path) -
         assert folder.has("a", seen, proof)
         assert not folder.has("a", seen._replace(identity=(0, 0, 0)), proof)
         assert not folder.has("gone/a", seen, proof)
-
-
-@pytest.mark.slow
-def test_a_watched_folder_is_known_under_every_mount(tmp_path: Path) -> None:
-    """By its place in its file system: a bind mount has another path, and no link in it."""
-    watched = tmp_path / "above" / "watched"
-    (watched / "sub").mkdir(parents=True)
-    closed = {str(watched): Closed("the watched folder", around=True)}
-    for source, target in ((watched, ""), (watched, "sub"), (watched / "sub", ""), (watched.parent, "")):
-        bind = mounted("--bind", str(source), at=tmp_path / "mount")
-        with bind as mount, pytest.raises(FileUnwritable, match="watched"):
-            Folder(str(mount / target), closed, create=True)
-    (tmp_path / "to" / "inside").mkdir(parents=True)
-    store = FakeStore()
-    put(store, "inside/a", b"x")
-    with mounted("--bind", str(watched), at=tmp_path / "to" / "inside"):
-        assert reasons(restore(store, tmp_path / "to", closed=closed)) == {
-            "inside/a": "its folder is the watched folder: restore it to another folder"
-        }
-    assert os.listdir(watched) == ["sub"]
 
 
 def test_this_file_system_tells_names_apart(to: Path) -> None:
