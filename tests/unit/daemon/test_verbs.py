@@ -97,10 +97,6 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
     assert not (home.root / "mirror" / "docs/a").exists()
     assert home.ask(command="resume", name="docs")["was"]
     home.arrives("docs/a")
-    home.ask(command="pause", name="more")
-    del home.content["sources"][1]
-    home.reload()
-    assert home.ask(command="resume", name="more")["was"]
     assert not home.ask(command="resume", name="docs")["was"]
 
     assert home.ask(command="pause", seconds=3600.0)["until"] is not None
@@ -111,6 +107,25 @@ def test_a_pause_holds_what_it_names_and_survives_a_restart(home: Home) -> None:
     assert home.ask(command="status")["daemon"]["stores_paused"] == {}
     assert home.ask(command="pause", name="dosc")["usage"]
     assert "positive" in home.ask(command="pause", seconds=-1)["error"]
+
+
+def test_the_pause_of_a_removed_source_goes_with_it_and_that_of_a_store_can_be_ended(home: Home) -> None:
+    home.content["sources"] = [
+        home.source("docs", "watched"),
+        home.source("more", "more") | {"store": "other"},
+    ]
+    home.content["stores"]["other"] = {"type": "dir", "path": "./other"}
+    for name in ("more", "other"):
+        (home.root / name).mkdir()
+    home.start()
+    for name in ("more", "other"):
+        assert not home.ask(command="pause", name=name)["was"]
+    del home.content["sources"][1]
+    del home.content["stores"]["other"]
+    home.reload()
+    assert home.ask(command="resume", name="more")["usage"]
+    assert home.ask(command="resume", name="other")["was"]
+    assert home.ask(command="resume")["left"] == []
 
 
 def test_a_request_for_another_configuration_is_answered_so(home: Home) -> None:
