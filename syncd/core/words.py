@@ -64,6 +64,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     unseen: str = ""
     """Why the path could not be looked at; empty: `seen` holds."""
     seen: FileStat | Irregular | None = None
+    near: str = ""
+    """Where nothing is there: a name beside it that differs only in case or in how accents are written."""
     recorded: Recorded | None = None
     difference: str | None = None
     """What tells the file from its record; None: nothing does."""
@@ -168,7 +170,8 @@ def queue_word(queued: Queued, error: str, share: tuple[int, int] | None, store_
 
 def _absent(facts: Facts) -> Word:
     if facts.recorded is None:
-        return Word("unknown", "there is no such file, and nothing is recorded")
+        near = f"; `{printable(facts.near)}` is there, and only looks the same" if facts.near else ""
+        return Word("unknown", f"there is no such file, and nothing is recorded{near}")
     key = printable(facts.recorded.key)
     went = "it was deleted here" if facts.seen is None else "a directory took its place"
     if facts.on_delete is OnDelete.KEEP:
@@ -239,9 +242,7 @@ def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "path", f"{found['source']}:{found['path']}"
     yield "key", f"{printable(found['key'])} in store {found['store']}"
     yield "rule", f"{'taken' if rule['wanted'] else 'left out'}: {rule['text']}{where}{at}"
-    nothing = "not known" if found["state"] == "unknown" else "no regular file is there"
-    there = f"{human(disk['size'])}, modified {disk['modified']}" if disk else nothing
-    yield "disk", there
+    yield "disk", f"{human(disk['size'])}, modified {disk['modified']}" if disk else found["there"]
     if recorded:
         what = f"{human(recorded['size'])}, xxh128 {recorded['xxh128']}"
         what += f", ETag {recorded['etag']}" if recorded["etag"] else ", in doubt"

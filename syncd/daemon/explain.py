@@ -19,7 +19,7 @@ from syncd.core.paths import FOLDER
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
 from syncd.pipeline.source_runner import deletions_held
-from syncd.sources import entries, files, selection
+from syncd.sources import entries, files, selection, spelling
 from syncd.sources.places import Places
 from syncd.state.state import State
 
@@ -72,8 +72,8 @@ def as_folder(found: Found, state: State) -> Found:
     folder = replace(found, path=f"{found.path.rstrip(FOLDER)}{FOLDER}")
     if not found.path or not Rules.of(found.source).wants_file(folder.path):
         return found
-    gone = state.recorded(folder.ref) is not None and _look(found, None)[2] is None
-    return folder if gone or isinstance(_look(folder, None)[2], FolderStat) else found
+    gone = state.recorded(folder.ref) is not None and _look(found, None).seen is None
+    return folder if gone or isinstance(_look(folder, None).seen, FolderStat) else found
 
 
 def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> dict[str, Any]:
@@ -82,7 +82,8 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
     unlike = state.audits.what(ref) if recorded is not None else ""
-    source_waits, unseen, seen, left_out = _look(found, recorded)
+    looked = _look(found, recorded)
+    seen, left_out = looked.seen, looked.left_out
     key = paths.key_for(source.prefix, found.path, is_link=isinstance(seen, LinkStat))
     is_folder = found.path.endswith(FOLDER) or (isinstance(seen, Irregular) and seen.kind == "directory")
     verdict = Rules.of(source).explain(found.path.rstrip(FOLDER), is_directory=is_folder)
@@ -94,9 +95,10 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     facts = Facts(
         now_ns=now_ns,
         verdict=verdict if found.path or left_out else Verdict(wanted=True),
-        source_waits=(live.source_waits if live else "") or source_waits,
-        unseen=unseen,
+        source_waits=(live.source_waits if live else "") or looked.source_waits,
+        unseen=looked.unseen,
         seen=seen,
+        near=looked.near,
         recorded=recorded,
         difference=_difference(seen, recorded, key, live.store_id if live else None),
         failure=failure,
@@ -137,7 +139,12 @@ def _evidence(facts: Facts) -> dict[str, Any]:
     """What the disk and the state hold."""
     seen, recorded, arrived, failure = facts.seen, facts.recorded, facts.arrived, facts.failure
     told: dict[str, Any] = dict.fromkeys(("disk", "recorded", "unfinished", "failure"))
-    if isinstance(seen, FileStat):
+    if seen is None:
+        told["there"] = "not known" if facts.source_waits or facts.unseen else "nothing"
+    elif isinstance(seen, Irregular):
+        told["there"] = f"a {seen.kind}"
+    else:
+        told["there"] = "a file"
         told["disk"] = {"size": seen.size, "modified": iso(seen.mtime_ns), "changed": iso(seen.ctime_ns)}
     if recorded is not None:
         told["recorded"] = {
@@ -154,30 +161,41 @@ def _evidence(facts: Facts) -> dict[str, Any]:
     return told
 
 
-def _look(
-    found: Found, recorded: Recorded | None
-) -> tuple[str, str, FileStat | Irregular | None, Verdict | None]:
-    """Why the source waits, why the file cannot be looked at, what is at its path, and what beside the
-    patterns leaves it out.
-    """
+class _Looked(Struct, frozen=True):
+    """What the disk shows at a path."""
+
+    source_waits: str = ""
+    """Why the source waits; empty: its folder can be opened."""
+    unseen: str = ""
+    """Why the path cannot be looked at; empty: `seen` holds."""
+    seen: FileStat | Irregular | None = None
+    left_out: Verdict | None = None
+    """What beside the patterns leaves it out."""
+    near: str = ""
+    """Where nothing is there: a name that looks the same."""
+
+
+def _look(found: Found, recorded: Recorded | None) -> _Looked:
     source, path = found.source, found.path
     if Places().look(os.path.dirname(f"{source.root}/{path}")) is None:
-        return "its folder does not answer; is the server of its file system gone?", "", None, None
+        return _Looked("its folder does not answer; is the server of its file system gone?")
     try:
         root_fd = files.open_root(source.root)
     except (FileVanished, FileUnreadable) as error:
-        return f"its directory cannot be opened: {error}", "", None, None
+        return _Looked(f"its directory cannot be opened: {error}")
     try:
         # A file at its end ends the way.
         left_out = selection.of_way(root_fd, source, path.rstrip(FOLDER))
         if not path:
-            return "", "", Irregular("directory"), left_out
+            return _Looked(seen=Irregular("directory"), left_out=left_out)
         seen = entries.look(root_fd, path, links=source.records_links, fills=Rules.of(source).fills)
         if seen is None and (link := files.link_in(f"{source.root}/{path}")):
-            return "", "", Irregular(f"path behind the symbolic link {paths.printable(link)}"), None
-        return "", "", seen, left_out or selection.of_size(source, path, seen, recorded)
+            return _Looked(seen=Irregular(f"path behind the symbolic link {paths.printable(link)}"))
+        near = spelling.looks_like(root_fd, path) if seen is None else ""
+        left_out = left_out or selection.of_size(source, path, seen, recorded)
+        return _Looked(seen=seen, left_out=left_out, near=near)
     except FileUnreadable as error:
-        return "", str(error), None, None
+        return _Looked(unseen=str(error))
     finally:
         os.close(root_fd)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Collection
 
-from syncd.sources.files import OPEN_DIRECTORY
+from syncd.sources.files import OPEN_DIRECTORY, open_directory
 
 
 def listed_in(parent: int) -> Collection[str]:
@@ -65,3 +66,23 @@ def _has_alias(parent: int, name: str) -> bool:
         return False
     own = os.stat(name, dir_fd=parent, follow_symlinks=False)
     return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
+
+
+def looks_like(root_fd: int, path: str) -> str:
+    """A name beside `path`, where nothing is, that differs only in case or in how accents are written.
+
+    Empty: there is none, or the directory cannot be read.
+    """
+    directory, name = os.path.split(path)
+    try:
+        parent = open_directory(root_fd, directory)
+        try:
+            return min((each for each in listed_in(parent) if _look(each) == _look(name)), default="")
+        finally:
+            os.close(parent)
+    except OSError:
+        return ""
+
+
+def _look(name: str) -> str:
+    return unicodedata.normalize("NFKC", name.casefold())

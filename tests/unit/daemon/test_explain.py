@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from syncd.core import words
 from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
 from syncd.daemon import explain
 from syncd.sources import entries
@@ -67,6 +68,28 @@ def test_a_link_in_a_source_is_not_followed(tmp_path: Path) -> None:
         found = explain.find([source], str(place))
         assert found is not None
         assert found.path == below
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [("A.TXT", "a.txt"), ("d/u\u0308", "d/\u00fc"), ("a.tx", ""), ("no/a.txt", ""), ("p", "a fifo")],
+)
+def test_a_name_that_only_looks_the_same_is_named(tmp_path: Path, asked: str, there: str) -> None:
+    """Where nothing has the name itself. What is there and is no file is said, too."""
+    (tmp_path / "w/d").mkdir(parents=True)
+    for name in ("a.txt", "d/\u00fc"):
+        (tmp_path / "w" / name).touch()
+    os.mkfifo(tmp_path / "w/p")
+    found = explain.Found(Source("s", str(tmp_path / "w"), "m"), asked)
+    with closing(State.open(str(tmp_path / "state"), now_ns=lambda: 10**18)) as state:
+        told = explain.report(found, state, None, 10**18)
+    disk = dict(words.details(told))["disk"]
+    if there == "a fifo":
+        assert disk == there
+    else:
+        near = f"; `{os.path.basename(there)}` is there, and only looks the same" if there else ""
+        assert told["reason"] == f"there is no such file, and nothing is recorded{near}"
+        assert disk == "nothing"
 
 
 def test_an_empty_folder_has_a_word_where_it_is_carried(tmp_path: Path) -> None:
