@@ -96,21 +96,6 @@ def link_in(path: str) -> str:
     return ""
 
 
-def mount_of(descriptor: int) -> bytes:
-    """Which mount an open directory is seen through, as the kernel names it; empty where it does not say.
-
-    Source: proc_pid_fdinfo(5). A mount over a folder may be of the folder's own device.
-    """
-    try:
-        info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.pread(info, 4096, 0).partition(b"mnt_id:")[2].partition(b"\n")[0].strip()
-    finally:
-        os.close(info)
-
-
 def identity_of(root_fd: int) -> RootIdentity:
     """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
     try:
@@ -247,7 +232,7 @@ class OpenFile:
         """How many bytes it took on its disk then: less than its size if it has holes."""
         self.opened = opened
         """What the file was when it was opened: before its first byte was read."""
-        self._head: bytes | None = None
+        self._ends: tuple[bytes, bytes] | None = None
 
     def __enter__(self) -> OpenFile:
         return self
@@ -260,22 +245,21 @@ class OpenFile:
     def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
         """Let the first `most` bytes be all of the file, or those `to_line`: up to the last newline in them.
 
-        Returns whether that was done: not, if these are fewer than `least`. The rest may change and grow from
-        now on, these may not: `stat` compares the first of them again, so that a log which was emptied for
-        its next lines is not taken for the one before. Raises FileChanged, FileUnreadable.
+        Returns whether that was done: not, if these are fewer than `least`. Their ends may not change from
+        now on: `stat` compares them, for a log may be emptied. Raises FileChanged, FileUnreadable.
         """
         head = self._first(most)
         size = self._line_end(most) if to_line else most
         if size < least:
             return False
-        self._head = head[:size]
+        self._ends = head[:size], self._last(size)
         self.opened = self.opened._replace(size=size)
         return True
 
     @property
     def is_cut(self) -> bool:
         """Whether `cut` was called."""
-        return self._head is not None
+        return self._ends is not None
 
     def _line_end(self, end: int) -> int:
         """Where the last line ends in the first `end` bytes; 0: none does."""
@@ -295,18 +279,24 @@ class OpenFile:
             found = file_stat(os.fstat(self._descriptor))
         except OSError as error:
             raise FileUnreadable(os_words(error)) from error
-        if self._head is None:
+        if self._ends is None:
             return found
-        if found.size < self.opened.size or self._first(self.opened.size) != self._head:
+        size = self.opened.size
+        if found.size < size or (self._first(size), self._last(size)) != self._ends:
             raise FileChanged("it was emptied or rewritten, although it should only grow")
         return self.opened
 
     def _first(self, size: int) -> bytes:
         return bytes(self.read(0, min(size, _PIECE)))
 
+    def _last(self, size: int) -> bytes:
+        """A log begins with a hole if its writer kept its offset when it was emptied: only these tell."""
+        start = max(size - _PIECE, min(size, _PIECE))
+        return bytes(self.read(start, size - start))
+
     def is_at(self, seen: FileStat | Irregular | None) -> bool:
         """Whether what is at a path by now is this file, as it was opened, or grown since it was cut."""
-        if self._head is None or not isinstance(seen, FileStat):
+        if self._ends is None or not isinstance(seen, FileStat):
             return seen == self.opened
         return (seen.device, seen.inode) == (self.opened.device, self.opened.inode)
 
@@ -401,7 +391,7 @@ class OpenFile:
         """Check that nothing follows the first `size` bytes, unless the file was cut. Raises FileChanged when
         something does, FileUnreadable.
         """
-        if self._head is not None:
+        if self._ends is not None:
             return
         try:
             more = os.pread(self._descriptor, 1, size)

@@ -146,6 +146,21 @@ def type_of(device: int) -> str:
     return ""
 
 
+def mount_of(descriptor: int) -> bytes:
+    """Which mount an open directory is seen through, as the kernel names it; empty where it does not say.
+
+    Source: proc_pid_fdinfo(5). A mount over a folder may be of the folder's own device.
+    """
+    try:
+        info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(info, 4096, 0).partition(b"mnt_id:")[2].partition(b"\n")[0].strip()
+    finally:
+        os.close(info)
+
+
 def is_remote(type_name: str) -> bool:
     """Whether a file system of this type changes without events."""
     return type_name in _REMOTE or type_name.startswith("fuse.")

@@ -232,3 +232,36 @@ def test_rotation_loses_nothing_and_mixes_nothing(
         assert scene.rig.fake.objects[f"p/{name}"].data == (scene.rig.folder / name).read_bytes()
     assert scene.uploads() == []
     scene.rig.close()
+
+
+@pytest.mark.parametrize("moment", ["hashed to block 1", "hashed to block 5", "hashed", "after part 4"])
+def test_a_log_that_was_emptied_before_begins_with_a_hole_after_each_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Its writer did not open it to append, and goes on where it was: only the end tells the two apart."""
+    monkeypatch.setattr("syncd.sources.files._PIECE", 2 * PART)
+    scene = Scene(tmp_path, FakeStore(SMALL_LIMITS), monkeypatch)
+    before = bytes(3 * PART) + OLD
+    after = bytes(len(before)) + NEW
+
+    def emptied(path: Path) -> None:
+        os.truncate(path, 0)
+        with path.open("r+b") as file:
+            file.seek(len(before))
+            file.write(NEW)
+
+    scene.rig.write(NAME, before)
+    scene.rig.know(appends=lambda path: True)
+    MOMENTS_OF_A_LARGE_FILE[moment](scene, scene.once(emptied))
+    with suppress(FileError):
+        carry(scene.rig, NAME)
+    assert scene.changed > 0, "the moment never came"
+    scene.hooked.hooks.clear()
+    scene.patch.undo()
+
+    sent = scene.object()
+    assert sent is None or before.startswith(sent) or after.startswith(sent)
+    while scene.rig.sync(NAME).bytes_sent:
+        pass
+    assert scene.rig.fake.objects[KEY].data == after
+    scene.rig.close()

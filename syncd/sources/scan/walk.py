@@ -27,7 +27,8 @@ from msgspec import Struct
 
 from syncd.core.model import Recorded
 from syncd.core.paths import printable
-from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, mount_of, names_in, open_listing
+from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, names_in, open_listing
+from syncd.sources.mounts import mount_of
 from syncd.sources.spelling import is_spelled
 
 MOST_OPEN = 64
