@@ -87,11 +87,16 @@ class Bucket:
         return regions.is_aws(self._endpoint_host)
 
     @property
+    def is_r2(self) -> bool:
+        """Cloudflare's service."""
+        return regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",))
+
+    @property
     def limits(self) -> StoreLimits:
         """What the service documents that the host belongs to."""
         if self.is_aws:
             return AWS_LIMITS
-        if regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",)):
+        if self.is_r2:
             return R2_LIMITS
         return LARGER_LIMITS if regions.under(self._endpoint_host, _LARGER_DOMAINS) else LIMITS
 

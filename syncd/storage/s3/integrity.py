@@ -32,9 +32,11 @@ class Integrity:
         """Those that the settings allow, the cheapest first."""
         self.usual = self.checks[0] if len(self.checks) == 1 else signed
         self._now = self.usual if self.checks else "none"
-        self.declares = self._now == "crc32" and bucket.is_aws
-        """Uploads are begun with the CRC-32 as their checksum, which AWS wants, and completed with that of
-        the whole. Another server may verify that of a part alone, as R2 does: neither is asked of it."""
+        is_asked_for = settings.integrity == "crc32" and not bucket.is_r2
+        self.declares = self._now == "crc32" and (bucket.is_aws or is_asked_for)
+        """Uploads are begun with the CRC-32 as their checksum, and completed with that of the whole. AWS and
+        its likes refuse parts with one otherwise; R2 takes that of parts alone, and so may a server that was
+        only found to verify that of a part."""
 
     def use(self, check: str) -> None:
         """Send bodies with this check, where it is one of `checks`; else with the usual one."""

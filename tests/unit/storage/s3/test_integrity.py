@@ -8,12 +8,12 @@ from syncd.storage.s3.bucket import Bucket
 from syncd.storage.s3.integrity import CRC32, HASH, Integrity
 from syncd.storage.settings import HttpSettings, S3Settings
 
-AWS, OTHER = "s3.us-east-1.amazonaws.com", "storage.example"
+AWS, R2, OTHER = "s3.us-east-1.amazonaws.com", "abc.r2.cloudflarestorage.com", "storage.example"
 
 
 @pytest.mark.parametrize("lock", ["", "COMPLIANCE"])
 @pytest.mark.parametrize("word", ["auto", "sha256", "md5", "crc32", "none"])
-@pytest.mark.parametrize("host", [AWS, OTHER])
+@pytest.mark.parametrize("host", [AWS, R2, OTHER])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_no_check_is_weaker_than_it_may_be(scheme: str, host: str, word: str, lock: str) -> None:
     """By itself CRC-32 only over TLS, nothing only over TLS, and a signed SHA-256 not for a lock."""
@@ -27,8 +27,9 @@ def test_no_check_is_weaker_than_it_may_be(scheme: str, host: str, word: str, lo
         assert made.checks == ()
     else:
         assert made.checks == ("sha256" if word == "none" else word,)
-    # of the whole only where that is known to be taken
-    assert made.declares == (made.checks == ("crc32",) and host == AWS)
+    # of the whole where it is known to be taken, or where the user says so; never on R2
+    said = made.checks == ("crc32",) and (host == AWS or word == "crc32")
+    assert made.declares == (said and host != R2)
     for check in ("", *made.checks, "crc32"):
         made.use(check)
         now = made.headers(b"hello")
