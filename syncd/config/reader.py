@@ -198,12 +198,29 @@ def _value(kind: Any, given: object, path: Path, document: Document, place: kind
     return value
 
 
+_OTHERS_WORDS = {
+    "access_key": "access_key_id", "ak": "access_key_id", "secret_key": "secret_access_key",
+    "sk": "secret_access_key", "token": "session_token", "security_token": "session_token",
+    "sts_token": "session_token", "host": "endpoint", "url": "endpoint", "insecure": "ca_bundle",
+    "no_verify_ssl": "ca_bundle", "verify_ssl": "ca_bundle", "force_path_style": "path_style",
+    "ignore": "exclude", "filter": "include", "delay": "settle", "debounce": "settle", "remove": "on_delete",
+    "mirror": "on_delete", "dest": "store", "destination": "store", "target": "store", "source": "path",
+    "dir": "path", "directory": "path", "folder": "path", "bwlimit": "bandwidth_limit",
+    "transfers": "concurrency", "threads": "concurrency", "workers": "concurrency",
+    "chunk_size": "part_size", "retries": "max_attempts",
+}  # fmt: skip
+"""What Baidu's console, mc, aws, rclone and lsyncd call it, where the nearest known key is another thing."""
+
+
 def _known_key(wrong: str, model: type[Entry]) -> str:
     """What a key that `model` does not have may have been meant to be."""
     homes = [name for name, section in SECTIONS.items() if wrong in kinds.keys(section)]
     if homes:
         return f"it in {' or '.join(homes)}"
-    near = kinds.nearest(wrong.lower().replace("-", "_"), kinds.keys(model))
+    word = wrong.lower().replace("-", "_")
+    if (ours := _OTHERS_WORDS.get(word)) in kinds.keys(model):
+        return f"`{ours}`, which is the word for it here"
+    near = kinds.nearest(word, kinds.keys(model))
     return f"`{near}`, the nearest known key" if near else f"one of {_keys(model)}"
 
 

@@ -304,11 +304,21 @@ def _doubt_about(pattern: str, root: str) -> str:
     if root and pattern.startswith(inside):
         below = pattern.removeprefix(inside)
         return f"matches nothing, because paths begin below the source's directory: write `/{below}`"
-    if pattern.startswith("~"):
-        return "matches only names that begin with `~`: paths begin below the source's directory"
-    if re.search(r"(?<!\\)\{[^/{}]*,[^/{}]*\}", pattern):
-        return "matches only names with braces in them: write one pattern for each alternative"
-    return ""
+    return next((words for habit, words in _HABITS.items() if re.search(habit, pattern)), "")
+
+
+_BELOW = "paths begin below the source's directory"
+_HABITS = {
+    r"^~\w*/": f"matches only names that begin with `~`: {_BELOW}",
+    r"^\$\w+/": f"matches only names that begin with `$`: {_BELOW}",
+    r"(?<!\\)\{[^/{}]*,[^/{}]*\}": "matches only names with braces in them: write one for each alternative",
+    r"\*[^/]*[,;|] ?\*": "is one pattern, whatever is between: write one for each",
+    r"^(?:re|regex|regexp|glob|path):": "matches only names that begin so: leave that out",
+    r"^[+-] ": "matches only names that begin so: `include` and `exclude` say that",
+    r"\\\.|^\^": "is no regular expression: write `*.jpg` for all that ends so",
+    r"^\s": "matches only names that begin with a blank",
+}  # fmt: skip
+"""What a pattern of other tools looks like, and what gitignore makes of it."""
 
 
 def _rules_fault(include: list[str], exclude: list[str]) -> str:

@@ -20,9 +20,8 @@ _DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "
 
 _NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
 _SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(
-    "".join(rf"(?:{_NUMBER}\s?{unit}\s?)?" for unit in _DURATION_UNITS_MS), re.IGNORECASE | re.ASCII
-)
+_DURATION = re.compile("".join(rf"(?:{_NUMBER}\s?{unit}\s?)?" for unit in _DURATION_UNITS_MS), re.ASCII)
+"""In small letters only: rclone's ``1M`` is a month."""
 _SHARE = re.compile(_NUMBER + r"\s?%")
 
 

@@ -21,7 +21,7 @@ from msgspec.structs import fields
 from syncd.config import units
 from syncd.config.document import Expanded
 from syncd.config.units import Refused
-from syncd.core.backoff import Bandwidth
+from syncd.core.backoff import FREE_LINE, Bandwidth
 from syncd.core.model import Concealing
 from syncd.sources.places import Places
 
@@ -92,11 +92,14 @@ def items(kind: Any) -> Any:
 
 def _typed(kind: Any, given: object) -> Any:
     base = get_origin(_base(kind)) or _base(kind)
+    words = next((each.words for each in _notes(kind) if isinstance(each, OneOf)), ())
     try:
         value = convert(given, base)
         if base is str:
             value.encode()
     except ValidationError:
+        if words:  # quotes around what YAML takes for a truth value would not help
+            raise Refused(choice("", words)) from None
         raise Refused((base is not str and described(kind)) or _EXPECTED[base]) from None
     except UnicodeEncodeError:
         raise Refused("text in UTF-8") from None
@@ -127,15 +130,20 @@ def choice(wrong: str, known: Collection[str]) -> str:
 # ---- text -----------------------------------------------------------------------------------------------
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """For one of `words`."""
+class OneOf(Struct, frozen=True):
+    """In a kind: one of these words."""
 
-    def check(text: str) -> str:
-        if text not in words:
-            raise Refused(choice(text, words))
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.words:
+            raise Refused(choice(text, self.words))
         return text
 
-    return check
+
+def one_of(*words: str) -> OneOf:
+    """For one of `words`."""
+    return OneOf(words)
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
@@ -229,6 +237,8 @@ def size(low: int, high: int, *, or_zero: bool = False) -> Parsed:
 
 def _bandwidth(value: object, _: Place) -> Bandwidth:
     """A number other than 0 is refused in the words for text."""
+    if value is False:  # what YAML makes of `off`
+        return FREE_LINE
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused(units.BANDWIDTH_EXAMPLE)
     return units.parse_bandwidth(str(value))

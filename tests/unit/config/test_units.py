@@ -69,7 +69,6 @@ def test_a_size_is_whole_bytes() -> None:
         ("1h30m", 5400.0),
         ("1h 30m", 5400.0),
         ("1d2h3m4s5ms", 93784.005),
-        ("2H", 7200.0),
     ],
 )
 def test_durations_are_seconds(text: str, seconds: float) -> None:
@@ -80,7 +79,7 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", " ", "2", "1.5", "-1s", "30m1h", "1s1s", "1ms1s", "s", "1w", "1 hour", "PT1H", "1:30", "1h30", "٢s",
-     "1\u017f", "1s!", "9" * 19 + "s"],
+     "1M", "2H", "1\u017f", "1s!", "9" * 19 + "s"],
 )  # fmt: skip
 def test_a_duration_without_a_clear_unit_is_refused(text: str) -> None:
     """A bare number other than 0, an unknown, repeated or misplaced unit shows how to write a duration."""

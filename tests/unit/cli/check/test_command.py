@@ -47,3 +47,4 @@ def test_check_may_be_quiet(home: Home) -> None:
     """For a service that only wants the exit code."""
     assert home.run("check", "--config-only", "-q").output == ""
     assert "is right" in home.run("check", "--config-only").output
+    assert json.loads(home.run("check", "--config-only", "--json").stdout)["checks"][0]["passed"]
