@@ -485,3 +485,15 @@ def is_denied(error: StoreError) -> bool:
         denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
         return denies and error.credentials  # else a proxy on the way forbids it
     return isinstance(error, StoreRefused)
+
+
+def words_of(error: BaseException) -> str:
+    """Its message, or else its class."""
+    return str(error) or type(error).__name__
+
+
+def cause_of(error: BaseException) -> str:
+    """The part of the message that is the same for many files: no request ids and the like."""
+    if isinstance(error, StoreError):
+        return f"{type(error).__name__} {error.status} {error.code}"
+    return words_of(error)

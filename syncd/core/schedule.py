@@ -5,6 +5,8 @@ Time is seconds of a monotonic clock, passed in, as is chance. No lock inside: t
 
 from __future__ import annotations
 
+from math import inf
+
 from syncd.core.backoff import Schedule, ceiling
 
 POLL_SECONDS = 60.0
@@ -26,6 +28,8 @@ class ScanSchedule:
         """When the waiting deletions are judged."""
         self.setbacks = 0
         """Failed rounds in a row: the root was missing, or the scan failed."""
+        self._rests = False
+        self._rested_at = self._all_seen_since = -inf
 
     def ask(self, subtree: str, reason: str) -> None:
         """Scan `subtree` soon."""
@@ -49,6 +53,7 @@ class ScanSchedule:
 
     def take(self, now: float) -> tuple[str, str] | None:
         """The subtree to scan now, and why. No reason: only deletions are due. None: nothing is due."""
+        self._rests = False
         scan_is_due = self.next_scan is not None and now >= self.next_scan
         if self.asked and (scan_is_due or not self.setbacks):
             subtree = next(iter(self.asked))
@@ -57,7 +62,15 @@ class ScanSchedule:
             return "", "interval"
         if self.next_judgement is not None and now >= self.next_judgement:
             return "", ""
+        self._rests, self._rested_at = True, now
         return None
+
+    def is_caught_up(self, since: float, *, is_blind: bool) -> bool:
+        """Whether all scans are over that were asked for before then. And, where the source `is_blind`, as no
+        events tell of its files, whether all was scanned since then.
+        """
+        is_over = self._rested_at >= since or (self._rests and not self.asked)
+        return is_over and not (is_blind and self._all_seen_since < since)
 
     def set_back(self, now: float) -> None:
         """A round failed: retry soon, then after longer and longer pauses."""
@@ -70,6 +83,8 @@ class ScanSchedule:
     ) -> None:
         """A scan succeeded: the next one of everything is jittered, and sooner if the source is polled."""
         self.setbacks = 0
+        if not subtree:
+            self._all_seen_since = now - took_seconds
         if poll:
             interval = min(interval, max(POLL_SECONDS, took_seconds * _POLL_SHARE))
         at = now + interval * (0.9 + 0.2 * chance)

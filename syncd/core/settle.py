@@ -54,12 +54,13 @@ class _Dirty:
     """The state of one dirty file."""
 
     __slots__ = (
-        "delete_allowed", "due", "event", "first_marked", "hasty", "held",
+        "allowed_at", "due", "event", "first_marked", "hasty", "held",
         "remarked", "restless_since", "sent", "ticket", "vain_looks",
     )  # fmt: skip
 
     def __init__(self, due: float, first_marked: float, *, event: bool, held: bool = False) -> None:
-        self.delete_allowed = self.hasty = self.sent = False
+        self.hasty = self.sent = False
+        self.allowed_at: float | None = None  # since when its object may be removed
         self.due = due
         self.first_marked = first_marked
         self.event = event
@@ -83,16 +84,21 @@ class _Dirty:
         else:
             self.remarked = True
 
+    def is_restless(self, now: float, longer_than: float) -> bool:
+        """Whether events have kept it from becoming quiet for more than so many seconds."""
+        since = self.restless_since if self.remarked and self.due > now else None
+        return since is not None and now - since > longer_than
+
 
 class _Processing:
     """The state of one file that a worker has."""
 
     __slots__ = (
-        "again", "delete_allowed", "discarded", "event", "first_marked", "restless_since", "vain_looks",
+        "again", "allowed_at", "discarded", "event", "first_marked", "restless_since", "vain_looks",
     )  # fmt: skip
 
     def __init__(self, entry: _Dirty) -> None:
-        self.delete_allowed = entry.delete_allowed
+        self.allowed_at = entry.allowed_at
         self.event = entry.event
         self.first_marked = entry.first_marked
         self.restless_since = entry.restless_since
@@ -141,7 +147,8 @@ class DirtyFiles:
             entry.sent = sent
         else:
             entry.mark(now, due, longest_seconds, event=event)
-        entry.delete_allowed = entry.delete_allowed or delete_allowed
+        if delete_allowed and entry.allowed_at is None:
+            entry.allowed_at = now
         if running is not None:
             running.again = entry
         elif before is None:
@@ -196,7 +203,7 @@ class DirtyFiles:
         entry = self._waiting.pop(ref)  # what it leaves in the heap is found to be nothing
         self._count(ref.source, -1)
         self._processing[ref] = _Processing(entry)
-        return Taken(ref, entry.event, entry.first_marked, entry.delete_allowed, entry.hasty)
+        return Taken(ref, entry.event, entry.first_marked, entry.allowed_at is not None, entry.hasty)
 
     def done(self, ref: FileRef) -> None:
         """Processing ended. The file is clean, unless it was marked since it was taken."""
@@ -218,7 +225,10 @@ class DirtyFiles:
                 self._wait(ref, again)
             return
         entry = _Dirty(until, running.first_marked, event=running.event, held=hold)
-        entry.delete_allowed = delete_allowed or (again is not None and again.delete_allowed)
+        if delete_allowed:
+            entry.allowed_at = running.allowed_at
+        elif again is not None:
+            entry.allowed_at = again.allowed_at
         # A file that was left alone and failed is not restless; one that moved while it was read still is.
         if again is not None and again.event:
             entry.restless_since, entry.vain_looks = running.restless_since, running.vain_looks + 1
@@ -246,11 +256,10 @@ class DirtyFiles:
         found = [
             (ref, entry.restless_since)
             for ref, entry in self._waiting.items()
-            if entry.remarked
-            and entry.due > now
-            and entry.restless_since is not None
-            and now - entry.restless_since
-            > (longer_than if entry.vain_looks < VAIN_LOOKS else min(longer_than, VAIN_SECONDS))
+            if entry.restless_since is not None
+            and entry.is_restless(
+                now, longer_than if entry.vain_looks < VAIN_LOOKS else min(longer_than, VAIN_SECONDS)
+            )
         ]
         return sorted(found, key=lambda item: (item[1], item[0]))
 
@@ -259,19 +268,20 @@ class DirtyFiles:
         entry = self._waiting.get(ref)
         if entry is None:
             return None
-        restless = entry.remarked and entry.due > now and entry.restless_since is not None
-        since = entry.restless_since if restless else None
+        since = entry.restless_since if entry.is_restless(now, -inf) else None
         return entry.due - now, None if since is None else now - since
 
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""
         return ref in self._processing
 
-    def delete_allowed(self, ref: FileRef) -> bool:
-        """Whether the file waits, or is being processed, with the permission to delete its object."""
+    def allowed_at(self, ref: FileRef) -> float | None:
+        """When the file, which waits or is being processed, got the permission to delete its object; None: it
+        has none.
+        """
         running = self._processing.get(ref)
         entries = (self._waiting.get(ref),) if running is None else (running, running.again)
-        return any(entry is not None and entry.delete_allowed for entry in entries)
+        return next((each.allowed_at for each in entries if each and each.allowed_at is not None), None)
 
     def is_dirty(self, ref: FileRef) -> bool:
         """Whether the file waits or is being processed."""
@@ -281,6 +291,23 @@ class DirtyFiles:
         """The files that wait or are processing, and have been dirty since then, at the latest."""
         waiting = [ref for ref, entry in self._waiting.items() if entry.first_marked <= since]
         return waiting + [ref for ref, entry in self._processing.items() if entry.first_marked <= since]
+
+    def ages(self) -> list[tuple[float, FileRef]]:
+        """The files that wait or are processing, each with the time when it became dirty."""
+        return [
+            (entry.first_marked, ref)
+            for files in (self._waiting, self._processing)
+            for ref, entry in files.items()
+        ]
+
+    def awaited_since(self, ref: FileRef, now: float) -> float | None:
+        """When a file became dirty that is to be sent; None: it is clean, was sent a moment ago, or has been
+        restless for long.
+        """
+        entry = self._processing.get(ref) or self._waiting.get(ref)
+        if isinstance(entry, _Dirty) and (entry.sent or entry.is_restless(now, VAIN_SECONDS)):
+            return None
+        return None if entry is None else entry.first_marked
 
     def sent(self) -> set[FileRef]:
         """Those of them that were sent a moment ago, and nothing has marked since."""

@@ -182,7 +182,7 @@ def _absent(facts: Facts) -> Word:
     if facts.store_waits:
         return Word("gone", f"{went}; its object {key} is deleted later: {facts.store_waits}")
     when = "is for the next pass to delete, as far as `max_delete` allows"
-    when = "is deleted soon" if facts.running else when
+    when = "is deleted soon, after files that may be copied from it" if facts.running else when
     return Word("gone", f"{went}; its object {key} {when}")
 
 

@@ -298,10 +298,10 @@ class WorkQueue:
             self._work.notify()
             return True
 
-    def delete_allowed(self, ref: FileRef) -> bool:
-        """Whether this file waits with the permission to delete its object."""
+    def allowed_at(self, ref: FileRef) -> float | None:
+        """Since when this file waits with the permission to delete its object; None: it has none."""
         with self._work:
-            return self._dirty.delete_allowed(ref)
+            return self._dirty.allowed_at(ref)
 
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""
@@ -420,6 +420,16 @@ class WorkQueue:
                 for ref in self._dirty.all()
                 if ref in still or self.longest(ref) == inf
             }
+
+    def ages(self) -> list[tuple[float, FileRef]]:
+        """See `DirtyFiles.ages`."""
+        with self._work:
+            return self._dirty.ages()
+
+    def awaited_since(self, ref: FileRef) -> float | None:
+        """See `DirtyFiles.awaited_since`."""
+        with self._work:
+            return self._dirty.awaited_since(ref, self._monotonic())
 
     def sent(self) -> set[FileRef]:
         """Dirty files that were sent a moment ago, and are only to be looked at once more."""

@@ -6,10 +6,7 @@ scan, another check of a missing root, the end of a deletion's grace period).
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import stat
 import threading
 from collections.abc import Callable, Collection
 from math import inf
@@ -26,6 +23,7 @@ from syncd.core.schedule import ScanSchedule
 from syncd.core.words import counted, differ_words
 from syncd.pipeline.auditor import Auditor
 from syncd.pipeline.context import Context
+from syncd.pipeline.donors import is_any_in_the_way
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.pipeline.source_status import ScanResults, SourceStatus, WatchHandle
 from syncd.pipeline.workers import Workers
@@ -76,6 +74,7 @@ class SourceRunner:
             window_seconds=source.rescan_seconds,
         )
         engine = workers.engine
+        workers.donors.caught_up[source.name] = self.is_caught_up
         self._instance = context.instance_of(source)
         self.foreigners = engine.foreigners
         engine.sources[source.name] = EngineSource(
@@ -94,8 +93,7 @@ class SourceRunner:
         self._heartbeat = heartbeat
         self._state = context.state
         self._store_id = engine.store.store_id
-        self._watch = watch or WatchHandle()
-        self._once = context.once
+        self._watch, self._once = watch or WatchHandle(), context.once
         self._harmless: tuple[FileRef, ...] = ()  # missing files whose objects keep no other from being made
         self.schedule = ScanSchedule()
         self._was_away = self._taken_up = False
@@ -123,7 +121,7 @@ class SourceRunner:
     def gone(self, ref: FileRef) -> None:
         """A scan or a worker found that a recorded file no longer exists."""
         with self._changed:
-            if self.workers.queue.delete_allowed(ref):
+            if self.workers.queue.allowed_at(ref) is not None:
                 return  # a worker will delete its object
             now = self.clock.monotonic()
             self.deletions.add(ref, now)
@@ -258,6 +256,13 @@ class SourceRunner:
         """Whether it was scanned, and no scan runs or is asked for."""
         with self._changed:
             return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked)
+
+    def is_caught_up(self, since: float) -> bool:
+        """See `ScanSchedule.is_caught_up`. A source that cannot be scanned now is not waited for."""
+        with self._changed:
+            is_blind = bool(self._watch.coverage().reason) and not self._once
+            is_away = self._stopping or self.news.waiting_for != ""
+            return is_away or self.schedule.is_caught_up(since, is_blind=is_blind)
 
     # ---- the loop ---------------------------------------------------------------------------------------
 
@@ -416,14 +421,9 @@ class SourceRunner:
             if verdict.rescan:
                 self.schedule.ask("", "more files are gone than could be remembered")
         if verdict.parked and not self.news.deletes_parked:
-            allow = f"to allow them: syncd sync --allow-deletes {self.source.name}"
-            log.warning(
-                "%s: %s: %s; %s",
-                self.source.name,
-                counted(verdict.parked, "deletion", "waits"),
-                verdict.reason,
-                allow,
-            )
+            words = "%s: %s: %s; to allow them: syncd sync --allow-deletes %s"
+            waits, name = counted(verdict.parked, "deletion", "waits"), self.source.name
+            log.warning(words, name, waits, verdict.reason, name)
         self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
         with self._changed:
             if self._stopping:
@@ -436,23 +436,18 @@ class SourceRunner:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
     def _is_sending(self) -> bool:
-        waiting, in_work = self.workers.queue.counts()
-        return self.source.name in waiting or any(ref.source == self.source.name for ref in in_work)
+        """Whether a file of the store is being sent, or may be found yet."""
+        behind = self.workers.donors.behind(self.clock.monotonic(), but=self.source.name)
+        return bool(behind) or not self.workers.queue.idle()
 
     def _are_in_the_way(self, gone: tuple[FileRef, ...]) -> bool:
         """Whether one of them is. The same ones are looked at once."""
-        if gone != self._harmless:
-            if any(map(self._is_in_the_way, gone)):
-                return True
-            self._harmless = gone
+        if gone == self._harmless:
+            return False
+        if is_any_in_the_way(self.source.root, gone):
+            return True
+        self._harmless = gone
         return False
-
-    def _is_in_the_way(self, ref: FileRef) -> bool:
-        """Whether its object may keep others from being made: its place, or its folder's, is another's."""
-        try:
-            return stat.S_ISDIR(os.lstat(f"{self.source.root}/{ref.path}").st_mode)
-        except OSError as error:
-            return error.errno == errno.ENOTDIR
 
     def _root_is_right(self) -> bool:
         identity, doubt = self._guard.look()

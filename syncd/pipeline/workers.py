@@ -25,15 +25,18 @@ from syncd.core.errors import (
     Stopped,
     StoreError,
     TooYoung,
+    cause_of,
     is_unclear,
     may_be_the_stores,
     react,
     way,
+    words_of,
 )
 from syncd.core.model import Adopt, Copy, Delete, Failure, FileRef, FileStat, Outcome, Upload
 from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
+from syncd.pipeline.donors import Donors
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
@@ -59,6 +62,8 @@ _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not 
 _APPEND_SHARE = 4.0
 """A file that only grows is left alone for so many times as long as it took to carry."""
 _PROBES = 6  # of a single pass, while the store answers and file after file fails, before it is given up
+VAIN_ATTEMPTS = 10
+"""A file that failed so often in a row keeps no object from being deleted."""
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
@@ -75,6 +80,9 @@ class Workers:
         self.engine = engine
         self.queue = WorkQueue(context.clock.monotonic, context.clock.chance)
         engine.gate, engine.heirs.siblings = self._gate, self.queue.siblings
+        self.donors = Donors(self.queue, engine.sources, heartbeat, context.clock.monotonic, self._is_vain)
+        if not context.once:
+            engine.spare = self.donors.spare
         self.queue.longest = self.longest
         self.gave_up: BaseException | None = None
         self._in_vain = 0
@@ -305,6 +313,12 @@ class Workers:
             if is_large:
                 self._large.add(ref)
 
+    def _is_vain(self, ref: FileRef) -> bool:
+        """Whether no success of the file is to be expected soon."""
+        with self._lock:
+            fails = ref in self._refused or self._attempts.get(ref, (0, 0))[0] >= VAIN_ATTEMPTS
+            return fails or bool(self._quota)  # a deletion makes room
+
     def longest(self, ref: FileRef) -> float:
         """How many seconds a file that only grows may go on before it is carried; infinite for any other.
 
@@ -379,7 +393,7 @@ class Workers:
             return
         if isinstance(error, PutsWait) and not self._once:
             self.queue.probe()
-            self.queue.defer(ref, error.seconds, hold=False)
+            self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
             return
         if isinstance(error, TooYoung):
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it
@@ -585,10 +599,10 @@ class Workers:
         limit = self.engine.policy.max_attempts
         parked = bool(limit) and attempts >= limit
         next_ns = 0 if parked else self._clock.now_ns() + int(reaction.defer_seconds * 1e9)
-        failure = Failure(ref, _words(error), attempts, next_ns, refusals)
+        failure = Failure(ref, words_of(error), attempts, next_ns, refusals)
         self._keep_in_state(lambda: self.engine.state.record_failure(failure))
         if attempts == 1 or parked:
-            log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {_cause(error)}"})
+            log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {cause_of(error)}"})
         return parked
 
     def _keep_in_state(self, write: Callable[[], None]) -> None:
@@ -603,14 +617,3 @@ class Workers:
             listener()
         except Exception as error:
             log.error("unexpected error while reporting the result of a file", exc_info=error)
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
-def _cause(error: BaseException) -> str:
-    """The part of the message that is the same for many files: no request ids and the like."""
-    if isinstance(error, StoreError):
-        return f"{type(error).__name__} {error.status} {error.code}"
-    return _words(error)

@@ -94,6 +94,8 @@ class Engine:
         """Limits how many large files are read at once for their fingerprints."""
         self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
         """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
+        self.spare: Callable[[int, FileRef, Recorded], None] = lambda root_fd, ref, recorded: None
+        """Called with the open root before an object is removed; raises PutsWait if it is to stay for now."""
         self.heirs = Heirs(self.state, lambda ref: self.sources[ref.source].appends(ref.path))
         self._now_ns = now_ns
         self._should_stop = should_stop
@@ -156,9 +158,10 @@ class Engine:
             if seen is None or isinstance(seen, Irregular):
                 self.heirs.forget(ref)
                 outcome = self._absent(ref, seen, recorded, root_fd)
-                return (
-                    self._remover.delete(ref, outcome) if outcome.wants_delete and delete_allowed else outcome
-                )
+                if recorded is None or not (outcome.wants_delete and delete_allowed):
+                    return outcome
+                self.spare(root_fd, ref, recorded)
+                return self._remover.delete(ref, outcome)
             key = self.keys.of(ref, seen)
             if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
@@ -250,8 +253,6 @@ class Engine:
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         return Outcome(Nothing(why))
-
-    # ---- attributes -------------------------------------------------------------------------------------
 
     def _note_left_out(self, job: Job) -> None:
         names = ", ".join(printable(name) for name in job.left_out)

@@ -20,6 +20,7 @@ from unittest import mock
 from msgspec.structs import replace
 
 from syncd.core.model import FileRef, Outcome, Source, TransferPolicy
+from syncd.pipeline import donors
 from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
@@ -36,7 +37,7 @@ from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (audit, compare, entries, files, local, root, selection, spelling, walk)
+READERS = (audit, compare, donors, entries, files, local, root, selection, spelling, walk)
 """The modules that read sources."""
 
 

@@ -701,12 +701,12 @@ def test_the_permission_to_delete_goes_to_the_worker_that_takes_the_file() -> No
     dirty = DirtyFiles()
     dirty.mark(A, 0.0, quiet_seconds=0.0, event=True, delete_allowed=True)
     dirty.mark(A, 0.0, quiet_seconds=0.0, event=True)
-    assert dirty.delete_allowed(A)
+    assert dirty.allowed_at(A) is not None
     assert dirty.take(0.0) == Taken(A, True, 0.0, delete_allowed=True)
-    assert dirty.delete_allowed(A)
+    assert dirty.allowed_at(A) is not None
     dirty.mark(A, 1.0, quiet_seconds=0.0, event=True)
     dirty.done(A)
-    assert not dirty.delete_allowed(A)
+    assert dirty.allowed_at(A) is None
     dirty.take(1.0)
     dirty.mark(A, 2.0, quiet_seconds=0.0, event=True, delete_allowed=True)
     dirty.done(A)
@@ -719,8 +719,8 @@ def test_a_deferred_file_keeps_the_permission_to_delete_unless_its_source_was_di
     dirty.mark(A, 0.0, quiet_seconds=0.0, event=True, delete_allowed=True)
     dirty.take(0.0)
     dirty.defer(A, 5.0, hold=True, delete_allowed=True)
-    assert dirty.delete_allowed(A)
+    assert dirty.allowed_at(A) is not None
     dirty.take(5.0)
     dirty.discard(A.source)
     dirty.defer(A, 9.0, hold=True, delete_allowed=True)
-    assert not dirty.delete_allowed(A)
+    assert dirty.allowed_at(A) is None

@@ -168,6 +168,30 @@ def test_a_pass_carries_out_its_deletions_before_it_is_over(once: Works, number:
     assert len(once.stored()) == 9
 
 
+def test_a_pass_copies_what_went_to_another_source(once: Works) -> None:
+    """The old object is deleted when no file of the store can be copied from it any more."""
+    sources = [once.source(name, on_delete=OnDelete.DELETE) for name in ("a", "b")]
+    for name, content in (("x", b"moved"), ("stays", b"here")):
+        once.write("a", name, content)
+    once.apply(*sources)
+    once.run_once()
+    once.write("b", "kept/many", b"other")
+    (once.root / "a" / "x").rename(once.root / "b" / "x")
+    again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
+    once.apply(*sources, pipeline=again)
+    begins, release = again.source_runners["b"], threading.Event()
+    turn = begins.round
+    begins.round = lambda *what: release.wait(30.0) and turn(*what)  # type: ignore[method-assign,assignment]
+    again.start()
+    wait_until("it is found to be gone", lambda: again.source_runners["a"].deletions.waiting() == 1)
+    assert not again.source_runners["a"].settled()
+    release.set()
+    assert again.wait_done(lambda: False, lambda: None) is True
+    assert again.stop(30.0)
+    assert once.stored() == {"a/stays", "b/x", "b/kept/many"}
+    assert once.stores["/one"].calls["put_object"] == 3
+
+
 def test_a_file_that_vanishes_under_a_pass_is_still_decided(once: Works) -> None:
     """A worker finds it gone after the scan has ended: its object goes in the same pass."""
     source = once.source("a", on_delete=OnDelete.DELETE)

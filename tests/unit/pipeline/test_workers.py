@@ -624,7 +624,7 @@ def test_a_permission_to_delete_is_for_one_look(tmp_path: Path) -> None:
     crew.wait_idle()
     crew.mark("a", delete_allowed=True)
     crew.wait_idle()
-    assert not crew.queue.delete_allowed(ref)
+    assert crew.queue.allowed_at(ref) is None
     (rig.folder / "a").unlink()
     crew.mark("a")
     crew.wait_idle()
@@ -646,7 +646,7 @@ def test_a_permission_to_delete_outlives_a_store_that_is_down(tmp_path: Path) ->
     crew.mark("a", delete_allowed=True)
     wait_until("it failed", lambda: crew.ear.failed_files)
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
-    assert crew.queue.delete_allowed(ref)
+    assert crew.queue.allowed_at(ref) is not None
     crew.later(3600.0)
     wait_until("it is gone", lambda: "p/a" not in rig.fake.objects)
     crew.wait_idle()
@@ -679,8 +679,8 @@ def test_discarding_a_source_takes_back_every_permission(rig: Rig, crew: Crew) -
     for ref in (rig.ref("a"), other):
         crew.queue.mark(ref, quiet_seconds=3600.0, event=True, delete_allowed=True)
     crew.workers.discard("docs")
-    assert not crew.queue.delete_allowed(rig.ref("a"))
-    assert crew.queue.delete_allowed(other)
+    assert crew.queue.allowed_at(rig.ref("a")) is None
+    assert crew.queue.allowed_at(other) is not None
 
 
 def test_stop_ends_workers_that_wait_and_workers_that_are_told_to(rig: Rig, crew: Crew) -> None:

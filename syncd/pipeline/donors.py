@@ -1,0 +1,166 @@
+"""Keeps an object that is to be deleted, as long as a file may be waiting that is to be copied from it.
+
+A file that was renamed, or moved to another source of the same store, is a deletion and a new file. Nothing
+says that they belong together before the new file is read, and that may come late: it settles, or waits for
+its turn, for a pause to end or for a scan. So a deletion waits for each file that became dirty no later than
+the deletion, if the file has the size of the recorded content, and for each scan that was asked for by then.
+Files that come later cannot put it off, so it waits for a bounded number of them; nor can a file that keeps
+failing or changing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from math import inf
+
+from syncd.core.errors import FileError, PutsWait
+from syncd.core.model import FileRef, FileStat, Irregular, Recorded
+from syncd.core.paths import is_link_key, name_of
+from syncd.pipeline.queue import WorkQueue
+from syncd.sources import files
+from syncd.transfer.local import EngineSource
+from syncd.transfer.pace.heartbeat import Heartbeat
+
+_LEAST_SECONDS = 1.0
+_MOST_SECONDS = 60.0
+"""Until a deletion that waits is asked about again: an eighth of the time that it has waited."""
+_LOOK_SECONDS = 20.0
+"""After a look at all dirty files began, if it has not ended: the folder of one does not answer."""
+_LOOK_SHARE = 20.0  # looks take at most this part of the time
+
+
+class Donors:
+    """The objects of one store from which dirty files may be copied. For any thread."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        sources: Mapping[str, EngineSource],
+        heartbeat: Heartbeat,
+        monotonic: Callable[[], float],
+        is_vain: Callable[[FileRef], bool],
+    ) -> None:
+        self.caught_up: dict[str, Callable[[float], bool]] = {}
+        """By source: whether all scans have ended that were asked for before a time."""
+        self._queue = queue
+        self._sources = sources
+        self._heartbeat = heartbeat
+        self._monotonic = monotonic
+        self._is_vain = is_vain
+        """Whether nothing is to be expected of a file for now."""
+        self._lock = threading.Lock()
+        self._looked_at = self._next_look = -inf
+        self._by_size: dict[int, deque[tuple[float, FileRef]]] = {}
+        """The files that were dirty at `_looked_at`, the oldest first, each with the time of that."""
+
+    def spare(self, root_fd: int, ref: FileRef, recorded: Recorded) -> None:
+        """Raise PutsWait while a file may be copied from the object of `ref`, which is to be deleted.
+
+        Not where the object may keep other objects from being made. Raises FileUnreadable.
+        """
+        since, size = self._queue.allowed_at(ref), recorded.fingerprint.size
+        if since is None or size == 0 or is_link_key(recorded.key):
+            return
+        with self._heartbeat.reading(ref.source):
+            if is_in_the_way(root_fd, ref.path):
+                return
+        seconds = min(_MOST_SECONDS, max(_LEAST_SECONDS, (self._monotonic() - since) / 8))
+        if source := self.behind(since):
+            raise PutsWait(f"{source} is scanned first: the file may be there, under a new name", seconds)
+        self._look(since)
+        heir = self._heir(size, since)
+        if heir is not None:
+            raise PutsWait(f"{name_of(heir)} goes first: it may be this file, under a new name", seconds)
+
+    def behind(self, since: float, *, but: str = "") -> str:
+        """A source, `but` this one, in which files that were there then may yet be found; empty: none."""
+        for source, caught_up in list(self.caught_up.items()):
+            is_there = source in self._sources and not self._queue.is_left_out(source)
+            if source != but and is_there and not caught_up(since):
+                return source
+        return ""
+
+    def _heir(self, size: int, since: float) -> FileRef | None:
+        """A file of this size that is dirty since then, at the latest, and is expected to be sent."""
+        with self._lock:
+            waiting, later = self._by_size.get(size, deque()), []
+            heir = None
+            while waiting and waiting[0][0] <= since and heir is None:
+                dirty_since = self._queue.awaited_since(waiting[0][1])
+                if dirty_since is None or dirty_since > self._looked_at or self._is_vain(waiting[0][1]):
+                    waiting.popleft()
+                elif dirty_since <= since:
+                    heir = waiting[0][1]
+                else:
+                    later.append(waiting.popleft())
+            waiting.extendleft(reversed(later))
+            return heir
+
+    def _look(self, since: float) -> None:
+        """Note the sizes of all dirty files, unless that was done `since` then. Raises PutsWait."""
+        with self._lock:
+            now = self._monotonic()
+            if self._looked_at >= since:
+                return
+            if now < self._next_look:
+                raise PutsWait("it is looked for under a new name first", _LEAST_SECONDS)
+            self._next_look = now + _LOOK_SECONDS
+        by_size = self._sizes()
+        with self._lock:
+            self._by_size, self._looked_at = by_size, now
+            self._next_look = now + (self._monotonic() - now) * _LOOK_SHARE
+
+    def _sizes(self) -> dict[int, deque[tuple[float, FileRef]]]:
+        """The dirty files by size, the oldest first."""
+        by_source: dict[str, list[tuple[float, FileRef]]] = {}
+        for became_dirty, ref in self._queue.ages():
+            by_source.setdefault(ref.source, []).append((became_dirty, ref))
+        found: dict[int, list[tuple[float, FileRef]]] = {}
+        for source, dirty in by_source.items():
+            known = self._sources.get(source)
+            if known is None or self._queue.is_left_out(source):
+                continue
+            with self._heartbeat.reading(source), suppress(FileError):
+                root_fd = files.open_root(known.source.root)
+                try:
+                    for became_dirty, ref in dirty:
+                        self._heartbeat.step()
+                        found.setdefault(_size(root_fd, ref.path), []).append((became_dirty, ref))
+                finally:
+                    os.close(root_fd)
+        return {size: deque(sorted(each)) for size, each in found.items() if size}
+
+
+def is_in_the_way(root_fd: int, path: str) -> bool:
+    """Whether an object of the path may keep others from being made: its place, or that of one of its
+    folders, is another's. Raises FileUnreadable.
+    """
+    seen = files.look(root_fd, path)
+    if seen is not None:
+        return isinstance(seen, Irregular) and seen.took_place
+    while seen is None and (path := path.rpartition("/")[0]):
+        seen = files.look(root_fd, path)
+    return seen is not None and not (isinstance(seen, Irregular) and seen.took_place)
+
+
+def is_any_in_the_way(root: str, gone: Collection[FileRef]) -> bool:
+    """Whether that is so for any of the files that were below `root`."""
+    with suppress(FileError):
+        root_fd = files.open_root(root)
+        try:
+            return any(is_in_the_way(root_fd, ref.path) for ref in gone)
+        finally:
+            os.close(root_fd)
+    return False
+
+
+def _size(root_fd: int, path: str) -> int:
+    """The size of a file; 0 where there is none, or it cannot be told."""
+    with suppress(FileError):
+        seen = files.look(root_fd, path)
+        return seen.size if isinstance(seen, FileStat) else 0
+    return 0
