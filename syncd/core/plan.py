@@ -74,6 +74,7 @@ KEPT = Nothing("deletes are kept")
 LATE_EFFECT_NS = 15 * 60 * 10**9
 """The longest that a store may take to answer: after that a lost request has no effect any more."""
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+_MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 RACY_WINDOW_NS = 2_000_000_000
 """A stat younger than this proves nothing, because clocks are coarse."""
 MINUTE_NS = 60 * 10**9
@@ -225,9 +226,10 @@ def before_put(
     recorded: Recorded | None,
     content: Fingerprint,
     *,
+    md5: bytes | None = None,
     proven: bool = False,
 ) -> Verdict:
-    """Whether `content` may be put, or copied, where the store has `info`.
+    """Whether `content`, with this `md5` if known, may be put, or copied, where the store has `info`.
 
     `own` are the ids that count as this instance; `recorded` is the record of the object, if there is one.
     `proven` says that the object has this content by a digest of another program; it counts only where
@@ -235,7 +237,7 @@ def before_put(
     """
     if info is None:
         return Verdict.GO
-    if _has(info, content):
+    if _has(info, content, md5):
         return Verdict.ADOPT
     if recorded is not None and recorded.fingerprint == content and _is(info, recorded):
         return Verdict.ADOPT  # the store drops metadata
@@ -261,8 +263,8 @@ def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *,
     """
     if is_foreign(info, own, recorded):
         return Verdict.WAIT
-    is_ours = _is(info, recorded) or (replaced and info.instance is not None)
-    return Verdict.GO if is_ours else Verdict.KEEP
+    may_be_ours = replaced and info.instance is not None and not is_belied(info, recorded)
+    return Verdict.GO if may_be_ours or _is(info, recorded) else Verdict.KEEP
 
 
 def is_others(info: ObjectInfo, own: Collection[str]) -> bool:
@@ -275,14 +277,25 @@ def is_foreign(info: ObjectInfo, own: Collection[str], recorded: Recorded | None
     return is_others(info, own) and (recorded is None or not _is(info, recorded))
 
 
+def is_belied(info: ObjectInfo, recorded: Recorded) -> bool:
+    """Whether the object says that it has the recorded content, and its MD5 or its size show another one.
+
+    Some programs, such as s3fs, keep metadata of ours with what they write.
+    """
+    return info.digest == recorded.fingerprint.digest and not _is(info, recorded)
+
+
 def _is(info: ObjectInfo, recorded: Recorded) -> bool:
     """By its ETag, or by digest; and by its size: some servers make ETags of other things than content."""
     by_etag = bool(info.etag) and info.etag == recorded.etag and info.size == recorded.fingerprint.size
-    return by_etag or _has(info, recorded.fingerprint)
+    md5 = bytes.fromhex(recorded.etag) if _MD5.fullmatch(recorded.etag) else None
+    return by_etag or _has(info, recorded.fingerprint, md5)
 
 
-def _has(info: ObjectInfo, content: Fingerprint) -> bool:
-    return info.digest is not None and (info.digest, info.size) == content
+def _has(info: ObjectInfo, content: Fingerprint, md5: bytes | None) -> bool:
+    """By the digest in its metadata, unless its MD5 is known to be another one."""
+    says_so = info.digest is not None and (info.digest, info.size) == content
+    return says_so and (None in (md5, info.md5) or md5 == info.md5)
 
 
 # ---- doubt and time --------------------------------------------------------------------------------------

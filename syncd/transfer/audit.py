@@ -434,7 +434,8 @@ def _of_content(
 def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Difference]:
     if info is None:
         return [Difference(ref, "the object is missing", serious=True, damaged=True)]
-    by_other = info.foreign or (info.digest is None and info.instance is None)
+    is_belied = plan.is_belied(info, row)
+    by_other = info.foreign or (info.digest is None and info.instance is None) or is_belied
     is_other = by_other and info.etag != row.etag and not row.in_doubt  # in doubt no ETag is recorded
     if (info.size, info.digest or row.fingerprint.digest) != (row.fingerprint.size, row.fingerprint.digest):
         what = _cut_words(row, info) if info.size != row.fingerprint.size else _OTHER_FINGERPRINT
@@ -442,7 +443,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
         return [Difference(ref, what, serious=True, damaged=not is_other, foreign=is_other)]
     if info.etag == row.etag or row.in_doubt:
         return []
-    if info.digest is None:
+    if info.digest is None or is_belied:
         return [Difference(ref, BY_OTHER, serious=True, foreign=True)]
     return [Difference(ref, "another program rewrote the object, with the same fingerprint", serious=False)]
 

@@ -21,6 +21,7 @@ ours. New keys are sent, after a question whether anything is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -243,8 +244,8 @@ class Foreigners:
         Raises StoreRefused where it may not be replaced, because another machine wrote it.
         """
         own = self.own(job.instance)
-        content = job.digests.fingerprint
-        verdict = plan.before_put(info, own, job.aimed, content, proven=is_proven(job, info))
+        content, proven = job.digests.fingerprint, is_proven(job, info)
+        verdict = plan.before_put(info, own, job.aimed, content, md5=_md5(job, info), proven=proven)
         if info is None or verdict is Verdict.GO:
             return None
         if verdict is Verdict.WAIT:
@@ -280,14 +281,16 @@ class Foreigners:
             what = "removed" if info is None else "replaced"
             log.warning("%s: its object was %s since it was last seen", name_of(job.ref), what)
             if info is not None:
-                self.suspect((job.ref.source, job.instance), info)
+                self.suspect((job.ref.source, job.instance), info, job.aimed)
         return there
 
-    def suspect(self, whose: tuple[str, str], info: ObjectInfo) -> None:
-        """If this machine wrote an object that it does not know, the state was taken back to an earlier time:
+    def suspect(self, whose: tuple[str, str], info: ObjectInfo, recorded: Recorded | None) -> None:
+        """If this machine wrote an object that is not recorded, the state was taken back to an earlier time:
         no row of the source counts before its object was compared. `whose` are the source and its instance.
         """
         source, instance = whose
+        if recorded is not None and plan.is_belied(info, recorded):
+            return
         if info.instance is None or plan.is_others(info, self.own(instance)) or source in self._suspected:
             return
         self._suspected.add(source)
@@ -357,6 +360,13 @@ def waits_for_others(source: Source, store_id: str, state: State) -> str:
 def _is_unanswered(error: StoreError) -> bool:
     """The store did not answer the question, or put it off."""
     return isinstance(error, StoreUnavailable) and (error.status is None or not error.outcome_unknown)
+
+
+def _md5(job: Job, info: ObjectInfo | None) -> bytes | None:
+    """Of the content, where that is at hand, and the object says that it has it."""
+    if job.body is None or info is None or info.digest != job.digests.fingerprint.digest:
+        return None
+    return hashlib.md5(job.body, usedforsecurity=False).digest() if info.md5 is not None else None
 
 
 def is_proven(job: Job, info: ObjectInfo | None) -> bool:

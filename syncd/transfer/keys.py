@@ -164,7 +164,7 @@ class Remover:
                 whose = ref.source, self._sources[ref.source].instance
                 if not self._foreigners.may_delete(whose, info, recorded, in_doubt=in_doubt):
                     if not is_in_doubt:
-                        self._foreigners.suspect(whose, info)
+                        self._foreigners.suspect(whose, info, recorded)
                     return False
             self._in_doubt.keep(ref, recorded)  # in case the answer is lost, or this process dies
             if (listing := self._sources[ref.source].listing) is not None:

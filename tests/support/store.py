@@ -143,6 +143,11 @@ class FakeStore(Switchboard, ObjectStore):
         with self._lock:
             self.objects[key] = StoredObject(data, ObjectMeta(Fingerprint(b"", 0), 0), self._etag(data))
 
+    def edit(self, key: str, data: bytes) -> None:
+        """Another program replaces an object and keeps its metadata, as s3fs does."""
+        with self._lock:
+            self.objects[key] = StoredObject(data, self.objects[key].meta, self._etag(data))
+
     # ---- the verbs ---------------------------------------------------------------------------------------
 
     @property

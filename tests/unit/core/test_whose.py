@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.model import FileStat, Fingerprint, ObjectInfo, Recorded
-from syncd.core.plan import Verdict, before_delete, before_put, instance_id, is_others, machine_id
+from syncd.core.plan import Verdict, before_delete, before_put, instance_id, is_belied, is_others, machine_id
 
 OURS, OTHERS = "a" * 32, "b" * 32
 OWN = frozenset({OURS, "c" * 32})
@@ -88,6 +89,32 @@ def test_what_another_program_put_is_adopted_by_its_own_digest(
 ) -> None:
     """Only for a file without a record, and an object that says nothing better about its content."""
     assert before_put(info, OWN, row, SENT, proven=proven) is expected
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    ("there", "etag", "is_ours"),
+    [
+        (ObjectInfo("k", 5, "1" * 32, RECORDED.digest, md5=b"\x11" * 16, instance=OURS), "1" * 32, True),
+        (ObjectInfo("k", 5, "2" * 32, RECORDED.digest, md5=b"\x22" * 16, instance=OURS), "1" * 32, False),
+        (ObjectInfo("k", 6, "2" * 32, RECORDED.digest, md5=b"\x22" * 16, instance=OURS), "1" * 32, False),
+        (ObjectInfo("k", 5, "2" * 32, RECORDED.digest, instance=OURS), "1" * 32, True),  # no MD5, as with KMS
+        (ObjectInfo("k", 5, "2" * 32, RECORDED.digest, md5=b"\x22" * 16), "1" * 32 + "-3", True),  # of parts
+        (ObjectInfo("k", 5, "2" * 32, RECORDED.digest, md5=b"\x22" * 16, instance=OURS), "", True),
+    ],
+)
+def test_metadata_of_ours_that_another_program_kept_make_no_object_ours(
+    there: ObjectInfo, etag: str, is_ours: bool, replaced: bool
+) -> None:
+    """s3fs and others change the content and leave the metadata; the MD5 and the size tell."""
+    row = replace(ROW, etag=etag)
+    assert is_belied(there, row) is not is_ours
+    assert before_delete(there, OWN, row, replaced=replaced) is (Verdict.GO if is_ours else Verdict.KEEP)
+    md5 = bytes.fromhex(etag) if len(etag) == 32 else None
+    again = before_put(there, OWN, row, RECORDED, md5=md5)
+    assert again is (Verdict.ADOPT if is_ours else Verdict.GO)
+    lost = before_put(there, OWN, None, RECORDED, md5=md5)
+    assert lost is (Verdict.ADOPT if is_ours else Verdict.GO)
 
 
 @pytest.mark.parametrize("row", [ROW, IN_DOUBT, None])
