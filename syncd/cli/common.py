@@ -140,10 +140,6 @@ class Options(Struct, frozen=True):
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()
         logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr)
-        for store in settings.stores.values():
-            keys = getattr(store, "keys", None)
-            if keys is not None:
-                logs.hide_keys(keys)
         for warning in settings.warnings:
             logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
         return settings

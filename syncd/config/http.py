@@ -66,6 +66,8 @@ class HttpAddressEntry(Entry, frozen=True):
         path = ("http", "token_file")
         if not self.token_file:
             return ""
+        from syncd.storage.http.credentials import hidden  # late: few have a token
+
         if silence := places.silence(self.token_file):
             document.report(path, found=silence, expected="a file that can be read")
             return ""
@@ -78,6 +80,7 @@ class HttpAddressEntry(Entry, frozen=True):
             found = f"{document.found(path)} ({error.strerror or 'it cannot be opened'})"
             document.report(path, found=found, expected="a file that can be read")
             return ""
+        hidden.add(text)
         if not _TOKEN.fullmatch(text):
             document.report(path, found=f"{document.found(path)}, which holds none", expected=_IN_FILE)
             return ""

@@ -15,24 +15,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO
-from urllib.parse import quote
 
 from msgspec import Struct
 
-from syncd.sources import places
+from syncd.storage.http.credentials import hidden
 
 if TYPE_CHECKING:
     from syncd.config.load import LogSettings
-    from syncd.storage.settings import KeySettings
 
-MASK = "[secret]"
-_SHORTEST_SECRET = 6
-"""Shorter values are not masked: they occur in ordinary text."""
 _BURST = 20
 """Lines at level INFO that one cause may have a minute: enough to show each of a few uploads."""
 _MOST_CAUSES = 1000
 """Causes that the throttle remembers at a time."""
-_TALKATIVE = ("urllib3", "watchdog", "botocore")
+_TALKATIVE = {"urllib3": logging.DEBUG, "watchdog": logging.DEBUG, "botocore": logging.INFO}
+"""From which level on they are written with -vv. Below that, botocore tells the answers that bring keys."""
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -53,8 +49,8 @@ def set_up(
     root.addHandler(handler)
     level = logging.getLevelNamesMapping()[settings.level.upper()] - 10 * verbosity
     root.setLevel(min(max(level, logging.DEBUG), logging.CRITICAL))
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.DEBUG if verbosity >= 2 else logging.WARNING)
+    for name, most in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(most if verbosity >= 2 else logging.WARNING)
 
 
 def report_suppressed() -> None:
@@ -74,66 +70,8 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{seen.st_dev}:{seen.st_ino}"
 
 
-# ---- secrets ----------------------------------------------------------------------------------------------
-
-
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All but tab and line feed, which tracebacks need."""
-
-
-class _Secrets:
-    """The values that no line may show, in each spelling that they have in text, JSON and URLs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._spellings: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def add(self, value: str) -> None:
-        if len(value) < _SHORTEST_SECRET:
-            return
-        spellings = {value, quote(value, safe=""), quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
-        with self._lock:
-            if not spellings <= self._spellings:
-                self._spellings |= spellings
-                longest_first = sorted(self._spellings, key=len, reverse=True)
-                self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-
-    def mask(self, text: str) -> str:
-        pattern = self._pattern
-        return pattern.sub(MASK, text) if pattern else text
-
-
-_secrets = _Secrets()
-
-
-def hide(*values: str) -> None:
-    """From now on, write ``[secret]`` in place of each of `values`, in lines and tracebacks."""
-    for value in values:
-        _secrets.add(value)
-
-
-def hide_keys(keys: KeySettings) -> None:
-    """`hide` the secrets of an account, given or in files. A file that cannot be read is skipped: if it can
-    be later, the store reads it without that.
-    """
-    hide(keys.secret_access_key, keys.session_token)
-    for path in filter(None, (keys.secret_key_file, keys.session_token_file)):
-        if places.silence(path):
-            continue
-        with (
-            contextlib.suppress(OSError, UnicodeDecodeError),
-            open(path, encoding="utf-8", opener=_open_at_once) as file,
-        ):
-            hide(file.read(_MOST_OF_A_SECRET).strip())
-
-
-_MOST_OF_A_SECRET = 64 << 10  # a device may have no end
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Also a pipe without a writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # ---- repeated messages ------------------------------------------------------------------------------------
@@ -219,7 +157,7 @@ class _Lines(logging.StreamHandler[TextIO]):
     def format(self, record: logging.LogRecord) -> str:
         # File names may hold bytes that are not text, and foreign text what a terminal obeys.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
-        return _secrets.mask(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+        return hidden.mask(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
 
     def say(self, record: logging.LogRecord) -> None:
         """Emit past the filters."""

@@ -9,14 +9,16 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import syncd
 from syncd.core.errors import AccessRefused
 from syncd.storage.http import errors
+from syncd.storage.http.credentials import hidden
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.settings import HttpSettings
@@ -181,6 +183,7 @@ class Proxies:
         self._http = http
         self._scheme = urlsplit(http.endpoint).scheme
         self._known: dict[str, dict[str, str]] = {}
+        _hide_login(http.proxy)
 
     def of(self, host: str) -> dict[str, str]:
         """Proxy by scheme; empty: none."""
@@ -193,8 +196,18 @@ class Proxies:
 
             url = f"{self._scheme}://{host}/"
             chosen = select_proxy(url, get_environ_proxies(url))
+            _hide_login(chosen or "")
             self._known[host] = {self._scheme: chosen} if chosen else {}
         return self._known[host]
+
+
+def _hide_login(proxy: str) -> None:
+    """Hide the password in the address of a proxy, also as the header that carries it."""
+    userinfo, _, _ = urlsplit(proxy).netloc.rpartition("@")
+    name, _, password = map(unquote, userinfo.partition(":"))
+    if password:
+        login = b64encode(f"{name}:{password}".encode("utf-8", "surrogateescape")).decode()
+        hidden.add(userinfo.partition(":")[2], password, login)
 
 
 class Line:

@@ -8,9 +8,11 @@ web identity, container, instance) are botocore's, which is imported only when i
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import math
 import os
+import re
 import selectors
 import signal
 import threading
@@ -19,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol
+from urllib.parse import quote
 
 from msgspec import Struct, field
 
@@ -35,6 +38,48 @@ _LOOK_SECONDS = 5.0
 """How often a key file's file system is asked whether it answers."""
 _SLICE_SECONDS = 0.5
 _MAX_FILE_BYTES = 64 << 10
+MASK = "[secret]"
+_SHORTEST = 6
+"""Shorter values are not hidden: they occur in ordinary text."""
+MOST_HIDDEN = 100
+"""Secrets of a process; keys that are renewed every hour have long expired by then."""
+
+
+class Hidden:
+    """The secrets that no line may show, in each spelling that they have in text, JSON and URLs.
+
+    Whatever takes a secret from outside adds it here before it is used. For any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, set[str]] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, *values: str) -> None:
+        """From now on, `mask` leaves none of them, nor of the `MOST_HIDDEN` that were added before."""
+        fresh = [value for value in values if len(value) >= _SHORTEST and value not in self._values]
+        if not fresh:
+            return
+        with self._lock:
+            self._values |= {value: _spellings(value) for value in fresh}
+            while len(self._values) > MOST_HIDDEN:
+                del self._values[next(iter(self._values))]
+            spellings = set().union(*self._values.values())
+            self._pattern = re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))))
+
+    def mask(self, text: str) -> str:
+        """The text with `MASK` in place of each."""
+        pattern = self._pattern
+        return pattern.sub(MASK, text) if pattern else text
+
+
+def _spellings(value: str) -> set[str]:
+    return {value, quote(value, safe=""), quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+
+
+hidden = Hidden()
+"""Those of this process."""
 
 
 class Keys(Protocol):
@@ -362,7 +407,10 @@ def _from_environment() -> Credentials | None:
 
 
 def _sound(identifier: str, secret: str, token: str) -> Credentials:
-    """Raises AccessRefused for what stands in headers and no header can hold, or no server gives."""
+    """The keys, hidden from now on. Raises AccessRefused for what stands in headers and no header can hold,
+    or no server gives.
+    """
+    hidden.add(secret, token)
     for name, value in (("access key", identifier), ("session token", token)):
         if not all("!" <= char <= "~" for char in value):
             raise AccessRefused(

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 import pytest
 
 from syncd.daemon import logs
-from syncd.daemon.logs import Throttle, hide, hide_keys, is_journal, report_suppressed, set_up
-from syncd.storage.settings import KeySettings
+from syncd.daemon.logs import Throttle, is_journal, report_suppressed, set_up
+from syncd.storage.http.credentials import MASK, Hidden
 
 log = logging.getLogger("syncd.tests")
 
@@ -34,7 +34,7 @@ def _root_logger_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", type(logs._secrets)())
+    monkeypatch.setattr(logs, "hidden", Hidden())
 
 
 def settings(level: str = "info", format: str = "auto") -> Any:
@@ -180,7 +180,7 @@ def test_nothing_that_a_terminal_obeys_is_written() -> None:
 def test_secret_is_masked_wherever_it_stands(format: str) -> None:
     """Message, arguments, extra fields, URLs and tracebacks never show a hidden value."""
     secret = 'wJal/rXU+tn"FEMI'
-    hide(secret)
+    logs.hidden.add(secret)
     stream = io.StringIO()
     set_up(settings(format=format), verbosity=0, stream=stream)
     try:
@@ -188,33 +188,25 @@ def test_secret_is_masked_wherever_it_stands(format: str) -> None:
     except ValueError:
         log.exception("with %s", {"key": secret}, extra={"header": secret, "cause": "x"})
     log.info("http://h/?sig=wJal%2FrXU%2Btn%22FEMI and " + secret)  # noqa: G003
-    assert stream.getvalue().count(logs.MASK) >= 4
+    assert stream.getvalue().count(MASK) >= 4
     for fragment in ("wJal", "FEMI"):
         assert fragment not in stream.getvalue()
 
 
 def test_short_values_do_not_blacken_the_log() -> None:
     """Empty and very short values are not hidden: they would mask ordinary words."""
-    hide("", "a", "12345")
+    logs.hidden.add("", "a", "12345")
     stream = io.StringIO()
     set_up(settings(format="text"), verbosity=0, stream=stream)
     log.info("banana 12345")
     assert written(stream)[0].endswith("banana 12345")
 
 
-def test_keys_of_an_account_are_hidden_from_values_and_files(tmp_path: Path) -> None:
-    """Secret key and token are masked, given or in a file; a missing file and an empty pipe are no errors."""
-    file = tmp_path / "secret"
-    file.write_text("from-a-file\n")
-    hide_keys(KeySettings(secret_access_key="given-secret", secret_key_file=str(file)))
-    hide_keys(KeySettings(session_token="given-token", session_token_file=str(tmp_path / "absent")))
-    os.mkfifo(tmp_path / "pipe")
-    for without_end in (tmp_path / "pipe", "/dev/zero"):
-        hide_keys(KeySettings(secret_key_file=str(without_end)))
-    stream = io.StringIO()
-    set_up(settings(format="text"), verbosity=0, stream=stream)
-    log.info("given-secret from-a-file given-token")
-    assert written(stream)[0].endswith(f": {logs.MASK} {logs.MASK} {logs.MASK}")
+@pytest.mark.parametrize(("library", "level"), [("urllib3", logging.DEBUG), ("botocore", logging.INFO)])
+def test_what_libraries_are_answered_is_never_written(library: str, level: int) -> None:
+    """botocore logs the whole answers of services that give keys, before anything could hide those."""
+    set_up(settings(format="text"), verbosity=2, stream=io.StringIO())
+    assert logging.getLogger(f"{library}.parsers").getEffectiveLevel() == level
 
 
 def test_same_cause_is_said_once_a_minute_and_then_counted() -> None:

@@ -16,18 +16,23 @@ import os
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
+from syncd.config import load
 from syncd.core.errors import AccessRefused, Stopped
 from syncd.storage.http import credentials
-from syncd.storage.http.credentials import Helper, credentials_source
+from syncd.storage.http.connect import Proxies
+from syncd.storage.http.credentials import MASK, MOST_HIDDEN, Helper, Hidden, credentials_source, hidden
 from syncd.storage.http.messages import Credentials
-from syncd.storage.settings import KeySettings
+from syncd.storage.settings import HttpSettings, KeySettings
 from tests.support.waiting import wait_until
 
 
@@ -435,6 +440,132 @@ def test_botocore_is_imported_only_when_it_is_used() -> None:
         "sys.exit('botocore' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+# ---- hidden from the log ----------------------------------------------------------------------------------
+
+
+class Ways:
+    """The ways by which secrets come into the process. Each returns those that it brought."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        self.monkeypatch = monkeypatch
+        self.file = place / "key"
+        self.file.write_text(f"{self.fresh()}\n")
+        self.keys = KeySettings("AKID", secret_key_file=str(self.file))
+
+    def fresh(self) -> str:
+        """A secret as nobody else has it, with what is spelt differently in URLs and JSON."""
+        return f'{uuid4().hex}/+"='
+
+    def given(self) -> set[str]:
+        secret, token = self.fresh(), uuid4().hex
+        credentials_source(KeySettings("AKID", secret, token), chain=True)()
+        return {secret, token}
+
+    def file_that_was_silent(self) -> set[str]:
+        """Its file system answers only after the start."""
+        self.monkeypatch.setattr(credentials, "_LOOK_SECONDS", 0.0)
+        why = ["does not answer"]
+        source = credentials_source(self.keys, chain=True, silence=lambda path: why[0])
+        with pytest.raises(AccessRefused):
+            source()
+        why[0] = ""
+        return {source().secret_access_key}
+
+    def file_that_was_renewed(self) -> set[str]:
+        source = credentials_source(self.keys, chain=True)
+        first = source().secret_access_key
+        self.file.write_text(self.fresh() + "more\n")
+        return {first, source().secret_access_key}
+
+    def token_file(self) -> set[str]:
+        (self.place / "token").write_text(uuid4().hex)
+        keys = KeySettings("A", secret_key_file=str(self.file), session_token_file=str(self.place / "token"))
+        found = credentials_source(keys, chain=True)()
+        return {found.secret_access_key, found.session_token}
+
+    def environment(self) -> set[str]:
+        secrets = {"AWS_SECRET_ACCESS_KEY": self.fresh(), "AWS_SESSION_TOKEN": uuid4().hex}
+        for name, value in {"AWS_ACCESS_KEY_ID": "AKID", **secrets}.items():
+            self.monkeypatch.setenv(name, value)
+        credentials_source(KeySettings(), chain=True)()
+        return set(secrets.values())
+
+    def shared_file(self) -> set[str]:
+        secret = self.fresh()
+        text = f"[default]\naws_access_key_id = FILEKEY\naws_secret_access_key = {secret}\n"
+        (self.place / "credentials").write_text(text)
+        credentials_source(KeySettings(), chain=True)()
+        return {secret}
+
+    def program(self) -> set[str]:
+        """``credential_process``, asked again after the store refused what it gave first."""
+        answers, brought = self.place / "answer", set()
+        (self.place / "config").write_text(f"[default]\ncredential_process = cat {answers}\n")
+        source = credentials_source(KeySettings(), chain=True)
+        for _ in range(2):
+            secret, token = self.fresh(), uuid4().hex
+            given = {"AccessKeyId": "A", "SecretAccessKey": secret, "SessionToken": token}
+            answers.write_text(json.dumps({"Version": 1, **given}))
+            assert source().secret_access_key == secret
+            source.forget()
+            brought |= {secret, token}
+        return brought
+
+    def proxy(self) -> set[str]:
+        secret = uuid4().hex
+        Proxies(HttpSettings("http://h", proxy=f"http://user:{secret}%2B@proxy:3128"))
+        return {f"{secret}%2B", f"{secret}+", b64encode(f"user:{secret}+".encode()).decode()}
+
+    def proxy_of_the_environment(self) -> set[str]:
+        secret = uuid4().hex
+        self.monkeypatch.setenv("HTTP_PROXY", f"http://user:{secret}@proxy:3128")
+        assert Proxies(HttpSettings("http://store", trust_environment=True)).of("store")
+        return {secret}
+
+    def token_of_the_page(self) -> set[str]:
+        token = uuid4().hex
+        (self.place / "token").write_text(token)
+        (self.place / "token").chmod(0o600)
+        text = "http: {address: 127.0.0.1:1, token_file: token}\nstores: {s: {type: dir, path: st}}\n"
+        (self.place / "c.yaml").write_text(text + "sources: [{name: n, path: src, store: s, prefix: n/}]\n")
+        assert load.load(str(self.place / "c.yaml"), {}, with_token=True).http.token == token
+        return {token}
+
+
+@pytest.mark.parametrize("way", [name for name in vars(Ways) if "__" not in name and name != "fresh"])
+@pytest.mark.usefixtures("empty_chain")
+def test_a_secret_is_hidden_whichever_way_it_comes(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it is read, in each spelling that lines give it."""
+    for secret in getattr(Ways(tmp_path, monkeypatch), way)():
+        for line in (
+            secret,
+            quote(secret),
+            quote(secret, safe=""),
+            json.dumps({"key": secret}),
+            repr([secret]),
+        ):
+            assert secret[:12] not in hidden.mask(f"it is {line}!")
+
+
+def test_keys_come_into_being_where_they_are_hidden() -> None:
+    """Nothing else in the product makes the keys of an account."""
+    package = Path(credentials.__file__).parents[2]
+    makes = [path.name for path in package.rglob("*.py") if "return Credentials(" in path.read_text()]
+    assert makes == ["credentials.py"]
+
+
+def test_secrets_that_have_long_been_renewed_are_let_go() -> None:
+    """What is remembered of them has a bound, however long the process lives."""
+    hides = Hidden()
+    for number in range(2 * MOST_HIDDEN):
+        hides.add(f"secret-{number:04}")
+    assert hides.mask("secret-0000 secret-0199") == f"secret-0000 {MASK}"
+    assert len(hides._values) == MOST_HIDDEN
 
 
 def test_secrets_are_not_shown(files: KeySettings) -> None:
