@@ -485,6 +485,8 @@ class Failure(Struct, frozen=True):
     """Wall clock, nanoseconds; 0: not before the file changes or the operator asks."""
     refusals: int = 0
     """How many of the attempts ended with a refusal of this state of the file."""
+    refused: bytes = b""
+    """Names that state of the file, and the settings of then; empty: the last attempt was no refusal."""
 
 
 class RootIdentity(Struct, frozen=True):

@@ -95,7 +95,7 @@ class StoreRunner:
             should_stop=self._should_stop,
             readers=bounds.readers,
         )
-        self.workers = Workers(name, self.engine, context, self.heartbeat)
+        self.workers = Workers(name, self.engine, context, self.heartbeat, settings)
 
     def sleep(self, seconds: float) -> None:
         """Sleep; raises Stopped as soon as a shutdown begins."""

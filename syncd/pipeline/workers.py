@@ -27,20 +27,21 @@ from syncd.core.errors import (
     TooYoung,
     cause_of,
     is_unclear,
-    may_be_the_stores,
     react,
     way,
     words_of,
 )
-from syncd.core.model import Adopt, Copy, Delete, Failure, FileRef, FileStat, Outcome, Upload
+from syncd.core.model import Adopt, Copy, Delete, Failure, FileRef, FileStat, Outcome, Source, Upload
 from syncd.core.paths import name_of
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.donors import Donors
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
+from syncd.storage.settings import StoreSettings
 from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.pace.refusals import Refusals
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -73,7 +74,14 @@ class Workers:
     A store that cannot be used ends a single pass; then `gave_up` holds the error.
     """
 
-    def __init__(self, name: str, engine: Engine, context: Context, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        context: Context,
+        heartbeat: Heartbeat,
+        settings: StoreSettings | None = None,
+    ) -> None:
         self._heartbeat = heartbeat
         self._on_turn = context.on_turn
         self.name = name
@@ -91,8 +99,7 @@ class Workers:
         self._listener = context.listener
         self._clock = context.clock
         self._once = context.once
-        self._attempts: dict[FileRef, tuple[int, int]] = {}
-        """How often in a row a file failed, and how often of that the store refused its present state."""
+        self.refusals = Refusals(settings, self._source)
         self._large: set[FileRef] = set()
         self._most_large = engine.policy.concurrency - engine.policy.concurrency // 4
         """A quarter of the workers is kept for files that fit one request."""
@@ -100,12 +107,6 @@ class Workers:
         """How often in a row a file changed while much of it was read."""
         self._took: dict[FileRef, float] = {}
         """How many seconds it took to carry a file that only grows."""
-        self._refused: dict[FileRef, tuple[FileStat | None, float]] = {}
-        """What state of a file the store refused last (None: that it is gone), and until when it waits."""
-        self._unproven: set[FileRef] = set()
-        """Files refused since content was last taken, for what may be the store's fault."""
-        self._on_trial: FileRef | None = None
-        """The one of them that is tried once more, for all."""
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
         self._quota_met_at = -math.inf
@@ -126,10 +127,12 @@ class Workers:
         return self._trouble if self.queue.is_shut else self._quota
 
     def remember_failure(self, failure: Failure) -> None:
-        """Try a file again that an earlier process failed to send; its attempts keep counting."""
-        with self._lock:
-            known = failure.attempts, failure.refusals
-            self._attempts[failure.ref] = (0, 0) if self._once else known
+        """Try a file again that an earlier process failed to send; its attempts keep counting, and what the
+        store refused twice waits. A single pass is what the operator wants now.
+        """
+        if self._once:
+            failure = Failure(failure.ref, failure.error, 0, 0)
+        self.refusals.remember(failure, self._clock.monotonic(), self._clock.now_ns())
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
@@ -158,8 +161,7 @@ class Workers:
             each.ref for each in self.engine.state.failures(source, MAX_DEFERRED) if wanted(each.ref.path)
         ]
         for ref in failed:
-            with self._lock:
-                self._refused.pop(ref, None)
+            self.refusals.pardon(ref)
             self.engine.state.pardon(ref)
             if self.queue.about(ref) is None:
                 self.queue.mark(ref, quiet_seconds=0.0, event=True)
@@ -176,12 +178,10 @@ class Workers:
 
     def discard(self, source: str) -> None:
         """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
+        self.refusals.discard(source)
         with self._lock:
-            self._attempts = {ref: count for ref, count in self._attempts.items() if ref.source != source}
-            self._refused = {ref: known for ref, known in self._refused.items() if ref.source != source}
             self._took = {ref: seconds for ref, seconds in self._took.items() if ref.source != source}
             self._changes = {ref: times for ref, times in self._changes.items() if ref.source != source}
-            self._unproven = {ref for ref in self._unproven if ref.source != source}
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -272,7 +272,7 @@ class Workers:
                 event=taken.event,
                 settle_seconds=min(self._settle_seconds(taken.ref), HASTY_SECONDS if taken.hasty else inf),
                 delete_allowed=taken.delete_allowed,
-                failed_before=self._attempts.get(taken.ref, (0, 0))[0] > 0,
+                failed_before=self.refusals.attempts(taken.ref) > 0,
                 overdue=self._is_overdue(taken, began),
             )
         except Stopped:
@@ -298,10 +298,9 @@ class Workers:
     def _gate(self, ref: FileRef, seen: FileStat) -> None:
         """Raises PutsWait unless content of this file may be read and sent now."""
         now = self._clock.monotonic()
+        if seconds := self.refusals.seconds(ref, seen, now):
+            raise PutsWait("the store refused this version of the file", seconds)
         with self._lock:
-            known = self._refused.get(ref)
-            if known is not None and known[0] == seen and now < known[1]:
-                raise PutsWait("the store refused this version of the file", known[1] - now)
             is_large = seen.size > self.engine.policy.part_size and not self._once
             under_way = sum(not self.queue.is_left_out(large.source) for large in self._large)
             if is_large and under_way >= self._most_large:
@@ -315,9 +314,8 @@ class Workers:
 
     def _is_vain(self, ref: FileRef) -> bool:
         """Whether no success of the file is to be expected soon."""
-        with self._lock:
-            fails = ref in self._refused or self._attempts.get(ref, (0, 0))[0] >= VAIN_ATTEMPTS
-            return fails or bool(self._quota)  # a deletion makes room
+        fails = self.refusals.is_refused(ref) or self.refusals.attempts(ref) >= VAIN_ATTEMPTS
+        return fails or bool(self._quota)  # a deletion makes room
 
     def longest(self, ref: FileRef) -> float:
         """How many seconds a file that only grows may go on before it is carried; infinite for any other.
@@ -331,9 +329,13 @@ class Workers:
 
     def _is_overdue(self, taken: Taken, now: float) -> bool:
         if self._once:
-            return self._attempts.get(taken.ref, (0, 0))[0] >= _ONCE_ATTEMPTS - 1
+            return self.refusals.attempts(taken.ref) >= _ONCE_ATTEMPTS - 1
         longest = 2 * HASTY_SECONDS if taken.hasty else inf
         return now - taken.first_marked >= min(longest, self.longest(taken.ref))
+
+    def _source(self, name: str) -> Source | None:
+        known = self.engine.sources.get(name)
+        return None if known is None else known.source
 
     def _settle_seconds(self, ref: FileRef) -> float:
         return self.engine.sources[ref.source].source.settle_seconds
@@ -346,10 +348,9 @@ class Workers:
     # ---- afterwards -------------------------------------------------------------------------------------
 
     def _finished(self, ref: FileRef, outcome: Outcome, began: float, *, event: bool) -> None:
+        failed_before = self.refusals.forget(ref)
         with self._lock:
-            failed_before = self._attempts.pop(ref, None) is not None
             self._changes.pop(ref, None)
-            self._refused.pop(ref, None)
             self._took.pop(ref, None)
             if isinstance(outcome.action, Upload | Copy | Adopt) and self.longest(ref) < inf:
                 self._took[ref] = self._clock.monotonic() - began
@@ -359,8 +360,7 @@ class Workers:
         if isinstance(outcome.action, Upload | Copy | Delete | Adopt) and not outcome.wants_delete:
             self._answered()
             if outcome.bytes_sent:
-                self._took_content(began)
-                self._acquit(ref)
+                self._took_content(ref, began)
         else:
             self.queue.probe()
         if outcome.look_again_seconds is not None and not self._once:
@@ -393,7 +393,10 @@ class Workers:
             return
         if isinstance(error, PutsWait) and not self._once:
             self.queue.probe()
-            self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
+            if error.seconds < inf:
+                self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
+            else:
+                self.queue.done(ref)
             return
         if isinstance(error, TooYoung):
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it
@@ -401,7 +404,7 @@ class Workers:
         trouble = self._ask(error) if is_unclear(error) else None
         # That a connection fails is nothing that the store says about a file, whatever else it answers.
         answers = is_unclear(error) and trouble is None and getattr(error, "status", None) is not None
-        attempts, refusals = self._attempt(ref, error)
+        attempts, refusals = self.refusals.attempt(ref, error, self._clock.monotonic())
         reaction = react(
             error if answers or trouble is None else trouble,
             attempts,
@@ -413,8 +416,7 @@ class Workers:
             refusals = max(refusals + 1, error.sends if isinstance(error, StoreError) else 0)
         given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
         if reaction.record or self._once:
-            with self._lock:
-                self._attempts[ref] = attempts, refusals
+            self.refusals.count(ref, attempts, refusals)
         parked = self._record(ref, error, attempts, refusals, reaction)
         if given_up or not reaction.again:
             self._tell(lambda: self._listener.failed(ref, error, attempts))
@@ -424,21 +426,6 @@ class Workers:
             self.queue.done(ref)
         else:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
-
-    def _attempt(self, ref: FileRef, error: BaseException) -> tuple[int, int]:
-        """Which failure in a row this is, and how many before were refusals. Another state of a refused file
-        begins a new row; a try that an event hastened repeats the one before.
-        """
-        with self._lock:
-            attempts, refusals = self._attempts.get(ref, (0, 0))
-            known = self._refused.get(ref)
-            if known is not None and isinstance(error, StoreError):
-                if known[0] != error.seen:
-                    del self._refused[ref]
-                    attempts = refusals = 0
-                elif self._clock.monotonic() < known[1]:
-                    attempts, refusals = max(0, attempts - 1), max(0, refusals - 1)
-            return attempts + 1, refusals
 
     def _ask(self, error: BaseException) -> StoreError | None:
         """What a neutral question meets now; None: the store answers, so that the error is about one file.
@@ -465,34 +452,16 @@ class Workers:
                 "store %s: takes no content: %s", self.name, error, extra={"cause": f"quota {self.name}"}
             )
 
-    def _took_content(self, began: float) -> None:
-        """A file that began before the quota was met says nothing about it."""
+    def _took_content(self, ref: FileRef, began: float) -> None:
+        """Others may be taken, too. A file that began before the quota was met says nothing about that."""
+        if freed := self.refusals.acquit(ref):
+            self.queue.retry(freed.__contains__)
         with self._lock:
             if self._quota and began <= self._quota_met_at:
                 return
             recovered, self._quota = self._puts.success(), ""
         if recovered:
             store_log.info("store %s: takes content again", self.name)
-
-    def _acquit(self, taken: FileRef) -> None:
-        """Several files wait for hours because the store refused them while it took nothing else, either. Now
-        it took one: try one of them once more, and if that is taken, the others.
-        """
-        with self._lock:
-            if self._on_trial not in (None, taken):
-                return
-            waiting = {ref for ref in self._unproven if self._attempts.get(ref, (0, 0))[1] > 1}
-            waiting &= self._refused.keys()
-            if self._on_trial is None:
-                freed = {min(waiting)} if waiting and len(self._unproven) > 1 else set()
-                self._on_trial = next(iter(freed), None)
-            else:
-                freed, self._on_trial = waiting, None
-            self._unproven = self._unproven - freed if self._on_trial else set()
-            for ref in freed:
-                self._refused[ref] = self._refused[ref][0], -inf
-        if freed:
-            self.queue.retry(freed.__contains__)
 
     def _put_off(
         self,
@@ -510,20 +479,10 @@ class Workers:
             pause = 0.0 if isinstance(error, FilePaused) else self._pause(ref, took_seconds)
             self.queue.again(ref, max(seconds, pause), hold=pause > 0)
             return
-        if reaction.refused and isinstance(error, StoreError):
-            with self._lock:
-                if ref == self._on_trial:
-                    self._on_trial = None
-                    self._unproven.clear()
-                if ref not in self._refused and may_be_the_stores(error):
-                    self._unproven.add(ref)
-                self._refused[ref] = error.seen, self._clock.monotonic() + reaction.defer_seconds
         if not self.queue.defer(
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):
-            with self._lock:
-                self._attempts.pop(ref, None)
-                self._refused.pop(ref, None)
+            self.refusals.forget(ref)
 
     def _answered(self) -> None:
         self._in_vain = 0
@@ -599,7 +558,9 @@ class Workers:
         limit = self.engine.policy.max_attempts
         parked = bool(limit) and attempts >= limit
         next_ns = 0 if parked else self._clock.now_ns() + int(reaction.defer_seconds * 1e9)
-        failure = Failure(ref, words_of(error), attempts, next_ns, refusals)
+        until = inf if parked else self._clock.monotonic() + reaction.defer_seconds
+        refused = self.refusals.refuse(ref, error, until) if reaction.refused else b""
+        failure = Failure(ref, words_of(error), attempts, next_ns, refusals, refused)
         self._keep_in_state(lambda: self.engine.state.record_failure(failure))
         if attempts == 1 or parked:
             log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {cause_of(error)}"})

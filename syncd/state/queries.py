@@ -400,11 +400,12 @@ def all_leftovers(connection: Connection, store_id: str) -> list[Leftover]:
 def put_failure(connection: Connection, failure: Failure) -> None:
     """Insert or replace."""
     ensure_source(connection, failure.ref.source)
+    next_ns = fold(failure.next_attempt_ns)
     # Messages may quote names that are not UTF-8.
     text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
     connection.execute(
-        "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?)",
-        (*named(failure.ref), text, failure.attempts, fold(failure.next_attempt_ns), failure.refusals),
+        "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?)",
+        (*named(failure.ref), text, failure.attempts, next_ns, failure.refusals, failure.refused),
     )
 
 
@@ -419,23 +420,23 @@ def drop_failure(connection: Connection, ref: FileRef) -> None:
 def find_failure(connection: Connection, ref: FileRef) -> Failure | None:
     """Why `ref` could not be carried."""
     row = connection.execute(
-        "SELECT error, attempts, next_attempt_ns, refusals FROM failures "
+        "SELECT error, attempts, next_attempt_ns, refusals, refused FROM failures "
         "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
         named(ref),
     ).fetchone()
-    return Failure(ref, row[0], row[1], unfold_time(row[2]), row[3]) if row else None
+    return Failure(ref, row[0], row[1], unfold_time(row[2]), *row[3:]) if row else None
 
 
 def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
     """Of one source, or of all where `source` is None; in the order of source and path."""
     found = connection.execute(
-        "SELECT name, path, error, attempts, next_attempt_ns, refusals FROM failures "
+        "SELECT name, path, error, attempts, next_attempt_ns, refusals, refused FROM failures "
         "JOIN sources ON sources.id = failures.source WHERE ?1 IS NULL OR name = ?1 "
         "ORDER BY name, path LIMIT ?2",
         (source, limit),
     )
     return [
-        Failure(FileRef(row[0], os.fsdecode(row[1])), row[2], row[3], unfold_time(row[4]), row[5])
+        Failure(FileRef(row[0], os.fsdecode(row[1])), row[2], row[3], unfold_time(row[4]), *row[5:])
         for row in found
     ]
 

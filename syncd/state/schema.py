@@ -287,6 +287,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         # Of an unsettled object: since when by the monotonic clock, which counts from the boot of this id.
         "ALTER TABLE unsettled ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
     ),
+    # Which state of the file the store refused, so that the next process does not send it again at once.
+    ("ALTER TABLE failures ADD COLUMN refused BLOB NOT NULL DEFAULT x''",),
 )
 
 

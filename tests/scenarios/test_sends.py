@@ -1,7 +1,8 @@
 """How often the bytes of a file go to a store that gives the same answer each time: a table, in virtual time.
 
 Scenarios: every answer of the table to a small file and to a part; an answer to what comes after the content;
-a hiccup; an outage in which the store answers nothing else, either; several files at once; a new state.
+a hiccup; an outage in which the store answers nothing else, either; several files at once; a new state;
+restarts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -23,6 +25,7 @@ from syncd.storage import base
 from syncd.storage.http.errors import CODES, Facts, refusal, refused
 from syncd.storage.http.messages import Response
 from syncd.storage.retry import Retries, RetryingStore
+from syncd.storage.settings import HttpSettings, KeySettings, S3Settings
 from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.answers_page import STATUS_ROWS, word
 from tests.support.faults import Call
@@ -32,6 +35,7 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 LEAST_HOURS = 0.5 * HOUR
 """Jitter takes up to half of an hour away."""
+SETTINGS = S3Settings(HttpSettings("http://127.0.0.1"), "bucket")
 SMALL, BIG = b"small", bytes(range(61))  # one request, and eight parts
 
 
@@ -40,17 +44,36 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.now = 1000.0
+        self.rig = Rig(root, wrap_store=self.retrying)
+        self.begin()
+        self.sent: list[tuple[float, Call]] = []
+        for verb in ("put_object", "upload_part"):
+            self.rig.fake.before(verb, lambda call: self.sent.append((self.now, call)))
+
+    def begin(self, settings: S3Settings = SETTINGS, **changes: Any) -> None:
+        """As a process that has just started, with `changes` of the policy."""
+        self.rig.plain(**changes)
         clock = Clock(lambda: self.now, self.now_ns, lambda: 0.5)
-        waiting = base.Clock(lambda: self.now, self.sleep, lambda: 0.5)
-        self.rig = Rig(root, wrap_store=lambda store: RetryingStore(store, waiting, self.breaker()))
         self.rig.engine._now_ns = self.rig.uploader._now_ns = self.now_ns
         self.rig.uploader.leftovers._now_ns = self.now_ns
         self.rig.know(source=replace(self.rig.source, settle_seconds=0.0))
         context = Context(self.rig.state, clock, self, False, Heartbeats(1e9, clock.monotonic))
-        self.workers = Workers("store", self.rig.engine, context, Heartbeat(context.heartbeats))
-        self.sent: list[tuple[float, Call]] = []
-        for verb in ("put_object", "upload_part"):
-            self.rig.fake.before(verb, lambda call: self.sent.append((self.now, call)))
+        heartbeat = Heartbeat(context.heartbeats)
+        self.workers = Workers("store", self.rig.engine, context, heartbeat, settings)
+        self.workers.take_up("docs", lambda path: True)
+
+    def restart(self, settings: S3Settings = SETTINGS) -> None:
+        self.rig.restart(wrap_store=self.retrying)
+        self.begin(settings)
+
+    def scan(self, *names: str) -> None:
+        """Find these files, which have no record."""
+        for name in names:
+            self.workers.queue.mark(self.rig.ref(name), quiet_seconds=0.0, event=False)
+
+    def retrying(self, store: base.ObjectStore) -> RetryingStore:
+        waiting = base.Clock(lambda: self.now, self.sleep, lambda: 0.5)
+        return RetryingStore(store, waiting, self.breaker())
 
     def breaker(self) -> base.Breaker:
         return base.Breaker(lambda: self.workers.queue.is_shut)
@@ -253,6 +276,66 @@ def test_files_that_failed_together_go_on_together_when_one_of_them_is_taken(wor
     world.write("good", b"good")
     world.run(120.0)
     assert world.rig.fake.objects.keys() >= {f"p/{name}" for name in names}
+
+
+@pytest.mark.parametrize("error", answers("put"), ids=ids)
+def test_a_restart_does_not_begin_the_count_again(world: World, error: StoreError) -> None:
+    """A service that ends twice an hour tries a refused file no more often than one that goes on."""
+    world.rig.fake.fail("put_object", lambda call: _again(error), times=None)
+    world.write("small", SMALL)
+    for _ in range(18):
+        world.run(HOUR / 2)
+        world.restart()
+        world.scan("small")
+    times = world.times(lambda call: True)
+    tries = [at for before, at in pairwise([-DAY, *times]) if at - before > 10.0]  # two in place are one
+    assert len(tries) >= 4
+    assert is_twice_and_then_rarely(tries), times
+    (failure,) = world.rig.state.failures()
+    assert str(error) in failure.error
+    world.rig.fake.heal()
+    world.run(DAY)
+    assert "p/small" in world.rig.fake.objects
+
+
+def test_a_restart_with_other_settings_tries_again_what_was_refused(world: World) -> None:
+    """They may be the remedy; so may another state of the file, and the operator who says so."""
+    world.rig.fake.fail("put_object", lambda call: answer("put", 403), times=None)
+    world.write("small", SMALL)
+    world.run(60.0)
+    assert len(world.sent) == 2
+    world.restart()
+    world.run(60.0)
+    assert len(world.sent) == 2
+    world.restart(replace(SETTINGS, keys=KeySettings(access_key_id="other")))
+    world.run(60.0)
+    assert len(world.sent) == 4
+    world.write("small", b"other")
+    world.run(60.0)
+    assert len(world.sent) == 6
+    assert world.workers.retry("docs", lambda path: True) == 1
+    world.run(60.0)
+    assert len(world.sent) == 7
+
+
+def test_a_file_that_used_up_its_attempts_is_not_sent_again_by_scans_and_restarts(world: World) -> None:
+    """It waits for a change or for the operator, and does not hold up a pass."""
+    world.begin(max_attempts=2)
+    world.rig.engine.policy = world.rig.policy
+    world.rig.fake.fail("put_object", lambda call: answer("put", 400), times=None)
+    world.write("small", SMALL)
+    for _ in range(3):
+        for _ in range(3):
+            world.run(HOUR)
+            world.scan("small")
+            world.run(60.0)
+            assert world.workers.queue.idle()
+        world.restart()
+    assert len(world.sent) == 2
+    world.rig.fake.heal()
+    world.workers.retry("docs", lambda path: True)
+    world.run(60.0)
+    assert "p/small" in world.rig.fake.objects
 
 
 def test_a_new_state_of_a_file_is_new_content(world: World) -> None:

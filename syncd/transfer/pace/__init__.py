@@ -1,3 +1,4 @@
 """How much goes on at once, and whether it goes on. `slots` and `progress` bound and show what is under way,
-`heartbeat` shows that threads move, `affinity` pins them to processors.
+`heartbeat` shows that threads move, `affinity` pins them to processors, `refusals` knows which files wait
+because they were sent in vain.
 """

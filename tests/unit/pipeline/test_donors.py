@@ -224,7 +224,7 @@ def failing(town: Town) -> None:
     town.move("a", "../gone")
     town.write("b", "secret")
     workers = town.pipeline.store_runners["store"].workers
-    workers._attempts[FileRef("b", "secret")] = 10, 0
+    workers.refusals.count(FileRef("b", "secret"), 10, 0)
     town.queue.mark(FileRef("b", "secret"), quiet_seconds=inf, event=False)
 
 

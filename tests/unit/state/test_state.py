@@ -476,11 +476,11 @@ def test_a_checkpoint_can_begin_with_parts(state: State) -> None:
 def test_failures_are_told_in_order_and_cleared(state: State) -> None:
     """Each file has its last failure until it is cleared, forgotten or committed."""
     for source, name, attempts in (("b", "y", 1), ("a", "z", 1), ("a", "x\udcff", 1), ("a", "z", 2)):
-        state.record_failure(Failure(FileRef(source, name), f"bad {name}", attempts, 2**62, 7))
+        state.record_failure(Failure(FileRef(source, name), f"bad {name}", attempts, 2**62, 7, b"s"))
 
     told = state.failures()
     assert state.failure(told[0].ref) == told[0]
-    assert {each.refusals for each in told} == {7}
+    assert {(each.refusals, each.refused) for each in told} == {(7, b"s")}
     assert [(f.ref.source, f.ref.path, f.attempts) for f in told] == [
         ("a", "x\udcff", 1),
         ("a", "z", 2),
