@@ -87,13 +87,15 @@ def status_code(found: Mapping[str, Any]) -> int:
     if not found["daemon"]["running"]:
         return EXIT_UNAVAILABLE
     sources = found["sources"]
-    if any(source["files"]["failed"] or source.get("differing") for source in sources):
+    if any(
+        source["files"]["failed"] or source.get("differing") or source.get("unreadable") for source in sources
+    ):
         return EXIT_PARTLY
     waits = any(
         source["files"]["pending"]
         or source["files"]["in_flight"]
         or not source["last_scan"]
-        or source.get("waiting_for")
+        or any(source.get(why) for why in ("waiting_for", "deletes_parked", "waits_for_take_over"))
         for source in sources
     )
     return EXIT_UNSETTLED if waits else 0

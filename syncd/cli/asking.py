@@ -50,15 +50,23 @@ def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, An
 
 def daemon(options: common.Options, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
     """The running daemon's answer, within `seconds`; ends the command where there is none, or it refuses."""
+    answer = daemon_or_none(options, request, seconds)
+    if answer is None:
+        common.say("no daemon runs with this configuration")
+        sys.exit(common.EXIT_UNAVAILABLE)
+    return answer
+
+
+def daemon_or_none(
+    options: common.Options, request: dict[str, Any], seconds: float | None = None
+) -> dict[str, Any] | None:
+    """As `daemon`, but None where none runs."""
     try:
         answer = any_daemon(options, request, seconds)
     except NotTold as error:
         common.say(f"cannot tell whether a daemon runs: {error}")
         sys.exit(common.EXIT_UNAVAILABLE)
-    if answer is None:
-        common.say("no daemon runs with this configuration")
-        sys.exit(common.EXIT_UNAVAILABLE)
-    if "error" in answer:
+    if answer is not None and "error" in answer:
         common.say(str(answer["error"]))
         sys.exit(common.EXIT_USAGE if answer.get("usage") else common.EXIT_FAILED)
     return answer
@@ -80,8 +88,10 @@ def flush(options: common.Options, name: str | None, seconds: float | None, *, s
 
 def told_of_flush(answer: dict[str, Any]) -> int:
     """Print what a flush did and did not; returns the exit code."""
+    from syncd.core.words import counted
+
     done = [f"{count} {word}" for name, word in common.DONE.items() if (count := answer["actions"].get(name))]
-    sent = f"{answer['bytes_sent']} bytes sent, {answer['bytes_saved']} saved"
+    sent = f"{counted(answer['bytes_sent'], 'byte')} sent, {answer['bytes_saved']} saved"
     stays = answer["failed"] or answer["left"] or answer["kept_back"]
     what = common.done_words(done, stays=bool(stays))
     click.echo(f"{what}; {sent}; {answer['failed']} failed; {answer['left']} left")

@@ -1,8 +1,9 @@
 """What the commands share: -c, -v and -q, loading the settings, exit codes, opening the state and a store.
 
 Exit codes are a promise to scripts and service managers: 0 done; 1 failed unexpectedly; 2 usage (click's
-own); 3 done, but some files failed; 4 not in sync yet; 69 store or daemon unreachable; 77 credentials
-refused; 78 configuration wrong, or the state is of a newer version; 130 interrupted.
+own); 3 done, but some files failed or wait for the operator; 4 not in sync yet; 69 store or daemon
+unreachable; 77 credentials refused; 78 configuration wrong, or the state is of a newer version; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ def errors_become_exit_codes() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         from syncd.core.errors import ConfigError, SyncdError  # late: most commands end without one
+        from syncd.core.paths import one_line
 
+        if isinstance(error, click.ClickException):  # it quotes what was typed, or what a path was read as
+            vars(error)["message"] = "\n".join(map(one_line, error.message.split("\n")))
         if not isinstance(error, SyncdError):
             raise
         for line in error.problems if isinstance(error, ConfigError) else [error]:
@@ -88,7 +92,9 @@ def errors_become_exit_codes() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Write one line to standard error, beside whatever the command prints."""
-    click.echo(f"syncd: {text}", err=True)
+    from syncd.core.paths import one_line
+
+    click.echo(f"syncd: {one_line(text)}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -208,7 +209,7 @@ def _print_summary(done: Pass) -> None:
 
 def _print_files(tally: RunSummary, *, stays: bool) -> None:
     parts = [f"{tally.actions[name]} {word}" for name, word in common.DONE.items() if tally.actions[name]]
-    sent = f"{tally.bytes_sent} bytes sent, {tally.bytes_saved} saved"
+    sent = f"{counted(tally.bytes_sent, 'byte')} sent, {tally.bytes_saved} saved"
     settling = f"; {tally.settling} settling" if tally.settling else ""
     what = common.done_words(parts, stays=bool(stays or tally.failed or tally.settling))
     click.echo(f"{what}; {sent}; {tally.failed} failed{settling}")
@@ -254,7 +255,7 @@ def _code(done: Pass) -> int:
     if (
         tally.failed
         or done.unlike
-        or any(each.news.waiting_for or each.news.errors or each.waits_for_take_over() for each in runners)
+        or any(each.news.waiting_for or each.news.errors or each.deletions_wait() for each in runners)
     ):
         return common.EXIT_PARTLY
     return common.EXIT_UNSETTLED if tally.settling else 0
@@ -307,23 +308,28 @@ Report = Callable[[FileRef, Action | str, int], None]
 
 def print_plan(settings: Settings) -> int:
     """Print what a pass would do; returns the exit code."""
-    failed = 0
+    told: Counter[str] = Counter()
 
     def report(ref: FileRef, action: Action | str, size: int) -> None:
-        nonlocal failed
         name = name_of(ref)
         if isinstance(action, str):
-            failed += 1
+            told["failed"] += 1
             click.echo(f"fail     {name}: {action}")
         elif isinstance(action, Nothing):
             if not ref.path:
+                told["waits"] += 1
                 click.echo(f"{ref.source}: {action.reason}", err=True)
         else:
-            click.echo(f"{type(action).__name__.lower():<8} {name} ({size} bytes): {action.reason}")
+            told["done"] += 1
+            click.echo(
+                f"{type(action).__name__.lower():<8} {name} ({counted(size, 'byte')}): {action.reason}"
+            )
 
     with common.open_state(settings.state_dir) as state:
         plan_all(settings, state, real_clock(), report)
-    return common.EXIT_PARTLY if failed else 0
+    if not told:
+        click.echo("nothing to do")
+    return common.EXIT_PARTLY if told["failed"] or told["waits"] else 0
 
 
 def plan_all(settings: Settings, state: State, clock: Clock, report: Report) -> None:

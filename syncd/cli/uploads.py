@@ -14,6 +14,7 @@ from syncd.config.load import Settings
 from syncd.core.errors import StoreError
 from syncd.core.model import Checkpoint
 from syncd.core.paths import printable
+from syncd.core.words import counted
 from syncd.storage.base import ObjectStore
 from syncd.transfer import orphans as unfinished
 from syncd.transfer.in_doubt import waits_for_others
@@ -60,9 +61,8 @@ def command(options: common.Options, abort_orphans: bool, older_than: float, as_
 
 def _print(found: dict[str, Any], *, abort: bool) -> None:
     for row in found["ours"]:
-        click.echo(
-            f"ours    {row['source']}:{row['path']}: {row['bytes_done']} of {row['bytes_total']} bytes"
-        )
+        size = counted(row["bytes_total"], "byte")
+        click.echo(f"ours    {row['source']}:{row['path']}: {row['bytes_done']} of {size}")
     for row in found["left"]:
         click.echo(
             f"left    {row['store']}:{printable(row['key'])}: to be aborted by the daemon or the next sync"

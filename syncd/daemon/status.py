@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, field, to_builtins
 
 from syncd.core.model import Cause, Checkpoint, FileRef, Source, Summary
-from syncd.core.paths import printable
+from syncd.core.paths import one_line, printable
 from syncd.core.words import counted, differ_words, human, human_seconds, iso, paused_words
 
 if TYPE_CHECKING:
@@ -395,6 +395,10 @@ def _done(checkpoint: Checkpoint) -> int:
 
 def lines(status: Status) -> Iterator[Line]:
     """A status. Lines are as long as what they say: a terminal folds them, a pipe does not."""
+    return ((one_line(text), style) for text, style in _lines(status))  # the configuration's paths are in it
+
+
+def _lines(status: Status) -> Iterator[Line]:
     yield from _daemon_lines(status.daemon)
     yield from ((row, "") for row in _sources_table(status.sources))
     for source in status.sources:

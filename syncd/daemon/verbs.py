@@ -262,12 +262,11 @@ def pending(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 def history(verbs: Verbs, request: Request) -> dict[str, Any]:
     """The last actions, newest first, of what `name` or `path` means; at most `limit`."""
-    source, below = None, ""
+    sources, below = None, ""
     if request.get("path") is not None or request.get("name") is not None:
         sources, below = _scope(verbs, request)
-        source = sources[0] if sources else None
     verbs.pipeline.state.flush()
-    return {"actions": listed(verbs.pipeline.state.history.last(_limit(request), source, below))}
+    return {"actions": listed(verbs.pipeline.state.history.last(_limit(request), sources, below))}
 
 
 def listed(actions: Sequence[Acted]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.paths import name_of
+from syncd.core.words import counted
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
@@ -530,8 +531,8 @@ def _done(outcome: Outcome) -> str:
     if isinstance(action, Copy):
         return f"copied inside the store: {action.reason}"
     if isinstance(action, Adopt):
-        return f"adopted: {action.reason}; the store had its {outcome.size} bytes"
-    sent = f"{outcome.bytes_sent} bytes sent"
+        return f"adopted: {action.reason}; the store had {counted(outcome.size, 'byte')}"
+    sent = f"{counted(outcome.bytes_sent, 'byte')} sent"
     if outcome.bytes_saved:
         sent += f", {outcome.bytes_saved} were there"
     return f"uploaded: {action.reason}; {sent}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from syncd.core.model import FileRef
@@ -56,16 +57,17 @@ class History:
 
         self._join(operation)
 
-    def last(self, limit: int, source: str | None = None, path: str = "") -> list[Acted]:
-        """The newest first: of all, of a source, or of one path and what is below it. Raises StateError."""
+    def last(self, limit: int, sources: Sequence[str] | None = None, path: str = "") -> list[Acted]:
+        """The newest first: of all, of sources, or of one path and what is below it. Raises StateError."""
+        among = None if sources is None else json.dumps(sources)
         exact, below = os.fsencode(path), os.fsencode(f"{path}/")
 
         def operation(connection: sqlite3.Connection) -> list[Acted]:
             found = connection.execute(
                 "SELECT at_ns, source, path, action, size, detail FROM history "
-                "WHERE (?1 IS NULL OR source = ?1) "
+                "WHERE (?1 IS NULL OR source IN (SELECT value FROM json_each(?1))) "
                 "AND (?2 = x'' OR path = ?2 OR substr(path, 1, length(?3)) = ?3) ORDER BY id DESC LIMIT ?4",
-                (source, exact, below, limit),
+                (among, exact, below, limit),
             )
             return [Acted(row[0], FileRef(row[1], os.fsdecode(row[2])), *row[3:]) for row in found]
 

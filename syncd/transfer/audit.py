@@ -449,7 +449,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
 
 
 def _cut_words(row: Recorded, info: ObjectInfo) -> str:
-    return f"the object has {info.size} bytes, its record says {row.fingerprint.size}"
+    return f"the object has {counted(info.size, 'byte')}, its record says {row.fingerprint.size}"
 
 
 def _of_disk(root_fd: int, ref: FileRef, row: Recorded, witness: Witness | None) -> list[Difference]:

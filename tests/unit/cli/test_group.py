@@ -123,3 +123,30 @@ def test_a_wrong_configuration_is_78_with_every_mistake(home: Home, command: str
         assert word in done.stderr
     assert "Traceback" not in done.output
     assert not (home.root / "state").exists()
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    """As click does for options."""
+    for typed, words in ("stauts", "Did you mean 'status'?"), ("frobnicate", "No such command 'frobnicate'."):
+        done = CliRunner().invoke(cli, [typed])
+        assert (done.exit_code, words in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore", "--store", "\x1b[31m", "--to", "x"],
+        ["sync", "--allow-deletes", "\x1b[31m"],
+        ["adopt", "\x1b[31m"],
+        ["status", "/nowhere/\x1b[31m"],
+        ["history", "\x1b[31m"],
+        ["check", "-c", "\x1b[31m.yaml"],
+        ["status"],
+    ],
+)
+def test_no_message_carries_what_a_terminal_obeys(arguments: list[str], home: Home) -> None:
+    """What was typed, and what the configuration says, may have come from anywhere."""
+    home.content["state_dir"] = "./st\x1b[33m"
+    done = home.run(*arguments) if "-c" not in arguments else CliRunner().invoke(cli, arguments)
+    assert "\x1b" not in done.output
+    assert "\\x1b[3" in done.output

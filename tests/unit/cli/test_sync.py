@@ -269,7 +269,7 @@ def test_sync_is_zero_when_all_is_there(home: Home) -> None:
     """With a summary, and again with nothing to do."""
     (home.watched / "a").write_text("x")
     done = home.run("sync")
-    assert (done.exit_code, done.stdout) == (0, "1 uploaded; 1 bytes sent, 0 saved; 0 failed\n")
+    assert (done.exit_code, done.stdout) == (0, "1 uploaded; 1 byte sent, 0 saved; 0 failed\n")
     assert (home.mirror / "a").read_text() == "x"
     assert home.run("sync").exit_code == 0
 
@@ -365,6 +365,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(home: Home) -> None:
     assert os.listdir(home.mirror) == []
     assert not (home.root / "state").exists()
     (home.watched / "a").unlink()
+    assert home.run("sync", "-n").stdout == "nothing to do\n"
     home.watched.rmdir()
     assert home.run("sync", "-n").exit_code == 3
 
@@ -391,7 +392,9 @@ def test_many_deletions_wait_for_the_operator(home: Home) -> None:
     assert "syncd sync --allow-deletes docs" in done.stderr
     assert "nothing to do" not in done.stdout
     assert home.stored() == names
-    assert "docs: 50 deletions would wait: 50 deletions are more than" in home.run("sync", "-n").stderr
+    planned = home.run("sync", "-n")
+    assert "docs: 50 deletions would wait: 50 deletions are more than" in planned.stderr
+    assert done.exit_code == planned.exit_code == 3  # as beside a daemon
     done = home.run("sync", "--allow-deletes", "docs")
     assert (done.exit_code, "50 deleted" in done.stdout) == (0, True)
     assert home.stored() == set(sorted(names)[50:])
@@ -443,7 +446,7 @@ def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
     assert "syncd sync --accept-root docs" in done.stderr
     assert home.stored() == {"a", "b"}
     done = home.run("sync", "--accept-root", "docs")
-    assert (done.exit_code, "2 deletions wait" in done.stderr) == (0, True)
+    assert (done.exit_code, "2 deletions wait" in done.stderr) == (3, True)
     assert home.stored() == {"a", "b", "c"}
     for command in ("explain", "status"):
         told = home.run(command, str(home.watched / "a")).stdout

@@ -534,7 +534,7 @@ def test_each_upload_has_a_line_and_a_burst_has_not(once: Works, tmp_path: Path)
     lines = stream.getvalue().splitlines()
     assert len(once.stored()) == 500
     assert 10 <= len(lines) <= 40
-    assert any("uploaded: new; 1 bytes sent" in each for each in lines)
+    assert any("uploaded: new; 1 byte sent" in each for each in lines)
 
 
 def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:

@@ -25,9 +25,9 @@ def test_the_newest_come_first_of_what_is_asked(state: State) -> None:
     state.flush()
     assert state.history.last(10) == made[::-1]
     assert state.history.last(2) == [made[4], made[3]]
-    assert state.history.last(10, "docs") == made[3::-1]
-    assert state.history.last(10, "docs", "d") == [made[3], made[1], made[0]]
-    assert state.history.last(10, "docs", odd) == [made[3]]
+    assert state.history.last(10, ["docs"]) == made[3::-1]
+    assert state.history.last(10, ["docs"], "d") == [made[3], made[1], made[0]]
+    assert state.history.last(10, ["docs"], odd) == [made[3]]
 
 
 def test_what_is_old_goes(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
