@@ -276,6 +276,7 @@ class Job:
                 concurrency=policy.concurrency,
                 should_stop=self._stopping.is_set,
                 await_line=self._await_line,
+                spare=threading.Semaphore(at_once // 2),
             )
             restore = Restore(
                 download,

@@ -371,7 +371,7 @@ class Content(NamedTuple):
 
     info: ObjectInfo
     """May lack what only `head_object` tells; the ETag is empty where nothing cheap proves it."""
-    body: bytes
+    body: bytes | bytearray | memoryview
 
 
 class Receipt(NamedTuple):

@@ -58,8 +58,11 @@ class ObjectStore(Protocol):
         """What the store has under `key`; None when there is nothing."""
         ...
 
-    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
-        """Bytes `first` to `last`, both included, or as many of them as the object has.
+    def get_object(
+        self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
+    ) -> Content:
+        """Bytes `first` to `last`, both included, or as many of them as the object has. Large ones may be put
+        into `room`, which is writable and has as many bytes: fresh memory costs as much as to receive them.
 
         Raises StoreRefused when there is no such object or range, and PreconditionFailed when `if_match` is
         given and the answer does not prove that the object has this ETag.

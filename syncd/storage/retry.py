@@ -252,8 +252,10 @@ class RetryingStore:
     def head_object(self, key: str) -> ObjectInfo | None:
         return self._repeat("head", lambda: self._inner.head_object(key))
 
-    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
-        return self._repeat("get", lambda: self._inner.get_object(key, first, last, if_match))
+    def get_object(
+        self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
+    ) -> Content:
+        return self._repeat("get", lambda: self._inner.get_object(key, first, last, if_match, room))
 
     def delete_object(self, key: str) -> None:
         self._repeat("delete", lambda: self._inner.delete_object(key), key=key)

@@ -143,8 +143,9 @@ def whole(store: ObjectStore, key: str) -> bytes:
     if info.size == 0:
         return b""
     middle = info.size // 2 if info.size > 3 else 0
-    head = store.get_object(key, 0, middle - 1).body if middle else b""
-    return head + store.get_object(key, middle, info.size - 1).body
+    room = memoryview(bytearray(info.size - middle))  # of use for large answers
+    tail = store.get_object(key, middle, info.size - 1, "", room).body
+    return (bytes(store.get_object(key, 0, middle - 1).body) if middle else b"") + bytes(tail)
 
 
 def needs_metadata(subject: Subject) -> None:
@@ -501,7 +502,7 @@ def test_ranges_of_a_joined_object_are_of_one_object(store: ObjectStore, subject
     upload_id = begin(store, key, bodies)
     complete(store, key, upload_id, send_all(store, key, upload_id, bodies), bodies)
     info = found(store, key)
-    content = store.get_object(key, 10, info.size - 1, info.etag)
+    content = store.get_object(key, 10, info.size - 1, info.etag, memoryview(bytearray(info.size - 10)))
     assert content.body == b"".join(bodies)[10:]
     assert content.info.digest == info.digest == xxhash.xxh3_128_digest(b"".join(bodies))
     assert info.md5 in (None, hashlib.md5(b"".join(bodies)).digest())

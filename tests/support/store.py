@@ -174,7 +174,9 @@ class FakeStore(Switchboard, ObjectStore):
             crc32 = zlib.crc32(found.data) if self._computes_crc32 else None
             return replace(self._described(key, found), crc32=crc32)
 
-    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+    def get_object(
+        self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
+    ) -> Content:
         with self._call("get_object", key):
             found = self._existing(key)
             if if_match and found.etag != if_match:

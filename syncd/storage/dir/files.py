@@ -209,6 +209,14 @@ def read_file(fd: int, name: bytes, most: int) -> bytes | None:
         return read_range(file, 0, most)
 
 
+def read_into(room: memoryview, fd: int, offset: int) -> memoryview:
+    """As many bytes from `offset` as `room` has, which they are read into; fewer only where the file ends."""
+    done = 0
+    while done < len(room) and (count := os.preadv(fd, [room[done:]], offset + done)):
+        done += count
+    return room[:done]
+
+
 def read_range(fd: int, offset: int, size: int) -> bytes:
     """Up to `size` bytes from `offset`; fewer only where the file ends."""
     blocks = []

@@ -41,6 +41,7 @@ from syncd.storage.dir.files import (
     errors_of_ours,
     narrow_group,
     open_subdirectory,
+    read_into,
     read_range,
     refuse_exposed,
     write_sparse,
@@ -150,9 +151,11 @@ class DirStore(ObjectStore):
             with closing(fd):
                 return self._info(store, key, fd)
 
-    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
+    def get_object(
+        self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
+    ) -> Content:
         """The content is not hashed for a range of it: an object without a record that fits has no ETag."""
-        with self._opened("read the object") as store, self._readable(store, key) as (info, read):
+        with self._opened("read the object") as store, self._readable(store, key, room) as (info, read):
             if if_match and info.etag != if_match:
                 raise PreconditionFailed(
                     "the object in the store's directory was replaced since syncd looked at it"
@@ -315,12 +318,18 @@ class DirStore(ObjectStore):
             self._heartbeat.step()
 
     @contextlib.contextmanager
-    def _readable(self, store: Opened, key: str) -> Iterator[tuple[ObjectInfo, Callable[[int, int], bytes]]]:
+    def _readable(
+        self, store: Opened, key: str, room: memoryview | None
+    ) -> Iterator[tuple[ObjectInfo, Callable[[int, int], Body]]]:
         """What the object is by its record, and what reads so many bytes from an offset on."""
         fd = self._tree.find(store, _names(store, key))
         if fd is not None:
             with closing(fd):
-                yield self._recorded_info(store, key, fd), lambda first, size: read_range(fd, first, size)
+
+                def read(first: int, size: int) -> Body:
+                    return read_range(fd, first, size) if room is None else read_into(room[:size], fd, first)
+
+                yield self._recorded_info(store, key, fd), read
             return
         link = self._links.find(store, key)
         if link is None:

@@ -30,6 +30,11 @@ _LEAST_CHUNK = 4 << 10
 _LONG_SECONDS = 0.5
 """Where the bandwidth limit makes us wait longer than this after a chunk, the next one is smaller: a server
 takes a connection that is silent for some seconds for dead."""
+_PIECE = 64 << 10
+_MOST_PIECE = 1 << 20
+_SHORT_SECONDS = 0.01
+"""A bandwidth limit is asked after each piece that comes in. While it makes nobody wait for longer than this,
+the pieces grow: each costs a call and its turn among the threads."""
 _LOST = (BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -72,6 +77,7 @@ class GuardedSocket:
         self._early = b""
         self._answering = False  # some of an answer came, and nothing was sent since
         self._queued = 0
+        self._piece = _PIECE
         self._files = 0
         self._closed = False
 
@@ -169,7 +175,7 @@ class GuardedSocket:
             return len(data)
         while True:
             try:
-                size = self._sock.recv_into(room)
+                size = self._sock.recv_into(room[: self._piece])
             except _LOST:
                 self._acknowledge()
                 self._wait(select.POLLIN)
@@ -187,7 +193,8 @@ class GuardedSocket:
         self._count(size)
         self.deadline.moved(size)
         if self._on_received is not None:
-            self.deadline.pausing(self._on_received, size)
+            waited = self.deadline.pausing(self._on_received, size)
+            self._piece = _PIECE if waited > _SHORT_SECONDS else min(_MOST_PIECE, 2 * self._piece)
 
     def _acknowledge(self) -> None:
         """Tell the peer at once that we have what came. Some send the rest of a small answer only then

@@ -78,22 +78,25 @@ def request_head(request: Request, user_agent: str) -> bytes:
 
 
 class ResponseReader:
-    """One response to a request with `method`; `limit` is the most bytes of body to take.
+    """One response to a request with `method`; `limit` is the most bytes of body to take. A large one that
+    fits into `room` is received there.
 
     Feed it until `response` is there. Its methods raise BadAnswerError. The parser is llhttp, that of Node,
     and as strict as RFC 9112 lets a client be: two lengths or a bare line feed could let one answer run into
     the next. What begins with ``on_`` is for the parser alone.
     """
 
-    def __init__(self, method: str, limit: int) -> None:
+    def __init__(self, method: str, limit: int, room: memoryview | None = None) -> None:
         self._method = method
         self._limit = limit
+        self._room = room
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._status = 0
         """Of the answer whose head is read; 0 until then, for interim answers (1xx) are forgotten."""
         self._head_bytes = 0
         self._body = bytearray()
+        self._large: bytearray | memoryview | None = None
         self._whole: memoryview | None = None
         """All of a large body, of which `_left` bytes are still to come."""
         self._left = 0
@@ -146,7 +149,7 @@ class ResponseReader:
             raise BadAnswerError("bytes after the end of the answer")
 
     def _finish(self) -> None:
-        body = self._body if self._whole is not None else bytes(self._body)
+        body = self._large if self._large is not None else bytes(self._body)
         # A copy of a large body would cost as much as to receive it, and this has the face of bytes.
         self.response = Response(self._status, self._headers, body)  # type: ignore[arg-type]
         del self._parser  # it holds this reader: without the circle, both go at once
@@ -181,8 +184,9 @@ class ResponseReader:
         length = int(self._headers.get("content-length", 0))
         self._check(length)
         if length >= _LARGE_BODY:
-            self._body, self._left = bytearray(length), length
-            self._whole = memoryview(self._body)
+            room = self._room if self._room is not None and status < 300 else memoryview(b"")
+            self._large = room[:length] if length <= len(room) else bytearray(length)
+            self._whole, self._left = memoryview(self._large), length
 
     def on_body(self, data: bytes) -> None:
         """A piece, without what frames it."""

@@ -44,6 +44,8 @@ class Request(Concealing, frozen=True):
     safe_to_repeat: bool = True
     slow_answer: bool = False
     """The server may take minutes to answer (complete, copy): a longer deadline applies."""
+    room: memoryview | None = None
+    """Memory that a large answer may be received into."""
 
     @property
     def operation(self) -> str:

@@ -22,7 +22,7 @@ _JOIN_BYTES = 64 << 10
 """A body up to this size goes out in one piece with its head."""
 
 _PIECE = 64 << 10
-"""What is read at once: a bandwidth limit is asked after each."""
+"""What is read at once of a small answer."""
 
 
 class SocketTransport:
@@ -48,7 +48,7 @@ class SocketTransport:
         reused = connection is not None
         if connection is None:
             connection = self._open(request.host)
-        reader = ResponseReader(request.method, answer_limit(request))
+        reader = ResponseReader(request.method, answer_limit(request), request.room)
         try:
             whole = self._exchange(connection, request, head, reader)
         except (OSError, BadAnswerError) as error:
@@ -86,7 +86,7 @@ class SocketTransport:
             whole = False
         while reader.response is None:
             if (room := reader.room()) is not None:
-                reader.filled(connection.recv_into(room[:_PIECE]))
+                reader.filled(connection.recv_into(room))
                 continue
             data = connection.recv(_PIECE)
             if data:

@@ -224,11 +224,11 @@ class HttpStore:
         """The cheapest question about an object whose refusal says why."""
         return self.get_object(key, 0, 0)
 
-    def get_object(self, key: str, first: int, last: int, if_match: str = "") -> Content:
-        """One request. The ETag of the answer is compared, for a server may ignore a condition, or compare it
-        with another ETag than the one that it tells.
-        """
-        request = self._dialect.get_request(key, first, last)
+    def get_object(
+        self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
+    ) -> Content:
+        """One request. The answer's ETag is compared: some servers ignore conditions, or mean another one."""
+        request = replace(self._dialect.get_request(key, first, last), room=room)
         found = self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
         if if_match and not found.info.etag:
             raise StoreUnavailable(NOT_THE_STORES, hint="check proxy and endpoint")

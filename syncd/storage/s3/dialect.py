@@ -118,16 +118,7 @@ class S3Dialect:
         headers["Authorization"] = signer.authorization(
             request.method, request.path, request.query, headers, payload_hash, credentials
         )
-        return Request(
-            request.method,
-            request.host,
-            request.path,
-            request.query,
-            headers,
-            request.body,
-            request.safe_to_repeat,
-            request.slow_answer,
-        )
+        return replace(request, headers=headers)
 
     def error(self, request: Request, response: Response) -> StoreError:
         """The error that `response` stands for. A region that it names is used from now on."""

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack
 from functools import partial
+from threading import Semaphore
 
 import xxhash
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.core import parts
@@ -27,10 +28,12 @@ from syncd.core.errors import (
 )
 from syncd.core.model import Attributes, FileRef, ObjectInfo
 from syncd.core.restoring import Existing, Proof, proof_of
+from syncd.sources.buffers import Buffers
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.pace.progress import Progress
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.restore.draft import Draft, digest_of_body, name_of_draft
+from syncd.transfer.restore.digest import digest_of_body
+from syncd.transfer.restore.draft import Draft, name_of_draft
 from syncd.transfer.restore.folder import Facts, Folder
 
 Ended = Callable[[ObjectInfo, Proof | None, FileUnwritable | None], None]
@@ -54,6 +57,11 @@ class Download(Struct, frozen=True):
     should_stop: Callable[[], bool]
     await_line: Callable[[], object] = lambda: None
     """Called before content is asked for: waits out a pause. Raises Stopped."""
+    buffers: Buffers = field(default_factory=Buffers)
+    spare: Semaphore = field(default_factory=lambda: Semaphore(0))
+    """How many parts may be kept in memory until the digest of their file comes to them: fewer than there is
+    memory for, or the part that it waits for could not come.
+    """
 
     def is_large(self, size: int) -> bool:
         """Whether an object comes in ranges."""
@@ -144,10 +152,11 @@ class Download(Struct, frozen=True):
             if proof is None or not draft.is_cut_to(info.size) or not draft.proves(proof, info.size):
                 draft.prepare(info.size, self.part_size, self._identity(info))
                 if proof is not None:
-                    draft.expect(proof.kind)
+                    draft.expect(proof.kind, self.spare)
                 self.progress.began(ref, info.size, 0)
                 try:
-                    self._fill(draft, info, ref, condition(info, again=again))
+                    with self.buffers.in_use():
+                        self._fill(draft, info, ref, condition(info, again=again))
                 except (PreconditionFailed, StoreRefused) as error:
                     if not isinstance(error, AccessRefused):
                         draft.discard()  # nothing will go on with it
@@ -185,14 +194,19 @@ class Download(Struct, frozen=True):
     def _part(self, draft: Draft, key: str, ref: FileRef, span: parts.Span, if_match: str) -> None:
         if self.should_stop():
             raise Stopped("stopped before a part")
-        with self.slots.hold(span.size):
+        with ExitStack() as held:
+            held.enter_context(self.slots.hold(span.size))
+            body: Body | None = None
             if not draft.has(span):
                 self.await_line()
+                room = held.enter_context(self.buffers.lend(span.size))
+                last = span.offset + span.size - 1
                 with self.progress.sending(ref, span.size):
-                    body = self.store.get_object(key, span.offset, span.offset + span.size - 1, if_match).body
+                    body = self.store.get_object(key, span.offset, last, if_match, room).body
                 if len(body) != span.size:
                     raise PreconditionFailed("the object's size changed since syncd looked at it")
                 draft.keep(span, body)
+            draft.follow(span, body, held)
         self.progress.carried(ref, span.size)
 
 

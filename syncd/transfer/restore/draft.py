@@ -15,12 +15,10 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import stat as modes
 import threading
-from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack
 
 import xxhash
 
@@ -29,14 +27,13 @@ from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof
 from syncd.storage.base import Body
-from syncd.storage.crc import crc32
 from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
 from syncd.transfer.restore import attributes
+from syncd.transfer.restore.digest import Running, digest_of
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 5
 _DIGEST_BYTES = 16
-_READ_BYTES = 1 << 20
 _NOREPLACE = 1
 """RENAME_NOREPLACE of rename(2)."""
 _NONE = Attributes()
@@ -71,7 +68,7 @@ class Draft:
         self._notes: dict[int, bytes] = {}
         """Digests of parts that are written, and not noted yet."""
         self._noting = threading.Lock()
-        self._running: _Running | None = None
+        self._running: Running | None = None
 
     def write(self, body: Body) -> None:
         """Let the draft be `body`; blocks of zeros become holes."""
@@ -117,8 +114,6 @@ class Draft:
             at = end
         self._write_at(view[at:], span.offset + at)
         self._note(span.number, xxhash.xxh3_128_digest(body))
-        if self._running is not None:
-            self._running.follow(span, body)
 
     def _note(self, number: int, digest: bytes) -> None:
         """The kernel lets one thread at a time write to a file: none waits behind others' parts for this."""
@@ -154,9 +149,14 @@ class Draft:
 
     # ---- the end -----------------------------------------------------------------------------------------
 
-    def expect(self, kind: str) -> None:
-        """Compute this digest of the content while its parts are kept, as far as they come in their order."""
-        self._running = _Running(self._fd, kind)
+    def expect(self, kind: str, spare: threading.Semaphore) -> None:
+        """Compute this digest of the content while its parts come; see `Running` for `spare`."""
+        self._running = Running(self._fd, kind, spare)
+
+    def follow(self, span: parts.Span, body: Body | None, held: ExitStack) -> None:
+        """A part is kept; see `Running.follow`."""
+        if self._running is not None:
+            self._running.follow(span, body, held)
 
     def proves(self, proof: Proof, size: int) -> bool:
         """Whether the first `size` bytes have this digest: as they were kept, else as the file has them."""
@@ -208,75 +208,12 @@ class Draft:
 
     def close(self) -> None:
         """Let go of the draft, and leave it as it is."""
+        if self._running is not None:
+            self._running.close()
         try:
             self._write_notes()
         finally:
             os.close(self._fd)
-
-
-class _Running:
-    """The digest of a file whose parts are written by several threads, as far as they have come from its
-    beginning on. What comes out of order is read again when its turn has come.
-    """
-
-    def __init__(self, fd: int, kind: str) -> None:
-        self.kind = kind
-        self._fd = fd
-        self._hasher = _hasher(kind)
-        self._done = 0
-        self._come: dict[int, int] = {}
-        self._lock = threading.Lock()
-        self._hashing = threading.Lock()
-
-    def follow(self, span: parts.Span, body: Body) -> None:
-        """A part is written. Another thread that is computing takes it along."""
-        with self._lock:
-            self._come[span.offset] = span.size
-        if not self._hashing.acquire(blocking=False):
-            return
-        try:
-            while (size := self._next()) is not None:
-                if self._done == span.offset:
-                    self._hasher.update(body)
-                else:
-                    self._read(size)
-                self._done += size
-        finally:
-            self._hashing.release()
-
-    def digest(self, size: int) -> bytes:
-        """The digest of the first `size` bytes. All parts are kept by now."""
-        self._read(size - self._done)
-        self._done = size
-        digest: bytes = self._hasher.digest()
-        return digest
-
-    def _next(self) -> int | None:
-        with self._lock:
-            return self._come.pop(self._done, None)
-
-    def _read(self, size: int) -> None:
-        for block in _blocks(self._fd, size, self._done):
-            self._hasher.update(block)
-
-
-class _Crc32:
-    """With the face of a digest."""
-
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, data: Body) -> None:
-        self._value = crc32(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
-
-
-def _hasher(kind: str) -> Any:
-    if kind == "xxh128":
-        return xxhash.xxh3_128()
-    return hashlib.md5(usedforsecurity=False) if kind == "md5" else _Crc32()
 
 
 def look(directory: int, name: str) -> Existing | None:
@@ -298,30 +235,6 @@ _KINDS = {
     modes.S_IFIFO: "a fifo",
     modes.S_IFSOCK: "a socket",
 }
-
-
-def digest_of(fd: int, size: int, kind: str) -> bytes:
-    """The digest of the first `size` bytes: ``xxh128``, ``md5`` or ``crc32``."""
-    if kind == "xxh128":
-        return digest_of_range(fd, 0, size)
-    return _Running(fd, kind).digest(size)
-
-
-def digest_of_body(body: Body, kind: str) -> bytes:
-    """The same of bytes in memory."""
-    if kind == "xxh128":
-        return xxhash.xxh3_128_digest(body)
-    if kind == "md5":
-        return hashlib.md5(body, usedforsecurity=False).digest()
-    return crc32(body).to_bytes(4, "big")
-
-
-def _blocks(fd: int, size: int, offset: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(max(1, min(size, _READ_BYTES))))
-    end = offset + size
-    while offset < end and (count := os.preadv(fd, [buffer[: min(end - offset, len(buffer))]], offset)):
-        yield buffer[:count]
-        offset += count
 
 
 # ---- names ------------------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from syncd.sources.files import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
 from syncd.transfer.restore.closed import Closed, identity, why_closed
+from syncd.transfer.restore.digest import digest_of
 from syncd.transfer.restore.disks import Disks
-from syncd.transfer.restore.draft import Draft, digest_of, look, name_of_draft
+from syncd.transfer.restore.draft import Draft, look, name_of_draft
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """What one file meets, the next one meets as well."""

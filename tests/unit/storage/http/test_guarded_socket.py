@@ -105,3 +105,36 @@ def test_what_a_limit_slows_down_goes_in_small_pieces(
     ours.body = bytes(112 << 10)
     ours.sendall(ours.body)
     assert pieces == [16 << 10, 32 << 10, 64 << 10]
+
+
+def test_what_comes_in_under_a_limit_comes_in_small_pieces(
+    ends: tuple[GuardedSocket, RecordingSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it comes evenly; without a wait the pieces grow, to no more than there is room for."""
+    ours, below, theirs = ends
+    now, wait = [0.0], [0.0]
+    pieces: list[int] = []
+
+    def received(size: int) -> None:
+        pieces.append(size)
+        now[0] += wait[0]
+
+    monkeypatch.setattr(ours, "_on_received", received)
+    ours.deadline = Deadline(HttpSettings("http://h"), lambda: False, lambda: now[0])
+    ours.allowance = 8 << 20
+    below.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    theirs.setblocking(False)
+    room = memoryview(bytearray(4 << 20))
+
+    def come(size: int) -> int:
+        """As many bytes are there when we ask for them."""
+        assert theirs.send(bytes(size)) == size
+        return ours.recv_into(room)
+
+    assert come(500 << 10) == 64 << 10
+    assert [ours.recv_into(room) for _ in range(2)] == [128 << 10, 256 << 10]
+    wait[0] = 0.1
+    assert ours.recv_into(room) == 52 << 10
+    assert come(500 << 10) == 64 << 10
+    assert [ours.recv_into(room) for _ in range(2)] == [64 << 10, 64 << 10]
+    assert sum(pieces) == sum([64, 128, 256, 52, 64, 64, 64]) << 10

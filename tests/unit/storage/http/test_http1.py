@@ -138,11 +138,22 @@ LARGE = bytes(range(256)) * 2000
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, len(LARGE) + 200), max_size=8), st.integers(20_000, 1 << 18), st.booleans())
-def test_a_large_body_lies_where_it_was_received(places: list[int], step: int, into: bool) -> None:
-    """Whether it is fed or received into its place, in whatever pieces, however much came with the head."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
-    reader = ResponseReader("GET", len(LARGE))
+@given(
+    st.lists(st.integers(0, len(LARGE) + 200), max_size=8),
+    st.integers(20_000, 1 << 18),
+    st.booleans(),
+    st.sampled_from([None, -1, 0, 1]),
+    st.sampled_from([200, 206, 403]),
+)
+def test_a_large_body_lies_where_it_was_received(
+    places: list[int], step: int, into: bool, more: int | None, status: int
+) -> None:
+    """Whether it is fed or received into its place, in whatever pieces, however much came with the head; in
+    the memory that was given for it if it fits there and is what was asked for.
+    """
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(LARGE)) + LARGE
+    given = None if more is None else bytearray(len(LARGE) + more)
+    reader = ResponseReader("GET", len(LARGE), None if given is None else memoryview(given))
     for piece in cut(answer, places):
         at = 0
         while at < len(piece):
@@ -159,6 +170,9 @@ def test_a_large_body_lies_where_it_was_received(places: list[int], step: int, i
     assert reader.response.body == LARGE
     assert reader.room() is None
     assert reader.reusable
+    if given is not None and more is not None:
+        taken = more >= 0 and status < 300
+        assert given == (LARGE + bytes(more) if taken else bytes(len(LARGE) + more))
 
 
 def test_a_large_body_that_is_cut_short_or_followed_is_found_out() -> None:

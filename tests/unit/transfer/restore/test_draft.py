@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import random
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from syncd.core import parts
 from syncd.core.errors import FileUnwritable
 from syncd.core.restoring import Existing, Proof
 from syncd.transfer.restore import draft as drafts
-from syncd.transfer.restore.draft import Draft, digest_of_body, look, name_of_draft
+from syncd.transfer.restore.digest import digest_of_body
+from syncd.transfer.restore.draft import Draft, look, name_of_draft
 from tests.unit.transfer.restore.restoring import PART, content
 
 NAME = ".syncd-restore-x.part"
@@ -190,53 +189,3 @@ def test_only_the_file_that_was_looked_at_is_replaced(directory: int, tmp_path: 
         draft.place("file", seen)
     assert (tmp_path / "file").read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize("kind", ["xxh128", "md5", "crc32"])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_digest_is_that_of_the_whole_in_whatever_order_parts_come(
-    directory: int, kind: str, seed: int
-) -> None:
-    """From several threads, with parts of an earlier process among them, and with holes."""
-    body = bytearray(content(40 * PART + 5))
-    body[3 * PART : 9 * PART] = bytes(6 * PART)
-    expected = {
-        "xxh128": xxhash.xxh3_128_digest(body),
-        "md5": hashlib.md5(body, usedforsecurity=False).digest(),
-        "crc32": zlib.crc32(body).to_bytes(4, "big"),
-    }[kind]
-    order = [*spans(len(body))]
-    random.Random(seed).shuffle(order)
-    before = len(order) // 3 if seed % 2 else 0
-    with closing(Draft(directory, NAME)) as draft:
-        draft.prepare(len(body), PART, IDENTITY)
-        for span in order[:before]:
-            draft.keep(span, body[span.offset : span.offset + span.size])
-    with ThreadPoolExecutor(4) as pool, closing(Draft(directory, NAME)) as draft:
-        draft.prepare(len(body), PART, IDENTITY)
-        draft.expect(kind)
-        assert [draft.has(span) for span in order] == [True] * before + [False] * (len(order) - before)
-        kept = [
-            pool.submit(draft.keep, span, bytes(body[span.offset : span.offset + span.size]))
-            for span in order[before:]
-        ]
-        for each in kept:
-            each.result()
-        assert not draft.proves(Proof(kind, b"x" * len(expected)), len(body))
-        assert draft.proves(Proof(kind, expected), len(body))
-        other = {"xxh128": "md5", "md5": "crc32", "crc32": "xxh128"}[kind]
-        assert not draft.proves(Proof(other, expected), len(body))  # which is computed from the file
-        assert all(draft.has(span) for span in order)
-
-
-def test_the_digest_of_wrong_bytes_proves_nothing(directory: int) -> None:
-    """Also where they came first, or last."""
-    body = content(4 * PART)
-    for wrong in range(4):
-        with closing(Draft(directory, NAME)) as draft:
-            draft.prepare(len(body), PART, bytes([wrong]) * 16)
-            draft.expect("xxh128")
-            for span in spans(len(body)):
-                part = body[span.offset : span.offset + span.size]
-                draft.keep(span, part if span.number != wrong + 1 else part[::-1])
-            assert not draft.proves(Proof("xxh128", xxhash.xxh3_128_digest(body)), len(body))

@@ -15,7 +15,8 @@ from syncd.core.model import Attributes
 from syncd.core.parts import Span
 from syncd.core.restoring import DRAFT, Overwrite, Proof
 from syncd.transfer.restore import folder as folders
-from syncd.transfer.restore.draft import digest_of_body, name_of_draft
+from syncd.transfer.restore.digest import digest_of_body
+from syncd.transfer.restore.draft import name_of_draft
 from syncd.transfer.restore.folder import Folder
 from syncd.transfer.restore.restore import LARGE_AT_ONCE
 from syncd.transfer.restore.wanted import listed
