@@ -345,7 +345,8 @@ class _Looker:
                 if info is not None and any(each.foreign for each in found) and self._is_cut(ref, row, info):
                     found = [Difference(ref, _cut_words(row, info), serious=True, damaged=True)]
                 seen = (info.etag, info.size) if info is not None else None
-                if info is not None and not any(each.damaged for each in found) and self._is_deep(ref):
+                is_known = any(each.damaged or each.foreign for each in found)
+                if info is not None and not is_known and self._is_deep(ref):
                     found += _of_content(ref, row, info, self._store, self._witness)
             except AccessRefused:
                 raise

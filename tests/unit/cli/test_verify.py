@@ -74,9 +74,10 @@ def test_a_store_that_cannot_be_used_holds_up_no_other(home: Home) -> None:
     assert home.run("status").stdout.count("the object is missing") == 2
 
 
-def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
-    """Missing, cut off and replaced ones, by the next pass; what another program wrote stays, unless it is to
-    be overwritten. Without --repair nothing changes.
+@pytest.mark.parametrize("how", [[], ["--read"], ["--deep"], ["--read", "--deep"]])
+def test_repair_has_damaged_objects_sent_again(home: Home, how: list[str]) -> None:
+    """Missing, cut off and replaced ones, by the next pass; what another program wrote stays, however it was
+    looked at, unless it is to be overwritten. Without --repair nothing changes.
     """
     for name in ("missing", "cut", "other", "good"):
         (home.watched / name).write_text(f"content of {name}")
@@ -84,8 +85,8 @@ def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
     (home.mirror / "missing").unlink()
     os.truncate(home.mirror / "cut", 3)
     (home.mirror / "other").write_text("content of OTHER")  # of the same size
-    said = home.run("verify")
-    assert said.exit_code == 3
+    said = home.run("verify", *how)
+    assert (said.exit_code, "4 files compared, 3 serious differences" in said.stdout) == (3, True)
     replaces = "syncd verify --repair --overwrite replaces what another program wrote: 1 object"
     assert replaces in said.stderr
     assert "1 uploaded" not in home.run("sync").stdout
@@ -94,11 +95,12 @@ def test_repair_has_damaged_objects_sent_again(home: Home) -> None:
         in home.run("explain", str(home.watched / "other")).stdout
     )
 
-    said = home.run("verify", "--repair")
+    said = home.run("verify", "--repair", *how)
 
     assert said.exit_code == 3
-    assert "files are sent again by the next sync" in said.stderr
+    assert "2 files are sent again by the next sync" in said.stderr
     home.run("sync")
+    assert (home.mirror / "other").read_text() == "content of OTHER"
     assert (home.mirror / "missing").read_text() == "content of missing"
     assert (home.mirror / "cut").read_text() == "content of cut"
     home.run("verify", "--repair", "--overwrite")
