@@ -189,7 +189,8 @@ def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker |
     last; None for all of it when it makes no sense.
 
     What is not under `prefix` is left out, should the server have ignored it. One that leaves out whether
-    there is more has no more; one that has more, but no token for it, is asked for what follows its last key.
+    there is more has no more; one that has more, but no token for it, is asked for what follows its last key,
+    in the words of the first version of the call where its answer is one of those.
     """
     listed = list(page.all("Contents"))
     keys = [found.get("Key") for found in listed]
@@ -209,7 +210,8 @@ def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker |
     token = page.get("NextContinuationToken").strip()
     if token:
         return objects, ("continuation-token", token)
-    return (objects, ("start-after", keys[-1])) if keys else None
+    behind = "marker" if any(page.all("Marker")) else "start-after"
+    return (objects, (behind, keys[-1])) if keys else None
 
 
 def silently_encoded(keys: list[str], marker: str) -> bool:

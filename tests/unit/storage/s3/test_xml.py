@@ -196,6 +196,7 @@ def test_s3_tells_keys_sizes_and_etags() -> None:
             "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
             ("continuation-token", "t"),
         ),
+        ("<IsTruncated>true</IsTruncated><Marker></Marker>", ("marker", "p/b")),
         ("<IsTruncated>TRUE</IsTruncated>", ("start-after", "p/b")),
     ],
 )
