@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from msgspec import Struct
-
-from syncd.storage.http.credentials import hidden
 
 if TYPE_CHECKING:
     from syncd.config.load import LogSettings
@@ -72,6 +71,14 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All but tab and line feed, which tracebacks need."""
+
+
+def _masked(text: str) -> str:
+    """The text without secrets. Only that module takes them in: where it is not loaded, there are none, and
+    most commands need not load it.
+    """
+    takes = sys.modules.get("syncd.storage.http.credentials")
+    return str(takes.hidden.mask(text)) if takes is not None else text
 
 
 # ---- repeated messages ------------------------------------------------------------------------------------
@@ -157,7 +164,7 @@ class _Lines(logging.StreamHandler[TextIO]):
     def format(self, record: logging.LogRecord) -> str:
         # File names may hold bytes that are not text, and foreign text what a terminal obeys.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
-        return hidden.mask(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+        return _masked(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
 
     def say(self, record: logging.LogRecord) -> None:
         """Emit past the filters."""

@@ -15,6 +15,7 @@ import pytest
 
 from syncd.daemon import logs
 from syncd.daemon.logs import Throttle, is_journal, report_suppressed, set_up
+from syncd.storage.http import credentials
 from syncd.storage.http.credentials import MASK, Hidden
 
 log = logging.getLogger("syncd.tests")
@@ -34,7 +35,7 @@ def _root_logger_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "hidden", Hidden())
+    monkeypatch.setattr(credentials, "hidden", Hidden())
 
 
 def settings(level: str = "info", format: str = "auto") -> Any:
@@ -180,7 +181,7 @@ def test_nothing_that_a_terminal_obeys_is_written() -> None:
 def test_secret_is_masked_wherever_it_stands(format: str) -> None:
     """Message, arguments, extra fields, URLs and tracebacks never show a hidden value."""
     secret = 'wJal/rXU+tn"FEMI'
-    logs.hidden.add(secret)
+    credentials.hidden.add(secret)
     stream = io.StringIO()
     set_up(settings(format=format), verbosity=0, stream=stream)
     try:
@@ -195,7 +196,7 @@ def test_secret_is_masked_wherever_it_stands(format: str) -> None:
 
 def test_short_values_do_not_blacken_the_log() -> None:
     """Empty and very short values are not hidden: they would mask ordinary words."""
-    logs.hidden.add("", "a", "12345")
+    credentials.hidden.add("", "a", "12345")
     stream = io.StringIO()
     set_up(settings(format="text"), verbosity=0, stream=stream)
     log.info("banana 12345")
