@@ -47,6 +47,8 @@ def answer(
     named = {**request, "config": os.path.abspath(config)} if config else request
     closed = ""
     for place in control.places(os.environ, config):
+        if not place.startswith("/run/") and (why := _silence(place)):
+            raise NotTold(why)
         try:
             told = control.ask(place, named, seconds)
         except PermissionError as error:
@@ -64,6 +66,13 @@ def answer(
     if told is None and closed and places.is_system(config):
         raise NotTold(closed)
     return told
+
+
+def _silence(place: str) -> str:
+    """Why nothing may be asked at a place that the environment names; empty: it answers."""
+    from syncd.sources.places import silence  # late: it is hardly ever asked
+
+    return silence(place)
 
 
 def is_status(told: Mapping[str, Any], *, table: bool) -> bool:

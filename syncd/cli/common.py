@@ -153,7 +153,9 @@ class Options(Struct, frozen=True):
 
 def config_path(options: Options) -> str:
     """The configuration file that the command uses; empty where there is none."""
-    return places.look(options.config_path, os.environ) or ""
+    from syncd.sources.places import silence  # late: most commands are told where it is
+
+    return places.look(options.config_path, os.environ, silence) or ""
 
 
 config_option = click.option("-c", "--config", "config_path", metavar="FILE", help="The configuration file.")

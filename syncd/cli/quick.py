@@ -33,8 +33,15 @@ def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
     if command not in _FLAGS:
         return None
     request = {"command": command, "table": command == "status" and "--json" not in flags}
-    told = _ask(places.look(config, environ) or "", request)
+    told = _ask(places.look(config, environ, _unasked) or "", request)
     return None if told is None else _print(told, command, flags)
+
+
+def _unasked(path: str) -> str:
+    """Why the path is not looked at here: its server may be gone, and the daemon may answer nevertheless."""
+    from syncd.sources.places import Places
+
+    return "" if Places(ask=False).look(path) is not None else "its server may be gone"
 
 
 def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:

@@ -53,7 +53,9 @@ def _usual(environ: Mapping[str, str]) -> tuple[str, str]:
 
 def is_system(path: str) -> bool:
     """Whether a configuration file, or none, is the machine's, so that its daemon is a system service."""
-    return not path or os.path.dirname(os.path.realpath(path)) == os.path.dirname(SYSTEM_FILE)
+    from syncd.sources.places import Places
+
+    return not path or os.path.dirname(Places(ask=False).real(path)) == os.path.dirname(SYSTEM_FILE)
 
 
 def xdg(name: str, default: str, environ: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from syncd.daemon.systemd import Notifier
 from syncd.daemon.verbs import Verbs
 from syncd.pipeline.context import Clock, real_clock
 from syncd.pipeline.pipeline import Pipeline
+from syncd.sources.places import silence
 from syncd.sources.watch.watcher import Watcher
 from syncd.state.lock import StateLock
 from syncd.state.state import State
@@ -134,9 +135,11 @@ class Daemon:
                     self._http.stop()
                 for server in servers:
                     server.stop()
-                if "RUNTIME_DIRECTORY" not in self._environ:  # else it is the manager's
+                runtime = control.runtime_directory(self._environ)
+                # Where the environment names it, it is the manager's.
+                if "RUNTIME_DIRECTORY" not in self._environ and not silence(runtime or "/"):
                     with suppress(OSError):
-                        os.rmdir(control.runtime_directory(self._environ))
+                        os.rmdir(runtime)
         return self._what_stayed()
 
     def _control(self) -> list[ControlServer]:
@@ -146,6 +149,8 @@ class Daemon:
         for directory in filter(None, (self._settings.state_dir, runtime)):
             try:
                 if directory == runtime:
+                    if why := silence(directory):
+                        raise OSError(why)
                     os.makedirs(directory, mode=0o700, exist_ok=True)
                     if control.is_taken(directory):
                         continue  # by a daemon with another state

@@ -26,6 +26,7 @@ from syncd.pipeline import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner
+from syncd.sources.places import Places
 from syncd.state.audits import Unlike
 from syncd.state.history import Acted
 from syncd.storage.base import CONDITIONS, DIGESTS, DOUBLED, HONOURED, IGNORED, VERSION_KEYS, Finding
@@ -64,12 +65,17 @@ class Verbs(Struct, frozen=True):
         """The answer to one request of one who `asks`. Raises ValueError for a wrong request, StateError."""
         config = self.settings().path
         asked = request.get("config")
-        if asked is not None and os.path.realpath(str(asked)) != os.path.realpath(config):
+        if asked is not None and _real(str(asked)) != _real(config):
             return {"other": True, "config": config, "pid": os.getpid()}
         verb = VERBS.get(str(request.get("command")))
         if verb is None:
             raise ValueError(f"unknown command {request.get('command')!r}")
         return verb(replace(self, asks=asks), request)
+
+
+def _real(path: str) -> str:
+    """The path without links, as far as no server is asked that may be gone."""
+    return Places(ask=False).real(path)
 
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-
-from msgspec import Struct
+from typing import NamedTuple
 
 TABLE = "/proc/self/mountinfo"
 
@@ -34,7 +33,7 @@ _MADE_UP = frozenset({
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
-class Mount(Struct, frozen=True):
+class Mount(NamedTuple):
     """One mounted file system."""
 
     id: int

@@ -361,6 +361,98 @@ def test_what_all_needs_ends_the_command_with_words(
     assert str(net) in done.stderr
 
 
+# ---- the usual places lie on it ---------------------------------------------------------------------------
+
+USUAL = ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"]
+ASKS = [
+    "check", "explain /x", "flush", "health", "history", "pause", "pending", "reload", "restamp", "rescan",
+    "resume", "retry", "run", "status", "status --json", "status /x", "sync", "uploads", "verify",
+]  # fmt: skip
+
+
+def environ_of(root: Path, **places: str) -> dict[str, str]:
+    """Each place that syncd looks at by itself in a directory of its own, but for `places`."""
+    usual = {name: str(root / f"of-{name}") for name in USUAL}
+    for place in usual.values():
+        Path(place).mkdir(exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "SYNCD_"))}
+    return {**kept, **usual, **places}
+
+
+def ended(commands: list[str], environ: dict[str, str]) -> dict[str, tuple[int, str]]:
+    """The exit code of each and what it said, all at once: fails where one does not end."""
+    started = {
+        words: subprocess.Popen(
+            [sys.executable, "-m", "syncd", *words.split()],
+            env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for words in commands
+    }  # fmt: skip
+    try:
+        return {words: (each.wait(60), each.communicate()[0]) for words, each in started.items()}
+    finally:
+        for each in started.values():
+            each.kill()
+
+
+def usual_configuration(root: Path, environ: dict[str, str]) -> None:
+    """One source and one store, where the configuration is looked for."""
+    made = Machine(root)
+    made.write(disk="s")
+    text = json.loads((root / "c.yaml").read_text())
+    text["sources"] = [each for each in text["sources"] if each["name"] == "disk"]
+    del text["state_dir"]
+    place = Path(environ["XDG_CONFIG_HOME"]) / "syncd"
+    place.mkdir()
+    (place / "config.yaml").write_text(json.dumps(text))
+
+
+@pytest.mark.parametrize("place", ["HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"])
+def test_no_command_waits_for_a_usual_place(net: Path, tmp_path: Path, place: str) -> None:
+    """Without ``-c`` configuration, state and socket are looked for, and one of them does not answer."""
+    environ = environ_of(tmp_path)
+    usual_configuration(tmp_path, environ)
+    environ[place] = str(net)
+    if place == "HOME":
+        environ = {name: value for name, value in environ.items() if not name.startswith("XDG_")}
+    told = ended(ASKS if place == "HOME" else ["health", "status", "sync"], environ)
+    assert {words for words, (_, said) in told.items() if "does not answer" not in said} == set()
+
+
+def test_a_daemon_answers_though_its_usual_places_do_not(tmp_path: Path) -> None:
+    """It is asked before anything is looked at there, and does not look there itself either."""
+    environ = environ_of(tmp_path)
+    usual_configuration(tmp_path, environ)
+    started = [sys.executable, "-m", "syncd", "run"]
+    daemon = subprocess.Popen(started, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("it answers", lambda: ended(["health"], environ)["health"][0] == 0)
+        with silent(Path(environ["XDG_CONFIG_HOME"]), "fuse.other") as end:
+            told = ended(["health", "status", "status /x", "pending"], environ)
+            end()
+        codes = {words: code for words, (code, _) in told.items()}
+        assert codes == {"health": 0, "status": 0, "status /x": 1, "pending": 0}, told
+        assert "/x is in no source" in told["status /x"][1]
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_a_daemon_runs_without_a_runtime_directory_that_answers(net: Path, tmp_path: Path) -> None:
+    """It has another socket in its state directory."""
+    environ = environ_of(tmp_path)
+    usual_configuration(tmp_path, environ)
+    environ["XDG_RUNTIME_DIR"] = str(net)
+    daemon = subprocess.Popen([sys.executable, "-m", "syncd", "run"], env=environ, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("it carries files", (tmp_path / "store/disk/file").exists)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(60) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
 def test_a_file_of_one_store_stops_no_other(net: Path, tmp_path: Path) -> None:
     """A pass carries the sources of the other store, names the files, and ends."""
     made = Machine(tmp_path)

@@ -104,6 +104,7 @@ def test_a_reader_that_has_enough_is_no_fault(environ: dict[str, str], arguments
 MAY_LOAD = {
     "syncd", "syncd.cli", "syncd.cli.answers", "syncd.cli.app", "syncd.cli.quick",
     "syncd.config", "syncd.config.places", "syncd.daemon", "syncd.daemon.control",
+    "syncd.sources", "syncd.sources.mounts", "syncd.sources.places",
 }  # fmt: skip
 """Of the product."""
 
