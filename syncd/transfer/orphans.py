@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.core.backoff import Schedule, ceiling
-from syncd.core.errors import KeyBusy, StoreError, is_denied
+from syncd.core.errors import KeyBusy, StoreError, UploadGone, is_denied
 from syncd.core.model import Checkpoint, Leftover, Part, Source, UploadInfo
 from syncd.core.paths import name_of
 from syncd.core.plan import LATE_EFFECT_NS
@@ -195,8 +195,9 @@ class Leftovers:
         self._told = False
 
     def _abort_unknown(self, leftover: Leftover, own: Checkpoint | None) -> bool:
-        """Abort uploads under the key that began when this one did, and have no checkpoint.
+        """Abort uploads under the key that began when this one did, and have neither a checkpoint nor a part.
 
+        No part is sent before the id of its upload is recorded: one that has parts is another program's.
         `own` is its checkpoint, if it still has one. False: later, since an upload is being begun. The store
         is asked before the state, so that an upload whose id is recorded in between is known.
         """
@@ -210,10 +211,20 @@ class Leftovers:
             return False
         known = {each.upload_id for each in checkpoints}
         for upload in listed:
-            if upload.upload_id not in known:
+            if upload.upload_id not in known and not self._may_have_parts(upload):
                 log.info("%s: abort an upload whose id was lost", name_of(leftover.ref))
                 self._store.abort_multipart_upload(upload.key, upload.upload_id)
         return True
+
+    def _may_have_parts(self, upload: UploadInfo) -> bool:
+        try:
+            return bool(self._store.list_parts(upload.key, upload.upload_id))
+        except UploadGone:
+            return True
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            return True
 
     def _is_over(self, leftover: Leftover) -> bool:
         """Whether no upload can come of it any more. One that has no date, or an impossible one, gets one."""

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.errors import (
-    FileChanged,
-    StoreUnavailable,
-)
+from syncd.core.errors import FileChanged, StoreRefused, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, Upload
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
@@ -191,6 +188,23 @@ def test_anothers_upload_of_the_same_key_is_not_swept(rig: Rig) -> None:
     rig.sync("big")
 
     assert set(rig.fake.uploads) == {foreign}
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_anothers_upload_that_began_with_ours_is_not_swept_if_it_has_parts(rig: Rig, denied: bool) -> None:
+    """No part of ours can be in an upload whose id was lost. Keys that may not look leave it, too."""
+    foreign = rig.fake.create_multipart_upload("p/big", ObjectMeta(of_bytes(b""), 0))
+    rig.fake.upload_part("p/big", foreign, 2, b"another's")
+    if denied:
+        rig.fake.fail("list_parts", StoreRefused("denied", status=403), times=None)
+    rig.write("big", CONTENT)
+    rig.fake.lose_answer("create_multipart_upload")
+
+    rig.sync("big")
+
+    assert foreign in rig.fake.uploads
+    assert len(rig.fake.uploads) == 1 + denied
+    assert rig.fake.objects["p/big"].data == CONTENT
 
 
 def test_a_lost_answer_to_complete_is_recognised_by_the_token(rig: Rig) -> None:
