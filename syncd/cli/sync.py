@@ -30,7 +30,7 @@ from syncd.core.words import counted
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
-from syncd.pipeline.source_runner import SourceRunner, deletions_held
+from syncd.pipeline.source_runner import DELETED, SourceRunner, deletions_held
 from syncd.sources import places, root
 from syncd.sources.scan import compare
 from syncd.state.lock import StateLock
@@ -295,7 +295,7 @@ def run_once(
         ended = pipeline.stop(STOP_SECONDS)
     unlike: dict[str, str] = {}
     with suppress(StateError):  # a state that cannot be used is told of already
-        found = {name: runner.unlike() for name, runner in pipeline.source_runners.items()}
+        found = {name: runner.auditor.unlike() for name, runner in pipeline.source_runners.items()}
         unlike = {name: words for name, words in found.items() if words}
     return Pass(pipeline, not over, pipeline.gave_up(), ended, unlike)
 
@@ -338,12 +338,13 @@ def plan_all(settings: Settings, state: State, clock: Clock, report: Report) -> 
     pipeline.apply(settings.sources, settings.stores, settings.transfer)
     try:
         for source in settings.sources:
-            _plan_source(source, pipeline.store_runners[source.store].engine, state, report)
+            engine = pipeline.store_runners[source.store].engine
+            _plan_source(source, engine, state, report, clock.now_ns())
     finally:
         pipeline.stop(STOP_SECONDS)
 
 
-def _plan_source(source: Source, engine: Engine, state: State, report: Report) -> None:
+def _plan_source(source: Source, engine: Engine, state: State, report: Report, now_ns: int) -> None:
     known, doubt = state.root_identity(source.name), None
     if not (silence := places.silence(source.root)):
         _, doubt = root.check_root(source, known, state.recorded_totals(source.name)[0] > 0)
@@ -357,6 +358,7 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report) -
         report(FileRef(source.name, ""), found.doubt, 0)
     planner.deletions.scan_ended(found.unseen)
     planner.deletions.held = deletions_held(source, store_id, state)
+    planner.deletions.recall(state.learned(store_id, DELETED + source.name), 0.0, now_ns)
     verdict = planner.deletions.judge(0.0, state.recorded_totals(source.name)[0])
     if verdict.parked:
         waits = f"{counted(verdict.parked, 'deletion')} would wait: {verdict.reason}"
@@ -371,7 +373,10 @@ class _Planner:
         self._engine = engine
         self._report = report
         self.deletions = Deletions(
-            source.max_delete_files, source.max_delete_fraction, grace_seconds=0.0, window_seconds=0.0
+            source.max_delete_files,
+            source.max_delete_fraction,
+            grace_seconds=0.0,
+            window_seconds=source.rescan_seconds,
         )
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:

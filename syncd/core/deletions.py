@@ -11,7 +11,9 @@ the remembered ones have been deleted.
 
 from __future__ import annotations
 
-from collections import deque
+import json
+from collections import Counter, deque
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -25,6 +27,7 @@ UNLIMITED = (1 << 63) - 1
 FLOOR = 5
 """The default allows at least this many: a quarter of a small folder would be next to nothing."""
 
+_ENTRIES = 64
 _PATIENCE = 10  # grace periods that a candidate waits for younger ones at most
 
 
@@ -71,6 +74,7 @@ class Deletions:
         self._uncounted = 0
         self._scan = 0
         self._spent: deque[tuple[float, int]] = deque()
+        self._going: dict[FileRef, float] = {}
         self._granted = 0
         self._all_granted = False
         self.held = ""
@@ -95,8 +99,9 @@ class Deletions:
         return tuple(self._candidates)
 
     def withdraw(self, ref: FileRef) -> None:
-        """The file is back."""
+        """The file is back, or its object is gone."""
         self._candidates.pop(ref, None)
+        self._going.pop(ref, None)
 
     def clear(self) -> None:
         """Forget all candidates: the observations can no longer be trusted."""
@@ -132,6 +137,29 @@ class Deletions:
         self.held = ""
         self._all_granted = True
 
+    # ---- the window -------------------------------------------------------------------------------------
+
+    def recall(self, spent: str | None, now: float, now_ns: int) -> None:
+        """What earlier processes allowed counts, too; `spent` is what the last one said, if there was one."""
+        kept = json.loads(spent or "[]")
+        self._spent = deque((now - max(0.0, (now_ns - at_ns) / 1e9), number) for at_ns, number in kept)
+
+    def spent(self, now: float, now_ns: int) -> str:
+        """What the next process has to know of the window: when how many went, by the wall clock. What went
+        within a 64th of it has one time, the latest.
+        """
+        kept: dict[int, tuple[int, int]] = {}
+        for at, number in self._spent:
+            place = int(at * _ENTRIES / max(1.0, self._window_seconds))
+            kept[place] = now_ns - int((now - at) * 1e9), kept.get(place, (0, 0))[1] + number
+        return json.dumps([*kept.values()])
+
+    def give_back(self, will_go: Callable[[FileRef], bool]) -> None:
+        """What was allowed and has not gone does not count, but for what yet `will_go`."""
+        left = Counter(at for ref, at in self._going.items() if not will_go(ref))
+        self._spent = deque((at, number - left[at]) for at, number in self._spent if number > left[at])
+        self._going.clear()
+
     # ---- the judgement ----------------------------------------------------------------------------------
 
     def judge(self, now: float, recorded_files: int) -> Verdict:
@@ -151,10 +179,11 @@ class Deletions:
             return Verdict((), 0, "", next_look)
         for ref in ripe:
             del self._candidates[ref]
-        of_window = max(0, len(ripe) - self._granted)
+        of_window = [] if self._all_granted else ripe[self._granted :]
         self._granted = max(0, self._granted - len(ripe))
-        if of_window and not self._all_granted:
-            self._spent.append((now, of_window))
+        if of_window:
+            self._spent.append((now, len(of_window)))
+            self._going.update(dict.fromkeys(of_window, now))
         return Verdict(tuple(ripe), 0, "", next_look, rescan=self._uncounted > 0 and not self._candidates)
 
     def _objection(self, asked: int, now: float, recorded_files: int) -> str:

@@ -373,6 +373,13 @@ class Rules:
             full_folders=source.records_full_folders,
         )
 
+    @classmethod
+    def of_appended(cls, source: Source) -> Callable[[str], bool]:
+        """Whether a file of a source only grows."""
+        if not source.append:
+            return lambda path: False
+        return cls(source.append, (), ignore_case=source.ignore_case).wants_file
+
     def is_temporary(self, path: str, *, is_directory: bool) -> bool:
         """Whether an entry that is not wanted has a temporary name, as far as the lists tell."""
         if self._exclude is None or not self._temporary:

@@ -132,7 +132,8 @@ class _Flush:
         left = [deferred for ref, deferred in self._dirty().items() if ref in self._files]
         failures = sum(failed.get(name, 0) for name in self._sources)
         kept = {runner.source.name: why for runner in self.runners() if (why := self._kept_back(runner))}
-        unlike = {runner.source.name: words for runner in self.runners() if (words := runner.unlike())}
+        told = {runner.source.name: runner.auditor.unlike() for runner in self.runners()}
+        unlike = {name: words for name, words in told.items() if words}
         return {
             "files": len(self._files),
             "left": len(left),

@@ -15,7 +15,8 @@ from math import inf
 from syncd.core.backoff import Schedule, ceiling
 from syncd.core.errors import StateError, StoreError
 from syncd.core.model import FileRef, Source
-from syncd.core.words import counted
+from syncd.core.paths import printable
+from syncd.core.words import counted, differ_words
 from syncd.pipeline.context import Context
 from syncd.pipeline.workers import Workers
 from syncd.state.audits import Round
@@ -119,6 +120,11 @@ class Auditor:
         words = f"{counted(now.files, 'file')} compared, {differ} not as recorded, {repaired} sent again"
         log.log(logging.WARNING if standing else logging.INFO, "%s: the audit ended: %s", name, words)
         return Round(ended_ns=self._now_ns(), looked_at=now.files, repaired=repaired)
+
+    def unlike(self) -> str:
+        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
+        objects, found = self._state.audits.standing(self._source.name, 1)
+        return differ_words(objects, [f"{printable(ref.path)}: {what}" for ref, what in found])
 
     def repair(self, ref: FileRef) -> bool:
         """Have a file sent again whose object is damaged; False: it was deleted, and its record goes.

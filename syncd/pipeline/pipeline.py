@@ -189,8 +189,7 @@ class Pipeline:
     def _place_sources(self, wanted: Mapping[str, Source]) -> None:
         for name, runner in self.source_runners.items():
             if wanted.get(name) != runner.source:
-                self._drop_runner(name)  # first, so that `discard` also removes what it still marks
-                runner.workers.discard(name)
+                self._drop_runner(name)
         fresh = {
             name: self._source_runner(source)
             for name, source in wanted.items()
@@ -204,7 +203,9 @@ class Pipeline:
             self.source_runners = {
                 other: each for other, each in self.source_runners.items() if other != name
             }
-            runner.stop()
+            runner.stop()  # first, so that `discard` also removes what it still marks
+            runner.workers.discard(name)
+            runner.account()
 
     def _source_runner(self, source: Source) -> SourceRunner:
         store = self.store_runners[source.store]
@@ -284,21 +285,20 @@ class Pipeline:
         Returns whether all ended but those that wait for a folder; the next start resumes unfinished uploads.
         """
         deadline = self.clock.monotonic() + seconds
-        source_runners, store_runners = (
-            list(self.source_runners.values()),
-            [*self.store_runners.values(), *self._retired],
-        )
-        for runner in source_runners:
-            runner.stop()
-        for store in store_runners:
-            store.stop()
+        source_runners = list(self.source_runners.values())
+        store_runners = [*self.store_runners.values(), *self._retired]
         left: list[SourceRunner | StoreRunner] = [*store_runners, *source_runners]
+        for each in left:
+            each.stop()
         while True:
             given_up = self._give_up(_STOP_SILENT_SECONDS) | self._look_at_stores(_STOP_SILENT_SECONDS)
             seconds = min(_STEP_SECONDS, max(0.0, deadline - self.clock.monotonic())) / (len(left) or 1)
             left = [each for each in left if not each.is_among(given_up) and not each.join(seconds)]
             if not left or self.clock.monotonic() >= deadline:
                 break
+        for runner in source_runners:
+            with suppress(StateError):
+                runner.account()
         self.flush_totals()
         return not left and not any(store.is_silent for store in store_runners)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Any
 
@@ -17,10 +17,9 @@ from msgspec.structs import replace
 from syncd.core.deletions import Deletions
 from syncd.core.errors import StateError, Stopped
 from syncd.core.model import FileRef, OnDelete, Source
-from syncd.core.paths import printable
 from syncd.core.patterns import ObjectRules, Rules
 from syncd.core.schedule import ScanSchedule
-from syncd.core.words import counted, differ_words
+from syncd.core.words import counted
 from syncd.pipeline.auditor import Auditor
 from syncd.pipeline.context import Context
 from syncd.pipeline.donors import is_any_in_the_way
@@ -45,6 +44,8 @@ _AFTER_FILES_SECONDS = 0.1
 _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # the state keeps the reason under this name until the operator confirms
 _POLICY = "on-delete:"  # under which policy the source was last served
+DELETED = "deleted:"
+"""Under this name, and that of the source, the state keeps `Deletions.spent`."""
 _TURNED = "on_delete was keep until now: files that are gone may have objects that are to stay"
 
 
@@ -82,7 +83,7 @@ class SourceRunner:
             instance=self._instance,
             wants=self.rules.wants_file,
             fills=nothing_fills if source.records_full_folders else self.rules.fills,
-            appends=_appends(source),
+            appends=Rules.of_appended(source),
             properties=ObjectRules(source).of,
         )
         self._reconciliation = Reconciliation(
@@ -157,11 +158,6 @@ class SourceRunner:
             self.schedule.next_scan = self.clock.monotonic()
             self._changed.notify()
 
-    def unlike(self) -> str:
-        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
-        objects, found = self._state.audits.standing(self.source.name, 1)
-        return differ_words(objects, [f"{printable(ref.path)}: {what}" for ref, what in found])
-
     def waits_for_take_over(self) -> str:
         """Why deletions and overwrites wait, and the operator's word that ends it; empty: they do not."""
         return self.foreigners.waits(self.source.name)
@@ -196,6 +192,8 @@ class SourceRunner:
             self.auditor.begin()
         self._heed_policy()
         self.deletions.held = self._state.learned(self._store_id, _HELD + self.source.name) or ""
+        spent = self._state.learned(self._store_id, DELETED + self.source.name)
+        self.deletions.recall(spent, self.clock.monotonic(), self.clock.now_ns())
 
     def _heed_policy(self) -> None:
         """What went while deletions were kept was meant to stay: when the policy turns, its objects wait."""
@@ -225,6 +223,16 @@ class SourceRunner:
     def is_among(self, given_up: Collection[int | str]) -> bool:
         """Whether its thread is one of these, by identifier."""
         return self._thread.ident in given_up and self._thread.is_alive()
+
+    def account(self) -> None:
+        """After `stop`: what was allowed to go, and will not, does not count in the next process."""
+        with self._changed:
+            self.deletions.give_back(self.workers.queue.is_processing)
+            self._keep_spent()
+
+    def _keep_spent(self) -> None:
+        spent = self.deletions.spent(self.clock.monotonic(), self.clock.now_ns())
+        self._state.learn(self._store_id, DELETED + self.source.name, spent)
 
     def leave_out(self, reason: str) -> None:
         """For a single pass: its folder does not answer, and the pass ends without it."""
@@ -425,10 +433,15 @@ class SourceRunner:
             waits, name = counted(verdict.parked, "deletion", "waits"), self.source.name
             log.warning(words, name, waits, verdict.reason, name)
         self.news.deletes_parked, self.news.deletes_reason = verdict.parked, verdict.reason
+        if verdict.allowed:
+            self._hand_over(verdict.allowed)
+
+    def _hand_over(self, allowed: Iterable[FileRef]) -> None:
         with self._changed:
             if self._stopping:
                 return  # after a reload the new runner decides, by the new configuration
-            engine, refs = self.workers.engine, sorted(verdict.allowed, key=self.workers.engine.keys.of)
+            self._keep_spent()
+            engine, refs = self.workers.engine, sorted(allowed, key=self.workers.engine.keys.of)
             prefix, keys = self.source.prefix, [*map(engine.keys.of, refs)]
             if found := census_of(engine.store, prefix, keys, self._heartbeat, self.clock.monotonic):
                 self._tell_engine(census=found)
@@ -548,9 +561,3 @@ def deletions_held(source: Source, store_id: str, state: State) -> str:
     was_kept = state.learned(store_id, _POLICY + source.name) == OnDelete.KEEP.value
     turned = _TURNED if was_kept and source.on_delete is OnDelete.DELETE else ""
     return held or turned or waits_for_others(source, store_id, state)
-
-
-def _appends(source: Source) -> Callable[[str], bool]:
-    if not source.append:
-        return lambda path: False
-    return Rules(source.append, (), ignore_case=source.ignore_case).wants_file

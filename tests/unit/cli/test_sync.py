@@ -416,6 +416,28 @@ def test_what_is_renamed_is_copied_before_its_old_object_goes(home: Home) -> Non
     assert home.stored() == {"log.1", "log.3", "log.4", "moved"}
 
 
+def test_pass_after_pass_deletes_no_more_than_one_may(home: Home) -> None:
+    """`max_delete` holds for a `rescan_interval`, however many passes there are in it. What the store refused
+    has not gone.
+    """
+    home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 2}
+    for name in "abcdef":
+        (home.watched / name).write_text(name)
+    home.run("sync")
+    (home.watched / "a").unlink()
+    assert "1 deleted" in home.run("sync").stdout
+    (home.watched / "b").unlink()
+    away = home.mirror.rename(home.mirror.with_name("away"))
+    home.run("sync")
+    away.rename(home.mirror)
+    assert "1 deleted" in home.run("sync").stdout
+    (home.watched / "c").unlink()
+    assert "delete   docs:c" in home.run("sync", "--dry-run").stdout
+    done = home.run("sync")
+    assert "3 deletions are more than the 2 allowed without confirmation" in done.stderr
+    assert home.stored() == set("cdef")
+
+
 def test_what_is_in_the_way_goes_first(home: Home) -> None:
     """A folder took the place of a file, and a file that of a folder; stores may hold only one of the two."""
     home.content["sources"][0] |= {"on_delete": "delete", "max_delete": 5}

@@ -158,6 +158,45 @@ def test_never_more_than_allowed_in_any_window(
 
 
 @given(
+    limit=st.integers(0, 30),
+    steps=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 15), st.integers(0, 15)), max_size=30),
+)
+def test_a_new_process_goes_on_with_the_window(limit: int, steps: list[tuple[int, int, int]]) -> None:
+    """Each step is a process: it finds what vanished since and what the last one did not come to, and some of
+    what it may delete it does not. That costs nothing, and what went counts for one window.
+    """
+    now, number, kept = 0.0, 0, ""
+    left: list[FileRef] = []
+    went: list[float] = []
+    for hundreds, vanished, failing in steps:
+        now += 100.0 * hundreds
+        some = deletions(limit, 1.0, grace=0.0)
+        some.recall(kept, now, int(now) * 10**9)
+        left += [ref(each) for each in range(number, number + vanished)]
+        number += vanished
+        for each in left:
+            some.add(each, now)
+        free = limit - sum(now - WINDOW < at for at in went)
+        allowed = some.judge(now, 1000).allowed
+        assert len(allowed) == (len(left) if len(left) <= free else 0)
+        for each in allowed[failing:]:
+            left.remove(each)
+            went.append(now)
+            some.withdraw(each)
+        some.give_back(lambda each: False)
+        kept = some.spent(now, int(now) * 10**9)
+
+
+def test_a_clock_that_is_set_back_makes_no_window_longer() -> None:
+    """What seems to have gone in the future went just now."""
+    some = deletions(3, 1.0, grace=0.0)
+    some.recall("[[5000000000000, 3]]", 0.0, 10**9)
+    gone(some, 1)
+    assert some.judge(WINDOW - 1.0, 1000).parked == 1
+    assert len(some.judge(WINDOW, 1000).allowed) == 1
+
+
+@given(
     limit=st.integers(0, 20),
     words=st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=20),
 )
