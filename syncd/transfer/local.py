@@ -27,7 +27,7 @@ from syncd.core.model import (
 )
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
-from syncd.sources import entries, files, selection, spelling
+from syncd.sources import entries, files, mounts, selection, spelling
 from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
 from syncd.sources.root import holds_recorded
@@ -37,6 +37,8 @@ from syncd.storage import attributes
 from syncd.transfer.pace.heartbeat import Reading
 from syncd.transfer.pace.slots import Slots
 from syncd.transfer.reuse import Census, Listing
+
+_MOST_LOOKS = 20_000
 
 
 class EngineSource(Struct, frozen=True):
@@ -85,6 +87,8 @@ class Local:
         self._unfinished = unfinished
         self._now_ns = now_ns
         self._names = spelling.LastNames()
+        self._looks: dict[FileRef, tuple[FileStat, int]] = {}
+        self._far: dict[int, bool] = {}
 
     @contextmanager
     def root(self, known: EngineSource) -> Iterator[int]:
@@ -150,7 +154,12 @@ class Local:
         now_ns = self._now_ns()
         rests = now_ns - file.opened.ctime_ns >= plan.DAY_NS
         is_open = False if rests else file.is_open_for_writing()
+        is_far = not rests and self._is_far(file.opened.device)
+        if is_far and not is_open:
+            is_open = None  # the kernel knows of this machine only
         settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
+        if settling is None and (is_far or plan.age_ns(file.opened, now_ns) is None):
+            settling = self._moves(ref, file.opened, now_ns, settle_ns)
         known = self.sources[ref.source]
         if known.appends(ref.path):
             size, unfinished = file.opened.size, self._unfinished(ref)
@@ -170,6 +179,27 @@ class Local:
         if settling is not None:
             raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
         return is_open
+
+    def _is_far(self, device: int) -> bool:
+        """Whether another machine may write to the files of a device, and its clock stamps them."""
+        if device not in self._far:
+            self._far[device] = mounts.is_remote(mounts.type_of(device))
+        return self._far[device]
+
+    def _moves(self, ref: FileRef, stat: FileStat, now_ns: int, settle_ns: int) -> plan.Settling | None:
+        """Why a file may be in the middle of a change whose times may be those of another clock; None: it has
+        stood still from one look to the next.
+        """
+        before, since_ns = self._looks.get(ref, (None, now_ns))
+        if before != stat or since_ns > now_ns:
+            if len(self._looks) >= _MOST_LOOKS:
+                self._looks.clear()
+            self._looks[ref], since_ns = (stat, now_ns), now_ns
+        if now_ns - since_ns < settle_ns:
+            left_ns = settle_ns - (now_ns - since_ns)
+            return plan.Settling("its times may be those of another clock: syncd looks twice", left_ns)
+        self._looks.pop(ref, None)
+        return None
 
     def hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
         """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""

@@ -19,11 +19,12 @@ from syncd.core.model import (
     Copy,
     Nothing,
     OnDelete,
+    Outcome,
     Refresh,
     RootIdentity,
     Upload,
 )
-from syncd.sources import files
+from syncd.sources import files, mounts
 from syncd.sources.files import OpenFile
 from tests.support.rig import PART, Rig
 from tests.unit.transfer.steps import attributes_of, is_racy, later
@@ -119,6 +120,32 @@ def test_where_it_is_not_known_who_writes_a_stat_proves_nothing_for_a_minute(
     outcome = rig.engine.sync(ref, event=True, settle_seconds=2.0)
     assert (type(outcome.action), outcome.second_look) == (Refresh, False)
     assert not is_racy(rig, "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "ahead_seconds"), [("nfs4", 300), ("nfs4", -300), ("fuse.sshfs", -300), ("ext4", 300)]
+)
+def test_a_file_with_the_times_of_another_clock_has_to_stand_still_between_two_looks(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, type_name: str, ahead_seconds: int
+) -> None:
+    """A server's clock may be wrong, and so may be ours: a file that is being written looks old then."""
+    monkeypatch.setattr(mounts, "type_of", lambda device: type_name)
+    ref = rig.write("a.txt", b"half")
+    began_ns = (rig.folder / "a.txt").stat().st_ctime_ns - ahead_seconds * 10**9
+
+    def look(seconds: float) -> Outcome:
+        rig.engine._now_ns = lambda: began_ns + int(seconds * 1e9)
+        return rig.engine.sync(ref, event=False, settle_seconds=2.0)
+
+    for seconds, left in ((0.0, 2.0), (1.5, 0.5)):
+        with pytest.raises(FileChanged) as raised:
+            look(seconds)
+        assert raised.value.quiet_seconds == pytest.approx(left)
+    rig.write("a.txt", b"half and half")
+    with pytest.raises(FileChanged):
+        look(2.5)
+    look(5.0)
+    assert rig.fake.objects["p/a.txt"].data == b"half and half"
 
 
 def test_the_kernel_is_not_asked_who_writes_to_old_files(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
