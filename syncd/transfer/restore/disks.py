@@ -16,6 +16,9 @@ from syncd.sources import mounts
 _WHOLE = frozenset({"btrfs", "ext4", "f2fs", "tmpfs", "xfs"})
 """Types of file systems for which syncfs(2) does what fsync(2) does for each file. What is behind a network
 or FUSE may hear only of the second."""
+_DIRECT = frozenset({"ext4", "xfs"})
+"""Types for which writing past the page cache (O_DIRECT) is what databases do; others copy then nevertheless,
+give up checksums or compression, or fail in ways of their own."""
 _TELLS_ERRORS = (5, 8)
 """The first version of Linux whose syncfs(2) fails where a block could not be written."""
 
@@ -30,6 +33,7 @@ class Disks:
     def __init__(self) -> None:
         self._roots: dict[int, int | None] = {}
         """By device, a descriptor of a directory on it; None: its files are made durable one by one."""
+        self._direct: set[int] = set()
         self._lock = threading.Lock()
 
     def of(self, directory: int) -> int | None:
@@ -37,10 +41,17 @@ class Disks:
         device = os.fstat(directory).st_dev
         with self._lock:
             if device not in self._roots:
-                known = _kernel() >= _TELLS_ERRORS and mounts.type_of(device) in _WHOLE
+                kind = mounts.type_of(device)
+                known = _kernel() >= _TELLS_ERRORS and kind in _WHOLE
+                if kind in _DIRECT:
+                    self._direct.add(device)
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
                 self._roots[device] = os.open(".", flags, dir_fd=directory) if known else None
             return device if self._roots[device] is not None else None
+
+    def takes_direct(self, device: int | None) -> bool:
+        """Whether large files on it are better written past the page cache; None: not."""
+        return device in self._direct
 
     def sync(self, devices: Iterable[int]) -> None:
         """Make everything on these devices durable. Raises OSError, perhaps for a file of another program."""

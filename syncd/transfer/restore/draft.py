@@ -51,11 +51,16 @@ def name_of_draft(store_id: str, key: str) -> str:
 class Draft:
     """The draft `name` in the directory that `directory` is a descriptor of. All methods raise OSError.
 
-    `device` is that of `syncd.transfer.restore.disks`.
+    `device` and `direct` are what `syncd.transfer.restore.disks` says.
     """
 
-    def __init__(self, directory: int, name: str, device: int | None = None) -> None:
+    def __init__(self, directory: int, name: str, device: int | None = None, *, direct: bool = False) -> None:
         self.device = device
+        self._is_direct = direct
+        self._direct: int | None = None
+        """What parts are written by, past the page cache: with it the kernel would copy every byte once more,
+        and write it back at the end, while we wait.
+        """
         self._directory = directory
         self._name = name
         self._fd = _open(directory, name)
@@ -81,6 +86,9 @@ class Draft:
     def prepare(self, size: int, part_size: int, identity: bytes) -> None:
         """Go on with the draft if it is of the object with this `identity` (16 bytes), else begin again."""
         self._size, self._part_size = size, part_size
+        if self._is_direct and self._direct is None:
+            with contextlib.suppress(OSError):  # no /proc
+                self._direct = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
         whole = self._trailer + _DIGEST_BYTES * (1 + parts.count(size, part_size))
         known = os.pread(self._fd, _DIGEST_BYTES, self._trailer) == identity
         if known and os.fstat(self._fd).st_size == whole:
@@ -110,9 +118,9 @@ class Draft:
         view = memoryview(body)
         at = 0
         for start, end in zero_runs(view) if self._is_hole(span) else ():
-            self._write_at(view[at:start], span.offset + at)
+            self._write_part(view[at:start], span.offset + at)
             at = end
-        self._write_at(view[at:], span.offset + at)
+        self._write_part(view[at:], span.offset + at)
         self._note(span.number, xxhash.xxh3_128_digest(body))
 
     def _note(self, number: int, digest: bytes) -> None:
@@ -141,6 +149,17 @@ class Draft:
             return os.lseek(self._fd, span.offset, os.SEEK_DATA) >= span.offset + span.size
         except OSError as error:
             return error.errno == errno.ENXIO
+
+    def _write_part(self, view: memoryview, offset: int) -> None:
+        whole = len(view) // BLOCK * BLOCK if self._direct is not None else 0
+        if self._direct is not None and whole:
+            try:
+                whole = os.pwrite(self._direct, view[:whole], offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the memory does not lie as the device wants it
+                    raise
+                whole = 0
+        self._write_at(view[whole:], offset + whole)
 
     def _write_at(self, view: memoryview, offset: int) -> None:
         while view:
@@ -213,7 +232,9 @@ class Draft:
         try:
             self._write_notes()
         finally:
-            os.close(self._fd)
+            for fd in (self._fd, self._direct):
+                if fd is not None:
+                    os.close(fd)
 
 
 def look(directory: int, name: str) -> Existing | None:

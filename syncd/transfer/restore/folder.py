@@ -239,7 +239,7 @@ class Folder:
         """
         with _errors_of_ours(), self._made(path) as (parent, _):
             device = self._disks.of(parent)
-            draft = Draft(parent, name, device)
+            draft = Draft(parent, name, device, direct=self._disks.takes_direct(device))
             with contextlib.closing(draft):
                 yield draft
 

@@ -142,3 +142,23 @@ def test_of_two_keys_that_become_one_name_while_they_wait_one_is_reported(
     report = restore(store, to, [first, Wanted(second.info, first.place)], concurrency=1)
     assert "appeared during the restore" in reasons(report)["a"]
     assert tree(to) == {"a": b"a"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "direct"), [("ext4", True), ("xfs", True), ("btrfs", False), ("nfs4", False)]
+)
+def test_large_files_go_past_the_cache_where_that_is_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, direct: bool
+) -> None:
+    """Elsewhere the kernel copies nevertheless, or gives something up for it."""
+    monkeypatch.setattr(mounts, "type_of", lambda device: kind)
+    disks, fd = Disks(), os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        device = os.fstat(fd).st_dev
+        assert not disks.takes_direct(device)
+        disks.of(fd)
+        assert disks.takes_direct(device) == direct
+        assert not disks.takes_direct(None)
+    finally:
+        disks.close()
+        os.close(fd)

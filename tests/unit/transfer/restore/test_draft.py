@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -103,6 +104,38 @@ def test_a_draft_of_anything_else_is_begun_again(
         draft.prepare(size, part_size, identity)
         assert not any(draft.has(span) for span in parts.cut(size, part_size))
         assert draft.proves(Proof("xxh128", xxhash.xxh3_128_digest(bytes(size))), size)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_parts_are_written_past_the_cache_where_that_can_be(
+    directory: int, tmp_path: Path, direct: bool, aligned: bool
+) -> None:
+    """From memory that lies as the device wants it and from other memory, with a hole, with a tail that is no
+    whole block, and again in the next process: the file is the same.
+    """
+    body = bytearray(content(5 * PART + 4099))
+    body[PART + 4096 : 2 * PART] = bytes(PART - 4096)
+    memory = mmap.mmap(-1, PART + 1)
+    room = memoryview(memory)[0 if aligned else 1 :]
+
+    def keep(some: list[parts.Span]) -> None:
+        with closing(Draft(directory, NAME, direct=direct)) as draft:
+            draft.prepare(len(body), PART, IDENTITY)
+            for span in some:
+                room[: span.size] = body[span.offset : span.offset + span.size]
+                draft.keep(span, room[: span.size])
+                assert draft.has(span)
+            if some[0].number != 1:
+                draft.finish(len(body), None, 0o640)
+                draft.place("file", None)
+
+    order = spans(len(body))
+    keep(order[:2])
+    keep(order[2:])
+    assert (tmp_path / "file").read_bytes() == body
+    with (tmp_path / "file").open("rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == PART + 4096
 
 
 def test_zeros_replace_what_was_there(directory: int, tmp_path: Path) -> None:
