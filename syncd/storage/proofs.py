@@ -128,13 +128,18 @@ class Comparison:
 def part_sizes(size: int, count: int) -> list[int]:
     """The likely sizes in bytes of the parts of an object of `size` bytes that has `count` of them.
 
-    Those of `PART_SIZES_MIB`, and of each step the smallest number of them, that give this number of parts.
+    Those of `PART_SIZES_MIB`, and of each step the smallest number of them, that give this number of parts;
+    where few whole numbers of MiB do, all of them: people set all sorts of sizes, and the more parts there
+    are, the fewer sizes fit.
     """
     if count == 1:
         return [max(size, 1)]
-    least = -(-size // count)
+    least, most = -(-size // count), (size - 1) // (count - 1)
     steps = [-(-least // (step * MIB)) * step for step in _STEPS_MIB]
-    tried = dict.fromkeys(each * MIB for each in (*PART_SIZES_MIB, *steps))
+    whole = range(-(-least // MIB), most // MIB + 1)
+    tried = dict.fromkeys(
+        each * MIB for each in (*PART_SIZES_MIB, *steps, *(whole if len(whole) <= _MOST else ()))
+    )
     return [each for each in tried if -(-size // each) == count][:_MOST]
 
 

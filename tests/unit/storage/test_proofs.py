@@ -80,6 +80,10 @@ GIB, TIB = 1024 * MIB, 1024 * 1024 * MIB
         (100 * MIB, 15 * MIB),
         (100 * MIB, 8 * MIB),
         (0, 1),
+        (41 * MIB + 77, 12 * MIB),
+        (3 << 30, 7 * MIB),
+        (3 << 30, 33 * MIB),
+        (500 << 30, 96 * MIB),
     ],
 )
 def test_the_part_sizes_of_programs_are_tried(size: int, part_size: int) -> None:
