@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import pwd
 import stat
@@ -85,12 +86,22 @@ def require_private(directory: str) -> None:
             f"the state directory {directory} belongs to the user {_name(found.st_uid)}, not to "
             f"{_name(os.geteuid())}: run syncd as {_name(found.st_uid)}, or choose another state_dir"
         )
-    shared = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid != os.getegid())
+    shared = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not _is_own_group(found.st_gid))
     if shared:
         raise StateRefused(
             f"the state directory {directory} can be written by other users (mode {mode:04o}): "
             f"run `chmod 700 {directory}` after looking at what is in it"
         )
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether it is the user's primary group, which has the user's name and no other members, or no name."""
+    try:
+        group = grp.getgrgid(gid)
+    except KeyError:
+        return gid == os.getegid()
+    name = _name(os.geteuid())
+    return gid == os.getegid() and group.gr_name == name and set(group.gr_mem) <= {name}
 
 
 def replaceable_in(directory: str) -> str:

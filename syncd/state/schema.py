@@ -463,7 +463,7 @@ def set_aside(path: str, now_ns: int) -> None:
 
 
 def _keep_copy(connection: sqlite3.Connection, copy_path: str) -> None:
-    os.close(os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    os.close(os.open(copy_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     with closing(sqlite.connect(copy_path, read_only=False)) as copy:
         connection.backup(copy)
 
@@ -481,7 +481,7 @@ def _write_instance(directory: str, instance_id: str) -> None:
         return
     path = os.path.join(directory, INSTANCE_NAME)
     draft = path + ".new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(descriptor, instance_id.encode("ascii") + b"\n")
         os.fsync(descriptor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,35 @@ def test_a_directory_that_others_can_write_is_refused(
         with pytest.raises(StateRefused, match=r"written by other users .*chmod 700"):
             StateLock.acquire(str(directory))
         assert list(directory.iterdir()) == []
+    else:
+        StateLock.acquire(str(directory)).release()
+
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    ("group", "members", "refused"),
+    [(ME, [], False), (ME, [ME], False), ("users", [], True), (ME, ["another"], True), (None, [], False)],
+)
+def test_a_primary_group_that_others_are_in_is_not_the_users_own(
+    group: str | None, members: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all users have the group `users`, each may write where it may."""
+
+    def found(gid: int) -> grp.struct_group:
+        if group is None:
+            raise KeyError(gid)
+        return grp.struct_group((group, "x", gid, members))
+
+    monkeypatch.setattr(grp, "getgrgid", found)
+    directory = tmp_path / "state"
+    directory.mkdir()
+    os.chown(directory, -1, os.getegid())
+    directory.chmod(0o775)
+    if refused:
+        with pytest.raises(StateRefused, match="written by other users"):
+            StateLock.acquire(str(directory))
     else:
         StateLock.acquire(str(directory)).release()
 
