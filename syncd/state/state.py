@@ -635,10 +635,9 @@ class State:
     def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         return self._writing().run(operation)
 
-    def _join(self, operation: Operation, settled: Callable[[], None] | None = None) -> None:
-        writer = self._writing()
-        writer.join(operation, settled)
-        writer.flush_if_due()
+    def _join(self, operation: Operation) -> None:
+        self._writing().join(operation)
+        self._flush_if_due()
 
     def _writing(self) -> GroupWriter:
         if self._writer is None:
@@ -664,9 +663,10 @@ class State:
         if durable:
             self._write(operation)
             return
-        self._writing()
-        self._unwritten.add(ref, recorded)
-        self._join(operation, lambda: self._unwritten.settled(ref, recorded))
+        writer = self._writing()
+        settled = partial(self._unwritten.settled, ref, recorded)
+        self._unwritten.add(ref, recorded, lambda: writer.join(operation, settled))
+        self._flush_if_due()
 
     def _join_totals(self) -> None:
         self._totals.join(self._writing().join)

@@ -27,9 +27,13 @@ class Unwritten:
         self.files: dict[FileRef, Recorded | None] = {}
         self._refs: dict[tuple[str, Fingerprint], FileRef] = {}
 
-    def add(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """From now on `recorded` is what is known of `ref`."""
+    def add(self, ref: FileRef, recorded: Recorded | None, queue: Callable[[], None]) -> None:
+        """From now on `recorded` is what is known of `ref`. `queue` has it written later.
+
+        Nobody sees it before it is queued: what is written because of it would find nothing.
+        """
         with self.lock:
+            queue()
             self.files[ref] = recorded
             if recorded is not None:
                 self._refs[recorded.store_id, recorded.fingerprint] = ref

@@ -97,15 +97,12 @@ class GroupWriter:
 
         `settled` runs inside the writer: it may take locks of its own, but not call the writer.
 
-        Only a later call writes it, so the caller has to `flush` before a pause.
+        Only a later call writes it, so the caller has to `flush_if_due`, and to `flush` before a pause.
         """
         with self._queue_lock:
             self._queue.append(_Ticket(operation, waits=False, settled=settled))
             if self._joined_since is None:
                 self._joined_since = self._monotonic()
-            full = len(self._queue) >= JOIN_MOST
-        if full:
-            self.flush()
 
     def flush(self) -> None:
         """Write what was joined. Raises StateError; then it stays in the queue."""
@@ -115,9 +112,11 @@ class GroupWriter:
             raise error
 
     def flush_if_due(self) -> None:
-        """Write what was joined if the oldest of it waits for too long."""
+        """Write what was joined if the oldest of it waits for too long, or too much waits."""
         since = self._joined_since
-        if since is not None and self._monotonic() - since >= JOIN_SECONDS:
+        if since is None:
+            return
+        if len(self._queue) >= JOIN_MOST or self._monotonic() - since >= JOIN_SECONDS:
             self.flush()
 
     def flush_if_left(self) -> None:

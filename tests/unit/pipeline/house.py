@@ -33,7 +33,8 @@ class House:
         self.blind = EventCoverage()
         self.rewatched = 0
         self.jump = 0.0
-        self.clock = Clock(lambda: time.monotonic() + self.jump, time.time_ns, lambda: 0.5)
+        self.time = time.monotonic
+        self.clock = Clock(lambda: self.time() + self.jump, time.time_ns, lambda: 0.5)
         self.open()
 
     def open(self) -> None:

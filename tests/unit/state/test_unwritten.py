@@ -97,11 +97,20 @@ def test_a_record_is_hidden_only_by_its_own_successor() -> None:
     """When an older write settles, a younger one of the same file is still the one that is told."""
     unwritten = Unwritten()
     younger = replace(RECORDED, etag="younger")
-    unwritten.add(REF, RECORDED)
-    unwritten.add(REF, younger)
+    unwritten.add(REF, RECORDED, lambda: None)
+    unwritten.add(REF, younger, lambda: None)
 
     unwritten.settled(REF, RECORDED)
     assert unwritten.files == {REF: younger}
 
     unwritten.settled(REF, younger)
     assert unwritten.files == {}
+
+
+def test_nobody_sees_a_record_before_it_is_queued() -> None:
+    """What is written because of it comes after it."""
+    unwritten = Unwritten()
+    seen: list[tuple[bool, bool]] = []
+    unwritten.add(REF, RECORDED, lambda: seen.append((unwritten.lock.locked(), REF in unwritten.files)))
+    assert seen == [(True, False)]
+    assert unwritten.files == {REF: RECORDED}
