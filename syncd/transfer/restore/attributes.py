@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -45,10 +46,20 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
     for name in lists if wanted.mode is not None else ():
         with contextlib.suppress(OSError):  # a list that the folder above gives would let more people in
             os.removexattr(fd, name)
-    os.fchmod(fd, mode if wanted.mode is None else wanted.mode & (0o7777 if special else plain))
+    attempt("mode", _chmod, mode if wanted.mode is None else wanted.mode & (0o7777 if special else plain))
     for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)
     return failed
+
+
+def _chmod(fd: int, mode: int) -> None:
+    """FAT, exFAT and many network file systems keep permissions of their own, and do not say so."""
+    os.fchmod(fd, mode)
+    found = os.fstat(fd).st_mode
+    if found & ~mode & 0o066:
+        raise OSError(
+            errno.EOPNOTSUPP, f"others may use the file: the file system gives it {found & 0o777:03o}"
+        )
 
 
 def set_time(fd: int, mtime_ns: int | None) -> None:

@@ -150,7 +150,11 @@ class Download(Struct, frozen=True):
         ref = FileRef("", path)
         with self.folder.draft(path, name_of_draft(self.store.store_id, info.key)) as draft:
             if proof is None or not draft.is_cut_to(info.size) or not draft.proves(proof, info.size):
-                draft.prepare(info.size, self.part_size, self._identity(info))
+                try:
+                    draft.prepare(info.size, self.part_size, self._identity(info))
+                except OSError:
+                    draft.discard()  # nothing is in it
+                    raise
                 if proof is not None:
                     draft.expect(proof.kind, self.spare)
                 self.progress.began(ref, info.size, 0)

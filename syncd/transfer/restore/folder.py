@@ -29,6 +29,15 @@ from syncd.transfer.restore.draft import Draft, look, name_of_draft
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """What one file meets, the next one meets as well."""
+_ELSEWHERE = "restore it to another file system, or download the object with the store's tools"
+_REMEDIES = {
+    errno.ENAMETOOLONG: f"a name is longer than this file system takes: {_ELSEWHERE}",
+    errno.EINVAL: f"where it is the name that this file system does not take, {_ELSEWHERE}",
+    errno.EILSEQ: f"this file system does not take the name: {_ELSEWHERE}",
+    errno.EFBIG: f"this file system, or a limit of this process, allows no file so large: {_ELSEWHERE}",
+}
+"""Of file systems that hold less than the one that the files come from."""
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _AT_ONCE = 64
@@ -149,7 +158,7 @@ class Folder:
             if existing is not None:
                 made = name_of_draft("", path)
                 _unlink(made, parent)  # of a restore that died here
-            os.symlink(target, os.fsencode(made), dir_fd=parent)
+            _symlink(target, made, parent)
             give_link(made, parent, wanted, mtime_ns)
             if existing is not None:
                 try:
@@ -246,8 +255,14 @@ class Folder:
     def place(self, draft: Draft, path: str, existing: Existing | None, size: int, facts: Facts) -> None:
         """Finish the draft, make it durable, and give it its name. Raises OSError, FileUnwritable."""
         self._finish(draft, path, size, facts)
-        draft.sync()
-        self._name(draft, path, existing)
+        try:
+            draft.sync()
+            self._name(draft, path, existing)
+        except (OSError, FileUnwritable) as error:
+            self.incomplete.pop(path, None)
+            if getattr(error, "errno", None) not in _EVERY_FILE:
+                draft.discard()  # it would be refused this name again
+            raise
 
     def place_soon(
         self,
@@ -305,6 +320,7 @@ class Folder:
                         waiting.draft.sync()
                     self._name(waiting.draft, waiting.path, waiting.existing)
                 except BaseException:
+                    self.incomplete.pop(waiting.path, None)
                     waiting.draft.discard()
                     raise
         except FileUnwritable as error:
@@ -433,6 +449,17 @@ def _link_at(name: str, parent: int) -> ExistingLink | None:
     return ExistingLink(target, mtime_ns)
 
 
+def _symlink(target: bytes, name: str, parent: int) -> None:
+    try:
+        os.symlink(target, os.fsencode(name), dir_fd=parent)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise FileUnwritable(
+            "this file system has no symbolic links: restore this one to another file system"
+        ) from error
+
+
 def _unlink(name: str, parent: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=parent)
@@ -443,7 +470,9 @@ def _errors_of_ours() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileUnwritable(os_words(error), every_file=error.errno in _EVERY_FILE) from error
+        remedy = _REMEDIES.get(error.errno or 0)
+        words = f"{error.strerror}; {remedy}" if remedy else os_words(error)
+        raise FileUnwritable(words, every_file=error.errno in _EVERY_FILE) from error
 
 
 def _ignores(root: int) -> tuple[bool, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 import struct
@@ -92,3 +93,22 @@ def test_what_the_file_system_refuses_is_named_and_the_rest_is_set(fd: int) -> N
     failed = give(fd, Attributes(0o640, xattrs=xattrs), 0o600, special=True)
     assert sorted(each.partition(":")[0] for each in failed) == ["system.posix_acl_access", "user.big"]
     assert (mode_of(fd), os.listxattr(fd)) == (0o640, ["user.ok"])
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_file_system_with_permissions_of_its_own_is_named(
+    fd: int, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    """Whether it refuses a mode, or lets it be as FAT does: a private file may be open to others then."""
+    os.fchmod(fd, 0o777)
+
+    def refuse(_fd: int, _mode: int) -> None:
+        if says:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    (failed,) = give(fd, Attributes(0o640, xattrs=(("user.ok", b"1"),)), 0o600, special=False)
+    kept = "others may use the file: the file system gives it 777"
+    assert failed == f"mode: {os.strerror(errno.EPERM) if says else kept}"
+    assert bool(give(fd, Attributes(0o777), 0o600, special=False)) == says
+    assert os.listxattr(fd) == ["user.ok"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,8 @@ from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
 from syncd.core.parts import Span
 from syncd.core.restoring import DRAFT, Overwrite, Proof
+from syncd.transfer.restore import attributes
+from syncd.transfer.restore import draft as drafts
 from syncd.transfer.restore import folder as folders
 from syncd.transfer.restore.digest import digest_of_body
 from syncd.transfer.restore.draft import name_of_draft
@@ -244,3 +247,73 @@ def test_an_error_of_the_file_system_is_of_one_file_or_of_all(to: Path, error: s
     with pytest.raises(FileUnwritable, match=os.strerror(number)) as refusal:
         refuse()
     assert refusal.value.every_file is (error == "ENOSPC")
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "stays"),
+    [
+        (errno.EINVAL, "the name that this file system does not take", False),
+        (errno.EILSEQ, "this file system does not take the name", False),
+        (errno.ENOSPC, "free some space", True),
+    ],
+)
+def test_a_name_that_the_file_system_does_not_take_leaves_nothing(
+    to: Path, monkeypatch: pytest.MonkeyPatch, error: int, words: str, stays: bool
+) -> None:
+    """As FAT takes no question mark; the rest goes on. What a full disk stopped stays for the next time."""
+    store = FakeStore()
+    for name in ("large?", "small", *(f"{number}?" for number in range(9))):
+        put(store, name, content(3 * PART) if name == "large?" else b"x")
+    monkeypatch.setattr(attributes, "give", lambda *_, **__: ["mode: refused"])
+    rename = drafts._rename_new
+
+    def named(directory: int, old: str, new: str) -> None:
+        if "?" in new:
+            raise OSError(error, os.strerror(error))
+        rename(directory, old, new)
+
+    monkeypatch.setattr(drafts, "_rename_new", named)
+    incomplete: dict[str, str] = {}
+    close = Folder.close
+
+    def closed(folder: Folder) -> None:
+        incomplete.update(folder.incomplete)
+        close(folder)
+
+    monkeypatch.setattr(Folder, "close", closed)
+    report = restore(store, to, [*listed(store, "", "", "")][::-1], concurrency=1)
+    assert words in reasons(report)["large?"]
+    assert incomplete.keys() <= {"small"}, "what has no name is not half restored"
+    found = tree(to)
+    assert found.pop("small") == b"x"
+    assert [name.startswith(DRAFT) for name in found] == [True] * stays
+
+
+def test_a_file_that_is_larger_than_may_be_leaves_nothing_and_the_rest_goes_on(to: Path) -> None:
+    """As with 4 GiB on FAT."""
+    store = FakeStore()
+    put(store, "large", content(30 * PART))
+    put(store, "small", b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PART, hard))
+    try:
+        report = restore(store, to)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "allows no file so large" in reasons(report)["large"]
+    assert tree(to) == {"small": b"x"}
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_a_file_system_without_links_is_named(to: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """FAT refuses them as if it were a matter of permission."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with (
+        closing(Folder(str(to), {}, create=True)) as folder,
+        pytest.raises(FileUnwritable, match="no symbolic"),
+    ):
+        folder.link("link", b"target", None, (None, Attributes()))
