@@ -247,10 +247,6 @@ def _code(done: Pass) -> int:
     if done.interrupted:
         return common.EXIT_INTERRUPTED
     tally = done.pipeline.tally
-    if tally.store_error is not None and not any(tally.actions[name] for name in common.DONE):
-        return common.exit_code(
-            tally.store_error
-        )  # nothing got through: the store is to blame, not the files
     runners = done.pipeline.source_runners.values()
     if (
         tally.failed

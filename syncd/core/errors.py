@@ -387,9 +387,7 @@ class Reaction(Struct, frozen=True):
 
 def is_unclear(error: BaseException) -> bool:
     """Whether the error may be about one file alone or about the store: a neutral question tells."""
-    if isinstance(error, StoreUnavailable):
-        return error.status is None or error.outcome_unknown or bool(error.retry_after_seconds)
-    return isinstance(error, AccessRefused)
+    return isinstance(error, StoreUnavailable | AccessRefused)
 
 
 def may_be_the_stores(error: StoreError) -> bool:

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from syncd.core.errors import StoreError
 from syncd.core.model import FileRef, Outcome, Source
 from syncd.core.plan import instance_id
 from syncd.state.state import State
@@ -73,8 +72,6 @@ class RunSummary(Struct):
     bytes_finished: int = 0
     """The sizes of all finished files."""
     failed: int = 0
-    store_error: StoreError | None = None
-    """The last error that concerns a whole store."""
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first hundred."""
     settling: int = 0

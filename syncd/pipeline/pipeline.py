@@ -16,7 +16,7 @@ from math import inf
 from msgspec.structs import replace
 
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
-from syncd.core.errors import FileChanged, StateError, StoreUnavailable, SyncdError, is_unclear, kind
+from syncd.core.errors import FileChanged, StateError, SyncdError, kind
 from syncd.core.model import (
     Adopt,
     Copy,
@@ -502,9 +502,6 @@ class Pipeline:
                 self.tally.failed += 1
                 if runner is not None:
                     runner.news.kinds_failed[kind(error)] += 1
-            # What is unclear shuts the store, and that ends the pass, unless the store answers a question.
-            if isinstance(error, StoreUnavailable) and (error.status is None or not is_unclear(error)):
-                self.tally.store_error = error
             if len(named) < _MOST_FAILURES:
                 named.append((ref, words))
         if attempts == 1 and not isinstance(error, FileChanged):  # its further attempts are no news

@@ -292,7 +292,8 @@ class Workers:
             self._answered()
             return False
         self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()), asked=True)
-        self.queue.defer(taken.ref, 1.0, hold=True, delete_allowed=taken.delete_allowed)
+        waited_seconds = self._clock.monotonic() - taken.first_marked  # it keeps its place among the others
+        self.queue.defer(taken.ref, -waited_seconds, hold=True, delete_allowed=taken.delete_allowed)
         return True
 
     def _gate(self, ref: FileRef, seen: FileStat) -> None:
@@ -402,8 +403,7 @@ class Workers:
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it
             return
         trouble = self._ask(error) if is_unclear(error) else None
-        # That a connection fails is nothing that the store says about a file, whatever else it answers.
-        answers = is_unclear(error) and trouble is None and getattr(error, "status", None) is not None
+        answers = is_unclear(error) and trouble is None
         attempts, refusals = self.refusals.attempt(ref, error, self._clock.monotonic())
         reaction = react(
             error if answers or trouble is None else trouble,

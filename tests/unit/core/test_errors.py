@@ -219,7 +219,7 @@ def test_a_store_that_wants_a_pause_for_one_file_gets_it_for_that_file() -> None
 )
 def test_what_is_no_word_about_one_file_is_never_charged_to_it(error: errors.StoreError) -> None:
     """No answer, or the wish for fewer requests."""
-    assert errors.is_unclear(error) == (error.status is None)
+    assert errors.is_unclear(error)
     assert react(error, 9, 1.0, store_answers=True) == react(error, 9, 1.0)
 
 

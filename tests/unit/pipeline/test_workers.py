@@ -490,7 +490,7 @@ def test_a_name_that_we_refuse_ourselves_does_not_open_the_door_either(rig: Rig,
 
 def test_a_store_that_is_down_ends_a_single_pass(rig: Rig, once: Crew) -> None:
     """The pass is over, although files wait, and says why."""
-    rig.fake.fail("put_object", StoreUnavailable("connection refused"), times=None)
+    rig.fake.fail("*", StoreUnavailable("connection refused"), times=None)
     names = [f"f{number}" for number in range(20)]
     for name in names:
         rig.write(name, name.encode())
@@ -502,7 +502,7 @@ def test_a_store_that_is_down_ends_a_single_pass(rig: Rig, once: Crew) -> None:
 
 def test_a_store_that_asks_for_a_pause_is_left_alone(rig: Rig, crew: Crew) -> None:
     """Retry-After is kept to by all files, not only by the one that was told."""
-    rig.fake.fail("put_object", StoreUnavailable("slow down", retry_after_seconds=600.0))
+    rig.fake.fail("*", StoreUnavailable("slow down", retry_after_seconds=600.0), times=2)
     for name in ("a", "b"):
         rig.write(name, name.encode())
     crew.mark("a")
