@@ -126,9 +126,11 @@ class Options(Struct, frozen=True):
         with_sources: bool = True,
         with_token: bool = False,
         quieter: int = 0,
+        log_waits: bool = True,
     ) -> config.Settings:
         """Read the settings and set up logging. A command that asks no store needs no secrets, and one that
-        looks at stores alone needs no sources. The token of the HTTP address is the daemon's alone."""
+        looks at stores alone needs no sources. The token of the HTTP address is the daemon's alone, which
+        does not wait for its log either."""
         from syncd.config import load as config
         from syncd.daemon import logs
         from syncd.daemon import process as machine
@@ -145,7 +147,7 @@ class Options(Struct, frozen=True):
         gc.collect()  # imports do leave some garbage, which would stay for ever
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()
-        logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr)
+        logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr, waits=log_waits)
         for warning in settings.warnings:
             logging.getLogger("syncd.config").warning("%s", warning, extra={"cause": warning})
         return settings

@@ -20,7 +20,7 @@ def command(options: common.Options) -> None:
     """Run the daemon in the foreground; systemd starts this."""
 
     def set_up_logs(settings: LogSettings) -> None:
-        logs.set_up(settings, verbosity=options.verbosity, stream=sys.stderr)
+        logs.set_up(settings, verbosity=options.verbosity, stream=sys.stderr, waits=False)
 
-    load = partial(options.load, with_token=True)
+    load = partial(options.load, with_token=True, log_waits=False)
     sys.exit(Daemon(load(), load, set_up_logs, os.environ).run())

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
@@ -31,15 +32,32 @@ _TALKATIVE = {"urllib3": logging.DEBUG, "watchdog": logging.DEBUG, "botocore": l
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+_MOST_WAITING = 1000
+"""Lines that wait for a stream that takes nothing; later ones are lost, and counted."""
+_PATIENCE_SECONDS = 1.0
+
+
 def set_up(
-    settings: LogSettings, *, verbosity: int, stream: TextIO, environ: Mapping[str, str] | None = None
+    settings: LogSettings,
+    *,
+    verbosity: int,
+    stream: TextIO,
+    environ: Mapping[str, str] | None = None,
+    waits: bool = True,
 ) -> None:
     """Send all log records to `stream`. A second call replaces the settings of the first.
 
     With ``format: auto`` the journal gets its own format, any other stream text. `verbosity` is the number
     of ``-v``, or minus the number of ``-q``; each moves the level by one. From 2 on, libraries log as well.
+    Unless the caller `waits`, it goes on where the stream takes nothing: a pipe that nobody reads, or a file
+    on a file system that does not answer.
     """
-    handler = _Lines(stream, _format(settings.format, stream, os.environ if environ is None else environ))
+    formatter = _format(settings.format, stream, os.environ if environ is None else environ)
+    out: TextIO | _Writer = stream
+    if not waits:
+        with contextlib.suppress(OSError, ValueError):  # io.UnsupportedOperation is both: no descriptor
+            out = _Writer(stream.fileno())
+    handler = _Lines(out, formatter)
     handler.addFilter(Throttle(say=handler.say))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Lines)]:
@@ -154,14 +172,28 @@ class Throttle(logging.Filter):
 # ---- how a line looks -------------------------------------------------------------------------------------
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class _Lines(logging.StreamHandler["TextIO | _Writer"]):
     """Writes records to a stream and masks secrets in what the formatter made."""
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+    def __init__(self, stream: TextIO | _Writer, formatter: logging.Formatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
 
+    def close(self) -> None:
+        if isinstance(self.stream, _Writer):
+            self.stream.close()
+        super().close()
+
     def format(self, record: logging.LogRecord) -> str:
+        text = self._formatted(record)
+        lost = self.stream.lost() if isinstance(self.stream, _Writer) else 0
+        if not lost:
+            return text
+        words = "%d lines were lost: the log took nothing"
+        told = logging.LogRecord("syncd.log", logging.WARNING, __file__, 0, words, (lost,), None)
+        return f"{self._formatted(told)}{self.terminator}{text}"
+
+    def _formatted(self, record: logging.LogRecord) -> str:
         # File names may hold bytes that are not text, and foreign text what a terminal obeys.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
         return _masked(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
@@ -170,6 +202,68 @@ class _Lines(logging.StreamHandler[TextIO]):
         """Emit past the filters."""
         with self.lock or contextlib.nullcontext():
             self.emit(record)
+
+
+class _Writer:
+    """Writes to a descriptor in a thread of its own. A caller goes on when its line is out, or when the
+    descriptor has taken nothing for `_PATIENCE_SECONDS`.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        """The first of them is being written."""
+        self._lost = 0
+        self._is_stuck = self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def write(self, text: str) -> None:
+        """Write some lines; count them as lost where too many wait."""
+        with self._changed:
+            if self._closed or len(self._waiting) >= _MOST_WAITING:
+                self._lost += 1
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+            self._waiting.append(text.encode("utf-8", "backslashreplace"))
+            self._changed.notify_all()
+            if not self._is_stuck:
+                is_out = self._changed.wait_for(lambda: not self._waiting, _PATIENCE_SECONDS)
+                self._is_stuck = not is_out
+
+    def flush(self) -> None:
+        """As of a stream: nothing is kept back."""
+
+    def lost(self) -> int:
+        """How many lines were lost, once there is room again; counts from 0 then."""
+        with self._changed:
+            if len(self._waiting) >= _MOST_WAITING:
+                return 0
+            lost, self._lost = self._lost, 0
+            return lost
+
+    def close(self) -> None:
+        """Take nothing more; what waits is still written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                line = memoryview(self._waiting[0])
+            with contextlib.suppress(OSError):  # a log that is gone stops nothing
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            with self._changed:
+                self._waiting.popleft()
+                self._is_stuck = self._is_stuck and bool(self._waiting)
+                self._changed.notify_all()
 
 
 class _Text(logging.Formatter):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,3 +316,46 @@ def test_burst_through_the_installed_handler_stays_small() -> None:
         log.error("cannot read %s", number)
     report_suppressed()
     assert len(written(stream)) < 10
+
+
+# ---- a stream that takes nothing --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[TextIO, TextIO]]:
+    """A pipe that holds a page: its reading end, and its writing end."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    with open(read, encoding="utf-8") as reading, open(write, "w", encoding="utf-8") as writing:
+        yield reading, writing
+
+
+def test_a_line_is_out_before_its_thread_goes_on(pipe: tuple[TextIO, TextIO]) -> None:
+    """What a program says before it dies is there."""
+    reading, writing = pipe
+    set_up(settings(format="text"), verbosity=0, stream=writing, waits=False)
+    for number in range(20):
+        log.info("line %d", number, extra={"cause": number})
+        assert select.select([reading], [], [], 0)[0]
+        assert reading.readline().endswith(f"line {number}\n")
+
+
+def test_nobody_waits_for_a_log_that_takes_nothing(
+    pipe: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody reads: what it cannot take is counted, and told when somebody reads again."""
+    monkeypatch.setattr(logs, "_PATIENCE_SECONDS", 0.01)
+    reading, writing = pipe
+    set_up(settings(format="text"), verbosity=0, stream=writing, waits=False)
+    for number in range(3000):
+        log.info("line %d", number, extra={"cause": number})
+    told: list[str] = []
+    while sum(": line " in line for line in told) < logs._MOST_WAITING:
+        told.append(reading.readline())
+    log.info("the end")
+    while "the end" not in told[-1]:
+        told.append(reading.readline())
+    lost = next(int(line.split()[3]) for line in told if "lines were lost" in line)
+    kept = [line for line in told if ": line " in line]
+    assert len(kept) + lost == 3000
+    assert [int(line.split()[-1]) for line in kept] == list(range(len(kept)))
