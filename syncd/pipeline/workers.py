@@ -12,10 +12,13 @@ import threading
 from collections.abc import Callable, Collection
 from math import inf
 
+from msgspec.structs import replace
+
 from syncd.core.backoff import Breaker
 from syncd.core.errors import (
     QUOTA_FILES,
     QUOTA_SCHEDULE,
+    FileError,
     FilePaused,
     PutsWait,
     QuotaExceeded,
@@ -55,7 +58,7 @@ HASTY_SECONDS = 1.0
 _STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
 _COSTLY_SECONDS = 1.0
-"""A file that changed while it was read for so long is left alone for a multiple of that."""
+"""A file that was read in vain for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
 _LARGE_WAIT_SECONDS = 30.0
 _HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
@@ -103,8 +106,8 @@ class Workers:
         self._large: set[FileRef] = set()
         self._most_large = engine.policy.concurrency - engine.policy.concurrency // 4
         """A quarter of the workers is kept for files that fit one request."""
-        self._changes: dict[FileRef, int] = {}
-        """How often in a row a file changed while much of it was read."""
+        self._vain_reads: dict[FileRef, int] = {}
+        """How often in a row much of a file was read, and then it changed or could not be read."""
         self._took: dict[FileRef, float] = {}
         """How many seconds it took to carry a file that only grows."""
         self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
@@ -169,19 +172,22 @@ class Workers:
         return max(hastened, len(failed))
 
     def _pause(self, ref: FileRef, took_seconds: float) -> float:
-        """How long to leave a file alone that changed while it was read: ever longer, as what it costs."""
+        """How long to leave a file alone that was read in vain: ever longer, as what it costs. In the end it
+        is read for a fifth of the time, however large it is.
+        """
         if took_seconds < _COSTLY_SECONDS:
             return 0.0
         with self._lock:
-            self._changes[ref] = times = self._changes.get(ref, 0) + 1
-        return min(_MOST_PAUSE_SECONDS, took_seconds * 2.0 ** min(times, 20))
+            self._vain_reads[ref] = times = self._vain_reads.get(ref, 0) + 1
+        longest = max(_MOST_PAUSE_SECONDS, took_seconds * (min(times, 5) - 1))
+        return min(longest, took_seconds * 2.0 ** min(times, 20))
 
     def discard(self, source: str) -> None:
         """Forget the waiting files of a source whose root cannot be trusted, or that was removed."""
         self.refusals.discard(source)
         with self._lock:
             self._took = {ref: seconds for ref, seconds in self._took.items() if ref.source != source}
-            self._changes = {ref: times for ref, times in self._changes.items() if ref.source != source}
+            self._vain_reads = {ref: times for ref, times in self._vain_reads.items() if ref.source != source}
         self.queue.discard(source)
 
     def start(self) -> None:
@@ -351,7 +357,7 @@ class Workers:
     def _finished(self, ref: FileRef, outcome: Outcome, began: float, *, event: bool) -> None:
         failed_before = self.refusals.forget(ref)
         with self._lock:
-            self._changes.pop(ref, None)
+            self._vain_reads.pop(ref, None)
             self._took.pop(ref, None)
             if isinstance(outcome.action, Upload | Copy | Adopt) and self.longest(ref) < inf:
                 self._took[ref] = self._clock.monotonic() - began
@@ -412,6 +418,7 @@ class Workers:
             refusals=refusals,
             store_answers=answers,
         )
+        reaction = self._at_its_cost(ref, error, reaction, took_seconds)
         if reaction.refused:
             refusals = max(refusals + 1, error.sends if isinstance(error, StoreError) else 0)
         given_up = self._once and (not reaction.again or attempts >= _ONCE_ATTEMPTS)
@@ -426,6 +433,16 @@ class Workers:
             self.queue.done(ref)
         else:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
+
+    def _at_its_cost(
+        self, ref: FileRef, error: BaseException, reaction: Reaction, took_seconds: float
+    ) -> Reaction:
+        """A file that cannot be read waits longer where that took long: disks try bad sectors for minutes."""
+        is_unreadable = isinstance(error, FileError) and reaction.record
+        pause = self._pause(ref, took_seconds) if is_unreadable else 0.0
+        if not pause:
+            return reaction
+        return replace(reaction, defer_seconds=max(reaction.defer_seconds, pause), hold=True)
 
     def _ask(self, error: BaseException) -> StoreError | None:
         """What a neutral question meets now; None: the store answers, so that the error is about one file.

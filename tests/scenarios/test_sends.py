@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.errors import ConnectionLost, StoreError, StoreFailed
+from syncd.core.errors import ConnectionLost, FileChanged, FileError, FileUnreadable, StoreError, StoreFailed
 from syncd.core.model import FileRef, Outcome
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers
@@ -336,6 +336,30 @@ def test_a_file_that_used_up_its_attempts_is_not_sent_again_by_scans_and_restart
     world.workers.retry("docs", lambda path: True)
     world.run(60.0)
     assert "p/small" in world.rig.fake.objects
+
+
+@pytest.mark.parametrize("error", [FileUnreadable("Input/output error"), FileChanged("it changed")], ids=str)
+@pytest.mark.parametrize("took", [0.1, 30.0, 3 * HOUR])
+def test_a_file_that_is_read_in_vain_is_read_for_a_fifth_of_the_time_at_most(
+    world: World, error: FileError, took: float
+) -> None:
+    """A disk with a bad sector, or one large file that is never the same, keeps no reader busy for good."""
+    read: list[float] = []
+
+    def sync(ref: FileRef, **_how: Any) -> Outcome:
+        world.sleep(took)
+        read.append(world.now)
+        raise copy(error)
+
+    world.rig.engine.sync = sync  # type: ignore[method-assign]
+    world.write("big", BIG)
+    world.run(10 * took)
+    read.clear()
+    for _ in range(20):
+        world.write("big", BIG)  # an event hastens nothing that costs
+        world.run(5 * took)
+    assert 1 <= len(read) <= 20 or took < 1.0
+    assert all(failure.next_attempt_ns > world.now_ns() for failure in world.rig.state.failures())
 
 
 def test_a_new_state_of_a_file_is_new_content(world: World) -> None:
