@@ -9,6 +9,7 @@ from itertools import islice
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.core.errors import AccessRefused, StoreRefused
 from syncd.core.model import FileRef, ObjectInfo, Recorded, Source
 from syncd.core.paths import LINK, is_folder, is_link_key, key_for
 from syncd.core.restoring import Place, Refused, place_of
@@ -102,7 +103,13 @@ def listed(store: ObjectStore, prefix: str, path: str, into: str) -> Iterator[Wa
     wanted = key_for(prefix, path)
     if path:
         for key in (wanted, key_for(prefix, path, is_link=True)):
-            info = store.head_object(key)
+            try:
+                info = store.head_object(key)
+            except StoreRefused as refused:
+                if isinstance(refused, AccessRefused):
+                    raise
+                yield Wanted(ObjectInfo(wanted, 0, ""), Refused(str(refused)))  # it can have no such key
+                return
             if info is not None:
                 yield _of_object(info, prefix, into)
         wanted += "/"

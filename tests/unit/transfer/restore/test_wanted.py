@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from syncd.core.errors import AccessRefused, StoreRefused
 from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded, Source
 from syncd.core.paths import LINK, key_for
 from syncd.core.restoring import Place, Refused
@@ -139,3 +140,19 @@ def test_the_mark_of_the_folder_itself_goes_to_the_folder(store: FakeStore) -> N
     (mark,) = [item for item in listed(store, "p/", "", "docs/") if item.info.key == "p/"]
     assert mark.place == Place("docs", is_folder=True)
     assert os.fsencode(mark.path) == b"docs"
+
+
+def test_a_key_that_the_store_cannot_have_is_one_failure(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one with an empty component in a directory; refused keys of the account end everything."""
+    errors: list[Exception] = [StoreRefused("no such key can be"), AccessRefused("no", credentials=True)]
+
+    def refuse(_key: str) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(store, "head_object", refuse)
+    (item,) = listed(store, "p/", "/x", "")
+    assert (item.path, item.place) == ("p//x", Refused("no such key can be"))
+    with pytest.raises(AccessRefused):
+        next(listed(store, "p/", "a", ""))
