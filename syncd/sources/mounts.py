@@ -30,6 +30,10 @@ _MADE_UP = frozenset({
 })  # fmt: skip
 """Types whose files are the kernel's own words and switches: made when they are read, and their sizes lie."""
 
+_STAMP_FOLDERS = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
+"""Types that set the change time of a directory whenever a name in it comes or goes. FAT does not, for its
+root, and what network file systems say may be old."""
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -163,6 +167,11 @@ def mount_of(descriptor: int) -> bytes:
 def is_remote(type_name: str) -> bool:
     """Whether a file system of this type changes without events."""
     return type_name in _REMOTE or type_name.startswith("fuse.")
+
+
+def stamps_folders(type_name: str) -> bool:
+    """Whether the change time of a directory tells when a name in it came or went last."""
+    return type_name in _STAMP_FOLDERS
 
 
 def is_made_up(type_name: str) -> bool:

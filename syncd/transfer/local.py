@@ -19,6 +19,7 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Irregular,
+    OnDelete,
     Properties,
     Recorded,
     RootIdentity,
@@ -203,7 +204,7 @@ class Local:
 
     def hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
         """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
-        directory = ref.path.rpartition("/")[0]
+        directory, known = ref.path.rpartition("/")[0], self.sources[ref.source]
         with self.reading(ref):
             try:
                 near = walk.nearest(root_fd, os.fsencode(directory))
@@ -215,10 +216,11 @@ class Local:
             if near.is_whole and ref.path.endswith(FOLDER):
                 return ""  # the folder holds something, whatever is mounted there
             return near.hides(
-                stat.device,
+                stat,
                 lambda mount: holds_recorded(root_fd, ref.source, self._state, mount),
                 devices=lambda: walk.devices_in(root_fd, os.fsencode(directory)),
-                mounts_stay=self.sources[ref.source].mounts_stay,
+                mounts_stay=known.mounts_stay,
+                deletes=known.source.on_delete is OnDelete.DELETE,
             )
 
     def attributes(self, ref: FileRef, file: OpenFile) -> tuple[Attributes | None, list[str]]:

@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import RootChanged
-from syncd.core.model import FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity
+from syncd.core.model import Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity
 from syncd.core.patterns import Rules
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare, walk
@@ -302,9 +302,11 @@ def test_a_file_is_gone_where_others_of_its_device_are_in_the_directory(rig: Rig
     for name in ("a", "b"):
         rig.write(f"layer/{name}", b"hello")
         rig.sync(f"layer/{name}")
+    row = rig.state.recorded(rig.ref("layer/a"))
+    assert row is not None
     device = os.stat(rig.folder / "layer").st_dev
-    assert walk.Nearest(1).hides(device, lambda mount: False, devices=lambda: {device}) == ""
-    assert walk.Nearest(1).hides(device, lambda mount: False, devices=lambda: {1}) != ""
+    assert walk.Nearest(1).hides(row.stat, lambda mount: False, devices=lambda: {device}) == ""
+    assert walk.Nearest(1).hides(row.stat, lambda mount: False, devices=lambda: {1}) != ""
     root = os.open(rig.folder, os.O_RDONLY)
     try:
         assert walk.devices_in(root, b"layer") == {device}
@@ -331,3 +333,44 @@ def test_a_mount_that_is_there_to_stay_is_believed_on_the_operators_word(rig: Ri
     told, report = scan(rig, mounts_stay=word)
     assert told.absent_paths == set()
     assert report.out_of_sight == 2
+
+
+def test_what_a_snapshot_lacks_was_not_deleted(tmp_path: Path) -> None:
+    """The disk is taken back to an earlier time: objects of later files are the only copies. What was deleted
+    there since goes all the same, and with the operator's word all of it.
+    """
+    (tmp_path / "folder").mkdir()
+    disk = mounting.ext4_image(tmp_path / "disk", 8)
+    snapshot = tmp_path / "snapshot"
+    with mounting.image(disk, tmp_path / "folder"):
+        rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
+        carry(rig, "old/a", "old/b")
+    shutil.copyfile(disk, snapshot)
+    later = ("old/c", "new/d", "e")
+    with mounting.image(disk, tmp_path / "folder"):
+        carry(rig, *later)
+    with mounting.image(snapshot, tmp_path / "folder"):
+        identity, doubt = RootGuard(rig.source, rig.state).look()
+        assert not doubt
+        rig.know(root_identity=identity)
+        told, report = scan(rig)
+        assert (told.absent_paths, report.out_of_sight, report.complete) == (set(), 3, False)
+        for path in later:
+            assert rig.sync(path, delete_allowed=True).action != Delete("deleted locally")
+        assert scan(rig, mounts_stay=True)[0].absent_paths == set(later)
+
+        (rig.folder / "old/b").unlink()
+        assert scan(rig)[0].absent_paths == {
+            "old/b",
+            "old/c",
+        }  # the folder has changed by now
+        rig.sync("old/b", delete_allowed=True)
+        rig.close()
+    assert rig.fake.objects.keys() == {"p/old/a", "p/old/c", "p/new/d", "p/e"}
+
+
+def carry(rig: Rig, *paths: str) -> None:
+    for path in paths:
+        rig.write(path, path.encode())
+        rig.sync(path)
+    RootGuard(rig.source, rig.state).look()

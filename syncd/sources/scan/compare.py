@@ -402,7 +402,9 @@ class _Scan:
                 ours[mount] = holds_recorded(root_fd, self._source, self._state, mount)
             return ours[mount]
 
-        look = second_look(root_fd, self.missing, self._recorded_and_wanted, is_ours, mounts_stay=mounts_stay)
+        deletes = self._settings.on_delete is OnDelete.DELETE
+        wanted = self._recorded_and_wanted
+        look = second_look(root_fd, self.missing, wanted, is_ours, mounts_stay=mounts_stay, deletes=deletes)
         for verdict in look:
             self._breathe()
             if isinstance(verdict, Absent):

@@ -25,10 +25,10 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
-from syncd.core.model import Recorded
+from syncd.core.model import LATEST_NS, FileStat, Recorded
 from syncd.core.paths import printable
 from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, names_in, open_listing
-from syncd.sources.mounts import mount_of
+from syncd.sources.mounts import mount_of, stamps_folders, type_of
 from syncd.sources.spelling import is_spelled
 
 MOST_OPEN = 64
@@ -266,12 +266,13 @@ def second_look(
     is_ours: Callable[[bytes], bool],
     *,
     mounts_stay: bool = False,
+    deletes: bool = True,
 ) -> Iterator[Absent | Present | Unknown | Hidden]:
     """A verdict for every missing path; one Unknown stands for a whole directory.
 
     `recorded_of` returns the record as of now; a path that has none any more gets no verdict. `is_ours` says
     whether recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`);
-    `mounts_stay` as in `Nearest.hides`.
+    `mounts_stay` and `deletes` as in `Nearest.hides`.
     """
     place: _Place | None = None
     try:
@@ -280,7 +281,7 @@ def second_look(
             if place is None or place.path != directory:
                 if place is not None:
                     place.close()
-                place = _Place(root_fd, directory, is_ours, mounts_stay=mounts_stay)
+                place = _Place(root_fd, directory, is_ours, mounts_stay=mounts_stay, deletes=deletes)
             recorded = None if place.told else recorded_of(path)
             if recorded is not None:
                 yield place.verdict(name, recorded)
@@ -293,12 +294,16 @@ class _Place:
     """A directory of missing files, listed again; or what is left of it."""
 
     def __init__(
-        self, root_fd: int, path: bytes, is_ours: Callable[[bytes], bool], *, mounts_stay: bool
+        self,
+        root_fd: int,
+        path: bytes,
+        is_ours: Callable[[bytes], bool],
+        **hides: bool,
     ) -> None:
         self.path = path
         self._root_fd = root_fd
         self._is_ours = is_ours
-        self._mounts_stay = mounts_stay
+        self._hides = hides
         self.told = False
         """An Unknown was yielded: one is enough."""
         self._descriptor = -1
@@ -333,10 +338,10 @@ class _Place:
             return Absent(path, recorded)  # the folder itself holds something, whatever is mounted there
         if error is None:
             reason = self._nearest.hides(
-                recorded.stat.device,
+                recorded.stat,
                 self._is_ours,
                 devices=lambda: devices_in(self._root_fd, self.path),
-                mounts_stay=self._mounts_stay,
+                **self._hides,
             )
             return Hidden(self.path, reason, bool(self._nearest.link)) if reason else Absent(path, recorded)
         self.told = True
@@ -374,27 +379,38 @@ class Nearest(Struct, frozen=True):
     """The way ends at this symbolic link; empty: it does not."""
     is_whole: bool = True
     """It is the directory of the file itself."""
+    changed_ns: int = LATEST_NS
+    """When it changed last, by the kernel's word (ctime)."""
 
     def hides(
         self,
-        device: int,
+        stat: FileStat,
         is_ours: Callable[[bytes], bool],
         *,
         devices: Callable[[], Collection[int]] = tuple,
         mounts_stay: bool = False,
+        deletes: bool = True,
     ) -> str:
-        """Why a file that was recorded on `device` is out of sight; empty: it is not, and so it is gone.
+        """Why a file that was recorded with this `stat` is out of sight; empty: it is not, and so it is gone.
 
         `devices` returns those of the files in the directory: an overlay shows files of several in one.
         `mounts_stay`: the operator says that what is mounted now, and holds recorded files, is there to stay.
+
+        Whatever removes a file changes its directory. One that has not changed since the file did was taken
+        back to an earlier time, with a snapshot of its file system: what came later was never removed. That
+        matters where the source `deletes`.
         """
         if self.link:
             return f"{printable(os.fsdecode(self.link))} is a symbolic link now, and syncd follows none"
+        device = stat.device
         believed = self.device == device or (mounts_stay and bool(self.mount))
         if not believed and not (self.is_whole and device in devices()):
             return "its files were recorded on another device, which may be unmounted"
         if self.mount and not is_ours(self.mount):
             return f"what is mounted at {printable(os.fsdecode(self.mount))} holds no recorded file"
+        is_earlier = deletes and not mounts_stay and self.changed_ns < stat.ctime_ns
+        if is_earlier and stamps_folders(type_of(self.device)):
+            return "it lacks a file that changed later than it did: a snapshot, of an earlier time?"
         return ""
 
 
@@ -410,12 +426,14 @@ def nearest(root_fd: int, directory: bytes) -> Nearest:
                 if error.errno not in GONE:
                     raise
                 link = at + name if _is_link(name, descriptor) else b""
-                return Nearest(os.fstat(descriptor).st_dev, mount, link, is_whole=False)
+                found = os.fstat(descriptor)
+                return Nearest(found.st_dev, mount, link, is_whole=False, changed_ns=found.st_ctime_ns)
             os.close(descriptor)
             descriptor, at = below, at + name + b"/"
             if (now := mount_of(descriptor)) != mounted:
                 mounted, mount = now, at[:-1]
-        return Nearest(os.fstat(descriptor).st_dev, mount)
+        found = os.fstat(descriptor)
+        return Nearest(found.st_dev, mount, changed_ns=found.st_ctime_ns)
     finally:
         os.close(descriptor)
 
