@@ -157,8 +157,12 @@ class Deletions:
     def give_back(self, will_go: Callable[[FileRef], bool]) -> None:
         """What was allowed and has not gone does not count, but for what yet `will_go`."""
         left = Counter(at for ref, at in self._going.items() if not will_go(ref))
-        self._spent = deque((at, number - left[at]) for at, number in self._spent if number > left[at])
         self._going.clear()
+        for _ in range(len(self._spent)):
+            at, number = self._spent.pop()
+            back = min(number, left[at])
+            left[at] -= back
+            self._spent.appendleft((at, number - back))
 
     # ---- the judgement ----------------------------------------------------------------------------------
 

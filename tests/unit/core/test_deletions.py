@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from syncd.core.deletions import FLOOR, MOST_KEPT, UNLIMITED, Deletions, Verdict, allowance
@@ -161,6 +161,7 @@ def test_never_more_than_allowed_in_any_window(
     limit=st.integers(0, 30),
     steps=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 15), st.integers(0, 15)), max_size=30),
 )
+@example(limit=30, steps=[(0, 1, 0), (0, 15, 1), (0, 15, 0)])
 def test_a_new_process_goes_on_with_the_window(limit: int, steps: list[tuple[int, int, int]]) -> None:
     """Each step is a process: it finds what vanished since and what the last one did not come to, and some of
     what it may delete it does not. That costs nothing, and what went counts for one window.
