@@ -11,6 +11,8 @@ import re
 from typing import NamedTuple
 
 TABLE = "/proc/self/mountinfo"
+UDEV = "/run/udev/data"
+"""Of each block device, what udev read from it: ``b8:17``."""
 
 _REMOTE = frozenset({
     "9p", "acfs", "afs", "beegfs", "ceph", "cephfs", "cifs", "coda", "fhgfs", "fuse", "gfs", "gfs2",
@@ -147,6 +149,18 @@ def type_of(device: int) -> str:
     except OSError:
         pass
     return ""
+
+
+def uuid_of(device: int) -> str:
+    """The UUID, or serial number, of the file system on a disk, as udev read it, in lower case and without
+    dashes; empty where udev does not know the device.
+    """
+    try:
+        with open(f"{UDEV}/b{os.major(device)}:{os.minor(device)}", "rb") as file:
+            told = file.read().partition(b"\nE:ID_FS_UUID=")[2].partition(b"\n")[0]
+    except OSError:
+        return ""
+    return told.decode("ascii", "replace").replace("-", "").lower()
 
 
 def mount_of(descriptor: int) -> bytes:

@@ -113,6 +113,8 @@ class RootGuard:
         identity, doubt = check_root(self._source, known, has_records)
         if identity is None or identity == known:
             return identity, doubt or ("" if identity else "the root is missing")
+        if known is not None and identity.is_same(known) and known.volume.startswith(identity.volume):
+            return known, doubt or ""  # less is told of it now
         if known is not None and not identity.is_same(known):
             doubt = self._judge_other(known, identity, doubt or "", accepted=accepted)
         if not doubt:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from msgspec.structs import replace
 from syncd.core.errors import RootChanged, StoreUnavailable
 from syncd.core.model import FileRef, Nothing, OnDelete, RootIdentity
 from syncd.core.patterns import Rules
-from syncd.sources import files
+from syncd.sources import files, mounts
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from tests.support import mounting
@@ -175,6 +177,34 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
     monkeypatch.setattr(files, "open_root", opened)
 
     assert "replaced" in str(scan_of(rig).doubt)
+
+
+def test_a_card_of_which_only_udev_tells_is_not_taken_for_another(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On FAT all that the kernel tells is the same: device number, inode of the root, id of the file system.
+    What udev does not know, or no longer, says nothing.
+    """
+    real = fcntl.ioctl
+
+    def untold(descriptor: int, request: int, *more: Any) -> Any:
+        if request == files._GETFSUUID:
+            raise OSError(errno.ENOTTY, "no UUID")
+        return real(descriptor, request, *more)
+
+    monkeypatch.setattr(fcntl, "ioctl", untold)
+    monkeypatch.setattr(mounts, "UDEV", str(tmp_path))
+    device = rig.folder.stat().st_dev
+    told = tmp_path / f"b{os.major(device)}:{os.minor(device)}"
+    rig.write("a", b"hello")
+    rig.sync("a")
+    guard = RootGuard(replace(rig.source, on_delete=OnDelete.DELETE), rig.state)
+    for serial, is_known in (("", True), ("1A2B-3C4D", True), ("", True), ("5E6F-0708", False)):
+        told.write_text(f"S:disk/by-id/x\nE:ID_FS_TYPE=vfat\nE:ID_FS_UUID={serial}\nE:ID_FS_VERSION=FAT32\n")
+        if not is_known:
+            (rig.folder / "a").unlink()
+            rig.write("b", b"of the other card")
+        assert ("on another device" in guard.look()[1]) is not is_known
 
 
 # ---- another root with the numbers of the known one --------------------------------------------------------
