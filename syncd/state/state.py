@@ -282,20 +282,20 @@ class State:
 
     def find_content(
         self, store_id: str, fingerprint: Fingerprint, limit: int = 4
-    ) -> list[tuple[FileRef, Recorded]]:
-        """Recorded files of this very content in this store, at most `limit`."""
+    ) -> Iterator[tuple[FileRef, Recorded]]:
+        """Recorded files of this very content in this store, at most `limit`: first one that is not written.
+
+        Only where the caller reads on is the database asked, of whose pages each commit empties the memory.
+        """
         self._flush_if_due()
         if self._novelty.is_new_content(fingerprint):
-            return []
+            return
         with self._unwritten.lock:
-            twins = self._unwritten.twins(store_id, fingerprint)
-        if not self._reader.run_one(lambda c: queries.find_content(c, store_id, fingerprint, 1)):
-            return twins[:limit]  # new content, as nearly always
-        with self._unwritten.lock:
-            overtaken = set(self._unwritten.files)
-            twins = self._unwritten.twins(store_id, fingerprint)
-        twins += self._read(queries.find_content, store_id, fingerprint, limit, overtaken)
-        return twins[:limit]
+            twins, overtaken = self._unwritten.twins(store_id, fingerprint), set(self._unwritten.files)
+        yield from twins
+        yield from self._reader.run_one(
+            lambda c: queries.find_content(c, store_id, fingerprint, limit - len(twins), overtaken)
+        )
 
     def recorded_totals(self, source: str) -> tuple[int, int]:
         """Recorded files of `source` and the sum of their sizes in bytes."""

@@ -81,9 +81,9 @@ def test_what_came_in_since_the_database_was_empty_is_found_at_once(state: State
     contents = [Fingerprint(number.to_bytes(16, "big"), 5) for number in range(300)]
     for number, (ref, content) in enumerate(zip(refs, contents, strict=True)):
         assert state.recorded(ref) is None
-        assert state.find_content("s3:host/bucket", content) == []
+        assert [*state.find_content("s3:host/bucket", content)] == []
         state.commit(ref, replace(RECORDED, fingerprint=content), durable=number % 3 == 0)
-        assert state.find_content("s3:host/bucket", content) != []
+        assert [*state.find_content("s3:host/bucket", content)] != []
         assert state.recorded(ref) is not None
     state.forget(refs[0])
     assert state.recorded(refs[0]) is None
@@ -133,11 +133,11 @@ def test_known_content_is_found_wherever_it_is(state: State, durable: bool) -> N
     ref, content = FileRef("one", "a"), RECORDED.fingerprint
     state.commit(ref, RECORDED, durable=durable)
 
-    assert state.find_content(RECORDED.store_id, content) == [(ref, RECORDED)]
+    assert [*state.find_content(RECORDED.store_id, content)] == [(ref, RECORDED)]
 
     state.commit(ref, replace(RECORDED, fingerprint=Fingerprint(b"d" * 16, 5)), durable=durable)
 
-    assert state.find_content(RECORDED.store_id, content) == []
+    assert [*state.find_content(RECORDED.store_id, content)] == []
 
 
 # ---- requests ---------------------------------------------------------------------------------------------

@@ -220,8 +220,8 @@ def test_content_is_found_under_all_its_names(state: State) -> None:
     state.commit(FileRef("s", "other size"), replace(RECORDED, fingerprint=Fingerprint(CONTENT.digest, 6)))
 
     assert sorted(state.find_content("s3:host/bucket", CONTENT)) == [(ref, RECORDED) for ref in same]
-    assert len(state.find_content("s3:host/bucket", CONTENT, limit=1)) == 1
-    assert state.find_content("nowhere", CONTENT) == []
+    assert len([*state.find_content("s3:host/bucket", CONTENT, limit=1)]) == 1
+    assert [*state.find_content("nowhere", CONTENT)] == []
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -601,24 +601,36 @@ def test_a_joined_commit_is_seen_at_once_and_on_the_disk_later(tmp_path: Path, s
     state.commit(REF, RECORDED, durable=False)
 
     assert state.recorded(REF) == RECORDED
-    assert state.find_content("s3:host/bucket", CONTENT) == [(REF, RECORDED)]
+    assert [*state.find_content("s3:host/bucket", CONTENT)] == [(REF, RECORDED)]
     assert seen_outside(tmp_path / "state", COUNT_FILES) == [(0,)]
 
     state.flush()
     assert seen_outside(tmp_path / "state", COUNT_FILES) == [(1,)]
     assert state.recorded(REF) == RECORDED
-    assert state.find_content("s3:host/bucket", CONTENT) == [(REF, RECORDED)]
+    assert [*state.find_content("s3:host/bucket", CONTENT)] == [(REF, RECORDED)]
+
+
+def test_content_that_is_not_written_yet_is_found_without_the_database(state: State) -> None:
+    """Of many files with one content, each that is copied asks for a twin, and takes the first."""
+    state.commit(FileRef("s", "on the disk"), RECORDED)
+    state.commit(REF, RECORDED, durable=False)
+    found = state.find_content("s3:host/bucket", CONTENT)
+    state._reader.close()
+
+    assert next(found) == (REF, RECORDED)
+    with pytest.raises(StateError):
+        next(found)
 
 
 def test_joined_commits_overtake_what_the_disk_has(state: State) -> None:
     """Neither a replaced nor a forgotten record is told any more, though the disk still has it."""
     state.commit(REF, RECORDED)
     state.commit(REF, replace(RECORDED, fingerprint=Fingerprint(b"n" * 16, 5)), durable=False)
-    assert state.find_content("s3:host/bucket", CONTENT) == []
+    assert [*state.find_content("s3:host/bucket", CONTENT)] == []
 
     state.forget(REF, durable=False)
     assert state.recorded(REF) is None
-    assert state.find_content("s3:host/bucket", Fingerprint(b"n" * 16, 5)) == []
+    assert [*state.find_content("s3:host/bucket", Fingerprint(b"n" * 16, 5))] == []
 
     state.commit(REF, RECORDED, durable=True)
     assert state.recorded(REF) == RECORDED
