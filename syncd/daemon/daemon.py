@@ -266,6 +266,8 @@ class Daemon:
         logs.report_suppressed()
         if trouble and trouble != self._live.health:
             log.error("not healthy: %s", trouble)
+        elif self._live.health and not trouble:
+            log.info("healthy again")
         self._live.health = trouble
         self._notifier.status(trouble or self._line())
 

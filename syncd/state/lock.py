@@ -1,4 +1,4 @@
-"""One daemon for one state directory: an flock that ends with the process that holds it."""
+"""One daemon for one state directory: a lock of it and of a file in it, which end with the process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _LINE = "%-15d\n"
 class StateLock:
     """Held from `acquire` to `release`. The file of a process that died is no obstacle."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, held: int) -> None:
         self._descriptor: int | None = descriptor
+        self._held = held
 
     @classmethod
     def acquire(cls, directory: str) -> StateLock:
@@ -37,12 +38,17 @@ class StateLock:
             raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = _hold(directory)
         except BlockingIOError:
             pid = _pid_in(descriptor)
             os.close(descriptor)
         else:
-            _take_over(descriptor, directory)
-            return cls(descriptor)
+            try:
+                _take_over(descriptor, directory)
+            except StateError:
+                os.close(held)
+                raise
+            return cls(descriptor, held)
         who = f"process {pid}" if pid else "another process"
         raise StateError(
             f"syncd is already running on the state directory {directory} ({who});"
@@ -69,6 +75,7 @@ class StateLock:
             try:
                 _write(descriptor, 0)
             finally:
+                os.close(self._held)
                 os.close(descriptor)
 
 
@@ -126,6 +133,22 @@ def _name(uid: int) -> str:
 def _open(directory: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(os.path.join(directory, LOCK_NAME), flags, 0o600)
+
+
+def _hold(directory: str) -> int:
+    """A descriptor of the directory, locked as well: the file in it may be removed while its lock is held.
+
+    Raises BlockingIOError where another process has it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        pass  # a file system that locks no directories; then the file has to do
+    return descriptor
 
 
 def _take_over(descriptor: int, directory: str) -> None:

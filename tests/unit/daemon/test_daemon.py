@@ -229,6 +229,9 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
     assert home.manager.count("STATUS=no room on the disk") == 1
     assert caplog.text.count("not healthy") == 1
     monkeypatch.undo()
+    made.look()
+    assert home.ask(command="status")["daemon"]["health"] == "ok"
+    assert caplog.messages.count("healthy again") == 1
 
 
 def test_an_idle_daemon_looks_once_a_minute(home: Home) -> None:

@@ -40,6 +40,18 @@ def test_a_second_daemon_is_refused_with_the_pid_of_the_first(tmp_path: Path) ->
     StateLock.acquire(directory).release()
 
 
+def test_a_second_daemon_is_refused_though_the_file_of_the_lock_was_removed(tmp_path: Path) -> None:
+    """By a tidy person or program: two daemons would write into one database."""
+    directory = tmp_path / "state"
+    lock = StateLock.acquire(str(directory))
+    (directory / "lock").unlink()
+    for _ in range(2):
+        with pytest.raises(StateError, match="another process"):
+            StateLock.acquire(str(directory))
+    lock.release()
+    StateLock.acquire(str(directory)).release()
+
+
 def test_the_lock_is_private(tmp_path: Path) -> None:
     """The lock makes its directory for the owner alone, and is not passed on to programs that we start."""
     directory = tmp_path / "state"
