@@ -349,6 +349,8 @@ REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
 """For one that it refused twice: only time or the operator can change that, or another state of the file."""
 QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 """For all files after `QUOTA_FILES` different ones met a quota."""
+DISK_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=60.0)
+"""The same where the disk of a directory store is full: to try again costs no line."""
 PASSING_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 """For content that was answered twice with something that passes: a conflict, a clock, a slow connection."""
 BUSY_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=3600.0)
@@ -446,6 +448,8 @@ def _react_to_store(
             return Reaction(
                 defer_seconds=seconds, hold=True, record=True, store_failed=True, pause_seconds=pause
             )
+    elif isinstance(error, QuotaExceeded) and error.status is None:
+        return Reaction(defer_seconds=_late(attempts, chance, STORE_SCHEDULE), hold=True, record=True)
     elif isinstance(error, AccessRefused) and not store_answers:
         return Reaction(defer_seconds=1.0, hold=True, pause_seconds=PAUSE_SECONDS)
     refusals = max(refusals, error.sends - 1)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from syncd.core.backoff import Breaker
 from syncd.core.errors import (
+    DISK_SCHEDULE,
     QUOTA_FILES,
     QUOTA_SCHEDULE,
     FileError,
@@ -40,7 +41,7 @@ from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.donors import Donors
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
-from syncd.storage.settings import StoreSettings
+from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
@@ -110,7 +111,8 @@ class Workers:
         """How often in a row much of a file was read, and then it changed or could not be read."""
         self._took: dict[FileRef, float] = {}
         """How many seconds it took to carry a file that only grows."""
-        self._puts = Breaker(QUOTA_SCHEDULE, threshold=QUOTA_FILES)
+        is_disk = isinstance(settings, DirSettings)
+        self._puts = Breaker(DISK_SCHEDULE if is_disk else QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota = ""
         self._quota_met_at = -math.inf
         self._asking = threading.Lock()

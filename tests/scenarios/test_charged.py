@@ -6,6 +6,7 @@ put; one file that fails again and again; a quota; a refused file that is touche
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -25,6 +26,7 @@ from syncd.core.errors import (
     StoreUnavailable,
 )
 from syncd.core.model import OnDelete
+from syncd.storage.dir.files import translate
 from tests.support.store import Call, FakeStore
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.house import House
@@ -150,12 +152,21 @@ def test_one_file_alone_never_shuts_the_store(house: House, error: StoreError) -
         assert not house.workers.paused_for
 
 
-def test_a_quota_stops_puts_and_not_deletions(house: House) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        QuotaExceeded("the quota is used up", status=403),
+        translate(OSError(errno.ENOSPC, ""), "store the object: the quota is used up"),
+        translate(OSError(errno.EDQUOT, ""), "store the object: the quota is used up"),
+    ],
+    ids=str,
+)
+def test_a_quota_stops_puts_and_not_deletions(house: House, error: StoreError) -> None:
     """After a few different files no other is read; what is gone is deleted; then all goes on."""
     store = house.rig.fake
     carry(house, "old1", "old2", *(f"keep{number}" for number in range(20)))
     soon("all are there", lambda: len(house.objects) == 22 and is_over(house))
-    store.fail("put_object", QuotaExceeded("the quota is used up", status=403), times=None)
+    store.fail("put_object", error, times=None)
     store.reset_counters()
     carry(house, *OTHERS)
     soon("it is said", lambda: "quota" in house.workers.paused_for)

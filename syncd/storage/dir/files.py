@@ -19,6 +19,7 @@ from syncd.core.errors import (
     RENAME,
     TOO_LARGE,
     AccessRefused,
+    QuotaExceeded,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -52,6 +53,7 @@ NOT_THIS_ONE = {
 }
 """One object cannot be stored; others can."""
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _OUTCOME_UNKNOWN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN}
 _NO_KERNEL_COPY = {
     errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF,
@@ -73,6 +75,8 @@ def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreE
     if number in NOT_THIS_ONE:
         return StoreRefused(message, code=code, hint=NOT_THIS_ONE[number])
     hint = OS_REMEDIES.get(number, "")
+    if number in _NO_ROOM:
+        return QuotaExceeded(message, code=code, hint=hint)
     return StoreUnavailable(message, code=code, hint=hint, outcome_unknown=number in _OUTCOME_UNKNOWN)
 
 

@@ -223,7 +223,7 @@ def test_what_is_no_word_about_one_file_is_never_charged_to_it(error: errors.Sto
     assert react(error, 9, 1.0, store_answers=True) == react(error, 9, 1.0)
 
 
-@pytest.mark.parametrize("error", [*REFUSED, *UNCLEAR, QuotaExceeded("full")], ids=str)
+@pytest.mark.parametrize("error", [*REFUSED, *UNCLEAR, QuotaExceeded("full", status=507)], ids=str)
 def test_content_that_was_answered_twice_waits_for_hours(error: errors.StoreError) -> None:
     """Whether both times were in one attempt or not; with each further one it waits longer."""
     for sends, seconds in ((2, 3600.0), (3, 7200.0)):
@@ -246,7 +246,7 @@ def test_content_that_meets_a_passing_trouble_is_sent_ever_more_rarely() -> None
 
 def test_a_quota_stops_neither_the_store_nor_deletions() -> None:
     """The file waits, and counts against nothing else."""
-    reaction = react(QuotaExceeded("full"), 1, 1.0)
+    reaction = react(QuotaExceeded("full", status=507), 1, 1.0)
     assert reaction == Reaction(defer_seconds=REFUSED_SECONDS, record=True, refused=True)
 
 
@@ -320,3 +320,12 @@ def test_each_failure_is_counted_under_one_of_few_words(error: BaseException, wo
     """They are labels of a metric."""
     assert errors.kind(error) == word
     assert word in errors.KINDS
+
+
+def test_a_full_disk_is_tried_again_within_minutes() -> None:
+    """To write to a disk costs no line, and room may be made at any time; the store is not to blame."""
+    full = QuotaExceeded("No space left on device", code="ENOSPC")
+    for attempts in (1, 2, 50):
+        reaction = react(full, attempts, 1.0, refusals=attempts - 1)
+        assert 0 < reaction.defer_seconds <= errors.STORE_SCHEDULE.cap_seconds
+        assert (reaction.record, reaction.refused, reaction.store_failed) == (True, False, False)

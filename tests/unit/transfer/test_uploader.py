@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.errors import FileChanged, StoreRefused, StoreUnavailable
+from syncd.core.errors import FileChanged, QuotaExceeded, StoreRefused, StoreUnavailable
 from syncd.core.model import Nothing, ObjectMeta, Upload
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
@@ -403,8 +403,8 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
 def test_an_upload_that_cannot_be_joined_on_a_full_disk_gives_way(rig: Rig) -> None:
     """All its parts are there, and the whole has no room beside them: they would fill the disk for ever."""
     rig.write("big", CONTENT)
-    rig.fake.fail("complete_multipart_upload", StoreUnavailable("no space left", code="ENOSPC"))
-    with pytest.raises(StoreUnavailable, match="no space"):
+    rig.fake.fail("complete_multipart_upload", QuotaExceeded("no space left", code="ENOSPC"))
+    with pytest.raises(QuotaExceeded, match="no space"):
         rig.sync("big")
     assert (rig.fake.uploads, rig.state.checkpoints()) == ({}, [])
     rig.sync("big")
@@ -415,11 +415,11 @@ def test_on_a_full_disk_the_upload_that_holds_most_gives_way(rig: Rig) -> None:
     """Whichever meets it: the largest is given up, and the smaller one goes on with the parts that it has."""
     interrupted(rig, after=6)
     rig.write("other", CONTENT[: 3 * PART])
-    full = StoreUnavailable("no space left", code="ENOSPC")
+    full = QuotaExceeded("no space left", code="ENOSPC")
     rig.fake.fail(
         "upload_part", full, times=None, when=lambda call: call.key == "p/other" and call.number > 1
     )
-    with pytest.raises(StoreUnavailable, match="no space"):
+    with pytest.raises(QuotaExceeded, match="no space"):
         rig.sync("other")
     assert [each.ref.path for each in rig.state.checkpoints()] == ["other"]
     assert {upload.key for upload in rig.fake.uploads.values()} == {"p/other"}
