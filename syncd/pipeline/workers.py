@@ -46,6 +46,7 @@ from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.refusals import Refusals
+from syncd.transfer.reuse import HeirFirst
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -406,6 +407,10 @@ class Workers:
                 self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
             else:
                 self.queue.done(ref)
+            return
+        if isinstance(error, HeirFirst):
+            self.queue.probe()
+            self.queue.again(ref, error.quiet_seconds)  # it did not change: a single pass waits for its turn
             return
         if isinstance(error, TooYoung):
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it

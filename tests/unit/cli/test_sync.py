@@ -416,6 +416,20 @@ def test_what_is_renamed_is_copied_before_its_old_object_goes(home: Home) -> Non
     assert home.stored() == {"log.1", "log.3", "log.4", "moved"}
 
 
+def test_a_rotation_sends_the_new_log_alone(home: Home) -> None:
+    """Each name is taken again at once, so that all wait for the end of the chain; one pass does it all."""
+    names = ("log", *(f"log.{number}" for number in range(1, 6)))
+    for name in names:
+        (home.watched / name).write_text(name * 100)
+    home.run("sync")
+    for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
+        (home.watched / newer).rename(home.watched / older)
+    (home.watched / "log").write_text("new")
+    done = home.run("sync")
+    assert (done.exit_code, done.stdout.partition(",")[0]) == (0, "1 uploaded")
+    assert "5 copied; 3 bytes sent" in done.stdout
+
+
 def test_pass_after_pass_deletes_no_more_than_one_may(home: Home) -> None:
     """`max_delete` holds for a `rescan_interval`, however many passes there are in it. What the store refused
     has not gone.
