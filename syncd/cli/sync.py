@@ -359,6 +359,9 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report, n
     if verdict.parked:
         waits = f"{counted(verdict.parked, 'deletion')} would wait: {verdict.reason}"
         report(FileRef(source.name, ""), Nothing(waits), 0)
+    if found.skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.skipped.items())
+        click.echo(f"{source.name}: skipped: {kinds}")
 
 
 class _Planner:

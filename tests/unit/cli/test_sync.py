@@ -365,7 +365,9 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(home: Home) -> None:
     assert os.listdir(home.mirror) == []
     assert not (home.root / "state").exists()
     (home.watched / "a").unlink()
-    assert home.run("sync", "-n").stdout == "nothing to do\n"
+    (home.watched / "link").symlink_to("a")
+    assert home.run("sync", "-n").stdout == "docs: skipped: 1 symbolic link\nnothing to do\n"
+    (home.watched / "link").unlink()
     home.watched.rmdir()
     assert home.run("sync", "-n").exit_code == 3
 
