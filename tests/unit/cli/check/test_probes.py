@@ -158,6 +158,17 @@ def test_a_name_that_fails_is_a_remark_beside_the_others(fake_store: FakeStore) 
     assert [name for name, (passed, _) in found.items() if passed is False] == []
 
 
+def test_a_name_that_can_be_neither_put_nor_deleted_leaves_nothing(fake_store: FakeStore) -> None:
+    """Where something before the store answers, nothing says that there was no put; the list does."""
+    odd = StoreUnavailable("404", status=404, outcome_unknown=True)
+    for verb in ("put_object", "delete_object", "head_object"):
+        fake_store.fail(verb, odd, when=lambda call: "\n" in call.key, times=None)
+    found = ask(check_thoroughly, fake_store)
+    assert [name for name, (passed, _) in found.items() if passed is False] == []
+    fake_store.fail("list_objects", odd, times=None)
+    assert "line\nfeed" in ask(check_thoroughly, fake_store)["cleaned up"][1]
+
+
 @pytest.mark.parametrize("error", _REFUSALS, ids=lambda error: type(error).__name__)
 def test_any_refusal_of_what_is_wrong_is_right(fake_store: FakeStore, error: StoreError) -> None:
     """Servers have many words for it: a wrong checksum is BadDigest with one, InvalidPart with another."""
