@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from syncd.cli import common
 from syncd.config import units
 from syncd.config.load import Settings
-from syncd.core.errors import StoreError
+from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.core.model import Checkpoint
 from syncd.core.paths import printable
 from syncd.core.words import counted
@@ -49,14 +49,16 @@ def command(options: common.Options, abort_orphans: bool, older_than: float, as_
             "an orphan; run this as the user of the service and with its state directory (STATE_DIRECTORY)"
         )
         sys.exit(common.EXIT_CONFIG)
-    found = list_uploads(settings, abort=abort_orphans, older_than_seconds=older_than)
+    errors: dict[str, StoreError] = {}
+    found = list_uploads(settings, errors, abort=abort_orphans, older_than_seconds=older_than)
     if as_json:
         common.print_json(found)
     else:
         _print(found, abort=abort_orphans)
     for name, error in found["errors"].items():
         common.say(f"store {name}: its uploads cannot be listed: {error}")
-    sys.exit(common.EXIT_PARTLY if found["errors"] else 0)
+    unusable = [each for each in errors.values() if isinstance(each, StoreUnavailable | AccessRefused)]
+    sys.exit(next(map(common.exit_code, unusable), common.EXIT_PARTLY if errors else 0))
 
 
 def _print(found: dict[str, Any], *, abort: bool) -> None:
@@ -76,10 +78,13 @@ def _print(found: dict[str, Any], *, abort: bool) -> None:
         click.echo("no unfinished uploads")
 
 
-def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) -> dict[str, Any]:
+def list_uploads(
+    settings: Settings, errors: dict[str, StoreError], *, abort: bool, older_than_seconds: float
+) -> dict[str, Any]:
     """List unfinished uploads; with `abort`, abort old ones that no checkpoint knows.
 
-    A store that cannot list its uploads is among the ``errors``; what the state knows is listed in any case.
+    `errors` gets what each store raised that cannot list its uploads, and ``errors`` its words. What the
+    state knows is listed in any case.
     """
     found: dict[str, Any] = {"ours": [], "left": [], "orphans": [], "errors": {}}
     with common.open_state(settings.state_dir) as state:
@@ -100,6 +105,7 @@ def list_uploads(settings: Settings, *, abort: bool, older_than_seconds: float) 
                         if orphan.upload.upload_id not in known:
                             found["orphans"].append(_orphan(name, store, orphan, abort=abort))
             except StoreError as error:
+                errors[name] = error
                 found["errors"][name] = str(error)
     return found
 

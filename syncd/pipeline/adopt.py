@@ -47,6 +47,8 @@ def adopt(
     engine, source = runner.workers.engine, runner.source
     if silence := places.silence(source.root):
         return Adopted(ended=silence)
+    if trouble := at_rest(runner, engine.trouble)():  # where the bucket is missing a HEAD gets 404, too
+        return Adopted(ended=f"its store cannot be used: {trouble}")
     done = Adopted()
     look_up = at_rest(runner, engine.look_up)
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from syncd.cli.uploads import list_uploads
-from syncd.core.errors import StoreRefused
+from syncd.core.errors import AccessRefused, StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import Checkpoint, FileRef, FileStat, Leftover, ObjectMeta, Part
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
@@ -93,7 +93,7 @@ def test_ours_are_listed_with_how_far_they_came(home: Home) -> None:
     state.add_part(upload.id, Part(1, 5, "etag"))
     state.close()
     assert "ours    docs:a: 5 of 9 bytes" in home.run("uploads").stdout
-    (ours,) = list_uploads(home.settings, abort=True, older_than_seconds=0.0)["ours"]
+    (ours,) = list_uploads(home.settings, {}, abort=True, older_than_seconds=0.0)["ours"]
     assert (ours["key"], ours["bytes_done"], ours["bytes_total"]) == ("a", 5, 9)
 
 
@@ -118,11 +118,17 @@ def test_a_store_that_cannot_list_uploads_hides_nothing_that_is_known_here(
         store_id = DirStore(DirSettings(str(home.mirror))).store_id
         state.leave(Leftover(FileRef("docs", "big"), store_id, "big", "id", 1, 2))
 
-    def refuse(*_: object) -> NoReturn:
-        raise StoreRefused("the store cannot do this", status=501)
+    for error, code in (
+        (StoreRefused("the store cannot do this", status=501), 3),
+        (StoreUnavailable("no connection"), 69),
+        (AccessRefused("wrong keys"), 77),
+    ):
 
-    monkeypatch.setattr(DirStore, "list_multipart_uploads", refuse)
-    said = home.run("uploads")
-    assert said.exit_code == 3
-    assert "left    mirror:big: to be aborted" in said.stdout
-    assert "store mirror: its uploads cannot be listed: the store cannot do this (501)" in said.stderr
+        def refuse(*_: object, error: StoreError = error) -> NoReturn:
+            raise error
+
+        monkeypatch.setattr(DirStore, "list_multipart_uploads", refuse)
+        said = home.run("uploads")
+        assert said.exit_code == code
+        assert "left    mirror:big: to be aborted" in said.stdout
+        assert f"store mirror: its uploads cannot be listed: {error}" in said.stderr

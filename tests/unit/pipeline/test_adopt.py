@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncd.core.errors import StoreUnavailable
+from syncd.core.errors import AccessRefused, StoreUnavailable
 from syncd.pipeline.adopt import Adopted, adopt
 from tests.support.rig import PART
 from tests.unit.pipeline.house import House
@@ -62,3 +62,12 @@ def test_a_store_that_is_down_ends_it_and_so_does_the_operator(house: House) -> 
     done = run(house)
     assert "its store cannot be used: down" in done.ended
     assert 16 <= done.failed < 60
+
+
+def test_a_bucket_that_is_missing_is_not_an_empty_one(house: House) -> None:
+    """A HEAD gets 404 in both; a neutral question tells them apart."""
+    house.write("a", "b")
+    house.rig.fake.fail("get_object", AccessRefused("there is no such bucket"), times=1)
+    done = run(house)
+    assert done.ended == "its store cannot be used: there is no such bucket"
+    assert set(done.files.values()) == {0}
