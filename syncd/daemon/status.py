@@ -466,7 +466,8 @@ def _sources_table(sources: Sequence[SourceReport]) -> Iterator[str]:
 def _row(source: SourceReport) -> tuple[str, ...]:
     files = source.files
     scanned = source.last_scan[:16].replace("T", " ") if source.last_scan else "never"
-    counts = str(files.recorded), human(source.bytes.recorded), str(files.pending), str(files.in_flight)
+    pending = str(files.pending) if source.live else "-"  # the queue is the daemon's; the state has none
+    counts = str(files.recorded), human(source.bytes.recorded), pending, str(files.in_flight)
     return source.name, *counts, str(files.failed), scanned
 
 
