@@ -10,6 +10,7 @@ has it reported with its traceback and tried again late, so that other files go 
     ├── FileError              one file; all others go on
     │   ├── FileVanished       mark dirty: the next look will plan it as absent
     │   ├── FileChanged        mark dirty: let it settle again
+    │   │   └── FileWaits      another file goes first: mark dirty
     │   ├── FilePaused         mark dirty: the operator paused its source or store
     │   ├── FileUnreadable     defer with backoff, report
     │   └── FileUnwritable     of a restore: report, go on with the next
@@ -88,6 +89,10 @@ class FileChanged(FileError):
     def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.quiet_seconds = quiet_seconds
+
+
+class FileWaits(FileChanged):
+    """Another file goes first; this one did not change."""
 
 
 class KeyBusy(FileError):

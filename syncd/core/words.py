@@ -202,7 +202,7 @@ def _stored(recorded: Recorded) -> str:
     content = recorded.fingerprint
     told = f"as {printable(recorded.key)} since {iso(recorded.recorded_ns)}"
     told += f", {human(content.size)}, xxh128 {content.hex[:8]}"
-    doubt = "; its object is looked at once more, because a request had no answer"
+    doubt = "; its object is looked at once more, to be sure of it"
     return told + doubt if recorded.in_doubt else told
 
 

@@ -21,6 +21,7 @@ from syncd.core.errors import (
     QUOTA_SCHEDULE,
     FileError,
     FilePaused,
+    FileWaits,
     PutsWait,
     QuotaExceeded,
     Reaction,
@@ -46,7 +47,6 @@ from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.refusals import Refusals
-from syncd.transfer.reuse import HeirFirst
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -408,7 +408,7 @@ class Workers:
             else:
                 self.queue.done(ref)
             return
-        if isinstance(error, HeirFirst):
+        if isinstance(error, FileWaits):
             self.queue.probe()
             self.queue.again(ref, error.quiet_seconds)  # it did not change: a single pass waits for its turn
             return

@@ -17,6 +17,7 @@ from syncd.core.errors import (
     RENAME,
     AccessRefused,
     FileChanged,
+    FileWaits,
     StoreError,
     StoreRefused,
     TooYoung,
@@ -56,7 +57,7 @@ from syncd.transfer.local import EngineSource, Local
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.slots import Bound, Slots
 from syncd.transfer.part_sender import CONDITIONS, COPY, COPY_PARTS, Job, Lookup
-from syncd.transfer.reuse import HeirFirst, Heirs, Listed, Reuse, Standing, Withheld
+from syncd.transfer.reuse import Heirs, Listed, Reuse, Standing, Withheld
 from syncd.transfer.stamping import Stamper
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -262,11 +263,11 @@ class Engine:
     # ---- observing --------------------------------------------------------------------------------------
 
     def _let_heirs_go_first(self, root_fd: int, ref: FileRef, seen: FileStat, aimed: Recorded | None) -> None:
-        """Raise HeirFirst while the object is to be copied under the new name of its file."""
+        """Raise FileWaits while the object is to be copied under the new name of its file."""
         with self._local.reading(ref):
             seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
         if seconds and self._uploader.shortcuts.works(COPY):
-            raise HeirFirst("the file that had its name before was renamed, and is copied first", seconds)
+            raise FileWaits("the file that had its name before was renamed, and is copied first", seconds)
 
     def _absent(
         self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from syncd.core import parts, plan
-from syncd.core.errors import TRY_ALL, FileChanged, FileUnreadable, StoreError, StoreRefused
+from syncd.core.errors import TRY_ALL, FileUnreadable, StoreError, StoreRefused
 from syncd.core.model import (
     Copy,
     FileRef,
@@ -268,10 +268,6 @@ def _before(key: str) -> str:
     prior = ord(key[-1]) - 1
     is_text = prior >= 0x20 and not 0xD800 <= prior < 0xE000
     return key[:-1] + (chr(prior) if is_text else "")
-
-
-class HeirFirst(FileChanged):
-    """The file that had the name before was renamed, and is copied first."""
 
 
 class Heirs:

@@ -69,7 +69,7 @@ class Stamper:
         said = known.properties(ref.path)
         with self._keys.exclusive(ref, recorded.key), self._slots.hold(0):
             if self._keys.is_in_doubt(ref, recorded, self._uploader.unfinished(ref)):
-                return False, "its object is looked at first, because a request had no answer"
+                return False, "its object is to be looked at once more first; call this again later"
             self._keys.still_recorded(ref, recorded)
             info = self._store.head_object(recorded.key)
             content = recorded.fingerprint
