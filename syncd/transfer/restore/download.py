@@ -85,7 +85,7 @@ class Download(Struct, frozen=True):
         for attempt in range(_TRIES):
             try:
                 if self.is_large(info.size):
-                    info = info if asked else self.describe(info.key)
+                    info = info if asked else as_known(self.describe(info.key), info)
                 if self.is_large(info.size):
                     proof = self._large(info, path, existing, again=attempt > 0)
                     return ended(info, proof, None)
@@ -93,7 +93,7 @@ class Download(Struct, frozen=True):
             except (PreconditionFailed, PartCorrupt):
                 if attempt == _TRIES - 1:
                     raise
-                info, asked = self.describe(info.key), True
+                info, asked = as_known(self.describe(info.key), info), True
         raise AssertionError("the last attempt returns or raises")
 
     def content(self, info: ObjectInfo) -> tuple[ObjectInfo, Body]:
@@ -111,7 +111,7 @@ class Download(Struct, frozen=True):
         self, info: ObjectInfo, path: str, existing: Existing | None, ended: Ended, *, asked: bool
     ) -> None:
         if info.size == 0 and not asked:
-            info, asked = self.describe(info.key), True
+            info, asked = as_known(self.describe(info.key), info), True
             if info.size:
                 raise PreconditionFailed("the object was replaced since syncd looked at it")
         with self.slots.hold(info.size):
@@ -221,10 +221,18 @@ def condition(info: ObjectInfo, *, again: bool) -> str:
     return "" if info.foreign or (again and info.digest is not None) else info.etag
 
 
+def as_known(found: ObjectInfo, known: ObjectInfo) -> ObjectInfo:
+    """What the store says, with the mtime that the records have for this content: a file that was touched was
+    not sent again.
+    """
+    is_other = found.digest is not None and found.digest != known.digest
+    return found if is_other or known.mtime_ns is None else replace(found, mtime_ns=known.mtime_ns)
+
+
 def facts_of(found: ObjectInfo, known: ObjectInfo) -> Facts:
     """Mtime and attributes, as far as either tells them."""
-    times = (found.mtime_ns, known.mtime_ns, found.stored_ns)
-    mtime_ns = next((time_ns for time_ns in times if time_ns is not None), None)
+    mtime_ns = as_known(found, known).mtime_ns
+    mtime_ns = found.stored_ns if mtime_ns is None else mtime_ns
     attributes = found.attributes or known.attributes or Attributes()
     if attributes.mode is None:
         attributes = replace(attributes, mode=found.mode if found.mode is not None else known.mode)

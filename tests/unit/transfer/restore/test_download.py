@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import xxhash
 from msgspec.structs import replace
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
@@ -37,6 +38,24 @@ def test_a_damaged_object_never_becomes_a_file(to: Path, size: int) -> None:
     assert list(reasons(report)) == ["rotten"]
     assert "damaged" in reasons(report)["rotten"]
     assert tree(to) == {"good": content(size)}
+
+
+@pytest.mark.parametrize("size", [0, 5, 3 * PART + 1])
+@pytest.mark.parametrize("is_other", [False, True])
+def test_a_file_that_was_touched_has_the_time_of_its_record(to: Path, size: int, is_other: bool) -> None:
+    """It was not sent again, so the object has the time before. The next restore knows the file by it. Of
+    other content by now, the time is the object's.
+    """
+    store = FakeStore()
+    put(store, "a", content(size))
+    (item,) = listed(store, "", "", "")
+    digest = xxhash.xxh3_128_digest(content(size) + b"x" * is_other)
+    info = replace(item.info, digest=digest, mtime_ns=MTIME_NS + 9 * SECOND)
+    item = replace(item, info=info, described=True)
+    assert restore(store, to, [item]).counts["restored"] == 1
+    assert (to / "a").stat().st_mtime_ns == MTIME_NS + 9 * SECOND * (not is_other)
+    if not is_other:
+        assert restore(store, to, [item]).counts["already_there"] == 1
 
 
 @pytest.mark.parametrize("size", [5, 3 * PART + 1])
