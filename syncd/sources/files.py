@@ -105,17 +105,17 @@ def identity_of(root_fd: int) -> RootIdentity:
 
 
 def _volume_of(descriptor: int) -> str:
-    """The id of a file system in 16 hexadecimal digits, then its UUID, if the kernel or udev tells that: not
-    of an O_PATH descriptor. Empty: it has neither.
+    """The id of a file system in 16 hexadecimal digits, then its UUID, or else `mounts.name_of` it: not of an
+    O_PATH descriptor. Empty: it has neither.
 
     Sources: statfs(2); struct fsuuid2 in linux/fs.h, since Linux 6.9. The id of XFS and FAT is made of the
-    device number, and of FAT, exFAT and NTFS the kernel tells no UUID.
+    device number, that of FUSE and NFS is 0, and of FAT, exFAT and NTFS the kernel tells no UUID.
     """
     uuid, told = bytearray(17), ""
     try:
         fcntl.ioctl(descriptor, _GETFSUUID, uuid)
     except OSError as error:
-        told = mounts.uuid_of(os.fstat(descriptor).st_dev) if error.errno != errno.EBADF else ""
+        told = mounts.name_of(os.fstat(descriptor).st_dev) if error.errno != errno.EBADF else ""
     try:
         return f"{os.fstatvfs(descriptor).f_fsid:016x}" + (uuid[1 : 1 + uuid[0]].hex() or told)
     except OSError:

@@ -139,28 +139,37 @@ def origin(path: str) -> str:
 
 def type_of(device: int) -> str:
     """Type of the file system with this device number; empty where the table does not have it."""
-    number = f"{os.major(device)}:{os.minor(device)}".encode()
-    try:
-        with open(TABLE, "rb") as table:
-            for line in table:
-                mount, _, tail = line.partition(b" - ")
-                if number in mount.split(b" ", 3)[2:3]:
-                    return os.fsdecode(tail.split(b" ")[0])
-    except OSError:
-        pass
-    return ""
+    return _entry(device)[0]
 
 
-def uuid_of(device: int) -> str:
-    """The UUID, or serial number, of the file system on a disk, as udev read it, in lower case and without
-    dashes; empty where udev does not know the device.
+def name_of(device: int) -> str:
+    """What names a file system of which the kernel tells no UUID: where it is mounted from, if that is a
+    server; of a disk, the UUID or serial number that udev read. Empty where neither is known.
     """
+    type_name, source = _entry(device)
+    if is_remote(type_name):
+        return f"{source};"  # so that no name begins with another
     try:
         with open(f"{UDEV}/b{os.major(device)}:{os.minor(device)}", "rb") as file:
             told = file.read().partition(b"\nE:ID_FS_UUID=")[2].partition(b"\n")[0]
     except OSError:
         return ""
     return told.decode("ascii", "replace").replace("-", "").lower()
+
+
+def _entry(device: int) -> tuple[str, str]:
+    """Type and source of a mounted file system, the source as the kernel's table writes it."""
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    try:
+        with open(TABLE, "rb") as table:
+            for line in table:
+                mount, _, tail = line.partition(b" - ")
+                if number in mount.split(b" ", 3)[2:3]:
+                    type_name, source = tail.split(b" ")[:2]
+                    return os.fsdecode(type_name), source.decode("ascii", "backslashreplace")
+    except OSError:
+        pass
+    return "", ""
 
 
 def mount_of(descriptor: int) -> bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -185,14 +183,7 @@ def test_a_card_of_which_only_udev_tells_is_not_taken_for_another(
     """On FAT all that the kernel tells is the same: device number, inode of the root, id of the file system.
     What udev does not know, or no longer, says nothing.
     """
-    real = fcntl.ioctl
-
-    def untold(descriptor: int, request: int, *more: Any) -> Any:
-        if request == files._GETFSUUID:
-            raise OSError(errno.ENOTTY, "no UUID")
-        return real(descriptor, request, *more)
-
-    monkeypatch.setattr(fcntl, "ioctl", untold)
+    monkeypatch.setattr(files, "_GETFSUUID", 0)  # which no file system knows
     monkeypatch.setattr(mounts, "UDEV", str(tmp_path))
     device = rig.folder.stat().st_dev
     told = tmp_path / f"b{os.major(device)}:{os.minor(device)}"
@@ -204,6 +195,26 @@ def test_a_card_of_which_only_udev_tells_is_not_taken_for_another(
         if not is_known:
             (rig.folder / "a").unlink()
             rig.write("b", b"of the other card")
+        assert ("on another device" in guard.look()[1]) is not is_known
+
+
+def test_a_share_of_another_server_is_not_taken_for_the_first(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounted at the same place, it gets the same numbers: only where it comes from tells."""
+    table = tmp_path / "table"
+    monkeypatch.setattr(mounts, "TABLE", str(table))
+    device = rig.folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    monkeypatch.setattr(files, "_GETFSUUID", 0)
+    rig.write("a", b"hello")
+    rig.sync("a")
+    guard = RootGuard(rig.source, rig.state)
+    for source, is_known in (("me@nas:/a", True), ("me@nas:/a", True), ("me@nas:/ab", False)):
+        table.write_text(f"22 1 {number} / /mnt rw shared:1 - fuse.sshfs {source} rw\n")
+        if not is_known:
+            (rig.folder / "a").unlink()
+            rig.write("b", b"of the other share")
         assert ("on another device" in guard.look()[1]) is not is_known
 
 
