@@ -26,7 +26,7 @@ from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelet
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
 from syncd.core.plan import KEPT
-from syncd.core.words import counted
+from syncd.core.words import counted, left_out
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock
 from syncd.pipeline.pipeline import Pipeline
@@ -225,8 +225,7 @@ def _print_source(runner: SourceRunner) -> None:
     if news.waiting_for:
         click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
     if news.skipped:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in news.skipped.items())
-        click.echo(f"{name}: skipped: {kinds}")
+        click.echo(f"{name}: skipped: {left_out(news.skipped)}")
     if news.out_of_sight:
         click.echo(f"{name}: {counted(news.out_of_sight, 'file', 'is')} out of sight and kept", err=True)
     for line in news.hidden:
@@ -360,8 +359,7 @@ def _plan_source(source: Source, engine: Engine, state: State, report: Report, n
         waits = f"{counted(verdict.parked, 'deletion')} would wait: {verdict.reason}"
         report(FileRef(source.name, ""), Nothing(waits), 0)
     if found.skipped:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in found.skipped.items())
-        click.echo(f"{source.name}: skipped: {kinds}")
+        click.echo(f"{source.name}: skipped: {left_out(found.skipped)}")
 
 
 class _Planner:

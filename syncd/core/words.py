@@ -17,6 +17,7 @@ unwatched      it differs from what is recorded, and only a scan will notice
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -274,6 +275,19 @@ def counted(count: int, noun: str, verb: str = "", form: str = "") -> str:
         noun = " ".join([*adjectives, _PLURALS.get(last, f"{last}s")])
         verb = _PLURALS.get(verb, verb.removesuffix("s"))
     return f"{count:{form}} {noun} {verb}".rstrip()
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """How many were left out, by kind: ``2 files over max_size, 1 symbolic link``."""
+    told = []
+    for kind, count in counts.items():
+        noun, *behind = _BEHIND.split(kind, maxsplit=1)
+        told.append(counted(count, noun) + "".join(behind))
+    return ", ".join(told)
+
+
+_BEHIND = re.compile("( (?:over|with|on|made|younger) )")
+"""Where what follows a noun begins."""
 
 
 def human(size: float) -> str:

@@ -12,7 +12,7 @@ from msgspec import Struct, field, to_builtins
 
 from syncd.core.model import Cause, Checkpoint, FileRef, Source, Summary
 from syncd.core.paths import one_line, printable
-from syncd.core.words import counted, differ_words, human, human_seconds, iso, paused_words
+from syncd.core.words import counted, differ_words, human, human_seconds, iso, left_out, paused_words
 
 if TYPE_CHECKING:
     from syncd.state.state import State
@@ -482,9 +482,8 @@ def _source_lines(source: SourceReport) -> Iterator[Line]:
         when = source.last_audit[:16].replace("T", " ")
         told = f"{counted(source.audited, 'file')} compared, {source.repaired} had to be sent again"
         yield f"{name}: last audit {when}: {told}", ""
-    skipped = ", ".join(f"{count} {kind}" for kind, count in source.skipped.items())
-    if skipped:
-        yield f"{name}: skipped: {skipped}", ""
+    if source.skipped:
+        yield f"{name}: skipped: {left_out(source.skipped)}", ""
     for line in _what_is_not_seen(source, live):
         yield f"{name}: {line}", "yellow"
 

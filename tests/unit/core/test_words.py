@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from syncd.core.model import Failure, FileRef, FileStat, Fingerprint, Irregular, OnDelete, Recorded
 from syncd.core.patterns import Rules
-from syncd.core.words import WORDS, Facts, Queued, human, human_seconds, iso, queue_word, word_of
+from syncd.core.words import WORDS, Facts, Queued, human, human_seconds, iso, left_out, queue_word, word_of
 
 NOW = 1_700_000_000 * 10**9
 STAT = FileStat(1, 2, 5, NOW - 10**12, NOW - 10**12)
@@ -157,3 +157,22 @@ def test_the_word_of_a_file_by_the_queue_alone(
 ) -> None:
     """A list of many files does not look at the disk for each."""
     assert queue_word(queued, error, share, waits) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "two"),
+    [
+        ("symbolic link", "2 symbolic links"),
+        ("fifo", "2 fifos"),
+        ("excluded directory", "2 excluded directories"),
+        ("file over max_size", "2 files over max_size"),
+        ("file younger than min_age", "2 files younger than min_age"),
+        ("directory on another file system", "2 directories on another file system"),
+        ("directory made up by the kernel", "2 directories made up by the kernel"),
+        ("directory with a file over it", "2 directories with a file over it"),
+    ],
+)
+def test_what_is_left_out_is_counted_by_its_noun(kind: str, two: str) -> None:
+    """Whatever follows it."""
+    assert left_out({kind: 2, "socket": 1}) == f"{two}, 1 socket"
+    assert left_out({kind: 1}) == f"1 {kind}"

@@ -121,7 +121,7 @@ def test_everything_worth_saying_is_said() -> None:
         f"out of sight: {LONG}",
         "syncd sync --allow-deletes a-source-with-quite-a-long-name",
         "another machine wrote p/f0",
-        "skipped: 3 symbolic link, 1 fifo",
+        "skipped: 3 symbolic links, 1 fifo",
         "cannot be read:",
         "never quiet:",
         "5 B of 1024.0 TiB",
