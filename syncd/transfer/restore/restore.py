@@ -98,6 +98,7 @@ class Restore:
         unlisted: SyncdError | None = None
         with ExitStack() as pools:
             large = pools.enter_context(ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="restore-large"))
+            pools.callback(self._folder.settle)  # small files wait for each other, not for large ones
             small = pools.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="restore"))
             try:
                 for item in wanted:

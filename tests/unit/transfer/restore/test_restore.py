@@ -22,7 +22,9 @@ from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from syncd.transfer.restore import restore as restoring
 from syncd.transfer.restore.wanted import listed
+from tests.support.faults import Call
 from tests.support.store import FakeStore
+from tests.support.waiting import wait_until
 from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
 
 SECOND = 10**9
@@ -442,3 +444,21 @@ def test_a_file_from_when_links_were_not_carried_comes_back_as_a_file(store: Obj
     put(store, "b\u201b.rclonelink", b"content")
     assert restore(store, to).counts["restored"] == 2
     assert tree(to) == {"a.rclonelink": b"content", "b.rclonelink": b"content"}
+
+
+def test_small_files_have_their_names_before_a_large_one_is_there(to: Path) -> None:
+    """They wait for each other, to become durable together; a large file may take hours."""
+    store = FakeStore()
+    put(store, "large", content(5 * PART))
+    put(store, "small", b"x")
+    arrived: list[bool] = []
+
+    def wait(call: Call) -> None:
+        if call.key == "large" and not arrived:
+            wait_until("the small file has its name", lambda: (to / "small").exists())
+            arrived.append(True)
+
+    store.before("get_object", wait)
+    restore(store, to)
+    assert arrived
+    assert tree(to) == {"large": content(5 * PART), "small": b"x"}
