@@ -169,18 +169,24 @@ class GuardedSocket:
         is taken without a question, and nothing is acknowledged before there is no more.
         """
         self.deadline.answer()
-        if self._early or self._encrypted:
-            data = self.recv(min(len(room), _TLS_CHUNK))
+        if self._early:
+            data = self.recv(len(room))
             room[: len(data)] = data
             return len(data)
+        room = room[: self._piece]
         while True:
             try:
-                size = self._sock.recv_into(room[: self._piece])
+                size = self._sock.recv_into(room)
             except _LOST:
                 self._acknowledge()
                 self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
             else:
                 break
+        with contextlib.suppress(*_LOST, ssl.SSLWantWriteError):  # TLS gives 16 KiB at a time
+            while self._encrypted and size < len(room) and (more := self._sock.recv_into(room[size:])):
+                size += more
         self._received(size)
         return size
 

@@ -15,6 +15,7 @@ Scenarios:
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -847,9 +848,9 @@ def test_content_goes_over_sockets_and_control_over_requests() -> None:
 
 
 @every_transport
-def test_an_answer_is_counted_as_it_comes(kind: Kind) -> None:
+def test_an_answer_is_counted_as_it_comes(kind: Kind, maybe_tls: Certificate | None) -> None:
     """In pieces, whose reader may wait for longer than a server may be silent; the next one is small then."""
-    content = bytes(300_000)
+    content = random.Random(1).randbytes(300_000)
     answer = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: %d\r\n\r\n%s' % (len(content), content)
     pieces: list[int] = []
 
@@ -858,10 +859,12 @@ def test_an_answer_is_counted_as_it_comes(kind: Kind) -> None:
         if len(pieces) == 2:
             time.sleep(0.3)
 
-    with HostileServer([answers(answer)]) as server:
-        http = HttpSettings(server.endpoint, read_seconds=0.2, progress_seconds=0.2)
+    with HostileServer([answers(answer)], maybe_tls) as server:
+        trust = maybe_tls.cert if maybe_tls else ""
+        http = HttpSettings(server.endpoint, read_seconds=0.2, progress_seconds=0.2, ca_bundle=trust)
         transport = kind(http, should_stop=lambda: False, on_sent=lambda size: None, on_received=received)
-        request = Request("GET", server.host, "/b/k", headers={"Range": "bytes=0-299999"})
+        room = memoryview(bytearray(len(content)))
+        request = Request("GET", server.host, "/b/k", headers={"Range": "bytes=0-299999"}, room=room)
         try:
             assert transport.send(request).body == content
         finally:
