@@ -213,6 +213,7 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
 ) -> None:
     """A full disk is not cured by another start: transfers wait, status tells, the pings go on."""
     made = watched_home(home, monkeypatch)
+    caplog.set_level(logging.INFO)
     pings = home.manager.count("WATCHDOG=1")
 
     def full() -> None:
@@ -228,8 +229,9 @@ def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
     assert home.ask(command="status")["daemon"]["health"] == "no room on the disk"
     assert home.manager.count("STATUS=no room on the disk") == 1
     assert caplog.text.count("not healthy") == 1
+    look = made.look
     monkeypatch.undo()
-    made.look()
+    look()
     assert home.ask(command="status")["daemon"]["health"] == "ok"
     assert caplog.messages.count("healthy again") == 1
 
