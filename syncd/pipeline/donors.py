@@ -1,4 +1,4 @@
-"""Keeps an object that is to be deleted, as long as a file may be waiting that is to be copied from it.
+"""Keeps an object that is to be deleted or replaced, as long as a file waits that may be copied from it.
 
 A file that was renamed, or moved to another source of the same store, is a deletion and a new file. Nothing
 says that they belong together before the new file is read, and that may come late: it settles, or waits for
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from math import inf
 
-from syncd.core.errors import FileError, PutsWait
+from syncd.core.errors import FileChanged, FileError, PutsWait
 from syncd.core.model import FileRef, FileStat, Irregular, Recorded
 from syncd.core.paths import is_link_key, name_of
 from syncd.pipeline.queue import WorkQueue
@@ -43,6 +43,7 @@ class Donors:
         heartbeat: Heartbeat,
         monotonic: Callable[[], float],
         is_vain: Callable[[FileRef], bool],
+        recorded: Callable[[FileRef], Recorded | None],
     ) -> None:
         self.caught_up: dict[str, Callable[[float], bool]] = {}
         """By source: whether all scans have ended that were asked for before a time."""
@@ -52,8 +53,14 @@ class Donors:
         self._monotonic = monotonic
         self._is_vain = is_vain
         """Whether nothing is to be expected of a file for now."""
+        self._recorded = recorded
         self._lock = threading.Lock()
         self._looked_at = self._next_look = -inf
+        self._marks = -1
+        """How many marks the queue had seen then."""
+        self._rest = 0.0
+        """Seconds for which a look is good enough for a file that is to be replaced."""
+        self._by_inode: dict[tuple[int, int], FileRef] = {}
         self._by_size: dict[int, deque[tuple[float, FileRef]]] = {}
         """The files that were dirty at `_looked_at`, the oldest first, each with the time of that."""
 
@@ -75,6 +82,23 @@ class Donors:
         heir = self._heir(size, since)
         if heir is not None:
             raise PutsWait(f"{name_of(heir)} goes first: it may be this file, under a new name", seconds)
+
+    def heirs(self, ref: FileRef) -> list[FileRef]:
+        """The dirty file of the same source that by its inode is the recorded one of `ref`, elsewhere;
+        then the one that had its name, and so on. Raises FileChanged while they are looked for.
+        """
+        try:
+            self._look(self._monotonic() - self._rest)
+        except PutsWait as error:
+            raise FileChanged(str(error), error.seconds) from None
+        found: list[FileRef] = []
+        at: FileRef | None = ref
+        while at is not None and (recorded := self._recorded(at)) is not None:
+            at = self._by_inode.get((recorded.stat.device, recorded.stat.inode))
+            if at is None or at in found or at.source != ref.source or self._is_vain(at):
+                break
+            found.append(at)
+        return found
 
     def behind(self, since: float, *, but: str = "") -> str:
         """A source, `but` this one, in which files that were there then may yet be found; empty: none."""
@@ -103,23 +127,25 @@ class Donors:
     def _look(self, since: float) -> None:
         """Note the sizes of all dirty files, unless that was done `since` then. Raises PutsWait."""
         with self._lock:
-            now = self._monotonic()
-            if self._looked_at >= since:
+            now, marks = self._monotonic(), self._queue.marks
+            if self._looked_at > since or marks == self._marks:
                 return
             if now < self._next_look:
                 raise PutsWait("it is looked for under a new name first", _LEAST_SECONDS)
             self._next_look = now + _LOOK_SECONDS
-        by_size = self._sizes()
+        by_size, by_inode = self._seen()
         with self._lock:
-            self._by_size, self._looked_at = by_size, now
-            self._next_look = now + (self._monotonic() - now) * _LOOK_SHARE
+            self._by_size, self._by_inode, self._looked_at, self._marks = by_size, by_inode, now, marks
+            self._rest = (self._monotonic() - now) * _LOOK_SHARE
+            self._next_look = now + self._rest
 
-    def _sizes(self) -> dict[int, deque[tuple[float, FileRef]]]:
-        """The dirty files by size, the oldest first."""
+    def _seen(self) -> tuple[dict[int, deque[tuple[float, FileRef]]], dict[tuple[int, int], FileRef]]:
+        """The dirty files by size, the oldest first, and by device and inode."""
         by_source: dict[str, list[tuple[float, FileRef]]] = {}
         for became_dirty, ref in self._queue.ages():
             by_source.setdefault(ref.source, []).append((became_dirty, ref))
-        found: dict[int, list[tuple[float, FileRef]]] = {}
+        by_size: dict[int, list[tuple[float, FileRef]]] = {}
+        by_inode: dict[tuple[int, int], FileRef] = {}
         for source, dirty in by_source.items():
             known = self._sources.get(source)
             if known is None or self._queue.is_left_out(source):
@@ -129,10 +155,13 @@ class Donors:
                 try:
                     for became_dirty, ref in dirty:
                         self._heartbeat.step()
-                        found.setdefault(_size(root_fd, ref.path), []).append((became_dirty, ref))
+                        seen = _stat(root_fd, ref.path)
+                        if seen is not None and seen.size:
+                            by_size.setdefault(seen.size, []).append((became_dirty, ref))
+                            by_inode[seen.device, seen.inode] = ref
                 finally:
                     os.close(root_fd)
-        return {size: deque(sorted(each)) for size, each in found.items() if size}
+        return {size: deque(sorted(each)) for size, each in by_size.items()}, by_inode
 
 
 def is_in_the_way(root_fd: int, path: str) -> bool:
@@ -158,9 +187,9 @@ def is_any_in_the_way(root: str, gone: Collection[FileRef]) -> bool:
     return False
 
 
-def _size(root_fd: int, path: str) -> int:
-    """The size of a file; 0 where there is none, or it cannot be told."""
+def _stat(root_fd: int, path: str) -> FileStat | None:
+    """What is known of a file; None where there is none, or it cannot be told."""
     with suppress(FileError):
         seen = files.look(root_fd, path)
-        return seen.size if isinstance(seen, FileStat) else 0
-    return 0
+        return seen if isinstance(seen, FileStat) else None
+    return None

@@ -25,8 +25,6 @@ MAX_DEFERRED = 20_000
 """Failed files held in memory beside those; the next scan finds any others."""
 MAX_SECOND_LOOKS = 20_000
 """Files that wait for a second look; only ``verify --read`` checks any others."""
-MAX_SIBLINGS = 1000
-"""Among more dirty files than this no names are looked for that moved together."""
 BREAKER_THRESHOLD = 4
 """Different files that fail in the same way, with no success in between: then requests to the store pause."""
 
@@ -435,20 +433,6 @@ class WorkQueue:
         """Dirty files that were sent a moment ago, and are only to be looked at once more."""
         with self._work:
             return self._dirty.sent()
-
-    def siblings(self, ref: FileRef) -> list[FileRef]:
-        """The dirty files in its directory that have not failed; none where many files are dirty."""
-        directory = ref.path.rpartition("/")[0]
-        with self._work:
-            if self._dirty.waiting() > MAX_SIBLINGS:
-                return []
-            return [
-                other
-                for other in self._dirty.all()
-                if other.source == ref.source
-                and other.path.rpartition("/")[0] == directory
-                and other not in self._deferred
-            ]
 
     @property
     def is_closed(self) -> bool:

@@ -92,8 +92,9 @@ class Workers:
         self.name = name
         self.engine = engine
         self.queue = WorkQueue(context.clock.monotonic, context.clock.chance)
-        engine.gate, engine.heirs.siblings = self._gate, self.queue.siblings
-        self.donors = Donors(self.queue, engine.sources, heartbeat, context.clock.monotonic, self._is_vain)
+        clock, recorded = context.clock.monotonic, engine.state.recorded
+        self.donors = Donors(self.queue, engine.sources, heartbeat, clock, self._is_vain, recorded)
+        engine.gate, engine.heirs.siblings = self._gate, self.donors.heirs
         if not context.once:
             engine.spare = self.donors.spare
         self.queue.longest = self.longest

@@ -280,7 +280,7 @@ class Heirs:
 
     def __init__(self, state: State, appends: Callable[[FileRef], bool]) -> None:
         self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
-        """The dirty files in the directory of a file, if they are few."""
+        """The dirty files of its source that may be the recorded ones of it and of each other."""
         self._state = state
         self._appends = appends
         self._since: dict[FileRef, int] = {}

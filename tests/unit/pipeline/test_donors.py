@@ -276,6 +276,23 @@ def test_a_store_that_is_full_gets_rid_of_what_is_gone(town: Town) -> None:
     assert "a/old" not in town.store.objects
 
 
+@pytest.mark.parametrize("new_name", ["new", "below/new", "zz"])
+def test_what_has_taken_the_name_of_a_file_waits_for_its_copy(town: Town, new_name: str) -> None:
+    """In whichever folder that is by now, and whichever comes first: only the new content is sent."""
+    puts = town.puts()
+    (town.root / "a" / "below").mkdir()
+    town.move("a", new_name)
+    town.write("a", "old", b"another one")
+    town.pipeline.changed("a", "old")
+    town.run(1)
+    town.pipeline.changed("a", new_name)
+    town.run(60)
+    assert {key: found.data for key, found in town.store.objects.items()} == {
+        "a/old": b"another one", f"a/{new_name}": CONTENT, "a/last": b"a source without files is in doubt",
+    }  # fmt: skip
+    assert town.puts() == puts + 1
+
+
 def test_many_deletions_look_once_at_the_files_that_wait(town: Town) -> None:
     """Each file that waits is looked at once for all deletions that are due together."""
     for number in range(50):
@@ -286,8 +303,8 @@ def test_many_deletions_look_once_at_the_files_that_wait(town: Town) -> None:
     town.pipeline.source_runners["a"].ask("d", "they are gone")
     looks: list[float] = []
     donors = town.pipeline.store_runners["store"].workers.donors
-    real = donors._sizes
-    donors._sizes = lambda: looks.append(1) or real()  # type: ignore[method-assign,func-returns-value]
+    real = donors._seen
+    donors._seen = lambda: looks.append(1) or real()  # type: ignore[method-assign,func-returns-value]
     town.run(20)
     assert set(town.store.objects) == {"a/old", "a/last"}
     assert len(looks) == 1

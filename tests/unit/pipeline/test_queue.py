@@ -433,22 +433,3 @@ def test_what_failed_is_tried_again_at_once_when_the_operator_says_so(queue: Wor
     assert queue.retry(lambda ref: ref.source == "docs") == 1
     assert taken(Running(queue.take)) == A
     assert queue.take_due() is None
-
-
-def test_siblings_are_the_dirty_files_of_one_directory(
-    queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those in work too, but none that failed; and none at all where too many would have to be looked at."""
-    there = [FileRef("s", f"logs/{name}") for name in ("a", "b", "c")]
-    for ref in (*there, FileRef("s", "logs/below/a"), FileRef("other", "logs/a"), FileRef("s", "a")):
-        queue.mark(ref, quiet_seconds=0.0, event=True)
-    first = queue.take_due()
-    assert first is not None
-    assert first.ref == there[0]
-    queue.defer(there[0], 60.0, hold=False)
-    second = queue.take_due()
-    assert second is not None
-    assert second.ref == there[1]
-    assert set(queue.siblings(there[2])) == {there[1], there[2]}
-    monkeypatch.setattr(workqueue, "MAX_SIBLINGS", 2)
-    assert queue.siblings(there[2]) == []
