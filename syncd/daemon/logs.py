@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -148,9 +149,9 @@ class Throttle(logging.Filter):
             known.last = record
             return False
 
-    def report_suppressed(self) -> None:
-        """Say one line for each cause whose time is over and that had lines suppressed."""
-        now = self._now()
+    def report_suppressed(self, *, at_end: bool = False) -> None:
+        """Say one line for each cause whose time is over, or `at_end`, and that had lines suppressed."""
+        now = math.inf if at_end else self._now()
         with self._lock:
             over = [cause for cause, known in self._causes.items() if known.until <= now]
             # The dict is ordered by age: beyond the bound, the oldest causes end early.
@@ -163,7 +164,7 @@ class Throttle(logging.Filter):
                 self._say(self._summary(known.suppressed, known.last))
 
     def _summary(self, count: int, last: logging.LogRecord) -> logging.LogRecord:
-        more = f"{count} more like this suppressed in {self._seconds:.0f} s, the last: {last.getMessage()}"
+        more = f"{count} more like this suppressed since, the last: {last.getMessage()}"
         summary = logging.makeLogRecord({**vars(last), "msg": more, "args": None})
         summary.exc_info = summary.exc_text = summary.stack_info = None
         return summary
@@ -180,6 +181,9 @@ class _Lines(logging.StreamHandler["TextIO | _Writer"]):
         self.setFormatter(formatter)
 
     def close(self) -> None:
+        for one in self.filters:
+            if isinstance(one, Throttle) and not getattr(self.stream, "closed", False):
+                one.report_suppressed(at_end=True)
         if isinstance(self.stream, _Writer):
             self.stream.close()
         super().close()

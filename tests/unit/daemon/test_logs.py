@@ -223,7 +223,7 @@ def test_same_cause_is_said_once_a_minute_and_then_counted() -> None:
     clock.seconds = 60.0
     logger.error("cannot reach %s", "host5")
     assert written(stream)[1:] == [
-        "ERROR 4 more like this suppressed in 60 s, the last: cannot reach host4",
+        "ERROR 4 more like this suppressed since, the last: cannot reach host4",
         "ERROR cannot reach host5",
     ]
 
@@ -257,13 +257,13 @@ def test_held_lines_are_told_although_the_cause_is_over() -> None:
     logger.error("a")
     clock.seconds = 61.0
     logger.warning("something else")
-    assert written(stream)[1] == "ERROR 1 more like this suppressed in 60 s, the last: a"
+    assert written(stream)[1] == "ERROR 1 more like this suppressed since, the last: a"
     logger.warning("something else")
     clock.seconds = 122.0
     for one in logger.handlers[0].filters:
         assert isinstance(one, Throttle)
         one.report_suppressed()
-    assert written(stream)[-1] == "WARNING 1 more like this suppressed in 60 s, the last: something else"
+    assert written(stream)[-1] == "WARNING 1 more like this suppressed since, the last: something else"
 
 
 def test_each_of_a_few_uploads_has_its_line_and_each_of_many_has_not() -> None:
@@ -279,7 +279,7 @@ def test_each_of_a_few_uploads_has_its_line_and_each_of_many_has_not() -> None:
     clock.seconds = 61.0
     logger.info("%s: uploaded", "another")
     assert written(stream)[20:] == [
-        "INFO 49980 more like this suppressed in 60 s, the last: 49999: uploaded",
+        "INFO 49980 more like this suppressed since, the last: 49999: uploaded",
         "INFO another: uploaded",
     ]
 
@@ -305,7 +305,7 @@ def test_throttle_forgets_the_oldest_causes_beyond_its_bound() -> None:
     (throttle,) = logger.handlers[0].filters
     assert isinstance(throttle, Throttle)
     assert len(throttle._causes) == logs._MOST_CAUSES + 1
-    assert "ERROR 1 more like this suppressed in 60 s, the last: x again" in written(stream)
+    assert "ERROR 1 more like this suppressed since, the last: x again" in written(stream)
 
 
 def test_burst_through_the_installed_handler_stays_small() -> None:
@@ -316,6 +316,16 @@ def test_burst_through_the_installed_handler_stays_small() -> None:
         log.error("cannot read %s", number)
     report_suppressed()
     assert len(written(stream)) < 10
+
+
+def test_what_was_suppressed_is_told_at_the_end() -> None:
+    """Of a single pass, or of a daemon that stops within the minute."""
+    stream = io.StringIO()
+    set_up(settings(format="text"), verbosity=0, stream=stream)
+    for number in range(3):
+        log.error("cannot read %s", number)
+    set_up(settings(format="text"), verbosity=0, stream=io.StringIO())  # closes the handler of before
+    assert written(stream)[-1].endswith("2 more like this suppressed since, the last: cannot read 2")
 
 
 # ---- a stream that takes nothing --------------------------------------------------------------------------
