@@ -29,6 +29,7 @@ from syncd.core.errors import (
     StateError,
     Stopped,
     StoreError,
+    StoreUnavailable,
     TooYoung,
     cause_of,
     is_unclear,
@@ -59,6 +60,9 @@ HASTY_SECONDS = 1.0
 """How long a file has to be quiet where the operator does not want to wait until it has settled."""
 _STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
+_VAIN_QUESTION_SECONDS = 3600.0
+"""A store that answers no neutral question for so long is probed with content, and then ever more rarely: it
+may be one that takes content and answers no question."""
 _COSTLY_SECONDS = 1.0
 """A file that was read in vain for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
@@ -120,6 +124,10 @@ class Workers:
         self._asking = threading.Lock()
         self._asked: tuple[float, StoreError | None] = (-math.inf, None)
         self._shut_by_trouble = False
+        self._shut_at = self._content_at = inf
+        """Since when the store is shut, and when content may probe it though the question fails."""
+        self._is_question_vain = False
+        """Content was taken, and the neutral question failed before and after."""
         self._lock = threading.Lock()
         self._started = self._stopping = False
         self._replaced: set[int | None] = set()
@@ -301,6 +309,10 @@ class Workers:
         if trouble is None:
             self._answered()
             return False
+        now = self._clock.monotonic()
+        if isinstance(trouble, StoreUnavailable) and now >= self._content_at:
+            self._content_at = now + (now - self._shut_at)
+            return False
         self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()), asked=True)
         waited_seconds = self._clock.monotonic() - taken.first_marked  # it keeps its place among the others
         self.queue.defer(taken.ref, -waited_seconds, hold=True, delete_allowed=taken.delete_allowed)
@@ -369,7 +381,7 @@ class Workers:
             self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
         self._tell(lambda: self._listener.finished(ref, outcome))
         if isinstance(outcome.action, Upload | Copy | Delete | Adopt) and not outcome.wants_delete:
-            self._answered()
+            self._answered(began)
             if outcome.bytes_sent:
                 self._took_content(ref, began)
         else:
@@ -461,7 +473,8 @@ class Workers:
         with self._asking:
             if self._asked[0] < failed_at:
                 trouble = self.engine.trouble()
-                self._asked = (self._clock.monotonic(), trouble)
+                self._is_question_vain = self._is_question_vain and trouble is not None
+                self._asked = (self._clock.monotonic(), None if self._is_question_vain else trouble)
             return self._asked[1]
 
     def _judge_quota(self, ref: FileRef, error: BaseException) -> None:
@@ -509,8 +522,11 @@ class Workers:
         ):
             self.refusals.forget(ref)
 
-    def _answered(self) -> None:
+    def _answered(self, began: float = -inf) -> None:
+        """The store answered, or did what was asked for after `began`."""
         self._in_vain = 0
+        if self._shut_by_trouble and self.queue.is_shut and began > self._shut_at:
+            self._is_question_vain = self.engine.trouble() is not None
         if self.queue.answered():
             store_log.info("store %s: works again", self.name)
 
@@ -565,6 +581,8 @@ class Workers:
     def _shut(self, error: BaseException, *, before: bool, trouble: bool) -> None:
         self._trouble, self._shut_by_trouble = str(error), trouble
         if not before:
+            self._shut_at = self._clock.monotonic()
+            self._content_at = self._shut_at + _VAIN_QUESTION_SECONDS
             store_log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
         if self._once:
             self.gave_up = error

@@ -238,10 +238,32 @@ def test_an_outage_counts_against_no_file(world: World, error: StoreError) -> No
     world.rig.fake.fail("*", lambda call: _again(error), times=None)
     world.write("small", SMALL)
     world.run(DAY)
-    assert len(world.sent) <= 2
+    assert len(world.sent) <= 2 + 5  # after 1, 2, 4, 8 and 16 hours
+    assert world.rig.state.failure_count().get("docs", 0) <= 1
     world.rig.fake.heal()
     world.run(300.0)
     assert "p/small" in world.rig.fake.objects
+
+
+def test_a_store_that_answers_no_question_and_takes_content_is_not_shut_for_good(world: World) -> None:
+    """A gateway that fails at reading: content finds out, after an hour, and the question counts no more."""
+    failed = StoreFailed("broken", status=500, outcome_unknown=True)
+    world.rig.fake.fail("get_object", failed, times=None)
+    world.rig.fake.fail("put_object", failed, times=None, when=lambda call: world.now < 1060.0)
+    names = [f"small{number}" for number in range(5)]
+    for name in names:
+        world.write(name, name.encode())
+    world.run(2 * HOUR)
+    assert world.rig.fake.objects.keys() == {f"p/{name}" for name in names}
+    world.rig.fake.fail("put_object", failed, times=2)
+    world.write("later", b"later")
+    world.run(120.0)
+    assert not world.workers.paused_for
+    world.rig.fake.heal()  # now it answers, and that counts again
+    world.rig.fake.fail("put_object", failed, times=2)
+    world.write("last", b"last")
+    world.run(60.0)
+    assert not world.workers._is_question_vain
 
 
 def test_of_files_that_failed_together_one_is_tried_once_more_when_the_store_takes_another(
