@@ -19,7 +19,7 @@ from syncd.core.paths import FOLDER
 from syncd.core.patterns import Rules, Verdict
 from syncd.core.words import Facts, Queued, iso, word_of
 from syncd.pipeline.source_runner import deletions_held
-from syncd.sources import entries, files, selection, spelling
+from syncd.sources import directories, entries, selection
 from syncd.sources.places import Places
 from syncd.state.state import State
 
@@ -180,7 +180,7 @@ def _look(found: Found, recorded: Recorded | None) -> _Looked:
     if Places().look(os.path.dirname(f"{source.root}/{path}")) is None:
         return _Looked("its folder does not answer; is the server of its file system gone?")
     try:
-        root_fd = files.open_root(source.root)
+        root_fd = directories.open_root(source.root)
     except (FileVanished, FileUnreadable) as error:
         return _Looked(f"its directory cannot be opened: {error}")
     try:
@@ -189,9 +189,9 @@ def _look(found: Found, recorded: Recorded | None) -> _Looked:
         if not path:
             return _Looked(seen=Irregular("directory"), left_out=left_out)
         seen = entries.look(root_fd, path, links=source.records_links, fills=Rules.of(source).fills)
-        if seen is None and (link := files.link_in(f"{source.root}/{path}")):
+        if seen is None and (link := directories.link_in(f"{source.root}/{path}")):
             return _Looked(seen=Irregular(f"path behind the symbolic link {paths.printable(link)}"))
-        near = spelling.looks_like(root_fd, path) if seen is None else ""
+        near = directories.looks_like(root_fd, path) if seen is None else ""
         left_out = left_out or selection.of_size(source, path, seen, recorded)
         return _Looked(seen=seen, left_out=left_out, near=near)
     except FileUnreadable as error:

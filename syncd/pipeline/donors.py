@@ -21,7 +21,7 @@ from syncd.core.errors import FileChanged, FileError, PutsWait
 from syncd.core.model import FileRef, FileStat, Irregular, Recorded
 from syncd.core.paths import is_link_key, name_of
 from syncd.pipeline.queue import WorkQueue
-from syncd.sources import files
+from syncd.sources import directories, files
 from syncd.transfer.local import EngineSource
 from syncd.transfer.pace.heartbeat import Heartbeat
 
@@ -151,7 +151,7 @@ class Donors:
             if known is None or self._queue.is_left_out(source):
                 continue
             with self._heartbeat.reading(source), suppress(FileError):
-                root_fd = files.open_root(known.source.root)
+                root_fd = directories.open_root(known.source.root)
                 try:
                     for became_dirty, ref in dirty:
                         self._heartbeat.step()
@@ -179,7 +179,7 @@ def is_in_the_way(root_fd: int, path: str) -> bool:
 def is_any_in_the_way(root: str, gone: Collection[FileRef]) -> bool:
     """Whether that is so for any of the files that were below `root`."""
     with suppress(FileError):
-        root_fd = files.open_root(root)
+        root_fd = directories.open_root(root)
         try:
             return any(is_in_the_way(root_fd, ref.path) for ref in gone)
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, os_words
 from syncd.core.model import FileStat, FolderStat, Irregular
 from syncd.core.paths import FOLDER
-from syncd.sources import files
+from syncd.sources import directories, files
 from syncd.sources.files import OpenEntry, OpenFile
 
 Fills = Callable[[str], bool]
@@ -41,7 +41,7 @@ def look(
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno in files.GONE:
+        if error.errno in directories.GONE:
             return None
         raise FileUnreadable(os_words(error)) from error
 
@@ -60,7 +60,7 @@ def open_entry(
     try:
         return OpenFolder(_opened(root_fd, path), path, fills)
     except OSError as error:
-        if error.errno in files.GONE:
+        if error.errno in directories.GONE:
             raise FileVanished("it is gone") from error
         raise FileUnreadable(os_words(error)) from error
 
@@ -73,12 +73,12 @@ def stat_of(found: os.stat_result) -> FolderStat:
 def _opened(root_fd: int, path: str) -> int:
     if path == FOLDER:
         raise OSError(errno.EINVAL, "not a folder below the root")
-    return files.open_listing(root_fd, os.fsencode(path.removesuffix(FOLDER)))
+    return directories.open_listing(root_fd, os.fsencode(path.removesuffix(FOLDER)))
 
 
 def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
     """Mostly the first entry tells, however many there are."""
-    return fills is not nothing_fills and any(fills(path + name) for name in files.names_in(descriptor))
+    return fills is not nothing_fills and any(fills(path + name) for name in directories.names_in(descriptor))
 
 
 class OpenFolder(OpenEntry):

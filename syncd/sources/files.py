@@ -1,9 +1,6 @@
-"""Look at, open, list and read what is below a root; every path is relative to the root's descriptor.
+"""Look at, open and read one file below a root, which no symbolic link leads to: see `directories`.
 
-No component of a path may be a symbolic link: each directory on the way is opened relative to the one
-before it, and only as a directory. So a user who may write in a source cannot make syncd read a file outside
-of it, however fast that user swaps links. Only regular files are opened: a fifo would block, and opening a
-device may have effects.
+Only regular files are opened: a fifo would block, and opening a device may have effects.
 """
 
 from __future__ import annotations
@@ -16,14 +13,15 @@ import pwd
 import re
 import signal
 import stat as modes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
 
-from syncd.core.errors import FileChanged, FileUnreadable, FileVanished, os_words
-from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, LinkStat, RootIdentity
+from syncd.core.errors import FileChanged, FileUnreadable, os_words
+from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregular, LinkStat
 from syncd.sources import mounts
 from syncd.sources.buffers import fresh
+from syncd.sources.directories import GONE, check_component, open_directory, translated
 
 Body = bytes | bytearray | memoryview
 
@@ -33,144 +31,17 @@ _LARGE_READ = 1 << 20
 _PIECE = 256 << 10
 """The most that is read at once: a slow network file system answers for so much within seconds."""
 
-GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
-
-_LISTINGS = 3
-_GETFSUUID = 0x80111500  # linux/fs.h
 _SERVER_LEASES = frozenset({"cifs", "nfs", "nfs4", "smb2", "smb3"})
 """Types of file systems that refuse a lease where the server has not granted the file to this machine."""
 _TELL_HOLES = frozenset({"ext4", "tmpfs", "xfs"})
 """Types of file systems that are believed about holes. Others have called a hole what was written a moment
 before (OpenZFS until 2.2.2)."""
-DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""For a directory on the way."""
-OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""For a directory that is to be listed."""
 _ACL = "system.posix_acl_access"
 _SYSTEM_XATTRS = (_ACL, "system.posix_acl_default", "security.capability")
 _OWN = re.compile(r"user\.syncd(-.*)?", re.DOTALL)
 """What a directory store gives a copy, and rclone what it restores of ours."""
 _NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-
-
-def open_resolved(path: str, flags: int = DIRECTORY) -> int:
-    """A descriptor of the directory at the absolute `path`, none of whose components may be a link.
-
-    The configuration resolves a root once. A link that stands in its way later was put there by a user who
-    may write above the root, and may lead to what only syncd's user can read. Raises OSError.
-    """
-    descriptor = os.open("/", DIRECTORY)
-    try:
-        below = open_directory(descriptor, path.strip("/"))
-    finally:
-        os.close(descriptor)
-    if flags == DIRECTORY:
-        return below
-    try:
-        return os.open(".", flags, dir_fd=below)
-    finally:
-        os.close(below)
-
-
-def open_root(path: str) -> int:
-    """An O_PATH descriptor of the root at the resolved `path`. Raises FileVanished, FileUnreadable."""
-    try:
-        return open_resolved(path)
-    except OSError as error:
-        raise _translated(error) from error
-
-
-def link_in(path: str) -> str:
-    """The first component of an absolute path that is a symbolic link, as a path; empty if none is."""
-    at = ""
-    for name in path.strip("/").split("/"):
-        at += f"/{name}"
-        try:
-            if modes.S_ISLNK(os.stat(at, follow_symlinks=False).st_mode):
-                return at
-        except OSError:
-            break
-    return ""
-
-
-def identity_of(root_fd: int) -> RootIdentity:
-    """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
-    try:
-        found = os.fstat(root_fd)
-    except OSError as error:
-        raise _translated(error) from error
-    return RootIdentity(found.st_dev, found.st_ino, _volume_of(root_fd))
-
-
-def _volume_of(descriptor: int) -> str:
-    """The id of a file system in 16 hexadecimal digits, then its UUID, or else `mounts.name_of` it: not of an
-    O_PATH descriptor. Empty: it has neither.
-
-    Sources: statfs(2); struct fsuuid2 in linux/fs.h, since Linux 6.9. The id of XFS and FAT is made of the
-    device number, that of FUSE and NFS is 0, and of FAT, exFAT and NTFS the kernel tells no UUID.
-    """
-    uuid, told = bytearray(17), ""
-    try:
-        fcntl.ioctl(descriptor, _GETFSUUID, uuid)
-    except OSError as error:
-        told = mounts.name_of(os.fstat(descriptor).st_dev) if error.errno != errno.EBADF else ""
-    try:
-        return f"{os.fstatvfs(descriptor).f_fsid:016x}" + (uuid[1 : 1 + uuid[0]].hex() or told)
-    except OSError:
-        return ""
-
-
-def open_directory(root_fd: int, path: str, passed: Callable[[int], object] = lambda descriptor: None) -> int:
-    """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
-
-    `passed` is given a descriptor of the root and of every directory on the way. Raises OSError as the kernel
-    gave it, ENOTDIR or ELOOP where a component is not a directory.
-    """
-    passed(root_fd)
-    if not path:
-        return os.dup(root_fd)
-    descriptor = root_fd
-    try:
-        for name in path.split("/"):
-            _check_component(name)
-            below = os.open(name, DIRECTORY, dir_fd=descriptor)
-            if descriptor != root_fd:
-                os.close(descriptor)
-            descriptor = below
-            passed(descriptor)
-    except BaseException:
-        if descriptor != root_fd:
-            os.close(descriptor)
-        raise
-    return descriptor
-
-
-def open_listing(root_fd: int, path: bytes) -> int:
-    """A descriptor of the directory `path` below the root, to list it. Raises OSError."""
-    below = open_directory(root_fd, os.fsdecode(path))
-    try:
-        return os.open(".", OPEN_DIRECTORY, dir_fd=below)
-    finally:
-        os.close(below)
-
-
-def names_in(descriptor: int) -> Iterator[str]:
-    """The names in an open directory, those of directories with a slash at the end. Raises OSError.
-
-    A listing misses names while others come and go. So while the directory changes it is listed again, a few
-    times: a name counts if any listing has it. Then names come again, and one that changed its kind as both.
-    """
-    before = os.fstat(descriptor).st_mtime_ns
-    for _ in range(_LISTINGS):
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                yield entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
-        after = os.fstat(descriptor).st_mtime_ns
-        if after == before:
-            break
-        before = after
 
 
 def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregular | None:
@@ -180,7 +51,7 @@ def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregula
     """
     directory, _, name = path.rpartition("/")
     try:
-        _check_component(name)
+        check_component(name)
         if not directory:
             found = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
         else:
@@ -192,7 +63,7 @@ def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregula
     except OSError as error:
         if error.errno in GONE:
             return None
-        raise _translated(error) from error
+        raise translated(error) from error
     return seen(found, links=links)
 
 
@@ -479,7 +350,7 @@ def open_file(
     """
     directory, _, name = path.rpartition("/")
     try:
-        _check_component(name)
+        check_component(name)
         access = _Access()
         parent = open_directory(root_fd, directory, access.pass_through)
         try:
@@ -493,7 +364,7 @@ def open_file(
         finally:
             os.close(parent)
     except OSError as error:
-        raise _translated(error) from error
+        raise translated(error) from error
     try:
         after = os.fstat(descriptor)
         if not modes.S_ISREG(after.st_mode) or (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
@@ -596,15 +467,3 @@ _KINDS = {
     modes.S_IFIFO: "fifo",
     modes.S_IFSOCK: "socket",
 }
-
-
-def _check_component(name: str) -> None:
-    """Paths come from listings and from our own records. None of them may lead elsewhere."""
-    if name in ("", ".", "..") or "\0" in name:
-        raise OSError(errno.EINVAL, "not the name of a file below the root")
-
-
-def _translated(error: OSError) -> FileVanished | FileUnreadable:
-    if error.errno in GONE:
-        return FileVanished("it is gone")
-    return FileUnreadable(os_words(error))

@@ -15,7 +15,7 @@ import os
 from syncd.core.errors import FileChanged, FileError, os_words
 from syncd.core.model import FileStat, Irregular, Recorded, RootIdentity, Source
 from syncd.core.paths import printable
-from syncd.sources import entries, files
+from syncd.sources import directories, entries
 from syncd.state.state import State
 
 log = logging.getLogger("syncd.scan")
@@ -36,18 +36,18 @@ def check_root(
 ) -> tuple[RootIdentity | None, str | None]:
     """Which directory the root is now (None: none), and why it must not be believed, or None."""
     try:
-        descriptor = files.open_resolved(source.root, files.OPEN_DIRECTORY)
+        descriptor = directories.open_resolved(source.root, directories.OPEN_DIRECTORY)
     except OSError as error:
-        if error.errno not in files.GONE:
+        if error.errno not in directories.GONE:
             return None, f"the root cannot be read: {os_words(error)}"
-        if link := files.link_in(source.root):
+        if link := directories.link_in(source.root):
             return None, (
                 f"{printable(link)} is a symbolic link now, and syncd follows none; "
                 "if the new place is meant, reload the configuration"
             )
         return None, "the root is missing"
     try:
-        identity = files.identity_of(descriptor)
+        identity = directories.identity_of(descriptor)
         if known is not None and not identity.is_same(known):
             is_moved = identity.device == known.device and identity.inode != known.inode
             what = "another directory" if is_moved else "on another device"
@@ -66,9 +66,9 @@ def check_root(
 
 def open_root(path: str, identity: RootIdentity | None) -> int:
     """The root, if it is still that directory. Raises FileError."""
-    root_fd = files.open_root(path)
+    root_fd = directories.open_root(path)
     try:
-        if identity is None or not identity.is_same(files.identity_of(root_fd)):
+        if identity is None or not identity.is_same(directories.identity_of(root_fd)):
             raise FileChanged("its folder was replaced during the scan")
     except FileError:
         os.close(root_fd)
@@ -144,11 +144,11 @@ class RootGuard:
         devices = (known.device, identity.device)  # the second if we died after the rows were renumbered
         rows = [(path, row) for path, row in page if row.stat.device in devices]
         try:
-            root_fd = files.open_root(self._source.root)
+            root_fd = directories.open_root(self._source.root)
         except FileError:
             return False
         try:
-            if not identity.is_same(files.identity_of(root_fd)):
+            if not identity.is_same(directories.identity_of(root_fd)):
                 return False
             there = sum(_is_there(root_fd, path, row, identity.device) for path, row in rows)
         except FileError:

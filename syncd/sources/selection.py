@@ -14,7 +14,7 @@ from contextlib import suppress
 from syncd.core.model import FileStat, Irregular, Recorded, Source
 from syncd.core.patterns import Verdict
 from syncd.core.words import human
-from syncd.sources import files, mounts
+from syncd.sources import directories, mounts
 
 CACHE_TAG = "CACHEDIR.TAG"
 _SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -73,7 +73,7 @@ def of_way(root_fd: int, source: Source, directory: str) -> Verdict | None:
             found.append(verdict)
 
     with suppress(OSError):  # who looks at the file meets the same error
-        os.close(files.open_directory(root_fd, directory, passed))
+        os.close(directories.open_directory(root_fd, directory, passed))
     return found[0] if found else None
 
 

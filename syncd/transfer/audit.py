@@ -25,7 +25,7 @@ from syncd.core.errors import (
 from syncd.core.model import FileRef, FileStat, ObjectInfo, Recorded, Source
 from syncd.core.patterns import Rules
 from syncd.core.words import BY_OTHER, counted
-from syncd.sources import entries, files, fingerprint, places
+from syncd.sources import directories, entries, files, fingerprint, places
 from syncd.sources.fingerprint import Witness
 from syncd.sources.scan import compare
 from syncd.state.audits import Unlike
@@ -189,7 +189,7 @@ def named(found: Iterable[Difference], most: int | None = None) -> tuple[list[Un
 def _opened(source: Source) -> tuple[int | None, Difference | None]:
     """A descriptor of the source's directory; or else why there is none."""
     try:
-        return files.open_root(source.root), None
+        return directories.open_root(source.root), None
     except FileError as error:
         return None, _closed(source, str(error))
 

@@ -28,7 +28,7 @@ from syncd.core.model import (
 )
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
-from syncd.sources import entries, files, mounts, selection, spelling
+from syncd.sources import directories, entries, mounts, selection
 from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
 from syncd.sources.root import holds_recorded
@@ -87,7 +87,7 @@ class Local:
         self._slots = slots
         self._unfinished = unfinished
         self._now_ns = now_ns
-        self._names = spelling.LastNames()
+        self._names = directories.LastNames()
         self._looks: dict[FileRef, tuple[FileStat, int]] = {}
         self._far: dict[int, bool] = {}
 
@@ -133,9 +133,9 @@ class Local:
     def _is_spelled(self, root_fd: int, ref: FileRef) -> bool:
         """Whether what is at the path has this very name: it may have another case by now."""
         try:
-            return spelling.is_spelled(root_fd, ref.path, self._names.of)
+            return directories.is_spelled(root_fd, ref.path, self._names.of)
         except OSError as error:
-            if error.errno in files.GONE:
+            if error.errno in directories.GONE:
                 return False
             raise FileUnreadable(os_words(error)) from error
 
@@ -244,11 +244,11 @@ class Local:
 def _opened(known: EngineSource) -> int:
     """The root, if it is the expected directory. Raises RootChanged."""
     try:
-        root_fd = files.open_root(known.source.root)
+        root_fd = directories.open_root(known.source.root)
     except (FileVanished, FileUnreadable) as error:
         raise RootChanged(f"the source's directory cannot be opened: {error}") from error
     try:
-        found = files.identity_of(root_fd)
+        found = directories.identity_of(root_fd)
         if known.root_identity is not None and not known.root_identity.is_same(found):
             raise RootChanged("the source's directory is not the one that it was")
     except BaseException as error:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from syncd.core.errors import FileChanged, StoreRefused
 from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded
-from syncd.sources import files
+from syncd.sources import directories, files
 from syncd.state.state import State
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, request_head
 from syncd.storage.http.messages import Credentials, Request
@@ -42,7 +42,7 @@ def test_a_large_read_holds_what_the_file_had_then(tmp_path: Path, size: int) ->
     content = bytes(range(256)) * (size // 256 + 2)
     path = tmp_path / "file"
     path.write_bytes(content)
-    root_fd = files.open_root(str(tmp_path))
+    root_fd = directories.open_root(str(tmp_path))
     with files.open_file(root_fd, "file") as file:
         body = file.read(3, size)
         path.write_bytes(b"")
@@ -54,7 +54,7 @@ def test_a_large_read_holds_what_the_file_had_then(tmp_path: Path, size: int) ->
 def test_a_large_read_behind_the_end_is_told(tmp_path: Path, size: int) -> None:
     """One byte too few is a changed file, not a part that ends in zeros."""
     (tmp_path / "file").write_bytes(b"x" * (size - 1))
-    root_fd = files.open_root(str(tmp_path))
+    root_fd = directories.open_root(str(tmp_path))
     with files.open_file(root_fd, "file") as file, pytest.raises(FileChanged, match="shortened"):
         file.read(0, size)
 
@@ -63,7 +63,7 @@ def test_the_stat_of_an_opened_file_is_the_one_before_its_first_byte(tmp_path: P
     """What changes after the open shows: the stat kept from the open is another one than that of now."""
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    root_fd = files.open_root(str(tmp_path))
+    root_fd = directories.open_root(str(tmp_path))
     with files.open_file(root_fd, "file") as file:
         at_open = files.look(root_fd, "file")
         path.write_bytes(b"three")

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from syncd.core.patterns import Rules
 from syncd.pipeline.pipeline import Pipeline
-from syncd.sources.files import names_in
+from syncd.sources.directories import names_in
 from syncd.sources.watch.inotify import Inotify, Record
 from syncd.sources.watch.watcher import Watcher
 from tests.support.waiting import wait_until

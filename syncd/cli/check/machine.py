@@ -12,7 +12,8 @@ from syncd.core.errors import FileUnreadable, FileVanished, StateRefused
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.core.words import counted
-from syncd.sources import files, selection
+from syncd.sources import selection
+from syncd.sources.directories import open_listing, open_root
 from syncd.sources.places import Places
 from syncd.sources.watch import inotify
 from syncd.state.lock import replaceable_in, require_private
@@ -102,7 +103,7 @@ def _survey(source: Source, places: Places) -> _Survey:
     found = _Survey()
     rules = Rules.of(source)
     try:
-        root_fd = files.open_root(source.root)
+        root_fd = open_root(source.root)
     except (FileUnreadable, FileVanished):
         return found
     pending = [""]
@@ -111,7 +112,7 @@ def _survey(source: Source, places: Places) -> _Survey:
         descriptor = -1
         found.directories += 1
         try:
-            descriptor = files.open_listing(root_fd, os.fsencode(path))
+            descriptor = open_listing(root_fd, os.fsencode(path))
             if selection.of_folder(root_fd, descriptor, source, path) is not None:
                 found.directories -= 1
                 continue

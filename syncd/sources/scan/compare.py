@@ -23,7 +23,7 @@ from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, R
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.core.words import counted
-from syncd.sources import entries, files, selection
+from syncd.sources import directories, entries, files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
 from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
 from syncd.state.queries import Row
@@ -281,7 +281,7 @@ class _Scan:
         except OSError as error:
             self._directories -= 1
             self._not_seen(records, path, error)
-            if error.errno in files.GONE and path:
+            if error.errno in directories.GONE and path:
                 self._turned_into_file(walk, path)
 
     def _compare_folder(self, frame: Frame, records: RecordCursor) -> None:
@@ -297,7 +297,7 @@ class _Scan:
 
     def _not_seen(self, records: RecordCursor, path: bytes, error: OSError) -> None:
         """A directory could not be read; if it is just gone, what is recorded below gets a second look."""
-        if error.errno not in files.GONE:
+        if error.errno not in directories.GONE:
             self._unreadable(path, error)
             records.skip_below(path + b"/" if path else b"")
 
@@ -332,7 +332,7 @@ class _Scan:
             try:
                 now = stat(name, dir_fd=descriptor, follow_symlinks=False)
             except OSError as error:
-                if error.errno not in files.GONE:
+                if error.errno not in directories.GONE:
                     self._unreadable(prefix[:-1], error)
                     row = records.advance() if recorded else row
                 continue

@@ -27,9 +27,8 @@ from msgspec import Struct
 
 from syncd.core.model import LATEST_NS, FileStat, Recorded
 from syncd.core.paths import printable
-from syncd.sources.files import DIRECTORY, GONE, OPEN_DIRECTORY, names_in, open_listing
+from syncd.sources.directories import DIRECTORY, GONE, OPEN_DIRECTORY, is_spelled, names_in, open_listing
 from syncd.sources.mounts import mount_of, stamps_folders, type_of
-from syncd.sources.spelling import is_spelled
 
 MOST_OPEN = 64
 IN_MEMORY = 1 << 20

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from syncd.core.errors import os_words
 from syncd.core.model import Source
-from syncd.sources import files
+from syncd.sources import directories
 from syncd.sources.mounts import MountTable
 from syncd.sources.watch import inotify
 from syncd.sources.watch.inotify import Inotify
@@ -117,7 +117,7 @@ class WatchedRoots:
             self._withdraw(name, f"on the way to it is {hanging}, whose server may be gone", first)
             return
         try:
-            fd = files.open_resolved(root, files.OPEN_DIRECTORY)
+            fd = directories.open_resolved(root, directories.OPEN_DIRECTORY)
         except OSError as error:
             if error.errno in inotify.EXHAUSTED:
                 raise
@@ -160,7 +160,7 @@ def _problem(root: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "the root is missing"
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
-        return "the root lies behind a link" if files.link_in(root) else "the root is not a directory"
+        return "the root lies behind a link" if directories.link_in(root) else "the root is not a directory"
     if error.errno in inotify.UNREADABLE:
         return f"the root cannot be read: {os_words(error)}"
     return f"the root cannot be opened: {os_words(error)}"

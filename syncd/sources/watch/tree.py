@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources import selection
-from syncd.sources.files import OPEN_DIRECTORY, names_in
+from syncd.sources.directories import OPEN_DIRECTORY, names_in
 from syncd.sources.mounts import MountTable, is_made_up, type_of
 from syncd.sources.watch import inotify
 from syncd.sources.watch.agenda import Agenda, Mode

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
-from syncd.sources.files import DIRECTORY, GONE, open_resolved
+from syncd.sources.directories import DIRECTORY, GONE, open_resolved
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
 from syncd.transfer.restore.closed import Closed, identity, why_closed

@@ -25,7 +25,7 @@ from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
-from syncd.sources import entries, files, mounts, root, selection, spelling
+from syncd.sources import directories, entries, files, mounts, root, selection
 from syncd.sources.scan import compare, walk
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
@@ -37,7 +37,7 @@ from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
 from tests.torture.simulation.syscalls import Syscalls
 
-READERS = (audit, compare, donors, entries, files, local, root, selection, spelling, walk)
+READERS = (audit, compare, directories, donors, entries, files, local, root, selection, walk)
 """The modules that read sources."""
 
 
@@ -95,7 +95,8 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
     with ExitStack() as stack:
         for module in READERS:
             stack.enter_context(mock.patch.object(module, "os", calls))
-        stack.enter_context(mock.patch.object(files, "fcntl", calls))
+        for module in (directories, files):
+            stack.enter_context(mock.patch.object(module, "fcntl", calls))
         stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
         stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.sources import files
+from syncd.sources import directories
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root_fd(root: Path) -> Iterator[int]:
-    descriptor = files.open_root(str(root))
+    descriptor = directories.open_root(str(root))
     yield descriptor
     os.close(descriptor)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from syncd.core.errors import RootChanged, StoreUnavailable
 from syncd.core.model import FileRef, Nothing, OnDelete, RootIdentity
 from syncd.core.patterns import Rules
-from syncd.sources import files, mounts
+from syncd.sources import directories, mounts
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare
 from tests.support import mounting
@@ -28,9 +28,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def identity_of(folder: Path) -> RootIdentity:
-    descriptor = os.open(folder, files.OPEN_DIRECTORY)
+    descriptor = os.open(folder, directories.OPEN_DIRECTORY)
     try:
-        return files.identity_of(descriptor)
+        return directories.identity_of(descriptor)
     finally:
         os.close(descriptor)
 
@@ -109,13 +109,13 @@ def test_a_root_that_cannot_be_looked_at_a_second_time_is_not_accepted(
     known = RootIdentity(now.device + 1, now.inode)
     rig.state.renumber_device("docs", now.device, known.device)
     rig.state.set_root_identity("docs", known)
-    really = files.open_root
+    really = directories.open_root
 
     def opened(path: str) -> int:
         fail_at(monkeypatch, rig.folder, errno.EIO)
         return really(path)
 
-    monkeypatch.setattr(files, "open_root", opened)
+    monkeypatch.setattr(directories, "open_root", opened)
 
     _, doubt = RootGuard(rig.source, rig.state).look()
 
@@ -140,7 +140,7 @@ def test_a_directory_is_not_believed_for_the_files_of_another(
     (rig.folder / "left behind").write_bytes(b"")
     known = RootIdentity(disk.device + 1, identity_of(rig.folder).inode)  # roots of disks often have the same
     rig.state.set_root_identity("docs", known)
-    really = files.open_root
+    really = directories.open_root
 
     def opened(path: str) -> int:
         if away.exists():
@@ -148,7 +148,7 @@ def test_a_directory_is_not_believed_for_the_files_of_another(
             away.rename(rig.folder)
         return really(path)
 
-    monkeypatch.setattr(files, "open_root", opened)
+    monkeypatch.setattr(directories, "open_root", opened)
     guard = RootGuard(rig.source, rig.state)
 
     _, doubt = guard.look()
@@ -164,7 +164,7 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
     """What is opened has to be what was judged."""
     rig.write("a", b"hello")
     away = rig.folder.with_name("away")
-    really = files.open_root
+    really = directories.open_root
 
     def opened(path: str) -> int:
         rig.folder.rename(away)
@@ -172,7 +172,7 @@ def test_a_root_that_is_replaced_when_the_scan_begins_is_not_scanned(
         (rig.folder / "b").write_bytes(b"another")
         return really(path)
 
-    monkeypatch.setattr(files, "open_root", opened)
+    monkeypatch.setattr(directories, "open_root", opened)
 
     assert "replaced" in str(scan_of(rig).doubt)
 
@@ -183,7 +183,7 @@ def test_a_card_of_which_only_udev_tells_is_not_taken_for_another(
     """On FAT all that the kernel tells is the same: device number, inode of the root, id of the file system.
     What udev does not know, or no longer, says nothing.
     """
-    monkeypatch.setattr(files, "_GETFSUUID", 0)  # which no file system knows
+    monkeypatch.setattr(directories, "_GETFSUUID", 0)  # which no file system knows
     monkeypatch.setattr(mounts, "UDEV", str(tmp_path))
     device = rig.folder.stat().st_dev
     told = tmp_path / f"b{os.major(device)}:{os.minor(device)}"
@@ -206,7 +206,7 @@ def test_a_share_of_another_server_is_not_taken_for_the_first(
     monkeypatch.setattr(mounts, "TABLE", str(table))
     device = rig.folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    monkeypatch.setattr(files, "_GETFSUUID", 0)
+    monkeypatch.setattr(directories, "_GETFSUUID", 0)
     rig.write("a", b"hello")
     rig.sync("a")
     guard = RootGuard(rig.source, rig.state)

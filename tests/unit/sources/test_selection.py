@@ -9,14 +9,14 @@ import pytest
 
 from syncd.core.model import FileStat, Fingerprint, Irregular, Recorded, Source
 from syncd.core.patterns import Verdict
-from syncd.sources import files, selection
+from syncd.sources import directories, selection
 from tests.support import mounting
 
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# by a test\n"
 
 
 def _way(root: Path, path: str, **rules: object) -> Verdict | None:
-    root_fd = files.open_root(str(root))
+    root_fd = directories.open_root(str(root))
     try:
         source = Source("s", str(root), "store", **rules)  # type: ignore[arg-type]
         return selection.of_way(root_fd, source, path)

@@ -9,7 +9,6 @@ import pytest
 
 from syncd.cli.check import machine
 from syncd.core.model import Source
-from syncd.sources import files
 from syncd.sources.watch import inotify
 
 ScanResults = list[tuple[str, bool | None, str]]
@@ -135,14 +134,14 @@ def test_a_directory_that_cannot_be_listed_is_still_counted(
 ) -> None:
     """Nor does one that vanishes stop the count."""
     source = tree(tmp_path, 3)
-    real = files.open_listing
+    real = machine.open_listing
 
     def refuse(root_fd: int, path: bytes) -> int:
         if path == b"d1":
             raise PermissionError(13, "no")
         return real(root_fd, path)
 
-    monkeypatch.setattr(files, "open_listing", refuse)
+    monkeypatch.setattr(machine, "open_listing", refuse)
     found = limits(monkeypatch, tmp_path, source)
     assert found[0][2] == "3 of 100 would be used"
 

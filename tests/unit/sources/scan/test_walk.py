@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from syncd.core.model import FileRef, FileStat, Recorded
-from syncd.sources import files
+from syncd.sources import directories
 from syncd.sources.scan import compare, walk
 from tests.unit.sources.scan.test_compare import Sink, Tree, _path_of, running
 
@@ -29,7 +29,7 @@ def test_an_error_at_the_second_look_is_no_absence(
     for name in ("a/1", "a/2", "b/1"):
         (tree.root / name).unlink()
     target = str(tree.root / "a")
-    really_list, really_stat, really_open = walk.names_in, os.stat, files.open_listing
+    really_list, really_stat, really_open = walk.names_in, os.stat, directories.open_listing
     listings: list[str] = []
     broken = OSError(errno.ESTALE, "Stale file handle")
 
@@ -166,7 +166,7 @@ def test_a_listing_that_changes_meanwhile_is_repeated(tree: Tree, monkeypatch: p
         assert [*walk.Names(walk.names_in(root_fd))] == [b"a/"]
         monkeypatch.setattr(os, "scandir", scandir)
         listings.append("")
-        inside = files.open_listing(root_fd, b"a")
+        inside = directories.open_listing(root_fd, b"a")
         assert [*walk.Names(walk.names_in(inside))] == [b"1", b"2", b"3"]
         os.close(inside)
     finally:

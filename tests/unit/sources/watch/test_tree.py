@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from syncd.core.patterns import Rules
-from syncd.sources.files import OPEN_DIRECTORY
+from syncd.sources.directories import OPEN_DIRECTORY
 from tests.support import mounting
 from tests.unit.sources.watch.watch_rig import Meddler, Stepper, exchange
 

@@ -1,0 +1,238 @@
+"""Open and list directories below a root; every path is relative to the root's descriptor.
+
+No component of a path may be a symbolic link: each directory on the way is opened relative to the one
+before it, and only as a directory. So a user who may write in a source cannot make syncd read a file outside
+of it, however fast that user swaps links.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat as modes
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+
+from syncd.core.errors import FileUnreadable, FileVanished, os_words
+from syncd.core.model import RootIdentity
+from syncd.sources import mounts
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""For a directory on the way."""
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""For a directory that is to be listed."""
+_LISTINGS = 3
+_GETFSUUID = 0x80111500  # linux/fs.h
+
+
+def open_resolved(path: str, flags: int = DIRECTORY) -> int:
+    """A descriptor of the directory at the absolute `path`, none of whose components may be a link.
+
+    The configuration resolves a root once. A link that stands in its way later was put there by a user who
+    may write above the root, and may lead to what only syncd's user can read. Raises OSError.
+    """
+    descriptor = os.open("/", DIRECTORY)
+    try:
+        below = open_directory(descriptor, path.strip("/"))
+    finally:
+        os.close(descriptor)
+    if flags == DIRECTORY:
+        return below
+    try:
+        return os.open(".", flags, dir_fd=below)
+    finally:
+        os.close(below)
+
+
+def open_root(path: str) -> int:
+    """An O_PATH descriptor of the root at the resolved `path`. Raises FileVanished, FileUnreadable."""
+    try:
+        return open_resolved(path)
+    except OSError as error:
+        raise translated(error) from error
+
+
+def link_in(path: str) -> str:
+    """The first component of an absolute path that is a symbolic link, as a path; empty if none is."""
+    at = ""
+    for name in path.strip("/").split("/"):
+        at += f"/{name}"
+        try:
+            if modes.S_ISLNK(os.stat(at, follow_symlinks=False).st_mode):
+                return at
+        except OSError:
+            break
+    return ""
+
+
+def identity_of(root_fd: int) -> RootIdentity:
+    """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
+    try:
+        found = os.fstat(root_fd)
+    except OSError as error:
+        raise translated(error) from error
+    return RootIdentity(found.st_dev, found.st_ino, _volume_of(root_fd))
+
+
+def _volume_of(descriptor: int) -> str:
+    """The id of a file system in 16 hexadecimal digits, then its UUID, or else `mounts.name_of` it: not of an
+    O_PATH descriptor. Empty: it has neither.
+
+    Sources: statfs(2); struct fsuuid2 in linux/fs.h, since Linux 6.9. The id of XFS and FAT is made of the
+    device number, that of FUSE and NFS is 0, and of FAT, exFAT and NTFS the kernel tells no UUID.
+    """
+    uuid, told = bytearray(17), ""
+    try:
+        fcntl.ioctl(descriptor, _GETFSUUID, uuid)
+    except OSError as error:
+        told = mounts.name_of(os.fstat(descriptor).st_dev) if error.errno != errno.EBADF else ""
+    try:
+        return f"{os.fstatvfs(descriptor).f_fsid:016x}" + (uuid[1 : 1 + uuid[0]].hex() or told)
+    except OSError:
+        return ""
+
+
+def open_directory(root_fd: int, path: str, passed: Callable[[int], object] = lambda descriptor: None) -> int:
+    """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
+
+    `passed` is given a descriptor of the root and of every directory on the way. Raises OSError as the kernel
+    gave it, ENOTDIR or ELOOP where a component is not a directory.
+    """
+    passed(root_fd)
+    if not path:
+        return os.dup(root_fd)
+    descriptor = root_fd
+    try:
+        for name in path.split("/"):
+            check_component(name)
+            below = os.open(name, DIRECTORY, dir_fd=descriptor)
+            if descriptor != root_fd:
+                os.close(descriptor)
+            descriptor = below
+            passed(descriptor)
+    except BaseException:
+        if descriptor != root_fd:
+            os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_listing(root_fd: int, path: bytes) -> int:
+    """A descriptor of the directory `path` below the root, to list it. Raises OSError."""
+    below = open_directory(root_fd, os.fsdecode(path))
+    try:
+        return os.open(".", OPEN_DIRECTORY, dir_fd=below)
+    finally:
+        os.close(below)
+
+
+def names_in(descriptor: int) -> Iterator[str]:
+    """The names in an open directory, those of directories with a slash at the end. Raises OSError.
+
+    A listing misses names while others come and go. So while the directory changes it is listed again, a few
+    times: a name counts if any listing has it. Then names come again, and one that changed its kind as both.
+    """
+    before = os.fstat(descriptor).st_mtime_ns
+    for _ in range(_LISTINGS):
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                yield entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
+        after = os.fstat(descriptor).st_mtime_ns
+        if after == before:
+            break
+        before = after
+
+
+def listed_in(parent: int) -> Collection[str]:
+    """The names in an open directory. Raises OSError."""
+    descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=parent)
+    try:
+        return frozenset(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+class LastNames:
+    """The names in an open directory, kept for the last one as long as its times stay. For any thread."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Collection[str]] = (None, ())
+
+    def of(self, parent: int) -> Collection[str]:
+        """Raises OSError."""
+        found = os.fstat(parent)
+        which = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+        known, names = self._last
+        if known != which:
+            names = listed_in(parent)
+            self._last = which, names
+        return names
+
+
+def is_spelled(root_fd: int, path: str, listed: Callable[[int], Collection[str]] = listed_in) -> bool:
+    """Whether the directories on the way list the names of `path`, where something is.
+
+    A directory is listed only where another case of a name leads to the same file: that takes long. Raises
+    OSError.
+    """
+    parent = root_fd
+    try:
+        for name in path.removesuffix("/").split("/"):
+            if _has_alias(parent, name) and name not in listed(parent):
+                return False
+            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            if parent != root_fd:
+                os.close(parent)
+            parent = below
+    finally:
+        if parent != root_fd:
+            os.close(parent)
+    return True
+
+
+def _has_alias(parent: int, name: str) -> bool:
+    other = name.swapcase()
+    if other == name:
+        return False
+    try:
+        found = os.stat(other, dir_fd=parent, follow_symlinks=False)
+    except (OSError, ValueError):  # as mostly
+        return False
+    own = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
+
+
+def looks_like(root_fd: int, path: str) -> str:
+    """A name beside `path`, where nothing is, that differs only in case or in how accents are written.
+
+    Empty: there is none, or the directory cannot be read.
+    """
+    directory, name = os.path.split(path)
+    try:
+        parent = open_directory(root_fd, directory)
+        try:
+            return min((each for each in listed_in(parent) if _look(each) == _look(name)), default="")
+        finally:
+            os.close(parent)
+    except OSError:
+        return ""
+
+
+def _look(name: str) -> str:
+    return unicodedata.normalize("NFKC", name.casefold())
+
+
+def check_component(name: str) -> None:
+    """Paths come from listings and from our own records. None of them may lead elsewhere. Raises OSError."""
+    if name in ("", ".", "..") or "\0" in name:
+        raise OSError(errno.EINVAL, "not the name of a file below the root")
+
+
+def translated(error: OSError) -> FileVanished | FileUnreadable:
+    """What the kernel said about a file, as an error of ours."""
+    if error.errno in GONE:
+        return FileVanished("it is gone")
+    return FileUnreadable(os_words(error))
