@@ -96,7 +96,7 @@ def test_only_our_own_recorded_object_is_copied(rig: Rig) -> None:
     objects = dict(rig.fake.objects)
     for name, why in (
         ("replaced", "not the one that was recorded"), ("gone", "not the one that was recorded"),
-        ("theirs", "another machine's"), ("doubt", "looked at first"),
+        ("theirs", "another machine's"), ("doubt", "looked at once more first"),
     ):  # fmt: skip
         has_others, said = restamped(rig, name)
         assert not has_others
@@ -139,7 +139,7 @@ def test_a_copy_that_is_refused_changes_nothing_and_one_without_answer_leaves_a_
     doubtful = rig.state.recorded(ref)
     assert doubtful is not None
     assert doubtful.in_doubt
-    assert "looked at first" in restamped(rig)[1]
+    assert "looked at once more first" in restamped(rig)[1]
     rig.fake.reset_counters()
     assert not isinstance(rig.sync("a").action, Upload | Copy)
     assert rig.fake.bytes_received == 0
