@@ -20,6 +20,8 @@ from syncd.storage.base import Digests, Finding, Memory
 
 MEANT, SENT = b"what the digest says", b"what the body says! "
 """What a part of a question should have, and has."""
+QUESTION_SIZE = len(MEANT)
+"""Of each of its parts, in bytes."""
 _GOOD_SECONDS = 30 * 86400.0
 """Servers get new versions."""
 _REST_SECONDS = 3600.0

@@ -15,6 +15,7 @@ from syncd.core.paths import name_of
 from syncd.core.plan import LATE_EFFECT_NS
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
+from syncd.storage.checks import QUESTION_SIZE
 
 log = logging.getLogger("syncd.transfer")
 
@@ -197,7 +198,8 @@ class Leftovers:
     def _abort_unknown(self, leftover: Leftover, own: Checkpoint | None) -> bool:
         """Abort uploads under the key that began when this one did, and have neither a checkpoint nor a part.
 
-        No part is sent before the id of its upload is recorded: one that has parts is another program's.
+        No part of content is sent before the id of its upload is recorded: one that has any is another
+        program's. Those of a question about digests are sent at once.
         `own` is its checkpoint, if it still has one. False: later, since an upload is being begun. The store
         is asked before the state, so that an upload whose id is recorded in between is known.
         """
@@ -211,14 +213,15 @@ class Leftovers:
             return False
         known = {each.upload_id for each in checkpoints}
         for upload in listed:
-            if upload.upload_id not in known and not self._may_have_parts(upload):
+            if upload.upload_id not in known and not self._may_have_content(upload):
                 log.info("%s: abort an upload whose id was lost", name_of(leftover.ref))
                 self._store.abort_multipart_upload(upload.key, upload.upload_id)
         return True
 
-    def _may_have_parts(self, upload: UploadInfo) -> bool:
+    def _may_have_content(self, upload: UploadInfo) -> bool:
         try:
-            return bool(self._store.list_parts(upload.key, upload.upload_id))
+            parts = self._store.list_parts(upload.key, upload.upload_id)
+            return any(part.size != QUESTION_SIZE for part in parts)
         except UploadGone:
             return True
         except StoreError as error:

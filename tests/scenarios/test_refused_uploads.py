@@ -376,7 +376,7 @@ def test_a_create_that_is_carried_out_after_the_listing_is_found(rig: Rig, minut
     rig.engine.clear_up()
 
     assert rig.fake.uploads == {}
-    assert rig.fake.calls == {"list_multipart_uploads": 1, "abort_multipart_upload": 1}
+    assert rig.fake.calls == {"list_multipart_uploads": 1, "list_parts": 1, "abort_multipart_upload": 1}
     assert rig.state.leftovers(rig.fake.store_id) == []
     assert rig.fake.objects["p/big"].data == CONTENT
 
