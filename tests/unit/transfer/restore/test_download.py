@@ -40,6 +40,28 @@ def test_a_damaged_object_never_becomes_a_file(to: Path, size: int) -> None:
     assert tree(to) == {"good": content(size)}
 
 
+@pytest.mark.parametrize(("case", "heads"), [("as recorded", 0), ("replaced", 1), ("bare", 1)])
+def test_a_large_object_that_is_recorded_is_asked_for_by_its_first_byte(
+    to: Path, case: str, heads: int
+) -> None:
+    """The answer has its attributes. One that was replaced since, or has no metadata, is looked at again."""
+    store, body = FakeStore(), content(3 * PART + 1)
+    put(store, "a", body)
+    (item,) = listed(store, "", "", "")
+    info = replace(item.info, digest=xxhash.xxh3_128_digest(body), mtime_ns=MTIME_NS)
+    if case == "replaced":
+        body = content(3 * PART + 1, 1)
+        put(store, "a", body)
+    if case == "bare":
+        store.without_metadata("a", body)
+        info = replace(info, etag=store.objects["a"].etag)
+    asked: list[Call] = []
+    store.before("head_object", asked.append)
+    report = restore(store, to, [replace(item, info=info, described=True)])
+    assert (report.failures, len(asked)) == ([], heads)
+    assert tree(to) == {"a": body}
+
+
 @pytest.mark.parametrize("size", [0, 5, 3 * PART + 1])
 @pytest.mark.parametrize("is_other", [False, True])
 def test_a_file_that_was_touched_has_the_time_of_its_record(to: Path, size: int, is_other: bool) -> None:
