@@ -155,17 +155,17 @@ class Workers:
         by now. Mark the failures that `wanted` includes, and forget the others. Raises StateError.
         """
         state = self.engine.state
+        for failure in state.failures(source, MAX_DEFERRED):  # first: what was refused waits from then on
+            if wanted(failure.ref.path):
+                self.remember_failure(failure)
+            else:
+                state.clear_failure(failure.ref)
         for checkpoint in state.checkpoints():
             if checkpoint.ref.source == source:
                 self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
         for leftover in state.leftovers(self.engine.store.store_id):
             if leftover.ref.source == source and wanted(leftover.ref.path):
                 self.queue.mark(leftover.ref, quiet_seconds=0.0, event=False)
-        for failure in state.failures(source, MAX_DEFERRED):
-            if wanted(failure.ref.path):
-                self.remember_failure(failure)
-            else:
-                state.clear_failure(failure.ref)
 
     def retry(self, source: str, wanted: Callable[[str], bool]) -> int:
         """Try the failed files of a source again now, if `wanted` includes their paths. Raises StateError.

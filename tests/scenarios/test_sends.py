@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from syncd.core.errors import ConnectionLost, FileChanged, FileError, FileUnreadable, StoreError, StoreFailed
 from syncd.core.model import FileRef, Outcome
 from syncd.pipeline.context import Clock, Context
+from syncd.pipeline.queue import WorkQueue
 from syncd.pipeline.workers import Workers
 from syncd.storage import base
 from syncd.storage.http.errors import CODES, Facts, refusal, refused
@@ -318,6 +319,26 @@ def test_a_restart_does_not_begin_the_count_again(world: World, error: StoreErro
     world.rig.fake.heal()
     world.run(DAY)
     assert "p/small" in world.rig.fake.objects
+
+
+def test_an_unfinished_upload_that_was_refused_waits_after_a_restart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although a worker takes it as soon as it is marked."""
+    world.rig.fake.fail("upload_part", lambda call: answer("part", 403), times=None)
+    world.write("big", BIG)
+    world.run(60.0)
+    sent = len(world.sent)
+    assert world.rig.state.checkpoints()
+    mark = WorkQueue.mark
+
+    def taken_at_once(queue: WorkQueue, *what: Any, **how: Any) -> None:
+        mark(queue, *what, **how)
+        world.workers.step()
+
+    monkeypatch.setattr(WorkQueue, "mark", taken_at_once)
+    world.restart()
+    assert len(world.sent) == sent
 
 
 def test_a_restart_with_other_settings_tries_again_what_was_refused(world: World) -> None:
