@@ -413,6 +413,7 @@ class Checkpoint(Struct, frozen=True):
     store_id: str
     key: str
     fingerprint: Fingerprint
+    """Without digest as long as parts are sent ahead of it; never where it is `completing`."""
     stat: FileStat
     part_size: int
     token: str
@@ -525,6 +526,8 @@ class StoreLimits(Struct, frozen=True):
     bytes of metadata, and what else syncd writes there takes less than 640."""
     has_conditions: bool = False
     """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
+    completes_with_meta: bool = False
+    """An object of parts gets the metadata that complete is given, not what create was."""
 
 
 # ---- actions: what the plan returns, inert, each with its reason ------------------------------------------

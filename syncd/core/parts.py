@@ -42,8 +42,8 @@ class Resume(Struct, frozen=True):
 
     ``kept`` needs nothing more: the store lists it as we recorded it, and the local bytes still have the
     recorded digest. It carries the record's digest and crc32. ``unproven`` the store lists in the right size,
-    but no record proves its content: good only if its ETag is the MD5 of the local bytes. ``missing`` is to
-    be sent. ``notes`` say why a part that was listed or recorded is not kept.
+    but no record of that ETag proves its content: good only if the ETag is the MD5 of the local bytes.
+    ``missing`` is to be sent. ``notes`` say why a part that was listed or recorded is not kept.
     """
 
     kept: tuple[Part, ...]
@@ -175,8 +175,9 @@ def misfit(
 ) -> str | None:
     """Why the upload has to be restarted, or None: it can go on.
 
-    `fingerprint` and `witness` are the file's now. Whether the store still knows the upload, or ever gave it
-    an id, is not asked here: that takes a request.
+    `fingerprint` and `witness` are the file's now. An upload that began before its content was known goes on
+    with any of its size: `resume` proves its parts one by one. Whether the store still knows the upload, or
+    ever gave it an id, is not asked here: that takes a request.
     """
     size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
     if checkpoint.store_id != store_id:
@@ -186,7 +187,7 @@ def misfit(
     if size != fingerprint.size:
         return "the size changed"
     before = checkpoint.fingerprint, checkpoint.witness
-    if not plan.same_content(*before, fingerprint, witness):
+    if checkpoint.fingerprint.digest and not plan.same_content(*before, fingerprint, witness):
         return "the content changed"
     if part_size > limits.max_part_size:
         return f"its parts of {part_size} bytes are above the store's limit of {limits.max_part_size}"
@@ -220,7 +221,7 @@ def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[byt
             notes.setdefault(reason, []).append(wanted.number)
         if part is None or reason is not None:
             missing.append(wanted)
-        elif record is None or record.digest is None:
+        elif record is None or record.digest is None or record.etag != part.etag:
             unproven.append(part)
         else:
             kept.append(Part(part.number, part.size, part.etag, digest=record.digest, crc32=record.crc32))
@@ -250,10 +251,8 @@ def _why_not(wanted: Span, part: Part | None, record: Part | None, digest: bytes
         return "acknowledged, but no longer listed" if record is not None else None
     if part.size != wanted.size:
         return "listed in another size"
-    if record is None:
+    if record is None or record.etag != part.etag:  # it was sent again, and we died before we recorded that
         return None
-    if record.etag != part.etag:
-        return "listed with another ETag than the one acknowledged"
     if record.digest is not None and record.digest != digest:
         return "the local bytes are not those that were sent"
     return None

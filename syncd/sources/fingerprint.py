@@ -55,6 +55,10 @@ class Witness:
         halves = b"".join(leaf[:8] for leaf in leaves), b"".join(leaf[8:] for leaf in leaves)
         return b"".join(_of(begun, half) for begun, half in zip(self._begun, halves, strict=True))
 
+    def joined_half(self, halves: Sequence[bytes]) -> bytes:
+        """The first half of it, from those of the leaves."""
+        return halves[0] if len(halves) == 1 else _of(self._begun[0], b"".join(halves))
+
 
 class _Leaves:
     """The leaves of content that comes in pieces of any size."""
@@ -116,8 +120,47 @@ class Digests(NamedTuple):
 
     fingerprint: Fingerprint
     witness: bytes
-    parts: tuple[bytes, ...]
+    parts: Sequence[bytes]
     """Of each block of the part size, the last one shorter; empty for an empty file."""
+
+
+def unread(size: int, parts: Sequence[bytes] = ()) -> Digests:
+    """What is known of a file before all of it was read: no more than the witnesses of some `parts`."""
+    return Digests(Fingerprint(b"", size), b"", parts)
+
+
+class Hasher:
+    """The digests of a file of `size` bytes that is read leaf by leaf, from its beginning to its end."""
+
+    def __init__(self, witness: Witness, size: int, part_size: int) -> None:
+        self.parts: list[bytes] = []
+        """The witnesses of the blocks so far."""
+        self._witness = witness
+        self._size = size
+        self._public = xxhash.xxh3_128()
+        self._part: list[bytes] = []
+        self._leaves: list[bytes] = []
+        self._shared = part_size % LEAF == 0 or part_size >= size
+        self._own = _Leaves(witness)  # where the parts cut leaves in two
+
+    def update(self, leaf: memoryview) -> None:
+        """The next leaf of the block, or what is left of it."""
+        self._public.update(leaf)
+        self._part.append(self._witness.of(leaf))
+        if not self._shared:
+            self._own.update(leaf)
+
+    def end_part(self) -> None:
+        """What follows is of the next block."""
+        self.parts.append(self._witness.joined(self._part))
+        self._leaves += self._part
+        self._part = []
+
+    def ended(self) -> Digests:
+        """All of it was read."""
+        leaves = self._leaves if self._shared and self._leaves else self._own.ended()
+        content = Fingerprint(self._public.digest(), self._size)
+        return Digests(content, self._witness.joined(leaves), tuple(self.parts))
 
 
 def compute(
@@ -135,15 +178,10 @@ def compute(
     Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. The
     caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
     """
-    public = xxhash.xxh3_128()
-    parts: list[bytes] = []
-    leaves: list[bytes] = []
-    shared = part_size % LEAF == 0 or part_size >= size
-    own = _Leaves(witness)  # where the parts cut leaves in two
+    hasher = Hasher(witness, size, part_size)
     buffer, zeros = memoryview(bytearray(min(LEAF, size))), memoryview(bytes(LEAF))
     for start in range(0, size, part_size):
         end = min(start + part_size, size)
-        part: list[bytes] = []
         for offset in range(start, end, LEAF):
             if should_stop():
                 raise Stopped("stopped while a file was fingerprinted")
@@ -152,16 +190,11 @@ def compute(
                 view = zeros  # nothing is read, and nothing else leaves the page cache for it
             else:
                 file.read_into(offset, view)
-            public.update(view)
+            hasher.update(view)
             also(view)
-            part.append(witness.of(view))
-            if not shared:
-                own.update(view)
-        parts.append(witness.joined(part))
-        leaves += part
+        hasher.end_part()
     file.check_end(size)
-    whole = witness.joined(leaves if shared and leaves else own.ended())
-    return Digests(Fingerprint(public.digest(), size), whole, tuple(parts))
+    return hasher.ended()
 
 
 def of_bytes(body: Body) -> Fingerprint:

@@ -80,7 +80,8 @@ _COLUMNS = (
 OF_SOURCE = "source = (SELECT id FROM sources WHERE name = ?1)"
 """For a statement whose first value is the name of a source."""
 _SOURCE_NAME = "(SELECT name FROM sources WHERE id = source)"
-_OF_CONTENT = "digest = ?1 AND content_size = ?2 AND store = (SELECT id FROM stores WHERE store_id = ?3)"
+_OF_STORE = "store = (SELECT id FROM stores WHERE store_id = ?{})"
+_OF_CONTENT = f"digest = ?1 AND content_size = ?2 AND {_OF_STORE.format(3)}"
 _ON_PAGE = f"{OF_SOURCE} AND path >= ?2 AND path < ?3"
 
 
@@ -203,11 +204,15 @@ def renumber_device(connection: Connection, source: str, old: int, new: int) -> 
 
 def find_file(connection: Connection, ref: FileRef) -> Recorded | None:
     """What is recorded of `ref`."""
-    row = connection.execute(
-        _select(_COLUMNS, f"{OF_SOURCE} AND path = ?2"),
-        named(ref),
-    ).fetchone()
+    row = connection.execute(_select(_COLUMNS, f"{OF_SOURCE} AND path = ?2"), named(ref)).fetchone()
     return _recorded(row) if row else None
+
+
+def has_size(connection: Connection, store_id: str, size: int) -> bool:
+    """Whether content of this size is recorded in this store. Above 1 MiB by an index."""
+    indexed = " AND content_size > 1048576" if size > 1 << 20 else ""
+    sql = _select("1", f"content_size = ?1 AND {_OF_STORE.format(2)}{indexed}") + " LIMIT 1"
+    return connection.execute(sql, (size, store_id)).fetchone() is not None
 
 
 def has_files(connection: Connection) -> bool:
@@ -262,10 +267,8 @@ def find_content(
     without: Collection[FileRef] = (),
 ) -> list[tuple[FileRef, Recorded]]:
     """At most `limit` recorded files with this content in this store, of any source, `without` some."""
-    rows = connection.execute(
-        _select(f"{_SOURCE_NAME}, path, {_COLUMNS}", _OF_CONTENT),
-        (fingerprint.digest, fingerprint.size, store_id),
-    )
+    sql = _select(f"{_SOURCE_NAME}, path, {_COLUMNS}", _OF_CONTENT)
+    rows = connection.execute(sql, (fingerprint.digest, fingerprint.size, store_id))
     refs = ((FileRef(row[0], os.fsdecode(row[1])), row) for row in rows)
     wanted = ((ref, row) for ref, row in refs if ref not in without)
     return [(ref, _recorded(row[2:])) for ref, row in islice(wanted, limit)]

@@ -279,16 +279,17 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     # Which file system the root of a source is on; empty: it was not asked yet.
     ("ALTER TABLE sources ADD COLUMN root_volume TEXT NOT NULL DEFAULT ''",),
-    (
-        # Of large files in which a change has moved much: shows what has only another place.
-        "ALTER TABLE part_digests ADD COLUMN chunks BLOB NOT NULL DEFAULT x''",
-    ),
-    (
-        # Of an unsettled object: since when by the monotonic clock, which counts from the boot of this id.
-        "ALTER TABLE unsettled ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
-    ),
+    # Of large files in which a change has moved much: shows what has only another place.
+    ("ALTER TABLE part_digests ADD COLUMN chunks BLOB NOT NULL DEFAULT x''",),
+    # Of an unsettled object: since when by the monotonic clock, which counts from the boot of this id.
+    ("ALTER TABLE unsettled ADD COLUMN boot TEXT NOT NULL DEFAULT ''",),
     # Which state of the file the store refused, so that the next process does not send it again at once.
     ("ALTER TABLE failures ADD COLUMN refused BLOB NOT NULL DEFAULT x''",),
+    # Shows whether content of the size of a new large file is known: see `queries.has_size`.
+    tuple(
+        f"CREATE INDEX {table}_by_size ON {table} (content_size) WHERE content_size > 1048576"
+        for table in ("files", "kept")
+    ),
 )
 
 

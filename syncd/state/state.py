@@ -125,11 +125,7 @@ class State:
 
     @classmethod
     def open(
-        cls,
-        directory: str,
-        *,
-        now_ns: Callable[[], int],
-        monotonic: Callable[[], float] = time.monotonic,
+        cls, directory: str, *, now_ns: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
     ) -> State:
         """Open, check and where necessary build the database in `directory` (made with mode 0700).
 
@@ -137,9 +133,8 @@ class State:
         why. `now_ns` is the wall clock, `monotonic` the clock of joined writes. Raises StateError, also
         when the database was written by a newer syncd: then it stays untouched.
         """
-        path, instance_id, rebuilt = schema.prepare(
-            directory, instance_id=secrets.token_hex(16), now_ns=now_ns()
-        )
+        new_id = secrets.token_hex(16)
+        path, instance_id, rebuilt = schema.prepare(directory, instance_id=new_id, now_ns=now_ns())
         if rebuilt:
             log.warning("the state starts empty: %s; objects are compared before anything is sent", rebuilt)
         writer = GroupWriter(path, monotonic)
@@ -405,6 +400,11 @@ class State:
         """At most `limit` recorded files that have blocks of this grid at the same places."""
         return self._read(queries.find_blocks, grid, limit)
 
+    def has_size(self, store_id: str, size: int) -> bool:
+        """Whether content of this size is recorded in this store."""
+        self.flush()
+        return self._read(queries.has_size, store_id, size)
+
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
         """The object is gone or no longer ours: the rows about the file out. `durable` as in `commit`."""
 
@@ -429,9 +429,10 @@ class State:
         """The store has acknowledged `part`; it replaces one of the same number."""
         self._write(lambda c: queries.put_part(c, checkpoint_id, part))
 
-    def set_completing(self, checkpoint_id: int) -> None:
-        """Complete is about to be asked for."""
-        self._change_checkpoint("UPDATE checkpoints SET completing = ? WHERE id = ?", 1, checkpoint_id)
+    def set_completing(self, checkpoint_id: int, content: Fingerprint, witness: bytes) -> None:
+        """Complete is about to be asked for, with this content."""
+        sql = "UPDATE checkpoints SET completing = 1, digest = ?, witness = ? WHERE id = ?"
+        self._change_checkpoint(sql, content.digest, witness or None, checkpoint_id)
 
     def set_refused(self, checkpoint_id: int, refused: str) -> None:
         """The store refused a call of the upload; see `Checkpoint.refused`."""
@@ -678,9 +679,11 @@ class State:
 
         self._write(operation)
 
-    def _change_checkpoint(self, sql: str, value: object, checkpoint_id: int) -> None:
+    def _change_checkpoint(self, sql: str, *values: object) -> None:
+        """The last of the values is the id."""
+
         def operation(connection: sqlite3.Connection) -> None:
-            if connection.execute(sql, (value, checkpoint_id)).rowcount != 1:
-                raise CheckpointGone(f"there is no checkpoint {checkpoint_id}")
+            if connection.execute(sql, values).rowcount != 1:
+                raise CheckpointGone(f"there is no checkpoint {values[-1]}")
 
         self._write(operation)

@@ -36,7 +36,6 @@ from syncd.core.model import (
     Irregular,
     LinkStat,
     Nothing,
-    ObjectInfo,
     Observed,
     Outcome,
     Receipt,
@@ -45,19 +44,19 @@ from syncd.core.model import (
     Upload,
 )
 from syncd.core.parts import fits_one_request, part_size_for
-from syncd.core.paths import name_of, printable
+from syncd.core.paths import name_of
 from syncd.sources import fingerprint
 from syncd.sources.chunks import Cutter
-from syncd.sources.files import Body, OpenFile
+from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.storage.proofs import Comparison
 from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
 from syncd.transfer.keys import Keys, Remover
-from syncd.transfer.local import EngineSource, Local
+from syncd.transfer.local import Ahead, EngineSource, Local
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.slots import Bound, Slots
 from syncd.transfer.part_sender import CONDITIONS, COPY, COPY_PARTS, Job, Lookup
-from syncd.transfer.reuse import Heirs, Listed, Reuse, Standing, Withheld
+from syncd.transfer.reuse import Heirs, Reuse, Standing, Withheld
 from syncd.transfer.stamping import Stamper
 from syncd.transfer.uploader import Carried, PartSizeRefused, Uploader
 
@@ -113,6 +112,7 @@ class Engine:
             unfinished=uploader.unfinished,
             now_ns=self._now,
         )
+        self._ahead = Ahead(uploader, should_stop)
         self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
         self._remover = Remover(sources, uploader, self.keys, self._in_doubt, self.foreigners)
         self.stamper = Stamper(
@@ -222,7 +222,7 @@ class Engine:
             if paths.key_problem(key, self.store.limits.max_key_bytes) is not None:
                 return Standing.ABSENT, seen.size
             with self._slots.hold(0):
-                listed = self._listed(ref, key)
+                listed = self.keys.listed(ref, key)
                 info = listed.info if listed is not None else self.store.head_object(key)
             if info is None or info.size != seen.size:
                 return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
@@ -254,11 +254,6 @@ class Engine:
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
         return Outcome(Nothing(why))
-
-    def _note_left_out(self, job: Job) -> None:
-        names = ", ".join(printable(name) for name in job.left_out)
-        log.warning("%s: extended attributes do not fit its object: %s", name_of(job.ref), names)
-        self.state.add_totals(xattrs_left_out=len(job.left_out))
 
     # ---- observing --------------------------------------------------------------------------------------
 
@@ -326,66 +321,51 @@ class Engine:
         lookup: Lookup = Lookup.NONE,
     ) -> Outcome:
         """Read the open file, decide, act and commit. Raises Withheld where that would send a `lookup`."""
-        stat, aimed = file.opened, self.keys.aimed(recorded, key)
-        known = self.sources[ref.source]
-
-        def job(digests: Digests, part_size: int, body: Body | None = None, proven: str = "") -> Job:
-            found, left_out = self._local.attributes(ref, file)
-            return Job(
-                ref, key, file, stat, digests, part_size, body, recorded, aimed, is_open=is_open,
-                instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
-                properties=known.properties(ref.path), attributes=found, left_out=left_out, proven=proven,
-                by_crc32=known.source.adopt_by_crc32, lookup=lookup,
-            )  # fmt: skip
-
+        stat, aimed, known = file.opened, self.keys.aimed(recorded, key), self.sources[ref.source]
+        found, left_out = self._local.attributes(ref, file)
+        job = Job(
+            ref, key, file, stat, fingerprint.unread(stat.size), 0, None, recorded, aimed, is_open=is_open,
+            instance=known.instance, failed_before=failed_before, is_wanted=lambda: self._wants(ref),
+            properties=known.properties(ref.path), attributes=found, left_out=left_out,
+            by_crc32=known.source.adopt_by_crc32, lookup=lookup,
+        )  # fmt: skip
         fits = fits_one_request(stat.size, self.policy.part_size, self._uploader.limits())
-        if fits or isinstance(stat, LinkStat):
-            # The slot is held with the content, until that is sent.
-            with self.keys.exclusive(ref, key), self._slots.hold(stat.size):
-                with self._local.reading(ref):
-                    body = file.read(0, stat.size)
-                    file.check_end(stat.size)
-                digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
-                return self._act(job(digests, 0, body))
-        is_new = aimed is None and not failed_before
-        compares = known.reconciling or failed_before or lookup is not Lookup.NONE
-        asks = compares if aimed is None else aimed.in_doubt
-        found = self._others(ref, key, stat.size, is_new=is_new) if asks else None
+        if not fits and not isinstance(stat, LinkStat):
+            return self._carry_parts(job)
+        # The slot is held with the content, until that is sent.
+        with self.keys.exclusive(ref, key), self._slots.hold(stat.size):
+            with self._local.reading(ref):
+                body = file.read(0, stat.size)
+                file.check_end(stat.size)
+            digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
+            return self._act(replace(job, digests=digests, body=body))
+
+    def _carry_parts(self, job: Job) -> Outcome:
+        """The same for a file that does not fit one request."""
+        ref, key, size, aimed = job.ref, job.key, job.stat.size, job.aimed
+        is_new = aimed is None and not job.failed_before
+        reconciling, is_lookup = self.sources[ref.source].reconciling, job.lookup is not Lookup.NONE
+        asks = reconciling or job.failed_before or is_lookup if aimed is None else aimed.in_doubt
+        found = self.keys.others(ref, key, size, is_new=is_new) if asks else None
+        may_go_ahead = is_new and job.recorded is None and not is_lookup
+        may_go_ahead = may_go_ahead and not self.foreigners.waits(ref.source)
         for attempt in (1, 2):
-            part_size = self._part_size(stat.size)
-            by_crc32 = known.source.adopt_by_crc32
-            compared = Comparison(found, by_crc32=by_crc32) if found is not None else None
-            digests = self._digests(ref, file, stat.size, part_size, compared)
-            proven = compared.etag if compared is not None and compared.holds() else ""
+            job = replace(job, part_size=self._part_size(size))
             try:
+                if may_go_ahead and self._ahead.may_send(job) and self.keys.is_free(ref, key):
+                    with self.keys.exclusive(ref, key):
+                        sent = self._ahead.send(job)
+                        if sent is not None:
+                            return self._act(sent)
+                compared = Comparison(found, by_crc32=job.by_crc32) if found is not None else None
+                digests = self._digests(ref, job.file, size, job.part_size, compared)
+                proven = compared.etag if compared is not None and compared.holds() else ""
                 with self.keys.exclusive(ref, key):
-                    return self._act(job(digests, part_size, proven=proven))
+                    return self._act(replace(job, digests=digests, proven=proven))
             except PartSizeRefused:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
-
-    def _others(self, ref: FileRef, key: str, size: int, *, is_new: bool) -> ObjectInfo | None:
-        """The object of another program that may have the content of a large file without a record.
-
-        Asked before the file is read, so that one pass makes all digests; asked again before it counts.
-        """
-        if self.store.limits.describes_by_reading:
-            return None
-        with self._slots.hold(0):
-            listed = self._listed(ref, key) if is_new else None
-            if listed is not None and (listed.info is None or listed.info.size != size):
-                return None
-            decides = listed is not None and listed.info is not None and listed.info.md5 is not None
-            info = listed.info if listed is not None and decides else self._in_doubt.tell(key)[0]
-        return info if info is not None and plan.is_to_prove(info, None, size) else None
-
-    def _listed(self, ref: FileRef, key: str) -> Listed | None:
-        """What the listing of the source says about the key of a file without a record; None: nothing."""
-        known = self.sources[ref.source]
-        if known.listing is None or self.state.unsettled.left_ns(self.store.store_id, key):
-            return None
-        return known.listing.find(key)
 
     def _digests(
         self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | Cutter | None = None
@@ -420,7 +400,7 @@ class Engine:
         if isinstance(action, Upload | Copy):
             carried = self._perform(action, job)
             if job.left_out and Cause.ADOPT not in carried.saved:
-                self._note_left_out(job)
+                self.stamper.note_left_out(job)
         elif standing is not None:  # the object stays as it is
             touched = job.aimed is not None and job.stat.mtime_ns != job.aimed.stat.mtime_ns
             standing = self.stamper.dressed(action, job, standing)
@@ -575,7 +555,7 @@ class Engine:
         if cutter is None:
             return plain, b""
         chunks = cutter.ended()
-        return max(plain, replace(again, donor=self._reuse.moved(again, chunks)), key=_spared), chunks
+        return max(plain, replace(again, donor=self._reuse.moved(again, chunks)), key=Job.spared), chunks
 
     def _last_seen(self, job: Job) -> str | None:
         """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
@@ -633,7 +613,7 @@ class Engine:
             return None, job
         is_new = job.aimed is None and not waits and not job.failed_before
         with self.keys.request_slot(job):
-            listed = self._listed(job.ref, job.key) if is_new else None
+            listed = self.keys.listed(job.ref, job.key) if is_new else None
             if listed is not None and listed.info is not None and is_proven(job, listed.info):
                 return Receipt(job.key, listed.info.etag), job
             if listed is not None and listed.info is None and self._uploader.limits().has_conditions:
@@ -665,11 +645,6 @@ def _saying_what_was_seen(file: OpenFile) -> Iterator[None]:
     except StoreError as error:
         error.seen = file.opened
         raise
-
-
-def _spared(job: Job) -> int:
-    """About how many bytes the donor spares."""
-    return len(job.donor.places) * job.part_size if job.donor is not None else 0
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

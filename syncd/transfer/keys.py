@@ -20,6 +20,7 @@ from syncd.core.model import (
     FileStat,
     LinkStat,
     Nothing,
+    ObjectInfo,
     OnDelete,
     Outcome,
     Recorded,
@@ -29,6 +30,7 @@ from syncd.state.key_locks import Exclusive
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.local import EngineSource
 from syncd.transfer.part_sender import Job
+from syncd.transfer.reuse import Listed
 from syncd.transfer.uploader import Uploader
 
 log = logging.getLogger("syncd.transfer")
@@ -76,6 +78,36 @@ class Keys:
         return self._state.locks.exclusive(
             self._uploader, name, waiting=waiting, lost=lambda: self._overtaken(ref, key)
         )
+
+    def others(self, ref: FileRef, key: str, size: int, *, is_new: bool) -> ObjectInfo | None:
+        """The object of another program that may have the content of a large file without a record.
+
+        Asked before the file is read, so that one pass makes all digests; asked again before it counts.
+        """
+        if self._uploader.store.limits.describes_by_reading:
+            return None
+        with self._uploader.slots.hold(0):
+            listed = self.listed(ref, key) if is_new else None
+            if listed is not None and (listed.info is None or listed.info.size != size):
+                return None
+            decides = listed is not None and listed.info is not None and listed.info.md5 is not None
+            info = listed.info if listed is not None and decides else self._in_doubt.tell(key)[0]
+        return info if info is not None and plan.is_to_prove(info, None, size) else None
+
+    def is_free(self, ref: FileRef, key: str) -> bool:
+        """Whether nothing lies under the key of a file without a record, as far as that has to be known."""
+        if not self._sources[ref.source].reconciling:
+            return True
+        with self._uploader.slots.hold(0):
+            listed = self.listed(ref, key)
+        return listed is not None and listed.info is None
+
+    def listed(self, ref: FileRef, key: str) -> Listed | None:
+        """What the listing of the source says about the key of a file without a record; None: nothing."""
+        known = self._sources[ref.source]
+        if known.listing is None or self._state.unsettled.left_ns(self._store_id, key):
+            return None
+        return known.listing.find(key)
 
     def still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
         """Raises FileChanged if another thread recorded the file before this one had the key."""

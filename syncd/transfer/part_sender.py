@@ -151,11 +151,17 @@ class Job(Struct, frozen=True):
     """Names of extended attributes that do not fit its object."""
     is_wanted: Callable[[], bool] = lambda: True
     """Whether the configuration of the moment still wants the file."""
+    ahead: Mapping[str, Mapping[int, Part]] = field(default_factory=dict)
+    """The parts that this step has sent already, while it read the file, by the id of their upload."""
 
     @property
     def grid(self) -> PartDigests:
         """The witnesses of the parts."""
-        return PartDigests(self.part_size, self.digests.parts)
+        return PartDigests(self.part_size, tuple(self.digests.parts))
+
+    def spared(self) -> int:
+        """About how many bytes the donor spares."""
+        return len(self.donor.places) * self.part_size if self.donor is not None else 0
 
     def meta(self, token: str = "") -> ObjectMeta:
         """The metadata stored with the object."""
@@ -174,6 +180,10 @@ class Job(Struct, frozen=True):
             allocated=self.file.allocated,
             is_folder=isinstance(self.stat, FolderStat),
         )
+
+
+Read = Callable[[Job, Span, memoryview], None]
+"""Fills memory with the bytes of a part, whose witness the job has from then on."""
 
 
 class Sent(Struct, frozen=True):
@@ -291,12 +301,21 @@ class PartSender:
         if self._witness.half(buffer) != job.digests.parts[span.number - 1][:8]:
             raise FileChanged(f"part {span.number} was changed after syncd computed the file's digest")
 
-    def send(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
-        """Send parts in parallel, a limited number at once; raises the first failure."""
+    def send(
+        self,
+        job: Job,
+        checkpoint: Checkpoint,
+        upload_id: str,
+        spans: Iterable[Span],
+        read: Read | None = None,
+    ) -> Sent:
+        """Send parts in parallel, a limited number at once; raises the first failure, also of `spans`."""
         with self._buffers.in_use():
-            return self._send_all(job, checkpoint, upload_id, spans)
+            return self._send_all(job, checkpoint, upload_id, spans, read or self._read)
 
-    def _send_all(self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span]) -> Sent:
+    def _send_all(
+        self, job: Job, checkpoint: Checkpoint, upload_id: str, spans: Iterable[Span], read: Read
+    ) -> Sent:
         sent: dict[int, Part] = {}
         copied: set[int] = set()
         running: dict[Future[tuple[Part, bool]], int] = {}
@@ -304,11 +323,11 @@ class PartSender:
         failure: BaseException | None = None
         span: Span | None = None
         while True:
-            if failure is None and (span := next(queue, None)) is not None:
-                try:
-                    running[self._read_and_submit(job, checkpoint.id, upload_id, span)] = span.number
-                except BaseException as raised:  # noqa: BLE001  raised below, when no sender needs the file
-                    failure = raised
+            try:
+                if failure is None and (span := next(queue, None)) is not None:
+                    running[self._read_and_submit(job, checkpoint.id, upload_id, span, read)] = span.number
+            except BaseException as raised:  # noqa: BLE001  raised below, when no sender needs the file
+                failure = raised
             if not running:
                 break
             ended = self._ended(running, everything=failure is not None, now=span is not None)
@@ -337,7 +356,7 @@ class PartSender:
         return ended
 
     def _read_and_submit(
-        self, job: Job, checkpoint_id: int, upload_id: str, span: Span
+        self, job: Job, checkpoint_id: int, upload_id: str, span: Span, read: Read
     ) -> Future[tuple[Part, bool]]:
         """Wait for a slot, read and compare the part, and give it to a sender together with the slot."""
         held, given = self._slots.hold(span.size), ExitStack()
@@ -348,7 +367,7 @@ class PartSender:
                 raise FilePaused("it is paused; its upload continues later")
             if not job.is_wanted():
                 raise FileChanged("a pattern excludes it since a change of the configuration")
-            self._read(job, span, body)
+            read(job, span, body)
             held.hand_over()
             future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)
         except BaseException:

@@ -24,7 +24,7 @@ from syncd.core.model import (
     Recorded,
     Refresh,
 )
-from syncd.core.paths import FOLDER, name_of
+from syncd.core.paths import FOLDER, name_of, printable
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.keys import Keys
 from syncd.transfer.local import Local
@@ -56,6 +56,12 @@ class Stamper:
         self._reuse = reuse
         self._in_doubt = in_doubt
         self._foreigners = foreigners
+
+    def note_left_out(self, job: Job) -> None:
+        """Say which extended attributes do not fit the object that was made."""
+        names = ", ".join(printable(name) for name in job.left_out)
+        log.warning("%s: extended attributes do not fit its object: %s", name_of(job.ref), names)
+        self._state.add_totals(xattrs_left_out=len(job.left_out))
 
     def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
         """Give the object of a recorded file the properties and attributes of now, if it has others.

@@ -7,7 +7,7 @@ The order of effects of a multipart upload, each step durable before the next re
     set_upload_id    the id is in the state
     part, add_part   for each part, in parallel     (died between: known by its MD5, or sent again)
     look             the file is still what was fingerprinted, or nothing is completed
-    set_completing   from here on the object may exist
+    set_completing   from here on the object may exist, and what it holds is known (see `local.Ahead`)
     complete         (answer lost: the store is asked for the object, and its token shows whether it is ours)
     commit           the engine records the object and drops the checkpoint in one transaction
 
@@ -17,7 +17,7 @@ The order of effects of a multipart upload, each step durable before the next re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ from syncd.core.errors import (
     may_be_the_uploads,
 )
 from syncd.core.model import Cause, Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
+from syncd.core.parts import Span
 from syncd.core.paths import name_of
 from syncd.core.words import counted
 from syncd.state.state import State
@@ -48,7 +49,7 @@ from syncd.storage import base
 from syncd.storage.base import Body, ObjectStore, StoreLimits
 from syncd.transfer.orphans import Leftovers
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.part_sender import CONDITIONS, Job, Meter, PartSender, Sent, Shortcuts, call
+from syncd.transfer.part_sender import CONDITIONS, Job, Meter, PartSender, Read, Sent, Shortcuts, call
 
 log = logging.getLogger("syncd.transfer")
 
@@ -157,9 +158,24 @@ class Uploader:
                         raise PartSizeRefused(str(refused)) from refused
                     self._judge(job, checkpoint, refused)
                 except StoreError as refused:
-                    if refused.code in _DISK_FULL and refused.call in ("part", "complete"):
-                        self.give_way(checkpoint)
                     self._judge(job, checkpoint, refused)
+        finally:
+            self._meter.ended(job.ref)
+
+    def send_ahead(self, job: Job, spans: Iterable[Span], read: Read) -> dict[str, dict[int, Part]]:
+        """Begin the upload of a file whose content is not known yet, and send these of its parts.
+
+        Returns the parts by the id of the upload, which `upload` completes, or goes on with in a later step.
+        Raises whatever `spans`, `read` and the store raise.
+        """
+        checkpoint, upload_id, _ = self._begun(job)
+        self._meter.began(job.ref, job.stat.size, 0)
+        try:
+            return {upload_id: self._parts.send(job, checkpoint, upload_id, spans, read).parts}
+        except StoreError as refused:
+            if not isinstance(refused, UploadGone):
+                self._judge(job, checkpoint, refused)
+            raise
         finally:
             self._meter.ended(job.ref)
 
@@ -190,6 +206,8 @@ class Uploader:
         question about nothing in particular. One failure alone ends no upload, and where the store only says
         that it failed, neither do two between which a part was accepted.
         """
+        if error.code in _DISK_FULL and error.call in ("part", "complete"):
+            self.give_way(checkpoint)
         if not isinstance(error, ObjectSpoiled):
             if not error.call or not may_be_the_uploads(error):
                 raise error
@@ -314,8 +332,10 @@ class Uploader:
         return self.store.create_multipart_upload(job.key, meta)
 
     def _carry(self, job: Job, checkpoint: Checkpoint, upload_id: str, fresh: bool) -> Carried:
-        done = {} if fresh else self._parts.kept(job, checkpoint, upload_id)
-        resumed = sum(part.size for part in done.values())
+        ahead = job.ahead.get(upload_id)
+        done = dict(ahead or {}) if fresh or ahead else self._parts.kept(job, checkpoint, upload_id)
+        there = sum(part.size for part in done.values())
+        resumed = 0 if ahead else there
         if resumed:
             log.info(
                 "%s: resume: %s, %d of %d bytes are there",
@@ -324,12 +344,12 @@ class Uploader:
                 resumed,
                 job.stat.size,
             )
-        self._meter.began(job.ref, job.stat.size, resumed)
+        self._meter.began(job.ref, job.stat.size, there)
         missing = [span for span in parts.cut(job.stat.size, job.part_size) if span.number not in done]
         sent = self._parts.send(job, checkpoint, upload_id, missing)
         done.update(sent.parts)
         self._still(job)
-        self.state.set_completing(checkpoint.id)
+        self.state.set_completing(checkpoint.id, job.digests.fingerprint, job.digests.witness)
         try:
             receipt = self._complete(job, checkpoint, upload_id, done)
         except StoreError as refused:

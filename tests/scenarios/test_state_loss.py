@@ -125,7 +125,7 @@ def test_a_state_is_not_called_lost_for_nothing(tmp_path: Path) -> None:
         fill(state, 100)
         assert state.lost() is None
         with pytest.raises(StateError):
-            state.set_completing(99)
+            state.set_upload_id(99, "none")
         assert state.lost() is None
         writer = state._writer
         assert writer is not None

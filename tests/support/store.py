@@ -246,7 +246,8 @@ class FakeStore(Switchboard, ObjectStore):
                 raise StoreRefused("the object is too large", status=400, code="EntityTooLarge")
             digests = b"".join(hashlib.md5(upload.parts[part.number].data).digest() for part in parts)
             etag = self._etag(digests, f"-{len(parts)}")
-            receipt = self._keep(key, data, upload.meta, etag)
+            kept = meta if self._limits.completes_with_meta else upload.meta
+            receipt = self._keep(key, data, kept, etag)
             del self.uploads[upload_id]
             self._completed[upload_id] = receipt
             return receipt

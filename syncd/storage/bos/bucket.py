@@ -30,6 +30,7 @@ LIMITS = StoreLimits(
     max_key_bytes=1024,
     computes_crc32=True,
     has_conditions=True,
+    completes_with_meta=True,
 )
 
 PAGE = "1000"

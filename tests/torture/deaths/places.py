@@ -53,7 +53,7 @@ class Places:
         if self._store is not None:
             return Place(self.kind, self._store, f"life{next(_numbers)}/")
         if self.kind == "fake":
-            limits = replace(SMALL_LIMITS, min_part_size=LEAST_PART)
+            limits = replace(SMALL_LIMITS, min_part_size=LEAST_PART, completes_with_meta=True)
             return Place("fake", FakeStore(limits, now_ns=time.time_ns), "p/")
         (root / "objects").mkdir()
         settings = DirSettings(str(root / "objects"))

@@ -314,6 +314,16 @@ def _twin(content: bytes) -> Callable[[Rig], None]:
     return prepare
 
 
+def _beside(other: bytes) -> Callable[[Rig], None]:
+    """What is recorded of another file keeps this one from being sent ahead of its fingerprint."""
+
+    def prepare(rig: Rig) -> None:
+        _twin(other)(rig)
+        rig.write("file", BIG)
+
+    return prepare
+
+
 def _changing_twin(rig: Rig) -> None:
     _twin(SMALL)(rig)
     rig.write("twin", TINY)
@@ -351,6 +361,8 @@ SCENARIOS = (
     Scenario("put", _file(SMALL), _sync, (SMALL,), (None,), len(SMALL)),
     Scenario("empty", _file(b""), _sync, (b"",), (None,), 0),
     Scenario("multipart", _file(BIG), _sync, (BIG,), (None,), len(BIG), every_part=True),
+    Scenario("second-of-its-size", _beside(OTHER), _sync, (BIG,), (None,), len(BIG)),
+    Scenario("copy-of-a-block", _beside(LONGER), _sync, (BIG,), (None,), len(BIG) % PART),
     Scenario("resume", _half_sent, _sync, (BIG,), (None,), len(BIG) - 2 * PART, every_part=True),
     Scenario("swept", _id_lost, _sync, (BIG,), (None,), len(BIG)),
     Scenario("restart", _half_sent_then(_file(OTHER)), _sync, (OTHER,), (None,), len(OTHER), every_part=True),

@@ -42,7 +42,12 @@ class Witness:
     def limits(self) -> StoreLimits:
         """Parts of a few bytes, whatever the store thinks; what it can do is the store's."""
         real = self._real.limits
-        return replace(BELIEVED, computes_crc32=real.computes_crc32, has_conditions=real.has_conditions)
+        return replace(
+            BELIEVED,
+            computes_crc32=real.computes_crc32,
+            has_conditions=real.has_conditions,
+            completes_with_meta=real.completes_with_meta,
+        )
 
     def content(self, key: str) -> bytes | None:
         """What is under a key now."""
@@ -66,6 +71,7 @@ class Witness:
             checkpoint = self._known(args[1])
             if name == "complete_multipart_upload" and checkpoint is not None:
                 assert checkpoint.completing, "completed without a word of it in the state"
+                assert checkpoint.fingerprint.digest, "completed, and the state does not know what it holds"
                 recorded = {number: part.etag for number, part in checkpoint.parts.items()}
                 assert recorded == {part.number: part.etag for part in args[2]}, "a part without its record"
         if name in ("put_object", "upload_part"):

@@ -19,7 +19,7 @@ from tests.torture.simulation.tree import Volume
 from tests.torture.simulation.weather import FAIR, OUTAGES, STORM
 from tests.torture.simulation.world import LOG, ROOT, Ambush, DiskError, World
 
-__all__ = ["MOVES", "READERS", "Move", "draw", "draw_of_insertions", "draw_of_log", "make"]
+__all__ = ["MOVES", "READERS", "Move", "draw", "draw_of_insertions", "draw_of_log", "draw_of_new", "make"]
 
 PART = 8
 NAMES = ("a", "b", "d/a", "d/b", "d/e/c", "f")
@@ -79,6 +79,16 @@ def draw_of_log(chance: Chance) -> Move:
 def draw_of_insertions(chance: Chance) -> Move:
     """A move that `draw` does not make, either."""
     return Move("insert", _inserting(chance), chance.choice((0.6, 7.0, 40.0)))
+
+
+def draw_of_new(chance: Chance, number: int) -> Move:
+    """A large file that nothing known resembles is saved, and often written again while it is sent."""
+    name, size = f"new {number}", 3 * PART + 1 + number * 3
+    _, _, key, call, nth, fate, restore = _rewriting(chance)
+    pause = chance.choice((0.6, 7.0, 40.0))
+    if chance.random() < 0.5:
+        return Move("save", (name, size, key, fate), pause)
+    return Move("rewrite_while_it_is_read", (name, size, key, call, nth, fate, restore), pause)
 
 
 def make(world: World, move: Move) -> None:
@@ -478,6 +488,7 @@ def store_comes(world: World) -> None:
 @_move(1)
 def uploads_expire(world: World) -> None:
     world.store.uploads.clear()
+    world.uploads_expired = True
 
 
 @_move(0)

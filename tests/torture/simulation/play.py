@@ -16,6 +16,7 @@ from tests.torture.simulation.moves import (
     draw,
     draw_of_insertions,
     draw_of_log,
+    draw_of_new,
     make,
 )
 from tests.torture.simulation.world import Terms, World
@@ -26,6 +27,8 @@ LOGS_IN = 3
 """In one of so many games there are logs."""
 INSERTIONS_IN = 4
 """In one of so many games large files get insertions."""
+NEW_IN = 3
+"""In one of so many games there are large files of names and sizes that were not there before."""
 AUDITS_IN = 4
 """In one of so many games the daemon audits the store, which loses objects."""
 AUDIT_SECONDS = 300.0
@@ -48,6 +51,7 @@ def terms_of(seed: int) -> Terms:
         page_size=chance.choice((1, 2, 1000)),
         random_etags=chance.random() < 0.3,
         completes_again=chance.random() < 0.3,
+        completes_with_meta=seed % 3 != 0,
         settle_seconds=chance.choice((2.0, 2.0, 0.3)),
         audit_seconds=AUDIT_SECONDS if seed % AUDITS_IN == 0 else 0.0,
         folders=seed % FOLDERS_IN == 1,
@@ -78,6 +82,9 @@ def script_of(seed: int, length: int = LENGTH) -> Script:
     if seed % INSERTIONS_IN == 1:
         for _ in range(length // 4):
             script.insert(chance.randrange(BEGINNING, len(script)), draw_of_insertions(chance))
+    if seed % NEW_IN == 2:
+        for number in range(length // 4):
+            script.insert(chance.randrange(BEGINNING, len(script)), draw_of_new(chance, number))
     if seed % AUDITS_IN == 0:
         for _ in range(length // 8):
             lost = Move("lose_object", (chance.choice(NAMES),), chance.choice((0.0, 7.0, 400.0)))

@@ -98,6 +98,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
         for module in (directories, files):
             stack.enter_context(mock.patch.object(module, "fcntl", calls))
         stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
+        stack.enter_context(mock.patch.object(local, "LEAST_PARTS", 3))
         stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))

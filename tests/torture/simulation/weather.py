@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.core.model import Content
 from syncd.core.plan import LATE_EFFECT_NS
@@ -83,12 +85,13 @@ class WeatherStore(FakeStore):
         page_size: int = 1000,
         random_etags: bool = False,
         completes_again: bool = False,
+        completes_with_meta: bool = False,
         breathe: Callable[[str, bool], None],
         watch: Callable[[Call], None],
         settled: Callable[[str], None],
     ) -> None:
         super().__init__(
-            SMALL_LIMITS,
+            replace(SMALL_LIMITS, completes_with_meta=completes_with_meta),
             page_size=page_size,
             random_etags=random_etags,
             completes_again=completes_again,

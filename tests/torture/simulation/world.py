@@ -82,6 +82,8 @@ class Terms:
     page_size: int = 1000
     random_etags: bool = False
     completes_again: bool = False
+    completes_with_meta: bool = False
+    """As on BOS: a large new file is sent before its fingerprint is known."""
     settle_seconds: float = 2.0
     audit_seconds: float = 0.0
     folders: bool = False
@@ -153,6 +155,7 @@ class World:
             page_size=terms.page_size,
             random_etags=terms.random_etags,
             completes_again=terms.completes_again,
+            completes_with_meta=terms.completes_with_meta,
             breathe=self._request,
             watch=self._watch,
             settled=self.checker.settled,
@@ -163,7 +166,7 @@ class World:
         self.source = Source(
             "docs", ROOT, "store", prefix="p/", settle_seconds=terms.settle_seconds,
             rescan_seconds=RESCAN_SECONDS, on_delete=terms.on_delete, append=(f"/{LOG}",), append_seconds=5.0,
-            audit_seconds=terms.audit_seconds, max_delete_files=10, max_delete_fraction=1.0,
+            audit_seconds=terms.audit_seconds, max_delete_files=40, max_delete_fraction=1.0,
             append_to_line=terms.seed % 2 == 0,
             records_folders=terms.folders, records_full_folders=terms.full_folders,
         )  # fmt: skip
@@ -180,6 +183,8 @@ class World:
         self.disk_full = False
         self.is_doubtful = False
         """Something happened that only a person can judge: to the root, or to what may be deleted."""
+        self.uploads_expired = False
+        """An upload that was refused before may be gone now: the next one follows after hours."""
         self.process: Process | None = None
         for filled in terms.filled:
             self._fill(*filled)
@@ -434,6 +439,10 @@ class World:
         self.store.clear_up()
         self.checker.published()
         self.run(CALM_SECONDS)
+        if self.uploads_expired:
+            self.trace.append("a person wants what failed tried again")
+            self.process.line.workers.retry("docs", lambda path: True)
+            self.run(CALM_SECONDS)
         if self.is_doubtful:
             self.trace.append("a person says that all is as it should be")
             self.process.runner.accept_root()

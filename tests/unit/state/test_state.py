@@ -34,7 +34,7 @@ from syncd.core.model import (
     Recorded,
     RootIdentity,
 )
-from syncd.state import writer
+from syncd.state import queries, writer
 from syncd.state.audits import Round, Unlike
 from syncd.state.state import State
 from tests.support.clock import FakeClock
@@ -224,6 +224,32 @@ def test_content_is_found_under_all_its_names(state: State) -> None:
     assert [*state.find_content("nowhere", CONTENT)] == []
 
 
+@pytest.mark.parametrize("size", [3, 1 << 20, (1 << 20) + 1, 1 << 40])
+def test_content_of_a_size_is_known_or_not(state: State, size: int) -> None:
+    """Also what is not written yet, and that of a deleted file; not that of another store or size."""
+    recorded = replace(RECORDED, fingerprint=Fingerprint(b"c" * 16, size))
+    assert not state.has_size(recorded.store_id, size)
+
+    state.commit(REF, recorded, durable=False)
+    assert state.has_size(recorded.store_id, size)
+    state.keep(REF, recorded)
+    assert state.has_size(recorded.store_id, size)
+    assert not state.has_size(recorded.store_id, size + 1)
+    assert not state.has_size("s3:host/other", size)
+
+
+def test_the_size_of_a_large_file_is_looked_up_in_an_index(state: State, tmp_path: Path) -> None:
+    """However many files are recorded."""
+    asked: list[str] = []
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
+        connection.set_trace_callback(asked.append)
+        queries.has_size(connection, "s3:host/bucket", 1 << 40)
+        connection.set_trace_callback(None)
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    assert [step for step in plan if "SCAN" in step] == []
+    assert sum("_by_size" in step for step in plan) == 2
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 1 << 40)), max_size=12))
 def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[str, int | None]]) -> None:
@@ -400,7 +426,9 @@ def test_an_upload_that_leads_elsewhere_is_left_to_be_aborted(
 
 def test_a_checkpoint_grows_step_by_step(state: State) -> None:
     """Each step of an upload is told again: intent, id, parts in order, completing."""
-    begun = state.begin(checkpoint())
+    known = checkpoint()
+    unread = Fingerprint(b"", known.fingerprint.size)
+    begun = state.begin(replace(known, fingerprint=unread, witness=b""))
     assert state.checkpoint_for(REF) == begun
 
     state.set_upload_id(begun.id, "upload-1")
@@ -408,10 +436,12 @@ def test_a_checkpoint_grows_step_by_step(state: State) -> None:
     for part in parts.values():
         state.add_part(begun.id, part)
     state.add_part(begun.id, Part(1, 5, "e1 again", b"x" * 16, 0))
-    state.set_completing(begun.id)
+    state.set_completing(begun.id, known.fingerprint, b"w" * 16)
 
     parts[1] = Part(1, 5, "e1 again", b"x" * 16, 0)
-    expected = replace(begun, upload_id="upload-1", completing=True, parts=parts)
+    expected = replace(
+        known, id=begun.id, upload_id="upload-1", completing=True, parts=parts, witness=b"w" * 16
+    )
     assert state.checkpoint_for(REF) == expected
     assert state.checkpoints() == [expected]
     assert list(state.checkpoints()[0].parts) == [1, 2]
