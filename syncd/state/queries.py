@@ -12,23 +12,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from sqlite3 import Connection, IntegrityError
-from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
 
-from syncd.core.errors import CheckpointGone
 from syncd.core.model import (
     OLDEST_NS,
     OVERTAKEN,
-    Checkpoint,
     Destination,
     Failure,
     FileRef,
     FileStat,
     Fingerprint,
-    Leftover,
-    Part,
     PartDigests,
     Recorded,
 )
@@ -102,7 +97,7 @@ def put_file(connection: Connection, ref: FileRef, recorded: Recorded) -> None:
     """Insert or replace. An update in place, so that the counters of the source follow by trigger."""
     content, sql = recorded.fingerprint, _PUT[recorded.kept]
     values = (
-        *(ref.source, os.fsencode(ref.path), *_stat_row(recorded.stat), content.digest, content.size),
+        *(ref.source, os.fsencode(ref.path), *stat_row(recorded.stat), content.digest, content.size),
         *(recorded.store_id, recorded.key, recorded.etag, fold(recorded.recorded_ns), recorded.racy),
         *(recorded.life, recorded.witness or None),
     )
@@ -272,129 +267,6 @@ def find_content(
     refs = ((FileRef(row[0], os.fsdecode(row[1])), row) for row in rows)
     wanted = ((ref, row) for ref, row in refs if ref not in without)
     return [(ref, _recorded(row[2:])) for ref, row in islice(wanted, limit)]
-
-
-# ---- checkpoints and parts ------------------------------------------------------------------------------
-
-
-def put_checkpoint(connection: Connection, checkpoint: Checkpoint) -> int:
-    """Insert with its parts; returns the new id, which no other checkpoint ever had.
-
-    One that is there belongs to a worker of an earlier configuration: its upload is left to be aborted.
-    """
-    ensure_source(connection, checkpoint.ref.source)
-    other = find_checkpoint(connection, checkpoint.ref)
-    if other is not None:
-        left = other.store_id, other.key, other.upload_id or "", other.created_ns
-        put_leftover(connection, Leftover(other.ref, *left))
-        drop_checkpoint(connection, other.id)
-    content = checkpoint.fingerprint
-    number = connection.execute(
-        "INSERT INTO checkpoints (source, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
-        "refused, witness) VALUES ((SELECT id FROM sources WHERE name = ?)" + ", ?" * 18 + ")",
-        (
-            *named(checkpoint.ref),
-            *(*_stat_row(checkpoint.stat), content.digest, content.size, checkpoint.store_id, checkpoint.key),
-            *(checkpoint.part_size, checkpoint.token, fold(checkpoint.created_ns)),
-            *(checkpoint.upload_id, checkpoint.completing, checkpoint.restarts, checkpoint.refused),
-            checkpoint.witness or None,
-        ),
-    ).lastrowid
-    assert number is not None
-    for part in checkpoint.parts.values():
-        put_part(connection, number, part)
-    return number
-
-
-def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
-    """Insert or replace by number. Raises CheckpointGone where there is no such checkpoint."""
-    try:
-        connection.execute(
-            "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
-            (checkpoint_id, part.number, part.size, part.etag, part.digest, part.crc32),
-        )
-    except IntegrityError as error:
-        raise CheckpointGone(f"there is no checkpoint {checkpoint_id}") from error
-
-
-def drop_checkpoint(connection: Connection, checkpoint_id: int) -> None:
-    """Its parts go with it."""
-    connection.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint_id,))
-
-
-def find_checkpoint(connection: Connection, ref: FileRef) -> Checkpoint | None:
-    """With its parts."""
-    row = connection.execute(
-        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
-        "refused, witness FROM checkpoints "
-        "JOIN sources ON sources.id = checkpoints.source WHERE name = ? AND path = ?",
-        named(ref),
-    ).fetchone()
-    if row is None:
-        return None
-    parts = connection.execute(
-        "SELECT number, size, etag, digest, crc32 FROM parts WHERE checkpoint = ? ORDER BY number", row[:1]
-    )
-    return _checkpoint(row, {part[0]: Part(*part) for part in parts})
-
-
-def all_checkpoints(connection: Connection) -> list[Checkpoint]:
-    """Oldest first."""
-    parts: dict[int, dict[int, Part]] = {}
-    for row in connection.execute(
-        "SELECT checkpoint, number, size, etag, digest, crc32 FROM parts ORDER BY checkpoint, number"
-    ):
-        parts.setdefault(row[0], {})[row[1]] = Part(*row[1:])
-    found = connection.execute(
-        "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
-        "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
-        "refused, witness FROM checkpoints "
-        "JOIN sources ON sources.id = checkpoints.source ORDER BY checkpoints.id"
-    )
-    return [_checkpoint(row, parts.get(row[0], {})) for row in found]
-
-
-def put_leftover(connection: Connection, leftover: Leftover) -> None:
-    """Insert; of two whose id was lost under one key, those times count that take in both."""
-    connection.execute(
-        "INSERT INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-        "begun_ns = min(begun_ns, excluded.begun_ns), "
-        "left_ns = CASE WHEN excluded.left_ns = 0 THEN 0 ELSE max(left_ns, excluded.left_ns) END",
-        (
-            *(leftover.store_id, leftover.key, leftover.upload_id),
-            *named(leftover.ref),
-            *(fold(leftover.begun_ns), fold(leftover.left_ns)),
-        ),
-    )
-
-
-def drop_leftover(connection: Connection, leftover: Leftover) -> None:
-    """Done also when there was none."""
-    connection.execute(
-        "DELETE FROM leftovers WHERE store_id = ? AND key = ? AND upload_id = ?",
-        (leftover.store_id, leftover.key, leftover.upload_id),
-    )
-
-
-def all_leftovers(connection: Connection, store_id: str) -> list[Leftover]:
-    """Those of one store."""
-    rows = connection.execute(
-        "SELECT source, path, key, upload_id, begun_ns, left_ns FROM leftovers WHERE store_id = ?",
-        (store_id,),
-    )
-    return [
-        Leftover(
-            FileRef(source, os.fsdecode(path)),
-            store_id,
-            key,
-            upload_id,
-            unfold_time(begun_ns),
-            unfold_time(left_ns),
-        )
-        for source, path, key, upload_id, begun_ns, left_ns in rows
-    ]
 
 
 # ---- failures and totals --------------------------------------------------------------------------------
@@ -604,11 +476,13 @@ def _range(start: bytes, below: bytes) -> tuple[bytes, bytes]:
     return max(start, below + b"/"), below + b"0"
 
 
-def _stat_row(stat: FileStat) -> Row:
+def stat_row(stat: FileStat) -> Row:
+    """Device, inode, size and times, folded."""
     return (fold(stat.device), fold(stat.inode), stat.size, fold(stat.mtime_ns), fold(stat.ctime_ns))
 
 
-def _stat(row: Row) -> FileStat:
+def stat_of(row: Row) -> FileStat:
+    """What `stat_row` made a row of."""
     device, inode, size, mtime_ns, ctime_ns = row
     return FileStat(unfold(device), unfold(inode), size, unfold_time(mtime_ns), unfold_time(ctime_ns))
 
@@ -616,28 +490,7 @@ def _stat(row: Row) -> FileStat:
 def _recorded(row: Row) -> Recorded:
     digest, content_size, store_id, key, etag, recorded_ns, racy, life, witness, kept = row[5:]
     content, recorded_ns = Fingerprint(digest, content_size), unfold_time(recorded_ns)
-    stat, witness = _stat(row[:5]), witness or b""
+    stat, witness = stat_of(row[:5]), witness or b""
     return Recorded(
         stat, content, store_id, key, etag, recorded_ns, bool(racy), life, witness, kept=bool(kept)
-    )
-
-
-def _checkpoint(row: Row, parts: Mapping[int, Part]) -> Checkpoint:
-    store_id, key, part_size, token, created_ns, upload_id, completing, restarts, refused, witness = row[10:]
-    return Checkpoint(
-        id=row[0],
-        ref=FileRef(row[1], os.fsdecode(row[2])),
-        store_id=store_id,
-        key=key,
-        fingerprint=Fingerprint(row[8], row[9]),
-        stat=_stat(row[3:8]),
-        part_size=part_size,
-        token=token,
-        created_ns=unfold_time(created_ns),
-        upload_id=upload_id,
-        completing=bool(completing),
-        restarts=restarts,
-        refused=refused,
-        witness=witness or b"",
-        parts=MappingProxyType(dict(parts)),
     )

@@ -51,14 +51,13 @@ from syncd.core.model import (
     Summary,
 )
 from syncd.core.paths import name_of
-from syncd.state import queries, schema
+from syncd.state import checkpoints, queries, schema
 from syncd.state.audits import Audits
 from syncd.state.history import History
 from syncd.state.key_locks import KeyLocks
-from syncd.state.novelty import Novelty
 from syncd.state.sqlite import Reader, give_back_memory
 from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled, boot_id
-from syncd.state.unwritten import Totals, Unwritten
+from syncd.state.unwritten import Novelty, Totals, Unwritten
 from syncd.state.writer import GroupWriter, Operation, T
 
 log = logging.getLogger("syncd.state")
@@ -330,7 +329,7 @@ class State:
             if part_digests is not None:
                 queries.put_part_digests(connection, ref, part_digests)
             if checkpoint_id is not None:
-                queries.drop_checkpoint(connection, checkpoint_id)
+                checkpoints.drop(connection, checkpoint_id)
 
         self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
 
@@ -419,7 +418,7 @@ class State:
 
     def begin(self, checkpoint: Checkpoint) -> Checkpoint:
         """Record the intent to upload; returns it with its id. A former one of the same file was dropped."""
-        return replace(checkpoint, id=self._write(lambda c: queries.put_checkpoint(c, checkpoint)))
+        return replace(checkpoint, id=self._write(lambda c: checkpoints.put(c, checkpoint)))
 
     def set_upload_id(self, checkpoint_id: int, upload_id: str) -> None:
         """The store has given the upload this id."""
@@ -427,7 +426,7 @@ class State:
 
     def add_part(self, checkpoint_id: int, part: Part) -> None:
         """The store has acknowledged `part`; it replaces one of the same number."""
-        self._write(lambda c: queries.put_part(c, checkpoint_id, part))
+        self._write(lambda c: checkpoints.put_part(c, checkpoint_id, part))
 
     def set_completing(self, checkpoint_id: int, content: Fingerprint, witness: bytes) -> None:
         """Complete is about to be asked for, with this content."""
@@ -449,31 +448,31 @@ class State:
         """The upload could not be aborted: remember it, and drop its checkpoint, if any."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            queries.put_leftover(connection, leftover)
+            checkpoints.put_leftover(connection, leftover)
             if checkpoint_id is not None:
-                queries.drop_checkpoint(connection, checkpoint_id)
+                checkpoints.drop(connection, checkpoint_id)
 
         self._write(operation)
 
     def leftovers(self, store_id: str) -> list[Leftover]:
         """What is to be aborted yet in one store."""
-        return self._read(queries.all_leftovers, store_id)
+        return self._read(checkpoints.leftovers, store_id)
 
     def drop_leftover(self, leftover: Leftover) -> None:
         """It was aborted, or is gone."""
-        self._write(lambda connection: queries.drop_leftover(connection, leftover))
+        self._write(lambda connection: checkpoints.drop_leftover(connection, leftover))
 
     def drop_checkpoint(self, checkpoint_id: int) -> None:
         """The upload is no more: aborted, gone, or never begun. Done also when there was none."""
-        self._write(lambda c: queries.drop_checkpoint(c, checkpoint_id))
+        self._write(lambda c: checkpoints.drop(c, checkpoint_id))
 
     def checkpoint_for(self, ref: FileRef) -> Checkpoint | None:
         """The unfinished upload of `ref`, with its parts."""
-        return self._read(queries.find_checkpoint, ref)
+        return self._read(checkpoints.find, ref)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All unfinished uploads, with their parts, oldest first."""
-        return self._read(queries.all_checkpoints)
+        return self._read(checkpoints.find_all)
 
     # ---- failures, totals, what was learned -------------------------------------------------------------
 

@@ -1,17 +1,21 @@
-"""What is not on the disk yet is found: records until they settle, counters exactly once."""
+"""What is not on the disk is found until it settles, counters once; what is there is never called new."""
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.core.model import FileRef, FileStat, Fingerprint, Recorded
 from syncd.state import schema
-from syncd.state.unwritten import Totals, Unwritten
+from syncd.state.unwritten import BloomFilter, Totals, Unwritten
 
 REF = FileRef("photos", "a.txt")
 RECORDED = Recorded(FileStat(1, 2, 3, 4, 5), Fingerprint(bytes(16), 3), "store", "key", "etag", 6)
@@ -114,3 +118,48 @@ def test_nobody_sees_a_record_before_it_is_queued() -> None:
     unwritten.add(REF, RECORDED, lambda: seen.append((unwritten.lock.locked(), REF in unwritten.files)))
     assert seen == [(True, False)]
     assert unwritten.files == {REF: RECORDED}
+
+
+NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1)
+"""As digests and as the interpreter's own hashes, which may be negative."""
+
+
+@given(st.lists(NUMBERS, max_size=200))
+def test_what_was_added_is_never_denied(numbers: list[int]) -> None:
+    held = BloomFilter(1 << 10)
+    for number in numbers:
+        held.add(number)
+    assert all(held.may_hold(number) for number in numbers)
+
+
+@given(NUMBERS)
+def test_an_empty_one_holds_nothing(number: int) -> None:
+    assert not BloomFilter(1 << 10).may_hold(number)
+
+
+def test_it_errs_as_rarely_as_it_says() -> None:
+    """With an eighth as many numbers as bits, (1 - 1/e^(1/4))^2 of all others are claimed: 0.049."""
+    chance = random.Random(1)
+    held = BloomFilter(1 << 12)
+    for _ in range(1 << 9):
+        held.add(chance.getrandbits(64))
+    claimed = sum(held.may_hold(chance.getrandbits(64)) for _ in range(20_000))
+    assert 0.035 < claimed / 20_000 < 0.065
+
+
+def test_many_threads_lose_no_bit() -> None:
+    """They write to the same few bytes."""
+    chance = random.Random(2)
+    held = BloomFilter(1 << 16)
+    shares = [[chance.getrandbits(64) for _ in range(3000)] for _ in range(8)]
+
+    def fill(numbers: list[int]) -> None:
+        for number in numbers:
+            held.add(number)
+
+    threads = [threading.Thread(target=fill, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(held.may_hold(number) for share in shares for number in share)
