@@ -47,6 +47,10 @@ class Donors:
     ) -> None:
         self.caught_up: dict[str, Callable[[float], bool]] = {}
         """By source: whether all scans have ended that were asked for before a time."""
+        self.is_hasty = False
+        """A single pass gives up what waits too often: it goes by the look before while one is under way, and
+        it deletes when all files have been sent.
+        """
         self._queue = queue
         self._sources = sources
         self._heartbeat = heartbeat
@@ -70,7 +74,7 @@ class Donors:
         Not where the object may keep other objects from being made. Raises FileUnreadable.
         """
         since, size = self._queue.allowed_at(ref), recorded.fingerprint.size
-        if since is None or size == 0 or is_link_key(recorded.key):
+        if self.is_hasty or since is None or size == 0 or is_link_key(recorded.key):
             return
         with self._heartbeat.reading(ref.source):
             if is_in_the_way(root_fd, ref.path):
@@ -90,7 +94,8 @@ class Donors:
         try:
             self._look(self._monotonic() - self._rest)
         except PutsWait as error:
-            raise FileChanged(str(error), error.seconds) from None
+            if not self.is_hasty:
+                raise FileChanged(str(error), error.seconds) from None
         found: list[FileRef] = []
         at: FileRef | None = ref
         while at is not None and (recorded := self._recorded(at)) is not None:

@@ -99,8 +99,7 @@ class Workers:
         clock, recorded = context.clock.monotonic, engine.state.recorded
         self.donors = Donors(self.queue, engine.sources, heartbeat, clock, self._is_vain, recorded)
         engine.gate, engine.heirs.siblings = self._gate, self.donors.heirs
-        if not context.once:
-            engine.spare = self.donors.spare
+        self.donors.is_hasty, engine.spare = context.once, self.donors.spare
         self.queue.longest = self.longest
         self.gave_up: BaseException | None = None
         self._in_vain = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import StoreRefused, StoreUnavailable
+from syncd.core.errors import FileChanged, StoreRefused, StoreUnavailable
 from syncd.core.model import FileRef, FileStat, OnDelete, Source, TransferPolicy
 from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
@@ -291,6 +291,19 @@ def test_what_has_taken_the_name_of_a_file_waits_for_its_copy(town: Town, new_na
         "a/old": b"another one", f"a/{new_name}": CONTENT, "a/last": b"a source without files is in doubt",
     }  # fmt: skip
     assert town.puts() == puts + 1
+
+
+@pytest.mark.parametrize("is_hasty", [False, True])
+def test_a_single_pass_does_not_wait_for_a_look_of_another_thread(town: Town, is_hasty: bool) -> None:
+    """It would give up the file after a few tries; the daemon tries again."""
+    donors = town.pipeline.store_runners["store"].workers.donors
+    donors.is_hasty, donors._next_look = is_hasty, inf
+    town.pipeline.changed("a", "old")
+    if is_hasty:
+        assert donors.heirs(FileRef("a", "old")) == []
+    else:
+        with pytest.raises(FileChanged, match="looked for"):
+            donors.heirs(FileRef("a", "old"))
 
 
 def test_many_deletions_look_once_at_the_files_that_wait(town: Town) -> None:
