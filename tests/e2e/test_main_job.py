@@ -61,7 +61,7 @@ def test_a_large_tree_is_carried_once_and_never_again(
 
     assert "0 failed" in first.stdout
     assert "nothing to do; 0 bytes sent" in second.stdout
-    assert dry.stdout == ""
+    assert dry.stdout == "nothing to do\n"
     assert (proxy.bytes_sent, proxy.connections) == (sent, connections)
     assert proxy.ledger.targets == requests
 
