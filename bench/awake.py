@@ -6,11 +6,16 @@ Makes so many files of 4 KiB in a temporary place, starts `syncd run` on them, a
 times a second, until every file is recorded: one question that costs nothing (`health`), and the one that
 people ask (`status`). With --delay the sink answers late. It asks from this process, so that the time is that
 of the daemon's threads, not of a command's start.
+
+Beside that, every second it writes and closes a file in another watched folder, and asks about it until the
+daemon has heard of it: `event` is the time from the close to that answer, so that it has one question in it.
+`ping` is the time between two messages to the watchdog.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -29,7 +34,9 @@ _PATIENCE_SECONDS = 60.0
 CONFIG = """\
 state_dir: ./state
 stores: {{bench: {store}}}
-sources: [{{name: bench, path: ./watched, store: bench, prefix: bench/, settle: 1s}}]
+sources:
+  - {{name: bench, path: ./watched, store: bench, prefix: bench/, settle: 1s}}
+  - {{name: events, path: ./events, store: bench, prefix: events/, settle: 1h}}
 transfer: {{concurrency: {concurrency}}}
 log: {{level: warning}}
 """
@@ -60,25 +67,39 @@ def store(kind: str, root: Path, delay: float) -> Iterator[str]:
         sink.stop()
 
 
-def ask(state: Path, command: str) -> tuple[float, dict[str, Any]]:
+def ask(state: Path, command: str, **more: str) -> tuple[float, dict[str, Any]]:
     """Seconds until the answer, and the answer."""
     began = time.perf_counter()
-    answer = control.ask(str(state), {"command": command}, _PATIENCE_SECONDS)
+    answer = control.ask(str(state), {"command": command, **more}, _PATIENCE_SECONDS)
     if answer is None:
         raise SystemExit("the daemon is gone")
     return time.perf_counter() - began, answer
 
 
-def watch(state: Path, files: int) -> dict[str, list[float]]:
+def hear(root: Path, number: int) -> float:
+    """Seconds from the close of another file until the daemon says that it has heard of it."""
+    path = root / "events" / f"file{number}"
+    path.write_bytes(b"%d" % number)
+    closed = time.perf_counter()
+    while ask(root / "state", "file", path=str(path))[1]["state"] != "settling":
+        if time.perf_counter() - closed > _PATIENCE_SECONDS:
+            raise SystemExit(f"the daemon does not hear of {path}")
+    return time.perf_counter() - closed
+
+
+def watch(root: Path, files: int) -> dict[str, list[float]]:
     """The latencies until everything is recorded."""
-    found: dict[str, list[float]] = {"health": [], "status": []}
-    while True:
-        for command, latencies in found.items():
-            seconds, answer = ask(state, command)
-            latencies.append(seconds)
+    found: dict[str, list[float]] = {"health": [], "status": [], "event": []}
+    for turn in itertools.count():
+        for command in ("health", "status"):
+            seconds, answer = ask(root / "state", command)
+            found[command].append(seconds)
             time.sleep(_EVERY_SECONDS / 2)
+        if turn % 10 == 0:
+            found["event"].append(hear(root, turn))
         if answer["sources"][0]["files"]["recorded"] >= files:
             return found
+    raise AssertionError("unreachable")
 
 
 def shape(latencies: list[float]) -> dict[str, float]:
@@ -96,12 +117,15 @@ def measure(files: int, kind: str, concurrency: int, delay: float) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as directory:
         root = Path(directory)
         make_files(root / "watched", files)
+        (root / "events").mkdir()
+        pings: list[float] = []
         with store(kind, root, delay) as entry:
             (root / "config.yaml").write_text(CONFIG.format(store=entry, concurrency=concurrency))
-            with daemon(root) as (pid, _):
+            with daemon(root, pings) as (pid, _):
                 began = time.monotonic()
-                found = watch(root / "state", files)
+                found = watch(root, files)
                 wall = time.monotonic() - began
+                found["ping"] = [after - before for before, after in itertools.pairwise(pings)]
                 return {
                     "store": kind,
                     "files": files,

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,20 +77,38 @@ def until_idle(config: Path, files: int) -> None:
         time.sleep(0.5)
 
 
+def note_pings(listener: socket.socket, pings: list[float]) -> None:
+    """When the daemon feeds its watchdog (monotonic seconds), until the listener is closed."""
+    with suppress(OSError):
+        while True:
+            with suppress(TimeoutError):
+                if b"WATCHDOG=1" in listener.recv(65536).split(b"\n"):
+                    pings.append(time.monotonic())
+
+
 @contextmanager
-def daemon(root: Path) -> Iterator[tuple[int, float]]:
-    """A running daemon: its pid, and the seconds until it said that it is ready."""
+def daemon(
+    root: Path, pings: list[float] | None = None, watchdog_seconds: float = 180.0
+) -> Iterator[tuple[int, float]]:
+    """A running daemon: its pid, and the seconds until it said that it is ready.
+
+    With `pings` it has a watchdog, and the times at which it feeds that are added.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, (root / "log").open("ab") as log:
         address = root / "notify"
         address.unlink(missing_ok=True)
         listener.bind(str(address))
         environ = {**os.environ, "NOTIFY_SOCKET": str(address)}
+        if pings is not None:
+            environ["WATCHDOG_USEC"] = str(round(watchdog_seconds * 1e6))
         began = time.monotonic()
         process = subprocess.Popen(
             [*SYNCD, "run", "-c", str(root / "config.yaml")], env=environ, stdout=log, stderr=log
         )
         try:
             until_ready(listener, process)
+            if pings is not None:
+                threading.Thread(target=note_pings, args=(listener, pings), daemon=True).start()
             yield process.pid, time.monotonic() - began
         finally:
             process.send_signal(signal.SIGTERM)
