@@ -18,6 +18,7 @@ from syncd.core.backoff import Breaker
 from syncd.core.model import FileRef
 from syncd.core.settle import DirtyFiles, Taken
 from syncd.core.words import Queued
+from syncd.transfer.pace.crew import FRESH_SECONDS, Crew
 
 MAX_WAITING = 20_000
 """Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
@@ -35,6 +36,7 @@ class WorkQueue:
     def __init__(self, monotonic: Callable[[], float], chance: Callable[[], float] = lambda: 0.0) -> None:
         self.longest: Callable[[FileRef], float] = lambda ref: inf
         """How many seconds a file may stay dirty and be put off by its changes."""
+        self.crew = Crew()
         self.marks = 0
         """How many marks there were: while the number stays the same, no file becomes dirty."""
         self._monotonic = monotonic
@@ -128,7 +130,7 @@ class WorkQueue:
             **flags,
         )
         self.marks += 1
-        self._work.notify()
+        self._call(now)
 
     def _crowd(self, source: str) -> int:
         """How many files wait for a worker before one of `source`. Failed files do not count: they wait for
@@ -195,14 +197,31 @@ class WorkQueue:
 
     def take(self) -> Taken | None:
         """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`."""
+        worker = threading.get_ident()
         with self._work:
+            self.crew.ends(worker)
             while not self._closed:
                 now = self._monotonic()
-                taken = self._take(now)
+                taken = None if self.crew.is_full(now) else self._take(now, worker)
                 if taken is not None:
                     return taken
                 self._sleep(now)
             return None
+
+    def asks(self, can_go_on: Callable[[list[int]], bool]) -> None:
+        """The calling worker sends a request. `can_go_on` tells whether any of some threads could go on."""
+        others = self.crew.beside(threading.get_ident())
+        if others is not None:
+            alone = not can_go_on(others)
+            with self._work:
+                if self.crew.asks(alone=alone):
+                    self._call(self._monotonic())
+
+    def has_large(self) -> None:
+        """The file that the calling worker took is large."""
+        with self._work:
+            self.crew.has_large(threading.get_ident())
+            self._call(self._monotonic())
 
     def take_due(self) -> Taken | None:
         """Like `take`, but without waiting: None also when nothing is due now."""
@@ -214,7 +233,7 @@ class WorkQueue:
         with self._work:
             return self._due(self._monotonic())
 
-    def _take(self, now: float) -> Taken | None:
+    def _take(self, now: float, worker: int | None = None) -> Taken | None:
         due = self._next_due(now)
         if due is None or due > now or self._held_until > now or not self._breaker.allows(now):
             return None
@@ -222,7 +241,9 @@ class WorkQueue:
         taken = self._dirty.take(now, self._chance() if self._breaker.blames_things else 0.0)
         if taken is not None:
             self._deferred.discard(taken.ref)
-            self._work.notify()  # another worker waits for the next file
+            if worker is not None:
+                self.crew.begins(worker, now)
+            self._call(now)  # another worker waits for the next file
             self._room.notify()
         return taken
 
@@ -242,12 +263,19 @@ class WorkQueue:
         dues = (self._dirty.next_due(), self._second_looks.next_due(), self._in_doubt.next_due())
         return min((due for due in dues if due is not None), default=None)
 
+    def _call(self, now: float) -> None:
+        """Wake a worker, unless it would be of no use, and one looks soon anyway."""
+        if self._alarm is None or self._alarm > now + FRESH_SECONDS or not self.crew.is_full(now):
+            self._work.notify()
+
     def _sleep(self, now: float) -> None:
         """Sleep until something changes; one worker sleeps no longer than until the next file is due."""
         until = self._due(now)
         if until is None:
             self._work.wait()
             return
+        if self.crew.is_full(now):
+            until = max(until, now + FRESH_SECONDS)  # by then the files under way count no more
         if self._alarm is not None and self._alarm <= until:
             self._work.wait()
             return
@@ -310,9 +338,10 @@ class WorkQueue:
         self._dirty.done(ref)
         if self._is_idle():
             self._end.notify_all()
-        self._work.notify()
+        now = self._monotonic()
+        self._call(now)
         due = self._dirty.next_due()
-        return not self._dirty.processing() and (due is None or due > self._monotonic())
+        return not self._dirty.processing() and (due is None or due > now)
 
     def close(self) -> None:
         """Stop handing out files, and wake every thread that waits."""

@@ -24,6 +24,7 @@ from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import MOST_READERS, Engine
 from syncd.transfer.pace import heartbeat
+from syncd.transfer.pace.crew import Crew
 from syncd.transfer.pace.progress import Line, Progress
 from syncd.transfer.pace.slots import Bound, Slots
 from syncd.transfer.uploader import Uploader
@@ -71,13 +72,12 @@ class StoreRunner:
             sleep=self.sleep,
             heartbeat=self.heartbeat,
             is_held=lambda ref: self.workers.queue.is_held(ref.source),
+            asks=lambda: self.workers.queue.asks(self.heartbeat.can_go_on),
         )
         self._slots = Slots(policy.concurrency, policy.memory_limit, self.heartbeat, bounds.requests)
         self.store = opener(settings, self._store_context(context.state))
-        parts = policy.memory_limit // policy.part_size + 1  # more of them would only wait for memory
-        self._senders = ThreadPoolExecutor(
-            min(policy.concurrency, parts), thread_name_prefix=f"sender-{name}"
-        )
+        senders = min(policy.concurrency, policy.memory_limit // policy.part_size + 1)  # what fits, and one
+        self._senders = ThreadPoolExecutor(senders, thread_name_prefix=f"sender-{name}")
         self.uploader = Uploader(
             self.store,
             context.state,
@@ -96,6 +96,7 @@ class StoreRunner:
             readers=bounds.readers,
         )
         self.workers = Workers(name, self.engine, context, self.heartbeat, settings)
+        self.workers.queue.crew = Crew(policy.concurrency)
 
     def sleep(self, seconds: float) -> None:
         """Sleep; raises Stopped as soon as a shutdown begins."""
@@ -191,5 +192,6 @@ class StoreRunner:
             under_way=self._under_way,
             copied=self._copied,
             silence=silence,
+            awaited=self.heartbeat.awaited,
             version_keys=memory(VERSION_KEYS),
         )

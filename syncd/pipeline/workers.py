@@ -333,6 +333,8 @@ class Workers:
                 raise PutsWait(self._quota, max(1.0, (self._puts.until or now) - now))
             if is_large:
                 self._large.add(ref)
+        if seen.size >= affinity.LARGE_BYTES:
+            self.queue.has_large()
 
     def _is_vain(self, ref: FileRef) -> bool:
         """Whether no success of the file is to be expected soon."""

@@ -39,6 +39,8 @@ class StoreContext(Struct, frozen=True):
     """Of what a store does with digests; None: it is not asked."""
     silence: Callable[[str], str] = lambda path: ""
     """Why nothing may be asked at a path, as the server of its file system does not answer; empty: it may."""
+    awaited: dict[int, int] | None = None
+    """Shows the descriptors on which threads wait for a server, by thread."""
     version_keys: Memory = Memory()
     """Of how BOS takes keys that begin with ``v1/``."""
 
@@ -79,6 +81,7 @@ def _open_http(settings: BosSettings | S3Settings, context: StoreContext) -> Obj
         on_sent=meter.sent,
         on_received=meter.received,
         silence=context.silence,
+        awaited=context.awaited,
     )
     keys = credentials_source(
         settings.keys,

@@ -121,7 +121,7 @@ def _connect_one(sock: socket.socket, address: object, seconds: float, deadline:
 def _wait_until(sock: socket.socket, events: int, until: float, deadline: Deadline) -> None:
     poll = select.poll()
     poll.register(sock, events)
-    while not poll.poll(deadline.slice_seconds() * 1000):
+    while not deadline.wait(poll, sock.fileno()):
         deadline.ask()
         if time.monotonic() >= until:
             raise TimeoutError("no connection in time")
@@ -223,6 +223,7 @@ class Line:
         on_sent: Callable[[int], object],
         on_received: Callable[[int], object] | None = None,
         silence: Callable[[str], str] = lambda path: "",
+        awaited: dict[int, int] | None = None,
     ) -> None:
         self.http = http
         self.scheme = urlsplit(http.endpoint).scheme
@@ -230,13 +231,14 @@ class Line:
         self.on_sent = on_sent
         self.on_received = on_received
         self._silence = silence
+        self._awaited = awaited
         self.proxies = Proxies(http)
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
 
     def deadline(self) -> Deadline:
         """A new one, for one request at a time."""
-        return Deadline(self.http, self.should_stop)
+        return Deadline(self.http, self.should_stop, awaited=self._awaited)
 
     def guard(self, sock: socket.socket, deadline: Deadline) -> GuardedSocket:
         """The socket, kept to the deadline and counted."""

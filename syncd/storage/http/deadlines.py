@@ -14,6 +14,8 @@ request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer 
 from __future__ import annotations
 
 import math
+import select
+import threading
 import time
 from collections.abc import Callable
 
@@ -40,10 +42,12 @@ class Deadline:
         http: HttpSettings,
         should_stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        awaited: dict[int, int] | None = None,
     ) -> None:
         self._http = http
         self._should_stop = should_stop
         self._clock = clock
+        self._awaited = {} if awaited is None else awaited
         self._stop_seen: float | None = None
         self.start(slow_answer=False, fetches=False)
 
@@ -111,6 +115,15 @@ class Deadline:
             elif now - self._stop_seen >= GRACE_SECONDS:
                 raise Stopped("stopped in the middle of a request")
         self._judge(now)
+
+    def wait(self, poll: select.poll, descriptor: int) -> list[tuple[int, int]]:
+        """Block for one slice, or until `poll` finds something. Until then `awaited` has the descriptor."""
+        thread = threading.get_ident()
+        self._awaited[thread] = descriptor
+        try:
+            return poll.poll(self.slice_seconds() * 1000)
+        finally:
+            del self._awaited[thread]
 
     def slice_seconds(self) -> float:
         """How long to block at most until the next question."""

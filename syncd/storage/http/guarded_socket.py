@@ -116,7 +116,7 @@ class GuardedSocket:
                 raise
 
     def _look_for_answer(self) -> None:
-        if not self._ready(select.POLLIN, 0) and not self._pending():
+        if not self._ready(select.POLLIN) and not self._pending():
             return
         try:
             data = self._sock.recv(1 << 16)
@@ -225,14 +225,14 @@ class GuardedSocket:
 
     def is_stale(self) -> bool:
         """Whether an idle connection has input: it was closed, or an answer came without a request."""
-        return bool(self._ready(select.POLLIN, 0)) or self._pending()
+        return bool(self._ready(select.POLLIN)) or self._pending()
 
     def _pending(self) -> bool:
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
-    def _ready(self, events: int, milliseconds: float) -> int:
+    def _ready(self, events: int, *, waits: bool = False) -> int:
         self._poll.register(self._sock, events)
-        ready = self._poll.poll(milliseconds)
+        ready = self.deadline.wait(self._poll, self._sock.fileno()) if waits else self._poll.poll(0)
         if not ready:
             return 0
         found = ready[0][1]
@@ -242,7 +242,7 @@ class GuardedSocket:
         """Until one of the events is there. Raises StalledError, Stopped."""
         while True:
             self.deadline.ask()
-            ready = self._ready(events, self.deadline.slice_seconds() * 1000)
+            ready = self._ready(events, waits=True)
             if ready:
                 return ready
             queued = self._queue_bytes()

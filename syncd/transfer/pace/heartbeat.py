@@ -10,6 +10,7 @@ store is *silent*. What it holds of the shared bounds is lent to others until it
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -149,6 +150,13 @@ class Heartbeats:
                 beat.is_silent = True
             return frozenset(stuck)
 
+    def at_work(self, threads: Collection[int]) -> Iterator[int]:
+        """Those of the threads that wait neither for another thread nor for a folder or a directory."""
+        for thread in threads:
+            beat = self._beats.get(thread)
+            if beat is not None and not (beat.source or beat.store):
+                yield thread
+
     def are_expected(self) -> bool:
         """Whether any thread works."""
         return bool(self._beats)
@@ -159,6 +167,17 @@ class Heartbeat:
 
     def __init__(self, heartbeats: Heartbeats | None = None) -> None:
         self._heartbeats = heartbeats or Heartbeats()
+        self.awaited: dict[int, int] = {}
+        """On which descriptors threads wait for the server of a store, by thread."""
+
+    def can_go_on(self, threads: Collection[int]) -> bool:
+        """Whether any of the threads could go on now: what it waits for, if anything, is there."""
+        poll = select.poll()
+        for thread in self._heartbeats.at_work(threads):
+            if (descriptor := self.awaited.get(thread)) is None:
+                return True
+            poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def step(self) -> None:
         """The calling thread made progress."""

@@ -181,8 +181,10 @@ class Progress:
         sleep: Callable[[float], None],
         heartbeat: Heartbeat | None = None,
         is_held: Callable[[FileRef], bool] = lambda ref: False,
+        asks: Callable[[], None] = lambda: None,
     ) -> None:
         self.is_held = is_held
+        self._asks = asks
         self.heartbeat = heartbeat or Heartbeat()
         self.requests = 0
         self._taken = 0
@@ -254,9 +256,10 @@ class Progress:
         self._count(size)
 
     def requested(self) -> None:
-        """One request was sent."""
+        """One request is sent."""
         with self._lock:
             self.requests += 1
+        self._asks()
 
     def answered(self, operation: str, status: int | None, seconds: float) -> None:
         """A request was answered, or failed without an answer."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 
 import pytest
@@ -13,6 +14,7 @@ from syncd.core.model import FileRef
 from syncd.core.settle import Taken
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.queue import WorkQueue
+from syncd.transfer.pace.crew import FRESH_SECONDS, Crew
 from tests.support.clock import FakeClock
 from tests.support.waiting import Running, wait_until
 
@@ -433,3 +435,84 @@ def test_what_failed_is_tried_again_at_once_when_the_operator_says_so(queue: Wor
     assert queue.retry(lambda ref: ref.source == "docs") == 1
     assert taken(Running(queue.take)) == A
     assert queue.take_due() is None
+
+
+class Clerk:
+    """A worker in a thread of its own that does what it is told, one thing at a time."""
+
+    def __init__(self, queue: WorkQueue) -> None:
+        self.queue = queue
+        self._thread = ThreadPoolExecutor(1)
+
+    def takes(self) -> Future[Taken | None]:
+        return self._thread.submit(self.queue.take)
+
+    def asks(self, *, others_go_on: bool) -> None:
+        self._thread.submit(self.queue.asks, lambda others: others_go_on).result()
+
+    def has_large(self) -> None:
+        self._thread.submit(self.queue.has_large).result()
+
+
+def two_of_three(clock: FakeClock) -> tuple[WorkQueue, list[Clerk], Future[Taken | None]]:
+    """A queue with a crew of two, which have files, and a third that waits, with more files than workers."""
+    queue = WorkQueue(clock.monotonic)
+    queue.crew = Crew(3)
+    queue.crew.size = 2
+    for number in range(9):
+        queue.mark(FileRef("docs", str(number)), quiet_seconds=0.0, event=True)
+    clerks = [Clerk(queue) for _ in range(3)]
+    for clerk in clerks[:2]:
+        assert clerk.takes().result() is not None
+    third = clerks[2].takes()
+    wait_until("it waits", lambda: waiting_workers(queue) == 1)
+    return queue, clerks, third
+
+
+def released_by_a_large_file(queue: WorkQueue, clerks: list[Clerk], clock: FakeClock) -> None:
+    clerks[0].has_large()
+
+
+def released_by_growth(queue: WorkQueue, clerks: list[Clerk], clock: FakeClock) -> None:
+    clerks[0].asks(others_go_on=True)
+    assert waiting_workers(queue) == 1
+    clerks[0].asks(others_go_on=False)
+
+
+def released_by_time(queue: WorkQueue, clerks: list[Clerk], clock: FakeClock) -> None:
+    clock.advance(FRESH_SECONDS)
+
+
+@pytest.mark.parametrize("release", [released_by_a_large_file, released_by_growth, released_by_time])
+def test_a_worker_that_would_be_of_no_use_waits(
+    release: Callable[[WorkQueue, list[Clerk], FakeClock], None], clock: FakeClock
+) -> None:
+    """Until another has a large file, the crew grows, or the files of the others take long."""
+    queue, clerks, third = two_of_three(clock)
+    release(queue, clerks, clock)
+    assert third.result(30) is not None
+    queue.close()
+
+
+def test_a_worker_that_ends_its_file_goes_on_with_the_next(clock: FakeClock) -> None:
+    """It wakes no other for that, and the one that waits goes on waiting."""
+    queue, clerks, third = two_of_three(clock)
+    queue.done(FileRef("docs", "0"))
+    assert clerks[0].takes().result(30) is not None
+    assert not third.done()
+    queue.close()
+    assert third.result(30) is None
+
+
+def test_files_that_no_worker_may_take_wake_none(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan may find thousands of them in a second. One worker keeps the time."""
+    queue, _, third = two_of_three(clock)
+    woken: list[int] = []
+    notify = queue._work.notify
+    monkeypatch.setattr(queue._work, "notify", lambda count=1: (woken.append(count), notify(count)))
+    for number in range(100):
+        queue.mark(FileRef("docs", f"more{number}"), quiet_seconds=0.0, event=True)
+    assert not woken
+    wait_until("one keeps the time", lambda: queue._alarm is not None)
+    queue.close()
+    assert third.result(30) is None

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from syncd.core.backoff import Bandwidth, Timetable
 from syncd.core.errors import Stopped
-from syncd.core.model import ObjectMeta, TransferPolicy
+from syncd.core.model import FileRef, ObjectMeta, TransferPolicy
 from syncd.pipeline.context import Context, real_clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.store_runner import StoreRunner
@@ -34,7 +34,14 @@ def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     assert some.progress.line.holds().rate == 1 << 30
     breaker = some._store_context(state).breaker
     assert not breaker.is_shut()
-    some.workers.queue.pause(60.0)
+    queue = some.workers.queue
+    assert queue.crew.size == POLICY.concurrency
+    queue.mark(FileRef("docs", "a"), quiet_seconds=0.0, event=True)
+    assert queue.take() is not None
+    queue.crew.size = 1
+    some.progress.requested()  # no other worker has anything to do meanwhile
+    assert queue.crew.size == 2
+    queue.pause(60.0)
     assert breaker.is_shut()
     breaker.busy()
     assert int(some._slots._open) < POLICY.concurrency

@@ -12,7 +12,7 @@ import pytest
 from syncd.storage.http.deadlines import Deadline
 from syncd.storage.http.guarded_socket import GuardedSocket
 from syncd.storage.settings import HttpSettings
-from tests.support.waiting import wait_until
+from tests.support.waiting import Running, wait_until
 
 
 class RecordingSocket(socket.socket):
@@ -27,6 +27,7 @@ class RecordingSocket(socket.socket):
         super().setsockopt(level, option, value, *rest)  # type: ignore[call-overload]
 
 
+AWAITED: dict[int, int] = {}
 AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
 
 
@@ -37,7 +38,7 @@ def ends() -> Iterator[tuple[GuardedSocket, RecordingSocket, socket.socket]]:
         ours = RecordingSocket()
         ours.connect(listener.getsockname())
         theirs, _ = listener.accept()
-    deadline = Deadline(HttpSettings("http://h"), lambda: False)
+    deadline = Deadline(HttpSettings("http://h"), lambda: False, awaited=AWAITED)
     guarded = GuardedSocket(ours, deadline, lambda size: None)
     guarded.allowance = 1 << 20
     with closing(theirs), closing(guarded):
@@ -138,3 +139,14 @@ def test_what_comes_in_under_a_limit_comes_in_small_pieces(
     assert come(500 << 10) == 64 << 10
     assert [ours.recv_into(room) for _ in range(2)] == [64 << 10, 64 << 10]
     assert sum(pieces) == sum([64, 128, 256, 52, 64, 64, 64]) << 10
+
+
+def test_it_shows_what_a_thread_waits_for(ends: tuple[GuardedSocket, RecordingSocket, socket.socket]) -> None:
+    """As long as it waits: a look at the descriptor tells whether it could go on."""
+    ours, below, theirs = ends
+    ask(ours, theirs)
+    answer = Running(ours.recv, 100)
+    wait_until("it waits", lambda: list(AWAITED.values()) == [below.fileno()])
+    theirs.sendall(b"answer")
+    assert answer.result() == b"answer"
+    assert AWAITED == {}

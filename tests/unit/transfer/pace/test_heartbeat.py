@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
@@ -135,4 +136,27 @@ def test_a_thread_that_works_in_a_stores_directory_is_never_late_nor_its_source_
             assert heartbeats.silent(clock.monotonic()) == {"camera": 100.0}
     finally:
         heartbeat.holds(None)
+        heartbeat.rest()
+
+
+def test_a_thread_can_go_on_unless_it_waits_for_something_that_is_not_there() -> None:
+    """An answer that has come and that nobody has read yet leaves its thread in line for the interpreter."""
+    heartbeat, me = Heartbeat(), threading.get_ident()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not heartbeat.can_go_on([me])  # it rests
+        heartbeat.step()
+        assert heartbeat.can_go_on([me])
+        assert not heartbeat.can_go_on([])
+        heartbeat.awaited[me] = ours.fileno()
+        assert not heartbeat.can_go_on([me])
+        theirs.send(b"answer")
+        assert heartbeat.can_go_on([me])
+        del heartbeat.awaited[me]
+        with heartbeat.reading("camera"):
+            assert not heartbeat.can_go_on([me])
+        heartbeat.enters("nas")
+        assert not heartbeat.can_go_on([me])
+        heartbeat.enters("")
+        assert heartbeat.can_go_on([me])
         heartbeat.rest()

@@ -1,0 +1,76 @@
+"""How many workers of one store carry small files at once: as many as keep the interpreter busy.
+
+A worker that waits for an answer leaves the interpreter to others. Where answers are fast, a few workers use
+all of it, and more of them only stand in line, with every thread that has to answer the operator. Where
+answers are slow, nearly all of them wait, and many are needed.
+
+How long answers take does not tell the two apart: in a long line each answer waits to be read, so that it
+seems slow. So with each request its worker looks whether another one could go on meanwhile. Where none could,
+the interpreter has nothing to do until an answer comes, and one more worker is of use. Where there always was
+one for many requests, one worker less is not missed.
+
+Only the use of the interpreter is limited. A large file does not count, and after a moment no file does,
+whatever its worker waits for: nothing that hangs holds up the others.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+LEAST = 6
+"""So many workers are always of use: threads of other programs keep some of them from the processor."""
+FRESH_SECONDS = 0.2
+"""After so long a file does not count any more."""
+BUSY_REQUESTS = 32
+"""After so many requests during which the interpreter always had something to do, one worker less."""
+
+
+class Crew:
+    """The workers that carry small files, at most `most`. The owner holds a lock around all that changes.
+
+    Workers are given by the identifiers of their threads, times in seconds of a monotonic clock.
+    """
+
+    def __init__(self, most: float = inf) -> None:
+        self.size = most
+        """Where so many have a file that counts, another one is of no use."""
+        self._most = most
+        self._since: dict[int, float] = {}
+        """The workers that have a small file, and since when."""
+        self._busy = 0
+        """Requests since the crew last grew or shrank."""
+
+    def begins(self, worker: int, now: float) -> None:
+        """The worker has a file from now on."""
+        self._since[worker] = now
+
+    def has_large(self, worker: int) -> None:
+        """The file of the worker is large."""
+        self._since.pop(worker, None)
+
+    def ends(self, worker: int) -> None:
+        """The worker has no file any more."""
+        self._since.pop(worker, None)
+
+    def beside(self, worker: int) -> list[int] | None:
+        """The other workers that have a small file; None: this one has none. Needs no lock."""
+        if worker not in self._since:
+            return None
+        return [other for other in list(self._since) if other != worker]
+
+    def asks(self, *, alone: bool) -> bool:
+        """A worker sends a request; `alone`: none of the others can go on. Returns whether the crew grew."""
+        self._busy += 1
+        if alone:
+            grows, self._busy = self.size < self._most, 0
+            self.size = min(self._most, self.size + 1)
+            return grows
+        if self._busy >= BUSY_REQUESTS:
+            self.size, self._busy = max(min(LEAST, self._most), self.size - 1), 0
+        return False
+
+    def is_full(self, now: float) -> bool:
+        """Whether another worker is of no use now."""
+        if len(self._since) < self.size:
+            return False
+        return sum(now - since < FRESH_SECONDS for since in self._since.values()) >= self.size
