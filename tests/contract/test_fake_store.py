@@ -84,7 +84,7 @@ def test_an_order_for_a_verb_that_does_not_exist_is_a_mistake(fake_store: FakeSt
 def test_every_verb_of_a_store_can_be_ordered_about() -> None:
     """The list of verbs is that of the protocol, so that a new one is not forgotten."""
     public = {name for name in vars(FakeStore) if not name.startswith("_")}
-    about = {"store_id", "limits", "clock_ns", "close", "tamper", "tamper_etag", "without_metadata"}
+    about = {"store_id", "limits", "clock_ns", "close", "edit", "tamper", "tamper_etag", "without_metadata"}
     assert public - about == set(VERBS)
 
 

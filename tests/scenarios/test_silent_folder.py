@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from syncd.config import load
 from syncd.daemon import daemon, flush
 from syncd.pipeline import pipeline
 from syncd.pipeline.context import real_clock
-from syncd.sources import files, places
+from syncd.sources import directories, files, places
 from syncd.state.lock import StateLock
 from syncd.state.state import State
 from tests.support.mounting import silent
@@ -41,18 +42,18 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     answers = threading.Event()
     answers.set()
 
-    def waiting(name: str, place: Callable[..., str]) -> None:
-        real = getattr(files, name)
+    def waiting(module: ModuleType, name: str, place: Callable[..., str]) -> None:
+        real = getattr(module, name)
 
         def wait_first(*arguments: Any, **named: Any) -> Any:
             if "dead" in place(*arguments):
                 answers.wait(60)
             return real(*arguments, **named)
 
-        monkeypatch.setattr(files, name, wait_first)
+        monkeypatch.setattr(module, name, wait_first)
 
-    waiting("open_resolved", lambda path, *_: path)
-    waiting("open_file", lambda root_fd, path, *_: path)
+    waiting(directories, "open_resolved", lambda path, *_: path)
+    waiting(files, "open_file", lambda root_fd, path, *_: path)
     yield answers
     answers.set()
 

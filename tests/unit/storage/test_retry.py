@@ -45,7 +45,7 @@ PART = Part(1, 1, "e")
 VERBS: dict[str, tuple[object, ...]] = {
     "put_object": ("k", b"x", META),
     "head_object": ("k",),
-    "get_object": ("k", 0, 1, "e"),
+    "get_object": ("k", 0, 1, "e", None),
     "delete_object": ("k",),
     "copy_object": ("s", "k", META, "e"),
     "create_multipart_upload": ("k", META),
