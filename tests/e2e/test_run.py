@@ -112,7 +112,8 @@ def test_work_while_the_daemon_starts_and_stops_is_not_lost(syncd: Syncd) -> Non
             if number == signal.SIGKILL:
                 syncd.kill()
             else:
-                assert syncd.stop(number) == 3  # the writer goes on
+                # 0 where a busy machine held up the writer for so long that all was sent
+                assert syncd.stop(number) in (0, 3)
     finally:
         (syncd.root / "enough").touch()
         writer.wait(60)
