@@ -32,7 +32,7 @@ class Unwritten:
     def add(self, ref: FileRef, recorded: Recorded | None, queue: Callable[[], None]) -> None:
         """From now on `recorded` is what is known of `ref`. `queue` has it written later.
 
-        Nobody sees it before it is queued: what is written because of it would find nothing.
+        No thread sees it before it is queued: a write that follows from it would find no row.
         """
         with self.lock:
             queue()
