@@ -50,8 +50,8 @@ def set_up(
 
     With ``format: auto`` the journal gets its own format, any other stream text. `verbosity` is the number
     of ``-v``, or minus the number of ``-q``; each moves the level by one. From 2 on, libraries log as well.
-    Unless the caller `waits`, it goes on where the stream takes nothing: a pipe that no program reads, or a file
-    on a file system that does not answer.
+    Unless the caller `waits`, it goes on where the stream takes nothing: a pipe that no program reads, or a
+    file on a file system that does not answer.
     """
     formatter = _format(settings.format, stream, os.environ if environ is None else environ)
     out: TextIO | _Writer = stream

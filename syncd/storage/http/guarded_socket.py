@@ -33,7 +33,7 @@ takes a connection that is silent for some seconds for dead."""
 _PIECE = 64 << 10
 _MOST_PIECE = 1 << 20
 _SHORT_SECONDS = 0.01
-"""A bandwidth limit is asked after each piece that comes in. While it makes no caller wait for longer than this,
+"""A bandwidth limit is asked after each piece that comes in. While no caller waits longer for it than this,
 the pieces grow: each costs a call and its turn among the threads."""
 _LOST = (BlockingIOError, ssl.SSLWantReadError)
 

@@ -5,9 +5,9 @@ all of it, and more of them only stand in line, with every thread that has to an
 answers are slow, nearly all of them wait, and many are needed.
 
 How long answers take does not tell the two apart: in a long line each answer waits to be read, so that it
-seems slow. So before each request its worker looks whether another worker could run while this one waits. If
-none could, the interpreter has nothing to do until an answer comes, and one more worker helps. If one could at
-each of many requests, the crew does as well with one worker less.
+seems slow. So before each request its worker looks whether another worker could run while this one waits.
+If none could, the interpreter has nothing to do until an answer comes, and one more worker helps. If one
+could at each of many requests, the crew does as well with one worker less.
 
 Only the use of the interpreter is limited. A large file does not count, and after a moment no file does,
 whatever its worker waits for: nothing that hangs holds up the others.
