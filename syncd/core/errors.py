@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -119,12 +120,23 @@ class RootChanged(FileUnreadable):
     """The source's root is not the directory that it was: nothing may be concluded about any file."""
 
 
-class StoreError(SyncdError):
-    """A request to a store failed.
+class StoreFacts(TypedDict, total=False):
+    """What any `StoreError` may know."""
 
-    ``status`` is the HTTP status or None, ``code`` the store's own word for the error, ``request_id`` what
-    the store's support would ask for, ``hint`` what the operator can do about it. Whatever the store put into
-    them is one printable line here: it reaches logs and terminals.
+    status: int | None
+    """The HTTP status."""
+    code: str
+    """The store's own word for the error."""
+    request_id: str
+    """What the store's support would ask for."""
+    hint: str
+    """What the operator can do about it."""
+
+
+class StoreError(SyncdError):
+    """A request to a store failed. It has the `StoreFacts` as attributes.
+
+    Whatever the store put into them is one printable line here: it reaches logs and terminals.
     """
 
     def __init__(
@@ -172,14 +184,11 @@ class StoreUnavailable(StoreError):
         self,
         message: str,
         *,
-        status: int | None = None,
-        code: str = "",
-        request_id: str = "",
-        hint: str = "",
         outcome_unknown: bool = False,
         retry_after_seconds: float | None = None,
+        **facts: Unpack[StoreFacts],
     ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+        super().__init__(message, **facts)
         self.outcome_unknown = outcome_unknown
         self.retry_after_seconds = retry_after_seconds
 
@@ -206,17 +215,8 @@ class PartsRefused(StoreError):
     ``too_small`` is True when it says that parts are below its minimum size.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        code: str = "",
-        request_id: str = "",
-        hint: str = "",
-        too_small: bool = False,
-    ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+    def __init__(self, message: str, *, too_small: bool = False, **facts: Unpack[StoreFacts]) -> None:
+        super().__init__(message, **facts)
         self.too_small = too_small
 
 
@@ -254,17 +254,8 @@ class AccessRefused(StoreRefused):
     ``credentials`` is True when keys or tokens are to blame (exit code 77).
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        code: str = "",
-        request_id: str = "",
-        hint: str = "",
-        credentials: bool = True,
-    ) -> None:
-        super().__init__(message, status=status, code=code, request_id=request_id, hint=hint)
+    def __init__(self, message: str, *, credentials: bool = True, **facts: Unpack[StoreFacts]) -> None:
+        super().__init__(message, **facts)
         self.credentials = credentials
 
 
