@@ -22,10 +22,10 @@ from syncd.cli import asking, common
 from syncd.config.load import Settings
 from syncd.core.deletions import Deletions
 from syncd.core.errors import FileError, StateError, os_words
-from syncd.core.model import Action, Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, Source
+from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
-from syncd.core.plan import KEPT
+from syncd.core.plan import KEPT, Action, Delete, Nothing
 from syncd.core.words import counted, left_out
 from syncd.daemon import process
 from syncd.pipeline.context import Clock, RunSummary, real_clock

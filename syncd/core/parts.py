@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from syncd.core import plan
 from syncd.core.errors import TOO_LARGE, TRY_ALL, StoreRefused
-from syncd.core.model import Checkpoint, Fingerprint, Part, PartDigests, StoreLimits
+from syncd.core.model import Checkpoint, Fingerprint, Part
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
@@ -27,6 +27,40 @@ CHUNK = struct.Struct(">16sI")
 
 SMALLEST_COMMON_PART_SIZE = 5 << 20
 """What every S3-compatible store accepts as a part (AWS, S3 API reference, "multipart upload limits")."""
+
+
+class StoreLimits(Struct, frozen=True):
+    """Sizes in bytes. Data of the store, so that the planner holds no constants."""
+
+    min_part_size: int
+    """For every part but the last."""
+    max_part_size: int
+    max_parts: int
+    max_put_size: int
+    max_object_size: int
+    max_key_bytes: int = 1024
+    """Length of a key in UTF-8."""
+    part_size_multiple: int = 1 << 20
+    computes_crc32: bool = False
+    """`head_object` returns the CRC-32 of every object, also of one made of parts."""
+    describes_by_reading: bool = False
+    """`head_object` reads an object of another program, and tells the XXH3-128 of what it read."""
+    max_xattr_bytes: int = 1400
+    """What all extended attributes of a file may take in the metadata of its object. S3 and BOS take 2048
+    bytes of metadata, and what else syncd writes there takes less than 640."""
+    has_conditions: bool = False
+    """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
+    completes_with_meta: bool = False
+    """An object of parts gets the metadata that complete is given, not what create was."""
+
+
+class PartDigests(Struct, frozen=True):
+    """The witness of each part of a recorded file, on the grid of its part size in bytes."""
+
+    part_size: int
+    digests: tuple[bytes, ...]
+    chunks: bytes = b""
+    """In the form of `CHUNK`; empty: unknown."""
 
 
 class Span(Struct, frozen=True):

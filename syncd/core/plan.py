@@ -45,28 +45,116 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from syncd.core.model import (
-    Action,
-    Copy,
-    Delete,
     Destination,
     FileRef,
     FileStat,
     Fingerprint,
     Irregular,
-    Nothing,
     ObjectInfo,
     Observed,
     OnDelete,
     Recorded,
-    Refresh,
-    Upload,
 )
 from syncd.core.paths import is_link_key, path_for
+
+# ---- actions, inert, each with its reason; and what came of them ------------------------------------------
+
+
+class Nothing(Struct, frozen=True):
+    """Leave it as it is."""
+
+    reason: str
+
+
+class Refresh(Struct, frozen=True):
+    """Same content, other stat: update the record, send nothing."""
+
+    reason: str
+
+
+class Upload(Struct, frozen=True):
+    """Carry the content to the store."""
+
+    reason: str
+
+
+class Copy(Struct, frozen=True):
+    """The store already has this content under another key: let it copy, send nothing."""
+
+    twin: Recorded
+    reason: str
+
+
+class Delete(Struct, frozen=True):
+    """Remove the object."""
+
+    reason: str
+
+
+class Adopt(Struct, frozen=True):
+    """The store had the content under the key, and there was no record of it: nothing was sent."""
+
+    reason: str
+
+
+Action = Nothing | Refresh | Upload | Copy | Delete | Adopt
+
+
+class Cause(Enum):
+    """Why bytes of a file need not be sent."""
+
+    RESUME = "resume"
+    """An earlier try sent them."""
+    TOUCH = "touch"
+    """The file has another modification time and the recorded content."""
+    COPY = "copy"
+    """The store copies the content of another key."""
+    DELTA = "delta"
+    """The store copies parts of the object that is replaced, or of another one."""
+    ADOPT = "adopt"
+    """The store holds an object with this content that is not recorded."""
+    APPEND = "append"
+    """They are the part of a growing file that was sent before."""
+
+
+class Outcome(NamedTuple):
+    """The result for one file."""
+
+    action: Action
+    bytes_sent: int = 0
+    saved: Mapping[Cause, int] = MappingProxyType({})
+    """Bytes that were not sent."""
+    look_again_seconds: float | None = None
+    """The record is too young to be trusted: mark the file again after so long."""
+    second_look: bool = False
+    """The record cannot be trusted before a minute has passed; until then the file counts as done."""
+    doubt_seconds: float | None = None
+    """How long a request whose answer was lost may still take effect. Then the object has to be compared once
+    more; until then the file counts as done."""
+    size: int = 0
+    """Of the file, in bytes."""
+    wants_delete: bool = False
+    """The object should be deleted, but the caller did not allow it."""
+    links: tuple[FileRef, ...] = ()
+    """Other names of a file that changed, of which the kernel told nothing: mark them."""
+    delay_seconds: float = 0.0
+    """Since the file became dirty, as the worker says who had it."""
+
+    @property
+    def bytes_saved(self) -> int:
+        """Of all causes."""
+        return sum(self.saved.values())
+
+
+# ---- the rules ---------------------------------------------------------------------------------------------
 
 KEPT = Nothing("deletes are kept")
 """Of a recorded file that is gone."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field, to_builtins
 
-from syncd.core.model import Cause, Checkpoint, FileRef, Source, Summary
+from syncd.core.model import Checkpoint, FileRef, Source, Summary
 from syncd.core.paths import one_line, printable
+from syncd.core.plan import Cause
 from syncd.core.words import counted, differ_words, human, human_seconds, iso, left_out, paused_words
 
 if TYPE_CHECKING:

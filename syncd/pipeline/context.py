@@ -10,8 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from syncd.core.model import FileRef, Outcome, Source
-from syncd.core.plan import instance_id
+from syncd.core.model import FileRef, Source
+from syncd.core.plan import Outcome, instance_id
 from syncd.state.state import State
 from syncd.transfer.pace.heartbeat import Heartbeats
 

@@ -17,19 +17,9 @@ from msgspec.structs import replace
 
 from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_left
 from syncd.core.errors import FileChanged, StateError, SyncdError, kind
-from syncd.core.model import (
-    Adopt,
-    Copy,
-    Delete,
-    Destination,
-    FileRef,
-    Outcome,
-    Refresh,
-    Source,
-    TransferPolicy,
-    Upload,
-)
+from syncd.core.model import Destination, FileRef, Source, TransferPolicy
 from syncd.core.paths import name_of
+from syncd.core.plan import Adopt, Copy, Delete, Outcome, Refresh, Upload
 from syncd.core.words import counted
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner

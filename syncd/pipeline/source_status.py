@@ -10,8 +10,9 @@ from msgspec import Struct, field
 
 from syncd.core import plan
 from syncd.core.errors import os_words
-from syncd.core.model import Copy, FileRef, FileStat, OnDelete, Outcome, Recorded, Source, Upload
+from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, Source
 from syncd.core.paths import name_of, printable
+from syncd.core.plan import Copy, Outcome, Upload
 from syncd.transfer.pace.progress import Durations
 
 log = logging.getLogger("syncd.scan")

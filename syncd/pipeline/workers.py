@@ -37,8 +37,9 @@ from syncd.core.errors import (
     way,
     words_of,
 )
-from syncd.core.model import Adopt, Copy, Delete, Failure, FileRef, FileStat, Outcome, Source, Upload
+from syncd.core.model import Failure, FileRef, FileStat, Source
 from syncd.core.paths import name_of
+from syncd.core.plan import Adopt, Copy, Delete, Outcome, Upload
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.donors import Donors

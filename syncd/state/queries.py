@@ -24,9 +24,9 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     Fingerprint,
-    PartDigests,
     Recorded,
 )
+from syncd.core.parts import PartDigests
 
 Row = tuple[Any, ...]
 """As SQLite returns it: the columns decide the types, and a type checker cannot see them."""

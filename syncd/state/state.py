@@ -36,7 +36,6 @@ from msgspec.structs import replace
 from syncd.core.errors import MISTAKE, CheckpointGone, StateError
 from syncd.core.model import (
     OVERTAKEN,
-    Cause,
     Checkpoint,
     Destination,
     Failure,
@@ -45,12 +44,13 @@ from syncd.core.model import (
     LastScan,
     Leftover,
     Part,
-    PartDigests,
     Recorded,
     RootIdentity,
     Summary,
 )
+from syncd.core.parts import PartDigests
 from syncd.core.paths import name_of
+from syncd.core.plan import Cause
 from syncd.state import checkpoints, queries, schema
 from syncd.state.audits import Audits
 from syncd.state.history import History

@@ -13,7 +13,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 from msgspec import Struct
 
 from syncd.core.errors import StoreRefused
-from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, StoreLimits, UploadInfo
+from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
+from syncd.core.parts import StoreLimits
 
 __all__ = [
     "CONDITIONS", "DIGESTS", "DOUBLED", "HONOURED", "IGNORED", "VERSION_KEYS", "Body", "Breaker", "Clock",

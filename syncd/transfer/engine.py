@@ -25,26 +25,19 @@ from syncd.core.errors import (
 )
 from syncd.core.model import (
     OVERTAKEN,
-    Action,
-    Adopt,
     Adoption,
-    Cause,
-    Copy,
-    Delete,
     FileRef,
     FileStat,
     Irregular,
     LinkStat,
-    Nothing,
     Observed,
-    Outcome,
     Receipt,
     Recorded,
     TransferPolicy,
-    Upload,
 )
 from syncd.core.parts import fits_one_request, part_size_for
 from syncd.core.paths import name_of
+from syncd.core.plan import Action, Adopt, Cause, Copy, Delete, Nothing, Outcome, Upload
 from syncd.sources import fingerprint
 from syncd.sources.chunks import Cutter
 from syncd.sources.files import OpenFile

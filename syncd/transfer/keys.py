@@ -19,13 +19,12 @@ from syncd.core.model import (
     FileRef,
     FileStat,
     LinkStat,
-    Nothing,
     ObjectInfo,
     OnDelete,
-    Outcome,
     Recorded,
 )
 from syncd.core.paths import name_of, printable
+from syncd.core.plan import Nothing, Outcome
 from syncd.state.key_locks import Exclusive
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.local import EngineSource

@@ -34,9 +34,8 @@ from syncd.core.model import (
     Recorded,
     RootIdentity,
     Source,
-    StoreLimits,
 )
-from syncd.core.parts import Span
+from syncd.core.parts import Span, StoreLimits
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
 from syncd.sources import directories, entries, fingerprint, mounts, selection

@@ -40,11 +40,10 @@ from syncd.core.model import (
     LinkStat,
     ObjectMeta,
     Part,
-    PartDigests,
     Properties,
     Recorded,
 )
-from syncd.core.parts import Span
+from syncd.core.parts import PartDigests, Span
 from syncd.core.paths import FOLDER, name_of
 from syncd.sources import fingerprint
 from syncd.sources.buffers import Buffers

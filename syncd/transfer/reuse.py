@@ -24,7 +24,6 @@ from msgspec.structs import replace
 from syncd.core import parts, plan
 from syncd.core.errors import TRY_ALL, FileUnreadable, StoreError, StoreRefused
 from syncd.core.model import (
-    Copy,
     FileRef,
     FileStat,
     Fingerprint,
@@ -34,9 +33,9 @@ from syncd.core.model import (
     Observed,
     Receipt,
     Recorded,
-    Upload,
 )
 from syncd.core.paths import is_link_key
+from syncd.core.plan import Copy, Upload
 from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore, StoreLimits

@@ -13,18 +13,9 @@ from syncd.core.errors import (
     StoreError,
     StoreRefused,
 )
-from syncd.core.model import (
-    Action,
-    FileRef,
-    Fingerprint,
-    LinkStat,
-    ObjectInfo,
-    ObjectMeta,
-    Receipt,
-    Recorded,
-    Refresh,
-)
+from syncd.core.model import FileRef, Fingerprint, LinkStat, ObjectInfo, ObjectMeta, Receipt, Recorded
 from syncd.core.paths import FOLDER, name_of, printable
+from syncd.core.plan import Action, Refresh
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.keys import Keys
 from syncd.transfer.local import Local

@@ -40,9 +40,10 @@ from syncd.core.errors import (
     is_denied,
     may_be_the_uploads,
 )
-from syncd.core.model import Cause, Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
+from syncd.core.model import Checkpoint, FileRef, ObjectInfo, ObjectMeta, Part, Receipt
 from syncd.core.parts import Span
 from syncd.core.paths import name_of
+from syncd.core.plan import Cause
 from syncd.core.words import counted
 from syncd.state.state import State
 from syncd.storage import base
@@ -74,7 +75,7 @@ class Carried(NamedTuple):
     bytes_sent: int
     saved: Mapping[Cause, int]
     chunks: bytes = b""
-    """Of the content, where it was cut: see `syncd.core.model.PartDigests`."""
+    """Of the content, where it was cut: see `syncd.core.parts.PartDigests`."""
 
 
 class Uploader:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.model import Nothing, OnDelete
+from syncd.core.model import OnDelete
 from syncd.core.patterns import Rules
+from syncd.core.plan import Nothing
 from syncd.sources.scan import compare
 from tests.scenarios.test_out_of_sight import Told
 from tests.support.odd_file_system import Oddities, odd

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.model import Recorded, Refresh, Source, TransferPolicy, Upload
+from syncd.core.model import Recorded, Source, TransferPolicy
+from syncd.core.plan import Refresh, Upload
 from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline
 from syncd.state.state import State

@@ -11,7 +11,8 @@ import pytest
 
 from syncd.core import plan
 from syncd.core.errors import FileChanged
-from syncd.core.model import FileStat, Upload
+from syncd.core.model import FileStat
+from syncd.core.plan import Upload
 from syncd.sources import files
 from tests.support import mounting
 from tests.support.rig import Rig

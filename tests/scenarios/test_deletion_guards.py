@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import FileUnreadable, StoreUnavailable
-from syncd.core.model import Nothing, ObjectMeta, OnDelete
+from syncd.core.model import ObjectMeta, OnDelete
+from syncd.core.plan import Nothing
 from syncd.core.schedule import POLL_SECONDS
 from syncd.sources import fingerprint
 from syncd.sources.scan import walk

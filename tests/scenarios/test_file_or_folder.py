@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.model import Nothing, OnDelete
+from syncd.core.model import OnDelete
+from syncd.core.plan import Nothing
 from syncd.storage.base import ObjectStore
 from syncd.storage.dir.store import DirStore
 from syncd.storage.opening import open_store

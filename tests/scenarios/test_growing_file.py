@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import FileChanged, FileError, StoreUnavailable
-from syncd.core.model import Cause, Outcome
+from syncd.core.plan import Cause, Outcome
 from tests.scenarios.test_moving_file import (
     KEY,
     MOMENTS_OF_A_LARGE_FILE,

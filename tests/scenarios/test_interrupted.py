@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import StateError
-from syncd.core.model import FileRef, Upload
+from syncd.core.model import FileRef
+from syncd.core.plan import Upload
 from syncd.state import queries, schema
 from syncd.state.lock import StateLock
 from syncd.state.state import State

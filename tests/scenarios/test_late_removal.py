@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from syncd.core import plan
 from syncd.core.errors import StoreUnavailable
-from syncd.core.model import Delete, OnDelete, Upload
+from syncd.core.model import OnDelete
+from syncd.core.plan import Delete, Upload
 from tests.support.rig import Rig
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.test_workers import Crew

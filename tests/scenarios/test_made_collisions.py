@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import FileChanged, StoreUnavailable
-from syncd.core.model import Copy, Nothing, Refresh, Upload
+from syncd.core.plan import Copy, Nothing, Refresh, Upload
 from syncd.sources import fingerprint
 from syncd.state.state import State
 from syncd.transfer.audit import verify

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import FileChanged, FileError, StoreUnavailable
-from syncd.core.model import Nothing
+from syncd.core.plan import Nothing
 from syncd.sources import files, fingerprint
 from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import of_bytes

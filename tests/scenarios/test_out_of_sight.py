@@ -17,8 +17,9 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import RootChanged
-from syncd.core.model import Delete, FileRef, FileStat, Nothing, OnDelete, Recorded, RootIdentity
+from syncd.core.model import FileRef, FileStat, OnDelete, Recorded, RootIdentity
 from syncd.core.patterns import Rules
+from syncd.core.plan import Delete, Nothing
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare, walk
 from tests.support import mounting

@@ -18,7 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import ConnectionLost, FileChanged, FileError, FileUnreadable, StoreError, StoreFailed
-from syncd.core.model import FileRef, Outcome
+from syncd.core.model import FileRef
+from syncd.core.plan import Outcome
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.queue import WorkQueue
 from syncd.pipeline.workers import Workers

@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from syncd.core.model import Destination, FileRef, OnDelete, Outcome, Source, TransferPolicy
+from syncd.core.model import Destination, FileRef, OnDelete, Source, TransferPolicy
+from syncd.core.plan import Outcome
 from syncd.pipeline.reconcile import Reconciliation
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore

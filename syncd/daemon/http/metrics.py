@@ -12,7 +12,7 @@ from typing import get_args
 
 import syncd
 from syncd.core.errors import KINDS
-from syncd.core.model import Action, Cause
+from syncd.core.plan import Action, Cause
 from syncd.daemon.live import Measured
 from syncd.daemon.status import LiveSource, SourceReport, Status, StoreReport
 from syncd.sources.watch import inotify

@@ -14,7 +14,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from syncd.core.model import Checkpoint, FileRef, Leftover, ObjectInfo, Recorded, StoreLimits
+from syncd.core.model import Checkpoint, FileRef, Leftover, ObjectInfo, Recorded
+from syncd.core.parts import StoreLimits
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore

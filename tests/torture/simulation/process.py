@@ -19,7 +19,8 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from syncd.core.model import FileRef, Outcome, Source, TransferPolicy
+from syncd.core.model import FileRef, Source, TransferPolicy
+from syncd.core.plan import Outcome
 from syncd.pipeline import donors
 from syncd.pipeline.context import Clock
 from syncd.pipeline.pipeline import Pipeline

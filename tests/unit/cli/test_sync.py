@@ -22,17 +22,8 @@ from syncd.cli.group import cli
 from syncd.cli.sync import Overrides, Pass, plan_all, run_once
 from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StateError, StoreUnavailable
-from syncd.core.model import (
-    Action,
-    Delete,
-    FileRef,
-    Nothing,
-    ObjectMeta,
-    OnDelete,
-    Source,
-    TransferPolicy,
-    Upload,
-)
+from syncd.core.model import FileRef, ObjectMeta, OnDelete, Source, TransferPolicy
+from syncd.core.plan import Action, Delete, Nothing, Upload
 from syncd.daemon.control import Asks, ControlServer
 from syncd.pipeline.context import real_clock
 from syncd.pipeline.pipeline import Pipeline

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.core.errors import StoreRefused
-from syncd.core.model import Checkpoint, FileRef, FileStat, Fingerprint, Part, StoreLimits
+from syncd.core.model import Checkpoint, FileRef, FileStat, Fingerprint, Part
 from syncd.core.parts import (
     CHUNK,
     Resume,
     Span,
+    StoreLimits,
     combine_crc32,
     count,
     cut,

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.core.model import (
-    Copy,
-    Delete,
     Destination,
     FileRef,
     FileStat,
     Fingerprint,
     Irregular,
-    Nothing,
     Observed,
     OnDelete,
     Recorded,
-    Refresh,
-    Upload,
 )
 from syncd.core.plan import (
+    Copy,
+    Delete,
+    Nothing,
+    Refresh,
     Settling,
+    Upload,
     age_ns,
     carries_prefix,
     decide,

@@ -12,17 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from syncd.core.model import (
-    Cause,
-    Checkpoint,
-    Failure,
-    FileRef,
-    FileStat,
-    Fingerprint,
-    Part,
-    Recorded,
-    Source,
-)
+from syncd.core.model import Checkpoint, Failure, FileRef, FileStat, Fingerprint, Part, Recorded, Source
+from syncd.core.plan import Cause
 from syncd.daemon import status
 from syncd.daemon.status import DaemonStatus, LiveSource, StoreReport, WatchStatus
 from syncd.state.state import State

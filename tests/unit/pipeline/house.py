@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from syncd.core.model import FileRef, Outcome
+from syncd.core.model import FileRef
+from syncd.core.plan import Outcome
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle

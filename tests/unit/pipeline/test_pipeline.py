@@ -22,7 +22,8 @@ from syncd.core.errors import (
     StoreUnavailable,
     SyncdError,
 )
-from syncd.core.model import Copy, FileRef, OnDelete, Outcome, Source, TransferPolicy
+from syncd.core.model import FileRef, OnDelete, Source, TransferPolicy
+from syncd.core.plan import Copy, Outcome
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
 from syncd.pipeline.context import real_clock

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.core.model import Cause, FileRef, FileStat, Outcome, Refresh, Source, Upload
+from syncd.core.model import FileRef, FileStat, Source
+from syncd.core.plan import Cause, Outcome, Refresh, Upload
 from syncd.pipeline.source_status import EventCoverage, ScanResults, SourceStatus, WatchHandle
 
 

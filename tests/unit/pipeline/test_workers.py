@@ -26,7 +26,8 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import Failure, FileRef, Nothing, OnDelete, Outcome
+from syncd.core.model import Failure, FileRef, OnDelete
+from syncd.core.plan import Nothing, Outcome
 from syncd.pipeline import queue as workqueue
 from syncd.pipeline.context import Clock, Context
 from syncd.pipeline.workers import Workers

@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import RootChanged, StoreUnavailable
-from syncd.core.model import FileRef, Nothing, OnDelete, RootIdentity
+from syncd.core.model import FileRef, OnDelete, RootIdentity
 from syncd.core.patterns import Rules
+from syncd.core.plan import Nothing
 from syncd.sources import directories, mounts
 from syncd.sources.root import RootGuard
 from syncd.sources.scan import compare

@@ -21,7 +21,6 @@ from syncd.core.model import (
     LATEST_NS,
     OLDEST_NS,
     OVERTAKEN,
-    Cause,
     Checkpoint,
     Destination,
     Failure,
@@ -30,10 +29,11 @@ from syncd.core.model import (
     Fingerprint,
     LastScan,
     Part,
-    PartDigests,
     Recorded,
     RootIdentity,
 )
+from syncd.core.parts import PartDigests
+from syncd.core.plan import Cause
 from syncd.state import queries, writer
 from syncd.state.audits import Round, Unlike
 from syncd.state.state import State

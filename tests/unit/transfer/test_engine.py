@@ -22,17 +22,9 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import (
-    Cause,
-    Checkpoint,
-    Copy,
-    Delete,
-    Nothing,
-    OnDelete,
-    Refresh,
-    Upload,
-)
+from syncd.core.model import Checkpoint, OnDelete
 from syncd.core.patterns import Rules
+from syncd.core.plan import Cause, Copy, Delete, Nothing, Refresh, Upload
 from syncd.sources import entries, files, fingerprint
 from syncd.sources.files import Body, OpenFile, file_stat
 from syncd.sources.fingerprint import of_bytes

@@ -9,17 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import PreconditionFailed, StoreRefused
-from syncd.core.model import (
-    Adopt,
-    Adoption,
-    Copy,
-    Delete,
-    Fingerprint,
-    ObjectInfo,
-    ObjectMeta,
-    OnDelete,
-    Upload,
-)
+from syncd.core.model import Adoption, Fingerprint, ObjectInfo, ObjectMeta, OnDelete
+from syncd.core.plan import Adopt, Copy, Delete, Upload
 from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import of_bytes
 from syncd.transfer.in_doubt import Foreigners

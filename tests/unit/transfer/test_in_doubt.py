@@ -19,7 +19,8 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import Checkpoint, ObjectMeta, OnDelete, Recorded, Refresh, Upload
+from syncd.core.model import Checkpoint, ObjectMeta, OnDelete, Recorded
+from syncd.core.plan import Refresh, Upload
 from syncd.sources.files import file_stat
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig

@@ -5,14 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from syncd.core.model import (
-    Attributes,
-    Copy,
-    Nothing,
-    OnDelete,
-    Refresh,
-    Upload,
-)
+from syncd.core.model import Attributes, OnDelete
+from syncd.core.plan import Copy, Nothing, Refresh, Upload
 from tests.support.rig import Rig
 
 

@@ -14,16 +14,8 @@ from syncd.core.errors import (
     RootChanged,
     TooYoung,
 )
-from syncd.core.model import (
-    Attributes,
-    Copy,
-    Nothing,
-    OnDelete,
-    Outcome,
-    Refresh,
-    RootIdentity,
-    Upload,
-)
+from syncd.core.model import Attributes, OnDelete, RootIdentity
+from syncd.core.plan import Copy, Nothing, Outcome, Refresh, Upload
 from syncd.sources import files, mounts
 from syncd.sources.files import OpenFile
 from tests.support.rig import PART, Rig

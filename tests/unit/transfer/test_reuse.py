@@ -21,12 +21,8 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import (
-    Copy,
-    ObjectInfo,
-    ObjectMeta,
-    Receipt,
-)
+from syncd.core.model import ObjectInfo, ObjectMeta, Receipt
+from syncd.core.plan import Copy
 from syncd.sources.chunks import Cutter
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.audits import Unlike

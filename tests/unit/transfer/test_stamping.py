@@ -11,15 +11,8 @@ from syncd.core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import (
-    Adoption,
-    Attributes,
-    Copy,
-    ObjectMeta,
-    Properties,
-    Refresh,
-    Upload,
-)
+from syncd.core.model import Adoption, Attributes, ObjectMeta, Properties
+from syncd.core.plan import Copy, Refresh, Upload
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.audits import Unlike
 from tests.support.rig import PART, Rig

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.core.errors import FileChanged, QuotaExceeded, StoreRefused, StoreUnavailable
-from syncd.core.model import Nothing, ObjectMeta, Upload
+from syncd.core.model import ObjectMeta
+from syncd.core.plan import Nothing, Upload
 from syncd.sources.fingerprint import of_bytes
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
