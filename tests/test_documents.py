@@ -73,6 +73,7 @@ def test_paths_exist(path: Path) -> None:
 
 
 @cache
+@cache
 def _help(*command: str) -> str:
     shown = subprocess.run(
         [sys.executable, "-m", "syncd", *command, "--help"],
@@ -85,6 +86,7 @@ def _help(*command: str) -> str:
     return shown.stdout
 
 
+@cache
 def _commands() -> set[str]:
     return set(re.findall(r"^  ([a-z][a-z-]*)", _help().partition("Commands:")[2], re.MULTILINE))
 
