@@ -41,15 +41,21 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
             attempt(name, os.setxattr, os.fsencode(name), value)
         elif name in _ACLS or (name == _CAPABILITY and special):
             later.append((name, value))
-    # The sticky bit of a folder takes rights away.
-    plain, lists = (0o1777, _ACLS) if modes.S_ISDIR(os.fstat(fd).st_mode) else (0o777, _ACLS[:1])
-    for name in lists if wanted.mode is not None else ():
-        with contextlib.suppress(OSError):  # a list that the folder above gives would let more people in
-            os.removexattr(fd, name)
-    attempt("mode", _chmod, mode if wanted.mode is None else wanted.mode & (0o7777 if special else plain))
+    if wanted.mode is not None:
+        mode = wanted.mode & _taken(fd, special=special)
+    attempt("mode", _chmod, mode)
     for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)
     return failed
+
+
+def _taken(fd: int, *, special: bool) -> int:
+    """The bits of a mode that the file may get; it loses the lists of access that it has."""
+    is_folder = modes.S_ISDIR(os.fstat(fd).st_mode)
+    for name in _ACLS if is_folder else _ACLS[:1]:
+        with contextlib.suppress(OSError):  # a list that the folder above gives would let more people in
+            os.removexattr(fd, name)
+    return 0o7777 if special else 0o1777 if is_folder else 0o777  # the sticky bit takes rights away
 
 
 def _chmod(fd: int, mode: int) -> None:

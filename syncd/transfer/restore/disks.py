@@ -36,18 +36,22 @@ class Disks:
         self._direct: set[int] = set()
         self._lock = threading.Lock()
 
-    def of(self, directory: int) -> int | None:
-        """The device of an open directory, where `sync` may be used for it. Raises OSError."""
-        device = os.fstat(directory).st_dev
-        with self._lock:
-            if device not in self._roots:
-                kind = mounts.type_of(device)
-                known = _kernel() >= _TELLS_ERRORS and kind in _WHOLE
-                if kind in _DIRECT:
-                    self._direct.add(device)
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                self._roots[device] = os.open(".", flags, dir_fd=directory) if known else None
-            return device if self._roots[device] is not None else None
+    def of(self, directory: int, device: int) -> int | None:
+        """The `device` of an open directory, where `sync` may be used for it. Raises OSError."""
+        if device not in self._roots:
+            with self._lock:
+                self._meet(directory, device)
+        return device if self._roots[device] is not None else None
+
+    def _meet(self, directory: int, device: int) -> None:
+        if device in self._roots:
+            return
+        kind = mounts.type_of(device)
+        known = _kernel() >= _TELLS_ERRORS and kind in _WHOLE
+        if kind in _DIRECT:
+            self._direct.add(device)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._roots[device] = os.open(".", flags, dir_fd=directory) if known else None
 
     def takes_direct(self, device: int | None) -> bool:
         """Whether large files on it are better written past the page cache; None: not."""

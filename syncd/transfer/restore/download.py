@@ -131,17 +131,8 @@ class Download(Struct, frozen=True):
                 proof = proof_of(self.describe(info.key))
             if proof is not None and digest_of_body(body, proof.kind) != proof.value:
                 raise damaged(proof)
-            name, facts, size = name_of_draft(self.store.store_id, info.key), facts_of(found, info), info.size
-            with ExitStack() as held:
-                draft = held.enter_context(self.folder.draft(path, name))
-                try:
-                    draft.write(body)
-                    self.folder.place_soon(
-                        draft, path, existing, size, facts, held, partial(ended, info, proof)
-                    )
-                except BaseException:
-                    draft.discard()
-                    raise
+            name, facts = name_of_draft(self.store.store_id, info.key), facts_of(found, info)
+            self.folder.write_soon(path, name, body, existing, facts, partial(ended, info, proof))
 
     def _get(self, info: ObjectInfo, *, again: bool) -> tuple[ObjectInfo, Body]:
         """All of it, and what the answer says about it. By its ETag: so the answer has to be the store's."""

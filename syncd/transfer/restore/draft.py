@@ -63,7 +63,7 @@ class Draft:
         """
         self._directory = directory
         self._name = name
-        self._fd = _open(directory, name)
+        self._fd, self._is_empty = _open(directory, name)
         self._size = 0
         self._part_size = 0
         self._lock = threading.Lock()
@@ -77,8 +77,10 @@ class Draft:
 
     def write(self, body: Body) -> None:
         """Let the draft be `body`; blocks of zeros become holes."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        if not self._is_empty:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        self._is_empty = False
         write_sparse(self._fd, body)
 
     # ---- parts -------------------------------------------------------------------------------------------
@@ -197,7 +199,8 @@ class Draft:
         Returns what could not be set; see `attributes.give`.
         """
         self._notes.clear()
-        os.ftruncate(self._fd, size)
+        if self._part_size:
+            os.ftruncate(self._fd, size)
         failed = attributes.give(self._fd, wanted, mode, special=special)
         attributes.set_time(self._fd, mtime_ns)
         return failed
@@ -261,8 +264,9 @@ _KINDS = {
 # ---- names ------------------------------------------------------------------------------------------------
 
 
-def _open(directory: int, name: str) -> int:
-    """A locked descriptor of the draft: the one that is there if we left it, else a new one.
+def _open(directory: int, name: str) -> tuple[int, bool]:
+    """A locked descriptor of the draft: the one that is there if we left it, else a new one; and whether it
+    is empty.
 
     What others may have put there in its place is removed: a file of theirs would be theirs when it is done.
     """
@@ -275,8 +279,8 @@ def _open(directory: int, name: str) -> int:
                 continue
             fd = left
         try:
-            if _lock(fd) and _is_still(directory, name, fd):
-                return fd
+            if _lock(fd) and (found := _as_named(directory, name, fd)) is not None:
+                return fd, found.st_size == 0
         except BaseException:
             os.close(fd)
             raise
@@ -313,13 +317,13 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _is_still(directory: int, name: str, fd: int) -> bool:
-    """Whether the draft has not been placed or removed by the process that had the lock."""
+def _as_named(directory: int, name: str, fd: int) -> os.stat_result | None:
+    """What the name of the draft leads to; None: the process that had the lock has placed or removed it."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        return False
-    return os.path.samestat(found, os.fstat(fd))
+        return None
+    return found if os.path.samestat(found, os.fstat(fd)) else None
 
 
 def _rename_new(directory: int, old: str, new: str) -> None:

@@ -20,6 +20,7 @@ from syncd.core.errors import FileUnwritable, os_words
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
 from syncd.sources.directories import DIRECTORY, GONE, open_resolved
+from syncd.storage.base import Body
 from syncd.storage.dir.files import closing, sync_directory
 from syncd.transfer.restore.attributes import give, give_link, set_time
 from syncd.transfer.restore.closed import Closed, identity, why_closed
@@ -53,17 +54,46 @@ Ended = Callable[[FileUnwritable | None], object]
 """Called when a file has its name, or with why it does not get it."""
 
 
+class _Place:
+    """The open directory of a path, and its last component; closed at the end of a block."""
+
+    __slots__ = ("_is_root", "device", "fd", "name")
+
+    def __init__(self, fd: int | None, device: int, name: str, *, is_root: bool) -> None:
+        self.fd = fd
+        """None: there is no such directory."""
+        self.device = device
+        self.name = name
+        self._is_root = is_root
+
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self.fd is not None and not self._is_root:
+            os.close(self.fd)
+
+
 class _Waiting(NamedTuple):
     """A small file that waits for its name beside others."""
 
     draft: Draft
+    place: _Place
     path: str
     existing: Existing | None
     size: int
-    device: int
-    held: contextlib.ExitStack
-    """Closes the draft and its directory."""
     ended: Ended
+
+    def close(self) -> None:
+        """Let go of the draft and of its directory."""
+        try:
+            self.draft.close()
+        finally:
+            self.place.close()
 
 
 class ExistingLink(NamedTuple):
@@ -101,6 +131,7 @@ class Folder:
         self._waiting: dict[str, _Waiting] = {}
         """By path."""
         self._waiting_since = 0.0
+        self._waiting_bytes = 0
         self._naming = threading.Lock()
         self._marked: dict[str, Facts] = {}
         """Folders that have objects, and what they are to have."""
@@ -114,11 +145,12 @@ class Folder:
         os.umask(umask)
         self._mode, self._folder_mode = 0o666 & ~umask, 0o777 & ~umask
         self._root: int | None = None
-        with _errors_of_ours():
+        with _ERRORS_OF_OURS:
             if create:
                 os.makedirs(path, exist_ok=True)
             with contextlib.suppress(*(() if create else (FileNotFoundError,))):
                 self._root = open_resolved(path)
+            self._device = os.fstat(self._root).st_dev if self._root is not None else 0
             if create and self._root is not None:
                 self._ignores = _ignores(self._root)
 
@@ -129,8 +161,8 @@ class Folder:
         self._claim(path)
         if path in self._waiting:  # the store lists a key twice, or two keys become one name
             self.settle()
-        with _errors_of_ours(), self._parent(path) as (parent, name):
-            return look(parent, name) if parent is not None else None
+        with _ERRORS_OF_OURS, self._place(path) as place:
+            return look(place.fd, place.name) if place.fd is not None else None
 
     def _claim(self, path: str) -> None:
         case, form = self._ignores
@@ -143,17 +175,17 @@ class Folder:
     def look_link(self, path: str) -> ExistingLink | None:
         """The symbolic link at `path`, None if there is none. Raises FileUnwritable as `look` does."""
         self._claim(path)
-        with _errors_of_ours(), self._parent(path) as (parent, name):
-            if parent is None:
-                return None
-            return _link_at(name, parent)
+        with _ERRORS_OF_OURS, self._place(path) as place:
+            return _link_at(place.name, place.fd) if place.fd is not None else None
 
     def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
         """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. It is not
         followed, by whatever is restored later. Raises FileUnwritable.
         """
         mtime_ns, wanted = facts
-        with _errors_of_ours(), self._made(path) as (parent, name):
+        with _ERRORS_OF_OURS, self._place(path, make=True) as place:
+            assert place.fd is not None, "it was made"
+            parent, name = place.fd, place.name
             made = name
             if existing is not None:
                 made = name_of_draft("", path)
@@ -175,11 +207,11 @@ class Folder:
 
     def has(self, path: str, existing: Existing, proof: Proof) -> bool:
         """Whether the file that was found at `path` has this digest. Raises FileUnwritable."""
-        with _errors_of_ours(), self._parent(path) as (parent, name):
-            if parent is None:
+        with _ERRORS_OF_OURS, self._place(path) as place:
+            if place.fd is None:
                 return False
             try:
-                descriptor = os.open(name, _READ, dir_fd=parent)
+                descriptor = os.open(place.name, _READ, dir_fd=place.fd)
             except PermissionError:  # as its mode wants it, perhaps: it counts as another one, and is kept
                 return False
             with closing(descriptor) as fd:
@@ -190,15 +222,15 @@ class Folder:
     def make(self, path: str, facts: Facts) -> None:
         """Make the folder `path`; `furnish` will give it its time and attributes. Raises FileUnwritable."""
         self._claim(path)
-        with _errors_of_ours(), self._made(f"{path}/."):
+        with _ERRORS_OF_OURS, self._place(f"{path}/.", make=True):
             pass
         with self._lock:
             self._marked[path] = facts
 
     def holds(self, path: str) -> bool:
         """Whether the folder `path` is there. Raises FileUnwritable when something else is."""
-        with _errors_of_ours(), self._parent(f"{path}/.") as (fd, _):
-            return fd is not None
+        with _ERRORS_OF_OURS, self._place(f"{path}/.") as place:
+            return place.fd is not None
 
     def furnish(self) -> None:
         """Give the folders that have objects their attributes and times, now that all is restored. One that
@@ -210,7 +242,7 @@ class Folder:
         whole: set[int] = set()
         for path in sorted(marked, reverse=True):  # what is inside first: a folder may become closed to us
             try:
-                with _errors_of_ours(), self._opened(path) as fd:
+                with _ERRORS_OF_OURS, self._opened(path) as fd:
                     failed = self._furnish(fd, path, marked[path]) if fd is not None else []
                     if fd is not None:
                         self._make_durable(fd, whole, len(marked))
@@ -218,7 +250,7 @@ class Folder:
                 failed = [f"attributes: {error}"]
             if failed:
                 self.incomplete[path] = "; ".join(failed)
-        with _errors_of_ours():
+        with _ERRORS_OF_OURS:
             self._disks.sync(whole)
 
     def _furnish(self, fd: int, path: str, facts: Facts) -> list[str]:
@@ -235,7 +267,7 @@ class Folder:
 
     def _make_durable(self, fd: int, whole: set[int], count: int) -> None:
         """One of `count` folders: at once, or later with the devices in `whole`. Raises OSError."""
-        device = self._disks.of(fd) if count >= _WORTH_ALL else None
+        device = self._disks.of(fd, os.fstat(fd).st_dev) if count >= _WORTH_ALL else None
         if device is None:
             sync_directory(fd)
         else:
@@ -246,11 +278,15 @@ class Folder:
         """The draft `name` of the file at `path`, in the same directory. Raises FileUnwritable, also for
         errors of the file system inside the block.
         """
-        with _errors_of_ours(), self._made(path) as (parent, _):
-            device = self._disks.of(parent)
-            draft = Draft(parent, name, device, direct=self._disks.takes_direct(device))
+        with _ERRORS_OF_OURS, self._place(path, make=True) as place:
+            draft = self._draft(place, name)
             with contextlib.closing(draft):
                 yield draft
+
+    def _draft(self, place: _Place, name: str) -> Draft:
+        assert place.fd is not None, "it was made"
+        device = self._disks.of(place.fd, place.device)
+        return Draft(place.fd, name, device, direct=self._disks.takes_direct(device))
 
     def place(self, draft: Draft, path: str, existing: Existing | None, size: int, facts: Facts) -> None:
         """Finish the draft, make it durable, and give it its name. Raises OSError, FileUnwritable."""
@@ -264,37 +300,47 @@ class Folder:
                 draft.discard()  # it would be refused this name again
             raise
 
-    def place_soon(
-        self,
-        draft: Draft,
-        path: str,
-        existing: Existing | None,
-        size: int,
-        facts: Facts,
-        held: contextlib.ExitStack,
-        ended: Ended,
+    def write_soon(
+        self, path: str, name: str, body: Body, existing: Existing | None, facts: Facts, ended: Ended
     ) -> None:
-        """The same, together with other small files where that costs less; `held` is closed after it. Raises
-        OSError, FileUnwritable, unless `ended` is called.
+        """Restore a small file with the content `body` by way of the draft `name`. It gets its name together
+        with others where that costs less. Raises FileUnwritable, unless `ended` is called.
         """
-        if draft.device is None:
-            self.place(draft, path, existing, size, facts)
-            ended(None)
-            return
-        self._finish(draft, path, size, facts)
+        with _ERRORS_OF_OURS:
+            each = self._written(path, name, body, existing, facts, ended)
         now = time.monotonic()
         with self._lock:
             is_twice = path in self._waiting  # another key has this name, too
-            if not is_twice:
+            joins = each.draft.device is not None and not is_twice
+            if joins:
                 self._waiting_since = self._waiting_since if self._waiting else now
-                each = _Waiting(draft, path, existing, size, draft.device, held.pop_all(), ended)
                 self._waiting[path] = each
-            is_due = len(self._waiting) >= _AT_ONCE or now - self._waiting_since >= _AT_ONCE_SECONDS
-            is_due = is_due or sum(each.size for each in self._waiting.values()) >= _AT_ONCE_BYTES
+                self._waiting_bytes += each.size
+            is_full = len(self._waiting) >= _AT_ONCE or self._waiting_bytes >= _AT_ONCE_BYTES
+            is_due = is_full or (joins and now - self._waiting_since >= _AT_ONCE_SECONDS)
         if is_due or is_twice:
             self.settle()
-        if is_twice:
-            self._name(draft, path, existing)  # which refuses
+        if not joins:
+            ended(self._named(each, is_durable=False))
+
+    def _written(
+        self, path: str, name: str, body: Body, existing: Existing | None, facts: Facts, ended: Ended
+    ) -> _Waiting:
+        place = self._place(path, make=True)
+        try:
+            draft = self._draft(place, name)
+        except BaseException:
+            place.close()
+            raise
+        each = _Waiting(draft, place, path, existing, len(body), ended)
+        try:
+            draft.write(body)
+            self._finish(draft, path, len(body), facts)
+        except BaseException:
+            draft.discard()
+            each.close()
+            raise
+        return each
 
     def settle(self) -> None:
         """Give all files that wait their names. Every outcome goes to their `ended`."""
@@ -304,25 +350,28 @@ class Folder:
             is_durable = False
             if len(waiting) >= _WORTH_ALL:
                 with contextlib.suppress(OSError):  # whose file it was that failed, fsync tells
-                    self._disks.sync({each.device for each in waiting})
+                    self._disks.sync({each.place.device for each in waiting})
                     is_durable = True
             for each in waiting:
                 error = self._named(each, is_durable=is_durable)
                 with self._lock:
                     del self._waiting[each.path]
+                    self._waiting_bytes -= each.size
                 each.ended(error)
 
-    def _named(self, waiting: _Waiting, *, is_durable: bool) -> FileUnwritable | None:
+    def _named(self, each: _Waiting, *, is_durable: bool) -> FileUnwritable | None:
         try:
-            with _errors_of_ours(), waiting.held:
+            with _ERRORS_OF_OURS:
                 try:
                     if not is_durable:
-                        waiting.draft.sync()
-                    self._name(waiting.draft, waiting.path, waiting.existing)
+                        each.draft.sync()
+                    self._name(each.draft, each.path, each.existing)
                 except BaseException:
-                    self.incomplete.pop(waiting.path, None)
-                    waiting.draft.discard()
+                    self.incomplete.pop(each.path, None)
+                    each.draft.discard()
                     raise
+                finally:
+                    each.close()
         except FileUnwritable as error:
             return error
         return None
@@ -344,10 +393,10 @@ class Folder:
             changed, self._changed = self._changed, set()
         whole: set[int] = set()
         for path in changed:
-            with _errors_of_ours(), self._opened(path) as fd:
+            with _ERRORS_OF_OURS, self._opened(path) as fd:
                 if fd is not None:
                     self._make_durable(fd, whole, len(changed))
-        with _errors_of_ours():
+        with _ERRORS_OF_OURS:
             self._disks.sync(whole)
 
     def close(self) -> None:
@@ -362,60 +411,54 @@ class Folder:
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int | None]:
         """A descriptor of the folder `path`, None if there is none."""
-        with self._parent(f"{path}/." if path else ".") as (parent, _):
-            if parent is None:
+        with self._place(f"{path}/." if path else ".") as place:
+            if place.fd is None:
                 yield None
                 return
-            with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)) as fd:
+            with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.fd)) as fd:
                 yield fd
 
-    @contextlib.contextmanager
-    def _parent(self, path: str) -> Iterator[tuple[int | None, str]]:
-        """A descriptor of the directory of `path`, None if there is none, and the last component."""
+    def _place(self, path: str, *, make: bool = False) -> _Place:
+        """The directory of `path`; with `make` it is made where it is missing. Raises FileUnwritable,
+        OSError.
+        """
         directory, _, name = path.rpartition("/")
-        fd = os.dup(self._root) if self._root is not None else None
+        fd, device, above = self._root, self._device, ""
         try:
             for component in directory.split("/") if directory else ():
                 if fd is None:
                     break
-                below = self._enter(fd, component)
-                os.close(fd)
-                fd = below
-            yield fd, name
-        finally:
-            if fd is not None:
-                os.close(fd)
-
-    @contextlib.contextmanager
-    def _made(self, path: str) -> Iterator[tuple[int, str]]:
-        """The same, made where it is missing."""
-        assert self._root is not None, "a folder to restore to was made"
-        directory, _, name = path.rpartition("/")
-        fd = os.dup(self._root)
-        try:
-            above = ""
-            for component in directory.split("/") if directory else ():
-                below = self._enter(fd, component)
                 here = f"{above}/{component}" if above else component
-                if below is None:
-                    if here in self._waiting:
-                        self.settle()  # a file of this name came first
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(component, dir_fd=fd)
-                        with self._lock:
-                            self._changed.add(above)
-                            self._new.add(here)
-                    below = self._enter(fd, component)
-                if below is None:
-                    raise FileUnwritable("the folder was removed during the restore: restore again")
+                below = self._enter(fd, component)
+                if below is None and make:
+                    below = self._make(fd, component, above, here)
+                if fd != self._root:
+                    os.close(fd)
+                fd, device = below or (None, device)
+                above = here
+        except BaseException:
+            if fd is not None and fd != self._root:
                 os.close(fd)
-                fd, above = below, here
-            yield fd, name
-        finally:
-            os.close(fd)
+            raise
+        return _Place(fd, device, name, is_root=fd == self._root)
 
-    def _enter(self, fd: int, component: str) -> int | None:
-        """A descriptor of the directory below `fd`; None: there is none. Raises FileUnwritable, OSError."""
+    def _make(self, fd: int, component: str, above: str, here: str) -> tuple[int, int]:
+        if here in self._waiting:
+            self.settle()  # a file of this name came first
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(component, dir_fd=fd)
+            with self._lock:
+                self._changed.add(above)
+                self._new.add(here)
+        below = self._enter(fd, component)
+        if below is None:
+            raise FileUnwritable("the folder was removed during the restore: restore again")
+        return below
+
+    def _enter(self, fd: int, component: str) -> tuple[int, int] | None:
+        """A descriptor of the directory below `fd`, and its device; None: there is none. Raises
+        FileUnwritable, OSError.
+        """
         if component in ("", ".", "..") or "\0" in component:
             raise FileUnwritable("no file can have this path: download the object with the store's tools")
         try:
@@ -433,7 +476,7 @@ class Folder:
         if label:
             os.close(below)
             raise FileUnwritable(f"its folder is {label}: restore it to another folder")
-        return below
+        return below, found.st_dev
 
 
 def _link_at(name: str, parent: int) -> ExistingLink | None:
@@ -465,14 +508,19 @@ def _unlink(name: str, parent: int) -> None:
         os.unlink(name, dir_fd=parent)
 
 
-@contextlib.contextmanager
-def _errors_of_ours() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        words = f"{error.strerror}; {remedy}" if remedy else os_words(error)
-        raise FileUnwritable(words, every_file=error.errno in _EVERY_FILE) from error
+class _ErrorsOfOurs:
+    """A context in which each OSError becomes a FileUnwritable. No generator, as each file enters some."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            remedy = _REMEDIES.get(error.errno or 0)
+            words = f"{error.strerror}; {remedy}" if remedy else os_words(error)
+            raise FileUnwritable(words, every_file=error.errno in _EVERY_FILE) from error
+
+
+_ERRORS_OF_OURS = _ErrorsOfOurs()
 
 
 def _ignores(root: int) -> tuple[bool, bool]:

@@ -156,7 +156,7 @@ def test_large_files_go_past_the_cache_where_that_is_usual(
     try:
         device = os.fstat(fd).st_dev
         assert not disks.takes_direct(device)
-        disks.of(fd)
+        disks.of(fd, os.fstat(fd).st_dev)
         assert disks.takes_direct(device) == direct
         assert not disks.takes_direct(None)
     finally:

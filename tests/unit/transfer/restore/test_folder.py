@@ -241,7 +241,7 @@ def test_an_error_of_the_file_system_is_of_one_file_or_of_all(to: Path, error: s
     number = getattr(errno, error)
 
     def refuse() -> None:
-        with folders._errors_of_ours():
+        with folders._ERRORS_OF_OURS:
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(FileUnwritable, match=os.strerror(number)) as refusal:
