@@ -28,12 +28,24 @@ from syncd.pipeline.context import real_clock
 from syncd.sources import directories, files, places
 from syncd.state.lock import StateLock
 from syncd.state.state import State
+from syncd.transfer.pace import heartbeat
 from tests.support.mounting import silent
 from tests.support.waiting import wait_until
 from tests.unit.daemon.conftest import Home
 from tests.unit.pipeline.test_pipeline import Works, running
 
 FILES = 10
+HASTY = """
+from syncd.cli.app import main
+from syncd.sources import places
+from syncd.storage.http import credentials
+from syncd.transfer.pace import heartbeat
+
+places.PATIENCE_SECONDS = credentials.PATIENCE_SECONDS = 0.3
+heartbeat.SILENT_SECONDS = 1.0
+main()
+"""
+"""syncd, but it waits less for what does not answer."""
 
 
 @pytest.fixture
@@ -180,7 +192,7 @@ class Machine:
         (self.root / "c.yaml").write_text(text)
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "syncd", *arguments, "-c", str(self.root / "c.yaml")]
+        return [sys.executable, "-c", HASTY, *arguments, "-c", str(self.root / "c.yaml")]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -252,7 +264,9 @@ def test_a_pass_beside_such_a_file_system_is_partly_done(
     """Exit code 3; the source is named, and the process ends although a thread of its own cannot."""
     made, end = machine
     left: list[int] = []
-    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(sync.os, "_exit", left.append)
     settings = load.load(str(made.root / "c.yaml"), os.environ)
     code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
@@ -277,7 +291,9 @@ def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
     (made.root / "other/file").write_text("x")
     made.write(other="net", disk="s")
     left: list[int] = []
-    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(sync.os, "_exit", left.append)
     settings = load.load(str(made.root / "c.yaml"), os.environ)
     code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
@@ -289,9 +305,12 @@ def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
 
 def test_a_daemon_never_waits_for_a_store_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is paused and named; a flush ends, a reload replaces it, and a stop leaves it."""
-    monkeypatch.setattr("syncd.transfer.pace.heartbeat.SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(daemon, "_BUSY_TICK_SECONDS", 0.2)
     monkeypatch.setattr(flush, "_SHUT_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(pipeline, "_STOP_SILENT_SECONDS", 0.5)
     monkeypatch.setattr(pipeline, "RETIRE_SECONDS", 1e6)
     monkeypatch.setattr(daemon, "DRAIN_SECONDS", 1e6)
     monkeypatch.setattr("syncd.daemon.daemon.os._exit", lambda code: None)
@@ -356,7 +375,7 @@ def test_what_all_needs_ends_the_command_with_words(
     if place == "the usual one":
         monkeypatch.setenv("XDG_CONFIG_HOME", str(net))
         given = ""
-    command = [sys.executable, "-m", "syncd", "run", *(["-c", given] if given else [])]
+    command = [sys.executable, "-c", HASTY, "run", *(["-c", given] if given else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "does not answer" in done.stderr) == (78, True), done.stderr
     assert str(net) in done.stderr
@@ -384,7 +403,7 @@ def ended(commands: list[str], environ: dict[str, str]) -> dict[str, tuple[int, 
     """The exit code of each and what it said, all at once: fails where one does not end."""
     started = {
         words: subprocess.Popen(
-            [sys.executable, "-m", "syncd", *words.split()],
+            [sys.executable, "-c", HASTY, *words.split()],
             env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for words in commands
@@ -424,7 +443,7 @@ def test_a_daemon_answers_though_its_usual_places_do_not(tmp_path: Path) -> None
     """It is asked before anything is looked at there, and does not look there itself either."""
     environ = environ_of(tmp_path)
     usual_configuration(tmp_path, environ)
-    started = [sys.executable, "-m", "syncd", "run"]
+    started = [sys.executable, "-c", HASTY, "run"]
     daemon = subprocess.Popen(started, env=environ, stderr=subprocess.DEVNULL)
     try:
         wait_until("it answers", lambda: ended(["health"], environ)["health"][0] == 0)
@@ -444,7 +463,7 @@ def test_a_daemon_runs_without_a_runtime_directory_that_answers(net: Path, tmp_p
     environ = environ_of(tmp_path)
     usual_configuration(tmp_path, environ)
     environ["XDG_RUNTIME_DIR"] = str(net)
-    daemon = subprocess.Popen([sys.executable, "-m", "syncd", "run"], env=environ, stderr=subprocess.DEVNULL)
+    daemon = subprocess.Popen([sys.executable, "-c", HASTY, "run"], env=environ, stderr=subprocess.DEVNULL)
     try:
         wait_until("it carries files", (tmp_path / "store/disk/file").exists)
         daemon.send_signal(signal.SIGTERM)
