@@ -1,19 +1,16 @@
-"""What boundaries that follow the content would save when large files change, beside blocks of one size.
+"""What the second look at a changed file saves (`syncd.sources.chunks`), beside blocks at fixed places.
 
-    pip install numpy; apt-get install e2fsprogs ffmpeg sqlite3
+    apt-get install e2fsprogs ffmpeg sqlite3
     python bench/chunks.py [--mib 100] [--dir DIR] [--only KIND ...]
 
 Makes files of several kinds with the programs that make them, lets these change them, and counts how many
-bytes of the new file an upload would have to send: parts can be copied from the old object where they are the
-same, at the same place for blocks, at any place for chunks. No part may be smaller than the store's smallest.
-The last figures are of what syncd does (`syncd.sources.chunks`): a second look for parts of 5 MiB where
-blocks of 8 MiB spare less than half; and how many MB/s one processor cuts.
+bytes of the new file an upload has to send: with blocks of 8 MiB alone, and after a second look for parts of
+5 MiB, which syncd takes if the blocks spare less than half. Prints also how many MB/s one processor cuts.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import mailbox
 import os
@@ -27,67 +24,26 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import accumulate, pairwise
 from pathlib import Path
-
-import numpy as np
 
 from syncd.core import parts
 from syncd.sources.chunks import Cutter
 from syncd.sources.fingerprint import READ_SIZE, Witness
 
-BOS, S3, BLOCK = 100 << 10, 5 << 20, 8 << 20
-"""The smallest parts that the stores take, and the size of syncd's parts."""
-S3_BITS, BOS_BITS, PIECE = 21, 17, 1 << 18
-"""Of the hash that decides about a boundary: a chunk has about 2 MiB or 128 KiB beyond the least."""
+S3, BLOCK = 5 << 20, 8 << 20
+"""The smallest part that S3 takes, and the size of syncd's parts."""
 Change = tuple[str, Path]
 """What was done, and the file as it is then."""
-_GEAR = np.random.default_rng(1).integers(0, 1 << 32, 256, dtype=np.uint32)
 
 
 # ---- what would be sent ----------------------------------------------------------------------------------
 
 
-def blocks_sent(old: Path, new: Path, size: int) -> int:
+def blocks_sent(old: Path, new: Path) -> int:
     """Bytes of the new file in blocks that are not those of the old one at the same place."""
     with old.open("rb") as before, new.open("rb") as after:
-        pairs = iter(lambda: (after.read(size), before.read(size)), (b"", b""))
+        pairs = iter(lambda: (after.read(BLOCK), before.read(BLOCK)), (b"", b""))
         return sum(len(now) for now, then in pairs if now != then)
-
-
-Chunks = list[tuple[bytes, int]]
-
-
-def chunks_sent(old: Chunks, new: Chunks) -> int:
-    """Bytes of the new file in chunks that the old one has nowhere."""
-    known = {digest for digest, _ in old}
-    return sum(size for digest, size in new if digest not in known)
-
-
-def parts_sent(old: Chunks, new: Chunks, smallest: int) -> int:
-    """The same where chunks that follow each other in both files are one part, and none is too small.
-
-    What is sent between two copies takes what it lacks from the next; a copy that is too small is sent.
-    """
-    there = dict(
-        zip(accumulate((size for _, size in old), initial=0), (each for each, _ in old), strict=False)
-    )
-    places = {digest: at for at, digest in there.items()}
-    runs: list[tuple[int, int]] = []  # where it ends in the old file (-1: it is not there), and its size
-    for digest, size in new:
-        at = runs[-1][0] if runs and there.get(runs[-1][0]) == digest else places.get(digest, -1)
-        if runs and (runs[-1][0] == at or (at == runs[-1][0] == -1)):
-            runs[-1] = (at + size if at >= 0 else -1, runs[-1][1] + size)
-        else:
-            runs.append((at + size if at >= 0 else -1, size))
-    total = open_part = 0
-    for end, size in runs:
-        lacks = smallest - open_part if open_part else 0
-        if end < 0 or size - max(0, lacks) < smallest:
-            total, open_part = total + size, open_part + size
-        else:
-            total, open_part = total + max(0, lacks), 0
-    return total
 
 
 def second_look_sent(old: bytes, new: Path, by_blocks: int) -> tuple[int, int]:
@@ -109,42 +65,6 @@ def cut(path: Path) -> bytes:
         while piece := file.read(READ_SIZE):
             cutter.update(memoryview(piece))
     return cutter.ended()
-
-
-def chunks(path: Path) -> tuple[Chunks, Chunks]:
-    """Digest and size of each chunk, with the smallest that S3 takes and with that of BOS.
-
-    A chunk ends at the first boundary after the smallest size, if one is near.
-    """
-    content = path.read_bytes()
-    fine = _boundaries(content, BOS_BITS)
-    return _cut(content, _boundaries(content, S3_BITS), S3, S3_BITS), _cut(content, fine, BOS, BOS_BITS)
-
-
-def _cut(content: bytes, boundaries: np.ndarray, smallest: int, bits: int) -> Chunks:
-    ends, start = [0], 0
-    while start < len(content):
-        first = int(np.searchsorted(boundaries, start + smallest))
-        found = int(boundaries[first]) if first < len(boundaries) else len(content)
-        start = min(found, start + 2 * smallest + (4 << bits), len(content))
-        ends.append(start)
-    return [(hashlib.sha256(content[begin:end]).digest(), end - begin) for begin, end in pairwise(ends)]
-
-
-def _boundaries(content: bytes, bits: int) -> np.ndarray:
-    """Where the gear hash of the last bytes has `bits` zeros at its lower end."""
-    data, found = np.frombuffer(content, dtype=np.uint8), []
-    for at in range(0, len(data), PIECE):
-        first = max(0, at - bits)
-        gear = _GEAR[data[first : at + PIECE]]
-        total, shifted = gear.copy(), gear.copy()
-        for age in range(1, bits):
-            np.left_shift(shifted[:-1], 1, out=shifted[:-1])
-            shifted = shifted[:-1]
-            total[age:] += shifted
-        hits = np.flatnonzero(total & np.uint32((1 << bits) - 1) == 0) + first + 1
-        found.append(hits[hits > at])
-    return np.concatenate(found)
 
 
 # ---- files, and what their programs do to them -----------------------------------------------------------
@@ -290,43 +210,27 @@ KINDS: dict[str, Callable[[Path, int, random.Random], Iterator[Change]]] = {
 
 
 def main() -> int:
-    """Print a table: MiB to send by blocks and by chunks, and the share of the file that chunks save."""
+    """Print a table: MiB to send by blocks and after a second look, and what share of the file that saves."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--mib", type=int, default=100)
     options.add_argument("--dir", help="where to make the files; default: a temporary directory")
     options.add_argument("--only", nargs="*", default=[*KINDS], help="which of the kinds, by their names")
     given = options.parse_args()
-    print("| file | change | MiB | blocks of 8 MiB | 5 MiB | 100 KiB | chunks from 5 MiB | 100 KiB |", end="")
-    print(" chunks from 100 KiB in parts from 5 MiB | saved, 5 MiB | 100 KiB | both |", end="")
-    print(" second look | saved | MB/s |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
-    saved: list[tuple[float, ...]] = []
-    for kind, make in ((kind, KINDS[kind]) for kind in given.only):
+    print("| file | change | MiB | blocks | second look | saved | MB/s |")
+    print("|---|---|---|---|---|---|---|")
+    saved: list[float] = []
+    for kind in given.only:
         with tempfile.TemporaryDirectory(dir=given.dir) as work:
-            made = make(Path(work), given.mib << 20, random.Random(1))
+            made = KINDS[kind](Path(work), given.mib << 20, random.Random(1))
             _, old = next(made)
-            before, ours = chunks(old), cut(old)
+            before = cut(old)
             for change, new in made:
-                size, now = new.stat().st_size, chunks(new)
-                blocks = [blocks_sent(old, new, each) for each in (BLOCK, S3, BOS)]
-                chunked = [chunks_sent(*pair) for pair in zip(before, now, strict=True)]
-                chunked.append(parts_sent(before[1], now[1], S3))
-                second, speed = second_look_sent(ours, new, blocks[0])
-                won = [(blocks[at] - chunked[which]) / size for which, at in ((0, 1), (1, 2), (2, 1))]
-                won.append((blocks[0] - second) / size)
-                saved.append(tuple(won))
-                *figures, looked = [f"{each / (1 << 20):.1f}" for each in (size, *blocks, *chunked, second)]
-                *shares, share = [f"{each:.0%}" for each in won]
-                print(
-                    "|",
-                    " | ".join([kind, change, *figures, *shares, looked, share, str(speed // 10**6)]),
-                    "|",
-                    flush=True,
-                )
-    middle = [f"{statistics.median(each):.0%}" for each in zip(*saved, strict=True)]
-    print(
-        f"median of what chunks save of a file beside blocks of the same smallest size: {', '.join(middle)}"
-    )
+                size, blocks = new.stat().st_size, blocks_sent(old, new)
+                looked, speed = second_look_sent(before, new, blocks)
+                saved.append((blocks - looked) / size)
+                figures = " | ".join(f"{each / (1 << 20):.1f}" for each in (size, blocks, looked))
+                print(f"| {kind} | {change} | {figures} | {saved[-1]:.0%} | {speed // 10**6} |", flush=True)
+    print(f"median of what the second look saves of a file: {statistics.median(saved):.0%}")
     return 0
 
 
