@@ -232,7 +232,6 @@ _A_BYTE = 0.5  # less than that is a rounding error
 # ---- the timetable of the bandwidth -----------------------------------------------------------------------
 
 NO_LIMIT, PAUSE = 0, -1
-WEEK_MINUTES = 7 * 24 * 60
 
 
 class Limit(Struct, frozen=True):

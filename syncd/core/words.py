@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 
 RESTLESS_SECONDS = 60.0
 """A file that has kept changing for so long is said to: it is not uploaded, and the operator has to know."""
-WORDS = (
-    "stored", "settling", "pending", "uploading", "failed",
-    "excluded", "skipped", "gone", "unknown", "unwatched",
-)  # fmt: skip
 
 BY_OTHER = "another program wrote the object"
 """How the difference of an object begins that only `--overwrite` replaces."""
@@ -92,7 +88,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Word(NamedTuple):
-    """One of `WORDS`, and the reason."""
+    """One of the words above, and the reason."""
 
     word: str
     reason: str

@@ -198,9 +198,6 @@ class Subject(ABC):
     """One kind of store, on a place of its own for each test."""
 
     name: str
-    has_accounts = False
-    """Keys and buckets exist, and may be wrong."""
-    over_http = False
     many_parts = 1001
     """How many tiny parts make more than one page of a listing; servers' pages are 1,000 unless told."""
 
@@ -302,9 +299,6 @@ class DirSubject(Subject):
 
 class HttpSubject(Subject):
     """A store behind HTTP."""
-
-    has_accounts = True
-    over_http = True
 
     def _open(self) -> ObjectStore:
         return open_store(self.settings(), context())

@@ -178,7 +178,6 @@ class World:
         self._numbers = 0
         self.doom = Doom()
         self._depth = 0
-        self._is_set_back = False
         self._moving = False
         self.disk_full = False
         self.is_doubtful = False

@@ -17,8 +17,6 @@ from syncd.core.errors import AccessRefused, FileUnwritable, StateError, StoreUn
 from syncd.transfer.restore.restore import Report
 from tests.unit.cli.home import Home
 
-SMALL_PARTS = {"concurrency": 2, "part_size": "1MiB", "memory_limit": "4MiB"}
-
 
 def fill(home: Home) -> None:
     for name in ("a.txt", "sub/b.txt", "sub/deep/c.txt"):
