@@ -28,6 +28,8 @@ _WORDS = frozenset(
     {"mode", "uid", "gid", "rdev", "mtime", "atime", "btime", "ctime", "md5chksum", "s3cmd-attrs"}
 )
 """What rclone, s3fs and s3cmd write there that is no extended attribute."""
+_SILENT = frozenset({"mtime", "syncd-xxh128", "syncd-upload", "syncd-instance", "syncd-properties"})
+"""What syncd writes there that is no attribute of a file."""
 _NAME = re.compile(r"user\.([a-z0-9][a-z0-9.-]*)")
 """A proxy may drop or change a header with an underscore, and a store ignores upper and lower case."""
 _VALUE = re.compile(r"(?!=\?)[!-~]+( [!-~]+)*")
@@ -65,6 +67,8 @@ def to_texts(attributes: Attributes, *, is_folder: bool = False) -> dict[str, st
 
 def from_texts(texts: Mapping[str, str]) -> Attributes | None:
     """What the metadata of an object says about attributes; None: nothing."""
+    if texts.keys() <= _SILENT:  # as nearly always
+        return None
     xattrs = {}
     for key, text in texts.items():
         if key not in _WORDS and not key.startswith("syncd-") and _NAME.fullmatch(f"user.{key}"):
@@ -128,8 +132,8 @@ def _pack(name: str, value: bytes) -> str:
 
 def says_link(texts: Mapping[str, str]) -> bool:
     """Whether the mode in the metadata of an object is that of a symbolic link."""
-    text = texts.get("mode", "")
-    return re.fullmatch(r"[0-7]{1,7}", text, re.ASCII) is not None and modes.S_ISLNK(int(text, 8))
+    text = texts.get("mode")
+    return bool(text and re.fullmatch(r"[0-7]{1,7}", text, re.ASCII) and modes.S_ISLNK(int(text, 8)))
 
 
 def _mode(text: str) -> int | None:

@@ -72,20 +72,21 @@ def described(
     `plain` says that an ETag in the form of an MD5 is that of the content.
     """
 
-    def text(name: str) -> str | None:
-        return unquote(headers.get(f"{prefix}{name}", "").strip()) or None
-
     own = {name[len(prefix) :]: value.strip() for name, value in headers.items() if name.startswith(prefix)}
-    mtime = mtime_ns(headers.get(f"{prefix}mtime", ""))
+
+    def text(name: str) -> str | None:
+        return unquote(own[name]) or None if name in own else None
+
+    mtime = mtime_ns(own.get("mtime", ""))
     return ObjectInfo(
         key,
         size,
         etag,
-        digest(headers.get(f"{prefix}syncd-xxh128", "")),
+        digest(own.get("syncd-xxh128", "")),
         mtime,
         text("syncd-upload"),
         crc32,
-        md5=(digest(etag) if plain else None) or _noted_md5(prefix, headers),
+        md5=(digest(etag) if plain else None) or _noted_md5(own),
         instance=text("syncd-instance"),
         stored_ns=_date_ns(headers.get("last-modified", "")) if mtime is None else None,
         stamp=text("syncd-properties") or "",
@@ -94,16 +95,17 @@ def described(
     )
 
 
-def _noted_md5(prefix: str, headers: Mapping[str, str]) -> bytes | None:
+def _noted_md5(own: Mapping[str, str]) -> bytes | None:
     """What rclone and s3cmd note of an object that they send in parts.
 
     Sources: https://rclone.org/s3/#multipart-uploads; S3/S3.py of s3cmd, `attrs_header`.
     """
-    if found := headers.get(f"{prefix}md5chksum"):
+    if found := own.get("md5chksum"):
         return base64_digest(found, 16)
-    attributes = unquote(headers.get(f"{prefix}s3cmd-attrs", "")).split("/")
-    named = dict(each.split(":", 1) for each in attributes if ":" in each)
-    return digest(named.get("md5", ""))
+    if found := own.get("s3cmd-attrs"):
+        named = dict(each.split(":", 1) for each in unquote(found).split("/") if ":" in each)
+        return digest(named.get("md5", ""))
+    return None
 
 
 def base64_digest(text: str, size: int) -> bytes | None:
