@@ -119,14 +119,15 @@ class Line:
             self._look()
             return self._holds
 
-    def reserve(self, size: int) -> float:
-        """Count `size` bytes as sent; returns the ticket for `wait`."""
+    def reserve(self, size: int) -> tuple[float, float]:
+        """Count `size` bytes as sent; returns the ticket for `wait`, and what that would return now."""
         with self._lock:
             self._look()
             self._moved += size
             now = self.monotonic()
             self._last_hour.add(size, now)
-            return self._bucket.reserve(size, now)
+            ticket = self._bucket.reserve(size, now)
+            return ticket, self._bucket.wait(ticket, now) if self._holds.rate else 0.0
 
     def by_minute(self) -> list[int]:
         """The bytes that moved in each minute of the last hour, the oldest first."""
@@ -233,10 +234,11 @@ class Progress:
 
     def _keep_to(self, line: Line, size: int) -> None:
         """Wait until the line has carried `size` bytes more. In steps, because the limit may change."""
-        ticket = line.reserve(size)
-        while (seconds := line.wait(ticket)) > 0:
+        ticket, seconds = line.reserve(size)
+        while seconds > 0:
             self.heartbeat.rest()
             self._sleep(min(seconds, _STEP_SECONDS))
+            seconds = line.wait(ticket)
 
     def _count(self, size: int) -> None:
         sending = self._sending.get(threading.get_ident())

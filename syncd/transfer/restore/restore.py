@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 from msgspec import Struct, field
@@ -31,7 +31,8 @@ from syncd.transfer.restore.wanted import LINK_OF_A_FOLDER, Wanted, has_below
 
 LARGE_AT_ONCE = 4
 """Large objects at a time; the requests for all of them share one bound."""
-_WAITING_PER_THREAD = 4
+_LARGE_WAITING = 128
+"""So many large objects are found before those that come after them."""
 MOST_OUTAGES = 8
 """So many objects in a row that the store did not answer for: it is away."""
 
@@ -88,32 +89,29 @@ class Restore:
         self._dry_run = dry_run
         self._should_stop = should_stop
         self._outages = 0
+        self._wanted: Iterator[Wanted] = iter(())
+        self._finding = threading.Lock()
+        self._large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="restore-large")
+        self._room = threading.Semaphore(_LARGE_WAITING)
+        self._unlisted: SyncdError | None = None
         self.gave_up: BaseException | None = None
         """What ended the work on this store."""
 
     def run(self, wanted: Iterable[Wanted]) -> None:
         """Work off everything. Never raises one of our errors: the report has them."""
-        threads = self._download.concurrency
-        room = threading.Semaphore(threads * _WAITING_PER_THREAD)
-        unlisted: SyncdError | None = None
+        self._wanted = iter(wanted)
+        workers: list[Future[None]] = []
         with ExitStack() as pools:
-            large = pools.enter_context(ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="restore-large"))
+            pools.enter_context(self._large)
             pools.callback(self._folder.settle)  # small files wait for each other, not for large ones
+            threads = self._download.concurrency
             small = pools.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="restore"))
-            try:
-                for item in wanted:
-                    with self._report.lock:
-                        self._report.files_found += 1
-                        self._report.bytes_found += item.info.size
-                    pool = large if self._download.is_large(item.info.size) else small
-                    room.acquire()
-                    if self._is_over():
-                        break
-                    pool.submit(self._one, item).add_done_callback(lambda _: room.release())
-            except SyncdError as error:  # of the listing, or the state: what they told so far is restored
-                unlisted = error
-        if unlisted is not None:
-            self._give_up(unlisted)
+            while len(workers) < threads and (item := self._next()) is not None:
+                workers.append(small.submit(self._work, item))
+        for each in workers:
+            each.result()
+        if self._unlisted is not None:
+            self._give_up(self._unlisted)
         if self._should_stop():
             self._report.interrupted = True
         self._folder.settle()
@@ -122,6 +120,29 @@ class Restore:
             self._folder.furnish()  # the last: it may close folders to us
         except FileUnwritable as error:
             self._give_up(error)
+
+    def _work(self, item: Wanted | None) -> None:
+        while item is not None:
+            self._one(item)
+            item = self._next()
+
+    def _next(self) -> Wanted | None:
+        """The next small object; large ones go to threads of their own. None: there is no more to do."""
+        with self._finding:
+            try:
+                for item in self._wanted:
+                    with self._report.lock:
+                        self._report.files_found += 1
+                        self._report.bytes_found += item.info.size
+                    if self._is_over():
+                        break
+                    if not self._download.is_large(item.info.size):
+                        return item
+                    self._room.acquire()
+                    self._large.submit(self._one, item).add_done_callback(lambda _: self._room.release())
+            except SyncdError as error:  # of the listing, or the state: what they told so far is restored
+                self._unlisted = error
+        return None
 
     def _is_over(self) -> bool:
         return self.gave_up is not None or self._should_stop()
