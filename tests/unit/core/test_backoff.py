@@ -12,7 +12,6 @@ from syncd.core.backoff import (
     NO_LIMIT,
     PAUSE,
     START_BYTES,
-    WEEK_MINUTES,
     Breaker,
     LastHour,
     Limit,
@@ -24,6 +23,8 @@ from syncd.core.backoff import (
     delay,
     seconds_left,
 )
+
+WEEK_MINUTES = 7 * 24 * 60
 
 SCHEDULE = Schedule(base_seconds=1.0, cap_seconds=10.0, factor=2.0)
 
