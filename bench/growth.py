@@ -2,7 +2,7 @@
 
     python bench/growth.py [--files 1000 10000 100000 1000000] [--sizes 1 16 256 4096 16384] [--out docs]
 
-Empty files in growing number, then one sparse file of growing size (in MiB), each carried to the sink by
+Empty files in growing number, then one file of growing size (in MiB), each carried to the sink by
 `syncd sync`; the files once more when nothing has changed. Every point is the median of several runs.
 """
 
@@ -67,11 +67,11 @@ def files(root: Path, sink: Sink, count: int, rounds: int) -> tuple[Run, Run]:
 
 
 def size(root: Path, sink: Sink, mib: int, rounds: int) -> Run:
-    """One sparse file: it costs no disk, and is read, hashed and sent like any other."""
-    path = root / "sparse" / "file.bin"
+    """One file whose blocks are allocated and never written: no time to make, and read like any other."""
+    path = root / "large" / "file.bin"
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
-        file.truncate(mib << 20)
+        os.posix_fallocate(file.fileno(), 0, mib << 20)
     runs = []
     for _ in range(rounds if mib < 4096 else 1):
         command, environ = peers.syncd(_task(root, sink, path))

@@ -14,7 +14,7 @@ import re
 import signal
 import stat as modes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import TracebackType
 
 from syncd.core.errors import FileChanged, FileUnreadable, os_words
@@ -22,6 +22,7 @@ from syncd.core.model import LATEST_NS, OLDEST_NS, Attributes, FileStat, Irregul
 from syncd.sources import mounts
 from syncd.sources.buffers import fresh
 from syncd.sources.directories import GONE, check_component, open_directory, translated
+from syncd.storage.digests import zeros
 
 Body = bytes | bytearray | memoryview
 
@@ -98,7 +99,6 @@ class OpenFile:
     ) -> None:
         self._descriptor = descriptor
         self._on_read = on_read
-        self._has_holes: bool | None = None
         self.mode = mode
         """The permission bits that it had then, narrowed by the directories above it."""
         self.allocated = allocated
@@ -247,12 +247,29 @@ class OpenFile:
             done += count
             self._on_read()
 
-    def is_hole(self, offset: int, size: int) -> bool:
+    def view(self, offset: int, room: memoryview) -> memoryview:
+        """As many bytes from `offset` on as there is `room`: read into that, or `zeros` of a hole, which
+        nothing is read for. Raises as `read_into` does.
+        """
+        if self._is_hole(offset, len(room)):
+            return zeros(len(room))
+        self.read_into(offset, room)
+        return room
+
+    @property
+    def is_mostly_hole(self) -> bool:
+        """Whether more than half of it is known to be holes."""
+        return 2 * self._hole_bytes > self.opened.size
+
+    @cached_property
+    def _hole_bytes(self) -> int:
+        """How many bytes were never written, about; 0 also where that is unknown."""
+        missing = self.opened.size - self.allocated if self.allocated is not None else 0
+        return missing if missing > 0 and mounts.type_of(self.opened.device) in _TELL_HOLES else 0
+
+    def _is_hole(self, offset: int, size: int) -> bool:
         """Whether these bytes are zeros because they were never written. False also where that is unknown."""
-        if self._has_holes is None:
-            sparse = self.allocated is not None and self.allocated < self.opened.size
-            self._has_holes = sparse and mounts.type_of(self.opened.device) in _TELL_HOLES
-        if not self._has_holes:
+        if not self._hole_bytes:
             return False
         self._on_read()
         try:

@@ -110,8 +110,7 @@ def _seeded(secret: bytes) -> xxhash.xxh3_64:
 class Readable(Protocol):
     """What is fingerprinted: an `OpenFile`, which explains these, or something that is read like one."""
 
-    def read_into(self, offset: int, view: memoryview, /) -> None: ...
-    def is_hole(self, offset: int, size: int, /) -> bool: ...
+    def view(self, offset: int, room: memoryview, /) -> memoryview: ...
     def check_end(self, size: int, /) -> None: ...
 
 
@@ -179,17 +178,13 @@ def compute(
     caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
     """
     hasher = Hasher(witness, size, part_size)
-    buffer, zeros = memoryview(bytearray(min(LEAF, size))), memoryview(bytes(LEAF))
+    buffer = memoryview(bytearray(min(LEAF, size)))
     for start in range(0, size, part_size):
         end = min(start + part_size, size)
         for offset in range(start, end, LEAF):
             if should_stop():
                 raise Stopped("stopped while a file was fingerprinted")
-            view = buffer[: min(LEAF, end - offset)]
-            if len(view) == LEAF and file.is_hole(offset, LEAF):
-                view = zeros  # nothing is read, and nothing else leaves the page cache for it
-            else:
-                file.read_into(offset, view)
+            view = file.view(offset, buffer[: min(LEAF, end - offset)])
             hasher.update(view)
             also(view)
         hasher.end_part()

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from syncd.core.model import ObjectInfo
-from syncd.storage.crc import crc32, crc64_nvme
+from syncd.storage.digests import crc32, crc64_nvme
 
 MIB = 1 << 20
 PART_SIZES_MIB = (8, 5, 16, 15, 10, 50, 64, 32, 128, 100, 25, 20, 256, 512, 1024)

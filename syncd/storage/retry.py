@@ -48,7 +48,7 @@ from syncd.storage.base import (
     Remarks,
     StoreLimits,
 )
-from syncd.storage.crc import crc32
+from syncd.storage.digests import crc32
 
 MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""

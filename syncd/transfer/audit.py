@@ -401,20 +401,18 @@ class _ObjectFile:
         self._store, self._info = store, info
         self._start, self._body = 0, memoryview(b"")
 
-    def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill `view` from `offset` on; offsets only grow. Raises FileChanged, StoreError."""
-        if offset + len(view) > self._start + len(self._body):
+    def view(self, offset: int, room: memoryview) -> memoryview:
+        """As many bytes from `offset` on as there is `room`. Offsets only grow. Raises FileChanged,
+        StoreError.
+        """
+        if offset + len(room) > self._start + len(self._body):
             last = min(offset + _READ_SIZE, self._info.size) - 1
             body = self._store.get_object(self._info.key, offset, last, self._info.etag).body
             self._start, self._body = offset, memoryview(body)
-        piece = self._body[offset - self._start :][: len(view)]
-        if len(piece) < len(view):
+        piece = self._body[offset - self._start :][: len(room)]
+        if len(piece) < len(room):
             raise FileChanged("the object ended early")
-        view[:] = piece
-
-    def is_hole(self, _offset: int, _size: int) -> bool:
-        """It is not known."""
-        return False
+        return piece
 
     def check_end(self, _size: int) -> None:
         """The store told the size."""

@@ -303,10 +303,13 @@ class Ahead:
         self._witness = Witness(uploader.state.secret)
 
     def may_send(self, job: Job) -> bool:
-        """Whether nothing that is recorded can spare sending a file without a record."""
+        """Whether nothing that is recorded can spare sending a file without a record, and to read it takes
+        long.
+        """
         size = job.stat.size
         return (
             parts.count(size, job.part_size) >= LEAST_PARTS
+            and not job.file.is_mostly_hole
             and self._uploader.limits().completes_with_meta
             and self._uploader.unfinished(job.ref) is None
             and not self._uploader.state.has_size(self._uploader.store.store_id, size)
@@ -358,7 +361,7 @@ class _Reading:
                 if self._witness.joined_half(halves) != job.digests.parts[span.number - 1][:8]:
                     raise FileChanged(f"part {span.number} was changed while the file was sent")
 
-    def first(self, job: Job, span: Span, buffer: memoryview) -> None:
+    def first(self, job: Job, span: Span, buffer: memoryview) -> memoryview:
         """Fill `buffer` with the next part, and digest it. Raises FileChanged, Stopped, _BlockKnown."""
         with self._heartbeat.reading(job.ref.source):
             for leaf in self._leaves(span, buffer, within=True):
@@ -370,6 +373,7 @@ class _Reading:
         # Of recorded files these blocks are remembered one by one.
         if before & (before - 1) == 0 and self._state.find_blocks(job.grid, 1):
             raise _BlockKnown
+        return buffer
 
     def _leaves(self, span: Span, buffer: memoryview, *, within: bool = False) -> Iterator[memoryview]:
         """Read a part leaf by leaf, each to its place `within` the buffer, or all to its beginning."""

@@ -51,7 +51,7 @@ from syncd.sources.files import OpenFile
 from syncd.sources.fingerprint import Digests, Witness
 from syncd.state.state import State
 from syncd.storage.base import Body, ObjectStore
-from syncd.storage.crc import crc32
+from syncd.storage.digests import crc32
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.slots import Held, Slots
 
@@ -181,8 +181,8 @@ class Job(Struct, frozen=True):
         )
 
 
-Read = Callable[[Job, Span, memoryview], None]
-"""Fills memory with the bytes of a part, whose witness the job has from then on."""
+Read = Callable[[Job, Span, memoryview], memoryview]
+"""Returns the bytes of a part, for which there is memory; the job has its witness from then on."""
 
 
 class Sent(Struct, frozen=True):
@@ -290,15 +290,16 @@ class PartSender:
 
     def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
         """A listed part without a record (we died after sending it), if its ETag matches the local bytes."""
-        self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
-        return self._recognised(listed, buffer)
+        body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
+        return self._recognised(listed, body)
 
-    def _read(self, job: Job, span: Span, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes of a part; raises FileChanged unless they match the fingerprint."""
+    def _read(self, job: Job, span: Span, buffer: memoryview) -> memoryview:
+        """The bytes of a part, read into `buffer`; raises FileChanged unless they match the fingerprint."""
         with self._meter.heartbeat.reading(job.ref.source):
-            job.file.read_into(span.offset, buffer)
-        if self._witness.half(buffer) != job.digests.parts[span.number - 1][:8]:
+            body = job.file.view(span.offset, buffer)
+        if self._witness.half(body) != job.digests.parts[span.number - 1][:8]:
             raise FileChanged(f"part {span.number} was changed after syncd computed the file's digest")
+        return body
 
     def send(
         self,
@@ -361,12 +362,12 @@ class PartSender:
         held, given = self._slots.hold(span.size), ExitStack()
         try:
             given.enter_context(held)
-            body = given.enter_context(self._buffers.lend(span.size))
+            buffer = given.enter_context(self._buffers.lend(span.size))
             if self._meter.is_held(job.ref):
                 raise FilePaused("it is paused; its upload continues later")
             if not job.is_wanted():
                 raise FileChanged("a pattern excludes it since a change of the configuration")
-            read(job, span, body)
+            body = read(job, span, buffer)
             held.hand_over()
             future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)
         except BaseException:

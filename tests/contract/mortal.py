@@ -18,6 +18,7 @@ from typing import Any
 import xxhash
 
 from syncd.core.model import Fingerprint, ObjectMeta, Part
+from syncd.storage.digests import zeros
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 
@@ -50,8 +51,13 @@ def _create(store: DirStore, facts: dict[str, Any]) -> None:
     store.create_multipart_upload(facts["key"], meta_of(facts["body"].encode()))
 
 
+def part_body(text: str) -> bytes | memoryview:
+    """The body of a part, which is a hole where the text is all zeros."""
+    return text.encode() if text.strip("\0") else zeros(len(text))
+
+
 def _part(store: DirStore, facts: dict[str, Any]) -> None:
-    store.upload_part(facts["key"], facts["upload"], 2, facts["body"].encode())
+    store.upload_part(facts["key"], facts["upload"], 2, part_body(facts["body"]))
 
 
 def _complete(store: DirStore, facts: dict[str, Any]) -> None:

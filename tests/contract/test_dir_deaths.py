@@ -20,10 +20,11 @@ from syncd.core.errors import UploadGone
 from syncd.core.model import Part
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
-from tests.contract.mortal import DEEDS, Mortals, meta_of
+from tests.contract.mortal import DEEDS, Mortals, meta_of, part_body
 from tests.contract.subjects import without_extended_attributes
 
 OLD, NEW = "old content", "the new content, which is longer"
+HOLE = "\0" * 5000
 TWO_DAYS_NS = 2 * 86_400 * 10**9
 
 
@@ -241,21 +242,24 @@ def test_an_upload_begins_whole_or_not_at_all(mortals: Mortals, tmp_path: Path, 
     every_death(mortals, tmp_path, attributes, "create", lambda place: {}, check)
 
 
-def test_a_part_is_the_old_one_or_the_new(mortals: Mortals, tmp_path: Path, attributes: bool) -> None:
+@pytest.mark.parametrize(("before", "after"), [(OLD, NEW), (OLD, HOLE), (HOLE, NEW)])
+def test_a_part_is_the_old_one_or_the_new(
+    mortals: Mortals, tmp_path: Path, attributes: bool, before: str, after: str
+) -> None:
     """A part that is sent again replaces the first in one step; the others are untouched."""
 
     def prepare(place: Place) -> dict[str, object]:
         upload_id = place.store.create_multipart_upload("a/b", meta_of(NEW.encode()))
         for number in (1, 2):
-            place.store.upload_part("a/b", upload_id, number, OLD.encode())
-        return {"upload": upload_id}
+            place.store.upload_part("a/b", upload_id, number, part_body(before))
+        return {"upload": upload_id, "body": after}
 
     def check(place: Place, facts: dict[str, object]) -> None:
-        old, new = xxhash.xxh3_128_digest(OLD.encode()), xxhash.xxh3_128_digest(NEW.encode())
+        old, new = ((xxhash.xxh3_128_digest(text.encode()), len(text)) for text in (before, after))
         listed = place.store.list_parts("a/b", str(facts["upload"]))
         assert [part.number for part in listed] == [1, 2]
-        assert (listed[0].digest, listed[0].size) == (old, len(OLD))
-        assert (listed[1].digest, listed[1].size) in ((old, len(OLD)), (new, len(NEW)))
+        assert (listed[0].digest, listed[0].size) == old
+        assert (listed[1].digest, listed[1].size) in (old, new)
 
     every_death(mortals, tmp_path, attributes, "part", prepare, check)
 

@@ -30,7 +30,7 @@ from syncd.storage.base import Body, Memory, StoreLimits
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
-from syncd.storage.crc import crc32
+from syncd.storage.digests import crc32, once
 from syncd.storage.http.errors import EMPTY_SUCCESS, NOT_THE_STORES, unproven
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
@@ -406,6 +406,7 @@ def _described(response: Response, key: str, size: int, crc32: int | None = None
     return described(_META, headers, key, size, etag, crc32, plain=plain)
 
 
+@once
 def _digest(body: Body, check: str) -> dict[str, str]:
     if check == "crc32":
         return {_CRC32: str(crc32(body))}

@@ -25,6 +25,7 @@ from syncd.core.errors import (
     StoreUnavailable,
 )
 from syncd.storage.base import Body
+from syncd.storage.digests import are_zeros
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -241,11 +242,14 @@ def write_sparse(fd: int, body: Body) -> None:
         written = end
     write_whole(fd, view[written:])
     if written and written == len(view):
-        _end_here(fd)
+        add_hole(fd, 0)
 
 
 def zero_runs(view: memoryview) -> Iterator[tuple[int, int]]:
     """Runs of blocks of zeros, from where to where. Only blocks that begin with a zero are looked at."""
+    if are_zeros(view) and len(view) >= BLOCK:
+        yield 0, len(view) // BLOCK * BLOCK
+        return
     first_bytes = bytes(view[: len(view) // BLOCK * BLOCK : BLOCK])
     index = first_bytes.find(0)
     while index >= 0:
@@ -257,9 +261,9 @@ def zero_runs(view: memoryview) -> Iterator[tuple[int, int]]:
         index = first_bytes.find(0, max(index, start + 1))
 
 
-def _end_here(fd: int) -> None:
-    """Let the file end at the descriptor's position, behind a hole that nothing was written after."""
-    os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+def add_hole(fd: int, size: int) -> None:
+    """Append a hole. `fd` is at the end of its file, and stays there."""
+    os.ftruncate(fd, os.lseek(fd, size, os.SEEK_CUR))
 
 
 def copy_range(source: int, offset: int, target: int, size: int) -> None:
@@ -272,14 +276,17 @@ def copy_range(source: int, offset: int, target: int, size: int) -> None:
     while offset < end:
         data = _next_data(source, offset, end)
         if data > offset:
-            os.lseek(target, data - offset, os.SEEK_CUR)
-            if data == end:
-                _end_here(target)
+            add_hole(target, data - offset)
             offset = data
             continue
         hole = _next_hole(source, offset, end)
         _copy_data(source, offset, target, hole - offset)
         offset = hole
+
+
+def is_unwritten(fd: int, offset: int, size: int) -> bool:
+    """Whether nothing was ever written there, as far as the file system says. Raises as `copy_range` does."""
+    return _next_data(fd, offset, offset + size) == offset + size
 
 
 def _next_data(fd: int, offset: int, end: int) -> int:

@@ -32,6 +32,7 @@ from syncd.core.errors import MISTAKE, RENAME, VERIFY, PreconditionFailed, Store
 from syncd.core.model import Content, Fingerprint, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.paths import is_folder, is_link_key
 from syncd.storage.base import EVERY_PART, Body, Heartbeat, Memory, Meter, ObjectStore, Pages, StoreLimits
+from syncd.storage.digests import zeros
 from syncd.storage.dir import uploads as dir_uploads
 from syncd.storage.dir.files import (
     OPEN_NEW,
@@ -39,6 +40,7 @@ from syncd.storage.dir.files import (
     copy_range,
     digest_of_range,
     errors_of_ours,
+    is_unwritten,
     narrow_group,
     open_subdirectory,
     read_into,
@@ -325,11 +327,16 @@ class DirStore(ObjectStore):
         fd = self._tree.find(store, _names(store, key))
         if fd is not None:
             with closing(fd):
+                info = self._recorded_info(store, key, fd)
 
                 def read(first: int, size: int) -> Body:
+                    size = min(size, info.size - first)
+                    # Only where a digest of the whole shows whether the file system is wrong about that.
+                    if info.digest is not None and is_unwritten(fd, first, size):
+                        return zeros(size)
                     return read_range(fd, first, size) if room is None else read_into(room[:size], fd, first)
 
-                yield self._recorded_info(store, key, fd), read
+                yield info, read
             return
         link = self._links.find(store, key)
         if link is None:

@@ -2,8 +2,10 @@
 
 An upload is a directory ``.syncd/uploads/<id>/``: ``manifest.json`` (key, metadata, when it began) and one
 file for each part, named by its number in five digits: the bytes of the part, then the 16 bytes of their
-XXH3-128. The digest is the part's ETag; having it in the file makes replacing a part one rename. An upload
-appears and disappears as a whole, by renaming its directory from and to the staging area.
+XXH3-128. The digest is the part's ETag; having it in the file makes replacing a part one rename. Of a part
+that is a hole, only its size is kept: that of a file in which nothing was ever written. It is not flushed: if
+it is lost, the hole is sent once more, which costs nothing. An upload appears and disappears as a whole, by
+renaming its directory from and to the staging area.
 """
 
 from __future__ import annotations
@@ -17,18 +19,21 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, StoreUnavailable, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Body
-from syncd.storage.crc import crc32
+from syncd.storage.digests import are_zeros, crc32, once, zeros
 from syncd.storage.dir.files import (
     OPEN_DIRECTORY,
     OPEN_NEW,
     OPEN_TO_READ,
+    add_hole,
     closing,
     copy_range,
     digest_of_range,
+    is_unwritten,
     make_directory,
     open_subdirectory,
     read_file,
@@ -47,9 +52,12 @@ MAX_PARTS = 99_999
 _UPLOADS = b"uploads"
 _MANIFEST = b"manifest.json"
 _LONGEST_MANIFEST = 64 << 10
+_OPEN_HOLE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
-_PART_NAME = re.compile(r"[0-9]{5}")
+_HOLE = b".hole"
+_PART_NAME = re.compile(r"([0-9]{5})(\.hole)?")
 _DIGEST_BYTES = 16
+_digest = once(xxhash.xxh3_128_digest)
 
 
 class Upload(Struct, frozen=True):
@@ -124,15 +132,21 @@ def all_of(private: int, prefix: str) -> list[UploadInfo]:
 
 def put_part(upload: Upload, number: int, body: Body) -> Part:
     """Store a part, durably and at once, replacing an older one of its number."""
-    digest = xxhash.xxh3_128_digest(body)
-    with _new_part(upload, number) as fd:
-        write_sparse(fd, body)
-        write_whole(fd, digest)
+    digest = _digest(body)
+    if are_zeros(body):
+        _put_hole(upload, number, len(body))
+    else:
+        with _new_part(upload, number) as fd:
+            write_sparse(fd, body)
+            write_whole(fd, digest)
     return Part(number, len(body), digest.hex(), crc32=crc32(body))
 
 
 def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) -> Part:
     """Store a part that is `size` bytes of the file `source` from `offset`."""
+    if is_unwritten(source, offset, size):
+        part = put_part(upload, number, zeros(size))
+        return replace(part, digest=bytes.fromhex(part.etag))
     with _new_part(upload, number) as fd:
         copy_range(source, offset, fd, size)
         digest = digest_of_range(fd, 0, size)
@@ -143,10 +157,12 @@ def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) 
 
 def parts_of(upload: Upload) -> list[Part]:
     """All parts, in ascending order, each with the digest of its bytes."""
+    names = filter(None, map(_PART_NAME.fullmatch, os.listdir(upload.fd)))
     parts = []
-    for name in sorted(filter(_PART_NAME.fullmatch, os.listdir(upload.fd))):
-        with closing(_open_part(upload, int(name))) as fd:
-            parts.append(_read_part(fd, int(name)))
+    for number in sorted({int(name[1]) for name in names}):
+        fd, is_hole = _open_part(upload, number)
+        with closing(fd):
+            parts.append(_read_part(fd, number, is_hole=is_hole))
     return parts
 
 
@@ -163,18 +179,21 @@ def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
     size = 0
     for part in parts:
         try:
-            fd = _open_part(upload, part.number)
+            fd, is_hole = _open_part(upload, part.number)
         except FileNotFoundError as error:
             raise PartsRefused(f"part {part.number} is missing in the store's directory") from error
         with closing(fd):
-            stored = _read_part(fd, part.number)
+            stored = _read_part(fd, part.number, is_hole=is_hole)
             if stored.etag != part.etag:
                 raise PartsRefused(
                     f"part {part.number} in the store's directory is not the one that was sent"
                 )
-            copy_range(fd, 0, target, stored.size)
-            if digest_of_range(target, size, stored.size) != stored.digest:
-                raise PartsRefused(f"part {part.number} is damaged in the store's directory")
+            if is_hole:
+                add_hole(target, stored.size)
+            else:
+                copy_range(fd, 0, target, stored.size)
+                if digest_of_range(target, size, stored.size) != stored.digest:
+                    raise PartsRefused(f"part {part.number} is damaged in the store's directory")
         digests.append(bytes.fromhex(stored.etag))
         size += stored.size
     return f"{xxhash.xxh3_128_hexdigest(b''.join(digests))}-{size}-{len(parts)}"
@@ -212,8 +231,6 @@ def _open(uploads: int, upload_id: str) -> Upload:
 @contextlib.contextmanager
 def _new_part(upload: Upload, number: int) -> Iterator[int]:
     """A new file to write a part into; it becomes the part at the end, if nothing was raised."""
-    if not 1 <= number <= MAX_PARTS:
-        raise StoreRefused(f"{number} is not a part number: 1 to {MAX_PARTS} are", hint=MISTAKE)
     name = _part_name(number)
     temporary = name + b"." + secrets.token_hex(8).encode()
     with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=upload.fd)) as fd:
@@ -228,18 +245,33 @@ def _new_part(upload: Upload, number: int) -> Iterator[int]:
     sync_directory(upload.fd)
 
 
-def _open_part(upload: Upload, number: int) -> int:
-    return os.open(_part_name(number), OPEN_TO_READ, dir_fd=upload.fd)
+def _put_hole(upload: Upload, number: int, size: int) -> None:
+    """Keep the size of a part that is a hole; it replaces an older one of its number."""
+    name = _part_name(number)
+    with closing(os.open(name + _HOLE, _OPEN_HOLE, 0o600, dir_fd=upload.fd)) as fd:
+        os.ftruncate(fd, size)
+    remove_file(upload.fd, name)
 
 
-def _read_part(fd: int, number: int) -> Part:
+def _open_part(upload: Upload, number: int) -> tuple[int, bool]:
+    """A descriptor of a part's file, and whether that stands for a hole. Raises FileNotFoundError."""
+    name = _part_name(number)
+    try:
+        return os.open(name, OPEN_TO_READ, dir_fd=upload.fd), False
+    except FileNotFoundError:
+        return os.open(name + _HOLE, OPEN_TO_READ, dir_fd=upload.fd), True
+
+
+def _read_part(fd: int, number: int, *, is_hole: bool) -> Part:
     stat = os.fstat(fd)
-    size = stat.st_size - _DIGEST_BYTES
+    size = stat.st_size if is_hole else stat.st_size - _DIGEST_BYTES
     if size < 0:
         raise StoreUnavailable(f"the file of part {number} in the store's directory is cut off")
-    digest = read_range(fd, size, _DIGEST_BYTES)
+    digest = _digest(zeros(size)) if is_hole else read_range(fd, size, _DIGEST_BYTES)
     return Part(number, size, digest.hex(), digest=digest, stored_ns=stat.st_mtime_ns)
 
 
 def _part_name(number: int) -> bytes:
+    if not 1 <= number <= MAX_PARTS:
+        raise StoreRefused(f"{number} is not a part number: 1 to {MAX_PARTS} are", hint=MISTAKE)
     return b"%05d" % number

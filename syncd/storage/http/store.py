@@ -31,7 +31,7 @@ from syncd.core.errors import (
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import EVERY_PART, Body, Digests, Finding, Memory, Meter, Pages, StoreLimits
 from syncd.storage.checks import MEANT, SENT, Checks
-from syncd.storage.crc import crc32
+from syncd.storage.digests import crc32
 from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
 from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
 from syncd.storage.http.metadata import bare_etag, md5_hex

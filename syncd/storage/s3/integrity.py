@@ -14,7 +14,7 @@ import base64
 import hashlib
 
 from syncd.storage.base import Body
-from syncd.storage.crc import crc32
+from syncd.storage.digests import crc32, once
 from syncd.storage.s3 import bucket as values
 from syncd.storage.s3.signing import UNSIGNED_PAYLOAD
 from syncd.storage.settings import S3Settings
@@ -49,15 +49,19 @@ class Integrity:
 
     def headers(self, body: Body, check: str = "") -> dict[str, str]:
         """What lets the server notice a body that arrives changed."""
-        check = check or self._now
-        if check == "sha256":
-            return {HASH: hashlib.sha256(body).hexdigest()}
-        if check == "md5":
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            return {HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
-        if check == "crc32":
-            return {HASH: UNSIGNED_PAYLOAD, CRC32: values.crc32_text(crc32(body))}
-        return {HASH: UNSIGNED_PAYLOAD}
+        return _headers(body, check or self._now)
+
+
+@once
+def _headers(body: Body, check: str) -> dict[str, str]:
+    if check == "sha256":
+        return {HASH: hashlib.sha256(body).hexdigest()}
+    if check == "md5":
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return {HASH: UNSIGNED_PAYLOAD, "content-md5": base64.b64encode(digest).decode()}
+    if check == "crc32":
+        return {HASH: UNSIGNED_PAYLOAD, CRC32: values.crc32_text(crc32(body))}
+    return {HASH: UNSIGNED_PAYLOAD}
 
 
 def _choose(integrity: str, bucket: values.Bucket, signed: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import xxhash
 
 from syncd.core import parts
 from syncd.storage.base import Body
-from syncd.storage.crc import crc32
+from syncd.storage.digests import are_zeros, crc32
 from syncd.storage.dir.files import digest_of_range
 
 _READ_BYTES = 1 << 20
@@ -51,7 +51,9 @@ class Running:
         later, perhaps by another thread.
         """
         if span.offset != self._done:
-            if body is not None and self._spare.acquire(blocking=False):
+            if body is not None and are_zeros(body):
+                held.close()  # which take no memory
+            elif body is not None and self._spare.acquire(blocking=False):
                 held.callback(self._spare.release)
             else:
                 body = None

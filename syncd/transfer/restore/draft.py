@@ -27,6 +27,7 @@ from syncd.core.errors import FileUnwritable
 from syncd.core.model import Attributes
 from syncd.core.restoring import DRAFT, Existing, Proof
 from syncd.storage.base import Body
+from syncd.storage.digests import once
 from syncd.storage.dir.files import BLOCK, digest_of_range, write_sparse, zero_runs
 from syncd.transfer.restore import attributes
 from syncd.transfer.restore.digest import Running, digest_of
@@ -39,6 +40,7 @@ _NOREPLACE = 1
 _NONE = Attributes()
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
+_digest = once(xxhash.xxh3_128_digest)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -123,7 +125,7 @@ class Draft:
             self._write_part(view[at:start], span.offset + at)
             at = end
         self._write_part(view[at:], span.offset + at)
-        self._note(span.number, xxhash.xxh3_128_digest(body))
+        self._note(span.number, _digest(body))
 
     def _note(self, number: int, digest: bytes) -> None:
         """The kernel lets one thread at a time write to a file: none waits behind others' parts for this."""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.core.errors import (
+    FileChanged,
     FilePaused,
     PartCorrupt,
     StoreRefused,
     StoreUnavailable,
 )
 from syncd.core.model import FileRef
+from syncd.sources import mounts
+from syncd.sources.files import OpenFile
+from tests.support.faults import Call
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
@@ -185,3 +193,74 @@ def test_a_pause_stops_an_upload_between_two_parts_and_loses_none(tmp_path: Path
     assert sorted(sent_parts(rig.fake)) == list(range(1, PARTS + 1))
     assert rig.fake.objects["p/big"].data == CONTENT
     rig.close()
+
+
+# ---- holes ------------------------------------------------------------------------------------------------
+
+BLOCK = 64 << 10
+SPARSE = {5: b"written", 12: b"as well"}
+"""What is in a file of 18 blocks and a bit, and in which of them."""
+SPARSE_SIZE = 18 * BLOCK + 100
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Iterator[Rig]:
+    """A file of holes and two blocks with content, to be sent in parts of a block."""
+    limits = replace(SMALL_LIMITS, max_part_size=BLOCK)
+    rig = Rig(tmp_path, store=FakeStore(limits), part_size=BLOCK, concurrency=1)
+    if mounts.type_of(tmp_path.stat().st_dev) not in ("ext4", "tmpfs", "xfs"):
+        rig.close()
+        pytest.skip("the file system is not believed about holes")
+    with (rig.folder / "big").open("wb") as file:
+        file.truncate(SPARSE_SIZE)
+        for block, text in SPARSE.items():
+            os.pwrite(file.fileno(), text, block * BLOCK)
+    yield rig
+    rig.close()
+
+
+def test_of_a_sparse_file_only_what_was_written_is_read(sparse: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for its fingerprint, and once to be sent."""
+    reads: list[int] = []
+    plain = OpenFile.read_into
+
+    def read_into(self: OpenFile, offset: int, view: memoryview) -> None:
+        reads.append(offset // BLOCK)
+        plain(self, offset, view)
+
+    monkeypatch.setattr(OpenFile, "read_into", read_into)
+    content = (sparse.folder / "big").read_bytes()
+
+    sparse.sync("big")
+
+    assert sparse.fake.objects["p/big"].data == content
+    assert len(sent_parts(sparse.fake)) == 19
+    assert reads == [5, 12, 5, 12]
+
+
+@pytest.mark.parametrize("verb", ["create_multipart_upload", "upload_part"])
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("block", [0, 3, 17])
+def test_a_hole_that_is_filled_while_it_is_sent_is_a_change(
+    sparse: Rig, verb: str, mapped: bool, block: int
+) -> None:
+    """Whether its part was sent already or not: nothing is made of two states of the file."""
+
+    def fill(call: Call) -> None:
+        if call.nth != 2 - (verb == "create_multipart_upload"):
+            return
+        with (sparse.folder / "big").open("r+b") as file:
+            if not mapped:
+                os.pwrite(file.fileno(), b"new", block * BLOCK)
+                return
+            with mmap.mmap(file.fileno(), SPARSE_SIZE) as memory:
+                memory[block * BLOCK : block * BLOCK + 3] = b"new"
+
+    sparse.fake.before(verb, fill)
+    with pytest.raises(FileChanged):
+        sparse.sync("big")
+    assert sparse.fake.objects == {}
+
+    sparse.sync("big")
+    assert sparse.fake.objects["p/big"].data == (sparse.folder / "big").read_bytes()
+    assert sparse.fake.objects["p/big"].data.count(b"new") == 1

@@ -14,6 +14,7 @@ from syncd.core.errors import (
     StoreUnavailable,
     UploadGone,
 )
+from syncd.storage.digests import zeros
 from syncd.storage.dir.store import DirStore
 from syncd.storage.settings import DirSettings
 from tests.unit.storage.dir.dir_rig import MTIME_NS, meta_of, read
@@ -45,6 +46,48 @@ def test_a_part_that_was_damaged_is_not_the_part_that_was_sent(store: DirStore, 
     assert store.head_object("big") is None
     assert store.upload_part("big", upload_id, 1, b"content" * 100).etag == part.etag
     store.complete_multipart_upload("big", upload_id, [part], meta_of(b""))
+
+
+def test_a_hole_takes_no_room_and_is_a_part_like_any(store: DirStore, root: Path) -> None:
+    """Sent or copied, replaced by content or in its place, an object of it and of content is what was sent; a
+    hole that is lost is a part that is missing."""
+    size, content = 5 << 20, os.urandom(5 << 20)
+    body = bytes(size) + content + content + bytes(size + 100)
+    upload_id = store.create_multipart_upload("big", meta_of(body))
+    for number, first in enumerate((content, zeros(size), zeros(size), content), 1):
+        store.upload_part("big", upload_id, number, first)
+    sent = [
+        store.upload_part("big", upload_id, number, again)
+        for number, again in enumerate((zeros(size), content, content, zeros(size), zeros(100)), 1)
+    ]
+    assert [(part.number, part.size, part.etag) for part in store.list_parts("big", upload_id)] == [
+        (part.number, part.size, part.etag) for part in sent
+    ]
+    directory = root / ".syncd" / "uploads" / upload_id
+    assert sum(path.stat().st_blocks * 512 for path in directory.iterdir()) < 2 * size + 100_000
+    hole = directory / "00004.hole"
+    hole.rename(root / "lost")
+    with pytest.raises(PartsRefused, match="part 4 is missing"):
+        store.complete_multipart_upload("big", upload_id, sent, meta_of(body))
+    (root / "lost").rename(hole)
+    os.truncate(hole, 0)  # as after a loss of power
+    assert [part.size for part in store.list_parts("big", upload_id)] == [size, size, size, 0, 100]
+    with pytest.raises(PartsRefused, match="part 4"):
+        store.complete_multipart_upload("big", upload_id, sent, meta_of(body))
+    assert store.upload_part("big", upload_id, 4, zeros(size)) == sent[3]
+    receipt = store.complete_multipart_upload("big", upload_id, sent, meta_of(body))
+    assert read(store, "big") == body
+    assert (root / "big").stat().st_blocks * 512 < 2 * size + 100_000
+
+    upload_id = store.create_multipart_upload("copy", meta_of(body))
+    copied = [
+        store.upload_part_copy("copy", upload_id, number, "big", first, min(first + size, len(body)) - 1, "")
+        for number, first in enumerate(range(0, len(body), size), 1)
+    ]
+    assert [part.etag for part in copied] == [part.etag for part in sent]
+    assert [part.digest for part in copied] == [bytes.fromhex(part.etag) for part in sent]
+    copy = store.complete_multipart_upload("copy", upload_id, copied, meta_of(body))
+    assert (copy.etag, read(store, "copy")) == (receipt.etag, body)
 
 
 def test_what_is_no_upload_hides_none(store: DirStore, root: Path) -> None:
