@@ -105,7 +105,8 @@ def key_problem(key: str, max_key_bytes: int) -> str | None:
         return "the key is empty"
     if length > max_key_bytes:
         return f"the key has {length} bytes, the store takes {max_key_bytes} at most"
-    if any(segment in (".", "..") for segment in key.split("/")):
+    segments = key.split("/")
+    if "." in segments or ".." in segments:
         return "the key has a segment '.' or '..', which HTTP clients and proxies rewrite"
     return None
 

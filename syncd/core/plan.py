@@ -430,8 +430,8 @@ def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | Non
     what is read during it is a mixture. Hence an open file has to rest for a minute, looked at ever more
     rarely. Then it is carried: many programs never close their files.
     """
-    age = age_ns(stat, now_ns)
-    if age is None or not settle_ns:
+    age = age_ns(stat, now_ns) if settle_ns else None
+    if age is None:
         return None
     if age < settle_ns:
         return Settling("it changed a moment ago", settle_ns - age)

@@ -95,13 +95,14 @@ def _volume_of(descriptor: int) -> str:
         return ""
 
 
-def open_directory(root_fd: int, path: str, passed: Callable[[int], object] = lambda descriptor: None) -> int:
+def open_directory(root_fd: int, path: str, passed: Callable[[int], object] | None = None) -> int:
     """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
 
     `passed` is given a descriptor of the root and of every directory on the way. Raises OSError as the kernel
     gave it, ENOTDIR or ELOOP where a component is not a directory.
     """
-    passed(root_fd)
+    if passed is not None:
+        passed(root_fd)
     if not path:
         return os.dup(root_fd)
     descriptor = root_fd
@@ -112,7 +113,8 @@ def open_directory(root_fd: int, path: str, passed: Callable[[int], object] = la
             if descriptor != root_fd:
                 os.close(descriptor)
             descriptor = below
-            passed(descriptor)
+            if passed is not None:
+                passed(descriptor)
     except BaseException:
         if descriptor != root_fd:
             os.close(descriptor)

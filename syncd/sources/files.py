@@ -79,7 +79,9 @@ def seen(found: os.stat_result, *, links: bool = False) -> FileStat | Irregular:
 
 def file_stat(found: os.stat_result) -> FileStat:
     """The part of the kernel's answer that shows changes."""
-    mtime_ns, ctime_ns = (min(max(t, OLDEST_NS), LATEST_NS) for t in (found.st_mtime_ns, found.st_ctime_ns))
+    mtime_ns, ctime_ns = found.st_mtime_ns, found.st_ctime_ns
+    if not (OLDEST_NS <= mtime_ns <= LATEST_NS and OLDEST_NS <= ctime_ns <= LATEST_NS):
+        mtime_ns, ctime_ns = (min(max(each, OLDEST_NS), LATEST_NS) for each in (mtime_ns, ctime_ns))
     return FileStat(found.st_dev, found.st_ino, found.st_size, mtime_ns, ctime_ns)
 
 
@@ -217,6 +219,22 @@ class OpenFile:
             return True
         return False
 
+    def whole(self) -> Body:
+        """All of its content. Raises FileChanged when that is not of the size that the file had when it was
+        opened, or was cut to; FileUnreadable.
+        """
+        size = self.opened.size
+        if size < _LARGE_READ and not self.is_cut:
+            try:
+                body = os.pread(self._descriptor, size + 1, 0)  # a byte more shows that it is all
+            except OSError as error:
+                raise FileUnreadable(os_words(error)) from error
+            if len(body) == size:
+                return body
+        found = self.read(0, size)
+        self.check_end(size)
+        return found
+
     def read(self, offset: int, size: int) -> Body:
         """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""
         if size >= _LARGE_READ:
@@ -325,6 +343,9 @@ class OpenEntry(OpenFile):
     def links(self) -> int:
         """A folder has one name, and another name of a link a target of its own for all that inotify says."""
         return 1
+
+    def whole(self) -> Body:
+        return self.content
 
     def read(self, offset: int, size: int) -> Body:
         return self.content[offset : offset + size]

@@ -7,8 +7,8 @@ any exception the state is such that calling it again does the right thing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -89,7 +89,6 @@ class Engine:
         """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
         self.spare: Callable[[int, FileRef, Recorded], None] = lambda root_fd, ref, recorded: None
         """Called with the open root before an object is removed; raises PutsWait if it is to stay for now."""
-        self.heirs = Heirs(self.state, lambda ref: self.sources[ref.source].appends(ref.path))
         self._now_ns = now_ns
         self._should_stop = should_stop
         self._reuse = Reuse(self.store, self.state, uploader.limits, uploader)
@@ -105,6 +104,7 @@ class Engine:
             unfinished=uploader.unfinished,
             now_ns=self._now,
         )
+        self.heirs = Heirs(self.state, self._appends, self._local.reading)
         self._ahead = Ahead(uploader, should_stop)
         self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
         self._remover = Remover(sources, uploader, self.keys, self._in_doubt, self.foreigners)
@@ -157,23 +157,24 @@ class Engine:
                 self.spare(root_fd, ref, recorded)
                 return self._remover.delete(ref, outcome)
             key = self.keys.of(ref, seen)
-            if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
+            aimed = self.keys.aimed(recorded, key)
+            if plan.needs_fingerprint(seen, aimed, event=event) is None:
                 return Outcome(Nothing("unchanged"), size=seen.size)
             if left_ns := self._local.too_young_ns(ref, seen):
                 raise TooYoung("it is younger than `min_age`", left_ns / 1e9)
             self.gate(ref, seen)
-            problem = paths.key_problem(key, self.store.limits.max_key_bytes)
-            if problem is not None:
+            if problem := paths.key_problem(key, self.store.limits.max_key_bytes):
                 raise StoreRefused(problem, hint=RENAME)
-            self._let_heirs_go_first(root_fd, ref, seen, self.keys.aimed(recorded, key))
-            with self._local.open(root_fd, ref) as file, affinity.room_for(file.opened.size):
-                with self._local.reading(ref):
-                    aimed = self.keys.aimed(recorded, key)
-                    is_open = self._local.quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
-                with _saying_what_was_seen(file):
+            self._let_heirs_go_first(root_fd, ref, seen, aimed)
+            file, is_open = self._local.open_quiet(root_fd, ref, aimed, settle_seconds, overdue=overdue)
+            with file, affinity.room_for(file.opened.size):
+                try:
                     outcome = self._carry(
                         ref, key, file, recorded, is_open=is_open, failed_before=failed_before
                     )
+                except StoreError as error:
+                    error.seen = file.opened
+                    raise
             with self._local.reading(ref):
                 seen = self._local.seen(root_fd, ref)
             if not file.is_at(seen):
@@ -189,7 +190,7 @@ class Engine:
             if left_out is not None:
                 return Nothing(str(left_out)), 0
             if seen is None or isinstance(seen, Irregular):
-                return self._decide(ref, seen, recorded), 0
+                return self._decide(ref, self.keys.of(ref), seen, recorded), 0
             key = self.keys.of(ref, seen)
             if plan.needs_fingerprint(seen, self.keys.aimed(recorded, key), event=event) is None:
                 return Nothing("unchanged"), seen.size
@@ -199,7 +200,7 @@ class Engine:
                 stat = file.stat()
                 digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
             observed = Observed(stat, digests.fingerprint, digests.witness)
-            return self._decide(ref, observed, recorded), stat.size
+            return self._decide(ref, key, observed, recorded), stat.size
 
     def look_up(self, ref: FileRef, *, dry_run: bool) -> tuple[Standing, int]:
         """What the store has of a file without a record, and the file's size in bytes. Sends nothing.
@@ -219,9 +220,9 @@ class Engine:
                 info = listed.info if listed is not None else self.store.head_object(key)
             if info is None or info.size != seen.size:
                 return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
-            with self._local.open(root_fd, ref) as file, affinity.room_for(seen.size), suppress(Withheld):
+            file, is_open = self._local.open_quiet(root_fd, ref, None, 0, overdue=False)
+            with file, affinity.room_for(seen.size), suppress(Withheld):
                 lookup = Lookup.DRY if dry_run else Lookup.RECORD
-                is_open = self._local.quiet(ref, file, None, 0, overdue=False)
                 self._carry(ref, key, file, None, is_open=is_open, lookup=lookup)
                 return Standing.KNOWN, seen.size
             return Standing.DIFFERS, seen.size
@@ -239,6 +240,10 @@ class Engine:
         known = self.sources.get(ref.source)
         return known is not None and known.wants(ref.path)
 
+    def _appends(self, ref: FileRef) -> bool:
+        """Whether the file only grows."""
+        return self.sources[ref.source].appends(ref.path)
+
     def _unwanted(self, ref: FileRef, why: str) -> Outcome:
         """A rule of the source leaves the file out by now: its object stays, its upload does not."""
         checkpoint = self._uploader.unfinished(ref)
@@ -252,8 +257,7 @@ class Engine:
 
     def _let_heirs_go_first(self, root_fd: int, ref: FileRef, seen: FileStat, aimed: Recorded | None) -> None:
         """Raise FileWaits while the object is to be copied under the new name of its file."""
-        with self._local.reading(ref):
-            seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
+        seconds = self.heirs.wait_seconds(root_fd, ref, seen, aimed, self._now_ns())
         if seconds and self._uploader.shortcuts.works(COPY):
             raise FileWaits("the file that had its name before was renamed, and is copied first", seconds)
 
@@ -275,7 +279,7 @@ class Engine:
             log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
         self.state.clear_failure(ref)
-        action = self._decide(ref, seen, recorded)
+        action = self._decide(ref, self.keys.of(ref), seen, recorded)
         if action == plan.KEPT and recorded is not None and not recorded.kept:
             self.state.keep(ref, recorded)
         if not isinstance(action, Delete) or recorded is None:
@@ -287,9 +291,8 @@ class Engine:
     # ---- the key ----------------------------------------------------------------------------------------
 
     def _decide(
-        self, ref: FileRef, observed: Observed | Irregular | None, recorded: Recorded | None
+        self, ref: FileRef, key: str, observed: Observed | Irregular | None, recorded: Recorded | None
     ) -> Action:
-        key = self.keys.of(ref, observed.stat if isinstance(observed, Observed) else None)
         twin = self._reuse.twin(key, observed) if isinstance(observed, Observed) else None
         return plan.decide(
             observed,
@@ -328,10 +331,10 @@ class Engine:
         # The slot is held with the content, until that is sent.
         with self.keys.exclusive(ref, key), self._slots.hold(stat.size):
             with self._local.reading(ref):
-                body = file.read(0, stat.size)
-                file.check_end(stat.size)
+                body = file.whole()
+                looked_ns = self._unchanged(file)
             digests = Digests(fingerprint.of_bytes(body), self._witness.of(body), ())
-            return self._act(replace(job, digests=digests, body=body))
+            return self._act(replace(job, digests=digests, body=body), looked_ns)
 
     def _carry_parts(self, job: Job) -> Outcome:
         """The same for a file that does not fit one request."""
@@ -349,12 +352,12 @@ class Engine:
                     with self.keys.exclusive(ref, key):
                         sent = self._ahead.send(job)
                         if sent is not None:
-                            return self._act(sent)
+                            return self._act_on_parts(sent)
                 compared = Comparison(found, by_crc32=job.by_crc32) if found is not None else None
                 digests = self._digests(ref, job.file, size, job.part_size, compared)
                 proven = compared.etag if compared is not None and compared.holds() else ""
                 with self.keys.exclusive(ref, key):
-                    return self._act(replace(job, digests=digests, proven=proven))
+                    return self._act_on_parts(replace(job, digests=digests, proven=proven))
             except PartSizeRefused:
                 if attempt == 2:
                     raise
@@ -377,18 +380,26 @@ class Engine:
             update = also.update if also is not None else lambda view: None
             return fingerprint.compute(file, size, part_size, should_stop, self._witness, update)
 
-    def _act(self, job: Job) -> Outcome:
-        """Decide, act and commit. The caller holds the key."""
-        self.keys.still_recorded(job.ref, job.recorded)
+    def _unchanged(self, file: OpenFile) -> int:
+        """Raise FileChanged unless the file is what it was before it was read; returns when it was."""
         looked_ns = self._now_ns()
-        with self._local.reading(job.ref):
-            if job.file.stat() != job.stat:
-                raise FileChanged("the file changed while it was read")
-        if not job.file.is_cut and plan.may_hide_a_change(job.stat, looked_ns):
+        if file.stat() != file.opened:
+            raise FileChanged("the file changed while it was read")
+        if not file.is_cut and plan.may_hide_a_change(file.opened, looked_ns):
             quiet_seconds = plan.RACY_WINDOW_NS / 1e9
             raise FileChanged("it changed within a second, and its times are whole seconds", quiet_seconds)
+        return looked_ns
+
+    def _act_on_parts(self, job: Job) -> Outcome:
+        with self._local.reading(job.ref):
+            looked_ns = self._unchanged(job.file)
+        return self._act(job, looked_ns)
+
+    def _act(self, job: Job, looked_ns: int) -> Outcome:
+        """Decide, act and commit, for a file that was unchanged once it was read. The caller has the key."""
+        self.keys.still_recorded(job.ref, job.recorded)
         observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
-        action, standing = self._confirmed(self._decide(job.ref, observed, job.recorded), job)
+        action, standing = self._confirmed(self._decide(job.ref, job.key, observed, job.recorded), job)
         racy = plan.is_racy(job.stat, looked_ns, plan.racy_window_ns(is_open=job.is_open))
         if isinstance(action, Upload | Copy):
             carried = self._perform(action, job)
@@ -523,7 +534,7 @@ class Engine:
             return Carried(receipt, None, len(job.body), {})
         job, chunks = self._with_donor(action, job)
         carried = self._uploader.upload(job)._replace(chunks=chunks)
-        if not self.sources[job.ref.source].appends(job.ref.path):
+        if not self._appends(job.ref):
             return carried
         return carried._replace(saved=_by_appending(carried.saved))
 
@@ -566,9 +577,9 @@ class Engine:
         These are shortcuts: where they fail, the content is sent.
         """
         found, job = self._asked(job)
-        sends = job.lookup is Lookup.NONE
-        works = found is None and sends and self._uploader.shortcuts.works(COPY)
-        if isinstance(action, Copy) and works and self._is_as_seen(job):
+        may_copy = found is None and job.lookup is Lookup.NONE
+        works = self._uploader.shortcuts.works
+        if isinstance(action, Copy) and may_copy and works(COPY) and self._is_as_seen(job):
             try:
                 with self.keys.request_slot(job), self._in_doubt.changing(job.ref, job.aimed):
                     copy = self._reuse.copy(action.twin, job)
@@ -628,16 +639,6 @@ class Engine:
 
     def _part_size(self, size: int) -> int:
         return part_size_for(size, self.policy.part_size, self._uploader.limits())
-
-
-@contextmanager
-def _saying_what_was_seen(file: OpenFile) -> Iterator[None]:
-    """Let what the store raises say which state of the file it is about."""
-    try:
-        yield
-    except StoreError as error:
-        error.seen = file.opened
-        raise
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:

@@ -215,6 +215,8 @@ class Foreigners:
 
     def waits(self, source: str) -> str:
         """Why deletions and overwrites of the source wait, and what ends that; empty: they do not."""
+        if not self._found.get(source):
+            return ""
         with self._lock:
             key = next(iter(self._waiting(source).values()), None)
         if key is None:

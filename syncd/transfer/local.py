@@ -124,9 +124,24 @@ class Local:
     def open(self, root_fd: int, ref: FileRef) -> OpenFile:
         """The file, which says that it moves whenever some of it was read."""
         with self.reading(ref):
-            known, step = self.sources[ref.source], self._slots.heartbeat.step
-            links = known.source.records_links
-            return entries.open_entry(root_fd, ref.path, step, links=links, fills=known.fills)
+            return self._open(root_fd, ref)
+
+    def open_quiet(
+        self, root_fd: int, ref: FileRef, aimed: Recorded | None, settle_seconds: float, *, overdue: bool
+    ) -> tuple[OpenFile, bool | None]:
+        """The same, if it is quiet, or only grows: see `_quiet`; and whether it is open for writing."""
+        with self.reading(ref):
+            file = self._open(root_fd, ref)
+            try:
+                return file, self._quiet(ref, file, aimed, int(settle_seconds * 1e9), overdue=overdue)
+            except BaseException:
+                file.close()
+                raise
+
+    def _open(self, root_fd: int, ref: FileRef) -> OpenFile:
+        known, step = self.sources[ref.source], self._slots.heartbeat.step
+        links = known.source.records_links
+        return entries.open_entry(root_fd, ref.path, step, links=links, fills=known.fills)
 
     def seen(self, root_fd: int, ref: FileRef) -> FileStat | Irregular | None:
         """What is at the path. Raises FileUnreadable."""
@@ -157,10 +172,10 @@ class Local:
 
     def too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
         """For how long the file is younger yet than its source takes; 0 if it is old enough."""
-        min_age_ns = int(self.sources[ref.source].source.min_age_seconds * 1e9)
-        return plan.too_young_ns(seen, self._now_ns(), min_age_ns)
+        min_age_seconds = self.sources[ref.source].source.min_age_seconds
+        return plan.too_young_ns(seen, self._now_ns(), int(min_age_seconds * 1e9)) if min_age_seconds else 0
 
-    def quiet(
+    def _quiet(
         self, ref: FileRef, file: OpenFile, aimed: Recorded | None, settle_ns: int, *, overdue: bool
     ) -> bool | None:
         """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.

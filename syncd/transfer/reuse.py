@@ -14,6 +14,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -277,11 +278,17 @@ class Heirs:
     end. In a circle the first by name goes first, and the last of it is sent.
     """
 
-    def __init__(self, state: State, appends: Callable[[FileRef], bool]) -> None:
+    def __init__(
+        self,
+        state: State,
+        appends: Callable[[FileRef], bool],
+        reading: Callable[[FileRef], AbstractContextManager[object]],
+    ) -> None:
         self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
         """The dirty files of its source that may be the recorded ones of it and of each other."""
         self._state = state
         self._appends = appends
+        self._reading = reading
         self._since: dict[FileRef, int] = {}
 
     def wait_seconds(
@@ -306,14 +313,15 @@ class Heirs:
 
     def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
         """Whether the recorded file has another name by now under which it is not recorded yet."""
-        names = {}
-        for other in self.siblings(ref):
-            try:
-                found = files.look(root_fd, other.path)
-            except FileUnreadable:
-                continue
-            if isinstance(found, FileStat):
-                names[_inode(found)] = other, found
+        names, siblings = {}, self.siblings(ref)
+        with self._reading(ref):
+            for other in siblings:
+                try:
+                    found = files.look(root_fd, other.path)
+                except FileUnreadable:
+                    continue
+                if isinstance(found, FileStat):
+                    names[_inode(found)] = other, found
         chain, row = [ref], recorded
         while True:
             heir, found = names.get(_inode(row.stat), (None, None))

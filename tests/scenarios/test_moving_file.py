@@ -305,14 +305,14 @@ def _after_hashing(scene: Scene, act: Act) -> None:
 
 
 def _after_reading(scene: Scene, act: Act) -> None:
-    real = OpenFile.read
+    real = OpenFile.whole
 
-    def read(file: OpenFile, offset: int, size: int) -> files.Body:
-        body = real(file, offset, size)
+    def whole(file: OpenFile) -> files.Body:
+        body = real(file)
         act()
         return body
 
-    scene.patch.setattr(OpenFile, "read", read)
+    scene.patch.setattr(OpenFile, "whole", whole)
 
 
 MOMENTS_OF_A_SMALL_FILE: dict[str, Arm] = {

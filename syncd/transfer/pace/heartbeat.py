@@ -89,10 +89,12 @@ class Heartbeats:
         store: str = "",
     ) -> None:
         """This thread made progress, and makes its next step within the limit."""
-        now = self._monotonic()
+        name, now = key or thread, self._monotonic()
         with self._lock:
-            self._end(key or thread)
-            self._beats[key or thread] = _Beat(now, thread, source, hold, store)
+            before = self._beats.get(name)
+            if before is not None and before.is_silent:
+                self._end(name)
+            self._beats[name] = _Beat(now, thread, source, hold, store)
 
     def rest(self, thread: str, key: int | None = None) -> None:
         """This thread has nothing to do."""

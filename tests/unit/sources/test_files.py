@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +87,7 @@ def test_what_the_kernel_gives_in_pieces_is_put_together(
         assert fingerprint.compute(file, 20_000, 7_000, never, WITNESS).fingerprint == fingerprint.of_bytes(
             content
         )
+        assert file.whole() == content
         with pytest.raises(FileChanged, match="shortened to 20000 bytes"):
             file.read(5, 19_996)
 
@@ -122,6 +123,13 @@ def test_an_input_output_error_is_told(root_fd: int) -> None:
         os.close(proc_fd)
 
 
+READINGS: list[Callable[[files.OpenFile], object]] = [
+    lambda file: fingerprint.compute(file, file.opened.size, 1 << 20, never, WITNESS).fingerprint,
+    lambda file: fingerprint.of_bytes(file.whole()),
+]
+"""Of all of a file: leaf by leaf, or at once where it fits one request."""
+
+
 @pytest.mark.parametrize(
     ("size", "content", "refusal"),
     [
@@ -141,10 +149,11 @@ def test_a_size_that_is_not_true_is_refused(
         file.opened = said = file.opened._replace(size=size)
         with patch.object(file, "stat", return_value=said) if refusal else nullcontext():
             if refusal:
-                with pytest.raises(FileUnreadable, match=f"{refusal} content than its size says"):
-                    fingerprint.compute(file, size, 1 << 20, never, WITNESS)
+                for read in READINGS:
+                    with pytest.raises(FileUnreadable, match=f"{refusal} content than its size says"):
+                        read(file)
             else:
-                assert fingerprint.compute(file, size, 1 << 20, never, WITNESS).fingerprint.size == size
+                assert [read(file) for read in READINGS] == [fingerprint.of_bytes(content)] * 2
 
 
 def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> None:
@@ -153,8 +162,9 @@ def test_a_file_that_grew_or_shrank_has_changed(root: Path, root_fd: int) -> Non
         (root / "file").write_bytes(b"12345")
         with files.open_file(root_fd, "file") as file:
             (root / "file").write_bytes(after)
-            with pytest.raises(FileChanged):
-                fingerprint.compute(file, 5, 1 << 20, never, WITNESS)
+            for read in READINGS:
+                with pytest.raises(FileChanged):
+                    read(file)
 
 
 # ---- who may write ---------------------------------------------------------------------------------------
