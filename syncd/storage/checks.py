@@ -41,8 +41,6 @@ class Dialect(Protocol):
     @property
     def usual_check(self) -> str: ...
 
-    def use(self, check: str) -> None: ...
-
 
 class Uploads(Protocol):
     """Makes and aborts the upload of a question, and sends its parts."""
@@ -70,18 +68,9 @@ class Checks:
         self._asking = threading.Lock()
         self._asked = -_REST_SECONDS
 
-    def heed(self) -> Digests:
-        """Let the dialect use the check that was found, and return what the store does with it."""
-        finding = self._known()
-        self._dialect.use(finding.check)
-        return finding.digests
-
-    def _known(self) -> Finding:
-        """What was found. That one check is made says nothing of another that the settings want by now."""
-        text = self._memory.recall(self._dialect.store_id) if self._memory is not None else ""
-        finding = _parsed(text)
-        is_allowed = finding.check in ("", *self._dialect.checks)
-        return finding if is_allowed else finding._replace(check="", asked=0)
+    def found(self) -> Finding:
+        """By what the store was found to check bodies. The settings may want another check by now."""
+        return _parsed(self._memory.recall(self._dialect.store_id) if self._memory is not None else "")
 
     def ask_in_time(self, key: str, uploads: Uploads) -> None:
         """Ask and remember, where a cheaper check than the usual one may be found; seldom, and one thread.
@@ -91,7 +80,10 @@ class Checks:
         memory, now = self._memory, self._now()
         if memory is None or len(self._dialect.checks) < 2 or self._dialect.checks[0] != "crc32":
             return
-        if 0 <= now - self._known().asked < _GOOD_SECONDS or 0 <= now - self._asked < _REST_SECONDS:
+        found = self.found()
+        # That one check is made says nothing of another.
+        is_of_use = found.check in ("", *self._dialect.checks)
+        if (is_of_use and 0 <= now - found.asked < _GOOD_SECONDS) or 0 <= now - self._asked < _REST_SECONDS:
             return
         if not self._asking.acquire(blocking=False):
             return

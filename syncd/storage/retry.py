@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TypeVar
 
 import xxhash
@@ -222,11 +223,11 @@ class RetryingStore:
             return own
         return max(own, wish) if wish <= self._retries.schedule.cap_seconds else None
 
-    @property
+    @cached_property
     def store_id(self) -> str:
         return self._inner.store_id
 
-    @property
+    @cached_property
     def limits(self) -> StoreLimits:
         return self._inner.limits
 
@@ -334,34 +335,33 @@ class RetryingStore:
         self._inner.close()
 
 
-class _Tries:
+class _Tries(Struct):
     """The failed tries of one request."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.count = 0
-        self.unknown = 0
-        """Those that may have been carried out."""
-        self._answered = 0
-        self.in_vain = 0
-        """Those that waited for long, and nothing came."""
+    most: int
+    count: int = 0
+    unknown: int = 0
+    """Those that may have been carried out."""
+    answered: int = 0
+    in_vain: int = 0
+    """Those that waited for long, and nothing came."""
 
     def failed(self, error: StoreError, seconds: float) -> None:
         """A try failed after so long."""
         self.count += 1
         if isinstance(error, StoreUnavailable):
             self.unknown += error.outcome_unknown
-            self._answered += error.outcome_unknown and error.status is not None
+            self.answered += error.outcome_unknown and error.status is not None
             nothing_came = error.status is None and not isinstance(error, ConnectionLost)
             if nothing_came and seconds >= _LONG_SECONDS:
                 self.in_vain += MAX_IN_VAIN if seconds >= _VERY_LONG_SECONDS else 1
         else:
-            self._answered += 1
+            self.answered += 1
 
     @property
     def are_enough(self) -> bool:
         """Whether another one would not help."""
-        return self.count >= self._most or self._answered >= MAX_ANSWERED or self.in_vain >= MAX_IN_VAIN
+        return self.count >= self.most or self.answered >= MAX_ANSWERED or self.in_vain >= MAX_IN_VAIN
 
 
 def _quietly(found: Callable[[], _T | None]) -> _T | None:

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from syncd.core.errors import ObjectSpoiled, PartCorrupt, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
-from syncd.storage.base import Body, Memory, StoreLimits
+from syncd.storage.base import Body, Memory
 from syncd.storage.bos import bucket, signing, values
 from syncd.storage.bos.bucket import LIMITS, Bucket, traffic_headers
 from syncd.storage.bos.errors import carries_error, error_for, is_foreign
@@ -57,46 +57,22 @@ class BosDialect:
     every method that takes a key, StoreRefused for keys that BOS would refuse or mix up.
     """
 
+    own_header = "x-bce-request-id"
+    """The name of the header in which BOS numbers its answers."""
+    behind_key = "marker"
+    """The parameter of ListObjects with a key that the list is to begin behind."""
+    limits = LIMITS
+    """What BOS documents, read on the safe side."""
+    usual_check = "md5"
+
     def __init__(self, settings: BosSettings, version_keys: Memory = Memory()) -> None:
         self._bucket = Bucket(settings, version_keys)
         self._storage_class = settings.storage_class
         self._traffic_limit = traffic_headers(settings.traffic_limit)
-        self._checks = ("crc32", "md5") if settings.http.endpoint.startswith("https:") else ("md5",)
-        self._check = "md5"
-
-    @property
-    def store_id(self) -> str:
+        self.store_id = self._bucket.store_id
         """``bos://`` endpoint and bucket: the same whatever style or scheme is used."""
-        return self._bucket.store_id
-
-    @property
-    def own_header(self) -> str:
-        """The name of the header in which BOS numbers its answers."""
-        return "x-bce-request-id"
-
-    @property
-    def behind_key(self) -> str:
-        """The parameter of ListObjects with a key that the list is to begin behind."""
-        return "marker"
-
-    @property
-    def limits(self) -> StoreLimits:
-        """What BOS documents, read on the safe side."""
-        return LIMITS
-
-    @property
-    def checks(self) -> tuple[str, ...]:
+        self.checks = ("crc32", "md5") if settings.http.endpoint.startswith("https:") else ("md5",)
         """MD5, which BOS is documented to verify; over TLS CRC-32, should it be found to verify that."""
-        return self._checks
-
-    @property
-    def usual_check(self) -> str:
-        """MD5."""
-        return "md5"
-
-    def use(self, check: str) -> None:
-        """CRC-32 is used only where a wrong one was refused."""
-        self._check = check if check in self._checks else "md5"
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""
@@ -121,12 +97,11 @@ class BosDialect:
 
     # ---- whole objects -----------------------------------------------------------------------------------
 
-    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
+    def put_request(self, key: str, body: Body, meta: ObjectMeta, check: str = "") -> Request:
         """PutObject, with a digest: BOS refuses a body that arrives changed."""
         headers = {
             **property_headers("x-bce-", meta, self._storage_class),
-            **_digest(body, self._check),
-            **self._traffic_limit,
+            **self._body_headers(body, check),
             **metadata_headers(_META, meta),
             **condition_headers(meta),
         }
@@ -216,7 +191,7 @@ class BosDialect:
             "PUT",
             key,
             query=(("partNumber", str(number)), ("uploadId", upload_id)),
-            headers={**_BYTES, **_digest(body, check or self._check), **self._traffic_limit},
+            headers={**_BYTES, **self._body_headers(body, check)},
             body=body,
         )
 
@@ -342,6 +317,10 @@ class BosDialect:
 
     def _on_object(self, method: str, key: str, **more: Any) -> Request:
         return Request(method, self._bucket.host, self._bucket.object_path(key), **more)
+
+    def _body_headers(self, body: Body, check: str) -> dict[str, str]:
+        """A digest of the body, and how fast it may go."""
+        return {**_digest(body, check if check in self.checks else self.usual_check), **self._traffic_limit}
 
     def _require(self, verb: str, request: Request, response: Response) -> None:
         """Raises unless the answer has the status of a success, and no body."""

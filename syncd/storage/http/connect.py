@@ -94,7 +94,7 @@ def _addresses(host: str, port: int, seconds: float, deadline: Deadline) -> list
         if question is None:
             question = _questions[host, port] = _Question(host, port)
     until = time.monotonic() + seconds
-    while not question.is_over.wait(deadline.slice_seconds()):
+    while not question.is_over.wait(deadline.slice_seconds):
         deadline.ask()
         if time.monotonic() >= until:
             raise TimeoutError(errno.ETIMEDOUT, "no name server answers")

@@ -26,6 +26,8 @@ LEAST_BYTES = 1024
 """That have to move in one window: less than this is not a slow line but a peer that plays for time."""
 SLICE_SECONDS = 0.5
 """The longest that anything blocks without asking."""
+ASK_SECONDS = 0.1
+"""How often it is asked at most whether to stop: each byte or piece may be a reason to look."""
 GRACE_SECONDS = 1.0
 SLOW_ANSWER_SECONDS = 900.0
 
@@ -49,6 +51,9 @@ class Deadline:
         self._clock = clock
         self._awaited = {} if awaited is None else awaited
         self._stop_seen: float | None = None
+        shortest = min(http.read_seconds, http.progress_seconds, 4 * SLICE_SECONDS)
+        self.slice_seconds = max(0.01, shortest / 4)
+        """How long to block at most until the next question."""
         self.start(slow_answer=False, fetches=False)
 
     def start(self, *, slow_answer: bool, fetches: bool) -> None:
@@ -56,9 +61,9 @@ class Deadline:
         self._slow_answer = slow_answer
         self._fetches = fetches
         self._answering = self._has_head = False
-        self._deadline: float | None = None
         self._silence_seconds = self._window_seconds = self._http.progress_seconds
-        self._begin_window()
+        self._allow(math.inf)
+        self._asks_at = self._last_byte + ASK_SECONDS
 
     def answer(self) -> None:
         """The request is sent, and the wait for its answer begins. Only the first call counts."""
@@ -67,7 +72,6 @@ class Deadline:
         self._answering = True
         self._silence_seconds = self._http.read_seconds
         self._window_seconds = min(self._http.read_seconds, self._http.progress_seconds)
-        self._begin_window()
         self._allow(SLOW_ANSWER_SECONDS if self._slow_answer else self._http.read_seconds)
 
     def has_head(self) -> None:
@@ -75,15 +79,13 @@ class Deadline:
         if self._has_head or self._slow_answer:
             return
         self._has_head = True
-        self._begin_window()
         self._allow(math.inf if self._fetches else SLOW_ANSWER_SECONDS)
 
-    def _begin_window(self) -> None:
-        self._last_byte = self._window_began = self._clock()
-        self._in_window = 0
-
     def _allow(self, seconds: float) -> None:
-        self._allowed_seconds, self._deadline = seconds, self._clock() + seconds
+        """What begins now may take so long, and its first window begins."""
+        self._last_byte = self._window_began = now = self._clock()
+        self._in_window = 0
+        self._allowed_seconds, self._deadline = seconds, now + seconds
 
     def moved(self, size: int) -> None:
         """`size` bytes were sent or received. Raises StalledError when they are too few."""
@@ -99,16 +101,19 @@ class Deadline:
         """Let `pause(size)` wait: a silence of our own counts for no time limit. Returns its seconds."""
         began = self._clock()
         pause(size)
-        now = self._clock()
-        self._last_byte += now - began
-        self._window_began += now - began
-        if self._deadline is not None:
-            self._deadline += now - began
-        return now - began
+        paused = self._clock() - began
+        self._last_byte += paused
+        self._window_began += paused
+        self._deadline += paused
+        return paused
 
     def ask(self) -> None:
         """Between two slices of waiting. Raises StalledError, and Stopped when we are to stop."""
         now = self._clock()
+        if now < self._asks_at:
+            self._judge(now)
+            return
+        self._asks_at = now + ASK_SECONDS
         if self._should_stop():
             if self._stop_seen is None:
                 self._stop_seen = now
@@ -121,14 +126,9 @@ class Deadline:
         thread = threading.get_ident()
         self._awaited[thread] = descriptor
         try:
-            return poll.poll(self.slice_seconds() * 1000)
+            return poll.poll(self.slice_seconds * 1000)
         finally:
             del self._awaited[thread]
-
-    def slice_seconds(self) -> float:
-        """How long to block at most until the next question."""
-        shortest = min(self._silence_seconds, self._http.progress_seconds, 4 * SLICE_SECONDS)
-        return max(0.01, shortest / 4)
 
     def _judge(self, now: float) -> None:
         if not (self._slow_answer and self._answering):
@@ -136,5 +136,5 @@ class Deadline:
                 raise Stalled(f"no byte moved for {self._silence_seconds:g} s")
             if now - self._window_began >= self._window_seconds:
                 raise Stalled(f"only {self._in_window} bytes moved in {self._window_seconds:g} s")
-        if self._deadline is not None and now >= self._deadline:
+        if now >= self._deadline:
             raise Stalled(f"no whole answer in {self._allowed_seconds:.0f} s")

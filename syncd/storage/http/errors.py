@@ -422,7 +422,7 @@ class Marks:
         """Whether the answer has every mark of the store; while none is known, the header of the protocol."""
         known = self._known
         if known is not None:
-            return all(name in response.headers for name in known)
+            return known <= response.headers.keys()
         if self._own_header not in response.headers:
             return False
         self.learn(response)

@@ -116,7 +116,7 @@ class GuardedSocket:
                 raise
 
     def _look_for_answer(self) -> None:
-        if not self._ready(select.POLLIN) and not self._pending():
+        if not self.has_input():
             return
         try:
             data = self._sock.recv(1 << 16)
@@ -223,32 +223,27 @@ class GuardedSocket:
 
     # ---- waiting -----------------------------------------------------------------------------------------
 
-    def is_stale(self) -> bool:
-        """Whether an idle connection has input: it was closed, or an answer came without a request."""
-        return bool(self._ready(select.POLLIN)) or self._pending()
-
-    def _pending(self) -> bool:
-        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
-
-    def _ready(self, events: int, *, waits: bool = False) -> int:
-        self._poll.register(self._sock, events)
-        ready = self.deadline.wait(self._poll, self._sock.fileno()) if waits else self._poll.poll(0)
-        if not ready:
-            return 0
-        found = ready[0][1]
-        return found | events if found & (select.POLLERR | select.POLLHUP) else found
+    def has_input(self) -> bool:
+        """Whether there is something to read, the end included. An idle connection that has is of no use: it
+        was closed, or an answer came without a request.
+        """
+        self._poll.register(self._sock, select.POLLIN)
+        return bool(self._poll.poll(0)) or (
+            isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        )
 
     def _wait(self, events: int) -> int:
         """Until one of the events is there. Raises StalledError, Stopped."""
-        while True:
-            self.deadline.ask()
-            ready = self._ready(events, waits=True)
-            if ready:
-                return ready
+        self._poll.register(self._sock, events)
+        self.deadline.ask()
+        while not (ready := self.deadline.wait(self._poll, self._sock.fileno())):
             queued = self._queue_bytes()
             if queued != self._queued:
                 moved, self._queued = abs(queued - self._queued), queued
                 self.deadline.moved(moved)
+            self.deadline.ask()
+        found = ready[0][1]
+        return found | events if found & (select.POLLERR | select.POLLHUP) else found
 
     def _queue_bytes(self) -> int:
         """What the kernel still holds of what we sent."""

@@ -18,7 +18,6 @@ MAX_ANSWER_BYTES = 8 << 20
 MAX_HEAD_BYTES = 64 << 10
 _LARGE_BODY = 256 << 10
 """A body of a known length from which on it is received where it will lie."""
-_OURS = frozenset({"host", "content-length"})
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -47,9 +46,9 @@ def answer_limit(request: Request) -> int:
     return max(MAX_ANSWER_BYTES, asked)
 
 
-def most_bytes(request: Request) -> int:
-    """How much may come in for one request in all: the answer, what frames it, and interim answers."""
-    return 2 * answer_limit(request) + (1 << 20)
+def most_bytes(limit: int) -> int:
+    """How much may come in in all: the answer of at most `limit` bytes, what frames it, interim answers."""
+    return 2 * limit + (1 << 20)
 
 
 def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
@@ -58,7 +57,7 @@ def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
     Raises StoreRefused when one of them cannot go on the wire: it would be another request.
     """
     headers = {"Host": request.host, "User-Agent": user_agent, "Accept-Encoding": "identity"}
-    headers.update({name: value for name, value in request.headers.items() if name.lower() not in _OURS})
+    headers.update(request.headers)
     size = memoryview(request.body).nbytes
     if size or request.method in ("PUT", "POST"):
         headers["Content-Length"] = str(size)
@@ -92,8 +91,8 @@ class ResponseReader:
         self._room = room
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._status = 0
-        """Of the answer whose head is read; 0 until then, for interim answers (1xx) are forgotten."""
+        self.status = 0
+        """Of the answer, once its whole head has come; 0 until then. Interim answers (1xx) are forgotten."""
         self._head_bytes = 0
         self._body = bytearray()
         self._large: bytearray | memoryview | None = None
@@ -117,17 +116,13 @@ class ResponseReader:
             if self.response is None:
                 raise BadAnswerError(f"this is not HTTP: {error.__context__ or error}") from error
             self.reusable = False
-        if not self._status and self._head_bytes > MAX_HEAD_BYTES:
+        if not self.status and self._head_bytes > MAX_HEAD_BYTES:
             raise BadAnswerError("the head of the answer has no end")
-
-    def has_head(self) -> bool:
-        """The whole head has come."""
-        return self._status != 0
 
     def feed_end(self) -> None:
         """The connection ended."""
         if self.response is None:
-            if not self._status or self._headers.keys() & {"content-length", "transfer-encoding"}:
+            if not self.status or self._headers.keys() & {"content-length", "transfer-encoding"}:
                 raise BadAnswerError("the answer was cut short")
             self._finish()
         self.reusable = False
@@ -151,7 +146,7 @@ class ResponseReader:
     def _finish(self) -> None:
         body = self._large if self._large is not None else bytes(self._body)
         # A copy of a large body would cost as much as to receive it, and this has the face of bytes.
-        self.response = Response(self._status, self._headers, body)  # type: ignore[arg-type]
+        self.response = Response(self.status, self._headers, body)  # type: ignore[arg-type]
         del self._parser  # it holds this reader: without the circle, both go at once
 
     # ---- what the parser calls ---------------------------------------------------------------------------
@@ -163,7 +158,7 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Names in lower case; what comes more than once is joined by commas. A trailer is ignored."""
-        if not self._status:
+        if not self.status:
             lower, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             headers = self._headers
             headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
@@ -173,7 +168,7 @@ class ResponseReader:
         status = self._parser.get_status_code()
         if status < 200:
             return
-        self._status = status
+        self.status = status
         self.reusable = self._parser.should_keep_alive()
         if self._method == "HEAD":
             self._finish()
@@ -205,6 +200,6 @@ class ResponseReader:
 
     def on_message_complete(self) -> None:
         """The end of the answer, or of an interim one."""
-        if self._status and self.response is None:
+        if self.status and self.response is None:
             self._finish()
         self._head_bytes = 0

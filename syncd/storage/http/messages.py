@@ -29,8 +29,8 @@ class Request(Concealing, frozen=True):
     """One HTTP request, before it is signed.
 
     ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
-    values in wire order; header names are as written. ``safe_to_repeat`` says that sending it twice does no
-    more than sending it once. The headers hold tokens once it is signed.
+    values in wire order; header names are as written, ``Host`` with a capital. ``safe_to_repeat`` says that
+    sending it twice does no more than sending it once. The headers hold tokens once it is signed.
     """
 
     concealed: ClassVar[frozenset[str]] = frozenset({"headers", "body"})
@@ -104,11 +104,6 @@ class Dialect(Protocol):
         """The one that is used until the server was asked."""
         ...
 
-    def use(self, check: str) -> None:
-        """Send bodies with this one of `checks`, or with the usual one; `part_result` and the like go by what
-        the request has."""
-        ...
-
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
         ...
@@ -117,7 +112,11 @@ class Dialect(Protocol):
         """The error that this response (status >= 300, or a 200 whose body is an error) stands for."""
         ...
 
-    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request: ...
+    def put_request(self, key: str, body: Body, meta: ObjectMeta, check: str = "") -> Request:
+        """With this one of `checks`, or else with the usual one, as `part_request`. The results go by what
+        the request has.
+        """
+        ...
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt: ...
 

@@ -58,7 +58,7 @@ def property_headers(
         "content-encoding": said.content_encoding,
         "content-disposition": said.content_disposition,
         f"{vendor}storage-class": said.storage_class or storage_class,
-        f"{vendor}tagging": urlencode(said.tags or (), quote_via=quote),
+        f"{vendor}tagging": urlencode(said.tags, quote_via=quote) if said.tags else "",
         f"{vendor}tagging-directive": "REPLACE" if copy and said.tags is not None else "",
     }
     return {name: value for name, value in given.items() if value}
@@ -140,7 +140,7 @@ def range_total(headers: Mapping[str, str], first: int, last: int, size: int) ->
 def mtime_text(mtime_ns: int) -> str:
     """Seconds since 1970 in decimal, the fraction to the nanosecond without trailing zeros."""
     seconds, fraction = divmod(abs(mtime_ns), 10**9)
-    text = f"{seconds}.{fraction:09d}".rstrip("0").rstrip(".") if fraction else str(seconds)
+    text = f"{seconds}.{fraction:09d}".rstrip("0") if fraction else str(seconds)
     return f"-{text}" if mtime_ns < 0 else text
 
 

@@ -125,7 +125,7 @@ class Adapter(HTTPAdapter):
 
     def _expect_answer(self, sock: GuardedSocket) -> None:
         sock.body = self._request.body
-        sock.allowance = most_bytes(self._request)
+        sock.allowance = most_bytes(answer_limit(self._request))
         sock.answered_early = False
 
     def guard(self, sock: object) -> object:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from syncd.core.errors import Stopped
+from syncd.storage.base import Body
 from syncd.storage.http import errors
 from syncd.storage.http.connect import USER_AGENT, Idle, Line
 from syncd.storage.http.guarded_socket import EarlyAnswerError, GuardedSocket
@@ -40,17 +41,21 @@ class SocketTransport:
         """The answer, read whole."""
         if self._line.should_stop():
             raise Stopped("stopped before a request")
-        head = request_head(request, USER_AGENT)
-        size = memoryview(request.body).nbytes
+        head, body = request_head(request, USER_AGENT), request.body
+        size = memoryview(body).nbytes
         if 0 < size <= _JOIN_BYTES:
+            head, body = head + body, b""
             self._line.on_sent(size)  # which may wait; neither server nor answer shall wait with us
-        connection = self._idle.take(request.host, GuardedSocket.is_stale)
+        connection = self._idle.take(request.host, GuardedSocket.has_input)
         reused = connection is not None
         if connection is None:
             connection = self._open(request.host)
-        reader = ResponseReader(request.method, answer_limit(request), request.room)
+        limit = answer_limit(request)
+        connection.allowance = most_bytes(limit)
+        connection.deadline.start(slow_answer=request.slow_answer, fetches=request.method == "GET")
+        reader = ResponseReader(request.method, limit, request.room)
         try:
-            whole = self._exchange(connection, request, head, reader)
+            whole = self._exchange(connection, head, body, reader)
         except (OSError, BadAnswerError) as error:
             connection.close()
             if reused:
@@ -73,39 +78,29 @@ class SocketTransport:
 
     # ---- one request -------------------------------------------------------------------------------------
 
-    def _exchange(
-        self, connection: GuardedSocket, request: Request, head: bytes, reader: ResponseReader
-    ) -> bool:
+    def _exchange(self, connection: GuardedSocket, head: bytes, body: Body, reader: ResponseReader) -> bool:
         """Whether the whole request went out; the answer is in `reader` either way."""
-        connection.deadline.start(slow_answer=request.slow_answer, fetches=request.method == "GET")
-        connection.allowance = most_bytes(request)
         whole = True
         try:
-            self._send(connection, request, head)
+            connection.sendall(head)
+            if body:
+                connection.body = body
+                connection.sendall(body)
+                connection.body = None
         except EarlyAnswerError:
             whole = False
         while reader.response is None:
-            if (room := reader.room()) is not None:
-                reader.filled(connection.recv_into(room))
-                continue
+            if reader.status:
+                connection.deadline.has_head()
+                if (room := reader.room()) is not None:
+                    reader.filled(connection.recv_into(room))
+                    continue
             data = connection.recv(_PIECE)
             if data:
                 reader.feed(data)
             else:
                 reader.feed_end()
-            if reader.has_head():
-                connection.deadline.has_head()
         return whole
-
-    def _send(self, connection: GuardedSocket, request: Request, head: bytes) -> None:
-        size = memoryview(request.body).nbytes
-        if size > _JOIN_BYTES:
-            connection.sendall(head)
-            connection.body = request.body
-            connection.sendall(request.body)
-            connection.body = None
-            return
-        connection.sendall(head + request.body if size else head)
 
     # ---- connections -------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -72,26 +73,38 @@ class HttpStore:
         self._skew = ClockSkew()
         self._marks = Marks(dialect.own_header)
 
-    @property
+    @cached_property
     def store_id(self) -> str:
         return self._dialect.store_id
 
-    @property
+    @cached_property
     def limits(self) -> StoreLimits:
         return self._dialect.limits
 
     # ---- one request -------------------------------------------------------------------------------------
 
-    def _send(self, request: Request, read: Callable[[Request, Response], _T]) -> _T:
-        """Sign, send, learn the server's clock, read the answer."""
+    def _send(
+        self,
+        request: Request,
+        read: Callable[[Request, Response], _T],
+        ask: Callable[[], object] = lambda: None,
+    ) -> _T:
+        """Sign, send, learn the server's clock, read the answer. When the server hung up on a large body,
+        `ask` finds out whether it would refuse it.
+        """
         credentials = self._credentials()
         sent_at = self._now()
         signed = self._dialect.sign(request, credentials, sent_at + self._skew.seconds)
         self._meter.requested()
-        response = self._sent(signed)
+        try:
+            response = self._sent(signed)
+        except ConnectionLost:
+            if memoryview(request.body).nbytes > PROBE_BYTES:
+                self._ask(ask)
+            raise
         date = response.headers.get("date", "")
         refused = response.status in (400, 401, 403)
-        corrected = self._skew.learn(date, sent_at, self._now(), at_once=refused)
+        corrected = self._skew.learn(date, sent_at, self._now, at_once=refused)
         try:
             return read(signed, response)
         except StoreError as error:
@@ -124,17 +137,6 @@ class HttpStore:
         _log.warning("%s; requests are signed with the store's time", text)
         return _once_more(error, text, "set this machine's clock")
 
-    def _send_body(
-        self, request: Request, read: Callable[[Request, Response], _T], ask: Callable[[], object]
-    ) -> _T:
-        """As `_send`. When the server hung up on a large body, `ask` finds out whether it would refuse it."""
-        try:
-            return self._send(request, read)
-        except ConnectionLost:
-            if memoryview(request.body).nbytes > PROBE_BYTES:
-                self._ask(ask)
-            raise
-
     def _ask(self, ask: Callable[[], object]) -> None:
         """Raises what a refusal of everything would be, and what is worth one more try; any other answer
         proves nothing about the body.
@@ -150,16 +152,16 @@ class HttpStore:
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
         """One request; a HEAD more where the answer to the first proves nothing."""
-        digests = self._checks.heed()
-        request = self._dialect.put_request(key, body, meta)
+        found = self._checks.found()
+        request = self._dialect.put_request(key, body, meta, found.check)
 
         def read(signed: Request, response: Response) -> Receipt:
             receipt = self._dialect.put_result(key, signed, response)
-            self._prove(response, receipt.etag, body, digests)
+            self._prove(response, receipt.etag, body, found.digests)
             return receipt
 
         try:
-            return self._send_body(request, read, lambda: self._first_byte(key))
+            return self._send(request, read, lambda: self._first_byte(key))
         except Unproven as doubt:
             return self._found(key, meta, body, doubt)
 
@@ -289,16 +291,16 @@ class HttpStore:
         """One request; a listing more where the answer to the first proves nothing. The part's crc32 is set
         where the dialect uses one.
         """
-        digests = self._checks.heed()
-        request = self._dialect.part_request(key, upload_id, number, body)
+        found = self._checks.found()
+        request = self._dialect.part_request(key, upload_id, number, body, found.check)
 
         def read(signed: Request, response: Response) -> Part:
             part = self._dialect.part_result(key, upload_id, number, body, signed, response)
-            self._prove(response, part.etag, body, digests)
+            self._prove(response, part.etag, body, found.digests)
             return part
 
         try:
-            part = self._send_body(request, read, lambda: self._parts_page(key, upload_id, number - 1))
+            part = self._send(request, read, lambda: self._parts_page(key, upload_id, number - 1))
         except Unproven as doubt:
             part = self._listed(key, upload_id, number, memoryview(body).nbytes, doubt)
             answered = bare_etag(doubt.response.headers.get("etag"))
@@ -476,16 +478,19 @@ class ClockSkew:
         self._last: list[float] = []
         self._parsed: tuple[str, float | None] = ("", None)
 
-    def learn(self, date: str, sent_at: float, received_at: float, *, at_once: bool) -> bool:
-        """A ``Date`` header of an answer to a request between two of our times, Unix seconds.
+    def learn(self, date: str, sent_at: float, now: Callable[[], float], *, at_once: bool) -> bool:
+        """The ``Date`` header of an answer that has just come to a request of `sent_at`, Unix seconds.
 
         With `at_once` (the request was refused) it counts by itself. True when the correction changed by more
         than the tolerance, so that what was refused for its time may now be accepted.
         """
-        moment = self._parse(date)
+        known, moment = self._parsed
+        if known != date:
+            moment = _moment(date)
+            self._parsed = (date, moment)
         if moment is None:
             return False
-        offset = _offset(moment, sent_at, received_at)
+        offset = _offset(moment, sent_at, now)
         with self._lock:
             self._last = [offset] * _REMEMBERED if at_once else [*self._last, offset][-_REMEMBERED:]
             if len(self._last) < _REMEMBERED and offset:
@@ -500,20 +505,18 @@ class ClockSkew:
                 return self.seconds, self.seconds
             return min([0.0, *self._last]), max([0.0, *self._last])
 
-    def _parse(self, date: str) -> float | None:
-        known, moment = self._parsed
-        if known != date:
-            try:
-                moment = parsedate_to_datetime(date).timestamp()
-            except (ValueError, TypeError, OverflowError):
-                moment = None
-            self._parsed = (date, moment)
-        return moment
+
+def _moment(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
-def _offset(moment: float, sent_at: float, received_at: float) -> float:
-    if moment < sent_at - TOLERANCE_SECONDS:
+def _offset(moment: float, sent_at: float, now: Callable[[], float]) -> float:
+    if abs(moment - sent_at) <= TOLERANCE_SECONDS:
+        return 0.0
+    if moment < sent_at:
         return moment - sent_at
-    if moment > received_at + TOLERANCE_SECONDS:
-        return moment - received_at
-    return 0.0
+    ahead = moment - now()
+    return ahead if ahead > TOLERANCE_SECONDS else 0.0

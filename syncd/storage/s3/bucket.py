@@ -69,6 +69,11 @@ class Bucket:
         self._virtual = self._wants_virtual_host(settings.path_style)
         self.store_id = f"s3:{self.scheme}://{self._endpoint_host}{self._port}/{self.name}"
         self._root = "/" if self._virtual else f"/{encode_path(self.name)}/"
+        self.is_aws = regions.is_aws(self._endpoint_host)
+        """Amazon's own service, whose checks and addresses are known."""
+        self.is_r2 = regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",))
+        """Cloudflare's service."""
+        self.limits = self._documented_limits()
         self.host = self._host()
         """The host that requests go to, with the port where it is not the scheme's own."""
 
@@ -81,19 +86,8 @@ class Bucket:
             return False
         return regions.under(self._endpoint_host, _VIRTUAL_HOST_DOMAINS)
 
-    @property
-    def is_aws(self) -> bool:
-        """Amazon's own service, whose checks and addresses are known."""
-        return regions.is_aws(self._endpoint_host)
-
-    @property
-    def is_r2(self) -> bool:
-        """Cloudflare's service."""
-        return regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",))
-
-    @property
-    def limits(self) -> StoreLimits:
-        """What the service documents that the host belongs to."""
+    def _documented_limits(self) -> StoreLimits:
+        """Those of the service that the host belongs to."""
         if self.is_aws:
             return AWS_LIMITS
         if self.is_r2:

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from syncd.core.errors import PartCorrupt, StoreError, StoreRefused, StoreUnavailable
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.core.parts import combine_crc32
-from syncd.storage.base import Body, StoreLimits
+from syncd.storage.base import Body
 from syncd.storage.http.errors import CODES, EMPTY_SUCCESS, JUDGED, Facts, refusal, refused, unproven, verb_of
 from syncd.storage.http.messages import Credentials, Request, Response
 from syncd.storage.http.metadata import (
@@ -61,6 +61,11 @@ class S3Dialect:
     threads at once. Raises AccessRefused when the endpoint is not an address.
     """
 
+    own_header = "x-amz-request-id"
+    """The name of the header in which S3 numbers its answers."""
+    behind_key = "start-after"
+    """The parameter of ListObjectsV2 with a key that the list is to begin behind."""
+
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = values.Bucket(settings)
         self._signer = Signer(settings.region)
@@ -69,6 +74,10 @@ class S3Dialect:
         self._payer = {"x-amz-request-payer": "requester"} if settings.request_payer else {}
         self._lock_seconds = settings.lock_seconds
         self._integrity = Integrity(settings, self._bucket)
+        self.store_id = self._bucket.store_id
+        """``s3:``, the endpoint as configured, and the bucket."""
+        self.limits = self._bucket.limits
+        """What AWS documents, and what others follow."""
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -80,35 +89,11 @@ class S3Dialect:
         """What AWS is known to verify; elsewhere the signed SHA-256."""
         return self._integrity.usual
 
-    def use(self, check: str) -> None:
-        """Nothing changes where the settings, or the bucket, say which one it is."""
-        self._integrity.use(check)
-
-    @property
-    def store_id(self) -> str:
-        """``s3:``, the endpoint as configured, and the bucket."""
-        return self._bucket.store_id
-
-    @property
-    def own_header(self) -> str:
-        """The name of the header in which S3 numbers its answers."""
-        return "x-amz-request-id"
-
-    @property
-    def behind_key(self) -> str:
-        """The parameter of ListObjectsV2 with a key that the list is to begin behind."""
-        return "start-after"
-
-    @property
-    def limits(self) -> StoreLimits:
-        """What AWS documents, and what others follow."""
-        return self._bucket.limits
-
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
         """The request with date, session token and Authorization for `now` (Unix seconds)."""
         signer = self._signer
         headers = dict(request.headers)
-        headers["host"] = request.host
+        headers["Host"] = request.host
         headers["x-amz-date"] = signer.date(now)
         if credentials.session_token:
             headers["x-amz-security-token"] = credentials.session_token
@@ -176,11 +161,11 @@ class S3Dialect:
 
     # ---- whole objects -----------------------------------------------------------------------------------
 
-    def put_request(self, key: str, body: Body, meta: ObjectMeta) -> Request:
+    def put_request(self, key: str, body: Body, meta: ObjectMeta, check: str = "") -> Request:
         """PutObject."""
         headers = {
             **self._object_headers(meta),
-            **self._integrity.headers(body),
+            **self._integrity.headers(body, check),
             **condition_headers(meta),
         }
         return self._on_object("PUT", key, headers=headers, body=body)

@@ -30,26 +30,22 @@ class Integrity:
         signed = "md5" if settings.lock_mode else "sha256"  # a signed SHA-256 is not enough for a lock
         self.checks = _choose(settings.integrity, bucket, signed)
         """Those that the settings allow, the cheapest first."""
-        self.usual = self.checks[0] if len(self.checks) == 1 else signed
-        self._now = self.usual if self.checks else "none"
+        self.usual = self.checks[0] if len(self.checks) == 1 else signed if self.checks else "none"
         is_asked_for = settings.integrity == "crc32" and not bucket.is_r2
-        self.declares = self._now == "crc32" and (bucket.is_aws or is_asked_for)
+        self.declares = self.checks == ("crc32",) and (bucket.is_aws or is_asked_for)
         """Uploads are begun with the CRC-32 as their checksum, and completed with that of the whole. AWS and
         its likes refuse parts with one otherwise; R2 takes that of parts alone, and so may a server that was
         only found to verify that of a part."""
 
-    def use(self, check: str) -> None:
-        """Send bodies with this check, where it is one of `checks`; else with the usual one."""
-        if self.checks:
-            self._now = check if check in self.checks else self.usual
-
     def want_md5(self) -> None:
         """The bucket takes no other."""
-        self.checks, self.usual, self._now = ("md5",), "md5", "md5"
+        self.checks, self.usual = ("md5",), "md5"
 
     def headers(self, body: Body, check: str = "") -> dict[str, str]:
-        """What lets the server notice a body that arrives changed."""
-        return _headers(body, check or self._now)
+        """What lets the server notice a body that arrives changed: by `check` where that is one of `checks`,
+        else by the usual one.
+        """
+        return _headers(body, check if check in self.checks else self.usual)
 
 
 @once

@@ -9,6 +9,7 @@ import pytest
 
 from syncd.core.errors import Stopped
 from syncd.storage.http.deadlines import (
+    ASK_SECONDS,
     GRACE_SECONDS,
     LEAST_BYTES,
     SLOW_ANSWER_SECONDS,
@@ -164,8 +165,10 @@ def test_a_stop_leaves_a_moment_to_end_by_itself() -> None:
     clock = Clock()
     stop: list[bool] = []
     deadline = patient(clock, stop=stop)
+    clock.now += ASK_SECONDS
     deadline.ask()
     stop.append(True)
+    clock.now += ASK_SECONDS
     deadline.ask()
     clock.now += GRACE_SECONDS / 2
     deadline.ask()
@@ -174,12 +177,31 @@ def test_a_stop_leaves_a_moment_to_end_by_itself() -> None:
         deadline.ask()
 
 
+def test_whether_to_stop_is_asked_now_and_then() -> None:
+    """Not with each of many pieces; time limits are."""
+    clock = Clock()
+    asked: list[float] = []
+    deadline = Deadline(HttpSettings("http://h"), lambda: bool(asked.append(clock.now)), clock)
+    for _ in range(1000):
+        clock.now += ASK_SECONDS / 8
+        deadline.moved(LEAST_BYTES)
+        deadline.ask()
+    assert len(asked) == 125
+    deadline.answer()
+    clock.now += ASK_SECONDS / 8
+    deadline.ask()
+    deadline.start(slow_answer=False, fetches=False)
+    clock.now += 120.0
+    with pytest.raises(Stalled):
+        deadline.ask()
+
+
 @pytest.mark.parametrize(("progress", "read"), [(120.0, 60.0), (0.2, 60.0), (120.0, 0.2), (0.0, 0.0)])
 def test_nobody_blocks_longer_than_patience_lasts(progress: float, read: float) -> None:
     """A slice is short against every limit, and never nothing."""
     deadline = patient(Clock(), progress_seconds=progress, read_seconds=read)
     deadline.answer()
-    assert 0 < deadline.slice_seconds() <= max(0.01, min(0.5, progress / 4, read / 4))
+    assert 0 < deadline.slice_seconds <= max(0.01, min(0.5, progress / 4, read / 4))
 
 
 def test_a_silence_of_our_own_counts_for_nothing() -> None:

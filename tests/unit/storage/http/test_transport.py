@@ -105,7 +105,7 @@ def test_the_body_goes_out_whole_with_its_length(run: Run, size: int, buffer: Ca
 def test_headers_are_ours_and_no_others(run: Run) -> None:
     """Nothing is added that a signature or a cache could depend on."""
     server, client = run(answers(OK))
-    client.put(b"abc", headers={"Authorization": "us", "x-amz-date": "now", "host": client.host})
+    client.put(b"abc", headers={"Authorization": "us", "x-amz-date": "now", "Host": client.host})
     assert sorted((name.lower(), value) for name, value in server.received[0].headers) == [
         ("accept-encoding", "identity"),
         ("authorization", "us"),
