@@ -413,7 +413,7 @@ def open_file(
             raise FileUnreadable(os_words(error)) from error
         raise
     mode = access.mode_of(descriptor, after)
-    return OpenFile(descriptor, file_stat(after), mode, on_read, getattr(after, "st_blocks", 0) * 512)
+    return OpenFile(descriptor, file_stat(after), mode, on_read, after.st_blocks * 512)
 
 
 def _open_link(parent: int, name: str) -> OpenLink:
