@@ -128,8 +128,10 @@ class Folder:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._disks = Disks()
-        self._waiting: dict[str, _Waiting] = {}
-        """By path."""
+        self._unnamed: set[str] = set()
+        """The paths of small files that are written and have no name yet."""
+        self._waiting: list[_Waiting] = []
+        """Those of them that no thread names now."""
         self._waiting_since = 0.0
         self._waiting_bytes = 0
         self._naming = threading.Lock()
@@ -159,7 +161,7 @@ class Folder:
         when the path is, on this file system, that of another key that came first.
         """
         self._claim(path)
-        if path in self._waiting:  # the store lists a key twice, or two keys become one name
+        if path in self._unnamed:  # the store lists a key twice, or two keys become one name
             self.settle()
         with _ERRORS_OF_OURS, self._place(path) as place:
             return look(place.fd, place.name) if place.fd is not None else None
@@ -308,20 +310,25 @@ class Folder:
         """
         with _ERRORS_OF_OURS:
             each = self._written(path, name, body, existing, facts, ended)
-        now = time.monotonic()
         with self._lock:
-            is_twice = path in self._waiting  # another key has this name, too
+            is_twice = path in self._unnamed  # another key has this name, too
             joins = each.draft.device is not None and not is_twice
             if joins:
-                self._waiting_since = self._waiting_since if self._waiting else now
-                self._waiting[path] = each
+                self._waiting_since = self._waiting_since if self._waiting else time.monotonic()
+                self._waiting.append(each)
+                self._unnamed.add(path)
                 self._waiting_bytes += each.size
-            is_full = len(self._waiting) >= _AT_ONCE or self._waiting_bytes >= _AT_ONCE_BYTES
-            is_due = is_full or (joins and now - self._waiting_since >= _AT_ONCE_SECONDS)
-        if is_due or is_twice:
+        if is_twice:
             self.settle()
+        elif self._is_due():
+            self.settle(unless_done=True)
         if not joins:
             ended(self._named(each, is_durable=False))
+
+    def _is_due(self) -> bool:
+        """Whether those that wait are enough, or wait for long enough."""
+        is_full = len(self._waiting) >= _AT_ONCE or self._waiting_bytes >= _AT_ONCE_BYTES
+        return is_full or (bool(self._waiting) and time.monotonic() - self._waiting_since >= _AT_ONCE_SECONDS)
 
     def _written(
         self, path: str, name: str, body: Body, existing: Existing | None, facts: Facts, ended: Ended
@@ -342,11 +349,15 @@ class Folder:
             raise
         return each
 
-    def settle(self) -> None:
-        """Give all files that wait their names. Every outcome goes to their `ended`."""
-        with self._naming:  # those who come while it lasts wait: what waits holds descriptors
+    def settle(self, *, unless_done: bool = False) -> None:
+        """Give all files that wait their names. Every outcome goes to their `ended`. With `unless_done` not
+        where another thread did so in between: a few files would take as long as many.
+        """
+        with self._naming:  # who finds enough again while it lasts waits: what waits holds descriptors
+            if unless_done and not self._is_due():
+                return
             with self._lock:
-                waiting = list(self._waiting.values())
+                waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
             is_durable = False
             if len(waiting) >= _WORTH_ALL:
                 with contextlib.suppress(OSError):  # whose file it was that failed, fsync tells
@@ -354,9 +365,7 @@ class Folder:
                     is_durable = True
             for each in waiting:
                 error = self._named(each, is_durable=is_durable)
-                with self._lock:
-                    del self._waiting[each.path]
-                    self._waiting_bytes -= each.size
+                self._unnamed.discard(each.path)
                 each.ended(error)
 
     def _named(self, each: _Waiting, *, is_durable: bool) -> FileUnwritable | None:
@@ -443,7 +452,7 @@ class Folder:
         return _Place(fd, device, name, is_root=fd == self._root)
 
     def _make(self, fd: int, component: str, above: str, here: str) -> tuple[int, int]:
-        if here in self._waiting:
+        if here in self._unnamed:
             self.settle()  # a file of this name came first
         with contextlib.suppress(FileExistsError):
             os.mkdir(component, dir_fd=fd)

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import FileUnwritable
+from syncd.core.restoring import DRAFT
 from syncd.sources import mounts
 from syncd.transfer.restore import folder as folders
 from syncd.transfer.restore.disks import Disks
 from syncd.transfer.restore.draft import Draft
 from syncd.transfer.restore.wanted import Wanted, listed
 from tests.support.store import FakeStore
+from tests.support.waiting import wait_until
 from tests.unit.transfer.restore.restoring import PART, content, put, reasons, restore, tree
 
 FILES = 2 * folders._AT_ONCE + 1
@@ -80,6 +82,28 @@ def test_many_small_files_are_made_durable_together(to: Path, monkeypatch: pytes
     report = restore(store, to, concurrency=1)
     assert (tree(to), report.counts["restored"], disk.early) == (objects, len(objects), [])
     assert disk.calls["all"] <= FILES // 10
+    assert disk.calls["file"] <= folders._WORTH_ALL
+
+
+def test_while_files_get_their_names_as_many_others_are_written(
+    to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those are made durable together, too, however many threads find that they are enough."""
+    disk = Disk(monkeypatch, lambda draft: False)
+    sync = Disks.sync
+
+    def syncing(disks: Disks, devices: set[int]) -> None:
+        if not disk.calls["all"]:
+            drafts = 2 * folders._AT_ONCE
+            wait_until("the others are written", lambda: len(list(to.glob(f"{DRAFT}*"))) >= drafts)
+        sync(disks, devices)
+
+    monkeypatch.setattr(Disks, "sync", syncing)
+    monkeypatch.setattr(folders, "_AT_ONCE_SECONDS", 1000.0)
+    store, objects = filled(FILES)
+    restore(store, to, concurrency=8)
+    assert tree(to) == objects
+    assert disk.calls["all"] <= 4
     assert disk.calls["file"] <= folders._WORTH_ALL
 
 
