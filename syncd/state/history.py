@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from syncd.core.model import FileRef
 
 MOST_ACTIONS = 10_000
-"""How many are kept, about."""
-_TRIM_EVERY = 512
+"""How many are kept."""
+
+Row = tuple[int, str, bytes, str, int, str]
 
 T = TypeVar("T")
 
@@ -32,7 +34,10 @@ class Acted(NamedTuple):
 
 
 class History:
-    """For any thread. `join` leaves an operation to a later write, `read` runs one on what is written."""
+    """For any thread. `join` leaves an operation to a later write, `read` runs one on what is written.
+
+    One operation writes all that is noted until it runs.
+    """
 
     def __init__(
         self,
@@ -41,21 +46,30 @@ class History:
     ) -> None:
         self._join = join
         self._read = read
-        self._noted = 0
+        self._lock = threading.Lock()
+        self._waiting: list[Row] | None = None
+        """Rows of an operation that is joined and did not run yet."""
 
     def note(self, acted: Acted) -> None:
-        """Remember. Joined with later writes: a crash may lose the last ones. Raises StateError."""
-        self._noted += 1
-        trim = self._noted % _TRIM_EVERY == 0
+        """Remember. Joined with later writes: a crash may lose the last ones."""
         text = acted.detail.encode("utf-8", "backslashreplace").decode("utf-8")
         row = (acted.at_ns, acted.ref.source, os.fsencode(acted.ref.path), acted.action, acted.size, text)
+        with self._lock:
+            if self._waiting is not None:
+                self._waiting.append(row)
+                return
+            rows = [row]
+            self._join(lambda connection: self._write(connection, rows))
+            self._waiting = rows
 
-        def operation(connection: sqlite3.Connection) -> None:
-            number = connection.execute("INSERT INTO history VALUES (NULL, ?, ?, ?, ?, ?, ?)", row).lastrowid
-            if trim and number is not None:
-                connection.execute("DELETE FROM history WHERE id <= ?", (number - MOST_ACTIONS,))
-
-        self._join(operation)
+    def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        """Write the rows. What is noted from now on goes with another operation; this one may run again."""
+        with self._lock:
+            if self._waiting is rows:
+                self._waiting = None
+        connection.executemany("INSERT INTO history VALUES (NULL, ?, ?, ?, ?, ?, ?)", rows)
+        oldest = "(SELECT max(id) FROM history) - ?"
+        connection.execute(f"DELETE FROM history WHERE id <= {oldest}", (MOST_ACTIONS,))  # noqa: S608  ours
 
     def last(self, limit: int, sources: Sequence[str] | None = None, path: str = "") -> list[Acted]:
         """The newest first: of all, of sources, or of one path and what is below it. Raises StateError."""

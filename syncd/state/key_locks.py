@@ -31,7 +31,10 @@ class KeyLocks:
     def __init__(self) -> None:
         self._holders: dict[Key, Exclusive] = {}
         self._copies: dict[Key, list[tuple[object, object]]] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
+        """How many threads wait for a change."""
 
     def exclusive(
         self,
@@ -52,14 +55,14 @@ class KeyLocks:
     def shared(self, owner: object, name: Key) -> Iterator[bool]:
         """Surrounds a copy of the object; yields False, and takes no lock, while a thread changes it."""
         copy = (owner, object())
-        with self._changed:
+        with self._lock:
             free = name not in self._holders
             if free:
                 self._copies.setdefault(name, []).append(copy)
         try:
             yield free
         finally:
-            with self._changed:
+            with self._lock:
                 self._drop_copies(name, lambda each: each is copy)
 
     def _drop_copies(self, name: Key, is_over: Callable[[tuple[object, object]], bool]) -> None:
@@ -70,7 +73,7 @@ class KeyLocks:
 
     def abandon(self, owner: object) -> list[Key]:
         """Free all keys of `owner`; returns those whose objects its requests may still change."""
-        with self._changed:
+        with self._lock:
             for name in list(self._copies):
                 self._drop_copies(name, lambda copy: copy[0] is owner)
             names = [name for name, holder in self._holders.items() if holder.owner is owner]
@@ -82,7 +85,7 @@ class KeyLocks:
     def enter(self, holder: Exclusive) -> bool:
         """The first half of `exclusive`; False if the thread holds the key already."""
         name = holder.name
-        with self._changed:
+        with self._lock:
             for _ in range(MOST_WAITS if holder.waiting else 1):
                 known = self._holders.get(name)
                 if known is None and name not in self._copies:
@@ -91,17 +94,20 @@ class KeyLocks:
                 if known is not None and (known.owner, known.thread) == (holder.owner, holder.thread):
                     return False
                 if holder.waiting is not None:
+                    self._waiting += 1
                     self._changed.wait(_WAIT_SECONDS)
+                    self._waiting -= 1
                     holder.waiting()
         raise KeyBusy("another request works on its object")
 
     def leave(self, holder: Exclusive) -> None:
         """The second half of `exclusive`."""
-        with self._changed:
+        with self._lock:
             lost = self._holders.get(holder.name) is not holder
             if not lost:
                 del self._holders[holder.name]
-                self._changed.notify_all()
+                if self._waiting:
+                    self._changed.notify_all()
         if lost:
             holder.lost()
 

@@ -92,7 +92,9 @@ class State:
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
         self._has_failures = bool(self._read(queries.count_failures))
         """Whether there may be a failure to forget: a commit looks for one only then."""
-        self._totals = Totals(dict(self._all("SELECT name, value FROM totals")))
+        leave = self._join if writer is None else writer.join
+        self._flush_if_due: Callable[[], None] = writer.flush_if_due if writer else lambda: None
+        self._totals = Totals(leave, dict(self._all("SELECT name, value FROM totals")))
         self._pauses = {
             (kind, name): until_ns
             for kind, name, until_ns in self._all("SELECT kind, name, until_ns FROM pauses")
@@ -103,7 +105,7 @@ class State:
         """Requests that are sent now; None where this only reads."""
         self.audits = Audits(self._write, self._reader.run, self.flush)
         """What audits found."""
-        self.history = History(self._join, self._reader.run)
+        self.history = History(leave, self._reader.run)
         """The last actions. What is not written yet is missing in it: call `flush` before."""
         self.locks = KeyLocks()
         """Objects that a thread of this process changes now."""
@@ -192,7 +194,6 @@ class State:
     def flush(self) -> None:
         """Write what was joined. Call this when there is no more work."""
         if self._writer is not None:
-            self._join_totals()
             self._writer.flush()
 
     def give_back_memory(self) -> None:
@@ -233,7 +234,7 @@ class State:
     def recorded(self, ref: FileRef) -> Recorded | None:
         """What was last committed for `ref`, on the disk or not yet; None: never."""
         self._flush_if_due()
-        if self._novelty.is_new_file(ref):
+        if self._novelty.is_new(ref):
             return None
         with self._unwritten.lock:
             if ref in self._unwritten.files:
@@ -281,8 +282,7 @@ class State:
 
         Only where the caller reads on is the database asked, of whose pages each commit empties the memory.
         """
-        self._flush_if_due()
-        if self._novelty.is_new_content(fingerprint):
+        if self._novelty.is_new(fingerprint):
             return
         with self._unwritten.lock:
             twins, overtaken = self._unwritten.twins(store_id, fingerprint), set(self._unwritten.files)
@@ -376,12 +376,10 @@ class State:
 
     def _is_at_home(self, source: str, store_id: str, key: str) -> bool:
         """Whether the key is the source's own at present, so that no other source can have written there."""
-        if not self.destinations:
-            return True
-        return any(
-            (each.source, each.store_id) == (source, store_id) and key.startswith(each.prefix)
-            for each in self.destinations
-        )
+        for each in self.destinations:
+            if each.source == source and each.store_id == store_id and key.startswith(each.prefix):
+                return True
+        return not self.destinations
 
     def doubt(self, ref: FileRef, recorded: Recorded) -> None:
         """The object may no longer be what `recorded` says: its row stays, without an ETag, and not firm."""
@@ -519,7 +517,6 @@ class State:
         if xattrs_left_out:
             counted["xattrs_left_out"] = xattrs_left_out
         self._totals.add(counted)
-        self._join_totals()
 
     def totals(self) -> dict[str, int]:
         """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``,
@@ -529,10 +526,11 @@ class State:
 
     def learned(self, store_id: str, name: str) -> str | None:
         """What a store has taught us, such as its smallest part; None: nothing yet."""
-        with suppress(KeyError):
+        try:
             return self._learned[store_id, name]
-        row = self._row("SELECT value FROM learned WHERE store_id = ? AND name = ?", store_id, name)
-        return self._learned.setdefault((store_id, name), str(row[0]) if row else None)
+        except KeyError:
+            row = self._row("SELECT value FROM learned WHERE store_id = ? AND name = ?", store_id, name)
+            return self._learned.setdefault((store_id, name), str(row[0]) if row else None)
 
     def learn(self, store_id: str, name: str, value: str) -> None:
         """Remember or replace what a store has taught us. If it raises StateError, this process remembers."""
@@ -653,23 +651,16 @@ class State:
         elif self._writer is not None:
             self._writer.flush_if_left()
 
-    def _flush_if_due(self) -> None:
-        if self._writer is not None:
-            self._writer.flush_if_due()
-
     def _put(self, ref: FileRef, recorded: Recorded | None, operation: Operation, *, durable: bool) -> None:
         if recorded is not None:
             self._novelty.add(ref, recorded.fingerprint)
         if durable:
             self._write(operation)
             return
-        writer = self._writing()
-        settled = partial(self._unwritten.settled, ref, recorded)
-        self._unwritten.add(ref, recorded, lambda: writer.join(operation, settled))
+        with self._unwritten.lock:
+            self._writing().join(operation, partial(self._unwritten.settled, ref, recorded))
+            self._unwritten.add(ref, recorded)
         self._flush_if_due()
-
-    def _join_totals(self) -> None:
-        self._totals.join(self._writing().join)
 
     def _change_source(self, source: str, sql: str, values: tuple[object, ...]) -> None:
         def operation(connection: sqlite3.Connection) -> None:

@@ -11,13 +11,13 @@ unknown.
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+
+from msgspec import json
 
 from syncd.core.errors import StateError, os_words
 from syncd.core.plan import LATE_EFFECT_NS
@@ -46,9 +46,9 @@ class UnderWay:
         except OSError as error:
             directory = os.path.dirname(path)
             raise StateError(f"the state directory {directory} cannot be used: {os_words(error)}") from error
-        self._numbers = itertools.count()
+        self._slots = 0
         self._free: list[int] = []
-        self._used: set[int] = set()
+        """Those of the slots that no request has."""
         self._lock = threading.Lock()
 
     def left(self) -> list[tuple[str, str, bool]]:
@@ -56,9 +56,9 @@ class UnderWay:
         found = []
         with suppress(OSError):
             for start in range(0, os.fstat(self._fd).st_size, _SLOT):
-                with suppress(ValueError, TypeError):  # free, or half written
-                    store_id, key, creates = json.loads(os.pread(self._fd, _SLOT, start).split(b"\0")[0])
-                    found.append((str(store_id), str(key), bool(creates)))
+                with suppress(ValueError):  # free, or half written
+                    text = os.pread(self._fd, _SLOT, start).split(b"\0")[0]
+                    found.append(json.decode(text, type=tuple[str, str, bool]))
         return found
 
     def clear(self) -> None:
@@ -66,32 +66,58 @@ class UnderWay:
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
 
-    @contextmanager
-    def note(self, store_id: str, key: str, *, creates: bool) -> Iterator[None]:
-        """While a request of this process may change the object. It is sent also where it cannot be noted."""
-        text = json.dumps([store_id, key, creates]).encode()
+    def note(self, store_id: str, key: str, *, creates: bool) -> Noted:
+        """Surrounds a request of this process that may change the object. It is sent also where it cannot be
+        noted.
+        """
+        text = json.encode((store_id, key, creates))
+        return Noted(self, text if len(text) < _SLOT else b"")
+
+    def begin(self, text: bytes) -> int:
+        """The first half of `note`; returns the slot."""
         with self._lock:
-            slot = self._free.pop() if self._free else next(self._numbers)
-            self._used.add(slot)
-        try:
-            self._write(slot, text if len(text) < _SLOT else b"")  # of its own slot: without the lock
-            yield
-        finally:
-            self._write(slot, b"")
-            with self._lock:
-                self._used.remove(slot)
-                self._free.append(slot)
+            if not self._free:
+                self._free.append(self._slots)
+                self._slots += 1
+            slot = self._free.pop()
+        self._write(slot, text)  # of its own slot: without the lock
+        return slot
+
+    def end(self, slot: int) -> None:
+        """The second half."""
+        self._write(slot, b"")
+        with self._lock:
+            self._free.append(slot)
 
     def _write(self, slot: int, text: bytes) -> None:
-        with suppress(OSError):
+        try:
             os.pwrite(self._fd, text + b"\0", slot * _SLOT)
+        except OSError:
+            return  # see `note`
 
     def close(self) -> None:
         """What a thread still has under way stays noted, and the file open for it. Done also when closed."""
         with self._lock:
-            if not self._used and self._fd >= 0:
+            if len(self._free) == self._slots and self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+class Noted:
+    """What `UnderWay.note` returns. No generator: every file uses it, and generators cost more."""
+
+    __slots__ = ("_slot", "_text", "_under_way")
+
+    def __init__(self, under_way: UnderWay, text: bytes) -> None:
+        self._under_way = under_way
+        self._text = text
+        self._slot = -1
+
+    def __enter__(self) -> None:
+        self._slot = self._under_way.begin(self._text)
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way.end(self._slot)
 
 
 class Unsettled:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Callable
 
 import pytest
 
+from syncd.core.errors import StateError
 from syncd.core.model import FileRef
 from syncd.state import history
-from syncd.state.history import Acted
+from syncd.state.history import Acted, History
 from syncd.state.state import State
 
 
@@ -33,13 +36,34 @@ def test_the_newest_come_first_of_what_is_asked(state: State) -> None:
 def test_what_is_old_goes(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ring stays small, however much is done."""
     monkeypatch.setattr(history, "MOST_ACTIONS", 20)
-    monkeypatch.setattr(history, "_TRIM_EVERY", 8)
     for number in range(200):
         state.history.note(acted(number, "a"))
+        if number % 30 == 0:
+            state.flush()
     state.flush()
-    kept = state.history.last(1000)
-    assert 20 <= len(kept) <= 28
-    assert kept[0].size == 199
+    assert [each.size for each in state.history.last(1000)] == [*range(199, 179, -1)]
+
+
+def test_what_is_noted_together_is_one_write_and_what_comes_later_goes_with_the_next(state: State) -> None:
+    """Nothing is lost between two writes, and nothing is written twice, though one is taken back."""
+    waiting: list[Callable[[sqlite3.Connection], object]] = []
+    ring = History(waiting.append, state._reader.run)
+    ring.note(acted(1, "a"))
+    ring.note(acted(2, "a"))
+    assert len(waiting) == 1
+
+    def fails(connection: sqlite3.Connection) -> None:
+        waiting[0](connection)
+        ring.note(acted(3, "a"))
+        raise StateError("the disk is full")
+
+    with pytest.raises(StateError, match="full"):
+        state._write(fails)
+    ring.note(acted(4, "a"))
+    assert len(waiting) == 2
+    for operation in waiting:
+        state._write(operation)
+    assert [each.size for each in ring.last(10)] == [4, 3, 2, 1]
 
 
 def test_a_detail_that_is_no_text_is_kept_readable(state: State) -> None:
