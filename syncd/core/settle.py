@@ -22,6 +22,7 @@ Time is seconds of a monotonic clock, passed in. No lock inside: the owner holds
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
@@ -115,7 +116,7 @@ class DirtyFiles:
         self._processing: dict[FileRef, _Processing] = {}
         self._heap: list[tuple[float, int, FileRef]] = []
         self._tickets = 0
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._paused: dict[str, float] = {}
 
     # ---- marking ----------------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ class DirtyFiles:
     def discard(self, source: str) -> None:
         """Forget the files of `source`; those that are processing end as if nothing had marked them."""
         self._waiting = {ref: entry for ref, entry in self._waiting.items() if ref.source != source}
-        self._counts.pop(source, None)
+        del self._counts[source]
         self._rebuild()
         for ref, running in self._processing.items():
             if ref.source == source:
@@ -191,25 +192,25 @@ class DirtyFiles:
 
         It is processing until `done` or `defer`.
         """
-        if any(until <= now for until in self._paused.values()):
+        if self._paused and min(self._paused.values()) <= now:
             self.pause({source: until for source, until in self._paused.items() if until > now})
-        self._settle_top()
-        if not self._heap or self._heap[0][0] > now:
+        if self._top() > now:
             return None
         ref = self._heap[int(chance * len(self._heap))][2]
         entry = self._waiting.get(ref)
         if entry is None or entry.due > now or ref.source in self._paused:
             ref = self._heap[0][2]
         entry = self._waiting.pop(ref)  # what it leaves in the heap is found to be nothing
-        self._count(ref.source, -1)
+        self._counts[ref.source] -= 1
         self._processing[ref] = _Processing(entry)
         return Taken(ref, entry.event, entry.first_marked, entry.allowed_at is not None, entry.hasty)
 
-    def done(self, ref: FileRef) -> None:
-        """Processing ended. The file is clean, unless it was marked since it was taken."""
-        running = self._end(ref)
-        if running.again is not None:
-            self._wait(ref, running.again)
+    def done(self, ref: FileRef) -> bool:
+        """Processing ended. Returns whether the file is clean: whether nothing marked it since."""
+        again = self._end(ref).again
+        if again is not None:
+            self._wait(ref, again)
+        return again is None
 
     def defer(self, ref: FileRef, until: float, *, hold: bool, delete_allowed: bool = False) -> None:
         """Processing failed: the file stays dirty, with its permission if any, and is due at `until`.
@@ -240,11 +241,13 @@ class DirtyFiles:
 
     # ---- looking ----------------------------------------------------------------------------------------
 
-    def next_due(self) -> float | None:
-        """When `take` may have something, if nothing is marked before; None when nothing waits."""
-        self._settle_top()
-        ends = [until for source, until in self._paused.items() if source in self._counts and until < inf]
-        return min([*ends, self._heap[0][0]] if self._heap else ends, default=None)
+    def next_due(self) -> float:
+        """When `take` may have something, if nothing is marked before; infinite when nothing waits."""
+        due = self._top()
+        for source, until in self._paused.items():
+            if until < due and self._counts[source]:
+                due = until
+        return due
 
     def restless(self, now: float, longer_than: float) -> list[tuple[FileRef, float]]:
         """Files that events have kept from becoming quiet for more than `longer_than` seconds, or for a
@@ -335,7 +338,7 @@ class DirtyFiles:
 
     def waiting_of(self, source: str) -> int:
         """How many files of this source wait."""
-        return self._counts.get(source, 0)
+        return self._counts[source]
 
     def paused(self) -> tuple[str, ...]:
         """The sources whose files are not handed out."""
@@ -343,26 +346,19 @@ class DirtyFiles:
 
     def counts(self) -> dict[str, int]:
         """How many files of each source wait; sources without any are left out."""
-        return dict(self._counts)
+        return dict(+self._counts)
 
     # ---- the queue --------------------------------------------------------------------------------------
 
     def _wait(self, ref: FileRef, entry: _Dirty) -> None:
         self._waiting[ref] = entry
-        self._count(ref.source, 1)
+        self._counts[ref.source] += 1
         self._push(ref, entry)
 
     def _end(self, ref: FileRef) -> _Processing:
         if ref not in self._processing:
             raise ValueError(f"not being processed: {ref.source}:{ref.path}")
         return self._processing.pop(ref)
-
-    def _count(self, source: str, change: int) -> None:
-        number = self._counts.get(source, 0) + change
-        if number:
-            self._counts[source] = number
-        else:
-            del self._counts[source]
 
     def _push(self, ref: FileRef, entry: _Dirty) -> None:
         """A new item for the entry; an older one, if any, is dead from now on."""
@@ -375,8 +371,8 @@ class DirtyFiles:
         self._tickets += 1
         return (entry.due, entry.ticket, ref)
 
-    def _settle_top(self) -> None:
-        """Bring a living item with its true due time to the top, or empty the heap."""
+    def _top(self) -> float:
+        """Bring a living item with its true due time to the top, or empty the heap: then it is infinite."""
         heap = self._heap
         while heap:
             due, ticket, ref = heap[0]
@@ -386,7 +382,8 @@ class DirtyFiles:
             elif entry.due != due:
                 heapreplace(heap, self._item(ref, entry))
             else:
-                return
+                return due
+        return inf
 
     def _rebuild(self) -> None:
         self._heap = [self._item(ref, entry) for ref, entry in self._waiting.items()]

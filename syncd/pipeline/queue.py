@@ -8,7 +8,6 @@ sleeps until the next file is due; the others wait without a timeout.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -46,18 +45,19 @@ class WorkQueue:
         # Clean files that become dirty later; two sets, so that neither delays or displaces the other.
         self._second_looks, self._in_doubt = DirtyFiles(), DirtyFiles()
         self._breaker = Breaker(threshold=BREAKER_THRESHOLD)
-        lock = threading.Lock()
-        self._work = threading.Condition(lock)
-        self._room = threading.Condition(lock)
-        self._end = threading.Condition(lock)
-        self._alarm: float | None = None
+        self._lock = threading.Lock()
+        self._work, self._room, self._end = (threading.Condition(self._lock) for _ in range(3))
+        self._sleepers = self._scans = 0
+        """Workers that wait for work, and scans that wait for room."""
+        self._alarm = inf
+        """Until when at most the worker sleeps that keeps the time."""
         self._held_until = -inf
         self._closed = False
         self._paused: Mapping[str, float] = {}
         self._silent: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
-        with self._work:
+        with self._lock:
             dirty, looks = self._dirty, self._second_looks.waiting() + self._in_doubt.waiting()
             counts = f"{dirty.waiting()} waiting ({len(self._deferred)} deferred), {looks} to look at again"
             closed = " closed" if self._closed else ""
@@ -78,40 +78,50 @@ class WorkQueue:
 
         `sent` says that it was sent a moment ago, and is only to be looked at once more.
         """
-        with self._work:
+        with self._lock:
             self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed, sent=sent)
 
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
         """Mark a path after an event; False if too many files wait already (then the source needs a scan)."""
-        with self._work:
+        with self._lock:
             if self._crowd(ref.source) >= 2 * MAX_WAITING:
                 return False
             self._mark(ref, quiet_seconds, event=True)
         return True
 
     def mark_found(
-        self, ref: FileRef, *, quiet_seconds: float, cancelled: Callable[[], bool] = lambda: False
+        self,
+        ref: FileRef,
+        *,
+        quiet_seconds: float,
+        cancelled: Callable[[], bool] = lambda: False,
+        waits: Callable[[], object] = lambda: None,
     ) -> bool:
         """For scans: wait while the queue is full, then mark. Returns whether the file was clean before.
 
-        Does nothing if `cancelled` returns True; call `wake_scans` when that becomes so.
+        Does nothing if `cancelled` returns True; call `wake_scans` when that becomes so. `waits` is called
+        before each wait.
         """
-        with self._room:
-            self._room.wait_for(lambda: self._closed or cancelled() or self._crowd(ref.source) < MAX_WAITING)
-            if self._closed or cancelled():
-                return False
-            before = self._dirty.waiting()
-            self._mark(ref, quiet_seconds, event=False)
-            return self._dirty.waiting() > before
+        with self._lock:
+            while not (self._closed or cancelled()):
+                if self._crowd(ref.source) < MAX_WAITING:
+                    before = self._dirty.waiting()
+                    self._mark(ref, quiet_seconds, event=False)
+                    return self._dirty.waiting() > before
+                waits()
+                self._scans += 1
+                self._room.wait()
+                self._scans -= 1
+            return False
 
     def wake_scans(self) -> None:
         """Make scans that wait for room check again whether they are cancelled."""
-        with self._room:
+        with self._lock:
             self._room.notify_all()
 
     def discard(self, source: str) -> None:
         """Forget the waiting files of a source."""
-        with self._work:
+        with self._lock:
             self._dirty.discard(source)
             self._deferred = {ref for ref in self._deferred if ref.source != source}
             for looks in (self._second_looks, self._in_doubt):
@@ -126,7 +136,7 @@ class WorkQueue:
             now,
             quiet_seconds=quiet_seconds,
             event=event,
-            longest_seconds=self.longest(ref),
+            longest_seconds=self.longest(ref) if event else inf,
             **flags,
         )
         self.marks += 1
@@ -136,10 +146,10 @@ class WorkQueue:
         """How many files wait for a worker before one of `source`. Failed files do not count: they wait for
         their next attempt. Nor do those of a source that is paused, but for itself.
         """
-        if source in self._dirty.paused():
+        paused = self._dirty.paused()
+        if source in paused:
             return self._dirty.waiting_of(source)
-        paused = sum(self._dirty.waiting_of(each) for each in self._dirty.paused())
-        return self._dirty.waiting() - len(self._deferred) - paused
+        return self._dirty.waiting() - len(self._deferred) - sum(map(self._dirty.waiting_of, paused))
 
     # ---- what the operator holds or hastens -------------------------------------------------------------
 
@@ -148,14 +158,14 @@ class WorkQueue:
 
         Times are those of the monotonic clock; one in the past holds nothing, an infinite one has no end.
         """
-        with self._work:
+        with self._lock:
             self._held_until = held_until
             self._paused = paused
             self._hold_sources()
 
     def leave_out(self, sources: frozenset[str]) -> None:
         """Hand out no file of these sources until the next call: their folders do not answer."""
-        with self._work:
+        with self._lock:
             if sources != self._silent:
                 self._silent = sources
                 self._hold_sources()
@@ -166,19 +176,19 @@ class WorkQueue:
         return source in self._silent
 
     def _hold_sources(self) -> None:
-        self._dirty.pause({**self._paused, **dict.fromkeys(self._silent, math.inf)})
+        self._dirty.pause({**self._paused, **dict.fromkeys(self._silent, inf)})
         self._work.notify_all()
         self._room.notify_all()
 
     def is_held(self, source: str) -> bool:
         """Whether nothing of this source is handed out, because the operator said so."""
-        with self._work:
+        with self._lock:
             now = self._monotonic()
             return self._held_until > now or self._paused.get(source, now) > now
 
     def retry(self, wanted: Callable[[FileRef], bool]) -> int:
         """Try what failed again, now, and the store with it; returns how many files that is."""
-        with self._work:
+        with self._lock:
             again = {ref for ref in self._deferred if wanted(ref)}
             self._dirty.hasten(self._monotonic(), again.__contains__)
             self._breaker.hasten(self._monotonic())
@@ -187,7 +197,7 @@ class WorkQueue:
 
     def hasten(self, source: str) -> None:
         """Do not wait until the files of this source have been quiet; a write that goes on is still seen."""
-        with self._work:
+        with self._lock:
             self._dirty.hasten(
                 self._monotonic(), lambda ref: ref.source == source and ref not in self._deferred
             )
@@ -198,7 +208,7 @@ class WorkQueue:
     def take(self) -> Taken | None:
         """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`."""
         worker = threading.get_ident()
-        with self._work:
+        with self._lock:
             self.crew.ends(worker)
             while not self._closed:
                 now = self._monotonic()
@@ -213,29 +223,28 @@ class WorkQueue:
         others = self.crew.beside(threading.get_ident())
         if others is not None:
             alone = not can_go_on(others)
-            with self._work:
+            with self._lock:
                 if self.crew.asks(alone=alone):
                     self._call(self._monotonic())
 
     def has_large(self) -> None:
         """The file that the calling worker took is large."""
-        with self._work:
+        with self._lock:
             self.crew.has_large(threading.get_ident())
             self._call(self._monotonic())
 
     def take_due(self) -> Taken | None:
         """Like `take`, but without waiting: None also when nothing is due now."""
-        with self._work:
+        with self._lock:
             return None if self._closed else self._take(self._monotonic())
 
-    def due(self) -> float | None:
-        """When `take` will return a file, unless something changes first; None if nothing waits."""
-        with self._work:
+    def due(self) -> float:
+        """When `take` will return a file, unless something changes first; infinite if nothing waits."""
+        with self._lock:
             return self._due(self._monotonic())
 
     def _take(self, now: float, worker: int | None = None) -> Taken | None:
-        due = self._next_due(now)
-        if due is None or due > now or self._held_until > now or not self._breaker.allows(now):
+        if self._next_due(now) > now or self._held_until > now or not self._breaker.allows(now):
             return None
         # Files that fail are often neighbours: one that succeeds is found among all sooner than beside them.
         taken = self._dirty.take(now, self._chance() if self._breaker.blames_things else 0.0)
@@ -244,54 +253,52 @@ class WorkQueue:
             if worker is not None:
                 self.crew.begins(worker, now)
             self._call(now)  # another worker waits for the next file
-            self._room.notify()
+            if self._scans:
+                self._room.notify()
         return taken
 
-    def _due(self, now: float) -> float | None:
+    def _due(self, now: float) -> float:
         due = self._next_due(now)
-        if due is None or self._held_until == inf:
-            return None
         return max(due, self._breaker.until or due, self._held_until)
 
-    def _next_due(self, now: float) -> float | None:
+    def _next_due(self, now: float) -> float:
         """When the next file is due. Marks the files whose second look is due."""
+        look_at = inf
         for looks in (self._second_looks, self._in_doubt):
-            while (look := looks.take(now)) is not None:
+            while (due := looks.next_due()) <= now and (look := looks.take(now)) is not None:
                 looks.done(look.ref)
                 if not self._dirty.is_dirty(look.ref):  # a dirty file is read anyway, once it is quiet
                     self._mark(look.ref, 0.0, event=True)
-        dues = (self._dirty.next_due(), self._second_looks.next_due(), self._in_doubt.next_due())
-        return min((due for due in dues if due is not None), default=None)
+            look_at = min(look_at, due)
+        return min(look_at, self._dirty.next_due())
 
     def _call(self, now: float) -> None:
         """Wake a worker, unless it would be of no use, and one looks soon anyway."""
-        if self._alarm is None or self._alarm > now + FRESH_SECONDS or not self.crew.is_full(now):
+        if self._sleepers and (self._alarm > now + FRESH_SECONDS or not self.crew.is_full(now)):
             self._work.notify()
 
     def _sleep(self, now: float) -> None:
         """Sleep until something changes; one worker sleeps no longer than until the next file is due."""
         until = self._due(now)
-        if until is None:
-            self._work.wait()
-            return
         if self.crew.is_full(now):
             until = max(until, now + FRESH_SECONDS)  # by then the files under way count no more
-        if self._alarm is not None and self._alarm <= until:
-            self._work.wait()
-            return
-        self._alarm = until
-        self._work.wait(max(0.001, until - now))
-        if self._alarm == until:
-            self._alarm = None
+        keeps_time = until < self._alarm
+        if keeps_time:
+            self._alarm = until
+        self._sleepers += 1
+        self._work.wait(max(0.001, until - now) if keeps_time else None)
+        self._sleepers -= 1
+        if keeps_time and self._alarm == until:
+            self._alarm = inf
 
     def done(self, ref: FileRef) -> bool:
         """The file is clean, unless it was marked while being processed. Returns whether all workers rest."""
-        with self._work:
+        with self._lock:
             return self._done(ref)
 
     def again(self, ref: FileRef, quiet_seconds: float, *, hold: bool = False) -> None:
         """The file changed while it was read, or just before: it has to settle, and counts as restless."""
-        with self._work:
+        with self._lock:
             self._mark(ref, quiet_seconds, event=True)
             self._dirty.defer(ref, self._monotonic() + quiet_seconds, hold=hold)
 
@@ -300,12 +307,12 @@ class WorkQueue:
 
         `idle` and `counts` ignore second looks, so that nothing waits for them.
         """
-        with self._work:
+        with self._lock:
             self._look(self._second_looks, ref, seconds)
 
     def look_into_doubt(self, ref: FileRef, seconds: float) -> None:
         """Like `look_again`, but counted apart. If too many wait, the next scan finds the file by its row."""
-        with self._work:
+        with self._lock:
             self._look(self._in_doubt, ref, seconds)
 
     def _look(self, looks: DirtyFiles, ref: FileRef, seconds: float) -> None:
@@ -315,7 +322,7 @@ class WorkQueue:
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool, delete_allowed: bool = False) -> bool:
         """The file failed and is due again later; False if too many failed: the next scan finds this one."""
-        with self._work:
+        with self._lock:
             if len(self._deferred) >= MAX_DEFERRED:
                 self._done(ref)
                 return False
@@ -326,26 +333,25 @@ class WorkQueue:
 
     def allowed_at(self, ref: FileRef) -> float | None:
         """Since when this file waits with the permission to delete its object; None: it has none."""
-        with self._work:
+        with self._lock:
             return self._dirty.allowed_at(ref)
 
     def is_processing(self, ref: FileRef) -> bool:
         """Whether a worker has the file."""
-        with self._work:
+        with self._lock:
             return self._dirty.is_processing(ref)
 
     def _done(self, ref: FileRef) -> bool:
-        self._dirty.done(ref)
+        now = self._monotonic()
+        if not self._dirty.done(ref):
+            self._call(now)
         if self._is_idle():
             self._end.notify_all()
-        now = self._monotonic()
-        self._call(now)
-        due = self._dirty.next_due()
-        return not self._dirty.processing() and (due is None or due > now)
+        return not self._dirty.processing() and self._dirty.next_due() > now
 
     def close(self) -> None:
         """Stop handing out files, and wake every thread that waits."""
-        with self._work:
+        with self._lock:
             self._closed = True
             for condition in (self._work, self._room, self._end):
                 condition.notify_all()
@@ -355,12 +361,12 @@ class WorkQueue:
     @property
     def is_shut(self) -> bool:
         """Whether requests to the store pause now, or only single ones probe it."""
-        with self._work:
+        with self._lock:
             return self._breaker.until is not None
 
     def answered(self) -> bool:
         """The store answered. Returns whether it was paused before."""
-        with self._work:
+        with self._lock:
             recovered = self._breaker.success()
             if recovered:
                 self._work.notify_all()
@@ -373,7 +379,7 @@ class WorkQueue:
 
         With `answers` it answers a question about nothing in particular.
         """
-        with self._work:
+        with self._lock:
             self._breaker.failure(
                 self._monotonic(), chance, what=ref, way=way, at_once=at_once, answers=answers
             )
@@ -381,20 +387,20 @@ class WorkQueue:
 
     def pause(self, seconds: float) -> None:
         """Pause the store at once."""
-        with self._work:
+        with self._lock:
             self._breaker.trip(self._monotonic(), seconds)
             self._work.notify_all()
 
     def probe(self) -> None:
         """If the store is paused, try the next file at once: the last one showed nothing about the store."""
-        with self._work:
+        with self._lock:
             if self._breaker.until is not None:
                 self._breaker.trip(self._monotonic(), 0.0)
                 self._work.notify_all()
 
     def reopen(self) -> None:
         """Try a paused store now: the machine slept, so the cause of the pause may be gone."""
-        with self._work:
+        with self._lock:
             self._breaker.hasten(self._monotonic())
             self._work.notify_all()
 
@@ -402,27 +408,27 @@ class WorkQueue:
 
     def idle(self) -> bool:
         """Whether nothing waits or is being processed that could end, or the queue is closed."""
-        with self._work:
+        with self._lock:
             return self._is_idle()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until `idle`, at most `seconds`."""
-        with self._end:
+        with self._lock:
             return self._end.wait_for(self._is_idle, seconds)
 
     def counts(self) -> tuple[dict[str, int], tuple[FileRef, ...]]:
         """Dirty files per source, and those being processed."""
-        with self._work:
+        with self._lock:
             return self._dirty.counts(), self._dirty.processing()
 
     def deferred(self) -> Counter[str]:
         """Dirty files per source whose last attempt failed."""
-        with self._work:
+        with self._lock:
             return Counter(ref.source for ref in self._deferred)
 
     def about(self, ref: FileRef) -> Queued | None:
         """What is known of a dirty file; None: it is clean."""
-        with self._work:
+        with self._lock:
             if self._dirty.is_processing(ref):
                 return Queued(True, 0.0)
             entry = self._dirty.entry(ref, self._monotonic())
@@ -433,14 +439,14 @@ class WorkQueue:
 
         One that failed does not count: it is told otherwise. None: no file waits.
         """
-        with self._work:
+        with self._lock:
             return self._dirty.oldest(source, self._deferred)
 
     def dirty(self, since: float = inf) -> dict[FileRef, bool]:
         """All dirty files, and whether each waits because it failed. One that only grows is never done: it is
         left out if it has been carried `since` then.
         """
-        with self._work:
+        with self._lock:
             still = set(self._dirty.all(since))
             return {
                 ref: ref in self._deferred
@@ -450,17 +456,17 @@ class WorkQueue:
 
     def ages(self) -> list[tuple[float, FileRef]]:
         """See `DirtyFiles.ages`."""
-        with self._work:
+        with self._lock:
             return self._dirty.ages()
 
     def awaited_since(self, ref: FileRef) -> float | None:
         """See `DirtyFiles.awaited_since`."""
-        with self._work:
+        with self._lock:
             return self._dirty.awaited_since(ref, self._monotonic())
 
     def sent(self) -> set[FileRef]:
         """Dirty files that were sent a moment ago, and are only to be looked at once more."""
-        with self._work:
+        with self._lock:
             return self._dirty.sent()
 
     @property
@@ -471,7 +477,7 @@ class WorkQueue:
     def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
         """Files that have been marked again and again for longer than this, and for how many seconds."""
         now = self._monotonic()
-        with self._work:
+        with self._lock:
             return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]
 
     def _is_idle(self) -> bool:

@@ -398,12 +398,15 @@ class SourceRunner:
         )
 
     def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
-        self._heartbeat.rest()  # while the queue is full the workers have to move, and they have heartbeats
-        try:
-            queue = self.workers.queue
-            return queue.mark_found(ref, quiet_seconds=quiet_seconds, cancelled=lambda: self._stopping)
-        finally:
-            self._heartbeat.step()
+        rest = self._heartbeat.rest  # while the queue is full the workers have to move, and have heartbeats
+        was_clean = self.workers.queue.mark_found(
+            ref, quiet_seconds=quiet_seconds, cancelled=self._is_stopping, waits=rest
+        )
+        self._heartbeat.step()
+        return was_clean
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
     def judge_deletions(self) -> None:
         """Hand due and allowed deletions to the workers, if the root is the expected directory."""

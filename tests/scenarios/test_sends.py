@@ -86,7 +86,7 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+    def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
         """Nothing follows from it here."""
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
@@ -102,7 +102,7 @@ class World:
     def run(self, seconds: float) -> None:
         """Let so much time pass, and the worker do what is due."""
         end = self.now + seconds
-        while (due := self.workers.queue.due()) is not None and due <= end:
+        while (due := self.workers.queue.due()) <= end:
             self.now = max(self.now, due)
             self.workers.step()
         self.now = max(self.now, end)

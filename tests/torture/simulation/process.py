@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from math import inf
 from typing import Any
 from unittest import mock
 
@@ -160,7 +161,8 @@ class Process:
     def due(self) -> float | None:
         """When there is something to do, if nothing happens before."""
         runner, queue = self.runner.due(), self.line.workers.queue.due()
-        return min((at for at in (runner, queue) if at is not None), default=None)
+        due = queue if runner is None else min(runner, queue)
+        return None if due == inf else due
 
     def step(self, keeper_first: bool) -> bool:
         """One step of a worker or of the keeper; whether there was one to do."""

@@ -41,7 +41,7 @@ def test_nothing_is_dirty_at_first() -> None:
     dirty = DirtyFiles()
 
     assert dirty.take(1e9) is None
-    assert dirty.next_due() is None
+    assert dirty.next_due() == inf
     assert dirty.waiting() == 0
     assert dirty.counts() == {}
 
@@ -54,7 +54,7 @@ def test_taken_when_quiet_and_not_before() -> None:
     assert dirty.next_due() == 12.0
     assert dirty.take(11.99) is None
     assert Taken(A, event=True, first_marked=10.0) == dirty.take(12.0)
-    assert dirty.next_due() is None
+    assert dirty.next_due() == inf
 
 
 def test_each_event_puts_it_off() -> None:
@@ -212,7 +212,7 @@ def test_marked_while_processing_runs_again_and_never_twice_at_once(event: bool)
     _mark(dirty, A, 13.0, event=event)
 
     assert dirty.take(1e9) is None
-    assert dirty.next_due() is None
+    assert dirty.next_due() == inf
     dirty.done(A)
     assert dirty.next_due() == 15.0
     assert Taken(A, event=event, first_marked=13.0) == dirty.take(15.0)
@@ -275,7 +275,7 @@ def test_event_hastens_a_deferred_file() -> None:
 
     assert dirty.next_due() == 22.0
     assert Taken(A, event=True, first_marked=10.0) == dirty.take(22.0)
-    assert dirty.next_due() is None
+    assert dirty.next_due() == inf
 
 
 def test_event_does_not_hasten_a_held_file() -> None:
@@ -624,7 +624,7 @@ class AnyHistory(RuleBasedStateMachine):
         if not self.processing:
             return
         ref = data.draw(st.sampled_from(sorted(self.processing)))
-        self.dirty.done(ref)
+        assert self.dirty.done(ref) is (ref not in self.again)
         self._ended(ref)
 
     @rule(data=st.data(), seconds=seconds, hold=st.booleans())
@@ -672,13 +672,11 @@ class AnyHistory(RuleBasedStateMachine):
     def no_later_next_due(self) -> None:
         """Without a pause it is exact; with one it may be the pause's end, when nothing is due yet."""
         free = {ref: max(file.due, self.paused.get(ref.source, 0.0)) for ref, file in self.waiting.items()}
-        earliest = min((due for due in free.values() if due < inf), default=None)
-        if earliest is None or not self.paused:
+        earliest = min(free.values(), default=inf)
+        if earliest == inf or not self.paused:
             assert self.dirty.next_due() == earliest
         else:
-            due = self.dirty.next_due()
-            assert due is not None
-            assert due <= earliest
+            assert self.dirty.next_due() <= earliest
 
     def teardown(self) -> None:
         """Nothing is lost: when all workers end, exactly what the model has is taken, each once."""

@@ -49,7 +49,7 @@ class House:
     def _rewatch(self) -> None:
         self.rewatched += 1
 
-    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+    def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
         self.runner.gone(ref) if outcome.wants_delete else self.runner.file_done(ref)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
@@ -75,7 +75,7 @@ class House:
         self.jump += seconds
         with self.runner._changed:
             self.runner._changed.notify_all()
-        with self.workers.queue._work:
+        with self.workers.queue._lock:
             self.workers.queue._work.notify_all()
 
     def settle(self) -> None:
