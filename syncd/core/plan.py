@@ -145,8 +145,6 @@ class Outcome(NamedTuple):
     """The object should be deleted, but the caller did not allow it."""
     links: tuple[FileRef, ...] = ()
     """Other names of a file that changed, of which the kernel told nothing: mark them."""
-    delay_seconds: float = 0.0
-    """Since the file became dirty, as the worker says who had it."""
 
     @property
     def bytes_saved(self) -> int:

@@ -34,7 +34,9 @@ class Listener(Protocol):
     being processed; they log what it raises, and go on.
     """
 
-    def finished(self, ref: FileRef, outcome: Outcome) -> None: ...
+    def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
+        """`delay_seconds`: since the file became dirty."""
+        ...
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None: ...
 

@@ -19,7 +19,7 @@ from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_
 from syncd.core.errors import FileChanged, StateError, SyncdError, kind
 from syncd.core.model import Destination, FileRef, Source, TransferPolicy
 from syncd.core.paths import name_of
-from syncd.core.plan import Adopt, Copy, Delete, Outcome, Refresh, Upload
+from syncd.core.plan import Adopt, Copy, Delete, Outcome, Refresh
 from syncd.core.words import counted
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
@@ -455,24 +455,24 @@ class Pipeline:
 
     # ---- from the workers: the `Listener` of the context ------------------------------------------------
 
-    def finished(self, ref: FileRef, outcome: Outcome) -> None:
+    def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
         """One file is done."""
         runner = self.source_runners.get(ref.source)
         if runner is not None:
             runner.gone(ref) if outcome.wants_delete else runner.file_done(ref)
         if outcome.wants_delete:
             return
-        action = outcome.action
+        action, kind, now_ns = outcome.action, type(outcome.action).__name__, self.clock.now_ns()
         with self._lock:
-            self.tally.actions[type(action).__name__] += 1
+            self.tally.actions[kind] += 1
             self.tally.bytes_sent += outcome.bytes_sent
-            self.tally.bytes_saved += outcome.bytes_saved
+            self.tally.bytes_saved += sum(outcome.saved.values())
             self.tally.bytes_finished += outcome.size
             self.pace.add(1, self.clock.monotonic())
             if runner is not None:
-                runner.news.count(outcome, self.clock.now_ns())
-        if isinstance(action, Upload | Copy | Delete | Adopt):
-            self._note(ref, _PAST[type(action).__name__], outcome.bytes_sent, action.reason)
+                runner.news.count(outcome, delay_seconds, now_ns)
+        if kind in _PAST:
+            self.state.history.note(Acted(now_ns, ref, _PAST[kind], outcome.bytes_sent, action.reason))
             if file_log.isEnabledFor(logging.INFO):
                 file_log.info("%s: %s", name_of(ref), _done(outcome))
         elif isinstance(action, Refresh):
@@ -495,11 +495,7 @@ class Pipeline:
             if len(named) < _MOST_FAILURES:
                 named.append((ref, words))
         if attempts == 1 and not isinstance(error, FileChanged):  # its further attempts are no news
-            self._note(ref, "failed", 0, words)
-
-    def _note(self, ref: FileRef, action: str, size: int, detail: str) -> None:
-        with suppress(StateError):  # the state says elsewhere that it cannot be written
-            self.state.history.note(Acted(self.clock.now_ns(), ref, action, size, detail))
+            self.state.history.note(Acted(self.clock.now_ns(), ref, "failed", 0, words))
 
     def root_changed(self, source: str, reason: str) -> None:
         """A worker could not trust a source's root."""

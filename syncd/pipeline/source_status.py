@@ -69,15 +69,15 @@ class SourceStatus(Struct):
     delays: Durations = field(default_factory=lambda: Durations(DELAY_BOUNDS))
     """From the first notice of a change until the object was there."""
 
-    def count(self, outcome: Outcome, now_ns: int) -> None:
-        """Count what was done with one file. The caller holds a lock."""
+    def count(self, outcome: Outcome, delay_seconds: float, now_ns: int) -> None:
+        """Count what was done with one file, so long after it became dirty. The caller holds a lock."""
         self.actions[type(outcome.action).__name__.lower()] += 1
         self.bytes_sent += outcome.bytes_sent
         for cause, size in outcome.saved.items():
             self.saved[cause.value] += size
-        if isinstance(outcome.action, Upload | Copy):
+        if isinstance(outcome.action, (Upload, Copy)):
             self.uploaded_ns = now_ns
-            self.delays.add(outcome.delay_seconds)
+            self.delays.add(delay_seconds)
 
 
 class ScanResults:

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Collection
 from math import inf
+from typing import TypeVarTuple
 
 from msgspec.structs import replace
 
@@ -49,6 +50,8 @@ from syncd.transfer.engine import Engine
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.refusals import Refusals
+
+Values = TypeVarTuple("Values")
 
 log = logging.getLogger("syncd.transfer")
 store_log = logging.getLogger("syncd.store")
@@ -252,6 +255,8 @@ class Workers:
                 return
 
     def _is_replaced(self) -> bool:
+        if not self._replaced:
+            return False
         with self._lock:
             found = threading.get_ident() in self._replaced
             self._replaced.discard(threading.get_ident())
@@ -300,8 +305,7 @@ class Workers:
                 taken.ref, error, self._clock.monotonic() - began, delete_allowed=taken.delete_allowed
             )
         else:
-            outcome = outcome._replace(delay_seconds=self._clock.monotonic() - taken.first_marked)
-            self._finished(taken.ref, outcome, began, event=taken.event)
+            self._finished(taken, outcome, began)
 
     def _is_still_trouble(self, taken: Taken) -> bool:
         """Probe the store with a neutral question, which costs no content; where it fails, the file waits."""
@@ -325,8 +329,7 @@ class Workers:
             raise PutsWait("the store refused this version of the file", seconds)
         with self._lock:
             is_large = seen.size > self.engine.policy.part_size and not self._once
-            under_way = sum(not self.queue.is_left_out(large.source) for large in self._large)
-            if is_large and under_way >= self._most_large:
+            if is_large and self._large_under_way() >= self._most_large:
                 raise PutsWait(
                     "as many large files as may be sent at once are under way", _LARGE_WAIT_SECONDS
                 )
@@ -336,6 +339,9 @@ class Workers:
                 self._large.add(ref)
         if seen.size >= affinity.LARGE_BYTES:
             self.queue.has_large()
+
+    def _large_under_way(self) -> int:
+        return sum(not self.queue.is_left_out(large.source) for large in self._large)
 
     def _is_vain(self, ref: FileRef) -> bool:
         """Whether no success of the file is to be expected soon."""
@@ -372,17 +378,19 @@ class Workers:
 
     # ---- afterwards -------------------------------------------------------------------------------------
 
-    def _finished(self, ref: FileRef, outcome: Outcome, began: float, *, event: bool) -> None:
+    def _finished(self, taken: Taken, outcome: Outcome, began: float) -> None:
+        ref, now = taken.ref, self._clock.monotonic()
+        is_there = isinstance(outcome.action, (Upload, Copy, Adopt))
         failed_before = self.refusals.forget(ref)
         with self._lock:
             self._vain_reads.pop(ref, None)
             self._took.pop(ref, None)
-            if isinstance(outcome.action, Upload | Copy | Adopt) and self.longest(ref) < inf:
-                self._took[ref] = self._clock.monotonic() - began
+            if is_there and self.longest(ref) < inf:
+                self._took[ref] = now - began
         if failed_before:  # an outcome without a commit leaves the failure in the state
-            self._keep_in_state(lambda: self.engine.state.clear_failure(ref))
-        self._tell(lambda: self._listener.finished(ref, outcome))
-        if isinstance(outcome.action, Upload | Copy | Delete | Adopt) and not outcome.wants_delete:
+            self._keep_in_state(self.engine.state.clear_failure, ref)
+        self._tell(self._listener.finished, ref, outcome, now - taken.first_marked)
+        if is_there or (isinstance(outcome.action, Delete) and not outcome.wants_delete):
             self._answered(began)
             if outcome.bytes_sent:
                 self._took_content(ref, began)
@@ -392,12 +400,11 @@ class Workers:
             self.queue.mark(ref, quiet_seconds=outcome.look_again_seconds, event=False, sent=True)
         for link in outcome.links:
             self.queue.mark(link, quiet_seconds=0.0, event=True)
-        doubtful = event or outcome.second_look
-        if doubtful and isinstance(outcome.action, Upload | Copy | Adopt) and not self._once:
+        if is_there and (taken.event or outcome.second_look) and not self._once:
             self.queue.look_again(ref, SECOND_LOOK_SECONDS)
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)
-        self._keep_in_state(lambda: self._clear_up(ref))
+        self._keep_in_state(self._clear_up, ref)
         if self.queue.done(ref):  # no further file's transaction would write the last records
             self._keep_in_state(self.engine.state.flush)
 
@@ -411,7 +418,7 @@ class Workers:
         self, ref: FileRef, error: BaseException, took_seconds: float, *, delete_allowed: bool
     ) -> None:
         if isinstance(error, RootChanged):
-            self._tell(lambda: self._listener.root_changed(ref.source, str(error)))
+            self._tell(self._listener.root_changed, ref.source, str(error))
             self.queue.probe()
             # If the root is missing, the source runner discards the file.
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
@@ -448,7 +455,7 @@ class Workers:
             self.refusals.count(ref, attempts, refusals)
         parked = self._record(ref, error, attempts, refusals, reaction)
         if given_up or not reaction.again:
-            self._tell(lambda: self._listener.failed(ref, error, attempts))
+            self._tell(self._listener.failed, ref, error, attempts)
         self._judge_quota(ref, error)
         self._judge_store(ref, trouble or error, reaction, answers=answers, asked=trouble is not None)
         if given_up or parked:
@@ -606,20 +613,20 @@ class Workers:
         until = inf if parked else self._clock.monotonic() + reaction.defer_seconds
         refused = self.refusals.refuse(ref, error, until) if reaction.refused else b""
         failure = Failure(ref, words_of(error), attempts, next_ns, refusals, refused)
-        self._keep_in_state(lambda: self.engine.state.record_failure(failure))
+        self._keep_in_state(self.engine.state.record_failure, failure)
         if attempts == 1 or parked:
             log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {cause_of(error)}"})
         return parked
 
-    def _keep_in_state(self, write: Callable[[], None]) -> None:
+    def _keep_in_state(self, write: Callable[[*Values], None], *values: *Values) -> None:
         """Write to the state. If that fails, sending pauses; the files stay dirty and are retried soon."""
         try:
-            write()
+            write(*values)
         except StateError as error:
             self._judge_store(None, error, react(error, 1, 0.0))
 
-    def _tell(self, listener: Callable[[], None]) -> None:
+    def _tell(self, hear: Callable[[*Values], None], *values: *Values) -> None:
         try:
-            listener()
+            hear(*values)
         except Exception as error:
             log.error("unexpected error while reporting the result of a file", exc_info=error)

@@ -45,7 +45,15 @@ def test_what_was_done_is_counted() -> None:
     """By the name of the action; only an upload or a copy makes an object."""
     news = SourceStatus()
     for now_ns, action in enumerate((Upload("new"), Upload("changed"), Refresh("touched"))):
-        news.count(Outcome(action, 10, {Cause.COPY: 1, Cause.DELTA: now_ns}, delay_seconds=2.0), now_ns)
+        news.count(
+            Outcome(
+                action,
+                10,
+                {Cause.COPY: 1, Cause.DELTA: now_ns},
+            ),
+            2.0,
+            now_ns,
+        )
     assert news.actions == {"upload": 2, "refresh": 1}
     assert (news.bytes_sent, news.saved, news.uploaded_ns) == (30, {"copy": 3, "delta": 3}, 1)
     assert (news.delays.counts[1], news.delays.sum_seconds) == (2, 4.0)
