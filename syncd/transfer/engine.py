@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -47,6 +48,7 @@ from syncd.transfer.in_doubt import Foreigners, InDoubt, is_proven
 from syncd.transfer.keys import Keys, Remover
 from syncd.transfer.local import Ahead, EngineSource, Local
 from syncd.transfer.pace import affinity
+from syncd.transfer.pace.contents import Contents
 from syncd.transfer.pace.slots import Bound, Slots
 from syncd.transfer.part_sender import CONDITIONS, COPY, COPY_PARTS, Job, Lookup
 from syncd.transfer.reuse import Heirs, Reuse, Standing, Withheld
@@ -106,6 +108,7 @@ class Engine:
         )
         self.heirs = Heirs(self.state, self._appends, self._local.reading)
         self._ahead = Ahead(uploader, should_stop)
+        self._contents = Contents(self._slots.heartbeat, should_stop)
         self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
         self._remover = Remover(sources, uploader, self.keys, self._in_doubt, self.foreigners)
         self.stamper = Stamper(
@@ -349,19 +352,34 @@ class Engine:
             job = replace(job, part_size=self._part_size(size))
             try:
                 if may_go_ahead and self._ahead.may_send(job) and self.keys.is_free(ref, key):
-                    with self.keys.exclusive(ref, key):
-                        sent = self._ahead.send(job)
+                    unknown = job.digests.fingerprint
+                    with self._contents.alone(unknown) as is_alone, self.keys.exclusive(ref, key):
+                        sent = self._ahead.send(job) if is_alone else None
                         if sent is not None:
                             return self._act_on_parts(sent)
                 compared = Comparison(found, by_crc32=job.by_crc32) if found is not None else None
                 digests = self._digests(ref, job.file, size, job.part_size, compared)
                 proven = compared.etag if compared is not None and compared.holds() else ""
-                with self.keys.exclusive(ref, key):
-                    return self._act_on_parts(replace(job, digests=digests, proven=proven))
+                known = replace(job, digests=digests, proven=proven)
+                is_to_send = partial(self._may_be_copied_later, known)
+                with self._contents.in_turn(digests.fingerprint, is_to_send), self.keys.exclusive(ref, key):
+                    return self._act_on_parts(known)
             except PartSizeRefused:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
+
+    def _may_be_copied_later(self, job: Job) -> bool:
+        """Whether a large file is to be sent now, and would be copied once its content is in the store.
+
+        Raises FilePaused, and FileChanged where a pattern excludes it by now: it may wait for long.
+        """
+        self._uploader.check_wanted(job)
+        verb = COPY if job.stat.size <= self.store.limits.max_put_size else COPY_PARTS
+        if job.lookup is not Lookup.NONE or not self._uploader.shortcuts.works(verb):
+            return False
+        observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
+        return isinstance(self._decide(job.ref, job.key, observed, job.recorded), Upload)
 
     def _digests(
         self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | Cutter | None = None

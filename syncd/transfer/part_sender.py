@@ -301,6 +301,13 @@ class PartSender:
             raise FileChanged(f"part {span.number} was changed after syncd computed the file's digest")
         return body
 
+    def check_wanted(self, job: Job) -> None:
+        """Raise FilePaused or FileChanged where the file is not to be sent now, or not any more."""
+        if self._meter.is_held(job.ref):
+            raise FilePaused("it is paused; its upload continues later")
+        if not job.is_wanted():
+            raise FileChanged("a pattern excludes it since a change of the configuration")
+
     def send(
         self,
         job: Job,
@@ -363,10 +370,7 @@ class PartSender:
         try:
             given.enter_context(held)
             buffer = given.enter_context(self._buffers.lend(span.size))
-            if self._meter.is_held(job.ref):
-                raise FilePaused("it is paused; its upload continues later")
-            if not job.is_wanted():
-                raise FileChanged("a pattern excludes it since a change of the configuration")
+            self.check_wanted(job)
             body = read(job, span, buffer)
             held.hand_over()
             future = self._senders.submit(self._send, job, checkpoint_id, upload_id, span, body, held, given)

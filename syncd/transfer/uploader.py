@@ -97,6 +97,7 @@ class Uploader:
         self.leftovers = Leftovers(store, state, now_ns, owner=self)
         self.shortcuts = Shortcuts(store, state, now_ns)
         self._parts = PartSender(store, state, senders, slots, meter, self.shortcuts)
+        self.check_wanted = self._parts.check_wanted
         self.slots = slots
         self._meter = meter
         self._new_token = new_token

@@ -159,6 +159,11 @@ class Heartbeats:
             if beat is not None and not (beat.source or beat.store):
                 yield thread
 
+    def is_given_up(self, thread: int) -> bool:
+        """Whether it waits for a folder or a directory that does not answer, and what it holds is lent."""
+        beat = self._beats.get(thread)
+        return beat is not None and beat.is_silent
+
     def are_expected(self) -> bool:
         """Whether any thread works."""
         return bool(self._beats)
@@ -180,6 +185,10 @@ class Heartbeat:
                 return True
             poll.register(descriptor, select.POLLIN)
         return bool(poll.poll(0))
+
+    def is_given_up(self, thread: int) -> bool:
+        """See `Heartbeats.is_given_up`."""
+        return self._heartbeats.is_given_up(thread)
 
     def step(self) -> None:
         """The calling thread made progress."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, permutations
@@ -15,22 +16,26 @@ from msgspec.structs import replace
 from syncd.core.errors import (
     AccessRefused,
     FileChanged,
+    FilePaused,
     PartCorrupt,
     PreconditionFailed,
     StoreError,
     StoreRefused,
     StoreUnavailable,
 )
-from syncd.core.model import ObjectInfo, ObjectMeta, Receipt
-from syncd.core.plan import Copy
+from syncd.core.model import FileRef, ObjectInfo, ObjectMeta, Receipt
+from syncd.core.parts import StoreLimits
+from syncd.core.plan import Copy, Outcome
 from syncd.sources.chunks import Cutter
 from syncd.sources.fingerprint import of_bytes
 from syncd.state.audits import Unlike
 from syncd.storage.base import Pages
 from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.part_sender import COPY
 from syncd.transfer.reuse import Listing
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
+from tests.support.waiting import Running, wait_until
 from tests.unit.transfer.multipart import CONTENT, PARTS, interrupted, sent_parts
 
 
@@ -600,3 +605,103 @@ def test_an_upload_goes_on_with_its_part_size(rig: Rig) -> None:
 
     assert min(sent_parts(rig.fake)) > 3
     assert rig.fake.objects["p/big"].data == CONTENT
+
+
+# ---- identical files at once -----------------------------------------------------------------------------
+
+NAMES = ("one", "two", "three", "four")
+
+
+def at_once(rig: Rig, go: threading.Event, waiting: int) -> list[Running[Outcome]]:
+    """Four identical files, each in a thread of its own, of which so many come to wait for another one before
+    the first part of any may be sent."""
+    for name in NAMES:
+        rig.write(name, CONTENT)
+    running = [Running(rig.sync, name) for name in NAMES]
+    changed = rig.engine._contents._changed
+    wait_until("they wait", lambda: len(changed._waiters) == waiting)  # type: ignore[attr-defined]
+    go.set()
+    return running
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param(SMALL_LIMITS, id="fingerprint first"),
+        pytest.param(replace(SMALL_LIMITS, completes_with_meta=True), id="sent while it is read"),
+        pytest.param(replace(SMALL_LIMITS, max_put_size=PART), id="too large to be copied whole"),
+    ],
+)
+def test_of_identical_new_files_one_is_sent(tmp_path: Path, limits: StoreLimits) -> None:
+    """Also where all come at once; the store copies the others."""
+    rig, go = Rig(tmp_path, store=FakeStore(limits)), threading.Event()
+    rig.fake.before("upload_part", lambda call: go.wait(30))
+
+    outcomes = [each.result() for each in at_once(rig, go, 3)]
+
+    assert sent_parts(rig.fake) == list(range(1, PARTS + 1))
+    assert sorted(outcome.bytes_sent for outcome in outcomes) == [0, 0, 0, len(CONTENT)]
+    assert {key: found.data for key, found in rig.fake.objects.items()} == dict.fromkeys(
+        [f"p/{name}" for name in NAMES], CONTENT
+    )
+    rig.close()
+
+
+def test_if_the_first_of_identical_files_fails_the_next_is_sent(tmp_path: Path) -> None:
+    """At once, and only that; the store copies the others, and the first one when it is tried again."""
+    rig, go = Rig(tmp_path, concurrency=1), threading.Event()
+    rig.fake.before("upload_part", lambda call: go.wait(30))
+    rig.fake.fail("upload_part", StoreUnavailable("cut"), when=lambda call: call.number == 3)
+
+    failed = []
+    for name, each in zip(NAMES, at_once(rig, go, 3), strict=True):
+        try:
+            each.result()
+        except StoreUnavailable:
+            failed.append(name)
+
+    assert len(failed) == 1
+    assert sent_parts(rig.fake) == sorted([1, 2, 3, *range(1, PARTS + 1)])
+    assert rig.sync(failed[0]).bytes_sent == 0
+    assert {found.data for found in rig.fake.objects.values()} == {CONTENT}
+    assert len(rig.fake.objects) == len(NAMES)
+    rig.close()
+
+
+def test_an_identical_file_that_is_paused_while_it_waits_is_not_copied(tmp_path: Path) -> None:
+    """Its turn comes when the pause is over."""
+    rig, go = Rig(tmp_path), threading.Event()
+    held: set[FileRef] = set()
+    rig.progress.is_held = held.__contains__
+    rig.fake.before("upload_part", lambda call: go.wait(30))
+    for name in NAMES[:2]:
+        rig.write(name, CONTENT)
+    first = Running(rig.sync, "one")
+    wait_until("it is sent", lambda: rig.fake.calls["upload_part"])
+    second = Running(rig.sync, "two")
+    changed = rig.engine._contents._changed
+    wait_until("it waits", lambda: len(changed._waiters) == 1)  # type: ignore[attr-defined]
+    held.add(rig.ref("two"))
+    go.set()
+    assert first.result().bytes_sent == len(CONTENT)
+    with pytest.raises(FilePaused):
+        second.result()
+    assert rig.fake.objects.keys() == {"p/one"}
+    held.clear()
+    assert rig.sync("two").bytes_sent == 0
+    rig.close()
+
+
+def test_where_the_store_does_not_copy_identical_files_are_sent_at_once(tmp_path: Path) -> None:
+    """Nothing is gained by waiting, and small files never wait."""
+    rig = Rig(tmp_path, concurrency=4)
+    together = threading.Barrier(4, timeout=30)
+    rig.fake.before("create_multipart_upload", lambda call: together.wait())
+    rig.fake.before("put_object", lambda call: together.wait())
+    rig.uploader.shortcuts.failed(COPY, None)
+    for content in (CONTENT, CONTENT[:PART]):
+        for name in NAMES:
+            rig.write(name, content)
+        for each in [Running(rig.sync, name) for name in NAMES]:
+            assert each.result().bytes_sent == len(content)
+    rig.close()

@@ -1,0 +1,78 @@
+"""Which contents are being sent. Of several new files with one content, one is sent at a time: when it has
+arrived, the store can copy its object for the others, which costs no bytes.
+
+Only of files that take more than one request: a smaller one is sent in the time that a copy takes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from syncd.core.errors import Stopped
+from syncd.core.model import Fingerprint
+from syncd.transfer.pace.heartbeat import Heartbeat
+
+_WAIT_SECONDS = 1.0
+"""Until a thread that waits looks whether it is to stop, and whether the other thread can go on."""
+
+
+class Contents:
+    """For all threads that send to one store. They hold no key and no slot while they wait."""
+
+    def __init__(self, heartbeat: Heartbeat, should_stop: Callable[[], bool]) -> None:
+        self._heartbeat = heartbeat
+        self._should_stop = should_stop
+        self._senders: dict[int, Fingerprint] = {}
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def alone(self, content: Fingerprint) -> Iterator[bool]:
+        """Yields whether no other thread sends this content; then none begins to until the end. Content
+        without a digest may be any of its size.
+        """
+        thread = threading.get_ident()
+        with self._changed:
+            is_alone = not self._is_sent(content)
+            if is_alone:
+                self._senders[thread] = content
+        try:
+            yield is_alone
+        finally:
+            if is_alone:
+                with self._changed:
+                    del self._senders[thread]
+                    self._changed.notify_all()
+
+    @contextmanager
+    def in_turn(self, content: Fingerprint, is_to_send: Callable[[], bool]) -> Iterator[None]:
+        """Surrounds what may send the content: waits as long as it `is_to_send` and another thread sends it.
+
+        If that fails, the next one goes on at once. Raises Stopped, and what `is_to_send` raises.
+        """
+        while is_to_send():
+            with self.alone(content) as is_alone:
+                if is_alone:
+                    yield
+                    return
+            self._wait(content)
+            if self._should_stop():
+                raise Stopped("stopped while another file of the same content was sent")
+        yield
+
+    def _wait(self, content: Fingerprint) -> None:
+        self._heartbeat.rest()  # the other thread has a heartbeat of its own
+        with self._changed:
+            if self._is_sent(content):
+                self._changed.wait(_WAIT_SECONDS)
+        self._heartbeat.step()
+
+    def _is_sent(self, content: Fingerprint) -> bool:
+        """Whether a thread sends it that does not wait for a folder which does not answer."""
+        return any(
+            other.size == content.size
+            and (other == content or not (other.digest and content.digest))
+            and not self._heartbeat.is_given_up(thread)
+            for thread, other in self._senders.items()
+        )
