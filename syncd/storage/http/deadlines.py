@@ -110,16 +110,17 @@ class Deadline:
     def ask(self) -> None:
         """Between two slices of waiting. Raises StalledError, and Stopped when we are to stop."""
         now = self._clock()
-        if now < self._asks_at:
-            self._judge(now)
-            return
-        self._asks_at = now + ASK_SECONDS
+        if now >= self._asks_at:
+            self._asks_at = now + ASK_SECONDS
+            self._heed_stop(now)
+        self._judge(now)
+
+    def _heed_stop(self, now: float) -> None:
         if self._should_stop():
             if self._stop_seen is None:
                 self._stop_seen = now
             elif now - self._stop_seen >= GRACE_SECONDS:
                 raise Stopped("stopped in the middle of a request")
-        self._judge(now)
 
     def wait(self, poll: select.poll, descriptor: int) -> list[tuple[int, int]]:
         """Block for one slice, or until `poll` finds something. Until then `awaited` has the descriptor."""

@@ -94,11 +94,11 @@ class GuardedSocket:
         while offset < size:
             sent = self._send_some(view[offset : offset + step])
             offset += sent
-            self.deadline.moved(sent)
             if counted:
                 waited = self.deadline.pausing(self._on_sent, sent)
                 step = max(_LEAST_CHUNK, step // 2) if waited > _LONG_SECONDS else min(most, 2 * step)
             if offset < size:
+                self.deadline.moved(sent)
                 self.deadline.ask()
                 self._look_for_answer()
 
@@ -151,7 +151,7 @@ class GuardedSocket:
             return data
         if self._answering:
             self._acknowledge()
-        if not self._encrypted:
+        if not self._is_decrypted():
             self._wait(select.POLLIN)
         while True:
             try:
@@ -228,9 +228,11 @@ class GuardedSocket:
         was closed, or an answer came without a request.
         """
         self._poll.register(self._sock, select.POLLIN)
-        return bool(self._poll.poll(0)) or (
-            isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
-        )
+        return bool(self._poll.poll(0)) or self._is_decrypted()
+
+    def _is_decrypted(self) -> bool:
+        """Whether TLS has something to read that it took from the kernel before."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def _wait(self, events: int) -> int:
         """Until one of the events is there. Raises StalledError, Stopped."""

@@ -5,7 +5,6 @@ Source: RFC 9112.
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -18,7 +17,7 @@ MAX_ANSWER_BYTES = 8 << 20
 MAX_HEAD_BYTES = 64 << 10
 _LARGE_BODY = 256 << 10
 """A body of a known length from which on it is received where it will lie."""
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+_CARRIED = bytes(range(ord(" "), 0x7F)) + b"\t"
 
 
 class BadAnswerError(Exception):
@@ -62,7 +61,7 @@ def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
     if size or request.method in ("PUT", "POST"):
         headers["Content-Length"] = str(size)
     text = "".join(headers) + "".join(headers.values())
-    if not text.isascii() or (not text.isprintable() and _CONTROL.search(text)):
+    if text.encode("utf-8", "surrogatepass").translate(None, _CARRIED):
         raise StoreRefused(
             "a header holds characters that HTTP cannot carry",
             hint="look for them in the store's keys and in `objects` of the source",

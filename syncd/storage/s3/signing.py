@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -24,7 +23,7 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _UNRESERVED = "-_.~"
-_PLAIN = re.compile("[ -~\0]*").fullmatch
+_PLAIN = bytes(range(ord(" "), 0x7F)) + b"\0"
 _NOT_SIGNED = frozenset({"authorization", "content-length", "user-agent", "accept-encoding", "connection"})
 """Headers that belong to the transport: whatever carries the request may set or drop them."""
 
@@ -60,8 +59,9 @@ def canonical_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str
     """The block of signed headers, each line ended. Runs of blanks inside a value count as one."""
     lines = [f"{lower}:{headers[name]}" for lower, name in names]
     text = "\0".join(lines)
+    is_plain = not text.encode("utf-8", "surrogatepass").translate(None, _PLAIN)
     # As nearly all are: no blank that counts for less than itself. A colon may also be one inside a value.
-    if "  " in text or ": " in text or " \0" in text or text[-1:] == " " or not _PLAIN(text):
+    if not is_plain or "  " in text or ": " in text or " \0" in text or text[-1:] == " ":
         lines = [f"{lower}:{' '.join(headers[name].split())}" for lower, name in names]
     return "\n".join(lines) + "\n"
 

@@ -117,7 +117,7 @@ def test_headers_are_ours_and_no_others(run: Run) -> None:
     assert server.received[0].get("user-agent").startswith("syncd/")
 
 
-@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "ü"])
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x7f", "ü", "\udcff"])
 def test_a_header_that_cannot_be_carried_is_refused(run: Run, value: str) -> None:
     """A line break in a value must not become a header of its own."""
     server, client = run(answers(OK))
