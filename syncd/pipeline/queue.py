@@ -205,7 +205,7 @@ class WorkQueue:
 
     # ---- for workers ------------------------------------------------------------------------------------
 
-    def take(self) -> Taken | None:
+    def take(self, before_waiting: Callable[[], object] = lambda: None) -> Taken | None:
         """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`."""
         worker = threading.get_ident()
         with self._lock:
@@ -215,6 +215,7 @@ class WorkQueue:
                 taken = None if self.crew.is_full(now) else self._take(now, worker)
                 if taken is not None:
                     return taken
+                before_waiting()
                 self._sleep(now)
             return None
 

@@ -47,6 +47,7 @@ from syncd.pipeline.donors import Donors
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import Engine
+from syncd.transfer.local import roots_kept
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
 from syncd.transfer.pace.refusals import Refusals
@@ -250,9 +251,10 @@ class Workers:
 
     def _run(self) -> None:
         affinity.narrow()
-        while (taken := self.queue.take()) is not None:
-            if not self._turn(taken) or self._is_replaced():
-                return
+        with roots_kept() as give_back:
+            while (taken := self.queue.take(give_back)) is not None:
+                if not self._turn(taken) or self._is_replaced():
+                    return
 
     def _is_replaced(self) -> bool:
         if not self._replaced:

@@ -147,17 +147,16 @@ class Engine:
         if not known.wants(ref.path):
             return self._unwanted(ref, "excluded")
         recorded = self.state.recorded(ref)
-        with self._local.root(known) as root_fd:
-            with self._local.reading(ref):
-                seen, left_out = self._local.look(root_fd, ref, recorded)
+        with self._local.root(known) as root:
+            seen, left_out = self._local.look(root, ref, recorded)
             if left_out is not None:
                 return self._unwanted(ref, str(left_out))
             if seen is None or isinstance(seen, Irregular):
                 self.heirs.forget(ref)
-                outcome = self._absent(ref, seen, recorded, root_fd)
+                outcome = self._absent(ref, seen, recorded, root.fd)
                 if recorded is None or not (outcome.wants_delete and delete_allowed):
                     return outcome
-                self.spare(root_fd, ref, recorded)
+                self.spare(root.fd, ref, recorded)
                 return self._remover.delete(ref, outcome)
             key = self.keys.of(ref, seen)
             aimed = self.keys.aimed(recorded, key)
@@ -168,8 +167,8 @@ class Engine:
             self.gate(ref, seen)
             if problem := paths.key_problem(key, self.store.limits.max_key_bytes):
                 raise StoreRefused(problem, hint=RENAME)
-            self._let_heirs_go_first(root_fd, ref, seen, aimed)
-            file, is_open = self._local.open_quiet(root_fd, ref, aimed, settle_seconds, overdue=overdue)
+            self._let_heirs_go_first(root.fd, ref, seen, aimed)
+            file, is_open = self._local.open_quiet(root.fd, ref, aimed, settle_seconds, overdue=overdue)
             with file, affinity.room_for(file.opened.size):
                 try:
                     outcome = self._carry(
@@ -179,7 +178,7 @@ class Engine:
                     error.seen = file.opened
                     raise
             with self._local.reading(ref):
-                seen = self._local.seen(root_fd, ref)
+                seen = self._local.seen(root.fd, ref)
             if not file.is_at(seen):
                 raise FileChanged("another file took its place after it was read")
             return outcome
@@ -188,8 +187,8 @@ class Engine:
         """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
-        with self._local.root(known) as root_fd:
-            seen, left_out = self._local.look(root_fd, ref, recorded)
+        with self._local.root(known) as root:
+            seen, left_out = self._local.look(root, ref, recorded)
             if left_out is not None:
                 return Nothing(str(left_out)), 0
             if seen is None or isinstance(seen, Irregular):
@@ -199,7 +198,7 @@ class Engine:
                 return Nothing("unchanged"), seen.size
             if self._local.too_young_ns(ref, seen):
                 return Nothing("younger than `min_age`"), seen.size
-            with self._local.open(root_fd, ref) as file:
+            with self._local.open(root.fd, ref) as file:
                 stat = file.stat()
                 digests = self._digests(ref, file, stat.size, self._part_size(stat.size))
             observed = Observed(stat, digests.fingerprint, digests.witness)
@@ -211,8 +210,8 @@ class Engine:
         Reads the file only where its object has the same size, and records it where that has the content,
         unless this is a `dry_run`. Raises FileError, StoreError, StateError, Stopped.
         """
-        with self._local.root(self.sources[ref.source]) as root_fd:
-            seen, left_out = self._local.look(root_fd, ref, None)
+        with self._local.root(self.sources[ref.source]) as root:
+            seen, left_out = self._local.look(root, ref, None)
             if left_out is not None or not isinstance(seen, FileStat) or self.state.recorded(ref) is not None:
                 return Standing.RECORDED, 0
             key = self.keys.of(ref, seen)
@@ -223,7 +222,7 @@ class Engine:
                 info = listed.info if listed is not None else self.store.head_object(key)
             if info is None or info.size != seen.size:
                 return Standing.ABSENT if info is None else Standing.DIFFERS, seen.size
-            file, is_open = self._local.open_quiet(root_fd, ref, None, 0, overdue=False)
+            file, is_open = self._local.open_quiet(root.fd, ref, None, 0, overdue=False)
             with file, affinity.room_for(seen.size), suppress(Withheld):
                 lookup = Lookup.DRY if dry_run else Lookup.RECORD
                 self._carry(ref, key, file, None, is_open=is_open, lookup=lookup)

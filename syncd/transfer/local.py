@@ -6,6 +6,8 @@ A folder may lie on a server that is gone. So all of it happens where `Heartbeat
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -56,6 +58,8 @@ LEAST_PARTS = 4
 """Of a file that is sent while it is read for the first time: with fewer there is little to gain."""
 
 _MOST_LOOKS = 20_000
+_KEPT_SECONDS = 1.0
+"""For so long a busy thread serves files from one opening of their root."""
 
 
 class EngineSource(Struct, frozen=True):
@@ -84,6 +88,79 @@ class EngineSource(Struct, frozen=True):
     """What the configuration says of the object of a path."""
 
 
+class _Kept(threading.local):
+    """The root that the calling thread keeps from one step to the next."""
+
+    may_be = False
+    root: Root | None = None
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def roots_kept() -> Iterator[Callable[[], None]]:
+    """While it lasts, the calling thread keeps a root open between two steps, for `_KEPT_SECONDS`.
+
+    Yields what gives it back. The thread calls that before it waits, because an open root keeps its disk from
+    being unmounted.
+    """
+    _kept.may_be = True
+    try:
+        yield _give_back
+    finally:
+        _kept.may_be = False
+        _give_back()
+
+
+def _give_back() -> None:
+    root, _kept.root = _kept.root, None
+    if root is not None:
+        root.close()
+
+
+class Root:
+    """The root of a source, open for one step: a context manager.
+
+    A file that is found below a root which was opened a moment ago is there, as for a step that takes a
+    moment. That nothing is there is shown only by a root that was opened since: see `renew`.
+    """
+
+    def __init__(self, known: EngineSource, reading: Reading) -> None:
+        """Raises RootChanged unless it is the expected directory."""
+        self.known = known
+        self.is_kept = False
+        """It was opened before this step."""
+        self._reading = reading
+        self._open()
+
+    def _open(self) -> None:
+        with self._reading:
+            self.fd = _opened(self.known)
+        self.good_until = time.monotonic() + _KEPT_SECONDS
+
+    def renew(self) -> None:
+        """Open it once more. Raises RootChanged."""
+        self.close()
+        self._open()
+        self.is_kept = False
+
+    def close(self) -> None:
+        """Harmless if it is closed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and _kept.may_be and _kept.root is None:
+            _kept.root = self
+        else:
+            self.close()
+
+
 class Local:
     """The folders of the sources that share one store. For any thread."""
 
@@ -107,15 +184,14 @@ class Local:
         self._looks: dict[FileRef, tuple[FileStat, int]] = {}
         self._far: dict[int, bool] = {}
 
-    @contextmanager
-    def root(self, known: EngineSource) -> Iterator[int]:
-        """Open the root for one step; raises RootChanged unless it is the expected directory."""
-        with self._slots.heartbeat.reading(known.source.name):
-            root_fd = _opened(known)
-        try:
-            yield root_fd
-        finally:
-            os.close(root_fd)
+    def root(self, known: EngineSource) -> Root:
+        """The root for one step: the one that the thread kept, or opened now. Raises RootChanged."""
+        kept = _kept.root
+        if kept is not None and kept.known is known and time.monotonic() < kept.good_until:
+            _kept.root, kept.is_kept = None, True
+            return kept
+        _give_back()
+        return Root(known, self._slots.heartbeat.reading(known.source.name))
 
     def reading(self, ref: FileRef) -> Reading:
         """Around all that touches the folder of a source: its server may be gone."""
@@ -149,9 +225,25 @@ class Local:
         return entries.look(root_fd, ref.path, links=known.source.records_links, fills=known.fills)
 
     def look(
+        self, root: Root, ref: FileRef, recorded: Recorded | None
+    ) -> tuple[FileStat | Irregular | None, Verdict | None]:
+        """What is at the path, and which rule beside the patterns leaves it out.
+
+        That no file is there to be carried is said only of a root that was opened for this step. Raises
+        FileUnreadable, RootChanged.
+        """
+        with self.reading(ref):
+            if root.is_kept:
+                with suppress(FileUnreadable):
+                    seen, left_out = self._look(root.fd, ref, recorded)
+                    if isinstance(seen, FileStat) and left_out is None:
+                        return seen, left_out
+                root.renew()
+            return self._look(root.fd, ref, recorded)
+
+    def _look(
         self, root_fd: int, ref: FileRef, recorded: Recorded | None
     ) -> tuple[FileStat | Irregular | None, Verdict | None]:
-        """What is at the path, and which rule beside the patterns leaves it out. Raises FileUnreadable."""
         source = self.sources[ref.source].source
         way = None
         if source.exclude_if_present or source.one_file_system:
@@ -267,7 +359,7 @@ class Local:
         known = self.sources[ref.source]
         if not known.source.keeps_attributes:
             return None
-        with suppress(FileError), self.root(known) as root_fd, self.open(root_fd, ref) as file:
+        with suppress(FileError), self.root(known) as root, self.open(root.fd, ref) as file:
             return self.attributes(ref, file)[0] if file.opened == recorded.stat else None
         return None
 

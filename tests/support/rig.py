@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ from tests.support.store import SMALL_LIMITS, FakeStore
 
 PART = 8
 """Bytes of a part; a file of up to so many bytes fits one request."""
+
+
+def open_paths() -> Counter[str]:
+    """How many descriptors this process has of each path."""
+    found: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of this listing is closed
+            found[os.readlink(f"/proc/self/fd/{name}")] += 1
+    return found
 
 
 class Rig:

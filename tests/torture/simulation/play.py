@@ -56,6 +56,7 @@ def terms_of(seed: int) -> Terms:
         audit_seconds=AUDIT_SECONDS if seed % AUDITS_IN == 0 else 0.0,
         folders=seed % FOLDERS_IN == 1,
         full_folders=seed % (2 * FOLDERS_IN) == 1,
+        in_a_row=1 + 2 * (seed % 2),
         filled=_filled(random.Random(f"filled {seed}")),
     )
 

@@ -101,6 +101,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "fcntl", calls))
         stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
         stack.enter_context(mock.patch.object(local, "LEAST_PARTS", 3))
+        stack.enter_context(mock.patch.object(local, "_KEPT_SECONDS", inf))  # of another clock
         stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
@@ -123,7 +124,9 @@ class Process:
         senders: Later,
         effect: Callable[[str, bool], None],
         told: Callable[[str], None],
+        in_a_row: int = 1,
     ) -> None:
+        self._in_a_row = in_a_row
         self._clock = clock
         self._sleep = sleep
         self._effect = effect
@@ -178,7 +181,9 @@ class Process:
         return self.step(keeper_first)
 
     def _worker_turn(self) -> bool:
-        return self.line.workers.step()
+        """Some files in a row, as far as they are due: only a worker that waits gives its root back."""
+        with local.roots_kept():
+            return sum(self.line.workers.step() for _ in range(self._in_a_row)) > 0
 
     def _keeper_turn(self) -> bool:
         if self._busy_keeper:

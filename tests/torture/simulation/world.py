@@ -89,6 +89,8 @@ class Terms:
     folders: bool = False
     full_folders: bool = False
     """Empty folders are carried; so are the others."""
+    in_a_row: int = 1
+    """So many files a worker takes in a row, as long as there are so many."""
     filled: tuple[tuple[str, bytes, bytes], ...] = ()
     """Files that are there before syncd starts, by name, content, and what another program sent of them."""
 
@@ -222,6 +224,7 @@ class World:
                 senders=self._senders,
                 effect=self._transaction,
                 told=self.trace.append,
+                in_a_row=self.terms.in_a_row,
             )
         finally:
             self._moving = False

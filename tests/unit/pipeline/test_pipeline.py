@@ -31,6 +31,7 @@ from syncd.pipeline.pipeline import Pipeline
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.settings import DirSettings
+from tests.support.rig import open_paths
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import Running, wait_until
 
@@ -337,6 +338,15 @@ def test_a_new_source_starts_and_the_others_go_on(works: Works) -> None:
     wait_until("it is there", lambda: works.stored() == {"b/y"})
     assert (works.pipeline.store_runners["one"], works.pipeline.source_runners["a"]) == before
     assert works.stores.opened == ["/one"]
+
+
+def test_no_disk_is_held_where_there_is_nothing_to_do(works: Works) -> None:
+    """An open root would keep it from being unmounted: a worker that waits has none."""
+    for number in range(10):
+        works.write("a", f"f{number}", b"x")
+    running(works, works.source("a"))
+    wait_until("all is there", lambda: len(works.stored()) == 10)
+    wait_until("the root is closed", lambda: str(works.root / "a") not in open_paths())
 
 
 def test_a_changed_source_gets_another_keeper_on_the_same_line(works: Works) -> None:

@@ -12,13 +12,16 @@ from syncd.core.errors import (
     FileChanged,
     FileUnreadable,
     RootChanged,
+    StoreError,
+    StoreUnavailable,
     TooYoung,
 )
 from syncd.core.model import Attributes, OnDelete, RootIdentity
 from syncd.core.plan import Copy, Nothing, Outcome, Refresh, Upload
-from syncd.sources import files, mounts
+from syncd.sources import directories, files, mounts
 from syncd.sources.files import OpenFile
-from tests.support.rig import PART, Rig
+from syncd.transfer import local
+from tests.support.rig import PART, Rig, open_paths
 from tests.unit.transfer.steps import attributes_of, is_racy, later
 
 
@@ -224,3 +227,76 @@ def test_extended_attributes_that_do_not_fit_are_counted_and_named(
         "docs:a: extended attributes do not fit its object: user.large"
     ]
     assert rig.state.totals()["xattrs_left_out"] == 1
+
+
+# ---- the root that a busy thread keeps --------------------------------------------------------------------
+
+
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The roots that are opened from now on."""
+    opened, really = [], directories.open_root
+
+    def open_root(path: str) -> int:
+        opened.append(path)
+        return really(path)
+
+    monkeypatch.setattr(directories, "open_root", open_root)
+    return opened
+
+
+def held(rig: Rig) -> int:
+    """How many descriptors of the root this process has."""
+    return open_paths()[str(rig.folder)]
+
+
+def test_files_in_a_row_share_one_opening_of_their_root(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends before the thread waits, after a while, with an error, and when the source is another one."""
+    opened = openings(monkeypatch)
+    for name in "abcdefg":
+        rig.write(name, name.encode())
+    with local.roots_kept() as give_back:
+        rig.sync("a")
+        rig.sync("b")
+        assert (len(opened), held(rig)) == (1, 1)
+        give_back()
+        assert held(rig) == 0
+        rig.sync("c")
+        rig.know(instance="another")
+        rig.sync("d")
+        assert (len(opened), held(rig)) == (3, 1)
+        rig.fake.fail("put_object", StoreUnavailable("gone"))
+        with pytest.raises(StoreError):
+            rig.sync("e")
+        assert held(rig) == 0
+        monkeypatch.setattr(local, "_KEPT_SECONDS", 0.0)
+        rig.sync("f")
+        rig.sync("g")
+        assert len(opened) == 5
+    assert held(rig) == 0
+    rig.write("a", b"again")
+    rig.sync("a")
+    assert (len(opened), held(rig)) == (6, 0)
+
+
+@pytest.mark.parametrize("becomes", ["missing", "another", "a link"])
+def test_what_is_missing_below_a_kept_root_is_asked_of_the_root_of_now(rig: Rig, becomes: str) -> None:
+    """A file that is deleted while the root is moved away is no deleted file."""
+    rig.configure(on_delete=OnDelete.DELETE)
+    found = rig.folder.stat()
+    rig.know(root_identity=RootIdentity(found.st_dev, found.st_ino))
+    for name in "ab":
+        rig.write(name, name.encode())
+        rig.sync(name)
+    away = rig.folder.with_name("away")
+    with local.roots_kept():
+        rig.write("a", b"changed")
+        rig.sync("a")
+        rig.folder.rename(away)
+        (away / "b").unlink()
+        if becomes == "another":
+            rig.folder.mkdir()
+        elif becomes == "a link":
+            rig.folder.symlink_to(away)
+        with pytest.raises(RootChanged):
+            rig.sync("b", delete_allowed=True)
+    assert set(rig.fake.objects) == {"p/a", "p/b"}
