@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ JUMPS = (-30 * HOUR, -3 * HOUR, -1.0, 1.0, 3 * HOUR, 30 * HOUR)
 every_jump = pytest.mark.parametrize("jump", JUMPS)
 OLD = b"0123456789" * 4
 NEW = OLD[::-1]
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def recorded(rig: Rig) -> Recorded:

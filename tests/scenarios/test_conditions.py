@@ -5,7 +5,6 @@ Another program's object is replaced as well, but looked at first; the ordinary 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ OLD = {"small": b"old", "large": b"the old content, in parts"}
 NEW = {"small": b"new", "large": b"the new content, in more parts"}
 MAKES = {"small": "put_object", "large": "complete_multipart_upload"}
 sizes = pytest.mark.parametrize("size", ["small", "large"])
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def changed(rig: Rig, size: str) -> FakeStore:

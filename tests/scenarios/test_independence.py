@@ -7,8 +7,6 @@ can be, and the other has to arrive.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ from tests.support.waiting import wait_until
 from tests.unit.pipeline.test_pipeline import Works, running
 
 MANY = 30
-
-
-@pytest.fixture
-def works(tmp_path: Path) -> Iterator[Works]:
-    works = Works(tmp_path)
-    yield works
-    works.close()
 
 
 def _both(works: Works) -> None:

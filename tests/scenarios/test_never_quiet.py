@@ -18,13 +18,6 @@ from tests.unit.cli.home import Home as Commands
 from tests.unit.daemon.test_daemon import Home
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    yield home
-    home.close()
-
-
 class Appender:
     """A program that writes a line every few milliseconds, until told to stop."""
 

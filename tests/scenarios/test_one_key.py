@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,20 +55,6 @@ class Watch:
     def _over(self, call: Call) -> None:
         with self._lock:
             self._now[call.key] -= 1
-
-
-@pytest.fixture
-def once(tmp_path: Path) -> Iterator[Works]:
-    works = Works(tmp_path, once=True)
-    yield works
-    works.close()
-
-
-@pytest.fixture
-def works(tmp_path: Path) -> Iterator[Works]:
-    works = Works(tmp_path)
-    yield works
-    works.close()
 
 
 def run(works: Works, *sources: Source) -> Pipeline:

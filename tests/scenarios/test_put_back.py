@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from syncd.state.state import State
 from syncd.storage.opening import open_store
 from tests.scenarios.test_one_key import run
 from tests.unit.pipeline.test_pipeline import Works
-
-
-@pytest.fixture
-def once(tmp_path: Path) -> Iterator[Works]:
-    works = Works(tmp_path, once=True)
-    yield works
-    works.close()
 
 
 def reopen(works: Works) -> None:

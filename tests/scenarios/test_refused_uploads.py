@@ -7,7 +7,7 @@ a new process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,13 +58,6 @@ NO_FAULT_OF_THE_UPLOAD: list[StoreError] = [
 ]
 CALLS = ["list_parts", "upload_part", "complete_multipart_upload"]
 Refuse = Callable[[str, StoreError], str]
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 @pytest.fixture

@@ -150,11 +150,6 @@ def test_a_single_pass_ends_without_second_looks(rig: Rig) -> None:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def queue(clock: FakeClock) -> WorkQueue:
     return WorkQueue(clock.monotonic)
 

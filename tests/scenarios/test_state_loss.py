@@ -30,13 +30,6 @@ from tests.unit.cli.test_sync import Place
 from tests.unit.daemon.test_daemon import Home
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    yield home
-    home.close()
-
-
 def written(home: Home, *names: str) -> None:
     for name in names:
         (home.root / "watched" / name).write_text(f"content of {name}")

@@ -14,20 +14,6 @@ import pytest
 from tests.unit.sources.watch.watch_rig import apart, eventually, exchange, following, look, watching
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    return directory
-
-
 def heard_after(root: Path, action: Callable[[], object]) -> list[str]:
     """The paths that are reported, each once and sorted, because of `action`."""
     with watching(root) as watch:

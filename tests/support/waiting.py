@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -48,3 +52,36 @@ class Running(Generic[T]):
         if self._error:
             raise self._error[0]
         return self._outcome[0]
+
+
+class Holder:
+    """Holds something in a thread of its own until it is let go."""
+
+    def __init__(self, hold: Callable[[], AbstractContextManager[object]]) -> None:
+        self.inside = threading.Event()
+        self.release = threading.Event()
+
+        def run() -> None:
+            with hold():
+                self.inside.set()
+                self.release.wait(30)
+
+        self.running = Running(run)
+
+    def leave(self) -> None:
+        self.release.set()
+        self.running.result()
+
+
+@contextmanager
+def running(code: str, path: Path) -> Iterator[None]:
+    """A program in Python that works in `path` meanwhile; it prints a line once it does."""
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+        process.stdout.close()

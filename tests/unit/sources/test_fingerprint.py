@@ -7,11 +7,8 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +22,7 @@ from syncd.core.model import Fingerprint
 from syncd.sources import files, fingerprint, mounts
 from syncd.sources.fingerprint import Digests, Witness
 from tests.support import collisions
+from tests.support.waiting import running
 
 MIB = 1 << 20
 DEADLINE_SECONDS = 60.0
@@ -48,20 +46,6 @@ def xxh128sum(*files: Path) -> list[bytes]:
 def computed(root_fd: int, path: str, part_size: int) -> Digests:
     with files.open_file(root_fd, path) as file:
         return fingerprint.compute(file, file.stat().size, part_size, never, WITNESS)
-
-
-@contextmanager
-def running(code: str, path: Path) -> Iterator[None]:
-    """A process that does `code` with `path`, for ever, from when it says so until the end of the block."""
-    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline()
-        yield
-    finally:
-        process.kill()
-        process.wait(DEADLINE_SECONDS)
-        process.stdout.close()
 
 
 # ---- digests ----------------------------------------------------------------------------------------------

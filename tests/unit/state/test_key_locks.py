@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from syncd.core.errors import KeyBusy, Stopped
 from syncd.state import key_locks
 from syncd.state.key_locks import KeyLocks
-from tests.support.waiting import Running, wait_until
+from tests.support.waiting import Holder, wait_until
 
 A, B = ("store", "a"), ("store", "b")
-
-
-class Holder:
-    """Holds a lock in a thread of its own until it is let go."""
-
-    def __init__(self, hold: Callable[[], object]) -> None:
-        self.inside = threading.Event()
-        self.release = threading.Event()
-
-        def run() -> None:
-            with hold():  # type: ignore[attr-defined]
-                self.inside.set()
-                self.release.wait(30)
-
-        self.running = Running(run)
-
-    def leave(self) -> None:
-        self.release.set()
-        self.running.result()
 
 
 @pytest.fixture(autouse=True)

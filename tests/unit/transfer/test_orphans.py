@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,13 +9,6 @@ from syncd.core.errors import StoreUnavailable
 from syncd.core.model import Checkpoint, RootIdentity, UploadInfo
 from syncd.transfer import orphans
 from tests.support.rig import Rig
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def test_orphans_are_what_no_checkpoint_knows(rig: Rig) -> None:

@@ -6,13 +6,10 @@ import errno
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from syncd.sources.scan import compare, walk
 from syncd.sources.scan.compare import ScanReport
 from syncd.state.state import State
 from tests.support import mounting
+from tests.support.waiting import running
 
 DEADLINE_SECONDS = 60.0
 STORE = "store"
@@ -142,20 +140,6 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     yield Tree(tmp_path / "root", state)
     assert len(os.listdir("/proc/self/fd")) <= before
     state.close()
-
-
-@contextmanager
-def running(code: str, path: Path) -> Iterator[None]:
-    """A process that does `code` with `path`, for ever, from when it says so until the end of the block."""
-    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline()
-        yield
-    finally:
-        process.kill()
-        process.wait(DEADLINE_SECONDS)
-        process.stdout.close()
 
 
 NOTHING: tuple[dict[str, object], ...] = ({}, {})

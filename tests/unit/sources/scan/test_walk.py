@@ -16,7 +16,8 @@ import pytest
 from syncd.core.model import FileRef, FileStat, Recorded
 from syncd.sources import directories
 from syncd.sources.scan import compare, walk
-from tests.unit.sources.scan.test_compare import Sink, Tree, _path_of, running
+from tests.support.waiting import running
+from tests.unit.sources.scan.test_compare import Sink, Tree, _path_of
 
 
 @pytest.mark.parametrize("at", ["second open", "second listing", "second stat"])

@@ -16,13 +16,6 @@ from syncd.sources.watch.inotify import Inotify
 from tests.unit.sources.watch.watch_rig import Stepper
 
 
-@pytest.fixture
-def kernel() -> Iterator[Inotify]:
-    instance = Inotify()
-    yield instance
-    instance.close()
-
-
 def test_emitter_is_one_for_watchdogs_observer() -> None:
     """What runs is a watchdog emitter, so watchdog's observer starts, stops and joins it."""
     assert issubclass(InotifyEmitter, EventEmitter)

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from hypothesis import strategies as st
 
 from syncd.sources.watch import inotify
 from syncd.sources.watch.inotify import Inotify, Record, parse
-
-
-@pytest.fixture
-def kernel() -> Iterator[Inotify]:
-    instance = Inotify()
-    yield instance
-    instance.close()
 
 
 def watch(kernel: Inotify, path: Path, mask: int = inotify.CONTENT) -> int:

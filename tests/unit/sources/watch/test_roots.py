@@ -6,8 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-
 from syncd.core.model import Source
 from syncd.core.patterns import Rules
 from syncd.sources.mounts import MountTable
@@ -16,20 +14,6 @@ from syncd.sources.watch.reports import WatchReports
 from syncd.sources.watch.roots import WatchedRoots
 from syncd.sources.watch.tree import WatchTree
 from tests.unit.sources.watch.watch_rig import NAME, Listener, apart, eventually, exchange, watching
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    return directory
 
 
 def test_one_root_for_two_sources_is_watched_for_the_first(root: Path) -> None:

@@ -22,20 +22,6 @@ from tests.unit.sources.watch.watch_rig import Meddler, Stepper, exchange
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
 def stepped(root: Path, tmp_path: Path) -> Iterator[Callable[..., Stepper]]:
     steppers = []
 

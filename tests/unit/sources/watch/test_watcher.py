@@ -32,21 +32,6 @@ from tests.unit.sources.watch.watch_rig import (
     watching,
 )
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    directory = tmp_path / "outside"
-    directory.mkdir()
-    return directory
-
-
 # ---- life and death ---------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from syncd.core.errors import Stopped
 from syncd.transfer.pace.slots import Bound, Slots
-from tests.support.waiting import Running, wait_until
+from tests.support.waiting import Holder, Running, wait_until
 
 
 class Diary:
@@ -28,25 +27,6 @@ class Diary:
 
     def holds(self, hold: object) -> None:
         """Of no interest here."""
-
-
-class Holder:
-    """Holds until it is let go."""
-
-    def __init__(self, hold: Callable[[], object]) -> None:
-        self.inside = threading.Event()
-        self.release = threading.Event()
-
-        def run() -> None:
-            with hold():  # type: ignore[attr-defined]
-                self.inside.set()
-                self.release.wait(30)
-
-        self.running = Running(run)
-
-    def leave(self) -> None:
-        self.release.set()
-        self.running.result()
 
 
 def in_line(slots: Slots) -> int:
