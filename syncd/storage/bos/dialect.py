@@ -80,7 +80,7 @@ class BosDialect:
         headers["x-bce-date"] = signing.timestamp(now)
         if credentials.session_token:
             headers["x-bce-security-token"] = credentials.session_token
-        signed = {"host": request.host, **headers}
+        signed = {"host": request.host} | {name.lower(): value for name, value in headers.items()}
         names = signing.names_to_sign(signed)
         canonical = signing.canonical_request(request.method, request.path, request.query, signed, names)
         headers["Authorization"] = signing.authorization(canonical, names, credentials, now)

@@ -12,10 +12,10 @@ Source: https://cloud.baidu.com/doc/Reference/s/njwvz1yfu, with vectors made by 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from syncd.storage.http.messages import Credentials
@@ -31,18 +31,33 @@ def encode(text: str, *, keep_slash: bool = False) -> str:
     return quote(text, safe="-._~/" if keep_slash else "-._~")
 
 
+_encode = lru_cache(256)(encode)
+"""For headers: most names and values are those of the last request."""
+
+
 def timestamp(now: float) -> str:
     """Unix seconds as ``YYYY-MM-DDThh:mm:ssZ``, the fraction dropped."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _timestamp(int(now))
+
+
+@lru_cache(8)
+def _timestamp(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def names_to_sign(headers: Mapping[str, str]) -> list[str]:
-    """Lower-case names of the headers that belong in the list: host, MD5, type, and every ``x-bce-`` one.
+    """Those of the headers, given with lower-case names, that belong in the list: host, MD5, type, and every
+    ``x-bce-`` one.
 
     A header without a value takes no part in the signature, so it is not listed either.
     """
-    names = {name.strip().lower() for name, value in headers.items() if value.strip()}
-    return sorted(name for name in names if name in _ALSO_SIGNED or name.startswith("x-bce-"))
+    return sorted(
+        [
+            name
+            for name, value in headers.items()
+            if (name in _ALSO_SIGNED or name.startswith("x-bce-")) and value.strip()
+        ]
+    )
 
 
 def canonical_query(query: Iterable[tuple[str, str]]) -> str:
@@ -53,12 +68,9 @@ def canonical_query(query: Iterable[tuple[str, str]]) -> str:
 
 
 def canonical_headers(headers: Mapping[str, str], names: Iterable[str]) -> str:
-    """``name:value`` lines of the headers named (lower-case), encoded, sorted as whole lines."""
-    wanted = set(names)
-    trimmed = ((name.strip().lower(), value.strip()) for name, value in headers.items())
-    return "\n".join(
-        sorted(f"{encode(name)}:{encode(value)}" for name, value in trimmed if name in wanted and value)
-    )
+    """``name:value`` lines of the headers named, encoded, sorted as whole lines. All names are lower-case."""
+    trimmed = [(name, headers.get(name, "").strip()) for name in names]
+    return "\n".join(sorted([f"{_encode(name)}:{_encode(value)}" for name, value in trimmed if value]))
 
 
 def canonical_request(
@@ -77,9 +89,13 @@ def authorization(
 ) -> str:
     """The value of the Authorization header for a canonical request made with the same `names`."""
     prefix = f"bce-auth-v1/{credentials.access_key_id}/{timestamp(now)}/{life_seconds}"
-    signing_key = _hmac_hex(credentials.secret_access_key, prefix)
+    signing_key = _signing_key(credentials.secret_access_key, prefix)
     return f"{prefix}/{';'.join(names)}/{_hmac_hex(signing_key, canonical)}"
 
 
 def _hmac_hex(key: str, text: str) -> str:
-    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(key.encode(), text.encode(), "sha256").hex()
+
+
+_signing_key = lru_cache(8)(_hmac_hex)
+"""The same for all requests of a second."""
