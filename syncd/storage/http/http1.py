@@ -15,7 +15,7 @@ from syncd.storage.http.messages import Request, Response
 MAX_ANSWER_BYTES = 8 << 20
 """Of any answer but the content that was asked for."""
 MAX_HEAD_BYTES = 64 << 10
-_LARGE_BODY = 256 << 10
+_LARGE_BODY = 16 << 10
 """A body of a known length from which on it is received where it will lie."""
 _CARRIED = bytes(range(ord(" "), 0x7F)) + b"\t"
 
@@ -177,8 +177,8 @@ class ResponseReader:
             raise BadAnswerError(f"unknown transfer encoding {coding[:40]!r}")
         length = int(self._headers.get("content-length", 0))
         self._check(length)
-        if length >= _LARGE_BODY:
-            room = self._room if self._room is not None and status < 300 else memoryview(b"")
+        if length >= _LARGE_BODY and status < 300:
+            room = self._room if self._room is not None else memoryview(b"")
             self._large = room[:length] if length <= len(room) else bytearray(length)
             self._whole, self._left = memoryview(self._large), length
 
