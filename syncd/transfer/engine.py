@@ -107,8 +107,8 @@ class Engine:
             now_ns=self._now,
         )
         self.heirs = Heirs(self.state, self._appends, self._local.reading)
-        self._ahead = Ahead(uploader, should_stop)
         self._contents = Contents(self._slots.heartbeat, should_stop)
+        self._ahead = Ahead(uploader, self._contents, should_stop)
         self.keys = Keys(sources, uploader, self._in_doubt, should_stop)
         self._remover = Remover(sources, uploader, self.keys, self._in_doubt, self.foreigners)
         self.stamper = Stamper(
@@ -351,17 +351,16 @@ class Engine:
             job = replace(job, part_size=self._part_size(size))
             try:
                 if may_go_ahead and self._ahead.may_send(job) and self.keys.is_free(ref, key):
-                    unknown = job.digests.fingerprint
-                    with self._contents.alone(unknown) as is_alone, self.keys.exclusive(ref, key):
-                        sent = self._ahead.send(job) if is_alone else None
-                        if sent is not None:
-                            return self._act_on_parts(sent)
+                    with self.keys.exclusive(ref, key):
+                        outcome = self._ahead.send(job, self._act_on_parts)
+                        if outcome is not None:
+                            return outcome
                 compared = Comparison(found, by_crc32=job.by_crc32) if found is not None else None
                 digests = self._digests(ref, job.file, size, job.part_size, compared)
                 proven = compared.etag if compared is not None and compared.holds() else ""
                 known = replace(job, digests=digests, proven=proven)
                 is_to_send = partial(self._may_be_copied_later, known)
-                with self._contents.in_turn(digests.fingerprint, is_to_send), self.keys.exclusive(ref, key):
+                with self._contents.in_turn(digests, is_to_send), self.keys.exclusive(ref, key):
                     return self._act_on_parts(known)
             except PartSizeRefused:
                 if attempt == 2:

@@ -40,6 +40,7 @@ from syncd.core.model import (
 from syncd.core.parts import Span, StoreLimits
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
+from syncd.core.plan import Outcome
 from syncd.sources import directories, entries, fingerprint, mounts, selection
 from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
@@ -48,6 +49,7 @@ from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.state import State
 from syncd.storage import attributes
+from syncd.transfer.pace.contents import Contents
 from syncd.transfer.pace.heartbeat import Reading
 from syncd.transfer.pace.slots import Slots
 from syncd.transfer.part_sender import Job
@@ -404,8 +406,9 @@ class Ahead:
     parts that still are what the file holds. For any thread.
     """
 
-    def __init__(self, uploader: Uploader, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, uploader: Uploader, contents: Contents, should_stop: Callable[[], bool]) -> None:
         self._uploader = uploader
+        self._contents = contents
         self._should_stop = should_stop
         self._witness = Witness(uploader.state.secret)
 
@@ -422,20 +425,24 @@ class Ahead:
             and not self._uploader.state.has_size(self._uploader.store.store_id, size)
         )
 
-    def send(self, job: Job) -> Job | None:
-        """Read the file of the job, and send its parts: returns the job with digests and parts.
+    def send(self, job: Job, act: Callable[[Job], Outcome]) -> Outcome | None:
+        """Read the file of the job, send its parts, and `act` on the job with digests and parts.
 
-        None where the fingerprint has to come first after all: the parts that were sent wait in their upload.
-        The caller holds the key. Raises FileError, StoreError, StateError, Stopped.
+        None where the fingerprint has to come first after all, also because another file that is under way
+        may have the same content: the parts that were sent wait in their upload. The caller holds the key.
+        Raises FileError, StoreError, StateError, Stopped.
         """
         hasher = Hasher(self._witness, job.stat.size, job.part_size)
         unread = replace(job, digests=fingerprint.unread(job.stat.size, hasher.parts))
         reading = _Reading(unread, hasher, self._uploader, self._witness, self._should_stop)
-        try:
-            sent = self._uploader.send_ahead(unread, reading.spans(), reading.first)
-        except (_BlockKnown, UploadGone):
-            return None
-        return replace(job, digests=hasher.ended(), ahead=sent)
+        with self._contents.alone(unread.digests) as is_alone:
+            if not is_alone:
+                return None
+            try:
+                sent = self._uploader.send_ahead(unread, reading.spans(), reading.first)
+            except (_BlockKnown, UploadGone):
+                return None
+            return act(replace(job, digests=hasher.ended(), ahead=sent))
 
 
 class _Reading:

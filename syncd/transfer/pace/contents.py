@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from syncd.core.errors import Stopped
-from syncd.core.model import Fingerprint
+from syncd.sources.fingerprint import Digests
 from syncd.transfer.pace.heartbeat import Heartbeat
 
 _WAIT_SECONDS = 1.0
@@ -24,13 +24,14 @@ class Contents:
     def __init__(self, heartbeat: Heartbeat, should_stop: Callable[[], bool]) -> None:
         self._heartbeat = heartbeat
         self._should_stop = should_stop
-        self._senders: dict[int, Fingerprint] = {}
+        self._senders: dict[int, Digests] = {}
         self._changed = threading.Condition()
 
     @contextmanager
-    def alone(self, content: Fingerprint) -> Iterator[bool]:
-        """Yields whether no other thread sends this content; then none begins to until the end. Content
-        without a digest may be any of its size.
+    def alone(self, content: Digests) -> Iterator[bool]:
+        """Yields whether no other thread sends this content; then none begins to until the end.
+
+        A file that is sent while it is read shows in `parts` what is known of it so far.
         """
         thread = threading.get_ident()
         with self._changed:
@@ -46,7 +47,7 @@ class Contents:
                     self._changed.notify_all()
 
     @contextmanager
-    def in_turn(self, content: Fingerprint, is_to_send: Callable[[], bool]) -> Iterator[None]:
+    def in_turn(self, content: Digests, is_to_send: Callable[[], bool]) -> Iterator[None]:
         """Surrounds what may send the content: waits as long as it `is_to_send` and another thread sends it.
 
         If that fails, the next one goes on at once. Raises Stopped, and what `is_to_send` raises.
@@ -61,18 +62,24 @@ class Contents:
                 raise Stopped("stopped while another file of the same content was sent")
         yield
 
-    def _wait(self, content: Fingerprint) -> None:
+    def _wait(self, content: Digests) -> None:
         self._heartbeat.rest()  # the other thread has a heartbeat of its own
         with self._changed:
             if self._is_sent(content):
                 self._changed.wait(_WAIT_SECONDS)
         self._heartbeat.step()
 
-    def _is_sent(self, content: Fingerprint) -> bool:
+    def _is_sent(self, content: Digests) -> bool:
         """Whether a thread sends it that does not wait for a folder which does not answer."""
         return any(
-            other.size == content.size
-            and (other == content or not (other.digest and content.digest))
-            and not self._heartbeat.is_given_up(thread)
+            _may_be_same(content, other) and not self._heartbeat.is_given_up(thread)
             for thread, other in self._senders.items()
         )
+
+
+def _may_be_same(one: Digests, other: Digests) -> bool:
+    """Whether the files have the same content, as far as both were read."""
+    if one.fingerprint.digest and other.fingerprint.digest:
+        return one.fingerprint == other.fingerprint
+    both = zip(one.parts, other.parts, strict=False)
+    return one.fingerprint.size == other.fingerprint.size and all(mine == its for mine, its in both)

@@ -10,19 +10,30 @@ import pytest
 
 from syncd.core.errors import Stopped
 from syncd.core.model import Fingerprint
+from syncd.sources.fingerprint import Digests
 from syncd.transfer.pace.contents import Contents
 from syncd.transfer.pace.heartbeat import Heartbeat, Heartbeats
 from tests.support.waiting import Running, wait_until
 
-ONE, OTHER = Fingerprint(b"1" * 16, 100), Fingerprint(b"2" * 16, 100)
-LONGER = Fingerprint(b"1" * 16, 101)
-UNKNOWN = Fingerprint(b"", 100)
+
+def content(digest: bytes, parts: list[bytes], size: int = 100) -> Digests:
+    return Digests(Fingerprint(digest, size), b"", parts)
+
+
+ONE = content(b"1" * 16, [b"a", b"b"])
+ONE_IN_OTHER_PARTS = content(b"1" * 16, [b"ab"])
+OTHER = content(b"2" * 16, [b"a", b"c"])
+LONGER = content(b"1" * 16, [b"a", b"b"], 101)
+UNREAD = content(b"", [])
+BEGUN_LIKE_BOTH = content(b"", [b"a"])
+BEGUN_LIKE_ONE = content(b"", [b"a", b"b"])
+BEGUN_OTHERWISE = content(b"", [b"x"])
 
 
 class Sender:
     """A thread that has the content for itself, and sends it until it is let go."""
 
-    def __init__(self, contents: Contents, content: Fingerprint, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(self, contents: Contents, content: Digests, heartbeat: Heartbeat | None = None) -> None:
         self.is_to_send = True
         self.began, self.release = threading.Event(), threading.Event()
         self.error: Exception | None = None
@@ -49,7 +60,7 @@ class Sender:
 
 
 @contextmanager
-def sent(contents: Contents, content: Fingerprint, heartbeat: Heartbeat | None = None) -> Iterator[Sender]:
+def sent(contents: Contents, content: Digests, heartbeat: Heartbeat | None = None) -> Iterator[Sender]:
     sender = Sender(contents, content, heartbeat)
     assert sender.began.wait(30)
     try:
@@ -74,20 +85,35 @@ def contents() -> Contents:
         (ONE, ONE, True),
         (ONE, OTHER, False),
         (ONE, LONGER, False),
-        (UNKNOWN, ONE, True),
-        (ONE, UNKNOWN, True),
-        (UNKNOWN, UNKNOWN, True),
-        (UNKNOWN, LONGER, False),
+        (ONE, ONE_IN_OTHER_PARTS, True),
+        (UNREAD, ONE, True),
+        (ONE, UNREAD, True),
+        (UNREAD, UNREAD, True),
+        (UNREAD, LONGER, False),
+        (BEGUN_LIKE_BOTH, ONE, True),
+        (BEGUN_LIKE_BOTH, OTHER, True),
+        (BEGUN_LIKE_ONE, OTHER, False),
+        (BEGUN_OTHERWISE, ONE, False),
+        (ONE, BEGUN_OTHERWISE, False),
     ],
 )
-def test_what_may_be_the_same_waits(
-    contents: Contents, first: Fingerprint, second: Fingerprint, waits: bool
-) -> None:
-    """Content that is not known yet may be any of its size."""
+def test_what_may_be_the_same_waits(contents: Contents, first: Digests, second: Digests, waits: bool) -> None:
+    """A file that is not read to its end may be any of its size that begins in the same way."""
     with sent(contents, first), contents.alone(second) as is_alone:
         assert is_alone is not waits
     with contents.alone(first) as again:
         assert again
+
+
+def test_what_waited_goes_on_once_the_other_file_turns_out_to_differ(contents: Contents) -> None:
+    """It is read while it is sent: that it has the same size does not hold up the others for long."""
+    parts: list[bytes] = []
+    with sent(contents, content(b"", parts)):
+        other = Sender(contents, ONE)
+        wait_until("it waits", lambda: waiting(contents) == 1)
+        parts.append(b"x")
+        assert other.began.wait(30)
+        other.leave()
 
 
 def test_what_has_arrived_is_not_waited_for_any_more(contents: Contents) -> None:
