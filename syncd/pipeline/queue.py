@@ -346,9 +346,10 @@ class WorkQueue:
         now = self._monotonic()
         if not self._dirty.done(ref):
             self._call(now)
-        if self._is_idle():
+        is_last = not self._dirty.processing()
+        if (is_last or self._silent) and self._is_idle():
             self._end.notify_all()
-        return not self._dirty.processing() and self._dirty.next_due() > now
+        return is_last and self._dirty.next_due() > now
 
     def close(self) -> None:
         """Stop handing out files, and wake every thread that waits."""

@@ -510,12 +510,11 @@ class State:
 
         `bytes_sent` of a file also count for the cause that `saved` most of it.
         """
-        counted = {"bytes_sent": bytes_sent, "bytes_saved": sum(saved.values()), "requests": requests}
-        counted |= {f"bytes_saved:{cause.value}": size for cause, size in saved.items()}
+        counted = {"bytes_sent": bytes_sent, "requests": requests, "xattrs_left_out": xattrs_left_out}
         if saved:
+            counted["bytes_saved"] = sum(saved.values())
+            counted |= {f"bytes_saved:{cause.value}": size for cause, size in saved.items()}
             counted[f"bytes_sent:{max(saved, key=saved.__getitem__).value}"] = bytes_sent
-        if xattrs_left_out:
-            counted["xattrs_left_out"] = xattrs_left_out
         self._totals.add(counted)
 
     def totals(self) -> dict[str, int]:
