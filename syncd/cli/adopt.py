@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from syncd.cli import asking, common
 from syncd.core.words import counted, human
-from syncd.pipeline.adopt import Adopted, adopt
+from syncd.pipeline.passes.adopt import Adopted, adopt
 from syncd.pipeline.pipeline import Pipeline
 from syncd.sources import places
 from syncd.storage.settings import DirSettings

@@ -10,8 +10,8 @@ import click
 
 from syncd.cli import asking, common
 from syncd.core.words import counted
+from syncd.pipeline.passes.restamp import Restamped, restamp
 from syncd.pipeline.pipeline import Pipeline
-from syncd.pipeline.restamp import Restamped, restamp
 
 
 @click.command()

@@ -21,8 +21,8 @@ from syncd.daemon import explain
 from syncd.daemon import flush as flushing
 from syncd.daemon.control import Asks
 from syncd.daemon.live import Live
-from syncd.pipeline import adopt as adopting
-from syncd.pipeline import restamp as restamping
+from syncd.pipeline.passes import adopt as adopting
+from syncd.pipeline.passes import restamp as restamping
 from syncd.pipeline.pipeline import Pipeline
 from syncd.pipeline.queue import MAX_DEFERRED
 from syncd.pipeline.source_runner import SourceRunner

@@ -15,7 +15,7 @@ from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, Sto
 from syncd.core.model import FileRef, FileStat, Recorded
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
-from syncd.pipeline.restamp import MOST_AT_ONCE, MOST_NAMED, at_rest, end_of
+from syncd.pipeline.passes.restamp import MOST_AT_ONCE, MOST_NAMED, at_rest, end_of
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.sources import places
 from syncd.sources.scan import compare

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncd.core.errors import AccessRefused, StoreUnavailable
-from syncd.pipeline.adopt import Adopted, adopt
+from syncd.pipeline.passes.adopt import Adopted, adopt
 from tests.support.rig import PART
 from tests.unit.pipeline.house import House
 

@@ -6,7 +6,7 @@ import pytest
 
 from syncd.core.errors import StoreRefused, StoreUnavailable
 from syncd.core.model import Properties
-from syncd.pipeline.restamp import Restamped, restamp
+from syncd.pipeline.passes.restamp import Restamped, restamp
 from tests.unit.pipeline.house import House
 
 NAMES = [f"d/{number:02}" for number in range(50)]
