@@ -176,8 +176,8 @@ class _Flush:
             return runner.news.waiting_for
         if self._is_held(runner):
             return f"it is paused {self._pipeline.paused_by_timetable() or 'by the operator'}"
-        if runner.workers.paused_for:
-            return f"store {runner.workers.name} is paused: {runner.workers.paused_for}"
+        if runner.workers.health.paused_for:
+            return f"store {runner.workers.name} is paused: {runner.workers.health.paused_for}"
         if waits := runner.waits_for_take_over():
             return waits
         if runner.news.deletes_reason:

@@ -106,7 +106,7 @@ class Live:
     def stores(self) -> list[StoreReport]:
         """The stores that sources use."""
         return [
-            StoreReport(name, runner.workers.paused_for or None, runner.progress.requests)
+            StoreReport(name, runner.workers.health.paused_for or None, runner.progress.requests)
             for name, runner in self._pipeline.store_runners.items()
         ]
 
@@ -150,7 +150,7 @@ class Live:
                 return paused_words(pauses[what])
         if pause := self._pipeline.paused_by_timetable():
             return pause
-        return self._pipeline.store_runners[store].workers.paused_for
+        return self._pipeline.store_runners[store].workers.health.paused_for
 
     def pending(self) -> dict[str, int]:
         """Dirty files by source, those in progress included."""

@@ -2,6 +2,7 @@
 `pipeline.Pipeline` builds, starts, reloads and stops the others. A `source_runner.SourceRunner` guards
 the root of its source, scans it when `core.schedule` says so, and carries out the deletions that
 `core.deletions` allows. A `store_runner.StoreRunner` holds one store, its engine and its `workers.Workers`,
-which take files from a `queue.WorkQueue`. `source_status` holds what `status` shows of a source, `reconcile`
-asks whether the store already holds what a source is about to send, and `context` is what all parts share.
+which take files from a `queue.WorkQueue` and report to a `health.Health` how the store takes them.
+`source_status` holds what `status` shows of a source, `reconcile` asks whether the store already holds what a
+source is about to send, and `context` is what all parts share.
 """

@@ -85,7 +85,7 @@ class Auditor:
         except (StoreError, StateError) as error:
             log.warning("%s: the audit waits: %s", self._source.name, error)
             if isinstance(error, StoreError):
-                self._workers.doubt(self._source.name, error)
+                self._workers.health.doubt(self._source.name, error)
 
     def _look(self) -> None:
         source, audits, began = self._source, self._state.audits, self._monotonic()

@@ -378,7 +378,8 @@ class Pipeline:
         """
         marks = self._marks()
         over = self.idle() and all(
-            runner.workers.gave_up is not None or runner.settled() for runner in self.source_runners.values()
+            runner.workers.health.gave_up is not None or runner.settled()
+            for runner in self.source_runners.values()
         )
         return over and marks == self._marks()
 
@@ -387,7 +388,7 @@ class Pipeline:
 
     def gave_up(self) -> dict[str, BaseException]:
         """The stores that could not be used in this pass, each with its error."""
-        errors = {name: store.workers.gave_up for name, store in self.store_runners.items()}
+        errors = {name: store.workers.health.gave_up for name, store in self.store_runners.items()}
         return {name: error for name, error in errors.items() if error is not None}
 
     def flush_totals(self) -> None:

@@ -343,7 +343,7 @@ class SourceRunner:
             return None
         with self._heartbeat.reading(""):  # that the store does not answer is no silence of the folder
             if (trouble := self._reconciliation.probe()) is not None:
-                self.workers.doubt(self.source.name, trouble)
+                self.workers.health.doubt(self.source.name, trouble)
         if not self._taken_up:
             self._taken_up = True
             self.workers.take_up(self.source.name, self.rules.wants_file)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import threading
 from collections.abc import Callable, Collection
 from math import inf
@@ -15,27 +14,20 @@ from typing import TypeVarTuple
 
 from msgspec.structs import replace
 
-from syncd.core.backoff import Breaker
 from syncd.core.errors import (
-    DISK_SCHEDULE,
-    QUOTA_FILES,
-    QUOTA_SCHEDULE,
     FileError,
     FilePaused,
     FileWaits,
     PutsWait,
-    QuotaExceeded,
     Reaction,
     RootChanged,
     StateError,
     Stopped,
     StoreError,
-    StoreUnavailable,
     TooYoung,
     cause_of,
     is_unclear,
     react,
-    way,
     words_of,
 )
 from syncd.core.model import Failure, FileRef, FileStat, Source
@@ -44,6 +36,7 @@ from syncd.core.plan import Adopt, Copy, Delete, Outcome, Upload
 from syncd.core.settle import Taken
 from syncd.pipeline.context import Context
 from syncd.pipeline.donors import Donors
+from syncd.pipeline.health import Health
 from syncd.pipeline.queue import MAX_DEFERRED, WorkQueue
 from syncd.storage.settings import DirSettings, StoreSettings
 from syncd.transfer.engine import Engine
@@ -55,7 +48,6 @@ from syncd.transfer.pace.refusals import Refusals
 Values = TypeVarTuple("Values")
 
 log = logging.getLogger("syncd.transfer")
-store_log = logging.getLogger("syncd.store")
 
 SECOND_LOOK_SECONDS = 60.0
 """A file that is uploaded after an event, or that may be open for writing, is read once more after so long. A
@@ -63,30 +55,21 @@ write through a memory map raises no event and moves no timestamp until the kern
 takes half a minute."""
 HASTY_SECONDS = 1.0
 """How long a file has to be quiet where the operator does not want to wait until it has settled."""
-_STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
 _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
-_VAIN_QUESTION_SECONDS = 3600.0
-"""A store that answers no neutral question for so long is probed with content, and then ever more rarely: it
-may be one that takes content and answers no question."""
 _COSTLY_SECONDS = 1.0
 """A file that was read in vain for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
 _LARGE_WAIT_SECONDS = 30.0
-_HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _APPEND_SHARE = 4.0
 """A file that only grows is left alone for so many times as long as it took to carry."""
-_PROBES = 6  # of a single pass, while the store answers and file after file fails, before it is given up
 VAIN_ATTEMPTS = 10
 """A file that failed so often in a row keeps no object from being deleted."""
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
 class Workers:
-    """The workers on one `queue`, as many as requests may be in flight.
-
-    A store that cannot be used ends a single pass; then `gave_up` holds the error.
-    """
+    """The workers on one `queue`, as many as requests may be in flight."""
 
     def __init__(
         self,
@@ -106,10 +89,15 @@ class Workers:
         engine.gate, engine.heirs.siblings = self._gate, self.donors.heirs
         self.donors.is_hasty, engine.spare = context.once, self.donors.spare
         self.queue.longest = self.longest
-        self.gave_up: BaseException | None = None
-        self._in_vain = 0
-        """How often in a row a file showed a single pass that the store is shut, while it answered."""
-        self._trouble = ""
+        self.health = Health(
+            name,
+            self.queue,
+            engine.trouble,
+            context.clock,
+            once=context.once,
+            is_disk=isinstance(settings, DirSettings),
+            concurrency=engine.policy.concurrency,
+        )
         self._listener = context.listener
         self._clock = context.clock
         self._once = context.once
@@ -121,17 +109,6 @@ class Workers:
         """How often in a row much of a file was read, and then it changed or could not be read."""
         self._took: dict[FileRef, float] = {}
         """How many seconds it took to carry a file that only grows."""
-        is_disk = isinstance(settings, DirSettings)
-        self._puts = Breaker(DISK_SCHEDULE if is_disk else QUOTA_SCHEDULE, threshold=QUOTA_FILES)
-        self._quota = ""
-        self._quota_met_at = -math.inf
-        self._asking = threading.Lock()
-        self._asked: tuple[float, StoreError | None] = (-math.inf, None)
-        self._shut_by_trouble = False
-        self._shut_at = self._content_at = inf
-        """Since when the store is shut, and when content may probe it though the question fails."""
-        self._is_question_vain = False
-        """Content was taken, and the neutral question failed before and after."""
         self._lock = threading.Lock()
         self._started = self._stopping = False
         self._replaced: set[int | None] = set()
@@ -139,11 +116,6 @@ class Workers:
         self._threads = [self._thread() for _ in range(engine.policy.concurrency)]
 
     # ---- what others ask --------------------------------------------------------------------------------
-
-    @property
-    def paused_for(self) -> str:
-        """Why nothing is sent to this store now; empty if files are sent."""
-        return self._trouble if self.queue.is_shut else self._quota
 
     def remember_failure(self, failure: Failure) -> None:
         """Try a file again that an earlier process failed to send; its attempts keep counting, and what the
@@ -288,7 +260,10 @@ class Workers:
         return True
 
     def _process(self, taken: Taken) -> None:
-        if self._shut_by_trouble and self.queue.is_shut and self._is_still_trouble(taken):
+        if self.health.is_in_trouble and not self.health.ask_again(taken.ref):
+            waited_seconds = self._clock.monotonic() - taken.first_marked
+            # It keeps its place among the others.
+            self.queue.defer(taken.ref, -waited_seconds, hold=True, delete_allowed=taken.delete_allowed)
             return
         began = self._clock.monotonic()
         try:
@@ -309,21 +284,6 @@ class Workers:
         else:
             self._finished(taken, outcome, began)
 
-    def _is_still_trouble(self, taken: Taken) -> bool:
-        """Probe the store with a neutral question, which costs no content; where it fails, the file waits."""
-        trouble = self.engine.trouble()
-        if trouble is None:
-            self._answered()
-            return False
-        now = self._clock.monotonic()
-        if isinstance(trouble, StoreUnavailable) and now >= self._content_at:
-            self._content_at = now + (now - self._shut_at)
-            return False
-        self._judge_store(taken.ref, trouble, react(trouble, 1, self._clock.chance()), asked=True)
-        waited_seconds = self._clock.monotonic() - taken.first_marked  # it keeps its place among the others
-        self.queue.defer(taken.ref, -waited_seconds, hold=True, delete_allowed=taken.delete_allowed)
-        return True
-
     def _gate(self, ref: FileRef, seen: FileStat) -> None:
         """Raises PutsWait unless content of this file may be read and sent now."""
         now = self._clock.monotonic()
@@ -335,8 +295,7 @@ class Workers:
                 raise PutsWait(
                     "as many large files as may be sent at once are under way", _LARGE_WAIT_SECONDS
                 )
-            if not self._puts.allows(now):
-                raise PutsWait(self._quota, max(1.0, (self._puts.until or now) - now))
+            self.health.may_put(now)
             if is_large:
                 self._large.add(ref)
         if seen.size >= affinity.LARGE_BYTES:
@@ -348,7 +307,7 @@ class Workers:
     def _is_vain(self, ref: FileRef) -> bool:
         """Whether no success of the file is to be expected soon."""
         fails = self.refusals.is_refused(ref) or self.refusals.attempts(ref) >= VAIN_ATTEMPTS
-        return fails or bool(self._quota)  # a deletion makes room
+        return fails or bool(self.health.quota)  # a deletion makes room
 
     def longest(self, ref: FileRef) -> float:
         """How many seconds a file that only grows may go on before it is carried; infinite for any other.
@@ -393,7 +352,7 @@ class Workers:
             self._keep_in_state(self.engine.state.clear_failure, ref)
         self._tell(self._listener.finished, ref, outcome, now - taken.first_marked)
         if is_there or (isinstance(outcome.action, Delete) and not outcome.wants_delete):
-            self._answered(began)
+            self.health.answered(began)
             if outcome.bytes_sent:
                 self._took_content(ref, began)
         else:
@@ -409,6 +368,12 @@ class Workers:
         self._keep_in_state(self._clear_up, ref)
         if self.queue.done(ref):  # no further file's transaction would write the last records
             self._keep_in_state(self.engine.state.flush)
+
+    def _took_content(self, ref: FileRef, began: float) -> None:
+        """What the store refused may be taken, too."""
+        if freed := self.refusals.acquit(ref):
+            self.queue.retry(freed.__contains__)
+        self.health.took_content(began)
 
     def _clear_up(self, ref: FileRef) -> None:
         """Abort uploads that could not be aborted before; after this file, for nothing waits for that."""
@@ -439,7 +404,7 @@ class Workers:
         if isinstance(error, TooYoung):
             self.queue.done(ref)  # the scan has counted it, and a later pass finds it
             return
-        trouble = self._ask(error) if is_unclear(error) else None
+        trouble = self.health.ask(error)
         answers = is_unclear(error) and trouble is None
         attempts, refusals = self.refusals.attempt(ref, error, self._clock.monotonic())
         reaction = react(
@@ -458,8 +423,8 @@ class Workers:
         parked = self._record(ref, error, attempts, refusals, reaction)
         if given_up or not reaction.again:
             self._tell(self._listener.failed, ref, error, attempts)
-        self._judge_quota(ref, error)
-        self._judge_store(ref, trouble or error, reaction, answers=answers, asked=trouble is not None)
+        self.health.judge_quota(ref, error)
+        self.health.judge(ref, trouble or error, reaction, answers=answers, asked=trouble is not None)
         if given_up or parked:
             self.queue.done(ref)
         else:
@@ -474,43 +439,6 @@ class Workers:
         if not pause:
             return reaction
         return replace(reaction, defer_seconds=max(reaction.defer_seconds, pause), hold=True)
-
-    def _ask(self, error: BaseException) -> StoreError | None:
-        """What a neutral question meets now; None: the store answers, so that the error is about one file.
-
-        One thread asks for all whose requests have failed until then.
-        """
-        failed_at = self._clock.monotonic()
-        with self._asking:
-            if self._asked[0] < failed_at:
-                trouble = self.engine.trouble()
-                self._is_question_vain = self._is_question_vain and trouble is not None
-                self._asked = (self._clock.monotonic(), None if self._is_question_vain else trouble)
-            return self._asked[1]
-
-    def _judge_quota(self, ref: FileRef, error: BaseException) -> None:
-        """After several different files that met a quota no more content is read, but for a probe."""
-        if not isinstance(error, QuotaExceeded):
-            return
-        with self._lock:
-            self._puts.failure(self._clock.monotonic(), self._clock.chance(), what=ref)
-            self._quota_met_at = self._clock.monotonic()
-            was, self._quota = self._quota, str(error) if self._puts.until is not None else ""
-        if self._quota and not was:
-            store_log.error(
-                "store %s: takes no content: %s", self.name, error, extra={"cause": f"quota {self.name}"}
-            )
-
-    def _took_content(self, ref: FileRef, began: float) -> None:
-        """Others may be taken, too. A file that began before the quota was met says nothing about that."""
-        if freed := self.refusals.acquit(ref):
-            self.queue.retry(freed.__contains__)
-        with self._lock:
-            if self._quota and began <= self._quota_met_at:
-                return
-            recovered, self._quota = self._puts.success(), ""
-        if recovered:
-            store_log.info("store %s: takes content again", self.name)
 
     def _put_off(
         self,
@@ -532,72 +460,6 @@ class Workers:
             ref, reaction.defer_seconds, hold=reaction.hold, delete_allowed=delete_allowed
         ):
             self.refusals.forget(ref)
-
-    def _answered(self, began: float = -inf) -> None:
-        """The store answered, or did what was asked for after `began`."""
-        self._in_vain = 0
-        if self._shut_by_trouble and self.queue.is_shut and began > self._shut_at:
-            self._is_question_vain = self.engine.trouble() is not None
-        if self.queue.answered():
-            store_log.info("store %s: works again", self.name)
-
-    def _judge_store(
-        self,
-        ref: FileRef | None,
-        error: BaseException,
-        reaction: Reaction,
-        *,
-        answers: bool = False,
-        asked: bool = False,
-    ) -> None:
-        """Pause or resume the store. A store that answers is there, even if it refuses one key.
-
-        `answers`: it answered a neutral question; `asked`: `error` is what that met.
-        """
-        before = self.queue.is_shut
-        if answers and before and self._shut_by_trouble:
-            self._answered()
-        if reaction.pause_seconds:
-            self.queue.pause(reaction.pause_seconds)
-        elif reaction.stop:
-            self.queue.pause(_STATE_PAUSE_SECONDS)
-        elif reaction.store_failed and ref is not None:
-            self.queue.stumbled(ref, way(error), self._clock.chance(), at_once=asked, answers=answers)
-        elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
-            self._answered()
-            return
-        else:
-            self.queue.probe()
-            return
-        if not self.queue.is_shut:
-            return
-        if self._once and answers and self._in_vain < self.engine.policy.concurrency + _PROBES:
-            self._in_vain += 1  # the store answers: among all the files there may be one that it takes
-            return
-        self._shut(error, before=before, trouble=asked)
-
-    def doubt(self, source: str, error: StoreError) -> None:
-        """A question for a source as a whole failed: where a neutral one does, too, the store is paused."""
-        if is_unclear(error) and not self.queue.is_shut and (trouble := self._ask(error)) is not None:
-            self._judge_store(
-                FileRef(source, ""), trouble, react(trouble, 1, self._clock.chance()), asked=True
-            )
-
-    def hangs(self, error: StoreError) -> None:
-        """The store's directory does not answer; to be called again as long as that is so."""
-        before = self.queue.is_shut
-        self.queue.pause(_HANG_SECONDS)
-        self._shut(error, before=before, trouble=True)
-
-    def _shut(self, error: BaseException, *, before: bool, trouble: bool) -> None:
-        self._trouble, self._shut_by_trouble = str(error), trouble
-        if not before:
-            self._shut_at = self._clock.monotonic()
-            self._content_at = self._shut_at + _VAIN_QUESTION_SECONDS
-            store_log.error("store %s: paused: %s", self.name, error, extra={"cause": f"paused {self.name}"})
-        if self._once:
-            self.gave_up = error
-            self.queue.close()
 
     def _record(
         self, ref: FileRef, error: BaseException, attempts: int, refusals: int, reaction: Reaction
@@ -625,7 +487,7 @@ class Workers:
         try:
             write(*values)
         except StateError as error:
-            self._judge_store(None, error, react(error, 1, 0.0))
+            self.health.judge(None, error, react(error, 1, 0.0))
 
     def _tell(self, hear: Callable[[*Values], None], *values: *Values) -> None:
         try:

@@ -98,7 +98,7 @@ def test_one_file_that_fails_holds_up_no_other(house: House, error: StoreError) 
         soon("it fails", lambda: bool(house.rig.state.failures()))
         carry(house, *(f"{name}-{round_}" for name in OTHERS))
         soon("the others are there", lambda: len(house.objects) == len(OTHERS) * (round_ + 1))  # noqa: B023
-        assert not house.workers.paused_for
+        assert not house.workers.health.paused_for
         house.later(2.0)
     (failure,) = house.rig.state.failures()
     assert failure.error == str(error)
@@ -112,14 +112,14 @@ def test_a_store_that_fails_at_everything_is_left_alone_after_one_file(
     store = house.rig.fake
     store.fail("*", error, times=None)
     carry(house, "a")
-    soon("it is paused", lambda: bool(house.workers.paused_for) and is_over(house))
+    soon("it is paused", lambda: bool(house.workers.health.paused_for) and is_over(house))
     carry(house, *OTHERS)
-    assert house.workers.paused_for == str(error)
+    assert house.workers.health.paused_for == str(error)
     assert store.calls["put_object"] <= 1  # none where a question before it was refused
     store.heal()
     house.later(3600.0)
     soon("all are there", lambda: len(house.objects) == 1 + len(OTHERS))
-    assert not house.workers.paused_for
+    assert not house.workers.health.paused_for
 
 
 @pytest.mark.parametrize("error", [*UNCLEAR[:3], *PASSING], ids=str)
@@ -131,7 +131,7 @@ def test_a_store_that_fails_at_every_put_is_left_alone_after_a_few_files(
     store.fail("put_object", error, times=None)
     names = [f"f{number}" for number in range(40)]
     carry(house, *names)
-    soon("it is paused", lambda: bool(house.workers.paused_for))
+    soon("it is paused", lambda: bool(house.workers.health.paused_for))
     soon("no worker is busy", lambda: is_over(house))
     assert store.calls["put_object"] <= 4 + house.rig.policy.concurrency
     store.heal()
@@ -149,7 +149,7 @@ def test_one_file_alone_never_shuts_the_store(house: House, error: StoreError) -
         before = house.rig.fake.calls["put_object"]
         house.later(86400.0)
         soon("it fails", lambda: house.rig.fake.calls["put_object"] > before and is_over(house))  # noqa: B023
-        assert not house.workers.paused_for
+        assert not house.workers.health.paused_for
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_quota_stops_puts_and_not_deletions(house: House, error: StoreError) -
     store.fail("put_object", error, times=None)
     store.reset_counters()
     carry(house, *OTHERS)
-    soon("it is said", lambda: "quota" in house.workers.paused_for)
+    soon("it is said", lambda: "quota" in house.workers.health.paused_for)
     soon("no worker is busy", lambda: is_over(house))
     assert store.calls["put_object"] <= 3 + house.rig.policy.concurrency
     for name in ("old1", "old2"):
@@ -186,7 +186,7 @@ def test_a_quota_stops_puts_and_not_deletions(house: House, error: StoreError) -
         return len(house.objects) == 20 + len(OTHERS)
 
     soon("all are there", hours_pass)
-    soon("it is over", lambda: not house.workers.paused_for)
+    soon("it is over", lambda: not house.workers.health.paused_for)
 
 
 def test_a_put_that_began_before_the_quota_does_not_end_it(house: House) -> None:
@@ -199,10 +199,10 @@ def test_a_put_that_began_before_the_quota_does_not_end_it(house: House) -> None
     soon("it is under way", lambda: puts(store, "early"))
     house.later(1.0)
     carry(house, *OTHERS)
-    soon("it is said", lambda: "full" in house.workers.paused_for)
+    soon("it is said", lambda: "full" in house.workers.health.paused_for)
     release.set()
     soon("it is there", lambda: house.objects == {"early"} and is_over(house))
-    assert "full" in house.workers.paused_for
+    assert "full" in house.workers.health.paused_for
 
 
 def test_one_file_that_meets_a_quota_stops_no_other(house: House) -> None:
@@ -251,7 +251,7 @@ def test_hundreds_of_files_that_fail_hold_up_no_others_for_long(house: House, er
     store.fail("put_object", error, times=None, when=lambda call: "bad" in call.key)
     carry(house, *(f"bad{number}" for number in range(300)), *(f"good{number}" for number in range(30)))
     house.workers.queue._chance = random.Random(1).random
-    soon("it is paused", lambda: bool(house.workers.paused_for))
+    soon("it is paused", lambda: bool(house.workers.health.paused_for))
     probes = 0
     while len(house.objects) < 30:
         sent, probes = store.calls["put_object"], probes + 1

@@ -65,8 +65,8 @@ def test_a_store_that_cannot_be_used_pauses_no_other(works: Works, error: Except
     works.stores["/one"].fail("*", lambda call: error, times=None)
     _both(works)
     _b_arrives(works)
-    wait_until("one is left alone", lambda: works.pipeline.store_runners["one"].workers.paused_for)
-    assert not works.pipeline.store_runners["two"].workers.paused_for
+    wait_until("one is left alone", lambda: works.pipeline.store_runners["one"].workers.health.paused_for)
+    assert not works.pipeline.store_runners["two"].workers.health.paused_for
     assert works.stores["/one"].calls.total() <= MANY
 
 

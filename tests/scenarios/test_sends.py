@@ -260,12 +260,12 @@ def test_a_store_that_answers_no_question_and_takes_content_is_not_shut_for_good
     world.rig.fake.fail("put_object", failed, times=2)
     world.write("later", b"later")
     world.run(120.0)
-    assert not world.workers.paused_for
+    assert not world.workers.health.paused_for
     world.rig.fake.heal()  # now it answers, and that counts again
     world.rig.fake.fail("put_object", failed, times=2)
     world.write("last", b"last")
     world.run(60.0)
-    assert not world.workers._is_question_vain
+    assert not world.workers.health._is_question_vain
 
 
 def test_of_files_that_failed_together_one_is_tried_once_more_when_the_store_takes_another(

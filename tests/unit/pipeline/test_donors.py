@@ -270,7 +270,7 @@ def test_a_deletion_does_not_wait_for_ever(town: Town, case: Callable[[Town], No
 def test_a_store_that_is_full_gets_rid_of_what_is_gone(town: Town) -> None:
     """A deletion makes the room that the copy waits for."""
     town.move("a", "new")
-    town.pipeline.store_runners["store"].workers._quota = "no room"
+    town.pipeline.store_runners["store"].workers.health.quota = "no room"
     town.queue.mark(FileRef("a", "new"), quiet_seconds=1000.0, event=False)
     town.run(10)
     assert "a/old" not in town.store.objects

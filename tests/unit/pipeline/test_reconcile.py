@@ -192,7 +192,7 @@ def test_a_store_that_refuses_at_first_is_asked_when_it_answers(house: House, re
         fake.fail(verb, refusal, times=None)
     house.start()
     workers = house.workers  # keys that are refused shut the store at once, where no answer charges the file
-    wait_until("it refused", lambda: workers.paused_for or len(house.rig.state.failures()) == 2)
+    wait_until("it refused", lambda: workers.health.paused_for or len(house.rig.state.failures()) == 2)
     assert house.rig.state.recorded_totals("docs")[0] == 0
     fake.heal()
 

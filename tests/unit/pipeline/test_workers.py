@@ -447,7 +447,7 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
     for name in names:
         rig.write(name, name.encode())
     crew.mark(*names)
-    wait_until("it is paused", lambda: crew.workers.paused_for == "bad key")
+    wait_until("it is paused", lambda: crew.workers.health.paused_for == "bad key")
     wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     first = rig.fake.calls["put_object"]
     assert first <= rig.policy.concurrency
@@ -461,7 +461,7 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
     crew.later(61.0)
     crew.later(3600.0)
     wait_until("all are there", lambda: len(rig.fake.objects) == 100)
-    assert crew.workers.paused_for == ""
+    assert crew.workers.health.paused_for == ""
     assert "works again" in caplog.text
 
 
@@ -499,7 +499,7 @@ def test_a_store_that_is_down_ends_a_single_pass(rig: Rig, once: Crew) -> None:
         rig.write(name, name.encode())
     once.mark(*names)
     once.wait_idle()
-    assert str(once.workers.gave_up) == "connection refused"
+    assert str(once.workers.health.gave_up) == "connection refused"
     assert rig.fake.calls["put_object"] <= workqueue.BREAKER_THRESHOLD + rig.policy.concurrency
 
 
@@ -581,7 +581,7 @@ def test_a_full_disk_stops_transfers_and_no_worker(tmp_path: Path) -> None:
     for name in names:
         rig.write(name, name.encode())
     crew.mark(*names)
-    wait_until("it says so", lambda: crew.workers.paused_for == "no room on the disk")
+    wait_until("it says so", lambda: crew.workers.health.paused_for == "no room on the disk")
     wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     state.full = False
 
@@ -603,7 +603,7 @@ def test_a_disk_that_is_full_at_the_last_moment_is_noticed(tmp_path: Path) -> No
     state.__dict__["flush"] = lambda: state._refuse() if rig.fake.calls["put_object"] else real()
     rig.write("a", b"x")
     crew.mark("a")
-    wait_until("it is said", lambda: crew.workers.paused_for == "no room on the disk")
+    wait_until("it is said", lambda: crew.workers.health.paused_for == "no room on the disk")
     crew.wait_idle()
     crew.stop()
     rig.close()
