@@ -1,4 +1,4 @@
-"""CRCs of content, by the fastest library that there is; and zeros, whose digests are computed once.
+"""CRCs of content, by the fastest library that there is; its MD5; and zeros, whose digests are computed once.
 
 A module of its own, because what reads, sends, proves and brings back content shares it, and because the
 library is imported only when the first body is checked. Measured on one core: isal 28 GB/s, zlib 4.5.
@@ -6,6 +6,7 @@ library is imported only when the first body is checked. Measured on one core: i
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Callable
 from functools import cache, lru_cache, wraps
@@ -53,6 +54,12 @@ def once(digest: _Digest) -> _Digest:
 def crc32(body: Body, before: int = 0) -> int:
     """The CRC-32 (IEEE 802.3, as in zlib) of `body`, continued from that of the bytes `before` it."""
     return _fastest()(body, before)
+
+
+@once
+def md5_hex(body: Body) -> str:
+    """What the ETag of these bytes is, where ETags are MD5s."""
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 @cache

@@ -18,7 +18,6 @@ nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -49,7 +48,7 @@ from syncd.storage.base import (
     Remarks,
     StoreLimits,
 )
-from syncd.storage.digests import crc32
+from syncd.storage.digests import crc32, md5_hex
 
 MAX_ANSWERED = 2
 """Tries where the store answers that it failed, or that the body arrived damaged."""
@@ -237,7 +236,7 @@ class RetryingStore:
             if info is None or info.size != meta.fingerprint.size:
                 return None
             if info.digest is None:  # the store keeps no metadata
-                ours = info.etag.lower() == hashlib.md5(body, usedforsecurity=False).hexdigest()
+                ours = info.etag.lower() == md5_hex(body)
             else:
                 ours = info.digest == meta.fingerprint.digest
             return Receipt(key, info.etag) if ours else None
@@ -270,7 +269,7 @@ class RetryingStore:
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
         def found() -> Part | None:
-            md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+            md5 = md5_hex(body)
             for part in self._inner.list_parts(key, upload_id, number):
                 if (part.number, part.etag.lower()) == (number, md5):
                     digest = xxhash.xxh3_128_digest(body)

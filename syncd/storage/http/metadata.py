@@ -7,7 +7,6 @@ Pure, and lenient in reading.
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -168,11 +167,6 @@ def condition_headers(meta: ObjectMeta) -> dict[str, str]:
     if meta.replaces is None:
         return {}
     return {"if-match": f'"{meta.replaces}"'} if meta.replaces else {"if-none-match": "*"}
-
-
-def md5_hex(body: bytes | bytearray | memoryview) -> str:
-    """What the ETag of these bytes is, where ETags are MD5s."""
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def bare_etag(value: object) -> str:

@@ -32,10 +32,10 @@ from syncd.core.errors import (
 from syncd.core.model import Content, ObjectInfo, ObjectMeta, Part, Receipt, UploadInfo
 from syncd.storage.base import EVERY_PART, Body, Digests, Finding, Memory, Meter, Pages, StoreLimits
 from syncd.storage.checks import MEANT, SENT, Checks
-from syncd.storage.digests import crc32
+from syncd.storage.digests import crc32, md5_hex
 from syncd.storage.http.errors import NOT_THE_STORES, Marks, Unproven, unproven
 from syncd.storage.http.messages import Credentials, CredentialsSource, Dialect, Request, Response
-from syncd.storage.http.metadata import bare_etag, md5_hex
+from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport
 
 MAX_UPLOADS_BYTES = 64 << 20

@@ -1,7 +1,8 @@
-"""One CRC of each kind, whichever library computes it; and what is known of zeros."""
+"""One digest of each kind, whichever library computes it; and what is known of zeros."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zlib
 from collections.abc import Iterator
@@ -25,9 +26,10 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 100, 4096, 65537, len(BODY)])
-def test_it_is_that_of_zlib(size: int) -> None:
+def test_it_is_that_of_the_standard_library(size: int) -> None:
     for body in (BODY[:size], bytearray(BODY[:size]), memoryview(BODY)[:size]):
         assert digests.crc32(body) == zlib.crc32(BODY[:size])
+        assert digests.md5_hex(body) == hashlib.md5(BODY[:size]).hexdigest()
     assert digests.crc32(BODY[size:], digests.crc32(BODY[:size])) == zlib.crc32(BODY)
 
 
