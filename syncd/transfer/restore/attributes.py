@@ -14,6 +14,9 @@ from typing import Any
 
 from syncd.core.model import Attributes
 
+Facts = tuple[int | None, Attributes]
+"""Of a file to be: mtime in nanoseconds, None where that is not known, and attributes."""
+
 _ACLS, _CAPABILITY = ("system.posix_acl_access", "system.posix_acl_default"), "security.capability"
 
 

@@ -32,9 +32,10 @@ from syncd.sources.buffers import Buffers
 from syncd.storage.base import Body, ObjectStore
 from syncd.transfer.pace.progress import Progress
 from syncd.transfer.pace.slots import Slots
+from syncd.transfer.restore.attributes import Facts
 from syncd.transfer.restore.digest import digest_of_body
 from syncd.transfer.restore.draft import Draft, name_of_draft
-from syncd.transfer.restore.folder import Facts, Folder
+from syncd.transfer.restore.folder import Folder
 
 Ended = Callable[[ObjectInfo, Proof | None, FileUnwritable | None], None]
 """Called with what the object was, by what it was proven (None: by nothing), and why it has no name (None: it

@@ -17,16 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from syncd.core.errors import FileUnwritable, os_words
-from syncd.core.model import Attributes
-from syncd.core.restoring import DRAFT, Existing, Overwrite, Proof, folded, why_kept
+from syncd.core.restoring import DRAFT, Existing, Proof, folded
 from syncd.sources.directories import DIRECTORY, GONE, open_resolved
 from syncd.storage.base import Body
 from syncd.storage.dir.files import closing, sync_directory
-from syncd.transfer.restore.attributes import give, give_link, set_time
+from syncd.transfer.restore import links
+from syncd.transfer.restore.attributes import Facts, give, set_time
 from syncd.transfer.restore.closed import Closed, identity, why_closed
 from syncd.transfer.restore.digest import digest_of
 from syncd.transfer.restore.disks import Disks
 from syncd.transfer.restore.draft import Draft, look, name_of_draft
+from syncd.transfer.restore.links import ExistingLink
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 """What one file meets, the next one meets as well."""
@@ -38,7 +39,6 @@ _REMEDIES = {
     errno.EFBIG: f"this file system, or a limit of this process, allows no file so large: {_ELSEWHERE}",
 }
 """Of file systems that hold less than the one that the files come from."""
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _AT_ONCE = 64
@@ -48,8 +48,6 @@ _AT_ONCE_SECONDS = 1.0
 _WORTH_ALL = 8
 """Fewer files or folders are made durable one by one: others may have written much to the same disk."""
 
-Facts = tuple[int | None, Attributes]
-"""Of a file to be: mtime in nanoseconds, None where that is not known, and attributes."""
 Ended = Callable[[FileUnwritable | None], object]
 """Called when a file has its name, or with why it does not get it."""
 
@@ -94,17 +92,6 @@ class _Waiting(NamedTuple):
             self.draft.close()
         finally:
             self.place.close()
-
-
-class ExistingLink(NamedTuple):
-    """A symbolic link where one is to go."""
-
-    target: bytes
-    mtime_ns: int
-
-    def why_kept(self, mtime_ns: int | None, overwrite: Overwrite) -> str | None:
-        """Why a link that leads elsewhere stays, or None: it is replaced."""
-        return why_kept(Existing(len(self.target), self.mtime_ns, (0, 0, 0)), mtime_ns, overwrite)
 
 
 class Folder:
@@ -178,32 +165,15 @@ class Folder:
         """The symbolic link at `path`, None if there is none. Raises FileUnwritable as `look` does."""
         self._claim(path)
         with _ERRORS_OF_OURS, self._place(path) as place:
-            return _link_at(place.name, place.fd) if place.fd is not None else None
+            return links.look(place.fd, place.name) if place.fd is not None else None
 
     def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
         """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. It is not
         followed, by whatever is restored later. Raises FileUnwritable.
         """
-        mtime_ns, wanted = facts
         with _ERRORS_OF_OURS, self._place(path, make=True) as place:
             assert place.fd is not None, "it was made"
-            parent, name = place.fd, place.name
-            made = name
-            if existing is not None:
-                made = name_of_draft("", path)
-                _unlink(made, parent)  # of a restore that died here
-            _symlink(target, made, parent)
-            give_link(made, parent, wanted, mtime_ns)
-            if existing is not None:
-                try:
-                    if _link_at(name, parent) != existing:
-                        raise FileUnwritable(
-                            "the link that was to be replaced changed in between, and is kept: restore again"
-                        )
-                    os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
-                except BaseException:
-                    _unlink(made, parent)
-                    raise
+            links.make(place.fd, place.name, name_of_draft("", path), target, existing, facts)
         with self._lock:
             self._changed.add(path.rpartition("/")[0])
 
@@ -486,35 +456,6 @@ class Folder:
             os.close(below)
             raise FileUnwritable(f"its folder is {label}: restore it to another folder")
         return below, found.st_dev
-
-
-def _link_at(name: str, parent: int) -> ExistingLink | None:
-    try:
-        target = os.fsencode(os.readlink(name, dir_fd=parent))
-        mtime_ns = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise FileUnwritable("something that is not a symbolic link is in the way: move it away") from error
-    return ExistingLink(target, mtime_ns)
-
-
-def _symlink(target: bytes, name: str, parent: int) -> None:
-    try:
-        os.symlink(target, os.fsencode(name), dir_fd=parent)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        raise FileUnwritable(
-            "this file system has no symbolic links: restore this one to another file system"
-        ) from error
-
-
-def _unlink(name: str, parent: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=parent)
 
 
 class _ErrorsOfOurs:
