@@ -372,10 +372,10 @@ class Engine:
 
         Raises FilePaused, and FileChanged where a pattern excludes it by now: it may wait for long.
         """
-        self._uploader.check_wanted(job)
         verb = COPY if job.stat.size <= self.store.limits.max_put_size else COPY_PARTS
         if job.lookup is not Lookup.NONE or not self._uploader.shortcuts.works(verb):
             return False
+        self._uploader.check_wanted(job)
         observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
         return isinstance(self._decide(job.ref, job.key, observed, job.recorded), Upload)
 
