@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -196,6 +197,12 @@ def _file(content: bytes) -> Callable[[Rig], None]:
     return prepare
 
 
+def _sparse(rig: Rig) -> None:
+    """A file in which nothing was ever written."""
+    rig.write("file", b"")
+    os.truncate(rig.folder / "file", len(BIG))
+
+
 def _sent_by_another(content: bytes) -> Callable[[Rig], None]:
     def prepare(rig: Rig) -> None:
         rig.write("file", content)
@@ -361,6 +368,7 @@ SCENARIOS = (
     Scenario("put", _file(SMALL), _sync, (SMALL,), (None,), len(SMALL)),
     Scenario("empty", _file(b""), _sync, (b"",), (None,), 0),
     Scenario("multipart", _file(BIG), _sync, (BIG,), (None,), len(BIG), every_part=True),
+    Scenario("holes", _sparse, _sync, (bytes(len(BIG)),), (None,), len(BIG)),
     Scenario("second-of-its-size", _beside(OTHER), _sync, (BIG,), (None,), len(BIG)),
     Scenario("copy-of-a-block", _beside(LONGER), _sync, (BIG,), (None,), len(BIG) % PART),
     Scenario("resume", _half_sent, _sync, (BIG,), (None,), len(BIG) - 2 * PART, every_part=True),

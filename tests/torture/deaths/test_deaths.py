@@ -30,7 +30,11 @@ ON_REAL_STORES = ON_SERVERS | {
     "replace-then-back",
 }  # fmt: skip
 """The same for those that answer within a millisecond."""
-GOES_THROUGH = {"dir": ON_REAL_STORES, "bos": ON_REAL_STORES | {"moved-content"}, "ceph": ON_SERVERS}
+GOES_THROUGH = {
+    "dir": ON_REAL_STORES | {"holes"},
+    "bos": ON_REAL_STORES | {"moved-content"},
+    "ceph": ON_SERVERS,
+}
 
 
 @pytest.fixture(scope="module")
