@@ -14,7 +14,6 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from enum import Enum
 from itertools import islice
 from math import inf
@@ -40,7 +39,7 @@ from syncd.core.plan import Copy, Upload
 from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore, StoreLimits
-from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.pace.heartbeat import Heartbeat, Reading
 from syncd.transfer.part_sender import Donor, Job
 
 log = logging.getLogger("syncd.transfer")
@@ -279,10 +278,7 @@ class Heirs:
     """
 
     def __init__(
-        self,
-        state: State,
-        appends: Callable[[FileRef], bool],
-        reading: Callable[[FileRef], AbstractContextManager[object]],
+        self, state: State, appends: Callable[[FileRef], bool], reading: Callable[[FileRef], Reading]
     ) -> None:
         self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
         """The dirty files of its source that may be the recorded ones of it and of each other."""
