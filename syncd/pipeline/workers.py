@@ -390,9 +390,9 @@ class Workers:
             # If the root is missing, the source runner discards the file.
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
             return
-        if isinstance(error, PutsWait) and not self._once:
-            self.queue.probe()
-            if error.seconds < inf:
+        if isinstance(error, PutsWait) and (not self._once or self.refusals.is_refused(ref)):
+            self.queue.probe()  # a single pass has told by then why it failed
+            if error.seconds < inf and not self._once:
                 self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
             else:
                 self.queue.done(ref)

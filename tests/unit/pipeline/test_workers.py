@@ -399,6 +399,21 @@ def test_a_file_that_keeps_changing_under_a_single_pass_is_reported(rig: Rig, on
     assert [(ref.path, str(error)) for ref, error, _ in once.ear.failed_files] == [("a", "moved")]
 
 
+def test_a_single_pass_tells_once_why_a_file_was_refused(rig: Rig) -> None:
+    """A failure of before brings the file, and the scan brings it again: nothing else failed by then."""
+    crew = Crew(rig, once=True)
+    rig.fake.fail("put_object", StoreRefused("no"), times=None)
+    rig.write("a", b"a")
+    try:
+        for _ in range(2):
+            crew.mark("a")
+            crew.wait_idle()
+    finally:
+        crew.stop()
+    assert [(failure.error, failure.attempts) for failure in rig.state.failures()] == [("no", 1)]
+    assert len(crew.ear.failed_files) == 1
+
+
 def test_attempts_have_an_end_when_the_policy_says_so(rig: Rig, crew: Crew) -> None:
     """Then the file rests until it changes, and status says so."""
     rig.plain(max_attempts=2)
