@@ -273,6 +273,21 @@ def counted(count: int, noun: str, verb: str = "", form: str = "") -> str:
     return f"{count:{form}} {noun} {verb}".rstrip()
 
 
+def done_words(outcome: plan.Outcome) -> str:
+    """What was done with a file whose object was made, found or removed, and why."""
+    action = outcome.action
+    if isinstance(action, plan.Delete):
+        return f"deleted: {action.reason}"
+    if isinstance(action, plan.Copy):
+        return f"copied inside the store: {action.reason}"
+    if isinstance(action, plan.Adopt):
+        return f"adopted: {action.reason}; the store had {counted(outcome.size, 'byte')}"
+    sent = f"{counted(outcome.bytes_sent, 'byte')} sent"
+    if outcome.bytes_saved:
+        sent += f", {outcome.bytes_saved} were there"
+    return f"uploaded: {action.reason}; {sent}"
+
+
 def left_out(counts: Mapping[str, int]) -> str:
     """How many were left out, by kind: ``2 files over max_size, 1 symbolic link``."""
     told = []

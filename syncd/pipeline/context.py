@@ -15,6 +15,9 @@ from syncd.core.plan import Outcome, instance_id
 from syncd.state.state import State
 from syncd.transfer.pace.heartbeat import Heartbeats
 
+MOST_NAMED = 100
+"""Files that a summary names of each kind."""
+
 
 class Clock(Struct, frozen=True):
     """Time and chance. ``monotonic`` counts seconds, ``now_ns`` is the wall clock in nanoseconds."""
@@ -75,8 +78,25 @@ class RunSummary(Struct):
     """The sizes of all finished files."""
     failed: int = 0
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
-    """The first hundred."""
+    """The first of them, with what failed."""
     settling: int = 0
     """Files that a single pass left alone, because they were never quiet."""
     unsettled: list[tuple[FileRef, str]] = field(default_factory=list)
-    """The first hundred of those."""
+    """The first of those."""
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a file that is done. The caller holds a lock."""
+        self.actions[type(outcome.action).__name__] += 1
+        self.bytes_sent += outcome.bytes_sent
+        self.bytes_saved += outcome.bytes_saved
+        self.bytes_finished += outcome.size
+
+    def count_failure(self, ref: FileRef, words: str, *, is_settling: bool) -> None:
+        """Count a file that failed for now, or is left alone. The caller holds a lock."""
+        named = self.unsettled if is_settling else self.failures
+        if is_settling:
+            self.settling += 1
+        else:
+            self.failed += 1
+        if len(named) < MOST_NAMED:
+            named.append((ref, words))

@@ -19,8 +19,8 @@ from syncd.core.backoff import FREE_LINE, Rate, Timetable, clock_words, seconds_
 from syncd.core.errors import FileChanged, StateError, SyncdError, kind
 from syncd.core.model import Destination, FileRef, Source, TransferPolicy
 from syncd.core.paths import name_of
-from syncd.core.plan import Adopt, Copy, Delete, Outcome, Refresh
-from syncd.core.words import counted
+from syncd.core.plan import Outcome, Refresh
+from syncd.core.words import done_words
 from syncd.pipeline.context import Clock, Context, RunSummary
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.source_status import EventCoverage, WatchHandle
@@ -45,7 +45,6 @@ _STOP_SILENT_SECONDS = 2.0
 """At the end, a thread that waits for a folder or a store's directory for so long is not waited for."""
 _LOOK_SECONDS = 5.0  # between two questions to a store's directory on which a thread waits
 _PAUSE_SECONDS = 0.01
-_MOST_FAILURES = 100
 _PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted", "Adopt": "adopted"}
 
 
@@ -465,17 +464,14 @@ class Pipeline:
             return
         action, kind, now_ns = outcome.action, type(outcome.action).__name__, self.clock.now_ns()
         with self._lock:
-            self.tally.actions[kind] += 1
-            self.tally.bytes_sent += outcome.bytes_sent
-            self.tally.bytes_saved += sum(outcome.saved.values())
-            self.tally.bytes_finished += outcome.size
+            self.tally.count(outcome)
             self.pace.add(1, self.clock.monotonic())
             if runner is not None:
                 runner.news.count(outcome, delay_seconds, now_ns)
         if kind in _PAST:
             self.state.history.note(Acted(now_ns, ref, _PAST[kind], outcome.bytes_sent, action.reason))
             if file_log.isEnabledFor(logging.INFO):
-                file_log.info("%s: %s", name_of(ref), _done(outcome))
+                file_log.info("%s: %s", name_of(ref), done_words(outcome))
         elif isinstance(action, Refresh):
             file_log.debug("%s: %s", name_of(ref), action.reason)
         self._on_outcome(ref, outcome)
@@ -484,18 +480,12 @@ class Pipeline:
         """One file failed for now, or (in a single pass) was never quiet."""
         words = str(error) if isinstance(error, SyncdError) else repr(error)
         runner = self.source_runners.get(ref.source)
+        is_settling = isinstance(error, FileChanged)
         with self._lock:
-            named = self.tally.failures
-            if isinstance(error, FileChanged):
-                self.tally.settling += 1
-                named = self.tally.unsettled
-            else:
-                self.tally.failed += 1
-                if runner is not None:
-                    runner.news.kinds_failed[kind(error)] += 1
-            if len(named) < _MOST_FAILURES:
-                named.append((ref, words))
-        if attempts == 1 and not isinstance(error, FileChanged):  # its further attempts are no news
+            self.tally.count_failure(ref, words, is_settling=is_settling)
+            if runner is not None and not is_settling:
+                runner.news.kinds_failed[kind(error)] += 1
+        if attempts == 1 and not is_settling:  # its further attempts are no news
             self.state.history.note(Acted(self.clock.now_ns(), ref, "failed", 0, words))
 
     def root_changed(self, source: str, reason: str) -> None:
@@ -506,17 +496,3 @@ class Pipeline:
 def _keeps_sources(store: StoreRunner, wanted: Mapping[str, Source]) -> bool:
     """Whether no source leaves the store."""
     return all(name in wanted and wanted[name].store == store.name for name in store.engine.sources)
-
-
-def _done(outcome: Outcome) -> str:
-    action = outcome.action
-    if isinstance(action, Delete):
-        return f"deleted: {action.reason}"
-    if isinstance(action, Copy):
-        return f"copied inside the store: {action.reason}"
-    if isinstance(action, Adopt):
-        return f"adopted: {action.reason}; the store had {counted(outcome.size, 'byte')}"
-    sent = f"{counted(outcome.bytes_sent, 'byte')} sent"
-    if outcome.bytes_saved:
-        sent += f", {outcome.bytes_saved} were there"
-    return f"uploaded: {action.reason}; {sent}"

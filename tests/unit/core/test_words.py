@@ -9,10 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.core import words
+from syncd.core import plan, words
 from syncd.core.model import Failure, FileRef, FileStat, Fingerprint, Irregular, OnDelete, Recorded
 from syncd.core.patterns import Rules
-from syncd.core.words import Facts, Queued, human, human_seconds, iso, left_out, queue_word, word_of
+from syncd.core.words import (
+    Facts,
+    Queued,
+    done_words,
+    human,
+    human_seconds,
+    iso,
+    left_out,
+    queue_word,
+    word_of,
+)
 
 WORDS = set(re.findall(r"^([a-z]+)  ", words.__doc__ or "", re.MULTILINE))
 """The table that the module begins with."""
@@ -181,3 +191,20 @@ def test_what_is_left_out_is_counted_by_its_noun(kind: str, two: str) -> None:
     """Whatever follows it."""
     assert left_out({kind: 2, "socket": 1}) == f"{two}, 1 socket"
     assert left_out({kind: 1}) == f"1 {kind}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (plan.Outcome(plan.Upload("new"), 1), "uploaded: new; 1 byte sent"),
+        (
+            plan.Outcome(plan.Upload("new"), 5, {plan.Cause.DELTA: 7}),
+            "uploaded: new; 5 bytes sent, 7 were there",
+        ),
+        (plan.Outcome(plan.Copy(ROW, "renamed"), size=5), "copied inside the store: renamed"),
+        (plan.Outcome(plan.Adopt("no record"), size=5), "adopted: no record; the store had 5 bytes"),
+        (plan.Outcome(plan.Delete("gone")), "deleted: gone"),
+    ],
+)
+def test_what_was_done_is_told_in_words(outcome: plan.Outcome, told: str) -> None:
+    assert done_words(outcome) == told

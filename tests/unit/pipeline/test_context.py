@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
-from syncd.pipeline.context import RunSummary, real_clock
+from syncd.core.model import FileRef
+from syncd.core.plan import Nothing, Outcome, Upload
+from syncd.pipeline.context import MOST_NAMED, RunSummary, real_clock
 
 
 def test_the_real_clock_is_the_machines() -> None:
@@ -24,3 +26,18 @@ def test_summaries_share_nothing() -> None:
     first.actions["Upload"] += 1
     first.failures.append(("x", "y"))  # type: ignore[arg-type]
     assert (second.actions, second.failures) == ({}, [])
+
+
+def test_a_summary_counts_all_and_names_the_first() -> None:
+    """A pass may fail at a million files."""
+    summary, ref = RunSummary(), FileRef("docs", "a")
+    for outcome in (Outcome(Upload("new"), 5, size=7), Outcome(Nothing("unchanged"), size=3)):
+        summary.count(outcome)
+    for number in range(MOST_NAMED + 1):
+        summary.count_failure(ref, f"trouble {number}", is_settling=False)
+        summary.count_failure(ref, "it changes", is_settling=True)
+    assert summary.actions == {"Upload": 1, "Nothing": 1}
+    assert (summary.bytes_sent, summary.bytes_saved, summary.bytes_finished) == (5, 0, 10)
+    assert (summary.failed, summary.settling) == (MOST_NAMED + 1, MOST_NAMED + 1)
+    assert [words for _, words in summary.failures] == [f"trouble {number}" for number in range(MOST_NAMED)]
+    assert summary.unsettled == [(ref, "it changes")] * MOST_NAMED
