@@ -40,7 +40,7 @@ from syncd.storage.http.store import ClockSkew, HttpStore
 from syncd.storage.opening import open_store
 from syncd.storage.s3.dialect import S3Dialect
 from syncd.storage.settings import HttpSettings, KeySettings, S3Settings
-from tests.support.hostile import Certificate, HostileServer, Peer, Script, answers
+from tests.support.hostile import Certificate, HostileServer, Peer, answers
 from tests.unit.storage.http.store_rig import NOW, SETTINGS, context
 
 META = ObjectMeta(Fingerprint(bytes(16), 5), 0, token="t")
@@ -541,27 +541,6 @@ def _die(peer: Peer) -> None:
     peer.reset()
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "create"])
-def test_a_lost_answer_is_asked_for_again(opened: Callable[..., Any], verb: str) -> None:
-    """Signed again, on a new connection."""
-    call, answer, line = VERBS[verb]
-    with HostileServer([_die, _die, answers(answer)]) as server:
-        call(opened(server))
-        sent = [f"{seen.method} {seen.target}" for seen in server.received]
-        assert [each for each in sent if each == line] == [line] * 3
-        assert len(sent) == 3 + (verb in ("put", "part"))  # content is looked for before it goes out again
-
-
-def test_a_create_whose_answer_was_lost_is_not_sent_again(opened: Callable[..., Any]) -> None:
-    """The caller looks for the upload first."""
-    call, answer, _ = VERBS["create"]
-    with HostileServer([_die, answers(answer)]) as server:
-        with pytest.raises(StoreUnavailable) as caught:
-            call(opened(server))
-        assert caught.value.outcome_unknown
-        assert len(server.received) == 1
-
-
 def test_a_refusal_that_cuts_off_a_large_body_over_tls_is_seen(
     opened: Callable[..., Any], certificate: Certificate
 ) -> None:
@@ -649,32 +628,6 @@ def test_a_store_in_another_region_is_served_after_one_more_try(opened: Callable
         for _ in range(3):
             found.put_object("k", b"x", META)
         assert len(server.received) == 4
-
-
-def test_many_threads_may_use_one_store(opened: Callable[..., Any]) -> None:
-    """Each gets its own answer."""
-
-    def script(peer: Peer) -> None:
-        while True:
-            peer.send(ETAG.replace(b'"e"', peer.read_request().body))
-
-    scripts: list[Script] = [script]
-    wrong: list[str] = []
-    with HostileServer(scripts) as server:
-        found = opened(server)
-
-        def work(name: int) -> None:
-            for turn in range(25):
-                text = f"{name}-{turn}"
-                if found.put_object(text, text.encode(), META).etag != text:
-                    wrong.append(text)
-
-        threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
 
 
 # ---- a store that ignores digests -------------------------------------------------------------------------
