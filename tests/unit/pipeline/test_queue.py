@@ -48,6 +48,18 @@ def test_a_file_is_handed_out_when_it_has_been_quiet(queue: WorkQueue) -> None:
     assert taken(worker) == A
 
 
+def test_a_file_that_was_marked_while_it_was_carried_wakes_a_worker_at_its_end(queue: WorkQueue) -> None:
+    """The one that carried it may end, and take nothing more."""
+    queue.mark(A, quiet_seconds=0.0, event=True)
+    assert queue.take() is not None
+    worker = Running(queue.take)
+    wait_until("the worker waits", lambda: waiting_workers(queue) == 1)
+    queue.mark(A, quiet_seconds=0.0, event=True)
+    wait_until("it waits again", lambda: waiting_workers(queue) == 1)
+    assert not queue.done(A)
+    assert taken(worker) == A
+
+
 def test_what_has_waited_the_longest_is_told_unless_it_failed() -> None:
     """Of one source, also while a worker has it; a later mark makes it no younger."""
     clock = FakeClock()
