@@ -45,8 +45,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def name_of_draft(store_id: str, key: str) -> str:
-    """The name of the draft of an object."""
-    digest = xxhash.xxh3_128_hexdigest(f"{store_id}\n{key}".encode())
+    """The name of the draft of an object; or of what a path is restored from, which may be no UTF-8."""
+    digest = xxhash.xxh3_128_hexdigest(f"{store_id}\n{key}".encode("utf-8", "surrogateescape"))
     return f"{DRAFT}{digest}.part"
 
 

@@ -26,7 +26,7 @@ from syncd.transfer.restore.wanted import listed
 from tests.support.faults import Call
 from tests.support.mounting import formatted, tmpfs
 from tests.support.store import FakeStore
-from tests.unit.transfer.restore.restoring import PART, content, put, reasons, restore, tree
+from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_file_is_the_same_only_if_it_is_the_one_that_was_looked_at(to: Path) -
     to.mkdir()
     (to / "a").write_bytes(b"same")
     proof = Proof("crc32", digest_of_body(b"same", "crc32"))
-    with closing(Folder(str(to), {}, create=False)) as folder:
+    with closing(Folder(os.path.realpath(to), {}, create=False)) as folder:
         seen = folder.look("a")
         assert seen is not None
         assert folder.has("a", seen, proof)
@@ -107,7 +107,7 @@ def test_a_file_is_the_same_only_if_it_is_the_one_that_was_looked_at(to: Path) -
 
 def test_this_file_system_tells_names_apart(to: Path) -> None:
     """The probe finds nothing where case and accents count, and leaves nothing behind."""
-    with closing(Folder(str(to), {}, create=True)) as folder:
+    with closing(Folder(os.path.realpath(to), {}, create=True)) as folder:
         assert folder._ignores == (False, False)
     assert os.listdir(to) == []
 
@@ -155,7 +155,7 @@ def test_a_link_that_changes_before_it_is_replaced_is_kept(to: Path, now: str) -
     to.mkdir()
     (to / "a").symlink_to("old")
     (to / name_of_draft("", "a")).symlink_to("left")
-    with closing(Folder(str(to), {}, create=True)) as folder:
+    with closing(Folder(os.path.realpath(to), {}, create=True)) as folder:
         existing = folder.look_link("a")
         (to / "a").unlink()
         if now == "file":
@@ -196,7 +196,7 @@ def test_a_folder_that_takes_no_attributes_is_named(to: Path, monkeypatch: pytes
         return []
 
     monkeypatch.setattr(folders, "give", refuses)
-    with closing(Folder(str(to), {}, create=True)) as folder:
+    with closing(Folder(os.path.realpath(to), {}, create=True)) as folder:
         for name, uid in (("refused", 1), ("taken", 2)):
             folder.make(name, (10**18, Attributes(uid=uid)))
         folder.furnish()
@@ -233,6 +233,16 @@ def test_a_full_disk_ends_the_restore_and_leaves_no_half_file(tmp_path: Path) ->
         found = {name: body for name, body in tree(small / "to").items() if not name.startswith(DRAFT)}
         assert found == {name: content(100_000, int(name)) for name in found}
         assert len(found) == report.counts["restored"] > 0
+
+
+def test_a_link_of_any_name_is_made_and_replaced(to: Path) -> None:
+    """Also of one that is no UTF-8."""
+    name, facts = "link \udcff", (MTIME_NS, Attributes())
+    with closing(Folder(os.path.realpath(to), {}, create=True)) as folder:
+        for target in (b"first", b"second"):
+            folder.link(name, target, folder.look_link(name), facts)
+    assert os.readlink(to / name) == "second"
+    assert os.listdir(to) == [name]
 
 
 @pytest.mark.parametrize("error", ["EACCES", "ENOSPC"])
