@@ -25,12 +25,12 @@ from syncd.transfer.reuse import Listing
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Say how much of what would be sent the store has already.
+    """Count the files that the store already has.
 
-    And record it, unless this is a dry run. A file without a record is known if its object has its
-    content: by the digest of syncd, or of the program that sent it (rclone, aws, s3cmd and others).
-    Files are read only where the object has their size. Nothing is sent; the next pass sends what is not
-    there, and what differs. The exit code is 3 if files could not be compared.
+    Records the files that the store has, unless this is a dry run. A file without a record is known if its
+    object has its content, by the digest of syncd or of the program that sent it (rclone, aws, s3cmd and
+    others). A file is read only if its object has the same size. Nothing is sent; the next pass sends the
+    files that are missing or differ. The exit code is 3 if files could not be compared.
     """
     told = asking.each_source(options.load(), names, "adopt", _source, dry_run=dry_run)
     if as_json:

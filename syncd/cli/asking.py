@@ -130,21 +130,15 @@ def bandwidth(text: str) -> str:
     return text
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    name = "duration"
+def _duration(text: str) -> float:
+    from syncd.config.units import parse_duration
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from syncd.config.units import parse_duration
-
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(f"found {value!r}; expected {error}", param, ctx)
+    return parse_duration(text)
 
 
-def duration_option(*names: str, help: str) -> Callable[[Any], Any]:
+def duration_option(*names: str, **more: Any) -> Callable[[Any], Any]:
     """An option that takes a duration such as ``2h``, in seconds."""
-    return click.option(*names, type=_Duration(), metavar="DURATION", help=help)
+    return click.option(*names, type=common.Written("duration", _duration), metavar="DURATION", **more)
 
 
 def of_path(options: common.Options, path: str) -> dict[str, Any]:

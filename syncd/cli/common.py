@@ -161,7 +161,23 @@ def config_path(options: Options) -> str:
 
 
 config_option = click.option("-c", "--config", "config_path", metavar="FILE", help="The configuration file.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Written(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+    """A value that is written as in the configuration; `parse` reads it, or raises ValueError."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return self._parse(str(value))
+        except ValueError as error:
+            self.fail(f"found {value!r}; expected {error}", param, ctx)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., None]:
@@ -174,8 +190,10 @@ def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., N
         command(Options(config_path, verbose, quiet), *args, **kwargs)
 
     for option in (
-        click.option("-q", "--quiet", count=True, help="Say less; twice: errors only."),
-        click.option("-v", "--verbose", count=True, help="Say more; twice: what the libraries say, too."),
+        click.option("-q", "--quiet", count=True, help="Print less; twice: errors only."),
+        click.option(
+            "-v", "--verbose", count=True, help="Print more; twice: also messages of the libraries."
+        ),
         config_option,
     ):
         option(with_options)

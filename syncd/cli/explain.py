@@ -13,7 +13,7 @@ from syncd.core.words import details
 @common.json_option
 @common.options
 def command(options: common.Options, path: str, as_json: bool) -> None:
-    """Say which rule takes or leaves a file, and why.
+    """Say which rule includes or excludes a file, and why.
 
     PATH may be excluded or missing. The first line is that of `syncd status PATH`.
     """

@@ -11,10 +11,10 @@ from syncd.cli import asking, common
 
 @click.command()
 @click.argument("name", required=False, metavar="[SOURCE|STORE]")
-@asking.duration_option("--timeout", "seconds", help="Give up after so long, with exit code 4.")
+@asking.duration_option("--timeout", "seconds", help="Give up after this time, with exit code 4.")
 @common.options
 def command(options: common.Options, name: str | None, seconds: float | None) -> None:
-    """Send now what is known, and wait until it is in the store.
+    """Send all known changes now, and wait for the end.
 
     The daemon does not wait until files have been quiet, but a file that is being written is not read. Exit
     codes: 3 if files failed, 4 if some are still to be sent.

@@ -11,7 +11,7 @@ from syncd.cli import asking, common
 
 @click.command()
 @click.argument("rate", required=False, metavar="[RATE|TIMETABLE|off|config]")
-@asking.duration_option("--for", "seconds", help="For so long, such as 1h; else until the daemon ends.")
+@asking.duration_option("--for", "seconds", help="How long, such as 1h. Default: until the daemon ends.")
 @common.options
 def command(options: common.Options, rate: str | None, seconds: float | None) -> None:
     """Show or change the bandwidth limit of the running daemon.

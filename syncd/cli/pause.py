@@ -9,7 +9,7 @@ from syncd.cli import asking, common
 
 @click.command()
 @click.argument("name", required=False, metavar="[SOURCE|STORE]")
-@asking.duration_option("--for", "seconds", help="For so long, such as 2h; else until `syncd resume`.")
+@asking.duration_option("--for", "seconds", help="How long, such as 2h. Default: until `syncd resume`.")
 @common.options
 def command(options: common.Options, name: str | None, seconds: float | None) -> None:
     """Send nothing more of a source, of a store, or at all.

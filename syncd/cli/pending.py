@@ -12,7 +12,7 @@ from syncd.cli import asking, common
 @common.json_option
 @common.options
 def command(options: common.Options, limit: int, as_json: bool) -> None:
-    """List the files that are still to be sent, and why.
+    """List the files that still have to be sent, and why.
 
     Each line begins with the word of its file.
     """

@@ -14,7 +14,7 @@ _SECONDS = 330.0
 @click.command()
 @common.options
 def command(options: common.Options) -> None:
-    """Have the daemon read the configuration again.
+    """Make the daemon read the configuration again.
 
     Prints what changed, or every mistake (exit code 78); after a mistake the old configuration goes on.
     """

@@ -20,12 +20,12 @@ from syncd.pipeline.pipeline import Pipeline
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give objects the properties that the configuration says now.
+    """Give objects the properties of the present configuration.
 
-    And the attributes that their files had when they were recorded. Every recorded object is looked at.
-    One that has other ones is copied onto itself inside the store, which costs a request, and a new
-    version where the bucket keeps versions. Interrupted, it goes on where it was when it is called
-    again. The exit code is 3 if objects keep other properties.
+    Also the attributes that their files had when they were recorded. Looks at every recorded object, and
+    copies those that differ onto themselves inside the store. Each copy costs a request, and a new version
+    if the bucket keeps versions. After an interruption, the same command continues. The exit code is 3 if
+    objects keep other properties.
     """
     told = asking.each_source(options.load(), names, "restamp", _source, dry_run=dry_run)
     if as_json:

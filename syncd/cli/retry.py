@@ -9,13 +9,13 @@ from syncd.cli import asking, common
 
 @click.command()
 @click.argument("name", required=False, metavar="[SOURCE|STORE|PATH]")
-@click.option("--error", metavar="TEXT", help="Only what failed with an error that contains TEXT.")
+@click.option("--error", metavar="TEXT", help="Only files whose error contains TEXT.")
 @common.options
 def command(options: common.Options, name: str | None, error: str | None) -> None:
-    """Try again now what failed.
+    """Try failed files again now.
 
-    Also what had used up its attempts, and a store that is paused because it failed. Without a name,
-    everything; a PATH (with a slash) means that file, or what is below that folder.
+    Also files that have used up their attempts, and a store that is paused because it failed. Without a
+    name, everything; a PATH (with a slash) means that file, or what is below that folder.
     """
     answer = asking.daemon(options, {"command": "retry", **asking.scope(name), "error": error})
     click.echo(f"failed files that are tried again: {answer['files']}")

@@ -16,11 +16,15 @@ WATCH_SECONDS = 1.0
 
 @click.command()
 @click.argument("path", required=False)
-@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C; with --json as lines.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show the status again every second, until Ctrl-C; with --json, one line each time.",
+)
 @click.option(
     "--exit-code",
     is_flag=True,
-    help="Exit with 4 if it is not in sync yet, 3 if files failed or objects differ.",
+    help="Exit with 4 if not in sync yet, 3 if files failed or objects differ.",
 )
 @common.json_option
 @common.options

@@ -8,8 +8,7 @@ from typing import Any
 import click
 from msgspec.structs import asdict
 
-from syncd.cli import common
-from syncd.config import units
+from syncd.cli import asking, common
 from syncd.config.load import Settings
 from syncd.core.errors import AccessRefused, StoreError, StoreUnavailable
 from syncd.core.model import Checkpoint
@@ -20,28 +19,18 @@ from syncd.transfer import orphans as unfinished
 from syncd.transfer.in_doubt import waits_for_others
 
 
-def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
-    """A duration as in the configuration."""
-    try:
-        return units.parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(f"write {error}") from error
-
-
 @click.command()
-@click.option("--abort-orphans", is_flag=True, help="Abort old uploads that nothing here knows.")
-@click.option(
+@click.option("--abort-orphans", is_flag=True, help="Abort old uploads without a record.")
+@asking.duration_option(
     "--older-than",
-    callback=_seconds,
     default="1d",
     show_default=True,
-    metavar="DURATION",
-    help="Abort only uploads that began longer ago.",
+    help="Abort only uploads that began longer ago than this.",
 )
 @common.json_option
 @common.options
 def command(options: common.Options, abort_orphans: bool, older_than: float, as_json: bool) -> None:
-    """List unfinished uploads: ours, and orphans in the stores."""
+    """List unfinished uploads, and orphans in the stores."""
     settings = options.load()
     if abort_orphans and not common.has_state(settings.state_dir):
         common.say(

@@ -32,21 +32,6 @@ _PAUSES_SECONDS = (0.5, 2.0)
 """Beside a running daemon: the time in which it records what it has just sent."""
 
 
-def _bound(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, float] | None:
-    """A number of files, or a share of them, as `max_repair` in the configuration; None: that."""
-    try:
-        return None if value is None else units.parse_bound(value)
-    except ValueError as error:
-        raise click.BadParameter(f"write {error}") from error
-
-
-def _share(_context: click.Context, _option: click.Parameter, value: str) -> float:
-    try:
-        return units.parse_share(value)
-    except ValueError as error:
-        raise click.BadParameter(f"write {error}") from error
-
-
 @click.command()
 @click.option(
     "--read", is_flag=True, help="Read and fingerprint every file, even one whose stat is unchanged."
@@ -57,16 +42,18 @@ def _share(_context: click.Context, _option: click.Parameter, value: str) -> flo
     is_flag=False,
     flag_value="100%",
     default="0%",
-    callback=_share,
-    help="Download every object, or such a share of them (5%), and compare the content.",
+    type=common.Written("share", units.parse_share),
+    help="Download every object, or a share of them such as 5%, and compare the content.",
 )
-@click.option("--repair", is_flag=True, help="Let the files be sent again whose objects are damaged.")
-@click.option("--overwrite", is_flag=True, help="With --repair: also what another program wrote.")
+@click.option("--repair", is_flag=True, help="Send files again if their objects are damaged.")
+@click.option(
+    "--overwrite", is_flag=True, help="With --repair: also replace objects that another program wrote."
+)
 @click.option(
     "--max-repair",
     metavar="NUMBER|SHARE",
-    callback=_bound,
-    help="Repair nothing if more files than this are damaged. Default: as configured.",
+    type=common.Written("bound", units.parse_bound),
+    help="Repair nothing if more files than this are damaged. Default: max_repair of the configuration.",
 )
 @common.json_option
 @common.options
@@ -79,9 +66,9 @@ def command(  # its options
     max_repair: tuple[int, float] | None,
     as_json: bool,
 ) -> None:
-    """Compare the stores with what is recorded and with the disk.
+    """Compare the stores with the records and the disk.
 
-    Every difference is reported; the exit code is 3 when one is serious. A store that cannot be used holds up
+    Reports every difference; the exit code is 3 if one is serious. A store that cannot be used holds up
     no other: its sources are named, and the exit code is 69 or 77.
     """
     rows: list[dict[str, Any]] = []
