@@ -366,6 +366,7 @@ class SourceRunner:
                 should_stop=self.should_stop,
                 store_id=self._store_id,
                 mounts_stay=mounts_stay,
+                keeps_folders=True,
             )
         finally:
             self.news.scanning = False

@@ -13,10 +13,12 @@ import os
 import stat as modes
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 
 from syncd.core.errors import FileUnreadable, FileVanished, os_words
 from syncd.core.model import RootIdentity
 from syncd.sources import mounts
+from syncd.state.queries import Entry
 
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
@@ -24,7 +26,7 @@ DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For a directory that is to be listed."""
-_LISTINGS = 3
+_LISTINGS, _BREATH = 3, 512
 _GETFSUUID = 0x80111500  # linux/fs.h
 
 
@@ -146,6 +148,38 @@ def names_in(descriptor: int) -> Iterator[str]:
         if after == before:
             break
         before = after
+
+
+def files_in(descriptor: int, count: int, breathe: Callable[[], object]) -> list[Entry] | None:
+    """What an open directory holds, if that are `count` entries and none comes or goes meanwhile; else None.
+
+    `breathe` is called now and then, and may raise.
+    """
+    found: list[Entry] = []
+    stat = os.stat
+    try:
+        before = os.fstat(descriptor).st_mtime_ns
+        with os.scandir(descriptor) as entries:
+            names = sorted([each.name for each in islice(entries, count + 1)])
+        if len(names) != count:
+            return None
+        for at in range(0, count, _BREATH):
+            breathe()
+            found += [
+                (
+                    name,
+                    (seen := stat(name, dir_fd=descriptor, follow_symlinks=False)).st_size,
+                    seen.st_mtime_ns,
+                    seen.st_ctime_ns,
+                    seen.st_ino,
+                    seen.st_dev,
+                    seen.st_mode & 0o170000,
+                )
+                for name in names[at : at + _BREATH]
+            ]
+        return found if os.fstat(descriptor).st_mtime_ns == before else None
+    except OSError:
+        return None  # a look at each entry meets the same, and can say so
 
 
 def listed_in(parent: int) -> Collection[str]:

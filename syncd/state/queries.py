@@ -6,7 +6,9 @@ or errors of ours: those are `syncd.state.state` and `syncd.state.sqlite`.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat as modes
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
@@ -14,6 +16,7 @@ from itertools import islice
 from sqlite3 import Connection, IntegrityError
 from typing import Any
 
+from msgspec import Struct, msgpack
 from msgspec.structs import replace
 
 from syncd.core.model import (
@@ -269,6 +272,87 @@ def find_content(
     return [(ref, _recorded(row[2:])) for ref, row in islice(wanted, limit)]
 
 
+# ---- folders that are known as a whole ------------------------------------------------------------------
+
+
+# A digest stands for all rows of a folder: where the folder shows the same one, none of them is read. It is
+# made of rows alone, in the transaction that writes it, and only of a folder whose files are all firm and
+# directly in it. Triggers drop it in each transaction that changes, adds or removes a row below the folder.
+# So one that is there says what the rows say at this moment.
+
+FEWEST_FILES, MOST_FILES = 8, 1 << 14
+"""To read the rows of fewer takes no longer; and the files of more would all be in memory at once."""
+
+Entry = tuple[str, int, int, int, int, int, int]
+"""Name, size, mtime_ns, ctime_ns, inode, device and type (`stat.S_IFMT`) of what is in a folder."""
+
+
+class Folder(Struct, frozen=True):
+    """The files of a folder, as they are recorded."""
+
+    path: bytes
+    """With a slash at the end; empty: the root."""
+    files: int
+    digest: bytes
+    following: bytes
+    """No path between those of the folder and this one is recorded."""
+
+
+def digest_of(terms: bytes, entries: list[Entry]) -> bytes:
+    """The digest of a folder that holds these, sorted; `terms` is what else has to be the same.
+
+    Empty, which is the digest of none: a name is no text, or a time beyond 64 bits.
+    """
+    try:
+        return hashlib.sha256(terms + msgpack.encode(entries)).digest()
+    except (UnicodeEncodeError, OverflowError):
+        return b""
+
+
+def find_folder(connection: Connection, source: str, prefix: bytes) -> Folder | None:
+    """The first one from `prefix` on, in the order of bytes, that has a digest."""
+    row = connection.execute(
+        "SELECT path, files, digest, following FROM folders "  # noqa: S608  a text of ours
+        f"WHERE {OF_SOURCE} AND path >= ?2 ORDER BY path LIMIT 1",
+        (source, prefix),
+    ).fetchone()
+    return Folder(*row) if row else None
+
+
+def keep_folder(
+    connection: Connection, source: str, prefix: bytes, aim: tuple[str, bytes], terms: bytes, *, kept: bool
+) -> None:
+    """Make the digest, if the folder can have one. `aim` and `kept` as in `outline_page`."""
+    rows = outline_page(connection, source, aim, prefix, prefix[:-1], MOST_FILES + 1, kept)
+    entries = sorted(_entry(row, len(prefix)) for row in rows if row[6] and not row[7])
+    is_flat = all(name and "/" not in name for name, *_ in entries)
+    if is_flat and 0 < len(entries) == len(rows) <= MOST_FILES and (digest := digest_of(terms, entries)):
+        behind = outline_page(connection, source, aim, after(prefix), b"", 1, kept)
+        following = _cut(behind[0][0], prefix) if behind else AFTER_ALL
+        connection.execute(
+            "INSERT OR REPLACE INTO folders SELECT id, ?, ?, ?, ? FROM sources WHERE name = ?",
+            (prefix, len(entries), digest, following, source),
+        )
+
+
+def _entry(row: Row, skipped: int) -> Entry:
+    path, size, mtime_ns, ctime_ns, inode, device = row[:6]
+    times = unfold_time(mtime_ns), unfold_time(ctime_ns)
+    which = unfold(inode), unfold(device)
+    return os.fsdecode(path[skipped:]), size, *times, *which, modes.S_IFREG
+
+
+def _cut(path: bytes, prefix: bytes) -> bytes:
+    """The first folder on the way to `path` that is not on the way to `prefix`; or the file at `path`.
+
+    A folder that begins before it and ends behind it also holds `prefix`, and has no digest.
+    """
+    while not path.startswith(prefix):
+        prefix = prefix[: prefix.rfind(b"/", 0, -1) + 1]
+    end = path.find(b"/", len(prefix))
+    return path[: end + 1] if end >= 0 else path
+
+
 # ---- failures and totals --------------------------------------------------------------------------------
 
 
@@ -469,11 +553,16 @@ def named(ref: FileRef) -> tuple[str, bytes]:
     return ref.source, os.fsencode(ref.path)
 
 
+def after(prefix: bytes) -> bytes:
+    """What sorts right behind all paths that begin with `prefix`, which ends with a slash, or is empty."""
+    # "0" follows "/" in the order of bytes.
+    return prefix[:-1] + b"0" if prefix else AFTER_ALL
+
+
 def _range(start: bytes, below: bytes) -> tuple[bytes, bytes]:
     if not below:
         return start, AFTER_ALL
-    # "0" follows "/" in the order of bytes: all names under the directory, and nothing else.
-    return max(start, below + b"/"), below + b"0"
+    return max(start, below + b"/"), after(below + b"/")
 
 
 def stat_row(stat: FileStat) -> Row:

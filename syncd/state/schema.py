@@ -290,6 +290,24 @@ STEPS: tuple[tuple[str, ...], ...] = (
         f"CREATE INDEX {table}_by_size ON {table} (content_size) WHERE content_size > 1048576"
         for table in ("files", "kept")
     ),
+    (
+        # See `syncd.state.queries.Folder`. No folder with a digest is in another: the nearest before a path
+        # is the only one that may hold it, or say that nothing is there.
+        """CREATE TABLE folders (
+            source INTEGER NOT NULL REFERENCES sources(id),
+            path BLOB NOT NULL,
+            files INTEGER NOT NULL,
+            digest BLOB NOT NULL,
+            following BLOB NOT NULL,
+            PRIMARY KEY (source, path)) WITHOUT ROWID""",
+        *(
+            f"""CREATE TRIGGER {table}_folder_{change.lower()} AFTER {change} ON {table} BEGIN
+                DELETE FROM folders WHERE source = {row}.source AND path = (SELECT path FROM folders
+                    WHERE source = {row}.source AND path <= {row}.path ORDER BY path DESC LIMIT 1); END"""  # noqa: S608  constants
+            for table in ("files", "kept")
+            for change, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old"))
+        ),
+    ),
 )
 
 

@@ -28,7 +28,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -274,6 +274,30 @@ class State:
         """What a scan compares, from path `start` on, as plain tuples: see `queries.outline_page`."""
         self.flush()
         return self._read(queries.outline_page, source, aim, start, below, limit, kept)
+
+    @cached_property
+    def _has_folders(self) -> bool:
+        """Whether there may be one to find: a first pass does not write earlier in order to look."""
+        return bool(self._all("SELECT 1 FROM folders LIMIT 1"))
+
+    def folder(self, source: str, prefix: bytes) -> queries.Folder | None:
+        """The first folder from `prefix` on that is known as a whole; see `queries.find_folder`."""
+        if not self._has_folders:
+            return None
+        self.flush()
+        return self._reader.run_one(lambda connection: queries.find_folder(connection, source, prefix))
+
+    def keep_folders(
+        self, source: str, prefixes: Sequence[bytes], aim: tuple[str, bytes], terms: bytes, *, kept: bool
+    ) -> None:
+        """All files of these were found as recorded: know each as a whole. Joined with later writes."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            for prefix in prefixes:
+                queries.keep_folder(connection, source, prefix, aim, terms, kept=kept)
+
+        self._join(operation)
+        self._has_folders = True
 
     def find_content(
         self, store_id: str, fingerprint: Fingerprint, limit: int = 4

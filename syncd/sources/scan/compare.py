@@ -11,26 +11,38 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.core.errors import FileError
-from syncd.core.model import FileRef, FileStat, Irregular, LinkStat, OnDelete, Recorded, Source
+from syncd.core.model import (
+    FileRef,
+    FileStat,
+    Irregular,
+    LinkStat,
+    OnDelete,
+    PatternPlaces,
+    Recorded,
+    Source,
+)
 from syncd.core.paths import key_for
 from syncd.core.patterns import Rules
 from syncd.core.words import counted
 from syncd.sources import directories, entries, files, selection
 from syncd.sources.root import check_root, holds_recorded, open_root
 from syncd.sources.scan.walk import Absent, Frame, Hidden, Missing, Present, Walk, second_look
+from syncd.state import queries
 from syncd.state.queries import Row
 from syncd.state.state import State
 
-PAGE = 4096
-"""Rows read at once: about two megabytes."""
+PAGE, _GROWTH = 4096, 16
+"""Rows read at once: about two megabytes, in the end; one where rows were skipped, and then ever more."""
 _SLASH = ord("/")
 _BREATH = 511  # asked whether to stop every 512 entries
 
@@ -97,11 +109,13 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
     should_stop: Callable[[], bool],
     store_id: str,
     mounts_stay: bool = False,
+    keeps_folders: bool = False,
 ) -> ScanReport:
     """Report to `sink` what differs in `source`, or in its directory or file `subtree`.
 
     When `should_stop` says so the scan ends early: not complete, nothing absent. `mounts_stay` is the
-    operator's word that what is mounted is there to stay. Raises StateError, and what `sink` raises.
+    operator's word that what is mounted is there to stay. With `keeps_folders` the state knows folders that
+    are as recorded as a whole the next time. Raises StateError, and what `sink` raises.
     """
     has_records = state.recorded_totals(source.name)[0] > 0
     identity, doubt = check_root(source, state.root_identity(source.name), has_records)
@@ -111,7 +125,7 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
         root_fd = open_root(source.root, identity)
     except FileError as error:
         return ScanReport(0, 0, 0, 0, {}, 0, complete=False, doubt=f"the root: {error}")
-    work = _Scan(source, rules, state, sink, should_stop, store_id)
+    work = _Scan(source, rules, state, sink, should_stop, store_id, keeps_folders=keeps_folders)
     try:
         with suppress(_Halted):
             work.compare(root_fd, os.fsencode(subtree))
@@ -126,48 +140,53 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
 
 
 class RecordCursor:
-    """The recorded files under a directory, one by one in the order of bytes; `row` is the next one."""
+    """The recorded files under a directory, one by one in the order of bytes."""
 
-    def __init__(self, page: Callable[[bytes], list[Row]]) -> None:
+    def __init__(self, page: Callable[[bytes, int], list[Row]]) -> None:
         self._page = page
         self._rows: list[Row] = []
-        self._index = 0
-        self.row: Row | None = None
-        self._fetch(b"")
+        self._index = self._size = 0
+        self._start: bytes | None = b""
+        """Where the page begins that is to be read; None: it was read."""
+        self._none_before = b""
+        """Where the page is not read yet."""
+
+    @property
+    def row(self) -> Row | None:
+        """The next one; None: there is none."""
+        if self._start is not None:
+            # One row first, for who skips a directory may skip the next; then ever more.
+            self._size = min(PAGE, max(1, self._size * _GROWTH))
+            self._rows, self._index, self._start = self._page(self._start, self._size), 0, None
+        return self._rows[self._index] if self._index < len(self._rows) else None
 
     def advance(self) -> Row | None:
         """Go to the next one, and return it."""
         self._index += 1
         try:  # called for every recorded file: the end of a page is the exception
-            self.row = row = self._rows[self._index]
-            return row
+            return self._rows[self._index]
         except IndexError:
-            self._turn()
+            if len(self._rows) == self._size:
+                self._start, self._none_before = self._rows[-1][0] + b"\0", b""
         return self.row
 
-    def _turn(self) -> None:
-        """To the next page, if there is one."""
-        if len(self._rows) == PAGE:
-            self._fetch(self._rows[-1][0] + b"\0")
+    @property
+    def none_before(self) -> bytes:
+        """The next one is not before this path, as is known without a look; empty: that takes a look."""
+        return self._none_before if self._start is not None else b""
+
+    def skip_below(self, prefix: bytes, following: bytes = b"") -> None:
+        """Pass over all that begin with `prefix`, which ends with a slash (or is empty: all).
+
+        Between them and `following` there is none.
+        """
+        after = queries.after(prefix)
+        if self._start is None and self._rows and after <= self._rows[-1][0]:
+            self._index = bisect_left(self._rows, (after,), self._index)
+        elif self._start is not None or len(self._rows) == self._size:
+            self._start, self._size, self._none_before = after, 0, following
         else:
-            self.row = None
-
-    def skip_below(self, prefix: bytes) -> None:
-        """Pass over all that begin with `prefix`, which ends with a slash (or is empty: all)."""
-        after = prefix[:-1] + b"0"  # what sorts right behind "prefix/..."
-        if not prefix or (self._rows and self._rows[-1][0] < after and len(self._rows) == PAGE):
-            self._fetch(after) if prefix else self._end()
-            return
-        while self.row is not None and self.row[0].startswith(prefix):
-            self.advance()
-
-    def _fetch(self, start: bytes) -> None:
-        self._rows = self._page(start)
-        self._index = 0
-        self.row = self._rows[0] if self._rows else None
-
-    def _end(self) -> None:
-        self._rows, self.row = [], None
+            self._index = len(self._rows)
 
 
 class _Halted(Exception):
@@ -185,12 +204,21 @@ class _Scan:
         sink: ScanSink,
         should_stop: Callable[[], bool],
         store_id: str,
+        *,
+        keeps_folders: bool,
     ) -> None:
         self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
         self._settings, self._root_fd = source, -1
         self._should_stop, self._store_id = should_stop, store_id
         # Keys leave legal names as they are, so most are this and the path.
         self._aim = store_id, source.prefix.encode()
+        self._deletes = source.on_delete is OnDelete.DELETE
+        self._keeps_folders = keeps_folders and not source.records_full_folders
+        self._unknown_before = b""  # no folder before this path is known as a whole
+        self._whole: list[bytes] = []
+        self._whole_files = 0
+        # A folder is compared again in full after any other change of the configuration, too.
+        self._terms = ascii((store_id, replace(source, places=PatternPlaces()))).encode()
         self.missing = Missing()
         self._skipped: Counter[str] = Counter()
         self._files = self._directories = self._found = self._absent = self._errors = self._hidden = 0
@@ -214,15 +242,14 @@ class _Scan:
 
     def compare(self, root_fd: int, subtree: bytes) -> None:
         """Walk the tree beside its records; what is recorded and was not met is `missing` afterwards."""
-        source, aim, state = self._source, self._aim, self._state
+        source, aim, state, deletes = self._source, self._aim, self._state, self._deletes
         self._root_fd = root_fd
         if subtree and self._is_left_out(os.fsdecode(subtree)):
             return
         if subtree:
             self._single(root_fd, subtree)
-        deletes = self._settings.on_delete is OnDelete.DELETE  # also what was kept until now
-        records = RecordCursor(
-            lambda start: state.outline_page(source, aim, start, subtree, PAGE, kept=deletes)
+        records = RecordCursor(  # where deletions count, also of what was kept until now
+            lambda start, limit: state.outline_page(source, aim, start, subtree, limit, kept=deletes)
         )
         walk = Walk(root_fd)
         try:
@@ -235,16 +262,18 @@ class _Scan:
                     self._not_seen(records, frame.prefix[:-1], error)
                     walk.leave()
                     continue
-                directory = self._compare_files(frame, records)
+                directory = frame.next_directory(records.none_before) or self._compare_files(frame, records)
                 if directory:
                     self._descend(walk, records, directory)
                 else:
                     walk.leave()
         finally:
             walk.close()
-        while records.row is not None:
-            self.missing.add(records.row[0])
-            records.advance()
+        self._keep_folders()
+        row = records.row
+        while row is not None:
+            self.missing.add(row[0])
+            row = records.advance()
 
     def _is_left_out(self, subtree: str) -> bool:
         above = subtree.rpartition("/")[0]
@@ -269,20 +298,56 @@ class _Scan:
             records.skip_below(path + b"/")
             return
         self._directories += 1
+        frame = None
         try:
             frame = walk.enter(path)
             left_out = selection.of_folder(self._root_fd, frame.descriptor, self._settings, os.fsdecode(path))
             if left_out is not None:
-                walk.leave()
                 self._skipped[selection.kind_of(left_out)] += 1
-                records.skip_below(path + b"/" if path else b"")
-            elif path and self._settings.records_folders:
-                self._compare_folder(frame, records)
+                records.skip_below(frame.prefix)
+                walk.leave()
+            elif (known := self._as_kept(frame)) is not None:
+                records.skip_below(frame.prefix, known.following)
+                walk.leave()
+            else:
+                frame.read()
+                if path and self._settings.records_folders:
+                    self._compare_folder(frame, records)
         except OSError as error:
+            if frame is not None:
+                walk.leave()
             self._directories -= 1
             self._not_seen(records, path, error)
             if error.errno in directories.GONE and path:
                 self._turned_into_file(walk, path)
+
+    def _as_kept(self, frame: Frame) -> queries.Folder | None:
+        """What is known of the folder, if it holds just that."""
+        if self._unknown_before > frame.prefix:
+            return None
+        known = self._state.folder(self._source, frame.prefix)
+        self._unknown_before = known.path if known else queries.AFTER_ALL
+        if known is None or known.path != frame.prefix:
+            return None
+        found = directories.files_in(frame.descriptor, known.files, self._breathe)
+        if not found or queries.digest_of(self._terms, found) != known.digest:
+            return None
+        self._files += len(found)
+        return known
+
+    def _note_folder(self, frame: Frame, as_recorded: int) -> None:
+        """The folder was compared; so many of its entries are as recorded."""
+        is_whole = frame.is_leaf and as_recorded == frame.count
+        if self._keeps_folders and is_whole and queries.FEWEST_FILES <= frame.count <= queries.MOST_FILES:
+            self._whole.append(frame.prefix)
+            self._whole_files += frame.count
+            if self._whole_files >= PAGE:
+                self._keep_folders()
+
+    def _keep_folders(self) -> None:
+        if self._whole:
+            self._state.keep_folders(self._source, self._whole, self._aim, self._terms, kept=self._deletes)
+        self._whole, self._whole_files = [], 0
 
     def _compare_folder(self, frame: Frame, records: RecordCursor) -> None:
         """A folder of which nothing is carried stands for itself. Raises OSError."""
@@ -317,6 +382,7 @@ class _Scan:
         """Compare entries up to the next directory, and return its path; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row
+        before = self._files - self._found
         while frame.index < len(entries) or frame.turn():
             name = entries[frame.index]
             frame.index += 1
@@ -327,6 +393,7 @@ class _Scan:
                 self.missing.add(row[0])
                 row = records.advance()
             if name[-1] == _SLASH:
+                frame.is_leaf = False
                 return path[:-1]
             recorded = row is not None and row[0] == path
             try:
@@ -348,6 +415,7 @@ class _Scan:
             else:
                 self._meet_any(frame, name, now, known=True)
             row = records.advance()
+        self._note_folder(frame, self._files - self._found - before)
         return b""
 
     def _meet_any(self, frame: Frame, name: bytes, now: os.stat_result, *, known: bool) -> None:
@@ -402,9 +470,8 @@ class _Scan:
                 ours[mount] = holds_recorded(root_fd, self._source, self._state, mount)
             return ours[mount]
 
-        deletes = self._settings.on_delete is OnDelete.DELETE
-        wanted = self._recorded_and_wanted
-        look = second_look(root_fd, self.missing, wanted, is_ours, mounts_stay=mounts_stay, deletes=deletes)
+        wanted, hides = self._recorded_and_wanted, {"mounts_stay": mounts_stay, "deletes": self._deletes}
+        look = second_look(root_fd, self.missing, wanted, is_ours, **hides)
         for verdict in look:
             self._breathe()
             if isinstance(verdict, Absent):

@@ -67,27 +67,46 @@ def _unpacked(piece: bytes) -> list[bytes]:
 class Frame:
     """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
 
-    __slots__ = ("_rest", "descriptor", "entries", "identity", "index", "names", "prefix")
+    __slots__ = ("_rest", "count", "descriptor", "entries", "identity", "index", "is_leaf", "names", "prefix")
 
-    def __init__(self, descriptor: int, prefix: bytes, names: Names) -> None:
+    def __init__(self, descriptor: int, prefix: bytes) -> None:
         self.descriptor = descriptor
         self.identity: tuple[int, int] | None = None
         """Which directory it was when its descriptor was closed."""
         self.prefix = prefix
-        self.names = names
-        """All of its names."""
+        self.names: Names | tuple[()] = ()
+        """All of its names, once they are listed."""
         self.entries: list[bytes] = []
         """Those in hand."""
-        self.index = 0
-        self._rest = iter(names)
+        self.index = self.count = 0
+        """The next in hand; how many were taken in hand."""
+        self.is_leaf = True
+        """No directory in it was met."""
+        self._rest: Iterator[bytes] = iter(())
+
+    def read(self) -> None:
+        """Read its names. Raises OSError."""
+        self.names = Names(names_in(self.descriptor))
+        self._rest = iter(self.names)
 
     def turn(self) -> bool:
         """Take more names in hand, in the place of those that are done; False: there are none."""
         more = list(islice(self._rest, _IN_HAND))
         self.entries[: self.index] = []
         self.entries += more
+        self.count += len(more)
         self.index = 0
         return bool(more)
+
+    def next_directory(self, last: bytes) -> bytes:
+        """Pass over the next entry and return its path, if it is a directory up to `last`; else empty."""
+        if self.index < len(self.entries) and (entry := self.entries[self.index]).endswith(b"/"):
+            path = self.prefix + entry
+            if path <= last:
+                self.index += 1
+                self.is_leaf = False
+                return path[:-1]
+        return b""
 
     def turned_into_directory(self, name: bytes) -> None:
         """A name not listed as a directory is one by now: it moves to where directories sort."""
@@ -117,11 +136,7 @@ class Walk:
             descriptor = open_listing(self._root_fd, path)
         else:
             descriptor = os.open(path[len(parent.prefix) :], OPEN_DIRECTORY, dir_fd=parent.descriptor)
-        try:
-            frame = Frame(descriptor, path + b"/" if path else b"", Names(names_in(descriptor)))
-        except BaseException:
-            os.close(descriptor)
-            raise
+        frame = Frame(descriptor, path + b"/" if path else b"")
         self._frames.append(frame)
         if len(self._frames) > MOST_OPEN:
             far = self._frames[-1 - MOST_OPEN]

@@ -19,7 +19,7 @@ from syncd.storage.base import ObjectStore
 STATE_QUESTIONS = frozenset(
     {
         "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_blocks",
-        "find_content", "has_size",
+        "find_content", "folder", "has_size",
         "last_scan", "learned", "leftovers", "lost", "outline_page",
         "all_recorded", "chunks", "part_digests", "recorded", "recorded_page", "recorded_totals",
         "pauses", "root_identity", "summaries", "totals",
@@ -32,6 +32,7 @@ STATE_ELSEWHERE = frozenset(
         "close",
         "flush",
         "give_back_memory",
+        "keep_folders",
         "note_scan",
         "set_root_identity",
         "renumber_device",

@@ -97,6 +97,7 @@ class Tree:
         prefix: str = PREFIX,
         store_id: str = STORE,
         sink: Sink | None = None,
+        keeps_folders: bool = False,
     ) -> Told:
         sink = sink or Sink()
         sink.told.report = compare.scan(
@@ -113,6 +114,7 @@ class Tree:
             subtree=subtree,
             should_stop=should_stop,
             store_id=store_id,
+            keeps_folders=keeps_folders,
         )
         return sink.told
 

@@ -201,7 +201,10 @@ def test_the_names_of_a_directory_come_once_and_in_order() -> None:
 def test_a_name_becomes_a_directory_where_directories_sort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place may lie beyond the names in hand."""
     monkeypatch.setattr(walk, "_IN_HAND", 2)
-    frame = walk.Frame(-1, b"", walk.Names(iter(["a", "a-", "a.1", "a.2", "a.3", "a0", "b/", "c"])))
+    names = ["a", "a-", "a.1", "a.2", "a.3", "a0", "b/", "c"]
+    monkeypatch.setattr(walk, "names_in", lambda descriptor: iter(names))
+    frame = walk.Frame(-1, b"")
+    frame.read()
     met = []
     while frame.index < len(frame.entries) or frame.turn():
         name = frame.entries[frame.index]
