@@ -171,10 +171,11 @@ class GroupWriter:
 
     def _attempt(self, tickets: list[_Ticket]) -> StateError | None:
         """All `tickets` in one transaction, or none of them and the error."""
-        connection = self._connection
+        connection, has_begun = self._connection, False
         try:
             self._check_file()
             connection.execute("BEGIN IMMEDIATE")
+            has_begun = True
             for ticket in tickets:
                 ticket.result = ticket.operation(connection)
             connection.execute("COMMIT")
@@ -187,7 +188,7 @@ class GroupWriter:
             # Joined operations stay queued, except one that failed alone: it would always fail.
             for ticket in tickets:
                 ticket.error = error
-                if len(tickets) == 1 and not isinstance(error, DatabaseFailed):
+                if len(tickets) == 1 and has_begun and not isinstance(error, DatabaseFailed):
                     ticket.end()
             return error
         except BaseException:

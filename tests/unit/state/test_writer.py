@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from syncd.core.errors import StateError
 from syncd.core.model import FileRef, Part
 from syncd.state import sqlite
+from syncd.state.history import Acted
 from syncd.state.state import State
 from tests.support.clock import FakeClock
 from tests.unit.state.test_state import RECORDED, REF, checkpoint, seen_outside
@@ -100,6 +102,49 @@ def test_what_cannot_be_stored_is_told_and_forgotten(state: State) -> None:
     assert state.recorded(REF) is None
     state.commit(REF, RECORDED)
     assert state.recorded(REF) == RECORDED
+
+
+class _Sick:
+    """A connection that begins no transaction until it is `well`."""
+
+    def __init__(self, connection: sqlite3.Connection, error: Exception) -> None:
+        self._connection = connection
+        self._error = error
+        self.well = False
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql.startswith("BEGIN") and not self.well:
+            raise self._error
+        return self._connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), sqlite3.OperationalError("locking protocol")])
+def test_what_never_ran_is_not_to_blame(
+    state: State, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever keeps a transaction from its begin, what waits for a later one still gets there, and so does
+    what joins it.
+    """
+    assert state._writer is not None
+    state.commit(REF, RECORDED, durable=False)
+    state.history.note(Acted(1, REF, "uploaded", 5, ""))
+    state.add_totals(bytes_sent=5)
+    sick = _Sick(state._writer._connection, error)
+    monkeypatch.setattr(state._writer, "_connection", sick)
+    for _ in range(2):
+        with pytest.raises(StateError):
+            state.flush()
+    sick.well = True
+    state.history.note(Acted(2, REF, "uploaded", 5, ""))
+    state.add_totals(bytes_sent=5)
+    state.flush()
+
+    assert [acted.at_ns for acted in state.history.last(9)] == [2, 1]
+    assert state._row("SELECT value FROM totals WHERE name = 'bytes_sent'") == (10,)
+    assert state._row("SELECT count(*) FROM files") == (1,)
 
 
 def _try_to_write(connection: sqlite3.Connection) -> str:
