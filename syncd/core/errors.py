@@ -244,6 +244,10 @@ class PutsWait(SyncdError):
         self.seconds = seconds
 
 
+class NoRoom(PutsWait):
+    """The file is large, and as many are under way as may be."""
+
+
 class TooYoung(PutsWait):
     """The file is younger than its source's ``min_age``."""
 

@@ -185,6 +185,16 @@ class DirtyFiles:
                 entry.due, entry.hasty = now, True
         self._rebuild()
 
+    def call(self, ref: FileRef) -> bool:
+        """The file is due, in its place among those that were marked before and after it. Returns whether it
+        waits.
+        """
+        entry = self._waiting.get(ref)
+        if entry is not None and entry.first_marked < entry.due:
+            entry.due = entry.first_marked
+            self._push(ref, entry)
+        return entry is not None
+
     # ---- working off ------------------------------------------------------------------------------------
 
     def take(self, now: float, chance: float = 0.0) -> Taken | None:

@@ -195,6 +195,14 @@ class WorkQueue:
             self._work.notify_all()
             return len(again)
 
+    def call(self, ref: FileRef) -> bool:
+        """Let a deferred file come before those that were marked after it. Returns whether there is one."""
+        with self._lock:
+            is_deferred = ref in self._deferred and self._dirty.call(ref)
+            if is_deferred:
+                self._call(self._monotonic())
+            return is_deferred
+
     def hasten(self, source: str) -> None:
         """Do not wait until the files of this source have been quiet; a write that goes on is still seen."""
         with self._lock:

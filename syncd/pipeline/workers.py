@@ -18,6 +18,7 @@ from syncd.core.errors import (
     FileError,
     FilePaused,
     FileWaits,
+    NoRoom,
     PutsWait,
     Reaction,
     RootChanged,
@@ -43,6 +44,7 @@ from syncd.transfer.engine import Engine
 from syncd.transfer.local import roots_kept
 from syncd.transfer.pace import affinity
 from syncd.transfer.pace.heartbeat import Heartbeat
+from syncd.transfer.pace.large import LargeFiles
 from syncd.transfer.pace.refusals import Refusals
 
 Values = TypeVarTuple("Values")
@@ -59,7 +61,6 @@ _DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the 
 _COSTLY_SECONDS = 1.0
 """A file that was read in vain for so long is left alone for a multiple of that."""
 _MOST_PAUSE_SECONDS = 600.0
-_LARGE_WAIT_SECONDS = 30.0
 _BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
 _APPEND_SHARE = 4.0
 """A file that only grows is left alone for so many times as long as it took to carry."""
@@ -102,8 +103,8 @@ class Workers:
         self._clock = context.clock
         self._once = context.once
         self.refusals = Refusals(settings, self._source)
-        self._large: set[FileRef] = set()
-        self._most_large = engine.policy.concurrency - engine.policy.concurrency // 4
+        most_large = engine.policy.concurrency - engine.policy.concurrency // 4
+        self.large = LargeFiles(most_large, self.queue.call, self.queue.is_left_out)
         """A quarter of the workers is kept for files that fit one request."""
         self._vain_reads: dict[FileRef, int] = {}
         """How often in a row much of a file was read, and then it changed or could not be read."""
@@ -252,9 +253,7 @@ class Workers:
         except BaseException as error:  # noqa: BLE001  no error ends a worker
             self._rescue(taken.ref, error)
         finally:
-            if taken.ref in self._large:
-                with self._lock:  # it is counted under the lock
-                    self._large.discard(taken.ref)
+            self.large.ended(taken.ref)
             self._heartbeat.rest()
             self._on_turn()
         return True
@@ -289,20 +288,11 @@ class Workers:
         now = self._clock.monotonic()
         if seconds := self.refusals.seconds(ref, seen, now):
             raise PutsWait("the store refused this version of the file", seconds)
-        with self._lock:
-            is_large = seen.size > self.engine.policy.part_size and not self._once
-            if is_large and self._large_under_way() >= self._most_large:
-                raise PutsWait(
-                    "as many large files as may be sent at once are under way", _LARGE_WAIT_SECONDS
-                )
-            self.health.may_put(now)
-            if is_large:
-                self._large.add(ref)
+        if seen.size > self.engine.policy.part_size and not self._once:
+            self.large.enter(ref)
+        self.health.may_put(now)
         if seen.size >= affinity.LARGE_BYTES:
             self.queue.has_large()
-
-    def _large_under_way(self) -> int:
-        return sum(not self.queue.is_left_out(large.source) for large in self._large)
 
     def _is_vain(self, ref: FileRef) -> bool:
         """Whether no success of the file is to be expected soon."""
@@ -391,11 +381,7 @@ class Workers:
             self.queue.defer(ref, _DOUBT_SECONDS, hold=True, delete_allowed=delete_allowed)
             return
         if isinstance(error, PutsWait) and (not self._once or self.refusals.is_refused(ref)):
-            self.queue.probe()  # a single pass has told by then why it failed
-            if error.seconds < inf and not self._once:
-                self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
-            else:
-                self.queue.done(ref)
+            self._wait(ref, error, delete_allowed=delete_allowed)
             return
         if isinstance(error, FileWaits):
             self.queue.probe()
@@ -429,6 +415,16 @@ class Workers:
             self.queue.done(ref)
         else:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
+
+    def _wait(self, ref: FileRef, error: PutsWait, *, delete_allowed: bool) -> None:
+        """Nothing failed: the file is not to be sent now."""
+        self.queue.probe()
+        if error.seconds < inf and not self._once:
+            self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
+        else:
+            self.queue.done(ref)  # a single pass has told by then why it failed
+        if isinstance(error, NoRoom):
+            self.large.wait(ref)
 
     def _at_its_cost(
         self, ref: FileRef, error: BaseException, reaction: Reaction, took_seconds: float

@@ -582,6 +582,13 @@ class AnyHistory(RuleBasedStateMachine):
             if ref.source == source and file.due > self.now:
                 file.due, file.hasty = self.now, True
 
+    @rule(ref=refs)
+    def call(self, ref: FileRef) -> None:
+        assert self.dirty.call(ref) is (ref in self.waiting)
+        if ref in self.waiting:
+            file = self.waiting[ref]
+            file.due = min(file.due, file.first_marked)
+
     @staticmethod
     def _apply(file: Naive, due: float, event: bool) -> None:
         if event:

@@ -838,27 +838,26 @@ def _rests_after(crew: Crew, reads: list[float], number: int) -> bool:
 
 
 def test_large_files_leave_workers_for_small_ones(tmp_path: Path) -> None:
-    """More large files than workers, none of which ends: a small file goes, and later they do."""
+    """More large files than workers, none of which ends: a small file goes. Each that ends lets the next one
+    come, at once.
+    """
     rig = Rig(tmp_path, concurrency=4)
     crew = Crew(rig)
-    release = threading.Event()
-    rig.fake.before("create_multipart_upload", lambda call: release.wait(60))
+    release = threading.Semaphore(0)
+    rig.fake.before("create_multipart_upload", lambda call: release.acquire(timeout=60))
     for number in range(6):
-        rig.write(f"large{number}", bytes(3 * PART))
+        rig.write(f"large{number}", bytes([number]) * 3 * PART)
         crew.mark(f"large{number}")
-    wait_until("large ones are under way", lambda: len(crew.workers._large) == 3)
+    wait_until("large ones are under way", lambda: len(crew.workers.large.under_way) == 3)
     rig.write("small", b"x")
     crew.mark("small")
     wait_until("the small one is there", lambda: "p/small" in rig.fake.objects)
-    assert len(crew.workers._large) == 3
-    release.set()
-    wait_until("three are there", lambda: len(rig.fake.objects) == 4)
-
-    def the_others_too() -> bool:
-        crew.later(40.0)
-        return len(rig.fake.objects) == 7
-
-    wait_until("all are there", the_others_too)
+    for ended in range(1, 4):
+        release.release()
+        wait_until("one more is there", lambda ended=ended: len(rig.fake.objects) == 1 + ended)  # type: ignore[misc]
+        wait_until("the next one came", lambda: len(crew.workers.large.under_way) == 3, 20)
+    release.release(3)
+    wait_until("all are there", lambda: len(rig.fake.objects) == 7)
     crew.stop()
     rig.close()
 
