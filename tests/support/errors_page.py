@@ -49,6 +49,7 @@ KINDS = {
     "Key": "A file",
     "Checkpoint": "A file",
     "PutsWait": "A file",
+    "NoRoom": "A file",
     "TooYoung": "A file",
     "State": "The state and the daemon",
     **dict.fromkeys(MAKERS, "A store"),
