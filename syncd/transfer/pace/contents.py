@@ -24,7 +24,8 @@ class Contents:
     def __init__(self, heartbeat: Heartbeat, should_stop: Callable[[], bool]) -> None:
         self._heartbeat = heartbeat
         self._should_stop = should_stop
-        self._senders: dict[int, Digests] = {}
+        self._senders: list[tuple[int, Digests]] = []
+        """By which thread; a step within another one's is taken by the same one in the simulation."""
         self._changed = threading.Condition()
 
     @contextmanager
@@ -33,17 +34,17 @@ class Contents:
 
         A file that is sent while it is read shows in `parts` what is known of it so far.
         """
-        thread = threading.get_ident()
+        mine = threading.get_ident(), content
         with self._changed:
             is_alone = not self._is_sent(content)
             if is_alone:
-                self._senders[thread] = content
+                self._senders.append(mine)
         try:
             yield is_alone
         finally:
             if is_alone:
                 with self._changed:
-                    del self._senders[thread]
+                    self._senders = [each for each in self._senders if each is not mine]
                     self._changed.notify_all()
 
     @contextmanager
@@ -70,10 +71,12 @@ class Contents:
         self._heartbeat.step()
 
     def _is_sent(self, content: Digests) -> bool:
-        """Whether a thread sends it that does not wait for a folder which does not answer."""
+        """Whether another thread sends it that does not wait for a folder which does not answer."""
         return any(
-            _may_be_same(content, other) and not self._heartbeat.is_given_up(thread)
-            for thread, other in self._senders.items()
+            thread != threading.get_ident()
+            and _may_be_same(content, other)
+            and not self._heartbeat.is_given_up(thread)
+            for thread, other in self._senders
         )
 
 

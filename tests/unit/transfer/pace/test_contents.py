@@ -162,6 +162,18 @@ def test_a_thread_that_waits_for_a_folder_which_does_not_answer_is_not_waited_fo
         second.leave()
 
 
+def test_a_thread_does_not_wait_for_itself(contents: Contents) -> None:
+    """Nothing would end that. What it began first still holds up the others afterwards."""
+    with sent(contents, OTHER), contents.alone(ONE):
+        with contents.alone(ONE) as is_alone:
+            assert is_alone
+        other = Sender(contents, ONE)
+        wait_until("it waits", lambda: waiting(contents) == 1)
+        assert not other.began.is_set()
+    assert other.began.wait(30)
+    other.leave()
+
+
 def test_a_stop_ends_the_waiting() -> None:
     """Within a second or so; nothing was sent."""
     stopping = threading.Event()
