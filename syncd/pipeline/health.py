@@ -173,15 +173,16 @@ class Health:
 
         `answers`: it answered a neutral question; `asked`: `error` is what that met.
         """
-        before = self._queue.is_shut
-        if answers and before and self._shut_by_trouble:
+        if answers and self.is_in_trouble:
             self.answered()
         if reaction.pause_seconds:
-            self._queue.pause(reaction.pause_seconds)
+            begins = self._queue.pause(reaction.pause_seconds)
         elif reaction.stop:
-            self._queue.pause(_STATE_PAUSE_SECONDS)
+            begins = self._queue.pause(_STATE_PAUSE_SECONDS)
         elif reaction.store_failed and ref is not None:
-            self._queue.stumbled(ref, way(error), self._clock.chance(), at_once=asked, answers=answers)
+            begins = self._queue.stumbled(
+                ref, way(error), self._clock.chance(), at_once=asked, answers=answers
+            )
         elif isinstance(error, StoreError) and error.status is not None:  # no status: no request was sent
             self.answered()
             return
@@ -193,7 +194,7 @@ class Health:
         if self._once and answers and self._in_vain < self._most_in_vain:
             self._in_vain += 1  # the store answers: among all the files there may be one that it takes
             return
-        self._shut(error, before=before, trouble=asked)
+        self._shut(error, begins=begins, trouble=asked)
 
     # ---- beside the files -------------------------------------------------------------------------------
 
@@ -204,13 +205,12 @@ class Health:
 
     def hangs(self, error: StoreError) -> None:
         """The store's directory does not answer; to be called again as long as that is so."""
-        before = self._queue.is_shut
-        self._queue.pause(_HANG_SECONDS)
-        self._shut(error, before=before, trouble=True)
+        begins = self._queue.pause(_HANG_SECONDS)
+        self._shut(error, begins=begins, trouble=True)
 
-    def _shut(self, error: BaseException, *, before: bool, trouble: bool) -> None:
+    def _shut(self, error: BaseException, *, begins: bool, trouble: bool) -> None:
         self._trouble, self._shut_by_trouble = str(error), trouble
-        if not before:
+        if begins:
             self._shut_at = self._clock.monotonic()
             self._content_at = self._shut_at + _VAIN_QUESTION_SECONDS
             store_log.error(

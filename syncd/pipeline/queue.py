@@ -384,22 +384,26 @@ class WorkQueue:
 
     def stumbled(
         self, ref: FileRef, way: str, chance: float, *, at_once: bool = False, answers: bool = False
-    ) -> None:
+    ) -> bool:
         """The store failed at this file. After several different ones, or `at_once`, it is paused.
 
-        With `answers` it answers a question about nothing in particular.
+        With `answers` it answers a question about nothing in particular. Returns whether a pause begins.
         """
         with self._lock:
+            was_shut = self._breaker.until is not None
             self._breaker.failure(
                 self._monotonic(), chance, what=ref, way=way, at_once=at_once, answers=answers
             )
             self._work.notify_all()
+            return not was_shut and self._breaker.until is not None
 
-    def pause(self, seconds: float) -> None:
-        """Pause the store at once."""
+    def pause(self, seconds: float) -> bool:
+        """Pause the store at once. Returns whether it was not paused before."""
         with self._lock:
+            was_shut = self._breaker.until is not None
             self._breaker.trip(self._monotonic(), seconds)
             self._work.notify_all()
+            return not was_shut
 
     def probe(self) -> None:
         """If the store is paused, try the next file at once: the last one showed nothing about the store."""

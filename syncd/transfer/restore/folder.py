@@ -314,8 +314,10 @@ class Folder:
             draft.write(body)
             self._finish(draft, path, len(body), facts)
         except BaseException:
-            draft.discard()
-            each.close()
+            try:
+                draft.discard()
+            finally:
+                each.close()
             raise
         return each
 

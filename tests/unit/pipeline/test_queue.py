@@ -312,6 +312,17 @@ def test_a_store_that_stumbles_again_and_again_is_left_alone() -> None:
     assert queue.is_shut
 
 
+def test_a_pause_begins_for_one_worker_only() -> None:
+    """Several workers meet the same trouble at once; one of them is to tell of it."""
+    queue = marked_queue(FakeClock(), A)
+    for _ in range(workqueue.BREAKER_THRESHOLD - 1):
+        assert not queue.stumbled(FileRef("s", str(random.random())), "reset", 0.5)
+    told = [queue.stumbled(FileRef("s", str(random.random())), "reset", 0.5) for _ in range(3)]
+    assert [*told, queue.pause(60.0)] == [True, False, False, False]
+    queue.answered()
+    assert [queue.pause(60.0) for _ in range(3)] == [True, False, False]
+
+
 def test_an_answer_in_between_begins_the_count_anew() -> None:
     """It is failures in a row that count."""
     queue = marked_queue(FakeClock(), A)

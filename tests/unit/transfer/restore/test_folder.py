@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import tracemalloc
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from syncd.transfer.restore.restore import LARGE_AT_ONCE
 from syncd.transfer.restore.wanted import listed
 from tests.support.faults import Call
 from tests.support.mounting import formatted, tmpfs
+from tests.support.rig import open_paths
 from tests.support.store import FakeStore
 from tests.unit.transfer.restore.restoring import MTIME_NS, PART, content, put, reasons, restore, tree
 
@@ -327,3 +328,29 @@ def test_a_file_system_without_links_is_named(to: Path, monkeypatch: pytest.Monk
         pytest.raises(FileUnwritable, match="no symbolic"),
     ):
         folder.link("link", b"target", None, (None, Attributes()))
+
+
+def test_a_failed_restore_leaves_no_descriptor_open_even_if_its_draft_stays(
+    to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full or read-only by now may not let the draft go either: the other files need the
+    descriptors.
+    """
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    facts, outcomes = (MTIME_NS, Attributes()), []
+    with closing(Folder(os.path.realpath(to), {}, create=True)) as folder:
+        folder.write_soon("in/a", DRAFT + "a", b"x", None, facts, outcomes.append)
+        folder.settle()
+        before = open_paths()  # with that of the folder's last directory
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "unlink", refuse)
+            for failing in ("write", "finish", "sync", "place"):
+                disk.setattr(drafts.Draft, failing, refuse)
+                with suppress(FileUnwritable):
+                    folder.write_soon(f"in/{failing}", DRAFT + failing, b"x", None, facts, outcomes.append)
+                    folder.settle()
+                assert open_paths() == before
+    assert "a" in os.listdir(to / "in")
