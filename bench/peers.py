@@ -189,7 +189,7 @@ def _installed(checkout: Path, directory: Path) -> list[str]:
     shutil.copytree(checkout / "syncd", packages / "syncd", ignore=ignored)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([python, "-m", "compileall", "-q", str(packages)], env=environ, check=True)
-    return [python, "-m", "syncd"]
+    return [python, "-P", "-m", "syncd"]  # not the syncd of the directory in which this runs
 
 
 def _rclone(task: Task) -> Iterator[tuple[str, Command]]:
