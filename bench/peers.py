@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servers import BUCKET, Server
@@ -100,9 +100,12 @@ PROGRAM = [sys.executable, "-m", "syncd"]
 BEFORE: list[str] = []
 """How another checkout is run, to be measured beside this one; mostly there is none."""
 
-UNCHECKED = frozenset({"aws 2 CRT"})
-"""Contestants that send no digest, neither signed nor as Content-MD5 or checksum (aws cli before 2.23): the
-server cannot check what arrived. They do less work, and are no measure for those that do it."""
+UNCHECKED = ", unchecked"
+"""How the name of a contestant ends that does less work than the others, and is no measure for them.
+
+Either it sends no digest, neither signed nor as Content-MD5 or checksum (aws cli before 2.23), so that the
+server cannot check what arrived; or it brings content back and compares it with no digest.
+"""
 
 
 def commands(task: Task) -> Iterator[tuple[str, Command]]:
@@ -142,25 +145,34 @@ sources:
 
 
 def restores(task: Task, target: Path) -> Iterator[tuple[str, Command]]:
-    """How each brings the folder or file back that `syncd sync` has sent, into an empty folder."""
+    """How each brings the folder or file back that `syncd sync` has sent, into an empty folder.
+
+    s5cmd never checks what it brought. rclone does where the object has an MD5: as its ETag, or in the
+    metadata that rclone writes to an object in parts; so it also brings back a large file that it sent.
+    """
     command, environ = syncd(task, "restore")
     command = [*command, "--to", str(target)]
     yield "syncd", (command, environ)
     if BEFORE:
         yield "syncd before", ([*BEFORE, *command[len(PROGRAM) :]], environ)
     if (program := find("s5cmd")) is not None:
-        yield (
-            "s5cmd",
-            ([*_s5cmd_program(task, program), f"{_target(task)}*", f"{target}/"], environ),
-        )
+        back = [*_s5cmd_program(task, program), f"{_target(task)}*", f"{target}/"]
+        yield f"s5cmd{UNCHECKED}", (back, environ)
     if (program := find("rclone")) is not None:
-        common = [
-            program, *_RCLONE, "copy", f":s3:{BUCKET}/{task.prefix}", str(target),
-            "--s3-endpoint", task.endpoint, *_rclone_trust(task),
-        ]  # fmt: skip
-        yield "rclone", (common, environ)
-        if not task.is_file:
-            yield "rclone --transfers 32", ([*common, "--transfers", "32", "--checkers", "32"], environ)
+        common = [program, *_RCLONE, "copy", "--s3-endpoint", task.endpoint, *_rclone_trust(task)]
+        ours, many = [f":s3:{BUCKET}/{task.prefix}", str(target)], ["--transfers", "32", "--checkers", "32"]
+        if task.is_file:
+            own = [f":s3:{BUCKET}/{sent_by_rclone(task).prefix}", str(target)]
+            yield f"rclone{UNCHECKED}", ([*common, *ours], environ)
+            yield "rclone", ([*common, *own], environ)
+        else:
+            yield "rclone", ([*common, *ours], environ)
+            yield "rclone --transfers 32", ([*common, *many, *ours], environ)
+
+
+def sent_by_rclone(task: Task) -> Task:
+    """The same content below a prefix of its own, where rclone has sent it."""
+    return replace(task, prefix=f"rclone-{task.prefix}")
 
 
 def before(task: Task) -> Command:
@@ -240,7 +252,11 @@ def _aws(task: Task) -> Iterator[tuple[str, Command]]:
             ]  # fmt: skip
             if not task.is_file:
                 command.append("--recursive")
-            yield f"aws {major} {kind}", (command, {**task.environ(), "AWS_CONFIG_FILE": str(config)})
+            unchecked = UNCHECKED if (major, kind) == ("2", "CRT") else ""
+            yield (
+                f"aws {major} {kind}{unchecked}",
+                (command, {**task.environ(), "AWS_CONFIG_FILE": str(config)}),
+            )
 
 
 def _s3cmd(task: Task) -> Iterator[tuple[str, Command]]:
