@@ -144,7 +144,7 @@ class Options(Struct, frozen=True):
             with_sources=with_sources,
             with_token=with_token,
         )
-        gc.collect()  # imports do leave some garbage, which would stay for ever
+        gc.collect()  # imports leave some garbage, which `freeze` would keep
         gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
         gc.enable()
         logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr, waits=log_waits)

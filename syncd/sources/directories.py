@@ -151,7 +151,7 @@ def names_in(descriptor: int) -> Iterator[str]:
 
 
 def files_in(descriptor: int, count: int, breathe: Callable[[], object]) -> list[Entry] | None:
-    """What an open directory holds, if that are `count` entries and none comes or goes meanwhile; else None.
+    """The entries of an open directory, if there are `count` and none comes or goes just then; else None.
 
     `breathe` is called now and then, and may raise.
     """

@@ -1,9 +1,9 @@
 #!/bin/bash
 # Builds a Debian package of this source tree: systemd/debian/build-deb.sh OUTPUT_DIRECTORY
 #
-# The package brings its Python dependencies in a virtual environment of its own, made with the
-# distribution's Python, so it fits the release that it is built on. Needs: python3-venv, dpkg-dev, and pip's
-# way to a package index. DEB_COMPRESS (gzip, xz, zstd, none) and SOURCE_DATE_EPOCH are honoured.
+# The package contains its Python dependencies in a virtual environment, which is made with the distribution's Python.
+# So it fits the release on which it is built. Needs python3-venv, dpkg-dev, and a package index that pip can reach.
+# Honours DEB_COMPRESS (gzip, xz, zstd, none) and SOURCE_DATE_EPOCH.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -23,7 +23,7 @@ next=$("$python" -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.versi
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date +%s)}
 umask 022
 
-# A copy, so that building leaves nothing behind in the source tree.
+# Build a copy, so that nothing is left behind in the source tree.
 mkdir "$work/source"
 cp -a "$project"/{pyproject.toml,README.md,syncd,systemd} "$work/source/"
 cp -a "$project"/LICENSE* "$work/source/" 2>/dev/null || true
@@ -33,11 +33,11 @@ cp -a "$project"/LICENSE* "$work/source/" 2>/dev/null || true
     --root-user-action=ignore "$work/source[aws,fast]"
 "$work/venv/bin/python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools 2>/dev/null || true
 
-# The environment knows its place by pyvenv.cfg, and its programs by their first line: write both anew.
+# pyvenv.cfg and the first line of each program contain the path of the environment: rewrite both.
 libraries=$home/lib/python$release/site-packages
 mkdir -p "$stage$home/bin" "$stage$libraries"
 cp -a "$work/venv/lib/python$release/site-packages/." "$stage$libraries/"
-# Of every service description of AWS, those that a chain of credentials may ask.
+# Of the AWS service descriptions, keep only those that the credential chain may need.
 find "$stage$libraries/botocore/data" -mindepth 1 -maxdepth 1 -type d \
     ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +
 find "$stage" -name __pycache__ -prune -exec rm -rf {} +

@@ -38,7 +38,7 @@ def test_a_fault_after_the_effect(fake_store: FakeStore) -> None:
 
 
 def test_faults_are_for_the_calls_that_were_meant(fake_store: FakeStore) -> None:
-    """By number of the call, by condition, a number of times, or for ever until healed."""
+    """By number of the call, by condition, a number of times, or until healed."""
     fake_store.fail("head_object", StoreRefused("second"), nth=2)
     fake_store.fail("put_object", StoreRefused, times=2, when=lambda call: call.key == "b" and call.size == 4)
     fake_store.fail("delete_object", lambda call: StoreRefused(f"not {call.key}"), times=None)

@@ -49,7 +49,7 @@ def unmount(at: Path) -> None:
 
 def test_a_disk_that_is_unmounted_deletes_nothing_and_work_goes_on_when_it_is_back(syncd: Syncd) -> None:
     """The root is a disk: unmounted, its mount point is empty, or holds stray files. The store
-    keeps everything, status says what is waited for; mounted again, what was done meanwhile arrives."""
+    keeps everything, and status says what syncd waits for. Once the disk is back, later changes arrive."""
     folder = syncd.root / "watched"
     disk = mounting.ext4_image(syncd.root / "disk", 16)
     with mounting.image(disk, folder):

@@ -122,7 +122,7 @@ def test_without_the_token_it_names_no_file(open_page: Open, syncd: Syncd) -> No
     for hidden in ("clash", "onerror", str(syncd.root)):
         assert hidden not in page.content()
     assert page.get_by_role("button").all_inner_texts() == ["Show"]
-    page.get_by_role("textbox").fill("a-token-of-somebody")
+    page.get_by_role("textbox").fill("a-wrong-token")
     page.keyboard.press("Enter")
     expect(page.get_by_role("status").filter(has_text="That is not the token.")).to_be_visible()
     unlock(page, syncd.root)

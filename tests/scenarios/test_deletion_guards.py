@@ -179,8 +179,8 @@ def test_an_event_after_a_scan_with_errors_deletes_nothing_either(
 
 
 def test_the_operators_word_goes_before_errors(deleting: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that is never readable does not hold deletions up for ever: a person may let go what waits,
-    but not what the error hides."""
+    """A directory that is never readable does not hold deletions up without end: the operator may confirm
+    those that wait, but not those that the error hides."""
     house = deleting
     house.write("a", "b", "sick/c")
     house.start()
@@ -305,7 +305,7 @@ def test_only_objects_that_the_state_knows_are_deleted(deleting: House) -> None:
     house.rig.state.close()
     shutil.rmtree(house.rig.state_dir)
     meta = ObjectMeta(fingerprint.of_bytes(b"x"), mtime_ns=0)
-    house.rig.fake.put_object("p/of somebody else", b"x", meta)
+    house.rig.fake.put_object("p/foreign", b"x", meta)
     (house.rig.folder / "a").unlink()
     house.restart()
     house.settle()
@@ -316,7 +316,7 @@ def test_only_objects_that_the_state_knows_are_deleted(deleting: House) -> None:
     wait_until("the known one goes", lambda: "b" not in house.objects)
     house.settle()
 
-    assert house.objects == {"a", "c", "of somebody else"}
+    assert house.objects == {"a", "c", "foreign"}
 
 
 def test_a_path_that_was_mistyped_deletes_nothing(deleting: House) -> None:
@@ -327,7 +327,7 @@ def test_a_path_that_was_mistyped_deletes_nothing(deleting: House) -> None:
     house.settle()
     other = house.rig.folder.with_name("other")
     other.mkdir()
-    (other / "c").write_text("somebody else's")
+    (other / "c").write_text("foreign")
     house.source = replace(house.source, root=str(other))
 
     house.restart()

@@ -1,5 +1,5 @@
 """A file that only grows, in `mode: append`: each object is what it was up to the end of a line, even if it
-is rotated meanwhile, and what the store has of it is not sent again.
+is rotated during the upload, and what the store has of it is not sent again.
 """
 
 from __future__ import annotations

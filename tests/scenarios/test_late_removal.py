@@ -51,7 +51,7 @@ def rig(tmp_path: Path, times: Times) -> Iterator[Rig]:
 
 
 def _remove_unheard(rig: Rig, name: str, *, carried_out: bool) -> Path:
-    """The file goes, its object is to go, and no answer comes. Returns where the file is meanwhile."""
+    """The file goes, its object is to go, and no answer comes. Returns where the file has been moved."""
     away = rig.folder.with_name("away")
     (rig.folder / name).rename(away)
     if carried_out:

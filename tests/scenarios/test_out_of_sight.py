@@ -179,7 +179,7 @@ def test_another_device_number_is_accepted_for_the_same_inodes(rig: Rig, died: b
     known = renumber(rig)
     if died:
         rig.state.renumber_device("docs", known.device + 1, known.device)
-    (rig.folder / "top").write_bytes(b"changed meanwhile")
+    (rig.folder / "top").write_bytes(b"changed in between")
 
     assert RootGuard(rig.source, rig.state).look() == (known, "")
     row = rig.state.recorded(rig.ref("middle/beside"))
@@ -337,8 +337,8 @@ def test_a_mount_that_is_there_to_stay_is_believed_on_the_operators_word(rig: Ri
 
 
 def test_what_a_snapshot_lacks_was_not_deleted(tmp_path: Path) -> None:
-    """The disk is taken back to an earlier time: objects of later files are the only copies. What was deleted
-    there since goes all the same, and with the operator's word all of it.
+    """The disk is taken back to an earlier time: objects of later files are the only copies. Objects of
+    files that were deleted there since still go, and all of them once the operator confirms.
     """
     (tmp_path / "folder").mkdir()
     disk = mounting.ext4_image(tmp_path / "disk", 8)

@@ -37,7 +37,7 @@ BREAKER_CAP = Schedule().cap_seconds
 
 
 class Nothing(Exception):
-    """The worker would sleep for ever, or for longer than the test wants to see."""
+    """The worker would sleep without end, or for longer than the test waits."""
 
 
 class Waiting:

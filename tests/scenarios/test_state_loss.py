@@ -85,8 +85,8 @@ LOSSES: dict[str, tuple[Callable[[Home], None], str]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_state_that_is_lost_ends_the_daemon_and_the_next_start_goes_on(home: Home, loss: str) -> None:
-    """It does not sit there for ever and wait for a person: the manager starts it again, it compares, sends
-    nothing that is there, and carries what changed meanwhile."""
+    """The daemon does not wait for the operator: the manager starts it again. It compares, sends nothing that
+    the store has, and sends what has changed."""
     lose, word = LOSSES[loss]
     home.start()
     written(home, "a", "b")
@@ -230,8 +230,8 @@ def test_a_full_disk_is_named_at_the_start_and_forgotten_when_it_has_room(tmp_pa
 
 
 def test_the_log_of_the_state_does_not_fill_a_small_disk(tmp_path: Path) -> None:
-    """A few rows that change for ever need no more room than a few rows: where the log could fill the disk,
-    it is written back at every commit."""
+    """A few rows that change again and again need no more room than a few rows: where the log could fill the
+    disk, it is written back at every commit."""
     with mounting.tmpfs(tmp_path / "small", "1m") as disk, opened(disk / "state") as state:
         for number in range(1000):
             state.commit(ref(number % 10), RECORDED)

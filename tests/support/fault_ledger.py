@@ -5,9 +5,9 @@ Bytes of content (bodies of puts and parts) are divided without a rest::
     forwarded = useful + repeated + lost to faults + lost to clients + refused
 
 *Useful* is content that the client was told to be there, the first time. *Repeated* is what it then sends to
-the same place again though nothing else came there meanwhile: for a part, the same number of an upload of the
-same file content, whether or not under the same upload id, also once the upload is complete. (BOS is told the
-content at the end of an upload only: there, the same upload.)
+the same place again though nothing else came there in between: for a part, the same number of an upload of
+the same file content, whether or not under the same upload id, also once the upload is complete. (BOS learns
+the content at the end of an upload only: there, the same upload.)
 """
 
 from __future__ import annotations

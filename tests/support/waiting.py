@@ -75,7 +75,7 @@ class Holder:
 
 @contextmanager
 def running(code: str, path: Path) -> Iterator[None]:
-    """A program in Python that works in `path` meanwhile; it prints a line once it does."""
+    """Runs a program in Python that works in `path`; it prints a line once it does."""
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:

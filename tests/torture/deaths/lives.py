@@ -224,7 +224,7 @@ def suffer(places: Places, scenario: Scenario, point: Point) -> None:
         else:
             _die(made)
         made.check_now()
-        scenario.meanwhile(made)
+        scenario.between_lives(made)
         scenario.step(made)
         made.check_end(_slack(point))
 

@@ -1,4 +1,4 @@
-"""What was there before, what is done when death strikes, and what happens to the file meanwhile."""
+"""What was there before, what is done when death strikes, and how the file changes before the next start."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Scenario:
     needed: int
     """Bytes that have to be sent after `prepare`."""
     on_delete: OnDelete = OnDelete.KEEP
-    meanwhile: Callable[[Rig], None] = lambda rig: None
+    between_lives: Callable[[Rig], None] = lambda rig: None
     """What happens to the folder between the death and the next start."""
     others: tuple[tuple[str, bytes | None], ...] = ()
     """Keys behind the prefix, with what must be there in the end; None: nothing."""
@@ -428,41 +428,41 @@ SCENARIOS = (
     # The file does not wait for us to come back.
     Scenario(
         "append-then-grown", _file(LOG), _carry, (LONGER_LOG,), (None, LOG), len(LONGER_LOG),
-        wasted=len(LOG), meanwhile=_file(LONGER_LOG), every_part=True,
+        wasted=len(LOG), between_lives=_file(LONGER_LOG), every_part=True,
     ),
     Scenario(
         "put-then-grown", _file(SMALL), _sync, (BIG,), (None, SMALL), len(BIG), wasted=len(SMALL),
-        meanwhile=_file(BIG),
+        between_lives=_file(BIG),
     ),
     Scenario(
         "multipart-then-other", _file(BIG), _sync, (OTHER,), (None, BIG), len(OTHER), wasted=len(BIG),
-        meanwhile=_file(OTHER),
+        between_lives=_file(OTHER),
     ),
     Scenario(
         "multipart-then-small", _file(BIG), _sync, (SMALL,), (None, BIG), len(SMALL), wasted=len(BIG),
-        meanwhile=_file(SMALL),
+        between_lives=_file(SMALL),
     ),
     Scenario(
-        "multipart-then-gone", _file(BIG), _sync, (None, BIG), (), 0, wasted=len(BIG), meanwhile=_gone
+        "multipart-then-gone", _file(BIG), _sync, (None, BIG), (), 0, wasted=len(BIG), between_lives=_gone
     ),
     Scenario(
         "replace-then-back", _recorded(BIG, OTHER), _sync, (BIG,), (OTHER,), 0, wasted=len(OTHER) + len(BIG),
-        meanwhile=_file(BIG),
+        between_lives=_file(BIG),
     ),
     Scenario(
         "replace-small-then-back", _recorded(SMALL, TINY), _sync, (SMALL,), (TINY,), len(SMALL),
-        wasted=len(TINY), meanwhile=_file(SMALL),
+        wasted=len(TINY), between_lives=_file(SMALL),
     ),
     Scenario(
         "replace-then-gone", _recorded(BIG, OTHER), _delete, (None,), (BIG, OTHER), 0, OnDelete.DELETE,
-        wasted=len(OTHER), meanwhile=_gone,
+        wasted=len(OTHER), between_lives=_gone,
     ),
     Scenario(
         "delete-then-other", _recorded(SMALL, None), _delete, (TINY,), (SMALL, None), len(TINY),
-        OnDelete.DELETE, meanwhile=_file(TINY),
+        OnDelete.DELETE, between_lives=_file(TINY),
     ),
     Scenario(
         "delete-then-back", _recorded(SMALL, None), _delete, (SMALL,), (None,), len(SMALL),
-        OnDelete.DELETE, meanwhile=_file(SMALL),
+        OnDelete.DELETE, between_lives=_file(SMALL),
     ),
 )  # fmt: skip

@@ -38,7 +38,7 @@ HISTORIES = (
     ),
     History(
         "A person who accepts a root on another device accepts that what is not there is gone: else it counts"
-        " as not mounted for ever, and no scan is ever complete.",
+        " as not mounted from then on, and no scan is ever complete.",
         Terms(seed=30, on_delete=OnDelete.DELETE, page_size=2, completes_again=True),
         (
             Move("save_by_rename", ("d/a", 7, 73734695, "twice"), 0.0),
@@ -87,7 +87,7 @@ HISTORIES = (
     ),
     History(
         "What was begun on a disk whose device got another number counts as begun on that one: else an"
-        " unfinished upload hides for ever that its file is gone, and its former object stays.",
+        " unfinished upload always hides that its file is gone, and its former object stays.",
         Terms(seed=2062, on_delete=OnDelete.DELETE, page_size=2, random_etags=True),
         (
             Move("save", ("d/a", 24, 72778273, "soon"), 40.0),

@@ -175,7 +175,7 @@ class Process:
         return done
 
     def nested(self, keeper_first: bool) -> bool:
-        """A step in the middle of another one, unless it would wait for that one for ever."""
+        """A step in the middle of another one, unless it would wait for that one without end."""
         if self.state.locks._copies:
             return False
         return self.step(keeper_first)

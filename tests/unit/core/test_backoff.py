@@ -210,7 +210,7 @@ def test_failures_after_a_refused_probe_do_not_add_up() -> None:
 
 
 def test_probe_without_an_outcome_is_given_up() -> None:
-    """A probe whose worker never tells the outcome blocks the store for a while, not for ever."""
+    """A probe whose worker never tells the outcome blocks the store only for a while."""
     breaker = _broken()
 
     assert [breaker.allows(now) for now in (200.0, 229.9, 230.0)] == [True, False, True]

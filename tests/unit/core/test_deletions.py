@@ -289,7 +289,7 @@ def test_a_file_that_is_there_again_is_no_candidate() -> None:
 
 
 def test_what_a_scan_does_not_tell_again_is_back() -> None:
-    """A directory that was moved away and back leaves no deletions that wait for ever."""
+    """A directory that was moved away and back leaves no deletions that never end."""
     some = deletions(0, 1.0)
     gone(some, 5)
     some.scan_begins()

@@ -257,7 +257,7 @@ def test_a_refused_account_pauses_the_store_and_blames_no_file() -> None:
 
 
 def test_an_unreachable_store_counts_against_the_store() -> None:
-    """The file is tried again later, whatever happens to it meanwhile."""
+    """The file is tried again later, whatever happens to it until then."""
     reaction = react(StoreUnavailable("reset"), 1, 1.0)
     assert reaction == Reaction(
         defer_seconds=STORE_SCHEDULE.base_seconds, hold=True, record=True, store_failed=True
@@ -266,7 +266,7 @@ def test_an_unreachable_store_counts_against_the_store() -> None:
 
 @pytest.mark.parametrize(("wish", "kept"), [(120.0, 120.0), (1e9, LONGEST_WISH_SECONDS), (0.0, 0.0)])
 def test_a_store_that_asks_for_a_pause_gets_it(wish: float, kept: float) -> None:
-    """``Retry-After`` is about the store, not about the one file; no store is believed for ever."""
+    """``Retry-After`` is about the store, not about the one file; no store is believed without a limit."""
     reaction = react(StoreUnavailable("slow down", retry_after_seconds=wish), 1, 0.5)
     assert reaction.pause_seconds == kept
     assert reaction.defer_seconds >= kept

@@ -469,7 +469,7 @@ def test_skipping_needs_every_condition(stat: FileStat, recorded: Recorded, even
     [("etag", 0, 0), ("", 0, 100), ("", 60, 40), ("", 100, 0), ("", 1000, 0), ("", -1, 0)],
 )
 def test_doubt_ends_when_a_late_effect_cannot_come_any_more(etag: str, after_ns: int, left_ns: int) -> None:
-    """It counts from the request; a clock that was put back does not prolong it for ever."""
+    """It counts from the request; a clock that was put back does not prolong it without end."""
     recorded = Recorded(STAT, CONTENT, STORE, KEY, etag, recorded_ns=10_000)
     assert doubt_left_ns(recorded, 10_000 + after_ns, window_ns=100) == left_ns
     assert doubt_left_ns(None, 10_000, window_ns=100) == 0

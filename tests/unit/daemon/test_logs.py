@@ -353,7 +353,7 @@ def test_a_line_is_out_before_its_thread_goes_on(pipe: tuple[TextIO, TextIO]) ->
 def test_nobody_waits_for_a_log_that_takes_nothing(
     pipe: tuple[TextIO, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe that nobody reads: what it cannot take is counted, and told when somebody reads again."""
+    """A pipe that is not read: lines that it cannot take are counted, and the count is logged afterwards."""
     monkeypatch.setattr(logs, "_PATIENCE_SECONDS", 0.01)
     reading, writing = pipe
     set_up(settings(format="text"), verbosity=0, stream=writing, waits=False)

@@ -161,7 +161,7 @@ def test_of_a_record_in_doubt_nothing_new_is_said(house: House) -> None:
 
 @pytest.mark.parametrize("set_back_seconds", [0.0, 10 * INTERVAL])
 def test_a_restart_goes_on_where_the_audit_was(house: House, set_back_seconds: float) -> None:
-    """When it is due; also if the clock was set back meanwhile it waits no longer than a round takes."""
+    """It waits until it is due; if the clock was set back, no longer than a round takes."""
     left = house.rig.state.audits.round("docs").next_ns - time.time_ns()
     clock = replace(house.clock, now_ns=lambda: time.time_ns() - round(set_back_seconds * 1e9))
     context = Context(house.rig.state, clock, house)

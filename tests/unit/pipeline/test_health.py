@@ -106,7 +106,7 @@ def test_no_content_is_read_while_the_store_is_full(clock: FakeClock, is_disk: b
 
 
 def test_a_directory_that_hangs_is_paused(store: Store) -> None:
-    """Nothing is handed out meanwhile."""
+    """No file is handed out while the store is paused."""
     store.queue.mark(FILES[0], quiet_seconds=0.0, event=True)
     store.health.hangs(StoreUnavailable("no answer"))
     assert store.health.paused_for == "no answer"

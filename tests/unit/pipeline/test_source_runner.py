@@ -185,7 +185,7 @@ def test_unfinished_uploads_of_files_that_are_gone_are_given_up(house: House) ->
 
 
 def test_a_root_that_is_away_is_waited_for(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once, looked for ever less often, watched again and scanned when it is back."""
+    """The log says it once, syncd looks less and less often, then watches and scans the root again."""
     caplog.set_level(logging.INFO)
     house.write("a")
     house.start()

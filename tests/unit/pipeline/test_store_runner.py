@@ -39,7 +39,7 @@ def test_a_store_runner_wires_its_store_to_its_meter(tmp_path: Path) -> None:
     queue.mark(FileRef("docs", "a"), quiet_seconds=0.0, event=True)
     assert queue.take() is not None
     queue.crew.size = 1
-    some.progress.requested()  # no other worker has anything to do meanwhile
+    some.progress.requested()  # no other worker has anything to do at that time
     assert queue.crew.size == 2
     queue.pause(60.0)
     assert breaker.is_shut()

@@ -187,7 +187,7 @@ def test_a_listener_that_fails_harms_nobody(rig: Rig, once: Crew, caplog: pytest
 
 
 def test_a_file_that_failed_is_tried_again_when_its_time_comes(rig: Rig, crew: Crew) -> None:
-    """The failure is in the state meanwhile, and gone afterwards."""
+    """The state has the failure until the file succeeds, and not afterwards."""
     rig.fake.fail("put_object", StoreRefused("not now"))
     rig.write("a", b"x")
     crew.mark("a")

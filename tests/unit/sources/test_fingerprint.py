@@ -213,7 +213,7 @@ def test_a_file_that_shrinks_while_it_is_read(root: Path, root_fd: int) -> None:
 
 
 def test_a_file_that_grows_while_it_is_read(root: Path, root_fd: int) -> None:
-    """Bytes that are appended meanwhile are noticed."""
+    """Bytes that are appended while the file is read are noticed."""
     path = root / "file"
     path.write_bytes(bytes(2 * MIB))
 

@@ -124,7 +124,7 @@ def test_a_root_that_cannot_be_looked_at_a_second_time_is_not_accepted(
     assert rig.state.root_identity("docs") == known
 
 
-# ---- a root that is replaced meanwhile --------------------------------------------------------------------
+# ---- a root that is replaced while it is in use -----------------------------------------------------------
 
 
 def test_a_directory_is_not_believed_for_the_files_of_another(
@@ -285,7 +285,7 @@ def test_directories_are_told_apart_by_what_is_known_of_both(
 def test_an_upload_that_began_before_the_disk_got_another_number_is_given_up_when_its_file_is_gone(
     rig: Rig,
 ) -> None:
-    """Else its file would count as out of sight with its disk for ever: neither the upload nor an object of
+    """Else its file would always count as out of sight with its disk: neither the upload nor an object of
     an earlier content would ever go."""
     ref = rig.write("folder/big", bytes(range(60)))
     rig.fake.fail("upload_part", StoreUnavailable("down"), times=1)

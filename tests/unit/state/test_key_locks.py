@@ -51,7 +51,7 @@ def test_a_thread_that_may_not_wait_is_told_at_once(locks: KeyLocks) -> None:
 def test_waiting_ends_after_a_while_or_with_the_process(
     locks: KeyLocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that hangs holds up no worker for ever."""
+    """A request that hangs holds up no worker without end."""
     monkeypatch.setattr(key_locks, "MOST_WAITS", 3)
     asked: list[int] = []
 

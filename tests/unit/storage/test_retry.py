@@ -4,7 +4,7 @@ Scenarios:
 
 - each verb is repeated after StoreUnavailable, and its arguments arrive unchanged
 - create is repeated only when nothing can have been made
-- a damaged body is sent a few times, not for ever
+- a damaged body is sent a few times, not without end
 - other errors go up at once
 - pauses grow with full jitter; the store's wish is kept to, or goes up when it is too long; zero is at once
 - a stop during a pause ends it
@@ -347,7 +347,7 @@ def test_tries_are_counted(tries: int) -> None:
 
 
 def test_a_damaged_body_is_sent_a_few_times() -> None:
-    """Chance does not explain it for ever."""
+    """Chance explains it only a few times."""
     inner = Failing(*[PartCorrupt("damaged") for _ in range(10)])
     with pytest.raises(PartCorrupt):
         retrying(inner, tries=9)[0].upload_part("k", "u", 1, b"x")

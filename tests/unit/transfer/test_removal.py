@@ -65,7 +65,7 @@ def announce(rig: Rig, monotonic: Callable[[], float] = time.monotonic) -> None:
 
 
 @pytest.mark.parametrize(
-    ("meanwhile", "goes", "asked"),
+    ("change", "goes", "asked"),
     [
         (lambda rig: None, True, False),
         (another, False, True),
@@ -77,22 +77,22 @@ def announce(rig: Rig, monotonic: Callable[[], float] = time.monotonic) -> None:
     ],
 )
 def test_many_at_once_are_asked_for_only_where_the_listing_does_not_decide(
-    rig: Rig, meanwhile: Callable[[Rig], None], goes: bool, asked: bool
+    rig: Rig, change: Callable[[Rig], None], goes: bool, asked: bool
 ) -> None:
     """The listing shows the recorded object, or a HEAD decides; a row in doubt is never believed."""
-    meanwhile(rig)
+    change(rig)
     announce(rig)
     try:
         rig.sync("00", delete_allowed=True)
     except StoreRefused:
-        assert meanwhile is other_machine
+        assert change is other_machine
     assert ("p/00" not in rig.fake.objects) == goes
     assert rig.fake.calls["head_object"] == asked
     for number in range(1, 12):
-        if meanwhile not in (other_machine, taken_over):
+        if change not in (other_machine, taken_over):
             rig.sync(f"{number:02}", delete_allowed=True)
-    if meanwhile in (another, late):
-        assert {*rig.fake.objects} == ({"p/00"} if meanwhile is another else set())
+    if change in (another, late):
+        assert {*rig.fake.objects} == ({"p/00"} if change is another else set())
         assert (rig.fake.calls["head_object"], rig.fake.calls["list_objects"]) == (1, 1)
 
 

@@ -585,11 +585,11 @@ def test_a_file_that_changes_while_it_is_read_again_is_not_completed(
     rig.write("big", inserted(2))
     donor = rig.engine._reuse.donor
 
-    def meanwhile(*asked: Any) -> Any:
+    def changing(*asked: Any) -> Any:
         rig.write("big", inserted(2)[::-1])
         return donor(*asked)
 
-    monkeypatch.setattr(rig.engine._reuse, "donor", meanwhile)
+    monkeypatch.setattr(rig.engine._reuse, "donor", changing)
     with pytest.raises(FileChanged):
         rig.sync("big")
     assert rig.fake.objects["p/big"].data == inserted(1)

@@ -245,7 +245,7 @@ def test_anothers_object_after_a_lost_complete_is_not_taken_for_ours(rig: Rig) -
     """Same size, another token: our upload is gone, and the file is sent."""
     interrupted(rig, after=3)
     other = CONTENT[::-1]
-    rig.fake.put_object("p/big", other, ObjectMeta(of_bytes(other), 0, token="somebody else"))
+    rig.fake.put_object("p/big", other, ObjectMeta(of_bytes(other), 0, token="another"))
     rig.fake.uploads.clear()
     rig.restart()
 
@@ -402,7 +402,7 @@ def test_a_store_without_a_checksum_of_the_whole_is_not_asked_for_one(rig: Rig) 
 
 
 def test_an_upload_that_cannot_be_joined_on_a_full_disk_gives_way(rig: Rig) -> None:
-    """All its parts are there, and the whole has no room beside them: they would fill the disk for ever."""
+    """All its parts are there, and the whole has no room beside them: they would keep the disk full."""
     rig.write("big", CONTENT)
     rig.fake.fail("complete_multipart_upload", QuotaExceeded("no space left", code="ENOSPC"))
     with pytest.raises(QuotaExceeded, match="no space"):

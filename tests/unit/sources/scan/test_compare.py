@@ -48,7 +48,7 @@ class Told:
 
 
 class Sink:
-    """Nothing may be told twice, except of names that others change meanwhile."""
+    """Nothing may be told twice, except of names that change during the scan."""
 
     def __init__(self, *, twice: bool = False) -> None:
         self.told = Told()

@@ -101,7 +101,7 @@ def test_removed_watch_is_ignored_once(kernel: Inotify, tmp_path: Path) -> None:
 
 
 def test_file_cannot_be_watched_as_a_directory(kernel: Inotify, tmp_path: Path) -> None:
-    """What became a file meanwhile is refused."""
+    """A directory that has become a file is refused."""
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         watch(kernel, tmp_path / "file")

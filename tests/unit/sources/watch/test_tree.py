@@ -451,7 +451,7 @@ def test_place_in_a_directory_that_was_deleted_afterwards_is_in_doubt(root: Path
 
 
 def test_place_that_changed_hands_is_in_doubt(root: Path, outside: Path, stepped: Begin) -> None:
-    """A directory that is back in its place says nothing about the one that was there meanwhile."""
+    """A directory that is back in its place says nothing about the one that was there in between."""
     (root / "a").mkdir()
     (root / "b").mkdir()
     stepper = stepped()

@@ -149,7 +149,7 @@ def test_exception_in_the_reader_is_noticed_and_healed(root: Path, caplog: pytes
 
 
 def test_rewatch_of_a_dead_reader_returns(root: Path) -> None:
-    """No caller waits for ever for a thread that has ended."""
+    """No caller waits without end for a thread that has ended."""
     rules = PoisonedRules((), ())
     with watching(root, rules=rules) as watch:
         rules.poisoned = True

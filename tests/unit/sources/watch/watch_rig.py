@@ -53,7 +53,7 @@ def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS)
 
 
 def walk(root: str, below: str = "") -> Seen:
-    """Every file of a tree (no directories), as it is now; what vanishes meanwhile is left out."""
+    """Every file of a tree (no directories), as it is now, without those that vanish during the walk."""
     seen: Seen = {}
     for directory, _, names in os.walk(os.path.join(root, below)):
         for name in names:

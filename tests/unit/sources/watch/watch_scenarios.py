@@ -487,7 +487,7 @@ def edit_through_a_bind_mount(directory: Path) -> Answer:
 
 
 def dead_network_mounts(directory: Path) -> Answer:
-    """FUSE mounts without a server: a process that touches them waits for ever."""
+    """FUSE mounts without a server: a process that touches them never returns."""
     namespace(NEW_MOUNTS)
     roots = {"remote": directory / "remote", NAME: directory / "root"}
     share = roots[NAME] / "share"

@@ -284,7 +284,7 @@ def test_any_success_of_abort_is_done(status: int) -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 404])
 def test_a_page_of_html_removes_nothing(status: int) -> None:
-    """An upload that was believed to be aborted would stay in the store for ever."""
+    """An upload that was believed to be aborted would never leave the store."""
     page = answer(status, b"<html><h1>Please log in</h1></html>", content_type="text/html")
     for found in (
         raised(bos().abort_result, "k", UPLOAD, bos().abort_request("k", UPLOAD), page),

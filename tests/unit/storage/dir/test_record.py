@@ -108,7 +108,7 @@ def test_a_record_that_cannot_be_read_is_no_record(any_store: DirStore, root: Pa
 def test_a_copy_has_what_may_be_seen_of_the_attributes(store: DirStore, root: Path) -> None:
     """No owner, who could change copy and record alike, and no setuid: that would be about us."""
     wanted = Attributes(
-        0o6755, 4242, 4243, "somebody", xattrs=(("security.capability", b"x"), ("user.colour", b"red"))
+        0o6755, 4242, 4243, "alice", xattrs=(("security.capability", b"x"), ("user.colour", b"red"))
     )
     meta = replace(meta_of(b"#!"), mode=0o755, attributes=wanted)
     store.put_object("file", b"#!", meta)

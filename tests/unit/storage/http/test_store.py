@@ -434,7 +434,7 @@ def test_the_clock_of_the_server_is_known_after_three_answers(
 
 @pytest.mark.parametrize("again", ["b", "a", "other"])
 def test_a_server_that_ignores_markers_ends_the_list_of_uploads(again: str) -> None:
-    """It says that there is more, and gives the same page for ever."""
+    """It says that there is more, and gives the same page each time."""
     client, transport = store(*[uploads_page(["a", "b"], marker) for marker in ("b", again, "b")])
     assert [upload.key for upload in client.list_multipart_uploads("")] == ["a", "b"]
     assert len(transport.requests) == 2

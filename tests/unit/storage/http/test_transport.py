@@ -411,7 +411,7 @@ def test_a_slow_answer_may_drip_white_space(run: Run, maybe_tls: Certificate | N
 
 
 def test_a_slow_answer_has_an_end_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """White space for ever is given up after the overall deadline: unknown."""
+    """White space without end is given up after the overall deadline: unknown."""
     monkeypatch.setattr(patience, "SLOW_ANSWER_SECONDS", 0.4)
 
     def script(peer: Peer) -> None:

@@ -492,7 +492,7 @@ def test_what_is_not_there_is_removed(answer: Response, done: bool) -> None:
 @pytest.mark.parametrize("status", [200, 202, 404])
 @pytest.mark.parametrize("what", ["a page", "a page that is no XML", "text", "JSON"])
 def test_a_word_of_somebody_else_removes_nothing(status: int, what: str) -> None:
-    """An upload that was believed to be aborted would stay in the store for ever."""
+    """An upload that was believed to be aborted would never leave the store."""
     for request, read in (
         (STORE.delete_request("k"), lambda *pair: STORE.delete_result("k", *pair)),
         (STORE.abort_request("k", "u"), lambda *pair: STORE.abort_result("k", "u", *pair)),

@@ -41,7 +41,7 @@ def test_a_narrow_thread_keeps_to_one_processor() -> None:
 
 @several
 def test_a_large_file_has_all_processors_while_it_is_handled() -> None:
-    """Also the threads that are started meanwhile; afterwards it is one again."""
+    """Also the threads that are started in between; afterwards it is one again."""
     seen: list[set[int]] = []
 
     def work() -> set[int]:

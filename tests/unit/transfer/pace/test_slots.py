@@ -82,7 +82,7 @@ def test_one_holder_gets_in_whatever_its_size() -> None:
 
 
 def test_first_come_first_served() -> None:
-    """Small files do not slip past a large part for ever."""
+    """Small files do not slip past a large part without end."""
     slots = Slots(10, 100)
     first = Holder(lambda: slots.hold(50))
     assert first.inside.wait(30)
@@ -311,7 +311,7 @@ def test_the_next_body_is_admitted_when_the_last_is_nearly_sent() -> None:
 
 
 def test_stores_take_turns_on_a_line_that_all_wait_for() -> None:
-    """Whoever wakes first: else one store may send part after part while the others get nothing."""
+    """Whichever wakes first: else one store may send part after part while the others get nothing."""
     bound = Bound(32, 1 << 20, SlowLine())
     stores = [Slots(32, 1 << 20, bound=bound) for _ in range(3)]
     order: list[Slots] = []

@@ -141,12 +141,12 @@ def test_a_file_that_changes_before_it_is_replaced_is_kept(to: Path) -> None:
     (to / "a").write_bytes(b"old")
 
     def change(call: Call) -> None:
-        (to / call.key).write_bytes(b"written meanwhile")
+        (to / call.key).write_bytes(b"written in between")
 
     store.before("get_object", change)
     report = restore(store, to, overwrite=Overwrite.ALWAYS)
     assert sorted(reasons(report)) == ["a", "b"]
-    assert {path.read_bytes() for path in to.iterdir()} == {b"written meanwhile"}
+    assert {path.read_bytes() for path in to.iterdir()} == {b"written in between"}
     assert sorted(os.listdir(to)) == ["a", "b"]
 
 
