@@ -170,8 +170,8 @@ def test_a_conflict_with_a_word_of_its_own_is_no_request_under_way(stores: Store
 
 ODD = {
     "a redirect (3xx)": b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\n\r\n",
-    "200 without what it should hold": b"HTTP/1.1 200 OK\r\nX-Any: 1\r\n\r\n",
-    "a page of something in between": b"HTTP/1.1 403 No\r\nContent-Type: text/html\r\n\r\n<html>No</html>",
+    "200 without the expected answer": b"HTTP/1.1 200 OK\r\nX-Any: 1\r\n\r\n",
+    "a page of a gateway or proxy": b"HTTP/1.1 403 No\r\nContent-Type: text/html\r\n\r\n<html>No</html>",
 }
 
 
@@ -180,7 +180,7 @@ def test_what_no_store_answers_means_what_the_page_says(stores: Stores, dialect:
     """Of HEAD a page has no body; what it is then, its status tells."""
     for name, stores.answer in ODD.items():
         for verb in VERBS:
-            if verb != "head" and (verb, name) != ("get", "200 without what it should hold"):
+            if verb != "head" and (verb, name) != ("get", "200 without the expected answer"):
                 assert (name, verb, stores.meant(dialect, verb)) == (name, verb, NETWORK[name])
 
 

@@ -22,83 +22,87 @@ from syncd.storage.http.errors import CODES, DONE, OF_VERBS, STATUSES, VERBS, An
 from syncd.storage.retry import MAX_ANSWERED, MAX_IN_VAIN, UNANSWERED, Retries
 
 TRIES = Retries().max_tries
-HOURS = "then after hours, ever more rarely"
-TWICE = f"content {MAX_ANSWERED} times in all; {HOURS}"
+HOURS = "then after hours, less and less often"
+TWICE = f"content is sent {MAX_ANSWERED} times; {HOURS}"
 STATUS_ROWS = sorted({400, 402, 411, 416, 418, 505, 520, 524, *STATUSES})
 NETWORK = {
     "a redirect (3xx)": "place",
     "200 with an error inside": "its code",
-    "200 without what it should hold": "gateway",
-    "a page of something in between": "gateway",
+    "200 without the expected answer": "gateway",
+    "a page of a gateway or proxy": "gateway",
 }
 """What has no status of its own, and what it means for every verb."""
 NO_ANSWER = ("no connection", "lost before", "lost after", "slow")
 """What leaves a request without an answer: the store cannot be reached; the request is lost on its way there,
 or, once the store has done it, the answer on its way back; neither comes for longer than we wait."""
 MEANINGS: dict[str, tuple[str, str, str]] = {
-    "done": ("nothing", "what was asked for is so", ""),
+    "done": ("nothing", "the request has its effect", ""),
     "moment": (
         "nothing: the store is busy, the clock is wrong, the connection slow",
-        "repeated in place; then the file waits, and the upload is kept",
+        "the request is repeated at once; then the file waits, and the upload keeps its parts",
         (
-            f"{TRIES} times in place, then after 2 s to 5 min; content with breaks of up to an hour, and in "
-            f"place only {MAX_ANSWERED} times in all but for 429 and 503"
+            f"{TRIES} requests at once, then after 2 s to 5 min; content with pauses of up to an hour, and "
+            f"only {MAX_ANSWERED} times at once, except for 429 and 503"
         ),
     ),
     "gateway": (
         "nothing, or the file",
         (
-            "repeated in place; content that was sent twice is looked for in the store; then a neutral "
-            "question follows"
+            "the request is repeated at once; after content was sent twice, syncd asks the store for the "
+            "object; then a test request follows"
         ),
         (
-            f"{MAX_ANSWERED} times in place where there is an answer, else {TRIES} times; if there is one, "
-            f"and the store answers the question: {TWICE}"
+            f"{MAX_ANSWERED} requests at once if there is an answer, else {TRIES}; if there is an answer, "
+            f"and the store also answers the test request: {TWICE}"
         ),
     ),
     "failed": (
         "the upload, the file or the store",
         (
-            "as *gateway*; if an upload meets it in two tries without a part in between, and the store "
-            "answers the question, the upload is begun once more, without copies"
+            "as *gateway*; if an upload gets it in two attempts without a part in between, and the store "
+            "answers the test request, syncd begins another upload, without copies"
         ),
-        f"{MAX_ANSWERED} times in place; {TWICE}",
+        f"{MAX_ANSWERED} requests at once; {TWICE}",
     ),
     "content": (
         "this part, or this content",
-        "sent again",
+        "the content is sent again",
         TWICE,
     ),
     "gone": (
         "the upload",
         (
-            "the object is looked for (by token, digest, or the ETag of the parts); if it is not there, the "
-            "upload is begun once more"
+            "syncd looks for the object (by token, digest, or the ETag of the parts); if it is not there, "
+            "syncd begins another upload"
         ),
-        "once; then the file fails, and there is another upload after 6 hours and more",
+        "once; then the file fails, and the next upload follows after 6 hours or more",
     ),
     "parts": (
         "the upload",
-        "copied parts are sent; if two tries meet it, the upload is begun once more, without copies",
+        "copied parts are sent; after two such attempts, syncd begins another upload, without copies",
         "as *gone*",
     ),
-    "another": ("the file: its object is not the one that was meant", "it is looked at again", "like *file*"),
+    "another": (
+        "the file: its object is not the one that was meant",
+        "syncd looks at the object again",
+        "like *file*",
+    ),
     "file": (
-        "the file; of an upload, the upload: as *parts*",
-        "the file fails, and `syncd status` shows why; others go on",
-        f"after a minute; {HOURS}, or when it changes, or after `syncd retry`",
+        "the file; in an upload, the upload: as *parts*",
+        "the file fails, and `syncd status` shows why; other files continue",
+        f"after a minute; {HOURS}, or when the file changes, or after `syncd retry`",
     ),
     "quota": (
         "puts",
         (
-            f"the file waits; after {errors.QUOTA_FILES} different files no content is read, but for a "
-            "probe after 1 min to 1 h; deletions go on, and uploads are kept"
+            f"the file waits; after {errors.QUOTA_FILES} different files, syncd sends one file as a probe "
+            "after 1 min to 1 h, and no others; deletions continue, and uploads keep their parts"
         ),
         "like *file*",
     ),
     "keys": (
         "the keys, or the file",
-        "a neutral question: if it fails, too, the store is paused (exit code 77); else like *file*",
+        "a test request: if it fails, too, the store is paused (exit code 77); else like *file*",
         f"a probe every {errors.PAUSE_SECONDS:.0f} s",
     ),
     "place": (
@@ -181,9 +185,12 @@ def page() -> str:
     lines = [
         "# What answers of a store mean",
         "",
-        "Made by `python -m tests.support.answers_page` of the table in `syncd/storage/http/errors.py`, for",
-        "S3 and BOS alike. The code of an answer decides before its status does. A fault is charged to the",
-        "smallest thing that has it: a part, an upload, a file, puts, the keys, the store.",
+        "What syncd does when a store answers with an error, for S3 and BOS alike. The code of an answer",
+        "decides; without a known code, the status does. syncd charges a fault to the smallest thing that",
+        "has it: a part, an upload, a file, puts, the keys, the store.",
+        "",
+        "`python -m tests.support.answers_page` makes this page from the table in",
+        "`syncd/storage/http/errors.py`.",
         "",
         "## The words",
         "",
@@ -191,14 +198,15 @@ def page() -> str:
             ("word", "what is charged", "what happens next", "how often"),
             ((f"*{name}*", *texts) for name, texts in MEANINGS.items()),
         ),
-        "A store is paused if a neutral question (one byte of an object that is not there) fails, too, or if",
-        f"{BREAKER_THRESHOLD} different files fail in the same way and nothing succeeds in between. Probes",
-        "are made with files chosen by chance while the store answers the question; once one succeeds,",
-        "it takes eight times as many failures to pause the store again, until the question fails.",
-        "[How often content is sent](reliability.md#how-often-content-is-sent) says what counts as twice.",
+        "A *test request* asks for one byte of an object that does not exist. A store is paused if the test",
+        f"request fails, too, or if {BREAKER_THRESHOLD} different files fail in the same way and nothing",
+        "succeeds in between. A *probe* is a file that syncd sends to a paused store. While the store",
+        "answers test requests, syncd chooses that file at random. Once a probe succeeds, it takes eight",
+        "times as many failures to pause the store again, until a test request fails.",
+        "[How often content is sent](reliability.md#how-often-content-is-sent) has the details.",
         "",
-        "An upload survives *moment*, *gateway*, *quota*, *keys* and *place*, however often it meets them. A",
-        "copy inside the store is only a shortcut: whatever it meets, the content is sent.",
+        "*moment*, *gateway*, *quota*, *keys* and *place* never end an upload, however often they occur. A",
+        "copy inside the store is only a shortcut: if it fails, the content is sent.",
         "",
         "## Answers without a code",
         "",
@@ -209,15 +217,19 @@ def page() -> str:
         *_table(("answer", "every verb"), NETWORK.items()),
         "## No answer",
         "",
-        "Whether the request was lost on its way or the answer on its way back cannot be told, so what",
-        f"follows suits both. *again*: repeated in place, {TRIES} times in all, or {MAX_IN_VAIN} times where",
-        "nothing comes back for long, and once while nothing has come back since; then the file waits. If a",
-        "neutral question is not answered, either, the store is paused.",
-        "*then look*: after two, the store is asked whether the object or the part is there.",
-        "*look first*: the file is tried again, and looks for the upload in the store's list before it",
-        "begins one. A repeated complete may meet *gone*: then the object is looked for. What an unanswered",
-        f"{_listed(verb for verb in VERBS if UNANSWERED[verb].unsettled)} may yet do is remembered for a",
-        "quarter of an hour; then the object is looked at.",
+        "Either the request or its answer was lost, and syncd cannot know which. So it does what is right in",
+        "both cases:",
+        "",
+        f"- *again*: the request is sent up to {TRIES} times, or {MAX_IN_VAIN} times if no answer comes for",
+        "  long, or once while the store has not answered since; then the file waits. If a test request is",
+        "  not answered, either, the store is paused.",
+        "- *then look*: after two requests, syncd asks the store whether it has the object or the part.",
+        "- *look first*: the file is tried again. Before syncd begins an upload, it looks for it in the",
+        "  store's list.",
+        "",
+        "The answer to a repeated complete may be *gone*: syncd then looks for the object. An unanswered",
+        f"{_listed(verb for verb in VERBS if UNANSWERED[verb].unsettled)} may take effect later, so syncd",
+        "remembers it for a quarter of an hour, and then looks at the object.",
         "",
         *_table(
             ("what", *VERBS),
@@ -225,11 +237,11 @@ def page() -> str:
         ),
         "## Codes",
         "",
-        "Any other code with `Digest` in it is *content*, any with `Quota` in it is *quota*; the rest goes",
-        "by its status. 409 with a code that is not here is *file*.",
+        "Any other code that contains `Digest` is *content*, and one that contains `Quota` is *quota*. For",
+        "all others the status decides. 409 with a code that is not listed here is *file*.",
         "",
         *_table(("meaning", "codes"), _by_meaning()),
-        "Some mean something else to some verbs:",
+        "Some answers mean something else for some verbs:",
         "",
         *_table(("verbs", "answers", "meaning"), _exceptions()),
     ]

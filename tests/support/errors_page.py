@@ -19,7 +19,7 @@ _LOOKS = "nothing: syncd looks at the file again soon"
 _BEGINS = "nothing: syncd starts the upload again; if that fails too, `syncd status` shows the file"
 BY_ITSELF: dict[type[BaseException], str] = {
     errors.StoreUnavailable: _REPEATS,
-    errors.PartCorrupt: "nothing: syncd tries again; if it goes on, check network and memory",
+    errors.PartCorrupt: "nothing: syncd tries again; if the error persists, check network and memory",
     errors.PartsRefused: _BEGINS,
     errors.UploadGone: _BEGINS,
     errors.ObjectSpoiled: _BEGINS,
@@ -30,7 +30,7 @@ BY_ITSELF: dict[type[BaseException], str] = {
     errors.CheckpointGone: _LOOKS,
     errors.PutsWait: "nothing: the file waits, and is sent later",
     errors.FilePaused: "`syncd resume`",
-    errors.RootChanged: "mount or make it; if another directory is meant: `syncd sync --accept-root SOURCE`",
+    errors.RootChanged: "mount or create it; or accept another directory: `syncd sync --accept-root SOURCE`",
 }
 """What syncd does about an error by itself, by its class."""
 MAKERS = {"Refusal": 1, "keys": 0, "place": 0, "quota": 0, "later": 0, "failed": 0}
@@ -54,13 +54,12 @@ KINDS = {
     "State": "The state and the daemon",
     **dict.fromkeys(MAKERS, "A store"),
 }
-HEAD = """# Every error in words
+HEAD = """# Error messages
 
-What stands in braces is filled in. A line of the log or of a command begins with the file or store that it is
-about; behind a semicolon or colon comes what to do. Where that is "nothing", syncd goes on by itself, as
-[answers.md](answers.md) says. Mistakes in the configuration say file, line, key, what was found and what was
-expected.
-This page is made by `python -m tests.support.errors_page`.
+syncd fills in the words in braces. In the log and in the output of commands, a message begins with the file
+or store that it is about, and ends with what to do. If there is nothing to do, syncd continues by itself
+([answers.md](answers.md)). Messages about the configuration give file, line, key, what was found and what
+was expected. `python -m tests.support.errors_page` makes this page from the source.
 """
 
 
