@@ -82,7 +82,7 @@ def list_uploads(
             sources = [source for source in settings.sources if source.store == name]
             try:
                 with common.open_store(settings, name) as store:
-                    left = state.leftovers(store.store_id)
+                    left = state.checkpoints.leftovers(store.store_id)
                     found["left"] += [
                         {"store": name, "key": each.key, "upload_id": each.upload_id} for each in left
                     ]

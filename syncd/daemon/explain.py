@@ -80,7 +80,7 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
     """Everything about one path, as JSON. Raises StateError."""
     found = as_folder(found, state)
     source, ref = found.source, found.ref
-    recorded, failure, checkpoint = state.recorded(ref), state.failure(ref), state.checkpoint_for(ref)
+    recorded, failure, checkpoint = state.recorded(ref), state.failures.find(ref), state.checkpoints.find(ref)
     unlike = state.audits.what(ref) if recorded is not None else ""
     looked = _look(found, recorded)
     seen, left_out = looked.seen, looked.left_out

@@ -128,7 +128,7 @@ class _Flush:
 
     def answer(self) -> dict[str, Any]:
         """What was done since the beginning, and what was not."""
-        tally, failed = self._pipeline.tally, self._pipeline.state.failure_count()
+        tally, failed = self._pipeline.tally, self._pipeline.state.failures.count()
         left = [deferred for ref, deferred in self._dirty().items() if ref in self._files]
         failures = sum(failed.get(name, 0) for name in self._sources)
         kept = {runner.source.name: why for runner in self.runners() if (why := self._kept_back(runner))}

@@ -120,7 +120,7 @@ class Live:
         found: list[tuple[FileRef, Word]] = []
         errors = {
             failure.ref: failure.error
-            for failure in self._pipeline.state.failures(limit=_MOST_ERRORS, exact=False)
+            for failure in self._pipeline.state.failures.page(limit=_MOST_ERRORS, exact=False)
         }
         for name, store in self._pipeline.store_runners.items():
             shares = {ref: (done, total) for ref, done, total in store.progress.in_flight()}

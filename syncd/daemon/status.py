@@ -292,7 +292,7 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
     """The status of these sources. Raises StateError."""
     exact = live is None
     if live is None:  # nothing runs: the uploads that the next start continues
-        flying = [(each.ref, _done(each), each.fingerprint.size) for each in state.checkpoints()]
+        flying = [(each.ref, _done(each), each.fingerprint.size) for each in state.checkpoints.all()]
     else:
         flying = list(live.in_flight())
     rates = live.rates() if live is not None else {}
@@ -322,7 +322,7 @@ def report(sources: Sequence[Source], state: State, live: Live | None) -> Status
                 failure.attempts,
                 iso(failure.next_attempt_ns) if failure.next_attempt_ns else None,
             )
-            for failure in (state.failures(limit=MAX_FAILURES, exact=exact) if has_failures else ())
+            for failure in (state.failures.page(limit=MAX_FAILURES, exact=exact) if has_failures else ())
         ],
         _totals(state.totals()),
         live.stores() if live is not None else (),

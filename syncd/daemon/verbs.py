@@ -181,7 +181,7 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
     inside, error = f"{below}/", request.get("error")
     count = 0
     for name in sources:
-        failed = verbs.pipeline.state.failures(name, MAX_DEFERRED) if error is not None else []
+        failed = verbs.pipeline.state.failures.page(name, MAX_DEFERRED) if error is not None else []
         so = {each.ref.path for each in failed if str(error) in each.error}
 
         def is_meant(path: str, so: Collection[str] = so) -> bool:

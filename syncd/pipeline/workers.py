@@ -132,15 +132,16 @@ class Workers:
         by now. Mark the failures that `wanted` includes, and forget the others. Raises StateError.
         """
         state = self.engine.state
-        for failure in state.failures(source, MAX_DEFERRED):  # first: what was refused waits from then on
+        # First, because what was refused waits from then on.
+        for failure in state.failures.page(source, MAX_DEFERRED):
             if wanted(failure.ref.path):
                 self.remember_failure(failure)
             else:
-                state.clear_failure(failure.ref)
-        for checkpoint in state.checkpoints():
+                state.failures.drop(failure.ref)
+        for checkpoint in state.checkpoints.all():
             if checkpoint.ref.source == source:
                 self.queue.mark(checkpoint.ref, quiet_seconds=0.0, event=True)
-        for leftover in state.leftovers(self.engine.store.store_id):
+        for leftover in state.checkpoints.leftovers(self.engine.store.store_id):
             if leftover.ref.source == source and wanted(leftover.ref.path):
                 self.queue.mark(leftover.ref, quiet_seconds=0.0, event=False)
 
@@ -149,12 +150,11 @@ class Workers:
 
         Also those that have used up their attempts. Returns how many there are.
         """
-        failed = [
-            each.ref for each in self.engine.state.failures(source, MAX_DEFERRED) if wanted(each.ref.path)
-        ]
+        known = self.engine.state.failures.page(source, MAX_DEFERRED)
+        failed = [each.ref for each in known if wanted(each.ref.path)]
         for ref in failed:
             self.refusals.pardon(ref)
-            self.engine.state.pardon(ref)
+            self.engine.state.checkpoints.pardon(ref)
             if self.queue.about(ref) is None:
                 self.queue.mark(ref, quiet_seconds=0.0, event=True)
         hastened = self.queue.retry(lambda ref: ref.source == source and wanted(ref.path))
@@ -339,7 +339,7 @@ class Workers:
             if is_there and self.longest(ref) < inf:
                 self._took[ref] = now - began
         if failed_before:  # an outcome without a commit leaves the failure in the state
-            self._keep_in_state(self.engine.state.clear_failure, ref)
+            self._keep_in_state(self.engine.state.failures.drop, ref)
         self._tell(self._listener.finished, ref, outcome, now - taken.first_marked)
         if is_there or (isinstance(outcome.action, Delete) and not outcome.wants_delete):
             self.health.answered(began)
@@ -473,7 +473,7 @@ class Workers:
         until = inf if parked else self._clock.monotonic() + reaction.defer_seconds
         refused = self.refusals.refuse(ref, error, until) if reaction.refused else b""
         failure = Failure(ref, words_of(error), attempts, next_ns, refusals, refused)
-        self._keep_in_state(self.engine.state.record_failure, failure)
+        self._keep_in_state(self.engine.state.failures.record, failure)
         if attempts == 1 or parked:
             log.warning("%s: %s", name_of(ref), error, extra={"cause": f"file failed: {cause_of(error)}"})
         return parked

@@ -1,27 +1,130 @@
-"""The SQL of unfinished uploads, as `queries` has that of files: checkpoints with parts, and leftovers."""
+"""Unfinished uploads: checkpoints with their parts, and leftovers, which are to be aborted yet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from sqlite3 import Connection, IntegrityError
 from types import MappingProxyType
+from typing import Any
+
+from msgspec.structs import replace
 
 from syncd.core.errors import CheckpointGone
 from syncd.core.model import Checkpoint, FileRef, Fingerprint, Leftover, Part
-from syncd.state.queries import Row, ensure_source, fold, named, stat_of, stat_row, unfold_time
+from syncd.state.queries import OF_SOURCE, Row, ensure_source, fold, named, stat_of, stat_row, unfold_time
 
 
-def put(connection: Connection, checkpoint: Checkpoint) -> int:
-    """Insert with its parts; returns the new id, which no other checkpoint ever had.
+class Checkpoints:
+    """For any thread; every method raises StateError.
 
-    One that is there belongs to a worker of an earlier configuration: its upload is left to be aborted.
+    `write` has an operation on the disk when it returns, `read` runs one on what is written.
     """
+
+    def __init__(
+        self,
+        write: Callable[[Callable[[Connection], Any]], Any],
+        read: Callable[[Callable[[Connection], Any]], Any],
+    ) -> None:
+        self._write = write
+        self._read = read
+
+    def begin(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Record the intent to upload, and return it with its id, which no other checkpoint ever had.
+
+        Another checkpoint of the file belongs to a worker of an earlier configuration: its upload is left to
+        be aborted.
+        """
+        return replace(checkpoint, id=self._write(lambda c: _put(c, checkpoint)))
+
+    def set_upload_id(self, checkpoint_id: int, upload_id: str) -> None:
+        """Record the id that the store has given the upload. Raises CheckpointGone."""
+        self._change("UPDATE checkpoints SET upload_id = ? WHERE id = ?", upload_id, checkpoint_id)
+
+    def add_part(self, checkpoint_id: int, part: Part) -> None:
+        """Record a part that the store has acknowledged; it replaces one of the same number.
+
+        Raises CheckpointGone.
+        """
+        self._write(lambda c: _put_part(c, checkpoint_id, part))
+
+    def set_completing(self, checkpoint_id: int, content: Fingerprint, witness: bytes) -> None:
+        """Record that the store is about to be asked to complete the upload, with this content.
+
+        Raises CheckpointGone.
+        """
+        sql = "UPDATE checkpoints SET completing = 1, digest = ?, witness = ? WHERE id = ?"
+        self._change(sql, content.digest, witness or None, checkpoint_id)
+
+    def set_refused(self, checkpoint_id: int, refused: str) -> None:
+        """Record that the store refused a call of the upload; see `Checkpoint.refused`.
+
+        Raises CheckpointGone.
+        """
+        self._change("UPDATE checkpoints SET refused = ? WHERE id = ?", refused, checkpoint_id)
+
+    def pardon(self, ref: FileRef) -> None:
+        """The operator wants the file tried again: its upload, if any, may start over once more."""
+        sql = f"UPDATE checkpoints SET restarts = 0 WHERE {OF_SOURCE} AND path = ?2"  # noqa: S608  a constant
+        self._write(lambda c: c.execute(sql, named(ref)))
+
+    def drop(self, checkpoint_id: int) -> None:
+        """Forget an upload that was aborted, is gone, or never began. Harmless if there is none."""
+        self._write(lambda c: drop(c, checkpoint_id))
+
+    def find(self, ref: FileRef) -> Checkpoint | None:
+        """Return the unfinished upload of a file, with its parts."""
+        found: Checkpoint | None = self._read(lambda c: _find(c, ref))
+        return found
+
+    def all(self) -> list[Checkpoint]:
+        """Return all unfinished uploads, with their parts, oldest first."""
+        found: list[Checkpoint] = self._read(_find_all)
+        return found
+
+    def leave(self, leftover: Leftover, checkpoint_id: int | None = None) -> None:
+        """Remember an upload that could not be aborted, and drop its checkpoint, if any."""
+
+        def operation(connection: Connection) -> None:
+            _put_leftover(connection, leftover)
+            if checkpoint_id is not None:
+                drop(connection, checkpoint_id)
+
+        self._write(operation)
+
+    def leftovers(self, store_id: str) -> list[Leftover]:
+        """Return the uploads that are to be aborted yet in one store."""
+        found: list[Leftover] = self._read(lambda c: _leftovers(c, store_id))
+        return found
+
+    def drop_leftover(self, leftover: Leftover) -> None:
+        """Forget an upload that was aborted, or is gone. Harmless if it is not known."""
+        sql = "DELETE FROM leftovers WHERE store_id = ? AND key = ? AND upload_id = ?"
+        values = leftover.store_id, leftover.key, leftover.upload_id
+        self._write(lambda c: c.execute(sql, values))
+
+    def _change(self, sql: str, *values: object) -> None:
+        """Run an UPDATE of one checkpoint, whose id is the last of the values."""
+
+        def operation(connection: Connection) -> None:
+            if connection.execute(sql, values).rowcount != 1:
+                raise CheckpointGone(f"there is no checkpoint {values[-1]}")
+
+        self._write(operation)
+
+
+def drop(connection: Connection, checkpoint_id: int) -> None:
+    """Within a write: delete a checkpoint with its parts."""
+    connection.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint_id,))
+
+
+def _put(connection: Connection, checkpoint: Checkpoint) -> int:
+    """Insert with its parts, and return the new id."""
     ensure_source(connection, checkpoint.ref.source)
-    other = find(connection, checkpoint.ref)
+    other = _find(connection, checkpoint.ref)
     if other is not None:
         left = other.store_id, other.key, other.upload_id or "", other.created_ns
-        put_leftover(connection, Leftover(other.ref, *left))
+        _put_leftover(connection, Leftover(other.ref, *left))
         drop(connection, other.id)
     content = checkpoint.fingerprint
     number = connection.execute(
@@ -38,12 +141,11 @@ def put(connection: Connection, checkpoint: Checkpoint) -> int:
     ).lastrowid
     assert number is not None
     for part in checkpoint.parts.values():
-        put_part(connection, number, part)
+        _put_part(connection, number, part)
     return number
 
 
-def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
-    """Insert or replace by number. Raises CheckpointGone where there is no such checkpoint."""
+def _put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
     try:
         connection.execute(
             "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
@@ -53,13 +155,7 @@ def put_part(connection: Connection, checkpoint_id: int, part: Part) -> None:
         raise CheckpointGone(f"there is no checkpoint {checkpoint_id}") from error
 
 
-def drop(connection: Connection, checkpoint_id: int) -> None:
-    """Its parts go with it."""
-    connection.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint_id,))
-
-
-def find(connection: Connection, ref: FileRef) -> Checkpoint | None:
-    """With its parts."""
+def _find(connection: Connection, ref: FileRef) -> Checkpoint | None:
     row = connection.execute(
         "SELECT checkpoints.id, sources.name, path, device, inode, size, mtime_ns, ctime_ns, digest, "
         "content_size, store_id, key, part_size, token, created_ns, upload_id, completing, restarts, "
@@ -75,8 +171,7 @@ def find(connection: Connection, ref: FileRef) -> Checkpoint | None:
     return _checkpoint(row, {part[0]: Part(*part) for part in parts})
 
 
-def find_all(connection: Connection) -> list[Checkpoint]:
-    """Oldest first."""
+def _find_all(connection: Connection) -> list[Checkpoint]:
     parts: dict[int, dict[int, Part]] = {}
     for row in connection.execute(
         "SELECT checkpoint, number, size, etag, digest, crc32 FROM parts ORDER BY checkpoint, number"
@@ -91,7 +186,7 @@ def find_all(connection: Connection) -> list[Checkpoint]:
     return [_checkpoint(row, parts.get(row[0], {})) for row in found]
 
 
-def put_leftover(connection: Connection, leftover: Leftover) -> None:
+def _put_leftover(connection: Connection, leftover: Leftover) -> None:
     """Insert; of two whose id was lost under one key, those times count that take in both."""
     connection.execute(
         "INSERT INTO leftovers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -105,16 +200,7 @@ def put_leftover(connection: Connection, leftover: Leftover) -> None:
     )
 
 
-def drop_leftover(connection: Connection, leftover: Leftover) -> None:
-    """Done also when there was none."""
-    connection.execute(
-        "DELETE FROM leftovers WHERE store_id = ? AND key = ? AND upload_id = ?",
-        (leftover.store_id, leftover.key, leftover.upload_id),
-    )
-
-
-def leftovers(connection: Connection, store_id: str) -> list[Leftover]:
-    """Those of one store."""
+def _leftovers(connection: Connection, store_id: str) -> list[Leftover]:
     rows = connection.execute(
         "SELECT source, path, key, upload_id, begun_ns, left_ns FROM leftovers WHERE store_id = ?",
         (store_id,),

@@ -23,7 +23,6 @@ from syncd.core.model import (
     OLDEST_NS,
     OVERTAKEN,
     Destination,
-    Failure,
     FileRef,
     FileStat,
     Fingerprint,
@@ -353,51 +352,7 @@ def _cut(path: bytes, prefix: bytes) -> bytes:
     return path[: end + 1] if end >= 0 else path
 
 
-# ---- failures and totals --------------------------------------------------------------------------------
-
-
-def put_failure(connection: Connection, failure: Failure) -> None:
-    """Insert or replace."""
-    ensure_source(connection, failure.ref.source)
-    next_ns = fold(failure.next_attempt_ns)
-    # Messages may quote names that are not UTF-8.
-    text = failure.error.encode("utf-8", "backslashreplace").decode("utf-8")
-    connection.execute(
-        "INSERT OR REPLACE INTO failures VALUES ((SELECT id FROM sources WHERE name = ?), ?, ?, ?, ?, ?, ?)",
-        (*named(failure.ref), text, failure.attempts, next_ns, failure.refusals, failure.refused),
-    )
-
-
-def drop_failure(connection: Connection, ref: FileRef) -> None:
-    """Done also when there was none."""
-    connection.execute(
-        "DELETE FROM failures WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
-        named(ref),
-    )
-
-
-def find_failure(connection: Connection, ref: FileRef) -> Failure | None:
-    """Why `ref` could not be carried."""
-    row = connection.execute(
-        "SELECT error, attempts, next_attempt_ns, refusals, refused FROM failures "
-        "WHERE source = (SELECT id FROM sources WHERE name = ?) AND path = ?",
-        named(ref),
-    ).fetchone()
-    return Failure(ref, row[0], row[1], unfold_time(row[2]), *row[3:]) if row else None
-
-
-def list_failures(connection: Connection, source: str | None, limit: int) -> list[Failure]:
-    """Of one source, or of all where `source` is None; in the order of source and path."""
-    found = connection.execute(
-        "SELECT name, path, error, attempts, next_attempt_ns, refusals, refused FROM failures "
-        "JOIN sources ON sources.id = failures.source WHERE ?1 IS NULL OR name = ?1 "
-        "ORDER BY name, path LIMIT ?2",
-        (source, limit),
-    )
-    return [
-        Failure(FileRef(row[0], os.fsdecode(row[1])), row[2], row[3], unfold_time(row[4]), *row[5:])
-        for row in found
-    ]
+# ---- summaries and totals -------------------------------------------------------------------------------
 
 
 def summaries(connection: Connection) -> list[Row]:
@@ -409,15 +364,6 @@ def summaries(connection: Connection) -> list[Row]:
         "ended_ns, ifnull(looked_at, 0), ifnull(repaired, 0) "
         "FROM sources LEFT JOIN rounds ON rounds.source = name"
     ).fetchall()
-
-
-def count_failures(connection: Connection) -> dict[str, int]:
-    """How many each source has; none where it has none."""
-    return dict(
-        connection.execute(
-            "SELECT name, count(*) FROM failures JOIN sources ON sources.id = failures.source GROUP BY name"
-        ).fetchall()
-    )
 
 
 def add_totals(connection: Connection, amounts: Mapping[str, int]) -> None:

@@ -33,17 +33,14 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from syncd.core.errors import MISTAKE, CheckpointGone, StateError
+from syncd.core.errors import MISTAKE, StateError
 from syncd.core.model import (
     OVERTAKEN,
-    Checkpoint,
     Destination,
-    Failure,
     FileRef,
     Fingerprint,
     LastScan,
     Leftover,
-    Part,
     Recorded,
     RootIdentity,
     Summary,
@@ -53,7 +50,8 @@ from syncd.core.paths import name_of
 from syncd.core.plan import Cause
 from syncd.state import checkpoints, queries, schema
 from syncd.state.audits import Audits
-from syncd.state.history import History
+from syncd.state.checkpoints import Checkpoints
+from syncd.state.history import Failures, History, drop_failure
 from syncd.state.key_locks import KeyLocks
 from syncd.state.sqlite import Reader, give_back_memory
 from syncd.state.unsettled import UNDER_WAY, UnderWay, Unsettled, boot_id
@@ -70,6 +68,16 @@ class State:
 
     Writes are on the disk when the method returns, unless its docstring says otherwise.
     """
+
+    life = 0
+    """The number of this process among those that wrote here; 0 when it only reads."""
+    interrupted = False
+    """The process before this one did not end cleanly: the records of its last objects may be missing."""
+    put_back = False
+    """The database was put back from a copy: what was uploaded since the copy was made is not in it."""
+    _unclean_life = 0
+    destinations: tuple[Destination, ...] = ()
+    """Where the files of the sources go, since `serve`."""
 
     def __init__(
         self,
@@ -90,8 +98,6 @@ class State:
         self._unwritten = Unwritten()
         empty = not self._read(queries.has_files)
         self._novelty = Novelty(empty=empty and writer is not None)  # a reader's may be filled by the daemon
-        self._has_failures = bool(self._read(queries.count_failures))
-        """Whether there may be a failure to forget: a commit looks for one only then."""
         leave = self._join if writer is None else writer.join
         self._flush_if_due: Callable[[], None] = writer.flush_if_due if writer else lambda: None
         self._totals = Totals(leave, dict(self._all("SELECT name, value FROM totals")))
@@ -103,24 +109,19 @@ class State:
         """Objects that a request without an answer may yet change."""
         self.under_way: UnderWay | None = None
         """Requests that are sent now; None where this only reads."""
+        self.checkpoints = Checkpoints(self._write, self._reader.run)
+        """Unfinished uploads."""
+        self.failures = Failures(self._join, self._reader.run, self._catch_up)
+        """Why files could not be carried."""
         self.audits = Audits(self._write, self._reader.run, self.flush)
         """What audits found."""
         self.history = History(leave, self._reader.run)
         """The last actions. What is not written yet is missing in it: call `flush` before."""
         self.locks = KeyLocks()
         """Objects that a thread of this process changes now."""
-        self.destinations: tuple[Destination, ...] = ()
-        """Where the files of the sources go, since `serve`."""
         self._secret = b""
         self._learned: dict[tuple[str, str], str | None] = {}
         """What was read or written of it: asked for each request, and written by no other process."""
-        self.life = 0
-        """The number of this process among those that wrote here; 0 when it only reads."""
-        self.interrupted = False
-        """The process before this one did not end cleanly: the records of its last objects may be missing."""
-        self.put_back = False
-        """The database was put back from a copy: what was uploaded since the copy was made is not in it."""
-        self._unclean_life = 0
 
     # ---- opening and closing ----------------------------------------------------------------------------
 
@@ -346,8 +347,8 @@ class State:
 
         def operation(connection: sqlite3.Connection) -> None:
             queries.put_file(connection, ref, row)
-            if self._has_failures:
-                queries.drop_failure(connection, ref)
+            if self.failures.may_stand:
+                drop_failure(connection, ref)
             if mends:
                 self.audits.drop(connection, ref)
             if part_digests is not None:
@@ -376,10 +377,10 @@ class State:
         self._write(lambda connection: queries.serve(connection, self.destinations))
         if not destinations:  # a configuration for other commands
             return
-        for each in self.checkpoints():
+        for each in self.checkpoints.all():
             if not self._is_at_home(each.ref.source, each.store_id, each.key):
                 log.info("%s: its upload ends: its source or store was changed", name_of(each.ref))
-                self.leave(
+                self.checkpoints.leave(
                     Leftover(each.ref, each.store_id, each.key, each.upload_id or "", each.created_ns),
                     each.id,
                 )
@@ -431,96 +432,12 @@ class State:
 
         def operation(connection: sqlite3.Connection) -> None:
             queries.drop_file(connection, ref)
-            queries.drop_failure(connection, ref)
+            drop_failure(connection, ref)
             self.audits.drop(connection, ref)
 
         self._put(ref, None, operation, durable=durable)
 
-    # ---- checkpoints ------------------------------------------------------------------------------------
-
-    def begin(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Record the intent to upload; returns it with its id. A former one of the same file was dropped."""
-        return replace(checkpoint, id=self._write(lambda c: checkpoints.put(c, checkpoint)))
-
-    def set_upload_id(self, checkpoint_id: int, upload_id: str) -> None:
-        """The store has given the upload this id."""
-        self._change_checkpoint("UPDATE checkpoints SET upload_id = ? WHERE id = ?", upload_id, checkpoint_id)
-
-    def add_part(self, checkpoint_id: int, part: Part) -> None:
-        """The store has acknowledged `part`; it replaces one of the same number."""
-        self._write(lambda c: checkpoints.put_part(c, checkpoint_id, part))
-
-    def set_completing(self, checkpoint_id: int, content: Fingerprint, witness: bytes) -> None:
-        """Complete is about to be asked for, with this content."""
-        sql = "UPDATE checkpoints SET completing = 1, digest = ?, witness = ? WHERE id = ?"
-        self._change_checkpoint(sql, content.digest, witness or None, checkpoint_id)
-
-    def set_refused(self, checkpoint_id: int, refused: str) -> None:
-        """The store refused a call of the upload; see `Checkpoint.refused`."""
-        self._change_checkpoint("UPDATE checkpoints SET refused = ? WHERE id = ?", refused, checkpoint_id)
-
-    def pardon(self, ref: FileRef) -> None:
-        """A person wants the file tried again: its upload, if any, may be begun once more."""
-        values = (os.fsencode(ref.path), ref.source)
-        of_source = "source = (SELECT id FROM sources WHERE name = ?)"
-        sql = f"UPDATE checkpoints SET restarts = 0 WHERE path = ? AND {of_source}"  # noqa: S608  a constant
-        self._write(lambda connection: connection.execute(sql, values))
-
-    def leave(self, leftover: Leftover, checkpoint_id: int | None = None) -> None:
-        """The upload could not be aborted: remember it, and drop its checkpoint, if any."""
-
-        def operation(connection: sqlite3.Connection) -> None:
-            checkpoints.put_leftover(connection, leftover)
-            if checkpoint_id is not None:
-                checkpoints.drop(connection, checkpoint_id)
-
-        self._write(operation)
-
-    def leftovers(self, store_id: str) -> list[Leftover]:
-        """What is to be aborted yet in one store."""
-        return self._read(checkpoints.leftovers, store_id)
-
-    def drop_leftover(self, leftover: Leftover) -> None:
-        """It was aborted, or is gone."""
-        self._write(lambda connection: checkpoints.drop_leftover(connection, leftover))
-
-    def drop_checkpoint(self, checkpoint_id: int) -> None:
-        """The upload is no more: aborted, gone, or never begun. Done also when there was none."""
-        self._write(lambda c: checkpoints.drop(c, checkpoint_id))
-
-    def checkpoint_for(self, ref: FileRef) -> Checkpoint | None:
-        """The unfinished upload of `ref`, with its parts."""
-        return self._read(checkpoints.find, ref)
-
-    def checkpoints(self) -> list[Checkpoint]:
-        """All unfinished uploads, with their parts, oldest first."""
-        return self._read(checkpoints.find_all)
-
-    # ---- failures, totals, what was learned -------------------------------------------------------------
-
-    def record_failure(self, failure: Failure) -> None:
-        """Remember or replace why a file could not be carried. Joined with later writes."""
-        self._has_failures = True  # before it is there: a commit that comes later must not miss it
-        self._join(lambda c: queries.put_failure(c, failure))
-
-    def clear_failure(self, ref: FileRef) -> None:
-        """Forget why; done also when there was none. Joined with later writes."""
-        self._join(lambda c: queries.drop_failure(c, ref))
-
-    def failure(self, ref: FileRef) -> Failure | None:
-        """Why `ref` could not be carried; None: it was, or was never tried."""
-        self.flush()
-        return self._read(queries.find_failure, ref)
-
-    def failures(self, source: str | None = None, limit: int = 1000, *, exact: bool = True) -> list[Failure]:
-        """At most `limit` failures, of one source or of all, in the order of source and path."""
-        self._catch_up(exact)
-        return self._read(queries.list_failures, source, limit)
-
-    def failure_count(self) -> dict[str, int]:
-        """Failures per source; sources without any are left out."""
-        self.flush()
-        return self._read(queries.count_failures)
+    # ---- totals, what was learned -----------------------------------------------------------------------
 
     def add_totals(
         self,
@@ -689,14 +606,5 @@ class State:
         def operation(connection: sqlite3.Connection) -> None:
             queries.ensure_source(connection, source)
             connection.execute(sql, values)
-
-        self._write(operation)
-
-    def _change_checkpoint(self, sql: str, *values: object) -> None:
-        """The last of the values is the id."""
-
-        def operation(connection: sqlite3.Connection) -> None:
-            if connection.execute(sql, values).rowcount != 1:
-                raise CheckpointGone(f"there is no checkpoint {values[-1]}")
 
         self._write(operation)

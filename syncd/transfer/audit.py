@@ -243,7 +243,7 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
         yield Difference(
             FileRef(source.name, ""), f"its files cannot be listed: {report.doubt}", serious=False
         )
-    reasons = {failure.ref: failure.error for failure in state.failures(source.name, _MOST_REASONS)}
+    reasons = {failure.ref: failure.error for failure in state.failures.page(source.name, _MOST_REASONS)}
     for ref in sink.refs:
         if state.recorded(ref) is not None:
             continue  # its record is among those of deleted files: it is back

@@ -252,7 +252,7 @@ class Engine:
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
             log.info("%s: abort the upload: the file is left out by now: %s", name_of(ref), why)
             self._uploader.abandon(checkpoint)
-        self.state.clear_failure(ref)
+        self.state.failures.drop(ref)
         return Outcome(Nothing(why))
 
     # ---- observing --------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Engine:
                 self._in_doubt.keep(ref, recorded)  # the object may be what that upload made
             log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
-        self.state.clear_failure(ref)
+        self.state.failures.drop(ref)
         action = self._decide(ref, self.keys.of(ref), seen, recorded)
         if action == plan.KEPT and recorded is not None and not recorded.kept:
             self.state.keep(ref, recorded)

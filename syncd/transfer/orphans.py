@@ -53,7 +53,7 @@ def orphans(
     for source in sources:
         listed = list(store.list_multipart_uploads(source.prefix))
         before_ns = store.clock_ns()[0] - int(older_seconds * 1e9)
-        checkpoints = state.checkpoints()
+        checkpoints = state.checkpoints.all()
         known = {checkpoint.upload_id for checkpoint in checkpoints}
         beginning = {checkpoint.key for checkpoint in checkpoints if checkpoint.upload_id is None}
         foreign = state.root_identity(source.name) is None
@@ -93,7 +93,7 @@ def _why_at_work(parts: Iterable[Part], before_ns: int) -> str:
 
 def ours(state: State) -> list[Checkpoint]:
     """The uploads that the running daemon, or its next start, resumes."""
-    return state.checkpoints()
+    return state.checkpoints.all()
 
 
 class Leftovers:
@@ -114,7 +114,7 @@ class Leftovers:
 
     def look(self) -> bool:
         """Find out whether there are any, and be due at once. Raises StateError."""
-        self._there_are_some = bool(self._state.leftovers(self._store.store_id))
+        self._there_are_some = bool(self._state.checkpoints.leftovers(self._store.store_id))
         self._pause_ns = 0
         return self._there_are_some
 
@@ -122,15 +122,15 @@ class Leftovers:
         """Abort the upload of a checkpoint, then forget that: in this order, so that no orphan stays."""
         leftover = self._of(checkpoint)
         if self._is_gone(leftover, checkpoint):
-            self._state.drop_checkpoint(checkpoint.id)
+            self._state.checkpoints.drop(checkpoint.id)
         else:
-            self._state.leave(leftover, checkpoint.id)
+            self._state.checkpoints.leave(leftover, checkpoint.id)
 
     def sweep(self, checkpoint: Checkpoint) -> None:
         """Abort what a create or a completion without an answer may have left. The checkpoint stays."""
         leftover = self._of(checkpoint)
         if not self._is_gone(leftover, checkpoint):
-            self._state.leave(leftover)
+            self._state.checkpoints.leave(leftover)
 
     def clear_up(self) -> float | None:
         """Abort what was left before, if it is time to. Returns in how many seconds to call again, once."""
@@ -140,7 +140,11 @@ class Leftovers:
         if not 0 <= waited_ns < self._pause_ns:  # less than nothing: the clock was set back
             waited_ns = 0
             self._put_off()  # first, so that other threads do not do the same
-            left = [each for each in self._state.leftovers(self._store.store_id) if not self._cleared(each)]
+            left = [
+                each
+                for each in self._state.checkpoints.leftovers(self._store.store_id)
+                if not self._cleared(each)
+            ]
             self._there_are_some = bool(left)
         if self._told or not self._there_are_some:
             return None
@@ -187,7 +191,7 @@ class Leftovers:
             level = logging.INFO if is_denied(error) else logging.WARNING
             log.log(level, "%s: an unfinished upload stays in the store: %s", name_of(leftover.ref), error)
             return False
-        self._state.drop_leftover(leftover)
+        self._state.checkpoints.drop_leftover(leftover)
         return True
 
     def _put_off(self) -> None:
@@ -208,7 +212,7 @@ class Leftovers:
             for upload in self._store.list_multipart_uploads(leftover.key)
             if upload.key == leftover.key and _may_be(upload, leftover, own)
         ]
-        checkpoints = self._state.checkpoints()
+        checkpoints = self._state.checkpoints.all()
         if own is None and any(each.upload_id is None and each.key == leftover.key for each in checkpoints):
             return False
         known = {each.upload_id for each in checkpoints}
@@ -233,7 +237,7 @@ class Leftovers:
         """Whether no upload can come of it any more. One that has no date, or an impossible one, gets one."""
         earliest_ns, latest_ns = self._store.clock_ns()
         if not 0 < leftover.left_ns <= latest_ns:
-            self._state.leave(replace(leftover, left_ns=0 if leftover.left_ns else latest_ns))
+            self._state.checkpoints.leave(replace(leftover, left_ns=0 if leftover.left_ns else latest_ns))
             return False
         return earliest_ns >= leftover.left_ns + LATE_EFFECT_NS
 

@@ -283,7 +283,7 @@ class PartSender:
             with self._slots.hold(part.size), self._buffers.lend(part.size) as buffer:
                 adopted = self._adopt(job, part, buffer)
             if adopted is not None:
-                self._state.add_part(checkpoint.id, adopted)
+                self._state.checkpoints.add_part(checkpoint.id, adopted)
                 kept[part.number] = adopted
         return kept
 
@@ -396,7 +396,7 @@ class PartSender:
                 with call("part"), self._meter.sending(job.ref, span.size):
                     part, copied = self._copied_or_sent(job, upload_id, span, body)
                 part = replace(part, digest=job.digests.parts[span.number - 1])
-            self._state.add_part(checkpoint_id, part)
+            self._state.checkpoints.add_part(checkpoint_id, part)
             self._meter.carried(job.ref, span.size)
             return part, copied
         finally:

@@ -421,15 +421,15 @@ class Reuse:
         """
         store_id = self._store.store_id
         one_was_left = any(
-            (each.key, each.upload_id) == (key, "") for each in self._state.leftovers(store_id)
+            (each.key, each.upload_id) == (key, "") for each in self._state.checkpoints.leftovers(store_id)
         )
         unknown = Leftover(ref, store_id, key, "", self._store.clock_ns()[0])
-        self._state.leave(unknown)
+        self._state.checkpoints.leave(unknown)
         upload_id = self._store.create_multipart_upload(key, meta)
         leftover = replace(unknown, upload_id=upload_id)
-        self._state.leave(leftover)
+        self._state.checkpoints.leave(leftover)
         if not one_was_left:
-            self._state.drop_leftover(unknown)
+            self._state.checkpoints.drop_leftover(unknown)
         size = meta.fingerprint.size
         step = parts.part_size_for(size, _COPIED_PART, self._store.limits)
         if self._limits().has_conditions:
@@ -444,9 +444,9 @@ class Reuse:
             self._store.complete_multipart_upload(key, upload_id, copied, meta)
         except StoreError:
             self._store.abort_multipart_upload(key, upload_id)
-            self._state.drop_leftover(leftover)
+            self._state.checkpoints.drop_leftover(leftover)
             raise
-        self._state.drop_leftover(leftover)
+        self._state.checkpoints.drop_leftover(leftover)
 
     def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
         """An object that has parts of a large file: a twin too large to copy whole, or that of any recorded

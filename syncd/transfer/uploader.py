@@ -104,7 +104,7 @@ class Uploader:
         self._limits: StoreLimits | None = None
         self.judge: Callable[[Job, ObjectInfo | None], Receipt | None] = lambda job, info: None
         """Asked about an object that is not the one last seen; returns it if it is what is to be put."""
-        self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints()}
+        self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints.all()}
 
     def limits(self) -> StoreLimits:
         """The store's limits, corrected by what was learned of it."""
@@ -118,7 +118,7 @@ class Uploader:
 
     def unfinished(self, ref: FileRef) -> Checkpoint | None:
         """The unfinished upload of a file. The state is asked only where there may be one."""
-        return self.state.checkpoint_for(ref) if ref in self._maybe_unfinished else None
+        return self.state.checkpoints.find(ref) if ref in self._maybe_unfinished else None
 
     def part_size_of(self, job: Job) -> int:
         """Of the unfinished upload of the file, if that can go on; 0: another one is begun."""
@@ -188,7 +188,7 @@ class Uploader:
         """
         held = {
             checkpoint.id: (sum(part.size for part in checkpoint.parts.values()), checkpoint)
-            for checkpoint in self.state.checkpoints()
+            for checkpoint in self.state.checkpoints.all()
             if checkpoint.store_id == self.store.store_id
             and (checkpoint.id == own.id or not checkpoint.completing)
         }
@@ -213,12 +213,12 @@ class Uploader:
         if not isinstance(error, ObjectSpoiled):
             if not error.call or not may_be_the_uploads(error):
                 raise error
-            now = self.state.checkpoint_for(job.ref) or checkpoint
+            now = self.state.checkpoints.find(job.ref) or checkpoint
             met = f"{error.call}: {error.status or ''} {error.code or type(error).__name__}"
             if isinstance(error, StoreFailed):
                 met += f", {len(now.parts)} parts"
             if met != checkpoint.refused:
-                self.state.set_refused(checkpoint.id, met)
+                self.state.checkpoints.set_refused(checkpoint.id, met)
                 raise error
             if self.trouble() is not None:
                 raise error
@@ -294,7 +294,7 @@ class Uploader:
 
     def _begin(self, job: Job, restarts: int = 0) -> Checkpoint:
         self._maybe_unfinished.add(job.ref)
-        return self.state.begin(
+        return self.state.checkpoints.begin(
             Checkpoint(
                 id=0,
                 ref=job.ref,
@@ -319,7 +319,7 @@ class Uploader:
             self.leftovers.sweep(checkpoint)
         with self.slots.hold(0):
             upload_id = self._create(job, checkpoint)
-        self.state.set_upload_id(checkpoint.id, upload_id)
+        self.state.checkpoints.set_upload_id(checkpoint.id, upload_id)
         return replace(checkpoint, upload_id=upload_id), upload_id, True
 
     def _create(self, job: Job, checkpoint: Checkpoint) -> str:
@@ -351,7 +351,7 @@ class Uploader:
         sent = self._parts.send(job, checkpoint, upload_id, missing)
         done.update(sent.parts)
         self._still(job)
-        self.state.set_completing(checkpoint.id, job.digests.fingerprint, job.digests.witness)
+        self.state.checkpoints.set_completing(checkpoint.id, job.digests.fingerprint, job.digests.witness)
         try:
             receipt = self._complete(job, checkpoint, upload_id, done)
         except StoreError as refused:
@@ -430,7 +430,7 @@ class Uploader:
         elif info.digest is not None:
             ours = info.digest == job.digests.fingerprint.digest
         else:  # some stores drop metadata; what the object is made of is the next best evidence
-            made_of = self.state.checkpoint_for(job.ref) or checkpoint
+            made_of = self.state.checkpoints.find(job.ref) or checkpoint
             meant = parts.etag_of([part.etag for _, part in sorted(made_of.parts.items())])
             ours = meant is not None and info.etag.lower() == meant
         return Receipt(info.key, info.etag) if ours else None

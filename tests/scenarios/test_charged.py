@@ -95,12 +95,12 @@ def test_one_file_that_fails_holds_up_no_other(house: House, error: StoreError) 
     store.fail("put_object", error, times=None, when=of_bad)
     for round_ in range(3):
         carry(house, "bad")
-        soon("it fails", lambda: bool(house.rig.state.failures()))
+        soon("it fails", lambda: bool(house.rig.state.failures.page()))
         carry(house, *(f"{name}-{round_}" for name in OTHERS))
         soon("the others are there", lambda: len(house.objects) == len(OTHERS) * (round_ + 1))  # noqa: B023
         assert not house.workers.health.paused_for
         house.later(2.0)
-    (failure,) = house.rig.state.failures()
+    (failure,) = house.rig.state.failures.page()
     assert failure.error == str(error)
 
 
@@ -220,7 +220,7 @@ def test_a_refused_file_is_sent_again_only_when_it_changes(house: House) -> None
     store = house.rig.fake
     store.fail("put_object", StoreRefused("no", status=403), times=None, when=of_bad)
     carry(house, "bad")
-    soon("it is refused", lambda: bool(house.rig.state.failures()))
+    soon("it is refused", lambda: bool(house.rig.state.failures.page()))
     for _ in range(3):
         mark(house, "bad")
         soon("no worker is busy", lambda: is_over(house))
@@ -241,7 +241,7 @@ def test_a_refused_file_is_sent_again_only_when_it_changes(house: House) -> None
     store.heal()
     house.later(7200.0)
     soon("it is there", lambda: "bad" in house.objects)
-    assert house.rig.state.failures() == []
+    assert house.rig.state.failures.page() == []
 
 
 @pytest.mark.parametrize("error", [*UNCLEAR[:3], *PASSING], ids=str)

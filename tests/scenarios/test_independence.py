@@ -83,4 +83,4 @@ def test_a_poisoned_file_holds_up_no_other(works: Works, error: BaseException) -
     _both(works)
     wait_until("all others of a are there", lambda: len(works.stored()) == MANY - 1)
     _b_arrives(works)
-    wait_until("it is told", lambda: [failure.ref.path for failure in works.state.failures()] == ["f7"])
+    wait_until("it is told", lambda: [failure.ref.path for failure in works.state.failures.page()] == ["f7"])

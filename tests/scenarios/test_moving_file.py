@@ -429,7 +429,7 @@ def survives(scene: Scene, arm: Arm, change: Callable[[Path], None]) -> None:
     recorded = scene.rig.state.recorded(scene.rig.ref(NAME))
     assert recorded is not None
     assert recorded.fingerprint == of_bytes(after)
-    assert scene.rig.state.checkpoints() == []
+    assert scene.rig.state.checkpoints.all() == []
 
 
 @every_change

@@ -173,7 +173,7 @@ def test_a_refused_account_is_probed_once_a_minute_and_blames_no_file(world: Wor
     world.write(50)
     world.work()
     assert 100 <= len(world.asked) <= 2 * HOUR / errors.PAUSE_SECONDS + 1
-    assert world.rig.state.failure_count() == {}
+    assert world.rig.state.failures.count() == {}
     assert len(world.arrived) == 50
     assert world.arrived[-1][0] - world.arrived[0][0] <= 2.0
 

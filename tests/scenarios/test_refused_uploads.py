@@ -99,7 +99,7 @@ def test_an_upload_that_is_refused_for_itself_is_begun_once_more(
 
     assert rig.fake.objects["p/big"].data == CONTENT
     assert rig.fake.uploads == {} or isinstance(error, UploadGone)
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
     assert rig.fake.bytes_received <= 2 * len(CONTENT) + 3 * PART * (verb == "upload_part")
 
 
@@ -202,15 +202,15 @@ def test_a_store_that_refuses_every_upload_gets_the_content_twice(rig: Rig, erro
     assert isinstance(failure, StoreRefused)
     assert str(error.args[0]) in str(failure)
     assert rig.fake.bytes_received == 2 * len(CONTENT)
-    (checkpoint,) = rig.state.checkpoints()
-    rig.state.drop_checkpoint(checkpoint.id)
-    rig.state.begin(replace(checkpoint, created_ns=checkpoint.created_ns - 24 * 3600 * 10**9))
+    (checkpoint,) = rig.state.checkpoints.all()
+    rig.state.checkpoints.drop(checkpoint.id)
+    rig.state.checkpoints.begin(replace(checkpoint, created_ns=checkpoint.created_ns - 24 * 3600 * 10**9))
     tries(rig, 5)
     assert rig.fake.bytes_received == 3 * len(CONTENT)
     rig.write("big", CONTENT[::-1])
     tries(rig, 5)
     assert rig.fake.bytes_received == 5 * len(CONTENT)
-    rig.state.pardon(rig.ref("big"))
+    rig.state.checkpoints.pardon(rig.ref("big"))
     tries(rig, 5)
     assert rig.fake.bytes_received == 6 * len(CONTENT)
 
@@ -296,7 +296,7 @@ def test_nothing_waits_for_an_upload_that_cannot_be_aborted(
     rig.sync("big", delete_allowed=True)
 
     path = rig.folder / "big"
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
     assert len(rig.fake.uploads) == 1
     if path.exists():
         assert rig.fake.objects["p/big"].data == path.read_bytes()
@@ -309,7 +309,7 @@ def test_nothing_waits_for_an_upload_that_cannot_be_aborted(
     rig.restart()
     assert rig.engine.clear_up() is None
     assert rig.fake.uploads == {}
-    assert rig.state.leftovers(rig.fake.store_id) == []
+    assert rig.state.checkpoints.leftovers(rig.fake.store_id) == []
     rig.fake.reset_counters()
     rig.engine.clear_up()
     assert rig.fake.calls.total() == 0
@@ -337,14 +337,14 @@ def test_nothing_waits_for_an_upload_whose_id_was_lost(tmp_path: Path, error: St
     rig.fake.fail("upload_part", StoreUnavailable("cut"))
     with suppress(StoreUnavailable):
         rig.sync("big")
-    (ours,) = rig.state.checkpoints()
+    (ours,) = rig.state.checkpoints.all()
     rig.restart()
 
     rig.engine.clear_up()
 
     assert set(rig.fake.uploads) == {theirs, ours.upload_id}
     assert lost not in rig.fake.uploads
-    assert rig.state.leftovers(rig.fake.store_id) == []
+    assert rig.state.checkpoints.leftovers(rig.fake.store_id) == []
     rig.close()
 
 
@@ -370,23 +370,23 @@ def test_a_create_that_is_carried_out_after_the_listing_is_found(rig: Rig, minut
 
     assert rig.fake.uploads == {}
     assert rig.fake.calls == {"list_multipart_uploads": 1, "list_parts": 1, "abort_multipart_upload": 1}
-    assert rig.state.leftovers(rig.fake.store_id) == []
+    assert rig.state.checkpoints.leftovers(rig.fake.store_id) == []
     assert rig.fake.objects["p/big"].data == CONTENT
 
 
 def test_an_upload_that_is_being_begun_is_not_taken_for_a_lost_one(rig: Rig) -> None:
     """Its id is not known yet, either: the lost one waits until it is."""
     interrupted(rig, after=KEEPS)
-    (ours,) = rig.state.checkpoints()
-    rig.state.drop_checkpoint(ours.id)
-    rig.state.leave(rig.uploader.leftovers._of(replace(ours, upload_id=None)))
-    rig.state.begin(replace(ours, upload_id=None))
+    (ours,) = rig.state.checkpoints.all()
+    rig.state.checkpoints.drop(ours.id)
+    rig.state.checkpoints.leave(rig.uploader.leftovers._of(replace(ours, upload_id=None)))
+    rig.state.checkpoints.begin(replace(ours, upload_id=None))
     rig.restart()
 
     rig.engine.clear_up()
 
     assert len(rig.fake.uploads) == 1
-    assert len(rig.state.leftovers(rig.fake.store_id)) == 1
+    assert len(rig.state.checkpoints.leftovers(rig.fake.store_id)) == 1
 
 
 def test_an_upload_whose_object_came_about_by_a_copy_is_aborted(rig: Rig) -> None:
@@ -402,4 +402,4 @@ def test_an_upload_whose_object_came_about_by_a_copy_is_aborted(rig: Rig) -> Non
     assert rig.fake.objects["p/big"].data == CONTENT
     assert rig.fake.calls["complete_multipart_upload"] == 2
     assert rig.fake.uploads == {}
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []

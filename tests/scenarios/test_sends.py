@@ -153,7 +153,7 @@ def test_a_small_file_is_sent_twice_and_then_after_hours(world: World, error: St
     times = world.times(lambda call: True)
     assert len(times) >= 4  # it is not forgotten
     assert is_twice_and_then_rarely(times), times
-    (failure,) = world.rig.state.failures()
+    (failure,) = world.rig.state.failures.page()
     assert str(error) in failure.error
     world.rig.fake.heal()
     world.run(DAY)
@@ -241,7 +241,7 @@ def test_an_outage_counts_against_no_file(world: World, error: StoreError) -> No
     world.write("small", SMALL)
     world.run(DAY)
     assert len(world.sent) <= 2 + 5  # after 1, 2, 4, 8 and 16 hours
-    assert world.rig.state.failure_count().get("docs", 0) <= 1
+    assert world.rig.state.failures.count().get("docs", 0) <= 1
     world.rig.fake.heal()
     world.run(300.0)
     assert "p/small" in world.rig.fake.objects
@@ -315,7 +315,7 @@ def test_a_restart_does_not_begin_the_count_again(world: World, error: StoreErro
     tries = [at for before, at in pairwise([-DAY, *times]) if at - before > 10.0]  # two in place are one
     assert len(tries) >= 4
     assert is_twice_and_then_rarely(tries), times
-    (failure,) = world.rig.state.failures()
+    (failure,) = world.rig.state.failures.page()
     assert str(error) in failure.error
     world.rig.fake.heal()
     world.run(DAY)
@@ -330,7 +330,7 @@ def test_an_unfinished_upload_that_was_refused_waits_after_a_restart(
     world.write("big", BIG)
     world.run(60.0)
     sent = len(world.sent)
-    assert world.rig.state.checkpoints()
+    assert world.rig.state.checkpoints.all()
     mark = WorkQueue.mark
 
     def taken_at_once(queue: WorkQueue, *what: Any, **how: Any) -> None:
@@ -403,7 +403,7 @@ def test_a_file_that_is_read_in_vain_is_read_for_a_fifth_of_the_time_at_most(
         world.write("big", BIG)  # an event hastens nothing that costs
         world.run(5 * took)
     assert 1 <= len(read) <= 20 or took < 1.0
-    assert all(failure.next_attempt_ns > world.now_ns() for failure in world.rig.state.failures())
+    assert all(failure.next_attempt_ns > world.now_ns() for failure in world.rig.state.failures.page())
 
 
 def test_a_new_state_of_a_file_is_new_content(world: World) -> None:

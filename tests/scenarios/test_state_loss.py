@@ -118,7 +118,7 @@ def test_a_state_is_not_called_lost_for_nothing(tmp_path: Path) -> None:
         fill(state, 100)
         assert state.lost() is None
         with pytest.raises(StateError):
-            state.set_upload_id(99, "none")
+            state.checkpoints.set_upload_id(99, "none")
         assert state.lost() is None
         writer = state._writer
         assert writer is not None
@@ -338,7 +338,7 @@ def pass_over(place: Place) -> None:
         except StateError:
             done = None
         place.state = open_state(Path(place.state_dir))
-        if done is not None and not done.gave_up and not place.state.failure_count():
+        if done is not None and not done.gave_up and not place.state.failures.count():
             return
     raise AssertionError("no pass came to an end")
 

@@ -113,9 +113,9 @@ def test_power_loss_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     at = tmp_path / "mnt"
     with mounting.image(image, at):
         state = open_state(at / "state")
-        begun = state.begin(Checkpoint(0, ref(9999), "store", "k", CONTENT, STAT, 5, "token", 1))
-        state.set_upload_id(begun.id, "upload")
-        state.add_part(begun.id, Part(1, 5, "e"))
+        begun = state.checkpoints.begin(Checkpoint(0, ref(9999), "store", "k", CONTENT, STAT, 5, "token", 1))
+        state.checkpoints.set_upload_id(begun.id, "upload")
+        state.checkpoints.add_part(begun.id, Part(1, 5, "e"))
         for number in range(200):
             state.commit(ref(number), RECORDED)
         instance_id = state.instance_id
@@ -128,7 +128,7 @@ def test_power_loss_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         with opened(at / "state") as state:
             assert (state.instance_id, state.rebuilt) == (instance_id, None)
             assert state.recorded_totals("s") == (200, 1000)
-            assert [(c.upload_id, list(c.parts)) for c in state.checkpoints()] == [("upload", [1])]
+            assert [(c.upload_id, list(c.parts)) for c in state.checkpoints.all()] == [("upload", [1])]
         assert integrity(at / "state") == "ok"
         with closing(sqlite3.connect(at / "control.db")) as control:
             try:

@@ -57,7 +57,7 @@ class Machine:
         ):
             done = self._pass(state, words)
             self.sent = done.pipeline.tally.bytes_sent
-            self.failures: dict[str, Failure] = {each.ref.path: each for each in state.failures()}
+            self.failures: dict[str, Failure] = {each.ref.path: each for each in state.failures.page()}
             return sync._code(done)
 
     def _pass(self, state: State, words: Overrides) -> Pass:

@@ -332,14 +332,14 @@ class Folder(RuleBasedStateMachine):
         with mock.patch.object(orphans, "LATE_EFFECT_NS", 0):  # an hour later
             if self.rig.uploader.leftovers.look():
                 self.rig.engine.clear_up()
-        assert self.rig.state.leftovers(self.rig.store.store_id) == []
+        assert self.rig.state.checkpoints.leftovers(self.rig.store.store_id) == []
         have = {key.removeprefix("p/"): thing.data for key, thing in self.rig.fake.objects.items()}
         for name, content in self._files().items():
             assert have.get(name) == content, f"{name} is not in the store as it is in the folder"
             row = self.rig.state.recorded(FileRef("docs", name))
             assert row is not None
             assert row.fingerprint.size == len(content)
-        assert self.rig.state.checkpoints() == []
+        assert self.rig.state.checkpoints.all() == []
         ours = [upload for upload in self.rig.fake.uploads.values() if upload.initiated_ns]
         assert ours == [], "an upload was left behind"
 
@@ -394,7 +394,7 @@ class Folder(RuleBasedStateMachine):
             self.dirty[name] = True
 
     def _mark_unfinished(self) -> None:
-        for checkpoint in self.rig.state.checkpoints():
+        for checkpoint in self.rig.state.checkpoints.all():
             self.dirty[checkpoint.ref.path] = True
 
     def _scan(self) -> None:
@@ -437,7 +437,7 @@ TestFolder.settings = settings(
 LARGE = (PART + 1, 3 * PART, 4 * PART + 5)
 MULTIPART_POINTS = (
     "begin", "create_multipart_upload", "set_upload_id", "upload_part", "add_part", "set_completing",
-    "complete_multipart_upload", "commit", "drop_checkpoint", "abort_multipart_upload",
+    "complete_multipart_upload", "commit", "drop", "abort_multipart_upload",
 )  # fmt: skip
 
 

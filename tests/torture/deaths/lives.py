@@ -104,9 +104,9 @@ class Life(Rig):
         allowed = self.scenario.allowed
         assert self.witness.content(self.key) in allowed
         assert all(content in allowed for content in self.witness.seen.get(self.key, []))
-        ids = {each.upload_id for each in self.state.checkpoints()}
-        begun = {each.key for each in self.state.checkpoints() if each.upload_id is None}
-        for leftover in self.state.leftovers(self.store.store_id):
+        ids = {each.upload_id for each in self.state.checkpoints.all()}
+        begun = {each.key for each in self.state.checkpoints.all() if each.upload_id is None}
+        for leftover in self.state.checkpoints.leftovers(self.store.store_id):
             ids.add(leftover.upload_id)
             begun.update(() if leftover.upload_id else (leftover.key,))
         for upload in self.witness.list_multipart_uploads(self.source.prefix):
@@ -132,8 +132,8 @@ class Life(Rig):
         with mock.patch.object(orphans, "LATE_EFFECT_NS", 0):  # an hour later
             self.engine.clear_up()
         assert list(self.witness.list_multipart_uploads(self.source.prefix)) == []
-        assert self.state.leftovers(self.store.store_id) == []
-        assert self.state.checkpoints() == []
+        assert self.state.checkpoints.leftovers(self.store.store_id) == []
+        assert self.state.checkpoints.all() == []
         spent = self.witness.bytes_sent
         assert spent <= self.scenario.needed + self.scenario.wasted + slack, (spent, self.scenario.needed)
         self._check_later(content, spent)

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd.core.errors import StateError, StoreUnavailable, SyncdError
+from syncd.state.checkpoints import Checkpoints
+from syncd.state.history import Failures
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 
 STATE_QUESTIONS = frozenset(
     {
-        "checkpoint_for", "checkpoints", "commits", "failure", "failure_count", "failures", "find_blocks",
-        "find_content", "folder", "has_size",
-        "last_scan", "learned", "leftovers", "lost", "outline_page",
-        "all_recorded", "chunks", "part_digests", "recorded", "recorded_page", "recorded_totals",
-        "pauses", "root_identity", "summaries", "totals",
+        "commits", "find_blocks", "find_content", "folder", "has_size", "last_scan", "learned", "lost",
+        "outline_page", "all_recorded", "chunks", "part_digests", "recorded", "recorded_page",
+        "recorded_totals", "pauses", "root_identity", "summaries", "totals",
+        "find", "all", "leftovers",
+        "page", "count",
     }
 )  # fmt: skip
 STATE_ELSEWHERE = frozenset(
@@ -58,15 +60,13 @@ def _methods(interface: type) -> frozenset[str]:
     )
 
 
-def effects(interface: type, questions: frozenset[str], elsewhere: frozenset[str]) -> frozenset[str]:
-    """The methods of an interface that change something."""
-    return _methods(interface) - questions - elsewhere
-
-
-STATE_EFFECTS = effects(State, STATE_QUESTIONS, STATE_ELSEWHERE)
-STORE_EFFECTS = effects(ObjectStore, STORE_QUESTIONS, STORE_ELSEWHERE)
+STATE_PARTS = (Checkpoints, Failures)
+"""Interfaces that `State` has as attributes."""
+_OF_STATE = _methods(State).union(*map(_methods, STATE_PARTS))
+STATE_EFFECTS = _OF_STATE - STATE_QUESTIONS - STATE_ELSEWHERE
+STORE_EFFECTS = _methods(ObjectStore) - STORE_QUESTIONS - STORE_ELSEWHERE
 EFFECTS = STATE_EFFECTS | STORE_EFFECTS
-STATE_METHODS = STATE_EFFECTS | (STATE_QUESTIONS & _methods(State))
+STATE_METHODS = _OF_STATE - STATE_ELSEWHERE
 STORE_METHODS = STORE_EFFECTS | STORE_QUESTIONS
 
 ANY = "*"
@@ -169,6 +169,8 @@ class _Mortal:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._real, name)
+        if isinstance(attribute, STATE_PARTS):
+            return self._fate.wrap(attribute, self._names)
         if not callable(attribute):
             return attribute
         if name in self._names:

@@ -165,9 +165,9 @@ def _both_file_first(rig: Rig) -> None:
 
 def _end_unfinished(rig: Rig) -> None:
     """Uploads that lead nowhere by now are left, and then aborted."""
-    for each in rig.engine.state.checkpoints():
+    for each in rig.engine.state.checkpoints.all():
         left = each.store_id, each.key, each.upload_id or "", each.created_ns
-        rig.engine.state.leave(Leftover(each.ref, *left), each.id)
+        rig.engine.state.checkpoints.leave(Leftover(each.ref, *left), each.id)
     if rig.uploader.leftovers.look():
         rig.engine.clear_up()
 

@@ -1,8 +1,8 @@
 """Dies at every effect on state and store in turn, starts again, runs on, and checks the invariants.
 
-The points are generated from the interfaces: every method of `ObjectStore` and of `State` that has an effect,
-each of its calls in a scenario: before it, after it, and both with the answer lost while the process lives
-on; and every question whose answer is lost. `tests.torture.deaths` says what is done and what has to hold.
+The points are generated from the interfaces. For each call of a method of `ObjectStore` or of the state that
+has an effect: before it, after it, and both with the answer lost while the process lives on. For each
+question: the answer is lost. `tests.torture.deaths` says what is done and what has to hold.
 
 Every moment on every store, and every second death, takes a while::
 
@@ -86,7 +86,7 @@ def test_every_moment_of_the_recovery(name: str) -> None:
 def test_no_effect_is_forgotten() -> None:
     """Every method with an effect is met in some scenario, so that a new one cannot slip by untested."""
     met = {point.method for scenario in SCENARIOS for point in moments(Places("fake"), scenario)}
-    after_a_failure = {"record_failure"}  # the workers': see test_workers
+    after_a_failure = {"record"}  # the workers': see test_workers
     assert (STATE_EFFECTS | STORE_EFFECTS) - after_a_failure <= met
 
 

@@ -85,19 +85,19 @@ class Witness:
         return answer
 
     def _begun(self, key: str) -> None:
-        begun = [each.key for each in self._state().checkpoints() if each.upload_id is None]
+        begun = [each.key for each in self._state().checkpoints.all() if each.upload_id is None]
         begun += [each.key for each in self._left() if not each.upload_id]
         assert key in begun, "an upload was asked for, and the state does not know of it"
 
     def _known(self, upload_id: str) -> Checkpoint | None:
         """Its checkpoint; None: it is recorded as one to be aborted, unless it succeeds."""
-        known = {each.upload_id: each for each in self._state().checkpoints()}
+        known = {each.upload_id: each for each in self._state().checkpoints.all()}
         left = {each.upload_id for each in self._left()}
         assert upload_id in known.keys() | left, "a part was sent of an upload whose id is not in the state"
         return known.get(upload_id)
 
     def _left(self) -> list[Leftover]:
-        return self._state().leftovers(self.store_id)
+        return self._state().checkpoints.leftovers(self.store_id)
 
 
 class Clerk:

@@ -222,9 +222,9 @@ class Checker:
         leftovers = {
             "dirty files": counts,
             "files in processing": processing,
-            "checkpoints": process.state.checkpoints(),
+            "checkpoints": process.state.checkpoints.all(),
             "unfinished uploads": list(world.store.uploads),
-            "failures": process.state.failures(),
+            "failures": process.state.failures.page(),
             "differences": [ref for ref, _ in process.state.audits.standing("docs")[1] if ref.path in files],
             "descriptors": world.syscalls.descriptors,
             "requests in an idle hour": idle_requests,

@@ -149,7 +149,7 @@ def test_an_interrupted_pass_keeps_what_it_has(place: Place) -> None:
     assert done.interrupted
     assert done.ended
     assert done.pipeline.tally.failed == 0
-    (checkpoint,) = place.state.checkpoints()
+    (checkpoint,) = place.state.checkpoints.all()
     kept = len(checkpoint.parts)
     assert kept >= 4
     place.store.heal()

@@ -89,8 +89,10 @@ def test_ours_are_listed_with_how_far_they_came(home: Home) -> None:
     state = State.open(home.settings.state_dir, now_ns=time.time_ns)
     stat = FileStat(device=1, inode=2, size=9, mtime_ns=0, ctime_ns=0)
     fingerprint = of_bytes(b"123456789")
-    upload = state.begin(Checkpoint(0, FileRef("docs", "a"), "dir:x", "a", fingerprint, stat, 5, "t", 0))
-    state.add_part(upload.id, Part(1, 5, "etag"))
+    upload = state.checkpoints.begin(
+        Checkpoint(0, FileRef("docs", "a"), "dir:x", "a", fingerprint, stat, 5, "t", 0)
+    )
+    state.checkpoints.add_part(upload.id, Part(1, 5, "etag"))
     state.close()
     assert "ours    docs:a: 5 of 9 bytes" in home.run("uploads").stdout
     (ours,) = list_uploads(home.settings, {}, abort=True, older_than_seconds=0.0)["ours"]
@@ -116,7 +118,7 @@ def test_a_store_that_cannot_list_uploads_hides_nothing_that_is_known_here(
     home.run("sync")
     with closing(State.open(home.settings.state_dir, now_ns=time.time_ns)) as state:
         store_id = DirStore(DirSettings(str(home.mirror))).store_id
-        state.leave(Leftover(FileRef("docs", "big"), store_id, "big", "id", 1, 2))
+        state.checkpoints.leave(Leftover(FileRef("docs", "big"), store_id, "big", "id", 1, 2))
 
     for error, code in (
         (StoreRefused("the store cannot do this", status=501), 3),

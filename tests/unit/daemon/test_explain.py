@@ -30,9 +30,11 @@ def test_the_state_alone_tells_what_is_recorded_unfinished_and_failed(tmp_path: 
         assert [told[name] for name in ("recorded", "unfinished", "failure", "disk")] == [None] * 4
         (tmp_path / "w" / ref.path).write_text("x")
         part = Part(1, 40, "e", bytes(16))
-        state.begin(Checkpoint(0, ref, "store", "k", print_, stat, 40, "token", 10**18, parts={1: part}))
+        state.checkpoints.begin(
+            Checkpoint(0, ref, "store", "k", print_, stat, 40, "token", 10**18, parts={1: part})
+        )
         for number in range(1500):
-            state.record_failure(Failure(FileRef("s", f"f{number:04}"), "no", number, 0))
+            state.failures.record(Failure(FileRef("s", f"f{number:04}"), "no", number, 0))
         told = explain.report(found, state, None, 10**18)
     assert (told["state"], told["reason"]) == ("failed", "no (1499 attempts, again when it changes)")
     assert told["unfinished"] == {"bytes_done": 40, "bytes_total": 100}

@@ -49,7 +49,7 @@ def test_a_file_that_failed_stays_and_is_counted_once(home: Home, monkeypatch: p
 
     monkeypatch.setattr(made._pipeline.store_runners["mirror"].engine, "sync", refuse)
     (home.root / "watched" / "a").write_text("x")
-    wait_until("it fails", lambda: made._pipeline.state.failure_count())
+    wait_until("it fails", lambda: made._pipeline.state.failures.count())
     wait_until("it is scanned", made._pipeline.source_runners["docs"].first_scan_done.is_set)
     assert flush.stayed(made._pipeline) == (1, {})
     answer = home.ask(command="flush")

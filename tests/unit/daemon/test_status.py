@@ -37,9 +37,9 @@ def record(state: State, ref: FileRef = A) -> None:
 
 
 def begin(state: State, ref: FileRef = A) -> None:
-    made = state.begin(Checkpoint(0, ref, "dir:/mirror", ref.path, PRINT, STAT, 40, "token", 5))
-    state.set_upload_id(made.id, "upload-1")
-    state.add_part(made.id, Part(1, 40, "etag", bytes(16), 7))
+    made = state.checkpoints.begin(Checkpoint(0, ref, "dir:/mirror", ref.path, PRINT, STAT, 40, "token", 5))
+    state.checkpoints.set_upload_id(made.id, "upload-1")
+    state.checkpoints.add_part(made.id, Part(1, 40, "etag", bytes(16), 7))
 
 
 class Daemon:
@@ -74,7 +74,7 @@ class Daemon:
 def test_it_is_the_interface(state: State) -> None:
     """Exactly the keys that the design promises, whatever else there is to say."""
     record(state)
-    state.record_failure(Failure(FileRef("docs", "bad"), "no", 2, 1_700_000_000_000_000_000))
+    state.failures.record(Failure(FileRef("docs", "bad"), "no", 2, 1_700_000_000_000_000_000))
     begin(state, FileRef("docs", "big"))
     state.note_scan("docs", 1_700_000_000_999_999_999, 3)
     state.add_totals(bytes_sent=10, saved={Cause.DELTA: 20}, requests=30)
@@ -160,7 +160,7 @@ def test_a_busy_daemon_asks_the_state_one_question(state: State, monkeypatch: py
     monkeypatch.setattr(state._reader, "run", lambda query: asked.append(query) or run(query))
     monkeypatch.setattr(state._reader, "run_one", lambda query: asked.append(query) or run_one(query))
     assert state._writer is not None
-    state.record_failure(Failure(A, "no", 1, 0))
+    state.failures.record(Failure(A, "no", 1, 0))
     with state._writer._write_lock:
         told = status.report([SOURCE, *sources], state, Daemon(pending={"docs": 5}))
     assert (told.sources[0].files.recorded, len(asked)) == (1, 1)
@@ -168,7 +168,7 @@ def test_a_busy_daemon_asks_the_state_one_question(state: State, monkeypatch: py
 
 def test_a_file_that_failed_is_not_pending_too(state: State) -> None:
     """It is tried again later; one that failed in a way that is not told waits like any other."""
-    state.record_failure(Failure(A, "no", 1, 0))
+    state.failures.record(Failure(A, "no", 1, 0))
     state.flush()
     (source,) = status.report([SOURCE], state, Daemon(pending={"docs": 2}, deferred={"docs": 2})).sources
     assert (source.files.pending, source.files.failed) == (1, 1)
@@ -180,7 +180,7 @@ def test_the_line_counts_what_the_report_counts(state: State) -> None:
     """Idle or at work, failures and paused stores behind it."""
     record(state)
     assert status.report([SOURCE], state, Daemon()).line() == "idle: 1 file recorded"
-    state.record_failure(Failure(A, "no", 1, 0))
+    state.failures.record(Failure(A, "no", 1, 0))
     state.flush()
     live = Daemon(pending={"docs": 5}, in_flight=[(A, 40, 100)], paused={"nas": "the disk is full"})
     line = status.report([SOURCE], state, live).line()
@@ -195,14 +195,14 @@ def test_a_file_between_two_counts_makes_no_negative_number(state: State) -> Non
 
 def test_a_parked_failure_has_no_next_attempt(state: State) -> None:
     """It waits for a change, not for a time."""
-    state.record_failure(Failure(A, "no", 9, 0))
+    state.failures.record(Failure(A, "no", 9, 0))
     assert status.report([SOURCE], state, None).to_json()["failures"][0]["next_attempt"] is None
 
 
 def test_failures_are_listed_up_to_a_bound_and_counted_in_full(state: State) -> None:
     """A million failures do not make a report of a gigabyte."""
     for number in range(status.MAX_FAILURES + 5):
-        state.record_failure(Failure(FileRef("docs", f"f{number}"), "no", 1, 0))
+        state.failures.record(Failure(FileRef("docs", f"f{number}"), "no", 1, 0))
     report = status.report([SOURCE], state, None).to_json()
     assert len(report["failures"]) == status.MAX_FAILURES
     assert report["sources"][0]["files"]["failed"] == status.MAX_FAILURES + 5
@@ -211,7 +211,7 @@ def test_failures_are_listed_up_to_a_bound_and_counted_in_full(state: State) -> 
 def test_names_that_are_no_text_are_shown_on_one_line(state: State) -> None:
     """The report is ASCII-clean JSON whatever the names are."""
     ref = FileRef("docs", "new\nline\udcff")
-    state.record_failure(Failure(ref, "no", 1, 0))
+    state.failures.record(Failure(ref, "no", 1, 0))
     shown = status.report([SOURCE], state, None).to_json()["failures"][0]["path"]
     assert "\n" not in shown
     json.dumps(shown).encode()
@@ -244,7 +244,7 @@ def test_the_status_of_a_running_daemon_does_not_wait_for_the_disk(tmp_path: Pat
     with closing(State.open(str(tmp_path / "s"), now_ns=time.time_ns, monotonic=lambda: 0.0)) as state:
         record(state)
         before = state.commits
-        state.record_failure(Failure(A, "no", 1, 0))
+        state.failures.record(Failure(A, "no", 1, 0))
         told = status.report([SOURCE], state, Daemon(pending={}, in_flight=[]))
         assert (state.commits, told.failures) == (before, [])
         assert len(status.report([SOURCE], state, None).failures) == 1

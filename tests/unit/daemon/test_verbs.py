@@ -236,7 +236,7 @@ def test_retry_takes_the_words_of_an_error(home: Home) -> None:
     wait_until("it is scanned", made._pipeline.source_runners["docs"].first_scan_done.is_set)
     later_ns = time.time_ns() + 3600 * 10**9
     for name, error in (("a", "denied [request 1]"), ("b", "denied [request 2]"), ("c", "too long")):
-        made._pipeline.state.record_failure(Failure(FileRef("docs", name), error, 3, later_ns))
+        made._pipeline.state.failures.record(Failure(FileRef("docs", name), error, 3, later_ns))
     assert home.ask(command="retry", error="nothing of this kind")["files"] == 0
     assert home.ask(command="retry", error="denied", path=str(home.root / "watched" / "c"))["files"] == 0
     assert home.ask(command="retry", error="denied", name="docs")["files"] == 2

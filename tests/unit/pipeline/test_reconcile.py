@@ -87,7 +87,7 @@ def test_files_that_failed_keep_the_asking_alive(house: House) -> None:
     house.rig.fake.fail("head_object", StoreUnavailable("down"), when=lambda call: call.key == "p/a")
     house.start()
     wait_until("one is compared", lambda: house.rig.state.recorded_totals("docs")[0] == 1)
-    wait_until("one failed", lambda: house.rig.state.failures())
+    wait_until("one failed", lambda: house.rig.state.failures.page())
     assert house.rig.engine.sources["docs"].reconciling
     house.later(3600.0)
     wait_until("it is over", lambda: not house.rig.engine.sources["docs"].reconciling)
@@ -192,7 +192,7 @@ def test_a_store_that_refuses_at_first_is_asked_when_it_answers(house: House, re
         fake.fail(verb, refusal, times=None)
     house.start()
     workers = house.workers  # keys that are refused shut the store at once, where no answer charges the file
-    wait_until("it refused", lambda: workers.health.paused_for or len(house.rig.state.failures()) == 2)
+    wait_until("it refused", lambda: workers.health.paused_for or len(house.rig.state.failures.page()) == 2)
     assert house.rig.state.recorded_totals("docs")[0] == 0
     fake.heal()
 

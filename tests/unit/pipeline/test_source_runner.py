@@ -163,9 +163,9 @@ def test_failures_of_before_are_looked_at_again(house: House) -> None:
     house.close()
     house.__init__(house.rig.folder.parent, exclude=("*.tmp",))  # type: ignore[misc]
     for name in ("gone", "old.tmp"):
-        house.rig.state.record_failure(Failure(house.rig.ref(name), "x", 3, 0))
+        house.rig.state.failures.record(Failure(house.rig.ref(name), "x", 3, 0))
     house.start()
-    wait_until("both are forgotten", lambda: house.rig.state.failures() == [])
+    wait_until("both are forgotten", lambda: house.rig.state.failures.page() == [])
 
 
 def test_unfinished_uploads_of_files_that_are_gone_are_given_up(house: House) -> None:

@@ -192,11 +192,11 @@ def test_a_file_that_failed_is_tried_again_when_its_time_comes(rig: Rig, crew: C
     rig.write("a", b"x")
     crew.mark("a")
     wait_until("it failed", lambda: crew.ear.failed_files)
-    wait_until("it is recorded", lambda: rig.state.failures())
-    assert [(failure.ref, failure.attempts) for failure in rig.state.failures()] == [(rig.ref("a"), 1)]
+    wait_until("it is recorded", lambda: rig.state.failures.page())
+    assert [(failure.ref, failure.attempts) for failure in rig.state.failures.page()] == [(rig.ref("a"), 1)]
     crew.later(3600.0)
     wait_until("it is there", lambda: "p/a" in rig.fake.objects)
-    wait_until("it is forgotten", lambda: not rig.state.failures())
+    wait_until("it is forgotten", lambda: not rig.state.failures.page())
 
 
 def test_a_failure_is_forgotten_when_the_file_turns_out_to_be_as_recorded(rig: Rig, crew: Crew) -> None:
@@ -206,10 +206,10 @@ def test_a_failure_is_forgotten_when_the_file_turns_out_to_be_as_recorded(rig: R
     crew.mark("a")
     crew.wait_idle()
     failure = Failure(rig.ref("a"), "old", 3, 0)
-    rig.state.record_failure(failure)
+    rig.state.failures.record(failure)
     crew.workers.remember_failure(failure)
     crew.wait_idle()
-    assert rig.state.failures() == []
+    assert rig.state.failures.page() == []
 
 
 def test_failures_go_on_counting_after_a_restart(rig: Rig, crew: Crew) -> None:
@@ -227,8 +227,8 @@ def test_an_outage_before_makes_no_refusal_wait_for_hours(rig: Rig, crew: Crew, 
     rig.fake.fail("put_object", StoreRefused("no"), times=None)
     ref = rig.write("a", b"x")
     crew.workers.remember_failure(Failure(ref, "no answer", 8, 0, refusals))
-    wait_until("it failed", lambda: rig.state.failures())
-    (failure,) = rig.state.failures()
+    wait_until("it failed", lambda: rig.state.failures.page())
+    (failure,) = rig.state.failures.page()
     assert (failure.attempts, failure.refusals) == (9, refusals + 1)
     assert (failure.next_attempt_ns - time.time_ns() > 3600 * 10**9) == bool(refusals)
 
@@ -240,7 +240,7 @@ def refused_again(rig: Rig, crew: Crew, times: int) -> Failure:
     """The failure of the only file that fails, after so many of its tries."""
     wait_until("it failed again", lambda: len(crew.ear.failed_files) == times)
     wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
-    (failure,) = rig.state.failures()
+    (failure,) = rig.state.failures.page()
     return failure
 
 
@@ -312,7 +312,7 @@ def test_files_do_not_wait_for_hours_for_keys_that_are_right_again(
         wait_until("they failed", lambda tries=tries: len(crew.ear.failed_files) == tries)
         wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     assert rig.fake.calls["put_object"] == 6 + freed
-    assert sorted(failure.refusals for failure in rig.state.failures()) == [2, 2 + freed]
+    assert sorted(failure.refusals for failure in rig.state.failures.page()) == [2, 2 + freed]
 
 
 def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) -> None:
@@ -410,7 +410,7 @@ def test_a_single_pass_tells_once_why_a_file_was_refused(rig: Rig) -> None:
             crew.wait_idle()
     finally:
         crew.stop()
-    assert [(failure.error, failure.attempts) for failure in rig.state.failures()] == [("no", 1)]
+    assert [(failure.error, failure.attempts) for failure in rig.state.failures.page()] == [("no", 1)]
     assert len(crew.ear.failed_files) == 1
 
 
@@ -424,7 +424,7 @@ def test_attempts_have_an_end_when_the_policy_says_so(rig: Rig, crew: Crew) -> N
     wait_until("it failed once", lambda: len(crew.ear.failed_files) == 1)
     crew.later(3600.0)
     crew.wait_idle()
-    assert [(each.attempts, each.next_attempt_ns) for each in rig.state.failures()] == [(2, 0)]
+    assert [(each.attempts, each.next_attempt_ns) for each in rig.state.failures.page()] == [(2, 0)]
 
 
 def test_a_bug_in_a_step_poisons_one_file_only(
@@ -446,7 +446,7 @@ def test_a_bug_in_a_step_poisons_one_file_only(
     wait_until("the others are there", lambda: len(rig.fake.objects) == 20)
     wait_until("it is told", lambda: crew.ear.failed_files)
     assert "ZeroDivisionError" in caplog.text
-    assert [failure.ref.path for failure in rig.state.failures()] == ["bad"]
+    assert [failure.ref.path for failure in rig.state.failures.page()] == ["bad"]
 
 
 # ---- stores -----------------------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ def test_a_refused_account_is_said_once_and_probed_once_a_minute(
     wait_until("no worker is busy", lambda: not crew.queue.counts()[1])
     first = rig.fake.calls["put_object"]
     assert first <= rig.policy.concurrency
-    assert rig.state.failures() == []
+    assert rig.state.failures.page() == []
     asked = rig.fake.calls["get_object"]
     crew.later(61.0)
     wait_until("it is probed", lambda: rig.fake.calls["get_object"] == asked + 1)
@@ -567,9 +567,11 @@ class Unwritable:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._state, name)
-        if self.full and name in ("flush", "commit", "record_failure", "clear_failure"):
-            return self._refuse
-        return found
+        if name == "failures":
+            part = Unwritable(found)
+            part.full = self.full
+            return part
+        return self._refuse if self.full and name in ("flush", "commit", "record", "drop") else found
 
     def _refuse(self, *args: object, **named: object) -> None:
         raise StateError("no room on the disk")
@@ -683,7 +685,7 @@ def test_a_doubtful_root_is_told_and_nothing_is_concluded(rig: Rig, crew: Crew) 
     crew.mark("a")
     wait_until("put off", lambda: crew.ear.doubts and crew.queue.counts() == ({"docs": 1}, ()))
     assert crew.ear.doubts == ["docs"]
-    assert (crew.ear.failed_files, rig.state.failures()) == ([], [])
+    assert (crew.ear.failed_files, rig.state.failures.page()) == ([], [])
     away.rename(rig.folder)
     crew.later(5.0)
     crew.wait_idle()

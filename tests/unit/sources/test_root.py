@@ -296,7 +296,7 @@ def test_an_upload_that_began_before_the_disk_got_another_number_is_given_up_whe
     rig.state.renumber_device("docs", known.device, former.device)
     rig.state.set_root_identity("docs", former)
     rig.restart()
-    begun = rig.state.checkpoint_for(FileRef("docs", "folder/big"))
+    begun = rig.state.checkpoints.find(FileRef("docs", "folder/big"))
     assert begun is not None
     assert begun.stat.device == former.device
     guard = RootGuard(rig.source, rig.state)
@@ -307,5 +307,5 @@ def test_an_upload_that_began_before_the_disk_got_another_number_is_given_up_whe
     outcome = rig.sync("folder/big")
 
     assert isinstance(outcome.action, Nothing)
-    assert rig.state.checkpoint_for(ref) is None
+    assert rig.state.checkpoints.find(ref) is None
     assert rig.fake.uploads == {}

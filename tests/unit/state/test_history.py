@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from syncd.core.errors import StateError
-from syncd.core.model import FileRef
+from syncd.core.model import Failure, FileRef
 from syncd.state import history
 from syncd.state.history import Acted, History
 from syncd.state.state import State
@@ -71,3 +71,25 @@ def test_a_detail_that_is_no_text_is_kept_readable(state: State) -> None:
     state.history.note(acted(1, "a")._replace(detail="no \udcff"))
     state.flush()
     assert state.history.last(1)[0].detail == "no \\udcff"
+
+
+def test_failures_are_told_in_order_and_cleared(state: State) -> None:
+    """Each file has its last failure until it is cleared, forgotten or committed."""
+    for source, name, attempts in (("b", "y", 1), ("a", "z", 1), ("a", "x\udcff", 1), ("a", "z", 2)):
+        state.failures.record(Failure(FileRef(source, name), f"bad {name}", attempts, 2**62, 7, b"s"))
+
+    told = state.failures.page()
+    assert state.failures.find(told[0].ref) == told[0]
+    assert {(each.refusals, each.refused) for each in told} == {(7, b"s")}
+    assert [(f.ref.source, f.ref.path, f.attempts) for f in told] == [
+        ("a", "x\udcff", 1),
+        ("a", "z", 2),
+        ("b", "y", 1),
+    ]
+    assert told[0].error == "bad x\\udcff"
+    assert state.failures.page("a", limit=1) == told[:1]
+    assert state.failures.count() == {"a": 2, "b": 1}
+
+    state.failures.drop(FileRef("a", "z"))
+    state.forget(FileRef("b", "y"))
+    assert state.failures.count() == {"a": 1}

@@ -173,7 +173,7 @@ def test_a_state_without_witnesses_learns_them(tmp_path: Path) -> None:
 
     with opened(tmp_path) as state:
         found, grid = state.recorded(FileRef("s", "a")), state.part_digests(FileRef("s", "a"))
-        unfinished = state.checkpoint_for(FileRef("s", "b"))
+        unfinished = state.checkpoints.find(FileRef("s", "b"))
         assert found is not None
         assert unfinished is not None
         assert (found.fingerprint, found.witness, grid) == (Fingerprint(bytes(16), 5), b"", None)

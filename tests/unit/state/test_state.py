@@ -273,8 +273,11 @@ def test_totals_of_a_source_follow_every_change(state: State, steps: list[tuple[
 def test_a_new_device_number_changes_nothing_else(state: State) -> None:
     """Records and uploads of the old device number count for the new one; other sources and devices stay."""
     nested = replace(checkpoint(FileRef("s", "nested")), stat=STAT._replace(device=9))
-    begun = [state.begin(checkpoint(FileRef("s", "a"))), state.begin(checkpoint(FileRef("t", "a")))]
-    begun.append(state.begin(nested))
+    begun = [
+        state.checkpoints.begin(checkpoint(FileRef("s", "a"))),
+        state.checkpoints.begin(checkpoint(FileRef("t", "a"))),
+    ]
+    begun.append(state.checkpoints.begin(nested))
     state.commit(FileRef("s", "a"), RECORDED)
     state.commit(FileRef("s", "nested"), replace(RECORDED, stat=STAT._replace(device=9)))
     state.commit(FileRef("t", "a"), RECORDED)
@@ -285,7 +288,7 @@ def test_a_new_device_number_changes_nothing_else(state: State) -> None:
     assert state.recorded(FileRef("s", "a")) == moved
     assert state.recorded(FileRef("s", "nested")) == replace(RECORDED, stat=STAT._replace(device=9))
     assert state.recorded(FileRef("t", "a")) == RECORDED
-    assert state.checkpoints() == [replace(begun[0], stat=moved.stat), *begun[1:]]
+    assert state.checkpoints.all() == [replace(begun[0], stat=moved.stat), *begun[1:]]
 
 
 STORE, OTHER = "s3:host/bucket", "s3:host/other"
@@ -373,26 +376,28 @@ def test_a_source_that_is_not_configured_any_more_is_forgotten(state: State, tmp
         state.commit(ref, row, part_digests=PartDigests(3, (bytes(16), bytes(16))))
         if ref in ghost[::2]:
             state.keep(ref, row)
-    state.record_failure(Failure(FileRef("ghost", "bad"), "no", 1, 0))
+    state.failures.record(Failure(FileRef("ghost", "bad"), "no", 1, 0))
     state.learn(STORE, "reconciled:ghost", "1")
     state.note_scan("ghost", 5, 1)
     state.set_root_identity("ghost", RootIdentity(1, 2))
     state.pause("source", "ghost", 0)
     state.audits.keep("ghost", [Unlike(ghost[0], RECORDED.etag, "gone", rotten="e")], 3)
     state.audits.note("ghost", Round(files=3))
-    begun = state.begin(replace(checkpoint(FileRef("ghost", "big")), key="ghost/big", store_id=STORE))
-    state.set_upload_id(begun.id, "u")
-    state.add_part(begun.id, Part(1, 5, '"p"'))
+    begun = state.checkpoints.begin(
+        replace(checkpoint(FileRef("ghost", "big")), key="ghost/big", store_id=STORE)
+    )
+    state.checkpoints.set_upload_id(begun.id, "u")
+    state.checkpoints.add_part(begun.id, Part(1, 5, '"p"'))
     state.serve([])
     assert state.recorded_totals("ghost")[0] == 10
 
     state.serve(BEFORE)
 
     assert state.recorded(REF) is not None
-    assert state.checkpoints() == []
-    (left,) = state.leftovers(STORE)
+    assert state.checkpoints.all() == []
+    (left,) = state.checkpoints.leftovers(STORE)
     assert (left.ref, left.key, left.upload_id) == (FileRef("ghost", "big"), "ghost/big", "u")
-    state.drop_leftover(left)
+    state.checkpoints.drop_leftover(left)
     with closing(sqlite3.connect(f"file:{tmp_path / 'state/state.db'}?mode=ro", uri=True)) as connection:
         dump = "\n".join(connection.iterdump())
         tables = ("files", "kept", "part_digests", "parts", "failures", "differences", "checkpoints")
@@ -415,35 +420,13 @@ def test_an_upload_that_leads_elsewhere_is_left_to_be_aborted(
     """By the store that has it, when its source goes to another store or under another prefix."""
     state.serve(BEFORE)
     begun = replace(checkpoint(FileRef("photos", "big")), key="pre/big", store_id=STORE)
-    state.set_upload_id(state.begin(begun).id, "u")
+    state.checkpoints.set_upload_id(state.checkpoints.begin(begun).id, "u")
     state.serve([after])
-    assert len(state.leftovers(STORE)) == left
-    assert len(state.checkpoints()) == 1 - left
+    assert len(state.checkpoints.leftovers(STORE)) == left
+    assert len(state.checkpoints.all()) == 1 - left
 
 
 # ---- failures, counters, sources --------------------------------------------------------------------------
-
-
-def test_failures_are_told_in_order_and_cleared(state: State) -> None:
-    """Each file has its last failure until it is cleared, forgotten or committed."""
-    for source, name, attempts in (("b", "y", 1), ("a", "z", 1), ("a", "x\udcff", 1), ("a", "z", 2)):
-        state.record_failure(Failure(FileRef(source, name), f"bad {name}", attempts, 2**62, 7, b"s"))
-
-    told = state.failures()
-    assert state.failure(told[0].ref) == told[0]
-    assert {(each.refusals, each.refused) for each in told} == {(7, b"s")}
-    assert [(f.ref.source, f.ref.path, f.attempts) for f in told] == [
-        ("a", "x\udcff", 1),
-        ("a", "z", 2),
-        ("b", "y", 1),
-    ]
-    assert told[0].error == "bad x\\udcff"
-    assert state.failures("a", limit=1) == told[:1]
-    assert state.failure_count() == {"a": 2, "b": 1}
-
-    state.clear_failure(FileRef("a", "z"))
-    state.forget(FileRef("b", "y"))
-    assert state.failure_count() == {"a": 1}
 
 
 def test_counters_add_up_over_restarts(tmp_path: Path) -> None:
@@ -624,7 +607,7 @@ def test_closing_flushes(tmp_path: Path) -> None:
     """Nothing that was committed is lost by closing."""
     state = State.open(str(tmp_path), now_ns=time.time_ns)
     state.commit(REF, RECORDED, durable=False)
-    state.record_failure(Failure(REF, "e", 1, 1))
+    state.failures.record(Failure(REF, "e", 1, 1))
     state.close()
 
     assert seen_outside(tmp_path, COUNT_FILES) == [(1,)]
@@ -646,9 +629,9 @@ def test_reading_beside_the_daemon(tmp_path: Path, state: State) -> None:
         for write in (
             lambda: beside.commit(REF, RECORDED),
             lambda: beside.commit(REF, RECORDED, durable=False),
-            lambda: beside.record_failure(Failure(REF, "e", 1, 1)),
+            lambda: beside.failures.record(Failure(REF, "e", 1, 1)),
             lambda: beside.add_totals(requests=1),
-            lambda: beside.set_upload_id(1, "u"),
+            lambda: beside.checkpoints.set_upload_id(1, "u"),
         ):
             with pytest.raises(StateError, match="reading only"):
                 write()

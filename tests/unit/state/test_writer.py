@@ -36,12 +36,12 @@ def outside_writer(directory: Path) -> sqlite3.Connection:
 
 def test_threads_that_wait_share_a_transaction(tmp_path: Path, state: State) -> None:
     """Sixteen parts acknowledged while the disk is busy cost two transactions, and all are on the disk."""
-    begun = state.begin(checkpoint())
+    begun = state.checkpoints.begin(checkpoint())
     before = state.commits
     busy = outside_writer(tmp_path / "state")
     busy.execute("BEGIN IMMEDIATE")
     threads = [
-        threading.Thread(target=state.add_part, args=(begun.id, Part(number, 5, f"e{number}")))
+        threading.Thread(target=state.checkpoints.add_part, args=(begun.id, Part(number, 5, f"e{number}")))
         for number in range(1, 17)
     ]
     for thread in threads:
@@ -55,19 +55,19 @@ def test_threads_that_wait_share_a_transaction(tmp_path: Path, state: State) -> 
         thread.join()
 
     assert state.commits == before + 2
-    assert sorted(state.checkpoints()[0].parts) == list(range(1, 17))
+    assert sorted(state.checkpoints.all()[0].parts) == list(range(1, 17))
 
 
 def test_one_bad_operation_does_not_take_the_others_along(tmp_path: Path, state: State) -> None:
     """Of those who share a transaction only the one that cannot be done hears of it."""
-    begun = state.begin(checkpoint())
+    begun = state.checkpoints.begin(checkpoint())
     busy = outside_writer(tmp_path / "state")
     busy.execute("BEGIN IMMEDIATE")
     told: dict[int, Exception | None] = {}
 
     def add(checkpoint_id: int, number: int) -> None:
         try:
-            state.add_part(checkpoint_id, Part(number, 5, "e"))
+            state.checkpoints.add_part(checkpoint_id, Part(number, 5, "e"))
             told[number] = None
         except StateError as error:
             told[number] = error
@@ -86,7 +86,7 @@ def test_one_bad_operation_does_not_take_the_others_along(tmp_path: Path, state:
         thread.join()
 
     assert [number for number, error in told.items() if error is not None] == [3]
-    assert sorted(state.checkpoints()[0].parts) == [1, 2, 4, 5]
+    assert sorted(state.checkpoints.all()[0].parts) == [1, 2, 4, 5]
     assert state.recorded_totals("s") == (1, 5)
 
 
@@ -171,7 +171,7 @@ def test_only_one_connection_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for number in range(20):
             state.commit(FileRef(name, str(number)), RECORDED, durable=number % 2 == 0)
             state.recorded_page(name, None, 5)
-            state.checkpoints()
+            state.checkpoints.all()
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
     for thread in threads:
@@ -206,7 +206,7 @@ def test_a_write_waits_for_another_program(tmp_path: Path, state: State) -> None
 
 def test_commits_of_another_program_in_between_do_no_harm(tmp_path: Path, state: State) -> None:
     """A stream of foreign commits between our reads and writes never makes one of ours fail."""
-    state.begin(checkpoint())
+    state.checkpoints.begin(checkpoint())
     stop = threading.Event()
 
     def interfere() -> None:

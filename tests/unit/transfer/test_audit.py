@@ -270,7 +270,7 @@ def test_a_wanted_file_without_a_record_is_named_with_what_is_known_of_it(rig: R
     rig.state.keep(rig.ref("back"), row)
     for name in ("never", "failed", "left.out"):
         rig.write(name, b"x")
-    rig.state.record_failure(Failure(rig.ref("failed"), "no such bucket", 3, 0))
+    rig.state.failures.record(Failure(rig.ref("failed"), "no such bucket", 3, 0))
     source = replace(rig.source, exclude=("*.out",))
     found = {one.ref.path: one.what for one in audit.unrecorded(source, rig.state, rig.store.store_id)}
     assert found == {

@@ -394,7 +394,7 @@ def test_keys_that_may_not_list_uploads_hold_up_no_file(rig: Rig, error: StoreRe
     body = bytes(range(30))
     rig.write("a.bin", body)
     ref = rig.ref("a.bin")
-    rig.state.begin(
+    rig.state.checkpoints.begin(
         Checkpoint(
             id=0,
             ref=ref,
@@ -425,7 +425,7 @@ def test_keys_that_are_wrong_are_not_mistaken_for_a_narrow_policy(rig: Rig) -> N
     with pytest.raises(AccessRefused):
         rig.sync("a.bin")
 
-    assert rig.state.checkpoint_for(rig.ref("a.bin")) is not None
+    assert rig.state.checkpoints.find(rig.ref("a.bin")) is not None
 
 
 def test_keys_that_may_not_list_parts_send_none_again(rig: Rig) -> None:
@@ -452,7 +452,7 @@ def test_keys_that_may_not_abort_still_send_what_changed(rig: Rig) -> None:
     rig.sync("a.bin")
 
     assert rig.fake.objects["p/a.bin"].data == bytes(range(1, 31))
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
 
 
 def test_a_forgotten_upload_is_begun_anew_where_absence_looks_like_a_refusal(rig: Rig) -> None:
@@ -586,7 +586,7 @@ def test_what_a_rule_leaves_out_by_now_keeps_its_object_and_loses_its_upload(
     assert rig.engine.plan(rig.ref("d/large"))[0] == rig.sync("d/large").action
     assert rig.fake.objects["p/d/a"].data == b"hello"
     assert rig.fake.uploads == {}
-    assert rig.state.checkpoint_for(large) is None
+    assert rig.state.checkpoints.find(large) is None
 
 
 # ---- properties of objects that are there -----------------------------------------------------------------

@@ -173,7 +173,7 @@ def test_an_upload_that_may_have_been_completed_leaves_a_doubt(rig: Rig) -> None
     assert rig.fake.objects["p/a"].data == BIG
     verbs = [call.verb for call in rig.fake.log]
     assert verbs.index("abort_multipart_upload") < verbs.index("head_object")
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -186,14 +186,14 @@ def test_an_upload_of_the_very_content_goes_on(rig: Rig, is_same: bool) -> None:
     row = rig.state.recorded(ref)
     assert row is not None
     rig.state.doubt(ref, row)
-    begun = rig.state.begin(
+    begun = rig.state.checkpoints.begin(
         Checkpoint(
             0, ref, row.store_id, row.key, row.fingerprint, row.stat, PART, "token", 1,
             witness=row.witness if is_same else bytes(16),
         )
     )  # fmt: skip
     upload = rig.fake.create_multipart_upload("p/big", ObjectMeta(row.fingerprint, 0))
-    rig.state.set_upload_id(begun.id, upload)
+    rig.state.checkpoints.set_upload_id(begun.id, upload)
     rig.restart()
     first = iter([False])  # before the file is read
     unavailable = StoreUnavailable("no answer")

@@ -22,8 +22,8 @@ def test_orphans_are_what_no_checkpoint_knows(rig: Rig) -> None:
     lost = rig.fake.create_multipart_upload("p/lost", meta)
     rig.fake.create_multipart_upload("p/beginning", meta)
     rig.fake.create_multipart_upload("elsewhere/x", meta)
-    (ours,) = rig.state.checkpoints()
-    rig.state.begin(
+    (ours,) = rig.state.checkpoints.all()
+    rig.state.checkpoints.begin(
         Checkpoint(
             0, rig.ref("beginning"), ours.store_id, "p/beginning", ours.fingerprint, ours.stat, 8, "t", 0
         )

@@ -92,7 +92,8 @@ def test_a_part_that_was_sent_but_not_recorded_is_known_by_its_md5(tmp_path: Pat
         def __getattr__(self, name: str) -> object:
             if name == "add_part":
                 return self._die
-            return getattr(self._state, name)
+            found = getattr(self._state, name)
+            return Amnesia(found) if name == "checkpoints" else found
 
         def _die(self, *args: object) -> None:
             raise KeyboardInterrupt

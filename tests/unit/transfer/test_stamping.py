@@ -65,7 +65,7 @@ def test_an_object_gets_its_properties_by_a_copy_onto_itself(rig: Rig, size: int
     ) == replace(before, token=found.meta.token)
     assert found.meta.properties == SAID
     assert rig.state.recorded(ref) == replace(row, etag=found.etag)
-    assert rig.state.leftovers(rig.store.store_id) == []
+    assert rig.state.checkpoints.leftovers(rig.store.store_id) == []
     rig.fake.reset_counters()
     assert not isinstance(rig.sync("a").action, Upload | Copy)
     assert rig.fake.bytes_received == 0

@@ -27,7 +27,7 @@ def test_a_large_file_goes_in_parts_and_leaves_nothing_behind(rig: Rig) -> None:
     assert rig.fake.objects["p/big"].data == CONTENT
     assert rig.fake.objects["p/big"].meta.fingerprint == of_bytes(CONTENT)
     assert sent_parts(rig.fake) == list(range(1, PARTS + 1))
-    assert rig.state.checkpoint_for(ref) is None
+    assert rig.state.checkpoints.find(ref) is None
     assert rig.fake.uploads == {}
 
 
@@ -60,7 +60,7 @@ def test_the_intent_is_recorded_before_the_store_hears_of_it(rig: Rig) -> None:
     seen: list[str | bool | None] = []
 
     def look(call: Call) -> None:
-        checkpoint = rig.state.checkpoint_for(ref)
+        checkpoint = rig.state.checkpoints.find(ref)
         seen.append(checkpoint is not None and checkpoint.upload_id)
 
     rig.fake.before("create_multipart_upload", look)
@@ -75,7 +75,7 @@ def test_the_upload_id_is_recorded_before_the_first_part(rig: Rig) -> None:
     seen: list[str | None] = []
 
     def look(call: Call) -> None:
-        checkpoint = rig.state.checkpoint_for(ref)
+        checkpoint = rig.state.checkpoints.find(ref)
         seen.append(checkpoint.upload_id if checkpoint else None)
 
     rig.fake.before("upload_part", look)
@@ -324,7 +324,7 @@ def test_the_upload_of_a_file_that_is_excluded_by_now_ends(rig: Rig) -> None:
     outcome = rig.sync("big")
 
     assert outcome.action == Nothing("excluded")
-    assert (rig.fake.uploads, rig.state.checkpoints()) == ({}, [])
+    assert (rig.fake.uploads, rig.state.checkpoints.all()) == ({}, [])
     assert rig.fake.objects["p/big"].data == b"before"
 
 
@@ -352,7 +352,7 @@ def test_an_unfinished_upload_of_a_vanished_file_is_aborted(rig: Rig) -> None:
     rig.sync("big")
 
     assert rig.fake.uploads == {}
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
 
 
 def test_an_unfinished_upload_is_aborted_when_the_file_became_small(rig: Rig) -> None:
@@ -365,7 +365,7 @@ def test_an_unfinished_upload_is_aborted_when_the_file_became_small(rig: Rig) ->
 
     assert rig.fake.objects["p/big"].data == b"tiny"
     assert rig.fake.uploads == {}
-    assert rig.state.checkpoints() == []
+    assert rig.state.checkpoints.all() == []
 
 
 def test_an_object_that_is_not_its_parts_is_made_again(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_an_upload_that_cannot_be_joined_on_a_full_disk_gives_way(rig: Rig) -> N
     rig.fake.fail("complete_multipart_upload", QuotaExceeded("no space left", code="ENOSPC"))
     with pytest.raises(QuotaExceeded, match="no space"):
         rig.sync("big")
-    assert (rig.fake.uploads, rig.state.checkpoints()) == ({}, [])
+    assert (rig.fake.uploads, rig.state.checkpoints.all()) == ({}, [])
     rig.sync("big")
     assert rig.fake.objects["p/big"].data == CONTENT
 
@@ -422,7 +422,7 @@ def test_on_a_full_disk_the_upload_that_holds_most_gives_way(rig: Rig) -> None:
     )
     with pytest.raises(QuotaExceeded, match="no space"):
         rig.sync("other")
-    assert [each.ref.path for each in rig.state.checkpoints()] == ["other"]
+    assert [each.ref.path for each in rig.state.checkpoints.all()] == ["other"]
     assert {upload.key for upload in rig.fake.uploads.values()} == {"p/other"}
     rig.fake.heal()
     rig.fake.reset_counters()
