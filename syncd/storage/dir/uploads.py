@@ -11,6 +11,7 @@ renaming its directory from and to the staging area.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import xxhash
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, StoreUnavailable, UploadGone
+from syncd.core.errors import MISTAKE, PartsRefused, StoreRefused, UploadGone
 from syncd.core.model import ObjectMeta, Part, UploadInfo
 from syncd.storage.base import Body
 from syncd.storage.digests import are_zeros, crc32, once, zeros
@@ -160,9 +161,10 @@ def parts_of(upload: Upload) -> list[Part]:
     names = filter(None, map(_PART_NAME.fullmatch, os.listdir(upload.fd)))
     parts = []
     for number in sorted({int(name[1]) for name in names}):
-        fd, is_hole = _open_part(upload, number)
-        with closing(fd):
-            parts.append(_read_part(fd, number, is_hole=is_hole))
+        with contextlib.suppress(FileNotFoundError):
+            fd, part, _ = _open_part(upload, number)
+            os.close(fd)
+            parts.append(part)
     return parts
 
 
@@ -179,11 +181,10 @@ def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
     size = 0
     for part in parts:
         try:
-            fd, is_hole = _open_part(upload, part.number)
+            fd, stored, is_hole = _open_part(upload, part.number)
         except FileNotFoundError as error:
             raise PartsRefused(f"part {part.number} is missing in the store's directory") from error
         with closing(fd):
-            stored = _read_part(fd, part.number, is_hole=is_hole)
             if stored.etag != part.etag:
                 raise PartsRefused(
                     f"part {part.number} in the store's directory is not the one that was sent"
@@ -253,22 +254,25 @@ def _put_hole(upload: Upload, number: int, size: int) -> None:
     remove_file(upload.fd, name)
 
 
-def _open_part(upload: Upload, number: int) -> tuple[int, bool]:
-    """A descriptor of a part's file, and whether that stands for a hole. Raises FileNotFoundError."""
+def _open_part(upload: Upload, number: int) -> tuple[int, Part, bool]:
+    """A descriptor of a part's file, the part, and whether it is a hole. Raises FileNotFoundError, also where
+    the digest was cut off, as a disk may do that loses power.
+    """
     name = _part_name(number)
     try:
-        return os.open(name, OPEN_TO_READ, dir_fd=upload.fd), False
+        fd, is_hole = os.open(name, OPEN_TO_READ, dir_fd=upload.fd), False
     except FileNotFoundError:
-        return os.open(name + _HOLE, OPEN_TO_READ, dir_fd=upload.fd), True
-
-
-def _read_part(fd: int, number: int, *, is_hole: bool) -> Part:
-    stat = os.fstat(fd)
-    size = stat.st_size if is_hole else stat.st_size - _DIGEST_BYTES
-    if size < 0:
-        raise StoreUnavailable(f"the file of part {number} in the store's directory is cut off")
-    digest = _digest(zeros(size)) if is_hole else read_range(fd, size, _DIGEST_BYTES)
-    return Part(number, size, digest.hex(), digest=digest, stored_ns=stat.st_mtime_ns)
+        fd, is_hole = os.open(name + _HOLE, OPEN_TO_READ, dir_fd=upload.fd), True
+    try:
+        stat = os.fstat(fd)
+        size = stat.st_size if is_hole else stat.st_size - _DIGEST_BYTES
+        if size < 0:
+            raise FileNotFoundError(errno.ENOENT, "its digest was cut off")
+        digest = _digest(zeros(size)) if is_hole else read_range(fd, size, _DIGEST_BYTES)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, Part(number, size, digest.hex(), digest=digest, stored_ns=stat.st_mtime_ns), is_hole
 
 
 def _part_name(number: int) -> bytes:
