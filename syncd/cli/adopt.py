@@ -30,7 +30,8 @@ def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_j
     Records the files that the store has, unless this is a dry run. A file without a record is known if its
     object has its content, by the digest of syncd or of the program that sent it (rclone, aws, s3cmd and
     others). A file is read only if its object has the same size. Nothing is sent; the next pass sends the
-    files that are missing or differ. The exit code is 3 if files could not be compared.
+    files that are missing or differ. The exit code is 3 if files could not be compared,
+    69 or 77 if the store cannot be used.
     """
     told = asking.each_source(options.load(), names, "adopt", _source, dry_run=dry_run)
     if as_json:
@@ -39,7 +40,7 @@ def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_j
         for name, found in told.items():
             _print(name, found)
     is_partly = any(found["failed"] or found["ended"] for found in told.values())
-    sys.exit(common.EXIT_PARTLY if is_partly else 0)
+    sys.exit(asking.code_of_sources(told, is_partly=is_partly))
 
 
 def _print(name: str, found: dict[str, Any]) -> None:
@@ -64,7 +65,7 @@ def _source(pipeline: Pipeline, name: str, goes_on: Callable[[], bool], dry_run:
     runner = pipeline.source_runners[name]
     engine, settings = runner.workers.engine, pipeline.store_runners[runner.source.store].settings
     if isinstance(settings, DirSettings) and (silence := places.silence(settings.path)):
-        return Adopted(ended=silence)
+        return Adopted(ended=silence, unusable="unreachable")
     listing = Listing(engine.store.list_objects(runner.source.prefix), Heartbeat(), pipeline.clock.monotonic)
     engine.sources[name] = replace(engine.sources[name], listing=listing)
     return adopt(runner, pipeline.state, dry_run=dry_run, goes_on=goes_on)

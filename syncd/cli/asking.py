@@ -201,6 +201,14 @@ def each_source(
     return told
 
 
+def code_of_sources(told: dict[str, dict[str, Any]], *, is_partly: bool) -> int:
+    """The exit code for what was told of each source: that of the first store that cannot be used."""
+    codes = {"credentials": common.EXIT_CREDENTIALS, "unreachable": common.EXIT_UNAVAILABLE}
+    # A daemon that runs may be older than this command.
+    unusable = (codes[found["unusable"]] for found in told.values() if found.get("unusable"))
+    return next(unusable, common.EXIT_PARTLY if is_partly else 0)
+
+
 def _alone(settings: Settings, names: list[str], here: Here, *, dry_run: bool) -> dict[str, dict[str, Any]]:
     from syncd.daemon import process
     from syncd.pipeline.context import real_clock

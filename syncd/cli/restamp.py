@@ -25,7 +25,7 @@ def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_j
     Also the attributes that their files had when they were recorded. Looks at every recorded object, and
     copies those that differ onto themselves inside the store. Each copy costs a request, and a new version
     if the bucket keeps versions. After an interruption, the same command continues. The exit code is 3 if
-    objects keep other properties.
+    objects keep other properties, 69 or 77 if the store cannot be used.
     """
     told = asking.each_source(options.load(), names, "restamp", _source, dry_run=dry_run)
     if as_json:
@@ -34,7 +34,7 @@ def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_j
         for name, found in told.items():
             _print(name, found, dry_run=dry_run)
     is_partly = any(found["kept"] or found["ended"] for found in told.values())
-    sys.exit(common.EXIT_PARTLY if is_partly else 0)
+    sys.exit(asking.code_of_sources(told, is_partly=is_partly))
 
 
 def _print(name: str, found: dict[str, Any], *, dry_run: bool) -> None:

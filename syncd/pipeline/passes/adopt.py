@@ -15,7 +15,7 @@ from syncd.core.errors import AccessRefused, FileError, Stopped, StoreError, Sto
 from syncd.core.model import FileRef, FileStat, Recorded
 from syncd.core.paths import name_of
 from syncd.core.patterns import Rules
-from syncd.pipeline.passes.restamp import MOST_AT_ONCE, MOST_NAMED, at_rest, end_of
+from syncd.pipeline.passes.restamp import MOST_AT_ONCE, MOST_NAMED, at_rest, end_of, unusable_by
 from syncd.pipeline.source_runner import SourceRunner
 from syncd.sources import places
 from syncd.sources.scan import compare
@@ -38,6 +38,8 @@ class Adopted(Struct):
     """The first of those that could not be compared, each with the reason."""
     ended: str = ""
     """Why not all were looked at; empty: they were."""
+    unusable: str = ""
+    """Where that is the store: see `restamp.unusable_by`."""
 
 
 def adopt(
@@ -48,7 +50,7 @@ def adopt(
     if silence := places.silence(source.root):
         return Adopted(ended=silence)
     if trouble := at_rest(runner, engine.trouble)():  # where the bucket is missing a HEAD gets 404, too
-        return Adopted(ended=f"its store cannot be used: {trouble}")
+        return Adopted(ended=f"its store cannot be used: {trouble}", unusable=unusable_by(trouble))
     done = Adopted()
     look_up = at_rest(runner, engine.look_up)
 
@@ -110,9 +112,11 @@ class _Sink:
         except (StoreError, FileError) as error:
             self._done.failed += 1
             self._done.failures += [f"{name_of(ref)}: {error}"] if self._done.failed <= MOST_NAMED else []
-            self._troubles += isinstance(error, StoreUnavailable | AccessRefused)
-            if self._troubles >= _MOST_TROUBLES:
-                self._done.ended = f"its store cannot be used: {error}"
+            if isinstance(error, StoreUnavailable | AccessRefused):
+                self._troubles += 1
+                if self._troubles >= _MOST_TROUBLES:
+                    self._done.ended = f"its store cannot be used: {error}"
+                    self._done.unusable = unusable_by(error)
             return
         self._troubles = 0
         name = standing.name.lower()

@@ -41,6 +41,8 @@ class Restamped(Struct):
     """How many those are."""
     ended: str = ""
     """Why not all were looked at; empty: they were."""
+    unusable: str = ""
+    """Where that is the store: see `unusable_by`."""
 
 
 def restamp(
@@ -48,6 +50,8 @@ def restamp(
 ) -> Restamped:
     """Go through the records of one source, until `goes_on` returns False. Raises StateError."""
     engine, done, troubles = runner.workers.engine, Restamped(), 0
+    if trouble := at_rest(runner, engine.trouble)():
+        return Restamped(ended=f"its store cannot be used: {trouble}", unusable=unusable_by(trouble))
     with ThreadPoolExecutor(min(MOST_AT_ONCE, engine.policy.concurrency)) as pool:
         rows = (ref for ref, _ in state.all_recorded(runner.source.name))
         under_way: dict[Future[tuple[bool, str]], FileRef] = {}
@@ -61,8 +65,9 @@ def restamp(
             for future in ended:
                 trouble = _note(done, under_way.pop(future), future)
                 troubles = 0 if trouble is None else troubles + 1
-                if troubles >= _MOST_TROUBLES:
+                if trouble is not None and troubles >= _MOST_TROUBLES:
                     done.ended = f"its store cannot be used: {trouble}"
+                    done.unusable = unusable_by(trouble)
         for future in under_way:
             future.cancel()
     for future, ref in under_way.items():
@@ -81,6 +86,11 @@ def at_rest(runner: SourceRunner, work: Callable[..., T]) -> Callable[..., T]:
             runner.workers.engine.readers.heartbeat.rest()
 
     return run
+
+
+def unusable_by(error: StoreError) -> str:
+    """Why the store cannot be used at all: ``credentials`` or ``unreachable``."""
+    return "credentials" if isinstance(error, AccessRefused) and error.credentials else "unreachable"
 
 
 def end_of(runner: SourceRunner, goes_on: Callable[[], bool]) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -298,6 +299,18 @@ def test_sync_is_69_when_nothing_got_through(home: Home, files: int) -> None:
     assert "is missing" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["adopt", "restamp"])
+def test_what_looks_at_many_files_is_69_when_the_store_is_gone(home: Home, command: str) -> None:
+    """And not 3, as if only some files had failed."""
+    (home.watched / "a").write_text("x")
+    assert home.run("sync").exit_code == 0
+    (home.watched / "b").write_text("y")
+    shutil.rmtree(home.mirror)
+    done = home.run(command)
+    assert done.exit_code == 69, done.output
+    assert "is missing" in done.output
+
+
 def bos(home: Home, server: BosServer, secret: str) -> None:
     account = next(iter(server.accounts.values()))
     home.content["stores"]["mirror"] = {
@@ -310,16 +323,16 @@ def bos(home: Home, server: BosServer, secret: str) -> None:
     }
 
 
-def test_sync_and_check_are_77_when_the_keys_are_refused(home: Home, bos_server: BosServer) -> None:
+def test_every_command_is_77_when_the_keys_are_refused(home: Home, bos_server: BosServer) -> None:
     """Said once, and the secret is nowhere in what is said."""
     bos_server.disk.create("cli")
     secret = "not-the-secret-of-this-account"
     bos(home, bos_server, secret)
     for number in range(10):
         (home.watched / f"f{number}").write_text(str(number))
-    for command in ("sync", "check"):
+    for command in ("sync", "check", "adopt", "restamp", "verify", "uploads"):
         done = home.run(command)
-        assert done.exit_code == 77
+        assert done.exit_code == 77, command
         assert secret not in done.output
 
 
