@@ -71,8 +71,14 @@ class Later(Executor):
         return ended, set(futures) - ended
 
     def make_room(self, slots: Slots, size: int) -> None:
-        """Takes the place of waiting for a slot: the threads that have one run until there is room."""
+        """Takes the place of waiting for a slot: the threads that have one run until there is room.
+
+        Where the others are steps that this one is nested in, they cannot end first: it goes on beside them.
+        """
         while not slots._enter_at_once(size):
+            if not self._waiting:
+                slots._take(size)
+                return
             future = [*self._waiting][self._chance.randrange(len(self._waiting))]
             self._do(future)
             if not future.cancelled() and isinstance(future.exception(), Death):
