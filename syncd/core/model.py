@@ -321,6 +321,8 @@ class ObjectMeta(Struct, frozen=True):
     ``StoreLimits.has_conditions``: some stores ignore it."""
     allocated: int | None = None
     """Bytes that the file takes on its disk: fewer than its size if it has holes. None: unknown. Not kept."""
+    others: tuple[tuple[str, str], ...] = ()
+    """As in `ObjectInfo`, of the object that is copied onto itself."""
 
 
 class ObjectInfo(Struct, frozen=True):
@@ -355,6 +357,8 @@ class ObjectInfo(Struct, frozen=True):
     """None: it carries none."""
     is_link: bool = False
     """It says that it stands for a symbolic link."""
+    others: tuple[tuple[str, str], ...] = ()
+    """What another program gave it, by name: metadata, and headers of HTTP with a slash before the name."""
 
 
 class Content(NamedTuple):

@@ -28,7 +28,9 @@ _WORDS = frozenset(
     {"mode", "uid", "gid", "rdev", "mtime", "atime", "btime", "ctime", "md5chksum", "s3cmd-attrs"}
 )
 """What rclone, s3fs and s3cmd write there that is no extended attribute."""
-_SILENT = frozenset({"mtime", "syncd-xxh128", "syncd-upload", "syncd-instance", "syncd-properties"})
+_SILENT = frozenset(
+    {"mtime", "syncd-xxh128", "syncd-upload", "syncd-instance", "syncd-properties", "syncd-others"}
+)
 """What syncd writes there that is no attribute of a file."""
 _NAME = re.compile(r"user\.([a-z0-9][a-z0-9.-]*)")
 """A proxy may drop or change a header with an underscore, and a store ignores upper and lower case."""
@@ -128,6 +130,12 @@ def _packed_key(number: int) -> str:
 
 def _pack(name: str, value: bytes) -> str:
     return f"{quote(name, safe='', errors='surrogateescape')}={base64.urlsafe_b64encode(value).decode()}"
+
+
+def is_ours(key: str) -> bool:
+    """Whether syncd may have written the key: as a word of its own, or for an attribute."""
+    is_xattr = key not in _WORDS and _NAME.fullmatch(f"user.{key}") is not None
+    return is_xattr or key in ("mtime", "mode", "uid", "gid")
 
 
 def says_link(texts: Mapping[str, str]) -> bool:

@@ -78,21 +78,22 @@ class Stamper:
                 return False, "its object has lost its content: syncd verify --repair"
             if plan.is_others(info, self._foreigners.own(known.instance)):
                 return False, "its object is another machine's"
-            wanted = self._local.attributes_as_recorded(ref, recorded) or info.attributes
-            is_same = (info.stamp, info.attributes) == (said.stamp, wanted)
-            if is_same or dry_run:
-                return not is_same, ""
-            self._foreigners.check(ref.source)
             meta = ObjectMeta(
                 content,
                 info.mtime_ns if info.mtime_ns is not None else recorded.stat.mtime_ns,
                 info.token or "",
                 said.content_type or content_type_of(ref.path),
-                instance=info.instance or known.instance,
-                properties=said,
-                attributes=wanted,
+                info.mode if info.mode is not None else ObjectMeta.mode,
+                info.instance or known.instance,
+                said,
+                self._local.attributes_as_recorded(ref, recorded) or info.attributes,
                 is_folder=ref.path.endswith(FOLDER),
             )
+            meta = _beside_others(meta, info)
+            is_same = (info.stamp, info.attributes) == (said.stamp, meta.attributes)
+            if is_same or dry_run:
+                return not is_same, ""
+            self._foreigners.check(ref.source)
             self._replace_by_copy(ref, recorded, info, meta)
         return True, ""
 
@@ -105,9 +106,11 @@ class Stamper:
             return standing
         with self._keys.request_slot(job):
             info, content = self._store.head_object(job.key), job.digests.fingerprint
+            if info is None:
+                return standing
+            meta = _beside_others(job.meta(info.token or ""), info)
             if (
-                info is None
-                or info.attributes == job.attributes
+                info.attributes == meta.attributes
                 or (info.etag, info.size, info.digest) != (standing.etag, content.size, content.digest)
                 or info.instance not in self._foreigners.own(job.instance)
                 or not self._uploader.shortcuts.works(COPY)
@@ -116,7 +119,7 @@ class Stamper:
                 return standing
             self._foreigners.check(job.ref.source)
             try:
-                self._replace_by_copy(job.ref, recorded, info, job.meta(info.token or ""))
+                self._replace_by_copy(job.ref, recorded, info, meta)
             except StoreRefused as error:
                 if isinstance(error, AccessRefused):
                     raise
@@ -136,7 +139,7 @@ class Stamper:
                     raise PreconditionFailed("the object was replaced since syncd looked at it")
                 if before.digest is not None:
                     return there
-                self._reuse.onto_itself(job.ref, job.key, job.meta(), there.etag)
+                self._reuse.onto_itself(job.ref, job.key, _beside_others(job.meta(), before), there.etag)
                 after = self._store.head_object(job.key)
         except StoreRefused as error:
             log.info("%s: adopted, and not stamped: %s", name_of(job.ref), error)
@@ -187,3 +190,24 @@ class Stamper:
         nothing = ObjectMeta(Fingerprint(b"", after.size), 0)
         self._reuse.onto_itself(ref, after.key, nothing, after.etag)
         raise StoreRefused("its object is not the one that syncd copied", hint="run `syncd verify`")
+
+
+def _beside_others(meta: ObjectMeta, info: ObjectInfo) -> ObjectMeta:
+    """The metadata for a copy of the object onto itself, with all that another program gave it and about
+    which syncd has nothing to say.
+    """
+    said = meta.properties
+    named = {
+        "/content-type": said.content_type,
+        "/cache-control": said.cache_control,
+        "/content-encoding": said.content_encoding,
+        "/content-disposition": said.content_disposition,
+    }
+    others = tuple((name, value) for name, value in info.others if not named.get(name))
+    if meta.attributes is None or info.attributes is None:
+        return replace(meta, others=others)
+    # Their metadata is read as extended attributes, too.
+    mine, theirs = {name for name, _ in meta.attributes.xattrs}, {f"user.{name}" for name, _ in others}
+    more = [each for each in info.attributes.xattrs if each[0] in theirs - mine]
+    xattrs = tuple(sorted([*meta.attributes.xattrs, *more]))
+    return replace(meta, others=others, attributes=replace(meta.attributes, xattrs=xattrs))

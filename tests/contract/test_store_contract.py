@@ -279,6 +279,21 @@ def test_properties_go_with_every_way_to_an_object(store: ObjectStore, subject: 
         assert subject.tags(key) == ({} if lost else TAGS)
 
 
+def test_what_another_program_gave_an_object_stays_in_a_copy(store: ObjectStore, subject: Subject) -> None:
+    """Its metadata, and those of its headers that the store keeps. A directory tells none of them."""
+    needs_metadata(subject)
+    key, body = subject.key("file.css"), content(1000)
+    others = (("/content-language", "de"), ("/expires", "Fri, 13 Feb 2099 23:31:30 GMT"), ("author", "a b"))
+    etag = store.put_object(key, body, replace(meta_of(body), others=others)).etag
+    there = found(store, key).others
+    if subject.name.startswith("dir"):
+        assert there == ()
+        return
+    assert ("author", "a b") in there
+    store.copy_object(key, key, replace(meta_of(body, "second"), others=there), etag)
+    assert found(store, key).others == there
+
+
 ATTRIBUTES = Attributes(
     0o4751,
     4_000_000_000,

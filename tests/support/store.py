@@ -313,6 +313,7 @@ class FakeStore(Switchboard, ObjectStore):
             is_link=meta.is_link,
             md5=bytes.fromhex(found.etag) if len(found.etag) == 32 else None,
             instance=meta.instance or None,
+            others=meta.others,
         )
 
     def _check_key(self, key: str) -> None:

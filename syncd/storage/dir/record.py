@@ -174,6 +174,15 @@ def _adorn(fd: int, wanted: Attributes) -> None:
             os.fchmod(fd, mode | more)
 
 
+def keep_others(source: int, fd: int, before: ObjectInfo) -> None:
+    """Let a copy of the object onto itself have the extended attributes that other programs gave it."""
+    ours = {ATTRIBUTE, *(name for name, _ in (before.attributes or Attributes()).xattrs)}
+    with contextlib.suppress(OSError):  # the file system has none
+        for name in os.listxattr(source):
+            if name.startswith("user.") and name not in ours:
+                os.setxattr(fd, name, os.getxattr(source, name))
+
+
 def read_attached(fd: int) -> Record | None:
     """The record that a file carries, or None."""
     try:

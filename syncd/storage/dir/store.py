@@ -52,7 +52,7 @@ from syncd.storage.dir.folders import ETAG, Folders
 from syncd.storage.dir.links import Links
 from syncd.storage.dir.listing import ObjectWalk
 from syncd.storage.dir.names import key_of, names_of
-from syncd.storage.dir.record import Sidecars, etag_of, info_from, read_attached, seal
+from syncd.storage.dir.record import Sidecars, etag_of, info_from, keep_others, read_attached, seal
 from syncd.storage.dir.root import STAGING, Opened, Root, discard
 from syncd.storage.dir.tree import Link, Tree
 from syncd.storage.settings import DirSettings
@@ -191,6 +191,8 @@ class DirStore(ObjectStore):
                 self._matching(store, source_key, source, info.etag)
                 if digest_of_range(fd, 0, info.size) != info.digest:
                     raise PreconditionFailed("the object in the store's directory is damaged: not copied")
+                if source_key == key:
+                    keep_others(source, fd, info)
                 self._finish(store, key, names, (staging, name, fd), (meta, info.etag))
         return Receipt(key, info.etag)
 

@@ -19,12 +19,24 @@ _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _MTIME = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,20}))?", re.ASCII)
 
 
+_HTTP = {
+    "content-type": True,
+    "cache-control": True,
+    "content-encoding": True,
+    "content-disposition": True,
+    "content-language": False,
+    "expires": False,
+}
+"""Headers of HTTP that stay with an object, and whether syncd may have said them."""
+
+
 def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
     """The headers, whose names start with `prefix`.
 
     Token and instance are percent-encoded: clients disagree about values that are not plain ASCII.
     """
-    headers = {
+    headers = {f"{prefix}{name}": value for name, value in meta.others if not name.startswith("/")}
+    headers |= {
         f"{prefix}mtime": mtime_text(meta.mtime_ns),
         f"{prefix}syncd-xxh128": meta.fingerprint.hex,
     }
@@ -39,6 +51,8 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
         headers |= {f"{prefix}{key}": text for key, text in texts.items()}
     if meta.is_link:
         headers[f"{prefix}mode"] = attributes.LINK_MODE
+    if meta.others:
+        headers[f"{prefix}syncd-others"] = ",".join(name for name, _ in meta.others)
     return headers
 
 
@@ -60,6 +74,7 @@ def property_headers(
         f"{vendor}tagging": urlencode(said.tags, quote_via=quote) if said.tags else "",
         f"{vendor}tagging-directive": "REPLACE" if copy and said.tags is not None else "",
     }
+    given |= {name[1:]: value for name, value in meta.others if name.startswith("/")}
     return {name: value for name, value in given.items() if value}
 
 
@@ -91,7 +106,25 @@ def described(
         stamp=text("syncd-properties") or "",
         attributes=attributes.from_texts(own),
         is_link=attributes.says_link(own),
+        others=_of_others(own, headers),
     )
+
+
+def _of_others(own: Mapping[str, str], headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What syncd did not write. An object without our digest is another program's as a whole; one of ours
+    names what was kept of theirs.
+    """
+    kept, all_theirs = own.get("syncd-others", "").split(","), "syncd-xxh128" not in own
+    found = []
+    for name, may_be_ours in _HTTP.items():
+        is_theirs = all_theirs or not may_be_ours or f"/{name}" in kept
+        if is_theirs and name in headers and "aws-chunked" not in headers[name]:  # that was on the way only
+            found.append((f"/{name}", headers[name].strip()))
+    for name, value in own.items():
+        is_theirs = all_theirs or not attributes.is_ours(name) or name in kept
+        if is_theirs and name != "mtime" and not name.startswith("syncd-"):
+            found.append((name, value))
+    return tuple(found)
 
 
 def _noted_md5(own: Mapping[str, str]) -> bytes | None:

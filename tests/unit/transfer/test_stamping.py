@@ -230,3 +230,35 @@ def test_a_restamp_keeps_attributes_or_brings_those_of_the_file(rig: Rig) -> Non
     assert (attributes_of(rig) or Attributes()).mode == 0o640
     (rig.folder / "a").unlink()
     assert restamped(rig) == (False, "")
+
+
+OTHERS = (("/content-type", "video/x"), ("/cache-control", "max-age=1"), ("author", "them"))
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("way", ["restamp", "touch", "adopt"])
+def test_what_another_program_gave_an_object_stays_whenever_it_is_copied_onto_itself(
+    rig: Rig, way: str, keeps: bool
+) -> None:
+    """But for what the configuration says; nothing is left to do after that."""
+    adopt = Adoption.STAMP if way == "adopt" else Adoption.RECORD
+    rig.configure(keeps_attributes=keeps, copies_attributes=keeps, adopt=adopt)
+    rig.write("a", b"hello")
+    rig.fake.without_metadata("p/a", b"hello")
+    read = Attributes(xattrs=(("user.author", b"them"),))
+    theirs = replace(rig.fake.objects["p/a"].meta, others=OTHERS, attributes=read, mode=0o644)
+    rig.fake.objects["p/a"].meta = theirs
+    rig.know(reconciling=True, properties=lambda path: SAID if way != "touch" else Properties("text/x"))
+    rig.sync("a")
+    rig.know(reconciling=False)
+    copies = restamped(rig) == (True, "")
+    assert copies == (way != "adopt")
+    if way == "touch":
+        (rig.folder / "a").chmod(0o600)
+        rig.sync("a")
+    meta, name = rig.fake.objects["p/a"].meta, "/content-type" if way == "touch" else "/cache-control"
+    assert meta.fingerprint == of_bytes(b"hello")
+    assert meta.others == tuple(each for each in OTHERS if each[0] != name)
+    assert meta.attributes is None or meta.attributes.xattrs == read.xattrs
+    assert (way == "touch" and keeps) == ((meta.attributes or read).mode == 0o600)
+    assert restamped(rig) == (False, "")

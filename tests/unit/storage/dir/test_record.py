@@ -79,6 +79,21 @@ def test_a_file_put_there_by_hand_is_an_object(any_store: DirStore, root: Path) 
     assert copied.etag == info.etag
 
 
+def test_what_other_programs_attached_stays_in_a_copy_onto_itself(store: DirStore, root: Path) -> None:
+    """Not what syncd had attached itself: that is as it is given now. Other copies have neither."""
+    path, names = root / "file", (("user.new", b"1"),)
+    path.write_bytes(b"content")
+    os.setxattr(path, "user.theirs", b"kept")
+    for attributes in (Attributes(xattrs=(("user.old", b"1"),)), Attributes(xattrs=names)):
+        info = store.head_object("file")
+        assert info is not None
+        store.copy_object("file", "file", replace(meta_of(b"content"), attributes=attributes), info.etag)
+    assert os.getxattr(path, "user.theirs") == b"kept"
+    assert {*os.listxattr(path)} == {"user.theirs", "user.new", "user.syncd"}
+    store.copy_object("file", "copy", meta_of(b"content"), info.etag)
+    assert os.listxattr(root / "copy") == ["user.syncd"]
+
+
 def test_coarse_timestamps_are_no_change(store: DirStore, root: Path) -> None:
     """A file system that rounds mtimes once they reach the disk does not make every object suspect."""
     put(store, "file", b"content")

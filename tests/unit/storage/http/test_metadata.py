@@ -15,6 +15,7 @@ from syncd.storage.http.metadata import (
     metadata_headers,
     mtime_ns,
     mtime_text,
+    property_headers,
     range_total,
 )
 
@@ -67,6 +68,51 @@ def test_metadata_is_portable_whatever_it_holds(token: str) -> None:
     assert all(value.isascii() and value.isprintable() for value in headers.values())
     info = described(PREFIX, headers, "k", 5, "e", None, plain=True)
     assert (info.token, info.instance) == (token, token[::-1])
+
+
+THEIRS = {
+    "content-type": "video/x",
+    "cache-control": "no-cache",
+    "content-language": "de",
+    "expires": "Fri, 13 Feb 2009 23:31:30 GMT",
+    f"{PREFIX}author": "a b",
+    f"{PREFIX}some_key": "=?UTF-8?Q?=C3=BC?=",
+    f"{PREFIX}md5chksum": "AAECAwQFBgcICQoLDA0ODw==",
+    f"{PREFIX}mode": "33188",
+}
+
+
+def test_what_another_program_gave_an_object_goes_with_a_copy_and_is_known_as_theirs_again() -> None:
+    """However often it is copied; what we say ourselves goes before it, and is not theirs."""
+    before = described(PREFIX, {**THEIRS, f"{PREFIX}mtime": "1"}, "k", 5, "e", None, plain=True)
+    assert {name.replace("/", ""): value for name, value in before.others} == {
+        name.removeprefix(PREFIX): value for name, value in THEIRS.items()
+    }
+    others = before.others
+    for _ in range(2):
+        said = replace(meta("token"), others=others, attributes=Attributes(xattrs=(("user.mine", b"1"),)))
+        headers = property_headers("x-", said, "") | metadata_headers(PREFIX, said)
+        assert headers.items() >= THEIRS.items()
+        again = described(PREFIX, headers, "k", 5, "e", None, plain=True)
+        assert (again.digest, again.token) == (said.fingerprint.digest, "token")
+        assert dict(again.others) == dict(before.others)
+        others = again.others
+    mode = replace(said, attributes=Attributes(0o640))
+    assert metadata_headers(PREFIX, mode)[f"{PREFIX}mode"] == "100640"
+
+
+def test_what_syncd_wrote_is_not_taken_for_anothers() -> None:
+    """Whatever the configuration says, and whatever attributes the file has."""
+    known = replace(
+        meta("token", instance="i"),
+        properties=Properties("text/x", "no-cache", "gzip", "inline"),
+        attributes=Attributes(0o640, 1, 2, "u", "g", (("user.a", b"1"), ("user.b_c", b"2"))),
+    )
+    headers = property_headers("x-", known, "") | metadata_headers(PREFIX, known)
+    assert described(PREFIX, headers, "k", 5, "e", None, plain=True).others == ()
+    headers |= {f"{PREFIX}s3cmd-attrs": "x", "content-language": "de"}
+    there = described(PREFIX, headers, "k", 5, "e", None, plain=True).others
+    assert dict(there) == {"s3cmd-attrs": "x", "/content-language": "de"}
 
 
 def test_metadata_stays_far_below_its_limit() -> None:
