@@ -334,11 +334,14 @@ def keep_folder(
         )
 
 
+def unfolded(row: Row) -> tuple[int, int, int, int, int]:
+    """Size, mtime_ns, ctime_ns, inode and device of a row of `outline_page`."""
+    size, mtime_ns, ctime_ns, inode, device = row[1:6]
+    return size, unfold_time(mtime_ns), unfold_time(ctime_ns), unfold(inode), unfold(device)
+
+
 def _entry(row: Row, skipped: int) -> Entry:
-    path, size, mtime_ns, ctime_ns, inode, device = row[:6]
-    times = unfold_time(mtime_ns), unfold_time(ctime_ns)
-    which = unfold(inode), unfold(device)
-    return os.fsdecode(path[skipped:]), size, *times, *which, modes.S_IFREG
+    return os.fsdecode(row[0][skipped:]), *unfolded(row), modes.S_IFREG
 
 
 def _cut(path: bytes, prefix: bytes) -> bytes:

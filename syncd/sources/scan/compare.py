@@ -335,9 +335,13 @@ class _Scan:
         self._files += len(found)
         return known
 
-    def _note_folder(self, frame: Frame, as_recorded: int) -> None:
-        """The folder was compared; so many of its entries are as recorded."""
-        is_whole = frame.is_leaf and as_recorded == frame.count
+    def _note_folder(self, frame: Frame, row: Row | None) -> None:
+        """The folder was compared; `row` is the next one.
+
+        It is not tried with what no digest can cover, such as a link or a time that is not kept: each scan
+        would try again.
+        """
+        is_whole = frame.is_whole and (row is None or not row[0].startswith(frame.prefix))
         if self._keeps_folders and is_whole and queries.FEWEST_FILES <= frame.count <= queries.MOST_FILES:
             self._whole.append(frame.prefix)
             self._whole_files += frame.count
@@ -382,7 +386,6 @@ class _Scan:
         """Compare entries up to the next directory, and return its path; empty: that was all."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row
-        before = self._files - self._found
         while frame.index < len(entries) or frame.turn():
             name = entries[frame.index]
             frame.index += 1
@@ -390,15 +393,17 @@ class _Scan:
                 self._breathe()
             path = prefix + name
             while row is not None and row[0] < path:
+                frame.is_whole = frame.is_whole and not row[0].startswith(prefix)
                 self.missing.add(row[0])
                 row = records.advance()
             if name[-1] == _SLASH:
-                frame.is_leaf = False
+                frame.is_whole = False
                 return path[:-1]
             recorded = row is not None and row[0] == path
             try:
                 now = stat(name, dir_fd=descriptor, follow_symlinks=False)
             except OSError as error:
+                frame.is_whole = False
                 if error.errno not in directories.GONE:
                     self._unreadable(prefix[:-1], error)
                     row = records.advance() if recorded else row
@@ -406,19 +411,18 @@ class _Scan:
             if row is None or not recorded:
                 self._meet_any(frame, name, now, known=False)
                 continue
-            if (
-                row[1:6] == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev)
-                and row[6]
-                and now.st_mode & 0o170000 == 0o100000
-            ):
+            seen = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev
+            is_same = row[1:6] == seen or queries.unfolded(row) == seen  # those beyond 63 bits
+            if is_same and row[6] and now.st_mode & 0o170000 == 0o100000:
                 self._files += 1
             else:
                 self._meet_any(frame, name, now, known=True)
             row = records.advance()
-        self._note_folder(frame, self._files - self._found - before)
+        self._note_folder(frame, row)
         return b""
 
     def _meet_any(self, frame: Frame, name: bytes, now: os.stat_result, *, known: bool) -> None:
+        frame.is_whole = False
         if modes.S_ISDIR(now.st_mode):
             frame.turned_into_directory(name)
         else:

@@ -67,7 +67,17 @@ def _unpacked(piece: bytes) -> list[bytes]:
 class Frame:
     """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
 
-    __slots__ = ("_rest", "count", "descriptor", "entries", "identity", "index", "is_leaf", "names", "prefix")
+    __slots__ = (
+        "_rest",
+        "count",
+        "descriptor",
+        "entries",
+        "identity",
+        "index",
+        "is_whole",
+        "names",
+        "prefix",
+    )
 
     def __init__(self, descriptor: int, prefix: bytes) -> None:
         self.descriptor = descriptor
@@ -80,8 +90,8 @@ class Frame:
         """Those in hand."""
         self.index = self.count = 0
         """The next in hand; how many were taken in hand."""
-        self.is_leaf = True
-        """No directory in it was met."""
+        self.is_whole = True
+        """Its entries so far are files as their rows say, and each of its rows so far has its file."""
         self._rest: Iterator[bytes] = iter(())
 
     def read(self) -> None:
@@ -104,7 +114,7 @@ class Frame:
             path = self.prefix + entry
             if path <= last:
                 self.index += 1
-                self.is_leaf = False
+                self.is_whole = False
                 return path[:-1]
         return b""
 
