@@ -25,13 +25,12 @@ from syncd.transfer.reuse import Listing
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Count the files that the store already has.
+    """Record files that the store already has; send none.
 
-    Records the files that the store has, unless this is a dry run. A file without a record is known if its
-    object has its content, by the digest of syncd or of the program that sent it (rclone, aws, s3cmd and
-    others). A file is read only if its object has the same size. Nothing is sent; the next pass sends the
-    files that are missing or differ. The exit code is 3 if files could not be compared,
-    69 or 77 if the store cannot be used.
+    The store has a file if the object has the same content, by the digest of syncd or of the program that
+    sent it (rclone, aws, s3cmd and others). A file is read only if its object has the same size. The next
+    pass sends the files that are missing or differ. The exit code is 3 if files could not be compared, 69 or
+    77 if the store cannot be used.
     """
     told = asking.each_source(options.load(), names, "adopt", _source, dry_run=dry_run)
     if as_json:
@@ -49,7 +48,7 @@ def _print(name: str, found: dict[str, Any]) -> None:
     for line in found["failures"]:
         click.echo(f"failed: {line}", err=True)
     if found["ended"]:
-        click.echo(f"{name}: not all were looked at: {found['ended']}", err=True)
+        click.echo(f"{name}: not all were checked: {found['ended']}", err=True)
 
     def part(standing: str) -> str:
         return f"{counted(found['files'][standing], 'file')} ({human(found['bytes'][standing])})"

@@ -52,7 +52,7 @@ def answer(
         try:
             told = control.ask(place, named, seconds)
         except PermissionError as error:
-            closed = f"{place}: {error.strerror}; ask as root, or as the user whose daemon it is"
+            closed = f"{place}: {error.strerror}; run this as root, or as the user of the daemon"
         except (OSError, ValueError) as error:
             raise NotTold(f"it does not answer: {error}") from error
         else:

@@ -122,7 +122,7 @@ def bandwidth(text: str) -> str:
     from syncd.config.units import parse_bandwidth
 
     if text == "0":
-        raise click.UsageError("0 is no rate; `off` means without limit, and `syncd pause` sends nothing")
+        raise click.UsageError("0 is not a rate; `off` means no limit, and `syncd pause` sends nothing")
     try:
         parse_bandwidth(text)
     except ValueError as error:

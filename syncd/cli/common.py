@@ -41,7 +41,7 @@ EXIT_CREDENTIALS = 77
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
 SILENT = "does not answer"
-LOOK_AT_SERVER = "look whether the server of its file system is up"
+LOOK_AT_SERVER = "check whether the server of its file system is up"
 
 DONE = {
     "Upload": "uploaded",

@@ -16,7 +16,7 @@ from syncd.cli import asking, common
 def command(options: common.Options, name: str | None, seconds: float | None) -> None:
     """Send all known changes now, and wait for the end.
 
-    The daemon does not wait until files have been quiet, but a file that is being written is not read. Exit
-    codes: 3 if files failed, 4 if some are still to be sent.
+    The daemon does not wait until files are quiet, but it does not read a file that is being written. The
+    exit code is 3 if files failed, 4 if some are still to be sent.
     """
     sys.exit(asking.flush(options, name, seconds, scan=False))

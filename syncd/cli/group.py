@@ -13,13 +13,13 @@ from syncd.cli import common
 
 COMMANDS = {
     "run": ("run", "Run the daemon in the foreground; systemd starts this."),
-    "sync": ("sync", "Transfer everything that differs, in one pass, then exit."),
+    "sync": ("sync", "Upload everything that differs, in one pass, then exit."),
     "status": ("status", "Show what is recorded, pending, in flight and failed."),
     "explain": ("explain", "Say which rule includes or excludes a file, and why."),
     "pending": ("pending", "List the files that still have to be sent, and why."),
     "history": ("history", "List the last uploads, copies, deletions and failures."),
     "health": ("health", "Say in one word whether the daemon works."),
-    "pause": ("pause", "Send nothing more of a source, of a store, or at all."),
+    "pause": ("pause", "Stop sending: from a source, to a store, or everything."),
     "resume": ("resume", "End a pause."),
     "flush": ("flush", "Send all known changes now, and wait for the end."),
     "rescan": ("rescan", "Scan a source now."),
@@ -29,8 +29,8 @@ COMMANDS = {
     "check": ("check.command", "Check configuration, stores and the kernel's limits."),
     "verify": ("verify", "Compare the stores with the records and the disk."),
     "restore": ("restore", "Bring files back from a store."),
-    "adopt": ("adopt", "Count the files that the store already has."),
-    "restamp": ("restamp", "Give objects the properties of the present configuration."),
+    "adopt": ("adopt", "Record files that the store already has; send none."),
+    "restamp": ("restamp", "Set the configured properties on existing objects."),
     "uploads": ("uploads", "List unfinished uploads, and orphans in the stores."),
     "install-service": ("install", "Write the systemd units for this installation."),
 }
@@ -69,4 +69,4 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="syncd")
 def cli() -> None:
-    """Watch folders and carry their files to an object store, resumably."""
+    """Watch folders and upload their files to an object store."""

@@ -10,12 +10,12 @@ from syncd.cli import answers, asking, common
 
 
 @click.command()
-@click.option("--ready", is_flag=True, help="Also ask whether every source has been scanned.")
+@click.option("--ready", is_flag=True, help="Also require that every source has been scanned.")
 @common.options
 def command(options: common.Options, ready: bool) -> None:
     """Say in one word whether the daemon works.
 
-    Exit code 0: ok. 1: not healthy, or (with --ready) not ready. 69: no daemon answers.
+    The exit code is 0 if it works, 1 if not (or, with --ready, if it is not ready), 69 if no daemon answers.
     """
     told = asking.daemon(options, {"command": "health"}, answers.HEALTH_SECONDS)
     word, code = answers.health(told, ready=ready)

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, metavar="[SOURCE|STORE|PATH]")
-@click.option("-n", "limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most.")
+@click.option(
+    "-n",
+    "limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Show at most this many.",
+)
 @common.json_option
 @common.options
 def command(options: common.Options, name: str | None, limit: int, as_json: bool) -> None:
     """List the last uploads, copies, deletions and failures.
 
-    The newest comes last. Of a source or store, or (with a slash) of a file or what is below a folder.
+    The newest comes last. A PATH (with a slash) is a file, or a folder with everything below it.
     """
     request = {"command": "history", "limit": limit, **asking.scope(name)}
     answer = asking.daemon_or_none(options, request)

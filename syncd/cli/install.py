@@ -67,7 +67,8 @@ _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 def command(user: bool, print_only: bool, config_path: str | None) -> None:
     """Write the systemd units for this installation.
 
-    The service will use the configuration file that -c names, else the usual one.
+    The service uses the configuration file that -c names, else the usual one. If there is none, this command
+    writes an example.
     """
     sys.exit(install_service(user=user, print_only=print_only, config_path=config_path))
 
@@ -213,7 +214,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
     """What the configuration needs in the unit, and notes for the administrator."""
     text = _read(config_file)
     if text is None:
-        return Wants(), [f"{config_file} is a beginning: change it, then run install-service again."]
+        return Wants(), [f"{config_file} is an example: change it, then run install-service again."]
     inside = {**environ, "CREDENTIALS_DIRECTORY": place.credentials}
     if not place.user:
         inside["STATE_DIRECTORY"] = place.state
@@ -244,7 +245,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
 
 def _writable_note(path: str) -> str | None:
     if _UNQUOTABLE.search(path):
-        return f"{path!r} cannot stand in a unit file, so the service cannot write there: rename it."
+        return f"{path!r} cannot be written in a unit file, so the service cannot write there: rename it."
     if not os.path.isdir(path):
         return f"Make {path} and give it to the service: install -d -o syncd -g syncd -m 0750 {path!r}"
     return None
@@ -255,7 +256,7 @@ def _reach_notes(program: str) -> list[str]:
     path = os.path.realpath(program)
     while (path := os.path.dirname(path)) != "/":
         if not os.stat(path).st_mode & 0o001:
-            return [f"The account syncd may not enter {path}, where this program is: install it elsewhere."]
+            return [f"The account syncd cannot enter {path}, where this program is: install it elsewhere."]
     return []
 
 

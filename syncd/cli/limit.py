@@ -17,8 +17,8 @@ def command(options: common.Options, rate: str | None, seconds: float | None) ->
     """Show or change the bandwidth limit of the running daemon.
 
     RATE is in bytes per second, such as 2MiB, for all stores together. A TIMETABLE is written as in the
-    configuration, such as '08:00,512K 19:00,off'. `off` means without limit, and `config` what the
-    configuration says. It holds at once, also for uploads under way.
+    configuration, such as '08:00,512K 19:00,off'. `off` means no limit, and `config` the limit in the
+    configuration. The limit applies at once, also to uploads in progress.
     """
     from syncd.core.words import human, human_seconds
 

@@ -12,10 +12,10 @@ from syncd.cli import asking, common
 @asking.duration_option("--for", "seconds", help="How long, such as 2h. Default: until `syncd resume`.")
 @common.options
 def command(options: common.Options, name: str | None, seconds: float | None) -> None:
-    """Send nothing more of a source, of a store, or at all.
+    """Stop sending: from a source, to a store, or everything.
 
-    An upload under way stops after the parts that are being sent, and continues later. The pause survives a
-    restart. Changes are still noticed; they wait.
+    An upload in progress stops after the parts that are being sent, and continues later. The pause survives
+    a restart. syncd still notices changes; they wait.
     """
     answer = asking.daemon(options, {"command": "pause", "name": name, "seconds": seconds})
     until = f"until {answer['until']}" if answer["until"] else "until `syncd resume`"

@@ -8,7 +8,14 @@ from syncd.cli import asking, common
 
 
 @click.command()
-@click.option("-n", "limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="At most.")
+@click.option(
+    "-n",
+    "limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Show at most this many.",
+)
 @common.json_option
 @common.options
 def command(options: common.Options, limit: int, as_json: bool) -> None:

@@ -38,10 +38,10 @@ def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
 
 
 def _unasked(path: str) -> str:
-    """Why the path is not looked at here: its server may be gone, and the daemon may answer nevertheless."""
+    """Why the path is not looked at here: its server may be down, and the daemon may answer nevertheless."""
     from syncd.sources.places import Places
 
-    return "" if Places(ask=False).look(path) is not None else "its server may be gone"
+    return "" if Places(ask=False).look(path) is not None else "its server may be down"
 
 
 def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:

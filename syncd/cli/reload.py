@@ -16,12 +16,13 @@ _SECONDS = 330.0
 def command(options: common.Options) -> None:
     """Make the daemon read the configuration again.
 
-    Prints what changed, or every mistake (exit code 78); after a mistake the old configuration goes on.
+    Prints what changed, or every mistake (exit code 78). If there is a mistake, the old configuration stays
+    in force.
     """
     answer = asking.daemon(options, {"command": "reload"}, _SECONDS)
     for problem in answer.get("problems", ()):
         common.say(problem)
     if "problems" in answer:
-        common.say("the old configuration goes on")
+        common.say("the old configuration stays in force")
         sys.exit(common.EXIT_CONFIG)
     click.echo("\n".join(answer["changes"]) or "nothing changed")

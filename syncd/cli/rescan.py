@@ -13,8 +13,8 @@ from syncd.cli import asking, common
 def command(options: common.Options, name: str | None) -> None:
     """Scan a source now.
 
-    Without a name, every source. A PATH (with a slash) means that folder. `syncd sync` also waits
-    for the end.
+    Without a name, every source is scanned. A PATH (with a slash) is a folder. To wait for the end, use
+    `syncd sync`.
     """
     answer = asking.daemon(options, {"command": "rescan", **asking.scope(name)})
     below = f": {answer['below']}" if answer["below"] else ""

@@ -16,16 +16,16 @@ from syncd.pipeline.pipeline import Pipeline
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SOURCE...]")
-@click.option("-n", "--dry-run", is_flag=True, help="Name the objects that would change; change none.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the objects that would change; change none.")
 @common.json_option
 @common.options
 def command(options: common.Options, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give objects the properties of the present configuration.
+    """Set the configured properties on existing objects.
 
-    Also the attributes that their files had when they were recorded. Looks at every recorded object, and
+    Also sets the attributes that the files had when they were recorded. Asks for every recorded object, and
     copies those that differ onto themselves inside the store. Each copy costs a request, and a new version
-    if the bucket keeps versions. After an interruption, the same command continues. The exit code is 3 if
-    objects keep other properties, 69 or 77 if the store cannot be used.
+    if the bucket keeps versions. After an interruption, run the same command again; it continues. The exit
+    code is 3 if objects keep other properties, 69 or 77 if the store cannot be used.
     """
     told = asking.each_source(options.load(), names, "restamp", _source, dry_run=dry_run)
     if as_json:
@@ -45,7 +45,7 @@ def _print(name: str, found: dict[str, Any], *, dry_run: bool) -> None:
         click.echo(f"kept: {line}", err=True)
     done = "would get" if dry_run else "got"
     if found["ended"]:
-        click.echo(f"{name}: not all were looked at: {found['ended']}", err=True)
+        click.echo(f"{name}: not all were checked: {found['ended']}", err=True)
     seen = counted(found["objects"], "object")
     click.echo(f"{name}: {seen} looked at, {found['changed']} {done} other properties")
 

@@ -65,24 +65,24 @@ class Selection(Struct, frozen=True):
 @click.command()
 @click.argument("what", nargs=-1, metavar="[SOURCE|PATH]...")
 @click.option(
-    "--to", required=True, metavar="DIR", help="The folder to restore to; made where it is missing."
+    "--to", required=True, metavar="DIR", help="The folder to restore to; created if it is missing."
 )
 @click.option(
     "--overwrite",
     type=click.Choice([each.value for each in Overwrite]),
     default=Overwrite.NEVER.value,
     show_default=True,
-    help="Whether files that are there and differ are replaced; older: those whose mtime is older.",
+    help="Whether to replace existing files that differ; older: only if their mtime is older.",
 )
-@click.option("--store", "store", metavar="NAME", help="Restore what this store has, without any record.")
-@click.option("--prefix", default="", metavar="P", help="With --store: only the folder or object P.")
+@click.option("--store", "store", metavar="NAME", help="Restore the objects of this store, without records.")
+@click.option("--prefix", default="", metavar="P", help="With --store: only this folder or object.")
 @click.option(
     "--bandwidth-limit",
     metavar="RATE|TIMETABLE|off",
-    help="Instead of what transfer.bandwidth_limit says about downloads.",
+    help="A limit instead of that in transfer.bandwidth_limit.",
 )
-@click.option("--special", is_flag=True, help="Also setuid, setgid and capabilities, as the files had them.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be restored; write nothing.")
+@click.option("--special", is_flag=True, help="Also restore setuid, setgid and capabilities.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be restored; write nothing.")
 @common.json_option
 @common.options
 def command(
@@ -98,8 +98,9 @@ def command(
 ) -> None:
     """Bring files back from a store.
 
-    SOURCE is a source of the configuration, PATH a file or folder in one, also one that is gone; without
-    either, all sources come back. One source comes directly into DIR, several into a folder each.
+    SOURCE is a source of the configuration. PATH is a file or folder in a source, which need not exist any
+    more. Without either, all sources are restored. One source goes directly into DIR; if there are several,
+    each gets a folder.
     """
     special = of.pop("special")
     if not to:
@@ -297,13 +298,15 @@ class Job:
                 empty = False
                 yield item
             if empty:
-                common.say(f"{selection.label}: there are no records of it; the store is asked what it has")
+                common.say(
+                    f"{selection.label}: there are no records of it; syncd asks the store for its objects"
+                )
         if empty:
             for item in wanted.listed(store, selection.prefix, selection.path, selection.into):
                 empty = False
                 yield item
         if empty:
-            reason = "nothing of it is in the store"
+            reason = "the store has no object of it"
             with self.report.lock:
                 self.report.counts["failed"] += 1
                 self.report.failures.append(Entry(selection.label, selection.prefix + selection.path, reason))
@@ -386,7 +389,7 @@ def _print(job: Job, to: str, *, as_json: bool, dry_run: bool) -> None:
     _lines("incomplete", bare, "")
     _lines("failed", report.failures, "")
     if stopped:
-        common.say(f"{stopped}; the same command goes on from here")
+        common.say(f"{stopped}; run the same command again to continue")
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from syncd.cli import asking, common
 def command(options: common.Options, name: str | None, error: str | None) -> None:
     """Try failed files again now.
 
-    Also files that have used up their attempts, and a store that is paused because it failed. Without a
-    name, everything; a PATH (with a slash) means that file, or what is below that folder.
+    This includes files that have used up their attempts, and ends the pause of a store that failed. Without
+    a name, all failed files are tried. A PATH (with a slash) is a file, or a folder with everything below it.
     """
     answer = asking.daemon(options, {"command": "retry", **asking.scope(name), "error": error})
     click.echo(f"failed files that are tried again: {answer['files']}")

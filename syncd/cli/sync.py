@@ -100,10 +100,10 @@ def command(
     accept_roots: tuple[str, ...],
     take_over: tuple[str, ...],
 ) -> None:
-    """Transfer everything that differs, in one pass, then exit.
+    """Upload everything that differs, in one pass, then exit.
 
-    Where a daemon runs, it makes the pass: it scans, sends without waiting for files to be quiet, and the
-    command waits for the end. --allow-deletes, --accept-root and --take-over go to the daemon, too.
+    If a daemon runs, the daemon makes the pass, and this command waits for the end. The daemon scans, and
+    sends without waiting until files are quiet. It also gets --allow-deletes, --accept-root and --take-over.
     """
     terminal = sys.stderr.isatty() and not options.quiet and not dry_run
     settings = options.load(quieter=1 if terminal else 0)
@@ -166,7 +166,7 @@ def _answered(verb: str, answer: Mapping[str, Any]) -> str:
     if verb == "accept-root":
         return "the daemon accepts the directory that is there now"
     if answer["taken_over"]:
-        return "the daemon takes over; what waited goes on"
+        return "the daemon takes over; the waiting files proceed"
     return "the daemon has found no object of another machine"
 
 
@@ -216,7 +216,7 @@ def _print_files(tally: RunSummary, *, stays: bool) -> None:
     for ref, error in tally.failures:
         click.echo(f"failed: {name_of(ref)}: {error}", err=True)
     for ref, reason in tally.unsettled:
-        click.echo(f"settling: {name_of(ref)}: {reason}; a later pass carries it when it is quiet", err=True)
+        click.echo(f"settling: {name_of(ref)}: {reason}; a later pass uploads it once it is quiet", err=True)
 
 
 def _print_source(runner: SourceRunner) -> None:

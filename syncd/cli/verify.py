@@ -68,8 +68,8 @@ def command(  # its options
 ) -> None:
     """Compare the stores with the records and the disk.
 
-    Reports every difference; the exit code is 3 if one is serious. A store that cannot be used holds up
-    no other: its sources are named, and the exit code is 69 or 77.
+    Reports every difference; the exit code is 3 if one is serious. If a store cannot be used, its sources
+    are named, the others are compared, and the exit code is 69 or 77.
     """
     rows: list[dict[str, Any]] = []
     all_found = _Found()

@@ -280,7 +280,7 @@ class StateRefused(StateError):
 
 
 BUSY = frozenset({429, 503})
-"""Statuses that say nothing about what was asked: the store wants fewer requests."""
+"""Statuses that say nothing about what was asked: the store asks for fewer requests."""
 
 
 def kind(error: BaseException) -> str:
@@ -316,15 +316,15 @@ _PERMISSION = "give the user that syncd runs as permission there"
 OS_REMEDIES = {
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
-    errno.EROFS: "mount it so that it can be written to",
+    errno.EROFS: "mount it read-write",
     errno.ENOSPC: "free some space in that file system",
     errno.EDQUOT: "free some space, or raise the quota of the user that syncd runs as",
-    errno.EEXIST: "something of that name is there; move it away, or choose another name",
-    errno.ESTALE: "the network file system forgot it; mount it again if that does not end",
+    errno.EEXIST: "something else has this name; move it away, or choose another name",
+    errno.ESTALE: "the network file system no longer knows it; if this persists, mount it again",
     errno.EIO: "the disk or the network file system failed; see the kernel's log",
     errno.EMFILE: "raise the limit on open files (LimitNOFILE)",
     errno.ENFILE: "raise the kernel's limit on open files (sysctl fs.file-max)",
-    errno.ENAMETOOLONG: f"a name is longer than the file system takes; {RENAME}",
+    errno.ENAMETOOLONG: f"the name is too long for the file system; {RENAME}",
 }
 """What the operator can do about an error of the operating system, by its number."""
 

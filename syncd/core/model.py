@@ -462,7 +462,7 @@ class Summary(Struct, frozen=True):
     scan: LastScan = LastScan()
     failed: int = 0
     differing: int = 0
-    """Objects that the last audit did not find as they are recorded, and that nothing has mended since."""
+    """Objects that differed from their records at the last audit, and have not been repaired since."""
     audited_ns: int | None = None
     """When the last round of audits ended; None: none did."""
     audited: int = 0

@@ -101,14 +101,14 @@ def part_size_for(size: int, wanted_part_size: int, limits: StoreLimits) -> int:
     """
     if size > limits.max_object_size:
         raise StoreRefused(
-            f"the file has {size} bytes, the store takes objects of {limits.max_object_size} at most",
+            f"the file has {size} bytes, the store accepts at most {limits.max_object_size}",
             hint=TOO_LARGE,
         )
     multiple = min(limits.part_size_multiple, limits.max_part_size)
     largest = limits.max_part_size // multiple * multiple
     if size > largest * limits.max_parts:
         raise StoreRefused(
-            f"the file has {size} bytes, the store takes {limits.max_parts} parts of {largest} at most",
+            f"the file has {size} bytes, the store accepts at most {limits.max_parts} parts of {largest}",
             hint=TOO_LARGE,
         )
     enough = max(wanted_part_size, limits.min_part_size, _ceil_div(size, limits.max_parts))
@@ -124,7 +124,7 @@ def part_sizes_after_refusal(part_size: int, limits: StoreLimits) -> int:
     result = part_size_for(0, larger, limits)
     if result <= part_size:
         raise StoreRefused(
-            f"parts of {part_size} bytes are too small for the store, and {limits.max_part_size} is the most",
+            f"parts of {part_size} bytes are too small for the store, its maximum is {limits.max_part_size}",
             hint=TRY_ALL,
         )
     return result

@@ -82,7 +82,7 @@ def _why_no_path(below: str) -> str | None:
     except UnicodeEncodeError:
         return "the key is not text"
     if "\0" in below:
-        return "the key holds a NUL character, which no file name may hold"
+        return "the key contains a NUL character, which no file name can contain"
     if below.startswith("/"):
         return "the key is an absolute path"
     names = below.split("/")

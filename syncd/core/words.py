@@ -101,7 +101,7 @@ def word_of(facts: Facts) -> Word:
     if facts.source_waits:
         return Word("unknown", f"the source waits: {facts.source_waits}")
     if facts.unseen:
-        told = f"it cannot be looked at: {facts.unseen}"
+        told = f"it cannot be accessed: {facts.unseen}"
         return Word("failed", _failed(facts.failure)) if facts.failure else Word("unknown", told)
     if isinstance(facts.seen, Irregular) and not (facts.seen.took_place and facts.recorded):
         return Word("skipped", _irregular(facts))
@@ -131,10 +131,10 @@ def _present(facts: Facts, seen: FileStat) -> Word:
     if facts.unwatched:
         return Word("unwatched", f"{why}; the next scan finds it, because no event does: {facts.unwatched}")
     if not facts.running:
-        return Word("pending", f"{why}; the next pass takes it, no daemon runs{_arrived(facts)}")
+        return Word("pending", f"{why}; the next pass picks it up, no daemon runs{_arrived(facts)}")
     if _quiet_seconds(facts, seen) < facts.settle_seconds:
         return Word("settling", f"changed {human_seconds(_quiet_seconds(facts, seen))} ago")
-    return Word("pending", f"{why}; {facts.store_waits or 'the next scan takes it'}{_arrived(facts)}")
+    return Word("pending", f"{why}; {facts.store_waits or 'the next scan picks it up'}{_arrived(facts)}")
 
 
 def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
@@ -148,7 +148,7 @@ def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
     told = f"changed {human_seconds(_quiet_seconds(facts, seen))} ago"
     told += f", it is read in {human_seconds(queued.due_seconds)} if it stays quiet"
     if queued.restless_seconds is not None and queued.restless_seconds >= RESTLESS_SECONDS:
-        told += f"; restless for {human_seconds(queued.restless_seconds)} (a log? see `mode: append`)"
+        told += f"; not quiet for {human_seconds(queued.restless_seconds)} (a log? see `mode: append`)"
     return Word("settling", told)
 
 
@@ -174,11 +174,11 @@ def _absent(facts: Facts) -> Word:
     if facts.on_delete is OnDelete.KEEP:
         return Word("gone", f"{went}; its object {key} is kept")
     if facts.deletes_wait:
-        waits = f"waits for your word: {facts.deletes_wait}"
+        waits = f"waits for your confirmation: {facts.deletes_wait}"
         return Word("gone", f"{went}; the deletion of its object {key} {waits}")
     if facts.store_waits:
         return Word("gone", f"{went}; its object {key} is deleted later: {facts.store_waits}")
-    when = "is for the next pass to delete, as far as `max_delete` allows"
+    when = "will be deleted by the next pass, if `max_delete` allows it"
     when = "is deleted soon, after files that may be copied from it" if facts.running else when
     return Word("gone", f"{went}; its object {key} {when}")
 
@@ -187,7 +187,7 @@ def _irregular(facts: Facts) -> str:
     assert isinstance(facts.seen, Irregular)
     if facts.seen.kind != "directory":
         return f"a {facts.seen.kind}{_object_stays(facts)}"
-    told = "a directory: the files in it are carried, it is not"
+    told = "a directory: syncd uploads the files in it"
     return f"{told}; only scans notice changes in it: {facts.unwatched}" if facts.unwatched else told
 
 
@@ -199,7 +199,7 @@ def _stored(recorded: Recorded) -> str:
     content = recorded.fingerprint
     told = f"as {printable(recorded.key)} since {iso(recorded.recorded_ns)}"
     told += f", {human(content.size)}, xxh128 {content.hex[:8]}"
-    doubt = "; its object is looked at once more, to be sure of it"
+    doubt = "; syncd will check its object once more"
     return told + doubt if recorded.in_doubt else told
 
 
@@ -331,12 +331,12 @@ def differ_words(objects: int, found: Sequence[str]) -> str:
     """That so many objects are not as recorded since the last audit, and what to do; empty: none is."""
     if not objects:
         return ""
-    what = counted(objects, "object", "is")
+    what = counted(objects, "object", "differs")
     named = f" ({found[0]})" if found else ""
-    mends = "syncd verify --repair mends what sending can"
+    mends = "syncd verify --repair sends damaged files again"
     if any(BY_OTHER in each for each in found):
-        mends += ", with --overwrite also what another program wrote"
-    return f"{what} not as recorded{named}; {mends}"
+        mends += ", with --overwrite also those that another program replaced"
+    return f"{what} from the records{named}; {mends}"
 
 
 def _mended_by(difference: str) -> str:

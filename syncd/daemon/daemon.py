@@ -178,7 +178,7 @@ class Daemon:
         except OSError as error:
             trouble = f"nothing answers on {wanted.host} port {wanted.port}: {error.strerror or error}"
             if trouble != self._http_trouble:
-                log.error("http: %s; it is tried again", trouble)
+                log.error("http: %s; syncd tries again", trouble)
             self._http_trouble = trouble
             return
         self._http_trouble = ""
@@ -256,7 +256,7 @@ class Daemon:
             log.error("the watcher misses events of its own test file; it is restarted")
             self._watcher.restart()
             if not self._watcher.is_alive(_CANARY_SECONDS):
-                trouble = "the watcher is blind"
+                trouble = "the watcher sees no events"
         if not trouble:
             self._notifier.watchdog()
             trouble = self._look_at_state()
@@ -316,7 +316,7 @@ class Daemon:
             with suppress(queue.Empty):
                 return answer.get(timeout=_TURN_SECONDS)
             if self._live.stops_at is not None:
-                raise StateError("the daemon stops; its next start reads the configuration")
+                raise StateError("the daemon is stopping; its next start reads the configuration")
         raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; its log says why")
 
     def _apply_reload(self) -> dict[str, Any]:
@@ -349,12 +349,12 @@ class Daemon:
         log.info("reloaded: %s", self._extent(settings))
         self._notifier.ready(self._line())
         if "bandwidth_limit" in str(changed) and self._pipeline.line.operators_until is not None:
-            changed.append("what `syncd limit` set still holds; to end that: syncd limit config")
+            changed.append("the limit of `syncd limit` still applies; to end it: syncd limit config")
         return {"changes": changed}
 
     def _refuse_reload(self, *why: str) -> dict[str, Any]:
-        log.error("reload failed: %s; the old configuration goes on", why[0])
-        self._notifier.ready(f"reload failed, the old configuration goes on: {why[0]}")
+        log.error("reload failed: %s; the old configuration stays in force", why[0])
+        self._notifier.ready(f"reload failed, the old configuration stays in force: {why[0]}")
         return {"problems": why}
 
     def _drain(self) -> None:
@@ -367,7 +367,7 @@ class Daemon:
         self._live.stops_at = self._clock.monotonic() + seconds
         self._notifier.stopping()
         self._notifier.status(self._line())
-        log.info("stopping: what is known is sent first, for at most %.0f s", seconds)
+        log.info("stopping: syncd first sends known changes, for at most %.0f s", seconds)
 
         def goes_on() -> bool:
             nonlocal seen
@@ -382,21 +382,21 @@ class Daemon:
         try:
             flush.flush(self._pipeline, list(self._pipeline.source_runners), seconds, goes_on=goes_on)
         except StateError as error:
-            log.error("stopping: what is known could not be sent: %s", error)
+            log.error("stopping: known changes could not be sent: %s", error)
 
     def _what_stayed(self) -> int:
         """Say what is known and not in the store at the end; returns the exit code."""
         try:
             files, kept_back = flush.stayed(self._pipeline)
         except StateError as error:
-            log.error("stopped; what was not sent cannot be told: %s", error)
+            log.error("stopped; syncd cannot tell what was not sent: %s", error)
             return EXIT_PARTLY
         level = logging.WARNING if self._settings.stop.drain else logging.INFO
         for source, why in kept_back.items():
             log.log(level, "stopped; not everything of %s is in the store: %s", source, why)
         if files:
             what = counted(files, "file", "was")
-            log.log(level, "stopped; %s not sent; the next start goes on with that", what)
+            log.log(level, "stopped; %s not sent; the next start continues with that", what)
         return EXIT_PARTLY if files or kept_back else 0
 
     def _asked_at_once(self) -> str:

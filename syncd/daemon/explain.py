@@ -178,7 +178,7 @@ class _Looked(Struct, frozen=True):
 def _look(found: Found, recorded: Recorded | None) -> _Looked:
     source, path = found.source, found.path
     if Places().look(os.path.dirname(f"{source.root}/{path}")) is None:
-        return _Looked("its folder does not answer; is the server of its file system gone?")
+        return _Looked("its folder does not answer; is the server of its file system down?")
     try:
         root_fd = directories.open_root(source.root)
     except (FileVanished, FileUnreadable) as error:

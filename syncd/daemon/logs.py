@@ -193,7 +193,7 @@ class _Lines(logging.StreamHandler["TextIO | _Writer"]):
         lost = self.stream.lost() if isinstance(self.stream, _Writer) else 0
         if not lost:
             return text
-        words = "%d lines were lost: the log took nothing"
+        words = "%d lines were lost: the log was blocked"
         told = logging.LogRecord("syncd.log", logging.WARNING, __file__, 0, words, (lost,), None)
         return f"{self._formatted(told)}{self.terminator}{text}"
 

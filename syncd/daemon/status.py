@@ -125,7 +125,7 @@ class SourceReport(Struct, frozen=True):
     skipped: Mapping[str, int] = field(default_factory=dict)
     """How many of each kind the last scan left out."""
     differing: int = 0
-    """Objects that the last audit did not find as they are recorded, and that nothing has mended since."""
+    """Objects that differed from their records at the last audit, and have not been repaired since."""
     differences: Sequence[str] = ()
     """The first of them, each with what was found."""
     last_audit: str | None = None
@@ -233,7 +233,9 @@ class Status(Struct, frozen=True):
             )
         differing = sum(source.differing for source in self.sources)
         counts = f"{counts}, {failed} failed" if failed else counts
-        counts = f"{counts}, {counted(differing, 'object')} not as recorded" if differing else counts
+        counts = (
+            f"{counts}, {counted(differing, 'object', 'differs')} from the records" if differing else counts
+        )
         counts = counts if self.daemon.stopping_seconds is None else f"stopping: {counts}"
         paused = [f"{store} paused: {why}" for store, why in self.daemon.stores_paused.items()]
         paused += [f"{source.name} paused {source.paused}" for source in self.sources if source.paused]
@@ -441,7 +443,7 @@ def _daemon_lines(daemon: DaemonStatus) -> Iterator[Line]:
     config = f", {daemon.config}" if daemon.config else ""
     yield f"daemon: running, pid {daemon.pid}, up {up}{config}", ""
     if daemon.stopping_seconds is not None:
-        yield f"stopping: what is known is sent first, for at most {daemon.stopping_seconds} s", "yellow"
+        yield f"stopping: syncd first sends known changes, for at most {daemon.stopping_seconds} s", "yellow"
     pace = [f"{human(daemon.bytes_per_second)}/s"] if daemon.bytes_per_second else []
     pace += [f"{human_seconds(daemon.seconds_left)} left"] if daemon.seconds_left is not None else []
     if pace:
@@ -491,7 +493,7 @@ def _source_lines(source: SourceReport) -> Iterator[Line]:
 
 def _what_is_not_seen(source: SourceReport, live: LiveSource) -> Iterator[str]:
     if source.last_scan_unseen and not live.unreadable:
-        yield f"not everything was seen: {source.last_scan_unseen}"
+        yield f"not everything could be scanned: {source.last_scan_unseen}"
     if live.out_of_sight:
         yield f"{counted(live.out_of_sight, 'file', 'is')} out of sight and kept"
     yield from (f"out of sight: {line}" for line in live.hidden)

@@ -58,7 +58,9 @@ class Verbs(Struct, frozen=True):
     def tell(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
         """Like `answer`, but only questions are answered."""
         if request.get("command") not in QUESTIONS:
-            raise ValueError("you may ask, but not steer: be root, or the account of the daemon")
+            raise ValueError(
+                "you may query the daemon, but not control it: be root, or the account of the daemon"
+            )
         return self.answer(request, asks)
 
     def answer(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def learn(verbs: Verbs, request: Request) -> dict[str, Any]:
     if name == DIGESTS:
         found = str(Finding.of(found))
     elif found not in {VERSION_KEYS: ("", DOUBLED), CONDITIONS: (HONOURED, IGNORED)}.get(name, ()):
-        raise ValueError("the daemon learns no such thing; restart it, if it is older than this command")
+        raise ValueError("the daemon does not know this; restart it, if it is older than this command")
     verbs.pipeline.state.learn(runner.store.store_id, name, found)
     runner.uploader.look_up()
     return {"learned": True}

@@ -116,8 +116,8 @@ class Auditor:
             damaged = []
         repaired = sum(self.repair(ref) for ref in damaged)
         standing, _ = self._state.audits.standing(name)
-        differ = counted(standing, "object")
-        words = f"{counted(now.files, 'file')} compared, {differ} not as recorded, {repaired} sent again"
+        differ = counted(standing, "object", "differs")
+        words = f"{counted(now.files, 'file')} compared, {differ}, {repaired} sent again"
         log.log(logging.WARNING if standing else logging.INFO, "%s: the audit ended: %s", name, words)
         return Round(ended_ns=self._now_ns(), looked_at=now.files, repaired=repaired)
 

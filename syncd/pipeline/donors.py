@@ -85,7 +85,9 @@ class Donors:
         self._look(since)
         heir = self._heir(size, since)
         if heir is not None:
-            raise PutsWait(f"{name_of(heir)} goes first: it may be this file, under a new name", seconds)
+            raise PutsWait(
+                f"{name_of(heir)} is uploaded first: it may be this file, under a new name", seconds
+            )
 
     def heirs(self, ref: FileRef) -> list[FileRef]:
         """The dirty file of the same source that by its inode is the recorded one of `ref`, elsewhere;
@@ -136,7 +138,7 @@ class Donors:
             if self._looked_at > since or marks == self._marks:
                 return
             if now < self._next_look:
-                raise PutsWait("it is looked for under a new name first", _LEAST_SECONDS)
+                raise PutsWait("syncd first looks for it under a new name", _LEAST_SECONDS)
             self._next_look = now + _LOOK_SECONDS
         by_size, by_inode = self._seen()
         with self._lock:

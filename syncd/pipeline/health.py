@@ -129,7 +129,7 @@ class Health:
                 return
             recovered, self.quota = self._puts.success(), ""
         if recovered:
-            store_log.info("store %s: takes content again", self._name)
+            store_log.info("store %s: accepts content again", self._name)
 
     def ask(self, error: BaseException) -> StoreError | None:
         """What a neutral question meets after this error; None: the store answers, so that the error is about
@@ -157,7 +157,7 @@ class Health:
             was, self.quota = self.quota, str(error) if self._puts.until is not None else ""
         if self.quota and not was:
             store_log.error(
-                "store %s: takes no content: %s", self._name, error, extra={"cause": f"quota {self._name}"}
+                "store %s: accepts no content: %s", self._name, error, extra={"cause": f"quota {self._name}"}
             )
 
     def judge(

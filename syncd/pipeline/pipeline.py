@@ -251,9 +251,9 @@ class Pipeline:
             return
         self._heed_pauses()
         if self._is_paused:
-            log.warning("nothing more is sent: paused %s", self.paused_by_timetable())
+            log.warning("sending is paused %s", self.paused_by_timetable())
         else:
-            log.info("the pause of the timetable is over")
+            log.info("the pause of the timetable has ended")
 
     # ---- running ----------------------------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class Pipeline:
         seconds = self._context.heartbeats.silent(self.clock.monotonic()).get(source)
         if seconds is None:
             return ""
-        return f"the folder has not answered for {seconds:.0f} s; is the server of its file system gone?"
+        return f"the folder has not answered for {seconds:.0f} s; is the server of its file system down?"
 
     def _give_up(self, after_seconds: float | None = None) -> frozenset[int | str]:
         given_up = self._context.heartbeats.give_up(self.clock.monotonic(), after_seconds)

@@ -86,7 +86,7 @@ class Reconciliation:
             self._end("nothing was there")
         else:
             self._turn(True, Listing(chain([first], objects), self._heartbeat, self._monotonic))
-            log.info("%s: the store already holds objects: they are compared first", self._source.name)
+            log.info("%s: the store already has objects; syncd compares them first", self._source.name)
         return None
 
     def seen_whole(self) -> None:

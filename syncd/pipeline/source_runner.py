@@ -46,7 +46,7 @@ _HELD = "deletes-held:"  # the state keeps the reason under this name until the 
 _POLICY = "on-delete:"  # under which policy the source was last served
 DELETED = "deleted:"
 """Under this name, and that of the source, the state keeps `Deletions.spent`."""
-_TURNED = "on_delete was keep until now: files that are gone may have objects that are to stay"
+_TURNED = "on_delete was keep until now: files that are gone may have objects that you want to keep"
 
 
 class SourceRunner:

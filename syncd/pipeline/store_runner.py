@@ -147,7 +147,7 @@ class StoreRunner:
         self.is_silent = isinstance(self.settings, DirSettings) and places.look(self.settings.path) is None
         if self.is_silent:
             words = f"the directory has not answered for {waits_seconds:.0f} s"
-            self.workers.health.hangs(StoreUnavailable(words, hint="is the server of its file system gone?"))
+            self.workers.health.hangs(StoreUnavailable(words, hint="is the server of its file system down?"))
 
     def _should_stop(self) -> bool:
         """Called between blocks and while a peer is silent, so the calling thread is alive."""

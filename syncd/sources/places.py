@@ -40,7 +40,7 @@ def silence(path: str) -> str:
     """Why nothing may be asked below the absolute `path`; empty: it answers, be it that nothing is there."""
     if Places().look(path) is not None:
         return ""
-    return f"{path} does not answer; look whether the server of its file system is up"
+    return f"{path} does not answer; check whether the server of its file system is up"
 
 
 class Found(NamedTuple):

@@ -43,7 +43,7 @@ def check_root(
         if link := directories.link_in(source.root):
             return None, (
                 f"{printable(link)} is a symbolic link now, and syncd follows none; "
-                "if the new place is meant, reload the configuration"
+                "if the new place is right, reload the configuration"
             )
         return None, "the root is missing"
     try:
@@ -106,7 +106,10 @@ class RootGuard:
         """
         name, self.replaced = self._source.name, False
         if self._source.given and os.path.realpath(self._source.given) != self._source.root:
-            return None, "the link to the root leads elsewhere now; reload the configuration if that is meant"
+            return (
+                None,
+                "the link to the root leads elsewhere now; reload the configuration if that is on purpose",
+            )
         accepted, self._accepted = self._accepted, False  # it holds for what is there now
         known = self._state.root_identity(name)
         has_records = self._state.recorded_totals(name)[0] > 0
@@ -126,11 +129,11 @@ class RootGuard:
         if identity.inode == known.inode and self._holds_our_files(known, identity):
             log.info("%s: the same directory and files under another device number: accepted", name)
         elif accepted:
-            log.warning("%s: the root is another directory, as the operator says", name)
+            log.warning("%s: the root is a different directory, as the operator confirmed", name)
             self.replaced = True
         else:
-            restored = "files put back from a backup are another directory, too"
-            return f"{doubt} If this is meant ({restored}): syncd sync --accept-root {name}"
+            restored = "files restored from a backup count as a different directory"
+            return f"{doubt} If this is on purpose ({restored}): syncd sync --accept-root {name}"
         if known.device != identity.device:  # else what is gone would always count as not mounted
             self._state.renumber_device(name, known.device, identity.device)
         return ""

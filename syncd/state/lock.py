@@ -97,7 +97,7 @@ def require_private(directory: str) -> None:
     if shared:
         raise StateRefused(
             f"the state directory {directory} can be written by other users (mode {mode:04o}): "
-            f"run `chmod 700 {directory}` after looking at what is in it"
+            f"look at what is in it, then run `chmod 700 {directory}`"
         )
 
 

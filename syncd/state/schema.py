@@ -351,7 +351,7 @@ def _instance_in(connection: sqlite3.Connection, path: str) -> str:
         raise StateError(f"{path} is not a state database of this version of syncd; run syncd once with it")
     row = connection.execute("SELECT instance_id FROM identity").fetchone()
     if row is None:
-        raise StateError(f"{path} holds no identity; start syncd, which builds a new one")
+        raise StateError(f"{path} has no identity; start syncd, which builds a new one")
     return str(row[0])
 
 
@@ -410,7 +410,7 @@ def _fault_inside(connection: sqlite3.Connection, path: str, instance_id: str | 
         return f"the state database is damaged: it lacks {min(lost).decode()}"
     row = connection.execute("SELECT instance_id FROM identity WHERE one = 1").fetchone()
     if row is None:
-        return "the state database holds no identity"
+        return "the state database has no identity"
     if instance_id is not None and row[0] != instance_id:
         return "the state database belongs to another instance of syncd"
     return None

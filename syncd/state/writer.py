@@ -207,7 +207,7 @@ class GroupWriter:
         if isinstance(raised, StateError):
             return raised
         if not isinstance(raised, ERRORS):
-            error = StateError(f"the state database {self._path} cannot take this: {raised}; {MISTAKE}")
+            error = StateError(f"the state database {self._path} cannot store this: {raised}; {MISTAKE}")
             error.__cause__ = raised
             return error
         error = state_error(raised, self._path)

@@ -275,7 +275,7 @@ class Clock(Struct, frozen=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """Signs of life of a thread that works in a directory, whose server may be gone."""
+    """Signs of life of a thread that works in a directory, whose server may be down."""
 
     rest: Callable[[], object] = lambda: None
     """It may give no sign of life for long, until its next step."""

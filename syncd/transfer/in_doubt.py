@@ -139,7 +139,7 @@ class InDoubt:
             if not is_denied(refused):
                 raise
             raise StoreRefused(
-                f"its object is kept: these keys may not read it, and nothing is deleted unseen: {refused}",
+                f"its object is kept: these keys may not read it, so syncd cannot check it: {refused}",
                 hint="give these keys the permission to read objects, or set `on_delete: keep`",
                 status=refused.status,
                 code=refused.code,

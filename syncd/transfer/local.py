@@ -196,7 +196,7 @@ class Local:
         return Root(known, self._slots.heartbeat.reading(known.source.name))
 
     def reading(self, ref: FileRef) -> Reading:
-        """Around all that touches the folder of a source: its server may be gone."""
+        """Around all that touches the folder of a source: its server may be down."""
         return self._slots.heartbeat.reading(ref.source)
 
     def open(self, root_fd: int, ref: FileRef) -> OpenFile:
@@ -301,7 +301,7 @@ class Local:
             ):
                 return is_open
             if cuts and size > stored:
-                raise FileChanged("it has no new whole line yet", plan.MINUTE_NS / 1e9)
+                raise FileChanged("it has no new complete line yet", plan.MINUTE_NS / 1e9)
         if settling is not None:
             raise FileChanged(settling.reason, settling.look_again_ns / 1e9)
         return is_open
@@ -375,11 +375,11 @@ def _opened(known: EngineSource) -> int:
     try:
         found = directories.identity_of(root_fd)
         if known.root_identity is not None and not known.root_identity.is_same(found):
-            raise RootChanged("the source's directory is not the one that it was")
+            raise RootChanged("the source's directory is a different one than before")
     except BaseException as error:
         os.close(root_fd)
         if isinstance(error, FileVanished | FileUnreadable) and not isinstance(error, RootChanged):
-            raise RootChanged(f"the source's directory cannot be looked at: {error}") from error
+            raise RootChanged(f"the source's directory cannot be accessed: {error}") from error
         raise
     return root_fd
 

@@ -398,7 +398,7 @@ class Reuse:
             made = self._store.copy_object(twin.key, key, job.meta(), twin.etag)
             copy = self._store.head_object(key)
             if copy is None or not _is_made(info, made, copy, content):
-                raise StoreRefused("the store copied nothing, although it says so", hint=TRY_ALL)
+                raise StoreRefused("the store reports a copy that it did not make", hint=TRY_ALL)
             # Else the ETag of the content shows that the object was copied which was looked at.
             after = info if copy.etag == twin.etag else self._store.head_object(twin.key)
         return Receipt(key, copy.etag) if after is not None and after.etag == twin.etag else None

@@ -117,7 +117,7 @@ def unlock(page: Page, root: Path) -> None:
 def test_without_the_token_it_names_no_file(open_page: Open, syncd: Syncd) -> None:
     """But says how things are; a wrong token changes nothing, and the right one is forgotten when asked."""
     page = open_page(token=False)
-    expect(page.locator("#says")).to_have_text("1 file could not be sent; all else goes on.")
+    expect(page.locator("#says")).to_have_text("1 file could not be sent; everything else continues.")
     expect(page.get_by_role("heading", name="photos")).to_be_visible()
     for hidden in ("clash", "onerror", str(syncd.root)):
         assert hidden not in page.content()
@@ -254,7 +254,7 @@ def test_everything_is_steered_by_keyboard_or_finger(open_page: Open, syncd: Syn
 def test_without_a_script_it_says_how_things_are(open_page: Open) -> None:
     """And offers nothing that would not work."""
     page = open_page(token=False, java_script_enabled=False)
-    expect(page.locator("#says")).to_have_text("1 file could not be sent; all else goes on.")
+    expect(page.locator("#says")).to_have_text("1 file could not be sent; everything else continues.")
     expect(page.get_by_text("the page needs its script")).to_be_visible()
     assert page.locator("button:visible, input:visible").count() == 0
     page.get_by_role("link", name="Look again").click()

@@ -139,7 +139,7 @@ def test_the_limit_is_shown_and_changed_while_it_runs(syncd: Syncd) -> None:
     assert syncd.command("limit", "off").stdout == "no limit, by the operator\n"
     refused = syncd.command("limit", "0", check=False)
     assert refused.returncode == 2
-    assert "`off` means without limit" in refused.stderr
+    assert "`off` means no limit" in refused.stderr
     assert syncd.command("limit", "config").stdout == "4.0 MiB/s, by the configuration\n"
 
 
@@ -160,7 +160,7 @@ def test_reload_says_what_changed_or_every_mistake(syncd: Syncd) -> None:
     assert wrong.returncode == 78
     assert "setle" in wrong.stderr
     assert "exlude" in wrong.stderr
-    assert "the old configuration goes on" in wrong.stderr
+    assert "the old configuration stays in force" in wrong.stderr
     syncd.write(good)
     assert syncd.command("reload").returncode == 0
 

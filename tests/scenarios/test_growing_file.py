@@ -84,7 +84,7 @@ def test_while_a_program_has_it_open_it_ends_with_a_line_however_long_it_rests(r
 def test_without_a_whole_line_it_waits(rig: Rig) -> None:
     """For a minute, as its end is looked for from its beginning."""
     grow(rig, b"no line yet")
-    with pytest.raises(FileChanged, match="no new whole line") as raised:
+    with pytest.raises(FileChanged, match="no new complete line") as raised:
         carry(rig)
     assert raised.value.quiet_seconds == 60.0
 
@@ -97,7 +97,7 @@ def test_what_grew_loses_nothing_in_the_store(rig: Rig) -> None:
         os.utime(rig.folder / "log")
         assert rig.sync("log").bytes_sent == 0
         file.write(b" of ")
-        with pytest.raises(FileChanged, match="no new whole line"):
+        with pytest.raises(FileChanged, match="no new complete line"):
             carry(rig)
         assert rig.fake.objects["p/log"].data == lines(0, 1) + b"half"
         file.write(b"it\nmore")

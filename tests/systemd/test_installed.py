@@ -175,7 +175,7 @@ def test_reload_takes_a_new_source(instance: Instance) -> None:
 
 
 def test_reload_with_a_bad_configuration_fails_and_changes_nothing(instance: Instance) -> None:
-    """A mistake fails the reload, is told in the journal with its line, and the old configuration goes on."""
+    """A mistake fails the reload, the journal shows it with its line, and the old configuration stays."""
     instance.start()
     before = instance.pid
     instance.box.write(instance.config, "stores: {}\nsauces: []\n")
@@ -394,7 +394,7 @@ def test_agent_of_the_group_may_ask_and_not_steer(instance: Instance) -> None:
     assert (ask("health").returncode, ask("health").stdout) == (0, "ok\n")
     assert ask("pending").stdout == "nothing waits\n"
     steered = ask("pause")
-    assert (steered.returncode, "you may ask, but not steer" in steered.stderr) == (2, True)
+    assert (steered.returncode, "you may query the daemon, but not control it" in steered.stderr) == (2, True)
     outside = ask("health", groups="--clear-groups")
     assert (outside.returncode, "cannot tell whether a daemon runs" in outside.stderr) == (69, True)
 

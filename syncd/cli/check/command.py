@@ -37,7 +37,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
 
     if config_only:
         with_keys = any(hasattr(store, "keys") for store in settings.stores.values())
-        right = f"{settings.path} is right" + ("; keys were not looked at" if with_keys else "")
+        right = f"{settings.path} is right" + ("; keys were not checked" if with_keys else "")
         report("configuration", True, right)
         code = 0
     else:

@@ -20,7 +20,7 @@ def examine(store: ObjectStore, name: str, prefix: str, state_dir: str, report: 
     try:
         passed, detail = _try(bench)
     except StoreError as error:
-        report("conditions", None, f"it could not be found out whether they are honoured: {error}")
+        report("conditions", None, f"syncd could not find out whether the store honours them: {error}")
         return
     finally:
         left = bench.clean()

@@ -11,11 +11,11 @@ from syncd.cli.common import Reporter
 from syncd.core.errors import StoreError
 from syncd.storage.base import DIGESTS, Digests, Finding, ProbesDigests
 
-_TAKES = "the store takes a body that is not what its digest says"
+_TAKES = "the store accepts a body that does not match its digest"
 _FOUND = {
-    Digests.CHECKED: (True, "a body that is not what its digest ({}) says is refused"),
+    Digests.CHECKED: (True, "the store refuses a body that does not match its digest ({})"),
     Digests.ETAG: (None, f"{_TAKES}; syncd compares the ETag of each upload with the MD5 of what it sent"),
-    Digests.SIZE: (None, f"{_TAKES}, and its ETags do not tell; syncd asks for the size after each upload"),
+    Digests.SIZE: (None, f"{_TAKES}, and its ETags are not MD5s; syncd asks for the size after each upload"),
 }
 
 
@@ -30,7 +30,7 @@ def examine(bench: Bench, name: str, state_dir: str, report: Reporter) -> None:
     try:
         found = store.probe_digests(bench.place + "digests")
     except StoreError as error:
-        report("digests", None, f"it could not be found out whether the store checks them: {error}")
+        report("digests", None, f"syncd could not find out whether the store checks them: {error}")
         return
     if found is None:
         return

@@ -254,7 +254,7 @@ def odd_names(bench: Bench) -> ProbeResult:
             trouble = str(error)
         if trouble is not None:
             troubles.append(f"{name[:20]!r}: {trouble}")
-    return (None, "; ".join(troubles)) if troubles else (True, "all taken and found again")
+    return (None, "; ".join(troubles)) if troubles else (True, "all accepted and found again")
 
 
 def ranges(bench: Bench) -> ProbeResult:

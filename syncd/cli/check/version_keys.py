@@ -31,7 +31,7 @@ def examine(settings: Settings, name: str, report: Reporter) -> bool:
         try:
             passed, found = probes.version_keys(bench)
         except StoreError as error:
-            report("keys in v1/", None, f"it could not be found out how the store takes them: {error}")
+            report("keys in v1/", None, f"syncd could not find out how the store handles them: {error}")
             return False
         finally:
             left = bench.clean()

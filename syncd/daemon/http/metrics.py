@@ -146,7 +146,7 @@ def _files(text: _Text, sources: Iterable[SourceReport]) -> None:
     )
     text.gauge(
         "syncd_objects_differing",
-        "Objects that the last audit did not find as they are recorded, and that nothing has mended since.",
+        "Objects that differed from their records at the last audit, and have not been repaired since.",
         (({"source": source.name}, source.differing) for source in sources),
     )
     text.gauge(

@@ -21,7 +21,7 @@ _MOST_IN_FLIGHT = 20
 _MOST_OTHERS = 3
 _MOST_NAMES = 50  # of files that failed for one reason
 _FLUSH_SECONDS = 300
-_RATES = "Write 2MiB for so much in a second, or a timetable such as 08:00,512K 19:00,off."
+_RATES = "Write 2MiB for 2 MiB per second, or a timetable such as 08:00,512K 19:00,off."
 _TIMES = {"": "until I change it", "3600": "for an hour", "28800": "for 8 hours", "86400": "for a day"}
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' "
@@ -202,7 +202,7 @@ def _remarks(source: SourceReport) -> Iterator[str]:
     if source.unlike:
         yield source.unlike
     if source.last_scan_unseen and not live.unreadable:
-        yield f"Not everything was seen: {source.last_scan_unseen}"
+        yield f"Not everything could be scanned: {source.last_scan_unseen}"
     yield from (f"Cannot be read: {line}" for line in live.unreadable)
     yield from (f"Out of sight: {line}" for line in live.hidden)
     yield from (f"Never quiet: {path}" for path in live.never_quiet)
@@ -310,7 +310,7 @@ def _failures(status: Status, *, names: bool) -> Html | None:
     if not count:
         return None
     if not names:
-        told = f"{files_words(count)} could not be sent. Which and why, the token shows."
+        told = f"{files_words(count)} could not be sent. Enter the token to see which, and why."
         return _section("failures", "Failed", element("p", told, class_="card"))
     groups: dict[str, list[FailureReport]] = {}
     for failure in status.failures:

@@ -35,12 +35,12 @@ def sayings(status: Status, *, names: bool) -> Iterator[Says]:
         if live.waiting_for:
             yield Says("bad", "source away", f"The source {source.name} waits{why(live.waiting_for)}.")
         if live.waits_for_take_over:
-            yield Says("bad", "waits for you", f"The source {source.name} waits for your word.")
+            yield Says("bad", "waits for you", f"The source {source.name} waits for your confirmation.")
     if failed := sum(source.files.failed for source in status.sources):
-        yield Says("bad", "failed", f"{files_words(failed)} could not be sent; all else goes on.")
+        yield Says("bad", "failed", f"{files_words(failed)} could not be sent; everything else continues.")
     if differing := sum(source.differing for source in status.sources):
         count = count_words(differing, "object")
-        yield Says("bad", "damaged", f"The last audit found {count} not as recorded.")
+        yield Says("bad", "damaged", f"The last audit found differences in {count}.")
     yield from _parked(status.sources)
     yield from _paused(status)
     yield from _usual(status)
@@ -49,7 +49,7 @@ def sayings(status: Status, *, names: bool) -> Iterator[Says]:
 def _stopping(daemon: DaemonStatus) -> Iterator[Says]:
     if daemon.stopping_seconds is not None:
         longest = human_seconds(daemon.stopping_seconds)
-        told = f"The daemon stops; what is known is sent first, for at most {longest}."
+        told = f"The daemon is stopping; it first sends known changes, for at most {longest}."
         yield Says("rest", "stopping", told)
 
 
@@ -57,7 +57,7 @@ def _parked(sources: Sequence[SourceReport]) -> Iterator[Says]:
     for source in sources:
         if source.live is not None and source.live.deletes_parked:
             count = count_words(source.live.deletes_parked, "deletion")
-            yield Says("bad", "waits for you", f"Your word is needed for {count} in {source.name}.")
+            yield Says("bad", "waits for you", f"Please confirm {count} in {source.name}.")
 
 
 def _paused(status: Status) -> Iterator[Says]:
@@ -77,7 +77,7 @@ def _usual(status: Status) -> Iterator[Says]:
         yield Says("busy", "uploading" if status.in_flight else "pending", _on_their_way(status, waiting))
     fresh = [source.name for source in sources if source.last_scan is None]
     if fresh:
-        yield Says("busy", "starting", f"The first look at {_listed(fresh)} is not over yet.")
+        yield Says("busy", "starting", f"The first scan of {_listed(fresh)} has not ended yet.")
     if not sources:
         yield Says("rest", "nothing to do", "No source is configured, so there is nothing to send.")
     recorded = sum(source.files.recorded for source in sources)

@@ -95,7 +95,7 @@ class ScanReport(Struct, frozen=True):
         if self.complete:
             return ""
         if self.errors:
-            return f"the last scan met {counted(self.errors, 'error')}, so that it did not see everything"
+            return f"the last scan met {counted(self.errors, 'error')}, and did not see everything"
         return self.doubt or "the last scan did not see everything"
 
 

@@ -434,7 +434,7 @@ class Nearest(Struct, frozen=True):
             return f"what is mounted at {printable(os.fsdecode(self.mount))} holds no recorded file"
         is_earlier = deletes and not mounts_stay and self.changed_ns < stat.ctime_ns
         if is_earlier and stamps_folders(type_of(self.device)):
-            return "it lacks a file that changed later than it did: a snapshot, of an earlier time?"
+            return "it lacks a file that changed later than it did: was it taken back to a snapshot?"
         return ""
 
 

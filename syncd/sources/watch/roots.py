@@ -110,11 +110,13 @@ class WatchedRoots:
     def _check(self, name: str, *, first: bool) -> None:
         root = self._sources[name].root
         if remote := self._mounts.remote_type(root):
-            # This thread never touches such a root: its server may be gone.
-            self._withdraw(name, f"{remote}: what others change there makes no events", first)
+            # This thread never touches such a root: its server may be down.
+            self._withdraw(
+                name, f"{remote}: the kernel does not report what other machines change there", first
+            )
             return
         if hanging := self._mounts.hanging_type(root):
-            self._withdraw(name, f"on the way to it is {hanging}, whose server may be gone", first)
+            self._withdraw(name, f"on the way to it is {hanging}, whose server may be down", first)
             return
         try:
             fd = directories.open_resolved(root, directories.OPEN_DIRECTORY)

@@ -259,7 +259,7 @@ class WatchTree:
             return ""
         absolute = f"{self._roots[source]}/{path}"
         if self._mounts.is_mount_point(absolute) and (remote := self._mounts.remote_type(absolute)):
-            return f"{remote}: what others change there makes no events"
+            return f"{remote}: the kernel does not report what other machines change there"
         if self._mounts.may_hang(absolute):
             return "what is mounted there may not answer"
         return None

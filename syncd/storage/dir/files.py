@@ -40,13 +40,13 @@ _ZEROS = bytes(BLOCK)
 SHUT = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """Nothing can be stored here until the operator acts."""
 
-_BAD_NAME = f"the file system does not take this name; {RENAME}"
+_BAD_NAME = f"the file system does not accept this name; {RENAME}"
 NOT_THIS_ONE = {
     errno.ENAMETOOLONG: OS_REMEDIES[errno.ENAMETOOLONG],
     errno.EINVAL: _BAD_NAME,
     errno.EILSEQ: _BAD_NAME,
-    errno.EFBIG: "the file system does not take files of this size; " + TOO_LARGE,
-    errno.EMLINK: "its directory takes no more directories; spread the files over more of them",
+    errno.EFBIG: "the file system does not accept files of this size; " + TOO_LARGE,
+    errno.EMLINK: "its directory cannot hold more directories; spread the files over several",
     errno.EXDEV: "another file system is mounted inside the store's directory; make it a store of its own",
     errno.ELOOP: "a symbolic link is in the way; remove it: syncd follows none inside a store",
     errno.ENOTDIR: "something that is not a directory is in the way; move it away",
@@ -119,7 +119,7 @@ def refuse_exposed(directory: int, fd: int, mode: int) -> None:
     passing = 0o011 if exposed & 0o040 else 0o001
     if exposed and _may_pass(directory, passing):
         raise StoreRefused(
-            "the store's file system would let others read this private file",
+            "the store's file system would let other users read this private file",
             hint="mount it with umask=077 (SMB: file_mode=0600,dir_mode=0700), or close a directory above it "
             "with `chmod 700`",
         )

@@ -96,7 +96,7 @@ def names_of(key: str, traits: Traits = POSIX) -> tuple[bytes, ...]:
     except UnicodeEncodeError as error:
         raise StoreRefused("the key is not text", hint=RENAME) from error
     if "\0" in key:
-        raise StoreRefused("the key holds a NUL character, which no file name may hold", hint=RENAME)
+        raise StoreRefused("the key contains a NUL character, which no file name can contain", hint=RENAME)
     names = key.split("/")
     for name in names:
         if name in ("", ".", ".."):

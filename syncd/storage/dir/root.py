@@ -149,8 +149,8 @@ class Root:
             instance = _read_marker(private)
             if self._instance and instance != self._instance:
                 raise StoreUnavailable(
-                    "the directory holds another store than before",
-                    hint="mount the right one; if this one is meant, move the state directory aside",
+                    "the directory contains a different store than before",
+                    hint="mount the right one; to use this one, move the state directory aside",
                 )
             self._note(instance, "" if stat.st_nlink > 1 else str(stat.st_ctime_ns))
             self._marker = look

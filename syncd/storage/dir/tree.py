@@ -255,7 +255,7 @@ class Tree:
             return
         mine, other = (ascii(os.fsdecode(each)) for each in (name, spelled_in(fd, name)))
         raise StoreRefused(
-            f"the store's file system does not tell {mine} from {other}, which it holds already",
+            f"the store's file system does not tell {mine} from {other}, which is already there",
             hint="rename one of the two, or use a store that tells them apart",
         )
 
@@ -273,7 +273,7 @@ def _errors_of_naming(store: Opened, names: tuple[bytes, ...]) -> Iterator[None]
     except OSError as error:
         if error.errno == errno.ENOSPC and _has_room(store.root):
             raise StoreRefused(
-                f"cannot {doing}: its directory takes no more names",
+                f"cannot {doing}: its directory cannot hold more names",
                 code="ENOSPC",
                 hint="spread the files over more directories, or use a file system with larger ones than FAT",
             ) from error

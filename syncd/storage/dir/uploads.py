@@ -105,7 +105,7 @@ def opened(private: int, key: str, upload_id: str) -> Iterator[Upload]:
                 raise FileNotFoundError(upload_id)
             yield upload
     except FileNotFoundError as error:
-        raise UploadGone("the store's directory holds no such upload") from error
+        raise UploadGone("there is no such upload in the store's directory") from error
 
 
 def remove(private: int, key: str, upload_id: str) -> None:

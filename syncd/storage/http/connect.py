@@ -159,7 +159,9 @@ def _tls_context(http: HttpSettings, silence: Callable[[str], str]) -> ssl.SSLCo
 
         bundle = DEFAULT_CA_BUNDLE_PATH
     if why := silence(os.path.abspath(bundle)):
-        raise AccessRefused(f"the CA bundle {why}", hint="or set ca_bundle to another", credentials=False)
+        raise AccessRefused(
+            f"the CA bundle {why}", hint="or set ca_bundle to another file", credentials=False
+        )
     try:
         is_folder = os.path.isdir(bundle)
         context = ssl.create_default_context(

@@ -414,7 +414,7 @@ def _sound(identifier: str, secret: str, token: str) -> Credentials:
     for name, value in (("access key", identifier), ("session token", token)):
         if not all("!" <= char <= "~" for char in value):
             raise AccessRefused(
-                f"the {name} holds a blank or another character that none has",
+                f"the {name} contains a blank or another character that keys do not have",
                 hint="copy it again from the provider's console",
             )
     return Credentials(identifier, secret, token)
@@ -455,7 +455,7 @@ def _frozen(found: Any) -> Credentials:
         raise _chain_refused(error) from error
     if not now.access_key or not now.secret_key:
         raise AccessRefused(
-            "the standard AWS credential chain has half a pair of keys",
+            "the standard AWS credential chain has only one of the two keys",
             hint="set both in the profile or service that it names",
         )
     return _sound(now.access_key, now.secret_key, now.token or "")

@@ -102,24 +102,24 @@ _CHECK_KEYS = "check access_key_id and secret_access_key"
 _RENEW = "renew the session token, or let the credential source do it"
 _PROVIDER = "ask the provider about the account"
 _RULES = "give these keys the permission in this bucket and prefix"
-_SLOW = later("the store wants fewer requests")
-_CUT = later("the store did not get the whole body in time")
+_SLOW = later("the store asks for fewer requests")
+_CUT = later("the store did not receive the whole body in time")
 _CLOCK = later("this machine's clock and the store's differ too much", "set this machine's clock")
-_CONFLICT = later("another request for the same object is under way")
+_CONFLICT = later("another request for the same object is in progress")
 _CORRUPT = Refusal(
     PartCorrupt,
     "the content arrived damaged",
-    "if it goes on, check the network and this machine's memory",
+    "if this persists, check the network and this machine's memory",
 )
-_OTHER_WHOLE = Refusal(PartsRefused, "the store joined the parts to other content than was sent")
+_OTHER_WHOLE = Refusal(PartsRefused, "the joined parts are not the content that was sent")
 _GONE = Refusal(UploadGone, "the store does not know this upload")
 _BROKEN = failed("the store had an internal error")
-_GATEWAY = later("a gateway before the store failed", unknown=True)
+_GATEWAY = later("a gateway in front of the store failed", unknown=True)
 _ODD = later("the store answered with success, and with an error in its body", unknown=True)
 _LACKS = later("the store's answer is incomplete", unknown=True)
 _QUOTA = quota("a quota is used up", "raise the quota of the account or bucket, or free some space there")
 _FULL = quota("the store is full", "free some space there")
-_NAME = Refusal(StoreRefused, "the store does not take this name", RENAME)
+_NAME = Refusal(StoreRefused, "the store does not accept this name", RENAME)
 _TOKEN = keys("the store refused the session token", _RENEW)
 _EXPIRED = keys("the session token has expired", _RENEW)
 _WRONG = keys("the store refused the credentials", _CHECK_KEYS)
@@ -130,15 +130,15 @@ _CANNOT = Refusal(StoreRefused, "the store cannot do this", TRY_ALL)
 _NOT_ALLOWED = Refusal(StoreRefused, "the store does not allow this", TRY_ALL)
 _LOCKED = Refusal(
     StoreRefused,
-    "the object may not be changed",
-    "its bucket protects it for some time: wait until that ends, or exclude the file",
+    "the object cannot be changed",
+    "its bucket protects it: wait until the protection ends, or exclude the file",
 )
 _REFUSED = Refusal(StoreRefused, "the store refused the request", TRY_ALL)
 _ANOTHER = Refusal(PreconditionFailed, "the object was replaced since syncd looked at it")
 _ELSEWHERE = place(
     "the bucket is in another region", "set region, and the endpoint of the bucket's own region"
 )
-_IN_HOST = place("the store wants the bucket's name in the host name", "set `path_style: false`")
+_IN_HOST = place("the store requires the bucket's name in the host name", "set `path_style: false`")
 
 CODES: Mapping[str, Refusal] = {
     # keys and account
@@ -179,7 +179,7 @@ CODES: Mapping[str, Refusal] = {
     "PublicEndpointForbidden": place(
         "the account may not reach the bucket from here through the store's own domain",
         "set endpoint to a domain of your own that leads to the bucket, and `path_style: false`; or run "
-        "syncd in the provider's network, with the endpoint that is for there",
+        "syncd in the provider's network, with the endpoint for that network",
     ),
     "InvalidStorageClass": place("the store does not know this storage class", "check storage_class"),
     # quotas; and any code with "Quota" in it
@@ -213,8 +213,8 @@ CODES: Mapping[str, Refusal] = {
     "ConditionalRequestConflict": _CONFLICT,
     # uploads and content; and any code with "Digest" in it
     "NoSuchUpload": _GONE,
-    "EntityTooSmall": Refusal(PartsRefused, "the store finds the parts too small", too_small=True),
-    "InvalidPart": Refusal(PartsRefused, "the store lacks a part, or holds another one under its number"),
+    "EntityTooSmall": Refusal(PartsRefused, "the parts are too small for the store", too_small=True),
+    "InvalidPart": Refusal(PartsRefused, "the store lacks a part, or has a different one with its number"),
     "InvalidPartOrder": Refusal(PartsRefused, "the store refused the order of the parts"),
     "BadDigest": _CORRUPT,
     "InvalidDigest": _CORRUPT,
@@ -230,11 +230,11 @@ CODES: Mapping[str, Refusal] = {
     "InvalidObjectName": _NAME,
     "XMinioInvalidObjectName": _NAME,
     "InvalidURI": _NAME,
-    "EntityTooLarge": Refusal(StoreRefused, "the store takes no objects of this size", TOO_LARGE),
+    "EntityTooLarge": Refusal(StoreRefused, "the object is too large for the store", TOO_LARGE),
     "MetadataTooLarge": Refusal(
         StoreRefused,
-        "the store takes no metadata of this size",
-        "set `attributes: none`, or shorten what `objects` says",
+        "the metadata are too large for the store",
+        "set `attributes: none`, or shorten the properties in `objects`",
     ),
     "InvalidObjectState": Refusal(
         StoreRefused,
@@ -254,13 +254,13 @@ STATUSES: Mapping[int, Refusal] = {
     403: _DENIED,
     404: _NO_OBJECT,
     405: _NOT_ALLOWED,
-    407: place("the proxy wants credentials", "put the user and the password into `proxy`"),
+    407: place("the proxy requires credentials", "put the user and the password into `proxy`"),
     408: _CUT,
     409: _CONFLICT,
     412: _ANOTHER,
     413: Refusal(
         StoreRefused,
-        "a proxy or gateway before the store takes no request of this size",
+        "a proxy or gateway in front of the store does not accept requests of this size",
         "lower transfer.part_size",
     ),
     425: _SLOW,
@@ -387,7 +387,7 @@ EMPTY_SUCCESS: Mapping[str, frozenset[int]] = {
 document, which the dialect reads. Whatever is neither is an error, or not the answer of the store.
 """
 
-NOT_THE_STORES = "the answer is not the store's: something between here and the store answered"
+NOT_THE_STORES = "the answer does not come from the store, but from something in between"
 
 
 _MARKS = ("request-id", "requestid", "trans-id", "-id-2", "debug-id", "uploadid", "-ray")

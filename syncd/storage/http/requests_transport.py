@@ -107,7 +107,7 @@ class Adapter(HTTPAdapter):
         try:
             self._carried, self.reused = True, False  # it answered
             if self._socket is not None and self._socket.ended:  # half a head is a whole one to http.client
-                raise StoreUnavailable("the head of the answer was cut short", outcome_unknown=True)
+                raise StoreUnavailable("the headers of the answer are incomplete", outcome_unknown=True)
             self._deadline.has_head()
             body = _read(answer.raw, answer_limit(request))
         finally:
@@ -264,7 +264,7 @@ def _no_tunnel(error: BaseException) -> StoreError:
     """Nothing was sent to the store. A proxy's own words are not shown: they may be anything."""
     if "Tunnel connection failed: 407" in str(error):
         return AccessRefused(
-            "the proxy wants credentials",
+            "the proxy requires credentials",
             hint="put the user and the password into `proxy`",
             credentials=False,
         )

@@ -136,7 +136,7 @@ def _parse_endpoint(endpoint: str) -> tuple[str, str, int | None]:
     if parts.scheme not in _DEFAULT_PORTS or not host:
         raise AccessRefused(
             "the endpoint is not an address",
-            hint="write it as http:// or https://, a host, and a port where needed",
+            hint="write it as http:// or https://, a host, and a port if needed",
             credentials=False,
         )
     if ":" in host:

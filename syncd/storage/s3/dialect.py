@@ -112,7 +112,7 @@ class S3Dialect:
         told = facts(response)
         if self._learn_digest(request, told):
             return StoreUnavailable(
-                "the bucket wants an MD5 with each body",
+                "the bucket requires an MD5 with each body",
                 status=response.status,
                 code=told.code,
                 request_id=told.request_id,

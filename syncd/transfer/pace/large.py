@@ -34,7 +34,7 @@ class LargeFiles:
         """A large file is to be sent. Raises NoRoom."""
         with self._lock:
             if not self._has_room():
-                raise NoRoom("as many large files as may be sent at once are under way", _WAIT_SECONDS)
+                raise NoRoom("the largest allowed number of large files is in progress", _WAIT_SECONDS)
             self.under_way.add(ref)
 
     def wait(self, ref: FileRef) -> None:

@@ -67,5 +67,5 @@ def test_a_place_that_cannot_be_looked_into_is_told(home: Home, monkeypatch: pyt
     monkeypatch.setattr(places, "is_system", lambda path: True)
     told = home.run("pause")
     assert told.exit_code == common.EXIT_UNAVAILABLE
-    assert "cannot tell whether a daemon runs: /run/syncd: Permission denied; ask as root" in told.stderr
+    assert "cannot tell whether a daemon runs: /run/syncd: Permission denied; run this as root" in told.stderr
     assert "daemon: not running" not in home.run("status").stdout

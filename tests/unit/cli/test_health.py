@@ -17,7 +17,12 @@ from tests.unit.cli.home import Home
         ({"health": "ok", "ready": False}, (), "ok", 0),
         ({"health": "ok", "ready": False}, ("--ready",), "scanning", common.EXIT_FAILED),
         ({"health": "ok", "ready": True}, ("--ready",), "ok", 0),
-        ({"health": "the watcher is blind", "ready": True}, (), "the watcher is blind", common.EXIT_FAILED),
+        (
+            {"health": "the watcher sees no events", "ready": True},
+            (),
+            "the watcher sees no events",
+            common.EXIT_FAILED,
+        ),
     ],
 )
 def test_health_is_a_word_and_an_exit_code(

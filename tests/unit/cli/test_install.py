@@ -205,7 +205,7 @@ def test_where_there_is_no_configuration_one_is_begun(machine: Machine, user: bo
     """It carries attributes and leaves out temporary names, has no mistakes, and is never written again."""
     machine.config.unlink()
     assert machine.install(user=user) == 0
-    assert f"{machine.config} is a beginning: change it, then run install-service again." in machine.said
+    assert f"{machine.config} is an example: change it, then run install-service again." in machine.said
     begun = Path(f"{machine.root}{machine.config}")
     (source,) = load.load(str(begun), {"HOME": "/home/ada"}).sources
     assert (source.keeps_attributes, source.exclude_temporary, source.records_folders) == (True, True, True)
@@ -265,7 +265,7 @@ def test_word_of_a_unit_file(text: str, word: str) -> None:
 
 @pytest.mark.parametrize("text", ["/srv/a\nb", "/srv/\udcff", "/srv/\x07"])
 def test_path_that_no_unit_file_can_hold_is_refused(text: str) -> None:
-    """Control characters and bytes that are not UTF-8 cannot stand in a unit file."""
+    """Control characters and bytes that are not UTF-8 cannot be written in a unit file."""
     with pytest.raises(ValueError, match="UTF-8"):
         quoted(text)
 

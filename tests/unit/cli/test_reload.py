@@ -16,4 +16,8 @@ def test_what_changed_is_told_or_every_mistake(home: Home) -> None:
     with answering(home, {"problems": ["one", "two"]}):
         done = home.run("reload")
     assert done.exit_code == common.EXIT_CONFIG
-    assert done.stderr.splitlines() == ["syncd: one", "syncd: two", "syncd: the old configuration goes on"]
+    assert done.stderr.splitlines() == [
+        "syncd: one",
+        "syncd: two",
+        "syncd: the old configuration stays in force",
+    ]

@@ -192,9 +192,9 @@ def test_nothing_of_it_is_a_failure(home: Home) -> None:
     """A name with a mistake in it must not look like a success."""
     fill(home)
     done = home.run("restore", str(home.watched / "b.txt"), "--to", str(home.root / "to"))
-    assert (done.exit_code, "failed: docs:b.txt: nothing of it is in the store" in done.stderr) == (3, True)
+    assert (done.exit_code, "failed: docs:b.txt: the store has no object of it" in done.stderr) == (3, True)
     done = home.run("restore", "--store", "mirror", "--prefix", "x/", "--to", str(home.root / "to"))
-    assert (done.exit_code, "failed: mirror:x/: nothing" in done.stderr) == (3, True)
+    assert (done.exit_code, "failed: mirror:x/: the store has no object" in done.stderr) == (3, True)
 
 
 def test_a_dry_run_only_tells(home: Home) -> None:

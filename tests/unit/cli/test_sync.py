@@ -492,7 +492,7 @@ def test_a_replaced_root_waits_for_the_operator(home: Home) -> None:
     assert home.stored() == {"a", "b", "c"}
     for command in ("explain", "status"):
         told = home.run(command, str(home.watched / "a")).stdout
-        assert "the deletion of its object a waits for your word: the root was replaced" in told
+        assert "the deletion of its object a waits for your confirmation: the root was replaced" in told
     assert "2 deletions would wait: the root was replaced" in home.run("sync", "-n").stderr
     home.run("sync", "--allow-deletes", "docs", "--accept-root", "docs")
     assert home.stored() == {"c"}

@@ -117,7 +117,7 @@ def test_what_is_found_stands_until_it_is_mended(home: Home) -> None:
     home.run("sync")
     (home.mirror / "missing").unlink()
     (home.mirror / "rewritten").write_text("content of rewritteN")
-    said = "docs: 2 objects are not as recorded (missing: the object is missing); syncd"
+    said = "docs: 2 objects differ from the records (missing: the object is missing); syncd"
     assert home.run("verify").exit_code == 3
     assert said in home.run("status").stdout
     (shown,) = json.loads(home.run("status", "--json").stdout)["sources"]
@@ -129,10 +129,10 @@ def test_what_is_found_stands_until_it_is_mended(home: Home) -> None:
 
     (home.watched / "rewritten").write_text("changed, and so sent again")
     done = home.run("sync")
-    assert (done.exit_code, "docs: 1 object is not as recorded (missing:" in done.stderr) == (3, True)
+    assert (done.exit_code, "docs: 1 object differs from the records (missing:" in done.stderr) == (3, True)
     home.run("verify", "--repair")
     done = home.run("sync")
-    assert (done.exit_code, "not as recorded" in done.stderr + home.run("status").stdout) == (0, False)
+    assert (done.exit_code, "from the records" in done.stderr + home.run("status").stdout) == (0, False)
 
 
 def test_content_that_a_disk_lost_is_found_by_a_download(home: Home) -> None:

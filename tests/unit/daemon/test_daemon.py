@@ -205,7 +205,7 @@ def test_a_blind_watcher_is_built_anew_and_if_that_does_not_help_the_process_is(
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (1, pings + 1)
     made.look()
     assert (len(restarts), home.manager.count("WATCHDOG=1")) == (2, pings + 1)
-    assert made._live.daemon().health == "the watcher is blind"
+    assert made._live.daemon().health == "the watcher sees no events"
 
 
 def test_a_state_that_cannot_be_written_is_said_and_kills_nothing(
@@ -342,7 +342,7 @@ def test_a_reload_that_cannot_be_leaves_the_old_configuration(
 
         monkeypatch.setattr("syncd.pipeline.pipeline.StoreRunner", refuse)
     home.reload()
-    assert "the old configuration goes on" in caplog.text
+    assert "the old configuration stays in force" in caplog.text
     (home.root / "watched" / "a").write_text("x")
     home.arrives("a")
 
@@ -430,8 +430,10 @@ def test_an_end_that_leaves_something_says_so_with_its_exit_code(home: Home, end
     home.say("stop")
     if end == "a second signal":
         wait_until("it says so", lambda: home.ask(command="status")["daemon"]["stopping_seconds"])
-        assert "stopping: what is known" in str(home.ask(command="status", table=True)["lines"])
-        assert "the daemon stops" in home.ask(command="reload")["error"]
+        assert "stopping: syncd first sends known changes" in str(
+            home.ask(command="status", table=True)["lines"]
+        )
+        assert "the daemon is stopping" in home.ask(command="reload")["error"]
         home.say("stop")
     assert home.running.result() == 3
 

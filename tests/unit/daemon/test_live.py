@@ -18,6 +18,7 @@ def test_status_is_answered_while_it_runs(home: Home) -> None:
     made = home.start()
     home.arrives("a")
     wait_until("it is scanned", lambda: made._pipeline.source_runners["docs"].first_scan_done.is_set())
+    wait_until("it is counted", lambda: sum(made._live.measured().delays["docs"].counts))  # after it arrived
     report = home.ask(command="status")
     facts = report["daemon"]
     assert (facts["running"], facts["pid"], facts["health"]) == (True, os.getpid(), "ok")

@@ -285,7 +285,7 @@ def test_what_an_audit_found_is_named_until_the_file_is_sent_again(home: Home) -
     assert home.ask(command="audited", source="docs", files=found) == {"remembered": 1}
     (source,) = home.ask(command="status")["sources"]
     assert (source["differing"], source["differences"]) == (1, ["a: the object is missing"])
-    assert "1 object is not as recorded" in home.ask(command="flush")["unlike"]["docs"]
+    assert "1 object differs from the records" in home.ask(command="flush")["unlike"]["docs"]
     path.write_text("changed")
     wait_until("it is sent again", lambda: not home.ask(command="status")["sources"][0]["differing"])
     assert home.ask(command="flush")["unlike"] == {}
@@ -356,8 +356,8 @@ def test_health_is_one_word(home: Home) -> None:
     assert home.ask(command="health")["health"] == "ok"
 
     def is_told() -> bool:
-        made._live.health = "the watcher is blind"  # the daemon says each second what it finds itself
-        return bool(home.ask(command="health")["health"] == "the watcher is blind")
+        made._live.health = "the watcher sees no events"  # the daemon says each second what it finds itself
+        return bool(home.ask(command="health")["health"] == "the watcher sees no events")
 
     wait_until("it is told", is_told)
 
@@ -367,7 +367,7 @@ def test_the_socket_for_questions_steers_nothing(home: Home) -> None:
     made = home.start()
     verbs = Verbs(made._pipeline, made._live, lambda: made._settings)
     for command in VERBS.keys() - QUESTIONS:
-        with pytest.raises(ValueError, match="you may ask, but not steer"):
+        with pytest.raises(ValueError, match="you may query the daemon, but not control it"):
             verbs.tell({"command": command})
     assert VERBS.keys() >= QUESTIONS
     assert verbs.tell({"command": "health"})["health"] == "ok"

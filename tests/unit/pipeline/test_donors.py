@@ -302,7 +302,7 @@ def test_a_single_pass_does_not_wait_for_a_look_of_another_thread(town: Town, is
     if is_hasty:
         assert donors.heirs(FileRef("a", "old")) == []
     else:
-        with pytest.raises(FileChanged, match="looked for"):
+        with pytest.raises(FileChanged, match="looks for it under a new name"):
             donors.heirs(FileRef("a", "old"))
 
 

@@ -93,10 +93,10 @@ def test_one_bad_operation_does_not_take_the_others_along(tmp_path: Path, state:
 def test_what_cannot_be_stored_is_told_and_forgotten(state: State) -> None:
     """A value that SQLite cannot hold is its caller's error, joined or not, and blocks no later write."""
     unstorable = replace(RECORDED, key="\udcff")
-    with pytest.raises(StateError, match="cannot take this"):
+    with pytest.raises(StateError, match="cannot store this"):
         state.commit(REF, unstorable)
     state.commit(REF, unstorable, durable=False)
-    with pytest.raises(StateError, match="cannot take this"):
+    with pytest.raises(StateError, match="cannot store this"):
         state.flush()
 
     assert state.recorded(REF) is None

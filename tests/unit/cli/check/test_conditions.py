@@ -64,6 +64,6 @@ def test_a_question_about_conditions_that_fails_changes_nothing(
     conditions.examine(
         store, "m", "p/", str(tmp_path), lambda name, passed, detail: told.append((passed, detail))
     )
-    assert [(passed, "could not be found out" in detail) for passed, detail in told] == [(None, True)]
+    assert [(passed, "could not find out" in detail) for passed, detail in told] == [(None, True)]
     assert common.learned(str(tmp_path), store.store_id, name=CONDITIONS) == HONOURED
     assert (store.objects, store.uploads) == ({}, {})

@@ -61,7 +61,7 @@ def test_what_is_ignored_is_said_and_remembered(tmp_path: Path, found: Digests) 
     assert "not remembered" in detail
     ((name, passed, detail),) = _examine(tmp_path, found)
     assert (name, passed) == ("digests", None)
-    assert "takes a body that is not what its digest says" in detail
+    assert "accepts a body that does not match its digest" in detail
     assert "not remembered" not in detail
     assert _known(tmp_path) == f"{found.value} sha256 1800000000"
     assert _examine(tmp_path, Digests.CHECKED)[0][1] is True
@@ -72,7 +72,7 @@ def test_what_is_ordinary_is_not_written(tmp_path: Path, monkeypatch: pytest.Mon
     """Nor asked of the daemon; nor is a state made for it."""
     monkeypatch.setattr(control, "ask", lambda *request: pytest.fail("the daemon was asked"))
     assert _examine(tmp_path / "none", Digests.CHECKED) == [
-        ("digests", True, "a body that is not what its digest (sha256) says is refused")
+        ("digests", True, "the store refuses a body that does not match its digest (sha256)")
     ]
     _state(tmp_path)
     assert _examine(tmp_path, Digests.CHECKED)[0][1] is True

@@ -110,7 +110,7 @@ def test_an_answer_that_proves_nothing_changes_nothing(server: BosServer, tmp_pa
     examine(wanted)
     account = server.accounts.pop("ak")
     ((passed, detail),) = examine(wanted)
-    assert (passed, "could not be found out" in detail) == (None, True)
+    assert (passed, "could not find out" in detail) == (None, True)
     server.accounts["ak"] = account
     assert is_taken(wanted)
 

@@ -61,7 +61,7 @@ def status(*sources: SourceReport, **more: Any) -> Status:
             "busy",
             "2 files are on the way: 1.0 MiB/s, 1 min 15 s left.",
         ),
-        (status(source(last_scan=None)), "busy", "The first look at camera is not over yet."),
+        (status(source(last_scan=None)), "busy", "The first scan of camera has not ended yet."),
         (
             status(source(pending=3, paused="by the operator, until it is resumed")),
             "rest",
@@ -78,24 +78,24 @@ def status(*sources: SourceReport, **more: Any) -> Status:
         (
             status(source(live=replace(LIVE, deletes_parked=12, deletes_reason="too many"))),
             "bad",
-            "Your word is needed for 12 deletions in camera.",
+            "Please confirm 12 deletions in camera.",
         ),
-        (status(source(failed=1)), "bad", "1 file could not be sent; all else goes on."),
+        (status(source(failed=1)), "bad", "1 file could not be sent; everything else continues."),
         (
             status(source(live=replace(LIVE, waits_for_take_over="another machine wrote here"))),
             "bad",
-            "The source camera waits for your word.",
+            "The source camera waits for your confirmation.",
         ),
         (
             status(source(live=replace(LIVE, waiting_for="the root is missing"))),
             "bad",
             "The source camera waits: the root is missing.",
         ),
-        (status(source(differing=2)), "bad", "The last audit found 2 objects not as recorded."),
+        (status(source(differing=2)), "bad", "The last audit found differences in 2 objects."),
         (
             status(source(failed=1), daemon=replace(DAEMON, stopping_seconds=75)),
             "rest",
-            "The daemon stops; what is known is sent first, for at most 1 min 15 s.",
+            "The daemon is stopping; it first sends known changes, for at most 1 min 15 s.",
         ),
         (
             status(source(failed=1), stores=[StoreReport("nas", "no key (403)")]),
@@ -103,9 +103,9 @@ def status(*sources: SourceReport, **more: Any) -> Status:
             "Nothing can be sent to nas: no key (403).",
         ),
         (
-            status(source(failed=1), daemon=replace(DAEMON, health="the watcher is blind")),
+            status(source(failed=1), daemon=replace(DAEMON, health="the watcher sees no events")),
             "bad",
-            "Something is wrong with the daemon: the watcher is blind.",
+            "Something is wrong with the daemon: the watcher sees no events.",
         ),
     ],
 )

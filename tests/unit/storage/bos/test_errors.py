@@ -37,7 +37,7 @@ def test_a_page_of_html_is_not_taken_for_bos(status: int, error: type[StoreError
     page = answer(status, b"<html><h1>Blocked</h1></html>", content_type="text/html")
     found = bos().error(PART, page)
     assert type(found) is error
-    assert "not the store's" in str(found)
+    assert "does not come from the store" in str(found)
 
 
 def test_an_answer_of_s3_names_the_other_type() -> None:

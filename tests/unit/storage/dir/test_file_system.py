@@ -153,7 +153,7 @@ def test_real_file_systems_keep_every_name_apart_or_refuse_it(
                 put(store, key, key.encode())
                 kept.add(key)
             except StoreRefused as refused:
-                assert "which it holds already" in str(refused)  # noqa: PT017
+                assert "which is already there" in str(refused)  # noqa: PT017
         assert {key: read(store, key) for key in keys} == {
             key: key.encode() if key in kept else None for key in keys
         }

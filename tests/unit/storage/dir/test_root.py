@@ -84,9 +84,9 @@ def test_another_store_in_the_same_place_is_not_ours(store: DirStore, root: Path
     root.rename(root.with_name("elsewhere"))
     root.mkdir()
     put(DirStore(DirSettings(str(root))), "file", b"theirs")
-    with pytest.raises(StoreUnavailable, match="another store"):
+    with pytest.raises(StoreUnavailable, match="a different store"):
         store.head_object("file")
-    with pytest.raises(StoreUnavailable, match="another store"):
+    with pytest.raises(StoreUnavailable, match="a different store"):
         put(store, "file", b"ours")
     assert (root / "file").read_bytes() == b"theirs"
 
@@ -96,7 +96,7 @@ def test_an_identity_that_is_remembered_is_demanded(store: DirStore, root: Path)
     put(store, "file", b"x")
     knowing = DirStore(DirSettings(str(root)), Memory(lambda store_id: store.instance))
     assert read(knowing, "file") == b"x"
-    with pytest.raises(StoreUnavailable, match="another store"):
+    with pytest.raises(StoreUnavailable, match="a different store"):
         DirStore(DirSettings(str(root)), Memory(lambda store_id: "0" * 32)).head_object("file")
     (root / ".syncd" / "store.json").unlink()
     with pytest.raises(StoreUnavailable, match="not mounted"):

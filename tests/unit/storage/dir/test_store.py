@@ -348,7 +348,7 @@ def test_a_private_file_is_refused_where_all_can_read(open_mount: Path, mode: in
         lambda: store.put_object("a", b"secret", meta),
         lambda: store.create_multipart_upload("a", meta),
     ):
-        with pytest.raises(StoreRefused, match=r"others read this private file.*umask=077"):
+        with pytest.raises(StoreRefused, match=r"other users read this private file.*umask=077"):
             verb()
     assert visible(open_mount) == []
     assert staged(open_mount) == []

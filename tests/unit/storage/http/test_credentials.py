@@ -84,7 +84,7 @@ def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(key: str) ->
         (KeySettings(key, "s"), "access key"),
         (KeySettings("AKID", "s", session_token=key), "session token"),
     ):
-        with pytest.raises(AccessRefused, match=f"the {what} holds a blank or another character"):
+        with pytest.raises(AccessRefused, match=f"the {what} contains a blank or another character"):
             credentials_source(keys, chain=False)()
 
 

@@ -40,7 +40,7 @@ def test_a_page_of_somebody_else_is_no_word_of_the_store(status: int) -> None:
     for request in (PUT, STORE.abort_request("k", "u"), STORE.uploads_request("k", None)):
         found = STORE.error(request, Response(status, {}, b"<html><h1>Blocked</h1></html>"))
         assert type(found) is StoreUnavailable
-        assert "not the store's" in str(found)
+        assert "does not come from the store" in str(found)
 
 
 def test_a_404_of_somebody_else_does_not_make_an_upload_gone() -> None:
