@@ -359,6 +359,7 @@ class _Scan:
         is_filled = any(self._rules.fills(path + os.fsdecode(name)) for name in frame.names)
         if is_filled or not self._rules.wants_file(path):
             return  # a record of it gets a second look
+        frame.is_whole = False  # files that are recorded, and not carried any more, do not stand for it
         known = records.row is not None and records.row[0] == frame.prefix
         if known:
             records.advance()

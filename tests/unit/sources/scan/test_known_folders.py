@@ -22,7 +22,7 @@ from syncd.state.state import State
 from tests.unit.sources.scan.test_compare import CONTENT, PREFIX, STORE, Told, Tree
 
 SEEDS = int(os.environ.get("SYNCD_FOLDERS_SEEDS", "12"))
-FOLDERS = ("", "a/", "a/b/", "a-/", "b/c/", "b/d/e/")
+FOLDERS = ("", "a/", "a/b/", "a-/", "b/c/", "b/d/e/", "c/")
 NAMES = [
     *(f"{folder}{name}" for folder in FOLDERS for name in ("x", "y", "Y")),
     *("b/c/\udcff", "a-/z.tmp", "b/d/e/.leave", "a/b/q\u201b"),
@@ -82,13 +82,14 @@ class _History:
         self.tree, self.chance, self._directory = tree, chance, directory
         self._prefix = PREFIX
         often = [self._at_file, self._at_row] * 3
-        self._how = [*often, self._at_folder, self._at_folder, self._at_source, self._begin_again]
+        self._how = [*often, self._at_folder, self._at_folder, self.set, self.set, self._begin_again]
 
     def scan(self, **how: Any) -> Told:
-        return _both(self.tree, prefix=self._prefix, **how)
+        return _both(self.tree, prefix=self._prefix, exclude=self.tree.source.exclude, **how)
 
     def keep(self, **how: Any) -> Told:
-        return self.tree.scan(prefix=self._prefix, keeps_folders=True, **how)
+        exclude = self.tree.source.exclude
+        return self.tree.scan(prefix=self._prefix, exclude=exclude, keeps_folders=True, **how)
 
     def record(self, *names: str) -> None:
         _upload(self.tree, *names, prefix=self._prefix)
@@ -184,9 +185,10 @@ class _History:
 
                 self.keep(should_stop=is_over, subtree=self.chance.choice(FOLDERS).removesuffix("/"))
 
-    def _at_source(self, _name: str, _path: Path) -> None:
+    def set(self, *_: object) -> None:
+        """Another setting."""
         source = self.tree.source
-        match self.chance.randrange(8):
+        match self.chance.randrange(9):
             case 0:
                 source = replace(source, on_delete=self.chance.choice(list(OnDelete)))
             case 1:
@@ -200,6 +202,9 @@ class _History:
                 source = replace(source, exclude_if_present=self.chance.choice(((), (".leave",))))
             case 5:
                 source = replace(source, exclude_temporary=not source.exclude_temporary)
+            case 6:  # folders may stand for themselves by now
+                patterns = self.chance.choice(((), ("x", "y", "Y"), ("b/",)))
+                source = replace(source, exclude=patterns, records_folders=True)
             case _:
                 self._prefix = self.chance.choice((PREFIX, f"{PREFIX}a/", ""))
         self.tree.source = source
@@ -213,10 +218,12 @@ def test_a_scan_says_what_the_rows_say(
     chance = random.Random(seed)
     monkeypatch.setattr(compare, "PAGE", chance.choice((1, 3, 4096)))
     history = _History(tree, chance, tmp_path)
+    for _ in range(seed % 9):
+        history.set()
     tree.write("there", *NAMES)
     for _ in range(12):
         told = history.scan()
-        history.record(*told.found)
+        history.record(*(name for name in told.found if chance.random() < 0.7))
         for name in told.absent:
             tree.state.forget(FileRef("s", name), durable=False)
         history.keep()
@@ -309,6 +316,18 @@ def test_a_folder_is_tried_when_its_lost_files_are_forgotten(
         tried.clear()
         tree.scan(keeps_folders=True)
         assert tried == expected
+
+
+def test_a_folder_that_stands_for_itself_is_told_until_it_is_recorded(tree: Tree) -> None:
+    """Its files are as recorded, and no longer carried: so it is empty for the store."""
+    tree.source = replace(tree.source, records_folders=True)
+    tree.write("a/x", "a/y", "b")
+    tree.record_all()
+    for _ in range(3):
+        assert list(tree.scan(exclude=("x", "y"), keeps_folders=True).found) == ["a/"]
+    _upload(tree, "a/")
+    assert not tree.scan(exclude=("x", "y"), keeps_folders=True).found
+    assert list(tree.scan(keeps_folders=True).absent) == ["a/"]
 
 
 @pytest.mark.parametrize("year", [1960, 2300])
