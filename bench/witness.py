@@ -29,7 +29,8 @@ from syncd.config import load as config
 from syncd.pipeline.context import real_clock
 from syncd.sources import fingerprint
 from syncd.state.state import State
-from syncd.transfer import engine, part_sender
+from syncd.transfer import carrier
+from syncd.transfer.upload import part_sender
 
 
 class Meter:
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=5000)
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    engine.Witness = part_sender.Witness = TimedWitness  # type: ignore[misc,attr-defined]
+    carrier.Witness = part_sender.Witness = TimedWitness  # type: ignore[misc,attr-defined]
     with tempfile.TemporaryDirectory(prefix="syncd-witness-") as name:
         root = Path(name)
         large, small = root / "large", root / "small"

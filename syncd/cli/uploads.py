@@ -15,8 +15,8 @@ from syncd.core.model import Checkpoint
 from syncd.core.paths import printable
 from syncd.core.words import counted
 from syncd.storage.base import ObjectStore
-from syncd.transfer import orphans as unfinished
 from syncd.transfer.in_doubt import waits_for_others
+from syncd.transfer.upload import orphans as unfinished
 
 
 @click.command()

@@ -24,7 +24,7 @@ from syncd.core.words import counted
 from syncd.state.lock import StateLock
 from syncd.state.state import State
 from syncd.transfer import audit
-from syncd.transfer.engine import MOST_READERS
+from syncd.transfer.carrier import MOST_READERS
 
 _BATCH = 500
 """Files in one request to the daemon."""

@@ -22,12 +22,13 @@ from syncd.state.state import State
 from syncd.storage.base import DIGESTS, VERSION_KEYS, Breaker, Clock, Heartbeat, Memory, Meter, ObjectStore
 from syncd.storage.opening import StoreContext, open_store
 from syncd.storage.settings import DirSettings, StoreSettings
-from syncd.transfer.engine import MOST_READERS, Engine
+from syncd.transfer.carrier import MOST_READERS
+from syncd.transfer.engine import Engine
 from syncd.transfer.pace import heartbeat
 from syncd.transfer.pace.crew import Crew
 from syncd.transfer.pace.progress import Line, Progress
 from syncd.transfer.pace.slots import Bound, Slots
-from syncd.transfer.uploader import Uploader
+from syncd.transfer.upload.uploader import Uploader
 
 log = logging.getLogger("syncd.store")
 

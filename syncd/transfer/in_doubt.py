@@ -47,7 +47,7 @@ from syncd.core.plan import Verdict
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.proofs import Comparison
-from syncd.transfer.part_sender import Job
+from syncd.transfer.upload.part_sender import Job
 
 log = logging.getLogger("syncd.transfer")
 

@@ -28,9 +28,9 @@ from syncd.core.plan import Nothing, Outcome
 from syncd.state.key_locks import Exclusive
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.local import EngineSource
-from syncd.transfer.part_sender import Job
 from syncd.transfer.reuse import Listed
-from syncd.transfer.uploader import Uploader
+from syncd.transfer.upload.part_sender import Job
+from syncd.transfer.upload.uploader import Uploader
 
 log = logging.getLogger("syncd.transfer")
 

@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from syncd.core import parts, plan
+from syncd.core import plan
 from syncd.core.errors import (
     FileChanged,
     FileError,
     FileUnreadable,
     FileVanished,
     RootChanged,
-    Stopped,
-    UploadGone,
     os_words,
 )
 from syncd.core.model import (
@@ -37,27 +34,19 @@ from syncd.core.model import (
     RootIdentity,
     Source,
 )
-from syncd.core.parts import Span, StoreLimits
+from syncd.core.parts import StoreLimits
 from syncd.core.paths import FOLDER
 from syncd.core.patterns import Verdict
-from syncd.core.plan import Outcome
-from syncd.sources import directories, entries, fingerprint, mounts, selection
+from syncd.sources import directories, entries, mounts, selection
 from syncd.sources.entries import Fills, nothing_fills
 from syncd.sources.files import OpenFile
-from syncd.sources.fingerprint import LEAF, Hasher, Witness
 from syncd.sources.root import holds_recorded
 from syncd.sources.scan import walk
 from syncd.state.state import State
 from syncd.storage import attributes
-from syncd.transfer.pace.contents import Contents
 from syncd.transfer.pace.heartbeat import Reading
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.part_sender import Job
 from syncd.transfer.reuse import Census, Listing
-from syncd.transfer.uploader import Uploader
-
-LEAST_PARTS = 4
-"""Of a file that is sent while it is read for the first time: with fewer there is little to gain."""
 
 _MOST_LOOKS = 20_000
 _KEPT_SECONDS = 1.0
@@ -382,119 +371,3 @@ def _opened(known: EngineSource) -> int:
             raise RootChanged(f"the source's directory cannot be accessed: {error}") from error
         raise
     return root_fd
-
-
-# ---- sending while reading -------------------------------------------------------------------------------
-
-
-class _BlockKnown(Exception):
-    """A recorded file has a block of this one, so that the store may copy parts instead."""
-
-
-class Ahead:
-    """Sends the parts of a large new file while it is read for the first time, instead of afterwards.
-
-    The fingerprint of a file is needed before its parts where it can spare sending them, and where the object
-    gets its metadata when the upload begins. Where neither is so (BOS), the bytes are hashed and sent from
-    one buffer. When the last part was read, all are read once more, while the last ones are under way: each
-    still has to be what was sent. All first readings come before all second ones, so that the file was in
-    this very state between the two, as where the fingerprint comes first.
-
-    What follows is a step like any other: it knows the digests, decides, finds the upload with all of its
-    parts, and completes it. Until then the checkpoint does not say what the content is. If the process dies,
-    the file changes or a block of it turns out to be known, a step that has the fingerprint goes on with the
-    parts that still are what the file holds. For any thread.
-    """
-
-    def __init__(self, uploader: Uploader, contents: Contents, should_stop: Callable[[], bool]) -> None:
-        self._uploader = uploader
-        self._contents = contents
-        self._should_stop = should_stop
-        self._witness = Witness(uploader.state.secret)
-
-    def may_send(self, job: Job) -> bool:
-        """Whether nothing that is recorded can spare sending a file without a record, and to read it takes
-        long.
-        """
-        size = job.stat.size
-        return (
-            parts.count(size, job.part_size) >= LEAST_PARTS
-            and not job.file.is_mostly_hole
-            and self._uploader.limits().completes_with_meta
-            and self._uploader.unfinished(job.ref) is None
-            and not self._uploader.state.has_size(self._uploader.store.store_id, size)
-        )
-
-    def send(self, job: Job, act: Callable[[Job], Outcome]) -> Outcome | None:
-        """Read the file of the job, send its parts, and `act` on the job with digests and parts.
-
-        None where the fingerprint has to come first after all, also because another file that is under way
-        may have the same content: the parts that were sent wait in their upload. The caller holds the key.
-        Raises FileError, StoreError, StateError, Stopped.
-        """
-        hasher = Hasher(self._witness, job.stat.size, job.part_size)
-        unread = replace(job, digests=fingerprint.unread(job.stat.size, hasher.parts))
-        reading = _Reading(unread, hasher, self._uploader, self._witness, self._should_stop)
-        with self._contents.alone(unread.digests) as is_alone:
-            if not is_alone:
-                return None
-            try:
-                sent = self._uploader.send_ahead(unread, reading.spans(), reading.first)
-            except (_BlockKnown, UploadGone):
-                return None
-            return act(replace(job, digests=hasher.ended(), ahead=sent))
-
-
-class _Reading:
-    """Both readings of one file, on the thread of the file."""
-
-    def __init__(
-        self,
-        job: Job,
-        hasher: Hasher,
-        uploader: Uploader,
-        witness: Witness,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self._job = job
-        self._hasher = hasher
-        self._state = uploader.state
-        self._heartbeat = uploader.slots.heartbeat
-        self._witness = witness
-        self._should_stop = should_stop
-
-    def spans(self) -> Iterator[Span]:
-        """The parts in order; behind the last one all are read again. Raises FileChanged, Stopped."""
-        job = self._job
-        yield from parts.cut(job.stat.size, job.part_size)
-        with self._heartbeat.reading(job.ref.source):
-            job.file.check_end(job.stat.size)
-            buffer = memoryview(bytearray(LEAF))
-            for span in parts.cut(job.stat.size, job.part_size):
-                halves = [self._witness.half(leaf) for leaf in self._leaves(span, buffer)]
-                if self._witness.joined_half(halves) != job.digests.parts[span.number - 1][:8]:
-                    raise FileChanged(f"part {span.number} was changed while the file was sent")
-
-    def first(self, job: Job, span: Span, buffer: memoryview) -> memoryview:
-        """Fill `buffer` with the next part, and digest it. Raises FileChanged, Stopped, _BlockKnown."""
-        with self._heartbeat.reading(job.ref.source):
-            for leaf in self._leaves(span, buffer, within=True):
-                self._hasher.update(leaf)
-            self._hasher.end_part()
-            if job.file.stat() != job.stat:
-                raise FileChanged("the file changed while it was sent")
-        before = span.number - 1
-        # Of recorded files these blocks are remembered one by one.
-        if before & (before - 1) == 0 and self._state.find_blocks(job.grid, 1):
-            raise _BlockKnown
-        return buffer
-
-    def _leaves(self, span: Span, buffer: memoryview, *, within: bool = False) -> Iterator[memoryview]:
-        """Read a part leaf by leaf, each to its place `within` the buffer, or all to its beginning."""
-        for start in range(0, span.size, LEAF):
-            if self._should_stop():
-                raise Stopped("stopped while a file was read")
-            at = start if within else 0
-            leaf = buffer[at : at + min(LEAF, span.size - start)]
-            self._job.file.read_into(span.offset + start, leaf)
-            yield leaf

@@ -40,7 +40,7 @@ from syncd.sources import files
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore, StoreLimits
 from syncd.transfer.pace.heartbeat import Heartbeat, Reading
-from syncd.transfer.part_sender import Donor, Job
+from syncd.transfer.upload.part_sender import Donor, Job
 
 log = logging.getLogger("syncd.transfer")
 

@@ -19,9 +19,9 @@ from syncd.core.plan import Action, Refresh
 from syncd.transfer.in_doubt import Foreigners, InDoubt
 from syncd.transfer.keys import Keys
 from syncd.transfer.local import Local
-from syncd.transfer.part_sender import COPY, Job, content_type_of
 from syncd.transfer.reuse import Reuse
-from syncd.transfer.uploader import Uploader
+from syncd.transfer.upload.part_sender import COPY, Job, content_type_of
+from syncd.transfer.upload.uploader import Uploader
 
 log = logging.getLogger("syncd.transfer")
 

@@ -33,7 +33,7 @@ def recorded(rig: Rig) -> Recorded:
 
 def at(rig: Rig, seconds: float) -> None:
     """What the wall clock says is so far from what the kernel put on the files."""
-    rig.engine._now_ns = lambda: time.time_ns() + round(seconds * 1e9)
+    rig.now_ns = lambda: time.time_ns() + round(seconds * 1e9)
 
 
 def change_in_secret(rig: Rig) -> None:

@@ -42,7 +42,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 def at(rig: Rig, seconds_later: float) -> None:
     """Let it be so long after the file's last change."""
     changed = (rig.folder / "file").stat().st_ctime_ns
-    rig.engine._now_ns = lambda: changed + round(seconds_later * SECOND)
+    rig.now_ns = lambda: changed + round(seconds_later * SECOND)
 
 
 @pytest.mark.parametrize("content", [b"12345678", CONTENT], ids=["put", "multipart"])
@@ -84,7 +84,7 @@ def test_the_wait_is_as_long_as_it_has_to_be(rig: Rig) -> None:
     """A settle period that is shorter than the clock's tick does not make a busy loop, also in one pass."""
     rig.configure(settle_seconds=0.0)
     crew = Crew(rig, once=True)
-    rig.engine._now_ns = lambda: time.time_ns() + round(crew.jump * SECOND)
+    rig.now_ns = lambda: time.time_ns() + round(crew.jump * SECOND)
     rig.write("file", CONTENT)
     crew.mark("file")
     wait_until("it was looked at", lambda: crew.queue.marks == 2)

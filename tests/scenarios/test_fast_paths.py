@@ -18,7 +18,7 @@ from syncd.state.state import State
 from syncd.storage.http.http1 import BadAnswerError, ResponseReader, request_head
 from syncd.storage.http.messages import Credentials, Request
 from syncd.storage.s3.signing import Signer
-from syncd.transfer.part_sender import content_type_of
+from syncd.transfer.upload.part_sender import content_type_of
 
 MIB = 1 << 20
 STAT = FileStat(device=1, inode=2, size=5, mtime_ns=3, ctime_ns=4)

@@ -76,7 +76,7 @@ def test_while_a_program_has_it_open_it_ends_with_a_line_however_long_it_rests(r
         file.flush()
         rig.sync("log")
         assert rig.fake.objects["p/log"].data == lines(0, 1)
-        rig.engine._now_ns = lambda: time.time_ns() + 10**10
+        rig.now_ns = lambda: time.time_ns() + 10**10
         again = rig.sync("log")
         assert (again.bytes_sent, again.look_again_seconds) == (0, None)
 

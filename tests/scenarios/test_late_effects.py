@@ -33,7 +33,7 @@ class Late(Rig):
         )
         super().open()
         self.ahead_ns = 0
-        self.engine._now_ns = lambda: time.time_ns() + self.ahead_ns
+        self.now_ns = lambda: time.time_ns() + self.ahead_ns
         self.state.unsettled._monotonic = lambda: time.monotonic() + self.ahead_ns / 1e9
 
     def _unsettled(self, key: str, creates: bool) -> None:

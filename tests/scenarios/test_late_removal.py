@@ -45,7 +45,7 @@ def times() -> Times:
 @pytest.fixture
 def rig(tmp_path: Path, times: Times) -> Iterator[Rig]:
     rig = Rig(tmp_path, on_delete=OnDelete.DELETE)
-    rig.engine._now_ns = times.now_ns
+    rig.now_ns = times.now_ns
     yield rig
     rig.close()
 

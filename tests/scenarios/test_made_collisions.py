@@ -36,7 +36,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def age(rig: Rig) -> None:
     """Files are old, so that their records prove something."""
-    rig.engine._now_ns = lambda: time.time_ns() + 120 * 10**9
+    rig.now_ns = lambda: time.time_ns() + 120 * 10**9
 
 
 def stored(rig: Rig, name: str = "a") -> bytes:
@@ -92,7 +92,7 @@ def test_an_upload_that_was_interrupted_is_not_continued_with_other_content(rig:
 def test_a_change_between_fingerprint_and_sending_is_noticed(rig: Rig) -> None:
     """Also where no stamp tells of it."""
     rig.write("a", ONE_LARGE)
-    real = rig.engine._digests
+    real = rig.engine._carrier.digests
 
     def compute(*values: Any) -> fingerprint.Digests:
         digests = real(*values)
@@ -100,14 +100,14 @@ def test_a_change_between_fingerprint_and_sending_is_noticed(rig: Rig) -> None:
             file.write(OTHER_LARGE)
         return digests
 
-    rig.engine._digests = compute  # type: ignore[method-assign]
-    opened = rig.engine._act
+    rig.engine._carrier.digests = compute  # type: ignore[method-assign]
+    opened = rig.engine._carrier._act
 
     def act(job: Any) -> Any:
         job.file.stat = lambda: job.stat
         return opened(job)
 
-    rig.engine._act = act  # type: ignore[method-assign]
+    rig.engine._carrier._act = act  # type: ignore[method-assign]
     with pytest.raises(FileChanged):
         rig.sync("a")
     assert "p/a" not in rig.fake.objects
@@ -153,7 +153,7 @@ def test_an_older_record_gets_its_witness_when_its_file_is_read(rig: Rig) -> Non
         assert rig.fake.bytes_received == sent
         recorded = rig.state.recorded(rig.ref("a"))
         assert recorded is not None
-        assert recorded.witness == rig.engine._witness.of(ONE)
+        assert recorded.witness == rig.engine._carrier._witness.of(ONE)
 
     rig.write("a", OTHER)
     assert isinstance(rig.sync("a").action, Upload)

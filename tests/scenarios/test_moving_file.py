@@ -256,7 +256,7 @@ def hashed_to(block: int) -> Arm:
                 act()
             return False
 
-        scene.rig.engine._should_stop = should_stop
+        scene.rig.engine._carrier._should_stop = should_stop
 
     return arm
 

@@ -85,7 +85,7 @@ class World:
         self.workers = Workers("store", self.rig.engine, around, heartbeat)
         self.queue = self.workers.queue
         self.queue._work = Waiting(self, self.queue._room._lock)  # type: ignore[assignment, attr-defined]
-        self.rig.engine._now_ns = lambda: self.clock.now_ns() + 10**11
+        self.rig.now_ns = lambda: self.clock.now_ns() + 10**11
 
     def _wrap(self, store: Any) -> RetryingStore:
         return RetryingStore(

@@ -56,7 +56,7 @@ class World:
         """As a process that has just started, with `changes` of the policy."""
         self.rig.plain(**changes)
         clock = Clock(lambda: self.now, self.now_ns, lambda: 0.5)
-        self.rig.engine._now_ns = self.rig.uploader._now_ns = self.now_ns
+        self.rig.now_ns = self.rig.uploader._now_ns = self.now_ns
         self.rig.uploader.leftovers._now_ns = self.now_ns
         self.rig.know(source=replace(self.rig.source, settle_seconds=0.0))
         context = Context(self.rig.state, clock, self, False, Heartbeats(1e9, clock.monotonic))

@@ -22,7 +22,7 @@ from syncd.transfer.engine import Engine
 from syncd.transfer.local import EngineSource
 from syncd.transfer.pace.progress import Line, Progress
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.uploader import Uploader
+from syncd.transfer.upload.uploader import Uploader
 from tests.support.store import SMALL_LIMITS, FakeStore
 
 PART = 8
@@ -71,6 +71,8 @@ class Rig:
 
     def open(self) -> None:
         """Open the state and build everything on it."""
+        self.now_ns: Callable[[], int] = time.time_ns
+        """The engine's clock, which a test may replace."""
         self.state = State.open(str(self.state_dir), now_ns=time.time_ns)
         self.senders = ThreadPoolExecutor(self.policy.concurrency)
         self.slots = Slots(self.policy.concurrency, self.policy.memory_limit)
@@ -88,7 +90,7 @@ class Rig:
             {self.source.name: EngineSource(self.source, instance=self.instance)},
             self.uploader,
             self.policy,
-            now_ns=time.time_ns,
+            now_ns=lambda: self.now_ns(),
             should_stop=lambda: False,
         )
 

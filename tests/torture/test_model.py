@@ -35,7 +35,7 @@ from syncd.core.model import FileRef, FileStat, OnDelete, Recorded
 from syncd.core.patterns import Rules
 from syncd.sources import files
 from syncd.sources.scan import compare
-from syncd.transfer import orphans
+from syncd.transfer.upload import orphans
 from tests.support.rig import PART, Rig
 from tests.support.states import States
 from tests.support.store import SMALL_LIMITS, Call, FakeStore
@@ -102,7 +102,7 @@ class ModelRig(Rig):
 
     def open(self) -> None:
         super().open()
-        self.engine._now_ns = self.engine._in_doubt._now_ns = self._now_ns
+        self.now_ns = self._now_ns
         self.senders.shutdown()
         self.senders = AtOnce()  # type: ignore[assignment]
         self.uploader._parts._senders = self.senders

@@ -19,7 +19,7 @@ from syncd.core.plan import LATE_EFFECT_NS
 from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import Clock, ObjectStore
 from syncd.storage.retry import Retries, RetryingStore
-from syncd.transfer import orphans
+from syncd.transfer.upload import orphans
 from tests.support.rig import Rig
 from tests.torture.deaths.places import Places
 from tests.torture.deaths.points import (
@@ -141,7 +141,7 @@ class Life(Rig):
     def _check_later(self, content: bytes | None, spent: int) -> None:
         """Once no lost request can come any more, another look costs nothing, and leaves no row in doubt."""
         self.begin(Fate())
-        self.engine._now_ns = lambda: time.time_ns() + LATE_EFFECT_NS
+        self.now_ns = lambda: time.time_ns() + LATE_EFFECT_NS
         self.sync("file")
         assert self.witness.bytes_sent == spent, "sent again, and nothing had changed"
         assert self.witness.content(self.key) == content

@@ -35,8 +35,9 @@ from syncd.storage.opening import StoreContext
 from syncd.storage.retry import RetryingStore
 from syncd.storage.settings import DirSettings
 from syncd.transfer import audit, local, reuse
-from syncd.transfer import part_sender as partsender
 from syncd.transfer.pace.slots import Slots
+from syncd.transfer.upload import ahead
+from syncd.transfer.upload import part_sender as partsender
 from tests.torture.simulation.syscalls import Syscalls
 
 READERS = (audit, compare, directories, donors, entries, files, local, root, selection, walk)
@@ -106,7 +107,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
         for module in (directories, files):
             stack.enter_context(mock.patch.object(module, "fcntl", calls))
         stack.enter_context(mock.patch.object(reuse, "SECOND_LOOK_PARTS", 3))
-        stack.enter_context(mock.patch.object(local, "LEAST_PARTS", 3))
+        stack.enter_context(mock.patch.object(ahead, "LEAST_PARTS", 3))
         stack.enter_context(mock.patch.object(local, "_KEPT_SECONDS", inf))  # of another clock
         stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many

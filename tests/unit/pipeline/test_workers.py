@@ -123,7 +123,7 @@ def once(rig: Rig) -> Iterator[Crew]:
 
 def age(rig: Rig) -> None:
     """Let files be old, so that their records are not too young to be trusted."""
-    rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
 
 
 def test_what_is_marked_is_carried(rig: Rig, crew: Crew) -> None:
@@ -321,11 +321,11 @@ def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) 
     rig.write("a", b"x")
     os.utime(rig.folder / "a", ns=(0, 0))  # an old modification time proves nothing
     changed_ns = (rig.folder / "a").stat().st_ctime_ns
-    rig.engine._now_ns = lambda: changed_ns + 10**8  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 10**8  # type: ignore[method-assign]
     crew.mark("a")
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
     assert rig.fake.calls.total() == 0
-    rig.engine._now_ns = lambda: changed_ns + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 10**10  # type: ignore[method-assign]
     crew.later(4.0)
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
     assert crew.ear.failed_files == []
@@ -336,10 +336,10 @@ def test_a_restless_file_waits_for_the_remainder_of_its_settle_period(rig: Rig, 
     rig.configure(settle_seconds=600.0)
     rig.write("a", b"x")
     changed_ns = (rig.folder / "a").stat().st_ctime_ns
-    rig.engine._now_ns = lambda: changed_ns + 599 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 599 * 10**9  # type: ignore[method-assign]
     crew.mark("a")
     wait_until("it waits", lambda: crew.queue.marks == 2 and not crew.queue.counts()[1])
-    rig.engine._now_ns = lambda: changed_ns + 601 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 601 * 10**9  # type: ignore[method-assign]
     crew.later(2.0)
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
 
@@ -353,7 +353,7 @@ def test_a_file_that_may_be_open_is_read_again_after_a_minute(
     rig.write("a", b"x")
     crew.queue.mark(rig.ref("a"), quiet_seconds=0.0, event=False)
     crew.wait_idle()
-    rig.engine._now_ns = lambda: time.time_ns() + 61 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 61 * 10**9  # type: ignore[method-assign]
     crew.later(61.0)
     wait_until("it is confirmed", lambda: crew.ear.outcomes() == ["Upload", "Refresh"])
 
@@ -743,7 +743,7 @@ def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Cr
     crew.mark("a")
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
-    rig.engine._now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
     crew.later(3.0)
     crew.wait_idle()
     assert crew.ear.outcomes() == ["Upload", "Refresh"]

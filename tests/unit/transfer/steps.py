@@ -24,7 +24,7 @@ def overwrite(store: FakeStore, key: str, data: bytes) -> None:
 def later(rig: Rig, name: str, seconds: float) -> None:
     """Let it be so long after the file's last change."""
     changed_ns = (rig.folder / name).stat().st_ctime_ns
-    rig.engine._now_ns = lambda: changed_ns + round(seconds * 1e9)
+    rig.now_ns = lambda: changed_ns + round(seconds * 1e9)
 
 
 def is_racy(rig: Rig, name: str) -> bool:

@@ -129,7 +129,7 @@ def test_a_file_with_the_times_of_another_clock_has_to_stand_still_between_two_l
     began_ns = (rig.folder / "a.txt").stat().st_ctime_ns - ahead_seconds * 10**9
 
     def look(seconds: float) -> Outcome:
-        rig.engine._now_ns = lambda: began_ns + int(seconds * 1e9)
+        rig.now_ns = lambda: began_ns + int(seconds * 1e9)
         return rig.engine.sync(ref, event=False, settle_seconds=2.0)
 
     for seconds, left in ((0.0, 2.0), (1.5, 0.5)):
@@ -160,13 +160,13 @@ def test_a_file_from_the_future_is_not_looked_at_for_ever(rig: Rig, monkeypatch:
     """A camera with a wrong date, or a clock that was put back, does not keep the disk busy."""
     rig.write("a.txt", b"hello")
     os.utime(rig.folder / "a.txt", ns=(4 * 10**18, 4 * 10**18))
-    rig.engine._now_ns = lambda: time.time_ns() + 10 * 10**9  # the ctime is old by now
+    rig.now_ns = lambda: time.time_ns() + 10 * 10**9  # the ctime is old by now
     assert rig.sync("a.txt").look_again_seconds is None
     recorded = rig.state.recorded(rig.ref("a.txt"))
     assert recorded is not None
     assert not recorded.racy
 
-    rig.engine._now_ns = lambda: time.time_ns() - 3600 * 10**9  # the clock was put back by an hour
+    rig.now_ns = lambda: time.time_ns() - 3600 * 10**9  # the clock was put back by an hour
     rig.write("b.txt", b"hello too")
     assert rig.sync("b.txt").look_again_seconds is None
 

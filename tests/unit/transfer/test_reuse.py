@@ -31,8 +31,8 @@ from syncd.sources.fingerprint import of_bytes
 from syncd.state.audits import Unlike
 from syncd.storage.base import Pages
 from syncd.transfer.pace.heartbeat import Heartbeat
-from syncd.transfer.part_sender import COPY
 from syncd.transfer.reuse import Listing
+from syncd.transfer.upload.part_sender import COPY
 from tests.support.rig import PART, Rig
 from tests.support.store import SMALL_LIMITS, FakeStore
 from tests.support.waiting import Running, wait_until
@@ -345,11 +345,11 @@ def test_no_file_waits_for_long_for_the_one_that_had_its_name(rig: Rig, set_back
     rig.engine.heirs.siblings = lambda ref: [rig.ref("log.1")]
     with pytest.raises(FileChanged, match="is copied first"):
         rig.sync("log")
-    began = rig.engine._now_ns() - set_back_seconds * 10**9
-    rig.engine._now_ns = lambda: began  # type: ignore[method-assign]
+    began = rig.now_ns() - set_back_seconds * 10**9
+    rig.now_ns = lambda: began  # type: ignore[method-assign]
     with pytest.raises(FileChanged, match="is copied first"):
         rig.sync("log")
-    rig.engine._now_ns = lambda: began + 100 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: began + 100 * 10**9  # type: ignore[method-assign]
     rig.sync("log")
     assert rig.fake.objects["p/log"].data == b"new"
 
@@ -558,7 +558,7 @@ def test_what_the_record_says_of_chunks_is_no_proof(tmp_path: Path, what: str) -
         rig.write("big", inserted(times))
         rig.sync("big")
     if what.startswith("chunks"):
-        cutter = Cutter(rig.engine._witness, PART)
+        cutter = Cutter(rig.engine._carrier._witness, PART)
         cutter.update(memoryview(bytes(1) + inserted(2)))
         grid = rig.state.part_digests(rig.ref("big"))
         row = rig.state.recorded(rig.ref("big"))
@@ -583,13 +583,13 @@ def test_a_file_that_changes_while_it_is_read_again_is_not_completed(
         rig.write("big", inserted(times))
         rig.sync("big")
     rig.write("big", inserted(2))
-    donor = rig.engine._reuse.donor
+    donor = rig.engine._carrier.reuse.donor
 
     def changing(*asked: Any) -> Any:
         rig.write("big", inserted(2)[::-1])
         return donor(*asked)
 
-    monkeypatch.setattr(rig.engine._reuse, "donor", changing)
+    monkeypatch.setattr(rig.engine._carrier.reuse, "donor", changing)
     with pytest.raises(FileChanged):
         rig.sync("big")
     assert rig.fake.objects["p/big"].data == inserted(1)
@@ -618,7 +618,7 @@ def at_once(rig: Rig, go: threading.Event, waiting: int) -> list[Running[Outcome
     for name in NAMES:
         rig.write(name, CONTENT)
     running = [Running(rig.sync, name) for name in NAMES]
-    changed = rig.engine._contents._changed
+    changed = rig.engine._carrier._contents._changed
     wait_until("they wait", lambda: len(changed._waiters) == waiting)  # type: ignore[attr-defined]
     go.set()
     return running
@@ -679,7 +679,7 @@ def test_an_identical_file_that_is_paused_while_it_waits_is_not_copied(tmp_path:
     first = Running(rig.sync, "one")
     wait_until("it is sent", lambda: rig.fake.calls["upload_part"])
     second = Running(rig.sync, "two")
-    changed = rig.engine._contents._changed
+    changed = rig.engine._carrier._contents._changed
     wait_until("it waits", lambda: len(changed._waiters) == 1)  # type: ignore[attr-defined]
     held.add(rig.ref("two"))
     go.set()

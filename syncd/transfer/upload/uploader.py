@@ -7,7 +7,7 @@ The order of effects of a multipart upload, each step durable before the next re
     set_upload_id    the id is in the state
     part, add_part   for each part, in parallel     (died between: known by its MD5, or sent again)
     look             the file is still what was fingerprinted, or nothing is completed
-    set_completing   from here on the object may exist, and what it holds is known (see `local.Ahead`)
+    set_completing   from here on the object may exist, and what it holds is known (see `ahead.Ahead`)
     complete         (answer lost: the store is asked for the object, and its token shows whether it is ours)
     commit           the engine records the object and drops the checkpoint in one transaction
 
@@ -48,9 +48,9 @@ from syncd.core.words import counted
 from syncd.state.state import State
 from syncd.storage import base
 from syncd.storage.base import Body, ObjectStore, StoreLimits
-from syncd.transfer.orphans import Leftovers
 from syncd.transfer.pace.slots import Slots
-from syncd.transfer.part_sender import CONDITIONS, Job, Meter, PartSender, Read, Sent, Shortcuts, call
+from syncd.transfer.upload.orphans import Leftovers
+from syncd.transfer.upload.part_sender import CONDITIONS, Job, Meter, PartSender, Read, Sent, Shortcuts, call
 
 log = logging.getLogger("syncd.transfer")
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from syncd.core.errors import StoreUnavailable
 from syncd.core.model import Checkpoint, RootIdentity, UploadInfo
-from syncd.transfer import orphans
+from syncd.transfer.upload import orphans
 from tests.support.rig import Rig
 
 
