@@ -214,18 +214,27 @@ class WorkQueue:
     # ---- for workers ------------------------------------------------------------------------------------
 
     def take(self, before_waiting: Callable[[], object] = lambda: None) -> Taken | None:
-        """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`."""
+        """Wait for a file that is due; None: closed. The caller ends it with `done`, `again` or `defer`.
+
+        `before_waiting` may take long: others mark and take files at the same time.
+        """
         worker = threading.get_ident()
         with self._lock:
             self.crew.ends(worker)
+            taken = self._next(worker)
+        if taken is not None:
+            return taken
+        before_waiting()
+        with self._lock:
             while not self._closed:
-                now = self._monotonic()
-                taken = None if self.crew.is_full(now) else self._take(now, worker)
-                if taken is not None:
+                if (taken := self._next(worker)) is not None:
                     return taken
-                before_waiting()
-                self._sleep(now)
+                self._sleep(self._monotonic())
             return None
+
+    def _next(self, worker: int) -> Taken | None:
+        now = self._monotonic()
+        return None if self._closed or self.crew.is_full(now) else self._take(now, worker)
 
     def asks(self, can_go_on: Callable[[list[int]], bool]) -> None:
         """The calling worker sends a request. `can_go_on` tells whether any of some threads could go on."""

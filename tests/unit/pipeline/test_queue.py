@@ -48,6 +48,13 @@ def test_a_file_is_handed_out_when_it_has_been_quiet(queue: WorkQueue) -> None:
     assert taken(worker) == A
 
 
+def test_what_a_worker_does_before_it_waits_holds_up_nobody(queue: WorkQueue) -> None:
+    """It gives back a root, perhaps the last hold on a file system. A file that comes in then is taken."""
+    found = queue.take(lambda: Running(queue.mark, A, quiet_seconds=0.0, event=True).result())
+    assert found is not None
+    assert found.ref == A
+
+
 def test_a_file_that_was_marked_while_it_was_carried_wakes_a_worker_at_its_end(queue: WorkQueue) -> None:
     """The one that carried it may end, and take nothing more."""
     queue.mark(A, quiet_seconds=0.0, event=True)
