@@ -124,7 +124,7 @@ def test_the_row_of_a_deleted_file_moves_out_of_the_way_and_back(state: State) -
         return outline
 
     state.keep(REF, replace(RECORDED, etag="another"))
-    assert met() == [b"a.txt", b"b"], "a row that was replaced meanwhile stays"
+    assert met() == [b"a.txt", b"b"], "a row that was replaced in between stays"
     state.keep(REF, RECORDED)
     assert met() == [b"b"]
     kept = replace(RECORDED, kept=True, racy=True)

@@ -166,7 +166,7 @@ class _History:
                 shutil.rmtree(self.tree.root / name.partition("/")[0])
             case 1:
                 above.rename(other)
-            case 2:  # away, and back as it was; meanwhile there was an empty one
+            case 2:  # away, and back as it was; in between there was an empty one
                 above.rename(self.tree.root / "away")
                 above.mkdir()
                 self.record(f"{name.rpartition('/')[0]}/")
