@@ -52,7 +52,7 @@ def daemon(options: common.Options, request: dict[str, Any], seconds: float | No
     """The running daemon's answer, within `seconds`; ends the command where there is none, or it refuses."""
     answer = daemon_or_none(options, request, seconds)
     if answer is None:
-        common.say("no daemon runs with this configuration")
+        common.say("no daemon runs with this configuration; start it with `syncd run`")
         sys.exit(common.EXIT_UNAVAILABLE)
     return answer
 

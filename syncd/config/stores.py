@@ -414,7 +414,7 @@ def _mode_of(file: str, path: Path, document: Document) -> int:
     Where its file system does not answer, it is 0 with a warning: that stops this store alone.
     """
     if silence(file):
-        document.warn(path, "is on a file system that does not answer: look whether its server is up")
+        document.warn(path, "is on a file system that does not answer: check whether its server is up")
         return 0
     try:
         found = os.stat(file)

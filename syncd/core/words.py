@@ -238,7 +238,7 @@ def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     at = f"; it matches {rule['matches']}" if rule["matches"] not in (None, found["path"]) else ""
     yield "path", f"{found['source']}:{found['path']}"
     yield "key", f"{printable(found['key'])} in store {found['store']}"
-    yield "rule", f"{'taken' if rule['wanted'] else 'left out'}: {rule['text']}{where}{at}"
+    yield "rule", f"{'included' if rule['wanted'] else 'left out'}: {rule['text']}{where}{at}"
     yield "disk", f"{human(disk['size'])}, modified {disk['modified']}" if disk else found["there"]
     if recorded:
         what = f"{human(recorded['size'])}, xxh128 {recorded['xxh128']}"

@@ -159,7 +159,9 @@ class State:
             state.under_way.clear()
             failed.pop_all()
         if state.put_back:
-            log.warning("the state was put back from a copy: every object is compared before it is believed")
+            log.warning(
+                "the state was restored from a copy: syncd compares all objects before it relies on them"
+            )
         if state.interrupted:
             log.info("the last run did not end cleanly: objects are compared before anything is sent")
         return state

@@ -61,7 +61,7 @@ def test_a_file_has_its_word_from_the_disk_to_the_store(syncd: Syncd) -> None:
     (syncd.root / "second" / "slow").write_text("x")
     wait_until("it settles", lambda: word(syncd, "slow", "second") == "settling")
     told = syncd.command("explain", str(watched / "b.TMP")).stdout
-    assert "rule       taken: no pattern of `exclude` matches (`*.tmp` differs only in case)" in told
+    assert "rule       included: no pattern of `exclude` matches (`*.tmp` differs only in case)" in told
     left_out = json.loads(syncd.command("explain", str(watched / "private/x"), "--json").stdout)
     assert left_out["rule"]["pattern"] == "private/"
     assert left_out["rule"]["where"].startswith(f"{syncd.config}:")

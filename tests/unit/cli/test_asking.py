@@ -51,7 +51,10 @@ def test_a_daemon_in_the_runtime_directory_is_asked_without_the_configuration(
     others = True
     assert home.run("pause").exit_code == common.EXIT_CONFIG
     home.content = right
-    assert home.run("pause").stderr == "syncd: no daemon runs with this configuration\n"
+    assert (
+        home.run("pause").stderr
+        == "syncd: no daemon runs with this configuration; start it with `syncd run`\n"
+    )
     server.stop()
 
 
@@ -63,7 +66,10 @@ def test_a_place_that_cannot_be_looked_into_is_told(home: Home, monkeypatch: pyt
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(answers.control, "ask", ask)
-    assert home.run("pause").stderr == "syncd: no daemon runs with this configuration\n"
+    assert (
+        home.run("pause").stderr
+        == "syncd: no daemon runs with this configuration; start it with `syncd run`\n"
+    )
     monkeypatch.setattr(places, "is_system", lambda path: True)
     told = home.run("pause")
     assert told.exit_code == common.EXIT_UNAVAILABLE

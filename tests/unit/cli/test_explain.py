@@ -41,7 +41,7 @@ def test_what_is_recorded_and_what_would_be_done(home: Home) -> None:
         "key        a in store mirror",
         "recorded   a since",
         "disk       1 B, modified",
-        "rule       taken: there are no patterns",
+        "rule       included: there are no patterns",
         "next       nothing",
     ):
         assert f"\n{line}" in f"\n{shown}"
