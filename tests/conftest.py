@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import settings
 from tests.support.bos_server import BosServer
 from tests.support.bos_verbs import Rules
 from tests.support.clock import FakeClock
+from tests.support.rig import Rig
 from tests.support.servers import SERVERS, S3Server
 from tests.support.store import SMALL_LIMITS, FakeStore
 
@@ -96,6 +98,30 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
 def clock() -> FakeClock:
     """A clock that stands still until the test moves it."""
     return FakeClock()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """One source and one store, with an engine between them."""
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory to watch."""
+    directory = tmp_path / "root"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory that is not watched."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture

@@ -51,13 +51,12 @@ _PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted", "Adopt": "
 class Pipeline:
     """All sources and stores, running. For any thread."""
 
-    def __init__(  # noqa: PLR0913  the wiring of everything, each named
+    def __init__(
         self,
         state: State,
         clock: Clock,
         *,
         once: bool = False,
-        on_outcome: Callable[[FileRef, Outcome], None] = lambda ref, outcome: None,
         heartbeats: Heartbeats | None = None,
         on_turn: Callable[[], None] = lambda: None,
         opener: Callable[..., ObjectStore] = open_store,
@@ -74,7 +73,6 @@ class Pipeline:
         self.coverage: Callable[[str], EventCoverage] = lambda source: EventCoverage()
         self.rewatch: Callable[[str], None] = lambda source: None
         self.clock = clock
-        self._on_outcome = on_outcome
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
         self.line = Line(monotonic=clock.monotonic, now_ns=clock.now_ns)
@@ -474,7 +472,6 @@ class Pipeline:
                 file_log.info("%s: %s", name_of(ref), done_words(outcome))
         elif isinstance(action, Refresh):
             file_log.debug("%s: %s", name_of(ref), action.reason)
-        self._on_outcome(ref, outcome)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """One file failed for now, or (in a single pass) was never quiet."""

@@ -22,14 +22,6 @@ from tests.support.rig import Rig
 from tests.support.waiting import wait_until
 from tests.unit.pipeline.house import House, remove
 
-
-@pytest.fixture
-def deleting(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, on_delete=OnDelete.DELETE)
-    yield house
-    house.close()
-
-
 # ---- one file ---------------------------------------------------------------------------------------------
 
 

@@ -34,13 +34,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig.close()
 
 
-@pytest.fixture
-def crew(rig: Rig) -> Iterator[Crew]:
-    crew = Crew(rig)
-    yield crew
-    crew.stop()
-
-
 @contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
     """The file in memory, shared with the disk; a first store made its page dirty."""

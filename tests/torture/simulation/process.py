@@ -148,9 +148,9 @@ class Process:
         self._busy_keeper = False
         self.state = State.open(state_dir, now_ns=clock.now_ns, monotonic=clock.monotonic)
         self._mortal_state()
-        self.pipeline = Pipeline(
-            self.state, clock, on_outcome=self._outcome, opener=self._opened, machine_id="simulated"
-        )
+        self.pipeline = Pipeline(self.state, clock, opener=self._opened, machine_id="simulated")
+        self._finished = self.pipeline.finished
+        self.pipeline.finished = self._outcome  # type: ignore[method-assign]
         policy = TransferPolicy(concurrency=6, part_size=8)
         self.pipeline.apply([source], {"store": DirSettings("/nowhere")}, policy)
         uploader = self.line.uploader
@@ -252,7 +252,10 @@ class Process:
             raise
         note.__exit__(None, None, None)
 
-    def _outcome(self, ref: FileRef, outcome: Outcome) -> None:
+    def _outcome(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
+        self._finished(ref, outcome, delay_seconds)
+        if outcome.wants_delete:
+            return
         self._told(f"{ref.path}: {type(outcome.action).__name__}, {outcome.action.reason}")
 
     def _mortal_state(self) -> None:

@@ -28,7 +28,7 @@ class House:
         self, root: Path, *, once: bool = False, store: ObjectStore | None = None, **source: Any
     ) -> None:
         self.rig = Rig(root, store=store)
-        self.rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young
+        self.rig.now_ns = lambda: time.time_ns() + 10**10  # nothing is young
         self.once = once
         self.source = replace(self.rig.source, settle_seconds=0.0, **source)
         self.blind = EventCoverage()
@@ -66,7 +66,7 @@ class House:
         """What a new process would find."""
         self.stop()
         self.rig.restart()
-        self.rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+        self.rig.now_ns = lambda: time.time_ns() + 10**10
         self.open()
         self.start()
 

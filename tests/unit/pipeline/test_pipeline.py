@@ -23,7 +23,6 @@ from syncd.core.errors import (
     SyncdError,
 )
 from syncd.core.model import FileRef, OnDelete, Source, TransferPolicy
-from syncd.core.plan import Copy, Outcome
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
 from syncd.pipeline.context import real_clock
@@ -67,14 +66,7 @@ class Works:
         self.root = root
         self.stores = Stores()
         self.state = State.open(str(root / "state"), now_ns=time.time_ns)
-        self.outcomes: list[tuple[FileRef, Outcome]] = []
-        self.pipeline = Pipeline(
-            self.state,
-            real_clock(),
-            once=once,
-            on_outcome=lambda ref, outcome: self.outcomes.append((ref, outcome)),
-            opener=self.stores.open,
-        )
+        self.pipeline = Pipeline(self.state, real_clock(), once=once, opener=self.stores.open)
 
     def source(self, name: str, **more: Any) -> Source:
         folder = self.root / name
@@ -545,25 +537,19 @@ def test_each_upload_has_a_line_and_a_burst_has_not(once: Works, tmp_path: Path)
     assert any("uploaded: new; 1 byte sent" in each for each in lines)
 
 
-def test_an_outcome_is_told_to_who_wants_to_know(once: Works) -> None:
-    """With what became of the file; a twin is copied inside the store."""
+def test_a_twin_is_copied_inside_the_store_and_told(once: Works) -> None:
+    """By a later pipeline, too; the history and the tally say so."""
     once.write("a", "x", b"same content")
     once.apply(once.source("a"), policy=replace(POLICY, concurrency=1))
     once.run_once()
     once.write("a", "y", b"same content")
-    again = Pipeline(
-        once.state,
-        real_clock(),
-        once=True,
-        on_outcome=lambda ref, outcome: once.outcomes.append((ref, outcome)),
-        opener=once.stores.open,
-    )
+    again = Pipeline(once.state, real_clock(), once=True, opener=once.stores.open)
     once.apply(once.source("a"), pipeline=again)
     again.start()
     again.wait_done(lambda: False, lambda: None)
     again.stop(30.0)
-    kinds = {ref.path: type(outcome.action) for ref, outcome in once.outcomes}
-    assert kinds["y"] is Copy
+    once.state.flush()
+    assert [(each.ref.path, each.action) for each in once.state.history.last(1)] == [("y", "copied")]
     assert again.tally.bytes_saved == len(b"same content")
 
 

@@ -490,7 +490,7 @@ def test_a_single_pass_is_settled_only_when_every_deletion_is_decided(tmp_path: 
     house.stop()
     (house.rig.folder / "f0").unlink()
     house.rig.restart()
-    house.rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    house.rig.now_ns = lambda: time.time_ns() + 10**10
     house.once = True
     house.open()
     seen: list[tuple[bool, bool]] = []

@@ -101,13 +101,6 @@ class Crew:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
-
-
-@pytest.fixture
 def crew(rig: Rig) -> Iterator[Crew]:
     crew = Crew(rig)
     yield crew
@@ -123,7 +116,7 @@ def once(rig: Rig) -> Iterator[Crew]:
 
 def age(rig: Rig) -> None:
     """Let files be old, so that their records are not too young to be trusted."""
-    rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 10**10
 
 
 def test_what_is_marked_is_carried(rig: Rig, crew: Crew) -> None:
@@ -321,11 +314,11 @@ def test_a_file_that_was_changed_a_moment_ago_rests_first(rig: Rig, crew: Crew) 
     rig.write("a", b"x")
     os.utime(rig.folder / "a", ns=(0, 0))  # an old modification time proves nothing
     changed_ns = (rig.folder / "a").stat().st_ctime_ns
-    rig.now_ns = lambda: changed_ns + 10**8  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 10**8
     crew.mark("a")
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
     assert rig.fake.calls.total() == 0
-    rig.now_ns = lambda: changed_ns + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 10**10
     crew.later(4.0)
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
     assert crew.ear.failed_files == []
@@ -336,10 +329,10 @@ def test_a_restless_file_waits_for_the_remainder_of_its_settle_period(rig: Rig, 
     rig.configure(settle_seconds=600.0)
     rig.write("a", b"x")
     changed_ns = (rig.folder / "a").stat().st_ctime_ns
-    rig.now_ns = lambda: changed_ns + 599 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 599 * 10**9
     crew.mark("a")
     wait_until("it waits", lambda: crew.queue.marks == 2 and not crew.queue.counts()[1])
-    rig.now_ns = lambda: changed_ns + 601 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: changed_ns + 601 * 10**9
     crew.later(2.0)
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
 
@@ -353,7 +346,7 @@ def test_a_file_that_may_be_open_is_read_again_after_a_minute(
     rig.write("a", b"x")
     crew.queue.mark(rig.ref("a"), quiet_seconds=0.0, event=False)
     crew.wait_idle()
-    rig.now_ns = lambda: time.time_ns() + 61 * 10**9  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 61 * 10**9
     crew.later(61.0)
     wait_until("it is confirmed", lambda: crew.ear.outcomes() == ["Upload", "Refresh"])
 
@@ -743,7 +736,7 @@ def test_a_young_record_is_looked_at_again_by_the_daemon_only(rig: Rig, crew: Cr
     crew.mark("a")
     wait_until("it is there", lambda: crew.ear.outcomes() == ["Upload"])
     wait_until("it waits", lambda: crew.queue.counts() == ({"docs": 1}, ()))
-    rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]
+    rig.now_ns = lambda: time.time_ns() + 10**10
     crew.later(3.0)
     crew.wait_idle()
     assert crew.ear.outcomes() == ["Upload", "Refresh"]
@@ -771,7 +764,7 @@ def test_a_worker_that_waits_for_a_folder_is_replaced_and_ends_with_its_file(
 
     monkeypatch.setattr(files, "open_file", stuck)
     crew.heartbeats.silent_seconds = 0.2
-    rig.engine._slots.heartbeat = Heartbeat(crew.heartbeats)
+    rig.slots.heartbeat = Heartbeat(crew.heartbeats)
     many = rig.policy.concurrency
     for number in range(many):
         rig.write(f"stuck{number}", b"stuck")

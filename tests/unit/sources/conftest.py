@@ -12,13 +12,6 @@ from syncd.sources import directories
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "root"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
 def root_fd(root: Path) -> Iterator[int]:
     descriptor = directories.open_root(str(root))
     yield descriptor

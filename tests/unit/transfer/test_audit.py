@@ -22,7 +22,7 @@ from tests.support.rig import Rig
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
-    rig.now_ns = lambda: time.time_ns() + 10**10  # type: ignore[method-assign]  # nothing is young
+    rig.now_ns = lambda: time.time_ns() + 10**10  # nothing is young
     yield rig
     rig.close()
 

@@ -26,14 +26,6 @@ from tests.support.odd_file_system import SHARE, Oddities, odd
 from tests.unit.storage.dir.dir_rig import meta_of, put, read, visible
 
 
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    """A directory in which nothing may ever appear."""
-    path = tmp_path / "outside"
-    path.mkdir()
-    return path
-
-
 @pytest.mark.parametrize(
     "key",
     [
