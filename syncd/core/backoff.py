@@ -90,16 +90,16 @@ class Breaker:
 
     @property
     def until(self) -> float | None:
-        """When the next probe is allowed (seconds, monotonic); None while closed."""
+        """Return when the next probe is allowed (monotonic seconds); None: it is closed."""
         return self._until
 
     @property
     def failures(self) -> int:
-        """How many different things have failed in the same way since something succeeded."""
+        """Return how many different things have failed in the same way since one succeeded."""
         return max(map(len, self._failed.values()), default=0)
 
     def allows(self, now: float) -> bool:
-        """Whether a request may be sent now. While open, True makes the caller the probe."""
+        """Return whether a request may be sent now. While it is open, True makes the caller the probe."""
         if self._until is None:
             return True
         if now < self._until:
@@ -109,7 +109,7 @@ class Breaker:
         return True
 
     def success(self) -> bool:
-        """A request succeeded. True if that closed the breaker: the store has recovered."""
+        """Note a success; return whether it closed the breaker, because the store has recovered."""
         was_open = self._until is not None
         if was_open and self.blames_things:
             self._enough = min(_MOST_THINGS, _MORE_THINGS * self._enough)
@@ -158,7 +158,7 @@ class Breaker:
         return wait
 
     def trip(self, now: float, seconds: float) -> None:
-        """Open at once for at least `seconds`: the store refuses us as a whole (keys, bucket, region)."""
+        """Open at once for at least `seconds`: the store refuses every request (keys, bucket, region)."""
         until = now + seconds
         if self._until is not None and not self._probing:
             until = max(until, self._until)
@@ -168,7 +168,7 @@ class Breaker:
         self._until = until
 
     def hasten(self, now: float) -> None:
-        """If it is open, let the next request probe at once: the store may work again."""
+        """Let the next request probe at once if it is open: the store may work again."""
         if self._until is not None:
             self._probing = False
             self._until = now
@@ -196,24 +196,24 @@ class RateLimit:
 
     @property
     def rate(self) -> int:
-        """Bytes a second; 0 is no limit."""
+        """The rate in bytes a second; 0: no limit."""
         return self._rate
 
     def change(self, bytes_per_second: int, now: float) -> None:
-        """From now on it is this rate; 0 is no limit."""
+        """Change the rate (bytes a second); 0: no limit."""
         if bytes_per_second < 0:
             raise ValueError(f"bytes per second: {bytes_per_second}")
         self._settle(now)
         self._rate = bytes_per_second
 
     def reserve(self, size: int, now: float) -> float:
-        """Promise `size` bytes; returns the ticket for `wait`."""
+        """Reserve `size` bytes; return the ticket for `wait`."""
         self._settle(now)
         self._promised += size
         return self._promised
 
     def wait(self, ticket: float, now: float) -> float:
-        """Seconds until the promise is kept, if the rate stays as it is; 0 when it is, or without a limit."""
+        """Return the seconds until the reserved bytes may go at the present rate; 0: now."""
         self._settle(now)
         missing = ticket - self._earned
         return missing / self._rate if self._rate and missing >= _A_BYTE else 0.0
@@ -256,7 +256,7 @@ class Timetable(Struct, frozen=True):
     """Minute of the week, in order, and bytes a second, `NO_LIMIT` or `PAUSE`. Never empty."""
 
     def at(self, minute: int) -> Limit:
-        """What holds in this minute of the week."""
+        """Return what holds in a minute of the week."""
         count = len(self.entries)
         now = bisect_right(self.entries, minute, key=lambda entry: entry[0]) - 1
         value = self.entries[now][1]
@@ -271,7 +271,7 @@ UNLIMITED = Timetable()
 
 
 def clock_words(minute: int) -> str:
-    """A minute of the week as people say it: ``Mon 08:30``."""
+    """Return a minute of the week in words: ``Mon 08:30``."""
     days, rest = divmod(minute, 24 * 60)
     return f"{DAYS[days][:3].capitalize()} {rest // 60:02}:{rest % 60:02}"
 
@@ -305,12 +305,12 @@ class Pace:
         self._rate = 0.0
 
     def bytes_under_way(self, limit: int) -> float:
-        """At most so many; `limit` is that of the operator in bytes a second, 0 for none."""
+        """Return how many bytes; `limit` is the operator's in bytes a second, 0: none."""
         seen = self._rate * PACE_SECONDS or START_BYTES
         return min(seen, limit * PACE_SECONDS) if limit else seen
 
     def carried(self, size: int, line_bytes: int, seconds: float) -> None:
-        """A body of `size` bytes arrived; the whole line carried `line_bytes` in the meantime."""
+        """Note that a body of `size` bytes arrived while the whole line carried `line_bytes`."""
         if size >= _TELLING_BYTES and seconds > 0:
             rate = max(size, line_bytes) / seconds
             self._rate = (self._rate + rate) / 2 if self._rate else rate
@@ -343,7 +343,7 @@ class Rate:
         self._at = now
 
     def per_second(self, now: float) -> float | None:
-        """The mean; None while there is none to tell."""
+        """Return the mean per second; None: too little is known."""
         if self._since is None or now - self._since < _SILENT_SECONDS or now - self._at > _FORGOTTEN_SECONDS:
             return None
         weight = _MEAN_SECONDS * (1.0 - exp((self._since - now) / _MEAN_SECONDS))
@@ -367,7 +367,7 @@ class LastHour:
         self._amounts[-1] += amount
 
     def minutes(self, now: float) -> list[int]:
-        """The oldest minute first; the last one is not over yet."""
+        """Return the amounts, the oldest minute first; the last minute is not over."""
         self._turn(now)
         return list(self._amounts)
 
@@ -379,7 +379,7 @@ class LastHour:
 
 
 def seconds_left(amounts: Iterable[tuple[float, float | None]]) -> float | None:
-    """How long the rest takes: what is left of each kind and its rate, one after the other; None: unknown.
+    """Return the seconds that the rest takes: each kind's amount at its rate, one by one; None: unknown.
 
     Bytes alone say months for many small files, and files alone say seconds for one film.
     """

@@ -85,7 +85,7 @@ class Deletions:
     # ---- candidates -------------------------------------------------------------------------------------
 
     def add(self, ref: FileRef, now: float) -> None:
-        """A recorded file is gone."""
+        """Note that a recorded file is missing."""
         known = self._candidates.get(ref)
         if known is not None:
             known.scan = self._scan
@@ -95,11 +95,11 @@ class Deletions:
             self._uncounted += 1
 
     def refs(self) -> tuple[FileRef, ...]:
-        """The candidates."""
+        """Return the candidates."""
         return tuple(self._candidates)
 
     def withdraw(self, ref: FileRef) -> None:
-        """The file is back, or its object is gone."""
+        """Drop a candidate, because its file is back or its object is gone."""
         self._candidates.pop(ref, None)
         self._going.pop(ref, None)
 
@@ -109,44 +109,48 @@ class Deletions:
         self._uncounted = 0
 
     def scan_begins(self) -> None:
-        """A scan of the whole source begins; it will report every missing file."""
+        """Note that a scan of the whole source begins. It reports every missing file."""
         self._scan += 1
         self._uncounted = 0
 
     def scan_ended(self, unseen: str = "") -> None:
-        """The scan ended. Unless `unseen` says why it is incomplete, what it did not report is back."""
+        """Note that the scan ended. What a complete scan did not report is back.
+
+        `unseen` says why it is incomplete.
+        """
         self.unseen = unseen
         if not unseen:
             gone = {ref: each for ref, each in self._candidates.items() if each.scan == self._scan}
             self._candidates = gone
 
     def waiting(self) -> int:
-        """Candidates, allowed or not."""
+        """Return the number of candidates, allowed or not."""
         return len(self._candidates) + self._uncounted
 
     # ---- confirmations ----------------------------------------------------------------------------------
 
     def confirm(self) -> int:
-        """The operator allows all deletions that wait now, beyond the allowance; returns how many."""
+        """Allow all deletions that wait now, because the operator says so; return how many."""
         self.held = ""
         self._granted = self.waiting()
         return self._granted
 
     def confirm_all(self) -> None:
-        """For a single pass: the operator allows all deletions that it will find."""
+        """Allow all deletions that a single pass finds, because the operator says so."""
         self.held = ""
         self._all_granted = True
 
     # ---- the window -------------------------------------------------------------------------------------
 
     def recall(self, spent: str | None, now: float, now_ns: int) -> None:
-        """What earlier processes allowed counts, too; `spent` is what the last one said, if there was one."""
+        """Count what earlier processes allowed; `spent` is the text that the last one kept, if any."""
         kept = json.loads(spent or "[]")
         self._spent = deque((now - max(0.0, (now_ns - at_ns) / 1e9), number) for at_ns, number in kept)
 
     def spent(self, now: float, now_ns: int) -> str:
-        """What the next process has to know of the window: when how many went, by the wall clock. What went
-        within a 64th of it has one time, the latest.
+        """Return the text for `recall` in the next process: when how many were allowed, by the wall clock.
+
+        Those within one 64th of the window share one time, the latest.
         """
         kept: dict[int, tuple[int, int]] = {}
         for at, number in self._spent:
@@ -155,7 +159,7 @@ class Deletions:
         return json.dumps([*kept.values()])
 
     def give_back(self, will_go: Callable[[FileRef], bool]) -> None:
-        """What was allowed and has not gone does not count, but for what yet `will_go`."""
+        """Stop counting deletions that were allowed and did not happen, except those that yet `will_go`."""
         left = Counter(at for ref, at in self._going.items() if not will_go(ref))
         self._going.clear()
         for _ in range(len(self._spent)):
@@ -167,7 +171,7 @@ class Deletions:
     # ---- the judgement ----------------------------------------------------------------------------------
 
     def judge(self, now: float, recorded_files: int) -> Verdict:
-        """What may be deleted now. The allowed ones are taken out and count against the window."""
+        """Return what may be deleted now, take it out of the candidates, and count it against the window."""
         asked = self.waiting()
         if not asked:
             self._granted = 0

@@ -158,7 +158,7 @@ class DirtyFiles:
             self._push(ref, entry)
 
     def discard(self, source: str) -> None:
-        """Forget the files of `source`; those that are processing end as if nothing had marked them."""
+        """Forget the files of a source. Those that a worker has end as if nothing had marked them."""
         self._waiting = {ref: entry for ref, entry in self._waiting.items() if ref.source != source}
         del self._counts[source]
         self._rebuild()
@@ -170,25 +170,23 @@ class DirtyFiles:
     # ---- pausing ----------------------------------------------------------------------------------------
 
     def pause(self, paused: Mapping[str, float]) -> None:
-        """These sources, and no others, are paused, each until its time, which may be infinite."""
+        """Pause these sources, and no others, each until its time (monotonic seconds, may be infinite)."""
         self._paused = dict(paused)
         self._rebuild()
 
     def is_paused(self, source: str, now: float) -> bool:
-        """Whether files of this source are not handed out now."""
+        """Return whether `take` holds back the files of a source now."""
         return self._paused.get(source, now) > now
 
     def hasten(self, now: float, wanted: Callable[[FileRef], bool]) -> None:
-        """Those of the waiting files that are `wanted` are due now."""
+        """Make the waiting files that are `wanted` due now."""
         for ref, entry in self._waiting.items():
             if entry.due > now and wanted(ref):
                 entry.due, entry.hasty = now, True
         self._rebuild()
 
     def call(self, ref: FileRef) -> bool:
-        """The file is due, in its place among those that were marked before and after it. Returns whether it
-        waits.
-        """
+        """Make a waiting file due, in the order in which files were marked; return whether it waits."""
         entry = self._waiting.get(ref)
         if entry is not None and entry.first_marked < entry.due:
             entry.due = entry.first_marked
@@ -198,9 +196,9 @@ class DirtyFiles:
     # ---- working off ------------------------------------------------------------------------------------
 
     def take(self, now: float, chance: float = 0.0) -> Taken | None:
-        """The file that has been due the longest, or None; with `chance` any one that is due.
+        """Hand out the file that has been due the longest, or with `chance` any due one; None: none is due.
 
-        It is processing until `done` or `defer`.
+        The file counts as processing until `done` or `defer`.
         """
         if self._paused and min(self._paused.values()) <= now:
             self.pause({source: until for source, until in self._paused.items() if until > now})
@@ -216,14 +214,14 @@ class DirtyFiles:
         return Taken(ref, entry.event, entry.first_marked, entry.allowed_at is not None, entry.hasty)
 
     def done(self, ref: FileRef) -> bool:
-        """Processing ended. Returns whether the file is clean: whether nothing marked it since."""
+        """End the processing of a file; return whether it is clean, because nothing marked it since."""
         again = self._end(ref).again
         if again is not None:
             self._wait(ref, again)
         return again is None
 
     def defer(self, ref: FileRef, until: float, *, hold: bool, delete_allowed: bool = False) -> None:
-        """Processing failed: the file stays dirty, with its permission if any, and is due at `until`.
+        """End the processing of a file that failed: it stays dirty, with its permission, until `until`.
 
         An event hastens it, also one that came during processing, unless `hold`. Such an event also says that
         the file is still restless: one that changed while it was read is marked and then deferred, not done.
@@ -252,7 +250,7 @@ class DirtyFiles:
     # ---- looking ----------------------------------------------------------------------------------------
 
     def next_due(self) -> float:
-        """When `take` may have something, if nothing is marked before; infinite when nothing waits."""
+        """Return when `take` may next have a file if nothing is marked before; infinite: nothing waits."""
         due = self._top()
         for source, until in self._paused.items():
             if until < due and self._counts[source]:
@@ -260,11 +258,11 @@ class DirtyFiles:
         return due
 
     def restless(self, now: float, longer_than: float) -> list[tuple[FileRef, float]]:
-        """Files that events have kept from becoming quiet for more than `longer_than` seconds, or for a
-        minute in which many looks were in vain.
+        """Return the files that events have kept from becoming quiet for more than `longer_than` seconds.
 
-        Each with the time of the first of those events; the longest first. A file that merely waits, for a
-        worker or for its deferral, is not among them. O(number waiting).
+        After many looks in vain a minute is enough. Each file comes with the time of the first of those
+        events, the longest first. A file that merely waits for a worker, or until its deferral ends, is left
+        out. O(number waiting).
         """
         found = [
             (ref, entry.restless_since)
@@ -277,7 +275,7 @@ class DirtyFiles:
         return sorted(found, key=lambda item: (item[1], item[0]))
 
     def entry(self, ref: FileRef, now: float) -> tuple[float, float | None] | None:
-        """Of a file that waits: seconds until it is due, and for how many events have kept it from that."""
+        """Return in how many seconds a waiting file is due, and for how many events have put that off."""
         entry = self._waiting.get(ref)
         if entry is None:
             return None
@@ -285,28 +283,26 @@ class DirtyFiles:
         return entry.due - now, None if since is None else now - since
 
     def is_processing(self, ref: FileRef) -> bool:
-        """Whether a worker has the file."""
+        """Return whether a worker has the file."""
         return ref in self._processing
 
     def allowed_at(self, ref: FileRef) -> float | None:
-        """When the file, which waits or is being processed, got the permission to delete its object; None: it
-        has none.
-        """
+        """Return when a dirty file got the permission to delete its object; None: it has none."""
         running = self._processing.get(ref)
         entries = (self._waiting.get(ref),) if running is None else (running, running.again)
         return next((each.allowed_at for each in entries if each and each.allowed_at is not None), None)
 
     def is_dirty(self, ref: FileRef) -> bool:
-        """Whether the file waits or is being processed."""
+        """Return whether the file waits, or a worker has it."""
         return ref in self._waiting or ref in self._processing
 
     def all(self, since: float = inf) -> list[FileRef]:
-        """The files that wait or are processing, and have been dirty since then, at the latest."""
+        """Return the dirty files, waiting or processing, that became dirty no later than `since`."""
         waiting = [ref for ref, entry in self._waiting.items() if entry.first_marked <= since]
         return waiting + [ref for ref, entry in self._processing.items() if entry.first_marked <= since]
 
     def ages(self) -> list[tuple[float, FileRef]]:
-        """The files that wait or are processing, each with the time when it became dirty."""
+        """Return each dirty file with the time when it became dirty."""
         return [
             (entry.first_marked, ref)
             for files in (self._waiting, self._processing)
@@ -314,8 +310,9 @@ class DirtyFiles:
         ]
 
     def awaited_since(self, ref: FileRef, now: float) -> float | None:
-        """When a file became dirty that is to be sent; None: it is clean, was sent a moment ago, or has been
-        restless for long.
+        """Return when a file that is to be sent became dirty.
+
+        None: it is clean, was sent a moment ago, or has been restless for long.
         """
         entry = self._processing.get(ref) or self._waiting.get(ref)
         if isinstance(entry, _Dirty) and (entry.sent or entry.is_restless(now, VAIN_SECONDS)):
@@ -323,11 +320,11 @@ class DirtyFiles:
         return None if entry is None else entry.first_marked
 
     def sent(self) -> set[FileRef]:
-        """Those of them that were sent a moment ago, and nothing has marked since."""
+        """Return the waiting files that were sent a moment ago, and that nothing has marked since."""
         return {ref for ref, entry in self._waiting.items() if entry.sent}
 
     def oldest(self, source: str, left_out: Collection[FileRef]) -> float | None:
-        """When that file of a source became dirty that is it for the longest; None: there is none."""
+        """Return when the oldest dirty file of a source became dirty; None: there is none."""
         return min(
             (
                 entry.first_marked
@@ -339,23 +336,23 @@ class DirtyFiles:
         )
 
     def waiting(self) -> int:
-        """How many files wait, those that are processing not counted."""
+        """Return how many files wait; those that workers have do not count."""
         return len(self._waiting)
 
     def processing(self) -> tuple[FileRef, ...]:
-        """The files that workers have, in the order in which they were taken."""
+        """Return the files that workers have, in the order in which they were taken."""
         return tuple(self._processing)
 
     def waiting_of(self, source: str) -> int:
-        """How many files of this source wait."""
+        """Return how many files of a source wait."""
         return self._counts[source]
 
     def paused(self) -> tuple[str, ...]:
-        """The sources whose files are not handed out."""
+        """Return the sources that are paused."""
         return tuple(self._paused)
 
     def counts(self) -> dict[str, int]:
-        """How many files of each source wait; sources without any are left out."""
+        """Return how many files of each source wait; a source without any is left out."""
         return dict(+self._counts)
 
     # ---- the queue --------------------------------------------------------------------------------------

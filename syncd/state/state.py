@@ -195,19 +195,19 @@ class State:
         return self._writer.commits if self._writer else 0
 
     def flush(self) -> None:
-        """Write what was joined. Call this when there is no more work."""
+        """Write what was joined. The caller has no more work."""
         if self._writer is not None:
             self._writer.flush()
 
     def give_back_memory(self) -> None:
-        """Keep no pages of the database, and not what only a first pass needs. Raises StateError."""
+        """Free cached pages of the database, and what only a first pass needs. Raises StateError."""
         self._novelty = Novelty(empty=False)
         self._reader.give_back_memory()
         if self._writer is not None:
             self._writer.run(give_back_memory)
 
     def lost(self) -> str | None:
-        """Why this database cannot be used until the next `open` (removed, replaced, damaged), or None."""
+        """Return why the database (removed, replaced, damaged) needs another `open`; None: it does not."""
         return self._reader.damage or (self._writer.lost() if self._writer is not None else None)
 
     def close(self, *, clean: bool = True) -> None:
@@ -235,7 +235,7 @@ class State:
     # ---- recorded files ---------------------------------------------------------------------------------
 
     def recorded(self, ref: FileRef) -> Recorded | None:
-        """What was last committed for `ref`, on the disk or not yet; None: never."""
+        """Return what was last committed for a file, written or not; None: nothing."""
         self._flush_if_due()
         if self._novelty.is_new(ref):
             return None
@@ -247,7 +247,7 @@ class State:
     def recorded_page(
         self, source: str, after: bytes | None, limit: int, below: bytes = b"", *, kept: bool = False
     ) -> list[tuple[bytes, Recorded]]:
-        """At most `limit` recorded files in the order of their path bytes, those behind `after`.
+        """Return at most `limit` recorded files behind `after`, in the order of their path bytes.
 
         `below` is a directory without trailing slash: only paths under it. With `kept` also those that were
         deleted and whose objects are kept.
@@ -257,7 +257,7 @@ class State:
         return self._read(queries.file_page, source, start, below, limit, kept)
 
     def all_recorded(self, source: str, below: str = "") -> Iterator[tuple[FileRef, Recorded]]:
-        """All recorded files of `source`, or of its directory `below`, also those that are kept."""
+        """Yield all recorded files of `source`, or of its directory `below`, with those that are kept."""
         after: bytes | None = None
         while page := self.recorded_page(source, after, _PAGE, os.fsencode(below), kept=True):
             for path, row in page:
@@ -274,7 +274,7 @@ class State:
         *,
         kept: bool = False,
     ) -> list[queries.Row]:
-        """What a scan compares, from path `start` on, as plain tuples: see `queries.outline_page`."""
+        """Return what a scan compares, from path `start` on, as plain tuples; see `queries.outline_page`."""
         self.flush()
         return self._read(queries.outline_page, source, aim, start, below, limit, kept)
 
@@ -319,7 +319,7 @@ class State:
         )
 
     def recorded_totals(self, source: str) -> tuple[int, int]:
-        """Recorded files of `source` and the sum of their sizes in bytes."""
+        """Return the number of recorded files of `source`, and the sum of their sizes in bytes."""
         self.flush()
         row = self._row("SELECT files, bytes FROM sources WHERE name = ?", source)
         return (row[0], row[1]) if row else (0, 0)
@@ -334,12 +334,12 @@ class State:
         durable: bool = True,
         mends: bool = False,
     ) -> None:
-        """The object is there: recorded row in, checkpoint with its parts and failure row out.
+        """Record an object that is there; drop the checkpoint with its parts, and the failure.
 
         An object that was made or proven now `mends` what an audit found. `part_digests` of a large file are
-        kept until its content changes. With ``durable=False`` (and no
-        checkpoint) it may wait for later ones: the next call after about 100 ms, `flush` or `close` puts it
-        on the disk, and never more than 256 wait. `recorded` and `find_content` see it at once.
+        kept until its content changes. With ``durable=False`` (and no checkpoint) the commit may wait: the
+        next call after about 100 ms, `flush` or `close` writes it, and no more than 256 wait. `recorded` and
+        `find_content` see it at once.
         """
 
         overtaken = recorded.life == OVERTAKEN or not self._is_at_home(
@@ -361,19 +361,19 @@ class State:
         self._put(ref, row, operation, durable=durable or checkpoint_id is not None)
 
     def keep(self, ref: FileRef, recorded: Recorded) -> None:
-        """The file was deleted, and its object is kept: from now on only those meet the row who ask for it.
+        """Mark the row of a file that was deleted and whose object stays; only `kept` pages show it then.
 
-        Nothing is done if the row is not `recorded` any more. Joined with later writes.
+        Does nothing if the row is no longer `recorded`. Joined with later writes.
         """
         if not recorded.kept:
             self._join(lambda connection: queries.keep_file(connection, ref, recorded))
 
     def serve(self, destinations: Sequence[Destination]) -> None:
-        """From now on the files of the sources go there, and there are no other sources.
+        """Set where the files of the sources go; there are no other sources.
 
         Rows of other files under these keys stay, but count as overtaken: the store is asked for their
-        objects before they are believed again. Uploads that lead elsewhere are left to be aborted. Sources
-        that are not configured any more are forgotten; should one come back, its objects are compared.
+        objects before they are trusted again. Uploads that lead elsewhere become leftovers. A source that is
+        no longer configured is forgotten; if it comes back, its objects are compared.
         """
         self.destinations = tuple(destinations)
         self._write(lambda connection: queries.serve(connection, self.destinations))
@@ -398,7 +398,7 @@ class State:
                 self._write(partial(queries.forget_source, source=name))
 
     def overtake(self, source: str) -> None:
-        """Objects of this source were changed by an unknown hand: all its rows count as overtaken."""
+        """Mark all rows of a source as overtaken, because another program changed its objects."""
         self._write(lambda connection: queries.overtake(connection, source))
 
     def _is_at_home(self, source: str, store_id: str, key: str) -> bool:
@@ -413,24 +413,24 @@ class State:
         self.commit(ref, replace(recorded, etag="", racy=True))
 
     def part_digests(self, ref: FileRef) -> PartDigests | None:
-        """Those of the recorded content of `ref`, where it went in parts."""
+        """Return the part digests of the recorded content of a file; None: it did not go in parts."""
         return self._read(queries.find_part_digests, ref)
 
     def chunks(self, ref: FileRef) -> bytes:
-        """Those of the recorded content of `ref`; empty: not known."""
+        """Return the chunks of the recorded content of a file; empty: not known."""
         return self._read(queries.find_chunks, ref)
 
     def find_blocks(self, grid: PartDigests, limit: int = 4) -> list[FileRef]:
-        """At most `limit` recorded files that have blocks of this grid at the same places."""
+        """Return at most `limit` recorded files that have blocks of this grid at the same places."""
         return self._read(queries.find_blocks, grid, limit)
 
     def has_size(self, store_id: str, size: int) -> bool:
-        """Whether content of this size is recorded in this store."""
+        """Return whether content of this size (bytes) is recorded in a store."""
         self.flush()
         return self._read(queries.has_size, store_id, size)
 
     def forget(self, ref: FileRef, *, durable: bool = True) -> None:
-        """The object is gone or no longer ours: the rows about the file out. `durable` as in `commit`."""
+        """Drop all rows about a file whose object is gone or not ours any more. `durable` as in `commit`."""
 
         def operation(connection: sqlite3.Connection) -> None:
             queries.drop_file(connection, ref)
@@ -449,7 +449,7 @@ class State:
         requests: int = 0,
         xattrs_left_out: int = 0,
     ) -> None:
-        """Add to the counters of a lifetime. Joined with later writes.
+        """Add to the counters of all time. Joined with later writes.
 
         `bytes_sent` of a file also count for the cause that `saved` most of it.
         """
@@ -461,13 +461,13 @@ class State:
         self._totals.add(counted)
 
     def totals(self) -> dict[str, int]:
-        """The counters of a lifetime that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``,
+        """Return the counters of all time that are not 0: ``bytes_sent``, ``bytes_saved``, ``requests``,
         ``xattrs_left_out``, and the first two by cause, such as ``bytes_sent:delta``.
         """
         return self._totals.all()
 
     def learned(self, store_id: str, name: str) -> str | None:
-        """What a store has taught us, such as its smallest part; None: nothing yet."""
+        """Return what was learned about a store under this name, such as its smallest part; None: nothing."""
         try:
             return self._learned[store_id, name]
         except KeyError:
@@ -475,20 +475,20 @@ class State:
             return self._learned.setdefault((store_id, name), str(row[0]) if row else None)
 
     def learn(self, store_id: str, name: str, value: str) -> None:
-        """Remember or replace what a store has taught us. If it raises StateError, this process remembers."""
+        """Remember what was learned about a store. If this raises StateError, only this process remembers."""
         values = (store_id, name, value)
         self._learned[store_id, name] = value
         self._write(lambda c: c.execute("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", values))
 
     def unlearn(self, name: str) -> None:
-        """Forget what every store has taught us under this name."""
+        """Forget what was learned about every store under this name."""
         self._write(lambda c: c.execute("DELETE FROM learned WHERE name = ?", (name,)))
         self._learned.clear()
 
     # ---- what the operator paused -----------------------------------------------------------------------
 
     def pauses(self) -> dict[tuple[str, str], int]:
-        """What is paused, by kind (``source``, ``store``, ``all``) and name: until when; 0: without end."""
+        """Return until when each is paused, by kind (``source``, ``store``, ``all``) and name; 0: no end."""
         now_ns = self._now_ns()
         return {
             what: until_ns for what, until_ns in sorted(self._pauses.items()) if not 0 < until_ns <= now_ns
@@ -501,7 +501,7 @@ class State:
         self._pauses[kind, name] = until_ns
 
     def resume(self, names: Sequence[tuple[str, str]]) -> None:
-        """Forget these pauses; done also when there were none."""
+        """Forget these pauses. Harmless if there are none."""
         self._write(lambda c: c.executemany("DELETE FROM pauses WHERE kind = ? AND name = ?", names))
         for what in names:
             self._pauses.pop(what, None)
@@ -509,20 +509,20 @@ class State:
     # ---- sources ----------------------------------------------------------------------------------------
 
     def root_identity(self, source: str) -> RootIdentity | None:
-        """Which directory the root of `source` was when it was last seen whole."""
+        """Return which directory the root of `source` was when a scan last saw it whole; None: unknown."""
         row = self._row("SELECT root_device, root_inode, root_volume FROM sources WHERE name = ?", source)
         if row is None or row[0] is None:
             return None
         return RootIdentity(queries.unfold(row[0]), queries.unfold(row[1]), row[2])
 
     def set_root_identity(self, source: str, identity: RootIdentity) -> None:
-        """The root of `source` was seen whole, and is this directory."""
+        """Record which directory the root of `source` is, after a scan saw it whole."""
         values = (queries.fold(identity.device), queries.fold(identity.inode), identity.volume, source)
         sql = "UPDATE sources SET root_device = ?, root_inode = ?, root_volume = ? WHERE name = ?"
         self._change_source(source, sql, values)
 
     def renumber_device(self, source: str, old: int, new: int) -> None:
-        """A file system of `source` got another device number (a disk plugged in again, a reboot).
+        """Follow a file system of `source` to another device number (a disk plugged in again, a reboot).
 
         What was recorded or begun on device `old` counts as of `new`: inodes and times stay as they were, so
         nothing is believed that the file itself does not show again.
@@ -537,7 +537,7 @@ class State:
         unseen: str = "",
         skipped: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """A scan of the whole source ended; it found `drift` changes that no event had announced.
+        """Record that a scan of the whole source ended, with `drift` changes that no event had announced.
 
         `unseen` says what it could not see, `skipped` how many of each kind it left out.
         """
@@ -546,7 +546,7 @@ class State:
         self._change_source(source, sql, (queries.fold(finished_ns), drift, unseen, told, source))
 
     def summaries(self, *, exact: bool = True) -> dict[str, Summary]:
-        """What is known of each source that has been written about, of one moment, by its name."""
+        """Return what is known of each source, by its name, all of one moment."""
         self._catch_up(exact)
         return {
             name: Summary(files, size, LastScan(ended_ns, drift, unseen, json.loads(skipped)), *more)
@@ -556,7 +556,7 @@ class State:
         }
 
     def last_scan(self, source: str) -> LastScan:
-        """What is known of the last whole scan, and all drift."""
+        """Return what is known of the last scan of the whole source, and of all drift."""
         row = self._row("SELECT last_scan_ns, drift, unseen, skipped FROM sources WHERE name = ?", source)
         return LastScan(row[0], row[1], row[2], json.loads(row[3])) if row else LastScan()
 
