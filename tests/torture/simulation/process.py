@@ -29,6 +29,7 @@ from syncd.pipeline.source_runner import SourceRunner
 from syncd.pipeline.store_runner import StoreRunner
 from syncd.sources import directories, entries, files, mounts, root, selection
 from syncd.sources.scan import compare, walk
+from syncd.state import queries
 from syncd.state.state import State
 from syncd.storage.base import ObjectStore
 from syncd.storage.opening import StoreContext
@@ -111,6 +112,7 @@ def reading(calls: Syscalls, senders: Later) -> Iterator[None]:
         stack.enter_context(mock.patch.object(local, "_KEPT_SECONDS", inf))  # of another clock
         stack.enter_context(mock.patch.object(mounts, "type_of", return_value="ext4"))
         stack.enter_context(mock.patch.object(reuse, "MANY", 1))  # so that a few deletions are many
+        stack.enter_context(mock.patch.object(queries, "FEWEST_FILES", 1))  # its folders are small
         stack.enter_context(mock.patch.object(partsender, "wait", senders.wait))
         stack.enter_context(mock.patch.object(Slots, "_wait", lambda *needed: senders.make_room(*needed)))
         yield
