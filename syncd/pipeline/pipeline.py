@@ -384,7 +384,7 @@ class Pipeline:
         return sum(store.workers.queue.marks for store in self.store_runners.values())
 
     def gave_up(self) -> dict[str, BaseException]:
-        """The stores that could not be used in this pass, each with its error."""
+        """Return the stores that could not be used in this pass, each with its error."""
         errors = {name: store.workers.health.gave_up for name, store in self.store_runners.items()}
         return {name: error for name, error in errors.items() if error is not None}
 
@@ -397,7 +397,7 @@ class Pipeline:
             self.state.add_totals(requests=requests)
 
     def pending(self) -> dict[str, int]:
-        """Dirty files by source, those in progress included."""
+        """Return the number of dirty files of each source, those in progress included."""
         pending: dict[str, int] = {}
         for runner in self.store_runners.values():
             waiting, processing = runner.workers.queue.counts()
@@ -408,7 +408,7 @@ class Pipeline:
         return pending
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
-        """Files under way, with bytes done and bytes in all."""
+        """Return the files under way, with the bytes done and the bytes in all."""
         return [item for runner in self.store_runners.values() for item in runner.progress.in_flight()]
 
     def outlook(self) -> tuple[float | None, float | None]:
@@ -431,13 +431,13 @@ class Pipeline:
         return rate or None, None if rests else seconds_left(rest)
 
     def idle(self) -> bool:
-        """Whether no file waits or is being processed, at any store."""
+        """Return whether no file waits or is being processed, at any store."""
         return all(store.workers.queue.idle() for store in self.store_runners.values())
 
     # ---- from the watcher -------------------------------------------------------------------------------
 
     def changed(self, source: str, path: str) -> None:
-        """Something happened to this path."""
+        """Mark a path after an event."""
         runner = self.source_runners.get(source)
         if runner is None or not runner.rules.wants_file(path):  # the event is older than a reload
             return
@@ -446,7 +446,7 @@ class Pipeline:
             runner.ask("", "more events than could be kept")
 
     def rescan(self, source: str, subtree: str, reason: str) -> None:
-        """Events of this subtree were lost, or cannot arrive."""
+        """Have a subtree scanned whose events were lost, or cannot arrive."""
         runner = self.source_runners.get(source)
         if runner is not None:
             runner.ask(subtree, reason)
@@ -454,7 +454,7 @@ class Pipeline:
     # ---- from the workers: the `Listener` of the context ------------------------------------------------
 
     def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
-        """One file is done."""
+        """Count, note and log one file that is done."""
         runner = self.source_runners.get(ref.source)
         if runner is not None:
             runner.gone(ref) if outcome.wants_delete else runner.file_done(ref)
@@ -474,7 +474,7 @@ class Pipeline:
             file_log.debug("%s: %s", name_of(ref), action.reason)
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
-        """One file failed for now, or (in a single pass) was never quiet."""
+        """Count and note one file that failed for now, or (in a single pass) was never quiet."""
         words = str(error) if isinstance(error, SyncdError) else repr(error)
         runner = self.source_runners.get(ref.source)
         is_settling = isinstance(error, FileChanged)
@@ -486,7 +486,7 @@ class Pipeline:
             self.state.history.note(Acted(self.clock.now_ns(), ref, "failed", 0, words))
 
     def root_changed(self, source: str, reason: str) -> None:
-        """A worker could not trust a source's root."""
+        """Have a source scanned whose root a worker could not trust."""
         self.rescan(source, "", reason)
 
 

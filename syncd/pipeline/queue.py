@@ -172,7 +172,7 @@ class WorkQueue:
                 self._end.notify_all()
 
     def is_left_out(self, source: str) -> bool:
-        """Whether the folder of this source does not answer."""
+        """Return whether the folder of a source does not answer."""
         return source in self._silent
 
     def _hold_sources(self) -> None:
@@ -181,7 +181,7 @@ class WorkQueue:
         self._room.notify_all()
 
     def is_held(self, source: str) -> bool:
-        """Whether nothing of this source is handed out, because the operator said so."""
+        """Return whether the operator has paused a source."""
         with self._lock:
             now = self._monotonic()
             return self._held_until > now or self._paused.get(source, now) > now
@@ -246,7 +246,7 @@ class WorkQueue:
                     self._call(self._monotonic())
 
     def has_large(self) -> None:
-        """The file that the calling worker took is large."""
+        """Note that the file that the calling worker took is large."""
         with self._lock:
             self.crew.has_large(threading.get_ident())
             self._call(self._monotonic())
@@ -257,7 +257,7 @@ class WorkQueue:
             return None if self._closed else self._take(self._monotonic())
 
     def due(self) -> float:
-        """When `take` will return a file, unless something changes first; infinite if nothing waits."""
+        """Return when `take` has a file if nothing changes first (monotonic seconds); infinite: never."""
         with self._lock:
             return self._due(self._monotonic())
 
@@ -310,12 +310,12 @@ class WorkQueue:
             self._alarm = inf
 
     def done(self, ref: FileRef) -> bool:
-        """The file is clean, unless it was marked while being processed. Returns whether all workers rest."""
+        """Note that a file is clean, unless it was marked since; return whether all workers rest."""
         with self._lock:
             return self._done(ref)
 
     def again(self, ref: FileRef, quiet_seconds: float, *, hold: bool = False) -> None:
-        """The file changed while it was read, or just before: it has to settle, and counts as restless."""
+        """Let a file that changed while or before it was read settle; it counts as restless."""
         with self._lock:
             self._mark(ref, quiet_seconds, event=True)
             self._dirty.defer(ref, self._monotonic() + quiet_seconds, hold=hold)
@@ -350,12 +350,12 @@ class WorkQueue:
             return True
 
     def allowed_at(self, ref: FileRef) -> float | None:
-        """Since when this file waits with the permission to delete its object; None: it has none."""
+        """Return since when the file waits with the permission to delete its object; None: it has none."""
         with self._lock:
             return self._dirty.allowed_at(ref)
 
     def is_processing(self, ref: FileRef) -> bool:
-        """Whether a worker has the file."""
+        """Return whether a worker has the file."""
         with self._lock:
             return self._dirty.is_processing(ref)
 
@@ -379,12 +379,12 @@ class WorkQueue:
 
     @property
     def is_shut(self) -> bool:
-        """Whether requests to the store pause now, or only single ones probe it."""
+        """Return whether requests to the store pause now, or only single ones probe it."""
         with self._lock:
             return self._breaker.until is not None
 
     def answered(self) -> bool:
-        """The store answered. Returns whether it was paused before."""
+        """Note that the store answered; return whether it was paused before."""
         with self._lock:
             recovered = self._breaker.success()
             if recovered:
@@ -394,7 +394,7 @@ class WorkQueue:
     def stumbled(
         self, ref: FileRef, way: str, chance: float, *, at_once: bool = False, answers: bool = False
     ) -> bool:
-        """The store failed at this file. After several different ones, or `at_once`, it is paused.
+        """Note that the store failed at a file. Several different files, or `at_once`, pause the store.
 
         With `answers` it answers a question about nothing in particular. Returns whether a pause begins.
         """
@@ -407,7 +407,7 @@ class WorkQueue:
             return not was_shut and self._breaker.until is not None
 
     def pause(self, seconds: float) -> bool:
-        """Pause the store at once. Returns whether it was not paused before."""
+        """Pause the store at once; return whether it was not paused before."""
         with self._lock:
             was_shut = self._breaker.until is not None
             self._breaker.trip(self._monotonic(), seconds)
@@ -430,7 +430,7 @@ class WorkQueue:
     # ---- looking ----------------------------------------------------------------------------------------
 
     def idle(self) -> bool:
-        """Whether nothing waits or is being processed that could end, or the queue is closed."""
+        """Return whether no file that could end waits or is processing, or the queue is closed."""
         with self._lock:
             return self._is_idle()
 
@@ -440,17 +440,17 @@ class WorkQueue:
             return self._end.wait_for(self._is_idle, seconds)
 
     def counts(self) -> tuple[dict[str, int], tuple[FileRef, ...]]:
-        """Dirty files per source, and those being processed."""
+        """Return the number of waiting files of each source, and the files that workers have."""
         with self._lock:
             return self._dirty.counts(), self._dirty.processing()
 
     def deferred(self) -> Counter[str]:
-        """Dirty files per source whose last attempt failed."""
+        """Return the number of dirty files of each source whose last attempt failed."""
         with self._lock:
             return Counter(ref.source for ref in self._deferred)
 
     def about(self, ref: FileRef) -> Queued | None:
-        """What is known of a dirty file; None: it is clean."""
+        """Return what is known of a dirty file; None: it is clean."""
         with self._lock:
             if self._dirty.is_processing(ref):
                 return Queued(True, 0.0)
@@ -458,7 +458,7 @@ class WorkQueue:
             return None if entry is None else Queued(False, entry[0], ref in self._deferred, entry[1])
 
     def oldest(self, source: str) -> float | None:
-        """Since when, on the monotonic clock, the file of a source waits that waits the longest.
+        """Return since when (monotonic seconds) the oldest dirty file of a source waits; None: none does.
 
         One that failed does not count: it is told otherwise. None: no file waits.
         """
@@ -488,17 +488,17 @@ class WorkQueue:
             return self._dirty.awaited_since(ref, self._monotonic())
 
     def sent(self) -> set[FileRef]:
-        """Dirty files that were sent a moment ago, and are only to be looked at once more."""
+        """Return the dirty files that were sent a moment ago, and only get a second look."""
         with self._lock:
             return self._dirty.sent()
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is handed out any more."""
+        """Return whether the queue is closed."""
         return self._closed
 
     def restless(self, longer_than: float) -> list[tuple[FileRef, float]]:
-        """Files that have been marked again and again for longer than this, and for how many seconds."""
+        """Return the files that were marked again and again for longer than this, with the seconds."""
         now = self._monotonic()
         with self._lock:
             return [(ref, now - since) for ref, since in self._dirty.restless(now, longer_than)]

@@ -120,7 +120,7 @@ class SourceRunner:
             self._changed.notify()
 
     def gone(self, ref: FileRef) -> None:
-        """A scan or a worker found that a recorded file no longer exists."""
+        """Note that a recorded file no longer exists, as a scan or a worker found."""
         with self._changed:
             if self.workers.queue.allowed_at(ref) is not None:
                 return  # a worker will delete its object
@@ -131,7 +131,7 @@ class SourceRunner:
                 self._changed.notify()
 
     def file_done(self, ref: FileRef) -> None:
-        """A worker finished a file, and its object stays or is deleted."""
+        """Note that a worker finished a file, and that its object stays or is deleted."""
         with self._changed:
             self.deletions.withdraw(ref)
         self._end_reconciliation(ref)
@@ -151,7 +151,7 @@ class SourceRunner:
         return number
 
     def accept_root(self) -> None:
-        """The operator confirms that the root is now a different directory."""
+        """Accept that the root is now a different directory, because the operator says so."""
         with self._changed:
             self._guard.accept()
             self.schedule.ask("", "the root was accepted")
@@ -163,7 +163,7 @@ class SourceRunner:
         return self.foreigners.waits(self.source.name)
 
     def deletions_wait(self) -> str:
-        """Why deletions wait for the operator; empty: none does."""
+        """Return why deletions wait for the operator; empty: none does."""
         return self.news.deletes_reason or self.waits_for_take_over()
 
     def take_over(self) -> int:
@@ -221,7 +221,7 @@ class SourceRunner:
         self.workers.queue.wake_scans()
 
     def is_among(self, given_up: Collection[int | str]) -> bool:
-        """Whether its thread is one of these, by identifier."""
+        """Return whether its thread is one of these, by identifier."""
         return self._thread.ident in given_up and self._thread.is_alive()
 
     def account(self) -> None:
@@ -248,12 +248,12 @@ class SourceRunner:
         return not self._thread.is_alive()
 
     def should_stop(self) -> bool:
-        """Whether a running scan should end."""
+        """Return whether a running scan is to end."""
         self._heartbeat.step()
         return self._stopping
 
     def settled(self) -> bool:
-        """For a single pass: the scan is over, and each deletion is allowed or waits for the operator."""
+        """Return whether a single pass has scanned it, and each deletion is allowed or waits."""
         with self._changed:
             if self._stopping:
                 return True
@@ -261,7 +261,7 @@ class SourceRunner:
             return self.is_scanned() and not undecided
 
     def is_scanned(self) -> bool:
-        """Whether it was scanned, and no scan runs or is asked for."""
+        """Return whether it was scanned, and no scan runs or is asked for."""
         with self._changed:
             return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked)
 
@@ -331,7 +331,7 @@ class SourceRunner:
         return None
 
     def due(self) -> float | None:
-        """When there is something to do, if nothing is asked before; None: only then."""
+        """Return when there is something to do (monotonic seconds); None: only when it is asked."""
         at, audit_at = self.schedule.due(self.clock.monotonic()), self.auditor.due()
         return at if audit_at == inf else min(audit_at, audit_at if at is None else at)
 

@@ -73,7 +73,7 @@ class Audits:
         after: bytes = b"",
         upto: bytes | None = None,
     ) -> None:
-        """What was found of the objects of `source`, instead of what was found before.
+        """Record what was found of the objects of `source`; it replaces what was found before.
 
         That of the paths behind `after`, up to `upto`; None: of all behind. `unnamed` more are counted.
         """
@@ -82,32 +82,32 @@ class Audits:
         self._write(lambda c: _put(c, source, found, unnamed, (after, AFTER_ALL if upto is None else upto)))
 
     def standing(self, source: str, limit: int = 10) -> tuple[int, list[tuple[FileRef, str]]]:
-        """How many differences of `source` stand; the first of them, in the order of paths, with words."""
+        """Return how many differences of `source` stand, and the first in the order of paths, in words."""
         self._flush()
         found: tuple[int, list[tuple[FileRef, str]]] = self._read(lambda c: _listed(c, source, limit))
         return found
 
     def what(self, ref: FileRef) -> str:
-        """What was found of the object of `ref`, in words; empty: nothing that stands."""
+        """Return what was found of the object of a file, in words; empty: nothing that stands."""
         self._flush()
         sql = f"SELECT what FROM differences WHERE {OF_SOURCE} AND path = ?2"  # noqa: S608  constants
         row = self._read(lambda c: c.execute(sql, named(ref)).fetchone())
         return str(row[0]) if row else ""
 
     def records(self, source: str) -> int:
-        """How many recorded files `source` has, also those that were deleted and whose objects are kept."""
+        """Return how many recorded files `source` has, with those that are gone and whose objects stay."""
         counts = (f"(SELECT count(*) FROM {table} WHERE {OF_SOURCE})" for table in TABLES)  # noqa: S608  constants
         return int(self._read(lambda c: c.execute(f"SELECT {' + '.join(counts)}", (source,)).fetchone())[0])
 
     def damaged(self, source: str) -> list[FileRef]:
-        """The files of `source` that are to be sent again to mend their objects."""
+        """Return the files of `source` that are to be sent again to mend their objects."""
         self._flush()
         sql = f"SELECT path FROM differences WHERE {OF_SOURCE} AND damaged ORDER BY path"  # noqa: S608  constants
         rows = self._read(lambda c: c.execute(sql, (source,)).fetchall())
         return [FileRef(source, os.fsdecode(path)) for (path,) in rows]
 
     def is_rotten(self, etag: str) -> bool:
-        """Whether an object with this ETag is known to have another content than it says."""
+        """Return whether an object with this ETag is known to have another content than it says."""
         if etag not in self._rotten:
             return False
         self._flush()
@@ -115,7 +115,7 @@ class Audits:
         return bool(self._read(lambda c: c.execute(sql, (etag,)).fetchone()))
 
     def has_rotted(self, ref: FileRef) -> bool:
-        """Whether the object of `ref` is known to have lost its content, and was not sent since."""
+        """Return whether the object of a file is known to have lost its content, and was not sent since."""
         if not self._rotten:
             return False
         self._flush()
@@ -123,19 +123,19 @@ class Audits:
         return bool(self._read(lambda c: c.execute(sql, named(ref)).fetchone()))
 
     def drop(self, connection: sqlite3.Connection, ref: FileRef) -> None:
-        """Within a write: the file was sent again, or is forgotten. Done also where nothing stands."""
+        """Within a write: drop what was found of a file that was sent again or is forgotten."""
         if self._may_stand:
             sql = f"DELETE FROM differences WHERE {OF_SOURCE} AND path = ?2"  # noqa: S608  constants
             connection.execute(sql, named(ref))
 
     def round(self, source: str) -> Round:
-        """How far the audit of `source` has come."""
+        """Return how far the audit of `source` has come."""
         sql = "SELECT after, files, next_ns, ended_ns, looked_at, repaired FROM rounds WHERE source = ?"
         row = self._read(lambda c: c.execute(sql, (source,)).fetchone())
         return Round(*row) if row else Round()
 
     def note(self, source: str, now: Round) -> None:
-        """Remember how far it has come."""
+        """Record how far the audit of `source` has come."""
         sql = "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._write(lambda c: c.execute(sql, (source, *now)))
 

@@ -74,7 +74,7 @@ class UnderWay:
         return Noted(self, text if len(text) < _SLOT else b"")
 
     def begin(self, text: bytes) -> int:
-        """The first half of `note`; returns the slot."""
+        """Do the first half of `note`; return the slot."""
         with self._lock:
             if not self._free:
                 self._free.append(self._slots)
@@ -84,7 +84,7 @@ class UnderWay:
         return slot
 
     def end(self, slot: int) -> None:
-        """The second half."""
+        """Do the second half of `note`."""
         self._write(slot, b"")
         with self._lock:
             self._free.append(slot)
@@ -133,7 +133,7 @@ class Unsettled:
         self._created: set[Key] = set()
 
     def load(self, rows: list[tuple[str, str, int, bool, str]]) -> None:
-        """What earlier processes left."""
+        """Take over what earlier processes left."""
         now = self._monotonic()
         of_now = []
         for store_id, key, since_ns, creates, boot in rows:
@@ -161,12 +161,12 @@ class Unsettled:
         self._write(lambda connection: queries.put_unsettled(connection, [row]))
 
     def left_ns(self, store_id: str, key: str) -> int:
-        """How much longer something may happen to the object; 0: nothing will."""
+        """Return the nanoseconds for which something may still happen to the object; 0: nothing will."""
         until = self._until.get((store_id, key))
         return 0 if until is None else max(0, round((until - self._monotonic()) * 1e9))
 
     def may_appear(self, store_id: str, key: str) -> bool:
-        """Whether the object may be made yet."""
+        """Return whether a request may still make the object."""
         return self.left_ns(store_id, key) > 0 and (store_id, key) in self._created
 
     def _prune(self) -> None:
@@ -181,7 +181,7 @@ class Unsettled:
 
 
 def boot_id() -> str:
-    """Of the last start of this machine; empty where the kernel does not tell."""
+    """Return the id of the last start of this machine; empty: the kernel does not tell."""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read(64).strip()
     return ""

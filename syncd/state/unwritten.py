@@ -28,7 +28,7 @@ class Unwritten:
         self._refs: dict[tuple[str, Fingerprint], FileRef] = {}
 
     def add(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """From now on `recorded` is what is known of `ref`.
+        """Remember `recorded` as what is known of a file.
 
         The caller holds the lock since before it queued the write: what follows from it comes after it.
         """
@@ -37,7 +37,7 @@ class Unwritten:
             self._refs[recorded.store_id, recorded.fingerprint] = ref
 
     def twins(self, store_id: str, fingerprint: Fingerprint) -> list[tuple[FileRef, Recorded]]:
-        """At most one file that has this content. The caller holds the lock."""
+        """Return at most one file that has this content. The caller holds the lock."""
         ref = self._refs.get((store_id, fingerprint))
         recorded = self.files.get(ref) if ref is not None else None
         if ref is None or recorded is None:
@@ -46,7 +46,7 @@ class Unwritten:
         return [(ref, recorded)] if same else []
 
     def settled(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """The write reached the disk, or failed for good: from now on the database is asked."""
+        """Forget a row whose write reached the disk or failed for good: the database is asked from now on."""
         with self.lock:
             if ref in self.files and self.files[ref] is recorded:
                 del self.files[ref]
@@ -89,7 +89,7 @@ class Totals:
         queries.add_totals(connection, amounts)
 
     def all(self) -> dict[str, int]:
-        """Those that are not 0, whether they are written or not."""
+        """Return the counters that are not 0, written or not."""
         with self._lock:
             return dict(+self._all)
 
@@ -123,7 +123,7 @@ class Novelty:
                     table[bit >> 3] |= 1 << (bit & 7)
 
     def is_new(self, thing: Hashable) -> bool:
-        """There is certainly no row of this file, or with this content, of any file in any store."""
+        """Return whether there is certainly no row of this file, or with this content, in any store."""
         table, mask = self._table, self._mask
         if table is None:
             return False

@@ -227,7 +227,7 @@ class GroupWriter:
             self._broken = f"could not take a transaction back ({error}); restart syncd"
 
     def lost(self) -> str | None:
-        """Why nothing can be written any more; None: it can."""
+        """Return why nothing can be written any more; None: it can."""
         with self._write_lock:
             return self._lost()
 

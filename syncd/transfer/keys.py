@@ -53,18 +53,18 @@ class Keys:
         self._should_stop = should_stop
 
     def of(self, ref: FileRef, seen: FileStat | None = None) -> str:
-        """The object key of a file, or of a link where that was `seen`."""
+        """Return the object key of a file, or of a link if that was `seen`."""
         prefix = self._sources[ref.source].source.prefix
         return paths.key_for(prefix, ref.path, is_link=isinstance(seen, LinkStat))
 
     def aimed(self, recorded: Recorded | None, key: str) -> Recorded | None:
-        """The record, if it describes the object that this file should have; any other proves nothing."""
+        """Return the record if it describes the object that the file is to have; another proves nothing."""
         if recorded is None or recorded.key != key or recorded.store_id != self._store_id:
             return None
         return recorded
 
     def is_in_doubt(self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None) -> bool:
-        """Whether the object may be another one than the record says. Raises StateError."""
+        """Return whether the object may be another than the record says. Raises StateError."""
         reconciling = self._sources[ref.source].reconciling
         return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
 
@@ -79,7 +79,7 @@ class Keys:
         )
 
     def others(self, ref: FileRef, key: str, size: int, *, is_new: bool) -> ObjectInfo | None:
-        """The object of another program that may have the content of a large file without a record.
+        """Return another program's object that may have the content of a large file without a record.
 
         Asked before the file is read, so that one pass makes all digests; asked again before it counts.
         """
@@ -94,7 +94,7 @@ class Keys:
         return info if info is not None and plan.is_to_prove(info, None, size) else None
 
     def is_free(self, ref: FileRef, key: str) -> bool:
-        """Whether nothing lies under the key of a file without a record, as far as that has to be known."""
+        """Return whether nothing lies under the key of a file without a record, as far as it matters."""
         if not self._sources[ref.source].reconciling:
             return True
         with self._uploader.slots.hold(0):
@@ -102,19 +102,19 @@ class Keys:
         return listed is not None and listed.info is None
 
     def listed(self, ref: FileRef, key: str) -> Listed | None:
-        """What the listing of the source says about the key of a file without a record; None: nothing."""
+        """Return what the listing of the source says about the key of an unrecorded file; None: nothing."""
         known = self._sources[ref.source]
         if known.listing is None or self._state.unsettled.left_ns(self._store_id, key):
             return None
         return known.listing.find(key)
 
     def still_recorded(self, ref: FileRef, recorded: Recorded | None) -> None:
-        """Raises FileChanged if another thread recorded the file before this one had the key."""
+        """Raise FileChanged if another thread recorded the file before this one had the key."""
         if self._state.recorded(ref) != recorded:
             raise FileChanged("an earlier request has sent it already")
 
     def request_slot(self, job: Job) -> AbstractContextManager[None]:
-        """A small file holds its slot already, with its content; a large one takes one for the request."""
+        """Return a slot for one request: a small file has its slot already, with its content."""
         return nullcontext() if job.body is not None else self._uploader.slots.hold(0)
 
     def _waiting(self) -> None:

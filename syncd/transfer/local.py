@@ -131,13 +131,13 @@ class Root:
         self.good_until = time.monotonic() + _KEPT_SECONDS
 
     def renew(self) -> None:
-        """Open it once more. Raises RootChanged."""
+        """Open the root again. Raises RootChanged."""
         self.close()
         self._open()
         self.is_kept = False
 
     def close(self) -> None:
-        """Harmless if it is closed."""
+        """Close the root. Harmless if it is closed."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -176,7 +176,7 @@ class Local:
         self._far: dict[int, bool] = {}
 
     def root(self, known: EngineSource) -> Root:
-        """The root for one step: the one that the thread kept, or opened now. Raises RootChanged."""
+        """Return the root for one step: the one that the thread kept, or a new one. Raises RootChanged."""
         kept = _kept.root
         if kept is not None and kept.known is known and time.monotonic() < kept.good_until:
             _kept.root, kept.is_kept = None, True
@@ -185,11 +185,11 @@ class Local:
         return Root(known, self._slots.heartbeat.reading(known.source.name))
 
     def reading(self, ref: FileRef) -> Reading:
-        """Around all that touches the folder of a source: its server may be down."""
+        """Return what surrounds every use of the folder of a source: its server may be down."""
         return self._slots.heartbeat.reading(ref.source)
 
     def open(self, root_fd: int, ref: FileRef) -> OpenFile:
-        """The file, which says that it moves whenever some of it was read."""
+        """Open a file that tells the heartbeat of each read. Raises FileError."""
         with self.reading(ref):
             return self._open(root_fd, ref)
 
@@ -211,14 +211,14 @@ class Local:
         return entries.open_entry(root_fd, ref.path, step, links=links, fills=known.fills)
 
     def seen(self, root_fd: int, ref: FileRef) -> FileStat | Irregular | None:
-        """What is at the path. Raises FileUnreadable."""
+        """Return what is at the path; None: nothing. Raises FileUnreadable."""
         known = self.sources[ref.source]
         return entries.look(root_fd, ref.path, links=known.source.records_links, fills=known.fills)
 
     def look(
         self, root: Root, ref: FileRef, recorded: Recorded | None
     ) -> tuple[FileStat | Irregular | None, Verdict | None]:
-        """What is at the path, and which rule beside the patterns leaves it out.
+        """Return what is at the path, and which rule other than the patterns leaves it out.
 
         That no file is there to be carried is said only of a root that was opened for this step. Raises
         FileUnreadable, RootChanged.
@@ -254,7 +254,7 @@ class Local:
             raise FileUnreadable(os_words(error)) from error
 
     def too_young_ns(self, ref: FileRef, seen: FileStat) -> int:
-        """For how long the file is younger yet than its source takes; 0 if it is old enough."""
+        """Return the nanoseconds until the file is as old as `min_age` asks; 0: it is."""
         min_age_seconds = self.sources[ref.source].source.min_age_seconds
         return plan.too_young_ns(seen, self._now_ns(), int(min_age_seconds * 1e9)) if min_age_seconds else 0
 
@@ -317,7 +317,7 @@ class Local:
         return None
 
     def hidden(self, root_fd: int, ref: FileRef, stat: FileStat, *, found: bool) -> str:
-        """Why a file that is not `found` may be where it was, out of sight; empty: it is gone."""
+        """Return why a file that is not `found` may still exist, out of sight; empty: it is gone."""
         directory, known = ref.path.rpartition("/")[0], self.sources[ref.source]
         with self.reading(ref):
             try:
@@ -338,7 +338,7 @@ class Local:
             )
 
     def attributes(self, ref: FileRef, file: OpenFile) -> tuple[Attributes | None, list[str]]:
-        """What the object is to carry of the file's attributes, and which extended ones do not fit."""
+        """Return the attributes that the object is to carry, and the extended ones that do not fit."""
         if not self.sources[ref.source].source.keeps_attributes:
             return None, []
         with self.reading(ref):
@@ -346,7 +346,7 @@ class Local:
         return attributes.fitting(found, self._limits.max_xattr_bytes)
 
     def attributes_as_recorded(self, ref: FileRef, recorded: Recorded) -> Attributes | None:
-        """What the object of a file is to carry, if the file is the one that was recorded."""
+        """Return the attributes for the object of a file, if the file is the one that was recorded."""
         known = self.sources[ref.source]
         if not known.source.keeps_attributes:
             return None

@@ -41,7 +41,7 @@ def orphans(
     older_seconds: float,
     shared: Collection[str] = (),
 ) -> Iterator[Orphan]:
-    """Uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
+    """Return the uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
     An orphan is aborted only if by the store's clock it began, and had its last part, longer than
     `older_seconds` ago. The server is asked before the state, so that an upload that a running daemon begins
@@ -72,7 +72,7 @@ def orphans(
 
 
 def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool) -> str:
-    """Why an upload without a checkpoint is not aborted; empty: it is.
+    """Return why an upload without a checkpoint is not aborted; empty: it is.
 
     `foreign` says that the state has never seen the source: then the state that knows the upload is another.
     """
@@ -92,7 +92,7 @@ def _why_at_work(parts: Iterable[Part], before_ns: int) -> str:
 
 
 def ours(state: State) -> list[Checkpoint]:
-    """The uploads that the running daemon, or its next start, resumes."""
+    """Return the uploads that the running daemon, or its next start, resumes."""
     return state.checkpoints.all()
 
 

@@ -66,7 +66,7 @@ class Meter(Protocol):
     """Counts the bytes of each file as they are sent."""
 
     def began(self, ref: FileRef, total: int, done: int) -> None:
-        """The transfer of a file starts; `done` of its `total` bytes need not be sent (again)."""
+        """Note that the transfer of a file starts; `done` of its `total` bytes need not be sent."""
         ...
 
     def sending(self, ref: FileRef, size: int) -> AbstractContextManager[None]:
@@ -74,13 +74,13 @@ class Meter(Protocol):
         ...
 
     def carried(self, ref: FileRef, size: int) -> None:
-        """The store acknowledged `size` more bytes."""
+        """Note that the store acknowledged `size` more bytes."""
         ...
 
     def ended(self, ref: FileRef) -> None: ...
 
     def is_held(self, ref: FileRef) -> bool:
-        """Whether the operator wants nothing more of this file to be sent now."""
+        """Return whether the operator has paused the sending of this file."""
         ...
 
     @property
@@ -214,7 +214,7 @@ class Shortcuts:
         self._now_ns = now_ns
 
     def works(self, verb: str) -> bool:
-        """Whether to try `verb` now. Raises StateError."""
+        """Return whether to try `verb` now. Raises StateError."""
         until_ns = int(self._state.learned(self._store.store_id, _CANNOT + verb) or 0)
         left_ns = until_ns - self._now_ns()
         return not 0 < left_ns <= _CANNOT_NS  # a longer time: the clock was set back
@@ -260,7 +260,7 @@ class PartSender:
         """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
 
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
-        """The parts that the store has and that `parts.resume` or their ETags prove to be ours.
+        """Return the parts that the store has and that `parts.resume` or their ETags prove to be ours.
 
         Where the store tells no keys like ours, or tells nonsense, those are meant that it acknowledged:
         should it have lost one, it refuses to complete the upload.

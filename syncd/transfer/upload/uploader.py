@@ -107,26 +107,26 @@ class Uploader:
         self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints.all()}
 
     def limits(self) -> StoreLimits:
-        """The store's limits, corrected by what was learned of it."""
+        """Return the store's limits, corrected by what was learned about the store."""
         if self._limits is None:
             self._limits = learned_limits(self.store, self.state)
         return self._limits
 
     def look_up(self) -> None:
-        """Something was learned of the store."""
+        """Read the limits again, because something was learned about the store."""
         self._limits = None
 
     def unfinished(self, ref: FileRef) -> Checkpoint | None:
-        """The unfinished upload of a file. The state is asked only where there may be one."""
+        """Return the unfinished upload of a file. Asks the state only where there may be one."""
         return self.state.checkpoints.find(ref) if ref in self._maybe_unfinished else None
 
     def part_size_of(self, job: Job) -> int:
-        """Of the unfinished upload of the file, if that can go on; 0: another one is begun."""
+        """Return the part size of an unfinished upload that can go on; 0: a new one begins."""
         found = self.unfinished(job.ref)
         return found.part_size if found is not None and self._misfit(found, job) is None else 0
 
     def put(self, job: Job, body: Body) -> Receipt:
-        """One request with the whole content. The caller holds a slot for as long as it holds `body`."""
+        """Send the whole content in one request. The caller holds a slot as long as it holds `body`."""
         self._meter.began(job.ref, len(body), 0)
         try:
             with self._meter.sending(job.ref, len(body)):
@@ -137,7 +137,7 @@ class Uploader:
             self._meter.ended(job.ref)
 
     def upload(self, job: Job) -> Carried:
-        """A multipart upload, resumed where an unfinished one fits.
+        """Send a file in parts; resume an unfinished upload that fits.
 
         One that the store refuses for itself is begun once more, without donor. Raises FileChanged,
         FileUnreadable, PartSizeRefused and whatever the store raises.
@@ -240,12 +240,12 @@ class Uploader:
         self._begin(job, restarts=checkpoint.restarts + 1)
 
     def trouble(self) -> StoreError | None:
-        """What a question about nothing in particular meets; None: the store answers it as it should."""
+        """Ask the store a harmless question; return the error that it meets, or None."""
         with self.slots.hold(0):
             return self.trouble_now()
 
     def trouble_now(self) -> StoreError | None:
-        """The same for a caller that holds a slot."""
+        """Do the same as `trouble`, for a caller that holds a slot."""
         try:
             self.store.get_object(_NEUTRAL_KEY, 0, 0)
         except AccessRefused as refused:
@@ -265,7 +265,7 @@ class Uploader:
             self.leftovers.abandon(checkpoint)
 
     def finished(self, ref: FileRef) -> None:
-        """The file has no unfinished upload any more."""
+        """Note that the file has no unfinished upload any more."""
         self._maybe_unfinished.discard(ref)
 
     # ---- steps ------------------------------------------------------------------------------------------
