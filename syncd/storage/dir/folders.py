@@ -64,7 +64,7 @@ class Folders:
     def remove(self, store: Opened, key: str) -> None:
         """Let the folder be one for files only; it goes if it is empty."""
         self._sidecars.drop(store.private, key)
-        self._tree.prune(store, _names(store, key))
+        self._tree.prune(store, _names(store, key), is_told=True)
 
 
 def _names(store: Opened, key: str) -> tuple[bytes, ...]:

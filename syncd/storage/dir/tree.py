@@ -133,9 +133,12 @@ class Tree:
         with _errors_of_naming(store, names), self._lock:
             return self._make_parent(store, (*names, b""))
 
-    def prune(self, store: Opened, names: tuple[bytes, ...]) -> None:
+    def prune(self, store: Opened, names: tuple[bytes, ...], *, is_told: bool = False) -> None:
         """Remove the directory if it is empty and stands for no object, then those above; what it displaced
         gets its name back.
+
+        One of another user than syncd's stays, unless it `is_told`: an operator made it beforehand. An empty one
+        of ours would count as an object.
         """
         while names:
             parent = self._parent(store, names)
@@ -144,6 +147,8 @@ class Tree:
                     if self._has_record(store, names, FOLDER):
                         return
                     try:
+                        if not (is_told or self._is_own(store, parent, names[-1])):
+                            return
                         if self._is_spelled(store, parent, names[-1]):
                             os.rmdir(names[-1], dir_fd=parent)
                     except FileNotFoundError:
@@ -151,7 +156,12 @@ class Tree:
                     except OSError:
                         return  # not empty, mostly; an empty directory that stays does no harm
                     self._put_back(store, parent, names[-1])
-            names = names[:-1]
+            names, is_told = names[:-1], False
+
+    def _is_own(self, store: Opened, parent: int, name: bytes) -> bool:
+        """Whether a directory belongs to us, or to the owner of ``.syncd``: a server may show another user."""
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return found.st_uid in (os.geteuid(), os.fstat(store.private).st_uid)
 
     def _put_back(self, store: Opened, parent: int, name: bytes) -> None:
         """Nothing is in the way of the object any more that a directory displaced."""

@@ -340,3 +340,18 @@ def test_a_name_that_is_denied_where_names_do_not_fit_is_one_object(tmp_path: Pa
             put(store, reserved, b"x")
         assert not isinstance(refused.value, AccessRefused)
         put(store, "other", b"x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+def test_only_directories_of_our_own_go_with_their_last_object(store: DirStore, root: Path) -> None:
+    """Those of another user stay, and with them all above; a folder that is deleted as such goes."""
+    for path in ("ours/theirs/ours", "folder"):
+        (root / path).mkdir(parents=True)
+    for path in ("ours/theirs", "folder"):
+        os.chown(root / path, 65534, 65534)
+    for key in ("ours/theirs/ours/a", "b/c/d"):
+        put(store, key, b"x")
+        store.delete_object(key)
+    assert visible(root) == ["folder", "ours", "ours/theirs"]
+    store.delete_object("folder/")
+    assert visible(root) == ["ours", "ours/theirs"]
