@@ -185,10 +185,11 @@ class GroupWriter:
             self._roll_back()
             if isinstance(raised, sqlite3.Error) and primary_code(raised) == sqlite3.SQLITE_FULL:
                 self._write_log_back("TRUNCATE")
-            # Joined operations stay queued, except one that failed alone: it would always fail.
+            # Joined operations stay queued, except one that failed alone, and would always fail.
+            to_blame = has_begun and not isinstance(raised, MemoryError)
             for ticket in tickets:
                 ticket.error = error
-                if len(tickets) == 1 and has_begun and not isinstance(error, DatabaseFailed):
+                if len(tickets) == 1 and to_blame and not isinstance(error, DatabaseFailed):
                     ticket.end()
             return error
         except BaseException:

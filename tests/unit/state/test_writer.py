@@ -105,34 +105,48 @@ def test_what_cannot_be_stored_is_told_and_forgotten(state: State) -> None:
 
 
 class _Sick:
-    """A connection that begins no transaction until it is `well`."""
+    """A connection that fails at statements of one kind until it is `well`."""
 
-    def __init__(self, connection: sqlite3.Connection, error: Exception) -> None:
+    def __init__(self, connection: sqlite3.Connection, statement: str, error: Exception) -> None:
         self._connection = connection
-        self._error = error
+        self._statement, self._error = statement, error
         self.well = False
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        if sql.startswith("BEGIN") and not self.well:
-            raise self._error
+        self._look(sql)
         return self._connection.execute(sql, *values)
+
+    def executemany(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        self._look(sql)
+        return self._connection.executemany(sql, *values)
+
+    def _look(self, sql: str) -> None:
+        if sql.startswith(self._statement) and not self.well:
+            raise self._error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), sqlite3.OperationalError("locking protocol")])
-def test_what_never_ran_is_not_to_blame(
-    state: State, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("BEGIN", MemoryError()),
+        ("BEGIN", sqlite3.OperationalError("locking protocol")),
+        ("INSERT", MemoryError()),
+    ],
+)
+def test_what_is_not_to_blame_stays(
+    state: State, monkeypatch: pytest.MonkeyPatch, statement: str, error: Exception
 ) -> None:
-    """Whatever keeps a transaction from its begin, what waits for a later one still gets there, and so does
-    what joins it.
+    """Whatever keeps a transaction from its begin, or lacks memory: what waits for a later one still gets
+    there, and so does what joins it.
     """
     assert state._writer is not None
     state.commit(REF, RECORDED, durable=False)
     state.history.note(Acted(1, REF, "uploaded", 5, ""))
     state.add_totals(bytes_sent=5)
-    sick = _Sick(state._writer._connection, error)
+    sick = _Sick(state._writer._connection, statement, error)
     monkeypatch.setattr(state._writer, "_connection", sick)
     for _ in range(2):
         with pytest.raises(StateError):
