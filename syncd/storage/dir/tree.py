@@ -137,8 +137,8 @@ class Tree:
         """Remove the directory if it is empty and stands for no object, then those above; what it displaced
         gets its name back.
 
-        One of another user than syncd's stays, unless it `is_told`: an operator made it beforehand. An empty one
-        of ours would count as an object.
+        One of another user than syncd's stays, unless it `is_told`: an operator made it beforehand. An empty
+        one of ours would count as an object.
         """
         while names:
             parent = self._parent(store, names)
@@ -159,7 +159,7 @@ class Tree:
             names, is_told = names[:-1], False
 
     def _is_own(self, store: Opened, parent: int, name: bytes) -> bool:
-        """Whether a directory belongs to us, or to the owner of ``.syncd``: a server may show another user."""
+        """Whether a directory belongs to us, or to the owner of ``.syncd``: a server may rename users."""
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         return found.st_uid in (os.geteuid(), os.fstat(store.private).st_uid)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct, field
 
@@ -20,6 +20,10 @@ _OUTCOMES = {None: "none", 429: "throttled", 503: "throttled"}
 _MINUTE_NS = 60 * 10**9
 _STEP_SECONDS = 1.0
 """A changed limit holds after so long for those who wait for bandwidth."""
+_PIECE_SECONDS = 0.03
+"""What is counted at once of a body under a limit: as much as goes in so long. The threads take turns, so
+that a small file is not held up by all that large ones have counted before it."""
+_LEAST_PIECE = 4 << 10
 
 
 def minute_of_week(now_ns: int) -> int:
@@ -227,18 +231,26 @@ class Progress:
 
     def moved(self, size: int) -> None:
         """`size` bytes of a body were sent; waits if that was too fast. Raises Stopped from `sleep`."""
-        self.heartbeat.sent(size)
-        self._keep_to(self.line, size)
-        self._count(size)
+        for piece in self._pieces(size):
+            self.heartbeat.sent(piece)
+            self._keep_to(piece)
+            self._count(piece)
         self.heartbeat.step()
 
-    def _keep_to(self, line: Line, size: int) -> None:
+    def _pieces(self, size: int) -> Iterator[int]:
+        while size > 0:
+            rate = self.line.holds().rate
+            piece = min(size, max(_LEAST_PIECE, int(rate * _PIECE_SECONDS))) if rate else size
+            yield piece
+            size -= piece
+
+    def _keep_to(self, size: int) -> None:
         """Wait until the line has carried `size` bytes more. In steps, because the limit may change."""
-        ticket, seconds = line.reserve(size)
+        ticket, seconds = self.line.reserve(size)
         while seconds > 0:
             self.heartbeat.rest()
             self._sleep(min(seconds, _STEP_SECONDS))
-            seconds = line.wait(ticket)
+            seconds = self.line.wait(ticket)
 
     def _count(self, size: int) -> None:
         sending = self._sending.get(threading.get_ident())
@@ -254,8 +266,9 @@ class Progress:
 
     def received(self, size: int) -> None:
         """`size` bytes of an answer came in; waits if that was too fast. Raises Stopped from `sleep`."""
-        self._keep_to(self.line, size)
-        self._count(size)
+        for piece in self._pieces(size):
+            self._keep_to(piece)
+            self._count(piece)
 
     def requested(self) -> None:
         """One request is sent."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from itertools import islice
 from typing import Protocol
 
 from syncd.core.errors import Stopped
@@ -43,8 +44,10 @@ class Bound:
         self.pacer = pacer
         self.changed = threading.Condition()
         self.members: list[Slots] = []
-        self.unsent = 0
-        """Bytes of admitted bodies that have not gone out yet."""
+        self.unsent = self.unsent_small = 0
+        """Bytes of admitted bodies that have not gone out yet: of all, and of small ones."""
+        self.small = min(_MOST_SMALL, memory // 64)
+        """A body of up to so many bytes finds memory and a place on the line where parts have taken all."""
         self.turns = 0
         """How often anything was admitted."""
         self.is_paced = False
@@ -52,11 +55,29 @@ class Bound:
 
     def admits(self, slots: int, size: int, member: Slots) -> bool:
         """Whether the member, which holds `slots`, may hold one more, of `size` bytes."""
-        if size and self.pacer is not None and self.unsent > 0:
-            under_way = self.pacer.bytes_under_way()
-            if self.unsent > under_way * _NEARLY and self.unsent + size > under_way:
-                self.is_paced = True
-                return False
+        return self._carries(size) and self._has_room(slots, size, member)
+
+    def _carries(self, size: int) -> bool:
+        """Whether the line takes a body of `size` bytes now. Some small ones it takes at any time."""
+        if not size or self.pacer is None:
+            return True
+        under_way = self.pacer.bytes_under_way()
+        nearly_sent = under_way * _NEARLY
+        if size <= self.small and self.unsent_small + size <= nearly_sent:
+            return True
+        if self.unsent > nearly_sent and self.unsent + size > under_way:
+            self.is_paced = True
+            return False
+        return True
+
+    def admitted(self, unsent: int, size: int) -> None:
+        """Of an admitted body of `size` bytes, so many more have not gone out."""
+        self.unsent += unsent
+        if size <= self.small:
+            self.unsent_small += unsent
+
+    def _has_room(self, slots: int, size: int, member: Slots) -> bool:
+        """Whether the others leave the member so much."""
         if slots == 0:
             return True
         held = memory = 0
@@ -66,28 +87,33 @@ class Bound:
             is_other = each is not member
             held += max(each.held, least) if is_other else each.held
             memory += max(each.bytes, least_memory) if is_other else each.bytes
-        return held < self.slots and memory + size <= self.memory
+        most = self.memory + self.small if size <= self.small else self.memory
+        return held < self.slots and memory + size <= most
 
 
 _NEARLY = 0.1
+_MOST_SMALL = 1 << 20
 _HANDOVER_SECONDS = 1.0  # those who wait may wait for something else
 
 
 class _Ticket:
     """A thread that waits to hold `size` bytes."""
 
-    __slots__ = ("size",)
+    __slots__ = ("passed", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.passed = 0
+        """Bytes of those that came later and went before it."""
 
 
 class Slots:
     """Up to `slots` holders at once, with at most `memory` bytes among them.
 
-    First come, first served, so that small files do not starve a large part; of the stores that share a
-    bound, the one that has waited longest. One holder is always admitted, whatever its size, so that a part
-    larger than `memory` can be sent.
+    First come, first served, so that small files do not starve a large part. But while there is no room for
+    the first one, others go before it, with as many bytes as it has itself: a small file does not wait for
+    the parts of all large ones. Of the stores that share a bound, the one that has waited longest is next.
+    One holder is always admitted, whatever its size, so that a part larger than `memory` can be sent.
 
     When the store asks for fewer requests (`throttled`), half as many are allowed; each round of answers
     (`answered`) then allows one more, up to `slots`.
@@ -129,7 +155,7 @@ class Slots:
 
     def _enter_at_once(self, size: int) -> bool:
         with self._changed:
-            if self._line or self._stopped or not self._has_room(size):
+            if self._stopped or not self._may_go(size, len(self._line)):
                 return False
             self._take(size)
             return True
@@ -139,9 +165,7 @@ class Slots:
         with self._changed:
             self._line.append(ticket)
             try:
-                self._changed.wait_for(
-                    lambda: self._stopped or (self._line[0] is ticket and self._has_room(size))
-                )
+                self._changed.wait_for(lambda: self._stopped or self._may_go(size, self._line.index(ticket)))
                 if self._stopped:
                     raise Stopped
                 self._take(size)
@@ -161,27 +185,40 @@ class Slots:
             self._changed.wait_for(lambda: self._stopped or self.bound.turns != turns, _HANDOVER_SECONDS)
         self.enter(size)
 
+    def _may_go(self, size: int, place: int) -> bool:
+        """Whether a thread in this place of the line may hold `size` bytes now."""
+        if place == 0:
+            return self._has_room(size)
+        first = self._line[0]
+        left = first.size - max(first.passed, 1)  # what is as large stands behind it
+        if size > left or not self._has_room(size):
+            return False
+        before = (each.size for each in islice(self._line, 1, place) if each.size <= left)
+        return not any(map(self._fits, (first.size, *before)))
+
     def _take(self, size: int) -> None:
+        if self._line:
+            self._line[0].passed += size  # its own bytes do not matter any more
         self.bound.turns += 1
         self._turn = self.bound.turns
         self.held += 1
         self.bytes += size
-        self.bound.unsent += size
+        self.bound.admitted(size, size)
 
     def leave(self, size: int, unsent: int | None = None) -> None:
         """The second half of `hold`; `unsent` bytes never went out (None: all)."""
         with self._changed:
             self.held -= 1
             self.bytes -= size
-            self.bound.unsent -= size if unsent is None else unsent
+            self.bound.admitted(-(size if unsent is None else unsent), size)
             if self._stopped and not self.held and self in self.bound.members:
                 self.bound.members.remove(self)
             self._changed.notify_all()
 
-    def sent(self, size: int) -> None:
-        """So many bytes of what is held went out."""
+    def sent(self, sent: int, size: int) -> None:
+        """So many bytes of a body of `size` bytes that is held went out."""
         with self._changed:
-            self.bound.unsent -= size
+            self.bound.admitted(-sent, size)
             if self.bound.is_paced:
                 self.bound.is_paced = False
                 self._changed.notify_all()
@@ -275,7 +312,7 @@ class Held:
         size = min(size, self._unsent)
         if size:
             self._unsent -= size
-            self._slots.sent(size)
+            self._slots.sent(size, self._size)
 
     def hand_over(self) -> None:
         """The calling thread goes on without it."""

@@ -105,6 +105,26 @@ def test_many_threads_share_one_limit() -> None:
     assert some.line.look()[1] == 8000
 
 
+@pytest.mark.parametrize("direction", ["moved", "received"])
+def test_a_small_file_waits_for_no_more_than_a_piece_of_each_large_one(direction: str) -> None:
+    """However much is counted at once, as by a directory, which takes a part in one call: all take turns."""
+    clock, limit, waits = FakeClock(), 6 * MIB, list[float]()
+
+    def sleep(seconds: float) -> None:
+        if not waits or waits[-1]:
+            waits.append(0.0)  # a small file comes while the large one waits
+            began = clock.monotonic()
+            some.line.wait(some.line.reserve(CHUNK)[0])
+            waits[-1] = some.line.wait(some.line.reserve(0)[0]) + clock.monotonic() - began
+        clock.sleep(seconds)
+
+    some = Progress(Line(always(limit), clock.monotonic, clock.now_ns), sleep=sleep)
+    getattr(some, direction)(8 * MIB)
+    assert len(waits) > 10
+    assert max(waits) < 0.1
+    assert clock.monotonic() == pytest.approx(8 / 6, abs=0.5)
+
+
 class VirtualTime:
     """A clock for threads: time passes when all of them sleep, up to the next one that wakes."""
 

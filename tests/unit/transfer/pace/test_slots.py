@@ -82,20 +82,22 @@ def test_one_holder_gets_in_whatever_its_size() -> None:
 
 
 def test_first_come_first_served() -> None:
-    """Small files do not slip past a large part without end."""
+    """What has as many bytes as the first one, or more than may go before it, stands behind it."""
     slots = Slots(10, 100)
     first = Holder(lambda: slots.hold(50))
     assert first.inside.wait(30)
-    large = Holder(lambda: slots.hold(90))
+    large = Holder(lambda: slots.hold(60))
     wait_until("the large one waits", lambda: in_line(slots) == 1)
-    small = Holder(lambda: slots.hold(1))
-    wait_until("the small one waits behind it", lambda: in_line(slots) == 2)
-    assert not small.inside.is_set()
+    larger = Holder(lambda: slots.hold(61))
+    wait_until("the larger one waits behind it", lambda: in_line(slots) == 2)
+    with slots.hold(40):
+        assert not slots._enter_at_once(21)
     first.leave()
     assert large.inside.wait(30)
-    assert small.inside.wait(30)
+    assert not larger.inside.is_set()
     large.leave()
-    small.leave()
+    assert larger.inside.wait(30)
+    larger.leave()
 
 
 def test_an_error_inside_gives_everything_back() -> None:
@@ -290,29 +292,41 @@ class SlowLine:
         self.told.append(size)
 
 
+class SlowBound(Bound):
+    """One for a slow line, with what is small in proportion."""
+
+    def __init__(self, slots: int, memory: int) -> None:
+        self.line = SlowLine()
+        super().__init__(slots, memory, self.line)
+        self.small = 100
+
+
 def test_the_next_body_is_admitted_when_the_last_is_nearly_sent() -> None:
-    """So that a stop or a cut loses one part, and the line is never idle; questions pass at any time."""
-    line = SlowLine()
-    slots = Slots(8, 1 << 20, bound=Bound(8, 1 << 20, line))
+    """So that a stop or a cut loses one part, and the line is never idle; questions and small files pass."""
+    bound = SlowBound(8, 1 << 20)
+    slots = Slots(8, 1 << 20, bound=bound)
     first = slots.hold(4000)
     with first:
         assert not slots._enter_at_once(4000)
         assert slots._enter_at_once(0)
         slots.leave(0)
+        assert slots._enter_at_once(60)
+        assert not slots._enter_at_once(60)
+        slots.leave(60)
         first.sent(3000)
-        assert not slots._enter_at_once(10)
+        assert not slots._enter_at_once(200)
         waiting = Holder(lambda: slots.hold(4000))
         assert not waiting.inside.wait(0.05)
         first.sent(900)
         assert waiting.inside.wait(30)
         first.sent(900)
         waiting.release.set()
-    assert line.told == [4000]
+    assert bound.line.told == [4000]
 
 
 def test_stores_take_turns_on_a_line_that_all_wait_for() -> None:
     """Whichever wakes first: else one store may send part after part while the others get nothing."""
-    bound = Bound(32, 1 << 20, SlowLine())
+    bound = SlowBound(32, 1 << 20)
     stores = [Slots(32, 1 << 20, bound=bound) for _ in range(3)]
     order: list[Slots] = []
 
@@ -331,6 +345,38 @@ def test_stores_take_turns_on_a_line_that_all_wait_for() -> None:
             thread.result()
     rounds = [order[at : at + 3] for at in range(0, 18, 3)]
     assert all(len(set(map(id, each))) == 3 for each in rounds)
+
+
+def test_what_is_small_goes_before_a_part_for_which_there_is_no_room_but_does_not_starve_it() -> None:
+    """With as many bytes as the part has, from however many files; whether it waits for line or memory."""
+    slots = Slots(64, 10_000, bound=SlowBound(64, 10_000))
+    sending = slots.hold(4000)
+    with sending:
+        for size in (500, 9000):
+            part = Holder(lambda size=size: slots.hold(size))
+            wait_until("it waits", lambda: in_line(slots) == 1)
+            for _ in range(size // 50):
+                with (small := slots.hold(50)):
+                    small.sent(50)
+            assert not slots._enter_at_once(50)
+            assert slots._enter_at_once(0)
+            slots.leave(0)
+            if size == 500:
+                sending.sent(4000)
+                assert part.inside.wait(30)
+                part.leave()
+    assert part.inside.wait(30)
+    assert slots._enter_at_once(100)  # where the part has all memory but a thousand bytes
+    slots.leave(100)
+    part.leave()
+    assert (slots.bound.unsent, slots.bound.unsent_small) == (0, 0)
+
+
+def test_what_is_small_finds_memory_where_parts_have_taken_all() -> None:
+    """A little, together."""
+    slots = Slots(64, 6400, bound=Bound(64, 6400))
+    assert slots._enter_at_once(6400)
+    assert [slots._enter_at_once(size) for size in (101, 60, 50, 40, 0)] == [False, True, False, True, True]
 
 
 def test_small_bodies_go_together_as_many_as_the_line_carries() -> None:
