@@ -456,9 +456,9 @@ class Pipeline:
     def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
         """Count, note and log one file that is done."""
         runner = self.source_runners.get(ref.source)
-        if runner is not None:
-            runner.gone(ref) if outcome.wants_delete else runner.file_done(ref)
         if outcome.wants_delete:
+            if runner is not None:
+                runner.gone(ref)
             return
         action, kind, now_ns = outcome.action, type(outcome.action).__name__, self.clock.now_ns()
         with self._lock:
@@ -472,6 +472,8 @@ class Pipeline:
                 file_log.info("%s: %s", name_of(ref), done_words(outcome))
         elif isinstance(action, Refresh):
             file_log.debug("%s: %s", name_of(ref), action.reason)
+        if runner is not None:
+            runner.file_done(ref)  # the last: it may write to the state, whose disk may be full
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """Count and note one file that failed for now, or (in a single pass) was never quiet."""

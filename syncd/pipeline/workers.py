@@ -487,6 +487,6 @@ class Workers:
 
     def _tell(self, hear: Callable[[*Values], None], *values: *Values) -> None:
         try:
-            hear(*values)
+            self._keep_in_state(hear, *values)
         except Exception as error:
             log.error("unexpected error while reporting the result of a file", exc_info=error)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from syncd.core.errors import (
     AccessRefused,
+    StateError,
     StoreError,
     StoreFailed,
     StoreRefused,
@@ -23,6 +24,7 @@ from syncd.core.errors import (
     SyncdError,
 )
 from syncd.core.model import FileRef, OnDelete, Source, TransferPolicy
+from syncd.core.plan import Outcome, Upload
 from syncd.daemon.logs import _Lines, set_up
 from syncd.pipeline import pipeline
 from syncd.pipeline.context import real_clock
@@ -551,6 +553,25 @@ def test_a_twin_is_copied_inside_the_store_and_told(once: Works) -> None:
     once.state.flush()
     assert [(each.ref.path, each.action) for each in once.state.history.last(1)] == [("y", "copied")]
     assert again.tally.bytes_saved == len(b"same content")
+
+
+def test_an_outcome_is_counted_and_told_though_the_state_cannot_be_written_then(
+    once: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last file of a source notes that all was compared; a full disk does not take its upload back."""
+    once.apply(source := once.source("docs"))
+    runner = SimpleNamespace(news=once.pipeline.source_runners["docs"].news, file_done=_refuse)
+    monkeypatch.setattr(once.pipeline, "source_runners", {"docs": runner})
+    with pytest.raises(StateError):
+        once.pipeline.finished(FileRef(source.name, "a"), Outcome(Upload("new"), 5), 0.0)
+    monkeypatch.undo()
+    once.state.flush()
+    assert [acted.ref.path for acted in once.state.history.last(9)] == ["a"]
+    assert once.pipeline.tally.actions["Upload"] == 1
+
+
+def _refuse(ref: FileRef) -> None:
+    raise StateError("no room on the disk")
 
 
 def test_only_so_many_failures_are_kept_for_the_summary(once: Works) -> None:

@@ -179,6 +179,24 @@ def test_a_listener_that_fails_harms_nobody(rig: Rig, once: Crew, caplog: pytest
     assert "while reporting the result of a file" in caplog.text
 
 
+def test_a_state_that_a_listener_cannot_write_is_no_surprise(
+    rig: Rig, once: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As anywhere else: sending pauses, and no traceback is logged."""
+    judged: list[BaseException] = []
+    judge = once.workers.health.judge
+    once.workers.health.judge = lambda ref, error, *rest, **more: (  # type: ignore[method-assign]
+        judged.append(error),
+        judge(ref, error, *rest, **more),
+    )[1]
+    once.ear.raises = StateError("no room on the disk")
+    rig.write("a", b"x")
+    once.mark("a")
+    once.wait_idle()
+    assert [str(error) for error in judged] == ["no room on the disk"]
+    assert "unexpected" not in caplog.text
+
+
 def test_a_file_that_failed_is_tried_again_when_its_time_comes(rig: Rig, crew: Crew) -> None:
     """The state has the failure until the file succeeds, and not afterwards."""
     rig.fake.fail("put_object", StoreRefused("not now"))
