@@ -256,13 +256,8 @@ def test_commands_do_their_work_beside_such_a_file_system(
     assert (done.returncode, "disk: not all were checked" in done.stderr) == (69, True), done.stderr
 
 
-def test_a_pass_beside_such_a_file_system_is_partly_done(
-    machine: tuple[Machine, Callable[[], None]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Exit code 3; the source is named, and the process ends although a thread of its own cannot."""
-    made, end = machine
+def _impatient_pass(made: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[int]]:
+    """A pass that soon gives up what does not answer: its exit code, and those with which it left threads."""
     left: list[int] = []
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 1.0)
     monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.3)
@@ -270,7 +265,17 @@ def test_a_pass_beside_such_a_file_system_is_partly_done(
     monkeypatch.setattr(sync.os, "_exit", left.append)
     settings = load.load(str(made.root / "c.yaml"), os.environ)
     code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
-    assert (code, left) == (3, [3])
+    return code, left
+
+
+def test_a_pass_beside_such_a_file_system_is_partly_done(
+    machine: tuple[Machine, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 3; the source is named, and the process ends although a thread of its own cannot."""
+    made, end = machine
+    assert _impatient_pass(made, monkeypatch) == (3, [3])
     assert "not scanned: net: the folder has not answered" in capsys.readouterr().err
     assert (made.root / "store/disk/file").exists()
     State.open(str(made.root / "state"), now_ns=real_clock().now_ns).close()
@@ -290,14 +295,7 @@ def test_a_pass_finishes_the_other_stores_and_names_the_one_that_hangs(
     (made.root / "other").mkdir()
     (made.root / "other/file").write_text("x")
     made.write(other="net", disk="s")
-    left: list[int] = []
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(pipeline, "_LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(sync.os, "_exit", left.append)
-    settings = load.load(str(made.root / "c.yaml"), os.environ)
-    code = sync.sync(settings, sync.Overrides(), threading.Event(), terminal=False)
-    assert (code, left) == (69, [69])
+    assert _impatient_pass(made, monkeypatch) == (69, [69])
     assert "store net: the directory has not answered" in capsys.readouterr().err
     assert (made.root / "store/disk/file").exists()
     end()

@@ -139,28 +139,20 @@ def _stamp(rig: Rig) -> None:
         rig.engine.clear_up()
 
 
-def _both(rig: Rig) -> None:
-    """The twin is replaced, and the file whose content it had is carried: neither stops the other."""
-    failures: list[SyncdError] = []
-    for name in ("twin", "file"):
-        try:
-            rig.sync(name)
-        except SyncdError as error:
-            failures.append(error)
-    for failure in failures:
-        raise failure
+def _in_turn(*names: str) -> Callable[[Rig], None]:
+    """Carry these files, one of which takes what the other had: neither stops the other."""
 
+    def steps(rig: Rig) -> None:
+        failures: list[SyncdError] = []
+        for name in names:
+            try:
+                rig.sync(name)
+            except SyncdError as error:
+                failures.append(error)
+        for failure in failures:
+            raise failure
 
-def _both_file_first(rig: Rig) -> None:
-    """A copy of the twin's old object, and then the twin is replaced."""
-    failures: list[SyncdError] = []
-    for name in ("file", "twin"):
-        try:
-            rig.sync(name)
-        except SyncdError as error:
-            failures.append(error)
-    for failure in failures:
-        raise failure
+    return steps
 
 
 def _end_unfinished(rig: Rig) -> None:
@@ -399,10 +391,12 @@ SCENARIOS = (
     ),
     Scenario("moved", _sent_then_moved, _sync, (BIG,), (None,), 0, others=(("file", BIG),)),
     Scenario(
-        "twin-first", _changing_twin, _both, (SMALL,), (None,), len(SMALL + TINY), others=(("twin", TINY),)
+        "twin-first", _changing_twin, _in_turn("twin", "file"), (SMALL,), (None,), len(SMALL + TINY),
+        others=(("twin", TINY),),
     ),
     Scenario(
-        "file-first", _changing_twin, _both_file_first, (SMALL,), (None,), len(TINY), others=(("twin", TINY),)
+        "file-first", _changing_twin, _in_turn("file", "twin"), (SMALL,), (None,), len(TINY),
+        others=(("twin", TINY),),
     ),
     Scenario("delete", _recorded(SMALL, None), _delete, (None,), (SMALL,), 0, OnDelete.DELETE),
     Scenario("delete-listed", _recorded(SMALL, None), _delete_listed, (None,), (SMALL,), 0, OnDelete.DELETE),
