@@ -20,7 +20,7 @@ from tests.torture.simulation.moves import (
     draw_of_new,
     make,
 )
-from tests.torture.simulation.world import Terms, World
+from tests.torture.simulation.world import RESCAN_SECONDS, Terms, World
 
 LENGTH = 40
 """Moves of a script."""
@@ -126,6 +126,10 @@ def play(terms: Terms, script: Sequence[Move]) -> list[str]:
                 make(world, move)
                 world.run(move.pause_seconds)
             world.calm()
+            for number, name in enumerate(NAMES):  # in folders that are known as a whole by now
+                make(world, Move("overwrite_in_place", (name, 0, number, "lost", True)))
+            world.run(2 * RESCAN_SECONDS)
+            world.rest(RESCAN_SECONDS)
             return world.report()
         finally:
             world.close()

@@ -461,8 +461,12 @@ class World:
             self.source = replace(self.source, audit_seconds=0.0)
             self.restart()
             self.run(PROMPT_SECONDS)
+        self.rest(CALM_SECONDS / 3)
+
+    def rest(self, seconds: float) -> None:
+        """All was carried before; and then nothing is asked of the store while time passes."""
         requests = self.store.calls.total()
-        self.run(CALM_SECONDS / 3)
+        self.run(seconds)
         self.checker.quiet(idle_requests=self.store.calls.total() - requests)
 
     def close(self) -> None:
