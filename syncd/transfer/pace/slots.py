@@ -59,7 +59,7 @@ class Bound:
 
     def _carries(self, size: int) -> bool:
         """Whether the line takes a body of `size` bytes now. Some small ones it takes at any time."""
-        if not size or self.pacer is None:
+        if not size or self.pacer is None or not self.unsent:
             return True
         under_way = self.pacer.bytes_under_way()
         nearly_sent = under_way * _NEARLY
