@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import idle
@@ -344,14 +343,7 @@ def crash(bench: Bench, server: Ceph, size: int) -> dict[str, float]:
     listed = [name for name, _ in peers.commands(_task(bench, server, path, "list"))]
     for name in filter(bench.wants, listed):
         with FaultProxy(("127.0.0.1", server.port)) as proxy:
-            through = SimpleNamespace(
-                name="proxy",
-                port=proxy.port,
-                access_key=server.access_key,
-                secret_key=server.secret_key,
-                remembers=True,
-            )
-            task = _task(bench, through, path, name)  # type: ignore[arg-type]  # all that is asked of it
+            task = _task(bench, server.through(proxy.port), path, name)
             offered = dict(peers.commands(task))
             if name not in offered:  # the CRT goes to port 80, whatever it is told
                 bench.tell(f"  {name}: cannot be sent through a proxy")

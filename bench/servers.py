@@ -141,6 +141,12 @@ class Ceph:
         other.port, other.ca_bundle = self._server.tls_port, self._server.certificate.cert
         return other
 
+    def through(self, port: int) -> Ceph:
+        """The same gateway and bucket, by way of a proxy on `port`."""
+        other = copy(self)
+        other.name, other.port = "ceph through a proxy", port
+        return other
+
     @staticmethod
     def missing() -> str | None:
         """Why it cannot run here."""

@@ -232,7 +232,8 @@ def test_stop_in_the_middle_of_an_upload_is_quick_and_the_next_start_resumes(syn
     syncd.write({**content, "transfer": {"part_size": "1MiB", "concurrency": 2, "bandwidth_limit": "4MiB"}})
     (syncd.root / "watched" / "big").write_bytes(os.urandom(1 << 20) * 24)
     syncd.start()
-    wait_until("it moves", lambda: any(item["bytes_done"] > 0 for item in syncd.status()["in_flight"]))
+    # Two parts of 1 MiB are on the way at once: beyond 2 MiB, one has arrived.
+    wait_until("it moves", lambda: any(item["bytes_done"] > 2 << 20 for item in syncd.status()["in_flight"]))
     assert syncd.stop() == 3
     resumed_from = syncd.status()["in_flight"][0]["bytes_done"]
     assert resumed_from > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,10 +88,13 @@ def test_a_server_that_is_gone_costs_a_moment_once(tree: Path, monkeypatch: pyte
     monkeypatch.setattr(places, "_PROGRAM", "import time; time.sleep(30)")
     monkeypatch.setattr(places, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(places, "_unanswered", {})
-    assert [mounted(tree).look(f"{tree}/a/{name}") for name in ("b", "file")] == [None, None]
-    (waiting,) = places._unanswered.values()
-    assert mounted(tree).real(f"{tree}/a/b") == f"{tree}/a/b"
-    assert list(places._unanswered.values()) == [waiting]
+    with monkeypatch.context() as immortal:  # as a process is that waits in the kernel
+        immortal.setattr(subprocess.Popen, "kill", lambda process: None)
+        assert [mounted(tree).look(f"{tree}/a/{name}") for name in ("b", "file")] == [None, None]
+        (waiting,) = places._unanswered.values()
+        assert mounted(tree).real(f"{tree}/a/b") == f"{tree}/a/b"
+        assert list(places._unanswered.values()) == [waiting]
+    waiting.kill()
     waiting.wait(30)
 
 

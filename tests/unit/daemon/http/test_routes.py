@@ -165,7 +165,7 @@ def test_the_token_shows_what_the_socket_says(site: Site) -> None:
     path = quote(str(site.home.root / "watched" / "a"))
     explained = call(site, f"explain?path={path}")[1]
     assert explained["state"] == "stored"
-    assert ["rule", "taken: there are no patterns"] in explained["lines"]
+    assert ["rule", "included: there are no patterns"] in explained["lines"]
     assert call(site, "history")[1]["actions"][0]["action"] == "uploaded"
     assert call(site, "history?limit=1&name=docs")[1]["actions"][0]["path"] == "a"
     assert call(site, "pending")[1] == {"files": [], "total": 0}
