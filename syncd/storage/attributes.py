@@ -1,11 +1,11 @@
-"""How the attributes of a file are written in the metadata of its object: as rclone does it.
+"""How the metadata of an object holds the attributes of its file: as rclone writes them.
 
 ``mode`` is octal with the bits of the type, ``uid`` and ``gid`` are decimal, and an extended attribute
-``user.NAME`` is ``NAME``. So ``rclone copy --metadata`` restores ours, and what it wrote is read here.
-rclone has no words for the names of user and group: they are ``syncd-user`` and ``syncd-group``. Extended
-attributes that not every header carries as they are stand in ``syncd-xattrs``, ``syncd-xattrs-1`` and so on.
+``user.NAME`` is ``NAME``. So ``rclone copy --metadata`` restores ours, and we read what it wrote. rclone has
+no keys for the names of user and group: ours are ``syncd-user`` and ``syncd-group``. Extended attributes that
+some header would change are in ``syncd-xattrs``, ``syncd-xattrs-1`` and so on.
 
-Pure, and lenient in reading: any program may have written the object.
+Pure. Lenient when it reads: any program may have written the object.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _USER, _GROUP, _PACKED = "syncd-user", "syncd-group", "syncd-xattrs"
 _WORDS = frozenset(
     {"mode", "uid", "gid", "rdev", "mtime", "atime", "btime", "ctime", "md5chksum", "s3cmd-attrs"}
 )
-"""What rclone, s3fs and s3cmd write there that is no extended attribute."""
+"""What rclone, s3fs and s3cmd write that is no extended attribute."""
 _SILENT = frozenset(
     {"mtime", "syncd-xxh128", "syncd-upload", "syncd-instance", "syncd-properties", "syncd-others"}
 )
-"""What syncd writes there that is no attribute of a file."""
+"""What syncd writes that is no attribute of a file."""
 _NAME = re.compile(r"user\.([a-z0-9][a-z0-9.-]*)")
-"""A proxy may drop or change a header with an underscore, and a store ignores upper and lower case."""
+"""A proxy may drop or change a header with an underscore, and a store ignores case."""
 _VALUE = re.compile(r"(?!=\?)[!-~]+( [!-~]+)*")
-"""What arrives as it was sent: signing folds blanks, and ``=?`` begins an encoded word."""
+"""A value that arrives unchanged: signing folds blanks, and ``=?`` begins an encoded word."""
 LINK_MODE = f"{modes.S_IFLNK | 0o777:o}"
 _LONGEST_NAME = 64
 _LONGEST_VALUE = 250
@@ -45,7 +45,7 @@ _NO_ID = 2**32 - 1
 
 
 def to_texts(attributes: Attributes, *, is_folder: bool = False) -> dict[str, str]:
-    """The attributes as keys and values of an object's metadata."""
+    """Return attributes as keys and values of an object's metadata."""
     texts = {}
     if attributes.mode is not None:
         texts["mode"] = f"{(modes.S_IFDIR if is_folder else modes.S_IFREG) | attributes.mode:o}"
@@ -68,7 +68,7 @@ def to_texts(attributes: Attributes, *, is_folder: bool = False) -> dict[str, st
 
 
 def from_texts(texts: Mapping[str, str]) -> Attributes | None:
-    """What the metadata of an object says about attributes; None: nothing."""
+    """Return the attributes in the metadata of an object; None: there are none."""
     if texts.keys() <= _SILENT:  # as nearly always
         return None
     xattrs = {}
@@ -94,9 +94,8 @@ def from_texts(texts: Mapping[str, str]) -> Attributes | None:
 
 
 def fitting(attributes: Attributes, room: int) -> tuple[Attributes, list[str]]:
-    """The attributes, without the extended ones that take more than `room` bytes; and the names of those.
-
-    They are as they will be read again.
+    """Return the attributes as they will be read again, and the names of the extended ones left out because
+    they take more than `room` bytes.
     """
     kept, left_out = [], []
     for name, value in attributes.xattrs:
@@ -133,19 +132,19 @@ def _pack(name: str, value: bytes) -> str:
 
 
 def is_ours(key: str) -> bool:
-    """Whether syncd may have written the key: as a word of its own, or for an attribute."""
+    """Return whether syncd may have written the key, as its own or for an attribute."""
     is_xattr = key not in _WORDS and _NAME.fullmatch(f"user.{key}") is not None
     return is_xattr or key in ("mtime", "mode", "uid", "gid")
 
 
 def says_link(texts: Mapping[str, str]) -> bool:
-    """Whether the mode in the metadata of an object is that of a symbolic link."""
+    """Return whether the mode in the metadata of an object is that of a symbolic link."""
     text = texts.get("mode")
     return bool(text and re.fullmatch(r"[0-7]{1,7}", text, re.ASCII) and modes.S_ISLNK(int(text, 8)))
 
 
 def _mode(text: str) -> int | None:
-    """s3fs writes the mode of a file in decimal, which has other bits of the type if it is read as octal."""
+    """Return the mode. s3fs writes it in decimal; read as octal, that has other type bits."""
     if not re.fullmatch(r"[0-7]{1,7}", text, re.ASCII):
         return None
     mode = int(text, 8)

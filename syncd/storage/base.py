@@ -1,4 +1,4 @@
-"""What a store is: the protocol, its limits, listings in pages, and what a store takes from its surroundings.
+"""What a store is: the protocol, its limits, listings in pages, and what a store needs from its caller.
 
 Pure: nothing here opens a socket or a file. Every store (`s3` and `bos` over HTTP, `dir` on a directory, the
 fake of the tests) implements `ObjectStore` and passes one conformance suite.
@@ -29,61 +29,61 @@ T = TypeVar("T")
 Marker = TypeVar("Marker")
 
 EVERY_PART = 1 << 31
-"""Behind the number of any part."""
+"""Larger than the number of any part."""
 
 
 class ObjectStore(Protocol):
-    """The verbs, in S3's words for all stores.
+    """The verbs of all stores, named as in S3.
 
     Keys are Unicode text without lone surrogates (`syncd.core.paths` makes them). Every verb may be called
-    from several threads at once. Errors are those of `syncd.core.errors`: StoreUnavailable when it may be
-    tried again, StoreRefused / AccessRefused when not; nothing foreign escapes.
+    from several threads at once. Errors are those of `syncd.core.errors`: StoreUnavailable if a retry may
+    help, StoreRefused or AccessRefused if not. No foreign exception escapes.
     """
 
     @property
     def store_id(self) -> str:
-        """Identity of the destination: kind, endpoint and bucket, or kind and path. Holds no secret."""
+        """The identity of the destination: kind, endpoint and bucket, or kind and path. No secrets."""
         ...
 
     @property
     def limits(self) -> StoreLimits: ...
 
     def put_object(self, key: str, body: Body, meta: ObjectMeta) -> Receipt:
-        """Store `body` (at most ``limits.max_put_size`` bytes) whole, replacing what was there.
+        """Store `body` (at most ``limits.max_put_size`` bytes), replacing any object under `key`.
 
-        Raises PreconditionFailed where that is not what ``meta.replaces`` says, and the store has conditions.
+        Raises PreconditionFailed if that is not ``meta.replaces`` and the store has conditions.
         """
         ...
 
     def head_object(self, key: str) -> ObjectInfo | None:
-        """What the store has under `key`; None when there is nothing."""
+        """Return what the store has under `key`; None: nothing."""
         ...
 
     def get_object(
         self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
     ) -> Content:
-        """Bytes `first` to `last`, both included, or as many of them as the object has. Large ones may be put
-        into `room`, which is writable and has as many bytes: fresh memory costs as much as to receive them.
+        """Return bytes `first` to `last`, both included, or as many of them as the object has.
 
-        Raises StoreRefused when there is no such object or range, and PreconditionFailed when `if_match` is
-        given and the answer does not prove that the object has this ETag.
+        Large ones may be put into `room`, which is writable and as long: fresh memory costs as much time as
+        receiving. Raises StoreRefused if there is no such object or range, and PreconditionFailed if the
+        answer does not prove that the object has the ETag `if_match`.
         """
         ...
 
     def delete_object(self, key: str) -> None:
-        """Remove the object; done also when there was none."""
+        """Remove the object. Succeeds if there is none."""
         ...
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        """Copy inside the store, with new metadata, only while the source's ETag is `if_match`.
+        """Copy inside the store, with new metadata, if the source's ETag is `if_match`.
 
-        Raises PreconditionFailed when it is not (a store that ignores conditions must check the outcome),
-        StoreRefused when the source is gone.
+        Raises PreconditionFailed if it is not (a store that ignores conditions must check the outcome),
+        StoreRefused if the source is gone.
         """
         ...
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        """Begin an upload; returns its id. When StoreUnavailable says ``outcome_unknown``, one may exist."""
+        """Begin an upload; return its id. After StoreUnavailable with ``outcome_unknown`` one may exist."""
         ...
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -96,72 +96,71 @@ class ObjectStore(Protocol):
     def upload_part_copy(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Part:
-        """Part `number` from bytes `first` to `last` (both included) of an object in the same store."""
+        """Make part `number` of bytes `first` to `last`, both included, of an object in this store."""
         ...
 
     def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
-        """All acknowledged parts in ascending order, however many pages it takes; of those behind the number
-        `last` perhaps none. Raises UploadGone, and StoreFailed for a list that has no end.
+        """Return all acknowledged parts in ascending order, from all pages. Parts above the number `last` may
+        be missing. Raises UploadGone, and StoreFailed for an endless list.
         """
         ...
 
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        """Make the object of `parts` (ascending). Raises UploadGone, PartsRefused, PreconditionFailed."""
+        """Make the object from `parts` (ascending). Raises UploadGone, PartsRefused, PreconditionFailed."""
         ...
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """Forget the upload; done also when there was none."""
+        """Remove the upload. Succeeds if there is none."""
         ...
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
-        """Unfinished uploads whose key starts with `prefix`, however many pages it takes."""
+        """List unfinished uploads whose key starts with `prefix`, from all pages."""
         ...
 
     def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix`: key, size and ETag, however many pages it takes.
+        """List objects whose key starts with `prefix`, from all pages: key, size and ETag.
 
-        Those behind the key `after`; a server that ignores that tells of all. The ETag is empty where the
-        store would have to read the object to tell it. An iterator that raised is where it was: asked again,
-        it goes on.
+        Lists those behind the key `after`, or all if the server ignores that. The ETag is empty if the store
+        would have to read the object for it. An iterator that raised keeps its place: the next call goes on.
         """
         ...
 
     def clock_ns(self) -> tuple[int, int]:
-        """Two moments between which the store's clock is now, Unix nanoseconds: by its last answers, and by
-        this machine's clock. No request. The moments of uploads and parts are by that clock.
+        """Return two times between which the store's clock is now (Unix nanoseconds), by its last answers and
+        this machine's clock. Makes no request. The times of uploads and parts are by the store's clock.
         """
         ...
 
     def close(self) -> None:
-        """Release connections. The store may not be used afterwards."""
+        """Release connections. The store is unusable afterwards."""
         ...
 
 
 DIGESTS = "digests"
-"""Name under which the state keeps what a store does with digests: a `Finding`, as text."""
+"""The name under which the state keeps a store's `Finding`, as text."""
 
 VERSION_KEYS = "v1 keys"
-"""Name under which the state keeps how BOS takes keys that begin with ``v1/``: `DOUBLED`, or nothing."""
+"""The name under which the state keeps how BOS treats keys that begin with ``v1/``: `DOUBLED` or nothing."""
 DOUBLED = "doubled"
-"""With the version prefix of its API in front, which it drops."""
+"""With the API's version prefix in front, which BOS drops."""
 
 CONDITIONS = "conditions"
-"""Name under which the state keeps what a store does with the condition of a put: one of the following, or
-nothing, as long as that was not tried."""
+"""The name under which the state keeps what a store does with the condition of a put: one of the following,
+or nothing until that was tried."""
 HONOURED, IGNORED = "honoured", "ignored"
 
 
 class Digests(Enum):
-    """What a store does with a body that is not what its digest says."""
+    """What a store does with a body that does not match its digest."""
 
     CHECKED = "checked"
-    """It refuses the body."""
+    """The store refuses the body."""
     ETAG = "etag"
-    """It takes the body, and its ETag is the MD5 of what it took."""
+    """It takes the body; the ETag is the MD5 of what it took."""
     SIZE = "size"
-    """It takes the body, and its ETag says nothing about it."""
+    """It takes the body; the ETag says nothing about it."""
 
 
 class Finding(NamedTuple):
@@ -169,18 +168,18 @@ class Finding(NamedTuple):
 
     digests: Digests
     check: str = ""
-    """The digest that this is about: crc32, sha256 or md5; empty: the usual one of the store."""
+    """The digest in question: crc32, sha256 or md5; empty: the store's usual one."""
     asked: int = 0
-    """When, in Unix seconds."""
+    """Unix seconds."""
     is_usual: bool = True
-    """The digest is the one that is used until the store was asked. Not part of the text."""
+    """The digest is the one used until the store is asked. Not part of the text."""
 
     def __str__(self) -> str:
         return " ".join((self.digests.value, self.check, str(self.asked) if self.asked else "")).strip()
 
     @classmethod
     def of(cls, text: str) -> Finding:
-        """The reverse of `str`; of an empty text the usual. Raises ValueError for anything else."""
+        """Parse what `str` returns; empty text: the usual. Raises ValueError for anything else."""
         digests, check, asked = [*text.split(), "", "", ""][:3]
         return cls(Digests(digests or Digests.CHECKED.value), check, int(asked or 0))
 
@@ -193,32 +192,32 @@ class ProbesDigests(Protocol):
     def store_id(self) -> str: ...
 
     def probe_digests(self, key: str) -> Finding | None:
-        """Costs some small requests, and makes no object under `key`; None: there is nothing to find out."""
+        """Find out with some small requests; make no object under `key`. None: nothing to find out."""
         ...
 
 
 @runtime_checkable
 class Remarks(Protocol):
-    """A store that knows what the operator should know about its place."""
+    """A store with facts about its place that the operator should know."""
 
     def remarks(self) -> list[str]:
-        """One clause for each."""
+        """Return a clause for each."""
         ...
 
 
 _LIST_HINT = "report it to the provider of the store: its list cannot be read to the end"
 MAX_BARREN_PAGES = 1000
-"""In a row. A few are no error: S3 skips what was deleted from a bucket with versions, page by page."""
+"""In a row. A few are no error: S3 skips objects deleted from a versioned bucket page by page."""
 
 
 class Pages(Iterator[T], Generic[T, Marker]):
     """The items of all pages, in order.
 
-    `fetch` is given the marker of a page (at the beginning `first`, or None) and returns its items and the
-    marker of the next page, None when it was the last. What it raises leaves the listing where it was: asked
-    again, it asks for the same page again. So a caller can repeat what failed, which a generator does not
-    allow. What stands twice in a row is told once: some servers begin a page with the marker itself. Raises
-    StoreRefused where a page comes again, whenever that is, and where pages go on without anything new.
+    `fetch` takes the marker of a page (initially `first`, or None) and returns its items and the marker of
+    the next page, None after the last. If it raises, the listing keeps its place, and the next call fetches
+    the same page. So a caller can retry, which a generator does not allow. An item that comes twice in a row
+    is returned once: some servers begin a page with the marker itself. Raises StoreRefused if any page comes
+    twice, or pages go on without anything new.
     """
 
     def __init__(
@@ -275,10 +274,10 @@ class Clock(Struct, frozen=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """Signs of life of a thread that works in a directory, whose server may be down."""
+    """Signs of life of a thread in a directory whose server may be down."""
 
     rest: Callable[[], object] = lambda: None
-    """It may give no sign of life for long, until its next step."""
+    """The thread may be silent for long, until its next step."""
     step: Callable[[], object] = lambda: None
 
 
@@ -292,22 +291,22 @@ class Meter(Struct, frozen=True):
     received: Callable[[int], object] | None = None
     """Bytes of an answer came in. May wait, to slow the server down."""
     answered: Callable[[str, int | None, float], object] = lambda operation, status, seconds: None
-    """A request of this kind got this HTTP status (None: no answer) after so many seconds."""
+    """A request got this HTTP status (None: no answer) after so many seconds."""
 
 
 class Breaker(Struct, frozen=True):
-    """How the store is doing, asked and reported from any thread."""
+    """The health of the store, read and reported from any thread."""
 
     is_shut: Callable[[], bool] = lambda: False
-    """The store is left alone now: a request is a probe."""
+    """Requests pause now: any request is a probe."""
     busy: Callable[[], object] = lambda: None
     """The store wants fewer requests."""
     answered: Callable[[], object] = lambda: None
-    """The store did what it was asked for."""
+    """The store did what a request asked for."""
 
 
 class Memory(Struct, frozen=True):
-    """What one store has taught us, by store id, from one process to the next."""
+    """What we learned about one store, by store id, across processes."""
 
     recall: Callable[[str], str] = lambda store_id: ""
     """Empty: nothing yet."""

@@ -1,9 +1,9 @@
-"""By what a server notices that a body arrived changed: asked with a wrong digest, remembered, asked again.
+"""Finds, remembers and checks again which digest a server verifies.
 
-Digests cost the more of the processor the better they are, and servers differ in those that they verify. So
-a store is asked, with parts of an upload that is aborted: for each check of its dialect, the cheapest first,
-one part with the right digest and one with that of another body. The first check by which the wrong one is
-refused is used. A question that fails changes nothing.
+Better digests cost more of the processor, and servers verify different ones. So we probe a store with parts
+of an upload that we abort: for each check of its dialect, the cheapest first, one part with the right digest
+and one with that of another body. We use the first check for which the store refuses the wrong part. A probe
+that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from syncd.core.model import Fingerprint, ObjectMeta
 from syncd.storage.base import Digests, Finding, Memory
 
 MEANT, SENT = b"what the digest says", b"what the body says! "
-"""What a part of a question should have, and has."""
+"""What the digest of a probe's part is of, and what the part holds."""
 QUESTION_SIZE = len(MEANT)
-"""Of each of its parts, in bytes."""
+"""Bytes of each part of a probe."""
 _GOOD_SECONDS = 30 * 86400.0
 """Servers get new versions."""
 _REST_SECONDS = 3600.0
-"""After a question that failed."""
+"""After a failed probe."""
 _log = logging.getLogger("syncd.store")
 
 
 class Dialect(Protocol):
-    """What has to be known of a dialect; `syncd.storage.http.messages` explains it."""
+    """What we need of a dialect; `syncd.storage.http.messages` explains it."""
 
     @property
     def store_id(self) -> str: ...
@@ -43,15 +43,15 @@ class Dialect(Protocol):
 
 
 class Uploads(Protocol):
-    """Makes and aborts the upload of a question, and sends its parts."""
+    """Makes and aborts the upload of a probe, and sends its parts."""
 
     def begin(self, key: str, meta: ObjectMeta) -> str: ...
 
     def try_digest(self, key: str, upload_id: str, number: int, check: str) -> Digests:
         """Send part `number` with the right digest, and the next one, `SENT`, with that of `MEANT`.
 
-        Raises what the right part is refused with: the refusal of the wrong one would be about the same. They
-        have numbers of their own, since some servers refuse a part that they have.
+        Raises the refusal of the right part: that of the wrong one would be about the same. The numbers
+        differ, since some servers refuse a part that they have.
         """
         ...
 
@@ -69,19 +69,19 @@ class Checks:
         self._asked = -_REST_SECONDS
 
     def found(self) -> Finding:
-        """By what the store was found to check bodies. The settings may want another check by now."""
+        """Return the remembered finding. The settings may want another check by now."""
         return _parsed(self._memory.recall(self._dialect.store_id) if self._memory is not None else "")
 
     def ask_in_time(self, key: str, uploads: Uploads) -> None:
-        """Ask and remember, where a cheaper check than the usual one may be found; seldom, and one thread.
+        """Probe and remember, if a cheaper check than the usual may exist; seldom, in one thread.
 
-        Raises StoreUnavailable where an upload under `key` may be left.
+        Raises StoreUnavailable if an upload under `key` may remain.
         """
         memory, now = self._memory, self._now()
         if memory is None or len(self._dialect.checks) < 2 or self._dialect.checks[0] != "crc32":
             return
         found = self.found()
-        # That one check is made says nothing of another.
+        # A check that the store makes says nothing about another one.
         is_of_use = found.check in ("", *self._dialect.checks)
         if (is_of_use and 0 <= now - found.asked < _GOOD_SECONDS) or 0 <= now - self._asked < _REST_SECONDS:
             return
@@ -101,10 +101,10 @@ class Checks:
             self._asking.release()
 
     def ask(self, key: str, uploads: Uploads) -> Finding | None:
-        """The cheapest check that the store makes, else what it does with the usual one.
+        """Return the cheapest check that the store makes, else what it does with the usual one.
 
-        None: requests carry no digest. Makes no object. Raises StoreError, also when the upload cannot be
-        aborted.
+        None: requests carry no digest. Makes no object. Raises StoreError, also if it cannot abort the
+        upload.
         """
         checks = self._dialect.checks
         if not checks:
@@ -118,7 +118,7 @@ class Checks:
                     found[check] = uploads.try_digest(key, upload_id, number, check)
                 except AccessRefused:
                     raise
-                except (StoreRefused, PartCorrupt) as error:  # it does not take this digest at all
+                except (StoreRefused, PartCorrupt) as error:  # the store does not take this digest at all
                     refused = error
                 if found.get(check) is Digests.CHECKED:
                     return self._finding(found, check)

@@ -1,7 +1,7 @@
-"""CRCs of content, by the fastest library that there is; its MD5; and zeros, whose digests are computed once.
+"""CRCs by the fastest installed library, MD5s, and zeros, whose digests are computed once.
 
-A module of its own, because what reads, sends, proves and brings back content shares it, and because the
-library is imported only when the first body is checked. Measured on one core: isal 28 GB/s, zlib 4.5.
+A module of its own, because all code that reads, sends, proves and restores content shares it, and because it
+imports the library only when it checks the first body. Measured on one core: isal 28 GB/s, zlib 4.5.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ Body = bytes | bytearray | memoryview
 _Digest = TypeVar("_Digest", bound=Callable[..., Any])
 
 _SIZES = 8
-"""Of holes that are remembered: of a few part sizes, and of what is left at the end of a file."""
+"""Sizes of holes to remember: a few part sizes, and remainders at the end of a file."""
 
 
 class _Untouched(mmap.mmap):
-    """Memory that can only be read, and so takes no page."""
+    """Read-only memory, which takes no page."""
 
 
 @lru_cache(_SIZES)
 def zeros(size: int) -> memoryview:
-    """So many zeros: what a hole of a file holds, without a look at it."""
+    """Return `size` zeros: the content of a hole, without reading it."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     return memoryview(_Untouched(-1, max(1, size), flags=flags, prot=mmap.PROT_READ))[:size]
 
 
 def are_zeros(body: Body) -> bool:
-    """Whether a body is one of `zeros`, or a piece of it. Its bytes are not looked at."""
+    """Return whether a body is from `zeros`, or a piece of it. Does not read its bytes."""
     return isinstance(body, memoryview) and isinstance(body.obj, _Untouched)
 
 
 def once(digest: _Digest) -> _Digest:
-    """The same function of a body (and perhaps more), which is called once for all `zeros` of one size."""
+    """Wrap a function of a body (and perhaps more): it runs once for all `zeros` of one size."""
 
     @lru_cache(_SIZES)
     def of_zeros(size: int, *more: object) -> Any:
@@ -52,13 +52,13 @@ def once(digest: _Digest) -> _Digest:
 
 @once
 def crc32(body: Body, before: int = 0) -> int:
-    """The CRC-32 (IEEE 802.3, as in zlib) of `body`, continued from that of the bytes `before` it."""
+    """Return the CRC-32 (IEEE 802.3, as in zlib) of `body`; `before` is that of the bytes before it."""
     return _fastest()(body, before)
 
 
 @once
 def md5_hex(body: Body) -> str:
-    """What the ETag of these bytes is, where ETags are MD5s."""
+    """Return the ETag of these bytes, where ETags are MD5s."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
@@ -74,7 +74,7 @@ def _fastest() -> Callable[[Body, int], int]:
 
 @cache
 def crc64_nvme() -> Callable[[Body, int], int] | None:
-    """CRC-64/NVME of bytes, continued from that of the bytes before them. None: no library for it is here."""
+    """Return a function for CRC-64/NVME, of bytes and the CRC of those before; None: no library."""
     try:
         from awscrt.checksums import crc64nvme  # the extra `crc64`: a wheel of 12 MB, from AWS
     except ImportError:

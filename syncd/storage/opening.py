@@ -1,6 +1,6 @@
 """Opens the store that settings describe: joins dialect, transport and retry with their context.
 
-The code of a kind of store is imported when one is opened: most configurations have one kind.
+It imports the code of a kind of store when it opens one: most configurations have one kind.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ class StoreContext(Struct, frozen=True):
     meter: Meter = Meter()
     breaker: Breaker = Breaker()
     instance: Memory = Memory()
-    """Of the identity of a directory store."""
+    """Remembers the identity of a directory store."""
     retries: Retries = Retries()
     unsettled: Unsettled = lambda key, creates: None
     under_way: UnderWay = lambda key, creates: nullcontext()
     copied: Callable[[str], object] = lambda store_id: None
-    """A directory is a copy of the one that was used, and may lack what was stored since."""
+    """Called if a directory is a copy of the one used before, and may lack later objects."""
     digests: Memory | None = None
-    """Of what a store does with digests; None: it is not asked."""
+    """Remembers what a store does with digests; None: do not probe it."""
     silence: Callable[[str], str] = lambda path: ""
-    """Why nothing may be asked at a path, as the server of its file system does not answer; empty: it may."""
+    """Returns why a path must not be accessed (its file server does not answer); empty: it may be."""
     awaited: dict[int, int] | None = None
-    """Shows the descriptors on which threads wait for a server, by thread."""
+    """The descriptors on which threads wait for a server, by thread."""
     version_keys: Memory = Memory()
-    """Of how BOS takes keys that begin with ``v1/``."""
+    """Remembers how BOS takes keys that begin with ``v1/``."""
 
 
 def open_store(settings: StoreSettings, context: StoreContext) -> ObjectStore:
-    """The store that the settings describe, with retry. Opens no connection yet.
+    """Return the store that the settings describe, with retry.
 
-    Raises AccessRefused when the endpoint in the settings is not an address.
+    Opens no connection yet. Raises AccessRefused if the endpoint is not an address.
     """
     return RetryingStore(
         _open(settings, context),

@@ -1,7 +1,7 @@
-"""By what an object that another program sent proves its content, and how the same is made of a local file.
+"""How an object that another program sent proves its content, and how to compute the same of a local file.
 
-Pure. A proof is the same size and the same digest, of at least 128 bits. A CRC is none: CRC-64 and CRC-32 are
-made for faults of the line, and another content with the same one is written at once.
+Pure. A proof is the same size and the same digest, of at least 128 bits. A CRC is none: CRC-64 and CRC-32
+guard against faults of the line, and other content with the same CRC is easy to make.
 
 ===========================================  ============================================================
 the object has                               which program leaves that
@@ -14,7 +14,7 @@ an ETag that is an MD5, a dash and the       whatever sends parts to S3: it is t
 number of parts                              the parts, so that their size has to be guessed
 ===========================================  ============================================================
 
-Metadata says what its writer read; that the store got the same is that program's word.
+Metadata says what its writer read; only that program vouches that the store got the same.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from syncd.storage.digests import crc32, crc64_nvme
 
 MIB = 1 << 20
 PART_SIZES_MIB = (8, 5, 16, 15, 10, 50, 64, 32, 128, 100, 25, 20, 256, 512, 1024)
-"""In the order of likelihood; the defaults of 2026, by the manuals and the sources of the programs:
+"""The most likely first: the defaults of 2026, by the manuals and sources of the programs:
 
 8: aws, boto3 and other SDKs of AWS, and syncd; 5: rclone and older SDKs; 16: mc and minio-go; 15: s3cmd;
-10: Cyberduck; 50: s5cmd and s4cmd; 64: minio-go until 2021. The others are set to have fewer parts.
+10: Cyberduck; 50: s5cmd and s4cmd; 64: minio-go until 2021. Users set the others to have fewer parts.
 """
 _STEPS_MIB = (1, 5, 8, 16)
-"""Where a file would have more than 10,000 parts, programs take larger ones: rclone the smallest whole number
-of MiB that will do, minio-go of 16 MiB, boto3 twice as large ones until it fits."""
+"""For a file of more than 10,000 parts, programs enlarge the parts: rclone to the smallest whole number of
+MiB that fits, minio-go to a multiple of 16 MiB, boto3 by doubling until it fits."""
 _MOST = 6
-"""MD5s that are made side by side: each takes two seconds for a gigabyte."""
+"""MD5s to compute side by side: each takes two seconds for a gigabyte."""
 _OF_PARTS = re.compile(r"([0-9a-fA-F]{32})-([1-9][0-9]{0,4})", re.ASCII)
 
 
@@ -72,7 +72,7 @@ class _OfParts:
 
 
 class _Crc:
-    """Of `width` bytes, by a function of the next bytes and the CRC of those before them."""
+    """A CRC of `width` bytes, from a function of the next bytes and the CRC of those before."""
 
     def __init__(self, continued: Callable[[bytes | memoryview, int], int], width: int) -> None:
         self._continued = continued
@@ -87,14 +87,15 @@ class _Crc:
 
 
 class Comparison:
-    """Reads a local content, piece by piece, and says whether it is that of an object. To be used once.
+    """Compares local content, piece by piece, with that of an object.
 
-    `by_crc32` says that the user takes a CRC of the whole for proof, where the object has nothing better.
+    Use it once. `by_crc32` says that the user accepts a CRC of the whole as proof if the object has nothing
+    better.
     """
 
     def __init__(self, info: ObjectInfo, *, by_crc32: bool = False) -> None:
         self.etag = info.etag
-        """Of the object."""
+        """The object's."""
         self._left = info.size
         self._tries: list[tuple[bytes, _Digest]] = []
         if info.md5 is not None:
@@ -111,26 +112,26 @@ class Comparison:
                 self._tries.append((info.crc64.to_bytes(8), _Crc(crc64, 8)))
 
     def __bool__(self) -> bool:
-        """Whether the object says anything that the content can be compared with."""
+        """Return whether the object has anything to compare the content with."""
         return bool(self._tries)
 
     def update(self, data: memoryview) -> None:
-        """The next bytes of the content."""
+        """Add the next bytes of the content."""
         self._left -= len(data)
         for _, digest in self._tries:
             digest.update(data)
 
     def holds(self) -> bool:
-        """Whether what was read is the object's content."""
+        """Return whether the bytes added are the object's content."""
         return self._left == 0 and any(expected == digest.digest() for expected, digest in self._tries)
 
 
 def part_sizes(size: int, count: int) -> list[int]:
-    """The likely sizes in bytes of the parts of an object of `size` bytes that has `count` of them.
+    """Return likely part sizes in bytes for an object of `size` bytes in `count` parts.
 
-    Those of `PART_SIZES_MIB`, and of each step the smallest number of them, that give this number of parts;
-    where few whole numbers of MiB do, all of them: people set all sorts of sizes, and the more parts there
-    are, the fewer sizes fit.
+    These are the sizes of `PART_SIZES_MIB`, and the smallest multiple of each step, that give this number of
+    parts. If few whole numbers of MiB do, these are all of them: users set all sorts of sizes, and the more
+    parts, the fewer sizes fit.
     """
     if count == 1:
         return [max(size, 1)]

@@ -1,13 +1,12 @@
 """Repeats failed requests; no other module does. `syncd.core.backoff` computes the pauses.
 
-A request is repeated after StoreUnavailable. It is repeated only once after PartCorrupt, or where the store
-answers that it failed: the same answer would come again, and content goes with each request. Content that
-was answered so twice is sent once in each later attempt of its file, until the store takes it. Where content
-was sent twice and no answer says what became of it, the store is asked for it. A *create* whose answer was
-lost is not repeated: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is
-honoured; if it exceeds our longest pause, the error is raised at once and the file is deferred, because a
-worker does not sleep for minutes. Zero means at once: a connection had expired, or a clock or a region was
-corrected.
+A request is repeated after StoreUnavailable. It is repeated only once after PartCorrupt, or if the store
+answers that it failed: the same answer would come again, and each request carries content. Content that got
+such an answer twice is sent once in each later attempt of its file, until the store takes it. If content was
+sent twice without an answer, we ask the store whether it has it. A *create* whose answer was lost is not
+repeated: it may have made an upload, and the caller has to look for it first. ``Retry-After`` is honoured. If
+it exceeds our longest pause, the error is raised at once and the file is deferred, because a worker does not
+sleep for minutes. Zero means at once: a connection had expired, or a clock or a region was corrected.
 
 While the circuit breaker is open, single requests probe the store. A probe is repeated only if no pause is
 needed.
@@ -51,25 +50,25 @@ from syncd.storage.base import (
 from syncd.storage.digests import crc32, md5_hex
 
 MAX_ANSWERED = 2
-"""Tries where the store answers that it failed, or that the body arrived damaged."""
+"""Tries if the store answers that it failed, or that the body arrived damaged."""
 
 MAX_IN_VAIN = 2
-"""Tries that waited for a connection or an answer for `_LONG_SECONDS`: no server may be there. While nothing
-has come since, any request is tried once."""
+"""Tries that waited `_LONG_SECONDS` for a connection or an answer: the server may be down. Until an answer
+comes, any request is tried once."""
 _LONG_SECONDS = 10.0
 _VERY_LONG_SECONDS = 300.0  # one try that waited for so long is enough
 _MOST_REMEMBERED = 4096
 
 
 class Unanswered(Struct, frozen=True):
-    """How a verb goes on after a request that may have been carried out, for all that is known."""
+    """How a verb continues after a request that the store may or may not have carried out."""
 
     repeats: bool = True
-    """In place. Else the caller looks first for what was made."""
+    """Repeat it in place. If false, the caller first looks for the result."""
     looks_after: int = 0
-    """After so many in a row the store is asked for the result; 0: never."""
+    """Ask the store for the result after so many in a row; 0: never."""
     unsettled: bool = False
-    """The object may yet change, and that is remembered."""
+    """Record that the object may still change."""
 
 
 UNANSWERED: Mapping[str, Unanswered] = {
@@ -90,9 +89,9 @@ UNANSWERED: Mapping[str, Unanswered] = {
 """By verb, for all stores. `docs/answers.md` shows it."""
 
 Unsettled = Callable[[str, bool], object]
-"""Called with the key of an object that a lost request may yet change, and whether that may make one."""
+"""Called with the key of an object that a lost request may still change, and whether it may create it."""
 UnderWay = Callable[[str, bool], AbstractContextManager[object]]
-"""The same, and surrounds the request: its process may end before the answer."""
+"""The same as a context around the request: the process may die before the answer."""
 
 _T = TypeVar("_T")
 
@@ -100,7 +99,7 @@ _T = TypeVar("_T")
 class Retries(Struct, frozen=True):
     """How often, and after which pauses, one request is repeated in place.
 
-    Longer waits take place in the queue, where other files can go first.
+    Longer waits happen in the queue, where other files can go first.
     """
 
     schedule: Schedule = Schedule(base_seconds=0.25, cap_seconds=8.0)
@@ -108,7 +107,7 @@ class Retries(Struct, frozen=True):
 
 
 class RetryingStore:
-    """An `ObjectStore` that tries again, at most ``max_tries`` times in all."""
+    """An `ObjectStore` that tries each request at most ``max_tries`` times."""
 
     def __init__(
         self,
@@ -126,9 +125,9 @@ class RetryingStore:
         self._unsettled = unsettled
         self._under_way = under_way
         self._sends: dict[Hashable, int] = {}
-        """How often which content was sent in vain, until it is taken."""
+        """How often each content was sent in vain, until the store takes it."""
         self._is_silent = False
-        """Requests were made in vain, and nothing has come since."""
+        """Requests waited in vain, and no answer has come since."""
 
     def _repeat(
         self,
@@ -139,8 +138,8 @@ class RetryingStore:
         found: Callable[[], _T | None] = lambda: None,
         content: Callable[[], Hashable] | None = None,
     ) -> _T:
-        """Make a request of `verb`, and repeat it. `found` asks for what one without an answer has made;
-        `content` names what is sent.
+        """Make a request of `verb`, and repeat it. `found` asks for the result of one without an answer;
+        `content` identifies what it sends.
         """
         manner, tries = UNANSWERED[verb], _Tries(self._retries.max_tries)
         while True:
@@ -180,7 +179,7 @@ class RetryingStore:
             tries.in_vain = MAX_IN_VAIN
         self._is_silent = tries.in_vain >= MAX_IN_VAIN
         if verb == "get" and isinstance(error, StoreUnavailable | AccessRefused):
-            self._sends.clear()  # not even a question about nothing in particular is answered
+            self._sends.clear()  # the store fails requests without content, too
         reached = error.status is not None or (isinstance(error, StoreUnavailable) and error.outcome_unknown)
         if content is None or not reached:
             return
@@ -190,7 +189,7 @@ class RetryingStore:
         self._sends[name] = error.sends = self._sends.get(name, 0) + 1
 
     def _attempt(self, verb: str, call: Callable[[], _T], key: str) -> _T:
-        """One request; that it may yet be carried out is reported before it is repeated."""
+        """Make one request. Before a repeat, report that it may still be carried out."""
         if not UNANSWERED[verb].unsettled:
             return call()
         creates = verb != "delete"
@@ -203,8 +202,8 @@ class RetryingStore:
                 raise
 
     def _pause(self, tries: _Tries, error: StoreError) -> float | None:
-        """Seconds until the next try; None: no other one, as there were enough, as this was a probe, or as
-        the store asks for too long a wait.
+        """Return the seconds until the next try. None: stop, after enough tries, after a probe, or if the
+        store asks for too long a wait.
         """
         wish = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
         is_passing = error.status is None or error.status in BUSY
@@ -215,7 +214,7 @@ class RetryingStore:
             return 0.0
         if self._breaker.is_shut():
             return None
-        # Content goes but once more: that comes later than a hiccup of the store lasts.
+        # Content goes only once more: wait until a hiccup of the store is over.
         is_last = error.sends > 0 and not is_passing and not isinstance(error, PartCorrupt)
         own = delay(1 << 9 if is_last else tries.count, self._clock.chance(), self._retries.schedule)
         if wish is None:
@@ -264,7 +263,7 @@ class RetryingStore:
         return self._repeat("copy", lambda: self._inner.copy_object(source_key, key, meta, if_match), key=key)
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        """Repeated only if the failed request certainly made no upload."""
+        """Repeat only a request that certainly made no upload."""
         return self._repeat("create", lambda: self._inner.create_multipart_upload(key, meta))
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -306,24 +305,24 @@ class RetryingStore:
         self._repeat("abort", lambda: self._inner.abort_multipart_upload(key, upload_id))
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
-        """Reads the whole list first, because a retry starts again from the first page."""
+        """Read the whole list first, because a retry starts at the first page."""
         return iter(self._repeat("uploads", lambda: list(self._inner.list_multipart_uploads(prefix))))
 
     def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """Repeats each page, not the list, which may be long; some callers read only its beginning."""
+        """Repeat each page, not the list, which may be long; some callers read only its start."""
         listed = self._repeat("list", lambda: self._inner.list_objects(prefix, after))
 
         return iter(lambda: self._repeat("list", lambda: next(listed, None)), None)
 
     def probe_digests(self, key: str) -> Finding | None:
-        """None also where the store is one that takes no digests."""
+        """Return None also if the store takes no digests."""
         inner = self._inner
         if not isinstance(inner, ProbesDigests):
             return None
         return self._repeat("part", lambda: inner.probe_digests(key))
 
     def remarks(self) -> list[str]:
-        """Those of the store, where it has any."""
+        """Return the store's remarks, if it has any."""
         inner = self._inner
         return self._repeat("list", inner.remarks) if isinstance(inner, Remarks) else []
 
@@ -340,13 +339,13 @@ class _Tries(Struct):
     most: int
     count: int = 0
     unknown: int = 0
-    """Those that may have been carried out."""
+    """Those that the store may have carried out."""
     answered: int = 0
     in_vain: int = 0
-    """Those that waited for long, and nothing came."""
+    """Those that waited long for nothing."""
 
     def failed(self, error: StoreError, seconds: float) -> None:
-        """A try failed after so long."""
+        """Count a try that failed after `seconds`."""
         self.count += 1
         if isinstance(error, StoreUnavailable):
             self.unknown += error.outcome_unknown
@@ -359,12 +358,12 @@ class _Tries(Struct):
 
     @property
     def are_enough(self) -> bool:
-        """Whether another one would not help."""
+        """Return whether another try would not help."""
         return self.count >= self.most or self.answered >= MAX_ANSWERED or self.in_vain >= MAX_IN_VAIN
 
 
 def _quietly(found: Callable[[], _T | None]) -> _T | None:
-    """What is found; None also where the question fails."""
+    """Return what `found` does; None also if it fails."""
     try:
         return found()
     except StoreError:

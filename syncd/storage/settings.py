@@ -1,4 +1,4 @@
-"""The settings of each kind of store, as pure values."""
+"""The settings of each kind of store, as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncd.core.model import Concealing
 class KeySettings(Concealing, frozen=True):
     """Where an account's keys come from: given, read from files, or the standard AWS chain.
 
-    All empty means the standard chain (``s3``) or no keys at all (refused by ``config`` for ``bos``).
+    All empty means the standard chain (``s3``), or no keys (``config`` refuses that for ``bos``).
     """
 
     concealed: ClassVar[frozenset[str]] = frozenset({"access_key_id", "secret_access_key", "session_token"})
@@ -31,10 +31,10 @@ class HttpSettings(Concealing, frozen=True):
     concealed: ClassVar[frozenset[str]] = frozenset({"proxy"})
 
     endpoint: str
-    """Scheme and host, port where it is not the scheme's own; no path."""
+    """Scheme and host, and the port if not the scheme's own; no path."""
     proxy: str = ""
     ca_bundle: str = ""
-    """File of certificates to trust; empty: those that come with requests."""
+    """File of certificates to trust; empty: the bundle of requests."""
     trust_environment: bool = False
     """Take proxy and CA bundle from HTTP(S)_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE."""
     connect_seconds: float = 30.0
@@ -50,13 +50,13 @@ class S3Settings(Struct, frozen=True):
     bucket: str
     region: str = "us-east-1"
     path_style: bool | None = None
-    """None: path style, except on amazonaws.com and other hosts known to want the virtual-host form."""
+    """None: path style, except on amazonaws.com and other hosts known to want virtual hosts."""
     storage_class: str = ""
     integrity: str = "auto"
     """How the server checks a body: auto, sha256 (signed payload), md5, crc32, none (TLS only)."""
     keys: KeySettings = field(default_factory=KeySettings)
     sse: str = ""
-    """How the server encrypts objects: AES256, aws:kms, aws:kms:dsse; empty: as the bucket does."""
+    """How the server encrypts objects: AES256, aws:kms, aws:kms:dsse; empty: as the bucket says."""
     kms_key_id: str = ""
     acl: str = ""
     """A canned ACL for objects."""
@@ -75,7 +75,7 @@ class BosSettings(Struct, frozen=True):
     path_style: bool = False
     storage_class: str = ""
     traffic_limit: int = 0
-    """Bytes per second asked of the server by header; 0: none."""
+    """The limit that a header asks of the server, bytes per second; 0: none."""
     keys: KeySettings = field(default_factory=KeySettings)
     custom_domain: bool = False
     """The endpoint is a domain of this bucket alone (CNAME)."""
@@ -86,7 +86,7 @@ class DirSettings(Struct, frozen=True):
 
     path: str
     create: bool = False
-    """Create a missing directory; otherwise it is an error, because a disk may not be mounted."""
+    """Create a missing directory. Otherwise it is an error: a disk may not be mounted."""
 
 
 StoreSettings = S3Settings | BosSettings | DirSettings

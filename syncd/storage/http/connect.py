@@ -1,4 +1,4 @@
-"""Connections: names, addresses, TLS. Never blocks for longer than a slice of `Deadline`."""
+"""Connections: names, addresses, TLS. Nothing blocks for longer than a slice of `Deadline`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from syncd.storage.settings import HttpSettings
 
 USER_AGENT = f"syncd/{syncd.__version__}"
 _QUEUED_BYTES = 256 << 10
-"""The most that the kernel holds of a body before it is sent."""
+"""The most of a body that the kernel holds unsent."""
 MAX_IDLE_SECONDS = 45.0
 """Servers close idle connections after a minute or so, and routers forget them without notice."""
 
 
 def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.socket:
-    """A connected, non-blocking socket.
+    """Return a connected, non-blocking socket.
 
-    Raises OSError (TimeoutError and socket.gaierror among them), Stopped.
+    Raises OSError (also TimeoutError, socket.gaierror), Stopped.
     """
     addresses = _addresses(host, port, seconds, deadline)
     share = max(seconds / len(addresses), min(seconds, 5.0))
@@ -54,7 +54,7 @@ def connect(host: str, port: int, seconds: float, deadline: Deadline) -> socket.
 
 
 class _Question:
-    """What the resolver is asked for: in a thread, as the C library's cannot be interrupted."""
+    """A query of the resolver, in a thread: the C library's cannot be interrupted."""
 
     def __init__(self, host: str, port: int) -> None:
         self.is_over = threading.Event()
@@ -75,19 +75,19 @@ class _Question:
         self.is_over.set()
 
     def answer(self) -> list[Any]:
-        """The addresses. Raises OSError."""
+        """Return the addresses. Raises OSError."""
         if self._error is not None:
             raise self._error
         return self._addresses
 
 
 _questions: dict[tuple[str, int], _Question] = {}
-"""Those without an answer: the same is not asked twice at once."""
+"""Queries under way: a name is not looked up twice at once."""
 _lock = threading.Lock()
 
 
 def _addresses(host: str, port: int, seconds: float, deadline: Deadline) -> list[Any]:
-    with suppress(socket.gaierror, UnicodeError):  # it is no address
+    with suppress(socket.gaierror, UnicodeError):  # a name, not an address
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     with _lock:
         question = _questions.get((host, port))
@@ -107,7 +107,7 @@ def _connect_one(sock: socket.socket, address: object, seconds: float, deadline:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
-    # What the kernel has taken and not sent is lost with a stop, and hides how fast the line is.
+    # What the kernel has not yet sent is lost at a stop, and hides the speed of the line.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _QUEUED_BYTES)
     sock.setblocking(False)
     status = sock.connect_ex(address)  # type: ignore[arg-type]  # what getaddrinfo gave
@@ -128,7 +128,7 @@ def _wait_until(sock: socket.socket, events: int, until: float, deadline: Deadli
 
 
 def _shake_hands(sock: ssl.SSLSocket, step: Callable[[], None], seconds: float, deadline: Deadline) -> None:
-    """Closes the socket when it fails. Raises OSError (ssl.SSLError, TimeoutError among them), Stopped."""
+    """Shake hands, or close the socket. Raises OSError (also ssl.SSLError, TimeoutError), Stopped."""
     sock.setblocking(False)
     until = time.monotonic() + seconds
     try:
@@ -147,9 +147,10 @@ def _shake_hands(sock: ssl.SSLSocket, step: Callable[[], None], seconds: float, 
 
 
 def _tls_context(http: HttpSettings, silence: Callable[[str], str]) -> ssl.SSLContext:
-    """TLS 1.2 or newer, with the bundle of the settings, or of the environment if allowed, or requests' own.
+    """Return a context for TLS 1.2 or newer, with the bundle of the settings, else of the environment if
+    allowed, else of requests.
 
-    Raises AccessRefused when there is no such bundle, or nothing in it.
+    Raises AccessRefused if the bundle is missing or empty.
     """
     bundle = http.ca_bundle
     if not bundle and http.trust_environment:
@@ -173,13 +174,13 @@ def _tls_context(http: HttpSettings, silence: Callable[[str], str]) -> ssl.SSLCo
             hint="set ca_bundle to a file of certificates in PEM form",
             credentials=False,
         ) from error
-    # Debian's Python leaves the oldest version to OpenSSL's configuration, and that can be loosened.
+    # Debian's Python takes the oldest version from OpenSSL's configuration, which may allow more.
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     return context
 
 
 class Proxies:
-    """Chooses the proxy of a request, from the settings or, where they say so, from the environment."""
+    """Chooses the proxy of a request, from the settings or, if they say so, from the environment."""
 
     def __init__(self, http: HttpSettings) -> None:
         self._http = http
@@ -188,7 +189,7 @@ class Proxies:
         _hide_login(http.proxy)
 
     def of(self, host: str) -> dict[str, str]:
-        """Proxy by scheme; empty: none."""
+        """Return the proxy by scheme; empty: none."""
         if self._http.proxy:
             return {"http": self._http.proxy, "https": self._http.proxy}
         if not self._http.trust_environment:
@@ -204,7 +205,7 @@ class Proxies:
 
 
 def _hide_login(proxy: str) -> None:
-    """Hide the password in the address of a proxy, also as the header that carries it."""
+    """Hide the password in a proxy's address, also as its header spells it."""
     userinfo, _, _ = urlsplit(proxy).netloc.rpartition("@")
     name, _, password = map(unquote, userinfo.partition(":"))
     if password:
@@ -213,8 +214,8 @@ def _hide_login(proxy: str) -> None:
 
 
 class Line:
-    """The way to one server, which the transports share: where it is and whom to trust, when to stop, who
-    counts what moves. Nothing is sent yet when one of its methods fails.
+    """The way to one server, which the transports share: its address, whom to trust, when to stop, what
+    counts bytes. If one of its methods fails, nothing was sent.
     """
 
     def __init__(
@@ -239,23 +240,23 @@ class Line:
         self._context: ssl.SSLContext | None = None
 
     def deadline(self) -> Deadline:
-        """A new one, for one request at a time."""
+        """Return a new deadline, for one request at a time."""
         return Deadline(self.http, self.should_stop, awaited=self._awaited)
 
     def guard(self, sock: socket.socket, deadline: Deadline) -> GuardedSocket:
-        """The socket, kept to the deadline and counted."""
+        """Return the socket, bound to the deadline and counted."""
         return GuardedSocket(sock, deadline, self.on_sent, self.on_received)
 
     def dial(self, host: str, port: int) -> socket.socket:
-        """A connected socket. Raises StoreUnavailable, Stopped."""
+        """Return a connected socket. Raises StoreUnavailable, Stopped."""
         try:
             return connect(host, port, self.http.connect_seconds, self.deadline())
         except OSError as error:
             raise errors.not_connected(f"{host}:{port}", error) from error
 
     def tls(self) -> ssl.SSLContext:
-        """Made once. The sockets that it wraps shake hands in slices, for any thread, and raise
-        AccessRefused, StoreUnavailable, Stopped then. Raises AccessRefused for a bundle that cannot be used.
+        """Return the context, made once, for any thread. Sockets that it wraps shake hands in slices, and
+        raise AccessRefused, StoreUnavailable, Stopped then. Raises AccessRefused for an unusable bundle.
         """
         with self._lock:
             if self._context is None:
@@ -279,7 +280,7 @@ def _sliced(line: Line) -> type[ssl.SSLSocket]:
 
 
 class Closable(Protocol):
-    """A connection, or what holds one."""
+    """A connection, or its holder."""
 
     def close(self) -> None: ...
 
@@ -288,9 +289,9 @@ C = TypeVar("C", bound=Closable)
 
 
 class Idle(Generic[C]):
-    """Connections that no request uses now, by host; each is lent to one request, the last used first.
+    """Idle connections by host; each is lent to one request, the last used first.
 
-    So there are never more of them than requests in flight, and no two threads share one.
+    So there are never more than requests in flight, and no two threads share one.
     """
 
     def __init__(self) -> None:
@@ -299,7 +300,7 @@ class Idle(Generic[C]):
         self._closed = False
 
     def take(self, host: str, is_stale: Callable[[C], bool] = lambda connection: False) -> C | None:
-        """An idle connection that can be used, or None."""
+        """Return an idle connection that works, or None."""
         while True:
             with self._lock:
                 idle = self._idle.get(host)
@@ -311,7 +312,7 @@ class Idle(Generic[C]):
             connection.close()
 
     def give_back(self, host: str, connection: C) -> None:
-        """Keep it for the next request; closed at once after `close`."""
+        """Keep it for the next request; after `close`, close it."""
         with self._lock:
             if not self._closed:
                 self._idle.setdefault(host, []).append((time.monotonic(), connection))
@@ -319,7 +320,7 @@ class Idle(Generic[C]):
         connection.close()
 
     def drop(self, host: str) -> None:
-        """Close the connections to a host: if one has expired, the others have, too."""
+        """Close the connections to a host: if one has expired, so have the others."""
         with self._lock:
             dropped = self._idle.pop(host, [])
         for _, connection in dropped:

@@ -1,8 +1,8 @@
-"""Where an account's keys come from. Asked for every request, so that rotated keys need no restart.
+"""Where an account's keys come from. Read for every request, so that rotated keys need no restart.
 
 Three sources: keys from the configuration; files (systemd credentials, a mounted secret), read again when
-they change; the standard AWS chain. Its first link, the environment, is read here; the others (shared files,
-web identity, container, instance) are botocore's, which is imported only when it is used.
+they change; the standard AWS chain. This module reads the chain's first link, the environment; botocore,
+imported only when used, reads the others (shared files, web identity, container, instance).
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from syncd.storage.http.messages import Credentials
 from syncd.storage.settings import KeySettings
 
 RELOAD_SECONDS = 300.0
-"""Keys that botocore found but does not renew itself (shared files) are looked up again after this long."""
+"""After this long, look up keys again that botocore does not renew itself (shared files)."""
 PATIENCE_SECONDS = 60.0
 """How long a request waits for a helper program or a service of the chain."""
-_HOLD_SECONDS = 600.0  # keys that hold for longer are used while others are asked for, as botocore does
+_HOLD_SECONDS = 600.0  # keys valid for longer are used while new ones are fetched, as botocore does
 _LOOK_SECONDS = 5.0
-"""How often a key file's file system is asked whether it answers."""
+"""How often we check whether a key file's file system answers."""
 _SLICE_SECONDS = 0.5
 _MAX_FILE_BYTES = 64 << 10
 MASK = "[secret]"
 _SHORTEST = 6
-"""Shorter values are not hidden: they occur in ordinary text."""
+"""Do not hide shorter values: they occur in ordinary text."""
 MOST_HIDDEN = 100
-"""Secrets of a process; keys that are renewed every hour have long expired by then."""
+"""Secrets of a process. Keys renewed every hour have long expired by then."""
 
 
 class Hidden:
-    """The secrets that no line may show, in each spelling that they have in text, JSON and URLs.
+    """The secrets that no line may show, in each spelling of text, JSON and URLs.
 
-    Whatever takes a secret from outside adds it here before it is used. For any thread.
+    Code that takes in a secret adds it here before using it. For any thread.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Hidden:
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, *values: str) -> None:
-        """From now on, `mask` leaves none of them, nor of the `MOST_HIDDEN` that were added before."""
+        """Have `mask` hide these values, and up to `MOST_HIDDEN` that were added before."""
         fresh = [value for value in values if len(value) >= _SHORTEST and value not in self._values]
         if not fresh:
             return
@@ -69,7 +69,7 @@ class Hidden:
             self._pattern = re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))))
 
     def mask(self, text: str) -> str:
-        """The text with `MASK` in place of each."""
+        """Return the text with `MASK` for each secret."""
         pattern = self._pattern
         return pattern.sub(MASK, text) if pattern else text
 
@@ -79,17 +79,17 @@ def _spellings(value: str) -> set[str]:
 
 
 hidden = Hidden()
-"""Those of this process."""
+"""The secrets of this process."""
 
 
 class Keys(Protocol):
     """A source of keys, which may keep what it found for a while."""
 
     def __call__(self) -> Credentials:
-        """The keys of the moment. Raises AccessRefused, Stopped."""
+        """Return the current keys. Raises AccessRefused, Stopped."""
 
     def forget(self) -> None:
-        """The store refused the keys: look for newer ones at the next call."""
+        """Look for newer keys at the next call: the store refused these."""
 
 
 def credentials_source(
@@ -99,11 +99,11 @@ def credentials_source(
     should_stop: Callable[[], bool] = lambda: False,
     silence: Callable[[str], str] = lambda path: "",
 ) -> Keys:
-    """The source that the settings ask for. With `chain`, no settings at all mean the standard AWS chain.
+    """Return the source that the settings name.
 
-    `should_stop` is called while that has to be waited for. `silence` says why nothing may be asked at a
-    path, and nothing where it may. The source raises AccessRefused, naming the file or the missing setting;
-    never the key.
+    With `chain`, empty settings mean the standard AWS chain. A wait for the chain calls `should_stop`.
+    `silence` returns why a path must not be accessed; empty: it may be. The source raises AccessRefused,
+    naming the file or the missing setting, never the key.
     """
     identifier = _Value(keys.access_key_id, keys.access_key_file, "access_key_file", silence)
     secret = _Value(keys.secret_access_key, keys.secret_key_file, "secret_key_file", silence)
@@ -123,18 +123,18 @@ class _Nothing:
         )
 
     def forget(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing."""
 
 
 class _Seen(Struct, frozen=True):
-    """A file as it was read: its text, and what identifies its version."""
+    """A file as read: its text, and what identifies its version."""
 
     mark: tuple[int, int, int, int]
     text: str
 
 
 class _Value:
-    """One setting: given as it is, or the content of a file, without the white space around it."""
+    """One setting: given, or the content of a file without surrounding white space."""
 
     def __init__(self, text: str, path: str, setting: str, silence: Callable[[str], str]) -> None:
         self.given = bool(text or path)
@@ -148,9 +148,10 @@ class _Value:
         self._seen: _Seen | None = None
 
     def read(self) -> str:
-        """The value now. Raises AccessRefused when its file is missing, unreadable or empty.
+        """Return the current value.
 
-        While its file system does not answer, that is what it was.
+        Raises AccessRefused if its file is missing, unreadable or empty. While the file system does not
+        answer, return the last value.
         """
         if self._text or not self._path:
             return self._text
@@ -164,7 +165,7 @@ class _Value:
         return seen.text
 
     def _look(self) -> _Seen:
-        """The file as it is. Raises AccessRefused when it cannot be read."""
+        """Return the file as it is. Raises AccessRefused if it is unreadable."""
         if time.monotonic() >= self._asks_at:
             self._why_silent = self._silence(self._path)
             self._asks_at = time.monotonic() + _LOOK_SECONDS
@@ -189,7 +190,7 @@ class _Value:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """A pipe is opened without waiting for one who writes into it."""
+    """Open without waiting for the writer of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -205,7 +206,7 @@ class _Given:
         return self._fixed or self._read()
 
     def forget(self) -> None:
-        """Files are looked at for every request already."""
+        """Do nothing: every request checks the files."""
 
     def _read(self) -> Credentials:
         identifier, secret, token = (value.read() for value in self._values)
@@ -218,11 +219,11 @@ class _Given:
 
 
 class _Chain:
-    """The standard AWS chain. botocore renews what expires; what it only read once is read again after a
-    while, and as soon as the store refuses it.
+    """The standard AWS chain. botocore renews keys that expire. Keys that it reads only once are read again
+    after a while, and as soon as the store refuses them.
 
-    Helper programs and services may hang, so they are asked in a thread of their own, one at a time. Keys
-    that expire are used until then, as long as they hold.
+    Helper programs and services may hang, so they run in a thread of their own, one at a time. Until they
+    answer, old keys are used while valid.
     """
 
     def __init__(
@@ -254,12 +255,12 @@ class _Chain:
         return self._wait(asking)
 
     def forget(self) -> None:
-        """Remembered also where the keys were found a moment ago, and may not be looked up again yet."""
+        """Note the refusal even if it is too early to look the keys up again."""
         with self._lock:
             self._is_refused = True
 
     def _is_old(self) -> bool:
-        """Because of refusals keys are looked up once a second: all the workers that have them find out."""
+        """Return whether to look the keys up; after a refusal once a second, since all workers report it."""
         now = self._clock()
         renews_itself = hasattr(self._found, "refresh_needed")
         return (self._is_refused and now - self._refusal_heeded_at > 1.0) or (
@@ -267,11 +268,11 @@ class _Chain:
         )
 
     def _expires_within(self, *seconds: float) -> bool:
-        """Whether the keys expire, within a quarter of an hour unless another time is given."""
+        """Return whether the keys expire, by default within a quarter of an hour."""
         return hasattr(self._found, "refresh_needed") and bool(self._found.refresh_needed(*seconds))
 
     def _ask(self, found: Any) -> _Asking:
-        """Renew the keys that `found` has, or look new ones up, in another thread."""
+        """Renew the keys of `found`, or look up new ones, in another thread."""
         self._asking = asking = _Asking(self._clock())
         if self._is_refused:
             self._refusal_heeded_at = asking.began
@@ -280,7 +281,7 @@ class _Chain:
             try:
                 fresh = found if found is not None else _look_up()
                 keys = _frozen(fresh)
-            except BaseException as error:  # noqa: BLE001  it is raised where the keys are wanted
+            except BaseException as error:  # noqa: BLE001  raised where the keys are wanted
                 asking.error = error
             with self._lock:
                 self._asking = None
@@ -307,7 +308,7 @@ class _Chain:
 
 
 class _Asking(Struct):
-    """A question to the chain."""
+    """A query of the chain."""
 
     began: float
     is_over: threading.Event = field(default_factory=threading.Event)
@@ -315,16 +316,17 @@ class _Asking(Struct):
 
 
 class Helper:
-    """A program that the chain runs for keys (``credential_process``), with the face of `subprocess.Popen`.
+    """A program that the chain runs for keys (``credential_process``), with the interface of
+    `subprocess.Popen`. botocore waits without limit, and knows only the first process.
 
-    botocore waits for it as long as it likes, and knows only its first process. Here it leads a process group
-    of its own: a shell ends together with what it has started, and is waited for, so that no zombie stays.
+    Here the program leads its own process group: a shell ends together with its children, and is waited for,
+    so no zombie stays.
     """
 
     _running: ClassVar[set[Helper]] = set()
 
     def __init__(self, command: list[str], stdout: int, stderr: int) -> None:
-        import subprocess  # late: hardly any configuration needs it
+        import subprocess  # late: few configurations need it
 
         self._process = subprocess.Popen(  # noqa: S603  what the profile names
             command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
@@ -337,8 +339,8 @@ class Helper:
         return self._process.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:
-        """What it wrote, once it has ended. Raises TimeoutError where it was ended for being slow, ValueError
-        for writing more than keys.
+        """Wait for the end; return what the program wrote. Raises TimeoutError if it was too slow and was
+        ended, ValueError if it wrote more than keys.
         """
         from subprocess import TimeoutExpired
 
@@ -362,13 +364,13 @@ class Helper:
         with suppress(ProcessLookupError):
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except PermissionError:  # it became another user's (sudo): only that user ends it
+            except PermissionError:  # it runs as another user (sudo): only that user can end it
                 return
         self._process.wait()
 
     @classmethod
     def end_all(cls) -> None:
-        """End what still runs: its answer is not waited for."""
+        """End the programs that still run, without waiting for an answer."""
         for helper in list(cls._running):
             helper.end()
 
@@ -377,7 +379,7 @@ atexit.register(Helper.end_all)
 
 
 def _read(pipes: Sequence[Any], deadline: float) -> list[bytes]:
-    """What comes through each of them until its end. Raises TimeoutError, ValueError where it is too much."""
+    """Read each pipe until its end. Raises TimeoutError, and ValueError if it is too much."""
     wrote = [b"" for _ in pipes]
     with selectors.DefaultSelector() as open_ones:
         for number, pipe in enumerate(pipes):
@@ -396,7 +398,7 @@ def _read(pipes: Sequence[Any], deadline: float) -> list[bytes]:
 
 
 def _from_environment() -> Credentials | None:
-    """The pair of keys in the environment; None where there is none. Raises AccessRefused."""
+    """Return the keys in the environment; None: there are none. Raises AccessRefused."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     identifier, secret, token = (os.environ.get(name, "").strip() for name in names)
     if identifier and not secret:
@@ -407,9 +409,7 @@ def _from_environment() -> Credentials | None:
 
 
 def _sound(identifier: str, secret: str, token: str) -> Credentials:
-    """The keys, hidden from now on. Raises AccessRefused for what stands in headers and no header can hold,
-    or no server gives.
-    """
+    """Hide and return the keys. Raises AccessRefused if no header can hold them or no server gives them."""
     hidden.add(secret, token)
     for name, value in (("access key", identifier), ("session token", token)):
         if not all("!" <= char <= "~" for char in value):
@@ -421,7 +421,7 @@ def _sound(identifier: str, secret: str, token: str) -> Credentials:
 
 
 def _look_up() -> Any:
-    """botocore's credentials object. Raises AccessRefused."""
+    """Return botocore's credentials object. Raises AccessRefused."""
     try:
         import botocore.credentials  # type: ignore[import-untyped]
         import botocore.session  # type: ignore[import-untyped]
@@ -430,14 +430,14 @@ def _look_up() -> Any:
             "the standard AWS credential chain needs a package that is not installed",
             hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keys here, or pip install botocore",
         ) from None
-    known = botocore.credentials.ProcessProvider  # found by its name wherever botocore needs one
+    known = botocore.credentials.ProcessProvider  # botocore finds it by name
     if not isinstance(known, partial):
         botocore.credentials.ProcessProvider = partial(known, popen=Helper)
-    # It logs a traceback for each error that it raises, too.
+    # It also logs a traceback for each error that it raises.
     logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
     try:
         found = botocore.session.Session().get_credentials()
-    except Exception as error:  # not only botocore's: a helper program fails in its own ways
+    except Exception as error:  # not only botocore's: helper programs fail in their own ways
         raise _chain_refused(error) from error
     if found is None:
         raise AccessRefused(
@@ -448,10 +448,10 @@ def _look_up() -> Any:
 
 
 def _frozen(found: Any) -> Credentials:
-    """The current keys; renewing them may need the network. Raises AccessRefused."""
+    """Return the current keys; renewing them may use the network. Raises AccessRefused."""
     try:
         now = found.get_frozen_credentials()
-    except Exception as error:  # as in `_look_up`: renewing runs helpers, and asks services
+    except Exception as error:  # as in `_look_up`: renewing runs helpers and calls services
         raise _chain_refused(error) from error
     if not now.access_key or not now.secret_key:
         raise AccessRefused(

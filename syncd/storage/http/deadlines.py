@@ -1,14 +1,14 @@
-"""How long one request may take: judged by bytes that move, not by the clock of a single call.
+"""How long one request may take, judged by bytes that move, not by the time of a single call.
 
-A timeout of the socket cannot do it. Each byte resets it, so a peer that sends one byte a second holds a
-request without end. Nor can a whole request's deadline, because a slow line is not a dead one.
-So: at least `LEAST_BYTES` have to move in every window of ``progress_seconds``, or of ``read_seconds`` while
-we wait for the answer. Its whole head has to come within ``read_seconds``, and the rest of one that is not
-content within `SLOW_ANSWER_SECONDS`. A request whose answer is known to be slow (complete, copy) may take as
-long for all of it, whatever does or does not drip until then.
+A socket's timeout is not enough: each byte resets it, so a peer that sends one byte a second holds a request
+without end. Nor is a deadline for the whole request, because a slow line is not dead. So at least
+`LEAST_BYTES` must move in every window of ``progress_seconds``, or of ``read_seconds`` while we wait for the
+answer. Its whole head must come within ``read_seconds``, and the rest, if it is not content, within
+`SLOW_ANSWER_SECONDS`. An answer that is known to be slow (complete, copy) may take as long in all, whether or
+not bytes move.
 
-Code that blocks on the network does so in slices and asks here in between, also whether to stop. A
-request under way gets `GRACE_SECONDS` to end by itself: most do, and an answer in hand is worth having.
+Code that blocks on the network does so in slices, and checks here in between, also whether to stop. A request
+under way then gets `GRACE_SECONDS` to end: most do, and their answer is worth the wait.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from syncd.core.errors import Stopped
 from syncd.storage.settings import HttpSettings
 
 LEAST_BYTES = 1024
-"""That have to move in one window: less than this is not a slow line but a peer that plays for time."""
+"""Bytes that must move in one window: fewer mean a peer that stalls, not a slow line."""
 SLICE_SECONDS = 0.5
-"""The longest that anything blocks without asking."""
+"""The longest block without a check."""
 ASK_SECONDS = 0.1
-"""How often it is asked at most whether to stop: each byte or piece may be a reason to look."""
+"""The least time between two checks whether to stop: each byte may cause one."""
 GRACE_SECONDS = 1.0
 SLOW_ANSWER_SECONDS = 900.0
 
 
 class Stalled(TimeoutError):
-    """The request failed because nothing, or next to nothing, moved."""
+    """The request failed because next to nothing moved."""
 
 
 class Deadline:
@@ -53,11 +53,11 @@ class Deadline:
         self._stop_seen: float | None = None
         shortest = min(http.read_seconds, http.progress_seconds, 4 * SLICE_SECONDS)
         self.slice_seconds = max(0.01, shortest / 4)
-        """How long to block at most until the next question."""
+        """How long to block at most until the next check."""
         self.start(slow_answer=False, fetches=False)
 
     def start(self, *, slow_answer: bool, fetches: bool) -> None:
-        """A request begins. With `fetches` the answer is content: as much as the line carries in its time."""
+        """Begin a request. With `fetches` the answer is content, which takes as long as the line needs."""
         self._slow_answer = slow_answer
         self._fetches = fetches
         self._answering = self._has_head = False
@@ -66,7 +66,7 @@ class Deadline:
         self._asks_at = self._last_byte + ASK_SECONDS
 
     def answer(self) -> None:
-        """The request is sent, and the wait for its answer begins. Only the first call counts."""
+        """Begin to wait for the answer: the request is sent. Only the first call counts."""
         if self._answering:
             return
         self._answering = True
@@ -75,20 +75,20 @@ class Deadline:
         self._allow(SLOW_ANSWER_SECONDS if self._slow_answer else self._http.read_seconds)
 
     def has_head(self) -> None:
-        """The whole head of the answer has come. Only the first call counts."""
+        """Note that the whole head of the answer came. Only the first call counts."""
         if self._has_head or self._slow_answer:
             return
         self._has_head = True
         self._allow(math.inf if self._fetches else SLOW_ANSWER_SECONDS)
 
     def _allow(self, seconds: float) -> None:
-        """What begins now may take so long, and its first window begins."""
+        """Allow what begins now so many seconds, and begin its first window."""
         self._last_byte = self._window_began = now = self._clock()
         self._in_window = 0
         self._allowed_seconds, self._deadline = seconds, now + seconds
 
     def moved(self, size: int) -> None:
-        """`size` bytes were sent or received. Raises StalledError when they are too few."""
+        """Count `size` bytes sent or received. Raises Stalled if they are too few."""
         self._last_byte = now = self._clock()
         self._in_window += size
         if self._in_window >= LEAST_BYTES:
@@ -98,7 +98,7 @@ class Deadline:
             self._judge(now)
 
     def pausing(self, pause: Callable[[int], object], size: int) -> float:
-        """Let `pause(size)` wait: a silence of our own counts for no time limit. Returns its seconds."""
+        """Call `pause(size)`, which may wait, and return its seconds; they count for no limit."""
         began = self._clock()
         pause(size)
         paused = self._clock() - began
@@ -108,7 +108,7 @@ class Deadline:
         return paused
 
     def ask(self) -> None:
-        """Between two slices of waiting. Raises StalledError, and Stopped when we are to stop."""
+        """Check between two slices. Raises Stalled, and Stopped if we are to stop."""
         now = self._clock()
         if now >= self._asks_at:
             self._asks_at = now + ASK_SECONDS
@@ -123,7 +123,7 @@ class Deadline:
                 raise Stopped("stopped in the middle of a request")
 
     def wait(self, poll: select.poll, descriptor: int) -> list[tuple[int, int]]:
-        """Block for one slice, or until `poll` finds something. Until then `awaited` has the descriptor."""
+        """Block for one slice, or until `poll` finds something; `awaited` shows the descriptor."""
         thread = threading.get_ident()
         self._awaited[thread] = descriptor
         try:

@@ -1,12 +1,12 @@
-"""What failures of the network and refusals of a store mean to us. Pure.
+"""What network failures and refusals of a store mean to us. Pure.
 
-The question behind each failure is whether the store may have done what was asked: not when nothing was sent,
-and perhaps once anything was.
+The question behind each failure is whether the store may have done what we asked: not if nothing was sent,
+perhaps once anything was.
 
-`refusal` looks an answer up, by its verb, its code and its status. The code decides before the status does,
-because 400 may be a slow connection (repeat), a damaged body (send again), an expired token (stop the store)
-or a bad name (give this object up). The tables hold the codes of both dialects; a code that only one of them
-knows does the other no harm. `docs/answers.md` is made of them, by ``python -m tests.support.answers_page``.
+`refusal` looks an answer up by its verb, code and status. The code decides before the status, because 400 may
+be a slow connection (repeat), a damaged body (send again), an expired token (stop the store) or a bad name
+(give up this object). The tables hold the codes of both dialects; a code that only one knows does the other
+no harm. ``python -m tests.support.answers_page`` makes `docs/answers.md` from them.
 
 Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 https://cloud.baidu.com/doc/BOS/s/Ajwvysfpl, and what servers and vendors' clients do.
@@ -43,7 +43,7 @@ from syncd.storage.http.messages import Request, Response
 
 
 class Refusal(Struct, frozen=True):
-    """What a refusal means: the class of error, what to say, and what the operator can do about it."""
+    """What a refusal means: the error class, the text, and what the operator can do."""
 
     error: type[StoreError]
     text: str
@@ -57,37 +57,37 @@ class Refusal(Struct, frozen=True):
 
 
 class Facts(Struct, frozen=True):
-    """What an error answer says about itself; empty text for what it does not say."""
+    """What an error answer says about itself; empty text: it does not say."""
 
     code: str = ""
     message: str = ""
     request_id: str = ""
     region: str = ""
-    """The region where the bucket really is (S3)."""
+    """The bucket's actual region (S3)."""
 
 
 def keys(text: str, hint: str) -> Refusal:
-    """Keys or tokens are to blame: nothing will work with them."""
+    """Return a refusal of keys or tokens: nothing will work with them."""
     return Refusal(AccessRefused, text, hint, credentials=True)
 
 
 def place(text: str, hint: str) -> Refusal:
-    """Account, bucket, region or endpoint are to blame: nothing will work there."""
+    """Return a refusal of account, bucket, region or endpoint: nothing will work there."""
     return Refusal(AccessRefused, text, hint)
 
 
 def quota(text: str, hint: str) -> Refusal:
-    """No content is taken; deletions work."""
+    """Return a refusal of all content; deletions work."""
     return Refusal(QuotaExceeded, text, hint)
 
 
 def later(text: str, hint: str = "", *, unknown: bool = False) -> Refusal:
-    """Worth another try; with `unknown`, the store may have done what was asked."""
+    """Return a refusal worth another try; with `unknown`, the store may have done what we asked."""
     return Refusal(StoreUnavailable, text, hint, outcome_unknown=unknown)
 
 
 def failed(text: str) -> Refusal:
-    """The store tried, and may have done it or not; perhaps it fails at this one thing alone."""
+    """Return a failure of the store, which may have done it, and may fail only at this one thing."""
     return Refusal(StoreFailed, text, outcome_unknown=True)
 
 
@@ -273,12 +273,12 @@ STATUSES: Mapping[int, Refusal] = {
     504: _GATEWAY,
     507: _FULL,
 }
-"""For answers without a code, or with one that is not known. 409 needs no code only while that says nothing
-else: a code of its own means that the object is locked, or the like.
+"""For answers without a code, or with an unknown one. 409 counts only without a code: with one it may mean
+that the object is locked.
 """
 
 JUDGED = frozenset({407, 408, 413, 429})
-"""Statuses that mean the same on a page of something between here and the store."""
+"""Statuses that mean the same if a proxy or gateway sends them."""
 Answer = str | int
 """A code, or the status of an answer without a code."""
 _DIGESTS = frozenset(
@@ -288,24 +288,24 @@ _DIGESTS = frozenset(
 OF_VERBS: tuple[tuple[frozenset[str], frozenset[Answer], Refusal], ...] = (
     # Ceph calls an unknown upload NoSuchKey.
     (frozenset({"part", "complete", "parts", "abort"}), frozenset({"NoSuchKey", 404}), _GONE),
-    # A digest refused at complete is about all parts together: repeating the call mends nothing.
+    # A digest refused at complete is about all parts together: repeating the call does not help.
     (frozenset({"complete"}), _DIGESTS, _OTHER_WHOLE),
-    # S3 documents that another upload has to be begun then.
+    # S3 documents that the caller must begin another upload then.
     (frozenset({"complete"}), frozenset({"ConditionalRequestConflict"}), _REFUSED),
     (frozenset({"uploads", "list"}), frozenset({"AccessDenied", "Forbidden", 403}), _DENIED_ALL),
 )
-"""What means something else where one of these verbs meets it."""
+"""Answers that mean something else to these verbs."""
 
 DONE: Mapping[str, frozenset[Answer]] = {
     "head": frozenset({404}),
     "delete": frozenset({404, "NoSuchKey"}),
     "abort": frozenset({404, "NoSuchUpload", "NoSuchKey"}),
 }
-"""Errors that are the result, or as good as it: what should be removed is not there."""
+"""Errors that count as success: what should be removed is not there."""
 
 
 def verb_of(request: Request, *, whole_bucket: bool) -> str:
-    """One of `VERBS`. `whole_bucket`: the request is not about one key."""
+    """Return one of `VERBS`. `whole_bucket`: the request is not about one key."""
     names = {name for name, _ in request.query}
     copies = "copy" if request.slow_answer else ""
     if "uploads" in names:
@@ -319,7 +319,7 @@ def verb_of(request: Request, *, whole_bucket: bool) -> str:
 
 
 def refusal(verb: str, status: int, code: str) -> Refusal:
-    """What an answer to `verb` means: by its code, or else by its status."""
+    """Return what an answer to `verb` means, by its code, else its status."""
     answer: Answer = code or status
     for verbs, answers, found in OF_VERBS:
         if verb in verbs and answer in answers:
@@ -340,7 +340,7 @@ def refusal(verb: str, status: int, code: str) -> Refusal:
 
 
 def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:
-    """The error that `response` stands for."""
+    """Return the error for `response`."""
     details: dict[str, Any] = {
         "status": response.status,
         "code": facts.code,
@@ -359,9 +359,9 @@ def refused(refusal: Refusal, response: Response, facts: Facts) -> StoreError:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """The store's own wish, in either of the two forms of ``Retry-After``; None when there is none.
+    """Return the pause that the store wants, from either form of ``Retry-After``; None: it names none.
 
-    A point in time counts from the answer's own ``Date``: the two come from one clock.
+    A date counts from the answer's ``Date``: both come from one clock.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
@@ -384,24 +384,24 @@ EMPTY_SUCCESS: Mapping[str, frozenset[int]] = {
     "abort": frozenset({200, 202, 204}),
 }
 """The verbs whose success has no body, with its statuses. The success of every other verb is 200 with a
-document, which the dialect reads. Whatever is neither is an error, or not the answer of the store.
+document, which the dialect reads. Anything else is an error, or not from the store.
 """
 
 NOT_THE_STORES = "the answer does not come from the store, but from something in between"
 
 
 _MARKS = ("request-id", "requestid", "trans-id", "-id-2", "debug-id", "uploadid", "-ray")
-"""How the names of headers end that number answers, with the stores and gateways that are known."""
+"""The endings of header names that number answers, in known stores and gateways."""
 
 
 class Unproven(StoreUnavailable):
-    """The answer has the form of a success, but nothing in it that only the store can know."""
+    """An answer in the form of a success, without anything that only the store can know."""
 
     response: Response
 
 
 def unproven(response: Response, text: str) -> Unproven:
-    """The error for a success that another question has to settle."""
+    """Return the error for a success that another request must confirm."""
     hint = "check proxy and endpoint if this goes on"
     doubt = Unproven(text, status=response.status, hint=hint, outcome_unknown=True)
     doubt.response = response
@@ -409,9 +409,9 @@ def unproven(response: Response, text: str) -> Unproven:
 
 
 class Marks:
-    """Tells the answers of one store from those of others by the headers that number answers: a store sends
-    them always or never. The header of the protocol suffices. Whether a store has others, or none at all, the
-    first proven answer teaches. For several threads.
+    """Recognises the answers of one store by the headers that number answers: a store sends them always or
+    never. The protocol's own header suffices. From the first proven answer it learns whether a store sends
+    others, or none. For several threads.
     """
 
     def __init__(self, own_header: str) -> None:
@@ -419,7 +419,7 @@ class Marks:
         self._known: frozenset[str] | None = None
 
     def are_in(self, response: Response) -> bool:
-        """Whether the answer has every mark of the store; while none is known, the header of the protocol."""
+        """Return whether the answer has all marks of the store; if none is known, the protocol's header."""
         known = self._known
         if known is not None:
             return known <= response.headers.keys()
@@ -429,7 +429,7 @@ class Marks:
         return True
 
     def learn(self, response: Response) -> None:
-        """The answer itself was proven to be the store's: what it lacks is no mark."""
+        """Learn from an answer proven to be the store's: what it lacks is no mark."""
         if self._own_header in response.headers:
             marks = frozenset({self._own_header})
         else:
@@ -437,14 +437,14 @@ class Marks:
         self._known = marks if self._known is None else self._known & marks
 
     def learn_first(self, response: Response) -> None:
-        """What was asked for was found done. This answer need not have said so: it takes no mark away."""
+        """Learn from an answer if no mark is known yet: what we asked for was found done."""
         if self._known is None:
             self.learn(response)
 
     def look_foreign(self, response: Response, info: ObjectInfo | None) -> bool:
-        """Whether an answer to HEAD, which has no body, has nothing of ours and nothing of the store's in it.
+        """Return whether an answer to HEAD, which has no body, has nothing of ours or of the store in it.
 
-        Leniently: answers to HEAD may have fewer marks than others, and a page of HTML may be a file of ours.
+        Lenient: answers to HEAD may have fewer marks, and a page of HTML may be a file of ours.
         """
         headers = response.headers
         if self._own_header in headers or any(name in headers for name in self._known or ()):
@@ -470,7 +470,7 @@ _OF_CERTIFICATE = {
     62: _OTHER_NAME,
     64: _OTHER_NAME,
 }
-"""What helps, by OpenSSL's number: not valid yet, expired, another host, another address; else `_NOT_SIGNED`.
+"""The hint by OpenSSL's number: not valid yet, expired, another host, another address; else `_NOT_SIGNED`.
 
 Source: https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
 """
@@ -479,7 +479,7 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
 
 
 def untrusted(host: str, error: BaseException) -> AccessRefused:
-    """The server's certificate is invalid: nothing may be sent to it."""
+    """Return the error for an invalid certificate: nothing may be sent."""
     reason = getattr(error, "verify_message", "") or str(error)
     return AccessRefused(
         f"the certificate of {host} is not trusted: {reason}",
@@ -497,8 +497,8 @@ def not_connected(host: str, error: BaseException) -> StoreUnavailable:
 
 
 def lost(host: str, error: BaseException, *, reused: bool) -> StoreUnavailable:
-    """The request was under way. On a connection that was used before, the next try may come at once: the
-    server has probably closed it for its age.
+    """Return the error for a request under way. On a `reused` connection the next try may come at once: the
+    server probably closed it for its age.
     """
     if isinstance(error, Stalled):
         return StoreUnavailable(f"{host} is too slow: {error}", outcome_unknown=True)

@@ -1,9 +1,9 @@
-"""A connected socket that keeps to `Deadline`.
+"""A connected socket that obeys `Deadline`.
 
-It never blocks for longer than a slice. What moves is counted in both directions, the kernel's send
-queue included: a body that it has taken from us is not on the wire yet, and a slow line may need minutes for
-it. While a body goes out, an answer may already come in (a refusal, after which the server closes); it is
-looked for between chunks, because after the close nothing of it may be left to read, over TLS least of all.
+It never blocks for longer than a slice. It counts bytes in both directions, including the kernel's send
+queue: a body that the kernel took is not on the wire yet, and a slow line may need minutes for it. While a
+body goes out, an answer may already come in (a refusal, after which the server closes). The socket looks for
+it between chunks, because after the close it may be lost, above all over TLS.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from syncd.storage.http.deadlines import Deadline
 
 _CHUNK = 256 << 10
 _TLS_CHUNK = 64 << 10
-"""A write over TLS shows no progress until it is done, so each has to be small."""
+"""A write over TLS shows no progress until it is done, so each must be small."""
 _FIRST_CHUNK = 16 << 10
 _LEAST_CHUNK = 4 << 10
 _LONG_SECONDS = 0.5
-"""Where the bandwidth limit makes us wait longer than this after a chunk, the next one is smaller: a server
-takes a connection that is silent for some seconds for dead."""
+"""If the bandwidth limit makes us wait longer than this after a chunk, the next one is smaller: servers take
+a connection that is silent for some seconds for dead."""
 _PIECE = 64 << 10
 _MOST_PIECE = 1 << 20
 _SHORT_SECONDS = 0.01
-"""A bandwidth limit is asked after each piece that comes in. While no caller waits longer for it than this,
-the pieces grow: each costs a call and its turn among the threads."""
+"""Each received piece asks the bandwidth limit. While no caller waits longer than this for it, the pieces
+grow: each costs a call and a thread switch."""
 _LOST = (BlockingIOError, ssl.SSLWantReadError)
 
 
 class EarlyAnswerError(BrokenPipeError):
-    """The answer came before the body was sent; the rest of the body is useless."""
+    """The answer came before the body was sent; the rest is useless."""
 
 
 class EndlessAnswerError(OSError):
-    """More came in than any answer to this request can have."""
+    """More came than any answer to this request can have."""
 
 
 class GuardedSocket:
-    """A connected socket, plain or TLS, that never outstays its deadline.
+    """A connected socket, plain or TLS, that never exceeds its deadline.
 
-    Looks enough like a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
+    Enough of a socket for `http.client`: ``sendall``, ``makefile``, ``close`` and the like.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class GuardedSocket:
         sock.setblocking(False)
         self.deadline = deadline
         self.body: Body | None = None
-        """The bytes that count as sent; all others are overhead."""
+        """The bytes that count as sent; others are overhead."""
         self.answered_early = False
-        """A request was cut short: the connection is of no further use."""
+        """A request was cut short: the connection is useless."""
         self.allowance = 0
-        """Bytes that may still come in for the present request: an answer without end is none."""
+        """Bytes that may still come for this request: an endless answer is an error."""
         self.ended = False
-        """The peer will send nothing more."""
+        """The peer sends nothing more."""
         self._sock = sock
         self._on_sent = on_sent
         self._on_received = on_received
         self._encrypted = isinstance(sock, ssl.SSLSocket)
         self._poll = select.poll()
         self._early = b""
-        self._answering = False  # some of an answer came, and nothing was sent since
+        self._answering = False  # part of an answer came, and nothing was sent since
         self._queued = 0
         self._piece = _PIECE
         self._files = 0
@@ -84,7 +84,7 @@ class GuardedSocket:
     # ---- sending -----------------------------------------------------------------------------------------
 
     def sendall(self, data: Body) -> None:
-        """Raises EarlyAnswerError as soon as an answer is there before the end of `data`."""
+        """Send all. Raises EarlyAnswerError if an answer comes before the end of `data`."""
         counted = data is self.body
         self._answering = False
         view = memoryview(data).cast("B")
@@ -121,7 +121,7 @@ class GuardedSocket:
         try:
             data = self._sock.recv(1 << 16)
         except (*_LOST, ssl.SSLWantWriteError):
-            return  # TLS had something to say to itself
+            return  # a message of TLS itself
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed before the request was out")
         self._count(len(data))
@@ -131,7 +131,7 @@ class GuardedSocket:
             raise EarlyAnswerError(errno.EPIPE, "answered before the request was out")
 
     def _rescue_answer(self) -> None:
-        """The connection broke while we sent: an answer may have arrived before that."""
+        """Look for an answer that came before the connection broke."""
         try:
             data = self._sock.recv(1 << 16)
         except OSError:
@@ -144,7 +144,7 @@ class GuardedSocket:
     # ---- receiving ---------------------------------------------------------------------------------------
 
     def recv(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
         self.deadline.answer()
         if self._early:
             data, self._early = self._early[:size], self._early[size:]
@@ -165,8 +165,8 @@ class GuardedSocket:
                 return data
 
     def recv_into(self, room: memoryview) -> int:
-        """As `recv`, into memory that is there, and for answers of which much is still to come: what has come
-        is taken without a question, and nothing is acknowledged before there is no more.
+        """Receive into existing memory, for answers of which much is still to come: take what has come
+        without asking, and acknowledge only when there is no more.
         """
         self.deadline.answer()
         if self._early:
@@ -191,7 +191,7 @@ class GuardedSocket:
         return size
 
     def _received(self, size: int) -> None:
-        """So many bytes came; none: the peer will send nothing more."""
+        """Note that `size` bytes came; 0: the peer sends nothing more."""
         if not size:
             self.ended = True
             return
@@ -203,10 +203,10 @@ class GuardedSocket:
             self._piece = _PIECE if waited > _SHORT_SECONDS else min(_MOST_PIECE, 2 * self._piece)
 
     def _acknowledge(self) -> None:
-        """Tell the peer at once that we have what came. Some send the rest of a small answer only then
-        (Nagle), and the kernel would put it off for 40 ms (delayed acknowledgement).
+        """Acknowledge at once what came. Some peers send the rest of a small answer only then (Nagle), and
+        the kernel would wait 40 ms (delayed acknowledgement).
         """
-        with contextlib.suppress(OSError):  # not TCP, or over: a matter of speed alone
+        with contextlib.suppress(OSError):  # not TCP, or closed: it only costs speed
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _count(self, size: int) -> None:
@@ -215,7 +215,7 @@ class GuardedSocket:
             raise EndlessAnswerError(errno.EMSGSIZE, "the answer has no end")
 
     def makefile(self, mode: str = "rb", _buffering: int | None = None) -> io.BufferedReader:
-        """A buffered reader, which keeps the socket open until it is closed itself."""
+        """Return a buffered reader, which keeps the socket open until it is closed."""
         if mode not in ("r", "rb"):
             raise ValueError(f"only for reading, not {mode!r}")
         self._files += 1
@@ -224,18 +224,18 @@ class GuardedSocket:
     # ---- waiting -----------------------------------------------------------------------------------------
 
     def has_input(self) -> bool:
-        """Whether there is something to read, the end included. An idle connection that has is of no use: it
-        was closed, or an answer came without a request.
+        """Return whether there is something to read, including the end. If so, an idle connection is useless:
+        it was closed, or an answer came without a request.
         """
         self._poll.register(self._sock, select.POLLIN)
         return bool(self._poll.poll(0)) or self._is_decrypted()
 
     def _is_decrypted(self) -> bool:
-        """Whether TLS has something to read that it took from the kernel before."""
+        """Return whether TLS holds data that it took from the kernel before."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def _wait(self, events: int) -> int:
-        """Until one of the events is there. Raises StalledError, Stopped."""
+        """Wait for one of the events. Raises Stalled, Stopped."""
         self._poll.register(self._sock, events)
         self.deadline.ask()
         while not (ready := self.deadline.wait(self._poll, self._sock.fileno())):
@@ -248,14 +248,14 @@ class GuardedSocket:
         return found | events if found & (select.POLLERR | select.POLLHUP) else found
 
     def _queue_bytes(self) -> int:
-        """What the kernel still holds of what we sent."""
+        """Return the sent bytes that the kernel still holds."""
         answer = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int(struct.unpack("i", answer)[0])
 
     # ---- what http.client and urllib3 ask of a socket ------------------------------------------------------
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self._sock.fileno()
 
     def settimeout(self, _seconds: float | None) -> None:
@@ -274,13 +274,13 @@ class GuardedSocket:
         return self._sock.getpeercert(binary_form) if isinstance(self._sock, ssl.SSLSocket) else None
 
     def close(self) -> None:
-        """At once, or when the last reader is closed."""
+        """Close at once, or with the last reader."""
         self._closed = True
         if self._files <= 0:
             self._sock.close()
 
     def file_closed(self) -> None:
-        """A reader is done."""
+        """Note that a reader is done."""
         self._files -= 1
         if self._closed:
             self.close()
@@ -307,6 +307,6 @@ class _File(io.RawIOBase):
 
 
 def _may_be_interim(head: bytes) -> bool:
-    """Whether this can be (the beginning of) a 1xx answer, which ends nothing."""
+    """Return whether this may be (the start of) a 1xx answer, which ends nothing."""
     start = head[:10]
     return b"HTTP/1.1 1".startswith(start) or b"HTTP/1.0 1".startswith(start)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as a client of object stores needs it: a request's head out, a response in. Pure.
+"""The HTTP/1.1 that a client of object stores needs: a request's head out, a response in. Pure.
 
 Source: RFC 9112.
 """
@@ -13,10 +13,10 @@ from syncd.core.errors import StoreRefused
 from syncd.storage.http.messages import Request, Response
 
 MAX_ANSWER_BYTES = 8 << 20
-"""Of any answer but the content that was asked for."""
+"""Of any answer except requested content."""
 MAX_HEAD_BYTES = 64 << 10
 _LARGE_BODY = 16 << 10
-"""A body of a known length from which on it is received where it will lie."""
+"""From this known length on, a body is received where it will stay."""
 _CARRIED = bytes(range(ord(" "), 0x7F)) + b"\t"
 
 
@@ -25,7 +25,7 @@ class BadAnswerError(Exception):
 
 
 def target(request: Request) -> str:
-    """Path and query as they go on the wire; a name without a value goes without equals sign."""
+    """Return path and query for the wire; a name without a value has no equals sign."""
     if not request.query:
         return request.path
     pairs = [
@@ -36,7 +36,7 @@ def target(request: Request) -> str:
 
 
 def answer_limit(request: Request) -> int:
-    """How many bytes of answer to take: a listing or an error at most, or the range that was asked for."""
+    """Return the most bytes of answer to take: for a listing or an error, or the requested range."""
     value = request.headers.get("range") or request.headers.get("Range")
     if value is None:
         return MAX_ANSWER_BYTES
@@ -46,14 +46,14 @@ def answer_limit(request: Request) -> int:
 
 
 def most_bytes(limit: int) -> int:
-    """How much may come in in all: the answer of at most `limit` bytes, what frames it, interim answers."""
+    """Return the most bytes that may come: an answer of up to `limit`, framing, interim answers."""
     return 2 * limit + (1 << 20)
 
 
 def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
-    """The headers of a signed request and those that the transport adds.
+    """Return the headers of a signed request and those that the transport adds.
 
-    Raises StoreRefused when one of them cannot go on the wire: it would be another request.
+    Raises StoreRefused if one would make it another request on the wire.
     """
     headers = {"Host": request.host, "User-Agent": user_agent, "Accept-Encoding": "identity"}
     headers.update(request.headers)
@@ -70,18 +70,18 @@ def wire_headers(request: Request, user_agent: str) -> dict[str, str]:
 
 
 def request_head(request: Request, user_agent: str) -> bytes:
-    """Everything before the body."""
+    """Return all bytes before the body."""
     lines = "\r\n".join([f"{name}: {value}" for name, value in wire_headers(request, user_agent).items()])
     return f"{request.method} {target(request)} HTTP/1.1\r\n{lines}\r\n\r\n".encode("ascii")
 
 
 class ResponseReader:
-    """One response to a request with `method`; `limit` is the most bytes of body to take. A large one that
-    fits into `room` is received there.
+    """Reads one response to a request with `method`; `limit` is the most bytes of body to take. A large body
+    that fits into `room` is received there.
 
-    Feed it until `response` is there. Its methods raise BadAnswerError. The parser is llhttp, that of Node,
-    and as strict as RFC 9112 lets a client be: two lengths or a bare line feed could let one answer run into
-    the next. What begins with ``on_`` is for the parser alone.
+    Feed it until `response` is set. Its methods raise BadAnswerError. The parser is Node's llhttp, as strict
+    as RFC 9112 allows: two lengths or a bare line feed could let one answer run into the next. Only the
+    parser calls the methods that begin with ``on_``.
     """
 
     def __init__(self, method: str, limit: int, room: memoryview | None = None) -> None:
@@ -91,21 +91,21 @@ class ResponseReader:
         self._parser = HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self.status = 0
-        """Of the answer, once its whole head has come; 0 until then. Interim answers (1xx) are forgotten."""
+        """The answer's, once its whole head has come; 0 until then. Interim answers (1xx) do not count."""
         self._head_bytes = 0
         self._body = bytearray()
         self._large: bytearray | memoryview | None = None
         self._whole: memoryview | None = None
-        """All of a large body, of which `_left` bytes are still to come."""
+        """A whole large body, of which `_left` bytes are still to come."""
         self._left = 0
         self.started = False
-        """Some of the answer has come."""
+        """Part of the answer has come."""
         self.response: Response | None = None
         self.reusable = False
-        """Whether the connection can carry another request; valid only with the response."""
+        """The connection can carry another request; valid only with the response."""
 
     def feed(self, data: bytes) -> None:
-        """What came in; never empty."""
+        """Take received bytes; never none."""
         self._expect_more()
         self.started = True
         self._head_bytes += len(data)
@@ -119,7 +119,7 @@ class ResponseReader:
             raise BadAnswerError("the head of the answer has no end")
 
     def feed_end(self) -> None:
-        """The connection ended."""
+        """Take the end of the connection."""
         if self.response is None:
             if not self.status or self._headers.keys() & {"content-length", "transfer-encoding"}:
                 raise BadAnswerError("the answer was cut short")
@@ -127,11 +127,11 @@ class ResponseReader:
         self.reusable = False
 
     def room(self) -> memoryview | None:
-        """Where the rest of a large body belongs: receive into it, and say so to `filled`. None: `feed`."""
+        """Return the place for the rest of a large body: receive there, call `filled`. None: `feed`."""
         return self._whole[-self._left :] if self._whole is not None and self._left else None
 
     def filled(self, size: int) -> None:
-        """So many bytes are in what `room` returned; none: the connection ended."""
+        """Note `size` bytes in what `room` returned; 0: the connection ended."""
         if not size:
             self.feed_end()
         self._left -= size
@@ -144,26 +144,26 @@ class ResponseReader:
 
     def _finish(self) -> None:
         body = self._large if self._large is not None else bytes(self._body)
-        # A copy of a large body would cost as much as to receive it, and this has the face of bytes.
+        # A copy of a large body would cost as much as receiving it, and this behaves like bytes.
         self.response = Response(self.status, self._headers, body)  # type: ignore[arg-type]
-        del self._parser  # it holds this reader: without the circle, both go at once
+        del self._parser  # it holds this reader: without the cycle, both are freed at once
 
     # ---- what the parser calls ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """The first byte of an answer, interim ones included."""
+        """Begin an answer, also an interim one."""
         self._expect_more()
         self._headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Names in lower case; what comes more than once is joined by commas. A trailer is ignored."""
+        """Note a header: name in lower case, repeated ones joined by commas. Ignore a trailer."""
         if not self.status:
             lower, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             headers = self._headers
             headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
 
     def on_headers_complete(self) -> None:
-        """Decides how the end of the body will be known, where the parser does not."""
+        """Decide how the body ends, if the parser does not."""
         status = self._parser.get_status_code()
         if status < 200:
             return
@@ -183,7 +183,7 @@ class ResponseReader:
             self._whole, self._left = memoryview(self._large), length
 
     def on_body(self, data: bytes) -> None:
-        """A piece, without what frames it."""
+        """Take a piece, without framing."""
         self._expect_more()
         room = self.room()
         if room is not None:
@@ -198,7 +198,7 @@ class ResponseReader:
             raise BadAnswerError(f"the answer is larger than {self._limit} bytes")
 
     def on_message_complete(self) -> None:
-        """The end of the answer, or of an interim one."""
+        """End the answer, or an interim one."""
         if self.status and self.response is None:
             self._finish()
         self._head_bytes = 0

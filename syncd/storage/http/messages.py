@@ -1,4 +1,4 @@
-"""What dialects and transports exchange: requests, responses, keys; and what a dialect is. Pure."""
+"""What dialects and transports exchange (requests, responses, keys), and what a dialect is. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syncd.storage.base import Body, StoreLimits
 
 
 class Credentials(Concealing, frozen=True):
-    """Keys of an account. Never shown: neither ``repr`` nor ``str`` holds a secret."""
+    """Keys of an account. Neither ``repr`` nor ``str`` holds a secret."""
 
     concealed: ClassVar[frozenset[str]] = frozenset({"access_key_id", "secret_access_key", "session_token"})
 
@@ -22,7 +22,7 @@ class Credentials(Concealing, frozen=True):
 
 
 CredentialsSource = Callable[[], Credentials]
-"""Asked for every request, so that rotated keys are used without a restart. Raises AccessRefused."""
+"""Called for every request, so that rotated keys need no restart. Raises AccessRefused."""
 
 
 class Request(Concealing, frozen=True):
@@ -30,7 +30,7 @@ class Request(Concealing, frozen=True):
 
     ``path`` is percent-encoded as it goes on the wire and starts with ``/``; ``query`` holds raw names and
     values in wire order; header names are as written, ``Host`` with a capital. ``safe_to_repeat`` says that
-    sending it twice does no more than sending it once. The headers hold tokens once it is signed.
+    sending it twice does no more than once. The headers of a signed request hold tokens.
     """
 
     concealed: ClassVar[frozenset[str]] = frozenset({"headers", "body"})
@@ -45,19 +45,19 @@ class Request(Concealing, frozen=True):
     slow_answer: bool = False
     """The server may take minutes to answer (complete, copy): a longer deadline applies."""
     room: memoryview | None = None
-    """Memory that a large answer may be received into."""
+    """Memory to receive a large answer into."""
 
     @property
     def operation(self) -> str:
-        """A word for what stores bill: put, copy, get, list, head, delete, post."""
+        """Return what stores bill it as: put, copy, get, list, head, delete, post."""
         if self.method == "PUT" and self.slow_answer:
             return "copy"
         return "list" if self.method == "GET" and not self.carries_content else self.method.lower()
 
     @property
     def carries_content(self) -> bool:
-        """Whether it is a put, a part or a get of a range, which go by the thousand. A copy is a PUT as well,
-        but its content never leaves the store."""
+        """Return whether it is a put, a part or a get of a range, which go by the thousand. A copy is a PUT,
+        too, but its content stays in the store."""
         if self.method == "GET":
             return "range" in self.headers or "Range" in self.headers
         return self.method == "PUT" and not self.slow_answer
@@ -74,8 +74,8 @@ class Response(Struct, frozen=True):
 class Dialect(Protocol):
     """How one provider phrases the verbs over HTTP. Pure: requests out, responses in.
 
-    A pair of methods for each verb: one builds the request, the other reads the response or raises. The
-    ``error`` method maps any response that is not a success to the one error of ours.
+    Each verb has two methods: one builds the request, the other reads the response or raises. ``error`` maps
+    any response that is not a success to one of our errors.
     """
 
     @property
@@ -86,35 +86,35 @@ class Dialect(Protocol):
 
     @property
     def own_header(self) -> str:
-        """The name, in lower case, of a header that only servers of this protocol send with every answer."""
+        """The lower-case name of a header that only servers of this protocol send, with every answer."""
         ...
 
     @property
     def behind_key(self) -> str:
-        """The parameter of a list of objects that names a key, behind which the list begins."""
+        """The parameter of a listing that names the key after which it begins."""
         ...
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """By what the server may notice that a body arrived changed, the cheapest first."""
+        """The digests by which the server may notice a changed body, the cheapest first."""
         ...
 
     @property
     def usual_check(self) -> str:
-        """The one that is used until the server was asked."""
+        """The check to use until we know what the server verifies."""
         ...
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
-        """The request as it goes on the wire, with date and signature for `now` (Unix seconds)."""
+        """Return the request for the wire, with date and signature for `now` (Unix seconds)."""
         ...
 
     def error(self, request: Request, response: Response) -> Exception:
-        """The error that this response (status >= 300, or a 200 whose body is an error) stands for."""
+        """Return the error for a response (status >= 300, or a 200 whose body is an error)."""
         ...
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta, check: str = "") -> Request:
-        """With this one of `checks`, or else with the usual one, as `part_request`. The results go by what
-        the request has.
+        """Build a put with this one of `checks`, else the usual one; so does `part_request`. The results go
+        by what the request has.
         """
         ...
 
@@ -161,7 +161,7 @@ class Dialect(Protocol):
     def parts_result(
         self, key: str, upload_id: str, request: Request, response: Response
     ) -> tuple[list[Part], int | None]:
-        """A page of parts, and the number after which the next page starts; None when it is the last."""
+        """Return a page of parts, and the number after which the next starts; None: it is the last."""
         ...
 
     def complete_request(
@@ -179,7 +179,7 @@ class Dialect(Protocol):
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """A page of uploads, and the marker (key, upload id) of the next; None when it is the last."""
+        """Return a page of uploads, and the marker (key, upload id) of the next; None: it is the last."""
         ...
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request: ...
@@ -187,5 +187,5 @@ class Dialect(Protocol):
     def objects_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-        """A page of objects, and the marker (parameter, value) of the next; None when it is the last."""
+        """Return a page of objects, and the marker (parameter, value) of the next; None: it is the last."""
         ...

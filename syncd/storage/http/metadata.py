@@ -1,4 +1,4 @@
-"""What travels with an object as headers: mtime, digest, token, instance, properties, attributes; and ETags.
+"""The headers of an object: mtime, digest, token, instance, properties, attributes; and ETags.
 
 Pure, and lenient in reading.
 ``mtime`` is decimal seconds, as rclone writes and reads it.
@@ -27,13 +27,13 @@ _HTTP = {
     "content-language": False,
     "expires": False,
 }
-"""Headers of HTTP that stay with an object, and whether syncd may have said them."""
+"""HTTP headers that stay with an object, and whether syncd may have set them."""
 
 
 def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
-    """The headers, whose names start with `prefix`.
+    """Return the headers; their names start with `prefix`.
 
-    Token and instance are percent-encoded: clients disagree about values that are not plain ASCII.
+    Token and instance are percent-encoded: clients disagree about values beyond ASCII.
     """
     headers = {f"{prefix}{name}": value for name, value in meta.others if not name.startswith("/")}
     headers |= {
@@ -59,10 +59,10 @@ def metadata_headers(prefix: str, meta: ObjectMeta) -> dict[str, str]:
 def property_headers(
     vendor: str, meta: ObjectMeta, storage_class: str, *, copy: bool = False
 ) -> dict[str, str]:
-    """What a new object carries beside its metadata, whether it is put, uploaded in parts or copied.
+    """Return a new object's headers besides its metadata, if put, uploaded in parts or copied.
 
-    `vendor` begins the names that are not HTTP's own; `storage_class` is that of the store, where the object
-    has none of its own. A `copy` that says nothing about tags keeps those of its source.
+    `vendor` begins the names that are not HTTP's own; `storage_class` is the store's, if the object has none.
+    A `copy` that says nothing about tags keeps those of its source.
     """
     said = meta.properties
     given = {
@@ -81,9 +81,9 @@ def property_headers(
 def described(
     prefix: str, headers: Mapping[str, str], key: str, size: int, etag: str, crc32: int | None, *, plain: bool
 ) -> ObjectInfo:
-    """The object, with what its headers say about it; None for what is missing or makes no sense.
+    """Return the object as its headers describe it; None for what is missing or makes no sense.
 
-    `plain` says that an ETag in the form of an MD5 is that of the content.
+    `plain` says that an ETag in the form of an MD5 is the MD5 of the content.
     """
 
     own = {name[len(prefix) :]: value.strip() for name, value in headers.items() if name.startswith(prefix)}
@@ -111,14 +111,14 @@ def described(
 
 
 def _of_others(own: Mapping[str, str], headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """What syncd did not write. An object without our digest is another program's as a whole; one of ours
+    """Return what syncd did not write. An object without our digest is all another program's; one of ours
     names what was kept of theirs.
     """
     kept, all_theirs = own.get("syncd-others", "").split(","), "syncd-xxh128" not in own
     found = []
     for name, may_be_ours in _HTTP.items():
         is_theirs = all_theirs or not may_be_ours or f"/{name}" in kept
-        if is_theirs and name in headers and "aws-chunked" not in headers[name]:  # that was on the way only
+        if is_theirs and name in headers and "aws-chunked" not in headers[name]:  # used only in transit
             found.append((f"/{name}", headers[name].strip()))
     for name, value in own.items():
         is_theirs = all_theirs or not attributes.is_ours(name) or name in kept
@@ -128,7 +128,7 @@ def _of_others(own: Mapping[str, str], headers: Mapping[str, str]) -> tuple[tupl
 
 
 def _noted_md5(own: Mapping[str, str]) -> bytes | None:
-    """What rclone and s3cmd note of an object that they send in parts.
+    """Return the MD5 that rclone and s3cmd note for an object that they send in parts.
 
     Sources: https://rclone.org/s3/#multipart-uploads; S3/S3.py of s3cmd, `attrs_header`.
     """
@@ -141,7 +141,7 @@ def _noted_md5(own: Mapping[str, str]) -> bytes | None:
 
 
 def base64_digest(text: str, size: int) -> bytes | None:
-    """A digest of `size` bytes in base64."""
+    """Decode a digest of `size` bytes from base64."""
     try:
         found = base64.b64decode(text.strip(), validate=True)
     except ValueError:
@@ -157,9 +157,9 @@ def _date_ns(text: str) -> int | None:
 
 
 def range_total(headers: Mapping[str, str], first: int, last: int, size: int) -> int | None:
-    """Bytes of the whole object by the answer's Content-Range; None unless that fits what was asked for.
+    """Return the object's bytes by the answer's Content-Range; None unless it fits the request.
 
-    `size` is how many bytes the answer has.
+    `size` is the number of bytes in the answer.
     """
     found = _RANGE.fullmatch(headers.get("content-range", "").strip())
     if found is None:
@@ -170,14 +170,14 @@ def range_total(headers: Mapping[str, str], first: int, last: int, size: int) ->
 
 
 def mtime_text(mtime_ns: int) -> str:
-    """Seconds since 1970 in decimal, the fraction to the nanosecond without trailing zeros."""
+    """Format as decimal seconds since 1970, to the nanosecond, without trailing zeros."""
     seconds, fraction = divmod(abs(mtime_ns), 10**9)
     text = f"{seconds}.{fraction:09d}".rstrip("0") if fraction else str(seconds)
     return f"-{text}" if mtime_ns < 0 else text
 
 
 def mtime_ns(text: str) -> int | None:
-    """The reverse of `mtime_text`; None when that makes no sense."""
+    """Reverse `mtime_text`; None: the text makes no sense."""
     found = _MTIME.fullmatch(text.strip())
     if found is None:
         return None
@@ -187,7 +187,7 @@ def mtime_ns(text: str) -> int | None:
 
 
 def digest(text: str) -> bytes | None:
-    """An XXH3-128 or MD5 digest in hex: 16 bytes."""
+    """Decode an XXH3-128 or MD5 digest from hex: 16 bytes."""
     try:
         found = bytes.fromhex(text.strip())
     except ValueError:
@@ -196,12 +196,12 @@ def digest(text: str) -> bytes | None:
 
 
 def condition_headers(meta: ObjectMeta) -> dict[str, str]:
-    """The condition that the object to be replaced has to fulfil; none for None."""
+    """Return the condition on the object to replace; none for None."""
     if meta.replaces is None:
         return {}
     return {"if-match": f'"{meta.replaces}"'} if meta.replaces else {"if-none-match": "*"}
 
 
 def bare_etag(value: object) -> str:
-    """An ETag without its quotes; empty when there is none."""
+    """Return an ETag without its quotes; empty: there is none."""
     return value.strip().removeprefix("W/").strip('"') if isinstance(value, str) else ""

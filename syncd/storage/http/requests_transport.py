@@ -1,16 +1,16 @@
-"""`Transport` on `requests`, tamed.
+"""`Transport` on `requests`, restrained.
 
-What `requests` does by itself would lose data or leak keys: it follows a redirect of a PUT with an empty body
-and calls that success; a ``.netrc`` entry replaces our signature; its adapter repeats a body under an old
-signature; it normalises paths, which breaks signatures. So sessions are left out: a prepared request goes
-straight to an adapter of our own, which sends it exactly as it was signed, once, over guarded sockets.
+By default `requests` would lose data or leak keys: it follows a redirect of a PUT with an empty body and
+calls that success; a ``.netrc`` entry replaces our signature; its adapter repeats a body under an old
+signature; it normalises paths, which breaks signatures. So we use no sessions: a prepared request goes
+straight to our own adapter, which sends it exactly as it was signed, once, over guarded sockets.
 
-What the adapter overrides, and why: the target, because some releases collapse slashes in it; the
-certificates, because our TLS context holds them already; the connections, so that dialling, sending and
-receiving all keep to `Deadline`. `translate` says what each of the library's exceptions means to a store.
+The adapter overrides the target, because some releases collapse slashes in it; the certificates, because our
+TLS context already holds them; the connections, so that dialling, sending and receiving obey `Deadline`.
+`translate` says what each of the library's exceptions means to a store.
 
-An adapter serves one request at a time and is lent out, the last used first: no two threads ever share one,
-and a thread that ends leaves nothing behind.
+An adapter serves one request at a time; the last used is lent out first. No two threads share one, and a
+thread that ends leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RequestsTransport:
         self._idle: Idle[Adapter] = Idle()
 
     def send(self, request: Request) -> Response:
-        """The answer, read whole; errors as in `Transport.send`."""
+        """Return the answer, read whole; errors as in `Transport.send`."""
         if self._line.should_stop():
             raise Stopped("stopped before a request")
         prepared = prepare(self._line.scheme, request)
@@ -70,7 +70,7 @@ class RequestsTransport:
 
 
 def prepare(scheme: str, request: Request) -> requests.PreparedRequest:
-    """Built by hand: nothing is normalised, guessed or merged."""
+    """Build it by hand: nothing is normalised, guessed or merged."""
     prepared = requests.PreparedRequest()
     prepared.method = request.method
     prepared.url = f"{scheme}://{request.host}{target(request)}"
@@ -80,7 +80,7 @@ def prepare(scheme: str, request: Request) -> requests.PreparedRequest:
 
 
 class Adapter(HTTPAdapter):
-    """One adapter, one request at a time, sockets that keep to one `Deadline`."""
+    """Serves one request at a time, over sockets that obey one `Deadline`."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -95,7 +95,7 @@ class Adapter(HTTPAdapter):
     def exchange(
         self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]
     ) -> Response:
-        """Send, and read the answer whole."""
+        """Send, and read the whole answer."""
         fetches = request.carries_content and request.method == "GET"
         self._deadline.start(slow_answer=request.slow_answer, fetches=fetches)
         self.reused = self._carried
@@ -106,7 +106,7 @@ class Adapter(HTTPAdapter):
         answer = self.send(prepared, stream=True, timeout=seconds, verify=True, proxies=proxies)
         try:
             self._carried, self.reused = True, False  # it answered
-            if self._socket is not None and self._socket.ended:  # half a head is a whole one to http.client
+            if self._socket is not None and self._socket.ended:  # http.client accepts half a head
                 raise StoreUnavailable("the headers of the answer are incomplete", outcome_unknown=True)
             self._deadline.has_head()
             body = _read(answer.raw, answer_limit(request))
@@ -117,7 +117,7 @@ class Adapter(HTTPAdapter):
             if self.line.on_received is not None:
                 self.line.on_received(len(body))
         elif self._socket.answered_early:
-            self.poolmanager.clear()  # half a request is still in this connection
+            self.poolmanager.clear()  # this connection still holds half a request
             for manager in self.proxy_manager.values():
                 manager.clear()
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -129,7 +129,7 @@ class Adapter(HTTPAdapter):
         sock.answered_early = False
 
     def guard(self, sock: object) -> object:
-        """The socket of a new connection, guarded; anything else (TLS inside TLS) as it is."""
+        """Guard the socket of a new connection; return anything else (TLS inside TLS) as it is."""
         self.reused = False
         self._socket = None
         if not isinstance(sock, socket.socket):
@@ -139,14 +139,14 @@ class Adapter(HTTPAdapter):
         return self._socket
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """The target as it was signed; behind a plain proxy the whole address."""
+        """Return the target as signed; behind a plain proxy, the whole address."""
         whole = str(super().request_url(request, proxies))
         if not whole.startswith("/"):
             return str(request.url)
         return "/" + str(request.url).split("/", 3)[3]
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Our context holds what to trust; loading it again for each connection would cost milliseconds."""
+        """Load nothing: our context holds what to trust, and loading it again costs milliseconds."""
         conn.cert_reqs = "CERT_REQUIRED"
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -165,7 +165,7 @@ class Adapter(HTTPAdapter):
         return manager
 
     def _pool_classes(self) -> dict[str, Any]:
-        """Pools whose connections report to this adapter."""
+        """Return pools whose connections report to this adapter."""
 
         class Plain(HTTPConnectionPool):
             ConnectionCls = partial(_Connection, self)  # type: ignore[assignment]
@@ -177,7 +177,7 @@ class Adapter(HTTPAdapter):
 
 
 class _Connection(HTTPConnection):
-    """Dials in slices, and is guarded from then on."""
+    """Dials in slices; guarded from then on."""
 
     def __init__(self, adapter: Adapter, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -185,7 +185,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         sock = self._adapter.line.dial(self._dns_host, self.port)
-        sock.settimeout(self._adapter.line.http.connect_seconds)  # what wraps it in TLS insists
+        sock.settimeout(self._adapter.line.http.connect_seconds)  # the TLS wrapper requires it
         return sock
 
     def connect(self) -> None:
@@ -199,7 +199,7 @@ class _EncryptedConnection(_Connection, HTTPSConnection):
     def _tunnel(self) -> None:
         sock: Any = self.sock
         guarded = GuardedSocket(sock, self._adapter.line.deadline(), lambda size: None)
-        guarded.allowance = MAX_HEAD_BYTES  # of the proxy's word about the tunnel
+        guarded.allowance = MAX_HEAD_BYTES  # for the proxy's answer
         self.sock = guarded
         try:
             super()._tunnel()
@@ -210,7 +210,7 @@ class _EncryptedConnection(_Connection, HTTPSConnection):
 
 
 def _read(raw: Any, limit: int) -> bytes:
-    """The body, at most `limit` bytes of it. Raises StoreUnavailable when there is more."""
+    """Return the body. Raises StoreUnavailable if it has more than `limit` bytes."""
     pieces: list[bytes] = []
     size = 0
     while piece := raw.read(1 << 16, decode_content=False):
@@ -232,7 +232,7 @@ _BAD_ADDRESS = (
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The operating system's own words, or those of a deadline, below what the library made of them."""
+    """Return the error of the operating system or a deadline below those of the library."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and not isinstance(found, requests.exceptions.RequestException):
@@ -242,8 +242,8 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def translate(host: str, error: BaseException, *, reused: bool) -> StoreError | None:
-    """Ours for theirs; None for what passes as it is: a bug, or ours already, as all is that fails before
-    there is a connection. An address is not repeated, since that of a proxy may hold a password.
+    """Return our error for theirs. None: it passes as it is, a bug or already ours, as is every failure
+    before there is a connection. No text shows an address: a proxy's may hold a password.
     """
     foreign = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
     if not isinstance(error, foreign):
@@ -261,7 +261,9 @@ def translate(host: str, error: BaseException, *, reused: bool) -> StoreError | 
 
 
 def _no_tunnel(error: BaseException) -> StoreError:
-    """Nothing was sent to the store. A proxy's own words are not shown: they may be anything."""
+    """Return the error: nothing was sent to the store. The proxy's own text may be anything, so it is not
+    shown.
+    """
     if "Tunnel connection failed: 407" in str(error):
         return AccessRefused(
             "the proxy requires credentials",

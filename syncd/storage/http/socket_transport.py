@@ -1,10 +1,10 @@
-"""`Transport` on plain sockets: HTTP/1.1 for the requests that are sent by the thousand.
+"""`Transport` on plain sockets: HTTP/1.1 for requests that go by the thousand.
 
-The same rules hold as for the transport on requests: no redirects, nothing from the environment by itself, no
-retry, exact lengths, a deadline. It leaves out what a general client pays for with each request: cookies,
+The rules are those of the transport on requests: no redirects, nothing from the environment by itself, no
+retry, exact lengths, a deadline. It omits what costs a general client time with each request: cookies,
 sessions, hooks, several layers of objects; and proxies, which stay with requests.
 
-A connection that failed takes all idle ones of its host along: they are as old.
+A failed connection also closes all idle ones of its host: they are as old.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from syncd.storage.http.http1 import BadAnswerError, ResponseReader, answer_limi
 from syncd.storage.http.messages import Request, Response
 
 _JOIN_BYTES = 64 << 10
-"""A body up to this size goes out in one piece with its head."""
+"""A body of up to this size goes out together with its head."""
 
 _PIECE = 64 << 10
-"""What is read at once of a small answer."""
+"""Bytes of a small answer to read at once."""
 
 
 class SocketTransport:
     """Sends signed requests; for several threads at once.
 
-    Raises StoreUnavailable when the network fails, AccessRefused when the server is not to be trusted,
-    StoreRefused for what HTTP cannot carry, Stopped.
+    Raises StoreUnavailable if the network fails, AccessRefused if the server is not trusted, StoreRefused for
+    what HTTP cannot carry, Stopped.
     """
 
     def __init__(self, line: Line) -> None:
@@ -45,7 +45,7 @@ class SocketTransport:
         size = memoryview(body).nbytes
         if 0 < size <= _JOIN_BYTES:
             head, body = head + body, b""
-            self._line.on_sent(size)  # which may wait; neither server nor answer shall wait with us
+            self._line.on_sent(size)  # may wait, so it comes before connection and deadline
         connection = self._idle.take(request.host, GuardedSocket.has_input)
         reused = connection is not None
         if connection is None:
@@ -79,7 +79,7 @@ class SocketTransport:
     # ---- one request -------------------------------------------------------------------------------------
 
     def _exchange(self, connection: GuardedSocket, head: bytes, body: Body, reader: ResponseReader) -> bool:
-        """Whether the whole request went out; the answer is in `reader` either way."""
+        """Return whether the whole request went out; `reader` has the answer either way."""
         whole = True
         try:
             connection.sendall(head)
@@ -105,7 +105,7 @@ class SocketTransport:
     # ---- connections -------------------------------------------------------------------------------------
 
     def _open(self, host: str) -> GuardedSocket:
-        """A new connection; nothing is sent yet when this fails."""
+        """Return a new connection; if this fails, nothing was sent."""
         encrypts = self._line.scheme == "https"
         parts = urlsplit(f"//{host}")
         name = parts.hostname or ""

@@ -1,9 +1,9 @@
-"""A dialect and a transport joined to an `ObjectStore`; how the server's clock differs from ours.
+"""Joins a dialect and a transport to an `ObjectStore`; learns how the server's clock differs from ours.
 
-`HttpStore` sends each request once. It signs each time, with the keys of the moment and a clock corrected by
-the server's own; reads all pages of a listing; and where the server cut off a body, it asks with a small
-request why, because the refusal itself is lost with the connection. Where a success proves nothing, one
-question settles it: what the store has under the key, or in the upload.
+`HttpStore` sends each request once. It signs with the current keys and a clock corrected by the server's. It
+reads all pages of a listing. If the server cut off a body, it asks with a small request why, because the
+refusal is lost with the connection. If a success proves nothing, one more request settles it: what the store
+has under the key, or in the upload.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from syncd.storage.http.metadata import bare_etag
 from syncd.storage.http.transport import Transport
 
 MAX_UPLOADS_BYTES = 64 << 20
-"""The most memory that a list of uploads may take: some two hundred thousand of them."""
+"""The most memory that a list of uploads may take: about two hundred thousand uploads."""
 _UPLOAD_BYTES = 200
 PROBE_BYTES = 128 << 10
-"""A body larger than this is worth a question before it is sent again."""
+"""Before a body larger than this is sent again, a small request checks why it failed."""
 TOLERANCE_SECONDS = 60.0
-"""A signature is good for some minutes around the server's time, so a smaller difference does not count."""
+"""A signature is valid for some minutes around the server's time, so smaller differences do not count."""
 _REMEMBERED = 3
 _T = TypeVar("_T")
 _log = logging.getLogger("syncd.store")
@@ -89,8 +89,8 @@ class HttpStore:
         read: Callable[[Request, Response], _T],
         ask: Callable[[], object] = lambda: None,
     ) -> _T:
-        """Sign, send, learn the server's clock, read the answer. When the server hung up on a large body,
-        `ask` finds out whether it would refuse it.
+        """Sign, send, learn the server's clock, read the answer. If the server hung up on a large body, `ask`
+        finds out whether it would refuse it.
         """
         credentials = self._credentials()
         sent_at = self._now()
@@ -132,14 +132,14 @@ class HttpStore:
             return False
 
     def _clock_was_off(self, error: StoreError) -> StoreUnavailable:
-        """The refusal may be about the time alone: worth one more try with the server's."""
+        """Return the error for one more try with the server's time, the likely cause."""
         text = f"this machine's clock and the store's differ by {abs(self._skew.seconds):.0f} s"
         _log.warning("%s; requests are signed with the store's time", text)
         return _once_more(error, text, "set this machine's clock")
 
     def _ask(self, ask: Callable[[], object]) -> None:
-        """Raises what a refusal of everything would be, and what is worth one more try; any other answer
-        proves nothing about the body.
+        """Ask. Raises refusals of everything, and errors worth one more try; any other answer proves nothing
+        about the body.
         """
         try:
             ask()
@@ -166,10 +166,10 @@ class HttpStore:
             return self._found(key, meta, body, doubt)
 
     def _prove(self, response: Response, etag: str, body: Body, digests: Digests) -> None:
-        """Raises Unproven where neither the answer's headers nor its ETag come from the store for certain.
+        """Raise Unproven if neither the headers nor the ETag certainly come from the store.
 
-        Where the store ignores digests, only the ETag tells whether the bytes arrived as they were sent.
-        Raises PartCorrupt where it says that they did not.
+        If the store ignores digests, only the ETag shows whether the bytes arrived unchanged. Raises
+        PartCorrupt if it shows that they did not.
         """
         blind = digests is not Digests.CHECKED
         if not blind and self._marks.are_in(response):
@@ -186,14 +186,14 @@ class HttpStore:
             raise unproven(response, "the store does not check digests" if blind else NOT_THE_STORES)
 
     def _found(self, key: str, meta: ObjectMeta, body: Body | None, doubt: Unproven) -> Receipt:
-        """The object under `key`, if it has the content that was meant; else raises `doubt`."""
+        """Return the object under `key` if it has the intended content; else raise `doubt`."""
         try:
             info = self.head_object(key)
         except StoreError as error:
             raise doubt from error
         if info is None or info.size != meta.fingerprint.size:
             raise doubt
-        if info.digest is None:  # the store keeps no metadata: its ETag is the next best witness
+        if info.digest is None:  # the store keeps no metadata: its ETag is the next best proof
             ours = body is not None and info.etag.lower() == md5_hex(body)
         else:
             ours = info.digest == meta.fingerprint.digest
@@ -203,7 +203,7 @@ class HttpStore:
         return Receipt(key, info.etag)
 
     def head_object(self, key: str) -> ObjectInfo | None:
-        """One request; two where the first is refused, for a refused HEAD does not say why."""
+        """One request; two if the first is refused, since a refused HEAD does not say why."""
         request = self._dialect.head_request(key)
 
         def read(signed: Request, response: Response) -> ObjectInfo | None:
@@ -223,13 +223,13 @@ class HttpStore:
             raise
 
     def _first_byte(self, key: str) -> object:
-        """The cheapest question about an object whose refusal says why."""
+        """Make the cheapest request about an object whose refusal says why."""
         return self.get_object(key, 0, 0)
 
     def get_object(
         self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
     ) -> Content:
-        """One request. The answer's ETag is compared: some servers ignore conditions, or mean another one."""
+        """One request. Compares the answer's ETag: some servers ignore or misread conditions."""
         request = replace(self._dialect.get_request(key, first, last), room=room)
         found = self._send(request, lambda *pair: self._dialect.get_result(key, first, last, *pair))
         if if_match and not found.info.etag:
@@ -247,7 +247,7 @@ class HttpStore:
             self._settle(doubt, lambda: self.head_object(key) is None)
 
     def _removed(self, read: Callable[[Request, Response], None]) -> Callable[[Request, Response], None]:
-        """`read`, after which the answer has to have the marks of the store."""
+        """Return `read` with a check that the answer has the store's marks."""
 
         def judge(signed: Request, response: Response) -> None:
             read(signed, response)
@@ -257,7 +257,7 @@ class HttpStore:
         return judge
 
     def _settle(self, doubt: Unproven, is_so: Callable[[], bool]) -> None:
-        """Raises `doubt` unless the store confirms what it was asked for."""
+        """Raise `doubt` unless the store confirms the result."""
         try:
             confirmed = is_so()
         except StoreError as error:
@@ -266,7 +266,7 @@ class HttpStore:
             raise doubt
 
     def copy_object(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Receipt:
-        """One request; a HEAD more where the answer has no ETag. The receipt's ETag shows whether the store
+        """One request; a HEAD more if the answer has no ETag. The receipt's ETag shows whether the store
         honoured the condition.
         """
         request = self._dialect.copy_request(source_key, key, meta, if_match)
@@ -278,18 +278,18 @@ class HttpStore:
     # ---- multipart ---------------------------------------------------------------------------------------
 
     def create_multipart_upload(self, key: str, meta: ObjectMeta) -> str:
-        """One request; some more where the store is asked for once which digests it checks."""
+        """One request; some more when the store is probed for the digests that it checks."""
         self._checks.ask_in_time(key, self)
         return self.begin(key, meta)
 
     def begin(self, key: str, meta: ObjectMeta) -> str:
-        """One request, whatever is known of the store."""
+        """One request, without a probe."""
         request = self._dialect.create_request(key, meta)
         return self._send(request, lambda *pair: self._dialect.create_result(key, *pair))
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body) -> Part:
-        """One request; a listing more where the answer to the first proves nothing. The part's crc32 is set
-        where the dialect uses one.
+        """One request; a listing more if the answer proves nothing. The part's crc32 is set if the dialect
+        uses one.
         """
         found = self._checks.found()
         request = self._dialect.part_request(key, upload_id, number, body, found.check)
@@ -330,7 +330,7 @@ class HttpStore:
         return Digests.ETAG if etag.lower() == md5_hex(SENT) else Digests.SIZE
 
     def _listed(self, key: str, upload_id: str, number: int, size: int, doubt: Unproven) -> Part:
-        """The part as the store lists it; raises `doubt` where it lists none of this size."""
+        """Return the part as the store lists it; raise `doubt` if it lists none of this size."""
         try:
             page, _ = self._parts_page(key, upload_id, number - 1)
         except UploadGone:
@@ -359,8 +359,8 @@ class HttpStore:
         return self._send(request, lambda *pair: self._dialect.parts_result(key, upload_id, *pair))
 
     def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
-        """As many requests as there are pages up to the number `last`. A page that has another one behind it
-        brings parts that no page before it had, and the next one starts behind it: else the list has no end.
+        """One request for each page up to the number `last`. Each page but the last must bring new parts, and
+        the next must start after it: otherwise the list is endless.
         """
         last = min(last, self.limits.max_parts)
         found: dict[int, Part] = {}
@@ -381,7 +381,7 @@ class HttpStore:
     def complete_multipart_upload(
         self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta
     ) -> Receipt:
-        """One request; a HEAD more where the answer has no ETag, as the first one of Ceph 16 has none."""
+        """One request; a HEAD more if the answer has no ETag, like the first one of Ceph 16."""
         request = self._dialect.complete_request(key, upload_id, parts, meta)
         try:
             return self._send(request, lambda *pair: self._dialect.complete_result(key, upload_id, *pair))
@@ -389,7 +389,7 @@ class HttpStore:
             return self._found(key, meta, None, doubt)
 
     def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """One request; a listing more where the answer to the first proves nothing."""
+        """One request; a listing more if the answer proves nothing."""
         request = self._dialect.abort_request(key, upload_id)
         try:
             self._send(
@@ -406,8 +406,8 @@ class HttpStore:
         return False
 
     def list_multipart_uploads(self, prefix: str) -> Iterator[UploadInfo]:
-        """As many requests as there are pages, each when it is needed; none of them told twice. A page
-        without anything new ends the list, and so does a list that has no end.
+        """One request for each page, when it is needed; returns no upload twice. A page without anything new
+        ends the list, and so does `MAX_UPLOADS_BYTES`.
         """
         size = 0
         seen: set[tuple[str, str]] = set()
@@ -430,7 +430,7 @@ class HttpStore:
             after = following
 
     def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """As many requests as there are pages, each when it is needed."""
+        """One request for each page, when it is needed."""
 
         def page(marker: tuple[str, str] | None) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
             request = self._dialect.objects_request(prefix, marker)
@@ -448,7 +448,7 @@ class HttpStore:
 
 
 class OnceMore(StoreUnavailable):
-    """What was wrong with the request has changed: it is worth one more try at once."""
+    """The cause of the failure is corrected: one more try at once may succeed."""
 
 
 def _once_more(refusal: StoreError, text: str, hint: str = "") -> OnceMore:
@@ -465,24 +465,23 @@ def _once_more(refusal: StoreError, text: str, hint: str = "") -> OnceMore:
 class ClockSkew:
     """The difference between one server's clock and ours, learned from ``Date`` headers; for several threads.
 
-    The server writes its time into every answer, to the second, somewhere between our sending and our
-    receiving; only what lies outside of that by more than `TOLERANCE_SECONDS` counts. One odd header (a
-    cache, a proxy with a clock of its own) must not spoil the signatures that follow, so the middle one of
-    the last three decides, except after a refusal.
+    The server writes its time into every answer, to the second, between our sending and our receiving. Only a
+    time more than `TOLERANCE_SECONDS` outside of that counts. One odd header (a cache, a proxy with its own
+    clock) must not spoil later signatures, so the median of the last three decides, except after a refusal.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        """To be added to our time; 0 while the clocks agree well enough."""
+        """Add to our time; 0 while the clocks agree well enough."""
         self._lock = threading.Lock()
         self._last: list[float] = []
         self._parsed: tuple[str, float | None] = ("", None)
 
     def learn(self, date: str, sent_at: float, now: Callable[[], float], *, at_once: bool) -> bool:
-        """The ``Date`` header of an answer that has just come to a request of `sent_at`, Unix seconds.
+        """Learn from the ``Date`` of an answer that just came to a request sent at `sent_at` (Unix seconds).
 
-        With `at_once` (the request was refused) it counts by itself. True when the correction changed by more
-        than the tolerance, so that what was refused for its time may now be accepted.
+        With `at_once` (the request was refused) it counts alone. True: the correction changed by more than
+        the tolerance, so a request refused for its time may now be accepted.
         """
         known, moment = self._parsed
         if known != date:
@@ -499,7 +498,7 @@ class ClockSkew:
             return abs(self.seconds - before) > TOLERANCE_SECONDS
 
     def between(self) -> tuple[float, float]:
-        """The least and the most to be added to our time; equal once the difference is known."""
+        """Return the least and the most to add to our time; equal once the difference is known."""
         with self._lock:
             if self.seconds or len(self._last) == _REMEMBERED:
                 return self.seconds, self.seconds

@@ -1,4 +1,4 @@
-"""How signed requests get to a server: what a transport is, and which of the two carries which request."""
+"""How signed requests get to a server: what a transport is, and which of the two carries what."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from syncd.storage.http.socket_transport import SocketTransport
 class Transport(Protocol):
     """Sends signed requests; for several threads at once.
 
-    A request goes out once, exactly as it was signed: no redirect is followed, nothing is repeated, and
-    nothing is read from the environment unless the settings say so.
+    It sends a request once, exactly as signed. It follows no redirect, repeats nothing, and reads nothing
+    from the environment unless the settings say so.
     """
 
     def send(self, request: Request) -> Response:
-        """The answer, read whole.
+        """Return the answer, read whole.
 
-        Raises StoreUnavailable when the network fails (``outcome_unknown`` unless nothing was sent),
-        AccessRefused when the way there is misconfigured or not to be trusted, StoreRefused for what HTTP
-        cannot carry, Stopped.
+        Raises StoreUnavailable if the network fails (``outcome_unknown`` unless nothing was sent),
+        AccessRefused if the way there is misconfigured or not trusted, StoreRefused for what HTTP cannot
+        carry, Stopped.
         """
         ...
 
@@ -41,19 +41,19 @@ class ControlAndContent:
         self._control: Transport | None = None
 
     def send(self, request: Request) -> Response:
-        """By the transport for content when the request carries some and no proxy stands between."""
+        """Use the transport for content if the request carries some and there is no proxy."""
         if request.carries_content and not self._line.proxies.of(request.host):
             return self._content.send(request)
         with self._lock:
             if self._control is None:
-                # Importing requests takes more time and memory than many a pass, so it waits for its use.
+                # Importing requests takes more time and memory than many a pass, so do it at first use.
                 from syncd.storage.http.requests_transport import RequestsTransport
 
                 self._control = RequestsTransport(self._line)
         return self._control.send(request)
 
     def close(self) -> None:
-        """Both."""
+        """Close both transports."""
         self._content.close()
         with self._lock:
             if self._control is not None:
